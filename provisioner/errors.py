@@ -1,0 +1,54 @@
+"""The errors a user can meet: each is one line of text and has the exit code of the command line.
+
+``ProvisionerError`` is the root; everything below it is shown without a traceback. Anything else that
+escapes is a defect of this program. Imports the standard library only.
+"""
+
+from collections.abc import Iterable
+
+
+class ProvisionerError(Exception):
+    """Root of the errors shown to the user as one line; exit code 2."""
+
+    exit_code = 2
+
+
+class InputError(ProvisionerError):
+    """Something given is wrong: the message says what, where, and how to mend it; exit code 2."""
+
+
+class UnknownNameError(InputError):
+    """A name that is not among the known ones; the message offers the nearest.
+
+    >>> print(UnknownNameError("machine", "dgx-h10", ["dgx-a100", "dgx-h100"]))
+    unknown machine 'dgx-h10': did you mean dgx-h100? (known: dgx-a100, dgx-h100)
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        from difflib import get_close_matches
+
+        self.kind = kind
+        self.name = name
+        self.known = tuple(known)
+        near = get_close_matches(str(name).lower(), self.known, n=1, cutoff=0.6)
+        hint = f": did you mean {near[0]}?" if near else ""
+        super().__init__(f"unknown {kind} {name!r}{hint} (known: {', '.join(self.known) or 'none'})")
+
+
+class ModelDoesNotFitError(InputError):
+    """A model whose weights and KV cache do not fit in the memory of a machine; exit code 2."""
+
+
+class InfeasibleError(ProvisionerError):
+    """A well-formed question that no plan answers; exit code 3.
+
+    ``binding`` names the limit that no candidate meets, ``relaxations`` the smallest changes that would make
+    the question feasible, nearest first.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, binding: str = "", relaxations: Iterable[str] = ()) -> None:
+        self.binding = binding
+        self.relaxations = tuple(relaxations)
+        super().__init__(message)

@@ -1,0 +1,73 @@
+"""Machines: what is bought or rented, as one unit with its GPUs, memory, links and power."""
+
+from dataclasses import dataclass
+
+from provisioner.errors import InputError
+from provisioner.specs.units import check_plausible, check_positive
+
+# Wide enough for every accelerator from a 2017 V100 to several generations ahead; a value outside is
+# nearly always one in another unit (TB/s for GB/s, kW for W, GB/s for Gb/s).
+PLAUSIBLE_RANGES = {
+    "gpus": (1, 1024),
+    "memory_gib_per_gpu": (1, 4096),
+    "memory_bandwidth_gb_per_s": (50, 200_000),
+    "peak_fp16_tflops": (1, 100_000),
+    "gpu_tdp_w": (20, 10_000),
+    "max_power_w": (50, 1_000_000),
+    "nvlink_gb_per_s": (1, 50_000),
+    "infiniband_gbps": (1, 500_000),
+    "released": (2010, 2100),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine type: the unit that plans count, price and power.
+
+    Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peak and the NVLink bandwidth are of
+    one GPU; ``max_power_w`` and ``infiniband_gbps`` are of the whole machine. ``power_cap`` is the GPUs'
+    power limit as a fraction of their TDP (1 for uncapped). ``letter`` names the type in a design
+    (Splitwise-HA).
+
+    >>> from provisioner.specs.catalog import machine
+    >>> h = machine("dgx-h100")
+    >>> h.gpus, h.memory_bytes // 2**30, h.infiniband_bytes_per_s
+    (8, 640, 400000000000.0)
+    """
+
+    name: str
+    title: str
+    letter: str
+    gpu: str
+    gpus: int
+    memory_gib_per_gpu: float
+    memory_bandwidth_gb_per_s: float
+    peak_fp16_tflops: float
+    gpu_tdp_w: float
+    max_power_w: float
+    nvlink_gb_per_s: float
+    infiniband_gbps: float
+    released: int
+    power_cap: float = 1.0
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        what = f"machine {self.name}"
+        numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
+        check_positive(what, **numbers)
+        check_plausible(what, PLAUSIBLE_RANGES, **numbers)
+        if not 0 < self.power_cap <= 1:
+            raise InputError(
+                f"{what}: power_cap: must be above 0 and at most 1 of the TDP, got {self.power_cap}"
+            )
+
+    @property
+    def memory_bytes(self) -> int:
+        """HBM of the whole machine in bytes: GPUs x GiB x 2^30."""
+        return round(self.gpus * self.memory_gib_per_gpu * 2**30)
+
+    @property
+    def infiniband_bytes_per_s(self) -> float:
+        """Bandwidth of all InfiniBand ports of the machine together, one direction, in bytes/s."""
+        return self.infiniband_gbps * 1e9 / 8

@@ -1,0 +1,51 @@
+"""Price lists: what a machine costs an hour and the power that must be provisioned for it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from provisioner.errors import InputError
+from provisioner.specs.units import check_plausible, check_positive
+
+PLAUSIBLE_RANGES = {"cost_usd_per_h": (1e-3, 1e5), "provisioned_power_w": (50, 1_000_000)}
+
+
+@dataclass(frozen=True, slots=True)
+class MachinePrice:
+    """Cost in $/h and provisioned power in W of one whole machine."""
+
+    cost_usd_per_h: float
+    provisioned_power_w: float
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
+        check_positive("price", **numbers)
+        check_plausible("price", PLAUSIBLE_RANGES, **numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """Prices of one date, by machine name.
+
+    >>> from provisioner.specs.catalog import price_list
+    >>> price_list("paper").price("dgx-h100").cost_usd_per_h
+    38.08
+    """
+
+    name: str
+    title: str
+    date: str
+    machines: Mapping[str, MachinePrice]
+    currency: str = "USD"
+    note: str = ""
+
+    def price(self, machine: str) -> MachinePrice:
+        """Price of a machine; ``InputError`` where the list has none."""
+        try:
+            return self.machines[machine]
+        except KeyError:
+            known = ", ".join(self.machines) or "none"
+            raise InputError(
+                f"price list {self.name}: has no price of {machine} (has: {known}); add it in a file given "
+                "with --prices FILE, or leave the machine out with --machine"
+            ) from None

@@ -1,0 +1,383 @@
+"""File formats of the specs: YAML files read, checked by pydantic, and turned into the dataclasses.
+
+The models here state a file's fields and types; ranges live on the dataclasses. Every failure becomes one
+line: ``hardware_specs/machines/x.yaml: memory_gib_per_gpu: must be above 0 GiB, got -3``.
+"""
+
+import datetime
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from provisioner.errors import InputError
+from provisioner.specs.hardware import Machine
+from provisioner.specs.lengths import FloatArray
+from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.prices import MachinePrice, PriceList
+from provisioner.specs.units import quoted, unit_of
+from provisioner.specs.workload import ArrivalProfile, Workload
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# A spec is a page of text; the largest shipped one is below 10 kB. Beyond this it is the wrong file.
+MAX_SPEC_BYTES = 4_000_000
+
+
+def _number(value: object) -> object:
+    """YAML 1.1 reads 70e9 (no dot, no sign) as text: take text that is a number for that number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+Number = Annotated[float, BeforeValidator(_number)]
+Date = Annotated[
+    str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, datetime.date) else value)
+]
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MachineFile(_File):
+    """Fields of ``hardware_specs/machines/*.yaml``."""
+
+    name: str
+    title: str
+    letter: str
+    gpu: str
+    gpus: int
+    memory_gib_per_gpu: Number
+    memory_bandwidth_gb_per_s: Number
+    peak_fp16_tflops: Number
+    gpu_tdp_w: Number
+    power_cap: Number = 1.0
+    max_power_w: Number
+    nvlink_gb_per_s: Number
+    infiniband_gbps: Number
+    released: int
+    sources: list[str]
+    note: str = ""
+
+
+class ModelFile(_File):
+    """Fields of ``hardware_specs/models/*.yaml``."""
+
+    name: str
+    title: str
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    parameters: Number
+    bytes_per_parameter: Number = 2
+    bytes_per_kv_element: Number = 2
+    trained_context_tokens: int
+    sources: list[str]
+    note: str = ""
+
+
+class MachinePriceFile(_File):
+    """Fields of one machine in a price list."""
+
+    cost_usd_per_h: Number
+    provisioned_power_w: Number
+    source: str = ""
+
+
+class PriceFile(_File):
+    """Fields of ``hardware_specs/prices/*.yaml`` and of a user's own price list."""
+
+    name: str = ""
+    title: str = ""
+    date: Date = ""
+    currency: str = "USD"
+    machines: dict[str, MachinePriceFile]
+    note: str = ""
+
+
+class ArrivalFile(_File):
+    """Fields of ``arrivals`` in a workload file: what was measured in its trace."""
+
+    duration_s: Number
+    requests: int
+    mean_rate_rps: Number | None = None
+    cv: Number | None = None
+    rate_by_minute_rps: list[Number]
+    index_of_dispersion: dict[int, Number]
+
+
+class WorkloadFile(_File):
+    """Fields of ``workloads/*.yaml``; ``bins`` names the table of bins beside it."""
+
+    name: str
+    title: str
+    rate_rps: Number
+    cv: Number = 1.0
+    bins: str
+    arrivals: ArrivalFile
+    context_share_reused: Number | None = None
+    sources: list[str]
+    note: str = ""
+
+
+_FileT = TypeVar("_FileT", bound=_File)
+_SpecT = TypeVar("_SpecT")
+
+
+def read_yaml(path: Path, shown: str) -> dict[str, Any]:
+    """Mapping of a YAML file; ``shown`` is how messages name the file."""
+    try:
+        if path.stat().st_size > MAX_SPEC_BYTES:
+            raise InputError(f"{shown}: is {path.stat().st_size:,} bytes, too large for a YAML spec")
+        text = path.read_text(encoding="utf-8")
+        content = yaml.load(text, Loader=_Loader)
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
+        raise InputError(f"{shown}: is not a YAML text file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise InputError(f"{shown}:{where} is not valid YAML: {problem}") from None
+    except RecursionError:
+        raise InputError(f"{shown}: is nested too deeply") from None
+    if not isinstance(content, dict):
+        kind = "is empty" if content is None else f"holds a {type(content).__name__}"
+        raise InputError(f"{shown}: {kind}; must be a YAML mapping of fields to values")
+    return content
+
+
+def check_file(file: type[_FileT], content: dict[str, Any], shown: str) -> _FileT:
+    """Content as a checked model of its file; a failure is one line with file, field, value and unit."""
+    try:
+        return file.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"{shown}: {_one_line(file, error)}") from None
+
+
+_MUST_BE = {
+    "float": "a number",
+    "int": "a whole number",
+    "string": "a text",
+    "list": "a list",
+    "dict": "a mapping",
+    "model": "a mapping",
+}
+
+
+def _one_line(file: type[_File], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    kind = first["type"]
+    value = first["input"]
+    if kind == "missing":
+        return f"{field}: is missing{_of_unit(field, ' (in {})')}"
+    if kind == "extra_forbidden":
+        near = get_close_matches(field, file.model_fields, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}{_of_unit(near[0], ' (in {})')}?" if near else ""
+        return f"{field}: unknown field, got {quoted(value)}{hint}"
+    wanted = _MUST_BE.get(kind.split("_")[0])
+    if wanted is None:
+        return f"{field}: {first['msg']}, got {quoted(value)}"
+    return f"{field}: must be {wanted}{_of_unit(field, ' of {}')}, got {quoted(value)}"
+
+
+def _of_unit(field: str, template: str) -> str:
+    unit = unit_of(field)
+    return template.format(unit) if unit else ""
+
+
+def _built(build: Callable[[], _SpecT], where: str, dropped: str) -> _SpecT:
+    """A dataclass built; ``where`` takes the place of ``dropped`` at the start of its error."""
+    try:
+        return build()
+    except InputError as error:
+        raise InputError(f"{where}{str(error).removeprefix(dropped)}") from None
+
+
+def load_machine(path: Path, shown: str) -> Machine:
+    """Machine of a YAML file."""
+    file = check_file(MachineFile, read_yaml(path, shown), shown)
+    fields = file.model_dump() | {"sources": tuple(file.sources)}
+    return _built(partial(Machine, **fields), f"{shown}: ", f"machine {file.name}: ")
+
+
+def load_model(path: Path, shown: str) -> ModelArchitecture:
+    """Model of a YAML file."""
+    file = check_file(ModelFile, read_yaml(path, shown), shown)
+    fields = file.model_dump() | {"sources": tuple(file.sources)}
+    return _built(partial(ModelArchitecture, **fields), f"{shown}: ", f"model {file.name}: ")
+
+
+def load_price_list(path: Path, shown: str) -> PriceList:
+    """Price list of a YAML file; without a name it takes the file's."""
+    file = check_file(PriceFile, read_yaml(path, shown), shown)
+    if not file.machines:
+        raise InputError(
+            f"{shown}: machines: has no prices; give cost_usd_per_h and provisioned_power_w of each machine"
+        )
+    prices: dict[str, MachinePrice] = {}
+    for machine, price in file.machines.items():
+        build = partial(MachinePrice, **price.model_dump())
+        prices[machine] = _built(build, f"{shown}: machines.{machine}.", "price: ")
+    name = file.name or path.stem
+    return PriceList(
+        name=name,
+        title=file.title or name,
+        date=file.date,
+        machines=prices,
+        currency=file.currency,
+        note=file.note,
+    )
+
+
+BIN_COLUMNS = (
+    "prompt_low",
+    "prompt_high",
+    "prompt_mean",
+    "output_low",
+    "output_high",
+    "output_mean",
+    "count",
+)
+
+
+def load_workload(path: Path, shown: str) -> Workload:
+    """Workload of a YAML file and of the table of bins that it names beside it."""
+    file = check_file(WorkloadFile, read_yaml(path, shown), shown)
+    if Path(file.bins).name != file.bins:
+        raise InputError(f"{shown}: bins: must be the name of a file beside it, got {file.bins!r}")
+    bins = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
+    arrivals = ArrivalProfile(
+        **file.arrivals.model_dump() | {"rate_by_minute_rps": tuple(file.arrivals.rate_by_minute_rps)}
+    )
+    build = partial(
+        Workload,
+        name=file.name,
+        title=file.title,
+        prompt_tokens=bins["prompt_mean"],
+        output_tokens=bins["output_mean"],
+        weight=bins["count"],
+        prompt_low=bins["prompt_low"].astype(np.int64),
+        prompt_high=bins["prompt_high"].astype(np.int64),
+        output_low=bins["output_low"].astype(np.int64),
+        output_high=bins["output_high"].astype(np.int64),
+        rate_rps=file.rate_rps,
+        cv=file.cv,
+        arrivals=arrivals,
+        context_share_reused=file.context_share_reused,
+        sources=tuple(file.sources),
+        note=file.note,
+    )
+    return _built(build, f"{shown}: ", f"workload {file.name}: ")
+
+
+def _read_bins(path: Path, shown: str) -> dict[str, FloatArray]:
+    """Columns of a table of bins, one row a class."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{shown}: is not a text file") from None
+    header = ",".join(BIN_COLUMNS)
+    if lines[0].strip() != header:
+        raise InputError(f"{shown}: line 1: must be {header}, got {quoted(lines[0])}")
+    rows = [(number, line.split(",")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
+    if not rows:
+        raise InputError(f"{shown}: has no bins")
+    try:
+        table = np.array([row for _, row in rows], dtype=np.float64)
+    except ValueError:
+        table = np.empty((0, 0))
+    if table.shape != (len(rows), len(BIN_COLUMNS)) or not np.isfinite(table).all():
+        raise InputError(_first_bad_row(rows, shown))
+    return {column: table[:, k] for k, column in enumerate(BIN_COLUMNS)}
+
+
+def _first_bad_row(rows: list[tuple[int, list[str]]], shown: str) -> str:
+    for number, row in rows:
+        if len(row) != len(BIN_COLUMNS):
+            return f"{shown}: line {number}: has {len(row)} columns, must have {len(BIN_COLUMNS)}"
+        for column, value in zip(BIN_COLUMNS, row, strict=True):
+            try:
+                finite = bool(np.isfinite(float(value)))
+            except ValueError:
+                finite = False
+            if not finite:
+                return f"{shown}: line {number}: {column}: must be a number, got {quoted(value)}"
+    raise AssertionError("called for a table that has a bad row")
+
+
+def save_workload(workload: Workload, folder: Path, comment: str = "") -> tuple[Path, Path]:
+    """Write a workload as ``<name>.yaml`` and ``<name>.csv`` in a folder; the paths of both.
+
+    ``comment`` goes to the top of the YAML file. ``load_workload`` gives the workload back, its means to four
+    decimals, what was measured to six digits.
+    """
+    arrivals = workload.arrivals
+    requests = arrivals.requests if arrivals else 1
+    if arrivals is None:
+        arrivals = ArrivalProfile(0.0, 0, None, None, (), {})
+    content = {
+        "name": workload.name,
+        "title": workload.title,
+        "rate_rps": _rounded(workload.rate_rps),
+        "cv": _rounded(workload.cv),
+        "bins": f"{workload.name}.csv",
+        "context_share_reused": _rounded(workload.context_share_reused),
+        "sources": list(workload.sources),
+        "note": workload.note,
+        "arrivals": {
+            "duration_s": _rounded(arrivals.duration_s, 9),
+            "requests": arrivals.requests,
+            "mean_rate_rps": _rounded(arrivals.mean_rate_rps),
+            "cv": _rounded(arrivals.cv),
+            "index_of_dispersion": {k: _rounded(v) for k, v in arrivals.index_of_dispersion.items()},
+            "rate_by_minute_rps": [_rounded(rate, 5) for rate in arrivals.rate_by_minute_rps],
+        },
+    }
+    if workload.context_share_reused is None:
+        del content["context_share_reused"]
+    if not workload.note:
+        del content["note"]
+    rows = [",".join(BIN_COLUMNS)]
+    for low, high, mean, output_low, output_high, output_mean, weight in zip(
+        workload.prompt_low,
+        workload.prompt_high,
+        workload.prompt_tokens,
+        workload.output_low,
+        workload.output_high,
+        workload.output_tokens,
+        workload.weight,
+        strict=True,
+    ):
+        count = f"{weight * requests:.10g}"
+        rows.append(f"{low},{high},{_mean(mean)},{output_low},{output_high},{_mean(output_mean)},{count}")
+    header = "".join(f"# {line}\n" for line in comment.splitlines())
+    text = yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+    paths = folder / f"{workload.name}.yaml", folder / f"{workload.name}.csv"
+    paths[0].write_text(header + text, encoding="utf-8")
+    paths[1].write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return paths
+
+
+def _rounded(value: float | None, digits: int = 6) -> float | None:
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def _mean(tokens: float) -> str:
+    return f"{tokens:.4f}".rstrip("0").rstrip(".")

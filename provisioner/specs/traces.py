@@ -1,0 +1,166 @@
+"""Traces: requests with their arrival times and token counts, and how they arrived."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from provisioner.errors import InputError
+from provisioner.specs.lengths import FloatArray, IntArray
+from provisioner.specs.trace_files import FORMATS, TraceFormat, read_requests
+from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
+from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
+
+MAX_RELATIVE_S = 1e8  # three years: a larger time is one since an epoch, not since the trace's start
+
+DISPERSION_WINDOWS_S = (1, 10, 60)
+MAX_PROFILE_MINUTES = 100_000  # ten weeks: a longer profile by minute is nothing to look at, and is left out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """Requests of a trace file in order of arrival; all arrays have shape (n,).
+
+    ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, where the trace has block
+    hashes. ``format`` is one of ``FORMATS``' names, ``warnings`` what was mended while reading, one line
+    each.
+    """
+
+    path: str
+    arrival_s: FloatArray
+    prompt_tokens: IntArray
+    output_tokens: IntArray
+    format: str
+    warnings: tuple[str, ...] = ()
+    prefix_reuse: float | None = None
+
+    @property
+    def requests(self) -> int:
+        """Number of requests n."""
+        return int(self.arrival_s.size)
+
+    def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
+        """Workload with the trace's lengths, burstiness and arrival profile.
+
+        The rate is the trace's mean unless given; the coefficient of variation 1 where the trace is too
+        short to have one. Over 4,000 different pairs of lengths are put into bins
+        (``workload.from_lengths``).
+        """
+        arrivals = profile(self.arrival_s)
+        rate = arrivals.mean_rate_rps if rate_rps is None else rate_rps
+        if rate is None:
+            raise InputError(
+                f"{self.path}: all requests arrive at one time, so it has no rate: give one with --rate"
+            )
+        return from_lengths(
+            name,
+            self.prompt_tokens,
+            self.output_tokens,
+            title=title or f"{Path(self.path).name} ({_format(self.format).title} trace)",
+            rate_rps=rate,
+            cv=1.0 if arrivals.cv is None else arrivals.cv,
+            arrivals=arrivals,
+            context_share_reused=self.prefix_reuse,
+            sources=(f"{Path(self.path).name}: {format_count(self.requests)} requests",),
+        )
+
+
+def _format(name: str) -> TraceFormat:
+    return next(known for known in FORMATS if known.name == name)
+
+
+def describe(trace: Trace) -> dict[str, str]:
+    """What a trace holds, as labels and texts for people, in order."""
+    arrivals = profile(trace.arrival_s)
+    known = _format(trace.format)
+    seconds = "not measurable: no time between the requests"
+
+    def percentiles(tokens: IntArray) -> str:
+        values = np.percentile(tokens, (50, 90, 99))
+        shown = ", ".join(f"P{q} {format_count(v)}" for q, v in zip((50, 90, 99), values, strict=True))
+        return f"mean {tokens.mean():,.1f}, {shown}, largest {format_count(int(tokens.max()))}"
+
+    facts = {
+        "format": f"{known.title} ({', '.join(known.columns)})",
+        "requests": format_count(trace.requests),
+        "duration": format_seconds(arrivals.duration_s),
+        "mean rate": seconds if arrivals.mean_rate_rps is None else format_rate(arrivals.mean_rate_rps),
+        "coefficient of variation of the gaps": "not measurable"
+        if arrivals.cv is None
+        else f"{arrivals.cv:.2f}",
+    }
+    if arrivals.rate_by_minute_rps:
+        facts["busiest minute"] = format_rate(max(arrivals.rate_by_minute_rps))
+    for window_s, index in arrivals.index_of_dispersion.items():
+        facts[f"index of dispersion in {window_s} s"] = f"{index:.2f}"
+    facts["prompt tokens"] = percentiles(trace.prompt_tokens)
+    facts["output tokens"] = percentiles(trace.output_tokens)
+    if trace.prefix_reuse is not None:
+        facts["prompt tokens in prefix blocks seen before"] = format_share(trace.prefix_reuse)
+    return facts
+
+
+def read_trace(path: str | Path) -> Trace:
+    """Requests of a trace file, sorted by arrival.
+
+    ``trace_files.FORMATS`` are recognised, as CSV with a header or as JSON lines. Times given as dates become
+    seconds since the first; times in seconds or milliseconds stay as they are, unless negative or since an
+    epoch. ``InputError`` names file, line, column and value of the first line that is wrong.
+    """
+    read = read_requests(path)
+    warnings = list(read.warnings)
+    arrival, prompt, output = read.time_s, read.prompt_tokens, read.output_tokens
+    start = float(arrival.min())
+    if start < 0 or start > MAX_RELATIVE_S:
+        warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")
+        arrival = arrival - start
+    early = int(np.count_nonzero(arrival[1:] < arrival[:-1]))
+    if early:
+        order = np.argsort(arrival, kind="stable")
+        arrival, prompt, output = arrival[order], prompt[order], output[order]
+        among = f"{format_count(early)} of {format_count(arrival.size)} requests"
+        warnings.append(f"{among} arrive before the one above them: sorted by time")
+    return Trace(
+        path=str(path),
+        arrival_s=arrival,
+        prompt_tokens=prompt,
+        output_tokens=output,
+        format=read.format.name,
+        warnings=tuple(warnings),
+        prefix_reuse=read.prefix_reuse,
+    )
+
+
+def profile(arrival_s: ArrayLike) -> ArrivalProfile:
+    """Arrival profile of sorted arrival times in s.
+
+    >>> p = profile([0.0, 1.0, 2.0, 3.0, 4.0])
+    >>> p.mean_rate_rps, p.cv, p.index_of_dispersion[1]
+    (1.0, 0.0, 0.0)
+    """
+    times = np.asarray(arrival_s, dtype=np.float64)
+    requests = int(times.size)
+    duration = float(times[-1] - times[0]) if requests else 0.0
+    mean_rate = (requests - 1) / duration if duration > 0 else None
+    cv = None
+    if mean_rate is not None and requests >= 3:
+        cv = float(np.std(np.diff(times))) * mean_rate
+    minutes: tuple[float, ...] = ()
+    if mean_rate is not None and duration / 60 <= MAX_PROFILE_MINUTES:
+        window = 60.0 if duration >= 60 else duration
+        minute = np.minimum((times - times[0]) // window, duration // window).astype(np.int64)
+        by_minute = np.bincount(minute)[: int(duration // window)]
+        minutes = tuple(float(count) / window for count in by_minute)
+    dispersion: dict[int, float] = {}
+    for window_s in DISPERSION_WINDOWS_S:
+        windows = int(duration // window_s)
+        if windows < 2:
+            continue
+        # only windows that hold an arrival are looked at: a long and sparse trace has far more empty ones
+        index = (times - times[0]) // window_s
+        starts = np.flatnonzero(np.diff(index, prepend=-1.0))
+        counts = np.diff(starts, append=requests)[index[starts] < windows].astype(np.float64)
+        mean = counts.sum() / windows
+        dispersion[window_s] = float((np.square(counts).sum() / windows - mean**2) / mean)
+    return ArrivalProfile(duration, requests, mean_rate, cv, minutes, dispersion)

@@ -1,0 +1,319 @@
+"""Workloads: the joint distribution of prompt and output tokens, with the rate and how requests arrive."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from provisioner.errors import InputError
+from provisioner.specs.lengths import FloatArray, IntArray, Lengths, binned, coarser_ratios, numbered, summed
+from provisioner.specs.units import parse_fraction, parse_non_negative, parse_positive
+
+# A trace with at most this many distinct (prompt, output) pairs is kept exactly; the product of two
+# marginals is kept below it too. Beyond it classes cost time in the queueing model and add no accuracy.
+MAX_CLASSES = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivalProfile:
+    """How requests arrived in a trace: measured (``traces.profile``), not what a plan assumes.
+
+    ``cv`` is the coefficient of variation of the gaps between arrivals (1 for Poisson), None below three
+    requests or without any time between them; ``mean_rate_rps`` is (requests - 1) / duration, None without
+    duration. ``rate_by_minute_rps`` is the mean rate in each full minute from the first arrival on (in the
+    whole duration where that is below a minute). ``index_of_dispersion`` is, for each window length in s,
+    the variance over the mean of the numbers of arrivals in full windows (1 for Poisson).
+    """
+
+    duration_s: float
+    requests: int
+    mean_rate_rps: float | None
+    cv: float | None
+    rate_by_minute_rps: tuple[float, ...]
+    index_of_dispersion: Mapping[int, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Workload:
+    """Requests as a joint distribution of prompt and output tokens, with a rate and burstiness.
+
+    The distribution is C weighted classes. Class c stands for the share ``weight[c]`` of the requests, with
+    the mean lengths ``prompt_tokens[c]`` and ``output_tokens[c]``, spread over the integers
+    ``prompt_low[c]..prompt_high[c]`` and ``output_low[c]..output_high[c]`` (inclusive; ``lengths`` says
+    how). All arrays have shape (C,) and are read-only; the weights are scaled to sum to 1.
+
+    ``rate_rps`` is the peak rate to plan for, ``cv`` the coefficient of variation of the gaps between
+    arrivals used when planning at a rate (1 for Poisson), ``arrivals`` what was measured in the trace,
+    ``context_share_reused`` the share of prompt tokens that a prefix cache had seen before, where a trace
+    says so.
+
+    >>> w = from_lengths("two", [100, 300], [10, 20])
+    >>> w.weight.tolist(), w.mean_prompt_tokens, w.quantile("output", 0.5)
+    ([0.5, 0.5], 200.0, 10.0)
+    """
+
+    name: str
+    title: str
+    prompt_tokens: FloatArray
+    output_tokens: FloatArray
+    weight: FloatArray
+    prompt_low: IntArray
+    prompt_high: IntArray
+    output_low: IntArray
+    output_high: IntArray
+    rate_rps: float
+    cv: float = 1.0
+    arrivals: ArrivalProfile | None = None
+    context_share_reused: float | None = None
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        what = f"workload {self.name}"
+        for field in ("prompt_tokens", "output_tokens", "weight"):
+            self._freeze(field, np.array(getattr(self, field), dtype=np.float64))
+        for field in ("prompt_low", "prompt_high", "output_low", "output_high"):
+            self._freeze(field, np.array(getattr(self, field), dtype=np.int64))
+        if self.weight.ndim != 1 or not self.weight.size:
+            raise InputError(f"{what}: has no classes of requests")
+        for side, lengths in (("prompt", self._prompt), ("output", self._output)):
+            tokens, low, high = lengths.tokens, lengths.low, lengths.high
+            if not tokens.shape == low.shape == high.shape == self.weight.shape:
+                raise InputError(f"{what}: {side} tokens, bounds and weight differ in length")
+            bad = np.flatnonzero(~((low >= 1) & (low <= tokens) & (tokens <= high)))
+            if bad.size:
+                k = int(bad[0])
+                raise InputError(
+                    f"{what}: class {k + 1}: {side} tokens must satisfy 1 <= low <= mean <= high, "
+                    f"got {low[k]}, {tokens[k]:g}, {high[k]}"
+                )
+        bad = np.flatnonzero(~((self.weight > 0) & np.isfinite(self.weight)))
+        if bad.size:
+            k = int(bad[0])
+            raise InputError(f"{what}: class {k + 1}: weight: must be above 0, got {self.weight[k]:g}")
+        self._freeze("weight", self.weight / self.weight.sum())
+        parse_positive(self.rate_rps, f"{what}: rate_rps", "requests/s")
+        parse_non_negative(self.cv, f"{what}: cv")
+        if self.context_share_reused is not None:
+            parse_fraction(self.context_share_reused, f"{what}: context_share_reused")
+
+    def _freeze(self, field: str, array: FloatArray | IntArray) -> None:
+        array.flags.writeable = False
+        object.__setattr__(self, field, array)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return int(self.weight.size)
+
+    @property
+    def mean_prompt_tokens(self) -> float:
+        """Mean prompt tokens of a request."""
+        return float(self.weight @ self.prompt_tokens)
+
+    @property
+    def mean_output_tokens(self) -> float:
+        """Mean output tokens of a request."""
+        return float(self.weight @ self.output_tokens)
+
+    @property
+    def _prompt(self) -> Lengths:
+        return Lengths(self.prompt_tokens, self.prompt_low, self.prompt_high)
+
+    @property
+    def _output(self) -> Lengths:
+        return Lengths(self.output_tokens, self.output_low, self.output_high)
+
+    def quantile(self, side: Literal["prompt", "output"], q: float) -> float:
+        """Smallest number of tokens that at least the fraction ``q`` of the requests do not exceed.
+
+        It is of the distribution that ``sample`` draws from, with the lengths spread over each bin.
+        """
+        parse_fraction(q, f"workload {self.name}: quantile")
+        lengths = {"prompt": self._prompt, "output": self._output}[side]
+        first, last = int(lengths.low.min()), int(lengths.high.max())
+        while first < last:
+            middle = (first + last) // 2
+            # 1e-12: sums of weights are not exact, and half of two requests must be the first of them
+            if float(self.weight @ lengths.cdf(middle)) >= q - 1e-12:
+                last = middle
+            else:
+                first = middle + 1
+        return float(first)
+
+    def sample(self, rng: np.random.Generator, n: int) -> tuple[IntArray, IntArray]:
+        """Prompt and output tokens of ``n`` requests, each of shape (n,), drawn as pairs.
+
+        A class is drawn by weight, then each length from its bin, independently.
+        """
+        chosen = np.searchsorted(np.cumsum(self.weight), rng.random(n), side="right")
+        chosen = np.minimum(chosen, self.classes - 1)
+        return self._prompt.take(chosen).at(rng.random(n)), self._output.take(chosen).at(rng.random(n))
+
+    def restrict(
+        self, min_prompt_tokens: float = 1, max_prompt_tokens: float = math.inf
+    ) -> tuple["Workload", float]:
+        """The requests with prompts of ``min_prompt_tokens..max_prompt_tokens`` (inclusive), and their share.
+
+        A bin that straddles a limit is cut there. The rate becomes the share of the rate; what was measured
+        in the trace (``arrivals``) stays. ``InputError`` where no request is left.
+        """
+        longest = int(self.prompt_high.max())
+        low = np.maximum(self.prompt_low, math.ceil(min(min_prompt_tokens, longest + 1)))
+        high = np.minimum(self.prompt_high, math.floor(min(max_prompt_tokens, longest)))
+        inside = np.maximum(self._prompt.cdf(high) - self._prompt.cdf(low - 1), 0.0)
+        kept = (low <= high) & (inside > 0)
+        if not kept.any():
+            raise InputError(
+                f"workload {self.name}: no request has a prompt of {min_prompt_tokens:g} to "
+                f"{max_prompt_tokens:g} tokens"
+            )
+        share = float(min((self.weight * inside)[kept].sum(), 1.0))
+        cut = (low != self.prompt_low) | (high != self.prompt_high)
+        prompt = Lengths(np.where(cut, (low + high) / 2, self.prompt_tokens), low, high)
+        part = self._with((self.weight * inside)[kept], prompt.take(kept), self._output.take(kept))
+        return replace(part, rate_rps=self.rate_rps * share), share
+
+    def coarsen(self, max_classes: int) -> "Workload":
+        """The same requests in at most ``max_classes`` classes, with the same mean lengths.
+
+        Classes are grouped on a grid of logarithmic steps, the finest of a fixed series that is coarse
+        enough; a group's lengths are the weighted means of its classes, its bins span theirs.
+        """
+        if max_classes < 1:
+            raise InputError(f"workload {self.name}: max_classes: must be 1 or more, got {max_classes}")
+        if self.classes <= max_classes:
+            return self
+        prompt, output = self._prompt, self._output
+        group = np.zeros(self.classes, dtype=np.int64)
+        for ratio in coarser_ratios():
+            rows, columns = prompt.log_bins(ratio), output.log_bins(ratio)
+            group = numbered(rows * (int(columns.max()) + 1) + columns)
+            if int(group.max()) < max_classes:
+                break
+        return self._with(
+            summed(group, self.weight),
+            prompt.merged(group, self.weight),
+            output.merged(group, self.weight),
+        )
+
+    def independent(self) -> "Workload":
+        """Prompt and output drawn apart: the product of the marginals, in at most ``MAX_CLASSES`` classes."""
+        prompt_weight, prompt = self._marginal(self._prompt)
+        output_weight, output = self._marginal(self._output)
+        for ratio in coarser_ratios():
+            if prompt_weight.size * output_weight.size <= MAX_CLASSES:
+                break
+            prompt_weight, prompt = _grouped(prompt_weight, prompt, prompt.log_bins(ratio))
+            output_weight, output = _grouped(output_weight, output, output.log_bins(ratio))
+        rows, columns = np.indices((prompt_weight.size, output_weight.size)).reshape(2, -1)
+        return self._with(
+            prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns)
+        )
+
+    def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
+        """Weight and lengths of the distinct bins of one side."""
+        same = np.stack([lengths.low, lengths.high, lengths.tokens])
+        _, group = np.unique(same, axis=1, return_inverse=True)
+        return _grouped(self.weight, lengths, group.reshape(-1).astype(np.int64))
+
+    def _with(self, weight: FloatArray, prompt: Lengths, output: Lengths) -> "Workload":
+        """This workload with other classes."""
+        return replace(
+            self,
+            weight=weight,
+            prompt_tokens=prompt.tokens,
+            prompt_low=prompt.low,
+            prompt_high=prompt.high,
+            output_tokens=output.tokens,
+            output_low=output.low,
+            output_high=output.high,
+        )
+
+
+def _grouped(weight: FloatArray, lengths: Lengths, group: IntArray) -> tuple[FloatArray, Lengths]:
+    return summed(group, weight), lengths.merged(group, weight)
+
+
+def from_lengths(
+    name: str,
+    prompt_tokens: ArrayLike,
+    output_tokens: ArrayLike,
+    *,
+    title: str = "",
+    rate_rps: float = 1.0,
+    cv: float = 1.0,
+    arrivals: ArrivalProfile | None = None,
+    context_share_reused: float | None = None,
+    sources: tuple[str, ...] = (),
+    note: str = "",
+    max_exact: int = MAX_CLASSES,
+) -> Workload:
+    """Workload of the given lengths (both of shape (n,)), each request counting the same.
+
+    Up to ``max_exact`` distinct pairs are kept exactly. More are put into bins, each side by itself
+    (``lengths.binned``): a class is a pair of bins that a request falls into, with the mean lengths of
+    either bin over all requests, so that both mean lengths of the workload are exact. More than
+    ``MAX_CLASSES`` such classes are made coarser.
+
+    >>> from_lengths("w", [5, 5, 7], [2, 2, 9]).weight.round(3).tolist()
+    [0.667, 0.333]
+    """
+    prompts = np.asarray(prompt_tokens, dtype=np.int64)
+    outputs = np.asarray(output_tokens, dtype=np.int64)
+    if prompts.shape != outputs.shape or prompts.ndim != 1 or not prompts.size:
+        raise InputError(f"workload {name}: needs as many prompt as output lengths, at least one")
+    if prompts.min() < 1 or outputs.min() < 1:
+        raise InputError(f"workload {name}: prompt and output tokens must be 1 or more")
+    weight, prompt, output = _exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs)
+    return Workload(
+        name=name,
+        title=title or name,
+        prompt_tokens=prompt.tokens,
+        output_tokens=output.tokens,
+        weight=weight,
+        prompt_low=prompt.low,
+        prompt_high=prompt.high,
+        output_low=output.low,
+        output_high=output.high,
+        rate_rps=rate_rps,
+        cv=cv,
+        arrivals=arrivals,
+        context_share_reused=context_share_reused,
+        sources=sources,
+        note=note,
+    ).coarsen(MAX_CLASSES)
+
+
+_PART = 1_000_000  # requests looked at together: bounds the memory of a trace of many millions
+
+
+def _exact_pairs(
+    prompts: IntArray, outputs: IntArray, most: int
+) -> tuple[FloatArray, Lengths, Lengths] | None:
+    """Count and lengths of each distinct pair, or None where there are more than ``most``."""
+    span = int(outputs.max()) + 1
+    if np.unique(prompts[:_PART] * span + outputs[:_PART]).size > most:
+        return None
+    pairs, counts = np.unique(prompts * span + outputs, return_counts=True)
+    if pairs.size > most:
+        return None
+    return counts.astype(np.float64), Lengths.exact(pairs // span), Lengths.exact(pairs % span)
+
+
+def _binned_pairs(prompts: IntArray, outputs: IntArray) -> tuple[FloatArray, Lengths, Lengths]:
+    """Count and lengths of each pair of bins that holds a request."""
+    prompt_edges, prompt = binned(prompts)
+    output_edges, output = binned(outputs)
+    shape = prompt_edges.size, output_edges.size
+    counts = np.zeros(shape[0] * shape[1], dtype=np.int64)
+    for start in range(0, prompts.size, _PART):
+        part = slice(start, start + _PART)
+        row = np.searchsorted(prompt_edges, prompts[part], side="right") - 1
+        column = np.searchsorted(output_edges, outputs[part], side="right") - 1
+        counts += np.bincount(row * shape[1] + column, minlength=counts.size)
+    rows, columns = np.nonzero(counts.reshape(shape))
+    return counts[counts > 0].astype(np.float64), prompt.take(rows), output.take(columns)
