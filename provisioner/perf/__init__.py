@@ -1,0 +1,1 @@
+"""One machine, no queue: latency curves, memory and KV-cache transfer."""

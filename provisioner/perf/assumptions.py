@@ -1,0 +1,306 @@
+"""What queueing and planning see of one replica: times, memory and transfer under a named set of assumptions.
+
+``measured`` is the default: decode time grows with batch and context, memory counts grouped-query attention
+and leaves room for activations, transfer is overlapped with the prompt. ``splitwise-sim`` is the published
+simulator's whole set, for reproducing published results.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.perf import memory, transfer
+from provisioner.perf.curves import Assumptions, CurveSet, curve_groups, load_curve_set, no_curves
+from provisioner.specs import catalog
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
+
+Floats = NDArray[np.float64]
+
+MIXED_FACTOR: Final = 1.1
+"""Time of a mixed iteration relative to a prompt iteration of as many tokens (Splitwise paper)."""
+
+REFERENCE_MACHINE: Final = "dgx-a100"
+REFERENCE_TENSOR_PARALLEL: Final = 8
+
+
+class ReplicaPerf(Protocol):
+    """One replica of a model on a machine, without a queue. All times in s, all arrays broadcast."""
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that the replica runs on."""
+
+    @property
+    def model(self) -> ModelArchitecture:
+        """The model that the replica serves."""
+
+    @property
+    def tensor_parallel(self) -> int:
+        """GPUs of the replica."""
+
+    @property
+    def replicas_per_machine(self) -> int:
+        """Replicas that one machine runs."""
+
+    @property
+    def assumptions(self) -> Assumptions:
+        """The named set of assumptions."""
+
+    @property
+    def curve(self) -> CurveSet:
+        """The latency curves, with their provenance."""
+
+    @property
+    def kv_bytes_per_token(self) -> float:
+        """KV cache of one token in bytes."""
+
+    @property
+    def kv_capacity_tokens(self) -> float:
+        """Tokens of KV cache that the replica holds."""
+
+    @property
+    def link_bytes_per_s(self) -> float:
+        """Bandwidth of the whole machine's link in bytes/s."""
+
+    @property
+    def prompt_range_tokens(self) -> tuple[float, float]:
+        """Measured range of batched prompt tokens."""
+
+    @property
+    def decode_batch_range(self) -> tuple[int, int]:
+        """Measured range of the decode batch."""
+
+    @property
+    def decode_context_range(self) -> tuple[float, float]:
+        """Measured range of the context that a batch holds in total, in tokens."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the latency data came from, one line each."""
+
+    def prompt_s(self, tokens: ArrayLike) -> Floats:
+        """Time of one prompt iteration over ``tokens`` batched prompt tokens."""
+
+    def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total."""
+
+    def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one iteration over ``prompt_tokens`` and a decode batch together."""
+
+    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
+        """Time that the second token waits for the prompt's KV cache to reach ``destination``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Replica:
+    """What both sets of assumptions share."""
+
+    machine: Machine
+    model: ModelArchitecture
+    tensor_parallel: int
+    curve: CurveSet
+    kv_bytes_per_token: float
+    kv_capacity_tokens: float
+
+    @property
+    def replicas_per_machine(self) -> int:
+        """Replicas that one machine runs: GPUs // tensor parallelism."""
+        return self.machine.gpus // self.tensor_parallel
+
+    @property
+    def prompt_range_tokens(self) -> tuple[float, float]:
+        """Measured range of batched prompt tokens."""
+        return self.curve.prompt_range_tokens
+
+    @property
+    def decode_batch_range(self) -> tuple[int, int]:
+        """Measured range of the decode batch (the published simulator's: of its lookup key)."""
+        return self.curve.decode_batch_range
+
+    @property
+    def decode_context_range(self) -> tuple[float, float]:
+        """Measured range of the context that a batch holds in total, in tokens."""
+        return self.curve.decode_context_range
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the latency data came from, one line each."""
+        return self.curve.sources
+
+    def prompt_s(self, tokens: ArrayLike) -> Floats:
+        """Time of one prompt iteration over ``tokens`` batched prompt tokens, in s; any shape."""
+        return self.curve.prompt_s(tokens)
+
+    def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s."""
+        return self.curve.decode_s(batch, context_tokens)
+
+
+def _mixed_s(curve: CurveSet, prompt_tokens: ArrayLike, batch: ArrayLike) -> Floats:
+    tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
+    return MIXED_FACTOR * curve.prompt_s(tokens)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasuredReplica(_Replica):
+    """One replica as measured: the default.
+
+    >>> h = replica("llama2-70b", "dgx-h100")
+    >>> h.tensor_parallel, round(1e3 * float(h.decode_s(64, 64 * 576)), 1)
+    (8, 50.2)
+    """
+
+    @property
+    def assumptions(self) -> Assumptions:
+        """The named set of assumptions."""
+        return "measured"
+
+    @property
+    def link_bytes_per_s(self) -> float:
+        """Bandwidth of the whole machine's link in bytes/s: all its InfiniBand ports."""
+        return self.machine.infiniband_bytes_per_s
+
+    def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.
+
+        1.1 x prompt time of (prompt tokens + batch) as the paper has it, but never below the decode time of
+        the batch alone, which that iteration contains.
+        """
+        decode_s = self.decode_s(batch, context_tokens)
+        return np.maximum(_mixed_s(self.curve, prompt_tokens, batch), decode_s)
+
+    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
+        """Time that the second token waits for the KV cache to reach ``destination``, in s; any shape.
+
+        ``transfer.visible_s`` over the slower of the two replicas' shares of their machines' links (one
+        port per GPU), with the time of the prompt running alone.
+        """
+        tokens = np.asarray(prompt_tokens, dtype=np.float64)
+        shares = (r.link_bytes_per_s * r.tensor_parallel / r.machine.gpus for r in (self, destination))
+        return transfer.visible_s(
+            tokens * self.kv_bytes_per_token,
+            self.prompt_s(tokens),
+            layers=self.model.layers,
+            link_bytes_per_s=min(shares),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplitwiseSimReplica(_Replica):
+    """One replica by the published simulator's rules, for reproducing its results.
+
+    >>> s = replica("bloom-176b", "dgx-a100", assumptions="splitwise-sim")
+    >>> round(1e3 * float(s.decode_s(64, 64 * 576)), 1)     # almost flat: 96.6 ms were measured
+    47.6
+    """
+
+    @property
+    def assumptions(self) -> Assumptions:
+        """The named set of assumptions."""
+        return "splitwise-sim"
+
+    @property
+    def link_bytes_per_s(self) -> float:
+        """Bandwidth of the link in bytes/s: 200 GiB/s between any two machines."""
+        return transfer.SIMULATOR_LINK_BYTES_PER_S
+
+    def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one mixed iteration, in s: 1.1 x prompt curve at (prompt tokens + batch); broadcast."""
+        result = _mixed_s(self.curve, prompt_tokens, batch)
+        return np.broadcast_to(result, np.broadcast_shapes(result.shape, np.shape(context_tokens)))
+
+    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
+        """Time of the transfer, in s, all of it visible: KV bytes / 200 GiB/s; any shape."""
+        tokens = np.asarray(prompt_tokens, dtype=np.float64)
+        return transfer.serialized_s(tokens * self.kv_bytes_per_token, self.link_bytes_per_s)
+
+
+def replica(
+    model: str | ModelArchitecture,
+    machine: str | Machine,
+    tensor_parallel: int | None = None,
+    assumptions: Assumptions = "measured",
+) -> ReplicaPerf:
+    """One replica of a model on a machine; without ``tensor_parallel``, the largest with a curve.
+
+    Raises ``ModelDoesNotFitError`` with the numbers, ``UnknownNameError`` for a name that is not known, and
+    ``InputError`` naming what has curves where this machine has none.
+    """
+    if assumptions not in get_args(Assumptions):
+        raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
+    architecture = catalog.model(model) if isinstance(model, str) else model
+    hardware = catalog.machine(machine) if isinstance(machine, str) else machine
+    measured = [tp for name, at, tp in curve_groups() if (name, at) == (architecture.name, hardware.name)]
+    gpus = tensor_parallel or max((tp for tp in measured if tp <= hardware.gpus), default=hardware.gpus)
+    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
+    if not measured:
+        raise InputError(no_curves(architecture.name, hardware.name))
+    kind = MeasuredReplica if assumptions == "measured" else SplitwiseSimReplica
+    return kind(
+        machine=hardware,
+        model=architecture,
+        tensor_parallel=gpus,
+        curve=load_curve_set(architecture, hardware, gpus, assumptions),
+        kv_bytes_per_token=memory.kv_bytes_per_token(architecture, assumptions),
+        kv_capacity_tokens=capacity,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """The same request alone on the reference machine, the denominator of a slowdown; all times in s.
+
+    >>> r = reference("llama2-70b")
+    >>> r.replica.machine.name, round(1e3 * float(r.ttft_s(256)), 1)
+    ('dgx-a100', 66.8)
+    """
+
+    replica: ReplicaPerf
+
+    def ttft_s(self, prompt_tokens: ArrayLike) -> Floats:
+        """TTFT of the request alone: its prompt time; any shape."""
+        return self.replica.prompt_s(prompt_tokens)
+
+    def tbt_s(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
+        """Mean gap between tokens of the request alone; broadcast.
+
+        Decode of one sequence at its mean context, prompt + output / 2; in the published simulator's form the
+        token curve read at the prompt's tokens, whatever the output.
+        """
+        prompt = np.asarray(prompt_tokens, dtype=np.float64)
+        output = np.asarray(output_tokens, dtype=np.float64)
+        if self.replica.assumptions == "measured":
+            return self.replica.decode_s(1, prompt + output / 2)
+        shape = np.broadcast_shapes(prompt.shape, output.shape)
+        return np.broadcast_to(self.replica.decode_s(prompt, 0), shape)
+
+    def e2e_s(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
+        """E2E of the request alone: TTFT + (output - 1) x TBT; broadcast."""
+        gaps = np.asarray(output_tokens, dtype=np.float64) - 1
+        result: Floats = self.ttft_s(prompt_tokens) + gaps * self.tbt_s(prompt_tokens, output_tokens)
+        return result
+
+
+def reference(model: str | ModelArchitecture, assumptions: Assumptions = "measured") -> Reference:
+    """The reference of slowdowns: the model alone on a DGX-A100 at TP 8."""
+    return Reference(replica(model, REFERENCE_MACHINE, REFERENCE_TENSOR_PARALLEL, assumptions))
+
+
+def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:
+    """What a request's time after its first token is divided by for its TBT: its gaps, output - 1.
+
+    The published simulator divides by all output tokens.
+    """
+    output = np.asarray(output_tokens, dtype=np.float64)
+    return output - 1 if assumptions == "measured" else output
+
+
+def slo_strict(assumptions: Assumptions) -> bool:
+    """Whether a limit is met only strictly below it (the published simulator), or at equality too."""
+    return assumptions == "splitwise-sim"

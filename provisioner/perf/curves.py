@@ -1,0 +1,362 @@
+"""Latency curves of one replica: prompt time over batched tokens, decode time over batch and context.
+
+Two forms, one type. In the measured form the decode time of a batch of b sequences that hold c tokens of
+context in total is
+
+    base(b) + slope x (c - b x axis context),
+
+``base`` being piecewise linear through the batch axis at that axis' own context, and ``slope`` the time
+that a further token of context adds, fitted from the single-sequence rows between physical bounds. In the
+published simulator's form decode time is looked up at the number of sequences on the axis of prompt tokens,
+and context has no effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provisioner.errors import InputError
+from provisioner.perf.checks import Dip, RefusedPoint, find_unphysical, isotonic
+from provisioner.perf.points import CurvePoint, Provenance, read_knots, read_points
+from provisioner.perf.provenance import load_provenance
+from provisioner.specs.catalog import data_folder
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
+
+Floats = NDArray[np.float64]
+Assumptions = Literal["measured", "splitwise-sim"]
+
+MAX_CONTEXT_SLOPE_RATIO: Final = 2.0
+"""Largest context slope used, as a multiple of the time to read the KV cache at full HBM bandwidth.
+
+1 is the physical floor, sensible values are 1.2 to 3. With multi-head attention one sequence keeps the GPUs
+busy, and BLOOM-176B's fits give 1.0 and 1.6 of the floor; decode attention kernels measured with a full
+batch at Llama2-70B's shape read at 1.2 (H100) to 1.3 (A100) times the floor (AIConfigurator's database).
+One sequence of a model with grouped-query attention leaves most of the GPU idle, so the single-sequence
+rows of Llama2-70B give up to 15 times the floor: true for one sequence, but wrong by that factor for each
+further token of a batch.
+"""
+
+
+_FAR: Final = 1e12
+"""Position of the outermost knot of a curve, in tokens or sequences: beyond anything that can be asked."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PiecewiseLinear:
+    """A function of an amount of work given by knots, linear between them and along the end segments beyond.
+
+    ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2. Below 0 it keeps its value at 0.
+
+    >>> PiecewiseLinear(np.array([1.0, 2.0, 4.0]), np.array([10.0, 20.0, 60.0]))([0, 2, 3, 5]).tolist()
+    [0.0, 20.0, 40.0, 80.0]
+    """
+
+    x: Floats
+    y: Floats
+    _far_x: Floats = field(init=False, repr=False)
+    _far_y: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the knots, and add one at 0 and one far out on the lines of the end segments."""
+        rising = self.x.size >= 2 and self.x[0] > 0 and bool((np.diff(self.x) > 0).all())
+        if self.x.shape != self.y.shape or not rising:
+            raise InputError(f"curve: must have 2 or more knots rising from above 0, got {self.x.tolist()}")
+        first, last = np.diff(self.y)[[0, -1]] / np.diff(self.x)[[0, -1]]
+        at_zero = self.y[0] - first * self.x[0]
+        far = self.y[-1] + last * (_FAR - self.x[-1])
+        object.__setattr__(self, "_far_x", np.concatenate([[0.0], self.x, [_FAR]]))
+        object.__setattr__(self, "_far_y", np.concatenate([[at_zero], self.y, [far]]))
+
+    def __call__(self, at: ArrayLike) -> Floats:
+        """Value at ``at``, any shape, the shape of ``at``."""
+        x = np.asarray(at, dtype=np.float64)
+        return np.asarray(np.interp(x, self._far_x, self._far_y), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFit:
+    """Decode time per further token of context, in s/token: what is used, what was fitted, and its noise.
+
+    ``floor_s_per_token`` is the time to read one token's KV cache at full HBM bandwidth. ``limited_by`` says
+    whether the fit itself is used, or the floor (nothing reads faster) or the ceiling of
+    ``MAX_CONTEXT_SLOPE_RATIO`` times it. ``standard_error`` and ``residual_s`` are the fit's.
+    """
+
+    slope_s_per_token: float
+    fitted_s_per_token: float
+    standard_error_s_per_token: float
+    residual_s: float
+    rows: int
+    floor_s_per_token: float
+    limited_by: Literal["fit", "floor", "ceiling"]
+
+    @property
+    def significant(self) -> bool:
+        """Whether the fitted slope exceeds twice its standard error."""
+        return self.fitted_s_per_token > 2 * self.standard_error_s_per_token
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CurveSet:
+    """Both curves of one (model, machine, tensor parallelism), with their evidence.
+
+    ``prompt`` is over batched prompt tokens; ``decode`` over the batch at ``axis_context_tokens`` of
+    context per sequence (in the published simulator's form: over its key, which it reads at the number of
+    sequences).
+    """
+
+    model: str
+    machine: str
+    tensor_parallel: int
+    assumptions: Assumptions
+    prompt: PiecewiseLinear
+    decode: PiecewiseLinear
+    axis_context_tokens: float
+    context: ContextFit | None
+    points: tuple[CurvePoint, ...]
+    refused: tuple[RefusedPoint, ...]
+    dips: tuple[Dip, ...]
+    provenance: tuple[Provenance, ...]
+    sources: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[CurvePoint, ...]:
+        """The points that the curves use: all but the refused."""
+        refused = {r.point for r in self.refused}
+        return tuple(p for p in self.points if p not in refused)
+
+    @property
+    def slope_s_per_context_token(self) -> float:
+        """Time that one further token of context adds to a decode iteration, in s."""
+        return self.context.slope_s_per_token if self.context else 0.0
+
+    @property
+    def prompt_range_tokens(self) -> tuple[float, float]:
+        """Measured range of batched prompt tokens."""
+        return float(self.prompt.x[0]), float(self.prompt.x[-1])
+
+    @property
+    def decode_batch_range(self) -> tuple[int, int]:
+        """Range of the decode curve's axis: measured batches, or the published simulator's keys."""
+        return int(self.decode.x[0]), int(self.decode.x[-1])
+
+    @property
+    def decode_context_range(self) -> tuple[float, float]:
+        """Measured range of the context that a batch holds in total, in tokens; unbounded without effect."""
+        held = [p.context_tokens for p in self.kept if p.phase == "decode"]
+        return (min(held), max(held)) if held else (0.0, float("inf"))
+
+    def prompt_s(self, tokens: ArrayLike) -> Floats:
+        """Time of one prompt iteration over ``tokens`` batched prompt tokens, in s; any shape."""
+        return self.prompt(tokens)
+
+    def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time of one decode iteration, in s: ``batch`` sequences holding ``context_tokens`` together.
+
+        base(batch) + slope x (context - batch x axis context).
+        """
+        sequences = np.asarray(batch, dtype=np.float64)
+        beyond = np.asarray(context_tokens, dtype=np.float64) - self.axis_context_tokens * sequences
+        result: Floats = self.decode(sequences) + self.slope_s_per_context_token * beyond
+        return result
+
+
+def kv_read_s_per_token(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> float:
+    """Time to read the KV cache of one token at full HBM bandwidth of all GPUs, in s/token.
+
+    KV bytes per token / (GPUs x bandwidth): 4,014,080 / (8 x 2039e9) for BLOOM-176B on eight A100.
+
+    >>> from provisioner.specs.catalog import machine, model
+    >>> f"{kv_read_s_per_token(model('bloom-176b'), machine('dgx-a100'), 8):.3g}"
+    '2.46e-07'
+    """
+    return model.kv_bytes_per_token / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
+
+
+def fit_context_slope(points: Sequence[CurvePoint], axis_context_tokens: float, floor: float) -> ContextFit:
+    """Decode time per further token of context, by least squares over the single-sequence decode rows.
+
+    The rows with the batch axis' output length (the prompt varies) and those with longer outputs each get
+    an intercept of their own and share the slope: they were measured in different sessions, which on one
+    machine differ by 5 ms for the same work. The result is held between ``floor`` (s/token) and
+    ``MAX_CONTEXT_SLOPE_RATIO`` times it; with fewer than two rows more than intercepts it is the floor.
+    """
+    rows = [p for p in points if p.phase == "decode" and p.batch == 1]
+    context = np.array([p.context_tokens for p in rows], dtype=np.float64)
+    seconds = np.array([p.latency_s for p in rows], dtype=np.float64)
+    outputs = {p.output_tokens for p in points if p.phase == "decode" and p.batch > 1}
+    session = np.array([p.output_tokens in outputs for p in rows], dtype=bool)
+    for group in (session, ~session):
+        if group.any():
+            context[group] -= context[group].mean()
+            seconds[group] -= seconds[group].mean()
+    freedom = len(rows) - len(set(session.tolist())) - 1
+    spread = float(context @ context)
+    if freedom < 1 or spread == 0.0:
+        return ContextFit(floor, float("nan"), float("inf"), float("nan"), len(rows), floor, "floor")
+    fitted = float(context @ seconds) / spread
+    rest = seconds - fitted * context
+    residual = float(np.sqrt(rest @ rest / freedom))
+    used = min(max(fitted, floor), MAX_CONTEXT_SLOPE_RATIO * floor)
+    return ContextFit(
+        slope_s_per_token=used,
+        fitted_s_per_token=fitted,
+        standard_error_s_per_token=residual / spread**0.5,
+        residual_s=residual,
+        rows=len(rows),
+        floor_s_per_token=floor,
+        limited_by="fit" if used == fitted else "floor" if used == floor else "ceiling",
+    )
+
+
+def _knots(at: Sequence[float], points: Sequence[CurvePoint]) -> tuple[Floats, Floats, Floats]:
+    """Knots of a curve: positions, medians averaged by repeats where two points share one, and repeats."""
+    x, index = np.unique(np.array(at, dtype=np.float64), return_inverse=True)
+    repeats = np.array([p.repeats for p in points], dtype=np.float64)
+    weight = np.bincount(index, repeats).astype(np.float64)
+    total = np.bincount(index, repeats * np.array([p.latency_s for p in points]))
+    return x, total / weight, weight
+
+
+def fit_measured(
+    points: Sequence[CurvePoint],
+    *,
+    model: str,
+    machine: str,
+    tensor_parallel: int,
+    kv_read_s_per_token: float,
+    sources: tuple[str, ...] = (),
+) -> CurveSet:
+    """Curves through measured points: checked, refused points left out, dips inside the noise levelled.
+
+    ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
+    part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
+    """
+    group = f"curves of {model} on {machine} at TP {tensor_parallel}"
+    refused = find_unphysical(points)
+    out = {r.point for r in refused}
+    kept = [p for p in points if p not in out]
+    prompts = [p for p in kept if p.phase == "prompt"]
+    decodes = [p for p in kept if p.phase == "decode"]
+    batched = [p.context_per_sequence_tokens for p in decodes if p.batch > 1]
+    if len({p.batched_tokens for p in prompts}) < 2 or not batched:
+        raise InputError(f"{group}: must have 2 or more prompt sizes and 2 or more decode batches")
+    axis_context = max(sorted(set(batched)), key=batched.count)
+    axis = [p for p in decodes if p.context_per_sequence_tokens == axis_context]
+    if len({p.batch for p in axis}) < 2:
+        raise InputError(f"{group}: must have 2 or more decode batches at one context per sequence")
+    context = fit_context_slope(kept, axis_context, kv_read_s_per_token)
+
+    tokens, prompt_s, weight = _knots([p.batched_tokens for p in prompts], prompts)
+    level_prompt_s = isotonic(prompt_s, weight)
+    batch, base_s, weight = _knots([p.batch for p in axis], axis)
+    of_context_s = context.slope_s_per_token * axis_context * batch
+    level_base_s = isotonic(base_s - of_context_s, weight) + of_context_s
+    return CurveSet(
+        model=model,
+        machine=machine,
+        tensor_parallel=tensor_parallel,
+        assumptions="measured",
+        prompt=PiecewiseLinear(tokens, level_prompt_s),
+        decode=PiecewiseLinear(batch, level_base_s),
+        axis_context_tokens=axis_context,
+        context=context,
+        points=tuple(points),
+        refused=refused,
+        dips=(
+            *_dips("prompt", tokens, prompt_s, level_prompt_s),
+            *_dips("decode", batch, base_s, level_base_s),
+        ),
+        provenance=tuple(sorted({p.provenance for p in points})),
+        sources=sources,
+    )
+
+
+def _dips(phase: Literal["prompt", "decode"], at: Floats, measured_s: Floats, used_s: Floats) -> list[Dip]:
+    changed = ~np.isclose(measured_s, used_s, rtol=1e-9, atol=0.0)
+    return [Dip(phase, *values) for values in np.column_stack([at, measured_s, used_s])[changed].tolist()]
+
+
+@lru_cache(maxsize=64)
+def curve_groups() -> tuple[tuple[str, str, int], ...]:
+    """All (model, machine, tensor parallelism) with shipped curves, in order; the same in both forms."""
+    names = (
+        path.stem.split("__")
+        for path in (data_folder("hardware_specs") / "curves/splitwise-sim").glob("*.csv")
+    )
+    return tuple(
+        sorted((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3)
+    )
+
+
+@lru_cache(maxsize=64)
+def _shipped_points(model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
+    path = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
+    return read_points(path, model=model, machine=machine)
+
+
+@lru_cache(maxsize=64)
+def load_curve_set(
+    model: ModelArchitecture, machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured"
+) -> CurveSet:
+    """Shipped curves of one (model, machine, tensor parallelism) in the named form.
+
+    Raises ``InputError`` where there are none, naming what has curves, and where a file is damaged, naming
+    file, row and field.
+    """
+    group = (model.name, machine.name, tensor_parallel)
+    if group not in curve_groups():
+        raise InputError(no_curves(model.name, f"{machine.name} at TP {tensor_parallel}"))
+    sources = load_provenance().sources(machine.name)
+    if assumptions == "measured":
+        return fit_measured(
+            _shipped_points(model.name, machine.name).get(tensor_parallel, ()),
+            model=model.name,
+            machine=machine.name,
+            tensor_parallel=tensor_parallel,
+            kv_read_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
+            sources=sources,
+        )
+    name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
+    knots = read_knots(
+        data_folder("hardware_specs") / "curves/splitwise-sim" / name,
+        model=model.name,
+        machine=machine.name,
+        tensor_parallel=tensor_parallel,
+    )
+    keys = np.array([k.batched_tokens for k in knots], dtype=np.float64)
+    return CurveSet(
+        model=model.name,
+        machine=machine.name,
+        tensor_parallel=tensor_parallel,
+        assumptions="splitwise-sim",
+        prompt=PiecewiseLinear(keys, np.array([k.prompt_s for k in knots])),
+        decode=PiecewiseLinear(keys, np.array([k.token_s for k in knots])),
+        axis_context_tokens=0.0,
+        context=None,
+        points=(),
+        refused=(),
+        dips=(),
+        provenance=("assumed",) if machine.name in load_provenance().assumed else ("measured",),
+        sources=sources,
+    )
+
+
+def no_curves(model: str, wanted: str) -> str:
+    """The refusal of a group without curves, with what has them."""
+    known: dict[str, list[str]] = {}
+    for name, machine, tensor_parallel in curve_groups():
+        if name == model:
+            known.setdefault(machine, []).append(str(tensor_parallel))
+    have = ", ".join(f"{machine} (TP {', '.join(sizes)})" for machine, sizes in known.items())
+    if not have:
+        models = ", ".join(sorted({name for name, _, _ in curve_groups()}))
+        return f"no latency curves for the model {model}: there are curves for {models}"
+    return f"no latency curves for {model} on {wanted}: there are curves for {have}"

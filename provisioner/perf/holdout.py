@@ -1,0 +1,121 @@
+"""Error of the curves at work they were not given: repeats left out at random, and whole points left out.
+
+Leaving out repeats says how noisy the measurements are: every point is still known from its other repeats.
+Leaving out whole points says how far interpolation can be trusted between the measured points, and beyond
+the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from provisioner.errors import InputError
+from provisioner.perf.curves import CurveSet, fit_measured
+from provisioner.perf.points import CurvePoint
+from provisioner.perf.provenance import load_provenance
+
+Axis = Literal[
+    "prompt: runs",
+    "prompt: tokens",
+    "prompt: beyond the last",
+    "decode: runs",
+    "decode: batch",
+    "decode: batch beyond the last",
+    "decode: context",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutError:
+    """Error of a curve at what was left out, as fractions of the measured times.
+
+    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, each left out
+    by itself; ``bias`` is the mean signed error, above 0 where the curve is too slow. For runs left out at
+    random, ``left_out`` is 0 and ``bias`` None.
+    """
+
+    axis: Axis
+    left_out: int
+    mape: float
+    largest: float
+    bias: float | None = None
+
+
+def interpolation_error(
+    curve_set: CurveSet, how: Literal["repeats", "points"] = "points"
+) -> tuple[HoldOutError, ...]:
+    """Hold-out errors of measured curves, one row per phase and axis.
+
+    ``repeats``: 20 % of the runs left out at random, as computed when the curves were derived from the single
+    runs (the shipped curves have medians only). ``points``: whole points left out, computed here.
+    Raises ``InputError`` for curves in the published simulator's form, which are not fitted.
+    """
+    if curve_set.assumptions != "measured":
+        raise InputError("hold-out errors are those of the measured curves: ask with assumptions measured")
+    if how == "points":
+        return leave_out_points(curve_set)
+    group = (curve_set.model, curve_set.machine, curve_set.tensor_parallel)
+    error = load_provenance().repeats.get(group)
+    if error is None:
+        raise InputError(
+            f"no error of left-out repeats is known for {' on '.join(group[:2])} at TP {group[2]}"
+        )
+    return (
+        HoldOutError("prompt: runs", 0, error.prompt_mape, error.prompt_max),
+        HoldOutError("decode: runs", 0, error.decode_mape, error.decode_max),
+    )
+
+
+def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
+    """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
+
+    Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together, and each is
+    compared. The last point is predicted by continuing the segment before it.
+    """
+    kept = curve_set.kept
+    prompts = [p for p in kept if p.phase == "prompt"]
+    decodes = [p for p in kept if p.phase == "decode"]
+    axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
+    single = [p for p in decodes if p.batch == 1 and p not in axis]
+
+    def without(left_out: Sequence[CurvePoint]) -> CurveSet:
+        assert curve_set.context is not None  # measured curves have one
+        return fit_measured(
+            [p for p in kept if p not in left_out],
+            model=curve_set.model,
+            machine=curve_set.machine,
+            tensor_parallel=curve_set.tensor_parallel,
+            kv_read_s_per_token=curve_set.context.floor_s_per_token,
+        )
+
+    def error(name: Axis, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
+        signed: list[float] = []
+        for left_out in groups:
+            curves = without(left_out)
+            for p in left_out:
+                if p.phase == "prompt":
+                    predicted = curves.prompt_s(p.batched_tokens)
+                else:
+                    predicted = curves.decode_s(p.batch, p.context_tokens)
+                signed.append(float(predicted) / p.latency_s - 1)
+        size = np.abs(signed)
+        return HoldOutError(name, len(signed), float(size.mean()), float(size.max()), float(np.mean(signed)))
+
+    by_tokens = _by(prompts, lambda p: p.batched_tokens)
+    by_batch = _by(axis, lambda p: p.batch)
+    return (
+        error("prompt: tokens", by_tokens[1:-1]),
+        error("prompt: beyond the last", by_tokens[-1:]),
+        error("decode: batch", by_batch[1:-1]),
+        error("decode: batch beyond the last", by_batch[-1:]),
+        error("decode: context", [[p] for p in single]),
+    )
+
+
+def _by(points: Sequence[CurvePoint], key: Callable[[CurvePoint], int]) -> list[list[CurvePoint]]:
+    """Points grouped by their place on an axis, in its order."""
+    return [[p for p in points if key(p) == at] for at in sorted({key(p) for p in points})]

@@ -1,0 +1,104 @@
+"""Memory of one replica: weights and KV cache against HBM."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provisioner.errors import InputError, ModelDoesNotFitError
+from provisioner.perf.curves import Assumptions
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
+
+USABLE_MEMORY_FRACTION: Final = 0.9
+"""Share of HBM that weights and KV cache may take: 0.9, vLLM's default ``gpu_memory_utilization``.
+
+The rest holds activations, the CUDA context and communication buffers. Sensible from 0.85 to 0.95.
+"""
+
+SIMULATOR_USABLE_MEMORY_FRACTION: Final = 1.0
+"""Share of HBM that the published simulator fills."""
+
+SIMULATOR_WEIGHT_BYTES: Final = {"bloom-176b": 329e9, "llama2-70b": 135e9}
+"""Weights in bytes that the published simulator's configuration states, by model."""
+
+
+def usable_memory_bytes(
+    machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured"
+) -> float:
+    """HBM that weights and KV cache of one replica may take, in bytes: GPUs x memory x usable share."""
+    if not 1 <= tensor_parallel <= machine.gpus:
+        raise InputError(
+            f"tensor_parallel: must be from 1 to the {machine.gpus} GPUs of {machine.name},"
+            f" got {tensor_parallel}"
+        )
+    share = USABLE_MEMORY_FRACTION if assumptions == "measured" else SIMULATOR_USABLE_MEMORY_FRACTION
+    return machine.memory_bytes * tensor_parallel / machine.gpus * share
+
+
+def weight_bytes(model: ModelArchitecture, assumptions: Assumptions = "measured") -> float:
+    """Memory of the weights in bytes: parameters x bytes each, or as the published simulator states it."""
+    if assumptions == "measured":
+        return model.weight_bytes
+    if model.name not in SIMULATOR_WEIGHT_BYTES:
+        raise InputError(
+            f"the published simulator states no weights for {model.name}:"
+            f" it knows {', '.join(SIMULATOR_WEIGHT_BYTES)}"
+        )
+    return SIMULATOR_WEIGHT_BYTES[model.name]
+
+
+def kv_bytes_per_token(model: ModelArchitecture, assumptions: Assumptions = "measured") -> float:
+    """KV cache of one token in bytes.
+
+    2 x layers x KV heads x head dimension x bytes per element; the published simulator ignores grouped-query
+    attention and takes 2 x hidden size x layers x 2 bytes.
+
+    >>> from provisioner.specs.catalog import model
+    >>> kv_bytes_per_token(model("llama2-70b")), kv_bytes_per_token(model("llama2-70b"), "splitwise-sim")
+    (327680.0, 2621440.0)
+    """
+    if assumptions == "measured":
+        return model.kv_bytes_per_token
+    return float(2 * model.hidden_size * model.layers * 2)
+
+
+def kv_capacity_tokens(
+    model: ModelArchitecture, machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured"
+) -> float:
+    """Tokens of KV cache that one replica holds: (usable HBM - weights) / KV bytes per token.
+
+    Raises ``ModelDoesNotFitError`` with the numbers where the weights leave no room for one sequence of the
+    model's full context (as vLLM refuses it), or for a single token in the published simulator's form.
+    """
+    usable = usable_memory_bytes(machine, tensor_parallel, assumptions)
+    weights = weight_bytes(model, assumptions)
+    per_token = kv_bytes_per_token(model, assumptions)
+    capacity = (usable - weights) / per_token
+    needed = model.trained_context_tokens if assumptions == "measured" else 1
+    if capacity < needed:
+        left = f"{capacity:,.0f} tokens of KV cache, less than the {needed:,} of one full context"
+        raise ModelDoesNotFitError(
+            f"{model.name} does not fit on {tensor_parallel} of the {machine.gpus} GPUs of {machine.name}:"
+            f" the weights take {weights / 1e9:,.1f} GB of {usable / 1e9:,.1f} GB usable"
+            f" ({tensor_parallel} x {machine.memory_gib_per_gpu:g} GiB x"
+            f" {usable / (machine.memory_bytes * tensor_parallel / machine.gpus):g})"
+            + (f", which leaves {left}" if capacity > 0 else "")
+        )
+    return capacity
+
+
+def requests_held(
+    capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike
+) -> NDArray[np.int64]:
+    """Requests of one size that a KV cache holds at their full length; any shape, broadcast.
+
+    floor(capacity / (prompt + output)): the last output token is never cached, but its place is.
+
+    >>> requests_held(66_000, [1500, 1020], [13, 129]).tolist()
+    [43, 57]
+    """
+    each = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(output_tokens, dtype=np.float64)
+    return np.floor_divide(capacity_tokens, each).astype(np.int64)

@@ -1,0 +1,248 @@
+"""Points of a latency curve: what one row of a shipped curve file says, and its reading.
+
+A curve file holds one machine and one model in long format, one measured point per row. The prompt phase's
+points are (prompt tokens, batch); the token phase's also carry the KV context that the batch holds in total.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from provisioner.errors import InputError
+from provisioner.specs.units import parse_non_negative, parse_number, parse_positive, parse_whole, unit_of
+
+Phase = Literal["prompt", "decode"]
+Provenance = Literal["measured", "derived", "assumed"]
+
+PHASES: Final[tuple[Phase, ...]] = ("prompt", "decode")
+PROVENANCES: Final[tuple[Provenance, ...]] = ("measured", "derived", "assumed")
+
+MAX_POWER_FRACTION: Final = 2.0
+"""Power of a GPU as a fraction of its TDP that no measurement reaches; short peaks of 1.09 are real."""
+
+COLUMNS: Final = (
+    "model",
+    "machine",
+    "tensor_parallel",
+    "phase",
+    "prompt_tokens",
+    "batch",
+    "context_tokens",
+    "latency_s",
+    "repeats",
+    "min_s",
+    "max_s",
+    "provenance",
+    "power_average_fraction",
+    "power_peak_fraction",
+)
+KNOT_COLUMNS: Final = (
+    "model",
+    "machine",
+    "tensor_parallel",
+    "batched_tokens",
+    "prompt_s",
+    "token_s",
+    "repeats",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """One measured point of a curve: the median latency of its repeats, in seconds.
+
+    ``context_tokens`` is the KV context of the whole batch during the iteration: 0 for a prompt (nothing is
+    cached yet), batch x (prompt + half of the tokens generated in the run) for decode. The power fractions
+    are of the GPU's TDP over the whole run (prompt and token phase together), None where not measured.
+    """
+
+    phase: Phase
+    prompt_tokens: int
+    batch: int
+    context_tokens: float
+    latency_s: float
+    repeats: int
+    min_s: float
+    max_s: float
+    provenance: Provenance
+    power_average_fraction: float | None = None
+    power_peak_fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no measurement can have, naming field, value and unit."""
+        for field in ("prompt_tokens", "batch", "repeats", "latency_s", "min_s", "max_s"):
+            parse_positive(getattr(self, field), field, unit_of(field))
+        check_context = parse_positive if self.phase == "decode" else parse_non_negative
+        check_context(self.context_tokens, "context_tokens", "tokens")
+        if self.min_s > self.latency_s:
+            raise InputError(f"min_s: must be at most latency_s = {self.latency_s} s, got {self.min_s}")
+        if self.max_s < self.latency_s:
+            raise InputError(f"max_s: must be at least latency_s = {self.latency_s} s, got {self.max_s}")
+        for field, fraction in (
+            ("power_average_fraction", self.power_average_fraction),
+            ("power_peak_fraction", self.power_peak_fraction),
+        ):
+            if fraction is not None and not 0 < fraction < MAX_POWER_FRACTION:
+                raise InputError(
+                    f"{field}: must be above 0 and below {MAX_POWER_FRACTION:g} of the TDP, got {fraction!r}"
+                )
+
+    @property
+    def batched_tokens(self) -> int:
+        """Tokens that a prompt iteration over this point processes: prompt tokens x batch."""
+        return self.prompt_tokens * self.batch
+
+    @property
+    def context_per_sequence_tokens(self) -> float:
+        """KV context of one sequence of the batch, in tokens."""
+        return self.context_tokens / self.batch
+
+    @property
+    def output_tokens(self) -> float:
+        """Tokens that each sequence of a decode run generated: 2 x (mean context - prompt); else 0."""
+        decode = self.phase == "decode"
+        return 2 * (self.context_per_sequence_tokens - self.prompt_tokens) if decode else 0.0
+
+    @property
+    def label(self) -> str:
+        """The point in words, for messages: ``512 x 64 prompt`` or ``512 x 64 decode (context 36864)``."""
+        work = f"{self.prompt_tokens} x {self.batch} {self.phase}"
+        return work if self.phase == "prompt" else f"{work} (context {self.context_tokens:g})"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatorKnot:
+    """One knot of the published simulator's curves: median prompt and token latency in s at one key.
+
+    The key is prompt_size x batch_size; the median is over every row with that key, unphysical rows included.
+    """
+
+    batched_tokens: int
+    prompt_s: float
+    token_s: float
+    repeats: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that no measurement can have, naming field, value and unit."""
+        for field in ("batched_tokens", "prompt_s", "token_s", "repeats"):
+            parse_positive(getattr(self, field), field, unit_of(field))
+
+
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield (where, row) for each row of a CSV file that has ``columns``; ``where`` names file and row."""
+    name = _short_name(path)
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            reader = csv.DictReader(stream)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(f"{name}: row 1: missing column {', '.join(missing)}")
+            for row in reader:
+                where = f"{name}: row {reader.line_num}"
+                if None in row.values() or None in row:
+                    raise InputError(f"{where}: must have {len(reader.fieldnames or ())} fields")
+                yield where, row
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{name}: is not a CSV file in UTF-8: {error}") from error
+
+
+def _short_name(path: Path) -> str:
+    """The part of a path that a message names: from ``hardware_specs`` on, or the path as given."""
+    parts = path.parts
+    return "/".join(parts[parts.index("hardware_specs") :]) if "hardware_specs" in parts else str(path)
+
+
+def _whole(row: Mapping[str, str], field: str) -> int:
+    return parse_whole(row[field], field, unit_of(field))
+
+
+def _number(row: Mapping[str, str], field: str) -> float:
+    return parse_number(row[field], field, unit_of(field))
+
+
+def _one_of(row: Mapping[str, str], field: str, known: Sequence[str]) -> str:
+    if row[field] not in known:
+        raise InputError(f"{field}: must be {' or '.join(known)}, got {row[field]!r}")
+    return row[field]
+
+
+@contextmanager
+def _located(where: str) -> Iterator[None]:
+    """Put file and row before the message of an error that names the field."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
+    """Points of one curve file, by tensor parallelism.
+
+    Raises ``InputError`` with file, row and field for a missing column, a value that is not a number or out
+    of its range, a repeated point, or a row of another model or machine.
+    """
+    groups: dict[int, dict[tuple[str, int, int, float], CurvePoint]] = {}
+    for where, row in _rows(path, COLUMNS):
+        with _located(where):
+            _one_of(row, "model", [model])
+            _one_of(row, "machine", [machine])
+            group = groups.setdefault(_whole(row, "tensor_parallel"), {})
+            average, peak = (
+                _number(row, field) if row[field] else None
+                for field in ("power_average_fraction", "power_peak_fraction")
+            )
+            point = CurvePoint(
+                phase=cast(Phase, _one_of(row, "phase", PHASES)),
+                prompt_tokens=_whole(row, "prompt_tokens"),
+                batch=_whole(row, "batch"),
+                context_tokens=_number(row, "context_tokens"),
+                latency_s=_number(row, "latency_s"),
+                repeats=_whole(row, "repeats"),
+                min_s=_number(row, "min_s"),
+                max_s=_number(row, "max_s"),
+                provenance=cast(Provenance, _one_of(row, "provenance", PROVENANCES)),
+                power_average_fraction=average,
+                power_peak_fraction=peak,
+            )
+            key = (point.phase, point.prompt_tokens, point.batch, point.context_tokens)
+            if key in group:
+                raise InputError(f"phase: the point {point.label} stands twice")
+            group[key] = point
+    if not groups:
+        raise InputError(f"{_short_name(path)}: has no rows")
+    return {tensor_parallel: tuple(points.values()) for tensor_parallel, points in sorted(groups.items())}
+
+
+def read_knots(path: Path, *, model: str, machine: str, tensor_parallel: int) -> tuple[SimulatorKnot, ...]:
+    """Knots of the published simulator for one group, by ascending key.
+
+    Raises ``InputError`` with file, row and field as ``read_points`` does.
+    """
+    knots: list[SimulatorKnot] = []
+    for where, row in _rows(path, KNOT_COLUMNS):
+        with _located(where):
+            _one_of(row, "model", [model])
+            _one_of(row, "machine", [machine])
+            _one_of(row, "tensor_parallel", [str(tensor_parallel)])
+            knot = SimulatorKnot(
+                batched_tokens=_whole(row, "batched_tokens"),
+                prompt_s=_number(row, "prompt_s"),
+                token_s=_number(row, "token_s"),
+                repeats=_whole(row, "repeats"),
+            )
+            if knots and knot.batched_tokens <= knots[-1].batched_tokens:
+                raise InputError(
+                    f"batched_tokens: must rise from row to row, got {knot.batched_tokens}"
+                    f" after {knots[-1].batched_tokens}"
+                )
+        knots.append(knot)
+    if len(knots) < 2:
+        raise InputError(f"{_short_name(path)}: must have at least 2 rows, has {len(knots)}")
+    return tuple(knots)
