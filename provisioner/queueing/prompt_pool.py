@@ -1,0 +1,311 @@
+"""Time to the first token in a pool of prompt machines: M/G/c with batches, for every pool size at once.
+
+The pool sends each arrival to the replica with the least pending work, which is first come, first served from one queue
+up to the little that the work estimate errs; each replica runs the prompts that wait, in order, up to a token limit, as
+one iteration. `docs/queueing.md` derives every step; the references are given where they are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.queueing.erlang import erlang_b, peakedness
+
+Array = NDArray[np.float64]
+
+# Prompt iterations stop growing at this many batched tokens (Splitwise, section IV-B: throughput falls beyond it).
+BATCH_TOKENS = 2048
+# Resolution of the packing recursion: 64 tokens, 3 % of the limit.
+_TOKEN_CELL = 64
+# Prompts per replica beyond which a longer queue no longer improves the packing (shares converge by the third).
+_DEEPEST = 6
+# The renewal equation is stepped at a tenth of the mean service time, over 16 of them; beyond it, Lundberg's exponent.
+_STEPS_PER_SERVICE = 10
+_STEPS = 160
+_GRID_POINTS = 192
+# Prompts gather between one choice of a batch and the next: with d waiting on average, a replica chooses from d + 1.
+_CHOICE = 1.0
+# A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
+LARGEST_STABLE_LOAD = 0.999
+
+
+class PromptTime(Protocol):
+    """Anything that gives the time of a prompt iteration over a number of batched tokens."""
+
+    def prompt_s(self, tokens: Array) -> Array:
+        """Seconds of an iteration over that many batched prompt tokens; any shape."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """What batching does to prompts that wait, by the number k = 1.._DEEPEST of prompts waiting per replica.
+
+    ``efficiency[k-1]`` is the time the prompts of a batch would take one by one over the time of the batch, (K,);
+    ``extra_s[j, k-1]`` is by how much its batch mates delay a prompt of token cell j, (cells + 1, K), the last row
+    for prompts beyond the limit, which run alone. ``saturated`` is the efficiency of an endless queue.
+    """
+
+    efficiency: Array
+    extra_s: Array
+    saturated: float
+
+
+def token_cell(prompt_tokens: Array, batch_tokens: int = BATCH_TOKENS) -> NDArray[np.int64]:
+    """Index (any shape) of the token cell nearest to a prompt; prompts beyond the limit share the last index."""
+    cells = batch_tokens // _TOKEN_CELL
+    nearest = np.clip(np.rint(prompt_tokens / _TOKEN_CELL).astype(np.int64), 1, cells) - 1
+    return np.where(prompt_tokens > batch_tokens, cells, nearest)
+
+
+def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
+    """First-come-first-served packing of independent prompts into iterations of at most ``batch_tokens``.
+
+    A recursion over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch and
+    begins the next one. ``prompt_tokens`` and ``weight`` are the prompt-length distribution (C,).
+    """
+    cells = batch_tokens // _TOKEN_CELL
+    cell = token_cell(prompt_tokens, batch_tokens)
+    single_s = curve.prompt_s(prompt_tokens)
+    pmf = np.bincount(cell, weight, cells + 1)
+    alone_weighted_s = np.bincount(cell, weight * single_s, cells + 1)
+    batch_s = curve.prompt_s(np.arange(1.0, cells + 1.0) * _TOKEN_CELL)
+    alone_s = np.where(pmf > 0, alone_weighted_s / np.maximum(pmf, 1e-300), np.append(batch_s, batch_s[-1]))
+    short, long_share, long_s = pmf[:cells], pmf[cells], alone_s[cells]
+
+    fits = np.zeros((cells, cells))  # from s + 1 filled cells to more: the next prompt joins
+    for s in range(cells - 1):
+        fits[s, s + 1 :] = short[: cells - 1 - s]
+    closes = 1.0 - fits.sum(axis=1)
+    joined_s = np.array([np.sum(alone_weighted_s[: cells - 1 - s]) for s in range(cells)])
+
+    state = np.eye(cells)  # row: the cell of the opening prompt; column: cells filled in a batch still open
+    closed_s = np.zeros(cells)
+    work_s = alone_s[:cells].copy()
+    extra, efficiency = [np.zeros(cells)], [1.0]
+    for _ in range(1, _DEEPEST):
+        work_s = work_s + state @ joined_s
+        closed_s = closed_s + (state * closes) @ batch_s
+        state = state @ fits
+        time_s = closed_s + state @ batch_s + alone_s[:cells] - batch_s
+        extra.append(np.maximum(time_s - alone_s[:cells], 0.0))
+        gain = (short @ work_s + long_share * long_s) / (short @ time_s + long_share * long_s)
+        efficiency.append(max(float(gain), efficiency[-1]))
+    # In an endless queue the prompt that closed a batch opens the next one, so openers are not fair draws.
+    visits = np.linalg.inv(np.eye(cells) - fits)
+    closing = np.array([np.where(np.arange(cells) > cells - 2 - s, short, 0.0) for s in range(cells)])
+    opener = pmf.copy()
+    for _ in range(20):
+        filled = opener[:cells] @ visits
+        opener = np.append(filled @ closing, filled.sum() * long_share) + opener[cells] * pmf
+    work = float(opener[:cells] @ work_s + opener[cells] * long_s)
+    time = float(opener[:cells] @ (alone_s[:cells] + extra[-1]) + opener[cells] * long_s)
+    table = np.vstack([np.column_stack(extra), np.zeros(_DEEPEST)])
+    return Packing(np.array(efficiency), table, max(work / time, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPool:
+    """The wait for a prompt iteration in pools of several sizes; one row per size.
+
+    ``backlog_s`` (G,) is a grid of work found ahead, in seconds of all replicas together; ``tail`` (N, G) is the
+    probability that an arrival finds more than that; the first column is the probability of waiting at all.
+    ``delay_s`` (J, G) is what that backlog adds to the time alone of a prompt of each token cell: the wait and the
+    batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue, ``busy`` (N,) the share of
+    time that a replica spends in prompt iterations.
+    """
+
+    replicas: NDArray[np.int64]
+    load: Array
+    busy: Array
+    backlog_s: Array
+    tail: Array
+    delay_s: Array
+    batch_tokens: int
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Sizes (N,) whose load leaves the queue a stationary distribution."""
+        return self.load < LARGEST_STABLE_LOAD
+
+    def exceedance(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
+        """Share (N,) of requests whose delay before the first token is above what they can afford.
+
+        ``slack_s`` (M,) is the affordable delay of each class beyond its prompt's time alone, ``prompt_tokens``
+        and ``weight`` (M,) its prompt length and its share; a negative slack is exceeded without any queue.
+        """
+        mass = self.mass_beyond(prompt_tokens, slack_s, weight)
+        share: Array = self.tail @ mass[1:] + mass[0]
+        return np.where(self.stable, share, weight.sum())
+
+    def mass_beyond(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
+        """Weights (1 + G,) with which the tail at each grid point enters the exceedance; first, what always does."""
+        grid = self.backlog_s.size
+        cell = token_cell(prompt_tokens, self.batch_tokens)
+        position = np.empty(slack_s.shape)
+        for j in np.unique(cell):
+            here = cell == j
+            position[here] = np.interp(slack_s[here], self.delay_s[j], np.arange(grid, dtype=np.float64))
+        never = slack_s < 0.0
+        beyond = slack_s >= self.delay_s[cell, -1]
+        inside = ~never & ~beyond
+        left = position[inside].astype(np.int64)
+        share = position[inside] - left
+        mass = np.zeros(grid + 1)
+        if left.size:
+            mass += np.bincount(left + 1, weight[inside] * (1.0 - share), grid + 1)
+            mass += np.bincount(np.minimum(left + 2, grid), weight[inside] * share, grid + 1)
+        mass[grid] += weight[beyond].sum()
+        mass[0] = weight[never].sum()
+        return mass
+
+
+def prompt_pool(
+    curve: PromptTime,
+    prompt_tokens: Array,
+    weight: Array,
+    rate_rps: float,
+    replicas: NDArray[np.int64],
+    cv: float = 1.0,
+    batch_tokens: int = BATCH_TOKENS,
+    one_queue: bool = False,
+) -> PromptPool:
+    """Queueing for a prompt iteration at every pool size in ``replicas`` (N,), by the M/G/c approximation.
+
+    P(wait) is Erlang's, at Hayward's equivalent load where arrivals are peaked. Given a wait, the backlog solves the
+    renewal equation of van Hoorn and Tijms (first the least of c residual services, then an M/G/1 of c-fold speed),
+    with a drain rate that rises as deeper queues fill the batches. Without batching it is exact for M/M/c and M/G/1.
+
+    ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` that of inter-arrival times.
+    """
+    packed = packing(curve, prompt_tokens, weight, batch_tokens)
+    service_s = curve.prompt_s(prompt_tokens)
+    mean_s = float(np.sum(weight * service_s))
+    cs2 = float(np.sum(weight * service_s**2)) / mean_s**2 - 1.0
+    c = replicas.astype(np.float64)
+    load = rate_rps * mean_s / c / packed.saturated
+    stable = load < LARGEST_STABLE_LOAD
+    rho = np.where(stable, load, 0.5) * packed.saturated  # an unstable pool has no distribution: its row is not used
+    depths = np.arange(_DEEPEST + 1.0)
+    depth_gain = np.concatenate(([0.0], packed.efficiency - 1.0))
+    if depth_gain[-1] > 0.0:
+        depth_gain *= (packed.saturated - 1.0) / depth_gain[-1]
+
+    # Burstier (or smoother) arrivals stretch the backlog as in the heavy-traffic limit (Kingman 1962).
+    stretch = max((cv * cv + cs2) / (1.0 + cs2), 0.05)
+    stretched_s = service_s * stretch
+    unit_s = mean_s * stretch
+    step = unit_s / _STEPS_PER_SERVICE
+    edges = np.linspace(0.0, _STEPS * step, _STEPS + 1)
+    kernel = -np.diff(_residual_tail(stretched_s, weight, edges))
+    kernel = (kernel + np.concatenate(([0.0], kernel[:-1]))) / 2.0  # the sum of two cells spreads over two cells
+    if one_queue:
+        least = np.power(_residual_tail(stretched_s, weight, edges[None, :] / c[:, None]), c[:, None])
+    else:
+        least = _shortest_residual_tail(stretched_s, weight, edges[None, :] / c[:, None], c)
+    first = -np.diff(least, axis=1)
+    centre = (edges[:-1] + edges[1:]) / 2.0
+    speed = 1.0 + np.interp(_CHOICE + centre[None, :] / c[:, None] / mean_s, depths, depth_gain)
+    mass = np.empty((c.size, _STEPS))  # of the work ahead of those who wait, in steps; relative to one first component
+    for k in range(_STEPS):
+        arriving = first[:, k] + rho * (mass[:, :k] @ kernel[k:0:-1])
+        mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[0], 1e-9)
+
+    slowest = np.max(1.0 / (c * (1.0 - load)), where=stable, initial=1.0 / c.max())
+    furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + cs2) * slowest)
+    backlog = np.concatenate(([0.0], np.geomspace(unit_s / c.max() / 20.0, furthest, _GRID_POINTS - 1)))
+    drain = 1.0 + np.interp(_CHOICE + backlog / mean_s, depths, depth_gain)
+    tail = _tail_of(mass, step, c, backlog, _lundberg(stretched_s, weight, drain[None, :] / rho[:, None]))
+
+    z = peakedness(cv, service_s, weight)
+    blocked = erlang_b(c / z, rho * c / z)
+    amplified = tail[:, 0] * blocked
+    waits = amplified / (1.0 - blocked + amplified)
+    drained = 1.0 + np.interp(_CHOICE + 0.75 * backlog / mean_s, depths, depth_gain)
+    mates = np.array([np.interp(backlog / mean_s, depths[:-1], row) for row in packed.extra_s])
+    return PromptPool(
+        replicas=replicas,
+        load=load,
+        busy=np.minimum(load * packed.saturated / (1.0 + (packed.saturated - 1.0) * np.minimum(load, 1.0)), 1.0),
+        backlog_s=backlog,
+        tail=np.where(stable[:, None], tail / tail[:, :1] * waits[:, None], 1.0),
+        delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
+        batch_tokens=batch_tokens,
+    )
+
+
+def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
+    """P(residual service > t) at ``at_s`` (T,): the integral of the service's tail from t over its mean."""
+    order = np.argsort(service_s)
+    s, w = service_s[order], weight[order]
+    share = np.concatenate((np.cumsum(w[::-1])[::-1], [0.0]))
+    work = np.concatenate((np.cumsum((w * s)[::-1])[::-1], [0.0]))
+    index = np.searchsorted(s, at_s, side="right")
+    result: Array = (work[index] - at_s * share[index]) / work[0]
+    return result
+
+
+def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Array) -> Array:
+    """P(residual > t) (N, T) of the shortest of c services in progress, at ``at_s`` (N, T), c (N,).
+
+    A service in progress has a length-biased duration; the shortest of c has the tail of one to the power c; its
+    residual is uniform.
+    """
+    order = np.argsort(service_s)
+    s = service_s[order]
+    work = weight[order] * s
+    tail = np.concatenate((np.cumsum(work[::-1])[::-1], [0.0])) / work.sum()
+    power = np.power(np.clip(tail, 0.0, 1.0)[None, :], c[:, None])
+    shortest = power[:, :-1] - power[:, 1:]
+    count = np.concatenate((np.cumsum(shortest[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
+    inverse = np.concatenate((np.cumsum((shortest / s)[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
+    index = np.searchsorted(s, at_s, side="right")
+    result: Array = np.take_along_axis(count, index, 1) - at_s * np.take_along_axis(inverse, index, 1)
+    return result
+
+
+def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
+    """Decay rate (per second of work, any shape) of the backlog's density far out, at a ratio of drain rate to load.
+
+    Lundberg's equation ``E[(exp(eta S) - 1) / (eta E[S])] = drain / load``; negative where the load exceeds the drain.
+    """
+    mean_s = float(np.sum(weight * service_s))
+    scaled = np.concatenate((-np.geomspace(20.0, 1e-3, 40), np.geomspace(1e-3, 20.0, 60)))
+    eta = scaled / mean_s
+    exponent = np.minimum(eta[:, None] * service_s[None, :], 600.0)
+    ratio = (np.expm1(exponent) / eta[:, None]) @ weight / mean_s
+    result: Array = np.interp(np.log(drain_over_load), np.log(ratio), eta)
+    return result
+
+
+def _tail_of(mass: Array, step: float, c: Array, backlog_s: Array, eta: Array) -> Array:
+    """Unnormalised P(backlog > x) (N, G) from the stepped masses (N, K), continued with the decay rates eta (N, G)."""
+    work = c[:, None] * backlog_s[None, :]
+    fall = np.cumsum((eta[:, 1:] + eta[:, :-1]) / 2.0 * np.diff(work, axis=1), axis=1)
+    fall = np.concatenate((np.zeros((c.size, 1)), fall), axis=1)
+    end = mass.shape[1] * step
+    position = np.interp(end / c, backlog_s, np.arange(backlog_s.size))
+    left = np.minimum(position.astype(np.int64), backlog_s.size - 2)
+    share = position - left
+    rows = np.arange(c.size)
+    fall_at_end = fall[rows, left] * (1.0 - share) + fall[rows, left + 1] * share
+    last = mass[:, -1] / step
+    density = last[:, None] * np.exp(np.clip(fall_at_end[:, None] - fall, -700.0, 600.0))
+    # Integrate outward: exponential within each interval, so that coarse steps keep their mass.
+    a, b, width = density[:, :-1], density[:, 1:], np.diff(work, axis=1)
+    steep = np.abs(a - b) > 1e-9 * (a + b)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pieces = np.where(steep, (a - b) / np.log(np.maximum(a, 1e-320) / np.maximum(b, 1e-320)), (a + b) / 2.0) * width
+    outer = density[:, -1] / np.maximum(eta[:, -1], 1e-12)
+    beyond = np.concatenate((np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1] + outer[:, None], outer[:, None]), axis=1)
+    beyond_end = beyond[rows, left + 1] + pieces[rows, left] * (1.0 - share)
+    within = np.concatenate((np.cumsum(mass[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
+    at = np.minimum(work / step, mass.shape[1])
+    below = np.minimum(at.astype(np.int64), mass.shape[1] - 1)
+    part = at - below
+    stepped = np.take_along_axis(within, below, 1) * (1.0 - part) + np.take_along_axis(within, below + 1, 1) * part
+    return np.where(work < end, stepped + beyond_end[:, None], beyond)

@@ -1,0 +1,303 @@
+"""One pool under load: the prompt stage, the token stage, and the mixed stage where both share machines.
+
+A stage joins a replica's latency curves with the queueing formulas and answers one question, for arrays of pool sizes
+in machines: which share of the requests exceeds a limit. Feasibility and percentiles both come from that share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.errors import ModelDoesNotFitError
+from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
+from provisioner.queueing.erlang import peakedness
+from provisioner.queueing.prompt_pool import PromptPool, prompt_pool
+from provisioner.queueing.token_pool import BATCH_REQUESTS, LARGEST_STABLE_LOAD, TokenPool, token_pool
+from provisioner.queueing.traffic import Classes, Traffic
+
+Array = NDArray[np.float64]
+Sizes = NDArray[np.int64]
+
+# The 13 occupancy atoms of a token pool, merged into 6 for end-to-end times, which the atoms move little.
+_MERGED = np.array([0, 2, 4, 6, 8, 10])
+
+
+def limits_s(reference: Reference, metric: str, kind: str, value: float, classes: Classes) -> Array:
+    """A limit in seconds for each class (C,): the value itself, or times what the request takes alone."""
+    if kind == "seconds":
+        return np.full(classes.weight.shape, value)
+    p, o = classes.prompt_tokens, classes.output_tokens
+    alone = {
+        "ttft": lambda: reference.ttft_s(p),
+        "tbt": lambda: alone_tbt_s(reference, classes),
+        "e2e": lambda: reference.e2e_s(p, o),
+    }[metric]()
+    return value * np.asarray(alone, dtype=np.float64)
+
+
+def alone_tbt_s(reference: Reference, classes: Classes) -> Array:
+    """TBT of each class (C,) alone on the reference machine, in s."""
+    return np.broadcast_to(
+        np.asarray(reference.tbt_s(classes.prompt_tokens, classes.output_tokens), dtype=np.float64),
+        classes.weight.shape,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStage:
+    """The prompt phase on machines of one type."""
+
+    perf: ReplicaPerf
+    traffic: Traffic
+    reference: Reference
+    one_queue: bool = False
+    tables: dict[bytes, tuple[PromptPool, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def offered_machines(self) -> float:
+        """Machines that the work of the busiest window keeps busy, without batching."""
+        c = self.traffic.by_prompt()
+        mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
+        return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
+
+    def pools(self, sizes: Sizes) -> tuple[PromptPool, ...]:
+        """The queues of every window at these sizes (N,), in machines."""
+        key = sizes.tobytes()
+        if key not in self.tables:
+            c = self.traffic.by_prompt()
+            self.tables[key] = tuple(
+                prompt_pool(
+                    self.perf,
+                    c.prompt_tokens,
+                    c.weight,
+                    rate,
+                    sizes * self.perf.replicas_per_machine,
+                    self.traffic.cv,
+                    one_queue=self.one_queue,
+                )
+                for rate, _ in self.traffic.windows
+            )
+        return self.tables[key]
+
+    def load(self, sizes: Sizes) -> Array:
+        """Rate over capacity (N,) in the busiest window."""
+        result: Array = np.max([pool.load for pool in self.pools(sizes)], axis=0)
+        return result
+
+    def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
+        """Sizes (N,) at which no window's load reaches the capacity."""
+        result: NDArray[np.bool_] = np.all([pool.stable for pool in self.pools(sizes)], axis=0)
+        return result
+
+    def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
+        """Share (N,) of requests whose TTFT is above the limit."""
+        c = self.traffic.by_prompt()
+        slack_s = limits_s(self.reference, "ttft", kind, value, c) - self.perf.prompt_s(c.prompt_tokens)
+        return self.delayed(c.prompt_tokens, slack_s, c.weight, sizes)
+
+    def delayed(self, prompt_tokens: Array, slack_s: Array, weight: Array | list[Array], sizes: Sizes) -> Array:
+        """Share (N,) of requests whose queueing before the first token exceeds ``slack_s`` (M,), over all windows."""
+        total = np.zeros(sizes.shape)
+        for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
+            total += share * pool.exceedance(prompt_tokens, slack_s, np.asarray(weight))
+        return total
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """Batches that requests of each class (C,) share in one pool, as A atoms: what a request lives through."""
+
+    iteration_s: Array  # (C, A) mean over the request's life
+    probability: Array  # (A,)
+    waiting_s: Array  # (A,) for KV-cache room
+    join_s: Array  # (C, A) longest wait for the iteration in progress
+
+    def merged(self) -> Occupancy:
+        """The same with fewer atoms, their conditional means."""
+        p = np.add.reduceat(self.probability, _MERGED)
+
+        def mean(values: Array) -> Array:
+            result: Array = np.add.reduceat(values * self.probability, _MERGED, axis=-1) / p
+            return result
+
+        return Occupancy(mean(self.iteration_s), p, mean(self.waiting_s), mean(self.join_s))
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStage:
+    """The token phase on machines of one type, fed by prompt machines of one type."""
+
+    perf: ReplicaPerf
+    traffic: Traffic
+    reference: Reference
+    source: ReplicaPerf
+    tables: dict[bytes, tuple[TokenPool, ...]] = field(default_factory=dict, repr=False)
+
+    @property
+    def tokens_per_request(self) -> float:
+        """Mean decode iterations of a request, those that end with their prompt included."""
+        c = self.traffic.classes
+        return float(np.sum(c.weight * np.maximum(c.output_tokens - 1.0, 0.0)))
+
+    @property
+    def context_tokens(self) -> float:
+        """Mean context of a sequence in the batch, weighted by how long each stays: prompt + half its output."""
+        c = self.traffic.classes
+        stay = c.weight * np.maximum(c.output_tokens - 1.0, 0.0)
+        return float(np.sum(stay * (c.prompt_tokens + c.output_tokens / 2.0)) / max(stay.sum(), 1e-12))
+
+    @property
+    def largest_batch(self) -> int:
+        """Sequences that fit one replica's KV memory, each reserving its whole context, or the scheduler's limit.
+
+        The memory holds as many as their stay-weighted mean allows, less what the next one that does not fit leaves
+        unused: half of it on average, more where sizes vary (a mean residual size).
+        """
+        c = self.traffic.classes
+        stay = c.weight * np.maximum(c.output_tokens - 1.0, 0.0)
+        stay = stay / max(stay.sum(), 1e-12) if stay.sum() > 0 else c.weight
+        kv = c.prompt_tokens + c.output_tokens
+        mean = float(np.sum(stay * kv))
+        unused = float(np.sum(c.weight * kv**2) / np.sum(c.weight * kv)) / 2.0
+        held = int((self.perf.kv_capacity_tokens - unused) / mean)
+        if held < 1:
+            raise ModelDoesNotFitError(
+                f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
+                f"of {mean:,.0f} tokens (prompt and output); use a larger machine"
+            )
+        return min(BATCH_REQUESTS, held)
+
+    def iteration_s(self, batch: Array) -> Array:
+        """Time of an iteration of ``batch`` sequences of the mean context, in s; any shape."""
+        return np.asarray(self.perf.decode_s(batch, batch * self.context_tokens), dtype=np.float64)
+
+    def pools(self, sizes: Sizes) -> tuple[TokenPool, ...]:
+        """The occupancy in every window at these sizes (M,), in machines."""
+        key = sizes.tobytes()
+        if key not in self.tables:
+            c = self.traffic.classes
+            gaps = np.maximum(c.output_tokens - 1.0, 0.0)
+            z = peakedness(self.traffic.cv, gaps, c.weight) if self.traffic.cv != 1.0 else 1.0
+            self.tables[key] = tuple(
+                token_pool(
+                    self.iteration_s,
+                    self.tokens_per_request,
+                    rate,
+                    sizes * self.perf.replicas_per_machine,
+                    self.largest_batch,
+                    z,
+                )
+                for rate, _ in self.traffic.windows
+            )
+        return self.tables[key]
+
+    def load(self, sizes: Sizes) -> Array:
+        """Rate over capacity (M,) in the busiest window: of the iterations or of the link, whichever is nearer."""
+        compute = np.max([pool.load for pool in self.pools(sizes)], axis=0)
+        result: Array = np.maximum(compute, self.link_load(sizes))
+        return result
+
+    def link_load(self, sizes: Sizes) -> Array:
+        """Share (M,) of the pool's link bandwidth that arriving KV caches take in the busiest window.
+
+        Transfers are taken not to slow each other down, as in the published simulator, so this only bounds the pool.
+        """
+        if self.perf.assumptions == "splitwise-sim":
+            return np.zeros(sizes.shape)
+        c = self.traffic.classes
+        moved = c.weight * c.prompt_tokens * (c.output_tokens > 1.0)
+        bytes_per_s = self.traffic.peak_rps * float(moved.sum()) * self.perf.kv_bytes_per_token
+        result: Array = bytes_per_s / (sizes.astype(np.float64) * self.perf.link_bytes_per_s)
+        return result
+
+    def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
+        """Sizes (M,) at which no window's load reaches the capacity."""
+        keeps_up = np.all([pool.stable for pool in self.pools(sizes)], axis=0)
+        result: NDArray[np.bool_] = keeps_up & (self.link_load(sizes) < LARGEST_STABLE_LOAD)
+        return result
+
+    def occupancy(self, pool: TokenPool, row: int, classes: Classes) -> Occupancy:
+        """What requests of each class live through in the pool at one size.
+
+        A long request averages over the batches of its life: their deviation from the mean shrinks by the standard
+        factor of an exponentially correlated process, ``2 (e^-y - 1 + y) / y^2``, y = life over relaxation time.
+        """
+        mean = max(float(pool.mean_batch[row]), 1.0)
+        life_s = np.maximum(classes.output_tokens - 1.0, 0.0) * float(self.iteration_s(np.array(mean)))
+        y = np.maximum(life_s / float(pool.relaxation_s[row]), 1e-6)
+        shrink = np.sqrt(np.where(y < 1e-3, 1.0, 2.0 * (np.expm1(-y) + y) / y**2))
+        batch = np.maximum(mean + shrink[:, None] * (pool.batch[row] - mean)[None, :], 1.0)
+        iteration = self.iteration_s(batch)
+        return Occupancy(iteration, pool.probability[row], pool.waiting_s[row], iteration * pool.joins[row][None, :])
+
+    def visible_transfer_s(self, prompt_tokens: Array) -> Array:
+        """What the second token waits for the KV cache (C,), in s."""
+        return np.asarray(self.source.transfer_visible_s(prompt_tokens, self.perf), dtype=np.float64)
+
+    def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
+        """Share (M,) of the requests with a TBT whose TBT is above the limit."""
+        c = self.traffic.by_output()
+        divisor = tbt_divisor(c.output_tokens, self.perf.assumptions)
+        has = divisor > 0.0
+        c = Classes(c.prompt_tokens[has], c.output_tokens[has], c.weight[has])
+        if not c.weight.size:
+            return np.zeros(sizes.shape)
+        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
+        allowed = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
+        allowed = allowed - np.where(gaps > 0.0, self.visible_transfer_s(c.prompt_tokens), 0.0)
+        weight = c.weight / c.weight.sum()
+        total = np.zeros(sizes.shape)
+        for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
+            for row in range(sizes.size):
+                seen = self.occupancy(pool, row, c)
+                left = (
+                    allowed[:, None]
+                    - gaps[:, None] * seen.iteration_s
+                    - seen.waiting_s[None, :] * (gaps > 0.0)[:, None]
+                )
+                join = np.where(gaps[:, None] > 0.0, seen.join_s, 0.0)
+                fits = np.where(join > 0.0, np.clip(left / np.maximum(join, 1e-12), 0.0, 1.0), left >= 0.0)
+                total[row] += share * float(weight @ (1.0 - fits) @ seen.probability)
+        return np.where(self.stable(sizes), total, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitLatency:
+    """A prompt stage and the token stage behind it: what both together decide, the end-to-end time.
+
+    ``requests`` are those that pass through both, where a stage serves others beside them.
+    """
+
+    prompt: PromptStage
+    token: TokenStage
+    requests: Traffic
+
+    def exceedance(self, kind: str, value: float, prompt_sizes: Sizes, token_size: int) -> Array:
+        """Share (N,) of requests whose E2E is above the limit, for every prompt size and one token size.
+
+        E2E is the queueing before the first token (the prompt stage's distribution) plus what the class and the
+        token pool's state fix; the two are taken as independent.
+        """
+        c = self.requests.joint()
+        token = self.token
+        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
+        has_gaps = gaps > 0.0
+        allowed = limits_s(self.prompt.reference, "e2e", kind, value, c) - self.prompt.perf.prompt_s(c.prompt_tokens)
+        allowed = allowed - np.where(has_gaps, token.visible_transfer_s(c.prompt_tokens), 0.0)
+        sizes = np.array([token_size], dtype=np.int64)
+        total = np.zeros(prompt_sizes.shape)
+        windows = zip(self.prompt.traffic.windows, self.prompt.pools(prompt_sizes), token.pools(sizes), strict=True)
+        for (_, share), queue, pool in windows:
+            if not pool.stable[0]:
+                total += share
+                continue
+            seen = token.occupancy(pool, 0, c).merged()
+            after = gaps[:, None] * seen.iteration_s + has_gaps[:, None] * (seen.waiting_s[None, :] + seen.join_s / 2.0)
+            slack = (allowed[:, None] - after).ravel()
+            weight = (c.weight[:, None] * seen.probability[None, :]).ravel()
+            prompt_tokens = np.repeat(c.prompt_tokens, seen.probability.size)
+            total += share * queue.exceedance(prompt_tokens, slack, weight)
+        return total

@@ -1,0 +1,155 @@
+"""Time between tokens in a pool of token machines: continuous batching as processor sharing, every size at once.
+
+A replica with b sequences produces one token for each of them every ``decode_s(b)``, so a sequence is served at the
+rate ``1 / decode_s(b)``: a processor-sharing station whose speed depends on its occupancy. Its stationary distribution
+depends on the output lengths only through their mean. `docs/queueing.md` derives the steps and gives the references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+# Sequences that one iteration holds at most (the published scheduler's limit).
+BATCH_REQUESTS = 512
+_GRID_POINTS = 512
+_COARSE_POINTS = 400
+# Quantile atoms of the occupancy that latencies are averaged over; denser towards the upper tail.
+_ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
+LARGEST_STABLE_LOAD = 0.999
+# Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
+_LOG_CUTOFF = 32.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPool:
+    """Occupancy of pools of several sizes, as atoms of the batch that an arriving sequence finds and shares.
+
+    One row per size (N,); ``batch`` (N, A) sequences per replica with probabilities ``probability`` (N, A);
+    ``waiting_s`` (N, A) is the wait for KV-cache room in that state, ``joins`` (N, A) 1 where a newcomer meets an
+    iteration in progress and 0 where some replica idles. ``relaxation_s`` (N,) is how long the occupancy remembers its
+    state. ``load`` (N,) is the rate over the largest sustainable one.
+    """
+
+    replicas: NDArray[np.int64]
+    load: Array
+    batch: Array
+    mean_batch: Array
+    probability: Array
+    waiting_s: Array
+    joins: Array
+    relaxation_s: Array
+    largest_batch: int
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Sizes (N,) whose load leaves the pool a stationary distribution."""
+        return self.load < LARGEST_STABLE_LOAD
+
+
+def token_pool(
+    iteration_s: Callable[[Array], Array],
+    tokens_per_request: float,
+    rate_rps: float,
+    replicas: NDArray[np.int64],
+    largest_batch: int,
+    peakedness: float = 1.0,
+) -> TokenPool:
+    """Stationary batches of a pool of replicas that share their requests evenly, for sizes ``replicas`` (N,).
+
+    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences, real-valued: called with rows (1, K) or (N, K),
+    one row per size, so that it may depend on the size;
+    ``tokens_per_request`` the mean number of iterations of a request; ``largest_batch`` what the KV memory holds.
+    With x requests in the pool, ``pi(x) ~ prod_i rate / mu(i)``, ``mu(i) = n h(i / n)``, ``h(b) = b / (iteration_s(b)
+    tokens)`` up to the largest batch (Cohen 1979; Bonald and Proutiere 2003 for the insensitivity); a peaked arrival
+    process widens it as Hayward's approximation does, ``pi^(1/z)``.
+    """
+    n = replicas.astype(np.float64)[:, None]
+
+    def completions(b: Array) -> Array:
+        """Requests per second that leave one replica holding b sequences, those beyond its memory waiting."""
+        held = np.minimum(b, float(largest_batch))
+        whole = np.floor(held)
+        low = np.where(whole > 0, whole / iteration_s(np.maximum(whole, 1.0)), 0.0)
+        up = np.minimum(whole + 1.0, float(largest_batch))
+        high = up / iteration_s(up)
+        result: Array = (low + (held - whole) * (high - low)) / tokens_per_request
+        return result
+
+    every = np.arange(1.0, largest_batch + 1.0)
+    fastest = np.broadcast_to(np.max(completions(every[None, :]), axis=1), replicas.shape)
+    load = rate_rps / (n[:, 0] * fastest)
+    stable = load < LARGEST_STABLE_LOAD
+    rate = np.where(stable, rate_rps, 0.5 * n[:, 0] * fastest)[:, None]
+
+    # First pass, coarse, on a common grid of batches: where is the mass? Second pass: there, in whole requests.
+    beyond = float(largest_batch) * np.concatenate(
+        (np.linspace(0.0, 1.0, _COARSE_POINTS), np.geomspace(1.01, 200.0, 60))
+    )
+    middle = (beyond[1:] + beyond[:-1]) / 2.0
+    drift = np.log(rate) - np.log(n * completions(middle[None, :]))
+    log_density = np.concatenate((np.zeros_like(n), np.cumsum(drift * n * np.diff(beyond)[None, :], axis=1)), axis=1)
+    log_density /= peakedness
+    peak = log_density.max(axis=1, keepdims=True)
+    inside = log_density > peak - _LOG_CUTOFF
+    first = np.maximum(np.argmax(inside, axis=1) - 1, 0)
+    last = np.minimum(beyond.size - np.argmax(inside[:, ::-1], axis=1), beyond.size - 1)
+    low = np.floor(beyond[first][:, None] * n)
+    high = np.ceil(beyond[last][:, None] * n) + 2.0
+    stride = np.maximum(np.ceil((high - low) / (_GRID_POINTS - 1)), 1.0)
+    x = low + stride * np.arange(_GRID_POINTS)
+    between = x[:, 1:] - (stride - 1.0) / 2.0
+    steps = stride * (np.log(rate) - np.log(n * completions(between / n)))
+    log_pi = np.concatenate((np.zeros_like(n), np.cumsum(steps, axis=1)), axis=1) / peakedness
+    pi = np.exp(log_pi - log_pi.max(axis=1, keepdims=True))
+    pi /= pi.sum(axis=1, keepdims=True)
+
+    # What a newcomer finds (arrivals see time averages), as quantile atoms; then the batch that it shares.
+    cumulative = np.cumsum(pi, axis=1)
+    probability = np.diff(_ATOM_EDGES)
+    found = _atoms(cumulative, pi, x)
+    shared = _evenly_shared(found + 1.0, n)
+    held = np.minimum(shared, float(largest_batch))
+    queued = np.maximum(found + 1.0 - n * largest_batch, 0.0)
+    mean_x = np.sum(pi * x, axis=1)
+    spread = np.maximum(np.sum(pi * (x - mean_x[:, None]) ** 2, axis=1), 1e-9)
+    return TokenPool(
+        replicas=replicas,
+        load=load,
+        batch=held,
+        mean_batch=np.minimum(mean_x / n[:, 0], largest_batch),
+        probability=np.broadcast_to(probability, found.shape),
+        waiting_s=queued / (n * fastest[:, None]),
+        joins=(found >= n).astype(np.float64),
+        # A birth-death process forgets its state at about variance over rate (exact for M/M/infinity: one lifetime).
+        relaxation_s=spread / (peakedness * rate[:, 0]),
+        largest_batch=largest_batch,
+    )
+
+
+def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
+    """Conditional means (N, A) of x between the quantiles of ``_ATOM_EDGES``."""
+    first_moment = np.cumsum(pi * x, axis=1)
+    rows = np.arange(x.shape[0])
+    partial = []
+    for edge in _ATOM_EDGES:
+        index = np.minimum(np.sum(cumulative < edge, axis=1), x.shape[1] - 1)
+        before = np.where(index > 0, cumulative[rows, index - 1], 0.0)
+        moment = np.where(index > 0, first_moment[rows, index - 1], 0.0)
+        partial.append(moment + np.maximum(edge - before, 0.0) * x[rows, index])
+    result: Array = np.diff(np.stack(partial, axis=1), axis=1) / np.diff(_ATOM_EDGES)
+    return result
+
+
+def _evenly_shared(sequences: Array, replicas: Array) -> Array:
+    """Mean batch that a sequence shares when so many (>= 1) are spread evenly: ``sum b_i^2 / sum b_i``."""
+    fewest = np.floor(sequences / replicas)
+    fuller = sequences - fewest * replicas
+    total = fuller * (fewest + 1.0) ** 2 + (replicas - fuller) * fewest**2
+    result: Array = np.maximum(total / sequences, 1.0)
+    return result
