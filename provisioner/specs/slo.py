@@ -107,7 +107,7 @@ def parse_limit(metric: Metric, percentile: Percentile, text: str, what: str) ->
 
 
 def load_slo(name_or_path: str) -> SLO:
-    """A named SLO, or one read from a YAML file with the shape ``{ttft: {p99: 2s}, tbt: {p50: 60ms}, e2e: {p90: 1.5x}}``."""
+    """A named SLO, or one read from a YAML file such as ``{ttft: {p99: 2s}, tbt: {p50: 60ms}}``."""
     if name_or_path in NAMED_SLOS:
         return NAMED_SLOS[name_or_path]
     path = Path(name_or_path)

@@ -1,0 +1,44 @@
+"""Capacity planning for LLM inference: which machines, split how between the prompt and the token phase.
+
+>>> from provisioner import plan
+>>> plan(workload="coding", slo="p99").machines
+16
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from provisioner.api import load_workload, plan
+    from provisioner.errors import InfeasibleError, InputError, ProvisionerError
+    from provisioner.options import PlanOptions
+    from provisioner.planning.plan import Plan
+
+__all__ = [
+    "InfeasibleError",
+    "InputError",
+    "Plan",
+    "PlanOptions",
+    "ProvisionerError",
+    "load_workload",
+    "plan",
+]
+
+_HOME = {
+    "plan": "provisioner.api",
+    "load_workload": "provisioner.api",
+    "Plan": "provisioner.planning.plan",
+    "PlanOptions": "provisioner.options",
+    "InfeasibleError": "provisioner.errors",
+    "InputError": "provisioner.errors",
+    "ProvisionerError": "provisioner.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that importing the package costs nothing."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

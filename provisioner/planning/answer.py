@@ -1,0 +1,303 @@
+"""From a question with everything loaded to a plan, or to the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from provisioner.errors import InputError
+from provisioner.options import PlanOptions
+from provisioner.perf.assumptions import Reference, ReplicaPerf
+from provisioner.planning.candidates import Question
+from provisioner.planning.designs import Design, shared_roles
+from provisioner.planning.explain import infeasible, why_not
+from provisioner.planning.formulation import Caps, Criterion
+from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.search import Best, Prices, Search, largest_rate
+from provisioner.planning.solver import write_lp
+from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.queueing.stages import PromptStage, TokenStage
+from provisioner.queueing.traffic import Traffic
+from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE, SLO
+
+METHOD = "analytic: queueing formulas (docs/queueing.md), not simulated"
+
+# Prompt lengths at which a role shared by two types may be divided: deciles of the workload's tokens between these.
+_DIVISIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything that the options name, loaded: what the answer is computed from."""
+
+    options: PlanOptions
+    workload: str
+    rate_rps: float
+    traffic: Traffic  # at the rate with headroom
+    slo: SLO
+    reference: Reference
+    replicas: Mapping[str, ReplicaPerf]
+    designs: tuple[Design, ...]
+    prices: Prices
+    caps: Caps
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    versions: Mapping[str, str]
+
+    def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
+        """The search over some designs at some traffic, those of the question unless given."""
+        question = Question(traffic or self.traffic, self.slo, self.reference, self.replicas)
+        return Search(question, designs or self.all_designs(), self.prices, self.caps, self.options.solver)
+
+    def all_designs(self) -> tuple[Design, ...]:
+        """The designs asked for and, where stock is limited, those that share a role between two types."""
+        if not self.caps.stock or self.options.designs:
+            return self.designs
+        machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
+        mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
+        speed = {name: 1.0 / float(self.replicas[name].prompt_s(mean)[0]) for name in machines}
+        return self.designs + shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed)
+
+    def _divisions(self) -> tuple[int, ...]:
+        """Prompt lengths below which these shares of all prompt tokens lie."""
+        c = self.traffic.classes
+        by_length = np.argsort(c.prompt_tokens)
+        tokens = np.cumsum((c.weight * c.prompt_tokens)[by_length])
+        at = np.searchsorted(tokens, np.array(_DIVISIONS) * tokens[-1])
+        lengths = {int(c.prompt_tokens[by_length][i]) for i in at}
+        return tuple(sorted(length for length in lengths if length < c.prompt_tokens.max()))
+
+
+def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -> Plan:
+    """The best plan; ``InfeasibleError`` with the binding limit and the nearest relaxations where there is none."""
+    if setting.options.objective == "throughput":
+        return _largest_throughput(setting, progress)
+    objective: Criterion = setting.options.objective
+    search = setting.search()
+    if setting.options.write_lp is not None:
+        write_lp(search.parameters(tuple(search.candidates)), objective, setting.options.write_lp)
+    best = search.best(tuple(search.candidates), objective)
+    if best is None:
+        raise infeasible(setting, search, objective)
+    each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
+    alternatives = [
+        Alternative(design.name, False, (), None, None, None, None, why_not(search, design))
+        if other is None
+        else _alternative(other, None, _compared(best, other, objective))
+        for design, other in each.items()
+    ]
+    return _plan(setting, setting.traffic, best, _ranked(alternatives, objective), setting.rate_rps)
+
+
+def _ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
+    """Feasible ones by objective first, then those that cannot be built."""
+
+    def key(other: Alternative) -> tuple[bool, float]:
+        values = {
+            "cost": other.cost_usd_per_h,
+            "power": other.power_w,
+            "machines": other.machines,
+            "throughput": -(other.rate_rps or 0.0),
+        }
+        return not other.feasible, float(values[objective] or 0.0)
+
+    return tuple(sorted(alternatives, key=key))
+
+
+def _compared(best: Best, other: Best, objective: Criterion) -> str:
+    """Why another design lost: by how much more of the first criterion that differs."""
+    names = {"cost": "cost", "power": "power", "machines": "machines"}
+    for criterion in best.totals:
+        mine, theirs = best.totals[criterion], other.totals[criterion]
+        if theirs > mine * (1.0 + 1e-9):
+            same = "" if criterion == objective else f"same {names[objective]}, "
+            return f"{same}{theirs / mine - 1.0:+.1%} {names[criterion]}"
+    return "equal in every criterion; less slack"
+
+
+def _alternative(other: Best, rate_rps: float | None, reason: str) -> Alternative:
+    return Alternative(
+        design=other.design.name,
+        feasible=True,
+        pools=tuple(
+            (slot.role, slot.machine.name, size) for slot, size in zip(other.design.slots, other.sizes, strict=True)
+        ),
+        cost_usd_per_h=other.totals["cost"],
+        power_w=other.totals["power"],
+        machines=int(other.totals["machines"]),
+        rate_rps=rate_rps,
+        reason=reason,
+    )
+
+
+def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
+    """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
+    if not setting.caps.any:
+        raise InputError(
+            "--objective throughput: is unbounded without a limit; give --max-cost, --max-power, --max-machines "
+            "or --stock"
+        )
+    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+    results: list[tuple[float, Best]] = []
+    without: list[Alternative] = []
+    every = setting.all_designs()
+    for position, design in enumerate(every):
+        progress(f"largest rate of {design.name} ({position + 1} of {len(every)})")
+        found: dict[float, Best] = {}
+
+        def best_at(rate_rps: float, design: Design = design, found: dict[float, Best] = found) -> bool:
+            best = setting.search(unit.scaled(rate_rps), (design,)).best((design,), "cost")
+            if best is not None:
+                found[rate_rps] = best
+            return best is not None
+
+        start = results[0][0] if results else setting.traffic.peak_rps
+        rate, _ = largest_rate(best_at, start)
+        if rate > 0.0:
+            results.append((rate, found[rate]))
+        else:
+            without.append(Alternative(design.name, False, (), None, None, None, None, "no rate is feasible"))
+    if not results:
+        raise infeasible(setting, setting.search(), "cost")
+    results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
+    rate, best = results[0]
+    others = [
+        _alternative(other, other_rate, f"{other_rate / rate - 1.0:+.1%} throughput")
+        for other_rate, other in results[1:]
+    ]
+    served = rate / (1.0 + setting.options.headroom)
+    return _plan(setting, unit.scaled(rate), best, _ranked(others + without, "throughput"), served)
+
+
+def _plan(
+    setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...], rate_rps: float
+) -> Plan:
+    """Assemble the plan: pools, percentiles, what binds, and the evidence."""
+    latency = best.latency
+    loads = latency.loads(best.sizes)
+    pools = []
+    for position, (slot, size, stage) in enumerate(zip(best.design.slots, best.sizes, latency.stages, strict=True)):
+        perf = setting.replicas[slot.machine.name]
+        token = stage if isinstance(stage, TokenStage) else None
+        pools.append(
+            PoolPlan(
+                role=slot.role,
+                machine=slot.machine.name,
+                machines=size,
+                tensor_parallel=perf.tensor_parallel,
+                replicas=size * perf.replicas_per_machine,
+                utilization=loads[position],
+                cost_usd_per_h=size * setting.prices.cost_usd_per_h[slot.machine.name],
+                power_w=size * setting.prices.power_w[slot.machine.name],
+                requests=slot.requests,
+                binding=_binding(setting, best, position),
+                mean_batch=_mean_batch(stage, size),
+                link_load=float(token.link_load(np.array([size], dtype=np.int64))[0]) if token else None,
+            )
+        )
+    binding_names = {name for pool in pools for name in pool.binding}
+    figures = tuple(
+        _figure(best, metric, percentile, setting.slo, binding_names)
+        for metric in METRICS
+        for percentile in PERCENTILES
+    )
+    c = traffic.classes
+    output = float(np.sum(c.weight * c.output_tokens))
+    tokens = output + float(np.sum(c.weight * c.prompt_tokens))
+    cost = best.totals["cost"]
+    return Plan(
+        design=best.design.name,
+        pools=tuple(pools),
+        objective=setting.options.objective,
+        model=setting.options.model,
+        workload=setting.workload,
+        slo=setting.slo.name,
+        rate_rps=rate_rps,
+        planned_rate_rps=traffic.peak_rps,
+        cost_usd_per_h=cost,
+        cost_usd_per_million_tokens=cost / (rate_rps * 3600.0 * tokens) * 1e6,
+        cost_usd_per_million_output_tokens=cost / (rate_rps * 3600.0 * output) * 1e6,
+        power_w=best.totals["power"],
+        machines=int(best.totals["machines"]),
+        latency=figures,
+        alternatives=alternatives,
+        sources=setting.sources,
+        warnings=(*setting.warnings, *_extrapolated(setting, best, traffic)),
+        question=_question(setting.options),
+        method=METHOD,
+        solver=setting.options.solver,
+        gap=0.0,
+        seed=setting.options.seed,
+        versions=setting.versions,
+    )
+
+
+def _question(options: PlanOptions) -> dict[str, Any]:
+    return asdict(replace(options, limits=dict(options.limits), stock=dict(options.stock)))
+
+
+def _figure(best: Best, metric: str, percentile: str, slo: SLO, binding: set[str]) -> LatencyFigure:
+    quantile = QUANTILE[percentile]  # type: ignore[index]
+    values = {kind: best.latency.percentile(metric, quantile, kind, best.sizes) for kind in ("seconds", "slowdown")}
+    limit = next((x for x in slo.limits if (x.metric, x.percentile) == (metric, percentile)), None)
+    return LatencyFigure(
+        metric=metric,
+        percentile=percentile,
+        seconds=values["seconds"],
+        slowdown=values["slowdown"],
+        limit=limit,
+        slack=None if limit is None else 1.0 - values[limit.kind] / limit.value,
+        binding=limit is not None and limit.label in binding,
+    )
+
+
+def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
+    """What breaks when one pool loses a machine: its capacity, or limits by name."""
+    sizes = tuple(size - (i == position) for i, size in enumerate(best.sizes))
+    if sizes[position] == 0:
+        return ("a pool needs one machine",)
+    if not best.latency.stable(sizes):
+        return ("capacity",)
+    return tuple(limit.label for limit in setting.slo.limits if not best.latency.meets(limit, sizes))
+
+
+def _mean_batch(stage: PromptStage | TokenStage | MixedStage, size: int) -> float | None:
+    sizes = np.array([size], dtype=np.int64)
+    if isinstance(stage, TokenStage):
+        return float(max(pool.mean_batch[0] for pool in stage.pools(sizes)))
+    if isinstance(stage, MixedStage):
+        return float(max(load.tokens.mean_batch[0] for load in stage.loads(sizes)))
+    return None
+
+
+def _extrapolated(setting: Setting, best: Best, traffic: Traffic) -> tuple[str, ...]:
+    """Results that rest on a curve continued beyond its measurements, named with the range."""
+    notes = []
+    for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
+        perf = setting.replicas[slot.machine.name]
+        batch = _mean_batch(stage, size)
+        largest = perf.decode_batch_range[1]
+        if batch is not None and batch > largest:
+            notes.append(
+                f"{slot.role} pool: decode batches of {batch:.0f} sequences on average are beyond the largest measured "
+                f"({largest}); their latency is extrapolated (see 'provision curves {slot.machine.name}' for its error)"
+            )
+        if slot.role != "token":
+            longest = perf.prompt_range_tokens[1]
+            beyond = float(traffic.classes.weight[traffic.classes.prompt_tokens > longest].sum())
+            if beyond > 0.0:
+                notes.append(
+                    f"{slot.role} pool: {beyond:.2%} of the prompts are longer than the longest measured "
+                    f"({longest:,.0f} tokens); their latency is extrapolated"
+                )
+        if isinstance(stage, TokenStage):
+            link = float(stage.link_load(np.array([size], dtype=np.int64))[0])
+            if link > 0.5:
+                notes.append(
+                    f"token pool: KV caches arriving take {link:.0%} of its links' bandwidth; transfers that share a "
+                    "link slow each other down, which is not modelled"
+                )
+    return tuple(notes)

@@ -1,0 +1,387 @@
+"""Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them.
+
+Everything non-linear happens here, before the program is stated: which size of a pool meets the limits that the pool
+decides alone, which pairs meet the end-to-end limits, and the best that any size can do where none is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.errors import ModelDoesNotFitError
+from provisioner.perf.assumptions import Reference, ReplicaPerf
+from provisioner.planning.designs import Design, Slot
+from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
+from provisioner.queueing.traffic import Traffic
+from provisioner.specs.slo import SLO, LatencyLimit
+
+Array = NDArray[np.float64]
+Sizes = NDArray[np.int64]
+
+# A share of requests above a limit counts as within the percentile up to this rounding of the arithmetic.
+SHARE_TOLERANCE = 1e-9
+# Beyond the offered load plus this many standard deviations, queueing is negligible and more machines add nothing.
+_SPAN_DEVIATIONS = 8.0
+_SPAN_EXTRA = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a plan is asked for, as far as latency goes: requests, objectives, and how machines perform."""
+
+    traffic: Traffic
+    slo: SLO
+    reference: Reference
+    replicas: Mapping[str, ReplicaPerf]  # by machine name
+    tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)  # queues, shared by designs
+
+
+@dataclass(frozen=True, slots=True)
+class Attainable:
+    """A latency limit that no size of the pool meets, and the best that it can do."""
+
+    limit: LatencyLimit
+    best: float
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class PoolCandidates:
+    """Sizes (K,) of one pool in machines, and the share of all requests beyond each limit at each size."""
+
+    slot: Slot
+    sizes: Sizes
+    share_beyond: dict[LatencyLimit, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """One design's pools with their sizes, and the combinations of sizes that the end-to-end limits exclude.
+
+    A cut is one size per pool: choosing every pool at most that large is excluded.
+    """
+
+    design: Design
+    pools: tuple[PoolCandidates, ...]
+    cuts: tuple[tuple[int, ...], ...]
+    unattainable: tuple[Attainable, ...] = ()
+    reason: str = ""
+
+    @property
+    def feasible(self) -> bool:
+        """Whether some sizes meet every latency limit."""
+        return not self.unattainable and not self.reason
+
+
+class DesignLatency:
+    """Latency of one design at given pool sizes: the share of requests beyond any limit, from its stages."""
+
+    def __init__(self, question: Question, design: Design) -> None:
+        self.question = question
+        self.design = design
+        self._shares: dict[tuple[object, ...], float] = {}
+        self._parts: list[tuple[Slot, float, Traffic]] = []
+        for slot in design.slots:
+            traffic, share = restricted(question.traffic, slot)
+            self._parts.append((slot, share, traffic))
+        self.stages = [self._stage(*part) for part in self._parts]
+
+    def _stage(self, slot: Slot, _share: float, traffic: Traffic) -> PromptStage | TokenStage | MixedStage:
+        q = self.question
+        perf = q.replicas[slot.machine.name]
+        tables = q.tables.setdefault(slot, {})
+        if slot.role == "prompt":
+            return PromptStage(perf, traffic, q.reference, tables=tables)
+        if slot.role == "mixed":
+            return MixedStage(perf, traffic, q.reference, tables=tables)
+        source = next(s for s in self.design.slots if s.role == "prompt")
+        return TokenStage(perf, traffic, q.reference, q.replicas[source.machine.name], tables=tables)
+
+    def stages_of(self, role: str) -> list[tuple[int, float]]:
+        """Positions and shares of requests of the pools with a role."""
+        return [(i, share) for i, (slot, share, _) in enumerate(self._parts) if slot.role == role]
+
+    def loads(self, sizes: tuple[int, ...]) -> tuple[float, ...]:
+        """Rate over capacity of each pool at these sizes."""
+        return tuple(
+            float(stage.load(np.array([size], dtype=np.int64))[0])
+            for stage, size in zip(self.stages, sizes, strict=True)
+        )
+
+    def stable(self, sizes: tuple[int, ...]) -> bool:
+        """Whether every pool keeps up with its load."""
+        return all(
+            bool(stage.stable(np.array([size], dtype=np.int64))[0])
+            for stage, size in zip(self.stages, sizes, strict=True)
+        )
+
+    def pool_share(self, position: int, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
+        """Share (N,) of all requests beyond a limit that one pool decides alone, for sizes (N,) of it."""
+        stage = self.stages[position]
+        share = self._parts[position][1] if metric != "tbt" else self._share_with_tbt(position)
+        if isinstance(stage, MixedStage):
+            return share * stage.exceedance(metric, kind, value, sizes)
+        return share * stage.exceedance(kind, value, sizes)
+
+    def _share_with_tbt(self, position: int) -> float:
+        """Share of the requests with a TBT (more than one token) that pass through this pool."""
+        everyone, here = self.question.traffic.classes, self._parts[position][2].classes
+        several = float(everyone.weight[everyone.output_tokens > 1.0].sum())
+        within = float(here.weight[here.output_tokens > 1.0].sum())
+        return self._parts[position][1] * within / several if several > 0.0 else self._parts[position][1]
+
+    def e2e_share(self, kind: str, value: float, prompt_sizes: dict[int, Sizes], token_sizes: dict[int, int]) -> Array:
+        """Share of requests beyond an E2E limit: sizes by position, one prompt pool's as an array (N,)."""
+        total: Array | None = None
+        for i, prompt_share in self.stages_of("prompt"):
+            for j, token_share in self.stages_of("token"):
+                # At most one role is shared, so the requests of a pair are those of its narrower pool.
+                narrower, share = (i, prompt_share) if prompt_share < 1.0 else (j, token_share)
+                prompt, token = self.stages[i], self.stages[j]
+                assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
+                pair = SplitLatency(prompt, token, self._parts[narrower][2])
+                part = share * pair.exceedance(kind, value, prompt_sizes[i], token_sizes[j])
+                total = part if total is None else total + part
+        assert total is not None
+        return total
+
+    def share(self, metric: str, kind: str, value: float, sizes: tuple[int, ...]) -> float:
+        """Share of requests whose metric is beyond a limit at these pool sizes."""
+        key = (metric, kind, value, sizes)
+        if key not in self._shares:
+            one = [np.array([size], dtype=np.int64) for size in sizes]
+            if metric == "e2e" and self.design.splits:
+                prompts = {i: one[i] for i, _ in self.stages_of("prompt")}
+                tokens = {j: sizes[j] for j, _ in self.stages_of("token")}
+                result = float(self.e2e_share(kind, value, prompts, tokens)[0])
+            else:
+                role = {"ttft": "prompt", "tbt": "token"}[metric] if self.design.splits else "mixed"
+                result = sum(float(self.pool_share(i, metric, kind, value, one[i])[0]) for i, _ in self.stages_of(role))
+            self._shares[key] = result
+        return self._shares[key]
+
+    def meets(self, limit: LatencyLimit, sizes: tuple[int, ...]) -> bool:
+        """Whether at most the allowed share of requests is beyond the limit."""
+        return self.share(limit.metric, limit.kind, limit.value, sizes) <= 1.0 - limit.quantile + SHARE_TOLERANCE
+
+    def percentile(self, metric: str, quantile: float, kind: str, sizes: tuple[int, ...]) -> float:
+        """The value that the fraction ``quantile`` of requests does not exceed; inf where a pool cannot keep up.
+
+        Bisection on the logarithm of the value to 1e-4, on the same shares that decide feasibility.
+        """
+        allowed = 1.0 - quantile
+        low, high = 1e-4, 1.0
+        while self.share(metric, kind, high, sizes) > allowed:
+            low, high = high, high * 4.0
+            if high > 1e7:
+                return float("inf")
+        while high / low > 1.0 + 1e-4:
+            middle = float(np.sqrt(low * high))
+            if self.share(metric, kind, middle, sizes) > allowed:
+                low = middle
+            else:
+                high = middle
+        return high
+
+
+def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
+    """The traffic that a pool serves and its share of all requests."""
+    if slot.serves_all:
+        return traffic, 1.0
+    c = traffic.classes
+    top = np.inf if slot.max_prompt_tokens is None else slot.max_prompt_tokens
+    inside = (c.prompt_tokens >= slot.min_prompt_tokens) & (c.prompt_tokens <= top)
+    share = float(c.weight[inside].sum())
+    return traffic.restricted(inside, share), share
+
+
+def candidates(question: Question, design: Design) -> Candidates:
+    """The sizes worth choosing between for one design; where no size is enough, the best that any can do."""
+    try:
+        latency = DesignLatency(question, design)
+        if design.shares_role:
+            return _shared(latency)
+        return _pair(latency) if design.splits else _colocated(latency)
+    except ModelDoesNotFitError as error:
+        return Candidates(design, (), (), reason=str(error))
+
+
+def _limits(question: Question, metric: str) -> tuple[LatencyLimit, ...]:
+    return tuple(limit for limit in question.slo.limits if limit.metric == metric)
+
+
+def _within(shares: Array, limit: LatencyLimit) -> NDArray[np.bool_]:
+    return shares <= 1.0 - limit.quantile + SHARE_TOLERANCE
+
+
+def _one(size: int) -> Sizes:
+    return np.array([size], dtype=np.int64)
+
+
+def span(stage: PromptStage | MixedStage) -> tuple[int, int]:
+    """Sizes in machines from below the offered load to where queueing is negligible."""
+    offered = stage.offered_machines
+    deviations = _SPAN_DEVIATIONS * np.sqrt(max(offered, 1.0)) * max(stage.traffic.cv, 1.0)
+    return max(1, int(offered / 2.0)), int(np.ceil(offered + deviations)) + _SPAN_EXTRA
+
+
+def token_span(stage: TokenStage) -> tuple[int, int]:
+    """Sizes in machines from the first that keeps up to where every sequence runs alone."""
+    alone = stage.traffic.peak_rps * stage.tokens_per_request * float(stage.iteration_s(np.array(1.0)))
+    per_machine = stage.perf.replicas_per_machine
+    deviations = _SPAN_DEVIATIONS * np.sqrt(max(alone, 1.0)) * max(stage.traffic.cv, 1.0)
+    high = int(np.ceil((alone + deviations) / per_machine)) + _SPAN_EXTRA
+    first = int(np.ceil(float(stage.load(_one(1))[0]) - 1e-9))
+    while not stage.stable(_one(max(first, 1)))[0]:
+        first += 1
+    return max(first, 1), max(high, first + _SPAN_EXTRA)
+
+
+def _first_that(holds: Callable[[int], bool], low: int, high: int) -> int | None:
+    """Smallest size in low..high from which on ``holds``, taken to be monotone; None where it fails at the largest."""
+    if not holds(high):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if holds(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _unattainable(
+    latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]
+) -> tuple[Attainable, ...]:
+    """The limits that even these sizes, at which queueing is negligible, do not meet."""
+    where = latency.design.name
+    return tuple(
+        Attainable(limit, latency.percentile(limit.metric, limit.quantile, limit.kind, sizes), where)
+        for limit in limits
+        if not latency.meets(limit, sizes)
+    )
+
+
+def _colocated(latency: DesignLatency) -> Candidates:
+    """One mixed pool: its smallest size that meets every limit, since a larger one costs more in every objective."""
+    stage = latency.stages[0]
+    assert isinstance(stage, MixedStage)
+    low, high = span(stage)
+    while not latency.stable((high,)):
+        high *= 2
+    limits = latency.question.slo.limits
+    size = _first_that(
+        lambda n: latency.stable((n,)) and all(latency.meets(limit, (n,)) for limit in limits), low, high
+    )
+    if size is None:
+        # More machines also thin out the prompts that interrupt tokens, so look once far beyond before giving up.
+        far = 16 * high
+        size = _first_that(lambda n: all(latency.meets(limit, (n,)) for limit in limits), high, far)
+        if size is None:
+            return Candidates(latency.design, (), (), _unattainable(latency, limits, (far,)))
+    return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], _one(size), {}),), ())
+
+
+def _pair(latency: DesignLatency) -> Candidates:
+    """A prompt and a token pool: the sizes that each one's own limits allow, and the staircase of the end-to-end ones."""
+    question, design = latency.question, latency.design
+    prompt, token = latency.stages
+    assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
+    ttft, tbt, e2e = (_limits(question, metric) for metric in ("ttft", "tbt", "e2e"))
+    low, high = span(prompt)
+    prompt_sizes = np.arange(low, high + 1, dtype=np.int64)
+    good = prompt.stable(prompt_sizes)
+    for limit in ttft:
+        good &= _within(prompt.exceedance(limit.kind, limit.value, prompt_sizes), limit)
+    token_low, token_high = token_span(token)
+    largest = (high, token_high)
+    if not good[-1]:
+        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+    failing = np.flatnonzero(~good)
+    first_prompt = int(prompt_sizes[failing[-1] + 1]) if failing.size else low
+
+    def token_enough(m: int) -> bool:
+        return all(bool(_within(token.exceedance(limit.kind, limit.value, _one(m)), limit)[0]) for limit in tbt)
+
+    first_token = _first_that(token_enough, token_low, token_high)
+    if first_token is None:
+        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+    if not e2e:
+        return _two_pools(design, _one(first_prompt), _one(first_token), ())
+
+    pair = SplitLatency(prompt, token, question.traffic)
+
+    def prompts_needed(m: int) -> int | None:
+        """The fewest prompt machines that meet the end-to-end limits beside m token machines."""
+        fits = np.ones(prompt_sizes.shape, dtype=bool)
+        for limit in e2e:
+            fits &= _within(pair.exceedance(limit.kind, limit.value, prompt_sizes, m), limit)
+        short = np.flatnonzero(~fits)
+        if short.size and short[-1] + 1 == prompt_sizes.size:
+            return None
+        return max(first_prompt, int(prompt_sizes[short[-1] + 1]) if short.size else low)
+
+    fewest = prompts_needed(token_high)
+    if fewest is None:
+        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+    start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
+    assert start is not None
+    stairs: list[tuple[int, int]] = []
+    for m in range(start, token_high + 1):
+        needed = prompts_needed(m)
+        assert needed is not None
+        needed = min(needed, stairs[-1][1]) if stairs else needed
+        stairs.append((m, needed))
+        if needed <= fewest:
+            break
+    cuts = tuple((n - 1, m) for (m, n), (_, after) in pairwise(stairs) if after < n)
+    return _two_pools(
+        design,
+        np.arange(stairs[-1][1], stairs[0][1] + 1, dtype=np.int64),
+        np.arange(start, stairs[-1][0] + 1, dtype=np.int64),
+        cuts,
+    )
+
+
+def _two_pools(design: Design, prompts: Sizes, tokens: Sizes, cuts: tuple[tuple[int, ...], ...]) -> Candidates:
+    pools = (PoolCandidates(design.slots[0], prompts, {}), PoolCandidates(design.slots[1], tokens, {}))
+    return Candidates(design, pools, cuts)
+
+
+def _shared(latency: DesignLatency) -> Candidates:
+    """Pools of which two share a role: every size that its own part allows, with the shares that add up over the two.
+
+    The end-to-end limits are left to cuts found while solving: the sizes of three pools decide them together.
+    """
+    pools = []
+    for position, (slot, stage) in enumerate(zip(latency.design.slots, latency.stages, strict=True)):
+        low, high = token_span(stage) if isinstance(stage, TokenStage) else span(stage)
+        sizes = np.arange(low, high + 1, dtype=np.int64)
+        metrics = {"prompt": ("ttft",), "token": ("tbt",), "mixed": ("ttft", "tbt", "e2e")}[slot.role]
+        keep = stage.stable(sizes)
+        shares: dict[LatencyLimit, Array] = {}
+        for limit in (limit for metric in metrics for limit in _limits(latency.question, metric)):
+            shares[limit] = latency.pool_share(position, limit.metric, limit.kind, limit.value, sizes)
+            keep &= _within(shares[limit], limit)
+        if not keep.any():
+            return Candidates(
+                latency.design,
+                (),
+                (),
+                reason=f"no size of its {slot.role} pool of {slot.machine.name} is enough",
+            )
+        # Beyond the size at which every share has settled, more machines change nothing.
+        settled = np.ones(sizes.shape, dtype=bool)
+        for values in shares.values():
+            settled &= np.abs(values - values[-1]) <= 1e-6
+        last = int(np.argmax(settled & keep)) if (settled & keep).any() else sizes.size - 1
+        chosen = keep & (np.arange(sizes.size) <= last)
+        pools.append(PoolCandidates(slot, sizes[chosen], {limit: values[chosen] for limit, values in shares.items()}))
+    return Candidates(latency.design, tuple(pools), ())

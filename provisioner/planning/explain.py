@@ -1,0 +1,153 @@
+"""Why there is no plan, or none of a design: the limit that binds, and the smallest changes that would help."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from provisioner.errors import InfeasibleError
+from provisioner.planning.candidates import Attainable, Candidates
+from provisioner.planning.designs import Design
+from provisioner.planning.formulation import CRITERIA, Caps, Criterion
+from provisioner.planning.search import Best, Search, largest_rate
+from provisioner.specs.units import format_cost, format_power
+
+if TYPE_CHECKING:
+    from provisioner.planning.answer import Setting
+
+
+def why_not(search: Search, design: Design) -> str:
+    """The reason why a design has no plan, in one line."""
+    option = search.candidates[design]
+    if option.reason:
+        return option.reason
+    if option.unattainable:
+        return "; ".join(_attainable(each) for each in option.unattainable)
+    needs = [_cap_needed(search, (design,), criterion) for criterion in CRITERIA]
+    stock = _stock_needed(search, (design,))
+    return "; ".join(text for text in (*needs, stock) if text) or "beyond the limits taken together"
+
+
+def _attainable(each: Attainable) -> str:
+    limit = each.limit
+    return f"{limit.label} is at best {limit.format(each.best)} at any size (limit {limit.format(limit.value)})"
+
+
+def _caps_text(criterion: Criterion, value: float) -> str:
+    if criterion == "machines":
+        return f"{value:.0f} machines"
+    return format_cost(value) if criterion == "cost" else format_power(value)
+
+
+def _cap_needed(search: Search, designs: tuple[Design, ...], criterion: Criterion) -> str:
+    """How much of a capped criterion would do, all other limits kept; empty where that alone does not help."""
+    cap = search.caps.of(criterion)
+    if cap is None:
+        return ""
+    best = search.best(designs, criterion, search.caps.without(criterion))
+    if best is None:
+        return ""
+    value = best.totals[criterion]
+    return f"needs {_caps_text(criterion, value)} (limit {_caps_text(criterion, cap)})"
+
+
+def _stock_needed(search: Search, designs: tuple[Design, ...]) -> str:
+    """The machines of limited stock that would do, all other limits kept."""
+    if not search.caps.stock:
+        return ""
+    best = search.best(designs, "machines", replace(search.caps, stock={}))
+    if best is None:
+        return ""
+    short = []
+    for machine, available in search.caps.stock.items():
+        used = sum(
+            size for slot, size in zip(best.design.slots, best.sizes, strict=True) if slot.machine.name == machine
+        )
+        if used > available:
+            short.append(f"{used} {machine} (stock {available})")
+    return f"needs {', '.join(short)}" if short else ""
+
+
+def infeasible(setting: Setting, search: Search, objective: Criterion) -> InfeasibleError:
+    """The error for a question without an answer: the binding limit, and the nearest relaxations."""
+    options = tuple(search.candidates.values())
+    possible = tuple(design for design, option in search.candidates.items() if option.feasible)
+    if not possible:
+        return _latency_binds(setting, options)
+    relaxations = []
+    flags = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
+    binding = ""
+    for criterion in CRITERIA:
+        cap = search.caps.of(criterion)
+        best = search.best(possible, criterion, search.caps.without(criterion)) if cap is not None else None
+        if cap is None or best is None:
+            continue
+        value = best.totals[criterion]
+        binding = binding or f"{flags[criterion]} {_caps_text(criterion, cap)}"
+        typed = f"{value:.0f}" if criterion == "machines" else f"{_round_up(value):g}"
+        relaxations.append((value / cap if cap else float("inf"), f"{flags[criterion]} {typed} ({best.design.name})"))
+    stock = _stock_needed(search, possible)
+    if stock:
+        binding = binding or "--stock"
+        relaxations.append((float("inf"), f"more stock: {stock}"))
+    relaxations.sort()
+    texts = [text for _, text in relaxations]
+    least = search.best(possible, objective, Caps())
+    assert least is not None  # every one of them meets the latency limits at some size
+    rate = _rate_that_fits(setting, least.design)
+    if rate > 0.0:
+        texts.append(f"--rate {rate:.4g} (now {setting.rate_rps:g})")
+    message = f"no plan within the limits: {binding or 'the limits together'} binds; without them {_described(least)}"
+    return InfeasibleError(message, binding=binding, relaxations=texts)
+
+
+def _round_up(value: float) -> float:
+    """A value rounded up to a whole number, so that what is typed is enough."""
+    return float(int(value) + (value > int(value)))
+
+
+def _described(best: Best) -> str:
+    """A choice in words, with its totals."""
+    slots = zip(best.design.slots, best.sizes, strict=True)
+    pools = " + ".join(f"{size} {slot.machine.name} ({slot.role})" for slot, size in slots)
+    totals = ", ".join(_caps_text(criterion, value) for criterion, value in best.totals.items())
+    return f"{best.design.name} with {pools} would do ({totals})"
+
+
+def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> InfeasibleError:
+    """No size of any design meets the latency limits: name the limit of the design that comes nearest."""
+    attained = [option for option in options if option.unattainable]
+    if not attained:
+        reasons = "; ".join(dict.fromkeys(option.reason for option in options if option.reason))
+        return InfeasibleError(f"no design can serve this: {reasons}", binding="memory")
+    nearest = min(attained, key=lambda option: max(each.best / each.limit.value for each in option.unattainable))
+    worst = max(nearest.unattainable, key=lambda each: each.best / each.limit.value)
+    cause = {
+        "ttft": "the prompt time alone",
+        "tbt": "the time of a decode iteration with the KV-cache transfer",
+        "e2e": "the time of the request alone",
+    }[worst.limit.metric]
+    message = (
+        f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {cause} on every machine: "
+        f"{worst.limit.format(worst.best)} at best ({nearest.design.name})"
+    )
+    option_names = {each.limit: f"--{each.limit.metric}-{each.limit.percentile}" for each in nearest.unattainable}
+    changes = " ".join(f"{option_names[each.limit]} {_typed(each)}" for each in nearest.unattainable)
+    return InfeasibleError(message, binding=worst.limit.label, relaxations=(f"{changes} ({nearest.design.name})",))
+
+
+def _typed(each: Attainable) -> str:
+    """A limit just above what is attainable, as it is typed."""
+    value = each.best * 1.005
+    return f"{value:.4g}x" if each.limit.kind == "slowdown" else f"{value * 1e3:.4g}ms"
+
+
+def _rate_that_fits(setting: Setting, design: Design) -> float:
+    """The largest rate of one design within all limits, without headroom; 0 where there is none."""
+    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+
+    def feasible_at(rate_rps: float) -> bool:
+        return setting.search(unit.scaled(rate_rps), designs=(design,)).best((design,), "cost") is not None
+
+    rate, _ = largest_rate(feasible_at, setting.traffic.peak_rps / 2.0)
+    return rate / (1.0 + setting.options.headroom)

@@ -1,0 +1,186 @@
+"""The integer linear program of docs/formulation.md: one function per row family, named as the table names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pulp
+
+from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
+from provisioner.specs.slo import LatencyLimit
+
+Criterion = Literal["cost", "power", "machines"]
+CRITERIA: tuple[Criterion, ...] = ("cost", "power", "machines")
+
+# A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """Limits on the whole cluster; None where there is none. ``stock`` is machines available by machine name."""
+
+    cost_usd_per_h: float | None = None
+    power_w: float | None = None
+    machines: int | None = None
+    stock: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, criterion: Criterion) -> float | None:
+        """The cap on a criterion, None where there is none."""
+        return {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": self.machines}[criterion]
+
+    def without(self, criterion: Criterion) -> Caps:
+        """These caps without the one on a criterion."""
+        return Caps(
+            None if criterion == "cost" else self.cost_usd_per_h,
+            None if criterion == "power" else self.power_w,
+            None if criterion == "machines" else self.machines,
+            self.stock,
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether anything limits the cluster's size."""
+        return (
+            self.cost_usd_per_h is not None or self.power_w is not None or self.machines is not None or bool(self.stock)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """All that the program is built from: candidates by design, what a machine costs and draws, and the caps."""
+
+    candidates: tuple[Candidates, ...]
+    cost_usd_per_h: Mapping[str, float]
+    power_w: Mapping[str, float]
+    caps: Caps
+
+    def per_machine(self, criterion: Criterion, machine: str) -> float:
+        """What one machine adds to a criterion: $/h, W, or 1."""
+        if criterion == "machines":
+            return 1.0
+        return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A stated program and its variables: ``design[d]``, ``size[d, s, n]`` (binary)."""
+
+    problem: pulp.LpProblem
+    design: dict[int, pulp.LpVariable]
+    size: dict[tuple[int, int, int], pulp.LpVariable]
+
+
+def build(
+    parameters: Parameters, objective: Criterion, best_so_far: tuple[tuple[Criterion, float], ...] = ()
+) -> Program:
+    """State the program that minimises one criterion, with the earlier criteria held at their best values."""
+    problem = pulp.LpProblem("provisioner", pulp.LpMinimize)
+    design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(parameters.candidates))}
+    size = {
+        (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
+        for d, option in enumerate(parameters.candidates)
+        for s, pool in enumerate(option.pools)
+        for n in pool.sizes
+    }
+    program = Program(problem, design, size)
+    problem.setObjective(total(parameters, program, objective))
+    rows = one_design(parameters, program)
+    rows |= one_size(parameters, program)
+    rows |= share_beyond(parameters, program)
+    rows |= end_to_end(parameters, program)
+    rows |= in_stock(parameters, program)
+    rows |= capped(parameters, program)
+    rows |= as_good_as(parameters, program, best_so_far)
+    for name, row in rows.items():
+        problem.addConstraint(row, name)
+    return program
+
+
+Rows = dict[str, pulp.LpConstraint]
+
+
+def total(parameters: Parameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
+    """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines."""
+    return pulp.lpSum(
+        n * parameters.per_machine(criterion, parameters.candidates[d].pools[s].slot.machine.name) * variable
+        for (d, s, n), variable in program.size.items()
+    )
+
+
+def one_design(parameters: Parameters, program: Program) -> Rows:
+    """sum over d of design[d] = 1: exactly one design is built."""
+    return {"one_design": pulp.lpSum(program.design.values()) == 1}
+
+
+def one_size(parameters: Parameters, program: Program) -> Rows:
+    """sum over n of size[d, s, n] = design[d]: each pool of the chosen design has one size, the others none."""
+    return {
+        f"one_size({d},{s})": pulp.lpSum(program.size[d, s, int(n)] for n in pool.sizes) == program.design[d]
+        for d, option in enumerate(parameters.candidates)
+        for s, pool in enumerate(option.pools)
+    }
+
+
+def share_beyond(parameters: Parameters, program: Program) -> Rows:
+    """sum over s in role, n of share[d, s, n, limit] * size[d, s, n] <= 1 - quantile: shares add over a shared role."""
+    rows: Rows = {}
+    for d, option in enumerate(parameters.candidates):
+        limits: dict[tuple[str, LatencyLimit], list[pulp.LpAffineExpression]] = {}
+        for s, pool in enumerate(option.pools):
+            for limit, shares in pool.share_beyond.items():
+                terms = [float(share) * program.size[d, s, int(n)] for n, share in zip(pool.sizes, shares, strict=True)]
+                limits.setdefault((pool.slot.role, limit), []).extend(terms)
+        for (role, limit), terms in limits.items():
+            name = f"share_beyond({d},{role},{limit.metric},{limit.percentile})"
+            rows[name] = pulp.lpSum(terms) <= 1.0 - limit.quantile + SHARE_TOLERANCE
+    return rows
+
+
+def end_to_end(parameters: Parameters, program: Program) -> Rows:
+    """sum over s, n <= cut[s] of size[d, s, n] <= pools - 1: not every pool at most as large as in a failing choice."""
+    rows: Rows = {}
+    for d, option in enumerate(parameters.candidates):
+        for k, cut in enumerate(option.cuts):
+            terms = [
+                program.size[d, s, int(n)]
+                for s, (pool, largest) in enumerate(zip(option.pools, cut, strict=True))
+                for n in pool.sizes
+                if n <= largest
+            ]
+            if terms:
+                rows[f"end_to_end({d},{k})"] = pulp.lpSum(terms) <= len(option.pools) - 1
+    return rows
+
+
+def in_stock(parameters: Parameters, program: Program) -> Rows:
+    """sum over pools of the type, n of n * size[d, s, n] <= stock[type]: no more machines of a type than there are."""
+    rows: Rows = {}
+    for machine, available in parameters.caps.stock.items():
+        used = [
+            n * variable
+            for (d, s, n), variable in program.size.items()
+            if parameters.candidates[d].pools[s].slot.machine.name == machine
+        ]
+        if used:
+            rows[f"in_stock({machine})"] = pulp.lpSum(used) <= available
+    return rows
+
+
+def capped(parameters: Parameters, program: Program) -> Rows:
+    """total[criterion] <= cap[criterion]: cost, power and the number of machines within what is allowed."""
+    return {
+        f"capped({criterion})": total(parameters, program, criterion) <= cap * (1.0 + ROUNDING)
+        for criterion in CRITERIA
+        if (cap := parameters.caps.of(criterion)) is not None
+    }
+
+
+def as_good_as(parameters: Parameters, program: Program, best_so_far: tuple[tuple[Criterion, float], ...]) -> Rows:
+    """total[criterion] <= best[criterion]: a later criterion decides only among what the earlier ones leave."""
+    return {
+        f"as_good_as({criterion})": total(parameters, program, criterion) <= best * (1.0 + ROUNDING)
+        for criterion, best in best_so_far
+    }

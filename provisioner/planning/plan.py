@@ -1,0 +1,143 @@
+"""The plan: what was chosen, what it costs, how it performs, why not something else, and what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from provisioner.specs.slo import LatencyLimit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """Machines of one type with one role. ``utilization`` is the rate over the largest one that the pool sustains.
+
+    ``binding`` names what breaks with one machine fewer; ``mean_batch`` is the sequences that a replica decodes
+    together, ``link_load`` the share of the pool's link bandwidth that arriving KV caches take; None where the role has neither.
+    """
+
+    role: str
+    machine: str
+    machines: int
+    tensor_parallel: int
+    replicas: int
+    utilization: float
+    cost_usd_per_h: float
+    power_w: float
+    requests: str
+    binding: tuple[str, ...]
+    mean_batch: float | None = None
+    link_load: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFigure:
+    """One predicted percentile beside its limit. ``slack`` is (limit - value) / limit."""
+
+    metric: str
+    percentile: str
+    seconds: float
+    slowdown: float
+    limit: LatencyLimit | None
+    slack: float | None
+    binding: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another design: its own best plan, or the reason why it has none."""
+
+    design: str
+    feasible: bool
+    pools: tuple[tuple[str, str, int], ...]  # role, machine, machines
+    cost_usd_per_h: float | None
+    power_w: float | None
+    machines: int | None
+    rate_rps: float | None
+    reason: str
+
+    @property
+    def split(self) -> str:
+        """Pool sizes in words, such as ``15 prompt + 2 token``."""
+        return " + ".join(f"{machines} {role} {machine}" for role, machine, machines in self.pools)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
+
+    ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
+    ``method`` says how the latencies were found, ``question`` holds every option, so that the plan can be repeated.
+    """
+
+    design: str
+    pools: tuple[PoolPlan, ...]
+    objective: str
+    model: str
+    workload: str
+    slo: str
+    rate_rps: float
+    planned_rate_rps: float
+    cost_usd_per_h: float
+    cost_usd_per_million_tokens: float
+    cost_usd_per_million_output_tokens: float
+    power_w: float
+    machines: int
+    latency: tuple[LatencyFigure, ...]
+    alternatives: tuple[Alternative, ...]
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    question: Mapping[str, Any]
+    method: str
+    solver: str
+    gap: float
+    seed: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def binding(self) -> tuple[str, ...]:
+        """What breaks if any pool loses a machine, each named once."""
+        return tuple(dict.fromkeys(name for pool in self.pools for name in pool.binding))
+
+    @property
+    def worst_slack(self) -> float | None:
+        """The smallest slack of any limit; None without limits."""
+        return min((figure.slack for figure in self.latency if figure.slack is not None), default=None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain values: what ``--json`` prints."""
+        from provisioner.report.as_json import plan_dict
+
+        return plan_dict(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per pool, with the totals repeated, as a pandas DataFrame."""
+        from provisioner.report.frames import pools_frame
+
+        return pools_frame(self)
+
+    def latency_frame(self) -> pd.DataFrame:
+        """One row per percentile of TTFT, TBT and E2E, as a pandas DataFrame."""
+        from provisioner.report.frames import latency_frame
+
+        return latency_frame(self)
+
+    def alternatives_frame(self) -> pd.DataFrame:
+        """One row per other design, as a pandas DataFrame."""
+        from provisioner.report.frames import alternatives_frame
+
+        return alternatives_frame(self)
+
+    def _repr_html_(self) -> str:
+        from provisioner.report.html import plan_html
+
+        return plan_html(self)
+
+    def __str__(self) -> str:
+        from provisioner.report.markdown import plan_markdown
+
+        return plan_markdown(self)

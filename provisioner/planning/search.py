@@ -1,0 +1,186 @@
+"""From candidates to the choice: the program over all designs, cuts found while solving, ties, the largest rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, Question, candidates
+from provisioner.planning.designs import Design
+from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters
+from provisioner.planning.solver import Choice, solve
+from provisioner.specs.slo import LatencyLimit
+
+# A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
+_MOST_TIES = 400
+# The largest rate is found to this relative tolerance.
+RATE_TOLERANCE = 0.005
+_SMALLEST_RATE_RPS = 1e-3
+_LARGEST_RATE_RPS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What a machine costs and draws, by machine name."""
+
+    cost_usd_per_h: dict[str, float]
+    power_w: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best choice of one or several designs: the design, sizes and totals."""
+
+    design: Design
+    sizes: tuple[int, ...]
+    totals: dict[Criterion, float]
+    latency: DesignLatency
+
+
+class Search:
+    """Designs at one question and rate: candidates are found once and shared by every program solved."""
+
+    def __init__(
+        self, question: Question, designs: tuple[Design, ...], prices: Prices, caps: Caps, solver: str
+    ) -> None:
+        self.question = question
+        self.prices = prices
+        self.caps = caps
+        self.solver = solver
+        self.candidates = {design: candidates(question, design) for design in designs}
+
+    def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
+        """The program's parameters over the feasible ones of some designs."""
+        options = tuple(self.candidates[d] for d in designs if self.candidates[d].feasible)
+        return Parameters(options, self.prices.cost_usd_per_h, self.prices.power_w, self.caps if caps is None else caps)
+
+    def best(self, designs: tuple[Design, ...], objective: Criterion, caps: Caps | None = None) -> Best | None:
+        """The best choice over some designs, or None. Ties end at the largest worst-case slack."""
+        while True:
+            parameters = self.parameters(designs, caps)
+            if not parameters.candidates:
+                return None
+            solved = solve(parameters, objective, self.solver)
+            if solved is None:
+                return None
+            choice, totals = solved
+            if self._end_to_end_holds(parameters.candidates[choice.design], choice.sizes):
+                return self._break_ties(parameters, choice, dict(totals))
+
+    def _end_to_end_holds(self, option: Candidates, sizes: tuple[int, ...]) -> bool:
+        """Check the limits that the program leaves open where a role is shared; a failure becomes a cut."""
+        if not (option.design.shares_role and option.design.splits):
+            return True
+        latency = DesignLatency(self.question, option.design)
+        if all(latency.meets(limit, sizes) for limit in self.question.slo.limits if limit.metric == "e2e"):
+            return True
+        self.candidates[option.design] = replace(option, cuts=(*option.cuts, sizes))
+        return False
+
+    def _break_ties(self, parameters: Parameters, choice: Choice, totals: dict[Criterion, float]) -> Best:
+        """Among the choices with the same totals, the one with the largest worst-case slack.
+
+        Slack of a limit is (limit - value) / limit. Pools' own slacks bound a pair's from above, so that the costly
+        end-to-end percentiles are computed only while a tie could still win.
+        """
+        ties = [
+            (option, sizes)
+            for option in parameters.candidates
+            for sizes in _with_totals(option, parameters, totals)
+            if self._end_to_end_holds(option, sizes)
+        ]
+        first = (parameters.candidates[choice.design], choice.sizes)
+        ties = ties[:_MOST_TIES] or [first]
+        limits = self.question.slo.limits
+        own = [limit for limit in limits if limit.metric != "e2e"]
+        latencies = {option.design: DesignLatency(self.question, option.design) for option, _ in ties}
+        if len(ties) > 1 and limits:
+            bounded = sorted(
+                ((_worst_slack(latencies[option.design], own, sizes), i) for i, (option, sizes) in enumerate(ties)),
+                key=lambda pair: (-pair[0], pair[1]),
+            )
+            best_slack, best_tie = -np.inf, bounded[0][1]
+            for bound, i in bounded:
+                if bound <= best_slack:
+                    break
+                option, sizes = ties[i]
+                slack = min(
+                    bound,
+                    _worst_slack(latencies[option.design], [x for x in limits if x.metric == "e2e"], sizes),
+                )
+                if slack > best_slack + 1e-6:
+                    best_slack, best_tie = slack, i
+            option, sizes = ties[best_tie]
+        else:
+            option, sizes = first if first in ties else ties[0]
+        return Best(option.design, sizes, totals, latencies[option.design])
+
+
+def _worst_slack(latency: DesignLatency, limits: list[LatencyLimit], sizes: tuple[int, ...]) -> float:
+    slacks = [
+        1.0 - latency.percentile(limit.metric, limit.quantile, limit.kind, sizes) / limit.value for limit in limits
+    ]
+    return min(slacks, default=np.inf)
+
+
+def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criterion, float]) -> list[tuple[int, ...]]:
+    """Every choice of sizes of one design with exactly these totals that satisfies the program's rows."""
+    grids = np.meshgrid(*(pool.sizes for pool in option.pools), indexing="ij")
+    keep = np.ones(grids[0].shape, dtype=bool)
+    for criterion, value in totals.items():
+        total = sum(
+            grid * parameters.per_machine(criterion, pool.slot.machine.name)
+            for grid, pool in zip(grids, option.pools, strict=True)
+        )
+        keep &= np.abs(total - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING
+    for cut in option.cuts:
+        inside = np.ones(keep.shape, dtype=bool)
+        for grid, largest in zip(grids, cut, strict=True):
+            inside &= grid <= largest
+        keep &= ~inside
+    for machine, available in parameters.caps.stock.items():
+        used = sum(
+            (grid for grid, pool in zip(grids, option.pools, strict=True) if pool.slot.machine.name == machine),
+            np.zeros(keep.shape, dtype=np.int64),
+        )
+        keep &= used <= available
+    shared = {(pool.slot.role, limit) for pool in option.pools for limit in pool.share_beyond}
+    for role, limit in shared:
+        beyond = np.zeros(keep.shape)
+        for axis, pool in enumerate(option.pools):
+            if pool.slot.role == role:
+                shape = [1] * len(option.pools)
+                shape[axis] = -1
+                beyond = beyond + pool.share_beyond[limit].reshape(shape)
+        keep &= beyond <= 1.0 - limit.quantile + SHARE_TOLERANCE
+    chosen = np.argwhere(keep)
+    return [tuple(int(pool.sizes[i]) for pool, i in zip(option.pools, row, strict=True)) for row in chosen]
+
+
+def largest_rate(feasible_at: Callable[[float], bool], start_rps: float) -> tuple[float, float]:
+    """The largest feasible rate below the first failure found, and that failure, to RATE_TOLERANCE.
+
+    (0, rate) where not even the smallest rate is feasible.
+    """
+    low, high = 0.0, start_rps
+    while feasible_at(high):
+        low, high = high, high * 2.0
+        if high > _LARGEST_RATE_RPS:
+            return low, high
+    while low == 0.0:
+        if high < _SMALLEST_RATE_RPS:
+            return 0.0, high
+        half = high / 2.0
+        if feasible_at(half):
+            low = half
+        else:
+            high = half
+    while high / low > 1.0 + RATE_TOLERANCE:
+        middle = (low * high) ** 0.5
+        if feasible_at(middle):
+            low = middle
+        else:
+            high = middle
+    return low, high

@@ -1,0 +1,93 @@
+"""Solving the program: HiGHS through PuLP, or any other solver that PuLP knows by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pulp
+
+from provisioner.errors import InputError, ProvisionerError, UnknownNameError
+from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build, total
+
+DEFAULT_SOLVER = "HiGHS"
+_INTEGRAL = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A solution: a candidate design by position, and the size of each of its pools in machines."""
+
+    design: int
+    sizes: tuple[int, ...]
+
+
+def solver(name: str) -> pulp.LpSolver:
+    """The PuLP solver of this name, quiet and at gap 0, or an error that lists those at hand."""
+    known = {each.lower(): each for each in pulp.listSolvers()}
+    if name.lower() not in known:
+        raise UnknownNameError("solver", name, pulp.listSolvers(onlyAvailable=True))
+    options = {"gapRel": 0.0} if known[name.lower()] in ("HiGHS", "HiGHS_CMD", "GUROBI", "CPLEX_PY", "SCIP_PY") else {}
+    chosen = pulp.getSolver(known[name.lower()], msg=False, **options)
+    if not chosen.available():
+        at_hand = ", ".join(pulp.listSolvers(onlyAvailable=True))
+        raise InputError(f"--solver {name}: is not installed here; at hand are {at_hand}")
+    return chosen
+
+
+def order(first: Criterion) -> tuple[Criterion, ...]:
+    """The objective, then the remaining criteria in the order cost, power, machines."""
+    return (first, *(criterion for criterion in CRITERIA if criterion != first))
+
+
+def solve(
+    parameters: Parameters, objective: Criterion, solver_name: str = DEFAULT_SOLVER
+) -> tuple[Choice, tuple[tuple[Criterion, float], ...]] | None:
+    """The lexicographically best choice with its totals by criterion, or None where no choice satisfies the rows."""
+    engine = solver(solver_name)
+    best: tuple[tuple[Criterion, float], ...] = ()
+    choice: Choice | None = None
+    for criterion in order(objective):
+        program = build(parameters, criterion, best)
+        program.problem.solve(engine)
+        found = _read(program)
+        if found is None:
+            if choice is None:
+                return None
+            raise ProvisionerError(f"solver {solver_name}: lost a solution while breaking ties; try --solver HiGHS")
+        choice = found
+        best = (*best, (criterion, _total(parameters, choice, criterion)))
+    assert choice is not None
+    return choice, best
+
+
+def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> float:
+    """A criterion of a choice, recomputed from its integers and not read from the solver."""
+    pools = parameters.candidates[choice.design].pools
+    return sum(
+        size * parameters.per_machine(criterion, pool.slot.machine.name)
+        for pool, size in zip(pools, choice.sizes, strict=True)
+    )
+
+
+def _read(program: Program) -> Choice | None:
+    """The choice in a solved program; None where it is infeasible; an error for anything but a proven optimum."""
+    status = program.problem.sol_status
+    if status in (pulp.LpSolutionInfeasible, pulp.LpSolutionNoSolutionFound) and program.problem.status != 1:
+        return None
+    if status != pulp.LpSolutionOptimal:
+        raise ProvisionerError(f"the solver stopped without a proven optimum ({pulp.LpStatus[program.problem.status]})")
+    values = {key: variable.varValue for key, variable in program.size.items()}
+    for value in values.values():
+        if value is None or abs(value - round(value)) > _INTEGRAL:
+            raise ProvisionerError(f"the solver returned a fractional choice ({value}); try another --solver")
+    chosen = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
+    return Choice(chosen[0][0], tuple(n for _, _, n in chosen))
+
+
+def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
+    """Write the program that minimises the objective, in CPLEX's LP format."""
+    program = build(parameters, objective)
+    program.problem.writeLP(path)
+
+
+__all__ = ["DEFAULT_SOLVER", "Choice", "order", "solve", "solver", "total", "write_lp"]
