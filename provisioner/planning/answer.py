@@ -50,16 +50,16 @@ class Setting:
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
         question = Question(traffic or self.traffic, self.slo, self.reference, self.replicas)
-        return Search(question, designs or self.all_designs(), self.prices, self.caps, self.options.solver)
+        return Search(question, designs or self.designs, self.prices, self.caps, self.options.solver)
 
-    def all_designs(self) -> tuple[Design, ...]:
-        """The designs asked for and, where stock is limited, those that share a role between two types."""
+    def sharing_designs(self) -> tuple[Design, ...]:
+        """The designs in which two types share a role, for where stock is short; none where designs were named."""
         if not self.caps.stock or self.options.designs:
-            return self.designs
+            return ()
         machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
         mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
         speed = {name: 1.0 / float(self.replicas[name].prompt_s(mean)[0]) for name in machines}
-        return self.designs + shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed)
+        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed)
 
     def _divisions(self) -> tuple[int, ...]:
         """Prompt lengths below which these shares of all prompt tokens lie."""
@@ -79,7 +79,7 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
     search = setting.search()
     if setting.options.write_lp is not None:
         write_lp(search.parameters(tuple(search.candidates)), objective, setting.options.write_lp)
-    best = search.best(tuple(search.candidates), objective)
+    best = _best_in_stock(setting, search, objective, progress)
     if best is None:
         raise infeasible(setting, search, objective)
     each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
@@ -90,6 +90,22 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
         for design, other in each.items()
     ]
     return _plan(setting, setting.traffic, best, _ranked(alternatives, objective), setting.rate_rps)
+
+
+def _best_in_stock(
+    setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
+) -> Best | None:
+    """The best choice; two types share a role only where stock keeps the best choice of one type per role from it."""
+    best = search.best(tuple(search.candidates), objective)
+    sharing = setting.sharing_designs()
+    if not sharing:
+        return best
+    free = search.best(tuple(search.candidates), objective, replace(search.caps, stock={}))
+    if free is None or (best is not None and best.totals == free.totals):
+        return best
+    progress(f"stock is short: {len(sharing)} designs in which two machine types share a role")
+    search.add(sharing)
+    return search.best(tuple(search.candidates), objective)
 
 
 def _ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
@@ -143,7 +159,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
-    every = setting.all_designs()
+    every = setting.designs + setting.sharing_designs()
     for position, design in enumerate(every):
         progress(f"largest rate of {design.name} ({position + 1} of {len(every)})")
         found: dict[float, Best] = {}

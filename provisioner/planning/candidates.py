@@ -30,6 +30,8 @@ SHARE_TOLERANCE = 1e-9
 # Beyond the offered load plus this many standard deviations, queueing is negligible and more machines add nothing.
 _SPAN_DEVIATIONS = 8.0
 _SPAN_EXTRA = 24
+# Where two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
+_SETTLED = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Question:
     reference: Reference
     replicas: Mapping[str, ReplicaPerf]  # by machine name
     tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)  # queues, shared by designs
+    pools: dict[tuple[Slot, str], PoolCandidates | None] = field(default_factory=dict, repr=False)  # of shared roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,9 +264,16 @@ def _unattainable(
     latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]
 ) -> tuple[Attainable, ...]:
     """The limits that even these sizes, at which queueing is negligible, do not meet."""
-    where = latency.design.name
+    decides = {"ttft": "prompt", "tbt": "token"}
+
+    def where(limit: LatencyLimit) -> str:
+        """The machines of the pools that decide a limit."""
+        role = decides.get(limit.metric)
+        deciding = [slot.machine.name for slot in latency.design.slots if slot.role in (role, "mixed")]
+        return " and ".join(deciding) or latency.design.name
+
     return tuple(
-        Attainable(limit, latency.percentile(limit.metric, limit.quantile, limit.kind, sizes), where)
+        Attainable(limit, latency.percentile(limit.metric, limit.quantile, limit.kind, sizes), where(limit))
         for limit in limits
         if not latency.meets(limit, sizes)
     )
@@ -361,27 +371,42 @@ def _shared(latency: DesignLatency) -> Candidates:
     The end-to-end limits are left to cuts found while solving: the sizes of three pools decide them together.
     """
     pools = []
-    for position, (slot, stage) in enumerate(zip(latency.design.slots, latency.stages, strict=True)):
-        low, high = token_span(stage) if isinstance(stage, TokenStage) else span(stage)
-        sizes = np.arange(low, high + 1, dtype=np.int64)
-        metrics = {"prompt": ("ttft",), "token": ("tbt",), "mixed": ("ttft", "tbt", "e2e")}[slot.role]
-        keep = stage.stable(sizes)
-        shares: dict[LatencyLimit, Array] = {}
-        for limit in (limit for metric in metrics for limit in _limits(latency.question, metric)):
-            shares[limit] = latency.pool_share(position, limit.metric, limit.kind, limit.value, sizes)
-            keep &= _within(shares[limit], limit)
-        if not keep.any():
-            return Candidates(
-                latency.design,
-                (),
-                (),
-                reason=f"no size of its {slot.role} pool of {slot.machine.name} is enough",
-            )
-        # Beyond the size at which every share has settled, more machines change nothing.
-        settled = np.ones(sizes.shape, dtype=bool)
-        for values in shares.values():
-            settled &= np.abs(values - values[-1]) <= 1e-6
-        last = int(np.argmax(settled & keep)) if (settled & keep).any() else sizes.size - 1
-        chosen = keep & (np.arange(sizes.size) <= last)
-        pools.append(PoolCandidates(slot, sizes[chosen], {limit: values[chosen] for limit, values in shares.items()}))
+    for position, slot in enumerate(latency.design.slots):
+        source = "" if slot.role != "token" else latency.design.slots[0].machine.name
+        key = (slot, source)
+        if key not in latency.question.pools:
+            latency.question.pools[key] = _pool(latency, position)
+        pool = latency.question.pools[key]
+        if pool is None:
+            reason = f"no size of its {slot.role} pool of {slot.machine.name} is enough"
+            return Candidates(latency.design, (), (), reason=reason)
+        pools.append(pool)
     return Candidates(latency.design, tuple(pools), ())
+
+
+def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
+    """One pool's sizes from the first that its own limits allow to where more machines change nothing; None without."""
+    slot, stage = latency.design.slots[position], latency.stages[position]
+    low, high = token_span(stage) if isinstance(stage, TokenStage) else span(stage)
+    metrics = {"prompt": ("ttft",), "token": ("tbt",), "mixed": ("ttft", "tbt", "e2e")}[slot.role]
+    limits = [limit for metric in metrics for limit in _limits(latency.question, metric)]
+
+    def shares_at(sizes: Sizes) -> Array:
+        """Shares (N, limits) beyond each limit."""
+        columns = [latency.pool_share(position, x.metric, x.kind, x.value, sizes) for x in limits]
+        return np.array(columns).reshape(len(limits), sizes.size).T
+
+    def enough(size: int) -> bool:
+        within = (bool(_within(share, x)) for share, x in zip(shares_at(_one(size))[0], limits, strict=True))
+        return bool(stage.stable(_one(size))[0]) and all(within)
+
+    first = _first_that(enough, low, high)
+    if first is None:
+        return None
+    settled = shares_at(_one(high))
+    table = shares_at(_one(first))
+    while np.any(np.abs(table[-1] - settled) > _SETTLED) and first + len(table) <= high:
+        following = first + len(table)
+        table = np.vstack([table, shares_at(np.arange(following, min(following + 8, high + 1), dtype=np.int64))])
+    sizes = np.arange(first, first + len(table), dtype=np.int64)
+    return PoolCandidates(slot, sizes, {limit: table[:, k] for k, limit in enumerate(limits)})

@@ -129,7 +129,7 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
     }[worst.limit.metric]
     message = (
         f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {cause} on every machine: "
-        f"{worst.limit.format(worst.best)} at best ({nearest.design.name})"
+        f"{worst.limit.format(worst.best)} at best, on {worst.where}"
     )
     option_names = {each.limit: f"--{each.limit.metric}-{each.limit.percentile}" for each in nearest.unattainable}
     changes = " ".join(f"{option_names[each.limit]} {_typed(each)}" for each in nearest.unattainable)

@@ -51,6 +51,10 @@ class Search:
         self.solver = solver
         self.candidates = {design: candidates(question, design) for design in designs}
 
+    def add(self, designs: tuple[Design, ...]) -> None:
+        """Consider further designs."""
+        self.candidates.update({design: candidates(self.question, design) for design in designs})
+
     def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
         """The program's parameters over the feasible ones of some designs."""
         options = tuple(self.candidates[d] for d in designs if self.candidates[d].feasible)
