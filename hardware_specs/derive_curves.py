@@ -24,7 +24,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from provisioner.errors import InputError, ProvisionerError
-from provisioner.perf.curves import CurveSet, fit_measured, kv_read_s_per_token
+from provisioner.perf.curves import CurveSet, fit_measured, is_run, kv_read_s_per_token
 from provisioner.perf.points import COLUMNS, KNOT_COLUMNS, CurvePoint, Provenance, SimulatorKnot
 from provisioner.perf.provenance import RepeatError
 from provisioner.specs import catalog
@@ -35,8 +35,7 @@ MACHINES: Final = {"a100-80gb": "dgx-a100", "h100-80gb": "dgx-h100", "h100-80gb-
 
 ASSUMED: Final = {
     "dgx-h100-capped": (
-        "not measured: the source has the prompt times of the DGX-H100 times exactly 1.3 and its token"
-        " times unchanged"
+        "not measured: the source has the prompt times of the DGX-H100 times exactly 1.3 and its token times unchanged"
     )
 }
 """What the source assumes in place of measuring, by machine."""
@@ -104,8 +103,7 @@ def read_source(path: Path) -> dict[Group, list[Run]]:
         if row["hardware"] not in MACHINES:
             raise InputError(f"{where}: hardware: must be {' or '.join(MACHINES)}, got {row['hardware']!r}")
         average, peak = (
-            parse_number(row[field] or 0, f"{where}: {field}") or None
-            for field in ("average_power", "peak_power")
+            parse_number(row[field] or 0, f"{where}: {field}") or None for field in ("average_power", "peak_power")
         )
         tensor_parallel = parse_whole(row["tensor_parallel"], f"{where}: tensor_parallel", "GPUs")
         groups[row["model"], MACHINES[row["hardware"]], tensor_parallel].append(
@@ -166,10 +164,7 @@ def points_of(runs: Sequence[Run], provenance: Provenance) -> tuple[CurvePoint, 
     prompt = _grouped(runs, lambda run: (run.prompt_tokens, run.batch))
     decode = _grouped(runs, lambda run: (run.batch, run.context_tokens, run.prompt_tokens))
     return (
-        *(
-            _point(prompt[key], provenance, decode=False)
-            for key in sorted(prompt, key=lambda k: (k[0] * k[1], k))
-        ),
+        *(_point(prompt[key], provenance, decode=False) for key in sorted(prompt, key=lambda k: (k[0] * k[1], k))),
         *(_point(decode[key], provenance, decode=True) for key in sorted(decode)),
     )
 
@@ -197,13 +192,12 @@ def fit_group(group: Group, points: Sequence[CurvePoint]) -> CurveSet:
     )
 
 
-def leave_out_repeats(
-    group: Group, runs: Sequence[Run], *, splits: int = SPLITS, seed: int = SEED
-) -> RepeatError:
+def leave_out_repeats(group: Group, runs: Sequence[Run], *, splits: int = SPLITS, seed: int = SEED) -> RepeatError:
     """Error of the curves at single runs left out at random, as fractions of the measured times.
 
     Each split fits the curves to 80 % of the runs of one group and predicts the other 20 %, as the
-    Splitwise paper does. Runs of refused points are out of both.
+    Splitwise paper does. Runs of refused points are out of both; the prompt times of batches that no
+    scheduler runs are not predicted.
     """
     refused = fit_group(group, points_of(runs, "measured")).refused
     out = {(r.point.prompt_tokens, r.point.batch) for r in refused}
@@ -217,15 +211,16 @@ def leave_out_repeats(
         test = [sound[i] for i in order[:cut]]
         curve = fit_group(group, points_of([sound[i] for i in order[cut:]], "measured"))
         measured = np.array([[run.prompt_ms, run.decode_ms] for run in test]) / 1000
+        one_run = np.array([is_run(run.prompt_tokens, run.batch) for run in test])
         prompt_s = curve.prompt_s([run.batched_tokens for run in test])
         decode_s = curve.decode_s([run.batch for run in test], [run.context_tokens for run in test])
-        prompt.append(np.abs(prompt_s / measured[:, 0] - 1))
+        prompt.append(np.abs(prompt_s / measured[:, 0] - 1)[one_run])
         decode.append(np.abs(decode_s / measured[:, 1] - 1))
     return RepeatError(
-        prompt_mape=round(float(np.mean(prompt)), 4),
-        prompt_max=round(float(np.max(prompt)), 4),
-        decode_mape=round(float(np.mean(decode)), 4),
-        decode_max=round(float(np.max(decode)), 4),
+        prompt_mape=round(float(np.concatenate(prompt).mean()), 4),
+        prompt_max=round(float(np.concatenate(prompt).max()), 4),
+        decode_mape=round(float(np.concatenate(decode).mean()), 4),
+        decode_max=round(float(np.concatenate(decode).max()), 4),
     )
 
 
@@ -291,7 +286,8 @@ def derive(source: Path) -> dict[str, str]:
             "how": (
                 "Fractions of the measured times. The curves are fitted to 80 % of a group's runs drawn"
                 " at random and compared with each of the other 20 %; mean and largest error over all"
-                " splits; runs of refused points are left out."
+                " splits; runs of refused points are left out, and so are the prompt times of batches of"
+                " more than 2048 tokens, which no scheduler runs and the prompt curve does not go through."
             ),
             "splits": SPLITS,
             "seed": SEED,

@@ -70,11 +70,11 @@ class ReplicaPerf(Protocol):
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
-        """Measured range of batched prompt tokens."""
+        """Range of prompt tokens in one iteration that the curve covers; beyond it, it is extrapolated."""
 
     @property
     def decode_batch_range(self) -> tuple[int, int]:
-        """Measured range of the decode batch."""
+        """Range of the decode batch that the curve covers; beyond it, it is extrapolated."""
 
     @property
     def decode_context_range(self) -> tuple[float, float]:
@@ -85,7 +85,7 @@ class ReplicaPerf(Protocol):
         """Where the latency data came from, one line each."""
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
-        """Time of one prompt iteration over ``tokens`` batched prompt tokens."""
+        """Time of one prompt iteration over ``tokens``: a batch up to 2048 tokens, one prompt beyond."""
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total."""
@@ -115,12 +115,15 @@ class _Replica:
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
-        """Measured range of batched prompt tokens."""
+        """Range of prompt tokens in one iteration that the curve covers; beyond it, it is extrapolated."""
         return self.curve.prompt_range_tokens
 
     @property
     def decode_batch_range(self) -> tuple[int, int]:
-        """Measured range of the decode batch (the published simulator's: of its lookup key)."""
+        """Range of the decode batch that the curve covers; beyond it, it is extrapolated.
+
+        (1, 32768) with the published simulator's rules: above any batch, since nothing is extrapolated there.
+        """
         return self.curve.decode_batch_range
 
     @property
@@ -134,7 +137,10 @@ class _Replica:
         return self.curve.sources
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
-        """Time of one prompt iteration over ``tokens`` batched prompt tokens, in s; any shape."""
+        """Time of one prompt iteration over ``tokens`` prompt tokens, in s; any shape.
+
+        A batch of prompts up to 2048 tokens (``curves.MAX_BATCHED_PROMPT_TOKENS``), one prompt beyond.
+        """
         return self.curve.prompt_s(tokens)
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:

@@ -78,9 +78,7 @@ def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
     return result
 
 
-def find_unphysical(
-    points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOISE
-) -> tuple[RefusedPoint, ...]:
+def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOISE) -> tuple[RefusedPoint, ...]:
     """Points whose latency falls beyond the noise although their work rises, each with its reason.
 
     Two points of one phase conflict when all repeats of the larger work are faster than (1 - ``noise``)

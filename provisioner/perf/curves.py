@@ -6,9 +6,12 @@ context in total is
     base(b) + slope x (c - b x axis context),
 
 ``base`` being piecewise linear through the batch axis at that axis' own context, and ``slope`` the time
-that a further token of context adds, fitted from the single-sequence rows between physical bounds. In the
-published simulator's form decode time is looked up at the number of sequences on the axis of prompt tokens,
-and context has no effect.
+that a further token of context adds, fitted from the single-sequence rows between physical bounds. The
+prompt curve goes through what a scheduler runs: batches and single prompts up to
+``MAX_BATCHED_PROMPT_TOKENS``, single prompts alone beyond it.
+
+In the published simulator's form both curves go through every row, decode time is looked up at the number of
+sequences on the axis of prompt tokens, and context has no effect.
 """
 
 from __future__ import annotations
@@ -43,6 +46,14 @@ rows of Llama2-70B give up to 15 times the floor: true for one sequence, but wro
 further token of a batch.
 """
 
+
+MAX_BATCHED_PROMPT_TOKENS: Final = 2048
+"""Prompt tokens up to which a scheduler puts several prompts into one iteration (Splitwise, section IV-B).
+
+Only the first prompt of a batch may exceed it, and then runs alone. So an iteration above it is always one
+prompt, and the time of a batch of 512-token prompts with the same total says nothing about it: the two differ
+by -15 to +34 % in the published measurements, by machine and model. At the limit and below both occur.
+"""
 
 _FAR: Final = 1e12
 """Position of the outermost knot of a curve, in tokens or sequences: beyond anything that can be asked."""
@@ -107,9 +118,9 @@ class ContextFit:
 class CurveSet:
     """Both curves of one (model, machine, tensor parallelism), with their evidence.
 
-    ``prompt`` is over batched prompt tokens; ``decode`` over the batch at ``axis_context_tokens`` of
-    context per sequence (in the published simulator's form: over its key, which it reads at the number of
-    sequences).
+    ``prompt`` is over batched prompt tokens, of one prompt alone above ``MAX_BATCHED_PROMPT_TOKENS``;
+    ``decode`` over the batch at ``axis_context_tokens`` of context per sequence (in the published simulator's
+    form: over its key, which it reads at the number of sequences). ``points`` are all measured points.
     """
 
     model: str
@@ -128,9 +139,14 @@ class CurveSet:
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:
-        """The points that the curves use: all but the refused."""
+        """The points that passed the checks: all but the refused."""
         refused = {r.point for r in self.refused}
         return tuple(p for p in self.points if p not in refused)
+
+    @property
+    def prompt_points(self) -> tuple[CurvePoint, ...]:
+        """The points that the prompt curve goes through: of the kept, the work that a scheduler runs."""
+        return tuple(p for p in self.kept if p.phase == "prompt" and is_run(p.prompt_tokens, p.batch))
 
     @property
     def slope_s_per_context_token(self) -> float:
@@ -139,13 +155,19 @@ class CurveSet:
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
-        """Measured range of batched prompt tokens."""
+        """Range of prompt tokens between the curve's knots; beyond it the end segments are extrapolated."""
         return float(self.prompt.x[0]), float(self.prompt.x[-1])
 
     @property
     def decode_batch_range(self) -> tuple[int, int]:
-        """Range of the decode curve's axis: measured batches, or the published simulator's keys."""
-        return int(self.decode.x[0]), int(self.decode.x[-1])
+        """Range of batches between the decode curve's knots; beyond it the last segment is extrapolated.
+
+        In the published simulator's form (1, its largest key = 32768), which no batch exceeds (512 requests
+        at most): reading its axis of prompt tokens below the first knot is that form's rule, and no
+        extrapolation of a measured batch to warn of.
+        """
+        first = int(self.decode.x[0]) if self.assumptions == "measured" else 1
+        return first, int(self.decode.x[-1])
 
     @property
     def decode_context_range(self) -> tuple[float, float]:
@@ -166,6 +188,15 @@ class CurveSet:
         beyond = np.asarray(context_tokens, dtype=np.float64) - self.axis_context_tokens * sequences
         result: Floats = self.decode(sequences) + self.slope_s_per_context_token * beyond
         return result
+
+
+def is_run(prompt_tokens: int, batch: int) -> bool:
+    """Whether a scheduler runs ``batch`` prompts of ``prompt_tokens`` each as one iteration.
+
+    >>> is_run(512, 4), is_run(512, 8), is_run(4096, 1)
+    (True, False, True)
+    """
+    return batch == 1 or prompt_tokens * batch <= MAX_BATCHED_PROMPT_TOKENS
 
 
 def kv_read_s_per_token(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> float:
@@ -236,6 +267,8 @@ def fit_measured(
 ) -> CurveSet:
     """Curves through measured points: checked, refused points left out, dips inside the noise levelled.
 
+    Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but the prompt curve does not go
+    through them: no scheduler runs them, and the single prompts of as many tokens are what it does run.
     ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
     part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
     """
@@ -243,7 +276,7 @@ def fit_measured(
     refused = find_unphysical(points)
     out = {r.point for r in refused}
     kept = [p for p in points if p not in out]
-    prompts = [p for p in kept if p.phase == "prompt"]
+    prompts = [p for p in kept if p.phase == "prompt" and is_run(p.prompt_tokens, p.batch)]
     decodes = [p for p in kept if p.phase == "decode"]
     batched = [p.context_per_sequence_tokens for p in decodes if p.batch > 1]
     if len({p.batched_tokens for p in prompts}) < 2 or not batched:
@@ -287,13 +320,8 @@ def _dips(phase: Literal["prompt", "decode"], at: Floats, measured_s: Floats, us
 @lru_cache(maxsize=64)
 def curve_groups() -> tuple[tuple[str, str, int], ...]:
     """All (model, machine, tensor parallelism) with shipped curves, in order; the same in both forms."""
-    names = (
-        path.stem.split("__")
-        for path in (data_folder("hardware_specs") / "curves/splitwise-sim").glob("*.csv")
-    )
-    return tuple(
-        sorted((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3)
-    )
+    names = (path.stem.split("__") for path in (data_folder("hardware_specs") / "curves/splitwise-sim").glob("*.csv"))
+    return tuple(sorted((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3))
 
 
 @lru_cache(maxsize=64)

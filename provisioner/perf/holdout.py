@@ -45,9 +45,7 @@ class HoldOutError:
     bias: float | None = None
 
 
-def interpolation_error(
-    curve_set: CurveSet, how: Literal["repeats", "points"] = "points"
-) -> tuple[HoldOutError, ...]:
+def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] = "points") -> tuple[HoldOutError, ...]:
     """Hold-out errors of measured curves, one row per phase and axis.
 
     ``repeats``: 20 % of the runs left out at random, as computed when the curves were derived from the single
@@ -61,9 +59,7 @@ def interpolation_error(
     group = (curve_set.model, curve_set.machine, curve_set.tensor_parallel)
     error = load_provenance().repeats.get(group)
     if error is None:
-        raise InputError(
-            f"no error of left-out repeats is known for {' on '.join(group[:2])} at TP {group[2]}"
-        )
+        raise InputError(f"no error of left-out repeats is known for {' on '.join(group[:2])} at TP {group[2]}")
     return (
         HoldOutError("prompt: runs", 0, error.prompt_mape, error.prompt_max),
         HoldOutError("decode: runs", 0, error.decode_mape, error.decode_max),
@@ -74,10 +70,10 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
 
     Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together, and each is
-    compared. The last point is predicted by continuing the segment before it.
+    compared. The last point is predicted by continuing the segment before it. Only points that a curve goes
+    through are compared: batches of prompts that no scheduler runs are not.
     """
     kept = curve_set.kept
-    prompts = [p for p in kept if p.phase == "prompt"]
     decodes = [p for p in kept if p.phase == "decode"]
     axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
     single = [p for p in decodes if p.batch == 1 and p not in axis]
@@ -105,7 +101,7 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
         size = np.abs(signed)
         return HoldOutError(name, len(signed), float(size.mean()), float(size.max()), float(np.mean(signed)))
 
-    by_tokens = _by(prompts, lambda p: p.batched_tokens)
+    by_tokens = _by(curve_set.prompt_points, lambda p: p.batched_tokens)
     by_batch = _by(axis, lambda p: p.batch)
     return (
         error("prompt: tokens", by_tokens[1:-1]),

@@ -13,8 +13,9 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
 USABLE_MEMORY_FRACTION: Final = 0.9
-"""Share of HBM that weights and KV cache may take: 0.9, vLLM's default ``gpu_memory_utilization``.
+"""Share of HBM that weights and KV cache may take: 0.9, long vLLM's default ``gpu_memory_utilization``.
 
+Its current releases have 0.92 (docs.vllm.ai, ``CacheConfig``).
 The rest holds activations, the CUDA context and communication buffers. Sensible from 0.85 to 0.95.
 """
 
@@ -25,14 +26,11 @@ SIMULATOR_WEIGHT_BYTES: Final = {"bloom-176b": 329e9, "llama2-70b": 135e9}
 """Weights in bytes that the published simulator's configuration states, by model."""
 
 
-def usable_memory_bytes(
-    machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured"
-) -> float:
+def usable_memory_bytes(machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured") -> float:
     """HBM that weights and KV cache of one replica may take, in bytes: GPUs x memory x usable share."""
     if not 1 <= tensor_parallel <= machine.gpus:
         raise InputError(
-            f"tensor_parallel: must be from 1 to the {machine.gpus} GPUs of {machine.name},"
-            f" got {tensor_parallel}"
+            f"tensor_parallel: must be from 1 to the {machine.gpus} GPUs of {machine.name}, got {tensor_parallel}"
         )
     share = USABLE_MEMORY_FRACTION if assumptions == "measured" else SIMULATOR_USABLE_MEMORY_FRACTION
     return machine.memory_bytes * tensor_parallel / machine.gpus * share
@@ -44,8 +42,7 @@ def weight_bytes(model: ModelArchitecture, assumptions: Assumptions = "measured"
         return model.weight_bytes
     if model.name not in SIMULATOR_WEIGHT_BYTES:
         raise InputError(
-            f"the published simulator states no weights for {model.name}:"
-            f" it knows {', '.join(SIMULATOR_WEIGHT_BYTES)}"
+            f"the published simulator states no weights for {model.name}: it knows {', '.join(SIMULATOR_WEIGHT_BYTES)}"
         )
     return SIMULATOR_WEIGHT_BYTES[model.name]
 
@@ -90,9 +87,7 @@ def kv_capacity_tokens(
     return capacity
 
 
-def requests_held(
-    capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike
-) -> NDArray[np.int64]:
+def requests_held(capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> NDArray[np.int64]:
     """Requests of one size that a KV cache holds at their full length; any shape, broadcast.
 
     floor(capacity / (prompt + output)): the last output token is never cached, but its place is.

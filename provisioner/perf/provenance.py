@@ -67,10 +67,7 @@ def read_provenance(path: Path) -> CurveProvenance:
     try:
         errors = content["leave_out_repeats"]["groups"]
         return CurveProvenance(
-            **{
-                field: str(content[field])
-                for field in ("title", "url", "licence", "date", "paper", "obtained")
-            },
+            **{field: str(content[field]) for field in ("title", "url", "licence", "date", "paper", "obtained")},
             assumed={str(machine): str(text) for machine, text in content["assumed"].items()},
             repeats={
                 (row["model"], row["machine"], int(row["tensor_parallel"])): RepeatError(

@@ -27,9 +27,7 @@ def perf_model_csv() -> Path:
 
 @pytest.fixture(scope="session")
 def derive_curves() -> ModuleType:
-    spec = importlib.util.spec_from_file_location(
-        "derive_curves", ROOT / "hardware_specs" / "derive_curves.py"
-    )
+    spec = importlib.util.spec_from_file_location("derive_curves", ROOT / "hardware_specs" / "derive_curves.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["derive_curves"] = module

@@ -107,14 +107,10 @@ def test_unknown_names_and_groups_without_curves_are_refused() -> None:
     with pytest.raises(InputError, match=r"bloom-176b on dgx-a100 at TP 7.*dgx-a100 \(TP 8\)"):
         replica("bloom-176b", "dgx-a100", 7)
     other = dataclasses.replace(catalog.machine("dgx-a100"), name="dgx-b300")
-    with pytest.raises(
-        InputError, match=r"no latency curves for llama2-70b on dgx-b300: there are curves for dgx"
-    ):
+    with pytest.raises(InputError, match=r"no latency curves for llama2-70b on dgx-b300: there are curves for dgx"):
         replica("llama2-70b", other)
     unknown = dataclasses.replace(catalog.model("llama2-70b"), name="llama4")
-    with pytest.raises(
-        InputError, match="no latency curves for the model llama4: there are curves for bloom-176b, "
-    ):
+    with pytest.raises(InputError, match="no latency curves for the model llama4: there are curves for bloom-176b, "):
         replica(unknown, "dgx-a100")
 
 

@@ -26,7 +26,7 @@ def test_exactly_the_three_known_points_are_refused_prompt_and_decode_together(
     assert refused == (known if (model, tensor_parallel) == ("llama2-70b", 2) else [])
     if refused:
         assert "falls from" in curves.refused[0].reason and "512 x 32" in curves.refused[0].reason
-        assert curves.prompt_range_tokens[1] == 16384 and curves.decode_batch_range == (1, 32)
+        assert curves.decode_batch_range == (1, 32)
         assert curves.decode_context_range == (192, 18432)
         assert not {r.point for r in curves.refused} & set(curves.kept)
 

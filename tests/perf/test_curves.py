@@ -11,6 +11,7 @@ from scipy.interpolate import interp1d
 from provisioner.errors import InputError
 from provisioner.perf import curves as curves_module
 from provisioner.perf.curves import (
+    MAX_BATCHED_PROMPT_TOKENS,
     MAX_CONTEXT_SLOPE_RATIO,
     CurveSet,
     PiecewiseLinear,
@@ -21,6 +22,7 @@ from provisioner.perf.curves import (
     load_curve_set,
 )
 from provisioner.perf.points import CurvePoint
+from provisioner.perf.provenance import load_provenance
 from provisioner.specs import catalog
 
 Group = tuple[str, str, int]
@@ -37,10 +39,47 @@ def _simulator(group: Group) -> CurveSet:
 def test_prompt_curve_is_exact_at_every_kept_knot_outside_dips(group: Group) -> None:
     curves = _load(group)
     dips = {dip.at for dip in curves.dips if dip.phase == "prompt"}
-    for tokens in {p.batched_tokens for p in curves.kept if p.phase == "prompt"} - dips:
-        at = [p for p in curves.kept if p.phase == "prompt" and p.batched_tokens == tokens]
+    knots = curves.prompt.x.tolist()
+    assert knots == [128, 256, 512, 1024, 2048, 4096, 8192]
+    for tokens in set(knots) - dips:
+        at = [p for p in curves.prompt_points if p.batched_tokens == tokens]
         expected = np.average([p.latency_s for p in at], weights=[p.repeats for p in at])
         assert float(curves.prompt_s(tokens)) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_beyond_the_batch_limit_the_prompt_curve_is_that_of_single_prompts(
+    group: tuple[str, str, int],
+) -> None:
+    """No scheduler runs 8 or more prompts of 512 at once; the longest single prompts are 4,096 and 8,192."""
+    curves = _load(group)
+    prompts = [p for p in curves.kept if p.phase == "prompt"]
+    assert {p.batch for p in curves.prompt_points} == {1, 2, 4}
+    assert set(prompts) - set(curves.prompt_points) == {
+        p for p in prompts if p.batched_tokens > MAX_BATCHED_PROMPT_TOKENS and p.batch > 1
+    }
+    single = {p.prompt_tokens: p.latency_s for p in prompts if p.batch == 1}
+    for tokens in (4096, 8192):
+        assert float(curves.prompt_s(tokens)) == pytest.approx(single[tokens], rel=1e-12)
+    beyond = single[8192] + (single[8192] - single[4096]) / 4096 * (14_000 - 8192)
+    assert float(curves.prompt_s(14_000)) == pytest.approx(beyond, rel=1e-9)
+    assert curves.prompt_range_tokens == (128, 8192)  # 14,000 is flagged as extrapolated
+
+
+def test_batches_of_prompts_do_not_stand_in_for_long_prompts() -> None:
+    """Why single prompts alone count beyond the limit: 512 x 16 tokens against 8,192, by group."""
+    differs = {}
+    for group in curve_groups():
+        at = {(p.prompt_tokens, p.batch): p.latency_s for p in _load(group).points if p.phase == "prompt"}
+        differs[group] = max((at[512, n] / at[512 * n, 1] - 1 for n in (8, 16)), key=abs)
+    assert max(differs.values()) == pytest.approx(0.345, abs=1e-3)  # Llama2-70B, DGX-A100, TP 8
+    assert min(differs.values()) == pytest.approx(-0.145, abs=1e-3)  # BLOOM-176B, DGX-H100, TP 8
+
+
+def test_the_simulators_prompt_curve_goes_through_every_key(group: tuple[str, str, int]) -> None:
+    curves = _simulator(group)
+    assert curves.prompt.x.tolist() == [128 * 2**i for i in range(9)]
+    assert curves.prompt_range_tokens == (128, 32768)
+    assert curves.decode_batch_range == (1, 32768)  # covers every batch: no warning applies
 
 
 def test_decode_curve_is_exact_on_the_batch_axis_outside_dips(group: Group) -> None:
@@ -94,9 +133,7 @@ def test_piecewise_linear_agrees_with_scipy_in_double_precision(data: st.DataObj
     at = np.array([data.draw(st.floats(0, 40_000)) for _ in range(20)])
     expected = interp1d(x, y, fill_value="extrapolate")(at)
     steepest = np.abs(np.diff(y) / np.diff(x)).max()
-    np.testing.assert_allclose(
-        PiecewiseLinear(x, y)(at), expected, rtol=1e-12, atol=1e-12 * steepest * 40_000
-    )
+    np.testing.assert_allclose(PiecewiseLinear(x, y)(at), expected, rtol=1e-12, atol=1e-12 * steepest * 40_000)
 
 
 def test_curves_take_any_shape_and_broadcast() -> None:
@@ -148,17 +185,13 @@ def test_the_slope_of_exact_rows_is_found_whatever_the_sessions(
 ) -> None:
     rows = [_decode(2, 576, 0.2)]
     rows += [_decode(1, p + 64, base_s + slope * (p + 64), p) for p in (128, 512, 2048, 8192)]
-    rows += [
-        _decode(1, 512 + o / 2, base_s + between_sessions_s + slope * (512 + o / 2)) for o in (1024, 8192)
-    ]
+    rows += [_decode(1, 512 + o / 2, base_s + between_sessions_s + slope * (512 + o / 2)) for o in (1024, 8192)]
     fit = fit_context_slope(rows, 576, floor=slope / 1.5)
     assert fit.fitted_s_per_token == pytest.approx(slope, rel=1e-4)
     assert fit.slope_s_per_token == pytest.approx(slope, rel=1e-4) and fit.limited_by == "fit"
     assert fit_context_slope(rows, 576, floor=slope * 2).limited_by == "floor"
     ceiling = fit_context_slope(rows, 576, floor=slope / 4)
-    assert (
-        ceiling.limited_by == "ceiling" and ceiling.slope_s_per_token == slope / 4 * MAX_CONTEXT_SLOPE_RATIO
-    )
+    assert ceiling.limited_by == "ceiling" and ceiling.slope_s_per_token == slope / 4 * MAX_CONTEXT_SLOPE_RATIO
 
 
 def test_without_rows_to_fit_the_slope_is_the_physical_floor() -> None:
@@ -229,7 +262,7 @@ def test_all_curves_of_a_model_load_fast_and_evaluate_fast() -> None:
         for cached in (
             curves_module.load_curve_set,
             curves_module._shipped_points,
-            curves_module.load_provenance,
+            load_provenance,
         ):
             cached.cache_clear()
         start = time.perf_counter()

@@ -31,15 +31,11 @@ def _of_group(frame: pd.DataFrame, group: tuple[str, str, int]) -> pd.DataFrame:
 
 def test_all_groups_of_the_original_are_shipped(original: pd.DataFrame) -> None:
     there = original[["model", "hardware", "tensor_parallel"]].drop_duplicates()
-    assert {(m, HARDWARE[h], tp) for m, h, tp in curve_groups()} == set(
-        there.itertuples(index=False, name=None)
-    )
+    assert {(m, HARDWARE[h], tp) for m, h, tp in curve_groups()} == set(there.itertuples(index=False, name=None))
     assert len(curve_groups()) == 12
 
 
-def test_shipped_points_are_the_medians_of_the_original(
-    original: pd.DataFrame, group: tuple[str, str, int]
-) -> None:
+def test_shipped_points_are_the_medians_of_the_original(original: pd.DataFrame, group: tuple[str, str, int]) -> None:
     runs = _of_group(original, group)
     shipped = pd.read_csv(CURVES / f"{group[1]}__{group[0]}.csv")
     shipped = shipped[shipped.tensor_parallel == group[2]]
@@ -63,9 +59,7 @@ def test_simulator_knots_are_unrounded_medians_over_all_runs_of_a_key(
     expected = _of_group(original, group).groupby("key")[["prompt_time", "token_time"]].median() / 1e3
     shipped = pd.read_csv(CURVES / "splitwise-sim" / f"{machine}__{model}__tp{tensor_parallel}.csv")
     assert shipped.batched_tokens.tolist() == expected.index.tolist()
-    np.testing.assert_allclose(
-        shipped[["prompt_s", "token_s"]].to_numpy(), expected.to_numpy(), rtol=1e-15, atol=0
-    )
+    np.testing.assert_allclose(shipped[["prompt_s", "token_s"]].to_numpy(), expected.to_numpy(), rtol=1e-15, atol=0)
 
 
 def test_running_the_script_again_gives_the_same_bytes(

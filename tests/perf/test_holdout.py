@@ -26,15 +26,15 @@ def _errors(group: tuple[str, str, int], how: str) -> dict[str, HoldOutError]:
 
 
 def test_repeats_left_out_give_the_papers_error_below_3_percent() -> None:
-    """MAPE over all groups, both phases; a single group's prompt curve is up to 6 % off.
+    """MAPE over all groups, each phase; a single group's prompt curve is up to 4.2 % off.
 
-    There 512 x 16 and 8192 x 1 tokens, one knot of the curve, take times up to 34 % apart.
+    There (Llama2-70B, DGX-A100, TP 4) 512 x 4 and 2048 x 1 tokens, one knot, take times 42 % apart.
     """
     errors = [_errors(group, "repeats") for group in MEASURED]
     prompt = [e["prompt: runs"].mape for e in errors]
     decode = [e["decode: runs"].mape for e in errors]
-    assert np.mean(prompt + decode) < 0.03
-    assert max(decode) < 0.03 and max(prompt) < 0.065
+    assert np.mean(prompt) < 0.03 and np.mean(decode) < 0.03
+    assert max(decode) < 0.03 and max(prompt) < 0.045
 
 
 def test_whole_points_left_out_show_several_times_that() -> None:
@@ -48,22 +48,20 @@ def test_points_left_out_cover_every_axis(group: tuple[str, str, int]) -> None:
     errors = _errors(group, "points")
     batches = len(_load(group).decode.x)
     assert {axis: e.left_out for axis, e in errors.items()} == {
-        "prompt: tokens": 11 if batches == 7 else 10,
+        "prompt: tokens": 7,
         "prompt: beyond the last": 1,
         "decode: batch": batches - 2,
         "decode: batch beyond the last": 1,
         "decode: context": 12,
     }
     for error in errors.values():
-        assert error.bias is not None and abs(error.bias) <= error.mape <= error.largest < 0.36
+        assert error.bias is not None and abs(error.bias) <= error.mape <= error.largest < 0.38
 
 
 def test_batch_64_predicted_from_16_and_32_by_hand() -> None:
     """Decode grows faster beyond batch 32, so the straight line is 5 to 19 % too fast there."""
     curves = _load(("bloom-176b", "dgx-a100", 8))
-    at = {
-        p.batch: p.latency_s for p in curves.kept if p.phase == "decode" and p.context_tokens == 576 * p.batch
-    }
+    at = {p.batch: p.latency_s for p in curves.kept if p.phase == "decode" and p.context_tokens == 576 * p.batch}
     predicted = at[32] + (at[32] - at[16]) / 16 * 32
     error = _errors(("bloom-176b", "dgx-a100", 8), "points")["decode: batch beyond the last"]
     assert error.bias == pytest.approx(predicted / at[64] - 1, rel=1e-9)
@@ -73,9 +71,7 @@ def test_batch_64_predicted_from_16_and_32_by_hand() -> None:
         assert bias is not None and -0.20 < bias < 0.02
 
 
-def test_stored_errors_of_repeats_come_from_the_single_runs(
-    derive_curves: ModuleType, perf_model_csv: Path
-) -> None:
+def test_stored_errors_of_repeats_come_from_the_single_runs(derive_curves: ModuleType, perf_model_csv: Path) -> None:
     """With other random splits the error is the same within its own noise."""
     runs = derive_curves.read_source(perf_model_csv)
     for group in (("bloom-176b", "dgx-a100", 8), ("llama2-70b", "dgx-h100", 8)):

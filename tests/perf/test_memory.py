@@ -80,9 +80,7 @@ def test_weights_that_leave_less_than_one_full_context_are_refused() -> None:
 
 @pytest.mark.parametrize("tensor_parallel", [0, 9, -1])
 def test_a_replica_needs_gpus_that_the_machine_has(tensor_parallel: int) -> None:
-    with pytest.raises(
-        InputError, match=f"tensor_parallel: must be from 1 to the 8 GPUs.*got {tensor_parallel}"
-    ):
+    with pytest.raises(InputError, match=f"tensor_parallel: must be from 1 to the 8 GPUs.*got {tensor_parallel}"):
         kv_capacity_tokens(model("llama2-70b"), machine("dgx-a100"), tensor_parallel)
 
 

@@ -61,9 +61,7 @@ def test_a_good_row_is_read_as_it_stands(tmp_path: Path) -> None:
         ("power_average_fraction", "70", "must be above 0 and below 2 of the TDP, got 70.0"),
     ],
 )
-def test_a_bad_value_is_refused_with_file_row_and_field(
-    tmp_path: Path, field: str, value: str, says: str
-) -> None:
+def test_a_bad_value_is_refused_with_file_row_and_field(tmp_path: Path, field: str, value: str, says: str) -> None:
     other = {**GOOD, "batch": "4"}
     path = _file(tmp_path, other, {**GOOD, field: value})
     with pytest.raises(InputError) as caught:
@@ -77,9 +75,7 @@ def test_missing_columns_rows_fields_and_repeated_points_are_refused(tmp_path: P
     columns = tuple(c for c in COLUMNS if c not in ("latency_s", "repeats"))
     with pytest.raises(InputError, match=r"x__m\.csv: row 1: missing column latency_s, repeats"):
         read_points(_file(tmp_path, GOOD, columns=columns), model="m", machine="x")
-    with pytest.raises(
-        InputError, match=r"row 3: phase: the point 512 x 2 decode \(context 1152\) stands twice"
-    ):
+    with pytest.raises(InputError, match=r"row 3: phase: the point 512 x 2 decode \(context 1152\) stands twice"):
         read_points(_file(tmp_path, GOOD, GOOD), model="m", machine="x")
     with pytest.raises(InputError, match="has no rows"):
         read_points(_file(tmp_path), model="m", machine="x")
@@ -100,9 +96,7 @@ def test_a_file_that_is_absent_or_binary_is_refused_by_name(tmp_path: Path) -> N
 
 def test_knots_are_checked_in_the_same_way(tmp_path: Path) -> None:
     def knots(*keys: str, token_s: str = "0.05") -> Path:
-        rows = [
-            dict(zip(KNOT_COLUMNS, ("m", "x", "8", key, "0.1", token_s, "5"), strict=True)) for key in keys
-        ]
+        rows = [dict(zip(KNOT_COLUMNS, ("m", "x", "8", key, "0.1", token_s, "5"), strict=True)) for key in keys]
         return _file(tmp_path, *rows, columns=KNOT_COLUMNS)
 
     read = read_knots(knots("128", "256"), model="m", machine="x", tensor_parallel=8)

@@ -50,9 +50,7 @@ def test_the_threshold_of_512_tokens_on_h100_comes_out_of_the_formula() -> None:
 def test_a_transfer_goes_at_the_slower_of_the_two_links() -> None:
     h100, a100 = replica("bloom-176b", "dgx-h100"), replica("bloom-176b", "dgx-a100")
     small = 100  # serialized
-    assert float(h100.transfer_visible_s(small, h100)) == pytest.approx(
-        small * BLOOM_KV_BYTES_PER_TOKEN / 400e9
-    )
+    assert float(h100.transfer_visible_s(small, h100)) == pytest.approx(small * BLOOM_KV_BYTES_PER_TOKEN / 400e9)
     for source, destination in ((h100, a100), (a100, h100), (a100, a100)):
         found = float(source.transfer_visible_s(small, destination))
         assert found == pytest.approx(small * BLOOM_KV_BYTES_PER_TOKEN / 200e9)
@@ -69,9 +67,7 @@ def test_a_replica_on_part_of_the_machine_has_part_of_its_ports() -> None:
 def test_the_simulators_transfer_is_fully_visible_at_200_gib_per_s() -> None:
     bloom = replica("bloom-176b", "dgx-h100", assumptions="splitwise-sim")
     tokens = np.array([1, 1500, 8000])
-    np.testing.assert_allclose(
-        bloom.transfer_visible_s(tokens, bloom), tokens * 4_014_080 / (200 * 2**30), rtol=1e-15
-    )
+    np.testing.assert_allclose(bloom.transfer_visible_s(tokens, bloom), tokens * 4_014_080 / (200 * 2**30), rtol=1e-15)
     assert bloom.link_bytes_per_s == 200 * 2**30
 
 
