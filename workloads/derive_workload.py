@@ -54,12 +54,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--name", required=True, help="name of the workload, and of its files")
     parser.add_argument("--title", default="", help="title (default: the shipped one, or the file's name)")
     parser.add_argument("--source", action="append", default=[], help="where the trace is from (repeatable)")
-    parser.add_argument(
-        "--rate", type=float, default=PEAK_RATE_RPS, help="peak rate in requests/s (default: 70)"
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's)"
-    )
+    parser.add_argument("--rate", type=float, default=PEAK_RATE_RPS, help="peak rate in requests/s (default: 70)")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's)")
     given = parser.parse_args(arguments)
     shipped = SHIPPED.get(given.name)
     title, sources = given.title, tuple(given.source)

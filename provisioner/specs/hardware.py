@@ -58,9 +58,7 @@ class Machine:
         check_positive(what, **numbers)
         check_plausible(what, PLAUSIBLE_RANGES, **numbers)
         if not 0 < self.power_cap <= 1:
-            raise InputError(
-                f"{what}: power_cap: must be above 0 and at most 1 of the TDP, got {self.power_cap}"
-            )
+            raise InputError(f"{what}: power_cap: must be above 0 and at most 1 of the TDP, got {self.power_cap}")
 
     @property
     def memory_bytes(self) -> int:

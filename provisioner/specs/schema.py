@@ -41,9 +41,7 @@ def _number(value: object) -> object:
 
 
 Number = Annotated[float, BeforeValidator(_number)]
-Date = Annotated[
-    str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, datetime.date) else value)
-]
+Date = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, datetime.date) else value)]
 
 
 class _File(BaseModel):

@@ -105,7 +105,7 @@ def read_requests(path: str | Path) -> Requests:
     share, warnings = reader.prefix_reuse()
     return Requests(
         format=reader.format,
-        time_s=(time - time.min()) * 1e-9 if reader.format.time_unit == "date" else time,
+        time_s=(time - time.min()) / 1e9 if reader.format.time_unit == "date" else time,
         prompt_tokens=_joined(prompts).astype(np.int64),
         output_tokens=_joined(outputs).astype(np.int64),
         prefix_reuse=share,
@@ -168,9 +168,7 @@ def _recognised(found: Sequence[str], where: str) -> TraceFormat:
     near = max(FORMATS, key=lambda known: len(set(known.columns) & set(found)))
     missing = [column for column in near.columns if column not in found]
     if len(missing) < 3:
-        raise InputError(
-            f"{where}: misses {', '.join(missing)} of the {near.title} format, has {_listed(found)}"
-        )
+        raise InputError(f"{where}: misses {', '.join(missing)} of the {near.title} format, has {_listed(found)}")
     formats = "; ".join(", ".join(known.columns) for known in FORMATS)
     raise InputError(f"{where}: no known trace columns, has {_listed(found)}; known are: {formats}")
 
@@ -305,9 +303,7 @@ class _JsonReader(_Reader):
         if missing:
             raise InputError(f"{where}: misses {', '.join(missing)}")
         hashes = row.get("hash_ids")
-        if hashes is not None and not (
-            isinstance(hashes, list) and all(type(block) in (int, str) for block in hashes)
-        ):
+        if hashes is not None and not (isinstance(hashes, list) and all(type(block) in (int, str) for block in hashes)):
             raise InputError(f"{where}: hash_ids: must be a list of block numbers, got {quoted(hashes)}")
         self._hashes = hashes
         time, prompt, output = (row[column] for column in self.format.columns)
@@ -323,9 +319,7 @@ class _JsonReader(_Reader):
         self._prompt_tokens += prompt_tokens
         for k, block in enumerate(self._hashes):
             if block in self._blocks:
-                self._reused_tokens += max(
-                    0, min(PREFIX_BLOCK_TOKENS, prompt_tokens - k * PREFIX_BLOCK_TOKENS)
-                )
+                self._reused_tokens += max(0, min(PREFIX_BLOCK_TOKENS, prompt_tokens - k * PREFIX_BLOCK_TOKENS))
         self._blocks.update(self._hashes)
 
     def prefix_reuse(self) -> tuple[float | None, tuple[str, ...]]:
@@ -370,9 +364,7 @@ def _tokens(value: object, where: str, column: str) -> int:
     """Number of tokens, at least 1."""
     number = _finite(value)
     if number is None or number != math.floor(number) or number < 1:
-        raise InputError(
-            f"{where}: {column}: must be a whole number of tokens, 1 or more, got {quoted(value)}"
-        )
+        raise InputError(f"{where}: {column}: must be a whole number of tokens, 1 or more, got {quoted(value)}")
     if number > MAX_TOKENS:
         raise InputError(f"{where}: {column}: must be at most {MAX_TOKENS:,} tokens, got {quoted(value)}")
     return int(number)
@@ -395,7 +387,6 @@ def _date_ns(value: object, where: str, known: TraceFormat) -> int:
         moment = datetime.fromisoformat(f"{day}T{clock}{zone if zone and zone != 'Z' else '+00:00'}")
     except ValueError:
         raise InputError(
-            f"{where}: {known.time}: must be a date and time such as 2023-11-16 18:17:03.97, "
-            f"got {quoted(value)}"
+            f"{where}: {known.time}: must be a date and time such as 2023-11-16 18:17:03.97, got {quoted(value)}"
         ) from None
     return int(moment.timestamp()) * 10**9 + int((fraction or "0")[:9].ljust(9, "0"))

@@ -50,9 +50,7 @@ class Trace:
         arrivals = profile(self.arrival_s)
         rate = arrivals.mean_rate_rps if rate_rps is None else rate_rps
         if rate is None:
-            raise InputError(
-                f"{self.path}: all requests arrive at one time, so it has no rate: give one with --rate"
-            )
+            raise InputError(f"{self.path}: all requests arrive at one time, so it has no rate: give one with --rate")
         return from_lengths(
             name,
             self.prompt_tokens,
@@ -86,9 +84,7 @@ def describe(trace: Trace) -> dict[str, str]:
         "requests": format_count(trace.requests),
         "duration": format_seconds(arrivals.duration_s),
         "mean rate": seconds if arrivals.mean_rate_rps is None else format_rate(arrivals.mean_rate_rps),
-        "coefficient of variation of the gaps": "not measurable"
-        if arrivals.cv is None
-        else f"{arrivals.cv:.2f}",
+        "coefficient of variation of the gaps": "not measurable" if arrivals.cv is None else f"{arrivals.cv:.2f}",
     }
     if arrivals.rate_by_minute_rps:
         facts["busiest minute"] = format_rate(max(arrivals.rate_by_minute_rps))

@@ -153,9 +153,7 @@ class Workload:
         chosen = np.minimum(chosen, self.classes - 1)
         return self._prompt.take(chosen).at(rng.random(n)), self._output.take(chosen).at(rng.random(n))
 
-    def restrict(
-        self, min_prompt_tokens: float = 1, max_prompt_tokens: float = math.inf
-    ) -> tuple["Workload", float]:
+    def restrict(self, min_prompt_tokens: float = 1, max_prompt_tokens: float = math.inf) -> tuple["Workload", float]:
         """The requests with prompts of ``min_prompt_tokens..max_prompt_tokens`` (inclusive), and their share.
 
         A bin that straddles a limit is cut there. The rate becomes the share of the rate; what was measured
@@ -210,9 +208,7 @@ class Workload:
             prompt_weight, prompt = _grouped(prompt_weight, prompt, prompt.log_bins(ratio))
             output_weight, output = _grouped(output_weight, output, output.log_bins(ratio))
         rows, columns = np.indices((prompt_weight.size, output_weight.size)).reshape(2, -1)
-        return self._with(
-            prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns)
-        )
+        return self._with(prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns))
 
     def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
         """Weight and lengths of the distinct bins of one side."""
@@ -291,9 +287,7 @@ def from_lengths(
 _PART = 1_000_000  # requests looked at together: bounds the memory of a trace of many millions
 
 
-def _exact_pairs(
-    prompts: IntArray, outputs: IntArray, most: int
-) -> tuple[FloatArray, Lengths, Lengths] | None:
+def _exact_pairs(prompts: IntArray, outputs: IntArray, most: int) -> tuple[FloatArray, Lengths, Lengths] | None:
     """Count and lengths of each distinct pair, or None where there are more than ``most``."""
     span = int(outputs.max()) + 1
     if np.unique(prompts[:_PART] * span + outputs[:_PART]).size > most:

@@ -1,0 +1,192 @@
+import subprocess
+import sys
+import time
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs import catalog
+
+
+def test_machines_as_published():
+    a, h, capped = (catalog.machine(name) for name in ("dgx-a100", "dgx-h100", "dgx-h100-capped"))
+    assert list(catalog.machines()) == ["dgx-a100", "dgx-h100", "dgx-h100-capped"]
+    assert [m.letter for m in (a, h, capped)] == ["A", "H", "Hcap"]
+    assert [m.memory_bytes for m in (a, h, capped)] == [8 * 80 * 2**30] * 3
+    assert [m.memory_bandwidth_gb_per_s for m in (a, h, capped)] == [2039, 3352, 3352]
+    assert [m.gpu_tdp_w for m in (a, h, capped)] == [400, 700, 700]
+    # eight ports of 200 and 400 Gb/s
+    assert [m.infiniband_bytes_per_s for m in (a, h, capped)] == [200e9, 400e9, 400e9]
+    assert (capped.power_cap, capped.max_power_w) == (0.5, pytest.approx(0.7 * h.max_power_w))
+    assert all(machine.sources for machine in (a, h, capped))
+    assert all("InfiniBand" in machine.note or "infiniband" in machine.note for machine in (a, h, capped))
+
+
+def test_models_as_published():
+    llama, bloom = catalog.model("llama2-70b"), catalog.model("bloom-176b")
+    # grouped-query attention: 8 of 64 heads hold keys and values
+    assert llama.kv_bytes_per_token == 2 * 80 * 8 * 128 * 2 == 327_680
+    assert bloom.kv_bytes_per_token == 2 * 70 * 112 * 128 * 2 == 4_014_080
+    assert llama.weight_bytes == pytest.approx(138e9, rel=0.01)
+    assert bloom.weight_bytes == pytest.approx(352e9, rel=0.01)
+    for model in (llama, bloom):
+        assert model.heads * model.head_dim == model.hidden_size
+
+
+def test_names_are_unique_across_a_design():
+    letters = [machine.letter for machine in catalog.machines().values()]
+    assert len(set(letters)) == len(letters)
+
+
+@pytest.mark.parametrize("lookup", [catalog.machine, catalog.model, catalog.price_list, catalog.workload])
+def test_unknown_names_are_refused_with_the_known_ones(lookup):
+    with pytest.raises(UnknownNameError, match=r"^unknown .* 'no-such-thing' \(known: "):
+        lookup("no-such-thing")
+
+
+def test_nearest_names():
+    with pytest.raises(UnknownNameError, match=r"did you mean dgx-h100\?"):
+        catalog.machine("dgx-h10")
+    with pytest.raises(UnknownNameError, match=r"did you mean conversation\?"):
+        catalog.workload("conversations")
+
+
+def test_what_is_shared_cannot_be_changed():
+    with pytest.raises(TypeError):
+        catalog.machines()["x"] = catalog.machine("dgx-a100")
+    with pytest.raises(FrozenInstanceError):
+        catalog.machine("dgx-a100").gpus = 4
+    with pytest.raises(ValueError, match="read-only"):
+        catalog.workload("coding").weight[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("memory_gib_per_gpu", -3, "memory_gib_per_gpu: must be above 0 GiB, got -3"),
+        ("memory_bandwidth_gb_per_s", 0, "memory_bandwidth_gb_per_s: must be above 0 GB/s, got 0"),
+        (
+            "max_power_w",
+            10.2,
+            "max_power_w: 10.2 W is not plausible (50 to 1,000,000 W): is it in another unit?",
+        ),
+        ("power_cap", 1.5, "power_cap: must be above 0 and at most 1 of the TDP, got 1.5"),
+    ],
+)
+def test_a_machine_checks_its_values_on_construction(field, value, message):
+    with pytest.raises(InputError) as error:
+        replace(catalog.machine("dgx-h100"), **{field: value})
+    assert str(error.value) == f"machine dgx-h100: {message}"
+
+
+def test_a_model_checks_its_values_on_construction():
+    with pytest.raises(InputError, match=r"^model llama2-70b: parameters: 70 is not plausible"):
+        replace(catalog.model("llama2-70b"), parameters=70)
+    with pytest.raises(InputError, match=r"^model llama2-70b: kv_heads: must divide the 64 heads, got 7$"):
+        replace(catalog.model("llama2-70b"), kv_heads=7)
+
+
+def test_paper_prices_are_one_power_budget_and_one_cost_budget():
+    paper = catalog.price_list("paper")
+    h, a = paper.price("dgx-h100"), paper.price("dgx-a100")
+    # how many DGX-A100 the power, and the money, of 40 DGX-H100 pay for
+    assert 40 * h.provisioned_power_w // a.provisioned_power_w == 70
+    assert 40 * h.cost_usd_per_h // a.cost_usd_per_h == 86
+    ratio = a.provisioned_power_w / h.provisioned_power_w
+    assert ratio == pytest.approx(24.8 / 44.0, rel=1e-6)
+    capped = paper.price("dgx-h100-capped")
+    assert capped.provisioned_power_w / h.provisioned_power_w == pytest.approx(30.8 / 44.0, rel=1e-9)
+    assert capped.cost_usd_per_h == h.cost_usd_per_h == pytest.approx(8 * 4.76)
+    assert a.cost_usd_per_h == pytest.approx(8 * 2.21)
+
+
+def test_2026_prices_are_per_machine_with_nameplate_power():
+    prices = catalog.price_list("2026")
+    assert prices.price("dgx-h100").cost_usd_per_h == pytest.approx(8 * 3.99)
+    assert prices.price("dgx-a100").cost_usd_per_h == pytest.approx(8 * 2.79)
+    for name, machine in catalog.machines().items():
+        assert prices.price(name).provisioned_power_w == machine.max_power_w
+        assert prices.price(name).source
+    assert prices.date == "2026-09-20"
+    assert "--prices FILE" in prices.note
+
+
+def test_every_price_list_prices_every_machine():
+    for name in catalog.price_lists():
+        assert set(catalog.price_list(name).machines) == set(catalog.machines())
+
+
+def test_a_machine_without_a_price():
+    with pytest.raises(InputError, match=r"^price list 2026: has no price of dgx-b200 \(has: dgx-a100, "):
+        catalog.price_list("2026").price("dgx-b200")
+
+
+def test_own_price_list(tmp_path):
+    file = tmp_path / "ours.yaml"
+    file.write_text("machines:\n  dgx-a100: {cost_usd_per_h: 12, provisioned_power_w: 6.0e+3}\n")
+    prices = catalog.price_list(file)
+    assert (prices.name, prices.title, prices.currency) == ("ours", "ours", "USD")
+    assert prices.price("dgx-a100").cost_usd_per_h == 12.0
+    assert prices.price("dgx-a100").provisioned_power_w == 6000.0
+
+
+def test_data_folder_of_an_installed_package_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "provisioner")
+    assert catalog.data_folder("workloads") == tmp_path / "workloads"
+    inside = tmp_path / "provisioner" / "_data" / "workloads"
+    inside.mkdir(parents=True)
+    assert catalog.data_folder("workloads") == inside
+
+
+def test_a_file_must_be_named_like_its_content(tmp_path, monkeypatch):
+    folder = tmp_path / "hardware_specs" / "machines"
+    folder.mkdir(parents=True)
+    source = catalog.data_folder("hardware_specs") / "machines" / "dgx-a100.yaml"
+    (folder / "other.yaml").write_text(source.read_text())
+    monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "provisioner")
+    with pytest.raises(InputError) as error:
+        catalog.machines.__wrapped__()
+    assert str(error.value) == "hardware_specs/machines/other.yaml: name: must be the file's own, other, got 'dgx-a100'"
+
+
+def test_workload_from_a_file_and_from_a_trace(tmp_path):
+    folder = catalog.data_folder("workloads")
+    assert catalog.workload(folder / "coding.yaml").classes == catalog.workload("coding").classes
+    trace = tmp_path / "mine.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,10,5\n1,20,6\n3,30,7\n")
+    assert catalog.workload(trace).name == "mine"
+    with pytest.raises(InputError, match=r"gone\.csv: no such file$"):
+        catalog.workload(tmp_path / "gone.csv")
+
+
+def test_loading_is_fast():
+    catalog.machine("dgx-a100")  # the imports, once
+    start = time.perf_counter()
+    catalog.machines.__wrapped__()
+    catalog.models.__wrapped__()
+    for name in catalog.price_lists():
+        catalog._shipped_price_list.__wrapped__(name)
+    specs_s = time.perf_counter() - start
+    start = time.perf_counter()
+    catalog._shipped_workload.__wrapped__("coding")
+    workload_s = time.perf_counter() - start
+    assert specs_s < 0.060
+    assert workload_s < 0.030
+
+
+@pytest.mark.parametrize("module", ["provisioner.errors", "provisioner.specs.units", "provisioner.specs.catalog"])
+def test_modules_of_the_start_up_import_the_standard_library_only(module, repo_root):
+    code = f"import sys, {module}; print(*sorted(m.partition('.')[0] for m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repo_root)
+    heavy = {"numpy", "pydantic", "yaml", "pandas", "scipy", "pulp", "typer", "rich"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_reading_specs_and_traces_imports_no_pandas_or_scipy(repo_root):
+    code = (
+        "import sys; import provisioner.specs.schema, provisioner.specs.traces; "
+        "print(*sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repo_root)
+    assert not {"pandas", "scipy", "matplotlib"} & set(done.stdout.split())
