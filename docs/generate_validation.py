@@ -25,7 +25,13 @@ from provisioner.planning.designs import Design
 from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE
 
 PAGE = Path(__file__).with_name("validation.md")
-FIG_12 = {"model": "bloom-176b", "workload": "coding", "slo": "splitwise", "designs": ("splitwise-hh",), "prices": "paper"}
+FIG_12 = {
+    "model": "bloom-176b",
+    "workload": "coding",
+    "slo": "splitwise",
+    "designs": ("splitwise-hh",),
+    "prices": "paper",
+}
 
 INTRODUCTION = """\
 # Validation: plans beside what was published

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ def _options(fields: Mapping[str, Any]) -> PlanOptions:
         if isinstance(fields.get(name), str):
             fields = {**fields, name: (fields[name],)}
         elif name in fields:
+            if not isinstance(fields[name], Iterable):
+                raise InputError(f"{name}: must be a name or several, got {fields[name]!r}")
             fields = {**fields, name: tuple(fields[name])}
     return PlanOptions(**fields)
 

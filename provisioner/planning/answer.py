@@ -14,9 +14,9 @@ from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import Question
 from provisioner.planning.designs import Design, shared_roles
 from provisioner.planning.explain import infeasible, why_not
-from provisioner.planning.formulation import Caps, Criterion
-from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
-from provisioner.planning.search import Best, Prices, Search, largest_rate
+from provisioner.planning.formulation import CRITERIA, Caps, Criterion
+from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
 from provisioner.planning.solver import write_lp
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
@@ -50,7 +50,9 @@ class Setting:
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
         question = Question(traffic or self.traffic, self.slo, self.reference, self.replicas)
-        return Search(question, designs or self.designs, self.prices, self.caps, self.options.solver)
+        return Search(
+            question, self.designs if designs is None else designs, self.prices, self.caps, self.options.solver
+        )
 
     def sharing_designs(self) -> tuple[Design, ...]:
         """The designs in which two types share a role, for where stock is short; none where designs were named."""
@@ -104,7 +106,7 @@ def _best_in_stock(
     if free is None or (best is not None and best.totals == free.totals):
         return best
     progress(f"stock is short: {len(sharing)} designs in which two machine types share a role")
-    search.add(sharing)
+    search.add(sharing, objective, best)
     return search.best(tuple(search.candidates), objective)
 
 
@@ -130,7 +132,7 @@ def _compared(best: Best, other: Best, objective: Criterion) -> str:
         mine, theirs = best.totals[criterion], other.totals[criterion]
         if theirs > mine * (1.0 + 1e-9):
             same = "" if criterion == objective else f"same {names[objective]}, "
-            return f"{same}{theirs / mine - 1.0:+.1%} {names[criterion]}"
+            return f"{same}{100.0 * (theirs / mine - 1.0):.1f} % more {names[criterion]}"
     return "equal in every criterion; less slack"
 
 
@@ -151,41 +153,69 @@ def _alternative(other: Best, rate_rps: float | None, reason: str) -> Alternativ
 
 def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
     """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
-    if not setting.caps.any:
-        raise InputError(
-            "--objective throughput: is unbounded without a limit; give --max-cost, --max-power, --max-machines "
-            "or --stock"
-        )
+    if setting.options.write_lp is not None:
+        raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
+    _refuse_unbounded(setting)
     unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
-    every = setting.designs + setting.sharing_designs()
-    for position, design in enumerate(every):
-        progress(f"largest rate of {design.name} ({position + 1} of {len(every)})")
+
+    def largest(designs: tuple[Design, ...], shared: bool, start_rps: float) -> tuple[float, Best] | None:
+        """The largest rate of some designs, and the cheapest choice at it."""
         found: dict[float, Best] = {}
 
-        def best_at(rate_rps: float, design: Design = design, found: dict[float, Best] = found) -> bool:
-            best = setting.search(unit.scaled(rate_rps), (design,)).best((design,), "cost")
+        def feasible_at(rate_rps: float) -> bool:
+            search = setting.search(unit.scaled(rate_rps), () if shared else designs)
+            if shared:
+                search.add(designs, "cost", None)
+            best = search.best(designs, "cost")
             if best is not None:
                 found[rate_rps] = best
             return best is not None
 
-        start = results[0][0] if results else setting.traffic.peak_rps
-        rate, _ = largest_rate(best_at, start)
-        if rate > 0.0:
-            results.append((rate, found[rate]))
+        if shared and not feasible_at(start_rps):
+            return None
+        rate, _ = largest_rate(feasible_at, start_rps)
+        return (rate, found[rate]) if rate > 0.0 else None
+
+    for position, design in enumerate(setting.designs):
+        progress(f"largest rate of {design.name} ({position + 1} of {len(setting.designs)})")
+        start = max((rate for rate, _ in results), default=setting.traffic.peak_rps)
+        result = largest((design,), False, start)
+        if result is not None:
+            results.append(result)
         else:
             without.append(Alternative(design.name, False, (), None, None, None, None, "no rate is feasible"))
+    sharing = setting.sharing_designs()
+    if sharing and results:
+        progress(f"largest rate of {len(sharing)} designs in which two machine types share a role")
+        more = largest(sharing, True, max(rate for rate, _ in results) * (1.0 + 2.0 * RATE_TOLERANCE))
+        results += [more] if more is not None else []
     if not results:
-        raise infeasible(setting, setting.search(), "cost")
+        # At next to no load, what the limits would have to be for any rate at all.
+        raise infeasible(setting, setting.search(unit.scaled(SMALLEST_RATE_RPS)), "cost")
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
     others = [
-        _alternative(other, other_rate, f"{other_rate / rate - 1.0:+.1%} throughput")
+        _alternative(other, other_rate, f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput")
         for other_rate, other in results[1:]
     ]
     served = rate / (1.0 + setting.options.headroom)
     return _plan(setting, unit.scaled(rate), best, _ranked(others + without, "throughput"), served)
+
+
+def _refuse_unbounded(setting: Setting) -> None:
+    """Refuse a largest rate where the limits leave some design free to grow for ever."""
+    caps = setting.caps
+    if any(caps.of(criterion) is not None for criterion in CRITERIA):
+        return
+    for design in setting.designs:
+        if not any(slot.machine.name in caps.stock for slot in design.slots):
+            more = ", which takes none of the machines in --stock" if caps.stock else ""
+            raise InputError(
+                f"--objective throughput: is unbounded for {design.name}{more}; give --max-cost, --max-power, "
+                "--max-machines or --stock of every machine"
+            )
 
 
 def _plan(
@@ -212,11 +242,15 @@ def _plan(
                 binding=_binding(setting, best, position),
                 mean_batch=_mean_batch(stage, size),
                 link_load=float(token.link_load(np.array([size], dtype=np.int64))[0]) if token else None,
+                min_prompt_tokens=slot.min_prompt_tokens,
+                max_prompt_tokens=slot.max_prompt_tokens,
+                extrapolated=tuple(_extrapolation(perf, stage, size)),
             )
         )
     binding_names = {name for pool in pools for name in pool.binding}
+    phases = {phase for pool in pools for phase in pool.extrapolated}
     figures = tuple(
-        _figure(best, metric, percentile, setting.slo, binding_names)
+        replace(_figure(best, metric, percentile, setting.slo, binding_names), extrapolated=_rests_on(metric, phases))
         for metric in METRICS
         for percentile in PERCENTILES
     )
@@ -241,7 +275,7 @@ def _plan(
         latency=figures,
         alternatives=alternatives,
         sources=setting.sources,
-        warnings=(*setting.warnings, *_extrapolated(setting, best, traffic)),
+        warnings=(*setting.warnings, *_beyond(setting, best)),
         question=_question(setting.options),
         method=METHOD,
         solver=setting.options.solver,
@@ -259,6 +293,8 @@ def _figure(best: Best, metric: str, percentile: str, slo: SLO, binding: set[str
     quantile = QUANTILE[percentile]  # type: ignore[index]
     values = {kind: best.latency.percentile(metric, quantile, kind, best.sizes) for kind in ("seconds", "slowdown")}
     limit = next((x for x in slo.limits if (x.metric, x.percentile) == (metric, percentile)), None)
+    if limit is not None and best.latency.meets(limit, best.sizes):
+        values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
     return LatencyFigure(
         metric=metric,
         percentile=percentile,
@@ -274,9 +310,9 @@ def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
     """What breaks when one pool loses a machine: its capacity, or limits by name."""
     sizes = tuple(size - (i == position) for i, size in enumerate(best.sizes))
     if sizes[position] == 0:
-        return ("a pool needs one machine",)
+        return (ONLY_ONE,)
     if not best.latency.stable(sizes):
-        return ("capacity",)
+        return (CAPACITY,)
     return tuple(limit.label for limit in setting.slo.limits if not best.latency.meets(limit, sizes))
 
 
@@ -289,26 +325,36 @@ def _mean_batch(stage: PromptStage | TokenStage | MixedStage, size: int) -> floa
     return None
 
 
-def _extrapolated(setting: Setting, best: Best, traffic: Traffic) -> tuple[str, ...]:
-    """Results that rest on a curve continued beyond its measurements, named with the range."""
+def _extrapolation(perf: ReplicaPerf, stage: PromptStage | TokenStage | MixedStage, size: int) -> dict[str, str]:
+    """The phases whose curve is continued beyond its measurements in a pool, each with the reason."""
+    reasons = {}
+    if not isinstance(stage, TokenStage):
+        c, longest = stage.traffic.classes, perf.prompt_range_tokens[1]
+        beyond = float(c.weight[c.prompt_tokens > longest].sum())
+        if beyond > 0.0:
+            reasons["prompt"] = (
+                f"{beyond:.2%} of its prompts are longer than those measured (up to {longest:,.0f} tokens)"
+            )
+    batch, largest = _mean_batch(stage, size), perf.decode_batch_range[1]
+    if batch is not None and batch > largest:
+        reasons["token"] = f"its decode batches of {batch:.0f} on average are beyond the largest measured ({largest})"
+    return reasons
+
+
+def _rests_on(metric: str, phases: set[str]) -> bool:
+    """Whether a metric rests on the curve of one of these phases."""
+    return bool(phases & {"ttft": {"prompt"}, "tbt": {"token"}, "e2e": {"prompt", "token"}}[metric])
+
+
+def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
+    """What in the chosen plan goes beyond the measurements or the model, one line each."""
     notes = []
     for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
-        perf = setting.replicas[slot.machine.name]
-        batch = _mean_batch(stage, size)
-        largest = perf.decode_batch_range[1]
-        if batch is not None and batch > largest:
+        for reason in _extrapolation(setting.replicas[slot.machine.name], stage, size).values():
             notes.append(
-                f"{slot.role} pool: decode batches of {batch:.0f} sequences on average are beyond the largest measured "
-                f"({largest}); their latency is extrapolated (see 'provision curves {slot.machine.name}' for its error)"
+                f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
+                f"{slot.machine.name})"
             )
-        if slot.role != "token":
-            longest = perf.prompt_range_tokens[1]
-            beyond = float(traffic.classes.weight[traffic.classes.prompt_tokens > longest].sum())
-            if beyond > 0.0:
-                notes.append(
-                    f"{slot.role} pool: {beyond:.2%} of the prompts are longer than the longest measured "
-                    f"({longest:,.0f} tokens); their latency is extrapolated"
-                )
         if isinstance(stage, TokenStage):
             link = float(stage.link_load(np.array([size], dtype=np.int64))[0])
             if link > 0.5:

@@ -32,6 +32,8 @@ _SPAN_DEVIATIONS = 8.0
 _SPAN_EXTRA = 24
 # Where two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
 _SETTLED = 1e-4
+# Where the end-to-end limits decide a shared role, a pool has at most this many sizes from the first that is enough.
+_MOST_SIZES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class Question:
     replicas: Mapping[str, ReplicaPerf]  # by machine name
     tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)  # queues, shared by designs
     pools: dict[tuple[Slot, str], PoolCandidates | None] = field(default_factory=dict, repr=False)  # of shared roles
+    most: Mapping[str, int] = field(default_factory=dict)  # machines worth considering in shared roles, by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +82,8 @@ class Candidates:
 
     @property
     def feasible(self) -> bool:
-        """Whether some sizes meet every latency limit."""
-        return not self.unattainable and not self.reason
+        """Whether some sizes meet every latency limit that a pool decides alone, and in pairs the end-to-end ones."""
+        return bool(self.pools)
 
 
 class DesignLatency:
@@ -90,6 +93,7 @@ class DesignLatency:
         self.question = question
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
+        self._spans: dict[int, tuple[int, int]] = {}
         self._parts: list[tuple[Slot, float, Traffic]] = []
         for slot in design.slots:
             traffic, share = restricted(question.traffic, slot)
@@ -130,8 +134,26 @@ class DesignLatency:
         stage = self.stages[position]
         share = self._parts[position][1] if metric != "tbt" else self._share_with_tbt(position)
         if isinstance(stage, MixedStage):
-            return share * stage.exceedance(metric, kind, value, sizes)
+            # One size at a time: the stage fixes the batch beside prompts once for all the sizes that it is given.
+            each = [stage.exceedance(metric, kind, value, _one(int(size)))[0] for size in sizes]
+            return share * np.array(each)
+        if isinstance(stage, PromptStage):
+            grid, at = self._on_grid(position, stage, sizes)
+            return share * stage.exceedance(kind, value, grid)[at]
         return share * stage.exceedance(kind, value, sizes)
+
+    def _on_grid(self, position: int, stage: PromptStage, sizes: Sizes) -> tuple[Sizes, Sizes]:
+        """The pool's whole span of sizes and the positions in it of some, or these alone where one is outside.
+
+        A prompt queue's numerical grid depends on the sizes it is computed for, so that one verdict on a size must
+        not come from another grid than the next; and the span's queues are computed once.
+        """
+        if position not in self._spans:
+            self._spans[position] = span(stage)
+        low, high = self._spans[position]
+        if sizes.size and low <= sizes.min() and sizes.max() <= high:
+            return np.arange(low, high + 1, dtype=np.int64), sizes - low
+        return sizes, np.arange(sizes.size, dtype=np.int64)
 
     def _share_with_tbt(self, position: int) -> float:
         """Share of the requests with a TBT (more than one token) that pass through this pool."""
@@ -140,9 +162,9 @@ class DesignLatency:
         within = float(here.weight[here.output_tokens > 1.0].sum())
         return self._parts[position][1] * within / several if several > 0.0 else self._parts[position][1]
 
-    def e2e_share(self, kind: str, value: float, prompt_sizes: dict[int, Sizes], token_sizes: dict[int, int]) -> Array:
-        """Share of requests beyond an E2E limit: sizes by position, one prompt pool's as an array (N,)."""
-        total: Array | None = None
+    def e2e_share(self, kind: str, value: float, sizes: tuple[int, ...]) -> float:
+        """Share of requests beyond an E2E limit at these pool sizes, over all pairs of a prompt and a token pool."""
+        total = 0.0
         for i, prompt_share in self.stages_of("prompt"):
             for j, token_share in self.stages_of("token"):
                 # At most one role is shared, so the requests of a pair are those of its narrower pool.
@@ -150,23 +172,20 @@ class DesignLatency:
                 prompt, token = self.stages[i], self.stages[j]
                 assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
                 pair = SplitLatency(prompt, token, self._parts[narrower][2])
-                part = share * pair.exceedance(kind, value, prompt_sizes[i], token_sizes[j])
-                total = part if total is None else total + part
-        assert total is not None
+                grid, at = self._on_grid(i, prompt, _one(sizes[i]))
+                total += share * float(pair.exceedance(kind, value, grid, sizes[j])[at][0])
         return total
 
     def share(self, metric: str, kind: str, value: float, sizes: tuple[int, ...]) -> float:
         """Share of requests whose metric is beyond a limit at these pool sizes."""
         key = (metric, kind, value, sizes)
         if key not in self._shares:
-            one = [np.array([size], dtype=np.int64) for size in sizes]
             if metric == "e2e" and self.design.splits:
-                prompts = {i: one[i] for i, _ in self.stages_of("prompt")}
-                tokens = {j: sizes[j] for j, _ in self.stages_of("token")}
-                result = float(self.e2e_share(kind, value, prompts, tokens)[0])
+                result = self.e2e_share(kind, value, sizes)
             else:
                 role = {"ttft": "prompt", "tbt": "token"}[metric] if self.design.splits else "mixed"
-                result = sum(float(self.pool_share(i, metric, kind, value, one[i])[0]) for i, _ in self.stages_of(role))
+                shares = [self.pool_share(i, metric, kind, value, _one(sizes[i])) for i, _ in self.stages_of(role)]
+                result = float(sum(share[0] for share in shares))
             self._shares[key] = result
         return self._shares[key]
 
@@ -195,12 +214,15 @@ class DesignLatency:
 
 
 def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
-    """The traffic that a pool serves and its share of all requests."""
+    """The traffic that a pool serves and its share of all requests.
+
+    A class stands for several lengths and has their mean, so that two pools divide the line between whole tokens.
+    """
     if slot.serves_all:
         return traffic, 1.0
     c = traffic.classes
-    top = np.inf if slot.max_prompt_tokens is None else slot.max_prompt_tokens
-    inside = (c.prompt_tokens >= slot.min_prompt_tokens) & (c.prompt_tokens <= top)
+    end = np.inf if slot.max_prompt_tokens is None else slot.max_prompt_tokens + 1.0
+    inside = (c.prompt_tokens >= slot.min_prompt_tokens) & (c.prompt_tokens < end)
     share = float(c.weight[inside].sum())
     return traffic.restricted(inside, share), share
 
@@ -229,10 +251,12 @@ def _one(size: int) -> Sizes:
 
 
 def span(stage: PromptStage | MixedStage) -> tuple[int, int]:
-    """Sizes in machines from below the offered load to where queueing is negligible."""
+    """Sizes in machines from at most the first that keeps up to where queueing is negligible."""
     offered = stage.offered_machines
     deviations = _SPAN_DEVIATIONS * np.sqrt(max(offered, 1.0)) * max(stage.traffic.cv, 1.0)
-    return max(1, int(offered / 2.0)), int(np.ceil(offered + deviations)) + _SPAN_EXTRA
+    # The capacity of a prompt pool is in proportion to its size; batching may make it several times the offered work.
+    low = int(stage.load(_one(1))[0]) if isinstance(stage, PromptStage) else 1
+    return max(1, low), int(np.ceil(offered + deviations)) + _SPAN_EXTRA
 
 
 def token_span(stage: TokenStage) -> tuple[int, int]:
@@ -279,6 +303,12 @@ def _unattainable(
     )
 
 
+def _none(latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]) -> Candidates:
+    """No candidates, since even these sizes do not meet the limits."""
+    beyond = _unattainable(latency, limits, sizes)
+    return Candidates(latency.design, (), (), beyond, "" if beyond else "no size of its pools meets all limits")
+
+
 def _colocated(latency: DesignLatency) -> Candidates:
     """One mixed pool: its smallest size that meets every limit, since a larger one costs more in every objective."""
     stage = latency.stages[0]
@@ -295,12 +325,12 @@ def _colocated(latency: DesignLatency) -> Candidates:
         far = 16 * high
         size = _first_that(lambda n: all(latency.meets(limit, (n,)) for limit in limits), high, far)
         if size is None:
-            return Candidates(latency.design, (), (), _unattainable(latency, limits, (far,)))
+            return _none(latency, limits, (far,))
     return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], _one(size), {}),), ())
 
 
 def _pair(latency: DesignLatency) -> Candidates:
-    """A prompt and a token pool: the sizes that each one's own limits allow, and the staircase of the end-to-end ones."""
+    """A prompt and a token pool: the sizes that their own limits allow, and the staircase of the end-to-end ones."""
     question, design = latency.question, latency.design
     prompt, token = latency.stages
     assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
@@ -313,7 +343,7 @@ def _pair(latency: DesignLatency) -> Candidates:
     token_low, token_high = token_span(token)
     largest = (high, token_high)
     if not good[-1]:
-        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+        return _none(latency, question.slo.limits, largest)
     failing = np.flatnonzero(~good)
     first_prompt = int(prompt_sizes[failing[-1] + 1]) if failing.size else low
 
@@ -322,7 +352,7 @@ def _pair(latency: DesignLatency) -> Candidates:
 
     first_token = _first_that(token_enough, token_low, token_high)
     if first_token is None:
-        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+        return _none(latency, question.slo.limits, largest)
     if not e2e:
         return _two_pools(design, _one(first_prompt), _one(first_token), ())
 
@@ -340,7 +370,7 @@ def _pair(latency: DesignLatency) -> Candidates:
 
     fewest = prompts_needed(token_high)
     if fewest is None:
-        return Candidates(design, (), (), _unattainable(latency, question.slo.limits, largest))
+        return _none(latency, question.slo.limits, largest)
     start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
     assert start is not None
     stairs: list[tuple[int, int]] = []
@@ -388,13 +418,17 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
     """One pool's sizes from the first that its own limits allow to where more machines change nothing; None without."""
     slot, stage = latency.design.slots[position], latency.stages[position]
     low, high = token_span(stage) if isinstance(stage, TokenStage) else span(stage)
+    high = min(high, latency.question.most.get(slot.machine.name, high))
+    if high < low:
+        return None
     metrics = {"prompt": ("ttft",), "token": ("tbt",), "mixed": ("ttft", "tbt", "e2e")}[slot.role]
     limits = [limit for metric in metrics for limit in _limits(latency.question, metric)]
 
     def shares_at(sizes: Sizes) -> Array:
         """Shares (N, limits) beyond each limit."""
         columns = [latency.pool_share(position, x.metric, x.kind, x.value, sizes) for x in limits]
-        return np.array(columns).reshape(len(limits), sizes.size).T
+        table = np.array(columns).reshape(len(limits), sizes.size).T
+        return np.where(np.isnan(table), 1.0, table)  # what the numerics cannot give does not count as met
 
     def enough(size: int) -> bool:
         within = (bool(_within(share, x)) for share, x in zip(shares_at(_one(size))[0], limits, strict=True))
@@ -403,10 +437,13 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
     first = _first_that(enough, low, high)
     if first is None:
         return None
-    settled = shares_at(_one(high))
+    if slot.role != "mixed" and _limits(latency.question, "e2e"):
+        last, settled = min(high, first + _MOST_SIZES - 1), None  # the other pools decide which size is enough
+    else:
+        last, settled = high, shares_at(_one(high))
     table = shares_at(_one(first))
-    while np.any(np.abs(table[-1] - settled) > _SETTLED) and first + len(table) <= high:
+    while first + len(table) <= last and (settled is None or np.any(np.abs(table[-1] - settled) > _SETTLED)):
         following = first + len(table)
-        table = np.vstack([table, shares_at(np.arange(following, min(following + 8, high + 1), dtype=np.int64))])
+        table = np.vstack([table, shares_at(np.arange(following, min(following + 8, last + 1), dtype=np.int64))])
     sizes = np.arange(first, first + len(table), dtype=np.int64)
     return PoolCandidates(slot, sizes, {limit: table[:, k] for k, limit in enumerate(limits)})

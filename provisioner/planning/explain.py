@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InfeasibleError
 from provisioner.planning.candidates import Attainable, Candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.search import Best, Search, largest_rate
+from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion
+from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.specs.units import format_cost, format_power
 
 if TYPE_CHECKING:
     from provisioner.planning.answer import Setting
+
+
+# A rate that is suggested is found to this relative tolerance, from below.
+_SUGGESTED = 0.02
 
 
 def why_not(search: Search, design: Design) -> str:
@@ -58,6 +63,12 @@ def _stock_needed(search: Search, designs: tuple[Design, ...]) -> str:
     best = search.best(designs, "machines", replace(search.caps, stock={}))
     if best is None:
         return ""
+    short = _stock_short(search, best)
+    return f"needs {short}" if short else ""
+
+
+def _stock_short(search: Search, best: Best) -> str:
+    """The machines that a choice takes beyond the stock of their type."""
     short = []
     for machine, available in search.caps.stock.items():
         used = sum(
@@ -65,7 +76,7 @@ def _stock_needed(search: Search, designs: tuple[Design, ...]) -> str:
         )
         if used > available:
             short.append(f"{used} {machine} (stock {available})")
-    return f"needs {', '.join(short)}" if short else ""
+    return ", ".join(short)
 
 
 def infeasible(setting: Setting, search: Search, objective: Criterion) -> InfeasibleError:
@@ -74,8 +85,10 @@ def infeasible(setting: Setting, search: Search, objective: Criterion) -> Infeas
     possible = tuple(design for design, option in search.candidates.items() if option.feasible)
     if not possible:
         return _latency_binds(setting, options)
+    least = search.best(possible, objective, Caps())
+    if least is None:
+        return _latency_binds(setting, options)
     relaxations = []
-    flags = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
     binding = ""
     for criterion in CRITERIA:
         cap = search.caps.of(criterion)
@@ -83,27 +96,50 @@ def infeasible(setting: Setting, search: Search, objective: Criterion) -> Infeas
         if cap is None or best is None:
             continue
         value = best.totals[criterion]
-        binding = binding or f"{flags[criterion]} {_caps_text(criterion, cap)}"
-        typed = f"{value:.0f}" if criterion == "machines" else f"{_round_up(value):g}"
-        relaxations.append((value / cap if cap else float("inf"), f"{flags[criterion]} {typed} ({best.design.name})"))
+        binding = binding or _flagged(criterion, cap)
+        relaxations.append((value / cap, f"{_FLAGS[criterion]} {_whole_above(value)} ({best.design.name})"))
     stock = _stock_needed(search, possible)
     if stock:
         binding = binding or "--stock"
         relaxations.append((float("inf"), f"more stock: {stock}"))
     relaxations.sort()
-    texts = [text for _, text in relaxations]
-    least = search.best(possible, objective, Caps())
-    assert least is not None  # every one of them meets the latency limits at some size
-    rate = _rate_that_fits(setting, least.design)
+    texts = [text for _, text in relaxations] or [_all_caps(search, least)]
+    room = [cap / least.totals[criterion] for criterion in CRITERIA if (cap := search.caps.of(criterion)) is not None]
+    rate = _rate_that_fits(setting, least.design, possible, min([*room, 0.5]))
     if rate > 0.0:
-        texts.append(f"--rate {rate:.4g} (now {setting.rate_rps:g})")
+        what = "--rate" if setting.options.trace is None else "a trace whose busiest minute has requests/s of"
+        texts.append(f"{what} {_four_digits_below(rate)} (now {setting.rate_rps:.4g})")
     message = f"no plan within the limits: {binding or 'the limits together'} binds; without them {_described(least)}"
-    return InfeasibleError(message, binding=binding, relaxations=texts)
+    return InfeasibleError(message, binding=binding or "the limits together", relaxations=texts)
 
 
-def _round_up(value: float) -> float:
+_FLAGS = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
+
+
+def _flagged(criterion: Criterion, cap: float) -> str:
+    return f"{_FLAGS[criterion]} {f'{cap:.0f}' if criterion == 'machines' else _caps_text(criterion, cap)}"
+
+
+def _all_caps(search: Search, least: Best) -> str:
+    """Every limit raised at once to what a choice needs, where raising one alone does not help."""
+    raised = [
+        f"{_FLAGS[criterion]} {_whole_above(max(least.totals[criterion], cap))}"
+        for criterion in CRITERIA
+        if (cap := search.caps.of(criterion)) is not None
+    ]
+    short = _stock_short(search, least)
+    return f"{' '.join([*raised, *([f'more stock: needs {short}'] if short else [])])} ({least.design.name})"
+
+
+def _whole_above(value: float) -> str:
     """A value rounded up to a whole number, so that what is typed is enough."""
-    return float(int(value) + (value > int(value)))
+    return f"{math.ceil(value * (1.0 - ROUNDING)):d}"
+
+
+def _four_digits_below(value: float) -> str:
+    """A value rounded down to four significant digits."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return f"{math.floor(value / digit * (1.0 + ROUNDING)) * digit:.4g}"
 
 
 def _described(best: Best) -> str:
@@ -139,15 +175,22 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
 def _typed(each: Attainable) -> str:
     """A limit just above what is attainable, as it is typed."""
     value = each.best * 1.005
-    return f"{value:.4g}x" if each.limit.kind == "slowdown" else f"{value * 1e3:.4g}ms"
+    return f"{value:.4g}x" if each.limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
 
 
-def _rate_that_fits(setting: Setting, design: Design) -> float:
-    """The largest rate of one design within all limits, without headroom; 0 where there is none."""
+def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ...], guess: float) -> float:
+    """The largest rate within all limits, without headroom, of a design or else of a colocated one; 0 for none.
+
+    ``guess`` is about which part of the rate asked for it may be.
+    """
     unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+    colocated = tuple(other for other in possible if not (other.splits or other.shares_role or other == design))
+    for each in (design, *colocated):
 
-    def feasible_at(rate_rps: float) -> bool:
-        return setting.search(unit.scaled(rate_rps), designs=(design,)).best((design,), "cost") is not None
+        def feasible_at(rate_rps: float, each: Design = each) -> bool:
+            return setting.search(unit.scaled(rate_rps), designs=(each,)).best((each,), "cost") is not None
 
-    rate, _ = largest_rate(feasible_at, setting.traffic.peak_rps / 2.0)
-    return rate / (1.0 + setting.options.headroom)
+        if feasible_at(SMALLEST_RATE_RPS):
+            rate, _ = largest_rate(feasible_at, max(setting.traffic.peak_rps * guess, SMALLEST_RATE_RPS), _SUGGESTED)
+            return rate / (1.0 + setting.options.headroom)
+    return 0.0

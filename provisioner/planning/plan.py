@@ -12,12 +12,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+# What a pool lacks with one machine fewer, where it is not a latency limit.
+ONLY_ONE = "a pool needs one machine"
+CAPACITY = "capacity"
+
+
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
     """Machines of one type with one role. ``utilization`` is the rate over the largest one that the pool sustains.
 
     ``binding`` names what breaks with one machine fewer; ``mean_batch`` is the sequences that a replica decodes
-    together, ``link_load`` the share of the pool's link bandwidth that arriving KV caches take; None where the role has neither.
+    together, ``link_load`` the share of the pool's link bandwidth that arriving KV caches take; None where the role
+    has neither. A pool serves the prompts from ``min_prompt_tokens`` to ``max_prompt_tokens`` (None: without end).
+    ``extrapolated`` names the phases whose curve is continued beyond its measurements at this pool's load.
     """
 
     role: str
@@ -32,11 +39,17 @@ class PoolPlan:
     binding: tuple[str, ...]
     mean_batch: float | None = None
     link_load: float | None = None
+    min_prompt_tokens: int = 1
+    max_prompt_tokens: int | None = None
+    extrapolated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyFigure:
-    """One predicted percentile beside its limit. ``slack`` is (limit - value) / limit."""
+    """One predicted percentile beside its limit. ``slack`` is (limit - value) / limit.
+
+    ``extrapolated`` says that it rests on a latency curve continued beyond its measurements.
+    """
 
     metric: str
     percentile: str
@@ -45,6 +58,7 @@ class LatencyFigure:
     limit: LatencyLimit | None
     slack: float | None
     binding: bool
+    extrapolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

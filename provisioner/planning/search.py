@@ -9,7 +9,7 @@ import numpy as np
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, Question, candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters
+from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters
 from provisioner.planning.solver import Choice, solve
 from provisioner.specs.slo import LatencyLimit
 
@@ -17,8 +17,9 @@ from provisioner.specs.slo import LatencyLimit
 _MOST_TIES = 400
 # The largest rate is found to this relative tolerance.
 RATE_TOLERANCE = 0.005
-_SMALLEST_RATE_RPS = 1e-3
+SMALLEST_RATE_RPS = 1e-3
 _LARGEST_RATE_RPS = 1e6
+_UNLIMITED = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,22 @@ class Search:
         self.solver = solver
         self.candidates = {design: candidates(question, design) for design in designs}
 
-    def add(self, designs: tuple[Design, ...]) -> None:
-        """Consider further designs."""
-        self.candidates.update({design: candidates(self.question, design) for design in designs})
+    def add(self, designs: tuple[Design, ...], objective: Criterion, best: Best | None) -> None:
+        """Consider further designs, with no more machines of a type than the caps and the best so far allow."""
+        question = replace(self.question, most=self._most(objective, best))
+        self.candidates.update({design: candidates(question, design) for design in designs})
+
+    def _most(self, objective: Criterion, best: Best | None) -> dict[str, int]:
+        """Machines by name that stock, caps and the best choice so far allow of each type, if it were the only one."""
+        free = Parameters((), self.prices.cost_usd_per_h, self.prices.power_w, self.caps)
+        totals = [(criterion, cap) for criterion in CRITERIA if (cap := self.caps.of(criterion)) is not None]
+        totals += [(objective, best.totals[objective])] if best is not None else []
+        most = dict(self.caps.stock)
+        for name in self.prices.cost_usd_per_h:
+            room = [int(total / free.per_machine(criterion, name) * (1.0 + ROUNDING)) for criterion, total in totals]
+            if room or name in most:
+                most[name] = min([*room, most.get(name, _UNLIMITED)])
+        return most
 
     def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
         """The program's parameters over the feasible ones of some designs."""
@@ -77,11 +91,35 @@ class Search:
         """Check the limits that the program leaves open where a role is shared; a failure becomes a cut."""
         if not (option.design.shares_role and option.design.splits):
             return True
+        known = self.candidates[option.design]
+        if any(all(size <= most for size, most in zip(sizes, cut, strict=True)) for cut in known.cuts):
+            return False
         latency = DesignLatency(self.question, option.design)
-        if all(latency.meets(limit, sizes) for limit in self.question.slo.limits if limit.metric == "e2e"):
-            return True
-        self.candidates[option.design] = replace(option, cuts=(*option.cuts, sizes))
-        return False
+        for limit in self.question.slo.limits:
+            if limit.metric == "e2e" and not latency.meets(limit, sizes):
+                cut = self._lifted(known, latency, limit, sizes)
+                self.candidates[option.design] = replace(known, cuts=(*known.cuts, cut))
+                return False
+        return True
+
+    @staticmethod
+    def _lifted(
+        option: Candidates, latency: DesignLatency, limit: LatencyLimit, sizes: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The failing sizes with one pool after the other enlarged as far as the limit still fails: a stronger cut."""
+        cut = list(sizes)
+        for position in reversed(range(len(cut))):
+            every = option.pools[position].sizes
+            low, high = int(np.searchsorted(every, cut[position])), every.size - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                cut[position] = int(every[middle])
+                if latency.meets(limit, tuple(cut)):
+                    high = middle - 1
+                else:
+                    low = middle
+            cut[position] = int(every[low])
+        return tuple(cut)
 
     def _break_ties(self, parameters: Parameters, choice: Choice, totals: dict[Criterion, float]) -> Best:
         """Among the choices with the same totals, the one with the largest worst-case slack.
@@ -163,8 +201,10 @@ def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criter
     return [tuple(int(pool.sizes[i]) for pool, i in zip(option.pools, row, strict=True)) for row in chosen]
 
 
-def largest_rate(feasible_at: Callable[[float], bool], start_rps: float) -> tuple[float, float]:
-    """The largest feasible rate below the first failure found, and that failure, to RATE_TOLERANCE.
+def largest_rate(
+    feasible_at: Callable[[float], bool], start_rps: float, tolerance: float = RATE_TOLERANCE
+) -> tuple[float, float]:
+    """The largest feasible rate below the first failure found, and that failure, to a relative tolerance.
 
     (0, rate) where not even the smallest rate is feasible.
     """
@@ -174,14 +214,14 @@ def largest_rate(feasible_at: Callable[[float], bool], start_rps: float) -> tupl
         if high > _LARGEST_RATE_RPS:
             return low, high
     while low == 0.0:
-        if high < _SMALLEST_RATE_RPS:
+        if high < SMALLEST_RATE_RPS:
             return 0.0, high
         half = high / 2.0
         if feasible_at(half):
             low = half
         else:
             high = half
-    while high / low > 1.0 + RATE_TOLERANCE:
+    while high / low > 1.0 + tolerance:
         middle = (low * high) ** 0.5
         if feasible_at(middle):
             low = middle

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pulp
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
-from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build, total
+from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build
 
 DEFAULT_SOLVER = "HiGHS"
 _INTEGRAL = 1e-6
@@ -85,9 +86,13 @@ def _read(program: Program) -> Choice | None:
 
 
 def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
-    """Write the program that minimises the objective, in CPLEX's LP format."""
-    program = build(parameters, objective)
-    program.problem.writeLP(path)
-
-
-__all__ = ["DEFAULT_SOLVER", "Choice", "order", "solve", "solver", "total", "write_lp"]
+    """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves what was there."""
+    target = Path(path)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        build(parameters, objective).problem.writeLP(str(part))
+        part.replace(target)
+    except OSError as error:
+        raise InputError(f"--write-lp {path}: cannot be written: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)

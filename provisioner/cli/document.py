@@ -1,0 +1,162 @@
+"""``docs/cli.md``, generated from the command line: ``python -m provisioner.cli.document > docs/cli.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from provisioner.cli.commands import command
+from provisioner.cli.help import Entry, entries, paragraphs, subcommands, usage
+from provisioner.cli.run import PROGRAM
+
+EXAMPLES: Final = (
+    ("The cheapest cluster for coding, every percentile of the Splitwise paper's limits", "provision plan"),
+    ("Only the 99th percentiles", "provision plan --workload coding --slo p99"),
+    (
+        "Own limits, 20 % more load than 50 requests/s, prices of the paper",
+        "provision plan --workload conversation --rate 50 --headroom 20% --slo batch --ttft-p99 2s --tbt-p50 60ms "
+        "--prices paper",
+    ),
+    (
+        "The largest rate within a power budget",
+        "provision plan --objective throughput --max-power 100kW --slo p99 --design splitwise-hh",
+    ),
+    ("For a program", "provision plan --slo p99 --json"),
+    ("A report to keep", "provision plan --slo p99 --out plan.md --out plan.csv --out plan.json"),
+    ("What stands behind the numbers", "provision curves dgx-h100"),
+)
+
+JSON_KEYS: Final = {
+    "design": "the chosen design, such as Splitwise-HA",
+    "pools": "for each pool its `role` (prompt, token or mixed), `machine`, `machines`, `tensor_parallel`, `replicas`, "
+    "`utilization` (its load over the largest it sustains), `cost_usd_per_h`, `power_w`, `requests` (which it serves, "
+    "in words; as `min_prompt_tokens` and `max_prompt_tokens`, null for no end), `binding` (what breaks with one "
+    "machine fewer), `mean_batch` (sequences decoded together), `link_load` (share of its links that arriving KV "
+    "caches take)",
+    "cost_usd_per_h": "cost of all machines",
+    "cost_usd_per_million_tokens": "the same per million prompt and output tokens at the rate",
+    "cost_usd_per_million_output_tokens": "the same per million output tokens",
+    "power_w": "provisioned power of all machines",
+    "machines": "machines in total",
+    "rate_rps": "the load asked for, or found where throughput is the objective",
+    "planned_rate_rps": "that load with the headroom; the latencies hold for it",
+    "objective": "what was made smallest or largest",
+    "model": "the model",
+    "workload": "the workload",
+    "slo": "the set of limits, in words",
+    "latency": "by `ttft`, `tbt`, `e2e`, then by `p50`, `p90`, `p99`: `seconds`, `slowdown`, `limit` (a number in "
+    "`limit_kind`, `seconds` or `slowdown`; null without one), `slack` ((limit - value) / limit), `binding`",
+    "binding": "what binds: limits, or capacity, that one machine fewer in some pool would break",
+    "worst_slack": "the smallest slack of any limit",
+    "alternatives": "for each other design `design`, `feasible`, its own best `pools`, `cost_usd_per_h`, `power_w`, "
+    "`machines`, `rate_rps`, and the `reason` why it lost or has no plan",
+    "warnings": "what to know before relying on the plan",
+    "sources": "where lengths, latencies, prices and power came from",
+    "question": "every option, null where it was not given",
+    "command": "the command that asks the same again",
+    "method": "how the latencies were computed",
+    "solver": "the solver of the integer program",
+    "gap": "its optimality gap; 0 is proven optimal",
+    "seed": "the seed",
+    "versions": "versions of this program and of what it computes with",
+}
+
+_INTRODUCTION: Final = """\
+# Command line
+
+Generated from the command line by `python -m provisioner.cli.document > docs/cli.md`; a test holds it to that.
+
+Results go to stdout, errors and the progress of long searches to stderr. Piped, the output is plain text. A result is
+written whole or not at all."""
+
+_ENDINGS: Final = """\
+## Exit codes
+
+| code | meaning |
+| ---: | --- |
+| 0 | done |
+| 1 | a defect of this program; `--debug` shows the traceback |
+| 2 | bad input: one line on stderr, `error: ` and what is wrong, where, and how to mend it |
+| 3 | no plan is feasible: a line `error: ` that names the limit that binds, then lines `nearest: ` with the smallest \
+changes that would make it feasible |
+| 130 | interrupted |
+| 141 | the reader of the output went away |"""
+
+
+_TERMINAL: Final = """\
+## The plan on the terminal
+
+The first line is the answer: the design and its pools. Then:
+
+- **binding**: the limits that one machine fewer in some pool would break, or capacity; **least slack**: how far the
+  tightest limit is from its value, in per cent of it.
+- **Pools**: TP is the tensor parallelism of a replica; load is the rate over the largest that the pool sustains;
+  batch is the mean number of sequences that a replica decodes together; the last column says what breaks with one
+  machine fewer.
+- **Predicted latency**: each percentile in ms, as a slowdown against the same request alone on a DGX-A100, and its
+  limit with the slack.
+- **Other designs**: each at its own best, with how much more it costs (or draws, or takes in machines); after them
+  those without a plan, and why.
+- **Warnings**, **Sources**, and **How this was computed**: what the answer rests on. An analytic answer is not
+  simulated."""
+
+
+def document() -> str:
+    """The page in markdown, ending in a newline."""
+    from provisioner.report import csv
+
+    root = command()
+    parts = [_INTRODUCTION, *_command(root, None), _examples(), _ENDINGS, _TERMINAL]
+    parts.append("## The plan as JSON")
+    parts.append("`--json` and `--out FILE.json` give one object. A number that is not finite is null.")
+    parts.append(_table(("key", "content"), ((f"`{key}`", text) for key, text in JSON_KEYS.items())))
+    described = " ".join((csv.__doc__ or "").split("\n\n", 1)[1].replace("``", "`").split())
+    parts += ["## The plan as CSV", f"`--out FILE.csv`. {described}", "The columns:"]
+    parts.append("```\n" + "\n".join(csv.COLUMNS) + "\n```")
+    parts += [
+        "## The plan as markdown",
+        "`--out FILE.md`: what the terminal shows, then every input, and the command that asks the same again.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _examples() -> str:
+    return "## Examples\n\n" + "\n\n".join(f"{what}:\n\n```\n{typed}\n```" for what, typed in EXAMPLES)
+
+
+def _command(each: Any, parent: Any) -> Iterator[str]:
+    """The sections of a command and of those below it."""
+    name = PROGRAM if parent is None else each.name
+    context = each.context_class(each, info_name=name, parent=parent, **each.context_settings)
+    yield f"## {context.command_path}"
+    yield "\n\n".join(paragraphs(each))
+    yield f"```\n{usage(each, context)}\n```"
+    below = subcommands(each)
+    if below:
+        yield _table(
+            ("command", "what it does"),
+            ((f"`{context.command_path} {name}`", _plain(paragraphs(one)[0])) for name, one in below),
+        )
+    panels: dict[str, list[Entry]] = {}
+    for entry in entries(each, context):
+        panels.setdefault(entry.panel, []).append(entry)
+    for panel, listed in panels.items():
+        rows = ((f"`{_plain(e.names)}`", _plain(e.text), _plain(e.default)) for e in listed)
+        what = "argument" if panel == "Arguments" else "option"
+        yield f"**{panel}**\n\n{_table((what, 'meaning', 'default'), rows)}"
+    for _, one in below:
+        yield from _command(one, context)
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [header, ("---",) * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

@@ -1,0 +1,170 @@
+"""Help as plain text: the same on every terminal, and without loading anything to draw it with."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from provisioner.errors import UnknownNameError
+
+MAX_WIDTH: Final = 100
+_NAME_WIDTH: Final = 24
+_INDENT: Final = "  "
+
+
+def option(*names: str, metavar: str | None = None, help: str, panel: str = "Output", default: object = "") -> Any:
+    """An option of a command: its names, the value's placeholder, what it is for, and its default in words."""
+    return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, show_default=str(default) or False)
+
+
+def argument(metavar: str, help: str) -> Any:
+    """A positional argument of a command."""
+    return typer.Argument(metavar=metavar, help=help, show_default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of help: names with their placeholder, text, default in words, and the panel it belongs to."""
+
+    names: str
+    text: str
+    default: str
+    panel: str
+
+    @property
+    def full_text(self) -> str:
+        """The text with the default."""
+        return f"{self.text} [default: {self.default}]" if self.default else self.text
+
+
+def entries(command: Any, context: Any) -> list[Entry]:
+    """The options and arguments of a command in order; neighbours that share a text become one entry."""
+    shown = [param for param in command.get_params(context) if not getattr(param, "hidden", False)]
+    result = []
+    for (_, text), group in groupby(shown, key=lambda param: (param.param_type_name, _help_of(param))):
+        params = list(group)
+        first = params[0]
+        positional = first.param_type_name == "argument"
+        names = ", ".join(first.metavar if positional else ", ".join(_spellings(param)) for param in params)
+        metavar = "" if positional or first.metavar is None else f" {first.metavar}"
+        default = first.show_default if isinstance(getattr(first, "show_default", False), str) else ""
+        panel = "Arguments" if positional else getattr(first, "rich_help_panel", None) or "Other"
+        result.append(Entry(names + metavar, text, default, panel))
+    return result
+
+
+def _spellings(param: Any) -> list[str]:
+    """The names of an option, long ones first; typer keeps those of --help in no order."""
+    return sorted(param.opts, key=lambda name: (-len(name), name))
+
+
+def _help_of(param: Any) -> str:
+    text = getattr(param, "help", None) or ""
+    return "Show this help." if "--help" in param.opts else " ".join(text.split())
+
+
+def subcommands(command: Any) -> list[tuple[str, Any]]:
+    """The commands of a group by name; none for a command that is not a group."""
+    return [(name, each) for name, each in getattr(command, "commands", {}).items() if not each.hidden]
+
+
+def paragraphs(command: Any) -> list[str]:
+    """The description of a command, each paragraph on one line."""
+    return [" ".join(part.split()) for part in (command.help or "").split("\n\n") if part.strip()]
+
+
+def usage(command: Any, context: Any) -> str:
+    """How a command is typed."""
+    if subcommands(command):
+        return f"{context.command_path} COMMAND"
+    positional = [p.metavar for p in command.get_params(context) if p.param_type_name == "argument"]
+    return " ".join([context.command_path, *positional, "[OPTIONS]"])
+
+
+def help_text(command: Any, context: Any, width: int) -> str:
+    """The help of a command, at most ``width`` columns wide."""
+    parts = [f"Usage: {usage(command, context)}", ""]
+    for paragraph in paragraphs(command):
+        parts += [*textwrap.wrap(paragraph, width), ""]
+    commands = [Entry(name, paragraphs(each)[0], "", "Commands") for name, each in subcommands(command)]
+    listed = commands + entries(command, context)
+    panels = dict.fromkeys(entry.panel for entry in listed)
+    for panel in panels:
+        rows = [(entry.names, entry.full_text) for entry in listed if entry.panel == panel]
+        parts += [f"{panel}:", *_definitions(rows, width), ""]
+    return "\n".join(parts).rstrip()
+
+
+def _definitions(rows: Sequence[tuple[str, str]], width: int) -> Iterable[str]:
+    """Two columns; a name that is too wide for its own stands on a line of its own."""
+    column = _NAME_WIDTH
+    hanging = len(_INDENT) + column + 2
+    for name, text in rows:
+        lines = textwrap.wrap(text, max(width - hanging, 20))
+        if len(name) > column:
+            yield f"{_INDENT}{name}"
+        else:
+            yield f"{_INDENT}{name:{column}}  {lines.pop(0) if lines else ''}".rstrip()
+        yield from (" " * hanging + line for line in lines)
+
+
+def _write_help(command: Any, context: Any, formatter: Any) -> None:
+    width = min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH)
+    formatter.write(help_text(command, context, width))
+
+
+def _off_unless_given(help_option: Any) -> Any:
+    """Default of the help option: without one, typer loads pydantic to convert what was not given."""
+    if help_option is not None:
+        help_option.default = False
+    return help_option
+
+
+class Command(TyperCommand):
+    """A command with this module's help."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the command."""
+        _write_help(self, ctx, formatter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option ``--help``."""
+        return _off_unless_given(super().get_help_option(ctx))
+
+
+class CommandGroup(TyperGroup):
+    """A group of commands with this module's help; without arguments it shows that."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the group."""
+        _write_help(self, ctx, formatter)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        """The option ``--help``."""
+        return _off_unless_given(super().get_help_option(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, of which none at all ask for help."""
+        return super().parse_args(ctx, args or ["--help"])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find a command by name; an unknown one is an error that offers the nearest."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+class ShowByDefault(CommandGroup):
+    """A group whose command ``show`` is meant when no command is named: ``workloads coding``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, naming ``show`` where no command is named."""
+        named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else ["show", *args])

@@ -1,0 +1,133 @@
+"""From arguments to an exit code: every way in which a command can end, told in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import typer
+
+from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
+
+PROGRAM: Final = "provision"
+
+EXIT_DEFECT: Final = 1
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells report it
+EXIT_CLOSED_PIPE: Final = 141  # 128 + SIGPIPE
+
+# typer's errors of usage have no public name of their own; every typer has this public subclass of them.
+_UsageError = cast("type[Exception]", typer.BadParameter.__bases__[0])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line on these arguments (the process' own if None), and return its exit code.
+
+    0 done; 1 a defect of this program; 2 bad input; 3 no plan is feasible; 130 interrupted; 141 the reader of
+    the output went away. What is wrong goes to stderr as one line starting ``error: ``, after a traceback with
+    ``--debug``. A result is written whole or not at all.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        return _run(given)
+    except BrokenPipeError:
+        _abandon_stdout()
+        return EXIT_CLOSED_PIPE
+    except KeyboardInterrupt:
+        return _fail(debug, "interrupted", code=EXIT_INTERRUPTED)
+    except InfeasibleError as error:
+        message = str(error)
+        if error.binding and error.binding not in message:
+            message = f"{error.binding}: {message}"
+        return _fail(debug, message, *(f"nearest: {text}" for text in error.relaxations), code=error.exit_code)
+    except ProvisionerError as error:
+        return _fail(debug, str(error), code=error.exit_code)
+    except Exception as error:
+        if isinstance(error, _UsageError):
+            return _fail(debug, _usage(error, given), code=EXIT_BAD_INPUT)
+        what = f"{type(error).__name__}: {error}".strip(": ")
+        hint = "" if debug else "; rerun with --debug for the traceback"
+        return _fail(debug, f"this program failed ({what}){hint}", code=EXIT_DEFECT)
+
+
+def _run(given: list[str]) -> int:
+    from provisioner.cli.commands import command
+
+    try:
+        with command().make_context(PROGRAM, given) as context:
+            context.command.invoke(context)
+    except typer.Exit as done:
+        code = done.exit_code
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    else:
+        code = 0
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _abandon_stdout()
+            raise InputError(f"standard output: cannot be written: {error.strerror or error}") from error
+    return code
+
+
+def emit(text: str) -> None:
+    """Write a whole result to stdout, ending in one newline."""
+    if sys.stdout is None:
+        raise InputError("standard output: is closed")
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:  # rules become dashes, what else there is no character for question marks
+        text = text.replace("─", "-").encode(encoding, "replace").decode(encoding)
+    try:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _abandon_stdout()
+        raise InputError(f"standard output: cannot be written: {error.strerror or error}") from error
+
+
+def _abandon_stdout() -> None:
+    """Let nothing more be written to a stdout that fails: the interpreter flushes it once more as it ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(debug: bool, *lines: str, code: int) -> int:
+    if sys.stderr is None:
+        return code
+    with contextlib.suppress(OSError):  # nobody reads stderr: the exit code has to do
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        first, *rest = (_one_line(line) for line in lines)
+        print("\n".join([f"error: {first}", *rest]), file=sys.stderr, flush=True)
+    return code
+
+
+def _one_line(text: str) -> str:
+    """Text without line breaks and without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+
+
+def _usage(error: Any, given: Sequence[str]) -> str:
+    """A usage error of typer in one line, with the nearest name where one is unknown."""
+    context = error.ctx
+    named = [PROGRAM, *given[:1]] if given and given[0].isalpha() else [PROGRAM]
+    path = context.command_path if context is not None else " ".join(named)
+    message = _one_line(error.format_message()).rstrip(".")
+    if type(error).__name__ == "NoSuchOption" and context is not None:
+        options = [name for each in context.command.get_params(context) for name in each.opts]
+        near = str(UnknownNameError("option", error.option_name, options)).split(" (known:")[0]
+        return f"{near} (see {path} --help)" if near.endswith("?") else f"{near}; see {path} --help"
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -1,0 +1,227 @@
+"""An independent look at a finished plan: every limit recomputed from the specs, none read from the candidates."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.perf.memory import kv_bytes_per_token, usable_memory_bytes, weight_bytes
+from provisioner.planning.answer import Setting
+from provisioner.planning.plan import Plan, PoolPlan
+from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
+from provisioner.queueing.traffic import Traffic
+from provisioner.specs.slo import QUANTILE
+
+Sizes = NDArray[np.int64]
+
+# Totals of a few dozen terms, in double precision.
+_ROUNDING = 1e-9
+# A queue evaluated for one size rests on another numerical grid than for all sizes at once; shares of requests then
+# differ by a few 1e-4 near the median, by less than 1e-4 at the limits (tested); beyond this, a share is over its limit.
+_GRID = 5e-4
+# Percentiles are found by bisection to 1e-4.
+_BISECTION = 2e-4
+
+_ROLES = ({"prompt", "token"}, {"mixed"})
+
+
+def check(plan: Plan, setting: Setting) -> tuple[str, ...]:
+    """Violations of a plan for a question, one line each; empty where it is sound.
+
+    Recomputed: totals and costs per token from the price list; caps and stock; weights and KV cache against HBM; loads;
+    the share of requests beyond every latency limit and every reported percentile, from stages built afresh. It takes
+    about a tenth of the time of the plan.
+    """
+    violations = [*_totals(plan, setting), *_caps(plan, setting), *_memory(plan, setting)]
+    gaps = tuple(_coverage(plan, setting))
+    if gaps:
+        return (*violations, *gaps)  # without its pools there is no latency to speak of
+    latency = _Latency(plan, setting)
+    return (*violations, *latency.loads(), *latency.limits(), *latency.figures())
+
+
+def _differs(found: float, stated: float, tolerance: float = _ROUNDING) -> bool:
+    return not abs(found - stated) <= tolerance * max(abs(found), abs(stated))
+
+
+def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
+    """Totals and costs per token that are not what prices, power and machines make them."""
+    prices = setting.prices
+    for pool in plan.pools:
+        perf = setting.replicas[pool.machine]
+        for name, found, stated in (
+            ("cost", pool.machines * prices.cost_usd_per_h[pool.machine], pool.cost_usd_per_h),
+            ("power", pool.machines * prices.power_w[pool.machine], pool.power_w),
+            ("replicas", pool.machines * (perf.machine.gpus // pool.tensor_parallel), pool.replicas),
+        ):
+            if _differs(found, stated):
+                yield f"{name} of the {pool.role} pool of {pool.machine}: {stated:g} stated, {found:g} recomputed"
+    classes = setting.traffic.classes
+    outputs = float(classes.weight @ classes.output_tokens)
+    tokens = outputs + float(classes.weight @ classes.prompt_tokens)
+    per_h = plan.rate_rps * 3600.0
+    cost = math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in plan.pools)
+    for name, found, stated in (
+        ("machines", sum(pool.machines for pool in plan.pools), plan.machines),
+        ("cost", cost, plan.cost_usd_per_h),
+        ("power", math.fsum(pool.machines * prices.power_w[pool.machine] for pool in plan.pools), plan.power_w),
+        ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
+        ("cost per million output tokens", 1e6 * cost / (per_h * outputs), plan.cost_usd_per_million_output_tokens),
+        ("planned rate", plan.rate_rps * (1.0 + setting.options.headroom), plan.planned_rate_rps),
+    ):
+        if _differs(found, stated):
+            yield f"{name}: {stated:g} stated, {found:g} recomputed"
+
+
+def _caps(plan: Plan, setting: Setting) -> Iterator[str]:
+    """Limits on cost, power, machines and stock that the plan's pools exceed."""
+    caps, prices = setting.caps, setting.prices
+    used: dict[str, int] = defaultdict(int)
+    for pool in plan.pools:
+        used[pool.machine] += pool.machines
+    totals = (
+        ("cost", sum(prices.cost_usd_per_h[name] * count for name, count in used.items()), caps.cost_usd_per_h),
+        ("power", sum(prices.power_w[name] * count for name, count in used.items()), caps.power_w),
+        ("machines", sum(used.values()), caps.machines),
+        *((f"stock of {name}", used[name], available) for name, available in caps.stock.items()),
+    )
+    for name, total, cap in totals:
+        if cap is not None and total > cap * (1.0 + 2.0 * _ROUNDING):
+            yield f"{name}: {total:g} is above the limit of {cap:g}"
+
+
+def _coverage(plan: Plan, setting: Setting) -> Iterator[str]:
+    """Roles, prompt lengths or requests that no pool serves, or two."""
+    if {pool.role for pool in plan.pools} not in _ROLES:
+        yield f"roles: {', '.join(pool.role for pool in plan.pools)} do not make a design"
+    for role in {pool.role for pool in plan.pools}:
+        following: int | None = 1
+        for pool in sorted((p for p in plan.pools if p.role == role), key=lambda p: p.min_prompt_tokens):
+            if pool.machines < 1:
+                yield f"{role} pool of {pool.machine}: has no machine"
+            if pool.min_prompt_tokens != following:
+                yield f"{role} pools: prompts from {following} tokens are served by none or by two"
+            following = None if pool.max_prompt_tokens is None else pool.max_prompt_tokens + 1
+        served = sum(_served(setting.traffic, pool)[1] for pool in plan.pools if pool.role == role)
+        if _differs(served, 1.0):
+            yield f"{role} pools: serve {served:.4%} of the requests"
+        if following is not None:
+            yield f"{role} pools: prompts of {following} tokens or more are served by none"
+
+
+def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
+    """Replicas whose weights and the sequences decoded together exceed the usable HBM, or the machine's GPUs."""
+    for pool in plan.pools:
+        perf = setting.replicas[pool.machine]
+        each = pool.tensor_parallel * perf.replicas_per_machine
+        if each > perf.machine.gpus:
+            yield f"{pool.machine}: {each} GPUs are needed of {perf.machine.gpus}"
+        usable = usable_memory_bytes(perf.machine, pool.tensor_parallel, perf.assumptions)
+        left = usable - weight_bytes(perf.model, perf.assumptions)
+        classes = _served(setting.traffic, pool)[0].classes
+        held = pool.mean_batch or 0.0
+        stay = classes.weight * np.maximum(classes.output_tokens - 1.0, 0.0)
+        if not stay.sum():
+            stay = classes.weight
+        context = float(stay @ (classes.prompt_tokens + classes.output_tokens / 2.0) / stay.sum())
+        needed = held * context * kv_bytes_per_token(perf.model, perf.assumptions)
+        if needed > left:
+            yield f"{pool.role} pool of {pool.machine}: {needed / 1e9:.1f} GB of KV cache in {left / 1e9:.1f} GB"
+
+
+def _served(traffic: Traffic, pool: PoolPlan) -> tuple[Traffic, float]:
+    """The requests that a pool serves, and their share."""
+    classes = traffic.classes
+    end = math.inf if pool.max_prompt_tokens is None else pool.max_prompt_tokens + 1.0
+    inside = (classes.prompt_tokens >= pool.min_prompt_tokens) & (classes.prompt_tokens < end)
+    if inside.all():
+        return traffic, 1.0
+    share = float(classes.weight[inside].sum())
+    return traffic.restricted(inside, share), share
+
+
+class _Latency:
+    """Stages of a plan's pools, built afresh at their sizes."""
+
+    def __init__(self, plan: Plan, setting: Setting) -> None:
+        self.plan = plan
+        self.setting = setting
+        rate = plan.planned_rate_rps / setting.traffic.peak_rps
+        self.traffic = setting.traffic.scaled(rate)
+        self.pools: list[tuple[PoolPlan, Traffic, float, Sizes]] = []
+        self.stages: list[PromptStage | TokenStage | MixedStage] = []
+        source = next((p.machine for p in plan.pools if p.role == "prompt"), "")
+        for pool in plan.pools:
+            traffic, share = _served(self.traffic, pool)
+            self.pools.append((pool, traffic, share, np.array([pool.machines], dtype=np.int64)))
+            perf, reference = setting.replicas[pool.machine], setting.reference
+            if pool.role == "prompt":
+                self.stages.append(PromptStage(perf, traffic, reference))
+            elif pool.role == "token":
+                self.stages.append(TokenStage(perf, traffic, reference, setting.replicas[source]))
+            else:
+                self.stages.append(MixedStage(perf, traffic, reference))
+
+    def share(self, metric: str, kind: str, value: float) -> float:
+        """Share of the requests that have a metric for which it is above a value."""
+        if metric == "e2e" and self.plan.pools[0].role != "mixed":
+            return self._end_to_end(kind, value)
+        total, counted = 0.0, 0.0
+        for (_, traffic, share, sizes), stage in zip(self.pools, self.stages, strict=True):
+            if isinstance(stage, MixedStage):
+                beyond = float(stage.exceedance(metric, kind, value, sizes)[0])
+            elif isinstance(stage, PromptStage) == (metric == "ttft"):
+                beyond = float(stage.exceedance(kind, value, sizes)[0])
+            else:
+                continue
+            if metric == "tbt":
+                share = share * float(traffic.classes.weight[traffic.classes.output_tokens > 1.0].sum())
+            total += share * beyond
+            counted += share
+        return total / counted if counted else 0.0
+
+    def _end_to_end(self, kind: str, value: float) -> float:
+        total = 0.0
+        for (_, requests, first_share, sizes), first in zip(self.pools, self.stages, strict=True):
+            for (pool, served, second_share, _), second in zip(self.pools, self.stages, strict=True):
+                if isinstance(first, PromptStage) and isinstance(second, TokenStage):
+                    both = requests if first_share <= second_share else served
+                    share = min(first_share, second_share)
+                    pair = SplitLatency(first, second, both)
+                    total += share * float(pair.exceedance(kind, value, sizes, pool.machines)[0])
+        return total
+
+    def loads(self) -> Iterator[str]:
+        """Pools that do not keep up, or whose load is not what the plan states."""
+        for (pool, _, _, sizes), stage in zip(self.pools, self.stages, strict=True):
+            name = f"{pool.role} pool of {pool.machine}"
+            load = float(stage.load(sizes)[0])
+            if not stage.stable(sizes)[0]:
+                yield f"{name}: load {load:.3f} is not sustained by {pool.machines} machines"
+            if _differs(load, pool.utilization, 1e-6):
+                yield f"{name}: utilization {pool.utilization:.6f} stated, {load:.6f} recomputed"
+
+    def limits(self) -> Iterator[str]:
+        """Latency limits that more requests exceed than may."""
+        for limit in self.setting.slo.limits:
+            beyond = self.share(limit.metric, limit.kind, limit.value)
+            if not beyond <= 1.0 - limit.quantile + _GRID:
+                yield f"{limit}: {beyond:.4%} of the requests are beyond it"
+
+    def figures(self) -> Iterator[str]:
+        """Reported percentiles that more requests exceed than a percentile allows, and slacks that do not follow."""
+        for figure in self.plan.latency:
+            allowed = 1.0 - QUANTILE[figure.percentile]  # type: ignore[index]
+            for kind, value in (("seconds", figure.seconds), ("slowdown", figure.slowdown)):
+                beyond = self.share(figure.metric, kind, value * (1.0 + _BISECTION))
+                if not beyond <= allowed + _GRID:
+                    yield f"{figure.metric} {figure.percentile}: {beyond:.4%} are above {value:g} {kind}"
+            if figure.limit is not None:
+                value = figure.seconds if figure.limit.kind == "seconds" else figure.slowdown
+                if figure.slack is None or abs(figure.slack - (1.0 - value / figure.limit.value)) > _ROUNDING:
+                    yield f"{figure.limit}: slack {figure.slack} does not follow from {value:g}"

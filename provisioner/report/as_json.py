@@ -1,0 +1,143 @@
+"""A plan as plain values, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.specs.slo import METRICS, PERCENTILES
+
+
+def plan_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as dictionaries, lists, texts and numbers; None where a number is not finite or there is none.
+
+    Units are in the names. ``limit`` is in ``limit_kind``, "seconds" or "slowdown"; ``slack`` is
+    (limit - value) / limit.
+    """
+    from provisioner.report.command_line import command_line
+
+    figures = {(figure.metric, figure.percentile): _figure(figure) for figure in plan.latency}
+    latency = {
+        metric: {percentile: figures.get((metric, percentile), _NO_FIGURE) for percentile in PERCENTILES}
+        for metric in METRICS
+    }
+    result: dict[str, Any] = {
+        "design": plan.design,
+        "pools": [_pool(pool) for pool in plan.pools],
+        "cost_usd_per_h": plan.cost_usd_per_h,
+        "cost_usd_per_million_tokens": plan.cost_usd_per_million_tokens,
+        "cost_usd_per_million_output_tokens": plan.cost_usd_per_million_output_tokens,
+        "power_w": plan.power_w,
+        "machines": plan.machines,
+        "rate_rps": plan.rate_rps,
+        "planned_rate_rps": plan.planned_rate_rps,
+        "objective": plan.objective,
+        "model": plan.model,
+        "workload": plan.workload,
+        "slo": plan.slo,
+        "latency": latency,
+        "binding": plan.binding,
+        "worst_slack": plan.worst_slack,
+        "alternatives": [_alternative(other) for other in plan.alternatives],
+        "warnings": plan.warnings,
+        "sources": plan.sources,
+        "question": plan.question,
+        "command": command_line(plan),
+        "method": plan.method,
+        "solver": plan.solver,
+        "gap": plan.gap,
+        "seed": plan.seed,
+        "versions": plan.versions,
+    }
+    plain: dict[str, Any] = plain_value(result)
+    return plain
+
+
+def _pool(pool: PoolPlan) -> dict[str, Any]:
+    return {
+        "role": pool.role,
+        "machine": pool.machine,
+        "machines": pool.machines,
+        "tensor_parallel": pool.tensor_parallel,
+        "replicas": pool.replicas,
+        "utilization": pool.utilization,
+        "cost_usd_per_h": pool.cost_usd_per_h,
+        "power_w": pool.power_w,
+        "requests": pool.requests,
+        "min_prompt_tokens": pool.min_prompt_tokens,
+        "max_prompt_tokens": pool.max_prompt_tokens,
+        "binding": pool.binding,
+        "mean_batch": pool.mean_batch,
+        "link_load": pool.link_load,
+        "extrapolated": pool.extrapolated,
+    }
+
+
+def _figure(figure: LatencyFigure) -> dict[str, Any]:
+    return {
+        "seconds": figure.seconds,
+        "slowdown": figure.slowdown,
+        "limit": None if figure.limit is None else figure.limit.value,
+        "limit_kind": None if figure.limit is None else figure.limit.kind,
+        "slack": figure.slack,
+        "binding": figure.binding,
+        "extrapolated": figure.extrapolated,
+    }
+
+
+_NO_FIGURE: Final[dict[str, Any]] = {
+    "seconds": None,
+    "slowdown": None,
+    "limit": None,
+    "limit_kind": None,
+    "slack": None,
+    "binding": False,
+    "extrapolated": False,
+}
+
+
+def _alternative(other: Alternative) -> dict[str, Any]:
+    return {
+        "design": other.design,
+        "feasible": other.feasible,
+        "pools": [{"role": role, "machine": machine, "machines": machines} for role, machine, machines in other.pools],
+        "cost_usd_per_h": other.cost_usd_per_h,
+        "power_w": other.power_w,
+        "machines": other.machines,
+        "rate_rps": other.rate_rps,
+        "reason": other.reason,
+    }
+
+
+def plain_value(value: Any) -> Any:
+    """A value of any kind as JSON has them: numbers that are not finite become None, sequences lists.
+
+    >>> plain_value({"a": (1, float("inf")), 2: None})
+    {'a': [1, None], '2': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_value(each) for each in value]
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return plain_value(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"cannot write a {type(value).__name__} as JSON")
+
+
+def json_text(value: Any) -> str:
+    """JSON of a value, indented, ending without a newline.
+
+    >>> json_text({"design": "Splitwise-HA"})
+    '{\\n  "design": "Splitwise-HA"\\n}'
+    """
+    return json.dumps(plain_value(value), indent=2, ensure_ascii=False, allow_nan=False)

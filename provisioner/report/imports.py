@@ -1,0 +1,74 @@
+"""What was read from a trace file, as a report."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from provisioner.report.document import Block, Document, Facts, Notes
+from provisioner.report.specs import workload_data
+from provisioner.specs.lengths import IntArray
+from provisioner.specs.trace_files import FORMATS
+from provisioner.specs.traces import Trace, describe, profile
+from provisioner.specs.workload import Workload
+
+# Share of prompt tokens seen before from which on a plan without prefix caching is worth a warning.
+NOTABLE_PREFIX_REUSE = 0.01
+
+
+def import_document(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> Document:
+    """The format recognised, what the trace holds, warnings, and what was written."""
+    blocks: list[Block] = [Facts("", (("file", trace.path), *describe(trace).items()))]
+    warnings = import_warnings(trace)
+    if warnings:
+        blocks.append(Notes("Warnings", warnings, warning=True))
+    if workload is not None:
+        facts = (
+            ("files", ", ".join(map(str, written))),
+            ("classes", f"{workload.classes:,} of prompt and output lengths"),
+            ("to plan with it", shlex.join(["provision", "plan", "--workload", str(written[0])])),
+        )
+        blocks.append(Facts(f"Written as workload {workload.name}", facts))
+    title = next(known.title for known in FORMATS if known.name == trace.format)
+    return Document(f"{title} trace of {trace.requests:,} requests", "", tuple(blocks))
+
+
+def import_warnings(trace: Trace) -> tuple[str, ...]:
+    """What was mended while reading, and what a plan for this trace leaves out."""
+    if trace.prefix_reuse is None or trace.prefix_reuse <= NOTABLE_PREFIX_REUSE:
+        return trace.warnings
+    return (
+        *trace.warnings,
+        f"{trace.prefix_reuse:.0%} of the prompt tokens repeat a prefix seen before; prefix caching is not modelled, "
+        "and would shorten the prompt phase",
+    )
+
+
+def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> dict[str, Any]:
+    """The same as plain values."""
+    return {
+        "file": trace.path,
+        "format": trace.format,
+        "requests": trace.requests,
+        "prompt_tokens": _lengths(trace.prompt_tokens),
+        "output_tokens": _lengths(trace.output_tokens),
+        "arrivals": asdict(profile(trace.arrival_s)),
+        "prefix_reuse": trace.prefix_reuse,
+        "warnings": import_warnings(trace),
+        "workload": None if workload is None else workload_data(workload),
+        "written": written,
+    }
+
+
+def _lengths(tokens: IntArray) -> dict[str, float]:
+    quantiles = np.percentile(tokens, (50, 90, 99)).tolist()
+    return {
+        "mean": float(tokens.mean()),
+        **dict(zip(("p50", "p90", "p99"), quantiles, strict=True)),
+        "largest": int(tokens.max()),
+    }

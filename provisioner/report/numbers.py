@@ -1,0 +1,74 @@
+"""Numbers as tables show them, without units: those are in the headers. A value that is none is empty."""
+
+from __future__ import annotations
+
+import math
+
+
+def _blank(value: float) -> str | None:
+    if math.isnan(value):
+        return ""
+    return None if math.isfinite(value) else "unbounded"
+
+
+def whole(value: float) -> str:
+    """A count.
+
+    >>> whole(1200)
+    '1,200'
+    """
+    return f"{value:,.0f}"
+
+
+def per_cent(fraction: float) -> str:
+    """A fraction as per cent with one decimal.
+
+    >>> per_cent(0.8376), per_cent(float("nan"))
+    ('83.8', '')
+    """
+    blank = _blank(fraction)
+    return f"{100.0 * fraction:.1f}" if blank is None else blank
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in ms with one decimal.
+
+    >>> milliseconds(0.17188), milliseconds(27.849)
+    ('171.9', '27,849.0')
+    """
+    blank = _blank(seconds)
+    return f"{1e3 * seconds:,.1f}" if blank is None else blank
+
+
+def kilowatts(power_w: float) -> str:
+    """A power in kW with one decimal.
+
+    >>> kilowatts(153000.0)
+    '153.0'
+    """
+    return f"{power_w / 1e3:,.1f}"
+
+
+def significant(value: float) -> str:
+    """A number with three significant digits, and no fewer than its integer ones.
+
+    >>> significant(0.65718), significant(12.5), significant(206.97), significant(12345.6)
+    ('0.657', '12.5', '207', '12,346')
+    """
+    blank = _blank(value)
+    if blank is not None:
+        return blank
+    if value == 0:
+        return "0"
+    decimals = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 5e-4))))
+    return f"{value:,.{decimals}f}"
+
+
+def dollars(amount_usd: float, sign: bool = True) -> str:
+    """An amount in dollars to the cent, below one dollar to three digits.
+
+    >>> dollars(510.72), dollars(0.97636), dollars(1540.08, sign=False)
+    ('$510.72', '$0.976', '1,540.08')
+    """
+    text = f"{amount_usd:,.2f}" if abs(amount_usd) >= 1 or amount_usd == 0 else significant(amount_usd)
+    return f"${text}" if sign else text

@@ -1,0 +1,221 @@
+"""A plan as a report: the answer first, then pools, latency, the other designs, warnings and evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.report.command_line import command_line, fixed_question
+from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
+from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.specs.units import format_cost, format_power, format_rate, format_share
+
+# Of the versions, those of the program itself and of what runs it.
+_PROGRAM: Final = ("provisioner", "python")
+
+_SUPERLATIVE: Final = {
+    "cost": "The cheapest plan",
+    "power": "The plan with the least power",
+    "machines": "The plan with the fewest machines",
+    "throughput": "The plan with the largest throughput",
+}
+
+
+def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = ()) -> Document:
+    """The report of a plan. ``inputs`` adds every option; ``written`` names files that hold the plan too."""
+    blocks: list[Block] = [answer_facts(plan), pools_table(plan), latency_table(plan)]
+    feasible = [other for other in plan.alternatives if other.feasible]
+    if feasible:
+        blocks.append(alternatives_table(plan))
+    refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
+    if refused:
+        blocks.append(Notes("Designs without a plan", tuple(refused)))
+    if plan.warnings:
+        blocks.append(Notes("Warnings", tuple(plan.warnings), warning=True))
+    blocks += [Notes("Sources", tuple(plan.sources)), method_facts(plan)]
+    if inputs:
+        blocks.append(inputs_table(plan))
+        blocks.append(Code("To repeat this plan", command_line(plan)))
+    if written:
+        blocks.append(Facts("", (("written to", ", ".join(written)),)))
+    return Document(headline(plan), subtitle(plan), tuple(blocks))
+
+
+def headline(plan: Plan) -> str:
+    """The answer: the design with its pools."""
+    pools = " + ".join(f"{pool.machines} {pool.machine} ({pool.role})" for pool in plan.pools)
+    return f"{plan.design}: {pools}"
+
+
+def subtitle(plan: Plan) -> str:
+    """The question that the plan answers, in a sentence."""
+    best = _SUPERLATIVE.get(plan.objective, "The best plan")
+    within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
+    return f"{best} for {plan.workload} on {plan.model} at {_load(plan)}, {within}."
+
+
+def _limited(plan: Plan) -> bool:
+    return any(figure.limit is not None for figure in plan.latency)
+
+
+def _load(plan: Plan) -> str:
+    headroom = plan.planned_rate_rps / plan.rate_rps - 1.0
+    if abs(headroom) < 1e-9:
+        return format_rate(plan.rate_rps)
+    return f"{format_rate(plan.rate_rps)} + {100 * headroom:.3g} % headroom = {format_rate(plan.planned_rate_rps)}"
+
+
+def answer_facts(plan: Plan) -> Facts:
+    """Cost, power, machines and what binds."""
+    facts = [
+        (
+            "cost",
+            f"{format_cost(plan.cost_usd_per_h)}, {dollars(plan.cost_usd_per_million_tokens)} per million tokens "
+            f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)",
+        ),
+        ("power", format_power(plan.power_w)),
+        ("machines", whole(plan.machines)),
+        ("binding", ", ".join(name for name in plan.binding if name != ONLY_ONE) or "nothing"),
+    ]
+    worst = min((f for f in plan.latency if f.slack is not None), key=lambda f: f.slack or 0.0, default=None)
+    if worst is not None and worst.slack is not None and worst.limit is not None:
+        facts.append(("least slack", f"{format_share(worst.slack)} ({worst.limit.label})"))
+    return Facts("", tuple(facts))
+
+
+def pools_table(plan: Plan) -> Table:
+    """One row per pool."""
+    columns = (
+        Column("role"),
+        Column("machine"),
+        Column("serves", words=True),
+        Column("machines", True),
+        Column("TP", True),
+        Column("load, %", True),
+        Column("batch", True),
+        Column("$/h", True),
+        Column("kW", True),
+        Column("one machine fewer", words=True),
+    )
+    return table("Pools", columns, [_pool_row(pool) for pool in plan.pools])
+
+
+def _pool_row(pool: PoolPlan) -> tuple[str, ...]:
+    return (
+        pool.role,
+        pool.machine,
+        "" if pool.requests == "all requests" else pool.requests,
+        whole(pool.machines),
+        whole(pool.tensor_parallel),
+        per_cent(pool.utilization),
+        "" if pool.mean_batch is None else significant(pool.mean_batch),
+        dollars(pool.cost_usd_per_h, sign=False),
+        kilowatts(pool.power_w),
+        _breaks(pool.binding),
+    )
+
+
+_BREAKS: Final = {CAPACITY: "overloaded", ONLY_ONE: "none left"}
+
+
+def _breaks(binding: Sequence[str]) -> str:
+    if not binding:
+        return "still enough"
+    limits = [name for name in binding if name.split(" ")[0] in ("TTFT", "TBT", "E2E")]
+    others = [_BREAKS.get(name, name) for name in binding if name not in limits]
+    return ", ".join(others + ([f"misses {', '.join(limits)}"] if limits else []))
+
+
+def latency_table(plan: Plan) -> Table:
+    """One row per percentile, beside its limit; those that bind stand out."""
+    columns = (
+        Column("latency"),
+        Column("ms", True),
+        Column("slowdown, x", True),
+        Column("limit", True),
+        Column("slack, %", True),
+        Column(""),
+    )
+    rows = [_latency_row(figure) for figure in plan.latency]
+    title = "Predicted latency" if plan.rate_rps == plan.planned_rate_rps else "Predicted latency with the headroom"
+    return table(title, columns, rows, [k for k, figure in enumerate(plan.latency) if figure.binding])
+
+
+def _latency_row(figure: LatencyFigure) -> tuple[str, ...]:
+    limit = figure.limit
+    return (
+        f"{figure.metric.upper()} {figure.percentile.upper()}",
+        milliseconds(figure.seconds),
+        significant(figure.slowdown),
+        "" if limit is None else limit.format(limit.value),
+        "" if figure.slack is None else per_cent(figure.slack),
+        ", ".join([*(["binds"] if figure.binding else []), *(["extrapolated"] if figure.extrapolated else [])]),
+    )
+
+
+def alternatives_table(plan: Plan) -> Table:
+    """One row per other design that has a plan: its own best, and why it lost."""
+    columns = (
+        Column("design"),
+        Column("machines", words=True),
+        Column("$/h", True),
+        Column("kW", True),
+        Column("total", True),
+        Column("requests/s", True),
+        Column("against this plan", words=True),
+    )
+    rows = [
+        (
+            other.design,
+            split(other),
+            "" if other.cost_usd_per_h is None else dollars(other.cost_usd_per_h, sign=False),
+            "" if other.power_w is None else kilowatts(other.power_w),
+            "" if other.machines is None else whole(other.machines),
+            "" if other.rate_rps is None else significant(other.rate_rps),
+            other.reason,
+        )
+        for other in plan.alternatives
+        if other.feasible
+    ]
+    return table("Other designs, each at its own best", columns, rows)
+
+
+def split(other: Alternative) -> str:
+    """Pool sizes in words; the design's letters say which machines they are, unless a role is shared."""
+    shared = max(Counter(role for role, _, _ in other.pools).values(), default=0) > 1
+    return other.split if shared else " + ".join(f"{machines} {role}" for role, _, machines in other.pools)
+
+
+def method_facts(plan: Plan) -> Facts:
+    """How the plan was computed."""
+    program = [f"{name} {plan.versions[name]}" for name in _PROGRAM if name in plan.versions]
+    libraries = [f"{name} {version}" for name, version in plan.versions.items() if name not in _PROGRAM]
+    facts = [
+        ("latency", plan.method),
+        ("choice", f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"),
+        ("seed", str(plan.seed)),
+        ("program", ", ".join(program)),
+        ("libraries", ", ".join(libraries)),
+    ]
+    return Facts("How this was computed", tuple(fact for fact in facts if fact[1]))
+
+
+def inputs_table(plan: Plan) -> Table:
+    """Every option of the question."""
+    rows = [(name, shown(value)) for name, value in fixed_question(plan).items()]
+    return Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows))
+
+
+def shown(value: object) -> str:
+    """An option's value as text; "not given" where there is none."""
+    if value is None or value in ((), {}, []):
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={each}" for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value))
+    return str(value)

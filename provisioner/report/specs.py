@@ -1,0 +1,310 @@
+"""The shipped machines, models and workloads as reports: all in a table, or one with its sources."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from provisioner.errors import ProvisionerError
+from provisioner.perf.assumptions import ReplicaPerf, replica
+from provisioner.perf.curves import curve_groups
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, table
+from provisioner.report.numbers import dollars, significant, whole
+from provisioner.specs import catalog
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
+from provisioner.specs.workload import Workload
+
+
+def machines_document(name: str | None = None) -> Document:
+    """All machine types, or the one of that name."""
+    if name is None:
+        rows = [_machine_row(machine) for machine in catalog.machines().values()]
+        columns = (
+            Column("machine"),
+            Column("GPUs", True),
+            Column("GPU"),
+            Column("memory, GiB", True),
+            Column("HBM, GB/s", True),
+            Column("W", True),
+            *(Column(f"$/h ({prices})", True) for prices in catalog.price_lists()),
+        )
+        return _listing("machine types", "machines", rows, Table("", columns, tuple(rows)))
+    machine = catalog.machine(name)
+    facts = (
+        ("name", machine.name),
+        ("letter", f"{machine.letter}, as in Splitwise-{machine.letter}{machine.letter}"),
+        ("GPUs", f"{machine.gpus} x {machine.gpu}"),
+        ("memory", f"{format_bytes(machine.memory_bytes)} ({machine.memory_gib_per_gpu:g} GiB per GPU)"),
+        ("memory bandwidth", f"{machine.memory_bandwidth_gb_per_s:,.0f} GB/s per GPU"),
+        ("peak FP16", f"{machine.peak_fp16_tflops:,.1f} TFLOP/s per GPU, dense"),
+        ("NVLink", f"{machine.nvlink_gb_per_s:,.0f} GB/s per GPU"),
+        ("InfiniBand", f"{machine.infiniband_gbps:,.0f} Gb/s of the whole machine"),
+        ("GPU power", f"{format_power(machine.gpu_tdp_w)}{_capped(machine)}"),
+        ("machine power", f"{machine.max_power_w:,.0f} W"),
+        ("released", str(machine.released)),
+        ("latency curves", _curves_of_machine(machine)),
+    )
+    prices = [
+        (list_name, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
+        for list_name in catalog.price_lists()
+        if (price := catalog.price_list(list_name).machines.get(machine.name)) is not None
+    ]
+    price_columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
+    blocks: list[Block] = [Facts("", facts)]
+    if prices:
+        blocks.append(table("Prices", price_columns, prices))
+    return Document(machine.title, "", (*blocks, *_notes(machine.note, machine.sources)))
+
+
+def machines_data(name: str | None = None) -> Any:
+    """All machine types, or the one of that name, as plain values."""
+    if name is None:
+        return [machines_data(each) for each in catalog.machines()]
+    machine = catalog.machine(name)
+    prices = {}
+    for list_name in catalog.price_lists():
+        price_list = catalog.price_list(list_name)
+        if machine.name in price_list.machines:
+            prices[list_name] = asdict(price_list.machines[machine.name]) | {"date": price_list.date}
+    return asdict(machine) | {
+        "memory_bytes": machine.memory_bytes,
+        "infiniband_bytes_per_s": machine.infiniband_bytes_per_s,
+        "prices": prices,
+        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups() if at == machine.name],
+    }
+
+
+def _machine_row(machine: Machine) -> tuple[str, ...]:
+    prices = [catalog.price_list(name).machines.get(machine.name) for name in catalog.price_lists()]
+    return (
+        machine.name,
+        whole(machine.gpus),
+        machine.gpu,
+        f"{machine.memory_bytes / 2**30:,.0f}",
+        f"{machine.memory_bandwidth_gb_per_s:,.0f}",
+        whole(machine.max_power_w),
+        *("" if price is None else dollars(price.cost_usd_per_h, sign=False) for price in prices),
+    )
+
+
+def _capped(machine: Machine) -> str:
+    return "" if machine.power_cap == 1 else f", capped to {format_share(machine.power_cap)} of it"
+
+
+def _curves_of_machine(machine: Machine) -> str:
+    by_model: dict[str, list[str]] = {}
+    for model, at, tensor_parallel in curve_groups():
+        if at == machine.name:
+            by_model.setdefault(model, []).append(str(tensor_parallel))
+    return "; ".join(f"{model} at TP {', '.join(tps)}" for model, tps in by_model.items()) or "none"
+
+
+def models_document(name: str | None = None) -> Document:
+    """All models, or the one of that name."""
+    if name is None:
+        rows = [_model_row(model) for model in catalog.models().values()]
+        columns = (
+            Column("model"),
+            Column("parameters, 10^9", True),
+            Column("weights, GiB", True),
+            Column("layers", True),
+            Column("KV heads", True),
+            Column("KV cache, KiB/token", True),
+            Column("context, tokens", True),
+        )
+        return _listing("models", "models", rows, Table("", columns, tuple(rows)))
+    model = catalog.model(name)
+    facts = (
+        ("name", model.name),
+        ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {model.bytes_per_parameter:g} bytes each"),
+        ("weights", format_bytes(model.weight_bytes)),
+        ("layers", whole(model.layers)),
+        ("hidden size", whole(model.hidden_size)),
+        ("heads", f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"),
+        ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
+        ("trained context", f"{model.trained_context_tokens:,} tokens"),
+    )
+    fit_columns = (
+        Column("machine"),
+        Column("TP", True),
+        Column("replicas", True),
+        Column("KV cache, tokens per replica", True),
+        Column("note", words=True),
+    )
+    fit_rows = [_fit_row(model, machine, tp) for _, machine, tp in _groups_of_model(model)]
+    fits = table("Where it runs", fit_columns, fit_rows)
+    return Document(model.title, "", (Facts("", facts), fits, *_notes(model.note, model.sources)))
+
+
+def models_data(name: str | None = None) -> Any:
+    """All models, or the one of that name, as plain values."""
+    if name is None:
+        return [models_data(each) for each in catalog.models()]
+    model = catalog.model(name)
+    fits = []
+    for _, machine, tensor_parallel in _groups_of_model(model):
+        perf, why = _replica(model, machine, tensor_parallel)
+        fits.append(
+            {
+                "machine": machine,
+                "tensor_parallel": tensor_parallel,
+                "replicas_per_machine": None if perf is None else perf.replicas_per_machine,
+                "kv_capacity_tokens": None if perf is None else perf.kv_capacity_tokens,
+                "reason": why,
+            }
+        )
+    return asdict(model) | {
+        "weight_bytes": model.weight_bytes,
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+        "machines": fits,
+    }
+
+
+def _model_row(model: ModelArchitecture) -> tuple[str, ...]:
+    return (
+        model.name,
+        significant(model.parameters / 1e9),
+        f"{model.weight_bytes / 2**30:,.1f}",
+        whole(model.layers),
+        whole(model.kv_heads),
+        f"{model.kv_bytes_per_token / 2**10:,.0f}",
+        whole(model.trained_context_tokens),
+    )
+
+
+def _groups_of_model(model: ModelArchitecture) -> list[tuple[str, str, int]]:
+    return [group for group in curve_groups() if group[0] == model.name]
+
+
+def _replica(model: ModelArchitecture, machine: str, tensor_parallel: int) -> tuple[ReplicaPerf | None, str]:
+    try:
+        return replica(model, machine, tensor_parallel), ""
+    except ProvisionerError as error:
+        return None, str(error)
+
+
+def _fit_row(model: ModelArchitecture, machine: str, tensor_parallel: int) -> tuple[str, ...]:
+    perf, why = _replica(model, machine, tensor_parallel)
+    if perf is None:
+        return machine, whole(tensor_parallel), "", "", why
+    return machine, whole(tensor_parallel), whole(perf.replicas_per_machine), whole(perf.kv_capacity_tokens), ""
+
+
+def workloads_document(name: str | None = None) -> Document:
+    """All shipped workloads, or one: of a shipped name, a workload file or a trace file."""
+    if name is None:
+        rows = [_workload_row(catalog.workload(each)) for each in catalog.workloads()]
+        columns = (
+            Column("workload"),
+            Column("requests/s", True),
+            Column("CV", True),
+            *(Column(f"{'prompt ' if q == 50 else ''}P{q}", True) for q in _QUANTILES),
+            *(Column(f"{'output ' if q == 50 else ''}P{q}", True) for q in _QUANTILES),
+        )
+        return _listing("workloads", "workloads", rows, Table("", columns, tuple(rows)), "Lengths are in tokens.")
+    workload = catalog.workload(name)
+    return Document(workload.title, "", (*workload_blocks(workload), *_notes(workload.note, workload.sources)))
+
+
+def workload_blocks(workload: Workload) -> tuple[Block, ...]:
+    """What to plan for, the lengths, and how requests arrived in the trace."""
+    facts = [
+        ("name", workload.name),
+        ("rate to plan for", format_rate(workload.rate_rps)),
+        ("CV to plan for", f"{workload.cv:.3g} (of the gaps between arrivals; 1 is Poisson)"),
+        ("classes", f"{workload.classes:,} of prompt and output lengths"),
+    ]
+    if workload.context_share_reused is not None:
+        facts.append(("prefix reuse", f"{format_share(workload.context_share_reused)} of the prompt tokens"))
+    columns = (
+        Column("tokens"),
+        Column("mean", True),
+        *(Column(f"P{q}", True) for q in _QUANTILES),
+        Column("largest", True),
+    )
+    lengths = Table(
+        "Lengths",
+        columns,
+        (
+            _length_row(workload, "prompt", workload.mean_prompt_tokens),
+            _length_row(workload, "output", workload.mean_output_tokens),
+        ),
+    )
+    blocks: tuple[Block, ...] = (Facts("", tuple(facts)), lengths)
+    arrivals = workload.arrivals
+    if arrivals is None or not arrivals.requests:
+        return blocks
+    measured = [("requests", format_count(arrivals.requests)), ("duration", format_seconds(arrivals.duration_s))]
+    if arrivals.mean_rate_rps is not None:
+        measured.append(("mean rate", format_rate(arrivals.mean_rate_rps)))
+    if arrivals.rate_by_minute_rps:
+        measured.append(("busiest minute", format_rate(max(arrivals.rate_by_minute_rps))))
+    if arrivals.cv is not None:
+        measured.append(("CV of the gaps", f"{arrivals.cv:.3g}"))
+    for window_s, index in arrivals.index_of_dispersion.items():
+        measured.append((f"dispersion in {window_s} s", f"{index:.3g} (variance over mean of arrivals; 1 is Poisson)"))
+    return (*blocks, Facts("Arrivals in its trace", tuple(measured)))
+
+
+def workloads_data(name: str | None = None) -> Any:
+    """All shipped workloads, or one, as plain values; its lengths as statistics, not class by class."""
+    if name is None:
+        return [workloads_data(each) for each in catalog.workloads()]
+    workload = catalog.workload(name)
+    return workload_data(workload)
+
+
+def workload_data(workload: Workload) -> dict[str, Any]:
+    """A workload as plain values."""
+    return {
+        "name": workload.name,
+        "title": workload.title,
+        "rate_rps": workload.rate_rps,
+        "cv": workload.cv,
+        "classes": workload.classes,
+        "prompt_tokens": _length_data(workload, "prompt", workload.mean_prompt_tokens),
+        "output_tokens": _length_data(workload, "output", workload.mean_output_tokens),
+        "context_share_reused": workload.context_share_reused,
+        "arrivals": None if workload.arrivals is None else asdict(workload.arrivals),
+        "sources": workload.sources,
+        "note": workload.note,
+    }
+
+
+_QUANTILES = (50, 90, 99)
+
+
+def _workload_row(workload: Workload) -> tuple[str, ...]:
+    return (
+        workload.name,
+        significant(workload.rate_rps),
+        significant(workload.cv),
+        *(whole(workload.quantile("prompt", q / 100)) for q in _QUANTILES),
+        *(whole(workload.quantile("output", q / 100)) for q in _QUANTILES),
+    )
+
+
+def _length_data(workload: Workload, side: Any, mean: float) -> dict[str, float]:
+    quantiles = {f"p{q}": workload.quantile(side, q / 100) for q in _QUANTILES}
+    return {"mean": mean, **quantiles, "largest": workload.quantile(side, 1.0)}
+
+
+def _length_row(workload: Workload, side: str, mean: float) -> tuple[str, ...]:
+    values = _length_data(workload, side, mean)
+    return (side, f"{mean:,.1f}", *(whole(value) for name, value in values.items() if name != "mean"))
+
+
+def _listing(what: str, name: str, rows: Any, listing: Table, note: str = "") -> Document:
+    hint = f"provision {name} NAME shows one with its sources."
+    return Document(f"{len(rows)} {what}", " ".join(filter(None, (note, hint))), (listing,))
+
+
+def _notes(note: str, sources: tuple[str, ...]) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    if note:
+        blocks.append(Notes("Note", (note,)))
+    if sources:
+        blocks.append(Notes("Sources", sources))
+    return tuple(blocks)

@@ -1,0 +1,53 @@
+"""The command line run in this process, in an empty folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from provisioner.cli import main
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of an error, without ``error: ``; fails where it is not just that."""
+        assert self.out == ""
+        assert self.err.startswith("error: ")
+        assert self.err.count("\n") == 1 and self.err.endswith("\n")
+        return self.err.removeprefix("error: ").rstrip("\n")
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def provision(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run ``provision`` with arguments, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: str) -> Ended:
+        code = main(list(arguments))
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A small trace: 40 requests, one every half a second."""
+    path = tmp_path / "trace.csv"
+    lines = ["arrival_s,prompt_tokens,output_tokens"]
+    lines += [f"{k / 2},{500 + 50 * (k % 20)},{10 + k % 7}" for k in range(40)]
+    path.write_text("\n".join(lines) + "\n")
+    return path

@@ -1,0 +1,103 @@
+import ast
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provisioner import cli
+from provisioner.cli import main
+from provisioner.cli.commands import command
+from provisioner.cli.document import EXAMPLES, document
+from provisioner.options import LIMIT_NAMES, PlanOptions
+from tests.cli.conftest import Run
+
+COMMANDS = ["", "plan", "machines", "models", "curves", "workloads", "workloads show", "workloads import"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", [100, 70])
+def test_help_is_plain_and_fits(provision: Run, monkeypatch: pytest.MonkeyPatch, name: str, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    ended = provision(*name.split(), "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"Usage: {' '.join(['provision', *name.split()])}")
+    assert max(map(len, ended.out.splitlines())) <= columns
+    assert "\x1b" not in ended.out
+    assert provision(*name.split(), "-h").out == ended.out
+
+
+def test_no_arguments_show_the_help(provision: Run) -> None:
+    assert provision().out == provision("--help").out
+
+
+def test_version(provision: Run) -> None:
+    ended = provision("--version")
+    assert ended.code == 0
+    assert ended.out.startswith("provisioner ")
+
+
+def test_every_field_of_the_options_can_be_typed() -> None:
+    typed = {param.name for param in command().commands["plan"].params}
+    fields = {field.name for field in dataclasses.fields(PlanOptions)} - {"limits"}
+    assert fields | set(LIMIT_NAMES) <= typed
+    assert typed - fields - set(LIMIT_NAMES) <= {"out", "json", "debug", "help"}
+
+
+def test_defaults_are_those_of_the_options(provision: Run) -> None:
+    text = " ".join(provision("plan", "--help").out.split())
+    options = PlanOptions()
+    for value in (options.workload, options.model, options.slo, options.objective, options.prices, options.solver):
+        assert f"[default: {value}]" in text
+    assert f"[default: {options.headroom:g}]" in text
+
+
+def test_documentation_is_fresh() -> None:
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    assert page.read_text(encoding="utf-8") == document(), "run: python -m provisioner.cli.document > docs/cli.md"
+
+
+@pytest.mark.parametrize("typed", [typed for _, typed in EXAMPLES])
+def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
+    ended = provision(*typed.split()[1:])
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out
+
+
+def test_help_loads_typer_and_the_standard_library_only() -> None:
+    code = (
+        "import sys\n"
+        "from provisioner.cli import main\n"
+        "main(['--help']); main(['plan', '--help'])\n"
+        "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_modules_of_the_command_line_import_nothing_heavy() -> None:
+    light = ("provisioner.cli", "provisioner.errors", "provisioner.options", "provisioner.specs.units", "typer")
+    for path in Path(str(cli.__file__)).parent.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.startswith(light) or name.split(".")[0] in sys.stdlib_module_names, f"{path.name}: {name}"
+
+
+def test_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "provisioner", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("provisioner ")
+
+
+def test_main_takes_the_arguments_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["provision", "--version"])
+    assert main() == 0
+    assert capsys.readouterr().out.startswith("provisioner ")

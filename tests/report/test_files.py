@@ -1,0 +1,117 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from provisioner.errors import InputError
+from provisioner.planning.plan import Plan
+from provisioner.report import files
+from provisioner.report.files import check_outputs, check_writable, write_files, write_outputs
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_writes_each_format_by_its_ending(plan: Plan, tmp_path: Path) -> None:
+    given = [str(tmp_path / name) for name in ("p.csv", "p.MD", "p.json")]
+    write_outputs(plan, check_outputs(given))
+    assert names(tmp_path) == ["p.MD", "p.csv", "p.json"]
+    assert (tmp_path / "p.csv").read_text(encoding="utf-8").startswith("section,item,")
+    assert (tmp_path / "p.MD").read_text(encoding="utf-8").startswith("# Splitwise-HA")
+    assert json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["machines"] == 17
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("plan.txt", r"--out .*plan\.txt: must end in \.csv, \.md, \.json"),
+        ("plan", "must end in"),
+        ("none/plan.csv", r"the folder .*none does not exist"),
+        ("folder.csv", "is not a file that can be written"),
+        ("x" * 250 + ".csv", "cannot be written: File name too long"),
+    ],
+)
+def test_refuses_before_the_work_starts(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(InputError, match=message):
+        check_outputs([str(tmp_path / name)])
+    assert names(tmp_path) == ["folder.csv"]
+
+
+def test_refuses_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", fail)
+    with pytest.raises(InputError, match=r"--write-lp .*p\.lp: cannot be written: Read-only file system"):
+        check_writable(str(tmp_path / "p.lp"), "--write-lp")
+
+
+def test_refuses_a_write_protected_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "p.csv"
+    target.write_text("old")
+    monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write what is protected
+    with pytest.raises(InputError, match="is write-protected"):
+        check_outputs([str(target)])
+
+
+def test_refuses_a_file_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is given twice"):
+        check_outputs(["p.csv", "./p.csv"])
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    target = tmp_path / "p.csv"
+    target.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    outputs = check_outputs([str(target)])
+    monkeypatch.setattr(files.os, failing, fail)
+    with pytest.raises(InputError, match=r"--out .*p\.csv: cannot be written: No space left on device"):
+        write_outputs(plan, outputs)
+    assert names(tmp_path) == ["p.csv"]
+    assert target.read_text() == "old"
+
+
+def test_nothing_is_written_when_the_second_file_fails(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = check_outputs([str(tmp_path / "a.json"), str(tmp_path / "b.csv")])
+    calls = []
+
+    def fail_second(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail_second)
+    with pytest.raises(InputError, match=r"b\.csv: cannot be written"):
+        write_outputs(plan, outputs)
+    assert names(tmp_path) == []
+
+
+def test_permissions_are_those_of_the_old_file_or_the_usual(tmp_path: Path) -> None:
+    old = tmp_path / "old.csv"
+    old.write_text("x")
+    old.chmod(0o640)
+    write_files({str(old): "new", str(tmp_path / "new.csv"): "new"}, "--out")
+    assert old.stat().st_mode & 0o777 == 0o640
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "new.csv").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real.csv")
+    write_files({str(tmp_path / "link.csv"): "new"}, "--out")
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text() == "new"
