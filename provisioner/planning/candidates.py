@@ -186,7 +186,8 @@ class DesignLatency:
                 role = {"ttft": "prompt", "tbt": "token"}[metric] if self.design.splits else "mixed"
                 shares = [self.pool_share(i, metric, kind, value, _one(sizes[i])) for i, _ in self.stages_of(role)]
                 result = float(sum(share[0] for share in shares))
-            self._shares[key] = result
+            # What the numerics cannot give does not count as met.
+            self._shares[key] = 1.0 if np.isnan(result) else result
         return self._shares[key]
 
     def meets(self, limit: LatencyLimit, sizes: tuple[int, ...]) -> bool:
@@ -428,7 +429,7 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
         """Shares (N, limits) beyond each limit."""
         columns = [latency.pool_share(position, x.metric, x.kind, x.value, sizes) for x in limits]
         table = np.array(columns).reshape(len(limits), sizes.size).T
-        return np.where(np.isnan(table), 1.0, table)  # what the numerics cannot give does not count as met
+        return np.where(np.isnan(table), 1.0, table)  # as in DesignLatency.share
 
     def enough(size: int) -> bool:
         within = (bool(_within(share, x)) for share, x in zip(shares_at(_one(size))[0], limits, strict=True))

@@ -22,7 +22,8 @@ Sizes = NDArray[np.int64]
 # Totals of a few dozen terms, in double precision.
 _ROUNDING = 1e-9
 # A queue evaluated for one size rests on another numerical grid than for all sizes at once; shares of requests then
-# differ by a few 1e-4 near the median, by less than 1e-4 at the limits (tested); beyond this, a share is over its limit.
+# differ by a few 1e-4 near the median and by less than 1e-4 at the limits (tested, to a CV of 6); a share further
+# beyond its limit than this is a violation.
 _GRID = 5e-4
 # Percentiles are found by bisection to 1e-4.
 _BISECTION = 2e-4

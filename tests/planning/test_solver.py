@@ -1,0 +1,129 @@
+"""The program solved: against trying every choice, and what happens at its edges."""
+
+from dataclasses import replace
+
+import pulp
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from provisioner.errors import InputError, ProvisionerError, UnknownNameError
+from provisioner.planning import solver as module
+from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, build
+from provisioner.planning.solver import order, solve, solver, write_lp
+from tests.planning.instances import MACHINES, allowed, brute_force, instances, option, pool, totals, two_candidates
+
+CRITERION = st.sampled_from(CRITERIA)
+
+
+@settings(max_examples=150, deadline=None)
+@given(instances(), CRITERION)
+def test_the_program_equals_brute_force(parameters: Parameters, objective: Criterion) -> None:
+    expected = brute_force(parameters, objective)
+    solved = solve(parameters, objective)
+    if expected is None:
+        assert solved is None
+        return
+    assert solved is not None
+    choice, found = solved
+    assert tuple(criterion for criterion, _ in found) == order(objective)
+    assert tuple(value for _, value in found) == pytest.approx(expected, rel=1e-9)
+    assert allowed(parameters, choice.design, choice.sizes)
+    assert totals(parameters, choice.design, choice.sizes) == pytest.approx(dict(found))
+
+
+@pytest.mark.parametrize("name", [n for n in pulp.listSolvers(onlyAvailable=True) if n != "HiGHS"])
+@settings(max_examples=12, deadline=None)
+@given(instances(), CRITERION)
+def test_another_solver_gives_the_same_answer(name: str, parameters: Parameters, objective: Criterion) -> None:
+    mine, theirs = solve(parameters, objective), solve(parameters, objective, name)
+    assert (mine is None) == (theirs is None)
+    if mine is not None and theirs is not None:
+        assert [value for _, value in mine[1]] == pytest.approx([value for _, value in theirs[1]], rel=1e-9)
+
+
+def of(cost: dict[str, float], power: dict[str, float], *designs: tuple[tuple[str, int], ...]) -> Parameters:
+    """Designs whose pools have one size each: (machine, size) pairs."""
+    by_name = {m.name: m for m in MACHINES}
+    roles = ("prompt", "token")
+    options = [
+        option(f"design {d}", *(pool(role, by_name[name], [n]) for role, (name, n) in zip(roles, pools, strict=True)))
+        for d, pools in enumerate(designs)
+    ]
+    return Parameters(tuple(options), cost, power, Caps())
+
+
+def test_equal_cost_is_decided_by_power_and_equal_power_by_machines() -> None:
+    cost, power = {"a": 2.0, "b": 1.0, "c": 3.0}, {"a": 30.0, "b": 20.0, "c": 40.0}
+    parameters = of(cost, power, (("b", 2), ("b", 2)), (("a", 1), ("b", 2)), (("c", 1), ("b", 1)))
+    solved = solve(parameters, "cost")  # all cost 4; power 80, 70, 60
+    assert solved is not None and solved[0].design == 2
+    assert dict(solved[1]) == {"cost": 4.0, "power": 60.0, "machines": 2}
+    same_power = of(cost, {"a": 40.0, "b": 20.0, "c": 60.0}, (("b", 2), ("b", 2)), (("a", 1), ("b", 2)))
+    solved = solve(same_power, "power")  # both draw 80 and cost 4
+    assert solved is not None and solved[0].design == 1
+
+
+@pytest.mark.parametrize("objective", CRITERIA)
+def test_a_cap_equal_to_the_optimum_is_met(objective: Criterion) -> None:
+    # 0.1 + 0.2 is above 0.3 in floating point: three machines of 0.1 must fit a cap of 0.3.
+    for cost in (0.1, 1.1, 31.92):
+        free = of({"a": cost, "b": cost, "c": 1.0}, {"a": 0.7, "b": 0.1, "c": 1.0}, (("a", 1), ("b", 2)))
+        solved = solve(free, objective)
+        assert solved is not None
+        best = dict(solved[1])
+        exact = Caps(cost * 3, 0.7 + 0.1 * 2, 3, {"a": 1, "b": 2})
+        assert solve(replace(free, caps=exact), objective) == solved
+        below = {
+            "cost": Caps(best["cost"] * 0.999),
+            "power": Caps(None, best["power"] * 0.999),
+            "machines": Caps(None, None, 2),
+        }
+        assert solve(replace(free, caps=below[objective]), objective) is None
+
+
+def test_no_choice_is_none() -> None:
+    assert solve(replace(two_candidates(), caps=Caps(machines=1)), "cost") is None
+
+
+def test_the_gap_asked_for_is_zero() -> None:
+    assert solver("HiGHS").gapRel == 0.0
+    assert solver("highs").name == solver("HiGHS").name
+
+
+def test_unknown_and_missing_solvers_are_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown solver 'higs'.*HiGHS"):
+        solver("higs")
+    missing = sorted(set(pulp.listSolvers()) - set(pulp.listSolvers(onlyAvailable=True)))
+    with pytest.raises(InputError, match=r"is not installed here; at hand are .*HiGHS"):
+        solver(missing[0])
+
+
+def test_a_fractional_solution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = build(two_candidates(), "cost")
+    program.problem.solve(solver("HiGHS"))
+    assert module._read(program) is not None
+    next(iter(program.size.values())).varValue = 0.4
+    with pytest.raises(ProvisionerError, match="fractional"):
+        module._read(program)
+
+
+def test_stopping_early_is_not_taken_for_an_optimum() -> None:
+    program = build(two_candidates(), "cost")
+    program.problem.solve(solver("HiGHS"))
+    program.problem.sol_status = pulp.LpSolutionIntegerFeasible  # what a time limit leaves; the status reads Optimal
+    with pytest.raises(ProvisionerError, match="without a proven optimum"):
+        module._read(program)
+
+
+def test_the_written_program_solves_to_the_same_cost(tmp_path_factory: pytest.TempPathFactory) -> None:
+    highspy = pytest.importorskip("highspy")
+    path = tmp_path_factory.mktemp("lp") / "model.lp"
+    write_lp(two_candidates(), "cost", str(path))
+    solved = solve(two_candidates(), "cost")
+    assert solved is not None
+    h = highspy.Highs()
+    h.silent()
+    h.readModel(str(path))
+    h.run()
+    assert h.getObjectiveValue() == pytest.approx(dict(solved[1])["cost"])

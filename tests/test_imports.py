@@ -1,0 +1,139 @@
+"""The one direction of imports, what is loaded when, and the public names."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import provisioner
+
+PACKAGE = Path(provisioner.__file__).parent
+MODULES = sorted(
+    ".".join(("provisioner", *path.relative_to(PACKAGE).with_suffix("").parts))
+    for path in PACKAGE.rglob("*.py")
+    if "_data" not in path.parts
+)
+
+# Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs.
+LEVEL = {
+    "errors": 0,
+    "options": 0,
+    "specs": 1,
+    "perf": 2,
+    "queueing": 3,
+    "planning": 4,
+    "report": 5,
+    "api": 5,
+    "cli": 6,
+}
+HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib")
+# Imported only when something is rendered, by the level below it.
+LAZY = {("provisioner.planning.plan", "report")}
+
+
+def part(module: str) -> str:
+    """The part of the package that a module is in; the package itself has none."""
+    return [*module.split("."), ""][1]
+
+
+def file_of(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+
+
+def imports(tree: ast.AST, lazy: bool = True) -> Iterator[str]:
+    """Modules of this package that a module imports; those in functions too where ``lazy``."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.startswith("provisioner"))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            if (node.module or "").startswith("provisioner"):
+                yield node.module or ""
+                if node.module == "provisioner" or part(node.module or "") == node.names[0].name:
+                    yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imports(node, lazy)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if part(m) in LEVEL])
+def test_imports_point_one_way(module: str) -> None:
+    for target in imports(ast.parse(file_of(module).read_text(encoding="utf-8"))):
+        mine, theirs = part(module), part(target)
+        if theirs in ("", mine) or (module, theirs) in LAZY:
+            continue
+        assert theirs in LEVEL, f"{module} imports {target}, which has no level"
+        assert LEVEL[theirs] < LEVEL[mine], f"{module} imports {target}"
+
+
+def test_every_module_has_a_level() -> None:
+    known = set(LEVEL) | {"", "__init__", "__main__", "py"}
+    assert {part(module) for module in MODULES} <= known
+
+
+def test_reports_are_imported_by_the_cli_and_where_a_plan_shows_itself_only() -> None:
+    for module in MODULES:
+        tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
+        if part(module) not in ("report", "cli"):
+            lazily = {part(target) for target in imports(tree)} - {part(target) for target in imports(tree, lazy=False)}
+            everything = {part(target) for target in imports(tree)}
+            if "report" in everything:
+                assert module == "provisioner.planning.plan" and "report" in lazily, module
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"import sys, json\n{statement}\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import provisioner",
+        "import provisioner.cli, provisioner.options",
+        "from provisioner import PlanOptions, InputError",
+    ],
+)
+def test_nothing_heavy_is_loaded_for_help(statement: str) -> None:
+    assert not loaded_after(statement) & set(HEAVY)
+
+
+def test_options_and_errors_need_the_standard_library_only() -> None:
+    modules = "provisioner.options, provisioner.errors, provisioner.specs.units, provisioner.specs.names"
+    existing = [name for name in modules.split(", ") if file_of(name).is_file()]
+    ours = {name.split(".")[0] for name in loaded_after(f"import {', '.join(existing)}")}
+    bare = {name.split(".")[0] for name in loaded_after("import dataclasses, difflib, math, re, typing")}
+    third_party = {name for name in ours - bare - {"provisioner"} if name not in sys.stdlib_module_names}
+    assert not third_party
+
+
+def test_a_plan_is_made_without_reports_or_data_frames() -> None:
+    loaded = loaded_after("import provisioner.api, provisioner.planning.answer")
+    assert not loaded & {"pandas", "matplotlib", "rich", "scipy.stats", "scipy.optimize"}
+    assert not any(name.startswith(("provisioner.report", "provisioner.cli")) for name in loaded)
+
+
+def test_public_names() -> None:
+    assert sorted(provisioner.__all__) == provisioner.__all__
+    for name in provisioner.__all__:
+        assert getattr(provisioner, name) is not None
+    assert provisioner.__all__ == sorted(provisioner._HOME)
+    with pytest.raises(AttributeError, match="has no attribute 'plann'"):
+        provisioner.plann  # noqa: B018
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_imports_by_itself(module: str) -> None:
+    if module.endswith("__main__"):
+        return
+    importlib.import_module(module.removesuffix(".__init__"))
