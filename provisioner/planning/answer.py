@@ -258,6 +258,7 @@ def _plan(
     output = float(np.sum(c.weight * c.output_tokens))
     tokens = output + float(np.sum(c.weight * c.prompt_tokens))
     cost = best.totals["cost"]
+    mean_rps = rate_rps * traffic.mean_rps / traffic.peak_rps  # a trace is planned at its peak and paid for all along
     return Plan(
         design=best.design.name,
         pools=tuple(pools),
@@ -268,8 +269,8 @@ def _plan(
         rate_rps=rate_rps,
         planned_rate_rps=traffic.peak_rps,
         cost_usd_per_h=cost,
-        cost_usd_per_million_tokens=cost / (rate_rps * 3600.0 * tokens) * 1e6,
-        cost_usd_per_million_output_tokens=cost / (rate_rps * 3600.0 * output) * 1e6,
+        cost_usd_per_million_tokens=cost / (mean_rps * 3600.0 * tokens) * 1e6,
+        cost_usd_per_million_output_tokens=cost / (mean_rps * 3600.0 * output) * 1e6,
         power_w=best.totals["power"],
         machines=int(best.totals["machines"]),
         latency=figures,

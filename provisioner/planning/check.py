@@ -65,7 +65,8 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
     classes = setting.traffic.classes
     outputs = float(classes.weight @ classes.output_tokens)
     tokens = outputs + float(classes.weight @ classes.prompt_tokens)
-    per_h = plan.rate_rps * 3600.0
+    traffic = setting.traffic
+    per_h = plan.rate_rps * traffic.mean_rps / traffic.peak_rps * 3600.0
     cost = math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in plan.pools)
     for name, found, stated in (
         ("machines", sum(pool.machines for pool in plan.pools), plan.machines),

@@ -51,9 +51,9 @@ def peakedness(cv: float, service_s: Array, weight: Array) -> float:
 
     ``z = 1 + (cv^2 - 1) * integral (1 - G(x))^2 dx / E[S]``: the heavy-traffic peakedness of a renewal process
     offered to service times with distribution G (Whitt 1984, "Heavy-traffic approximations for service
-    systems with blocking", eq. 13). It is 1 for Poisson arrivals and cv^2 for constant service times.
+    systems with blocking"). It is 1 for Poisson arrivals and cv^2 for constant service times.
 
-    ``service_s`` and ``weight`` are the atoms (C,) of G, weights summing to 1.
+    ``service_s`` and ``weight`` are the atoms (C,) of G, weights summing to 1; without any service it is 1.
 
     >>> peakedness(2.0, np.array([1.0]), np.array([1.0]))
     4.0
@@ -62,4 +62,6 @@ def peakedness(cv: float, service_s: Array, weight: Array) -> float:
     values, tail = service_s[order], 1.0 - np.concatenate(([0.0], np.cumsum(weight[order])[:-1]))
     steps = np.diff(np.concatenate(([0.0], values)))
     mean = float(np.sum(service_s * weight))
+    if mean <= 0.0:
+        return 1.0
     return max(1e-3, 1.0 + (cv * cv - 1.0) * float(np.sum(tail * tail * steps)) / mean)

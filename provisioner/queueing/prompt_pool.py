@@ -47,12 +47,16 @@ class Packing:
 
     ``efficiency[k-1]`` is the time the prompts of a batch would take one by one over the time of the batch, (K,);
     ``extra_s[j, k-1]`` is by how much its batch mates delay a prompt of token cell j, (cells + 1, K), the last row
-    for prompts beyond the limit, which run alone. ``saturated`` is the efficiency of an endless queue.
+    for prompts beyond the limit, which run alone. ``saturated`` is the efficiency of an endless queue, in which
+    ``closed[j]`` batches per prompt close at j + 1 filled cells, (cells + 1,), the last for long prompts;
+    ``single[j]`` is the share of prompts of token cell j, (cells + 1,).
     """
 
     efficiency: Array
     extra_s: Array
     saturated: float
+    single: Array
+    closed: Array
 
 
 def token_cell(prompt_tokens: Array, batch_tokens: int = BATCH_TOKENS) -> NDArray[np.int64]:
@@ -60,6 +64,11 @@ def token_cell(prompt_tokens: Array, batch_tokens: int = BATCH_TOKENS) -> NDArra
     cells = batch_tokens // _TOKEN_CELL
     nearest = np.clip(np.rint(prompt_tokens / _TOKEN_CELL).astype(np.int64), 1, cells) - 1
     return np.where(prompt_tokens > batch_tokens, cells, nearest)
+
+
+def batch_cells(batch_tokens: int = BATCH_TOKENS) -> Array:
+    """Batched tokens of each number of filled cells (cells,): 64, 128, ... up to the limit."""
+    return np.arange(1.0, batch_tokens // _TOKEN_CELL + 1.0) * _TOKEN_CELL
 
 
 def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
@@ -71,9 +80,9 @@ def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens
     cells = batch_tokens // _TOKEN_CELL
     cell = token_cell(prompt_tokens, batch_tokens)
     single_s = curve.prompt_s(prompt_tokens)
-    pmf = np.bincount(cell, weight, cells + 1)
+    pmf = np.asarray(np.bincount(cell, weight, cells + 1), dtype=np.float64)
     alone_weighted_s = np.bincount(cell, weight * single_s, cells + 1)
-    batch_s = curve.prompt_s(np.arange(1.0, cells + 1.0) * _TOKEN_CELL)
+    batch_s = curve.prompt_s(batch_cells(batch_tokens))
     alone_s = np.where(pmf > 0, alone_weighted_s / np.maximum(pmf, 1e-300), np.append(batch_s, batch_s[-1]))
     short, long_share, long_s = pmf[:cells], pmf[cells], alone_s[cells]
 
@@ -102,10 +111,12 @@ def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens
     for _ in range(20):
         filled = opener[:cells] @ visits
         opener = np.append(filled @ closing, filled.sum() * long_share) + opener[cells] * pmf
-    work = float(opener[:cells] @ work_s + opener[cells] * long_s)
-    time = float(opener[:cells] @ (alone_s[:cells] + extra[-1]) + opener[cells] * long_s)
+    prompts = filled.sum() + opener[cells]
+    closed = np.append(filled * closes, opener[cells]) / prompts
+    rounding_s = opener[:cells] @ (alone_s[:cells] - batch_s) / prompts
+    saturated = alone_weighted_s.sum() / float(closed[:cells] @ batch_s + closed[cells] * long_s + rounding_s)
     table = np.vstack([np.column_stack(extra), np.zeros(_DEEPEST)])
-    return Packing(np.array(efficiency), table, max(work / time, 1.0))
+    return Packing(np.array(efficiency), table, max(float(saturated), 1.0), pmf, closed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +187,8 @@ def prompt_pool(
 ) -> PromptPool:
     """Queueing for a prompt iteration at every pool size in ``replicas`` (N,), by the M/G/c approximation.
 
-    P(wait) is Erlang's, at Hayward's equivalent load where arrivals are peaked. Given a wait, the backlog solves the
+    P(wait) of ``one_queue`` is Erlang's, at Hayward's equivalent load where arrivals are peaked; where each arrival
+    keeps to its replica, it is midway to the loss system's. Given a wait, the backlog solves the
     renewal equation of van Hoorn and Tijms (first the least of c residual services, then an M/G/1 of c-fold speed),
     with a drain rate that rises as deeper queues fill the batches. Without batching it is exact for M/M/c and M/G/1.
 
@@ -199,23 +211,28 @@ def prompt_pool(
     stretch = max((cv * cv + cs2) / (1.0 + cs2), 0.05)
     stretched_s = service_s * stretch
     unit_s = mean_s * stretch
-    step = unit_s / _STEPS_PER_SERVICE
-    edges = np.linspace(0.0, _STEPS * step, _STEPS + 1)
-    kernel = -np.diff(_residual_tail(stretched_s, weight, edges))
-    kernel = (kernel + np.concatenate(([0.0], kernel[:-1]))) / 2.0  # the sum of two cells spreads over two cells
+    # The grid of each size (N,) reaches beyond the first component, which grows with c where jobs keep their replica.
+    reach_s = np.full(c.shape, _STEPS * unit_s / _STEPS_PER_SERVICE)
+    if not one_queue:
+        reach_s = np.maximum(reach_s, c * _longest_shortest_s(stretched_s, weight, c))
+    step = (reach_s / _STEPS)[:, None]
+    edges = step * np.arange(_STEPS + 1.0)
+    kernel = -np.diff(_residual_tail(stretched_s, weight, edges), axis=1)
+    # The sum of two cells spreads over two cells.
+    kernel = (kernel + np.concatenate((np.zeros((c.size, 1)), kernel[:, :-1]), axis=1)) / 2.0
     if one_queue:
-        least = np.power(_residual_tail(stretched_s, weight, edges[None, :] / c[:, None]), c[:, None])
+        least = np.power(_residual_tail(stretched_s, weight, edges / c[:, None]), c[:, None])
     else:
-        least = _shortest_residual_tail(stretched_s, weight, edges[None, :] / c[:, None], c)
+        least = _shortest_residual_tail(stretched_s, weight, edges / c[:, None], c)
     first = -np.diff(least, axis=1)
-    centre = (edges[:-1] + edges[1:]) / 2.0
-    speed = 1.0 + np.interp(_CHOICE + centre[None, :] / c[:, None] / mean_s, depths, depth_gain)
+    centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
+    speed = 1.0 + np.interp(_CHOICE + centre / c[:, None] / mean_s, depths, depth_gain)
     mass = np.empty((c.size, _STEPS))  # of the work ahead of those who wait, in steps; relative to one first component
     for k in range(_STEPS):
-        arriving = first[:, k] + rho * (mass[:, :k] @ kernel[k:0:-1])
-        mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[0], 1e-9)
+        arriving = first[:, k] + rho * np.einsum("nk,nk->n", mass[:, :k], kernel[:, k:0:-1])
+        mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[:, 0], 1e-9)
 
-    slowest = np.max(1.0 / (c * (1.0 - load)), where=stable, initial=1.0 / c.max())
+    slowest = np.max(1.0 / (c * np.where(stable, 1.0 - load, 1.0)), initial=1.0 / c.max())
     furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + cs2) * slowest)
     backlog = np.concatenate(([0.0], np.geomspace(unit_s / c.max() / 20.0, furthest, _GRID_POINTS - 1)))
     drain = 1.0 + np.interp(_CHOICE + backlog / mean_s, depths, depth_gain)
@@ -225,6 +242,15 @@ def prompt_pool(
     blocked = erlang_b(c / z, rho * c / z)
     amplified = tail[:, 0] * blocked
     waits = amplified / (1.0 - blocked + amplified)
+    tail = tail / np.maximum(tail[:, :1], 1e-300)
+    if not one_queue:
+        # Fewer wait than in one queue, since a wait keeps no other replica busy, and those longer: the wait is midway
+        # between the two extremes, and half of what that takes off the mean goes into its length (geometrically).
+        kept = _waits_without_jockeying(c / z, rho * c / z)
+        longer = np.sqrt(2.0 * waits / np.maximum(waits + kept, 1e-300))
+        longer = np.maximum(longer, 1e-3)  # 0 where none waits
+        waits = (waits + kept) / 2.0
+        tail = np.array([np.interp(backlog / by, backlog, row) for by, row in zip(longer, tail, strict=True)])
     drained = 1.0 + np.interp(_CHOICE + 0.75 * backlog / mean_s, depths, depth_gain)
     mates = np.array([np.interp(backlog / mean_s, depths[:-1], row) for row in packed.extra_s])
     return PromptPool(
@@ -232,7 +258,7 @@ def prompt_pool(
         load=load,
         busy=np.minimum(load * packed.saturated / (1.0 + (packed.saturated - 1.0) * np.minimum(load, 1.0)), 1.0),
         backlog_s=backlog,
-        tail=np.where(stable[:, None], tail / tail[:, :1] * waits[:, None], 1.0),
+        tail=np.where(stable[:, None], tail * waits[:, None], 1.0),
         delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
         batch_tokens=batch_tokens,
     )
@@ -268,13 +294,37 @@ def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Arr
     return result
 
 
+def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
+    """P(wait) (N,) where an arrival that finds every server busy lengthens the busy period of one of them.
+
+    The busy servers are then Erlang's loss system with the services lengthened to carry all the work: the root of
+    ``P = B(c, a / (1 - P))``; for one server, ``P = a``.
+    """
+    low, high = np.zeros(servers.shape), np.full(servers.shape, 1.0 - 1e-9)
+    for _ in range(30):
+        middle = (low + high) / 2.0
+        above = erlang_b(servers, offered_load / (1.0 - middle)) > middle
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return high
+
+
+def _longest_shortest_s(service_s: Array, weight: Array, c: Array) -> Array:
+    """Duration (N,) that the shortest of c length-biased services exceeds with a probability of one in a thousand."""
+    order = np.argsort(service_s)
+    s = service_s[order]
+    below = np.cumsum(weight[order] * s)
+    level = 1.0 - np.power(1e-3, 1.0 / c)
+    result: Array = s[np.minimum(np.searchsorted(below / below[-1], level), s.size - 1)]
+    return result
+
+
 def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
     """Decay rate (per second of work, any shape) of the backlog's density far out, at a ratio of drain rate to load.
 
     Lundberg's equation ``E[(exp(eta S) - 1) / (eta E[S])] = drain / load``; negative where the load exceeds the drain.
     """
     mean_s = float(np.sum(weight * service_s))
-    scaled = np.concatenate((-np.geomspace(20.0, 1e-3, 40), np.geomspace(1e-3, 20.0, 60)))
+    scaled = np.concatenate((-np.geomspace(20.0, 1e-3, 60), np.geomspace(1e-3, 20.0, 120)))
     eta = scaled / mean_s
     exponent = np.minimum(eta[:, None] * service_s[None, :], 600.0)
     ratio = (np.expm1(exponent) / eta[:, None]) @ weight / mean_s
@@ -282,23 +332,23 @@ def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
     return result
 
 
-def _tail_of(mass: Array, step: float, c: Array, backlog_s: Array, eta: Array) -> Array:
-    """Unnormalised P(backlog > x) (N, G) from the stepped masses (N, K), continued with the decay rates eta (N, G)."""
+def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -> Array:
+    """Unnormalised P(backlog > x) (N, G): masses (N, K) at steps (N, 1), continued with the decay rates eta (N, G)."""
     work = c[:, None] * backlog_s[None, :]
     fall = np.cumsum((eta[:, 1:] + eta[:, :-1]) / 2.0 * np.diff(work, axis=1), axis=1)
     fall = np.concatenate((np.zeros((c.size, 1)), fall), axis=1)
-    end = mass.shape[1] * step
+    end = mass.shape[1] * step[:, 0]
     position = np.interp(end / c, backlog_s, np.arange(backlog_s.size))
     left = np.minimum(position.astype(np.int64), backlog_s.size - 2)
     share = position - left
     rows = np.arange(c.size)
     fall_at_end = fall[rows, left] * (1.0 - share) + fall[rows, left + 1] * share
-    last = mass[:, -1] / step
+    last = mass[:, -1] / step[:, 0]
     density = last[:, None] * np.exp(np.clip(fall_at_end[:, None] - fall, -700.0, 600.0))
     # Integrate outward: exponential within each interval, so that coarse steps keep their mass.
     a, b, width = density[:, :-1], density[:, 1:], np.diff(work, axis=1)
     steep = np.abs(a - b) > 1e-9 * (a + b)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         pieces = np.where(steep, (a - b) / np.log(np.maximum(a, 1e-320) / np.maximum(b, 1e-320)), (a + b) / 2.0) * width
     outer = density[:, -1] / np.maximum(eta[:, -1], 1e-12)
     beyond = np.concatenate((np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1] + outer[:, None], outer[:, None]), axis=1)
@@ -308,4 +358,4 @@ def _tail_of(mass: Array, step: float, c: Array, backlog_s: Array, eta: Array) -
     below = np.minimum(at.astype(np.int64), mass.shape[1] - 1)
     part = at - below
     stepped = np.take_along_axis(within, below, 1) * (1.0 - part) + np.take_along_axis(within, below + 1, 1) * part
-    return np.where(work < end, stepped + beyond_end[:, None], beyond)
+    return np.where(work < end[:, None], stepped + beyond_end[:, None], beyond)

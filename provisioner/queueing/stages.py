@@ -15,14 +15,17 @@ from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.queueing.erlang import peakedness
 from provisioner.queueing.prompt_pool import PromptPool, prompt_pool
-from provisioner.queueing.token_pool import BATCH_REQUESTS, LARGEST_STABLE_LOAD, TokenPool, token_pool
+from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, LARGEST_STABLE_LOAD, TokenPool, token_pool
 from provisioner.queueing.traffic import Classes, Traffic
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
 
-# The 13 occupancy atoms of a token pool, merged into 6 for end-to-end times, which the atoms move little.
+# The occupancy atoms of a token pool, merged into 6 for end-to-end times, which the atoms move little.
 _MERGED = np.array([0, 2, 4, 6, 8, 10])
+# Gauss-Hermite quadrature of a standard normal.
+_NORMAL_NODES = np.array([-2.8569700138728, -1.3556261799743, 0.0, 1.3556261799743, 2.8569700138728])
+_NORMAL_WEIGHTS = np.array([0.0112574113277, 0.2220759220056, 0.5333333333333, 0.2220759220056, 0.0112574113277])
 
 
 def limits_s(reference: Reference, metric: str, kind: str, value: float, classes: Classes) -> Array:
@@ -112,11 +115,13 @@ class Occupancy:
 
     iteration_s: Array  # (C, A) mean over the request's life
     probability: Array  # (A,)
-    waiting_s: Array  # (A,) for KV-cache room
+    waiting_s: Array  # (C, A) for KV-cache room
     join_s: Array  # (C, A) longest wait for the iteration in progress
 
     def merged(self) -> Occupancy:
-        """The same with fewer atoms, their conditional means."""
+        """The same with fewer atoms, their conditional means; as it is where waiting for memory spreads it."""
+        if self.probability.size != ATOMS:
+            return self
         p = np.add.reduceat(self.probability, _MERGED)
 
         def mean(values: Array) -> Array:
@@ -124,6 +129,53 @@ class Occupancy:
             return result
 
         return Occupancy(mean(self.iteration_s), p, mean(self.waiting_s), mean(self.join_s))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """KV memory of a replica in sequences: how many it holds on average, and how much they vary.
+
+    ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its coefficient of variation (0 where the
+    scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and ``queue_stretch`` how much longer
+    than in M/M/c the queue for room is, ``(1 + cv^2) / 2`` of the time that a sequence stays.
+    """
+
+    sequences: float
+    size_cv: float
+    tokens: float
+    tokens_arriving: float
+    queue_stretch: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the token phase needs of the lengths of requests, computed once."""
+
+    tokens_per_request: float
+    context_tokens: float
+    memory: Memory
+
+    @staticmethod
+    def of(c: Classes, capacity_tokens: float) -> _Facts:
+        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
+        stay = c.weight * gaps
+        mean_gaps = float(stay.sum())
+        share = stay / mean_gaps if mean_gaps > 0.0 else c.weight
+        kv = c.prompt_tokens + c.output_tokens
+        mean, mean_square = float(share @ kv), float(share @ kv**2)
+        # The next sequence that does not fit leaves room unused: the mean residual of a length-biased one.
+        unused = float(c.weight @ kv**2) / float(c.weight @ kv) / 2.0
+        held = (capacity_tokens - unused) / mean
+        stretch = float(c.weight @ gaps**2) / mean_gaps**2 / 2.0 if mean_gaps > 0.0 else 1.0
+        memory = Memory(
+            sequences=min(held, float(BATCH_REQUESTS)),
+            size_cv=float(np.sqrt(max(mean_square / mean**2 - 1.0, 0.0))) if held < BATCH_REQUESTS else 0.0,
+            tokens=mean,
+            tokens_arriving=float(c.weight @ kv),
+            queue_stretch=stretch,
+        )
+        context = float(stay @ (c.prompt_tokens + c.output_tokens / 2.0)) / max(mean_gaps, 1e-12)
+        return _Facts(mean_gaps, context, memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,40 +187,41 @@ class TokenStage:
     reference: Reference
     source: ReplicaPerf
     tables: dict[bytes, tuple[TokenPool, ...]] = field(default_factory=dict, repr=False)
+    facts: list[_Facts] = field(default_factory=list, init=False, repr=False)
 
     @property
     def tokens_per_request(self) -> float:
         """Mean decode iterations of a request, those that end with their prompt included."""
-        c = self.traffic.classes
-        return float(np.sum(c.weight * np.maximum(c.output_tokens - 1.0, 0.0)))
+        return self._facts().tokens_per_request
 
     @property
     def context_tokens(self) -> float:
         """Mean context of a sequence in the batch, weighted by how long each stays: prompt + half its output."""
-        c = self.traffic.classes
-        stay = c.weight * np.maximum(c.output_tokens - 1.0, 0.0)
-        return float(np.sum(stay * (c.prompt_tokens + c.output_tokens / 2.0)) / max(stay.sum(), 1e-12))
+        return self._facts().context_tokens
+
+    @property
+    def memory(self) -> Memory:
+        """What the sequences in the batch take of one replica's KV memory, each reserving its whole context.
+
+        Raises ``ModelDoesNotFitError`` where it holds not even one.
+        """
+        memory = self._facts().memory
+        if memory.sequences < 1.0:
+            raise ModelDoesNotFitError(
+                f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
+                f"of {memory.tokens:,.0f} tokens (prompt and output); use a larger machine"
+            )
+        return memory
+
+    def _facts(self) -> _Facts:
+        if not self.facts:
+            self.facts.append(_Facts.of(self.traffic.classes, self.perf.kv_capacity_tokens))
+        return self.facts[0]
 
     @property
     def largest_batch(self) -> int:
-        """Sequences that fit one replica's KV memory, each reserving its whole context, or the scheduler's limit.
-
-        The memory holds as many as their stay-weighted mean allows, less what the next one that does not fit leaves
-        unused: half of it on average, more where sizes vary (a mean residual size).
-        """
-        c = self.traffic.classes
-        stay = c.weight * np.maximum(c.output_tokens - 1.0, 0.0)
-        stay = stay / max(stay.sum(), 1e-12) if stay.sum() > 0 else c.weight
-        kv = c.prompt_tokens + c.output_tokens
-        mean = float(np.sum(stay * kv))
-        unused = float(np.sum(c.weight * kv**2) / np.sum(c.weight * kv)) / 2.0
-        held = int((self.perf.kv_capacity_tokens - unused) / mean)
-        if held < 1:
-            raise ModelDoesNotFitError(
-                f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
-                f"of {mean:,.0f} tokens (prompt and output); use a larger machine"
-            )
-        return min(BATCH_REQUESTS, held)
+        """Sequences that fit one replica's KV memory on average, or the scheduler's limit."""
+        return int(self.memory.sequences)
 
     def iteration_s(self, batch: Array) -> Array:
         """Time of an iteration of ``batch`` sequences of the mean context, in s; any shape."""
@@ -181,14 +234,17 @@ class TokenStage:
             c = self.traffic.classes
             gaps = np.maximum(c.output_tokens - 1.0, 0.0)
             z = peakedness(self.traffic.cv, gaps, c.weight) if self.traffic.cv != 1.0 else 1.0
+            memory = self.memory
             self.tables[key] = tuple(
                 token_pool(
                     self.iteration_s,
                     self.tokens_per_request,
                     rate,
                     sizes * self.perf.replicas_per_machine,
-                    self.largest_batch,
+                    memory.sequences,
                     z,
+                    memory.size_cv,
+                    memory.queue_stretch,
                 )
                 for rate, _ in self.traffic.windows
             )
@@ -231,7 +287,34 @@ class TokenStage:
         shrink = np.sqrt(np.where(y < 1e-3, 1.0, 2.0 * (np.expm1(-y) + y) / y**2))
         batch = np.maximum(mean + shrink[:, None] * (pool.batch[row] - mean)[None, :], 1.0)
         iteration = self.iteration_s(batch)
-        return Occupancy(iteration, pool.probability[row], pool.waiting_s[row], iteration * pool.joins[row][None, :])
+        join_s = iteration * pool.joins[row][None, :]
+        waiting_s, binds = self._waiting_s(pool, row, classes)
+        if not binds:
+            return Occupancy(iteration, pool.probability[row], waiting_s, join_s)
+        probability = (pool.probability[row][:, None] * _NORMAL_WEIGHTS[None, :]).ravel()
+        nodes = _NORMAL_NODES.size
+        return Occupancy(np.repeat(iteration, nodes, axis=1), probability, waiting_s, np.repeat(join_s, nodes, axis=1))
+
+    def _waiting_s(self, pool: TokenPool, row: int, classes: Classes) -> tuple[Array, bool]:
+        """Wait of each class for KV memory, and whether it differs by class: then (C, A x Z), else (C, A).
+
+        A sequence joins once those before it, held or waiting, leave room for its own context: the shortage of
+        tokens over the tokens freed per second. Those before it take a normal amount.
+        """
+        memory, n = self.memory, float(pool.replicas[row])
+        own = (classes.prompt_tokens + classes.output_tokens) / memory.tokens
+        found = pool.found[row] / n
+        if memory.size_cv == 0.0:
+            short = np.maximum(found + 1.0 / n - memory.sequences, 0.0)
+            return np.broadcast_to(short / pool.fastest_rps[row], (own.size, found.size)), False
+        spread = memory.size_cv * np.sqrt(pool.found[row]) / n
+        taken = (found[:, None] + spread[:, None] * _NORMAL_NODES[None, :]).ravel()
+        room = self.perf.kv_capacity_tokens / memory.tokens
+        short = np.maximum(taken[None, :] + own[:, None] - room, 0.0)
+        freed = pool.fastest_rps[row] * memory.tokens_arriving / memory.tokens
+        if not short.any():
+            return np.zeros((own.size, found.size)), False
+        return short / freed, True
 
     def visible_transfer_s(self, prompt_tokens: Array) -> Array:
         """What the second token waits for the KV cache (C,), in s."""
@@ -253,11 +336,7 @@ class TokenStage:
         for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
             for row in range(sizes.size):
                 seen = self.occupancy(pool, row, c)
-                left = (
-                    allowed[:, None]
-                    - gaps[:, None] * seen.iteration_s
-                    - seen.waiting_s[None, :] * (gaps > 0.0)[:, None]
-                )
+                left = allowed[:, None] - gaps[:, None] * seen.iteration_s - seen.waiting_s * (gaps > 0.0)[:, None]
                 join = np.where(gaps[:, None] > 0.0, seen.join_s, 0.0)
                 fits = np.where(join > 0.0, np.clip(left / np.maximum(join, 1e-12), 0.0, 1.0), left >= 0.0)
                 total[row] += share * float(weight @ (1.0 - fits) @ seen.probability)
@@ -295,7 +374,7 @@ class SplitLatency:
                 total += share
                 continue
             seen = token.occupancy(pool, 0, c).merged()
-            after = gaps[:, None] * seen.iteration_s + has_gaps[:, None] * (seen.waiting_s[None, :] + seen.join_s / 2.0)
+            after = gaps[:, None] * seen.iteration_s + has_gaps[:, None] * (seen.waiting_s + seen.join_s / 2.0)
             slack = (allowed[:, None] - after).ravel()
             weight = (c.weight[:, None] * seen.probability[None, :]).ravel()
             prompt_tokens = np.repeat(c.prompt_tokens, seen.probability.size)

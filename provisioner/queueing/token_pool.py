@@ -21,6 +21,7 @@ _GRID_POINTS = 512
 _COARSE_POINTS = 400
 # Quantile atoms of the occupancy that latencies are averaged over; denser towards the upper tail.
 _ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
+ATOMS = _ATOM_EDGES.size - 1
 LARGEST_STABLE_LOAD = 0.999
 # Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
 _LOG_CUTOFF = 32.0
@@ -30,21 +31,25 @@ _LOG_CUTOFF = 32.0
 class TokenPool:
     """Occupancy of pools of several sizes, as atoms of the batch that an arriving sequence finds and shares.
 
-    One row per size (N,); ``batch`` (N, A) sequences per replica with probabilities ``probability`` (N, A);
-    ``waiting_s`` (N, A) is the wait for KV-cache room in that state, ``joins`` (N, A) 1 where a newcomer meets an
-    iteration in progress and 0 where some replica idles. ``relaxation_s`` (N,) is how long the occupancy remembers its
-    state. ``load`` (N,) is the rate over the largest sustainable one.
+    One row per size (N,): ``load`` is the rate over the largest sustainable one; ``found`` (N, A) are the sequences in
+    the whole pool, with probabilities ``probability`` (N, A); ``batch`` (N, A) those on the replica that the arriving
+    one joins, itself included, and ``mean_batch`` (N,) per replica on average. ``waiting_s`` (N, A) is the mean wait
+    for KV memory in that state, ``joins`` (N, A) 1 where a newcomer meets an iteration in progress and 0 where some
+    replica idles. ``relaxation_s`` (N,) is how long the occupancy remembers its state, ``fastest_rps`` (N,) the most
+    requests per second that one replica completes, ``largest_batch`` the sequences that its memory holds.
     """
 
     replicas: NDArray[np.int64]
     load: Array
+    found: Array
     batch: Array
     mean_batch: Array
     probability: Array
     waiting_s: Array
     joins: Array
     relaxation_s: Array
-    largest_batch: int
+    fastest_rps: Array
+    largest_batch: float
 
     @property
     def stable(self) -> NDArray[np.bool_]:
@@ -57,31 +62,34 @@ def token_pool(
     tokens_per_request: float,
     rate_rps: float,
     replicas: NDArray[np.int64],
-    largest_batch: int,
+    largest_batch: float,
     peakedness: float = 1.0,
+    size_cv: float = 0.0,
+    queue_stretch: float = 1.0,
 ) -> TokenPool:
     """Stationary batches of a pool of replicas that share their requests evenly, for sizes ``replicas`` (N,).
 
-    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences, real-valued: called with rows (1, K) or (N, K),
-    one row per size, so that it may depend on the size;
-    ``tokens_per_request`` the mean number of iterations of a request; ``largest_batch`` what the KV memory holds.
-    With x requests in the pool, ``pi(x) ~ prod_i rate / mu(i)``, ``mu(i) = n h(i / n)``, ``h(b) = b / (iteration_s(b)
-    tokens)`` up to the largest batch (Cohen 1979; Bonald and Proutiere 2003 for the insensitivity); a peaked arrival
-    process widens it as Hayward's approximation does, ``pi^(1/z)``.
+    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences: called with rows (1, K) or (N, K), one row per
+    size, so that it may depend on the size; ``tokens_per_request`` the mean number of iterations of a request;
+    ``largest_batch`` how many sequences the KV memory holds on average, ``size_cv`` the coefficient of variation of
+    what one takes, ``queue_stretch`` how much longer than in M/M/c the queue for room is.
+
+    With x requests in the pool, ``pi(x) ~ prod_{i<=x} rate / mu(i)``, ``mu(i) = n h(i / n)`` and ``h(b) = held(b) /
+    (iteration_s(held(b)) tokens_per_request)`` (Cohen 1979; insensitivity: Bonald and Proutiere 2003). A peaked
+    arrival process widens it as in Hayward's approximation, ``pi^(1/z)``; beyond the memory, ``pi^(1/stretch)``.
     """
     n = replicas.astype(np.float64)[:, None]
 
     def completions(b: Array) -> Array:
         """Requests per second that leave one replica holding b sequences, those beyond its memory waiting."""
-        held = np.minimum(b, float(largest_batch))
+        held = np.minimum(b - beyond_memory(b, n, largest_batch, size_cv), BATCH_REQUESTS)
         whole = np.floor(held)
         low = np.where(whole > 0, whole / iteration_s(np.maximum(whole, 1.0)), 0.0)
-        up = np.minimum(whole + 1.0, float(largest_batch))
-        high = up / iteration_s(up)
+        high = (whole + 1.0) / iteration_s(whole + 1.0)
         result: Array = (low + (held - whole) * (high - low)) / tokens_per_request
         return result
 
-    every = np.arange(1.0, largest_batch + 1.0)
+    every = np.append(np.arange(1.0, largest_batch), 4.0 * largest_batch)
     fastest = np.broadcast_to(np.max(completions(every[None, :]), axis=1), replicas.shape)
     load = rate_rps / (n[:, 0] * fastest)
     stable = load < LARGEST_STABLE_LOAD
@@ -93,6 +101,7 @@ def token_pool(
     )
     middle = (beyond[1:] + beyond[:-1]) / 2.0
     drift = np.log(rate) - np.log(n * completions(middle[None, :]))
+    drift = np.where(middle > largest_batch, drift / queue_stretch, drift)
     log_density = np.concatenate((np.zeros_like(n), np.cumsum(drift * n * np.diff(beyond)[None, :], axis=1)), axis=1)
     log_density /= peakedness
     peak = log_density.max(axis=1, keepdims=True)
@@ -105,6 +114,7 @@ def token_pool(
     x = low + stride * np.arange(_GRID_POINTS)
     between = x[:, 1:] - (stride - 1.0) / 2.0
     steps = stride * (np.log(rate) - np.log(n * completions(between / n)))
+    steps = np.where(between > n * largest_batch, steps / queue_stretch, steps)
     log_pi = np.concatenate((np.zeros_like(n), np.cumsum(steps, axis=1)), axis=1) / peakedness
     pi = np.exp(log_pi - log_pi.max(axis=1, keepdims=True))
     pi /= pi.sum(axis=1, keepdims=True)
@@ -113,23 +123,42 @@ def token_pool(
     cumulative = np.cumsum(pi, axis=1)
     probability = np.diff(_ATOM_EDGES)
     found = _atoms(cumulative, pi, x)
-    shared = _evenly_shared(found + 1.0, n)
-    held = np.minimum(shared, float(largest_batch))
-    queued = np.maximum(found + 1.0 - n * largest_batch, 0.0)
+    shared = evenly_shared(found + 1.0, n)
+    queued = beyond_memory((found + 1.0) / n, n, largest_batch, size_cv)
+    held = np.maximum(shared - beyond_memory(shared, n, largest_batch, size_cv), 1.0)
     mean_x = np.sum(pi * x, axis=1)
     spread = np.maximum(np.sum(pi * (x - mean_x[:, None]) ** 2, axis=1), 1e-9)
     return TokenPool(
         replicas=replicas,
         load=load,
+        found=found,
         batch=held,
         mean_batch=np.minimum(mean_x / n[:, 0], largest_batch),
         probability=np.broadcast_to(probability, found.shape),
-        waiting_s=queued / (n * fastest[:, None]),
+        waiting_s=queued / fastest[:, None],
+        fastest_rps=fastest,
         joins=(found >= n).astype(np.float64),
         # A birth-death process forgets its state at about variance over rate (exact for M/M/infinity: one lifetime).
         relaxation_s=spread / (peakedness * rate[:, 0]),
         largest_batch=largest_batch,
     )
+
+
+def beyond_memory(batch: Array, replicas: Array, largest_batch: float, size_cv: float) -> Array:
+    """Sequences per replica (N, K) that find no KV memory where ``batch`` (N, K) would share each replica's.
+
+    ``E[(b + cv sqrt(b / n) Z - B)+]`` with Z standard normal: what b sequences take varies from replica to replica
+    and in time, by the variance of the pool's total over its n replicas, as arrivals go where the least is taken.
+    """
+    from scipy.special import ndtr
+
+    mean = batch - largest_batch
+    if size_cv == 0.0:
+        return np.maximum(mean, 0.0)
+    spread = size_cv * np.sqrt(np.maximum(batch, 1e-9) / replicas)
+    z = mean / spread
+    result: Array = mean * ndtr(z) + spread * np.exp(-z * z / 2.0) / np.sqrt(2.0 * np.pi)
+    return np.minimum(result, np.maximum(batch, 0.0))
 
 
 def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
@@ -146,7 +175,7 @@ def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
     return result
 
 
-def _evenly_shared(sequences: Array, replicas: Array) -> Array:
+def evenly_shared(sequences: Array, replicas: Array) -> Array:
     """Mean batch that a sequence shares when so many (>= 1) are spread evenly: ``sum b_i^2 / sum b_i``."""
     fewest = np.floor(sequences / replicas)
     fuller = sequences - fewest * replicas

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ Array = NDArray[np.float64]
 # Classes that carry the joint distribution; twice as many move no percentile by more than 0.3 % (tested).
 _OUTPUT_RATIO = 1.15
 _PROMPT_RATIO = 1.4
+# The same where one side of the lengths hardly matters.
+_BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO = 3.0, 1.25
+_BY_PROMPT_RATIO = 1.01
 # Outputs up to this length are kept exactly: a request's TBT spreads the cost of its second token over few gaps.
 _EXACT_OUTPUTS = 12
 
@@ -53,6 +57,7 @@ class Traffic:
     classes: Classes
     windows: tuple[tuple[float, float], ...]
     cv: float = 1.0
+    _grouped: dict[str, Classes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def peak_rps(self) -> float:
@@ -66,17 +71,24 @@ class Traffic:
 
     def joint(self) -> Classes:
         """Classes fine enough for end-to-end times."""
-        return self.classes.grouped(_PROMPT_RATIO, _OUTPUT_RATIO)
+        return self._once("joint", lambda: self.classes.grouped(_PROMPT_RATIO, _OUTPUT_RATIO))
 
     def by_output(self) -> Classes:
         """Classes fine enough for times between tokens, which hardly depend on the prompt."""
-        return self.classes.grouped(3.0, 1.25)
+        return self._once("by_output", lambda: self.classes.grouped(_BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO))
 
     def by_prompt(self) -> Classes:
         """Classes fine enough for times to the first token."""
         c = self.classes
-        prompt_bin = np.floor(np.log(c.prompt_tokens) / np.log(1.01)).astype(np.int64)
-        return c.merged(prompt_bin)
+        return self._once(
+            "by_prompt",
+            lambda: c.merged(np.floor(np.log(c.prompt_tokens) / np.log(_BY_PROMPT_RATIO)).astype(np.int64)),
+        )
+
+    def _once(self, name: str, make: Callable[[], Classes]) -> Classes:
+        if name not in self._grouped:
+            self._grouped[name] = make()
+        return self._grouped[name]
 
     def scaled(self, factor: float) -> Traffic:
         """The same requests arriving ``factor`` times as fast."""

@@ -1,0 +1,163 @@
+"""Random clusters, what the oracle measures on them, and what the queueing formulas say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.perf.assumptions import Reference, reference, replica
+from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
+from provisioner.queueing.traffic import Classes, Traffic
+from provisioner.specs import catalog
+from tests.oracles.simulation import Requests, draw, simulate_mixed, simulate_split
+
+Array = NDArray[np.float64]
+
+QUANTILES = (0.5, 0.9, 0.99)
+METRICS = tuple((metric, kind) for kind in ("seconds", "slowdown") for metric in ("ttft", "tbt", "e2e"))
+DESIGNS = (
+    ("dgx-h100", "dgx-h100"),
+    ("dgx-a100", "dgx-a100"),
+    ("dgx-h100", "dgx-a100"),
+    ("dgx-h100", "dgx-h100-capped"),
+    ("dgx-h100", None),
+    ("dgx-a100", None),
+)
+WARM_UP = 0.2  # share of the requests left out at the start
+COOL_DOWN = 0.02  # and at the end, while the cluster drains
+
+
+@dataclass(frozen=True)
+class Case:
+    """A cluster and its traffic; ``token_machine`` None is one mixed pool of ``prompts`` machines."""
+
+    model: str
+    workload: str
+    prompt_machine: str
+    token_machine: str | None
+    prompts: int
+    tokens: int
+    rate_rps: float
+    cv: float = 1.0
+
+    @property
+    def traffic(self) -> Traffic:
+        """The workload's classes at this case's rate."""
+        w = catalog.workload(self.workload)
+        return Traffic(Classes(w.prompt_tokens, w.output_tokens, w.weight), ((self.rate_rps, 1.0),), self.cv)
+
+    def analytic(self) -> Analytic:
+        """The formulas' stages for this case."""
+        return Analytic(self)
+
+    def requests(self, count: int, seed: int) -> Requests:
+        """Requests drawn from the workload at this case's rate."""
+        return draw(catalog.workload(self.workload), self.rate_rps, count, seed, self.cv)
+
+
+class Analytic:
+    """The queueing formulas on one case."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.traffic, self.reference = case, case.traffic, reference(case.model)
+        perf = replica(case.model, case.prompt_machine)
+        self.sizes = np.array([case.prompts], dtype=np.int64)
+        self.token_sizes = np.array([case.tokens], dtype=np.int64)
+        if case.token_machine is None:
+            self.mixed = MixedStage(perf, self.traffic, self.reference)
+            return
+        token_perf = replica(case.model, case.token_machine)
+        self.prompt = PromptStage(perf, self.traffic, self.reference)
+        self.token = TokenStage(token_perf, self.traffic, self.reference, perf)
+        self.pair = SplitLatency(self.prompt, self.token, self.traffic)
+
+    @property
+    def loads(self) -> tuple[float, ...]:
+        """Load of each pool."""
+        if self.case.token_machine is None:
+            return (float(self.mixed.load(self.sizes)[0]),)
+        return float(self.prompt.load(self.sizes)[0]), float(self.token.load(self.token_sizes)[0])
+
+    def load_of(self, metric: str) -> float:
+        """Load of the pool that decides a metric: the busier one for E2E."""
+        loads = self.loads
+        return {"ttft": loads[0], "tbt": loads[-1], "e2e": max(loads)}[metric]
+
+    def share(self, metric: str, kind: str, value: float) -> float:
+        """Share of requests above a limit."""
+        if self.case.token_machine is None:
+            return float(self.mixed.exceedance(metric, kind, value, self.sizes)[0])
+        if metric == "ttft":
+            return float(self.prompt.exceedance(kind, value, self.sizes)[0])
+        if metric == "tbt":
+            return float(self.token.exceedance(kind, value, self.token_sizes)[0])
+        return float(self.pair.exceedance(kind, value, self.sizes, self.case.tokens)[0])
+
+    def percentile(self, metric: str, kind: str, quantile: float) -> float:
+        """The smallest value that at most 1 - quantile of the requests exceed, to 1e-3; inf where there is none."""
+        low, high = 1e-4, 1e-2
+        while self.share(metric, kind, high) > 1.0 - quantile:
+            low, high = high, high * 2.0
+            if high > 1e6:
+                return float("inf")
+        while high / low > 1.0 + 1e-3:
+            middle = float(np.sqrt(low * high))
+            low, high = (middle, high) if self.share(metric, kind, middle) > 1.0 - quantile else (low, middle)
+        return high
+
+    def percentiles(self) -> Array:
+        """P50, P90 and P99 (6, 3) of ``METRICS``."""
+        return np.array([[self.percentile(metric, kind, q) for q in QUANTILES] for metric, kind in METRICS])
+
+
+def simulated(case: Case, count: int, seed: int) -> Array:
+    """P50, P90 and P99 (6, 3) of ``METRICS`` over the requests between warm-up and cool-down."""
+    requests, perf = case.requests(count, seed), replica(case.model, case.prompt_machine)
+    per_machine = perf.replicas_per_machine
+    if case.token_machine is None:
+        seen = simulate_mixed(requests, perf, case.prompts * per_machine)
+    else:
+        token_perf = replica(case.model, case.token_machine)
+        token_replicas = case.tokens * token_perf.replicas_per_machine
+        seen = simulate_split(requests, perf, token_perf, case.prompts * per_machine, token_replicas)
+    kept = slice(int(WARM_UP * count), int((1.0 - COOL_DOWN) * count))
+    p, o = requests.prompt_tokens[kept].astype(np.float64), requests.output_tokens[kept].astype(np.float64)
+    alone: Reference = reference(case.model)
+    values = {"ttft": seen.ttft_s[kept], "tbt": seen.tbt_s[kept], "e2e": seen.e2e_s[kept]}
+    single = {"ttft": alone.ttft_s(p), "tbt": alone.tbt_s(p, o), "e2e": alone.e2e_s(p, o)}
+    return np.array(
+        [
+            np.nanquantile(values[metric] if kind == "seconds" else values[metric] / single[metric], QUANTILES)
+            for metric, kind in METRICS
+        ]
+    )
+
+
+def at_load(case: Case, load: float) -> Case:
+    """The same cluster at the rate where its busier pool has this load."""
+    low, high = 1e-3, 1e5
+    while high / low > 1.0 + 1e-6:
+        middle = float(np.sqrt(low * high))
+        within = max(replace(case, rate_rps=middle).analytic().loads) < load
+        low, high = (middle, high) if within else (low, middle)
+    return replace(case, rate_rps=float(f"{low:.4g}"))
+
+
+def random_case(rng: np.random.Generator) -> Case:
+    """All designs, both models and workloads; sizes 1..60, as often small as large; the busier pool's load 0.3-0.95.
+
+    The token pool of a split design is drawn around the size at which both pools are equally busy.
+    """
+    prompt_machine, token_machine = DESIGNS[int(rng.integers(len(DESIGNS)))]
+    model, workload = str(rng.choice(["bloom-176b", "llama2-70b"])), str(rng.choice(["coding", "conversation"]))
+    prompts = int(np.exp(rng.uniform(0.0, np.log(60.99))))
+    case = Case(model, workload, prompt_machine, token_machine, prompts, 1, 1.0)
+    if token_machine is not None:
+        prompt_load, token_load = case.analytic().loads
+        balanced = token_load / prompt_load  # token machines as busy as the prompt pool
+        tokens = int(np.clip(np.rint(balanced * np.exp(rng.uniform(-0.7, 0.7))), 1, 60))
+        case = replace(case, tokens=tokens)
+    return at_load(case, float(rng.uniform(0.3, 0.95)))

@@ -1,0 +1,31 @@
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A prompt curve proportional to the tokens, so that batching gains nothing."""
+
+    s_per_token: float
+
+    def prompt_s(self, tokens: ArrayLike) -> Array:
+        return self.s_per_token * np.asarray(tokens, dtype=np.float64)
+
+
+def exponential_tokens(mean: float, classes: int = 400) -> Array:
+    """Equally likely classes at the conditional means of an exponential distribution."""
+    edges = -np.log(1.0 - np.arange(classes) / classes)
+    lower = np.append((edges + 1.0) * np.exp(-edges), 0.0)
+    means: Array = -np.diff(lower) * classes * mean
+    return means
+
+
+@pytest.fixture
+def linear() -> Callable[[float], Linear]:
+    return Linear
