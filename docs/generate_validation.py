@@ -138,7 +138,8 @@ def runs(folder: Path) -> str:
         latency = DesignLatency(question(given), by_key[run["design"]])
         sizes = tuple(run["machines"].values())
         errors = [
-            latency.percentile(metric, QUANTILE[percentile], "slowdown", sizes) / run["slowdown"][metric][percentile] - 1.0
+            latency.percentile(metric, QUANTILE[percentile], "slowdown", sizes) / run["slowdown"][metric][percentile]
+            - 1.0
             for metric in METRICS
             for percentile in PERCENTILES
         ]

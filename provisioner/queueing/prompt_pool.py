@@ -31,6 +31,8 @@ _GRID_POINTS = 192
 _CHOICE = 1.0
 # A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
 LARGEST_STABLE_LOAD = 0.999
+# Masses beyond this are scaled down; only their ratios matter.
+_LARGEST_MASS = 1e50
 
 
 class PromptTime(Protocol):
@@ -228,20 +230,24 @@ def prompt_pool(
     centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
     speed = 1.0 + np.interp(_CHOICE + centre / c[:, None] / mean_s, depths, depth_gain)
     mass = np.empty((c.size, _STEPS))  # of the work ahead of those who wait, in steps; relative to one first component
+    scale = np.ones(c.size)  # where the queue grows until batches fill, the masses are kept within a float's range
     for k in range(_STEPS):
-        arriving = first[:, k] + rho * np.einsum("nk,nk->n", mass[:, :k], kernel[:, k:0:-1])
+        arriving = scale * first[:, k] + rho * np.einsum("nk,nk->n", mass[:, :k], kernel[:, k:0:-1])
         mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[:, 0], 1e-9)
+        over = mass[:, k] > _LARGEST_MASS
+        if over.any():
+            scale[over] /= _LARGEST_MASS
+            mass[over, : k + 1] /= _LARGEST_MASS
 
     slowest = np.max(1.0 / (c * np.where(stable, 1.0 - load, 1.0)), initial=1.0 / c.max())
     furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + cs2) * slowest)
     backlog = np.concatenate(([0.0], np.geomspace(unit_s / c.max() / 20.0, furthest, _GRID_POINTS - 1)))
     drain = 1.0 + np.interp(_CHOICE + backlog / mean_s, depths, depth_gain)
-    tail = _tail_of(mass, step, c, backlog, _lundberg(stretched_s, weight, drain[None, :] / rho[:, None]))
+    tail, shrunk = _tail_of(mass, step, c, backlog, _lundberg(stretched_s, weight, drain[None, :] / rho[:, None]))
 
     z = peakedness(cv, service_s, weight)
     blocked = erlang_b(c / z, rho * c / z)
-    amplified = tail[:, 0] * blocked
-    waits = amplified / (1.0 - blocked + amplified)
+    waits = 1.0 / (1.0 + (1.0 - blocked) * scale * shrunk / np.maximum(tail[:, 0] * blocked, 1e-300))
     tail = tail / np.maximum(tail[:, :1], 1e-300)
     if not one_queue:
         # Fewer wait than in one queue, since a wait keeps no other replica busy, and those longer: the wait is midway
@@ -332,8 +338,11 @@ def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
     return result
 
 
-def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -> Array:
-    """Unnormalised P(backlog > x) (N, G): masses (N, K) at steps (N, 1), continued with the decay rates eta (N, G)."""
+def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -> tuple[Array, Array]:
+    """Unnormalised P(backlog > x) (N, G): masses (N, K) at steps (N, 1), continued with the decay rates eta (N, G).
+
+    Second, the factor (N,) by which a row was scaled down to stay within a float's range.
+    """
     work = c[:, None] * backlog_s[None, :]
     fall = np.cumsum((eta[:, 1:] + eta[:, :-1]) / 2.0 * np.diff(work, axis=1), axis=1)
     fall = np.concatenate((np.zeros((c.size, 1)), fall), axis=1)
@@ -343,8 +352,11 @@ def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -
     share = position - left
     rows = np.arange(c.size)
     fall_at_end = fall[rows, left] * (1.0 - share) + fall[rows, left + 1] * share
-    last = mass[:, -1] / step[:, 0]
-    density = last[:, None] * np.exp(np.clip(fall_at_end[:, None] - fall, -700.0, 600.0))
+    log_density = np.log(np.maximum(mass[:, -1:] / step, 1e-300)) + fall_at_end[:, None] - fall
+    beyond_range = np.maximum(log_density.max(axis=1), 0.0)
+    scale = np.exp(-np.minimum(beyond_range, 600.0))
+    density = np.exp(np.maximum(log_density - beyond_range[:, None], -700.0))
+    mass = mass * scale[:, None]
     # Integrate outward: exponential within each interval, so that coarse steps keep their mass.
     a, b, width = density[:, :-1], density[:, 1:], np.diff(work, axis=1)
     steep = np.abs(a - b) > 1e-9 * (a + b)
@@ -358,4 +370,4 @@ def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -
     below = np.minimum(at.astype(np.int64), mass.shape[1] - 1)
     part = at - below
     stepped = np.take_along_axis(within, below, 1) * (1.0 - part) + np.take_along_axis(within, below + 1, 1) * part
-    return np.where(work < end[:, None], stepped + beyond_end[:, None], beyond)
+    return np.where(work < end[:, None], stepped + beyond_end[:, None], beyond), scale

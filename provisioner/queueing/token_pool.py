@@ -23,6 +23,8 @@ _COARSE_POINTS = 400
 _ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
 ATOMS = _ATOM_EDGES.size - 1
 LARGEST_STABLE_LOAD = 0.999
+# Mean iterations of a request below which the token phase is idle: requests that all end with their prompt have none.
+_FEWEST_TOKENS = 1e-9
 # Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
 _LOG_CUTOFF = 32.0
 
@@ -86,7 +88,7 @@ def token_pool(
         whole = np.floor(held)
         low = np.where(whole > 0, whole / iteration_s(np.maximum(whole, 1.0)), 0.0)
         high = (whole + 1.0) / iteration_s(whole + 1.0)
-        result: Array = (low + (held - whole) * (high - low)) / tokens_per_request
+        result: Array = (low + (held - whole) * (high - low)) / max(tokens_per_request, _FEWEST_TOKENS)
         return result
 
     every = np.append(np.arange(1.0, largest_batch), 4.0 * largest_batch)
