@@ -9,6 +9,7 @@ prompts is the work it leaves queued behind its own prompt and a compound Poisso
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -175,7 +176,9 @@ class MixedStage:
     perf: ReplicaPerf
     traffic: Traffic
     reference: Reference
-    tables: dict[bytes, tuple[_Load, ...]] = field(default_factory=dict, repr=False)
+    tables: dict[bytes, Any] = field(
+        default_factory=dict, repr=False
+    )  # loads by sizes; under no size, the prompts' work
 
     @property
     def token_side(self) -> TokenStage:
@@ -193,9 +196,12 @@ class MixedStage:
         """The queues of every window at these sizes (N,), in machines."""
         key = sizes.tobytes()
         if key not in self.tables:
-            work = self._prompt_work()
+            if b"" not in self.tables:
+                self.tables[b""] = self._prompt_work()
+            work = self.tables[b""]
             self.tables[key] = tuple(self._window(rate, sizes, work) for rate, _ in self.traffic.windows)
-        return self.tables[key]
+        result: tuple[_Load, ...] = self.tables[key]
+        return result
 
     def _prompt_work(self) -> _PromptWork:
         c, context_tokens = self.traffic.by_prompt(), self.token_side.context_tokens

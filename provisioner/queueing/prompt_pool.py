@@ -159,15 +159,17 @@ class PromptPool:
         """Weights (1 + G,) with which the tail at each grid point enters the exceedance; first, what always does."""
         grid = self.backlog_s.size
         cell = token_cell(prompt_tokens, self.batch_tokens)
-        position = np.empty(slack_s.shape)
-        for j in np.unique(cell):
-            here = cell == j
-            position[here] = np.interp(slack_s[here], self.delay_s[j], np.arange(grid, dtype=np.float64))
         never = slack_s < 0.0
         beyond = slack_s >= self.delay_s[cell, -1]
         inside = ~never & ~beyond
-        left = position[inside].astype(np.int64)
-        share = position[inside] - left
+        # The rows of delays one behind the other, each shifted beyond the last, are one rising curve to interpolate on.
+        shift = (2.0 * self.delay_s[:, -1].max() + 1.0) * np.arange(self.delay_s.shape[0])
+        curve = (self.delay_s + shift[:, None]).ravel()
+        steps = np.arange(curve.size, dtype=np.float64)
+        here = cell[inside]
+        position = np.interp(slack_s[inside] + shift[here], curve, steps) - here * float(grid)
+        left = np.clip(position.astype(np.int64), 0, grid - 1)
+        share = position - left
         mass = np.zeros(grid + 1)
         if left.size:
             mass += np.bincount(left + 1, weight[inside] * (1.0 - share), grid + 1)

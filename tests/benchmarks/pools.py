@@ -1,0 +1,60 @@
+"""Time of the analytic model and of the integer program: ``python -m tests.benchmarks.pools`` (docs/performance.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from provisioner.api import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planning.answer import Setting
+from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.queueing.mixed_stage import MixedStage
+
+SIZES = np.arange(1, 201)
+
+
+def median_ms(run: Callable[[], object], runs: int = 7) -> float:
+    """Median time of a call in ms, after one that is not counted."""
+    run()
+    times = []
+    for _ in range(runs):
+        start = perf_counter()
+        run()
+        times.append(perf_counter() - start)
+    return 1e3 * median(times)
+
+
+def all_sizes(setting: Setting, position: int, metric: str) -> None:
+    """The share of requests beyond a limit at all sizes of one pool, from nothing."""
+    question = Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
+    stage = DesignLatency(question, setting.designs[0]).stages[position]
+    if isinstance(stage, MixedStage):
+        stage.exceedance(metric, "slowdown", 3.0, SIZES)
+    else:
+        stage.exceedance("slowdown", 3.0, SIZES)
+
+
+def main() -> None:
+    """Print a line for each measurement."""
+    for design, position, metric in (
+        ("splitwise-hh", 0, "ttft"),
+        ("splitwise-hh", 1, "tbt"),
+        ("baseline-h100", 0, "ttft"),
+        ("baseline-h100", 0, "tbt"),
+        ("baseline-h100", 0, "e2e"),
+    ):
+        setting = load_setting(PlanOptions(slo="p99", designs=(design,)))
+        slot = setting.designs[0].slots[position]
+        took = median_ms(lambda s=setting, k=position, m=metric: all_sizes(s, k, m))  # type: ignore[misc]
+        print(f"sizes 1..200 of a {slot.role} pool, {metric.upper()}: {took:.0f} ms")
+    search = load_setting(PlanOptions(slo="p99")).search()
+    took = median_ms(lambda: search.best(tuple(search.candidates), "cost"))
+    print(f"integer program over all {len(search.candidates)} designs, ties broken: {took:.0f} ms")
+
+
+if __name__ == "__main__":
+    main()
