@@ -199,14 +199,14 @@ class DesignLatency:
     def percentile(self, metric: str, quantile: float, kind: str, sizes: tuple[int, ...]) -> float:
         """The value that the fraction ``quantile`` of requests does not exceed; inf where a pool cannot keep up.
 
-        Found to 1e-4 from above, on the same shares that decide feasibility: by false position on the logarithms of value
-        and share, bisecting where that does not shrink the bracket fast.
+        Found to 1e-4 from above, on the same shares that decide feasibility: by false position on the logarithms of
+        value and share, bisecting where that does not shrink the bracket fast.
         """
         allowed = 1.0 - quantile
         low, high = 1e-4, 1.0
 
         def excess(value: float) -> float:
-            """Logarithm of the share beyond a value over the allowed one, within -1..1; positive below the percentile."""
+            """Logarithm of the share beyond a value over the allowed one, within -1..1; positive below the value."""
             share = self.share(metric, kind, value, sizes) / allowed
             return float(np.log(min(max(share, 1.0 / np.e), np.e)))
 

@@ -41,7 +41,7 @@ def test_lightly_loaded_run_is_reproduced(generator: ModuleType) -> None:
 
 
 def test_simulation_of_strict_pools_wants_one_prompt_machine_more() -> None:
-    """What the page says of the analytic 25 + 4: strict pools, simulated, miss TTFT P99 with 25 and meet all with 26."""
+    """What the page says of 25 + 4: strict pools, simulated, miss TTFT P99 with 25 and meet all limits with 26."""
     perf, alone = replica("bloom-176b", "dgx-h100"), reference("bloom-176b")
 
     def slowdowns(prompts: int) -> NDArray[np.float64]:
