@@ -30,17 +30,24 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     """The best cluster for a workload at a rate within latency objectives.
 
     Takes the fields of ``PlanOptions`` by keyword, or a ``PlanOptions``. ``progress`` is told about long work.
-    Raises ``InputError`` for what cannot be understood and ``InfeasibleError`` where no plan exists.
+    Raises ``InputError`` for what cannot be understood and ``InfeasibleError`` where no plan exists. Every plan is
+    recomputed from the specs before it is returned; what does not agree is among its warnings.
 
     >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70)
     >>> p.design, p.machines
     ('Splitwise-HHcap', 16)
     """
     from provisioner.planning.answer import answer
+    from provisioner.planning.check import check
 
     if options is not None and fields:
         raise InputError("give options or keywords, not both")
-    return answer(load_setting(options or _options(fields)), progress or (lambda _: None))
+    setting = load_setting(options or _options(fields))
+    found = answer(setting, progress or (lambda _: None))
+    violations = check(found, setting)
+    return dataclasses.replace(
+        found, warnings=(*found.warnings, *(f"not confirmed when recomputed from the specs: {v}" for v in violations))
+    )
 
 
 def load_workload(name_or_path: str | Path) -> Workload:
@@ -187,11 +194,24 @@ def _traffic(options: PlanOptions) -> tuple[Workload, Traffic, float, tuple[str,
         )
         windows = ((rate, 1.0),)
         cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
+        notes = _burstier(workload, cv)
         if options.independent:
             workload = workload.independent()
     classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
     traffic = Traffic(classes, windows, cv)
     return workload, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
+
+
+def _burstier(workload: Workload, cv: float) -> tuple[str, ...]:
+    """What to say where the trace behind a workload was far burstier than it is planned for."""
+    measured = None if workload.arrivals is None else workload.arrivals.cv
+    if measured is None or measured <= 1.5 * max(cv, 1.0):
+        return ()
+    planned = "as Poisson, CV 1" if cv == 1.0 else f"with CV {cv:g}"
+    return (
+        f"the trace behind workload {workload.name} is burstier than planned for: its inter-arrival CV is "
+        f"{measured:.3g}, planned {planned} (change it with --cv)",
+    )
 
 
 def _trace(path: str) -> tuple[Workload, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
@@ -227,12 +247,6 @@ def _warnings(model: ModelArchitecture, workload: Workload, replicas: Mapping[st
         notes.append(
             f"{longer:.1%} of the requests are longer than the {model.trained_context_tokens:,} tokens that "
             f"{model.title} was trained for; they are planned as if it served them"
-        )
-    profile = workload.arrivals
-    if profile is not None and profile.cv is not None and workload.cv == 1.0 and profile.cv > 1.5:
-        notes.append(
-            f"the trace behind workload {workload.name} is burstier than planned for: inter-arrival CV "
-            f"{profile.cv:.3g}, planned as Poisson (CV 1; change it with --cv)"
         )
     if workload.context_share_reused is not None and workload.context_share_reused > 0.01:
         notes.append(

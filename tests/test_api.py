@@ -559,3 +559,10 @@ def test_options_by_keyword() -> None:
 
 def test_a_workload_for_notebooks() -> None:
     assert provisioner.load_workload("coding").rate_rps == 70.0
+
+
+def test_a_burstier_trace_is_warned_of_by_the_cv_that_is_planned_for() -> None:
+    poisson, bursty, burstier = (plan(workload="coding", cv=cv, **HH) for cv in (None, 2.0, 10.0))
+    assert any("planned as Poisson, CV 1" in warning for warning in poisson.warnings)
+    assert any("planned with CV 2" in warning for warning in bursty.warnings)
+    assert not any("burstier" in warning for warning in burstier.warnings)
