@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.workload import Workload
 
+# Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
+_CLUSTERED_CV = 2.0
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "pulp", "highspy")
 
 
@@ -234,6 +236,11 @@ def _trace(path: str) -> tuple[Workload, tuple[tuple[float, float], ...], float,
         notes.append(
             f"the trace's busiest minute has {peak:.3g} requests/s against {mean:.3g} on average; the plan keeps up "
             "with every minute"
+        )
+    if cv > _CLUSTERED_CV:
+        notes.append(
+            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
+            "the formulas' P99s may be too low by a factor of two (docs/queueing.md, limits of the model)"
         )
     return trace.workload(Path(path).stem), windows, cv, tuple(notes)
 

@@ -430,7 +430,9 @@ def test_a_bursty_trace_needs_more_than_a_steady_one_of_the_same_rate(tmp_path: 
     starts = poisson(rng, (1.0, 900.0))
     arrivals = np.sort(np.repeat(starts, 10) + rng.uniform(0.0, 0.05, starts.size * 10))
     bursty = write_trace(tmp_path / "bursty.csv", arrivals, *lengths(rng, arrivals.size))
-    assert cost(trace=bursty, **HH) > cost(workload=bursty, rate_rps=11.0, cv=1.0, **HH)
+    found = plan(trace=bursty, **HH)
+    assert found.cost_usd_per_h > cost(workload=bursty, rate_rps=11.0, cv=1.0, **HH)
+    assert any("cluster within minutes" in warning for warning in found.warnings)
 
 
 def test_a_trace_is_not_planned_at_a_rate(tmp_path: Path) -> None:
