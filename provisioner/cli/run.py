@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
 import typer
@@ -67,13 +67,8 @@ def _run(given: list[str]) -> int:
     else:
         code = 0
     if sys.stdout is not None:
-        try:
+        with _writing_stdout():
             sys.stdout.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            _abandon_stdout()
-            raise InputError(f"standard output: cannot be written: {error.strerror or error}") from error
     return code
 
 
@@ -86,9 +81,16 @@ def emit(text: str) -> None:
         text.encode(encoding)
     except UnicodeEncodeError:  # rules become dashes, what else there is no character for question marks
         text = text.replace("─", "-").encode(encoding, "replace").decode(encoding)
-    try:
+    with _writing_stdout():
         sys.stdout.write(text.rstrip("\n") + "\n")
         sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _writing_stdout() -> Iterator[None]:
+    """Turn a stdout that cannot be written (a full disk) into an ``InputError``; a closed pipe stays one."""
+    try:
+        yield
     except BrokenPipeError:
         raise
     except OSError as error:

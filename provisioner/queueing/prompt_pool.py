@@ -13,12 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.perf.curves import MAX_BATCHED_PROMPT_TOKENS
 from provisioner.queueing.erlang import erlang_b, peakedness
 
 Array = NDArray[np.float64]
 
 # Prompt iterations stop growing at this many batched tokens (Splitwise, section IV-B: throughput falls beyond it).
-BATCH_TOKENS = 2048
+BATCH_TOKENS = MAX_BATCHED_PROMPT_TOKENS
 # Resolution of the packing recursion: 64 tokens, 3 % of the limit.
 _TOKEN_CELL = 64
 # Prompts per replica beyond which a longer queue no longer improves the packing (shares converge by the third).

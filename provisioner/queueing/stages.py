@@ -35,18 +35,10 @@ def limits_s(reference: Reference, metric: str, kind: str, value: float, classes
     p, o = classes.prompt_tokens, classes.output_tokens
     alone = {
         "ttft": lambda: reference.ttft_s(p),
-        "tbt": lambda: alone_tbt_s(reference, classes),
+        "tbt": lambda: reference.tbt_s(p, o),
         "e2e": lambda: reference.e2e_s(p, o),
     }[metric]()
     return value * np.asarray(alone, dtype=np.float64)
-
-
-def alone_tbt_s(reference: Reference, classes: Classes) -> Array:
-    """TBT of each class (C,) alone on the reference machine, in s."""
-    return np.broadcast_to(
-        np.asarray(reference.tbt_s(classes.prompt_tokens, classes.output_tokens), dtype=np.float64),
-        classes.weight.shape,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +93,11 @@ class PromptStage:
         slack_s = limits_s(self.reference, "ttft", kind, value, c) - self.perf.prompt_s(c.prompt_tokens)
         return self.delayed(c.prompt_tokens, slack_s, c.weight, sizes)
 
-    def delayed(self, prompt_tokens: Array, slack_s: Array, weight: Array | list[Array], sizes: Sizes) -> Array:
+    def delayed(self, prompt_tokens: Array, slack_s: Array, weight: Array, sizes: Sizes) -> Array:
         """Share (N,) of requests whose queueing before the first token exceeds ``slack_s`` (M,), over all windows."""
         total = np.zeros(sizes.shape)
         for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
-            total += share * pool.exceedance(prompt_tokens, slack_s, np.asarray(weight))
+            total += share * pool.exceedance(prompt_tokens, slack_s, weight)
         return total
 
 
