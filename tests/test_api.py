@@ -568,3 +568,12 @@ def test_a_burstier_trace_is_warned_of_by_the_cv_that_is_planned_for() -> None:
     assert any("planned as Poisson, CV 1" in warning for warning in poisson.warnings)
     assert any("planned with CV 2" in warning for warning in bursty.warnings)
     assert not any("burstier" in warning for warning in burstier.warnings)
+
+
+def test_no_latency_is_predicted_for_a_mixed_pool_beyond_the_described_load() -> None:
+    found = plan(workload="coding", slo="batch", designs=("baseline-h100",))
+    assert found.pools[0].utilization > 0.85
+    assert all(np.isinf(figure.seconds) for figure in found.latency)
+    assert any("no latency is predicted" in warning for warning in found.warnings)
+    limited = plan(workload="coding", slo="batch", designs=("baseline-h100",), limits={"tbt_p50": "100x"})
+    assert limited.pools[0].utilization <= 0.85 and limited.machines > found.machines

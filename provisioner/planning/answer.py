@@ -18,7 +18,7 @@ from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
 from provisioner.planning.solver import write_lp
-from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
 from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE, SLO
@@ -356,6 +356,13 @@ def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
                 f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
                 f"{slot.machine.name})"
             )
+        if isinstance(stage, MixedStage):
+            load = float(stage.load(np.array([size], dtype=np.int64))[0])
+            if load > LARGEST_DESCRIBED_LOAD:
+                notes.append(
+                    f"mixed pool: its load of {load:.0%} is beyond the {LARGEST_DESCRIBED_LOAD:.0%} up to which the "
+                    "formulas describe mixed batching, so no latency is predicted for it"
+                )
         if isinstance(stage, TokenStage):
             link = float(stage.link_load(np.array([size], dtype=np.int64))[0])
             if link > 0.5:

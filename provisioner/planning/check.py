@@ -220,6 +220,8 @@ class _Latency:
         for figure in self.plan.latency:
             allowed = 1.0 - QUANTILE[figure.percentile]  # type: ignore[index]
             for kind, value in (("seconds", figure.seconds), ("slowdown", figure.slowdown)):
+                if math.isinf(value):
+                    continue  # nothing was predicted; a limit on it is a violation of its own
                 beyond = self.share(figure.metric, kind, value * (1.0 + _BISECTION))
                 if not beyond <= allowed + _GRID:
                     yield f"{figure.metric} {figure.percentile}: {beyond:.4%} are above {value:g} {kind}"
