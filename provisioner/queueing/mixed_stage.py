@@ -15,7 +15,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.perf.assumptions import MIXED_FACTOR, Reference, ReplicaPerf, tbt_divisor
-from provisioner.queueing.prompt_pool import BATCH_TOKENS, Packing, PromptPool, batch_cells, packing, prompt_pool
+from provisioner.queueing.erlang import erlang_b, peakedness
+from provisioner.queueing.prompt_pool import (
+    BATCH_TOKENS,
+    LARGEST_STABLE_LOAD,
+    NEGLIGIBLE,
+    Filling,
+    Packing,
+    PromptPool,
+    batch_cells,
+    filling,
+    prompt_pools,
+    token_cell,
+)
 from provisioner.queueing.stages import TokenStage, limits_s
 from provisioner.queueing.token_pool import TokenPool, evenly_shared, token_pool
 from provisioner.queueing.traffic import Classes, Traffic
@@ -27,11 +39,15 @@ Sizes = NDArray[np.int64]
 _JOIN = np.array([1.0, 3.0, 5.0]) / 6.0
 _LOST_LEVELS = np.array([0.125, 0.375, 0.625, 0.8, 0.9, 0.96, 0.985, 0.995])
 _LOST_WEIGHTS = np.array([0.25, 0.25, 0.225, 0.125, 0.08, 0.045, 0.0175, 0.0075])
+# The occupancy atoms of the token pool, merged into 6 for the time lost to prompts.
+_MERGED = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])
 # Decode batches at which the work of prompts is computed; linear between them (so are the curves of mixed iterations).
 _KNOTS = np.array([0.0, 1.0, 8.0, 32.0, 96.0, 256.0, 512.0])
 # Mean batches are rounded to a grid of this ratio for the prompt queue: sizes of like batch share a computation.
 _BATCH_RATIO = 1.15
 _MOST_BUSY = 0.995
+# Time lost to prompts is computed at whole gaps of about this ratio, and is linear between them.
+_GAPS_RATIO = 1.15
 # Beyond this load the time lost to prompts is not described (docs/queueing.md: errors double, and a fuller pool may
 # look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
 LARGEST_DESCRIBED_LOAD = 0.85
@@ -60,9 +76,11 @@ class _MixedCurve:
 class _PromptWork:
     """What prompts take from a replica by the decode batch beside them: arrays over ``_KNOTS`` (K,).
 
-    ``mean_s`` is a prompt's time alone, ``saturated`` the efficiency of batching in an endless queue.
+    ``mean_s`` is a prompt's time alone, ``saturated`` the efficiency of batching in an endless queue, ``filling`` how
+    prompts fill batches.
     """
 
+    filling: Filling
     mean_s: Array
     saturated: Array
     packed: Packing
@@ -94,28 +112,60 @@ class _PromptWork:
 
 
 @dataclass(frozen=True, slots=True)
-class _PromptQueue:
-    """The prompt side of one size: a row of a prompt pool computed with the mixed curve of its decode batch."""
+class _PromptSide:
+    """The prompts of each size (N,), at the mean batch beside them rounded to one of L levels.
 
-    curve: _MixedCurve
-    pool: PromptPool
-    row: int
+    ``level`` (N,) is the index in ``curves`` (L,), ``service_s`` (L, C) the prompts' times by level, ``load`` (N,) the
+    rate over capacity, and ``queues`` a row of a prompt pool for each size at which prompts wait for each other.
+    """
+
+    curves: tuple[_MixedCurve, ...]
+    level: NDArray[np.int64]
+    service_s: Array
+    load: Array
+    queues: dict[int, tuple[PromptPool, int]]
 
     @property
-    def waits(self) -> float:
-        """Probability that a prompt finds another before it."""
-        return min(float(self.pool.tail[self.row, 0]), _MOST_BUSY)
+    def waits(self) -> Array:
+        """Probability (N,) that a prompt finds another before it."""
+        result = np.zeros(self.level.size)
+        for size, (pool, row) in self.queues.items():
+            result[size] = min(float(pool.tail[row, 0]), _MOST_BUSY)
+        return result
 
     @property
-    def mean_wait_s(self) -> float:
-        """Mean wait of a prompt that waits for others."""
-        tail, delay_s = self.pool.tail[self.row], self.pool.delay_s[-1]
-        return float(np.sum((tail[1:] + tail[:-1]) / 2.0 * np.diff(delay_s)) / max(float(tail[0]), 1e-12))
+    def mean_wait_s(self) -> Array:
+        """Mean wait (N,) of a prompt that waits for others."""
+        result = np.zeros(self.level.size)
+        for size, (pool, row) in self.queues.items():
+            tail, delay_s = pool.tail[row], pool.delay_s[-1]
+            area = np.sum((tail[1:] + tail[:-1]) / 2.0 * np.diff(delay_s))
+            result[size] = float(area) / max(float(tail[0]), 1e-12)
+        return result
 
-    def delayed(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> float:
-        """Share of requests that other prompts delay by more than ``slack_s`` (M,)."""
-        mass = self.pool.mass_beyond(prompt_tokens, slack_s, weight)
-        return float(self.pool.tail[self.row] @ mass[1:] + mass[0])
+    def prompt_s(self, prompt_tokens: Array, at: Sizes) -> Array:
+        """Time of prompts (C,) beside the batch of the sizes with positions ``at`` (R,): (R, C)."""
+        by_level = np.array([curve.prompt_s(prompt_tokens) for curve in self.curves])
+        result: Array = by_level[self.level[at]]
+        return result
+
+    def delayed(self, prompt_tokens: Array, allowed_s: Array, taken_s: Array, weight: Array, at: Sizes) -> Array:
+        """Share (R,) of requests that other prompts delay by more than ``allowed_s - taken_s``.
+
+        ``at`` (R,) are the positions of the sizes, ``allowed_s`` is (R, C), ``taken_s`` (R, 1, M) or (R, C, M) by
+        state, ``weight`` (C, M) the share of each class and state, ``prompt_tokens`` (C,) the class's prompt.
+        """
+        share_of = weight.ravel()
+        cell = np.repeat(token_cell(prompt_tokens), weight.shape[1])
+        share = np.empty(at.size)
+        for i, size in enumerate(at.tolist()):
+            slack_s = (allowed_s[i][:, None] - taken_s[i]).ravel()
+            if size in self.queues:
+                pool, row = self.queues[size]
+                share[i] = pool.longer(row, cell, slack_s) @ share_of
+            else:
+                share[i] = share_of[slack_s < 0.0].sum()
+        return share
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +173,7 @@ class _Lost:
     """Time that requests lose to prompts: ``min(X, Y)``, X nothing with probability ``none`` and else Gamma, Y Gamma.
 
     X is what an unending request would lose, Y what this one loses until prompt iterations alone have carried all its
-    tokens; arrays (C, A) over classes and batches.
+    tokens; arrays (R, C, A) over sizes, classes and batches.
     """
 
     none: Array
@@ -133,28 +183,29 @@ class _Lost:
     most_scale_s: Array
 
     def above(self, slack_s: Array) -> Array:
-        """P(lost > slack) (C, A)."""
-        from scipy.special import gammaincc
-
-        slack = np.maximum(slack_s, 0.0)
-        share = (1.0 - self.none) * gammaincc(self.shape, slack / self.scale_s)
-        result: Array = share * gammaincc(self.most_shape, slack / self.most_scale_s)
-        return np.where(slack_s < 0.0, 1.0, result)
+        """P(lost > slack) (R, C, A), slacks of 0 or more."""
+        result, slack = (1.0 - self.none).ravel(), slack_s.ravel()
+        for shape, scale_s in ((self.shape, self.scale_s), (self.most_shape, self.most_scale_s)):
+            at = np.flatnonzero(result > NEGLIGIBLE)
+            result[at] = _gamma_tail(result[at], shape.ravel()[at], slack[at] / scale_s.ravel()[at])
+        return result.reshape(slack_s.shape)
 
     def quantiles_s(self, levels: Array) -> Array:
-        """Quantiles of the lost time (C, L) at one batch, Y at its mean."""
+        """Quantiles of the lost time (R, C, L) at one batch (A = 1), Y at its mean."""
         from scipy.special import gammaincinv
 
-        level = np.clip((levels[None, :] - self.none) / np.maximum(1.0 - self.none, 1e-12), 0.0, 1.0 - _LEAST)
-        result: Array = np.minimum(gammaincinv(self.shape, level) * self.scale_s, self.most_shape * self.most_scale_s)
-        return result
+        level = np.clip((levels - self.none) / np.maximum(1.0 - self.none, 1e-12), 0.0, 1.0 - _LEAST)
+        some = level > 0.0
+        result = np.zeros(level.shape)
+        result[some] = gammaincinv(np.broadcast_to(self.shape, level.shape)[some], level[some])
+        return np.minimum(result * self.scale_s, self.most_shape * self.most_scale_s)
 
 
 @dataclass(frozen=True, slots=True)
 class _Load:
     """One window's queues at the sizes asked for."""
 
-    prompts: tuple[_PromptQueue, ...]
+    prompts: _PromptSide
     tokens: TokenPool
     work: _PromptWork
     prompt_rate_rps: Array  # per replica (N,)
@@ -163,13 +214,12 @@ class _Load:
     @property
     def load(self) -> Array:
         """Rate over capacity (N,): the larger of the prompts' and the tokens'."""
-        return np.maximum([float(queue.pool.load[queue.row]) for queue in self.prompts], self.tokens.load)
+        return np.maximum(self.prompts.load, self.tokens.load)
 
     @property
     def stable(self) -> NDArray[np.bool_]:
         """Sizes (N,) at which both sides keep up."""
-        result: NDArray[np.bool_] = self.tokens.stable & [bool(q.pool.stable[q.row]) for q in self.prompts]
-        return result
+        return self.tokens.stable & (self.prompts.load < LARGEST_STABLE_LOAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +258,11 @@ class MixedStage:
 
     def _prompt_work(self) -> _PromptWork:
         c, context_tokens = self.traffic.by_prompt(), self.token_side.context_tokens
+        fill = filling(c.prompt_tokens, c.weight)
         curves = [_MixedCurve(self.perf, batch, context_tokens) for batch in _KNOTS.tolist()]
-        packed = [packing(curve, c.prompt_tokens, c.weight) for curve in curves]
-        mean_s = np.array([float(c.weight @ curve.prompt_s(c.prompt_tokens)) for curve in curves])
-        return _PromptWork(mean_s, np.array([p.saturated for p in packed]), packed[0])
+        packed = [fill.packed(curve) for curve in curves]
+        mean_s = np.array([float(c.weight @ each.service_s) for each in packed])
+        return _PromptWork(fill, mean_s, np.array([each.saturated for each in packed]), packed[0])
 
     def _window(self, rate_rps: float, sizes: Sizes, work: _PromptWork) -> _Load:
         side = self.token_side
@@ -238,24 +289,42 @@ class MixedStage:
         met = np.sum(tokens.probability * _mates(tokens.found, n, busy), axis=1)
         mean = np.sum(tokens.probability * tokens.found, axis=1) / n[:, 0]
         return _Load(
-            prompts=self._prompt_queues(rate_rps, replicas, tokens),
+            prompts=self._prompt_side(rate_rps, replicas, tokens, work.filling),
             tokens=tokens,
             work=work,
             prompt_rate_rps=rate[:, 0],
             interrupted=np.clip(met / np.maximum(mean, _LEAST), 0.0, 1.0),
         )
 
-    def _prompt_queues(self, rate_rps: float, replicas: Sizes, tokens: TokenPool) -> tuple[_PromptQueue, ...]:
-        """The prompt side of each size at its mean batch, sizes of like batch together."""
-        c = self.traffic.by_prompt()
-        level = np.rint(np.log1p(tokens.mean_batch) / np.log(_BATCH_RATIO)).astype(np.int64)
-        queues: dict[int, _PromptQueue] = {}
-        for each in np.unique(level).tolist():
-            rows = np.flatnonzero(level == each)
-            curve = _MixedCurve(self.perf, float(np.expm1(each * np.log(_BATCH_RATIO))), self.token_side.context_tokens)
-            pool = prompt_pool(curve, c.prompt_tokens, c.weight, rate_rps, replicas[rows], self.traffic.cv)
-            queues |= {row: _PromptQueue(curve, pool, at) for at, row in enumerate(rows.tolist())}
-        return tuple(queues[row] for row in range(replicas.size))
+    def _prompt_side(self, rate_rps: float, replicas: Sizes, tokens: TokenPool, fill: Filling) -> _PromptSide:
+        """The prompt side of each size at its mean batch, sizes of like batch together.
+
+        Where the load is beyond what is described, or none waits for another, no queue is computed.
+        """
+        weight, c = fill.weight, replicas.astype(np.float64)
+        step = np.rint(np.log1p(tokens.mean_batch) / np.log(_BATCH_RATIO)).astype(np.int64)
+        steps, level = np.unique(step, return_inverse=True)
+        context_tokens = self.token_side.context_tokens
+        curves = [
+            _MixedCurve(self.perf, batch, context_tokens) for batch in np.expm1(steps * np.log(_BATCH_RATIO)).tolist()
+        ]
+        packed = [fill.packed(curve) for curve in curves]
+        service_s = np.array([each.service_s for each in packed])
+        mean_s = (service_s @ weight)[level]
+        load = rate_rps * mean_s / c / np.array([each.saturated for each in packed])[level]
+        z = np.array([peakedness(self.traffic.cv, each_s, weight) for each_s in service_s])[level]
+        # Bounds P(wait): in the loss system with the load that it has where that many wait.
+        blocked = erlang_b(c / z, rate_rps * mean_s / z / (1.0 - NEGLIGIBLE))
+        queued = (np.maximum(load, tokens.load) <= LARGEST_DESCRIBED_LOAD) & (blocked > NEGLIGIBLE)
+        rows = [np.flatnonzero(queued & (level == each)) for each in range(len(curves))]
+        parts = [(each, here) for each, here in zip(packed, rows, strict=True) if here.size]
+        pools = prompt_pools(fill, [(each, replicas[here]) for each, here in parts], rate_rps, self.traffic.cv)
+        queues = {
+            size: (pool, row)
+            for pool, (_, here) in zip(pools, parts, strict=True)
+            for row, size in enumerate(here.tolist())
+        }
+        return _PromptSide(tuple(curves), level, service_s, load, queues)
 
     def load(self, sizes: Sizes) -> Array:
         """Rate over capacity (N,): the larger of the prompts' and the tokens', in the busiest window."""
@@ -269,108 +338,171 @@ class MixedStage:
 
     def exceedance(self, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose ``metric`` is above the limit; all of them beyond the largest described load."""
-        total = np.zeros(sizes.shape)
+        result = np.ones(sizes.shape)
+        at = np.flatnonzero(self.load(sizes) <= LARGEST_DESCRIBED_LOAD)
+        if not at.size:
+            return result
         shares = {"ttft": self._ttft_share, "tbt": self._tbt_share, "e2e": self._e2e_share}[metric]
-        for (_, share), load in zip(self.traffic.windows, self.loads(sizes), strict=True):
-            total += share * np.array([shares(kind, value, load, row) for row in range(sizes.size)])
-        return np.where(self.load(sizes) <= LARGEST_DESCRIBED_LOAD, np.minimum(total, 1.0), 1.0)
+        windows = zip(self.traffic.windows, self.loads(sizes), strict=True)
+        result[at] = np.minimum(sum(share * shares(kind, value, load, at) for (_, share), load in windows), 1.0)
+        return result
 
-    def _ttft_share(self, kind: str, value: float, load: _Load, row: int) -> float:
-        c, queue = self.traffic.by_prompt(), load.prompts[row]
-        allowed = limits_s(self.reference, "ttft", kind, value, c) - queue.curve.prompt_s(c.prompt_tokens)
-        before, probability = self._before_prompt(load, row)
-        slack = (allowed[:, None] - before[None, :]).ravel()
-        weight = (c.weight[:, None] * probability[None, :]).ravel()
-        return queue.delayed(np.repeat(c.prompt_tokens, before.size), slack, weight)
+    def _ttft_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
+        """Share (R,) of requests at the sizes with positions ``at`` (R,); so the other metrics."""
+        c, side = self.traffic.by_prompt(), load.prompts
+        allowed = limits_s(self.reference, "ttft", kind, value, c) - side.service_s[side.level[at]]
+        before, probability = self._before_prompt(load, at)
+        return side.delayed(c.prompt_tokens, allowed, before[:, None, :], c.weight[:, None] * probability, at)
 
-    def _before_prompt(self, load: _Load, row: int) -> tuple[Array, Array]:
-        """Atoms of what an arriving prompt waits for besides other prompts: the iteration in progress, and KV room."""
+    def _before_prompt(self, load: _Load, at: Sizes) -> tuple[Array, Array]:
+        """What an arriving prompt waits for besides other prompts: the iteration in progress, and KV room.
+
+        Atoms (R, M) by size, and their probabilities (M,), the same at every size.
+        """
         pool = load.tokens
-        in_progress = self.token_side.iteration_s(pool.batch[row]) * pool.joins[row]
-        before = pool.waiting_s[row][:, None] + in_progress[:, None] * _JOIN[None, :]
-        probability = pool.probability[row][:, None] * np.full(_JOIN.size, 1.0 / _JOIN.size)[None, :]
-        return before.ravel(), probability.ravel()
+        in_progress = self.token_side.iteration_s(pool.batch[at]) * pool.joins[at]
+        before = pool.waiting_s[at][:, :, None] + in_progress[:, :, None] * _JOIN
+        return before.reshape(at.size, -1), np.repeat(pool.probability[0] / _JOIN.size, _JOIN.size)
 
-    def _lost(self, load: _Load, row: int, classes: Classes, batch: Array) -> _Lost:
-        """Time that requests (C,) lose to prompts at batches (A,).
+    def _lost(self, load: _Load, at: Sizes, gaps: Array, batch: Array) -> _Lost:
+        """Time that requests of so many gaps (C,) lose to prompts at batches (R, A) of the sizes ``at`` (R,).
 
         A replica's prompts are an M/G/1 queue in which another prompt is behind with probability q. A request loses
         the time to empty the queue that its own prompt leaves behind, and then the busy periods that begin in its
         life, a Poisson number of them; their sum, given that there is any, is matched in mean and variance.
         """
-        c, queue = self.traffic.by_prompt(), load.prompts[row]
-        gaps = np.maximum(classes.output_tokens - 1.0, 0.0)[:, None]
-        rate_rps, interrupted = float(load.prompt_rate_rps[row]), float(load.interrupted[row])
+        c, side = self.traffic.by_prompt(), load.prompts
+        rate_rps, interrupted = load.prompt_rate_rps[at, None], load.interrupted[at, None]
         decode_s = self.token_side.iteration_s(batch)
-        busy, rides = load.work.busy(batch, np.array([rate_rps]))
+        busy, rides = load.work.busy(batch, rate_rps)
 
         # What one prompt takes from the sequences beside it: its iteration, less the token that it may carry.
-        service_s = queue.curve.prompt_s(c.prompt_tokens)
-        mean_s, mean_square = float(c.weight @ service_s), float(c.weight @ service_s**2)
-        taken = service_s[:, None] - np.where(c.prompt_tokens[:, None] + batch <= BATCH_TOKENS, decode_s, 0.0)
-        taken = np.maximum(taken, 0.0)
+        service_s = side.service_s[side.level[at]]
+        mean_s, mean_square = (service_s @ c.weight)[:, None], (service_s**2 @ c.weight)[:, None]
+        beside = c.prompt_tokens[:, None] + batch[:, None, :] <= BATCH_TOKENS
+        taken = np.maximum(service_s[:, :, None] - np.where(beside, decode_s[:, None, :], 0.0), 0.0)
         net = np.maximum((busy - rides * decode_s) / rate_rps, 1e-6)
         net_square = (c.weight @ taken**2) * (net / np.maximum(c.weight @ taken, _LEAST)) ** 2
         token_s = 1.0 / ((1.0 - interrupted * busy) / decode_s + interrupted * rides)
-        prompts = interrupted * rate_rps * gaps * token_s
+        prompts_per_gap = interrupted * rate_rps * token_s
 
         # The queue left behind, as found by arrivals (level crossing): their wait, and the part of the running prompt
         # that was over when they came.
-        q, deep = queue.waits, min(queue.waits, float(queue.pool.load[queue.row]))
-        residual_s = mean_square / mean_s / (1.0 + float(queue.pool.replicas[queue.row]))
+        q, mean_wait_s = side.waits[at, None], side.mean_wait_s[at, None]
+        deep = np.minimum(q, side.load[at, None])
+        residual_s = mean_square / mean_s / (1.0 + load.tokens.replicas[at, None])
         share = net * rate_rps / np.maximum(busy, _LEAST)
-        left = share * (queue.mean_wait_s + max(mean_s - residual_s, 0.0))
-        left_var = share**2 * (queue.mean_wait_s**2 + mean_square - mean_s**2)
+        left = share * (mean_wait_s + np.maximum(mean_s - residual_s, 0.0))
+        left_var = share**2 * (mean_wait_s**2 + mean_square - mean_s**2)
         emptied = left / (1.0 - deep)
         emptied_var = left_var / (1.0 - deep) ** 2 + left * deep * net_square / net / (1.0 - deep) ** 3
-
-        behind = np.where(gaps > 0.0, q, 0.0)
-        mean = prompts * net + behind * emptied
-        variance = prompts * (1.0 - q) * net_square / (1.0 - deep) ** 3
-        variance = variance + behind * emptied_var + behind * (1.0 - behind) * emptied**2
-        none = (1.0 - behind) * np.exp(-prompts * (1.0 - q))
-        some = np.maximum(1.0 - none, 1e-12)
-        given = mean / some
-        given_var = np.maximum((variance + mean**2) / some - given**2, 1e-12 * given**2 + 1e-30)
+        period_square = (1.0 - q) * net_square / (1.0 - deep) ** 3
 
         # At most: every token carried by a prompt iteration of an endless queue, a geometric number of them each.
         each_s, carry = load.work.endless(batch)
         most = np.maximum(each_s / carry - decode_s, 1e-6)
         most_var = each_s**2 * ((mean_square / mean_s**2 - 1.0) / carry + (1.0 - carry) / carry**2)
+
+        def by_class(values: Array) -> Array:
+            """(R, A) as (R, 1, A), against the gaps (C, 1)."""
+            return values[:, None, :]
+
+        g = gaps[:, None]
+        behind = np.where(g > 0.0, by_class(q), 0.0)
+        mean = g * by_class(prompts_per_gap * net) + behind * by_class(emptied)
+        variance = g * by_class(prompts_per_gap * period_square)
+        variance += behind * (by_class(emptied_var) + (1.0 - behind) * by_class(emptied**2))
+        none = (1.0 - behind) * np.exp(g * by_class(-prompts_per_gap * (1.0 - q)))
+        some = np.maximum(1.0 - none, 1e-12)
+        given = mean / some
+        given_var = np.maximum((variance + mean**2) / some - given**2, 1e-12 * given**2 + 1e-30)
         return _Lost(
             none=none,
             shape=np.clip(given**2 / given_var, 1e-3, 1e9),
-            scale_s=np.maximum(given_var, 1e-30) / np.maximum(given, 1e-15),
-            most_shape=np.maximum(gaps, 1e-3) * most**2 / most_var,
-            most_scale_s=np.broadcast_to(most_var / most, none.shape),
+            scale_s=given_var / np.maximum(given, 1e-15),
+            most_shape=np.maximum(g, 1e-3) * by_class(most**2 / most_var),
+            most_scale_s=np.broadcast_to(by_class(most_var / most), none.shape),
         )
 
-    def _tbt_share(self, kind: str, value: float, load: _Load, row: int) -> float:
+    def _tbt_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
         every = self.traffic.by_output()
         divisor = tbt_divisor(every.output_tokens, self.perf.assumptions)
         has = divisor > 0.0
         c = Classes(every.prompt_tokens[has], every.output_tokens[has], every.weight[has])
         if not c.weight.size:
-            return 0.0
+            return np.zeros(at.shape)
         gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        batch = load.tokens.batch[row]
-        allowed = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
-        slack = allowed[:, None] - gaps[:, None] * self.token_side.iteration_s(batch)[None, :]
-        above = self._lost(load, row, c, batch).above(slack)
-        return float((c.weight / c.weight.sum()) @ above @ load.tokens.probability[row])
+        limit_s = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
+        weight, probability = c.weight / c.weight.sum(), load.tokens.probability[0]
 
-    def _e2e_share(self, kind: str, value: float, load: _Load, row: int) -> float:
-        c, queue = self.traffic.joint(), load.prompts[row]
+        def slack_s(batch: Array) -> Array:
+            """What requests can afford to lose (R, C, A)."""
+            return limit_s[:, None] - gaps[:, None] * self.token_side.iteration_s(batch)[:, None, :]
+
+        # Too slow without any prompt, by merged atoms (R, C, M).
+        batch = load.tokens.batch[at]
+        into = probability[:, None] * (_MERGED[:, None] == np.arange(_MERGED[-1] + 1))
+        slow = (slack_s(batch) < 0.0).astype(np.float64) @ into
+        share: Array = weight @ slow.sum(axis=2).T
+
+        # What prompts take varies little with the batch, so that fewer atoms do.
+        rows = np.flatnonzero(self._losing(load, at, gaps))
+        merged = batch[rows] @ into / into.sum(axis=0)
+        above = self._lost(load, at[rows], gaps, merged).above(np.maximum(slack_s(merged), 0.0))
+        share[rows] += weight @ np.sum(above * (into.sum(axis=0) - slow[rows]), axis=2).T
+        return share
+
+    def _e2e_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
+        c, side = self.traffic.joint(), load.prompts
         gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        batch = np.maximum(load.tokens.mean_batch[row : row + 1], 1.0)
-        decode_s = float(self.token_side.iteration_s(batch)[0])
-        lost = np.where(gaps[:, None] > 0.0, self._lost(load, row, c, batch).quantiles_s(_LOST_LEVELS), 0.0)
-        before, probability = self._before_prompt(load, row)
-        allowed = limits_s(self.reference, "e2e", kind, value, c) - queue.curve.prompt_s(c.prompt_tokens)
-        allowed = allowed - gaps * decode_s - float(before @ probability)
-        slack = (allowed[:, None] - lost).ravel()
-        weight = (c.weight[:, None] * _LOST_WEIGHTS[None, :]).ravel()
-        return queue.delayed(np.repeat(c.prompt_tokens, _LOST_LEVELS.size), slack, weight)
+        batch = np.maximum(load.tokens.mean_batch[at, None], 1.0)
+        before, probability = self._before_prompt(load, at)
+        allowed = limits_s(self.reference, "e2e", kind, value, c) - side.prompt_s(c.prompt_tokens, at)
+        allowed = allowed - gaps * self.token_side.iteration_s(batch) - (before @ probability)[:, None]
+
+        # Quantiles of the time lost depend on the class by its gaps alone, smoothly.
+        knots = _gap_knots(float(gaps.max(initial=0.0)))
+        rows = np.flatnonzero(self._losing(load, at, gaps))
+        lost = self._lost(load, at[rows], knots, batch[rows]).quantiles_s(_LOST_LEVELS)
+        lost[:, 0] = 0.0
+        some = lost.any(axis=(1, 2))
+        rows, lost = rows[some], lost[some]
+        left = np.clip(np.searchsorted(knots, gaps, side="right") - 1, 0, knots.size - 2)
+        part = ((gaps - knots[left]) / (knots[left + 1] - knots[left]))[:, None]
+        lost = lost[:, left] * (1.0 - part) + lost[:, left + 1] * part
+
+        share, others = np.empty(at.size), np.setdiff1d(np.arange(at.size), rows)
+        share[rows] = side.delayed(c.prompt_tokens, allowed[rows], lost, c.weight[:, None] * _LOST_WEIGHTS, at[rows])
+        nothing = np.zeros((others.size, 1, 1))
+        share[others] = side.delayed(c.prompt_tokens, allowed[others], nothing, c.weight[:, None], at[others])
+        return share
+
+    def _losing(self, load: _Load, at: Sizes, gaps: Array) -> NDArray[np.bool_]:
+        """Whether requests of so many gaps (C,) lose any time to prompts worth counting, at the sizes ``at`` (R,)."""
+        life_s = float(gaps.max(initial=0.0)) * self.token_side.iteration_s(load.tokens.batch[at, -1])
+        prompts = load.interrupted[at] * load.prompt_rate_rps[at] * life_s
+        result: NDArray[np.bool_] = prompts + load.prompts.waits[at] > NEGLIGIBLE
+        return result
+
+
+def _gap_knots(largest: float) -> Array:
+    """0, 1, and further whole numbers of gaps in steps of ``_GAPS_RATIO``, up to the largest at least."""
+    count = int(np.log(max(largest, 2.0)) / np.log(_GAPS_RATIO)) + 2
+    return np.unique(np.append(0.0, np.rint(_GAPS_RATIO ** np.arange(count))))
+
+
+def _gamma_tail(share: Array, shape: Array, x: Array) -> Array:
+    """``share`` times P(X > x) of standard Gamma distributions, elementwise.
+
+    Of such shares, Chernoff's bound ``(x / a)^a e^(a - x)``, on P(X > x) above the mean a and on P(X < x) below it,
+    tells which are negligible or whole.
+    """
+    from scipy.special import gammaincc
+
+    doubt = x - shape - shape * np.log(np.maximum(x, 1e-300) / shape) < np.log(share / NEGLIGIBLE)
+    result = np.where(x < shape, share, 0.0)
+    result[doubt] = share[doubt] * gammaincc(shape[doubt], x[doubt])
+    return result
 
 
 def _mates(sequences: Array, replicas: Array, busy: Array) -> Array:

@@ -7,6 +7,7 @@ one iteration. `docs/queueing.md` derives every step; the references are given w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,8 @@ _GRID_POINTS = 192
 _CHOICE = 1.0
 # A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
 LARGEST_STABLE_LOAD = 0.999
+# Shares of requests below this are as good as 0: limits are on shares of one in a thousand and more.
+NEGLIGIBLE = 1e-7
 # Masses beyond this are scaled down; only their ratios matter.
 _LARGEST_MASS = 1e50
 
@@ -48,13 +51,14 @@ class PromptTime(Protocol):
 class Packing:
     """What batching does to prompts that wait, by the number k = 1.._DEEPEST of prompts waiting per replica.
 
-    ``efficiency[k-1]`` is the time the prompts of a batch would take one by one over the time of the batch, (K,);
-    ``extra_s[j, k-1]`` is by how much its batch mates delay a prompt of token cell j, (cells + 1, K), the last row
-    for prompts beyond the limit, which run alone. ``saturated`` is the efficiency of an endless queue, in which
-    ``closed[j]`` batches per prompt close at j + 1 filled cells, (cells + 1,), the last for long prompts;
-    ``single[j]`` is the share of prompts of token cell j, (cells + 1,).
+    ``service_s`` (C,) are the times of prompts alone. ``efficiency[k-1]`` is the time the prompts of a batch would
+    take one by one over the time of the batch, (K,); ``extra_s[j, k-1]`` is by how much its batch mates delay a prompt
+    of token cell j, (cells + 1, K), the last row for prompts beyond the limit, which run alone. ``saturated`` is the
+    efficiency of an endless queue, in which ``closed[j]`` batches per prompt close at j + 1 filled cells, (cells + 1,),
+    the last for long prompts; ``single[j]`` is the share of prompts of token cell j, (cells + 1,).
     """
 
+    service_s: Array
     efficiency: Array
     extra_s: Array
     saturated: float
@@ -74,7 +78,57 @@ def batch_cells(batch_tokens: int = BATCH_TOKENS) -> Array:
     return np.arange(1.0, batch_tokens // _TOKEN_CELL + 1.0) * _TOKEN_CELL
 
 
-def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """How prompts of C given lengths fill batches in the order of their arrival, whatever an iteration takes.
+
+    ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution, ``cell`` (C,) the token cells. Of k =
+    2.._DEEPEST prompts that wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends
+    with s + 1 filled cells, and ``reached[k-2, j, s]`` how often it has so many when the next prompt comes, both
+    (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open a batch and the batches by
+    filled cells in an endless queue, per prompt.
+    """
+
+    prompt_tokens: Array
+    weight: Array
+    batch_tokens: int
+    cell: NDArray[np.int64]
+    single: Array
+    batches: Array
+    reached: Array
+    opener: Array
+    closed: Array
+
+    def packed(self, curve: PromptTime) -> Packing:
+        """The packing where iterations take what a curve says."""
+        cells = self.single.size - 1
+        service_s = curve.prompt_s(self.prompt_tokens)
+        alone_weighted_s = np.bincount(self.cell, self.weight * service_s, cells + 1)
+        batch_s = curve.prompt_s(batch_cells(self.batch_tokens))
+        mean_s = alone_weighted_s / np.maximum(self.single, 1e-300)
+        alone_s = np.where(self.single > 0, mean_s, np.append(batch_s, batch_s[-1]))
+        short, long_s = self.single[:cells], float(alone_weighted_s[cells])
+
+        joined_s = np.append(np.cumsum(alone_weighted_s[: cells - 1])[::-1], 0.0)
+        work_s = alone_s[:cells] + self.reached @ joined_s
+        time_s = self.batches @ batch_s + alone_s[:cells] - batch_s
+        gain = (work_s @ short + long_s) / (time_s @ short + long_s)
+        extra_s = np.zeros((_DEEPEST, cells + 1))
+        extra_s[1:, :cells] = np.maximum(time_s - alone_s[:cells], 0.0)
+
+        rounding_s = self.opener[:cells] @ (alone_s[:cells] - batch_s)
+        endless_s = float(self.closed[:cells] @ batch_s + self.closed[cells] * alone_s[cells] + rounding_s)
+        return Packing(
+            service_s=service_s,
+            efficiency=np.maximum.accumulate(np.append(1.0, gain)),
+            extra_s=extra_s.T,
+            saturated=max(float(alone_weighted_s.sum()) / endless_s, 1.0),
+            single=self.single,
+            closed=self.closed,
+        )
+
+
+def filling(prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Filling:
     """First-come-first-served packing of independent prompts into iterations of at most ``batch_tokens``.
 
     A recursion over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch and
@@ -82,31 +136,22 @@ def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens
     """
     cells = batch_tokens // _TOKEN_CELL
     cell = token_cell(prompt_tokens, batch_tokens)
-    single_s = curve.prompt_s(prompt_tokens)
     pmf = np.asarray(np.bincount(cell, weight, cells + 1), dtype=np.float64)
-    alone_weighted_s = np.bincount(cell, weight * single_s, cells + 1)
-    batch_s = curve.prompt_s(batch_cells(batch_tokens))
-    alone_s = np.where(pmf > 0, alone_weighted_s / np.maximum(pmf, 1e-300), np.append(batch_s, batch_s[-1]))
-    short, long_share, long_s = pmf[:cells], pmf[cells], alone_s[cells]
-
+    short, long_share = pmf[:cells], pmf[cells]
     fits = np.zeros((cells, cells))  # from s + 1 filled cells to more: the next prompt joins
     for s in range(cells - 1):
         fits[s, s + 1 :] = short[: cells - 1 - s]
     closes = 1.0 - fits.sum(axis=1)
-    joined_s = np.array([np.sum(alone_weighted_s[: cells - 1 - s]) for s in range(cells)])
 
     state = np.eye(cells)  # row: the cell of the opening prompt; column: cells filled in a batch still open
-    closed_s = np.zeros(cells)
-    work_s = alone_s[:cells].copy()
-    extra, efficiency = [np.zeros(cells)], [1.0]
+    seen, ended = np.zeros((cells, cells)), np.zeros((cells, cells))
+    batches, reached = [], []
     for _ in range(1, _DEEPEST):
-        work_s = work_s + state @ joined_s
-        closed_s = closed_s + (state * closes) @ batch_s
+        seen = seen + state
+        ended = ended + state * closes
         state = state @ fits
-        time_s = closed_s + state @ batch_s + alone_s[:cells] - batch_s
-        extra.append(np.maximum(time_s - alone_s[:cells], 0.0))
-        gain = (short @ work_s + long_share * long_s) / (short @ time_s + long_share * long_s)
-        efficiency.append(max(float(gain), efficiency[-1]))
+        reached.append(seen)
+        batches.append(ended + state)
     # In an endless queue the prompt that closed a batch opens the next one, so openers are not fair draws.
     visits = np.linalg.inv(np.eye(cells) - fits)
     closing = np.array([np.where(np.arange(cells) > cells - 2 - s, short, 0.0) for s in range(cells)])
@@ -116,10 +161,22 @@ def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens
         opener = np.append(filled @ closing, filled.sum() * long_share) + opener[cells] * pmf
     prompts = filled.sum() + opener[cells]
     closed = np.append(filled * closes, opener[cells]) / prompts
-    rounding_s = opener[:cells] @ (alone_s[:cells] - batch_s) / prompts
-    saturated = alone_weighted_s.sum() / float(closed[:cells] @ batch_s + closed[cells] * long_s + rounding_s)
-    table = np.vstack([np.column_stack(extra), np.zeros(_DEEPEST)])
-    return Packing(np.array(efficiency), table, max(float(saturated), 1.0), pmf, closed)
+    return Filling(
+        prompt_tokens=prompt_tokens,
+        weight=weight,
+        batch_tokens=batch_tokens,
+        cell=cell,
+        single=pmf,
+        batches=np.array(batches),
+        reached=np.array(reached),
+        opener=opener / prompts,
+        closed=closed,
+    )
+
+
+def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
+    """The packing of independent prompts of a length distribution (C,) into iterations; see `Filling`."""
+    return filling(prompt_tokens, weight, batch_tokens).packed(curve)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +213,23 @@ class PromptPool:
         share: Array = self.tail @ mass[1:] + mass[0]
         return np.where(self.stable, share, weight.sum())
 
+    def _one_curve(self) -> tuple[Array, Array]:
+        """The rows of delays one behind the other, each shifted beyond the last: a rising curve, and the shifts."""
+        shift = (2.0 * self.delay_s[:, -1].max() + 1.0) * np.arange(self.delay_s.shape[0])
+        return (self.delay_s + shift[:, None]).ravel(), shift
+
+    def longer(self, row: int, cell: NDArray[np.int64], slack_s: Array) -> Array:
+        """P(delay > slack) (M,) at one size, for prompts of the token cells ``cell`` (M,)."""
+        tail = self.tail[row]
+        result = (slack_s < 0.0).astype(np.float64)
+        # Nothing is delayed longer than where the tail is as good as 0: most slacks need no interpolation.
+        last = min(int(np.count_nonzero(tail > NEGLIGIBLE)), tail.size - 1)
+        inside = np.flatnonzero((slack_s >= 0.0) & (slack_s < self.delay_s[:, last][cell]))
+        curve, shift = self._one_curve()
+        at = slack_s[inside] + shift[cell[inside]]
+        result[inside] = np.interp(at, curve, np.tile(tail, shift.size))
+        return result
+
     def mass_beyond(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
         """Weights (1 + G,) with which the tail at each grid point enters the exceedance; first, what always does."""
         grid = self.backlog_s.size
@@ -163,9 +237,7 @@ class PromptPool:
         never = slack_s < 0.0
         beyond = slack_s >= self.delay_s[cell, -1]
         inside = ~never & ~beyond
-        # The rows of delays one behind the other, each shifted beyond the last, are one rising curve to interpolate on.
-        shift = (2.0 * self.delay_s[:, -1].max() + 1.0) * np.arange(self.delay_s.shape[0])
-        curve = (self.delay_s + shift[:, None]).ravel()
+        curve, shift = self._one_curve()
         steps = np.arange(curve.size, dtype=np.float64)
         here = cell[inside]
         position = np.interp(slack_s[inside] + shift[here], curve, steps) - here * float(grid)
@@ -199,15 +271,110 @@ def prompt_pool(
 
     ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` that of inter-arrival times.
     """
-    packed = packing(curve, prompt_tokens, weight, batch_tokens)
-    service_s = curve.prompt_s(prompt_tokens)
+    fill = filling(prompt_tokens, weight, batch_tokens)
+    return prompt_pools(fill, [(fill.packed(curve), replicas)], rate_rps, cv, one_queue)[0]
+
+
+def prompt_pools(
+    fill: Filling,
+    parts: Sequence[tuple[Packing, NDArray[np.int64]]],
+    rate_rps: float,
+    cv: float = 1.0,
+    one_queue: bool = False,
+) -> list[PromptPool]:
+    """The same for several packings, each with pool sizes of its own: their recursions run as one."""
+    starts = [_start(fill, packed, rate_rps, replicas, cv, one_queue) for packed, replicas in parts]
+    if not starts:
+        return []
+    mass, scale = _renewal(starts)
+    servers = np.concatenate([start.servers for start in starts])
+    offered = np.concatenate([start.rho for start in starts]) * servers
+    blocked = erlang_b(servers, offered)
+    # Fewer wait than in one queue, since a wait keeps no other replica busy.
+    kept = np.full(servers.shape, np.nan) if one_queue else _waits_without_jockeying(servers, offered)
+    result, row = [], 0
+    for start in starts:
+        rows = slice(row, row + start.replicas.size)
+        result.append(start.pool(mass[rows], scale[rows], blocked[rows], None if one_queue else kept[rows]))
+        row = rows.stop
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """The sizes (N,) of one packing and what the renewal equation of their backlogs is made of, in K steps (N, K)."""
+
+    fill: Filling
+    packed: Packing
+    mean_s: float
+    cs2: float
+    stretch: float
+    replicas: NDArray[np.int64]
+    servers: Array  # equivalent ones, where arrivals are peaked
+    load: Array
+    rho: Array  # load without batching
+    depth_gain: Array  # what batching gains by the prompts waiting per replica, at 0, 1, ...
+    step: Array
+    first: Array
+    kernel: Array
+    speed: Array
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        return self.load < LARGEST_STABLE_LOAD
+
+    def gain(self, prompts: Array) -> Array:
+        """By how much batching speeds up a replica at which so many prompts wait; any shape."""
+        return np.asarray(np.interp(prompts, np.arange(_DEEPEST + 1.0), self.depth_gain), dtype=np.float64)
+
+    def pool(self, mass: Array, scale: Array, blocked: Array, kept: Array | None) -> PromptPool:
+        """The pools, from the solution of the renewal equation and the probabilities of finding all replicas busy.
+
+        ``kept`` is where each arrival keeps to its replica, None with one queue.
+        """
+        c, mean_s, stretch = self.replicas.astype(np.float64), self.mean_s, self.stretch
+        stable, rho = self.stable, self.rho
+        slowest = np.max(1.0 / (c * np.where(stable, 1.0 - self.load, 1.0)), initial=1.0 / c.max())
+        furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + self.cs2) * slowest)
+        nearest = mean_s * stretch / c.max() / 20.0
+        backlog = np.append(0.0, np.exp(np.linspace(np.log(nearest), np.log(furthest), _GRID_POINTS - 1)))
+        drain = 1.0 + self.gain(_CHOICE + backlog / mean_s)
+        eta = _lundberg(self.packed.service_s * stretch, self.fill.weight, drain[None, :] / rho[:, None])
+        tail, shrunk = _tail_of(mass, self.step, c, backlog, eta)
+        waits = 1.0 / (1.0 + (1.0 - blocked) * scale * shrunk / np.maximum(tail[:, 0] * blocked, 1e-300))
+        tail = tail / np.maximum(tail[:, :1], 1e-300)
+        if kept is not None:
+            # Those who wait do so longer: the wait is midway between the two extremes, and half of what that takes
+            # off the mean goes into its length (geometrically).
+            longer = np.sqrt(2.0 * waits / np.maximum(waits + kept, 1e-300))
+            longer = np.maximum(longer, 1e-3)  # 0 where none waits
+            waits = (waits + kept) / 2.0
+            tail = np.array([np.interp(backlog / by, backlog, row) for by, row in zip(longer, tail, strict=True)])
+        drained = 1.0 + self.gain(_CHOICE + 0.75 * backlog / mean_s)
+        depths = np.arange(float(_DEEPEST))
+        mates = np.array([np.interp(backlog / mean_s, depths, row) for row in self.packed.extra_s])
+        load, saturated = self.load, self.packed.saturated
+        return PromptPool(
+            replicas=self.replicas,
+            load=load,
+            busy=np.minimum(load * saturated / (1.0 + (saturated - 1.0) * np.minimum(load, 1.0)), 1.0),
+            backlog_s=backlog,
+            tail=np.where(stable[:, None], tail * waits[:, None], 1.0),
+            delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
+            batch_tokens=self.fill.batch_tokens,
+        )
+
+
+def _start(
+    fill: Filling, packed: Packing, rate_rps: float, replicas: NDArray[np.int64], cv: float, one_queue: bool
+) -> _Start:
+    service_s, weight = packed.service_s, fill.weight
     mean_s = float(np.sum(weight * service_s))
     cs2 = float(np.sum(weight * service_s**2)) / mean_s**2 - 1.0
     c = replicas.astype(np.float64)
     load = rate_rps * mean_s / c / packed.saturated
-    stable = load < LARGEST_STABLE_LOAD
-    rho = np.where(stable, load, 0.5) * packed.saturated  # an unstable pool has no distribution: its row is not used
-    depths = np.arange(_DEEPEST + 1.0)
+    # An unstable pool has no distribution: its row is not used.
+    rho = np.where(load < LARGEST_STABLE_LOAD, load, 0.5) * packed.saturated
     depth_gain = np.concatenate(([0.0], packed.efficiency - 1.0))
     if depth_gain[-1] > 0.0:
         depth_gain *= (packed.saturated - 1.0) / depth_gain[-1]
@@ -215,9 +382,8 @@ def prompt_pool(
     # Burstier (or smoother) arrivals stretch the backlog as in the heavy-traffic limit (Kingman 1962).
     stretch = max((cv * cv + cs2) / (1.0 + cs2), 0.05)
     stretched_s = service_s * stretch
-    unit_s = mean_s * stretch
     # The grid of each size (N,) reaches beyond the first component, which grows with c where jobs keep their replica.
-    reach_s = np.full(c.shape, _STEPS * unit_s / _STEPS_PER_SERVICE)
+    reach_s = np.full(c.shape, _STEPS * mean_s * stretch / _STEPS_PER_SERVICE)
     if not one_queue:
         reach_s = np.maximum(reach_s, c * _longest_shortest_s(stretched_s, weight, c))
     step = (reach_s / _STEPS)[:, None]
@@ -229,11 +395,34 @@ def prompt_pool(
         least = np.power(_residual_tail(stretched_s, weight, edges / c[:, None]), c[:, None])
     else:
         least = _shortest_residual_tail(stretched_s, weight, edges / c[:, None], c)
-    first = -np.diff(least, axis=1)
     centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
-    speed = 1.0 + np.interp(_CHOICE + centre / c[:, None] / mean_s, depths, depth_gain)
-    mass = np.empty((c.size, _STEPS))  # of the work ahead of those who wait, in steps; relative to one first component
-    scale = np.ones(c.size)  # where the queue grows until batches fill, the masses are kept within a float's range
+    deep = _CHOICE + centre / c[:, None] / mean_s
+    return _Start(
+        fill=fill,
+        packed=packed,
+        mean_s=mean_s,
+        cs2=cs2,
+        stretch=stretch,
+        replicas=replicas,
+        servers=c / peakedness(cv, service_s, weight),
+        load=load,
+        rho=rho,
+        depth_gain=depth_gain,
+        step=step,
+        first=-np.diff(least, axis=1),
+        kernel=kernel,
+        speed=1.0 + np.interp(deep, np.arange(_DEEPEST + 1.0), depth_gain),
+    )
+
+
+def _renewal(starts: Sequence[_Start]) -> tuple[Array, Array]:
+    """Masses (N, K) of the work ahead of those who wait, in steps, relative to one first component scaled by (N,)."""
+    first = np.concatenate([start.first for start in starts])
+    kernel = np.concatenate([start.kernel for start in starts])
+    speed = np.concatenate([start.speed for start in starts])
+    rho = np.concatenate([start.rho for start in starts])
+    mass = np.empty(first.shape)
+    scale = np.ones(rho.shape)  # where the queue grows until batches fill, the masses are kept within a float's range
     for k in range(_STEPS):
         arriving = scale * first[:, k] + rho * np.einsum("nk,nk->n", mass[:, :k], kernel[:, k:0:-1])
         mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[:, 0], 1e-9)
@@ -241,36 +430,7 @@ def prompt_pool(
         if over.any():
             scale[over] /= _LARGEST_MASS
             mass[over, : k + 1] /= _LARGEST_MASS
-
-    slowest = np.max(1.0 / (c * np.where(stable, 1.0 - load, 1.0)), initial=1.0 / c.max())
-    furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + cs2) * slowest)
-    backlog = np.concatenate(([0.0], np.geomspace(unit_s / c.max() / 20.0, furthest, _GRID_POINTS - 1)))
-    drain = 1.0 + np.interp(_CHOICE + backlog / mean_s, depths, depth_gain)
-    tail, shrunk = _tail_of(mass, step, c, backlog, _lundberg(stretched_s, weight, drain[None, :] / rho[:, None]))
-
-    z = peakedness(cv, service_s, weight)
-    blocked = erlang_b(c / z, rho * c / z)
-    waits = 1.0 / (1.0 + (1.0 - blocked) * scale * shrunk / np.maximum(tail[:, 0] * blocked, 1e-300))
-    tail = tail / np.maximum(tail[:, :1], 1e-300)
-    if not one_queue:
-        # Fewer wait than in one queue, since a wait keeps no other replica busy, and those longer: the wait is midway
-        # between the two extremes, and half of what that takes off the mean goes into its length (geometrically).
-        kept = _waits_without_jockeying(c / z, rho * c / z)
-        longer = np.sqrt(2.0 * waits / np.maximum(waits + kept, 1e-300))
-        longer = np.maximum(longer, 1e-3)  # 0 where none waits
-        waits = (waits + kept) / 2.0
-        tail = np.array([np.interp(backlog / by, backlog, row) for by, row in zip(longer, tail, strict=True)])
-    drained = 1.0 + np.interp(_CHOICE + 0.75 * backlog / mean_s, depths, depth_gain)
-    mates = np.array([np.interp(backlog / mean_s, depths[:-1], row) for row in packed.extra_s])
-    return PromptPool(
-        replicas=replicas,
-        load=load,
-        busy=np.minimum(load * packed.saturated / (1.0 + (packed.saturated - 1.0) * np.minimum(load, 1.0)), 1.0),
-        backlog_s=backlog,
-        tail=np.where(stable[:, None], tail * waits[:, None], 1.0),
-        delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
-        batch_tokens=batch_tokens,
-    )
+    return mass, scale
 
 
 def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:

@@ -71,8 +71,9 @@ def token_pool(
 ) -> TokenPool:
     """Stationary batches of a pool of replicas that share their requests evenly, for sizes ``replicas`` (N,).
 
-    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences: called with rows (1, K) or (N, K), one row per
-    size, so that it may depend on the size; ``tokens_per_request`` the mean number of iterations of a request;
+    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences: called once, with every batch (1, K), for one
+    row (1, K) or a row per size (N, K), so that it may depend on the size; ``tokens_per_request`` is the mean number
+    of iterations of a request;
     ``largest_batch`` how many sequences the KV memory holds on average, ``size_cv`` the coefficient of variation of
     what one takes, ``queue_stretch`` how much longer than in M/M/c the queue for room is.
 
@@ -82,13 +83,17 @@ def token_pool(
     """
     n = replicas.astype(np.float64)[:, None]
 
+    # Requests per second that leave a replica whose batch is a whole number: all that the speed is asked for.
+    whole_batches = np.arange(1.0, np.floor(largest_batch) + 3.0)[None, :]
+    done = whole_batches / iteration_s(whole_batches) / max(tokens_per_request, _FEWEST_TOKENS)
+    done = np.concatenate((np.zeros((done.shape[0], 1)), done), axis=1)
+
     def completions(b: Array) -> Array:
         """Requests per second that leave one replica holding b sequences, those beyond its memory waiting."""
         held = np.minimum(b - beyond_memory(b, n, largest_batch, size_cv), BATCH_REQUESTS)
-        whole = np.floor(held)
-        low = np.where(whole > 0, whole / iteration_s(np.maximum(whole, 1.0)), 0.0)
-        high = (whole + 1.0) / iteration_s(whole + 1.0)
-        result: Array = (low + (held - whole) * (high - low)) / max(tokens_per_request, _FEWEST_TOKENS)
+        whole = held.astype(np.int64)
+        low, high = np.take_along_axis(done, whole, 1), np.take_along_axis(done, whole + 1, 1)
+        result: Array = low + (held - whole) * (high - low)
         return result
 
     every = np.append(np.arange(1.0, largest_batch), 4.0 * largest_batch)
@@ -139,7 +144,8 @@ def token_pool(
         probability=np.broadcast_to(probability, found.shape),
         waiting_s=queued / fastest[:, None],
         fastest_rps=fastest,
-        joins=(found >= n).astype(np.float64),
+        # An atom of exactly n must not depend on how its sum was rounded.
+        joins=(found >= n * (1.0 - 1e-9)).astype(np.float64),
         # A birth-death process forgets its state at about variance over rate (exact for M/M/infinity: one lifetime).
         relaxation_s=spread / (peakedness * rate[:, 0]),
         largest_batch=largest_batch,
@@ -167,9 +173,10 @@ def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
     """Conditional means (N, A) of x between the quantiles of ``_ATOM_EDGES``."""
     first_moment = np.cumsum(pi * x, axis=1)
     rows = np.arange(x.shape[0])
+    beyond = np.array([np.searchsorted(row, _ATOM_EDGES) for row in cumulative])
     partial = []
-    for edge in _ATOM_EDGES:
-        index = np.minimum(np.sum(cumulative < edge, axis=1), x.shape[1] - 1)
+    for k, edge in enumerate(_ATOM_EDGES):
+        index = np.minimum(beyond[:, k], x.shape[1] - 1)
         before = np.where(index > 0, cumulative[rows, index - 1], 0.0)
         moment = np.where(index > 0, first_moment[rows, index - 1], 0.0)
         partial.append(moment + np.maximum(edge - before, 0.0) * x[rows, index])

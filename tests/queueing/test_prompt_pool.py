@@ -13,8 +13,11 @@ from provisioner.queueing.prompt_pool import (
     PromptTime,
     _lundberg,
     _waits_without_jockeying,
+    filling,
     packing,
     prompt_pool,
+    prompt_pools,
+    token_cell,
 )
 from tests.queueing.conftest import Linear, exponential_tokens
 
@@ -189,3 +192,23 @@ def test_a_pool_that_cannot_keep_up_exceeds_every_limit() -> None:
     assert float(pool.load[1]) >= LARGEST_STABLE_LOAD
     one = np.array([1.0])
     assert pool.exceedance(np.array([LONG]), np.array([1e9]), one)[:2].tolist() == [1.0, 1.0]
+
+
+def test_several_curves_at_once_are_each_curve_alone() -> None:
+    tokens, weight = np.array([300.0, 900.0, 1500.0, 5000.0]), np.array([0.4, 0.3, 0.2, 0.1])
+    perf = replica("llama2-70b", "dgx-h100")
+    curves, sizes = (perf, Linear(S_PER_TOKEN)), (np.array([3, 7]), np.array([2, 4, 40]))
+    fill = filling(tokens, weight)
+    together = prompt_pools(fill, [(fill.packed(c), n) for c, n in zip(curves, sizes, strict=True)], 6.0)
+    for pool, curve, replicas in zip(together, curves, sizes, strict=True):
+        alone = prompt_pool(curve, tokens, weight, 6.0, replicas)
+        np.testing.assert_allclose(pool.tail, alone.tail, rtol=1e-12, atol=1e-300)
+        np.testing.assert_allclose(pool.delay_s, alone.delay_s, rtol=1e-12)
+
+
+def test_delays_of_one_size_are_those_of_all_sizes() -> None:
+    tokens, weight = np.array([300.0, 900.0, 5000.0]), np.array([0.5, 0.3, 0.2])
+    pool = prompt_pool(replica("llama2-70b", "dgx-h100"), tokens, weight, 12.0, np.array([3, 5, 9], dtype=np.int64))
+    for slack in np.linspace(-0.1, 3.0, 40):
+        one = [float(weight @ pool.longer(row, token_cell(tokens), np.full(3, slack))) for row in range(3)]
+        np.testing.assert_allclose(one, pool.exceedance(tokens, np.full(3, slack), weight), rtol=1e-12, atol=1e-7)

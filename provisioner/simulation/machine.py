@@ -1,0 +1,413 @@
+"""Machine-level scheduling (compiled): which tasks a replica runs next, how long they take, and what wakes it.
+
+The rules are those of the Splitwise paper's machine-level scheduler in the form of its published simulator: prompts
+first within a token limit, tokens preempted at most so many times, runs of token iterations advanced in one step.
+A task is written as its request for the prompt phase and as ``-1 - request`` for the token phase.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from provisioner.simulation.records import (
+    BATCH,
+    IDLE,
+    ITERATION,
+    LISTS,
+    MIXED,
+    MIXED_POOL,
+    PREEMPTED,
+    PRESENT,
+    PROMPT_RUNNING,
+    PROMPT_WAITING,
+    PROMPTS,
+    PROMPTS_WAITING,
+    TOKEN_RUN,
+    TOKEN_RUNNING,
+    TOKEN_WAITING,
+    TOKENS,
+    WAITING,
+    World,
+)
+from provisioner.simulation.structures import (
+    INFINITE,
+    append,
+    insert,
+    insert_sorted,
+    remove,
+    remove_at,
+    remove_sorted,
+    set_end,
+    set_leaf,
+)
+
+
+@njit(nogil=True)
+def overlap_s(world: World, start_s: float, end_s: float) -> float:
+    """Time from ``start_s`` to ``end_s`` that lies in the measured window."""
+    rules = world.rules[0]
+    return max(min(end_s, rules.until_s) - max(start_s, rules.from_s), 0.0)
+
+
+@njit(nogil=True)
+def account(world: World, r: int, now_s: float) -> None:
+    """Bring a replica's integrals of KV memory and queue up to now; called before either changes."""
+    this = world.replicas[r]
+    if now_s > this.measured_s:
+        passed_s = overlap_s(world, this.measured_s, now_s)
+        this.kv_token_s += passed_s * this.used_tokens
+        this.queue_s += passed_s * world.lists[LISTS * r + PROMPTS_WAITING].length
+        this.measured_s = now_s
+
+
+@njit(nogil=True)
+def take_memory(world: World, r: int, tokens: int, now_s: float) -> None:
+    """Take KV memory of a replica, or give it back where negative."""
+    account(world, r, now_s)
+    this = world.replicas[r]
+    this.used_tokens += tokens
+    this.most_used_tokens = max(this.most_used_tokens, this.used_tokens)
+
+
+@njit(nogil=True)
+def memory_to_start(world: World, r: int, task: int) -> int:
+    """KV tokens that a task takes when it starts on this replica."""
+    if task >= 0:
+        this = world.requests[task]
+        if world.rules[0].reserve_whole and this.token_at == r:
+            return this.prompt_tokens + this.output_tokens
+        return this.prompt_tokens + 1
+    this = world.requests[-1 - task]
+    if world.rules[0].reserve_whole or this.remaining < this.output_tokens - 1:
+        return 0  # taken before: with the prompt, or before it was preempted
+    return this.output_tokens - 1
+
+
+@njit(nogil=True)
+def _times_passed_over(world: World, r: int, task: int) -> int:
+    """Preemptions of a waiting task: choices of its replica since it could first be chosen."""
+    this = world.requests[task if task >= 0 else -1 - task]
+    if task < 0 and this.state != TOKEN_WAITING:
+        return 0  # behind its own prompt
+    return world.replicas[r].choices - this.preemptions
+
+
+@njit(nogil=True)
+def join(world: World, r: int, task: int, passed_over: int) -> None:
+    """Insert a task into the waiting list by (times passed over, arrival), behind equals, by binary search."""
+    k = LISTS * r + WAITING
+    waiting = world.lists[k]
+    request = task if task >= 0 else -1 - task
+    at = waiting.start + waiting.head
+    low, high = 0, waiting.length
+    while low < high:
+        middle = (low + high) // 2
+        other = world.arena[at + middle]
+        theirs = _times_passed_over(world, r, other)
+        first = other if other >= 0 else -1 - other
+        if passed_over < theirs or (passed_over == theirs and request < first):
+            high = middle
+        else:
+            low = middle + 1
+    insert(world, k, low, task)
+    this = world.replicas[r]
+    this.most_waiting = max(this.most_waiting, world.lists[LISTS * r + PROMPTS_WAITING].length)
+
+
+@njit(nogil=True)
+def _take(world: World, r: int, task: int, now_s: float) -> None:
+    """Start a waiting task, already off the waiting list: its memory, its state, its place in the batch."""
+    replica = world.replicas[r]
+    take_memory(world, r, memory_to_start(world, r, task), now_s)
+    if task >= 0:
+        this = world.requests[task]
+        this.passed_over += replica.choices - this.preemptions
+        this.state = PROMPT_RUNNING
+        remove_sorted(world, LISTS * r + PROMPTS_WAITING, task)
+        replica.prompt_tokens += this.prompt_tokens
+        replica.batch_tokens += this.prompt_tokens
+        replica.prompts_running += 1
+    else:
+        this = world.requests[-1 - task]
+        this.preemptions = replica.choices - this.preemptions  # from now on the count itself
+        this.state = TOKEN_RUNNING
+        if this.remaining < this.output_tokens - 1:
+            remove(world, LISTS * r + PREEMPTED, -1 - task)
+        this.ends_at = replica.iterations + this.remaining
+        replica.context_tokens += this.prompt_tokens + this.output_tokens - this.remaining
+        replica.batch_tokens += 1
+    append(world, LISTS * r + BATCH, task)
+
+
+@njit(nogil=True)
+def _fits_batch(world: World, r: int, size: int, tokens: int) -> bool:
+    """Whether a task of so many tokens fits a batch of ``size`` tasks; the first of a batch always fits the tokens."""
+    rules = world.rules[0]
+    if size >= rules.batch_requests:
+        return False
+    return bool(size == 0 or world.replicas[r].batch_tokens + tokens <= rules.batch_tokens)
+
+
+@njit(nogil=True)
+def _fits_memory(world: World, r: int, task: int) -> bool:
+    this = world.replicas[r]
+    return bool(this.used_tokens + memory_to_start(world, r, task) <= this.capacity_tokens)
+
+
+@njit(nogil=True)
+def choose(world: World, r: int, now_s: float) -> int:
+    """Choose the next batch of a replica; its number of tasks.
+
+    ``BATCH`` holds the token tasks that ran before and are not complete. New tasks go behind them, so the old ones
+    that must make room are the last to be decided and the first to be cut.
+    """
+    replica, rules, clock = world.replicas[r], world.rules[0], world.clock[0]
+    batch, waiting = world.lists[LISTS * r + BATCH], world.lists[LISTS * r + WAITING]
+    old = batch.length
+    replica.batch_tokens = 0
+    replica.prompt_tokens = 0
+    replica.prompts_running = 0
+    size = 0
+    if waiting.length > 0:
+        # (1) Tasks passed over too often, in the order of the waiting list.
+        i = 0
+        while i < waiting.length:
+            task = world.arena[waiting.start + waiting.head + i]
+            if _times_passed_over(world, r, task) < rules.max_preemptions:
+                break
+            if not _fits_memory(world, r, task):
+                i += 1
+                continue
+            if not _fits_batch(world, r, size, world.requests[task].prompt_tokens if task >= 0 else 1):
+                break
+            remove_at(world, LISTS * r + WAITING, i)
+            _take(world, r, task, now_s)
+            size += 1
+        # (2) Prompts in order of arrival.
+        prompts = world.lists[LISTS * r + PROMPTS_WAITING]
+        while prompts.length > 0:
+            task = world.arena[prompts.start + prompts.head]
+            if not _fits_batch(world, r, size, world.requests[task].prompt_tokens):
+                break
+            if not _fits_memory(world, r, task):
+                break
+            remove(world, LISTS * r + WAITING, task)
+            _take(world, r, task, now_s)
+            size += 1
+        # (3) Preempted token tasks, in order of preemption.
+        preempted = world.lists[LISTS * r + PREEMPTED]
+        while preempted.length > 0 and _fits_batch(world, r, size, 1):
+            task = -1 - world.arena[preempted.start + preempted.head]
+            remove(world, LISTS * r + WAITING, task)
+            _take(world, r, task, now_s)
+            size += 1
+    # (4) Tasks of the old batch in their order; each counts one token, so those cut are the last.
+    kept = min(old, rules.batch_requests - size)
+    if size > 0:
+        kept = min(kept, max(rules.batch_tokens - replica.batch_tokens, 0))
+    else:
+        kept = min(kept, rules.batch_tokens)
+    replica.batch_tokens += kept
+    size += kept
+    if waiting.length > replica.behind:
+        # (5) All requests by arrival; the first not chosen that does not fit ends it.
+        present = world.lists[LISTS * r + PRESENT]
+        i = 0
+        while i < present.length and _fits_batch(world, r, size, 1):
+            request = world.arena[present.start + present.head + i]
+            i += 1
+            state = world.requests[request].state
+            if state == PROMPT_WAITING:
+                task, tokens = request, world.requests[request].prompt_tokens
+            elif state == TOKEN_WAITING:
+                task, tokens = -1 - request, 1
+            else:
+                continue
+            if not _fits_batch(world, r, size, tokens) or not _fits_memory(world, r, task):
+                break
+            remove(world, LISTS * r + WAITING, task)
+            _take(world, r, task, now_s)
+            size += 1
+    replica.choices += 1
+    if kept < old:
+        _preempt(world, r, kept, old)
+        clock.preemptions += old - kept
+    if replica.pool == MIXED_POOL and rules.borrow and world.lists[LISTS * r + PRESENT].length == 0:
+        _go_home(world, r, now_s)
+    return size
+
+
+@njit(nogil=True)
+def _preempt(world: World, r: int, kept: int, old: int) -> None:
+    """Put the tasks ``kept`` to ``old`` of the batch back to the waiting list; the choice is already counted."""
+    replica = world.replicas[r]
+    batch = world.lists[LISTS * r + BATCH]
+    for i in range(kept, old):
+        task = world.arena[batch.start + batch.head + i]
+        request = -1 - task
+        this = world.requests[request]
+        this.remaining = this.ends_at - replica.iterations
+        this.state = TOKEN_WAITING
+        replica.context_tokens -= this.prompt_tokens + this.output_tokens - this.remaining
+        this.passed_over += 1
+        this.preemptions = replica.choices - (this.preemptions + 1)
+        join(world, r, task, replica.choices - this.preemptions)
+        append(world, LISTS * r + PREEMPTED, request)
+    at = batch.start + batch.head
+    for i in range(old, batch.length):
+        world.arena[at + kept + i - old] = world.arena[at + i]
+    batch.length -= old - kept
+
+
+@njit(nogil=True)
+def _go_home(world: World, r: int, now_s: float) -> None:
+    """Return a machine of the mixed pool to the end of its own pool's list."""
+    replica = world.replicas[r]
+    replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
+    change_pool(world, r, replica.home)
+
+
+@njit(nogil=True)
+def change_pool(world: World, r: int, pool: int) -> None:
+    """Move a replica to the end of another pool's list."""
+    replica, clock = world.replicas[r], world.clock[0]
+    set_leaf(world, r, False)
+    replica.pool = pool
+    replica.stamp = clock.next_stamp
+    clock.next_stamp += 1
+    set_leaf(world, r, True)
+
+
+@njit(nogil=True)
+def run_s(world: World, r: int, iterations: int) -> float:
+    """Time of the first iterations of a replica's token run: each takes longer by the context that the last added."""
+    this = world.replicas[r]
+    return iterations * this.base_s + this.growth_s * (iterations * (iterations - 1) // 2)
+
+
+@njit(nogil=True)
+def start(world: World, r: int, now_s: float) -> None:
+    """Choose the next batch of a replica and run it, or leave the replica idle."""
+    replica, rules, clock = world.replicas[r], world.rules[0], world.clock[0]
+    was_busy = replica.doing == ITERATION or replica.doing == TOKEN_RUN
+    size = choose(world, r, now_s)
+    kind = world.types[replica.type]
+    if size == 0:
+        replica.doing = IDLE
+        clock.busy -= 1 if was_busy else 0
+        set_end(world, r, INFINITE)
+        return
+    clock.busy += 0 if was_busy else 1
+    replica.start_s = now_s
+    sequences = size - replica.prompts_running
+    if replica.prompts_running > 0:
+        tokens = replica.prompt_tokens + sequences
+        duration_s = world.prompt_s[replica.type, tokens]
+        if sequences > 0:
+            duration_s = rules.mixed_factor * duration_s
+            if rules.decode_floor:
+                alone_s = (
+                    world.decode_s[replica.type, sequences] + kind.decode_s_per_token * replica.context_tokens
+                )
+                duration_s = max(duration_s, alone_s)
+        replica.doing = ITERATION
+        replica.run_iterations = 1
+        replica.base_s = duration_s
+        replica.growth_s = 0.0
+        set_end(world, r, now_s + duration_s)
+        return
+    batch = world.lists[LISTS * r + BATCH]
+    at = batch.start + batch.head
+    first_end = world.requests[-1 - world.arena[at]].ends_at
+    for i in range(1, batch.length):
+        first_end = min(first_end, world.requests[-1 - world.arena[at + i]].ends_at)
+    replica.doing = TOKEN_RUN
+    replica.run_iterations = first_end - replica.iterations
+    replica.base_s = world.decode_s[replica.type, sequences] + kind.decode_s_per_token * replica.context_tokens
+    replica.growth_s = kind.decode_s_per_token * sequences
+    set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
+
+
+@njit(nogil=True)
+def end_run(world: World, r: int, now_s: float) -> None:
+    """End a token run at the boundary of the iteration that is in progress."""
+    this = world.replicas[r]
+    passed_s = now_s - this.start_s
+    if this.growth_s == 0.0:
+        complete = int(passed_s / this.base_s)
+    else:
+        half = this.base_s - this.growth_s / 2.0
+        complete = int(((half * half + 2.0 * this.growth_s * passed_s) ** 0.5 - half) / this.growth_s)
+        while complete > 0 and run_s(world, r, complete) > passed_s:
+            complete -= 1
+        while run_s(world, r, complete + 1) <= passed_s:
+            complete += 1
+    if complete + 1 < this.run_iterations:
+        this.run_iterations = complete + 1
+        set_end(world, r, this.start_s + run_s(world, r, complete + 1))
+
+
+@njit(nogil=True)
+def arrive(world: World, r: int, task: int, now_s: float) -> None:
+    """A task joins a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
+    replica, rules = world.replicas[r], world.rules[0]
+    join(world, r, task, 0)
+    if replica.doing == IDLE:
+        if _fits_memory(world, r, task):
+            start(world, r, now_s)
+    elif replica.doing == TOKEN_RUN:
+        tokens = world.requests[task].prompt_tokens if task >= 0 else 1
+        size = world.lists[LISTS * r + BATCH].length
+        room = size < rules.batch_requests and replica.batch_tokens + tokens <= rules.batch_tokens
+        if room or (task >= 0 and tokens <= rules.batch_tokens):
+            end_run(world, r, now_s)
+
+
+@njit(nogil=True)
+def wake(world: World, r: int, now_s: float) -> None:
+    """Memory was freed on a replica: waiting tasks start it if it idles, or end its run of token iterations early."""
+    replica, rules = world.replicas[r], world.rules[0]
+    waiting = world.lists[LISTS * r + WAITING]
+    if waiting.length == 0:
+        return
+    if replica.doing == IDLE:
+        if _fits_memory(world, r, world.arena[waiting.start + waiting.head]):
+            start(world, r, now_s)
+    elif replica.doing == TOKEN_RUN:
+        size = world.lists[LISTS * r + BATCH].length
+        if size < rules.batch_requests and replica.batch_tokens < rules.batch_tokens:
+            end_run(world, r, now_s)
+
+
+@njit(nogil=True)
+def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
+    """A request's prompt arrives at a replica, with its token task behind it where both run here."""
+    this, replica = world.requests[request], world.replicas[r]
+    account(world, r, now_s)
+    this.state = PROMPT_WAITING
+    this.preemptions = replica.choices
+    insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+    insert_sorted(world, LISTS * r + PRESENT, request)
+    arrive(world, r, request, now_s)
+    if this.token_at == r and this.output_tokens > 1:
+        replica.behind += 1
+        arrive(world, r, -1 - request, now_s)
+
+
+@njit(nogil=True)
+def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
+    """A request's token phase arrives at a replica with its KV cache."""
+    this = world.requests[request]
+    this.state = TOKEN_WAITING
+    this.preemptions = world.replicas[r].choices
+    insert_sorted(world, LISTS * r + PRESENT, request)
+    arrive(world, r, -1 - request, now_s)
+
+
+@njit(nogil=True)
+def busy_kind(world: World, r: int) -> int:
+    """What kind of iterations a replica's batch runs: prompts, tokens or both."""
+    this = world.replicas[r]
+    if this.prompts_running == 0:
+        return TOKENS
+    return PROMPTS if world.lists[LISTS * r + BATCH].length == this.prompts_running else MIXED

@@ -1,0 +1,51 @@
+"""How a cluster schedules requests, as data: four named policies and their thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
+
+from provisioner.errors import InputError, UnknownNameError
+
+PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
+POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A scheduling policy. Defaults are the published configuration of Splitwise where it has the setting.
+
+    ``splitwise``: prompt and token pools that lend machines to a mixed pool; ``split``: strict pools; ``mixed``: whole
+    requests with mixed batching (the paper's baselines); ``chunked``: whole requests with chunked prefill.
+    ``max_pending_tokens`` is the queue beyond which a prompt machine refuses, ``batch_tokens`` the tokens of one
+    iteration (a prompt counts its tokens, or its chunk's, a sequence 1), ``batch_requests`` the requests of a batch,
+    ``max_preemptions`` how often a task is passed over before it goes first, ``transfer_retry_s`` after what time a
+    transfer that found no room tries again (0: as soon as memory is freed), ``share_links`` whether transfers on one
+    link slow each other down.
+    """
+
+    name: PolicyName
+    max_pending_tokens: int = 8192
+    batch_requests: int = 512
+    batch_tokens: int = 2048
+    max_preemptions: int = 4
+    transfer_retry_s: float = 0.0
+    share_links: bool = True
+
+    def __post_init__(self) -> None:
+        if self.name not in POLICIES:
+            raise UnknownNameError("policy", self.name, POLICIES)
+        for field, least in (
+            ("max_pending_tokens", 0),
+            ("batch_requests", 1),
+            ("batch_tokens", 1),
+            ("max_preemptions", 0),
+            ("transfer_retry_s", 0.0),
+        ):
+            value = getattr(self, field)
+            if not least <= value < float("inf"):
+                raise InputError(f"policy {self.name}: {field}: must be {least} or more, got {value}")
+
+    def as_published(self) -> Policy:
+        """This policy with the published simulator's transfers: links not shared, another try after 1 s."""
+        return replace(self, transfer_retry_s=1.0, share_links=False)

@@ -1,0 +1,250 @@
+"""The simulator's state as flat records: what the compiled event loop reads and writes.
+
+One record per request, per replica and per list, so that what belongs together lies together in memory. Times are in
+s from the start, memory is counted in tokens of KV cache, and a replica is the unit that schedules (a machine runs one
+or several).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Records = NDArray[Any]
+
+# Pools of a cluster with a mixed pool (policy ``splitwise``); strict pools are numbered from 0 in order of the design.
+PROMPT_POOL: Final = 0
+MIXED_POOL: Final = 1
+TOKEN_POOL: Final = 2
+
+# Where a request is.
+NOT_ARRIVED: Final = 0
+PROMPT_WAITING: Final = 1
+PROMPT_RUNNING: Final = 2
+TRANSFERRING: Final = 3  # KV cache on its way
+LANDING: Final = 4  # all bytes sent, the last synchronisation is not over
+NO_ROOM: Final = 5  # waits for memory at its destination
+TOKEN_WAITING: Final = 6  # never run, or preempted
+TOKEN_RUNNING: Final = 7
+DONE: Final = 8
+HELD: Final = 9  # no machine in service could take it
+
+# What a replica does.
+IDLE: Final = 0
+ITERATION: Final = 1  # one iteration with prompts in it
+TOKEN_RUN: Final = 2  # iterations of tokens only, advanced in one step
+DOWN: Final = 3
+
+# Kinds of iterations, for busy times and timelines.
+PROMPTS: Final = 0
+TOKENS: Final = 1
+MIXED: Final = 2
+
+# Lists of a replica, each ``lists[LISTS * replica + kind]``.
+BATCH: Final = 0  # tasks that run, in batch order
+WAITING: Final = 1  # tasks that wait: request, or -1 - request for a token task
+PROMPTS_WAITING: Final = 2  # unstarted prompts in order of arrival
+PRESENT: Final = 3  # every request on the replica in order of arrival
+PREEMPTED: Final = 4  # preempted token tasks in order of preemption
+BLOCKED: Final = 5  # requests whose KV cache waits for room here
+LISTS: Final = 6
+
+REQUEST: Final = np.dtype(
+    [
+        ("arrival_s", "f8"),
+        ("first_s", "f8"),
+        ("last_s", "f8"),
+        ("token_s", "f8"),  # time of the latest token
+        ("largest_gap_s", "f8"),
+        ("reference_ttft_s", "f8"),
+        ("reference_tbt_s", "f8"),
+        ("reference_e2e_s", "f8"),
+        ("bytes_left", "f8"),
+        ("bytes_per_s", "f8"),
+        ("since_s", "f8"),  # since when bytes_left is as it is
+        ("event_s", "f8"),  # when its transfer's next event happens
+        ("landing_s", "f8"),
+        ("ends_at", "i8"),  # iteration of its replica that completes it, while running
+        ("prompt_tokens", "i4"),
+        ("output_tokens", "i4"),
+        ("remaining", "i4"),  # token iterations left
+        ("computed", "i4"),  # tokens whose KV cache is computed (chunked prefill)
+        ("chunk", "i4"),  # tokens of this iteration (chunked prefill)
+        ("prompt_at", "i4"),
+        ("token_at", "i4"),
+        ("token_epoch", "i4"),
+        ("preemptions", "i4"),  # while running: times passed over; while waiting: choices at count zero
+        ("passed_over", "i4"),  # over its life
+        ("restarts", "i4"),
+        ("heap_at", "i4"),
+        ("next_out", "i4"),
+        ("previous_out", "i4"),
+        ("next_in", "i4"),
+        ("previous_in", "i4"),
+        ("chosen_in", "i4"),  # the choice of its replica that last chose it
+        ("state", "i1"),
+        ("counted", "i1"),  # whether it arrived in the measured window
+    ],
+    align=True,
+)
+
+REPLICA: Final = np.dtype(
+    [
+        ("pending_tokens", "i8"),
+        ("scheduled_tokens", "i8"),  # KV memory promised
+        ("stamp", "i8"),  # place in its pool's list
+        ("used_tokens", "i8"),  # KV memory taken
+        ("capacity_tokens", "f8"),
+        ("iterations", "i8"),
+        ("end_s", "f8"),
+        ("start_s", "f8"),
+        ("base_s", "f8"),  # of a token run: first iteration, and what each further one adds
+        ("growth_s", "f8"),
+        ("run_iterations", "i8"),
+        ("batch_tokens", "i8"),
+        ("context_tokens", "i8"),  # of the token tasks in the batch
+        ("prompt_tokens", "i8"),  # of the prompts in the batch
+        ("behind", "i4"),  # waiting token tasks whose own prompt has not run
+        ("prompts_running", "i4"),
+        ("choices", "i4"),
+        ("out_flows", "i4"),
+        ("in_flows", "i4"),
+        ("first_out", "i4"),
+        ("first_in", "i4"),
+        ("type", "i4"),
+        ("machine", "i4"),
+        ("home", "i4"),
+        ("pool", "i4"),
+        ("epoch", "i4"),
+        ("slot", "i4"),
+        ("doing", "i4"),
+        ("measured_s", "f8"),  # until when the integrals below are complete
+        ("kv_token_s", "f8"),
+        ("queue_s", "f8"),
+        ("prompts_busy_s", "f8"),
+        ("tokens_busy_s", "f8"),
+        ("mixed_busy_s", "f8"),
+        ("mixed_pool_s", "f8"),  # time as a member of the mixed pool
+        ("mixed_since_s", "f8"),
+        ("most_waiting", "i8"),
+        ("most_used_tokens", "i8"),
+        ("generated_tokens", "i8"),
+    ],
+    align=True,
+)
+
+LIST: Final = np.dtype([("start", "i8"), ("room", "i4"), ("head", "i4"), ("length", "i4")], align=True)
+
+TYPE: Final = np.dtype(
+    [
+        ("decode_s_per_token", "f8"),  # of context
+        ("link_bytes_per_s", "f8"),  # of one replica
+    ],
+    align=True,
+)
+
+SLOT: Final = np.dtype(
+    [("role", "i4"), ("pool", "i4"), ("min_prompt_tokens", "i8"), ("max_prompt_tokens", "i8")], align=True
+)
+
+LIMIT: Final = np.dtype(
+    [
+        ("metric", "i4"),  # 0 TTFT, 1 TBT, 2 E2E
+        ("slowdown", "i1"),
+        ("value", "f8"),  # a request beyond it counts
+        ("most", "i8"),  # with more than so many, the run stops
+        ("beyond", "i8"),
+    ],
+    align=True,
+)
+
+OUTAGE: Final = np.dtype([("time_s", "f8"), ("machine", "i4"), ("up", "i1")], align=True)
+
+SEGMENT: Final = np.dtype(
+    [("start_s", "f8"), ("end_s", "f8"), ("replica", "i4"), ("kind", "i4"), ("batch", "i4"), ("prompt_tokens", "i4")],
+    align=True,
+)
+
+RULES: Final = np.dtype(
+    [
+        ("borrow", "i1"),  # the mixed pool
+        ("whole", "i1"),  # both phases of a request on one replica
+        ("chunked", "i1"),
+        ("reserve_whole", "i1"),  # memory for all of a request's tokens at once
+        ("share_links", "i1"),
+        ("decode_floor", "i1"),  # a mixed iteration takes at least the decode time of its batch
+        ("closed_loop", "i1"),
+        ("tbt_by_output", "i1"),  # TBT divides by all output tokens
+        ("max_pending_tokens", "i8"),
+        ("batch_requests", "i8"),
+        ("batch_tokens", "i8"),
+        ("max_preemptions", "i8"),
+        ("in_flight", "i8"),
+        ("mixed_factor", "f8"),
+        ("retry_s", "f8"),  # 0: woken when memory is freed
+        ("kv_bytes_per_token", "f8"),
+        ("layers", "f8"),
+        ("per_layer_fixed_s", "f8"),  # 0: serialized transfers only
+        ("from_s", "f8"),  # the measured window
+        ("until_s", "f8"),
+    ],
+    align=True,
+)
+
+CLOCK: Final = np.dtype(
+    [
+        ("now_s", "f8"),
+        ("last_arrival_s", "f8"),
+        ("next_request", "i8"),
+        ("released", "i8"),  # requests that may arrive: all, or in a closed loop as many as have been let in
+        ("next_outage", "i8"),
+        ("events", "i8"),
+        ("arena_free", "i8"),
+        ("largest_room", "i8"),
+        ("next_stamp", "i8"),
+        ("heap_size", "i8"),
+        ("moving", "i8"),  # events in the heap that are not retries
+        ("busy", "i8"),  # replicas at work
+        ("done", "i8"),
+        ("in_system", "i8"),
+        ("left_at_last_arrival", "i8"),
+        ("held", "i8"),  # requests that no machine in service could take
+        ("restarting", "i8"),  # first request to look at for those to route again, -1 without any
+        ("segments", "i8"),
+        ("moves", "i8"),  # machines moved to the mixed pool
+        ("preemptions", "i8"),
+        ("retries", "i8"),
+    ],
+    align=True,
+)
+
+# Why the event loop returned.
+FINISHED: Final = 0
+PAUSED: Final = 1  # so many events are done
+NEEDS_ROOM: Final = 2  # the lists' arena, or the timeline, is full
+REJECTED: Final = 3  # a limit is broken for certain
+STUCK: Final = 4  # requests are left that nothing can ever serve
+
+
+class World(NamedTuple):
+    """Everything that the event loop works on."""
+
+    requests: Records  # (n,)
+    replicas: Records  # (m,)
+    lists: Records  # (m * LISTS,)
+    arena: NDArray[np.int32]  # what the lists hold
+    trees: NDArray[np.int32]  # (2 * pools, 2 * leaves) least pending, least scheduled memory
+    ends: NDArray[np.int32]  # (2 * leaves,) the replica that ends its work first
+    heap: NDArray[np.int32]  # requests by the time of their transfer's next event
+    types: Records  # (t,)
+    prompt_s: NDArray[np.float64]  # (t, tokens + 1)
+    decode_s: NDArray[np.float64]  # (t, batch + 1) without context
+    slots: Records  # pools of the design
+    limits: Records
+    outages: Records
+    batch_time_s: NDArray[np.float64]  # (slots, batch + 1)
+    segments: Records
+    rules: Records  # (1,)
+    clock: Records  # (1,)
