@@ -28,14 +28,15 @@ LEVEL = {
     "specs": 1,
     "perf": 2,
     "queueing": 3,
+    "simulation": 3,
     "planning": 4,
     "report": 5,
     "api": 5,
     "cli": 6,
 }
-HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib")
+HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
 # Imported only when something is rendered, by the level below it.
-LAZY = {("provisioner.planning.plan", "report")}
+LAZY = {("provisioner.planning.plan", "report"), ("provisioner.simulation.result", "report")}
 
 
 def part(module: str) -> str:
@@ -75,6 +76,17 @@ def test_imports_point_one_way(module: str) -> None:
         assert LEVEL[theirs] < LEVEL[mine], f"{module} imports {target}"
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if part(m) in ("planning", "queueing", "simulation")])
+def test_the_simulator_stands_apart_from_what_it_judges(module: str) -> None:
+    for target in imports(ast.parse(file_of(module).read_text(encoding="utf-8"))):
+        if part(module) == "simulation":
+            assert (
+                part(target) in {"simulation", "errors", "options", "specs", "perf"} or (module, part(target)) in LAZY
+            )
+        else:
+            assert part(target) != "simulation", f"{module} imports {target}"
+
+
 def test_every_module_has_a_level() -> None:
     known = set(LEVEL) | {"", "__init__", "__main__", "py"}
     assert {part(module) for module in MODULES} <= known
@@ -87,7 +99,7 @@ def test_reports_are_imported_by_the_cli_and_where_a_plan_shows_itself_only() ->
             lazily = {part(target) for target in imports(tree)} - {part(target) for target in imports(tree, lazy=False)}
             everything = {part(target) for target in imports(tree)}
             if "report" in everything:
-                assert module == "provisioner.planning.plan" and "report" in lazily, module
+                assert (module, "report") in LAZY and "report" in lazily, module
 
 
 def loaded_after(statement: str) -> set[str]:

@@ -1,0 +1,1 @@
+"""The independent judge: requests served iteration by iteration, event by event."""

@@ -7,8 +7,18 @@ A task is written as its request for the prompt phase and as ``-1 - request`` fo
 
 from __future__ import annotations
 
-from numba import njit
-
+from provisioner.simulation.pointers import (
+    arena_at,
+    batch_time_at,
+    compiled,
+    decode_s,
+    list_at,
+    prompt_s,
+    replica_at,
+    request_at,
+    segment_at,
+    type_at,
+)
 from provisioner.simulation.records import (
     BATCH,
     IDLE,
@@ -42,67 +52,75 @@ from provisioner.simulation.structures import (
 )
 
 
-@njit(nogil=True)
+@compiled
 def overlap_s(world: World, start_s: float, end_s: float) -> float:
     """Time from ``start_s`` to ``end_s`` that lies in the measured window."""
-    rules = world.rules[0]
-    return max(min(end_s, rules.until_s) - max(start_s, rules.from_s), 0.0)
+    return max(min(end_s, world.until_s) - max(start_s, world.from_s), 0.0)
 
 
-@njit(nogil=True)
+@compiled
 def account(world: World, r: int, now_s: float) -> None:
     """Bring a replica's integrals of KV memory and queue up to now; called before either changes."""
-    this = world.replicas[r]
+    this = replica_at(world, r)
     if now_s > this.measured_s:
         passed_s = overlap_s(world, this.measured_s, now_s)
         this.kv_token_s += passed_s * this.used_tokens
-        this.queue_s += passed_s * world.lists[LISTS * r + PROMPTS_WAITING].length
+        this.queue_s += passed_s * list_at(world, LISTS * r + PROMPTS_WAITING).length
         this.measured_s = now_s
 
 
-@njit(nogil=True)
+@compiled
 def take_memory(world: World, r: int, tokens: int, now_s: float) -> None:
     """Take KV memory of a replica, or give it back where negative."""
     account(world, r, now_s)
-    this = world.replicas[r]
+    this = replica_at(world, r)
     this.used_tokens += tokens
     this.most_used_tokens = max(this.most_used_tokens, this.used_tokens)
 
 
-@njit(nogil=True)
+@compiled
+def batch_tokens(world: World, task: int) -> int:
+    """Tokens that a task counts in a batch: a prompt's own, a sequence's one."""
+    if task >= 0:
+        return request_at(world, task).prompt_tokens
+    return 1
+
+
+@compiled
 def memory_to_start(world: World, r: int, task: int) -> int:
     """KV tokens that a task takes when it starts on this replica."""
     if task >= 0:
-        this = world.requests[task]
-        if world.rules[0].reserve_whole and this.token_at == r:
+        this = request_at(world, task)
+        if world.reserve_whole and this.token_at == r:
             return this.prompt_tokens + this.output_tokens
         return this.prompt_tokens + 1
-    this = world.requests[-1 - task]
-    if world.rules[0].reserve_whole or this.remaining < this.output_tokens - 1:
+    this = request_at(world, -1 - task)
+    if world.reserve_whole or this.remaining < this.output_tokens - 1:
         return 0  # taken before: with the prompt, or before it was preempted
     return this.output_tokens - 1
 
 
-@njit(nogil=True)
+@compiled
 def _times_passed_over(world: World, r: int, task: int) -> int:
     """Preemptions of a waiting task: choices of its replica since it could first be chosen."""
-    this = world.requests[task if task >= 0 else -1 - task]
+    this = request_at(world, task if task >= 0 else -1 - task)
     if task < 0 and this.state != TOKEN_WAITING:
         return 0  # behind its own prompt
-    return world.replicas[r].choices - this.preemptions
+    return replica_at(world, r).choices - this.preemptions
 
 
-@njit(nogil=True)
-def join(world: World, r: int, task: int, passed_over: int) -> None:
+@compiled
+def join(world: World, r: int, task: int) -> None:
     """Insert a task into the waiting list by (times passed over, arrival), behind equals, by binary search."""
     k = LISTS * r + WAITING
-    waiting = world.lists[k]
+    waiting = list_at(world, k)
     request = task if task >= 0 else -1 - task
+    passed_over = _times_passed_over(world, r, task)
     at = waiting.start + waiting.head
     low, high = 0, waiting.length
     while low < high:
         middle = (low + high) // 2
-        other = world.arena[at + middle]
+        other = arena_at(world, at + middle).value
         theirs = _times_passed_over(world, r, other)
         first = other if other >= 0 else -1 - other
         if passed_over < theirs or (passed_over == theirs and request < first):
@@ -110,17 +128,17 @@ def join(world: World, r: int, task: int, passed_over: int) -> None:
         else:
             low = middle + 1
     insert(world, k, low, task)
-    this = world.replicas[r]
-    this.most_waiting = max(this.most_waiting, world.lists[LISTS * r + PROMPTS_WAITING].length)
+    this = replica_at(world, r)
+    this.most_waiting = max(this.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
 
 
-@njit(nogil=True)
+@compiled
 def _take(world: World, r: int, task: int, now_s: float) -> None:
     """Start a waiting task, already off the waiting list: its memory, its state, its place in the batch."""
-    replica = world.replicas[r]
+    replica = replica_at(world, r)
     take_memory(world, r, memory_to_start(world, r, task), now_s)
     if task >= 0:
-        this = world.requests[task]
+        this = request_at(world, task)
         this.passed_over += replica.choices - this.preemptions
         this.state = PROMPT_RUNNING
         remove_sorted(world, LISTS * r + PROMPTS_WAITING, task)
@@ -128,7 +146,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
         replica.batch_tokens += this.prompt_tokens
         replica.prompts_running += 1
     else:
-        this = world.requests[-1 - task]
+        this = request_at(world, -1 - task)
         this.preemptions = replica.choices - this.preemptions  # from now on the count itself
         this.state = TOKEN_RUNNING
         if this.remaining < this.output_tokens - 1:
@@ -139,30 +157,30 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
     append(world, LISTS * r + BATCH, task)
 
 
-@njit(nogil=True)
-def _fits_batch(world: World, r: int, size: int, tokens: int) -> bool:
-    """Whether a task of so many tokens fits a batch of ``size`` tasks; the first of a batch always fits the tokens."""
-    rules = world.rules[0]
-    if size >= rules.batch_requests:
+@compiled
+def _fits_batch(world: World, r: int, size: int, task: int) -> bool:
+    """Whether a task fits beside ``size`` others; the first of a batch always fits its tokens."""
+    if size >= world.batch_requests:
         return False
-    return bool(size == 0 or world.replicas[r].batch_tokens + tokens <= rules.batch_tokens)
+    tokens = batch_tokens(world, task)
+    return bool(size == 0 or replica_at(world, r).batch_tokens + tokens <= world.batch_tokens)
 
 
-@njit(nogil=True)
+@compiled
 def _fits_memory(world: World, r: int, task: int) -> bool:
-    this = world.replicas[r]
+    this = replica_at(world, r)
     return bool(this.used_tokens + memory_to_start(world, r, task) <= this.capacity_tokens)
 
 
-@njit(nogil=True)
+@compiled
 def choose(world: World, r: int, now_s: float) -> int:
     """Choose the next batch of a replica; its number of tasks.
 
     ``BATCH`` holds the token tasks that ran before and are not complete. New tasks go behind them, so the old ones
     that must make room are the last to be decided and the first to be cut.
     """
-    replica, rules, clock = world.replicas[r], world.rules[0], world.clock[0]
-    batch, waiting = world.lists[LISTS * r + BATCH], world.lists[LISTS * r + WAITING]
+    replica = replica_at(world, r)
+    batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + WAITING)
     old = batch.length
     replica.batch_tokens = 0
     replica.prompt_tokens = 0
@@ -172,22 +190,22 @@ def choose(world: World, r: int, now_s: float) -> int:
         # (1) Tasks passed over too often, in the order of the waiting list.
         i = 0
         while i < waiting.length:
-            task = world.arena[waiting.start + waiting.head + i]
-            if _times_passed_over(world, r, task) < rules.max_preemptions:
+            task = arena_at(world, waiting.start + waiting.head + i).value
+            if _times_passed_over(world, r, task) < world.max_preemptions:
                 break
             if not _fits_memory(world, r, task):
                 i += 1
                 continue
-            if not _fits_batch(world, r, size, world.requests[task].prompt_tokens if task >= 0 else 1):
+            if not _fits_batch(world, r, size, task):
                 break
             remove_at(world, LISTS * r + WAITING, i)
             _take(world, r, task, now_s)
             size += 1
         # (2) Prompts in order of arrival.
-        prompts = world.lists[LISTS * r + PROMPTS_WAITING]
+        prompts = list_at(world, LISTS * r + PROMPTS_WAITING)
         while prompts.length > 0:
-            task = world.arena[prompts.start + prompts.head]
-            if not _fits_batch(world, r, size, world.requests[task].prompt_tokens):
+            task = arena_at(world, prompts.start + prompts.head).value
+            if not _fits_batch(world, r, size, task):
                 break
             if not _fits_memory(world, r, task):
                 break
@@ -195,35 +213,33 @@ def choose(world: World, r: int, now_s: float) -> int:
             _take(world, r, task, now_s)
             size += 1
         # (3) Preempted token tasks, in order of preemption.
-        preempted = world.lists[LISTS * r + PREEMPTED]
-        while preempted.length > 0 and _fits_batch(world, r, size, 1):
-            task = -1 - world.arena[preempted.start + preempted.head]
+        preempted = list_at(world, LISTS * r + PREEMPTED)
+        while preempted.length > 0:
+            task = -1 - arena_at(world, preempted.start + preempted.head).value
+            if not _fits_batch(world, r, size, task):
+                break
             remove(world, LISTS * r + WAITING, task)
             _take(world, r, task, now_s)
             size += 1
     # (4) Tasks of the old batch in their order; each counts one token, so those cut are the last.
-    kept = min(old, rules.batch_requests - size)
-    if size > 0:
-        kept = min(kept, max(rules.batch_tokens - replica.batch_tokens, 0))
-    else:
-        kept = min(kept, rules.batch_tokens)
+    kept = min(old, world.batch_requests - size, max(world.batch_tokens - replica.batch_tokens, 0))
     replica.batch_tokens += kept
     size += kept
     if waiting.length > replica.behind:
         # (5) All requests by arrival; the first not chosen that does not fit ends it.
-        present = world.lists[LISTS * r + PRESENT]
+        present = list_at(world, LISTS * r + PRESENT)
         i = 0
-        while i < present.length and _fits_batch(world, r, size, 1):
-            request = world.arena[present.start + present.head + i]
+        while i < present.length:
+            request = arena_at(world, present.start + present.head + i).value
             i += 1
-            state = world.requests[request].state
+            state = request_at(world, request).state
             if state == PROMPT_WAITING:
-                task, tokens = request, world.requests[request].prompt_tokens
+                task = request
             elif state == TOKEN_WAITING:
-                task, tokens = -1 - request, 1
+                task = -1 - request
             else:
                 continue
-            if not _fits_batch(world, r, size, tokens) or not _fits_memory(world, r, task):
+            if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
                 break
             remove(world, LISTS * r + WAITING, task)
             _take(world, r, task, now_s)
@@ -231,84 +247,82 @@ def choose(world: World, r: int, now_s: float) -> int:
     replica.choices += 1
     if kept < old:
         _preempt(world, r, kept, old)
-        clock.preemptions += old - kept
-    if replica.pool == MIXED_POOL and rules.borrow and world.lists[LISTS * r + PRESENT].length == 0:
+        world.preemptions += old - kept
+    if replica.pool == MIXED_POOL and world.borrow and list_at(world, LISTS * r + PRESENT).length == 0:
         _go_home(world, r, now_s)
     return size
 
 
-@njit(nogil=True)
+@compiled
 def _preempt(world: World, r: int, kept: int, old: int) -> None:
     """Put the tasks ``kept`` to ``old`` of the batch back to the waiting list; the choice is already counted."""
-    replica = world.replicas[r]
-    batch = world.lists[LISTS * r + BATCH]
+    replica = replica_at(world, r)
+    batch = list_at(world, LISTS * r + BATCH)
     for i in range(kept, old):
-        task = world.arena[batch.start + batch.head + i]
+        task = arena_at(world, batch.start + batch.head + i).value
         request = -1 - task
-        this = world.requests[request]
+        this = request_at(world, request)
         this.remaining = this.ends_at - replica.iterations
         this.state = TOKEN_WAITING
         replica.context_tokens -= this.prompt_tokens + this.output_tokens - this.remaining
         this.passed_over += 1
         this.preemptions = replica.choices - (this.preemptions + 1)
-        join(world, r, task, replica.choices - this.preemptions)
+        join(world, r, task)
         append(world, LISTS * r + PREEMPTED, request)
     at = batch.start + batch.head
     for i in range(old, batch.length):
-        world.arena[at + kept + i - old] = world.arena[at + i]
+        arena_at(world, at + kept + i - old).value = arena_at(world, at + i).value
     batch.length -= old - kept
 
 
-@njit(nogil=True)
+@compiled
 def _go_home(world: World, r: int, now_s: float) -> None:
     """Return a machine of the mixed pool to the end of its own pool's list."""
-    replica = world.replicas[r]
+    replica = replica_at(world, r)
     replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
-    change_pool(world, r, replica.home)
+    change_pool(world, r)
 
 
-@njit(nogil=True)
-def change_pool(world: World, r: int, pool: int) -> None:
-    """Move a replica to the end of another pool's list."""
-    replica, clock = world.replicas[r], world.clock[0]
-    set_leaf(world, r, False)
-    replica.pool = pool
-    replica.stamp = clock.next_stamp
-    clock.next_stamp += 1
-    set_leaf(world, r, True)
+@compiled
+def change_pool(world: World, r: int) -> None:
+    """Move a replica from its own pool to the end of the mixed pool's list, or back."""
+    replica = replica_at(world, r)
+    set_leaf(world, r, -1)
+    replica.pool = MIXED_POOL if replica.pool == replica.home else replica.home
+    replica.stamp = world.next_stamp
+    world.next_stamp += 1
+    set_leaf(world, r, r)
 
 
-@njit(nogil=True)
+@compiled
 def run_s(world: World, r: int, iterations: int) -> float:
     """Time of the first iterations of a replica's token run: each takes longer by the context that the last added."""
-    this = world.replicas[r]
+    this = replica_at(world, r)
     return iterations * this.base_s + this.growth_s * (iterations * (iterations - 1) // 2)
 
 
-@njit(nogil=True)
+@compiled
 def start(world: World, r: int, now_s: float) -> None:
     """Choose the next batch of a replica and run it, or leave the replica idle."""
-    replica, rules, clock = world.replicas[r], world.rules[0], world.clock[0]
+    replica = replica_at(world, r)
     was_busy = replica.doing == ITERATION or replica.doing == TOKEN_RUN
     size = choose(world, r, now_s)
-    kind = world.types[replica.type]
+    kind = type_at(world, replica.type)
     if size == 0:
         replica.doing = IDLE
-        clock.busy -= 1 if was_busy else 0
+        world.busy -= 1 if was_busy else 0
         set_end(world, r, INFINITE)
         return
-    clock.busy += 0 if was_busy else 1
+    world.busy += 0 if was_busy else 1
     replica.start_s = now_s
     sequences = size - replica.prompts_running
     if replica.prompts_running > 0:
         tokens = replica.prompt_tokens + sequences
-        duration_s = world.prompt_s[replica.type, tokens]
+        duration_s = prompt_s(world, replica.type, tokens)
         if sequences > 0:
-            duration_s = rules.mixed_factor * duration_s
-            if rules.decode_floor:
-                alone_s = (
-                    world.decode_s[replica.type, sequences] + kind.decode_s_per_token * replica.context_tokens
-                )
+            duration_s = world.mixed_factor * duration_s
+            if world.decode_floor:
+                alone_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
                 duration_s = max(duration_s, alone_s)
         replica.doing = ITERATION
         replica.run_iterations = 1
@@ -316,22 +330,22 @@ def start(world: World, r: int, now_s: float) -> None:
         replica.growth_s = 0.0
         set_end(world, r, now_s + duration_s)
         return
-    batch = world.lists[LISTS * r + BATCH]
+    batch = list_at(world, LISTS * r + BATCH)
     at = batch.start + batch.head
-    first_end = world.requests[-1 - world.arena[at]].ends_at
+    first_end = request_at(world, -1 - arena_at(world, at).value).ends_at
     for i in range(1, batch.length):
-        first_end = min(first_end, world.requests[-1 - world.arena[at + i]].ends_at)
+        first_end = min(first_end, request_at(world, -1 - arena_at(world, at + i).value).ends_at)
     replica.doing = TOKEN_RUN
     replica.run_iterations = first_end - replica.iterations
-    replica.base_s = world.decode_s[replica.type, sequences] + kind.decode_s_per_token * replica.context_tokens
+    replica.base_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
     replica.growth_s = kind.decode_s_per_token * sequences
     set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
 
 
-@njit(nogil=True)
+@compiled
 def end_run(world: World, r: int, now_s: float) -> None:
     """End a token run at the boundary of the iteration that is in progress."""
-    this = world.replicas[r]
+    this = replica_at(world, r)
     passed_s = now_s - this.start_s
     if this.growth_s == 0.0:
         complete = int(passed_s / this.base_s)
@@ -347,42 +361,42 @@ def end_run(world: World, r: int, now_s: float) -> None:
         set_end(world, r, this.start_s + run_s(world, r, complete + 1))
 
 
-@njit(nogil=True)
+@compiled
 def arrive(world: World, r: int, task: int, now_s: float) -> None:
     """A task joins a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
-    replica, rules = world.replicas[r], world.rules[0]
-    join(world, r, task, 0)
+    replica = replica_at(world, r)
+    join(world, r, task)
     if replica.doing == IDLE:
         if _fits_memory(world, r, task):
             start(world, r, now_s)
     elif replica.doing == TOKEN_RUN:
-        tokens = world.requests[task].prompt_tokens if task >= 0 else 1
-        size = world.lists[LISTS * r + BATCH].length
-        room = size < rules.batch_requests and replica.batch_tokens + tokens <= rules.batch_tokens
-        if room or (task >= 0 and tokens <= rules.batch_tokens):
+        tokens = batch_tokens(world, task)
+        size = list_at(world, LISTS * r + BATCH).length
+        room = size < world.batch_requests and replica.batch_tokens + tokens <= world.batch_tokens
+        if room or (task >= 0 and tokens <= world.batch_tokens):
             end_run(world, r, now_s)
 
 
-@njit(nogil=True)
+@compiled
 def wake(world: World, r: int, now_s: float) -> None:
     """Memory was freed on a replica: waiting tasks start it if it idles, or end its run of token iterations early."""
-    replica, rules = world.replicas[r], world.rules[0]
-    waiting = world.lists[LISTS * r + WAITING]
+    replica = replica_at(world, r)
+    waiting = list_at(world, LISTS * r + WAITING)
     if waiting.length == 0:
         return
     if replica.doing == IDLE:
-        if _fits_memory(world, r, world.arena[waiting.start + waiting.head]):
+        if _fits_memory(world, r, arena_at(world, waiting.start + waiting.head).value):
             start(world, r, now_s)
     elif replica.doing == TOKEN_RUN:
-        size = world.lists[LISTS * r + BATCH].length
-        if size < rules.batch_requests and replica.batch_tokens < rules.batch_tokens:
+        size = list_at(world, LISTS * r + BATCH).length
+        if size < world.batch_requests and replica.batch_tokens < world.batch_tokens:
             end_run(world, r, now_s)
 
 
-@njit(nogil=True)
+@compiled
 def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     """A request's prompt arrives at a replica, with its token task behind it where both run here."""
-    this, replica = world.requests[request], world.replicas[r]
+    this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
     this.state = PROMPT_WAITING
     this.preemptions = replica.choices
@@ -394,20 +408,42 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
         arrive(world, r, -1 - request, now_s)
 
 
-@njit(nogil=True)
+@compiled
 def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
     """A request's token phase arrives at a replica with its KV cache."""
-    this = world.requests[request]
+    this = request_at(world, request)
     this.state = TOKEN_WAITING
-    this.preemptions = world.replicas[r].choices
+    this.preemptions = replica_at(world, r).choices
     insert_sorted(world, LISTS * r + PRESENT, request)
     arrive(world, r, -1 - request, now_s)
 
 
-@njit(nogil=True)
+@compiled
 def busy_kind(world: World, r: int) -> int:
     """What kind of iterations a replica's batch runs: prompts, tokens or both."""
-    this = world.replicas[r]
+    this = replica_at(world, r)
     if this.prompts_running == 0:
         return TOKENS
-    return PROMPTS if world.lists[LISTS * r + BATCH].length == this.prompts_running else MIXED
+    return PROMPTS if list_at(world, LISTS * r + BATCH).length == this.prompts_running else MIXED
+
+
+@compiled
+def note_run(world: World, r: int, now_s: float) -> None:
+    """Add the work that ends to the busy times, the batch sizes and the timeline."""
+    this = replica_at(world, r)
+    kind = busy_kind(world, r)
+    size = list_at(world, LISTS * r + BATCH).length
+    passed_s = overlap_s(world, this.start_s, now_s)
+    if kind == PROMPTS:
+        this.prompts_busy_s += passed_s
+    elif kind == TOKENS:
+        this.tokens_busy_s += passed_s
+    elif kind == MIXED:
+        this.mixed_busy_s += passed_s
+    batch_time_at(world, this.slot, size).value += passed_s
+    if world.segment_room > 0:
+        segment = segment_at(world, world.segments_used)
+        segment.start_s, segment.end_s = this.start_s, now_s
+        segment.replica, segment.kind, segment.batch = r, kind, size
+        segment.prompt_tokens = this.prompt_tokens
+        world.segments_used += 1

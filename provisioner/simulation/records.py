@@ -7,7 +7,7 @@ or several).
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ TOKEN_WAITING: Final = 6  # never run, or preempted
 TOKEN_RUNNING: Final = 7
 DONE: Final = 8
 HELD: Final = 9  # no machine in service could take it
+RESTARTING: Final = 10  # its machine failed; about to be routed again
 
 # What a replica does.
 IDLE: Final = 0
@@ -67,25 +68,25 @@ REQUEST: Final = np.dtype(
         ("event_s", "f8"),  # when its transfer's next event happens
         ("landing_s", "f8"),
         ("ends_at", "i8"),  # iteration of its replica that completes it, while running
-        ("prompt_tokens", "i4"),
-        ("output_tokens", "i4"),
-        ("remaining", "i4"),  # token iterations left
-        ("computed", "i4"),  # tokens whose KV cache is computed (chunked prefill)
-        ("chunk", "i4"),  # tokens of this iteration (chunked prefill)
-        ("prompt_at", "i4"),
-        ("token_at", "i4"),
-        ("token_epoch", "i4"),
-        ("preemptions", "i4"),  # while running: times passed over; while waiting: choices at count zero
-        ("passed_over", "i4"),  # over its life
-        ("restarts", "i4"),
-        ("heap_at", "i4"),
-        ("next_out", "i4"),
-        ("previous_out", "i4"),
-        ("next_in", "i4"),
-        ("previous_in", "i4"),
-        ("chosen_in", "i4"),  # the choice of its replica that last chose it
-        ("state", "i1"),
-        ("counted", "i1"),  # whether it arrived in the measured window
+        ("prompt_tokens", "i8"),
+        ("output_tokens", "i8"),
+        ("remaining", "i8"),  # token iterations left
+        ("computed", "i8"),  # tokens whose KV cache is computed (chunked prefill)
+        ("chunk", "i8"),  # tokens of this iteration (chunked prefill)
+        ("prompt_at", "i8"),
+        ("token_at", "i8"),
+        ("token_epoch", "i8"),
+        ("preemptions", "i8"),  # while running: times passed over; while waiting: choices at count zero
+        ("passed_over", "i8"),  # over its life
+        ("restarts", "i8"),
+        ("heap_at", "i8"),
+        ("next_out", "i8"),
+        ("previous_out", "i8"),
+        ("next_in", "i8"),
+        ("previous_in", "i8"),
+        ("chosen_in", "i8"),  # the choice of its replica that last chose it
+        ("state", "i8"),
+        ("counted", "i8"),  # whether it arrived in the measured window
     ],
     align=True,
 )
@@ -106,20 +107,20 @@ REPLICA: Final = np.dtype(
         ("batch_tokens", "i8"),
         ("context_tokens", "i8"),  # of the token tasks in the batch
         ("prompt_tokens", "i8"),  # of the prompts in the batch
-        ("behind", "i4"),  # waiting token tasks whose own prompt has not run
-        ("prompts_running", "i4"),
-        ("choices", "i4"),
-        ("out_flows", "i4"),
-        ("in_flows", "i4"),
-        ("first_out", "i4"),
-        ("first_in", "i4"),
-        ("type", "i4"),
-        ("machine", "i4"),
-        ("home", "i4"),
-        ("pool", "i4"),
-        ("epoch", "i4"),
-        ("slot", "i4"),
-        ("doing", "i4"),
+        ("behind", "i8"),  # waiting token tasks whose own prompt has not run
+        ("prompts_running", "i8"),
+        ("choices", "i8"),
+        ("out_flows", "i8"),
+        ("in_flows", "i8"),
+        ("first_out", "i8"),
+        ("first_in", "i8"),
+        ("type", "i8"),
+        ("machine", "i8"),
+        ("home", "i8"),
+        ("pool", "i8"),
+        ("epoch", "i8"),
+        ("slot", "i8"),
+        ("doing", "i8"),
         ("measured_s", "f8"),  # until when the integrals below are complete
         ("kv_token_s", "f8"),
         ("queue_s", "f8"),
@@ -135,7 +136,7 @@ REPLICA: Final = np.dtype(
     align=True,
 )
 
-LIST: Final = np.dtype([("start", "i8"), ("room", "i4"), ("head", "i4"), ("length", "i4")], align=True)
+LIST: Final = np.dtype([("start", "i8"), ("room", "i8"), ("head", "i8"), ("length", "i8")], align=True)
 
 TYPE: Final = np.dtype(
     [
@@ -146,13 +147,13 @@ TYPE: Final = np.dtype(
 )
 
 SLOT: Final = np.dtype(
-    [("role", "i4"), ("pool", "i4"), ("min_prompt_tokens", "i8"), ("max_prompt_tokens", "i8")], align=True
+    [("role", "i8"), ("pool", "i8"), ("min_prompt_tokens", "i8"), ("max_prompt_tokens", "i8")], align=True
 )
 
 LIMIT: Final = np.dtype(
     [
-        ("metric", "i4"),  # 0 TTFT, 1 TBT, 2 E2E
-        ("slowdown", "i1"),
+        ("metric", "i8"),  # 0 TTFT, 1 TBT, 2 E2E
+        ("slowdown", "i8"),
         ("value", "f8"),  # a request beyond it counts
         ("most", "i8"),  # with more than so many, the run stops
         ("beyond", "i8"),
@@ -160,28 +161,54 @@ LIMIT: Final = np.dtype(
     align=True,
 )
 
-OUTAGE: Final = np.dtype([("time_s", "f8"), ("machine", "i4"), ("up", "i1")], align=True)
+OUTAGE: Final = np.dtype([("time_s", "f8"), ("machine", "i8"), ("up", "i8")], align=True)
 
 SEGMENT: Final = np.dtype(
-    [("start_s", "f8"), ("end_s", "f8"), ("replica", "i4"), ("kind", "i4"), ("batch", "i4"), ("prompt_tokens", "i4")],
+    [("start_s", "f8"), ("end_s", "f8"), ("replica", "i8"), ("kind", "i8"), ("batch", "i8"), ("prompt_tokens", "i8")],
     align=True,
 )
 
-RULES: Final = np.dtype(
+WORLD: Final = np.dtype(
     [
-        ("borrow", "i1"),  # the mixed pool
-        ("whole", "i1"),  # both phases of a request on one replica
-        ("chunked", "i1"),
-        ("reserve_whole", "i1"),  # memory for all of a request's tokens at once
-        ("share_links", "i1"),
-        ("decode_floor", "i1"),  # a mixed iteration takes at least the decode time of its batch
-        ("closed_loop", "i1"),
-        ("tbt_by_output", "i1"),  # TBT divides by all output tokens
+        # Where the arrays begin in memory, and their sizes.
+        ("requests", "i8"),
+        ("replicas", "i8"),
+        ("lists", "i8"),
+        ("arena", "i8"),
+        ("trees", "i8"),
+        ("ends", "i8"),
+        ("heap", "i8"),
+        ("types", "i8"),
+        ("prompt_s", "i8"),
+        ("decode_s", "i8"),
+        ("slots", "i8"),
+        ("limits", "i8"),
+        ("outages", "i8"),
+        ("batch_time_s", "i8"),
+        ("segments", "i8"),
+        ("count", "i8"),  # requests
+        ("replica_count", "i8"),
+        ("leaves", "i8"),  # of a tree
+        ("arena_room", "i8"),
+        ("prompt_columns", "i8"),
+        ("decode_columns", "i8"),
+        ("slot_count", "i8"),
+        ("limit_count", "i8"),
+        ("outage_count", "i8"),
+        ("segment_room", "i8"),
+        # The rules.
+        ("borrow", "i8"),  # the mixed pool
+        ("whole", "i8"),  # both phases of a request on one replica
+        ("chunked", "i8"),
+        ("reserve_whole", "i8"),  # memory for all of a request's tokens at once
+        ("share_links", "i8"),
+        ("decode_floor", "i8"),  # a mixed iteration takes at least the decode time of its batch
+        ("closed_loop", "i8"),
+        ("tbt_by_output", "i8"),  # TBT divides by all output tokens
         ("max_pending_tokens", "i8"),
         ("batch_requests", "i8"),
         ("batch_tokens", "i8"),
         ("max_preemptions", "i8"),
-        ("in_flight", "i8"),
         ("mixed_factor", "f8"),
         ("retry_s", "f8"),  # 0: woken when memory is freed
         ("kv_bytes_per_token", "f8"),
@@ -189,12 +216,7 @@ RULES: Final = np.dtype(
         ("per_layer_fixed_s", "f8"),  # 0: serialized transfers only
         ("from_s", "f8"),  # the measured window
         ("until_s", "f8"),
-    ],
-    align=True,
-)
-
-CLOCK: Final = np.dtype(
-    [
+        # What changes.
         ("now_s", "f8"),
         ("last_arrival_s", "f8"),
         ("next_request", "i8"),
@@ -211,14 +233,16 @@ CLOCK: Final = np.dtype(
         ("in_system", "i8"),
         ("left_at_last_arrival", "i8"),
         ("held", "i8"),  # requests that no machine in service could take
-        ("restarting", "i8"),  # first request to look at for those to route again, -1 without any
-        ("segments", "i8"),
+        ("segments_used", "i8"),
         ("moves", "i8"),  # machines moved to the mixed pool
         ("preemptions", "i8"),
         ("retries", "i8"),
     ],
     align=True,
 )
+
+INTEGER: Final = np.dtype([("value", "i8")])
+NUMBER: Final = np.dtype([("value", "f8")])
 
 # Why the event loop returned.
 FINISHED: Final = 0
@@ -228,23 +252,5 @@ REJECTED: Final = 3  # a limit is broken for certain
 STUCK: Final = 4  # requests are left that nothing can ever serve
 
 
-class World(NamedTuple):
-    """Everything that the event loop works on."""
-
-    requests: Records  # (n,)
-    replicas: Records  # (m,)
-    lists: Records  # (m * LISTS,)
-    arena: NDArray[np.int32]  # what the lists hold
-    trees: NDArray[np.int32]  # (2 * pools, 2 * leaves) least pending, least scheduled memory
-    ends: NDArray[np.int32]  # (2 * leaves,) the replica that ends its work first
-    heap: NDArray[np.int32]  # requests by the time of their transfer's next event
-    types: Records  # (t,)
-    prompt_s: NDArray[np.float64]  # (t, tokens + 1)
-    decode_s: NDArray[np.float64]  # (t, batch + 1) without context
-    slots: Records  # pools of the design
-    limits: Records
-    outages: Records
-    batch_time_s: NDArray[np.float64]  # (slots, batch + 1)
-    segments: Records
-    rules: Records  # (1,)
-    clock: Records  # (1,)
+World = Any
+"""A record of ``WORLD``; compiled code reads and writes it in place."""

@@ -6,9 +6,9 @@ simulator; with strict pools, the least loaded replica of each role; with whole 
 
 from __future__ import annotations
 
-from numba import njit
-
+from provisioner.simulation.chunked import arrive_chunked
 from provisioner.simulation.machine import arrive_prompt, change_pool
+from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at, slot_at, tree_at
 from provisioner.simulation.records import HELD, LISTS, MIXED_POOL, PROMPT_POOL, TOKEN_POOL, WAITING, World
 from provisioner.simulation.structures import update_pending, update_scheduled
 
@@ -17,46 +17,46 @@ TOKEN_ROLE = 1
 MIXED_ROLE = 2
 
 
-@njit(nogil=True)
+@compiled
 def _least_pending(world: World, pool: int) -> int:
     """The replica of a pool with the fewest pending tokens, the earliest in its list; -1 without any."""
-    return world.trees[2 * pool, 1]
+    return tree_at(world, 2 * pool, 1).value
 
 
-@njit(nogil=True)
+@compiled
 def _least_scheduled(world: World, pool: int) -> int:
     """The replica of a pool with the least scheduled memory, the earliest in its list; -1 without any."""
-    return world.trees[2 * pool + 1, 1]
+    return tree_at(world, 2 * pool + 1, 1).value
 
 
-@njit(nogil=True)
+@compiled
 def _takes_prompt(world: World, r: int, request: int) -> bool:
     """Whether a replica's queue is short enough for one more prompt."""
     if r < 0:
         return False
-    waits = world.lists[LISTS * r + WAITING].length > 0
-    tokens = world.replicas[r].pending_tokens + world.requests[request].prompt_tokens
-    return not (waits and tokens > world.rules[0].max_pending_tokens)
+    waits = list_at(world, LISTS * r + WAITING).length > 0
+    tokens = replica_at(world, r).pending_tokens + request_at(world, request).prompt_tokens
+    return not (waits and tokens > world.max_pending_tokens)
 
 
-@njit(nogil=True)
+@compiled
 def _takes_tokens(world: World, r: int, request: int) -> bool:
     """Whether a replica has KV memory left to promise."""
     if r < 0:
         return False
-    this = world.requests[request]
-    tokens = world.replicas[r].scheduled_tokens + this.prompt_tokens + this.output_tokens
-    return bool(tokens < world.replicas[r].capacity_tokens)
+    this = request_at(world, request)
+    tokens = replica_at(world, r).scheduled_tokens + this.prompt_tokens + this.output_tokens
+    return bool(tokens < replica_at(world, r).capacity_tokens)
 
 
-@njit(nogil=True)
+@compiled
 def _to_mixed(world: World, r: int, now_s: float) -> None:
-    change_pool(world, r, MIXED_POOL)
-    world.replicas[r].mixed_since_s = now_s
-    world.clock[0].moves += 1
+    change_pool(world, r)
+    replica_at(world, r).mixed_since_s = now_s
+    world.moves += 1
 
 
-@njit(nogil=True)
+@compiled
 def _borrowing(world: World, request: int, now_s: float) -> tuple[int, int]:
     """Prompt and token replica with a mixed pool between the two."""
     prompt_at = _least_pending(world, PROMPT_POOL)
@@ -81,19 +81,19 @@ def _borrowing(world: World, request: int, now_s: float) -> tuple[int, int]:
         best = -1
         for pool in (PROMPT_POOL, MIXED_POOL, TOKEN_POOL):
             r = _least_pending(world, pool)
-            if r >= 0 and (best < 0 or world.replicas[r].pending_tokens < world.replicas[best].pending_tokens):
+            if r >= 0 and (best < 0 or replica_at(world, r).pending_tokens < replica_at(world, best).pending_tokens):
                 best = r
         return best, best
     return prompt_at, token_at
 
 
-@njit(nogil=True)
+@compiled
 def _strict(world: World, request: int) -> tuple[int, int]:
     """Prompt and token replica of strict pools that serve the request's prompt length."""
     prompt_at, token_at = -1, -1
-    length = world.requests[request].prompt_tokens
-    for s in range(world.slots.shape[0]):
-        slot = world.slots[s]
+    length = request_at(world, request).prompt_tokens
+    for s in range(world.slot_count):
+        slot = slot_at(world, s)
         if slot.min_prompt_tokens <= length <= slot.max_prompt_tokens:
             if slot.role == TOKEN_ROLE:
                 token_at = _least_scheduled(world, slot.pool)
@@ -104,12 +104,12 @@ def _strict(world: World, request: int) -> tuple[int, int]:
     return prompt_at, token_at
 
 
-@njit(nogil=True)
+@compiled
 def assign(world: World, request: int, prompt_at: int, token_at: int) -> None:
     """Promise a request's tokens and KV memory to its replicas."""
-    this = world.requests[request]
+    this = request_at(world, request)
     this.prompt_at, this.token_at = prompt_at, token_at
-    prompt, token = world.replicas[prompt_at], world.replicas[token_at]
+    prompt, token = replica_at(world, prompt_at), replica_at(world, token_at)
     this.token_epoch = token.epoch
     prompt.pending_tokens += this.prompt_tokens
     token.pending_tokens += 1
@@ -122,18 +122,21 @@ def assign(world: World, request: int, prompt_at: int, token_at: int) -> None:
     update_scheduled(world, token_at)
 
 
-@njit(nogil=True)
+@compiled
 def route(world: World, request: int, now_s: float) -> None:
     """Send a request to its replicas, or hold it while no replica in service can take it."""
-    if world.rules[0].borrow:
+    if world.borrow:
         prompt_at, token_at = _borrowing(world, request, now_s)
     else:
         prompt_at, token_at = _strict(world, request)
     if prompt_at < 0 or token_at < 0:
-        world.requests[request].state = HELD
-        world.clock[0].held += 1
+        request_at(world, request).state = HELD
+        world.held += 1
         return
     assign(world, request, prompt_at, token_at)
-    this = world.requests[request]
+    if world.chunked:
+        arrive_chunked(world, prompt_at, request, now_s)
+        return
+    this = request_at(world, request)
     this.remaining = this.output_tokens - 1
     arrive_prompt(world, prompt_at, request, now_s)

@@ -5,280 +5,255 @@ All are exact and deterministic: ties go to the lower stamp, replica or request.
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import njit
-
-from provisioner.simulation.records import LISTS, World
+from provisioner.simulation.pointers import (
+    arena_at,
+    compiled,
+    ends_at,
+    heap_at,
+    list_at,
+    replica_at,
+    request_at,
+    tree_at,
+)
+from provisioner.simulation.records import World
 
 INFINITE = float("inf")
 
 
-# --- lists: ``lists[k]`` is the part of the arena from ``start`` with ``room`` places, ``length`` used from ``head`` ---
+# --- lists: the part of the arena from ``start`` with ``room`` places, of which ``length`` are used from ``head`` ---
 
 
-@njit(nogil=True)
+@compiled
 def _grow(world: World, k: int) -> None:
     """Double a list's room at the end of the arena; its old part is not used again."""
-    this, clock = world.lists[k], world.clock[0]
+    this = list_at(world, k)
     room = max(2 * this.room, 8)
-    start = clock.arena_free
+    start = world.arena_free
     for i in range(this.length):
-        world.arena[start + i] = world.arena[this.start + this.head + i]
+        arena_at(world, start + i).value = arena_at(world, this.start + this.head + i).value
     this.start, this.room, this.head = start, room, 0
-    clock.arena_free = start + room
-    clock.largest_room = max(clock.largest_room, room)
+    world.arena_free = start + room
+    world.largest_room = max(world.largest_room, room)
 
 
-@njit(nogil=True)
+@compiled
 def append(world: World, k: int, value: int) -> None:
     """Add a value at the end of a list."""
-    this = world.lists[k]
+    this = list_at(world, k)
     if this.head + this.length == this.room:
         if this.head > this.room // 2:
             for i in range(this.length):
-                world.arena[this.start + i] = world.arena[this.start + this.head + i]
+                arena_at(world, this.start + i).value = arena_at(world, this.start + this.head + i).value
             this.head = 0
         else:
             _grow(world, k)
-    world.arena[this.start + this.head + this.length] = value
+    arena_at(world, this.start + this.head + this.length).value = value
     this.length += 1
 
 
-@njit(nogil=True)
+@compiled
 def insert(world: World, k: int, position: int, value: int) -> None:
     """Insert a value before a position of a list."""
     append(world, k, value)
-    this = world.lists[k]
+    this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length - 1, position, -1):
-        world.arena[at + i] = world.arena[at + i - 1]
-    world.arena[at + position] = value
+        arena_at(world, at + i).value = arena_at(world, at + i - 1).value
+    arena_at(world, at + position).value = value
 
 
-@njit(nogil=True)
+@compiled
 def remove_at(world: World, k: int, position: int) -> None:
     """Remove the value at a position of a list."""
-    this = world.lists[k]
+    this = list_at(world, k)
     this.length -= 1
-    if position == 0:
-        this.head = this.head + 1 if this.length > 0 else 0
-        return
     at = this.start + this.head
     for i in range(position, this.length):
-        world.arena[at + i] = world.arena[at + i + 1]
+        arena_at(world, at + i).value = arena_at(world, at + i + 1).value
 
 
-@njit(nogil=True)
+@compiled
+def remove_first(world: World, k: int) -> None:
+    """Remove the first value of a list."""
+    this = list_at(world, k)
+    this.length -= 1
+    this.head = this.head + 1 if this.length > 0 else 0
+
+
+@compiled
 def remove(world: World, k: int, value: int) -> None:
     """Remove the first place of a value from a list that holds it."""
-    this = world.lists[k]
+    this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length):
-        if world.arena[at + i] == value:
-            remove_at(world, k, i)
+        if arena_at(world, at + i).value == value:
+            if i == 0:
+                remove_first(world, k)
+            else:
+                remove_at(world, k, i)
             return
 
 
-@njit(nogil=True)
+@compiled
 def insert_sorted(world: World, k: int, value: int) -> None:
     """Insert a value into an ascending list."""
-    this = world.lists[k]
+    this = list_at(world, k)
     at = this.start + this.head
-    if this.length == 0 or world.arena[at + this.length - 1] < value:
+    if this.length == 0 or arena_at(world, at + this.length - 1).value < value:
         append(world, k, value)
         return
     low, high = 0, this.length
     while low < high:
         middle = (low + high) // 2
-        if value < world.arena[at + middle]:
+        if value < arena_at(world, at + middle).value:
             high = middle
         else:
             low = middle + 1
     insert(world, k, low, value)
 
 
-@njit(nogil=True)
+@compiled
 def remove_sorted(world: World, k: int, value: int) -> None:
     """Remove a value from an ascending list that holds it."""
-    this = world.lists[k]
+    this = list_at(world, k)
     at = this.start + this.head
     low, high = 0, this.length
     while low < high:
         middle = (low + high) // 2
-        if world.arena[at + middle] < value:
+        if arena_at(world, at + middle).value < value:
             low = middle + 1
         else:
             high = middle
-    remove_at(world, k, low)
-
-
-# --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node leaves + r, -1 where there is none ---
-
-
-@njit(nogil=True)
-def update_pending(world: World, r: int) -> None:
-    """Repair the pool's tree of least pending tokens from a replica's leaf upwards."""
-    tree = world.trees[2 * world.replicas[r].pool]
-    node = (tree.shape[0] // 2 + r) >> 1
-    while node >= 1:
-        a, b = tree[2 * node], tree[2 * node + 1]
-        winner = a
-        if a < 0:
-            winner = b
-        elif b >= 0:
-            left, right = world.replicas[a], world.replicas[b]
-            if right.pending_tokens < left.pending_tokens or (
-                right.pending_tokens == left.pending_tokens and right.stamp < left.stamp
-            ):
-                winner = b
-        if tree[node] == winner and winner != r:
-            return
-        tree[node] = winner
-        node >>= 1
-
-
-@njit(nogil=True)
-def update_scheduled(world: World, r: int) -> None:
-    """Repair the pool's tree of least scheduled memory from a replica's leaf upwards."""
-    tree = world.trees[2 * world.replicas[r].pool + 1]
-    node = (tree.shape[0] // 2 + r) >> 1
-    while node >= 1:
-        a, b = tree[2 * node], tree[2 * node + 1]
-        winner = a
-        if a < 0:
-            winner = b
-        elif b >= 0:
-            left, right = world.replicas[a], world.replicas[b]
-            if right.scheduled_tokens < left.scheduled_tokens or (
-                right.scheduled_tokens == left.scheduled_tokens and right.stamp < left.stamp
-            ):
-                winner = b
-        if tree[node] == winner and winner != r:
-            return
-        tree[node] = winner
-        node >>= 1
-
-
-@njit(nogil=True)
-def set_leaf(world: World, r: int, present: bool) -> None:
-    """Put a replica into its pool's trees, or take it out."""
-    pool = world.replicas[r].pool
-    leaf = world.trees.shape[1] // 2 + r
-    value = r if present else -1
-    world.trees[2 * pool, leaf] = value
-    world.trees[2 * pool + 1, leaf] = value
-    if present:
-        update_pending(world, r)
-        update_scheduled(world, r)
+    if low == 0:
+        remove_first(world, k)
     else:
-        _clear_path(world, 2 * pool, r)
-        _clear_path(world, 2 * pool + 1, r)
+        remove_at(world, k, low)
 
 
-@njit(nogil=True)
-def _clear_path(world: World, t: int, r: int) -> None:
-    """Play again the matches that a replica that has left its tree had won."""
-    tree = world.trees[t]
-    node = (tree.shape[0] // 2 + r) >> 1
+# --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---
+# Tree 2 p of pool p is won by the fewest pending tokens, tree 2 p + 1 by the least scheduled memory.
+
+
+@compiled
+def _wins(world: World, tree: int, a: int, b: int) -> bool:
+    """Whether replica b beats replica a, which stands left of it."""
+    left, right = replica_at(world, a), replica_at(world, b)
+    if tree % 2 == 0:
+        mine, theirs = left.pending_tokens, right.pending_tokens
+    else:
+        mine, theirs = left.scheduled_tokens, right.scheduled_tokens
+    return bool(theirs < mine or (theirs == mine and right.stamp < left.stamp))
+
+
+@compiled
+def _replay(world: World, tree: int, r: int) -> None:
+    """Play again the matches from a replica's leaf upwards, as far as its change can matter."""
+    node = (world.leaves + r) >> 1
     while node >= 1:
-        a, b = tree[2 * node], tree[2 * node + 1]
+        a, b = tree_at(world, tree, 2 * node).value, tree_at(world, tree, 2 * node + 1).value
         winner = a
-        if a < 0:
+        if a < 0 or (b >= 0 and _wins(world, tree, a, b)):
             winner = b
-        elif b >= 0:
-            left, right = world.replicas[a], world.replicas[b]
-            mine, theirs = left.pending_tokens, right.pending_tokens
-            if t % 2 == 1:
-                mine, theirs = left.scheduled_tokens, right.scheduled_tokens
-            if theirs < mine or (theirs == mine and right.stamp < left.stamp):
-                winner = b
-        tree[node] = winner
+        before = tree_at(world, tree, node)
+        if before.value == winner and winner != r:
+            return
+        before.value = winner
         node >>= 1
 
 
-@njit(nogil=True)
+@compiled
+def update_pending(world: World, r: int) -> None:
+    """Bring its pool's tree up to date after a replica's pending tokens have changed."""
+    _replay(world, 2 * replica_at(world, r).pool, r)
+
+
+@compiled
+def update_scheduled(world: World, r: int) -> None:
+    """Bring its pool's tree up to date after a replica's scheduled memory has changed."""
+    _replay(world, 2 * replica_at(world, r).pool + 1, r)
+
+
+@compiled
+def set_leaf(world: World, r: int, value: int) -> None:
+    """Put a replica into its pool's trees, where the value is the replica, or take it out, where it is -1."""
+    tree = 2 * replica_at(world, r).pool
+    tree_at(world, tree, world.leaves + r).value = value
+    tree_at(world, tree + 1, world.leaves + r).value = value
+    _replay(world, tree, r)
+    _replay(world, tree + 1, r)
+
+
+@compiled
 def set_end(world: World, r: int, end_s: float) -> None:
-    """Set the time at which a replica's work ends (infinite: none) and repair the tree of ends."""
-    world.replicas[r].end_s = end_s
-    tree = world.ends
-    node = (tree.shape[0] // 2 + r) >> 1
+    """Set the time at which a replica's work ends (infinite: none) and bring the tree of ends up to date."""
+    replica_at(world, r).end_s = end_s
+    node = (world.leaves + r) >> 1
     while node >= 1:
-        a, b = tree[2 * node], tree[2 * node + 1]
+        a, b = ends_at(world, 2 * node).value, ends_at(world, 2 * node + 1).value
         winner = a
-        if b >= 0 and world.replicas[b].end_s < world.replicas[a].end_s:
+        if b >= 0 and replica_at(world, b).end_s < replica_at(world, a).end_s:
             winner = b
-        if tree[node] == winner and winner != r:
+        before = ends_at(world, node)
+        if before.value == winner and winner != r:
             return
-        tree[node] = winner
+        before.value = winner
         node >>= 1
 
 
 # --- the heap of transfers' next events, by time, then by request ---
 
 
-@njit(nogil=True)
+@compiled
 def _before(world: World, a: int, b: int) -> bool:
-    first, second = world.requests[a], world.requests[b]
+    first, second = request_at(world, a), request_at(world, b)
     return bool(first.event_s < second.event_s or (first.event_s == second.event_s and a < b))
 
 
-@njit(nogil=True)
+@compiled
 def _sift(world: World, i: int) -> None:
     """Move the request at place ``i`` of the heap to where it belongs."""
-    heap, size = world.heap, world.clock[0].heap_size
-    request = heap[i]
-    while i > 0 and _before(world, request, heap[(i - 1) // 2]):
-        heap[i] = heap[(i - 1) // 2]
-        world.requests[heap[i]].heap_at = i
+    size = world.heap_size
+    request = heap_at(world, i).value
+    while i > 0 and _before(world, request, heap_at(world, (i - 1) // 2).value):
+        parent = heap_at(world, (i - 1) // 2).value
+        heap_at(world, i).value = parent
+        request_at(world, parent).heap_at = i
         i = (i - 1) // 2
     while 2 * i + 1 < size:
         child = 2 * i + 1
-        if child + 1 < size and _before(world, heap[child + 1], heap[child]):
+        if child + 1 < size and _before(world, heap_at(world, child + 1).value, heap_at(world, child).value):
             child += 1
-        if not _before(world, heap[child], request):
+        if not _before(world, heap_at(world, child).value, request):
             break
-        heap[i] = heap[child]
-        world.requests[heap[i]].heap_at = i
+        lower = heap_at(world, child).value
+        heap_at(world, i).value = lower
+        request_at(world, lower).heap_at = i
         i = child
-    heap[i] = request
-    world.requests[request].heap_at = i
+    heap_at(world, i).value = request
+    request_at(world, request).heap_at = i
 
 
-@njit(nogil=True)
+@compiled
 def push(world: World, request: int, time_s: float) -> None:
     """Add a request's event, or move it in time."""
-    this, clock = world.requests[request], world.clock[0]
+    this = request_at(world, request)
     this.event_s = time_s
     if this.heap_at < 0:
-        this.heap_at = clock.heap_size
-        world.heap[clock.heap_size] = request
-        clock.heap_size += 1
+        this.heap_at = world.heap_size
+        heap_at(world, world.heap_size).value = request
+        world.heap_size += 1
     _sift(world, this.heap_at)
 
 
-@njit(nogil=True)
+@compiled
 def withdraw(world: World, request: int) -> None:
     """Take a request's event out of the heap."""
-    this, clock = world.requests[request], world.clock[0]
+    this = request_at(world, request)
     at = this.heap_at
     this.heap_at = -1
-    clock.heap_size -= 1
-    if at < clock.heap_size:
-        last = world.heap[clock.heap_size]
-        world.heap[at] = last
-        world.requests[last].heap_at = at
+    world.heap_size -= 1
+    if at < world.heap_size:
+        last = heap_at(world, world.heap_size).value
+        heap_at(world, at).value = last
+        request_at(world, last).heap_at = at
         _sift(world, at)
-
-
-@njit(nogil=True)
-def list_of(r: int, kind: int) -> int:
-    """Index of a replica's list."""
-    return LISTS * r + kind
-
-
-def empty_trees(leaves: int, pools: int) -> Any:
-    """Trees without replicas: (2 * pools, 2 * leaves)."""
-    import numpy as np
-
-    return np.full((2 * pools, 2 * leaves), -1, dtype=np.int32)

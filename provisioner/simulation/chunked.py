@@ -1,0 +1,166 @@
+"""Chunked prefill (compiled): whole requests, each iteration within one token budget, as vLLM serves by default.
+
+Sequences that run come first, a token each, or as much of their prompt as the budget leaves; waiting requests join
+while budget, batch and memory allow. Memory is taken token by token; where it runs out, the sequence that joined
+last is evicted and computed again from its beginning (vLLM's recompute preemption).
+"""
+
+from __future__ import annotations
+
+from provisioner.simulation.machine import account, end_run, run_s, take_memory
+from provisioner.simulation.pointers import (
+    arena_at,
+    compiled,
+    decode_s,
+    list_at,
+    prompt_s,
+    replica_at,
+    request_at,
+    type_at,
+)
+from provisioner.simulation.records import (
+    BATCH,
+    IDLE,
+    ITERATION,
+    LISTS,
+    PRESENT,
+    PROMPT_WAITING,
+    PROMPTS_WAITING,
+    TOKEN_RUN,
+    TOKEN_RUNNING,
+    World,
+)
+from provisioner.simulation.structures import INFINITE, append, insert_sorted, remove_first, set_end
+
+
+@compiled
+def _to_compute(world: World, request: int) -> int:
+    """Tokens whose KV cache a request still has to compute before its next token."""
+    this = request_at(world, request)
+    return this.prompt_tokens + this.output_tokens - this.remaining - this.computed
+
+
+@compiled
+def _evict_last(world: World, r: int, now_s: float) -> None:
+    """Send the sequence that joined last back to the waiting requests, to be computed again."""
+    batch = list_at(world, LISTS * r + BATCH)
+    batch.length -= 1
+    request = arena_at(world, batch.start + batch.head + batch.length).value
+    this = request_at(world, request)
+    take_memory(world, r, -(this.computed + this.chunk), now_s)
+    this.computed = 0
+    this.chunk = 0
+    this.state = PROMPT_WAITING
+    this.passed_over += 1
+    world.preemptions += 1
+    insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+
+
+@compiled
+def _schedule(world: World, r: int, now_s: float) -> None:
+    """Give every sequence its tokens of the next iteration, within the budget, and take their memory."""
+    replica = replica_at(world, r)
+    batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + PROMPTS_WAITING)
+    budget = world.batch_tokens
+    evicted = False
+    for i in range(batch.length):
+        request_at(world, arena_at(world, batch.start + batch.head + i).value).chunk = 0
+    i = 0
+    while i < batch.length:
+        request = arena_at(world, batch.start + batch.head + i).value
+        chunk = min(_to_compute(world, request), budget)
+        while replica.used_tokens + chunk > replica.capacity_tokens and i < batch.length:
+            _evict_last(world, r, now_s)
+            evicted = True
+        if i < batch.length:
+            request_at(world, request).chunk = chunk
+            take_memory(world, r, chunk, now_s)
+            budget -= chunk
+        i += 1
+    while waiting.length > 0 and budget > 0 and not evicted and batch.length < world.batch_requests:
+        request = arena_at(world, waiting.start + waiting.head).value
+        chunk = min(_to_compute(world, request), budget)
+        if replica.used_tokens + chunk > replica.capacity_tokens:
+            break
+        account(world, r, now_s)
+        remove_first(world, LISTS * r + PROMPTS_WAITING)
+        append(world, LISTS * r + BATCH, request)
+        request_at(world, request).state = TOKEN_RUNNING
+        request_at(world, request).chunk = chunk
+        take_memory(world, r, chunk, now_s)
+        budget -= chunk
+
+
+@compiled
+def start_chunked(world: World, r: int, now_s: float) -> None:
+    """Run a replica's next iteration, or its next run of token iterations, or leave the replica idle.
+
+    A chunk takes the time of a prompt of its size, and what its attention to the ``before`` tokens of its prompt adds:
+    (P(before + chunk) - P(before)) - (P(chunk) - P(1)), where that is positive.
+    """
+    replica = replica_at(world, r)
+    was_busy = replica.doing == ITERATION or replica.doing == TOKEN_RUN
+    _schedule(world, r, now_s)
+    batch = list_at(world, LISTS * r + BATCH)
+    kind = replica.type
+    if batch.length == 0:
+        replica.doing = IDLE
+        world.busy -= 1 if was_busy else 0
+        set_end(world, r, INFINITE)
+        return
+    world.busy += 0 if was_busy else 1
+    sequences, context, tokens, prompts = 0, 0, 0, 0
+    further_s = 0.0
+    shortest = 1 << 60
+    for i in range(batch.length):
+        this = request_at(world, arena_at(world, batch.start + batch.head + i).value)
+        if this.chunk == 1 and this.computed >= this.prompt_tokens:
+            sequences += 1
+            context += this.computed + 1
+            shortest = min(shortest, this.remaining)
+        elif this.chunk > 0:
+            prompts += 1
+            tokens += this.chunk
+            if this.computed > 0:
+                whole_s = prompt_s(world, kind, this.computed + this.chunk) - prompt_s(world, kind, this.computed)
+                further_s += max(whole_s - (prompt_s(world, kind, this.chunk) - prompt_s(world, kind, 1)), 0.0)
+    replica.start_s = now_s
+    replica.prompts_running = prompts
+    replica.prompt_tokens = tokens
+    replica.batch_tokens = tokens + sequences
+    alone_s = 0.0
+    if sequences > 0:
+        alone_s = decode_s(world, kind, sequences) + type_at(world, kind).decode_s_per_token * context
+    if prompts > 0:
+        duration_s = prompt_s(world, kind, tokens + sequences)
+        if sequences > 0:
+            duration_s = max(world.mixed_factor * duration_s, alone_s)
+        replica.doing = ITERATION
+        replica.run_iterations = 1
+        replica.base_s = duration_s + further_s
+        replica.growth_s = 0.0
+    else:
+        free = int(replica.capacity_tokens) - replica.used_tokens
+        replica.doing = TOKEN_RUN
+        replica.run_iterations = min(shortest, 1 + max(free, 0) // sequences)
+        replica.base_s = alone_s
+        replica.growth_s = type_at(world, kind).decode_s_per_token * sequences
+    set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
+
+
+@compiled
+def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
+    """A request arrives: it starts an idle replica, or ends a run of token iterations where the batch has room."""
+    this, replica = request_at(world, request), replica_at(world, r)
+    account(world, r, now_s)
+    this.state = PROMPT_WAITING
+    this.computed = 0
+    this.chunk = 0
+    this.remaining = this.output_tokens
+    insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+    insert_sorted(world, LISTS * r + PRESENT, request)
+    replica.most_waiting = max(replica.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
+    if replica.doing == IDLE:
+        start_chunked(world, r, now_s)
+    elif replica.doing == TOKEN_RUN and list_at(world, LISTS * r + BATCH).length < world.batch_requests:
+        end_run(world, r, now_s)

@@ -1,0 +1,88 @@
+"""What is simulated: pools of machines with their roles, and the machines that fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from provisioner.errors import InputError
+from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.simulation.policy import Policy
+
+ROLES = ("prompt", "token", "mixed")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """Machines of one type with one role, serving the prompts of some lengths (in tokens, inclusive)."""
+
+    role: str
+    perf: ReplicaPerf
+    machines: int
+    min_prompt_tokens: int = 1
+    max_prompt_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        what = f"{self.role} pool of {self.perf.machine.name}"
+        if self.role not in ROLES:
+            raise InputError(f"pool: role: must be one of {', '.join(ROLES)}, got {self.role!r}")
+        if isinstance(self.machines, bool) or not isinstance(self.machines, int) or self.machines < 1:
+            raise InputError(f"{what}: machines: must be 1 or more, got {self.machines}")
+
+    @property
+    def replicas(self) -> int:
+        """Replicas of the model in the pool."""
+        return self.machines * self.perf.replicas_per_machine
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A machine that fails at ``at_s`` and comes back at ``until_s`` (None: never).
+
+    ``machine`` counts from 0 through the pools of the cluster in order. Its requests start again from scratch.
+    """
+
+    machine: int
+    at_s: float
+    until_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.machine < 0:
+            raise InputError(f"outage: machine: must be 0 or more, got {self.machine}")
+        if not 0.0 <= self.at_s < float("inf"):
+            raise InputError(f"outage of machine {self.machine}: must begin at 0 s or later, got {self.at_s} s")
+        if self.until_s is not None and not self.at_s < self.until_s < float("inf"):
+            raise InputError(
+                f"outage of machine {self.machine}: must end after it begins at {self.at_s:g} s, got {self.until_s} s"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cluster:
+    """Pools and how they schedule. All pools serve the same model under the same assumptions."""
+
+    pools: tuple[Pool, ...]
+    policy: Policy
+    outages: tuple[Outage, ...] = ()
+
+    def __post_init__(self) -> None:
+        roles = sorted({pool.role for pool in self.pools})
+        whole = self.policy.name in ("mixed", "chunked")
+        wanted = ["mixed"] if whole else ["prompt", "token"]
+        if roles != wanted:
+            have = " and ".join(roles) or "no"
+            raise InputError(f"policy {self.policy.name}: needs {' and '.join(wanted)} pools, got {have} pools")
+        by_length = any(pool.min_prompt_tokens > 1 or pool.max_prompt_tokens is not None for pool in self.pools)
+        if self.policy.name == "splitwise" and by_length:
+            raise InputError("policy splitwise: pools by prompt length cannot lend machines; use the policy split")
+        first = self.pools[0].perf
+        for pool in self.pools:
+            if pool.perf.model.name != first.model.name or pool.perf.assumptions != first.assumptions:
+                raise InputError("cluster: all pools must serve the same model under the same assumptions")
+        for outage in self.outages:
+            if outage.machine >= self.machines:
+                raise InputError(f"outage: machine {outage.machine}: the cluster has machines 0 to {self.machines - 1}")
+
+    @property
+    def machines(self) -> int:
+        """Machines of all pools."""
+        return sum(pool.machines for pool in self.pools)

@@ -1,0 +1,163 @@
+"""Machines that fail and come back (compiled): what is lost, what is freed, and which requests start again.
+
+As in the paper, requests on a failed machine start again from scratch. A first token that was already given keeps its
+time; what the failure costs shows in the time between tokens.
+"""
+
+from __future__ import annotations
+
+from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
+from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at
+from provisioner.simulation.records import (
+    BLOCKED,
+    DONE,
+    DOWN,
+    HELD,
+    IDLE,
+    LANDING,
+    LISTS,
+    NOT_ARRIVED,
+    PROMPT_RUNNING,
+    PROMPT_WAITING,
+    RESTARTING,
+    TOKEN_RUNNING,
+    TOKEN_WAITING,
+    TRANSFERRING,
+    World,
+)
+from provisioner.simulation.structures import (
+    INFINITE,
+    push,
+    remove,
+    set_end,
+    set_leaf,
+    update_pending,
+    update_scheduled,
+    withdraw,
+)
+from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, share_links
+
+
+@compiled
+def restart(world: World, request: int, now_s: float) -> None:
+    """Send a request whose machine failed through the cluster again, from scratch."""
+    this = request_at(world, request)
+    this.state = RESTARTING
+    this.restarts += 1
+    world.moving += 1
+    push(world, request, now_s)
+
+
+@compiled
+def void_tokens(world: World, request: int) -> None:
+    """Take back what was promised to a request at its token replica, unless that replica has failed since."""
+    this = request_at(world, request)
+    token = replica_at(world, this.token_at)
+    if token.epoch == this.token_epoch:
+        token.scheduled_tokens -= this.prompt_tokens + this.output_tokens
+        token.pending_tokens -= 1
+        update_scheduled(world, this.token_at)
+        update_pending(world, this.token_at)
+
+
+@compiled
+def void_prompt(world: World, request: int, now_s: float) -> None:
+    """Free the KV cache that a request's prompt left on its prompt replica."""
+    this = request_at(world, request)
+    freed = this.prompt_tokens + 1
+    take_memory(world, this.prompt_at, -freed, now_s)
+    replica_at(world, this.prompt_at).scheduled_tokens -= freed
+    update_scheduled(world, this.prompt_at)
+
+
+@compiled
+def _drop_transfer(world: World, request: int, now_s: float) -> None:
+    """Stop a transfer, or the wait for room, of a request one of whose replicas has failed; free the other one."""
+    this = request_at(world, request)
+    token_lives = replica_at(world, this.token_at).doing != DOWN
+    if this.state == TRANSFERRING or this.state == LANDING:
+        if token_lives:
+            take_memory(world, this.token_at, -memory_to_receive(world, request), now_s)
+        if this.state == TRANSFERRING and world.share_links:
+            leave_links(world, request)
+            share_links(world, this.prompt_at, this.token_at, now_s)
+        world.moving -= 1
+    elif token_lives and world.retry_s == 0.0:
+        remove(world, LISTS * this.token_at + BLOCKED, request)
+    if this.heap_at >= 0:
+        withdraw(world, request)
+    if token_lives:
+        void_tokens(world, request)
+        admit_blocked(world, this.token_at, now_s)
+        wake(world, this.token_at, now_s)
+    if replica_at(world, this.prompt_at).doing != DOWN:
+        void_prompt(world, request, now_s)
+        admit_blocked(world, this.prompt_at, now_s)
+        wake(world, this.prompt_at, now_s)
+
+
+@compiled
+def take_down(world: World, machine: int, now_s: float) -> None:
+    """A machine fails: its replicas lose everything, and every request that was there starts again from scratch."""
+    for r in range(world.replica_count):
+        replica = replica_at(world, r)
+        if replica.machine != machine or replica.doing == DOWN:
+            continue
+        if replica.doing != IDLE:
+            note_run(world, r, now_s)
+            world.busy -= 1
+        account(world, r, now_s)
+        set_leaf(world, r, -1)
+        if world.borrow and replica.pool != replica.home:
+            replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
+            replica.pool = replica.home
+        replica.doing = DOWN
+        replica.epoch += 1
+        replica.pending_tokens = 0
+        replica.scheduled_tokens = 0
+        replica.used_tokens = 0
+        replica.context_tokens = 0
+        replica.prompts_running = 0
+        replica.behind = 0
+        for kind in range(LISTS):
+            list_at(world, LISTS * r + kind).length = 0
+            list_at(world, LISTS * r + kind).head = 0
+        set_end(world, r, INFINITE)
+    for request in range(world.next_request):
+        this = request_at(world, request)
+        state = this.state
+        if state in (NOT_ARRIVED, DONE, HELD, RESTARTING):
+            continue
+        prompt_fails = replica_at(world, this.prompt_at).machine == machine
+        token_fails = replica_at(world, this.token_at).machine == machine and (
+            replica_at(world, this.token_at).epoch != this.token_epoch
+        )
+        if state in (PROMPT_WAITING, PROMPT_RUNNING):
+            if prompt_fails:
+                if not token_fails:
+                    void_tokens(world, request)
+                restart(world, request, now_s)
+        elif state in (TOKEN_WAITING, TOKEN_RUNNING):
+            if token_fails:
+                restart(world, request, now_s)
+        elif prompt_fails or token_fails:
+            _drop_transfer(world, request, now_s)
+            restart(world, request, now_s)
+
+
+@compiled
+def bring_back(world: World, machine: int, now_s: float) -> None:
+    """A machine comes back, empty, at the end of its pool's list; requests that none could take are routed again."""
+    for r in range(world.replica_count):
+        replica = replica_at(world, r)
+        if replica.machine == machine and replica.doing == DOWN:
+            replica.doing = IDLE
+            replica.stamp = world.next_stamp
+            world.next_stamp += 1
+            set_leaf(world, r, r)
+    for request in range(world.next_request if world.held > 0 else 0):
+        if request_at(world, request).state == HELD:
+            request_at(world, request).state = RESTARTING
+            world.held -= 1
+            world.moving += 1
+            push(world, request, now_s)

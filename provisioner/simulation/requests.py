@@ -1,0 +1,353 @@
+"""The requests that a simulation serves: as recorded, drawn at a rate, or a fixed number in flight.
+
+A request set depends on its seed alone, never on the cluster, so that every candidate is judged on the same requests
+(common random numbers). At another rate the same seed gives the same requests in the same order, closer together or
+farther apart: arrivals are a process of rate 1, stretched, and lengths come from a stream of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from provisioner.errors import InputError
+from provisioner.specs.traces import Trace
+from provisioner.specs.units import (
+    format_count,
+    format_rate,
+    format_seconds,
+    parse_non_negative,
+    parse_positive,
+    parse_whole,
+)
+from provisioner.specs.workload import Workload
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+WARM_UP: Final = 0.1
+"""Share of a run that is left out at its start, while an empty cluster fills."""
+
+MAX_REQUESTS: Final = 20_000_000
+BYTES_PER_REQUEST: Final = 300
+"""Memory of one request while it is simulated, about."""
+
+MAX_TOKENS: Final = 2**31 - 1
+"""Most tokens on one side of a request: the simulator counts them in 32 bits."""
+
+# Lengths are drawn in blocks of this many requests, so that the first requests of a longer set are those of a shorter.
+_BLOCK: Final = 4096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestSet:
+    """Requests in order of arrival: arrival times in s, prompt and output tokens; arrays (n,), read-only.
+
+    A request is measured when ``from_s <= arrival_s <= until_s`` and its place in the set is one of
+    ``from_index``..``until_index`` - 1 (None: to the end). ``rate_rps`` is the mean rate offered, inf where all
+    requests of a trace arrive at once. With ``in_flight`` the loop is closed: so many requests are in the cluster,
+    the next one enters when one completes, arrival times are all 0 and mean nothing, and ``rate_rps`` is NaN.
+    ``InputError`` for requests out of order, of no tokens, or none that is measured.
+    """
+
+    arrival_s: Floats
+    prompt_tokens: Integers
+    output_tokens: Integers
+    rate_rps: float
+    from_s: float = 0.0
+    until_s: float = math.inf
+    in_flight: int | None = None
+    from_index: int = 0
+    until_index: int | None = None
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        what = self.description or "requests"
+        check_count(np.size(self.arrival_s), what)
+        self._freeze("arrival_s", np.array(self.arrival_s, dtype=np.float64))
+        self._freeze("prompt_tokens", np.array(self.prompt_tokens, dtype=np.int64))
+        self._freeze("output_tokens", np.array(self.output_tokens, dtype=np.int64))
+        if not self.arrival_s.size:
+            raise InputError(f"{what}: there are none")
+        shape = self.arrival_s.shape
+        if len(shape) != 1 or self.prompt_tokens.shape != shape or self.output_tokens.shape != shape:
+            raise InputError(f"{what}: arrival times, prompt and output tokens differ in length")
+        if not (np.isfinite(self.arrival_s).all() and self.arrival_s[0] >= 0.0):
+            raise InputError(f"{what}: arrival times must be finite and 0 s or later")
+        late = np.flatnonzero(self.arrival_s[1:] < self.arrival_s[:-1])
+        if late.size:
+            k = int(late[0]) + 1
+            times = f"{self.arrival_s[k]:.12g} s after {self.arrival_s[k - 1]:.12g} s"
+            raise InputError(f"{what}: request {k + 1} arrives at {times}: sort the requests by arrival")
+        for side, tokens in (("prompt", self.prompt_tokens), ("output", self.output_tokens)):
+            bad = np.flatnonzero((tokens < 1) | (tokens > MAX_TOKENS))
+            if bad.size:
+                k = int(bad[0])
+                allowed = f"1 to {format_count(MAX_TOKENS)}"
+                raise InputError(f"{what}: request {k + 1}: {side} tokens must be {allowed}, got {tokens[k]}")
+        if self.in_flight is not None:
+            parse_whole(self.in_flight, f"{what}: in_flight", "requests")
+        if not self.counted.any():
+            raise InputError(f"{what}: no request is in the measured window {self._window}: measure more of the run")
+
+    def _freeze(self, field: str, array: Floats | Integers) -> None:
+        array.flags.writeable = False
+        object.__setattr__(self, field, array)
+
+    @property
+    def _window(self) -> str:
+        if self.in_flight is not None:
+            return f"(request {self.from_index + 1} to {self.until_index})"
+        return f"({self.from_s:g} s to {self.until_s:g} s)"
+
+    @property
+    def requests(self) -> int:
+        """Number of requests n, measured or not."""
+        return int(self.arrival_s.size)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Which requests are measured (n,)."""
+        inside = (self.arrival_s >= self.from_s) & (self.arrival_s <= self.until_s)
+        inside[: self.from_index] = False
+        if self.until_index is not None:
+            inside[self.until_index :] = False
+        return inside
+
+
+def check_count(requests: float, what: str) -> None:
+    """Refuse more requests than ``MAX_REQUESTS``, with the memory that they would take.
+
+    >>> check_count(3e7, "requests")
+    Traceback (most recent call last):
+    provisioner.errors.InputError: requests: 30,000,000 requests would take about 9.0 GB of memory; ...
+    """
+    if not requests <= MAX_REQUESTS:
+        memory = f"{requests * BYTES_PER_REQUEST / 1e9:,.1f} GB"
+        raise InputError(
+            f"{what}: {format_count(requests)} requests would take about {memory} of memory; "
+            f"at most {format_count(MAX_REQUESTS)} are simulated: take a shorter time or a lower rate"
+        )
+
+
+def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -> RequestSet:
+    """The requests of a trace at their own times, shifted only where the first is before 0 s.
+
+    All are measured, less those within ``warm_up_s`` of the first arrival and ``cool_down_s`` of the last.
+    """
+    parse_non_negative(warm_up_s, "warm-up", "s")
+    parse_non_negative(cool_down_s, "cool-down", "s")
+    if not trace.requests:
+        raise InputError(f"{trace.path}: holds no requests")
+    check_count(trace.requests, trace.path)
+    arrival_s = np.asarray(trace.arrival_s, dtype=np.float64)
+    first, last = float(arrival_s[0]), float(arrival_s[-1])
+    if first < 0.0:
+        arrival_s, first, last = arrival_s - first, 0.0, last - first
+    return RequestSet(
+        arrival_s,
+        trace.prompt_tokens,
+        trace.output_tokens,
+        rate_rps=(trace.requests - 1) / (last - first) if last > first else math.inf,
+        from_s=first + warm_up_s if warm_up_s else 0.0,
+        until_s=last - cool_down_s if cool_down_s else math.inf,
+        description=f"trace {trace.path}",
+    )
+
+
+def drawn(
+    workload: Workload,
+    rate_rps: float,
+    duration_s: float,
+    rng: Generator,
+    *,
+    cv: float = 1.0,
+    warm_up: float = WARM_UP,
+    cool_down: float = 0.0,
+) -> RequestSet:
+    """Requests of a workload at a rate, arriving in (0, ``duration_s``].
+
+    The gaps between arrivals are independent and Gamma-distributed with mean 1 / rate and coefficient of variation
+    ``cv``: shape 1 / cv^2, scale cv^2 / rate; 1 is Poisson, 0 evenly spaced. ``warm_up`` and ``cool_down`` are the
+    shares of the duration at its start and end that are not measured.
+
+    >>> from provisioner.specs.workload import from_lengths
+    >>> even = drawn(from_lengths("one", [100], [10]), 2.0, 3.0, np.random.default_rng(0), cv=0.0, warm_up=0.5)
+    >>> even.arrival_s.tolist(), int(even.counted.sum())
+    ([0.5, 1.0, 1.5, 2.0, 2.5, 3.0], 4)
+    """
+    rates = (parse_positive(rate_rps, "rate", "requests/s"),)
+    return _drawn(rates, duration_s, cv, (warm_up, cool_down), rng, workload.name, _of_workload(workload))
+
+
+def drawn_by_minute(
+    workload: Workload,
+    rates_rps: Sequence[float],
+    rng: Generator,
+    *,
+    cv: float = 1.0,
+    window_s: float = 60.0,
+    warm_up: float = WARM_UP,
+    cool_down: float = 0.0,
+) -> RequestSet:
+    """Requests of a workload whose rate changes from one window of ``window_s`` to the next.
+
+    A renewal process of rate 1 in changed time: its k-th arrival comes when the integral of the rate reaches the
+    sum of k gaps. A window with rate 0 has no arrivals; Poisson gaps make it the inhomogeneous Poisson process.
+    """
+    rates = tuple(parse_non_negative(rate, f"rate of window {k + 1}", "requests/s") for k, rate in enumerate(rates_rps))
+    if not any(rates):
+        raise InputError("rates: at least one window must have a rate above 0 requests/s")
+    return _drawn(rates, window_s, cv, (warm_up, cool_down), rng, workload.name, _of_workload(workload))
+
+
+def lengths_of_trace(
+    trace: Trace,
+    rate_rps: float,
+    duration_s: float,
+    rng: Generator,
+    *,
+    cv: float = 1.0,
+    warm_up: float = WARM_UP,
+    cool_down: float = 0.0,
+) -> RequestSet:
+    """Requests at a rate with the lengths of a trace: its pairs of prompt and output, drawn with replacement.
+
+    Arrivals are those of ``drawn``.
+    """
+    rates = (parse_positive(rate_rps, "rate", "requests/s"),)
+
+    def lengths(stream: Generator, count: int) -> tuple[Integers, Integers]:
+        chosen = stream.integers(0, trace.requests, size=count)
+        return trace.prompt_tokens[chosen], trace.output_tokens[chosen]
+
+    return _drawn(rates, duration_s, cv, (warm_up, cool_down), rng, f"lengths of {trace.path}", lengths)
+
+
+def closed_loop(
+    workload: Workload, in_flight: int, count: int, rng: Generator, *, warm_up: float = WARM_UP
+) -> RequestSet:
+    """``count`` requests of a workload, ``in_flight`` of them in the cluster at any time.
+
+    Times are not known before, so the measured requests are counted: all but the first ``warm_up`` share, at least
+    the ``in_flight`` that enter an empty cluster together, and but the last ``in_flight``, which see it drain.
+    """
+    parse_whole(in_flight, "requests in flight", "requests")
+    parse_whole(count, "requests", "requests")
+    check_count(count, "closed loop")
+    _check_shares(warm_up, 0.0)
+    from_index = max(in_flight, math.ceil(warm_up * count))
+    if count - in_flight <= from_index:
+        raise InputError(
+            f"closed loop: {format_count(count)} requests with {format_count(in_flight)} in flight leave none to "
+            f"measure: more than {format_count(in_flight + from_index)} are needed"
+        )
+    _, stream = rng.spawn(2)
+    prompt_tokens, output_tokens = _of_workload(workload)(stream, count)
+    return RequestSet(
+        np.zeros(count),
+        prompt_tokens,
+        output_tokens,
+        rate_rps=math.nan,
+        in_flight=int(in_flight),
+        from_index=from_index,
+        until_index=count - in_flight,
+        description=f"{workload.name}, {format_count(in_flight)} requests in flight",
+    )
+
+
+def sets(make: Callable[[Generator], RequestSet], seed: int, count: int, first: int = 0) -> tuple[RequestSet, ...]:
+    """Independent request sets number ``first``..``first + count - 1`` of a seed.
+
+    Set k draws from ``default_rng([seed, k])``: it is the same however many sets there are.
+    """
+    parse_whole(seed, "seed", minimum=0)
+    parse_whole(count, "request sets")
+    return tuple(make(np.random.default_rng([seed, k])) for k in range(first, first + count))
+
+
+_LengthsOf = Callable[[Generator, int], tuple[Integers, Integers]]
+
+
+def _of_workload(workload: Workload) -> _LengthsOf:
+    def lengths(stream: Generator, count: int) -> tuple[Integers, Integers]:
+        blocks = [workload.sample(stream, _BLOCK) for _ in range(-(-count // _BLOCK))]
+        prompt, output = (np.concatenate(side)[:count] for side in zip(*blocks, strict=True))
+        return prompt, output
+
+    return lengths
+
+
+def _drawn(
+    rates_rps: tuple[float, ...],
+    window_s: float,
+    cv: float,
+    shares: tuple[float, float],
+    rng: Generator,
+    name: str,
+    lengths: _LengthsOf,
+) -> RequestSet:
+    """Requests with rate ``rates_rps[k]`` in the k-th window of ``window_s``."""
+    parse_positive(window_s, "duration" if len(rates_rps) == 1 else "window", "s")
+    parse_non_negative(cv, "cv")
+    _check_shares(*shares)
+    rates = np.array(rates_rps)
+    duration_s = window_s * rates.size
+    mean_rps = float(rates.mean())
+    at = f"{format_rate(mean_rps)} for {format_seconds(duration_s)}"
+    what = f"{name} at {at}" + ("" if cv == 1.0 else f", CV {cv:g}")
+    check_count(mean_rps * duration_s, what)
+    arrivals, stream = rng.spawn(2)
+    reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
+    unit = _renewal(float(reached[-1]), cv, arrivals, what)
+    # the window in which the integral reaches the arrival: one with rate 0 never is
+    window = np.searchsorted(reached[1:], unit, side="left")
+    window = np.minimum(window, int(np.flatnonzero(rates)[-1]))
+    arrival_s = window * window_s + (unit - reached[window]) / rates[window]
+    arrival_s = np.maximum.accumulate(np.minimum(arrival_s, duration_s))  # last digits only
+    if not arrival_s.size:
+        raise InputError(f"{what}: no request arrives in that time: take a longer time or a higher rate")
+    prompt_tokens, output_tokens = lengths(stream, int(arrival_s.size))
+    warm_up, cool_down = shares
+    return RequestSet(
+        arrival_s,
+        prompt_tokens,
+        output_tokens,
+        rate_rps=mean_rps,
+        from_s=warm_up * duration_s,
+        until_s=duration_s - cool_down * duration_s,
+        description=what,
+    )
+
+
+def _renewal(end: float, cv: float, rng: Generator, what: str) -> Floats:
+    """Times in (0, ``end``] of a renewal process with gaps of mean 1 and coefficient of variation ``cv``."""
+    rounding = end * 1e-12
+    if cv == 0.0:
+        return np.arange(1.0, math.floor(end + rounding) + 1.0)
+    shape = 1.0 / (cv * cv)
+    block = int(end + 6.0 * cv * math.sqrt(end)) + 16
+    blocks, last, count = [], 0.0, 0
+    while last <= end:
+        gaps = rng.standard_gamma(shape, min(block, MAX_REQUESTS)) / shape
+        gaps[0] += last  # one running sum, so that a longer set starts with the very times of a shorter one
+        blocks.append(np.cumsum(gaps))
+        last = float(blocks[-1][-1])
+        count += int(np.searchsorted(blocks[-1], end, side="right"))
+        check_count(count, what)
+    times = np.concatenate(blocks)
+    # gaps of a large CV can be too small for a number: those before the first real one are no arrivals
+    return times[(times > 0.0) & (times <= end)]
+
+
+def _check_shares(warm_up: float, cool_down: float) -> None:
+    parse_non_negative(warm_up, "warm-up")
+    parse_non_negative(cool_down, "cool-down")
+    if not warm_up + cool_down < 1.0:
+        raise InputError(f"warm-up and cool-down: must leave a part to measure, got {warm_up:g} and {cool_down:g}")

@@ -1,0 +1,386 @@
+"""One run: a cluster serves one request set. Flat records in, the compiled event loop, timestamps out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import Timer
+from time import perf_counter
+from typing import Any, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.errors import InputError
+from provisioner.perf.assumptions import MIXED_FACTOR, Reference, ReplicaPerf, tbt_divisor
+from provisioner.perf.transfer import PER_LAYER_FIXED_S
+from provisioner.simulation import records
+from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.measure import Latencies
+from provisioner.simulation.requests import RequestSet
+
+Floats = NDArray[np.float64]
+
+_EVENTS_PER_CALL: Final = 500_000  # about 0.15 s: how long an interrupt or a line of progress may wait
+_FIRST_ROOM: Final = 16  # places of a list before it grows
+_TIMELINE_ROOM: Final = 1 << 16
+_ROLE: Final = {"prompt": 0, "token": 1, "mixed": 2}
+_POOL_OF_ROLE: Final = {"prompt": records.PROMPT_POOL, "token": records.TOKEN_POOL}
+_STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", records.STUCK: "stuck"}
+
+
+@dataclass(frozen=True, slots=True)
+class StopLimit:
+    """A reason to stop a run early: more than ``most`` measured requests have a metric above a value.
+
+    ``kind`` says whether the value is in s or a slowdown.
+    """
+
+    metric: Literal["ttft", "tbt", "e2e"]
+    kind: Literal["seconds", "slowdown"]
+    value: float
+    most: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A request set with each request's times alone on the reference: shared by the runs of every cluster."""
+
+    requests: RequestSet
+    reference: Reference
+    records: NDArray[Any] = field(repr=False)
+
+    @property
+    def largest_tokens(self) -> int:
+        """Prompt and output tokens of the largest request together."""
+        return int((self.requests.prompt_tokens + self.requests.output_tokens).max())
+
+
+def prepare(requests: RequestSet, reference: Reference) -> Prepared:
+    """Make a request set ready for runs."""
+    fresh = np.zeros(requests.requests, dtype=records.REQUEST)
+    fresh["arrival_s"] = requests.arrival_s
+    fresh["prompt_tokens"] = requests.prompt_tokens
+    fresh["output_tokens"] = requests.output_tokens
+    fresh["counted"] = requests.counted
+    fresh["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
+    fresh["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
+    fresh["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
+    fresh["first_s"] = np.nan
+    fresh["last_s"] = np.nan
+    fresh["heap_at"] = -1
+    return Prepared(requests, reference, fresh)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """What happened: a record per request and per replica, in the units of ``simulation.records``.
+
+    ``status`` is ``finished``, ``rejected`` (a limit is broken for certain; the rest was not simulated) or ``stuck``
+    (requests are left that nothing can ever serve). ``batch_time_s`` (pools, batch + 1) is replica time by batch size;
+    ``timeline`` has a record per stretch of work where it was asked for. ``wall_s`` is the event loop's own time.
+    """
+
+    cluster: Cluster
+    prepared: Prepared
+    status: str
+    requests: NDArray[Any]
+    replicas: NDArray[Any]
+    batch_time_s: Floats
+    timeline: NDArray[Any]
+    clock: Any
+    wall_s: float
+
+    @property
+    def latencies(self) -> Latencies:
+        """The timestamps, for measuring."""
+        this = self.requests
+        output = self.prepared.requests.output_tokens
+        return Latencies(
+            arrival_s=this["arrival_s"],
+            first_s=np.where(np.isnan(this["last_s"]), np.nan, this["first_s"]),
+            last_s=this["last_s"],
+            largest_gap_s=this["largest_gap_s"],
+            output_tokens=output,
+            tbt_divisor=tbt_divisor(output, self.cluster.pools[0].perf.assumptions),
+            reference_ttft_s=this["reference_ttft_s"],
+            reference_tbt_s=this["reference_tbt_s"],
+            reference_e2e_s=this["reference_e2e_s"],
+            counted=self.prepared.requests.counted,
+        )
+
+    @property
+    def window_s(self) -> float:
+        """Length of the measured window: the time in which measured requests arrive."""
+        return max(float(self.clock["until_s"]) - float(self.clock["from_s"]), 0.0)
+
+
+def compile_simulator(progress: Callable[[str], None] = lambda _: None) -> None:
+    """Compile the event loop, or load it compiled; says so where it takes longer than a moment."""
+    from provisioner.simulation.engine import advance
+
+    if advance.signatures:
+        return
+    import numba
+
+    notice = Timer(2.0, progress, ("compiling the simulator: once on this machine, then it is kept",))
+    notice.daemon = True
+    notice.start()
+    try:
+        advance.compile((numba.from_dtype(records.WORLD)[::1], numba.int64))
+    finally:
+        notice.cancel()
+
+
+def run(
+    cluster: Cluster,
+    prepared: Prepared,
+    *,
+    stop: Sequence[StopLimit] = (),
+    timeline: bool = False,
+    progress: Callable[[float, int], None] | None = None,
+) -> Run:
+    """Serve a request set on a cluster.
+
+    ``stop`` ends the run as soon as a limit is broken for certain. ``progress`` is told the simulated time in s and the
+    completed requests now and then, from the calling thread. ``InputError`` where a request can never fit.
+    """
+    from provisioner.simulation.engine import advance
+
+    compile_simulator()
+    _check_sizes(cluster, prepared)
+    arrays, world = _world(cluster, prepared, stop, timeline)
+    stretches: list[NDArray[Any]] = []
+    this = world[0]
+    began = perf_counter()
+    while True:
+        status = int(advance(world, _EVENTS_PER_CALL))
+        if status == records.NEEDS_ROOM:
+            if timeline and this["segments_used"] == this["segment_room"]:
+                stretches.append(arrays["segments"].copy())
+                this["segments_used"] = 0
+            else:
+                arena = np.zeros(2 * arrays["arena"].size, dtype=records.INTEGER)
+                arena[: arrays["arena"].size] = arrays["arena"]
+                _place(arrays, world, "arena", arena)
+                this["arena_room"] = arena.size
+        elif status != records.PAUSED:
+            break
+        if progress is not None:
+            progress(float(this["now_s"]), int(this["done"]))
+    wall_s = perf_counter() - began
+    if timeline:
+        stretches.append(arrays["segments"][: int(this["segments_used"])].copy())
+    replicas = arrays["replicas"]
+    _close(cluster, replicas, this)
+    return Run(
+        cluster=cluster,
+        prepared=prepared,
+        status=_STATUS[status],
+        requests=arrays["requests"],
+        replicas=replicas,
+        batch_time_s=arrays["batch_time_s"]["value"],
+        timeline=np.concatenate(stretches) if stretches else np.zeros(0, dtype=records.SEGMENT),
+        clock=this,
+        wall_s=wall_s,
+    )
+
+
+def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
+    """Refuse a request that some replica it may be sent to can never hold."""
+    requests = prepared.requests
+    total = requests.prompt_tokens + requests.output_tokens
+    for pool in cluster.pools:
+        inside = requests.prompt_tokens >= pool.min_prompt_tokens
+        if pool.max_prompt_tokens is not None:
+            inside = inside & (requests.prompt_tokens <= pool.max_prompt_tokens)
+        too_large = np.flatnonzero(inside & (total > pool.perf.kv_capacity_tokens))
+        if too_large.size:
+            k = int(too_large[0])
+            raise InputError(
+                f"request {k + 1} has {requests.prompt_tokens[k]:,} prompt and {requests.output_tokens[k]:,} output "
+                f"tokens, more than the {pool.perf.kv_capacity_tokens:,.0f} that the KV cache of "
+                f"{pool.perf.machine.name} holds: it could never be served"
+            )
+
+
+def _place(arrays: dict[str, NDArray[Any]], world: NDArray[Any], name: str, array: NDArray[Any]) -> None:
+    """Keep an array alive, and tell the world where it is."""
+    arrays[name] = array
+    world[name] = array.ctypes.data
+
+
+def _world(
+    cluster: Cluster, prepared: Prepared, stop: Sequence[StopLimit], timeline: bool
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """The arrays of a run, and the record that points at them."""
+    requests, policy = prepared.requests, cluster.policy
+    perf = cluster.pools[0].perf
+    published = perf.assumptions == "splitwise-sim"
+    whole = policy.name in ("mixed", "chunked")
+    borrow = policy.name == "splitwise"
+    types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
+    world = np.zeros(1, dtype=records.WORLD)
+    arrays: dict[str, NDArray[Any]] = {}
+
+    replicas = _replicas(cluster, types, borrow)
+    leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
+    pools = 3 if borrow else len(cluster.pools)
+    lists = np.zeros(replicas.size * records.LISTS, dtype=records.LIST)
+    lists["start"] = np.arange(lists.size) * _FIRST_ROOM
+    lists["room"] = _FIRST_ROOM
+    longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
+    tables = [_tables(each, longest, policy.batch_requests) for each in types]
+    kinds = np.zeros(len(types), dtype=records.TYPE)
+    for k, each in enumerate(types):
+        kinds["decode_s_per_token"][k] = tables[k][2]
+        kinds["link_bytes_per_s"][k] = _link_bytes_per_s(each)
+    slots = np.zeros(len(cluster.pools), dtype=records.SLOT)
+    for k, pool in enumerate(cluster.pools):
+        slots[k] = (_ROLE[pool.role], k, pool.min_prompt_tokens, pool.max_prompt_tokens or np.iinfo(np.int64).max)
+    limits = np.zeros(len(stop), dtype=records.LIMIT)
+    for k, limit in enumerate(stop):
+        metric = ("ttft", "tbt", "e2e").index(limit.metric)
+        limits[k] = (metric, limit.kind == "slowdown", limit.value, limit.most, 0)
+    changes = sorted(
+        [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
+        + [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
+    )
+
+    def numbers(values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(values, dtype=dtype["value"]).ravel().view(dtype)
+
+    for name, array in (
+        ("requests", prepared.records.copy()),
+        ("replicas", replicas),
+        ("lists", lists),
+        ("arena", np.zeros(2 * lists.size * _FIRST_ROOM + 16384, dtype=records.INTEGER)),
+        ("trees", numbers(_trees(replicas["pool"], pools, leaves), records.INTEGER)),
+        ("ends", numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER)),
+        ("heap", np.zeros(requests.requests, dtype=records.INTEGER)),
+        ("types", kinds),
+        ("prompt_s", numbers(np.stack([table[0] for table in tables]), records.NUMBER)),
+        ("decode_s", numbers(np.stack([table[1] for table in tables]), records.NUMBER)),
+        ("slots", slots),
+        ("limits", limits),
+        ("outages", np.array(changes, dtype=records.OUTAGE)),
+        ("batch_time_s", np.zeros((len(cluster.pools), policy.batch_requests + 1), dtype=records.NUMBER)),
+        ("segments", np.zeros(_TIMELINE_ROOM if timeline else 0, dtype=records.SEGMENT)),
+    ):
+        _place(arrays, world, name, array)
+
+    closed = requests.in_flight is not None
+    last_arrival_s = float(requests.arrival_s[-1])
+    for name, value in {
+        "count": requests.requests,
+        "replica_count": replicas.size,
+        "leaves": leaves,
+        "arena_room": arrays["arena"].size,
+        "arena_free": lists.size * _FIRST_ROOM,
+        "largest_room": _FIRST_ROOM,
+        "prompt_columns": longest + 1,
+        "decode_columns": policy.batch_requests + 1,
+        "slot_count": slots.size,
+        "limit_count": limits.size,
+        "outage_count": len(changes),
+        "segment_room": arrays["segments"].size,
+        "borrow": borrow,
+        "whole": whole,
+        "chunked": policy.name == "chunked",
+        "reserve_whole": not published,
+        "share_links": policy.share_links,
+        "decode_floor": not published,
+        "closed_loop": closed,
+        "tbt_by_output": published,
+        "max_pending_tokens": policy.max_pending_tokens,
+        "batch_requests": policy.batch_requests,
+        "batch_tokens": policy.batch_tokens,
+        "max_preemptions": policy.max_preemptions,
+        "mixed_factor": MIXED_FACTOR,
+        "retry_s": policy.transfer_retry_s,
+        "kv_bytes_per_token": perf.kv_bytes_per_token,
+        "layers": perf.model.layers,
+        "per_layer_fixed_s": 0.0 if published else PER_LAYER_FIXED_S,
+        "from_s": requests.from_s,
+        "until_s": np.inf if closed else min(requests.until_s, last_arrival_s),
+        "released": min(requests.in_flight or 0, requests.requests) if closed else requests.requests,
+        "next_stamp": replicas.size,
+    }.items():
+        world[name] = value
+    return arrays, world
+
+
+def _replicas(cluster: Cluster, types: list[ReplicaPerf], borrow: bool) -> NDArray[Any]:
+    """A record per replica, pool by pool in the order of the cluster."""
+    replicas = np.zeros(sum(pool.replicas for pool in cluster.pools), dtype=records.REPLICA)
+    at, machine = 0, 0
+    for slot, pool in enumerate(cluster.pools):
+        these = replicas[at : at + pool.replicas]
+        these["slot"] = slot
+        these["home"] = _POOL_OF_ROLE[pool.role] if borrow else slot
+        these["type"] = [id(perf) for perf in types].index(id(pool.perf))
+        these["capacity_tokens"] = pool.perf.kv_capacity_tokens
+        these["machine"] = machine + np.arange(pool.replicas) // pool.perf.replicas_per_machine
+        at, machine = at + pool.replicas, machine + pool.machines
+    replicas["pool"] = replicas["home"]
+    replicas["stamp"] = np.arange(replicas.size)
+    replicas["end_s"] = np.inf
+    replicas["first_out"] = -1
+    replicas["first_in"] = -1
+    return replicas
+
+
+def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
+    """A winner tree in which all members are equal: the leftmost wins. Shape (2 * leaves,)."""
+    tree = np.full(2 * leaves, -1, dtype=np.int64)
+    tree[leaves + members] = members
+    for node in range(leaves - 1, 0, -1):
+        tree[node] = tree[2 * node] if tree[2 * node] >= 0 else tree[2 * node + 1]
+    return tree
+
+
+def _trees(pool_of: NDArray[Any], pools: int, leaves: int) -> NDArray[np.int64]:
+    """The two winner trees of every pool (2 * pools, 2 * leaves)."""
+    return np.stack([_tree(np.flatnonzero(pool_of == tree // 2), leaves) for tree in range(2 * pools)])
+
+
+def _link_bytes_per_s(perf: ReplicaPerf) -> float:
+    """A replica's share of its machine's link: one port per GPU; the published simulator's is of any two machines."""
+    if perf.assumptions == "splitwise-sim":
+        return perf.link_bytes_per_s
+    return perf.link_bytes_per_s * perf.tensor_parallel / perf.machine.gpus
+
+
+@lru_cache(maxsize=32)
+def _tables(perf: ReplicaPerf, longest: int, largest_batch: int) -> tuple[Floats, Floats, float]:
+    """Prompt time by whole tokens (longest + 1,), decode time by batch without context, and what a token adds."""
+    prompt_s = np.concatenate(([0.0], perf.prompt_s(np.arange(1.0, longest + 1.0))))
+    batch = np.arange(1.0, largest_batch + 1.0)
+    decode_s = np.concatenate(([0.0], perf.decode_s(batch, np.zeros(largest_batch))))
+    per_token_s = float(perf.decode_s(1.0, 1.0)) - float(perf.decode_s(1.0, 0.0))
+    return prompt_s, decode_s, per_token_s
+
+
+def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
+    """Complete the integrals of replicas up to the end of the run."""
+    end_s = float(world["now_s"])
+    if not np.isfinite(world["until_s"]):
+        world["until_s"] = end_s
+    end_s = min(end_s, float(world["until_s"]))
+    since = np.maximum(replicas["measured_s"], float(world["from_s"]))
+    passed_s = np.maximum(end_s - since, 0.0)
+    replicas["kv_token_s"] += passed_s * replicas["used_tokens"]
+    if cluster.policy.name == "splitwise":
+        away = replicas["pool"] != replicas["home"]
+        since = np.maximum(replicas["mixed_since_s"], float(world["from_s"]))
+        replicas["mixed_pool_s"] += np.where(away, np.maximum(end_s - since, 0.0), 0.0)
+
+
+def pool_slices(cluster: Cluster) -> tuple[tuple[Pool, slice], ...]:
+    """The pools, each with the replicas that are its own."""
+    slices, at = [], 0
+    for pool in cluster.pools:
+        slices.append((pool, slice(at, at + pool.replicas)))
+        at += pool.replicas
+    return tuple(slices)

@@ -1,0 +1,292 @@
+"""Latencies, percentiles, intervals and verdicts against closed forms; stability against queues with a known load."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioner.errors import UnknownNameError
+from provisioner.perf.assumptions import reference, replica, tbt_divisor
+from provisioner.simulation.measure import (
+    MAX_GROWTH,
+    Backlog,
+    Latencies,
+    backlog,
+    instability,
+    interval,
+    percentile,
+    percentiles,
+    student_t,
+    verdict,
+)
+from provisioner.simulation.requests import drawn, sets
+from provisioner.specs import catalog
+from tests.oracles.cases import Case
+from tests.oracles.simulation import Requests, simulate_mixed, simulate_split
+
+NAN, INF = math.nan, math.inf
+
+# -- latencies of single requests
+
+
+def four(assumptions: str = "measured") -> Latencies:
+    """A usual request, one of a single token, one left without its last token, and one that is not measured."""
+    output = np.array([5, 1, 3, 2])
+    return Latencies(
+        arrival_s=np.array([1.0, 2.0, 3.0, 4.0]),
+        first_s=np.array([3.0, 2.5, 7.0, 5.0]),
+        last_s=np.array([11.0, 2.5, NAN, 6.0]),
+        largest_gap_s=np.array([4.0, NAN, 0.5, 1.0]),
+        output_tokens=output,
+        tbt_divisor=tbt_divisor(output, assumptions),  # type: ignore[arg-type]
+        reference_ttft_s=np.array([1.0, 0.25, 2.0, 1.0]),
+        reference_tbt_s=np.array([0.5, 0.5, 0.5, 0.5]),
+        reference_e2e_s=np.array([4.0, 0.25, 3.0, 1.0]),
+        counted=np.array([True, True, True, False]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "seconds", "slowdown"),
+    [
+        ("ttft", [2.0, 0.5, 4.0], [2.0, 2.0, 2.0]),
+        ("tbt", [2.0, INF], [4.0, INF]),
+        ("largest_gap", [4.0, INF], [8.0, INF]),
+        ("e2e", [10.0, 0.5, INF], [2.5, 2.0, INF]),
+    ],
+)
+def test_metrics_of_single_requests(metric: str, seconds: list[float], slowdown: list[float]) -> None:
+    assert four().seconds(metric).tolist() == seconds  # type: ignore[arg-type]
+    assert four().slowdown(metric).tolist() == slowdown  # type: ignore[arg-type]
+
+
+def test_the_published_simulator_divides_by_all_tokens_and_counts_one() -> None:
+    assert four("splitwise-sim").seconds("tbt").tolist() == [8.0 / 5.0, 0.0, INF]
+    assert four("splitwise-sim").seconds("largest_gap").tolist() == [4.0, INF]
+
+
+def test_a_request_that_never_started_is_infinitely_late() -> None:
+    never = replace(four(), first_s=np.array([3.0, NAN, 7.0, 5.0]), last_s=np.array([11.0, NAN, NAN, 6.0]))
+    assert never.seconds("ttft").tolist() == [2.0, INF, 4.0]
+    assert percentile(never.seconds("e2e"), 50) == INF and percentile(never.seconds("ttft"), 50) == 4.0
+
+
+def test_without_a_reference_there_is_no_slowdown() -> None:
+    unknown = replace(four(), reference_ttft_s=np.full(4, NAN))
+    assert percentile(unknown.seconds("ttft"), 50) == 2.0
+    assert math.isnan(percentile(unknown.slowdown("ttft"), 50))
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean ttft"):
+        four().seconds("tttf")  # type: ignore[arg-type]
+
+
+# -- percentiles
+
+finite = st.floats(0.0, 1e6, allow_nan=False)
+
+
+@given(st.lists(finite, min_size=1, max_size=60), st.lists(st.floats(0.0, 100.0), min_size=1, max_size=5))
+def test_percentiles_are_numpys(values: list[float], of: list[float]) -> None:
+    assert percentiles(values, of) == pytest.approx(np.percentile(values, of).tolist(), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 100, 101, 8500, 8501])
+def test_percentiles_of_many_values_are_numpys(n: int) -> None:
+    values = np.random.default_rng(n).gamma(2.0, 1.0, n)
+    before = values.copy()
+    assert percentiles(values, (50, 90, 99)) == pytest.approx(np.percentile(values, (50, 90, 99)).tolist(), rel=1e-12)
+    assert (values == before).all()
+
+
+@given(st.integers(1, 200), st.integers(0, 200), st.floats(0.0, 100.0))
+def test_percentiles_that_reach_infinite_values_are_infinite(known: int, infinite: int, of: float) -> None:
+    values = np.concatenate([np.arange(known, dtype=float), np.full(infinite, INF)])[::-1]
+    rank = (values.size - 1) * of / 100.0
+    seen = percentile(values, of)
+    if rank <= known - 1:
+        assert seen == pytest.approx(rank, abs=1e-6)
+    elif rank > known - 1 + 1e-6:
+        assert seen == INF
+
+
+@pytest.mark.parametrize("n", range(2, 1002, 25))
+def test_an_exact_rank_does_not_reach_for_an_infinite_value(n: int) -> None:
+    values = np.append(np.arange(n, dtype=float), INF)  # rank n - 1 of n + 1 values is the last finite one
+    assert percentile(values, 100.0 * (n - 1) / n) == n - 1
+
+
+def test_percentiles_of_nothing_meet_any_limit_and_of_unknown_values_none() -> None:
+    assert percentiles([], (50, 99)) == (-INF, -INF) and verdict(1.0, [percentile([], 50)]) == "pass"
+    assert math.isnan(percentile([1.0, NAN, 2.0], 10)) and verdict(1.0, [NAN]) == "undecided"
+    with pytest.raises(ValueError, match="0 to 100"):
+        percentile([1.0], 101)
+
+
+# -- intervals and verdicts
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "quantile"),
+    [(0.975, 1, 12.7062), (0.975, 4, 2.7764), (0.95, 4, 2.1318), (0.95, 14, 1.7613), (0.975, 120, 1.9799)],
+)
+def test_student_t_quantiles_are_those_of_the_tables(probability: float, freedom: int, quantile: float) -> None:
+    assert student_t(probability, freedom) == pytest.approx(quantile, abs=5e-5)
+
+
+def test_an_interval_is_the_mean_and_t_standard_errors() -> None:
+    seen = interval([4.0, 6.0, 5.0, 7.0, 3.0])
+    half = 2.7764451 * math.sqrt(2.5 / 5)
+    assert (seen.mean, seen.low, seen.high) == pytest.approx((5.0, 5.0 - half, 5.0 + half))
+    assert interval([4.0, 6.0], 0.5).high == pytest.approx(5.0 + 1.0)  # t of 1 degree at 0.75 is 1
+
+
+def test_an_interval_covers_the_mean_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0).normal(10.0, 2.0, (4000, 5))
+    covered = sum(i.low <= 10.0 <= i.high for i in map(interval, draws.tolist()))  # type: ignore[operator]
+    assert covered / 4000 == pytest.approx(0.95, abs=0.012)
+
+
+def test_intervals_that_cannot_be_told() -> None:
+    one = interval([2.0])
+    assert (one.mean, one.low, one.high, one.values) == (2.0, None, None, (2.0,))
+    assert interval([1.0, INF]).mean == INF and interval([1.0, INF]).high is None
+    assert math.isnan(interval([1.0, NAN]).mean)
+    assert interval([-INF, 1.0, 3.0]).mean == 2.0 and interval([-INF, -INF]).mean == -INF
+    with pytest.raises(ValueError, match="no request set"):
+        interval([])
+
+
+def test_one_set_is_compared_with_the_limit_which_is_met_at_equality() -> None:
+    assert (verdict(2.0, [2.0]), verdict(2.0, [2.0], strict=True)) == ("pass", "fail")
+    assert (verdict(2.0, [2.0 + 1e-12]), verdict(2.0, [2.0 - 1e-12], strict=True)) == ("fail", "pass")
+    assert verdict(0.1, [0.1] * 3) == verdict(0.3, [0.3] * 7) == "pass"
+    assert verdict(0.1, [0.1] * 3, strict=True) == "fail"
+
+
+def test_several_sets_pass_by_their_upper_bound_and_fail_by_their_mean() -> None:
+    values = [4.0, 6.0, 5.0, 7.0, 3.0]
+    bound = 5.0 + 2.1318468 * math.sqrt(2.5 / 5)
+    assert verdict(bound + 1e-6, values) == "pass"
+    assert verdict(bound - 1e-6, values) == verdict(5.0, values) == "undecided"
+    assert verdict(5.0 - 1e-9, values) == verdict(5.0, values, strict=True) == "fail"
+    assert verdict(100.0, [1.0, 1.0, INF]) == verdict(100.0, [INF]) == "fail"
+    assert verdict(5.0, [-INF, 4.0]) == "pass" and verdict(5.0, [-INF, 6.0]) == "fail"
+
+
+def test_a_plan_whose_mean_is_at_the_limit_passes_as_often_as_the_confidence_allows() -> None:
+    draws = np.random.default_rng(1).normal(10.0, 1.0, (4000, 5)).tolist()
+    assert sum(verdict(10.0, row) == "pass" for row in draws) / 4000 == pytest.approx(0.05, abs=0.012)
+    assert sum(verdict(10.0, row) == "fail" for row in draws) / 4000 == pytest.approx(0.5, abs=0.03)
+
+
+# -- stability
+
+
+def run(arrival_s: np.ndarray, e2e_s: np.ndarray, output: np.ndarray, alone_s: np.ndarray, warm_up: float) -> Latencies:
+    end = arrival_s + e2e_s
+    counted = arrival_s >= warm_up * arrival_s[-1]
+    return Latencies(arrival_s, end, end, 0 * end, output, output - 1.0, alone_s, alone_s, alone_s, counted)
+
+
+def one_server(load: float, seconds: float = 120.0, service_s: float = 0.1) -> Latencies:
+    """Evenly spaced arrivals at one server with a fixed service time: waits grow by exactly load - 1."""
+    arrival_s = np.arange(1, int(seconds * load / service_s) + 1) * service_s / load
+    start_s = np.maximum(arrival_s, arrival_s[0] + service_s * np.arange(arrival_s.size))
+    alone_s = np.full(arrival_s.size, service_s)
+    return run(arrival_s, start_s + service_s - arrival_s, np.full(arrival_s.size, 7), alone_s, 0.1)
+
+
+@pytest.mark.parametrize("load", [0.5, 1.0, 1.02, 1.05, 1.5, 20.0])
+def test_growth_is_the_overload(load: float) -> None:
+    seen = backlog(one_server(load))
+    assert seen.judged and seen.growth == pytest.approx(max(load - 1.0, 0.0), abs=1e-9)
+    assert bool(instability([seen])) == (load - 1.0 > MAX_GROWTH)
+
+
+def test_growth_is_told_apart_from_longer_answers() -> None:
+    """Outputs that become longer as time passes make E2E grow, but nothing waits."""
+    rng = np.random.default_rng(3)
+    arrival_s = np.linspace(0.0, 120.0, 5000)
+    output = 1 + rng.poisson(100.0 + arrival_s)
+    steady = run(arrival_s, 0.5 + 0.05 * output, output, 0.05 * output, 0.1)
+    assert backlog(steady).growth == pytest.approx(0.0, abs=1e-9)
+    waits = run(arrival_s, 0.5 + 0.05 * output + 0.04 * arrival_s, output, 0.05 * output, 0.1)
+    assert backlog(waits).growth == pytest.approx(0.04, abs=1e-9)
+    assert backlog(waits).requests == pytest.approx(0.04 * waits.counted.sum(), rel=1e-3)
+    assert not instability([backlog(steady)]) and "by 4.0 % of the time" in instability([backlog(waits)])
+
+
+def test_sets_are_judged_by_their_mean() -> None:
+    def of(growth: float, requests: float = 50.0) -> Backlog:
+        return Backlog(growth, requests, 99, 0, 1000, judged=True)
+
+    assert not instability([of(0.05), of(0.0), of(0.03)])
+    assert instability([of(0.05), of(0.02), of(0.03)])
+    assert not instability([of(0.9, requests=9.0)])  # a few requests are chance
+    assert not instability([of(0.05), replace(of(9.0), judged=False), of(0.0)])
+    assert not instability([])
+
+
+def test_requests_left_unfinished_are_not_stable() -> None:
+    whole = one_server(0.5)
+    last_s = whole.last_s.copy()
+    last_s[-2:] = NAN
+    cut = replace(whole, last_s=last_s)
+    assert instability([backlog(whole), backlog(cut)]) == "2 of 1,200 requests were left unfinished"
+    assert instability([backlog(cut, closed_loop=True)])
+
+
+def test_what_cannot_be_told_counts_as_stable() -> None:
+    assert instability([backlog(one_server(3.0))])
+    assert not instability([backlog(one_server(3.0), closed_loop=True)])
+    short = one_server(3.0, seconds=20.0, service_s=5.0)
+    assert not backlog(short).judged and not instability([backlog(short)])
+    at_once = run(np.zeros(50), np.arange(50.0), np.full(50, 3), np.ones(50), 0.0)
+    assert not backlog(at_once).judged
+
+
+def test_a_trace_as_it_is_is_judged_without_its_filling() -> None:
+    """An empty cluster answers the first requests faster, which is no growth."""
+    arrival_s = np.linspace(0.0, 120.0, 2000)
+    e2e_s = 1.0 + 5.0 * np.minimum(arrival_s / 12.0, 1.0)
+    seen = backlog(run(arrival_s, e2e_s, np.full(2000, 3), np.ones(2000), 0.0))
+    assert seen.growth == pytest.approx(0.0, abs=1e-9)
+
+
+def test_requests_in_the_system_at_the_last_arrival_are_counted() -> None:
+    seen = backlog(run(np.array([0.0, 10.0, 20.0]), np.array([21.0, 5.0, 1.0]), np.full(3, 2), np.ones(3), 0.0))
+    assert seen.in_system_at_end == 2
+
+
+CLUSTERS = [
+    Case("llama2-70b", "coding", "dgx-h100", "dgx-h100", 4, 1, 10.0),
+    Case("llama2-70b", "conversation", "dgx-a100", "dgx-a100", 14, 12, 10.0),
+    Case("bloom-176b", "coding", "dgx-h100", "dgx-h100", 12, 2, 10.0),
+    Case("llama2-70b", "coding", "dgx-h100", None, 10, 1, 10.0),
+]
+
+
+@pytest.mark.parametrize("case", CLUSTERS, ids=lambda case: f"{case.workload}-{case.prompts}")
+@pytest.mark.parametrize(("load", "stable"), [(0.6, True), (0.85, True), (1.15, False)])
+def test_five_sets_of_two_minutes_tell_overload(case: Case, load: float, stable: bool) -> None:
+    rate = case.rate_rps * load / max(case.analytic().loads)
+    workload, perf, alone = (
+        catalog.workload(case.workload),
+        replica(case.model, case.prompt_machine),
+        reference(case.model),
+    )
+    seen = []
+    for each in sets(lambda rng: drawn(workload, rate, 120.0, rng), 11, 5):
+        requests = Requests(each.arrival_s, each.prompt_tokens, each.output_tokens)
+        if case.token_machine is None:
+            said = simulate_mixed(requests, perf, case.prompts)
+        else:
+            said = simulate_split(requests, perf, replica(case.model, case.token_machine), case.prompts, case.tokens)
+        alone_s = alone.e2e_s(each.prompt_tokens, each.output_tokens)
+        seen.append(backlog(run(each.arrival_s, said.e2e_s, each.output_tokens, alone_s, 0.1)))
+    assert (instability(seen) == "") is stable
