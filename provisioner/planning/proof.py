@@ -1,0 +1,590 @@
+"""The exact plan by propose, verify, cut: a judge decides about each candidate, and cuts keep the candidates few.
+
+The judge simulates; it is handed in, so that planning knows nothing of how. The search proposes candidates that are
+better than the best so far, dearest first. One that passes becomes the best; one that fails clearly excludes all
+smaller ones of its design; any other excludes itself alone. It ends when a program without a solution proves that
+nothing better is left (docs/formulation.md, "Proving a plan").
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import permutations
+from typing import Literal, Protocol
+
+import numpy as np
+
+from provisioner.errors import InputError, ProvisionerError
+from provisioner.planning.designs import Design
+from provisioner.planning.formulation import Caps, Criterion
+from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Point, Region, Sizes, Totals, at_most
+from provisioner.planning.proof_program import Programs, ProofParameters, parameters
+from provisioner.planning.search import Prices
+from provisioner.planning.solver import DEFAULT_SOLVER, solver
+from provisioner.specs.slo import LatencyLimit
+
+Outcome = Literal["pass", "fail", "undecided"]
+
+# A candidate whose percentile is beyond this multiple of its limit fails by a clear margin: on one published trace a
+# candidate at 1.1 times a limit failed while a smaller one passed; at 1.3 times none did.
+CUT_MARGIN = 1.3
+# With more points than this to list, the next one to try is found by programs.
+_MOST_ENUMERATED = 4_000_000
+# Sizes tried for a first plan, as multiples of the guess, until one passes.
+_GROWTH = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+# Exchanges of machines between two pools look this many machines ahead.
+_EXCHANGES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A design and the machines of each of its pools."""
+
+    design: Design
+    sizes: Sizes
+
+    def __str__(self) -> str:
+        return f"{self.design.name} {' + '.join(map(str, self.sizes))}"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitRatio:
+    """What was measured of one limit: its percentile, in the limit's kind, and that over the limit."""
+
+    limit: LatencyLimit
+    value: float
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge found about a candidate.
+
+    ``worst_ratio`` is the largest percentile over its limit: infinite where a run is unstable or unfinished, a lower
+    bound where it was stopped ``early``, in which case ``ratios`` has what is known only. ``clear`` says that the
+    candidate fails by so much that no smaller one of its design can pass: its worst ratio is beyond the margin of cuts,
+    or the limit is one that no number of machines meets. An undecided candidate counts as not shown to pass.
+    """
+
+    outcome: Outcome
+    worst_ratio: float
+    ratios: tuple[LimitRatio, ...] = ()
+    stable: bool = True
+    early: bool = False
+    clear: bool = False
+
+    def __post_init__(self) -> None:
+        if self.clear and self.outcome != "fail":
+            raise InputError(f"a verdict of {self.outcome} cannot be a clear failure")
+        if math.isnan(self.worst_ratio):
+            raise InputError("the worst ratio of a verdict must be a number")
+
+    @property
+    def passes(self) -> bool:
+        """Whether the candidate is shown to pass."""
+        return self.outcome == "pass"
+
+    @property
+    def slack(self) -> float:
+        """The distance of the worst limit: 1 - percentile / limit; negative where it is broken."""
+        return 1.0 - self.worst_ratio
+
+
+class Judge(Protocol):
+    """Decides about one candidate; the same candidate always gets the same verdict."""
+
+    def __call__(self, candidate: Candidate) -> Verdict:
+        """The verdict on a candidate."""
+        ...
+
+
+class JudgeMany(Protocol):
+    """Decides about several candidates at once, for instance on as many threads; verdicts in the order given."""
+
+    def __call__(self, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
+        """The verdict on each candidate."""
+        ...
+
+
+def one_by_one(judge: Judge) -> JudgeMany:
+    """A judge of several candidates that asks a judge of one for each."""
+    return lambda candidates: [judge(candidate) for candidate in candidates]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is to be proven: the regions of all designs, prices, caps and the objective.
+
+    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time.
+    ``time_limit_s`` is looked at between batches; None for no limit.
+    """
+
+    regions: tuple[Region, ...]
+    prices: Prices
+    caps: Caps = field(default_factory=Caps)
+    objective: Criterion = "cost"
+    exhaustive: bool = False
+    time_limit_s: float | None = None
+    batch: int = 2
+    solver: str = DEFAULT_SOLVER
+    most_enumerated: int = _MOST_ENUMERATED
+
+    def __post_init__(self) -> None:
+        if self.time_limit_s is not None and not self.time_limit_s > 0.0:
+            raise InputError(f"--time-limit: must be above 0 s, got {self.time_limit_s}")
+        if self.batch < 1:
+            raise InputError(f"candidates judged at a time: must be at least 1, got {self.batch}")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate with its totals and its verdict."""
+
+    candidate: Candidate
+    totals: Mapping[Criterion, float]
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A candidate that passes although one of its design with at least as many machines in every pool does not."""
+
+    passes: Judged
+    fails: Judged
+
+
+@dataclass(frozen=True, slots=True)
+class DesignCount:
+    """Of one design, the candidates as good as the best or better: all, simulated, and excluded by cuts alone.
+
+    What is left when a time limit ends the search is ``candidates - simulated - cut``.
+    """
+
+    design: Design
+    candidates: int
+    simulated: int
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much was simulated, and with what outcome; ``cut`` is None where there are too many candidates to count."""
+
+    simulated: int
+    rejected_early: int
+    passed: int
+    failed_clearly: int
+    near_misses: int
+    undecided: int
+    cut: int | None
+    designs: tuple[DesignCount, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The best plan that the judge accepts, and the evidence that none is better.
+
+    ``optimal``: no candidate with a better objective is left, which for ``best`` None proves that none passes.
+    ``ties_judged``: nor one with the same objective, so that the best is first in the other criteria too, and of
+    candidates equal in all of them the one with the largest slack.
+    ``lower_bound`` is an objective that no plan can beat, ``gap`` the best's distance to it, relative to the best (0
+    when optimal, None without a plan). ``failing_neighbours`` has the best's neighbours with one machine
+    fewer in one pool, as far as the optimistic bound leaves them, then of each design the nearest miss among the
+    better candidates that fail. ``nearest_miss`` is the candidate with the smallest worst ratio where none passes, of
+    those within caps and stock if any was judged.
+    """
+
+    best: Judged | None
+    optimal: bool
+    ties_judged: bool
+    lower_bound: float
+    gap: float | None
+    simulated: tuple[Judged, ...]
+    counts: Counts
+    cuts: tuple[Candidate, ...]
+    violations: tuple[Violation, ...]
+    nearest_miss: Judged | None
+    failing_neighbours: tuple[Judged, ...]
+    exhaustive: bool
+    program: ProofParameters
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether it is proven that no candidate passes."""
+        return self.best is None and self.optimal
+
+
+def prove(
+    problem: Problem,
+    judge: JudgeMany,
+    progress: Callable[[str], None] = lambda _: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Proof:
+    """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached."""
+    return _Search(problem, judge, progress, clock).run()
+
+
+class _TimeIsUp(Exception):
+    """The time limit is reached."""
+
+
+class _Search:
+    """One run: what was judged, the best so far, and how far failures are lifted."""
+
+    def __init__(
+        self, problem: Problem, judge: JudgeMany, progress: Callable[[str], None], clock: Callable[[], float]
+    ) -> None:
+        solver(problem.solver)  # an unknown one is refused before anything is simulated
+        self.problem = problem
+        self.judge_many = judge
+        self.progress = progress
+        self.clock = clock
+        self.ends_at = None if problem.time_limit_s is None else clock() + problem.time_limit_s
+        self.lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
+        self.verdicts: dict[Point, Verdict] = {}
+        self.best: Point | None = None
+        self.totals: Totals | None = None
+        self.open: Enumeration | Programs | None = None  # None: has to be made afresh
+        self.lifts: dict[tuple[int, int], int] = {}
+
+    # --- the course of the search -------------------------------------------------------------------------------
+
+    def run(self) -> Proof:
+        """First plans, then everything better than the best of them, until nothing is left or the time is up."""
+        finished = True
+        try:
+            for d in self._by_guess():
+                self._first_plan(d)
+            while True:
+                self._from_above()
+                if not self._a_neighbour_passes():
+                    break
+            self._certify()
+        except _TimeIsUp:
+            finished = False
+        return self._proof(finished)
+
+    def _from_above(self) -> None:
+        """Judge the dearest candidates left, lifted where failures are clear, until nothing as good as the best is."""
+        while (picked := self._pick()) is not None:
+            points = [self._lifted(point, side) for point, side in picked]
+            before = self.totals
+            self._judge(points)
+            for (point, side), lifted in zip(picked, points, strict=True):
+                g = self.lifts.get((point.design, side), 0)
+                clear = self.verdicts[lifted].clear
+                self.lifts[point.design, side] = 2 * g + 1 if clear else max(0, g - 1) // 2
+            if self.totals != before:
+                assert self.best is not None
+                self._descend(self.best)
+
+    def _pick(self) -> list[tuple[Point, int]] | None:
+        """Up to ``batch`` candidates, each with the end of the layer that it is; None where nothing is left."""
+        choice = self._choice()
+        for level in range(LEVELS if self.totals is not None else 1):
+            picked: list[tuple[Point, int]] = []
+            skip: frozenset[int] = frozenset()
+            while len(picked) < self.problem.batch and (ends := choice.ends(level, skip)):
+                picked += [(point, side) for side, point in enumerate(ends)]
+                skip |= {ends[0].design}
+            if picked:
+                return picked[: self.problem.batch]
+        return None
+
+    def _choice(self) -> Enumeration | Programs:
+        """What finds the next candidates: by listing them, or by programs where there are too many."""
+        if self.open is None:
+            if self.lattice.points(self.totals) <= self.problem.most_enumerated:
+                self.open = Enumeration(self.lattice, self.totals)
+            else:
+                self.open = Programs(self.lattice, self.totals, self.problem.solver)
+        return self.open
+
+    def _lifted(self, point: Point, side: int) -> Point:
+        """A candidate from one end of a layer with the pool enlarged in which the layer's next ones have more.
+
+        If it fails clearly too, it excludes them all at once. It is lifted twice as far after every clear failure, and
+        not as far as to any candidate that did not fail clearly.
+        """
+        if self.problem.exhaustive or len(point.sizes) == 1:
+            return point
+        pool = 0 if side == 0 else len(point.sizes) - 1
+        most = self.problem.regions[point.design].most[pool]
+        lift = self.lifts.get((point.design, side), 0)
+        while lift > 0:
+            sizes = list(point.sizes)
+            sizes[pool] = min(sizes[pool] + lift, most)
+            lifted = Point(point.design, tuple(sizes))
+            if not any(at_most(other.sizes, lifted.sizes) for other in self._not_clear(point.design)):
+                return lifted
+            lift //= 2
+        return point
+
+    def _not_clear(self, design: int) -> Iterable[Point]:
+        return (p for p, verdict in self.verdicts.items() if p.design == design and not verdict.clear)
+
+    def _a_neighbour_passes(self) -> bool:
+        """Judge the best's neighbours with one machine fewer, cut or not: a last check on what the cuts assume."""
+        if self.best is None:
+            return False
+        before = self.best
+        self._judge(self._fewer(before))
+        return self.best != before
+
+    def _fewer(self, point: Point) -> list[Point]:
+        """The allowed neighbours with one machine fewer in one pool."""
+        fewer = (tuple(n - (i == s) for i, n in enumerate(point.sizes)) for s in range(len(point.sizes)))
+        return [each for sizes in fewer if self.lattice.allowed(each := Point(point.design, sizes))]
+
+    def _certify(self) -> None:
+        """Prove by the programs that nothing is left."""
+        self.progress("proving that nothing better is left")
+        left = Programs(self.lattice, self.totals, self.problem.solver).any_left()
+        if left is not None:
+            raise ProvisionerError(f"the proof failed: {self._candidate(left)} was not judged; please report this")
+
+    # --- a first plan --------------------------------------------------------------------------------------------
+
+    def _by_guess(self) -> list[int]:
+        """Designs by the totals of their first guess; those without one last."""
+        regions = self.problem.regions
+        known = [d for d, region in enumerate(regions) if region.start is not None and not region.empty]
+        known.sort(key=lambda d: self.lattice.totals(Point(d, regions[d].start or ())))
+        return known + [d for d, region in enumerate(regions) if region.start is None and not region.empty]
+
+    def _first_plan(self, d: int) -> None:
+        """A plan of one design that is better than the best so far: the guess, enlarged until it passes, then reduced.
+
+        A design whose guess is not better than the best is left to the proof.
+        """
+        region = self.problem.regions[d]
+        if region.start is not None and self.lattice.level(Point(d, region.start), self.totals) >= LEVELS - 1:
+            return
+        line: list[Point] = []
+        for factor in _GROWTH:
+            point = self._on_ray(d, factor)
+            if point in line or not region.enough(point.sizes):
+                continue
+            if not self._worth(point):
+                if line or factor > _GROWTH[0]:
+                    break
+                low = [p for k in range(1, 20) if self._worth(p := self._on_ray(d, 1.0 - 0.05 * k))]
+                line += low[:1]
+                break
+            line.append(point)
+        for i in range(0, len(line), self.problem.batch):
+            passing = self._judge(line[i : i + self.problem.batch])
+            if passing:
+                self._descend(passing[0])
+                return
+
+    def _on_ray(self, d: int, factor: float) -> Point:
+        """The guess times a factor, within the region; without a guess the least sizes."""
+        region = self.problem.regions[d]
+        start = region.start or region.least
+        within = zip(region.least, start, region.most, strict=True)
+        return Point(d, tuple(min(max(least, math.ceil(n * factor)), most) for least, n, most in within))
+
+    def _worth(self, point: Point) -> bool:
+        """Whether a candidate is allowed, not excluded, and strictly better than the best."""
+        return (
+            self.lattice.allowed(point)
+            and self.lattice.level(point, self.totals) < LEVELS - 1
+            and (point in self.verdicts or not self.lattice.excluded(point))
+        )
+
+    def _descend(self, point: Point) -> None:
+        """From a candidate that passes: smaller pools, then a few machines more of one pool for fewer of another."""
+        for s in range(len(point.sizes)):
+            point = self._smallest(point, s)
+        exchanged = True
+        while exchanged:
+            exchanged = False
+            for up, down in permutations(range(len(point.sizes)), 2):
+                tried = [self._exchange(point, up, more, down) for more in range(1, _EXCHANGES + 1)]
+                passing = self._judge([each for each in tried if each is not None])
+                if passing:
+                    point, exchanged = self._smallest(passing[0], down), True
+                    break
+
+    def _exchange(self, point: Point, up: int, more: int, down: int) -> Point | None:
+        """A few machines more of one pool and as many of another as still are better than the best; None without."""
+        for fewer in range(1, point.sizes[down]):
+            sizes = tuple(n + more * (s == up) - fewer * (s == down) for s, n in enumerate(point.sizes))
+            if self.lattice.level(each := Point(point.design, sizes), self.totals) < LEVELS - 1:
+                return each if self._worth(each) else None
+        return None
+
+    def _smallest(self, point: Point, pool: int) -> Point:
+        """The candidate with the smallest pool that passes, the others kept: by steps that double, then halving."""
+
+        def at(size: int) -> Point:
+            return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
+
+        low, high, step, bracketed = self.problem.regions[point.design].least[pool] - 1, point.sizes[pool], 1, False
+        while high - low > 1:
+            room, batch = high - low, self.problem.batch
+            if bracketed:
+                steps = sorted({max(1, room * k // (batch + 1)) for k in range(1, batch + 1)})
+            else:
+                steps = sorted({min(step * 2**k, room - 1) for k in range(batch)})
+                step *= 2**batch
+            sizes = [high - each for each in steps]
+            worth = [at(size) for size in sizes if self._worth(at(size))]
+            passing = {each.sizes[pool] for each in self._judge(worth)}
+            high_now = min(passing, default=high)
+            failing = [size for size in sizes if size < high_now]
+            low, bracketed = max([low, *failing]), bracketed or bool(failing)
+            high = high_now
+        return at(high)
+
+    # --- judging -------------------------------------------------------------------------------------------------
+
+    def _judge(self, points: Sequence[Point]) -> list[Point]:
+        """Judge what is not known yet, a batch at a time; those that pass, best first."""
+        points = list(dict.fromkeys(points))
+        unknown = [point for point in points if point not in self.verdicts]
+        for i in range(0, len(unknown), self.problem.batch):
+            self._check_time()
+            batch = unknown[i : i + self.problem.batch]
+            verdicts = self.judge_many([self._candidate(point) for point in batch])
+            if len(verdicts) != len(batch):
+                raise ProvisionerError(f"the judge gave {len(verdicts)} verdicts on {len(batch)} candidates")
+            for point, verdict in zip(batch, verdicts, strict=True):
+                self._record(point, verdict)
+            best = "none passes yet" if self.best is None else f"best {self._candidate(self.best)}"
+            self.progress(f"{len(self.verdicts)} simulated, {best}")
+        passing = [point for point in points if self.verdicts[point].passes]
+        return sorted(passing, key=lambda point: (self.lattice.totals(point), -self.verdicts[point].slack))
+
+    def _record(self, point: Point, verdict: Verdict) -> None:
+        self.verdicts[point] = verdict
+        self.lattice.exclude(point)
+        if self.open is not None:
+            self.open.exclude(point)
+        known = self.verdicts.items()
+        if verdict.passes:
+            if self.lattice.withdraw(point):  # a smaller one passes: what failed above it has shown to exclude nothing
+                self.open = None
+            self._consider(point, verdict)
+        elif (
+            verdict.clear
+            and not self.problem.exhaustive
+            and not any(v.passes and p.design == point.design and at_most(p.sizes, point.sizes) for p, v in known)
+        ):
+            self.lattice.cut(point)
+            if self.open is not None:
+                self.open.cut(point)
+
+    def _consider(self, point: Point, verdict: Verdict) -> None:
+        """Take a candidate that passes as the best if it is within the limits and better, or equal with more slack."""
+        if not self.lattice.allowed(point):
+            return
+        level = self.lattice.level(point, self.totals)
+        if level == LEVELS - 1 and self.best is not None:
+            if verdict.slack > self.verdicts[self.best].slack:
+                self.best = point
+        elif level < LEVELS:
+            self.best, self.totals, self.open = point, self.lattice.totals(point), None
+
+    def _check_time(self) -> None:
+        if self.ends_at is not None and self.clock() >= self.ends_at:
+            raise _TimeIsUp
+
+    # --- the result ----------------------------------------------------------------------------------------------
+
+    def _candidate(self, point: Point) -> Candidate:
+        return Candidate(self.problem.regions[point.design].design, point.sizes)
+
+    def _judged(self, point: Point) -> Judged:
+        return Judged(self._candidate(point), self.lattice.value(point), self.verdicts[point])
+
+    def _proof(self, finished: bool) -> Proof:
+        cheapest = None if finished else self._choice().cheapest()
+        optimal = cheapest is None
+        best = None if self.best is None else self._judged(self.best)
+        objective = self.problem.objective
+        if cheapest is not None:
+            lower_bound = self.lattice.value(cheapest)[objective]
+        else:
+            lower_bound = math.inf if best is None else best.totals[objective]
+        gap = None if best is None else max(0.0, 1.0 - lower_bound / best.totals[objective])
+        failing = [point for point, verdict in self.verdicts.items() if not verdict.passes]
+        within = [point for point in failing if self.lattice.allowed(point)] or failing
+        nearest = min(within, key=self._miss, default=None) if self.best is None else None
+        return Proof(
+            best=best,
+            optimal=optimal,
+            ties_judged=finished,
+            lower_bound=lower_bound,
+            gap=gap,
+            simulated=tuple(map(self._judged, self.verdicts)),
+            counts=self._counts(),
+            cuts=tuple(
+                Candidate(region.design, cut)
+                for region, cuts in zip(self.problem.regions, self.lattice.cuts, strict=True)
+                for cut in sorted(cuts)
+            ),
+            violations=tuple(self._violations()),
+            nearest_miss=None if nearest is None else self._judged(nearest),
+            failing_neighbours=tuple(map(self._judged, self._neighbours(failing))),
+            exhaustive=self.problem.exhaustive,
+            program=parameters(self.lattice, self.totals),
+        )
+
+    def _miss(self, point: Point) -> tuple[bool, bool, float, Totals]:
+        """How far a candidate is from passing: what is known exactly first, and of equal ones the smaller."""
+        verdict = self.verdicts[point]
+        return math.isinf(verdict.worst_ratio), verdict.early, verdict.worst_ratio, self.lattice.totals(point)
+
+    def _neighbours(self, failing: list[Point]) -> list[Point]:
+        """The best's smaller neighbours, then of each design the nearest miss among the better ones that fail."""
+        if self.best is None:
+            return []
+        found = [point for point in self._fewer(self.best) if point in failing]
+        for d in range(len(self.problem.regions)):
+            better = [p for p in failing if p.design == d and self.lattice.allowed(p) and self._is_better(p)]
+            found += sorted(better, key=self._miss)[:1]
+        return list(dict.fromkeys(found))
+
+    def _is_better(self, point: Point) -> bool:
+        return self.lattice.level(point, self.totals) < LEVELS - 1
+
+    def _counts(self) -> Counts:
+        verdicts = self.verdicts.values()
+        designs: tuple[DesignCount, ...] | None = None
+        if self.lattice.points(self.totals) <= self.problem.most_enumerated:
+            listed = Enumeration(self.lattice, self.totals)
+            simulated = [0] * len(self.problem.regions)
+            for point in self.verdicts:
+                if self.lattice.allowed(point) and self.lattice.level(point, self.totals) < LEVELS:
+                    simulated[point.design] += 1
+            designs = tuple(
+                DesignCount(region.design, total, done, total - done - left)
+                for region, total, done, left in zip(
+                    self.problem.regions, listed.counts, simulated, listed.left, strict=True
+                )
+            )
+        return Counts(
+            simulated=len(self.verdicts),
+            rejected_early=sum(v.early for v in verdicts),
+            passed=sum(v.passes for v in verdicts),
+            failed_clearly=sum(v.clear for v in verdicts),
+            near_misses=sum(v.outcome == "fail" and not v.clear for v in verdicts),
+            undecided=sum(v.outcome == "undecided" for v in verdicts),
+            cut=None if designs is None else sum(each.cut for each in designs),
+            designs=designs or (),
+        )
+
+    def _violations(self) -> Iterable[Violation]:
+        """Of each design, the pairs in which the smaller candidate passes and the larger one fails."""
+        for d, region in enumerate(self.problem.regions):
+            passing = [p for p, v in self.verdicts.items() if p.design == d and v.passes]
+            failing = [p for p, v in self.verdicts.items() if p.design == d and v.outcome == "fail"]
+            sizes = np.array([p.sizes for p in failing], dtype=np.int64).reshape(len(failing), len(region.least))
+            for point in passing:
+                for i in np.flatnonzero((sizes >= np.array(point.sizes)).all(axis=1)):
+                    yield Violation(self._judged(point), self._judged(failing[i]))
