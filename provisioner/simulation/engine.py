@@ -31,6 +31,7 @@ from provisioner.simulation.records import (
     FINISHED,
     LISTS,
     NEEDS_ROOM,
+    NEVER,
     NO_ROOM,
     PAUSED,
     PRESENT,
@@ -113,6 +114,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
     kept = 0
+    first_end = NEVER
     for i in range(size):
         task = arena_at(world, at + i).value
         if task >= 0:
@@ -140,6 +142,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
         this.largest_gap_s = max(this.largest_gap_s, gap_s)
         this.token_s = now_s
         if this.ends_at > replica.iterations:
+            first_end = min(first_end, this.ends_at)
             arena_at(world, at + kept).value = task
             kept += 1
             continue
@@ -147,6 +150,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
         rejected = _complete(world, r, -1 - task, now_s) or rejected
         freed = True
     batch.length = kept
+    replica.first_end = first_end
     if replica.prompts_running > 0:
         update_pending(world, r)
     if freed:

@@ -26,6 +26,7 @@ from provisioner.simulation.records import (
     LISTS,
     MIXED,
     MIXED_POOL,
+    NEVER,
     PREEMPTED,
     PRESENT,
     PROMPT_RUNNING,
@@ -152,6 +153,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
         if this.remaining < this.output_tokens - 1:
             remove(world, LISTS * r + PREEMPTED, -1 - task)
         this.ends_at = replica.iterations + this.remaining
+        replica.first_end = min(replica.first_end, this.ends_at)
         replica.context_tokens += this.prompt_tokens + this.output_tokens - this.remaining
         replica.batch_tokens += 1
     append(world, LISTS * r + BATCH, task)
@@ -273,6 +275,11 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
     for i in range(old, batch.length):
         arena_at(world, at + kept + i - old).value = arena_at(world, at + i).value
     batch.length -= old - kept
+    replica.first_end = NEVER
+    for i in range(batch.length):
+        task = arena_at(world, at + i).value
+        if task < 0:
+            replica.first_end = min(replica.first_end, request_at(world, -1 - task).ends_at)
 
 
 @compiled
@@ -330,13 +337,8 @@ def start(world: World, r: int, now_s: float) -> None:
         replica.growth_s = 0.0
         set_end(world, r, now_s + duration_s)
         return
-    batch = list_at(world, LISTS * r + BATCH)
-    at = batch.start + batch.head
-    first_end = request_at(world, -1 - arena_at(world, at).value).ends_at
-    for i in range(1, batch.length):
-        first_end = min(first_end, request_at(world, -1 - arena_at(world, at + i).value).ends_at)
     replica.doing = TOKEN_RUN
-    replica.run_iterations = first_end - replica.iterations
+    replica.run_iterations = replica.first_end - replica.iterations
     replica.base_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
     replica.growth_s = kind.decode_s_per_token * sequences
     set_end(world, r, now_s + run_s(world, r, replica.run_iterations))

@@ -16,6 +16,7 @@ from provisioner.simulation.records import (
     IDLE,
     LANDING,
     LISTS,
+    NEVER,
     NOT_ARRIVED,
     PROMPT_RUNNING,
     PROMPT_WAITING,
@@ -118,6 +119,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.used_tokens = 0
         replica.context_tokens = 0
         replica.prompts_running = 0
+        replica.first_end = NEVER
         replica.behind = 0
         for kind in range(LISTS):
             list_at(world, LISTS * r + kind).length = 0

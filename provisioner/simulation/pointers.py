@@ -37,7 +37,8 @@ def compiled(function: Function) -> Function:
 
     Nothing in the loop makes or keeps an array, so there is nothing to count.
     """
-    result: Function = numba.njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    njit: Any = numba.njit  # its stubs lack these options
+    result: Function = njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return result
 
 

@@ -43,6 +43,8 @@ PROMPTS: Final = 0
 TOKENS: Final = 1
 MIXED: Final = 2
 
+NEVER: Final = 1 << 62  # an iteration that no replica reaches
+
 # Lists of a replica, each ``lists[LISTS * replica + kind]``.
 BATCH: Final = 0  # tasks that run, in batch order
 WAITING: Final = 1  # tasks that wait: request, or -1 - request for a token task
@@ -52,41 +54,45 @@ PREEMPTED: Final = 4  # preempted token tasks in order of preemption
 BLOCKED: Final = 5  # requests whose KV cache waits for room here
 LISTS: Final = 6
 
+# Fields used together lie in one cache line of 64 bytes: eight of them.
 REQUEST: Final = np.dtype(
     [
+        # while its tokens run
+        ("token_s", "f8"),  # time of the latest token
+        ("largest_gap_s", "f8"),
+        ("ends_at", "i8"),  # iteration of its replica that completes it, while running
+        ("remaining", "i8"),  # token iterations left, while waiting; tokens left (chunked prefill)
+        ("prompt_tokens", "i8"),
+        ("output_tokens", "i8"),
+        ("state", "i8"),
+        ("preemptions", "i8"),  # while running: times passed over; while waiting: choices at count zero
+        # when it comes, moves and goes
         ("arrival_s", "f8"),
         ("first_s", "f8"),
         ("last_s", "f8"),
-        ("token_s", "f8"),  # time of the latest token
-        ("largest_gap_s", "f8"),
-        ("reference_ttft_s", "f8"),
-        ("reference_tbt_s", "f8"),
-        ("reference_e2e_s", "f8"),
-        ("bytes_left", "f8"),
-        ("bytes_per_s", "f8"),
-        ("since_s", "f8"),  # since when bytes_left is as it is
         ("event_s", "f8"),  # when its transfer's next event happens
-        ("landing_s", "f8"),
-        ("ends_at", "i8"),  # iteration of its replica that completes it, while running
-        ("prompt_tokens", "i8"),
-        ("output_tokens", "i8"),
-        ("remaining", "i8"),  # token iterations left
-        ("computed", "i8"),  # tokens whose KV cache is computed (chunked prefill)
-        ("chunk", "i8"),  # tokens of this iteration (chunked prefill)
+        ("heap_at", "i8"),
         ("prompt_at", "i8"),
         ("token_at", "i8"),
         ("token_epoch", "i8"),
-        ("preemptions", "i8"),  # while running: times passed over; while waiting: choices at count zero
-        ("passed_over", "i8"),  # over its life
-        ("restarts", "i8"),
-        ("heap_at", "i8"),
+        # its KV cache on a link
+        ("bytes_left", "f8"),
+        ("bytes_per_s", "f8"),
+        ("since_s", "f8"),  # since when bytes_left is as it is
+        ("landing_s", "f8"),
         ("next_out", "i8"),
         ("previous_out", "i8"),
         ("next_in", "i8"),
         ("previous_in", "i8"),
-        ("chosen_in", "i8"),  # the choice of its replica that last chose it
-        ("state", "i8"),
+        # what it is measured by, and what else happened to it
+        ("reference_ttft_s", "f8"),
+        ("reference_tbt_s", "f8"),
+        ("reference_e2e_s", "f8"),
         ("counted", "i8"),  # whether it arrived in the measured window
+        ("computed", "i8"),  # tokens whose KV cache is computed (chunked prefill)
+        ("chunk", "i8"),  # tokens of this iteration (chunked prefill)
+        ("passed_over", "i8"),  # over its life
+        ("restarts", "i8"),
     ],
     align=True,
 )
@@ -109,6 +115,7 @@ REPLICA: Final = np.dtype(
         ("prompt_tokens", "i8"),  # of the prompts in the batch
         ("behind", "i8"),  # waiting token tasks whose own prompt has not run
         ("prompts_running", "i8"),
+        ("first_end", "i8"),  # iteration that completes the first of its running token tasks
         ("choices", "i8"),
         ("out_flows", "i8"),
         ("in_flows", "i8"),

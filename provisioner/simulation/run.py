@@ -59,7 +59,7 @@ class Prepared:
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Make a request set ready for runs."""
-    fresh = np.zeros(requests.requests, dtype=records.REQUEST)
+    fresh = _aligned(requests.requests, records.REQUEST)
     fresh["arrival_s"] = requests.arrival_s
     fresh["prompt_tokens"] = requests.prompt_tokens
     fresh["output_tokens"] = requests.output_tokens
@@ -79,7 +79,8 @@ class Run:
 
     ``status`` is ``finished``, ``rejected`` (a limit is broken for certain; the rest was not simulated) or ``stuck``
     (requests are left that nothing can ever serve). ``batch_time_s`` (pools, batch + 1) is replica time by batch size;
-    ``timeline`` has a record per stretch of work where it was asked for. ``wall_s`` is the event loop's own time.
+    ``timeline`` has a record per stretch of work where it was asked for, ``limits_beyond`` the
+    requests counted beyond each limit that may stop the run. ``wall_s`` is the event loop's own time.
     """
 
     cluster: Cluster
@@ -89,6 +90,7 @@ class Run:
     replicas: NDArray[Any]
     batch_time_s: Floats
     timeline: NDArray[Any]
+    limits_beyond: NDArray[np.int64]
     clock: Any
     wall_s: float
 
@@ -182,6 +184,7 @@ def run(
         replicas=replicas,
         batch_time_s=arrays["batch_time_s"]["value"],
         timeline=np.concatenate(stretches) if stretches else np.zeros(0, dtype=records.SEGMENT),
+        limits_beyond=arrays["limits"]["beyond"],
         clock=this,
         wall_s=wall_s,
     )
@@ -203,6 +206,21 @@ def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
                 f"tokens, more than the {pool.perf.kv_capacity_tokens:,.0f} that the KV cache of "
                 f"{pool.perf.machine.name} holds: it could never be served"
             )
+
+
+def _aligned(count: int, dtype: np.dtype[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Records that begin on a cache line: zeros, or a copy."""
+    line = 64
+    room = (
+        np.zeros(count * dtype.itemsize + line, dtype=np.uint8)
+        if like is None
+        else np.empty(count * dtype.itemsize + line, dtype=np.uint8)
+    )
+    begin = -room.ctypes.data % line
+    array = room[begin : begin + count * dtype.itemsize].view(dtype)
+    if like is not None:
+        array.view(np.uint8)[:] = like.view(np.uint8)
+    return array
 
 
 def _place(arrays: dict[str, NDArray[Any]], world: NDArray[Any], name: str, array: NDArray[Any]) -> None:
@@ -231,7 +249,7 @@ def _world(
     lists["start"] = np.arange(lists.size) * _FIRST_ROOM
     lists["room"] = _FIRST_ROOM
     longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
-    tables = [_tables(each, longest, policy.batch_requests) for each in types]
+    tables = [_tables(each, longest, policy.batch_requests) for each in types]  # type: ignore[arg-type]
     kinds = np.zeros(len(types), dtype=records.TYPE)
     for k, each in enumerate(types):
         kinds["decode_s_per_token"][k] = tables[k][2]
@@ -252,7 +270,7 @@ def _world(
         return np.ascontiguousarray(values, dtype=dtype["value"]).ravel().view(dtype)
 
     for name, array in (
-        ("requests", prepared.records.copy()),
+        ("requests", _aligned(requests.requests, records.REQUEST, prepared.records)),
         ("replicas", replicas),
         ("lists", lists),
         ("arena", np.zeros(2 * lists.size * _FIRST_ROOM + 16384, dtype=records.INTEGER)),
@@ -326,6 +344,7 @@ def _replicas(cluster: Cluster, types: list[ReplicaPerf], borrow: bool) -> NDArr
     replicas["pool"] = replicas["home"]
     replicas["stamp"] = np.arange(replicas.size)
     replicas["end_s"] = np.inf
+    replicas["first_end"] = records.NEVER
     replicas["first_out"] = -1
     replicas["first_in"] = -1
     return replicas
