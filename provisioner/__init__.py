@@ -11,10 +11,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from provisioner.api import load_workload, plan
+    from provisioner.api import load_workload, plan, simulate
     from provisioner.errors import InfeasibleError, InputError, ProvisionerError
-    from provisioner.options import PlanOptions
+    from provisioner.options import PlanOptions, SimulateOptions
     from provisioner.planning.plan import Plan
+    from provisioner.simulation.result import Simulation
 
 __all__ = [
     "InfeasibleError",
@@ -22,15 +23,21 @@ __all__ = [
     "Plan",
     "PlanOptions",
     "ProvisionerError",
+    "SimulateOptions",
+    "Simulation",
     "load_workload",
     "plan",
+    "simulate",
 ]
 
 _HOME = {
     "plan": "provisioner.api",
+    "simulate": "provisioner.api",
     "load_workload": "provisioner.api",
     "Plan": "provisioner.planning.plan",
+    "Simulation": "provisioner.simulation.result",
     "PlanOptions": "provisioner.options",
+    "SimulateOptions": "provisioner.options",
     "InfeasibleError": "provisioner.errors",
     "InputError": "provisioner.errors",
     "ProvisionerError": "provisioner.errors",

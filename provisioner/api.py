@@ -1,31 +1,24 @@
-"""The pipeline: options -> loaded setting -> answer. Everything that the command line can do, as functions."""
+"""Everything that the command line can do, as functions: options -> what they name -> answer."""
 
 from __future__ import annotations
 
 import dataclasses
-import platform
-from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
-from provisioner.options import ASSUMPTIONS, LIMIT_NAMES, OBJECTIVES, PlanOptions
+from provisioner.errors import InputError
+from provisioner.loading.common import options_of
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions, SimulateOptions
 from provisioner.specs import catalog
-from provisioner.specs.slo import load_slo, parse_limit
-from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
 
 if TYPE_CHECKING:
-    from provisioner.perf.assumptions import ReplicaPerf
-    from provisioner.planning.answer import Setting
     from provisioner.planning.plan import Plan
-    from provisioner.queueing.traffic import Traffic
-    from provisioner.specs.model import ModelArchitecture
+    from provisioner.simulation.result import Simulation
     from provisioner.specs.workload import Workload
 
-# Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
-_CLUSTERED_CV = 2.0
-_SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "pulp", "highspy")
+__all__ = ["load_setting", "load_workload", "plan", "simulate"]
 
 
 def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any) -> Plan:
@@ -33,234 +26,72 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
 
     Takes the fields of ``PlanOptions`` by keyword, or a ``PlanOptions``. ``progress`` is told about long work.
     Raises ``InputError`` for what cannot be understood and ``InfeasibleError`` where no plan exists. Every plan is
-    recomputed from the specs before it is returned; what does not agree is among its warnings.
+    recomputed from the specs before it is returned; what does not agree is among its warnings. The plan is proven by
+    simulation; ``fast=True`` gives the answer of the queueing formulas.
 
-    >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70)
-    >>> p.design, p.machines
-    ('Splitwise-HHcap', 16)
+    >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, design="splitwise-hh")
+    Traceback (most recent call last):
+    provisioner.errors.UnknownNameError: unknown option 'design': did you mean 'designs'?...
+    >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, designs=["splitwise-hh"])
+    >>> p.design, p.machines, p.evidence.optimal
+    ('Splitwise-HH', 17, True)
     """
     from provisioner.planning.answer import answer
     from provisioner.planning.check import check
 
     if options is not None and fields:
         raise InputError("give options or keywords, not both")
-    setting = load_setting(options or _options(fields))
-    found = answer(setting, progress or (lambda _: None))
+    setting = load_setting(options or options_of(PlanOptions, fields, {"designs": str, "machines": str}))
+    if setting.options.fast:
+        found = answer(setting, progress or (lambda _: None))
+    else:
+        from provisioner.verified import verified
+
+        found = verified(setting, progress or (lambda _: None))
     violations = check(found, setting)
     return dataclasses.replace(
         found, warnings=(*found.warnings, *(f"not confirmed when recomputed from the specs: {v}" for v in violations))
     )
 
 
+def simulate(
+    options: SimulateOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any
+) -> Simulation:
+    """What happens when a cluster serves requests: latencies with their intervals, use of the pools, stability.
+
+    Takes the fields of ``SimulateOptions`` by keyword, or a ``SimulateOptions``. ``progress`` is told about long work.
+    Raises ``InputError`` for what cannot be understood or simulated; a cluster that cannot keep up is a result.
+    Files that were asked for are checked before the work starts and written after it.
+
+    >>> s = simulate(design="splitwise-hh", prompt_machines=18, token_machines=2, rate_rps=70, duration_s=30)
+    >>> s.design, s.requests, s.stable
+    ('Splitwise-HH', 2114, True)
+    """
+    from provisioner.loading.scenario import load_scenario
+    from provisioner.report.records import check_files, write_files
+    from provisioner.simulation.assemble import assemble
+    from provisioner.simulation.serve import serve
+
+    if options is not None and fields:
+        raise InputError("give options or keywords, not both")
+    asked = options or options_of(
+        SimulateOptions, fields, {"pools": str, "failures": str, "percentiles": float, "rates_rps": float}
+    )
+    check_files(asked.records, asked.timeline)
+    scenario = load_scenario(asked)
+    served = serve(
+        scenario,
+        repeat=asked.repeat,
+        keep_requests=asked.records is not None,
+        keep_timeline=asked.timeline is not None,
+        progress=progress or (lambda _: None),
+    )
+    found = assemble(scenario, [each.observation for each in served])
+    runs = [each.run for each in served if each.run is not None]
+    write_files(runs, asked.records, asked.timeline, progress or (lambda _: None))
+    return found
+
+
 def load_workload(name_or_path: str | Path) -> Workload:
     """A shipped workload by name, or one from a workload file (.yaml) or a trace file."""
     return catalog.workload(name_or_path)
-
-
-def _options(fields: Mapping[str, Any]) -> PlanOptions:
-    known = [field.name for field in dataclasses.fields(PlanOptions)]
-    for name in fields:
-        if name not in known:
-            raise UnknownNameError("option", name, known)
-    for name in ("designs", "machines"):
-        if isinstance(fields.get(name), str):
-            fields = {**fields, name: (fields[name],)}
-        elif name in fields:
-            if not isinstance(fields[name], Iterable):
-                raise InputError(f"{name}: must be a name or several, got {fields[name]!r}")
-            fields = {**fields, name: tuple(fields[name])}
-    return PlanOptions(**fields)
-
-
-def load_setting(options: PlanOptions) -> Setting:
-    """Check the options and load what they name."""
-    from provisioner.perf.assumptions import reference
-    from provisioner.planning.answer import Setting
-    from provisioner.planning.designs import choose, designs
-    from provisioner.planning.formulation import Caps
-    from provisioner.planning.search import Prices
-    from provisioner.planning.solver import solver
-
-    if options.objective not in OBJECTIVES:
-        raise UnknownNameError("objective", options.objective, OBJECTIVES)
-    if options.assumptions not in ASSUMPTIONS:
-        raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
-    solver(options.solver)
-    model = catalog.model(options.model)
-    slo = load_slo(options.slo).with_limits(_limits(options.limits))
-    workload, traffic, rate_rps, notes = _traffic(options)
-    replicas, left_out = _replicas(options, model)
-    price_list = catalog.price_list(options.prices)
-    prices = {name: price_list.price(name) for name in replicas}
-    machines = tuple(perf.machine for perf in replicas.values())
-    known = designs(machines)
-    chosen = choose(known, options.designs) if options.designs else known
-    stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
-    for name in stock:
-        if catalog.machine(name).name not in replicas:
-            raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(replicas)})")
-    caps = Caps(
-        cost_usd_per_h=_positive(options.max_cost_usd_per_h, "--max-cost", "$/h"),
-        power_w=_positive(options.max_power_w, "--max-power", "W"),
-        machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
-        stock=stock,
-    )
-    curves = {source: None for perf in replicas.values() for source in perf.sources}
-    price_sources = {f"{name}: {price.source}": None for name, price in prices.items()}
-    return Setting(
-        options=options,
-        workload=workload.name,
-        rate_rps=rate_rps,
-        traffic=traffic,
-        slo=slo,
-        reference=reference(model, options.assumptions),  # type: ignore[arg-type]
-        replicas=replicas,
-        designs=chosen,
-        prices=Prices(
-            {name: price.cost_usd_per_h for name, price in prices.items()},
-            {name: price.provisioned_power_w for name, price in prices.items()},
-        ),
-        caps=caps,
-        sources=(
-            *curves,
-            *workload.sources,
-            f"prices: {price_list.title} ({price_list.date})",
-            *price_sources,
-        ),
-        warnings=(*notes, *left_out, *_warnings(model, workload, replicas)),
-        versions={**{name: _version(name) for name in _SHOWN_VERSIONS}, "python": platform.python_version()},
-    )
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def _positive(value: float | None, what: str, unit: str) -> float | None:
-    return None if value is None else parse_positive(value, what, unit)
-
-
-def _limits(limits: Mapping[str, str]) -> tuple[Any, ...]:
-    for name in limits:
-        if name not in LIMIT_NAMES:
-            raise UnknownNameError("limit", name, LIMIT_NAMES)
-    parsed = []
-    for name, text in limits.items():
-        metric, percentile = name.split("_")
-        parsed.append(parse_limit(metric, percentile, text, f"--{metric}-{percentile}"))  # type: ignore[arg-type]
-    return tuple(parsed)
-
-
-def _replicas(options: PlanOptions, model: ModelArchitecture) -> tuple[dict[str, ReplicaPerf], tuple[str, ...]]:
-    """Replicas by machine name: of the machines asked for, or of all that have curves of the model and hold it."""
-    from provisioner.perf.assumptions import replica
-    from provisioner.perf.curves import curve_groups
-
-    with_curves = [name for name in catalog.machines() if any(g[:2] == (model.name, name) for g in curve_groups())]
-    names = [catalog.machine(name).name for name in options.machines] or with_curves
-    found: dict[str, ReplicaPerf] = {}
-    left_out = []
-    for name in dict.fromkeys(names):
-        try:
-            found[name] = replica(model, name, assumptions=options.assumptions)  # type: ignore[arg-type]
-        except ModelDoesNotFitError as error:
-            if options.machines:
-                raise
-            left_out.append(f"{name} is left out: {error}")
-    if not found:
-        raise InputError(f"no machine can serve {model.name}: {'; '.join(left_out) or 'none has latency curves of it'}")
-    return found, tuple(left_out)
-
-
-def _traffic(options: PlanOptions) -> tuple[Workload, Traffic, float, tuple[str, ...]]:
-    """The workload, the traffic to plan for (with headroom), the rate without it, and what to warn of."""
-    from provisioner.queueing.traffic import Classes, Traffic
-
-    headroom = parse_non_negative(options.headroom, "--headroom")
-    notes: tuple[str, ...] = ()
-    if options.trace is not None:
-        if options.rate_rps is not None:
-            raise InputError(
-                "--rate: a --trace is planned at its own times; give its file to --workload to plan at a rate"
-            )
-        if options.independent or options.cv is not None:
-            raise InputError("--independent and --cv change a workload; a --trace is taken as it is")
-        workload, windows, cv, notes = _trace(options.trace)
-    else:
-        workload = load_workload(options.workload)
-        rate = (
-            workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
-        )
-        windows = ((rate, 1.0),)
-        cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
-        notes = _burstier(workload, cv)
-        if options.independent:
-            workload = workload.independent()
-    classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
-    traffic = Traffic(classes, windows, cv)
-    return workload, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
-
-
-def _burstier(workload: Workload, cv: float) -> tuple[str, ...]:
-    """What to say where the trace behind a workload was far burstier than it is planned for."""
-    measured = None if workload.arrivals is None else workload.arrivals.cv
-    if measured is None or measured <= 1.5 * max(cv, 1.0):
-        return ()
-    planned = "as Poisson, CV 1" if cv == 1.0 else f"with CV {cv:g}"
-    return (
-        f"the trace behind workload {workload.name} is burstier than planned for: its inter-arrival CV is "
-        f"{measured:.3g}, planned {planned} (change it with --cv)",
-    )
-
-
-def _trace(path: str) -> tuple[Workload, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
-    """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
-    from provisioner.queueing.traffic import windows_of
-    from provisioner.specs.traces import read_trace
-
-    trace = read_trace(path)
-    if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
-        raise InputError(
-            f"{path}: needs at least two requests at different times to have a rate; give --workload and --rate"
-        )
-    windows, cv = windows_of(trace.arrival_s)
-    notes = list(trace.warnings)
-    peak, mean = (
-        max(rate for rate, _ in windows),
-        trace.requests / float(trace.arrival_s[-1] - trace.arrival_s[0]),
-    )
-    if peak > 1.2 * mean:
-        notes.append(
-            f"the trace's busiest minute has {peak:.3g} requests/s against {mean:.3g} on average; the plan keeps up "
-            "with every minute"
-        )
-    if cv > _CLUSTERED_CV:
-        notes.append(
-            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
-            "the formulas' P99s may be too low by a factor of two (docs/queueing.md, limits of the model)"
-        )
-    return trace.workload(Path(path).stem), windows, cv, tuple(notes)
-
-
-def _warnings(model: ModelArchitecture, workload: Workload, replicas: Mapping[str, ReplicaPerf]) -> tuple[str, ...]:
-    """What a reader of the plan should know about its data."""
-    notes = []
-    context = workload.prompt_tokens + workload.output_tokens
-    longer = float(workload.weight[context > model.trained_context_tokens].sum())
-    if longer > 0.0:
-        notes.append(
-            f"{longer:.1%} of the requests are longer than the {model.trained_context_tokens:,} tokens that "
-            f"{model.title} was trained for; they are planned as if it served them"
-        )
-    if workload.context_share_reused is not None and workload.context_share_reused > 0.01:
-        notes.append(
-            f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching is "
-            "not modelled, and would shorten the prompt phase"
-        )
-    for name, perf in replicas.items():
-        if "assumed" in perf.curve.provenance:
-            notes.append(f"{name}: part of its latency curve is assumed by its source, not measured")
-    return tuple(notes)

@@ -21,7 +21,8 @@ MODULES = sorted(
     if "_data" not in path.parts
 )
 
-# Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs.
+# Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs, the
+# simulator beside queueing; loading makes what planning and simulation work on, the judge and verified plans join them.
 LEVEL = {
     "errors": 0,
     "options": 0,
@@ -30,13 +31,20 @@ LEVEL = {
     "queueing": 3,
     "simulation": 3,
     "planning": 4,
+    "loading": 5,
+    "judge": 5,
     "report": 5,
-    "api": 5,
-    "cli": 6,
+    "verified": 6,
+    "api": 7,
+    "cli": 8,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
 # Imported only when something is rendered, by the level below it.
-LAZY = {("provisioner.planning.plan", "report"), ("provisioner.simulation.result", "report")}
+LAZY = {
+    ("provisioner.planning.plan", "report"),
+    ("provisioner.simulation.result", "report"),
+    ("provisioner.api", "report"),
+}
 
 
 def part(module: str) -> str:

@@ -10,7 +10,7 @@ from provisioner.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SHOWN = re.search(r"<!-- output: (provision .*?) -->\n```\n(.*?)```", README, re.DOTALL)
+SHOWN = re.findall(r"<!-- output: (provision .*?) -->\n```\n(.*?)```", README, re.DOTALL)
 EXAMPLES = [
     command.split("#")[0].strip()
     for block in re.findall(r"```\n(provision .*?)```", README, re.DOTALL)
@@ -35,11 +35,15 @@ def words_and_numbers(text: str) -> tuple[list[str], list[float]]:
     return re.sub(number, "0", plain).split(), [float(each.replace(",", "")) for each in re.findall(number, plain)]
 
 
-def test_shown_output_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    assert SHOWN is not None
-    assert run(SHOWN[1]) == 0
+def test_a_plan_and_a_simulation_are_shown() -> None:
+    assert [command.split()[1] for command, _ in SHOWN] == ["plan", "simulate"]
+
+
+@pytest.mark.parametrize(("command", "shown"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_shown_output_is_what_the_command_prints(command: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 0
     words, numbers = words_and_numbers(capsys.readouterr().out)
-    shown_words, shown_numbers = words_and_numbers(SHOWN[2])
+    shown_words, shown_numbers = words_and_numbers(shown)
     assert words == shown_words
     assert numbers == pytest.approx(shown_numbers, rel=5e-3)
 

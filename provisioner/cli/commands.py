@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
 
+from provisioner.cli import simulate_options as simulation
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.options import (
     AssumptionsOption,
+    ConfidenceOption,
+    CutMarginOption,
     CvOption,
     DebugOption,
     DesignOption,
     E2eP50,
     E2eP90,
     E2eP99,
+    ExhaustiveOption,
+    FastOption,
     HeadroomOption,
     IndependentOption,
     JsonOption,
@@ -29,6 +33,9 @@ from provisioner.cli.options import (
     ModelOption,
     ObjectiveOption,
     OutOption,
+    PlanDurationOption,
+    PlanPolicyOption,
+    PlanSetsOption,
     PricesOption,
     RateOption,
     SeedOption,
@@ -38,6 +45,7 @@ from provisioner.cli.options import (
     TbtP50,
     TbtP90,
     TbtP99,
+    TimeLimitOption,
     TraceOption,
     TtftP50,
     TtftP90,
@@ -46,6 +54,7 @@ from provisioner.cli.options import (
     WriteLpOption,
     plan_fields,
 )
+from provisioner.cli.progress import on_stderr, on_terminal
 from provisioner.cli.run import PROGRAM, emit
 
 _APP = {
@@ -114,6 +123,14 @@ def plan(
     assumptions: AssumptionsOption = None,
     solver: SolverOption = None,
     seed: SeedOption = None,
+    fast: FastOption = False,
+    sets: PlanSetsOption = None,
+    duration_s: PlanDurationOption = None,
+    confidence: ConfidenceOption = None,
+    policy: PlanPolicyOption = None,
+    exhaustive: ExhaustiveOption = False,
+    time_limit_s: TimeLimitOption = None,
+    cut_margin: CutMarginOption = None,
     write_lp: WriteLpOption = None,
     out: OutOption = None,
     json: JsonOption = False,
@@ -134,7 +151,7 @@ def plan(
         check_writable(write_lp, "--write-lp")
     from provisioner import api
 
-    with _progress() as progress:
+    with on_terminal() as progress:
         found = api.plan(progress=progress, **fields)
     text = _json_text(found.to_dict()) if json else _plan_text(found, outputs)
     write_outputs(found, outputs)
@@ -147,6 +164,85 @@ def _plan_text(found: Any, outputs: Any) -> str:
 
     written = [str(path) for path in outputs]
     return render(plan_document(found, written=written), **_screen())
+
+
+@app.command(cls=Command)
+def simulate(
+    workload: WorkloadOption = None,
+    rate_rps: simulation.RateOption = None,
+    rates_rps: simulation.RatesOption = None,
+    duration_s: simulation.DurationOption = None,
+    sets: simulation.SeedsOption = None,
+    trace: simulation.TraceOption = None,
+    cv: CvOption = None,
+    independent: IndependentOption = False,
+    in_flight: simulation.InFlightOption = None,
+    requests: simulation.RequestsOption = None,
+    warm_up: simulation.WarmUpOption = None,
+    cool_down: simulation.CoolDownOption = None,
+    model: ModelOption = None,
+    design: simulation.DesignOption = None,
+    prompt_machines: simulation.PromptOption = None,
+    token_machines: simulation.TokenOption = None,
+    mixed_machines: simulation.MixedOption = None,
+    pools: simulation.PoolOption = None,
+    tensor_parallel: simulation.TpOption = None,
+    prompt_tensor_parallel: simulation.PromptTpOption = None,
+    token_tensor_parallel: simulation.TokenTpOption = None,
+    failures: simulation.FailOption = None,
+    slo: SloOption = None,
+    ttft_p50: TtftP50 = None,
+    ttft_p90: TtftP90 = None,
+    ttft_p99: TtftP99 = None,
+    tbt_p50: TbtP50 = None,
+    tbt_p90: TbtP90 = None,
+    tbt_p99: TbtP99 = None,
+    e2e_p50: E2eP50 = None,
+    e2e_p90: E2eP90 = None,
+    e2e_p99: E2eP99 = None,
+    policy: simulation.PolicyOption = None,
+    max_pending_tokens: simulation.MaxPendingTokensOption = None,
+    batch_tokens: simulation.BatchTokensOption = None,
+    batch_requests: simulation.BatchRequestsOption = None,
+    max_preemptions: simulation.MaxPreemptionsOption = None,
+    transfer_retry_s: simulation.TransferRetryOption = None,
+    share_links: simulation.LinksOption = None,
+    percentiles: simulation.PercentileOption = None,
+    assumptions: AssumptionsOption = None,
+    seed: SeedOption = None,
+    repeat: simulation.RepeatOption = None,
+    records: simulation.RecordsOption = None,
+    timeline: simulation.TimelineOption = None,
+    out: simulation.OutOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Simulate a cluster, iteration by iteration.
+
+    Answers with the latencies beside their limits, whether the cluster keeps up, and what its machines did. A limit
+    that is missed is a result: exit code 0.
+    """
+    # every other parameter is named as the field of SimulateOptions that it gives
+    given = {name: value for name, value in locals().items() if name not in ("out", "json", "debug")}
+    fields = simulation.simulate_fields(given)
+    from provisioner.report.files import check_outputs, write_outputs
+
+    outputs = check_outputs(out or [], also=(records, timeline))
+    from provisioner import api
+
+    with on_stderr() as progress:
+        found = api.simulate(progress=progress, **fields)
+    written = [name for name in (records, timeline, *map(str, outputs)) if name is not None]
+    text = _json_text(found.to_dict()) if json else _simulation_text(found, written)
+    write_outputs(found, outputs)
+    emit(text)
+
+
+def _simulation_text(found: Any, written: list[str]) -> str:
+    from provisioner.report.simulation_document import simulation_document
+    from provisioner.report.terminal import render
+
+    return render(simulation_document(found, written=written), **_screen())
 
 
 @app.command(cls=Command)
@@ -269,24 +365,6 @@ def _screen() -> dict[str, Any]:
     if not terminal:
         return {"width": MAX_WIDTH, "styled": False}
     return {"width": min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH), "styled": True}
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    """What a long search is doing, on one line of a terminal's stderr that is cleared in the end."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda text: None
-        return
-
-    def show(text: str) -> None:
-        sys.stderr.write(f"\r\x1b[K{text[:78]}")
-        sys.stderr.flush()
-
-    try:
-        yield show
-    finally:
-        sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
 
 
 __all__ = ["PROGRAM", "app", "command"]

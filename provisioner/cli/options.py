@@ -1,6 +1,7 @@
 """The options of ``provision plan``: how each is typed, and how text becomes a field of ``PlanOptions``.
 
-Defaults are read from ``PlanOptions``; an option that is not given is not passed on, so that they hold.
+Those that only ``provision simulate`` has are in ``simulate_options``. Defaults are read from ``PlanOptions``; an
+option that is not given is not passed on, so that they hold.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final
 from provisioner.cli.help import option
 from provisioner.errors import InputError
 from provisioner.options import ASSUMPTIONS, LIMIT_NAMES, OBJECTIVES, PlanOptions
-from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
+from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive, parse_whole
 
 _DEFAULT: Final = PlanOptions()
 
@@ -20,6 +21,7 @@ _WORKLOAD = "Workload"
 _OBJECTIVES = "Latency limits"
 _CLUSTER = "Cluster"
 _METHOD = "Method"
+_PROOF = "Proof by simulation"
 
 _LIMIT_HELP = {
     "ttft": "Limit on the time to first token, such as 2s, 400ms, or 6x the same request alone on a DGX-A100. "
@@ -225,6 +227,75 @@ SeedOption = Annotated[
         default=_DEFAULT.seed,
     ),
 ]
+FastOption = Annotated[
+    bool,
+    option("--fast", help="Answer by the queueing formulas alone, not simulated.", panel=_PROOF),
+]
+PlanSetsOption = Annotated[
+    str | None,
+    option(
+        "--seeds",
+        metavar="COUNT",
+        help="Independent request sets on which a cluster is judged (1 to 15). A --trace is judged on itself.",
+        panel=_PROOF,
+        default=_DEFAULT.sets,
+    ),
+]
+PlanDurationOption = Annotated[
+    str | None,
+    option(
+        "--duration",
+        metavar="TIME",
+        help="Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up.",
+        panel=_PROOF,
+        default=f"{_DEFAULT.duration_s:g}s",
+    ),
+]
+ConfidenceOption = Annotated[
+    str | None,
+    option(
+        "--confidence",
+        metavar="SHARE",
+        help="Confidence of the bound that has to be within a limit, over the request sets.",
+        panel=_PROOF,
+        default=f"{_DEFAULT.confidence:g}",
+    ),
+]
+PlanPolicyOption = Annotated[
+    str | None,
+    option(
+        "--policy",
+        metavar="NAME",
+        help="How designs schedule: splitwise (machines lent between the pools) or split (strict pools) where the "
+        "phases are split, mixed (mixed batching) or chunked (chunked prefill) where they are not.",
+        panel=_PROOF,
+        default="splitwise and mixed",
+    ),
+]
+ExhaustiveOption = Annotated[
+    bool,
+    option("--exhaustive", help="Simulate every better cluster: no failure excludes others.", panel=_PROOF),
+]
+TimeLimitOption = Annotated[
+    str | None,
+    option(
+        "--time-limit",
+        metavar="TIME",
+        help="Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap.",
+        panel=_PROOF,
+        default="no limit",
+    ),
+]
+CutMarginOption = Annotated[
+    str | None,
+    option(
+        "--cut-margin",
+        metavar="FACTOR",
+        help="A cluster beyond this many times a limit excludes all smaller ones of its design.",
+        panel=_PROOF,
+        default=f"{_DEFAULT.cut_margin:g}",
+    ),
+]
 WriteLpOption = Annotated[
     str | None,
     option("--write-lp", metavar="FILE", help="Write the integer program in LP format.", panel=_METHOD),
@@ -253,6 +324,17 @@ def parse_power(text: str, what: str) -> float:
         return parse_positive(number, what, "W") * _WATTS[(unit or "W").lower()]
     except InputError:
         raise InputError(f"{what}: must be a power above 0 W, such as 400000 or 400kW, got {text!r}") from None
+
+
+def parse_time(text: str, what: str) -> float:
+    """Time above 0 in s, from a number of s or one with its unit.
+
+    >>> parse_time("120", "--duration"), parse_time("10min", "--duration")
+    (120.0, 600.0)
+    """
+    if re.fullmatch(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*", text):
+        return parse_positive(text, what, "s")
+    return parse_duration(text, what)
 
 
 def parse_headroom(text: str, what: str) -> float:
@@ -287,6 +369,10 @@ def _seed(text: str, what: str) -> int:
     return parse_whole(text, what, minimum=0)
 
 
+def _sets(text: str, what: str) -> int:
+    return parse_whole(text, what, "request sets")
+
+
 def _count(text: str, what: str) -> int:
     return parse_whole(text, what, "machines")
 
@@ -299,7 +385,10 @@ def _rate(text: str, what: str) -> float:
     return parse_positive(text, what, "requests/s")
 
 
-_PARSE: Final[Mapping[str, tuple[str, Callable[[Any, str], Any]]]] = {
+Parsers = Mapping[str, tuple[str, Callable[[Any, str], Any]]]
+"""For a field of options its flag, and what makes its value of the text and the flag."""
+
+_PARSE: Final[Parsers] = {
     "rate_rps": ("--rate", _rate),
     "headroom": ("--headroom", parse_headroom),
     "cv": ("--cv", parse_non_negative),
@@ -310,6 +399,11 @@ _PARSE: Final[Mapping[str, tuple[str, Callable[[Any, str], Any]]]] = {
     "max_power_w": ("--max-power", parse_power),
     "max_machines": ("--max-machines", _count),
     "seed": ("--seed", _seed),
+    "sets": ("--seeds", _sets),
+    "duration_s": ("--duration", parse_time),
+    "confidence": ("--confidence", parse_fraction),
+    "time_limit_s": ("--time-limit", parse_time),
+    "cut_margin": ("--cut-margin", parse_non_negative),
 }
 
 
@@ -319,6 +413,11 @@ def plan_fields(given: Mapping[str, Any]) -> dict[str, Any]:
         for name, flag in (("workload", "--workload"), ("rate_rps", "--rate")):
             if given.get(name) is not None:
                 raise InputError(f"--trace: takes requests and times as they are; leave out {flag}")
+    return parsed_fields(given, _PARSE)
+
+
+def parsed_fields(given: Mapping[str, Any], parsers: Parsers) -> dict[str, Any]:
+    """Fields of options from parameters of a command; limits become one field, what was not given is left out."""
     fields: dict[str, Any] = {}
     limits: dict[str, str] = {}
     for name, value in given.items():
@@ -326,8 +425,8 @@ def plan_fields(given: Mapping[str, Any]) -> dict[str, Any]:
             continue
         if name in LIMIT_NAMES:
             limits[name] = value
-        elif name in _PARSE:
-            flag, parse = _PARSE[name]
+        elif name in parsers:
+            flag, parse = parsers[name]
             fields[name] = parse(value, flag)
         else:
             fields[name] = value

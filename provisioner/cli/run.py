@@ -37,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _abandon_stdout()
         return EXIT_CLOSED_PIPE
-    except KeyboardInterrupt:
-        return _fail(debug, "interrupted", code=EXIT_INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        done = f": {interrupt}; nothing written" if str(interrupt) else ""
+        return _fail(debug, f"interrupted{done}", code=EXIT_INTERRUPTED)
     except InfeasibleError as error:
         message = str(error)
         if error.binding and error.binding not in message:

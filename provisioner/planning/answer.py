@@ -22,6 +22,8 @@ from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
 from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE, SLO
+from provisioner.specs.traces import Trace
+from provisioner.specs.workload import Workload
 
 METHOD = "analytic: queueing formulas (docs/queueing.md), not simulated"
 
@@ -35,6 +37,7 @@ class Setting:
 
     options: PlanOptions
     workload: str
+    source: Workload | Trace  # what request sets are made of
     rate_rps: float
     traffic: Traffic  # at the rate with headroom
     slo: SLO
@@ -91,26 +94,34 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
         else _alternative(other, None, _compared(best, other, objective))
         for design, other in each.items()
     ]
-    return _plan(setting, setting.traffic, best, _ranked(alternatives, objective), setting.rate_rps)
+    return plan_of(setting, setting.traffic, best, ranked(alternatives, objective), setting.rate_rps)
 
 
 def _best_in_stock(
     setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
 ) -> Best | None:
     """The best choice; two types share a role only where stock keeps the best choice of one type per role from it."""
-    best = search.best(tuple(search.candidates), objective)
-    sharing = setting.sharing_designs()
-    if not sharing:
-        return best
-    free = search.best(tuple(search.candidates), objective, replace(search.caps, stock={}))
-    if free is None or (best is not None and best.totals == free.totals):
-        return best
-    progress(f"stock is short: {len(sharing)} designs in which two machine types share a role")
-    search.add(sharing, objective, best)
+    with_sharing_designs(setting, search, objective, progress)
     return search.best(tuple(search.candidates), objective)
 
 
-def _ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
+def with_sharing_designs(
+    setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
+) -> tuple[Design, ...]:
+    """Where stock keeps the best choice from being built, add the designs in which two types share a role; those."""
+    sharing = setting.sharing_designs()
+    if not sharing:
+        return ()
+    best = search.best(tuple(search.candidates), objective)
+    free = search.best(tuple(search.candidates), objective, replace(search.caps, stock={}))
+    if free is None or (best is not None and best.totals == free.totals):
+        return ()
+    progress(f"stock is short: {len(sharing)} designs in which two machine types share a role")
+    search.add(sharing, objective, best)
+    return sharing
+
+
+def ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
     """Feasible ones by objective first, then those that cannot be built."""
 
     def key(other: Alternative) -> tuple[bool, float]:
@@ -155,7 +166,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
     if setting.options.write_lp is not None:
         raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
-    _refuse_unbounded(setting)
+    refuse_unbounded(setting)
     unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
@@ -201,10 +212,10 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         for other_rate, other in results[1:]
     ]
     served = rate / (1.0 + setting.options.headroom)
-    return _plan(setting, unit.scaled(rate), best, _ranked(others + without, "throughput"), served)
+    return plan_of(setting, unit.scaled(rate), best, ranked(others + without, "throughput"), served)
 
 
-def _refuse_unbounded(setting: Setting) -> None:
+def refuse_unbounded(setting: Setting) -> None:
     """Refuse a largest rate where the limits leave some design free to grow for ever."""
     caps = setting.caps
     if any(caps.of(criterion) is not None for criterion in CRITERIA):
@@ -218,7 +229,7 @@ def _refuse_unbounded(setting: Setting) -> None:
             )
 
 
-def _plan(
+def plan_of(
     setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...], rate_rps: float
 ) -> Plan:
     """Assemble the plan: pools, percentiles, what binds, and the evidence."""
@@ -277,7 +288,7 @@ def _plan(
         alternatives=alternatives,
         sources=setting.sources,
         warnings=(*setting.warnings, *_beyond(setting, best)),
-        question=_question(setting.options),
+        question=question_of(setting.options),
         method=METHOD,
         solver=setting.options.solver,
         gap=0.0,
@@ -286,7 +297,8 @@ def _plan(
     )
 
 
-def _question(options: PlanOptions) -> dict[str, Any]:
+def question_of(options: PlanOptions) -> dict[str, Any]:
+    """Every option as plain values."""
     return asdict(replace(options, limits=dict(options.limits), stock=dict(options.stock)))
 
 

@@ -19,7 +19,8 @@ CAPACITY = "capacity"
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """Machines of one type with one role. ``utilization`` is the rate over the largest one that the pool sustains.
+    """Machines of one type with one role. ``utilization`` is the rate over the largest one that the pool sustains; of a
+    plan verified by simulation it is the share of time in which the pool's replicas work.
 
     ``binding`` names what breaks with one machine fewer; ``mean_batch`` is the sequences that a replica decodes
     together, ``link_load`` the share of the pool's link bandwidth that arriving KV caches take; None where the role
@@ -46,9 +47,11 @@ class PoolPlan:
 
 @dataclass(frozen=True, slots=True)
 class LatencyFigure:
-    """One predicted percentile beside its limit. ``slack`` is (limit - value) / limit.
+    """One percentile beside its limit. ``slack`` is (limit - value) / limit.
 
-    ``extrapolated`` says that it rests on a latency curve continued beyond its measurements.
+    ``extrapolated`` says that it rests on a latency curve continued beyond its measurements. A simulated percentile is
+    the mean over request sets, with its two-sided confidence interval (None for one set) and what the queueing formulas
+    predict.
     """
 
     metric: str
@@ -59,11 +62,18 @@ class LatencyFigure:
     slack: float | None
     binding: bool
     extrapolated: bool = False
+    seconds_range: tuple[float, float] | None = None
+    slowdown_range: tuple[float, float] | None = None
+    predicted_seconds: float | None = None
+    predicted_slowdown: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """Another design: its own best plan, or the reason why it has none."""
+    """Another design: its own best plan, or the reason why it has none.
+
+    ``basis`` says whether that plan was ``simulated`` or is what the ``formulas`` find.
+    """
 
     design: str
     feasible: bool
@@ -73,6 +83,7 @@ class Alternative:
     machines: int | None
     rate_rps: float | None
     reason: str
+    basis: str = "formulas"
 
     @property
     def split(self) -> str:
@@ -81,11 +92,64 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A cluster that would be better and does not pass: what it breaks, and by how much.
+
+    ``worst_ratio`` is the largest percentile over its limit; ``at_least``: its runs were stopped when that was certain.
+    """
+
+    design: str
+    pools: tuple[tuple[str, str, int], ...]  # role, machine, machines
+    cost_usd_per_h: float
+    power_w: float
+    machines: int
+    breaks: tuple[str, ...]
+    worst_ratio: float
+    at_least: bool
+
+    @property
+    def split(self) -> str:
+        """Pool sizes in words, such as ``13 prompt + 3 token``."""
+        return " + ".join(f"{machines} {role}" for role, _, machines in self.pools)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was simulated to prove a plan, and by which rule a cluster passes.
+
+    ``lower_bound`` is an objective that no plan can beat, ``gap`` the plan's distance to it. ``runs`` counts
+    simulations of one request set; of the ``simulated`` clusters some were ``rejected_early``, by runs stopped when a
+    limit was broken for certain. ``cut`` clusters were excluded without simulation (None: too many to count), because a
+    larger one missed a limit by more than ``cut_margin`` times; ``near_misses`` fail by less and exclude nothing else.
+    ``violations`` are pairs in which more machines fail where fewer pass. ``by_design`` has, for each design, the
+    clusters at least as good as the plan, and how many of them were simulated and cut.
+    """
+
+    rule: str
+    policy: str
+    optimal: bool
+    lower_bound: float
+    gap: float
+    simulated: int
+    runs: int
+    rejected_early: int
+    near_misses: int
+    undecided: int
+    cut: int | None
+    cut_margin: float
+    exhaustive: bool
+    neighbours: tuple[Neighbour, ...]
+    violations: tuple[str, ...]
+    by_design: tuple[tuple[str, int, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
-    ``method`` says how the latencies were found, ``question`` holds every option, so that the plan can be repeated.
+    ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation,
+    ``question`` holds every option, so that the plan can be repeated.
     """
 
     design: str
@@ -111,6 +175,7 @@ class Plan:
     gap: float
     seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    evidence: Evidence | None = None
 
     @property
     def binding(self) -> tuple[str, ...]:

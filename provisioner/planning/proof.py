@@ -119,7 +119,8 @@ class Problem:
     """What is to be proven: the regions of all designs, prices, caps and the objective.
 
     ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time.
-    ``time_limit_s`` is looked at between batches; None for no limit.
+    ``time_limit_s`` is looked at between batches; None for no limit. With ``any_plan`` the search ends with the first
+    plan that passes, and proves only that there is none.
     """
 
     regions: tuple[Region, ...]
@@ -131,6 +132,7 @@ class Problem:
     batch: int = 2
     solver: str = DEFAULT_SOLVER
     most_enumerated: int = _MOST_ENUMERATED
+    any_plan: bool = False
 
     def __post_init__(self) -> None:
         if self.time_limit_s is not None and not self.time_limit_s > 0.0:
@@ -258,8 +260,12 @@ class _Search:
         try:
             for d in self._by_guess():
                 self._first_plan(d)
+                if self.problem.any_plan and self.best is not None:
+                    return self._proof(False)
             while True:
                 self._from_above()
+                if self.problem.any_plan and self.best is not None:
+                    return self._proof(False)
                 if not self._a_neighbour_passes():
                     break
             self._certify()
@@ -279,6 +285,8 @@ class _Search:
                 self.lifts[point.design, side] = 2 * g + 1 if clear else max(0, g - 1) // 2
             if self.totals != before:
                 assert self.best is not None
+                if self.problem.any_plan:
+                    return
                 self._descend(self.best)
 
     def _pick(self) -> list[tuple[Point, int]] | None:
@@ -378,7 +386,8 @@ class _Search:
         for i in range(0, len(line), self.problem.batch):
             passing = self._judge(line[i : i + self.problem.batch])
             if passing:
-                self._descend(passing[0])
+                if not self.problem.any_plan:
+                    self._descend(passing[0])
                 return
 
     def _on_ray(self, d: int, factor: float) -> Point:

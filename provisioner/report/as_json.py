@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.plan import Alternative, Evidence, LatencyFigure, Plan, PoolPlan
 from provisioner.specs.slo import METRICS, PERCENTILES
 
 
@@ -42,6 +43,7 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "latency": latency,
         "binding": plan.binding,
         "worst_slack": plan.worst_slack,
+        "evidence": None if plan.evidence is None else _evidence(plan.evidence),
         "alternatives": [_alternative(other) for other in plan.alternatives],
         "warnings": plan.warnings,
         "sources": plan.sources,
@@ -86,7 +88,26 @@ def _figure(figure: LatencyFigure) -> dict[str, Any]:
         "slack": figure.slack,
         "binding": figure.binding,
         "extrapolated": figure.extrapolated,
+        "seconds_range": figure.seconds_range,
+        "slowdown_range": figure.slowdown_range,
+        "predicted_seconds": figure.predicted_seconds,
+        "predicted_slowdown": figure.predicted_slowdown,
     }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    result = asdict(evidence)
+    result["neighbours"] = [
+        {**each, "pools": _pools(near.pools)}
+        for each, near in zip(result["neighbours"], evidence.neighbours, strict=True)
+    ]
+    names = ("design", "candidates", "simulated", "cut")
+    result["by_design"] = [dict(zip(names, each, strict=True)) for each in evidence.by_design]
+    return result
+
+
+def _pools(pools: Iterable[tuple[str, str, int]]) -> list[dict[str, Any]]:
+    return [{"role": role, "machine": machine, "machines": machines} for role, machine, machines in pools]
 
 
 _NO_FIGURE: Final[dict[str, Any]] = {
@@ -97,6 +118,10 @@ _NO_FIGURE: Final[dict[str, Any]] = {
     "slack": None,
     "binding": False,
     "extrapolated": False,
+    "seconds_range": None,
+    "slowdown_range": None,
+    "predicted_seconds": None,
+    "predicted_slowdown": None,
 }
 
 
@@ -104,12 +129,13 @@ def _alternative(other: Alternative) -> dict[str, Any]:
     return {
         "design": other.design,
         "feasible": other.feasible,
-        "pools": [{"role": role, "machine": machine, "machines": machines} for role, machine, machines in other.pools],
+        "pools": _pools(other.pools),
         "cost_usd_per_h": other.cost_usd_per_h,
         "power_w": other.power_w,
         "machines": other.machines,
         "rate_rps": other.rate_rps,
         "reason": other.reason,
+        "basis": other.basis,
     }
 
 

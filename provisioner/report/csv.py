@@ -57,7 +57,7 @@ def plan_csv(plan: Plan) -> str:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in _rows(plan):
-        writer.writerow({column: _cell(row.get(column)) for column in COLUMNS})
+        writer.writerow({column: cell(row.get(column)) for column in COLUMNS})
     return text.getvalue()
 
 
@@ -105,7 +105,8 @@ def _split(pools: Any) -> str:
     return " + ".join(f"{machines} {role} {machine}" for role, machine, machines in pools)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as a cell: empty for None, and no formula that a spreadsheet would run."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -14,6 +14,10 @@ from provisioner.errors import InputError
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
+    from provisioner.simulation.result import Simulation
+
+Content = str | Callable[[str], None]
+"""What a file is to hold: a text, or what writes it to a file of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +31,38 @@ class Output:
         return self.given
 
 
-def _csv(plan: Plan) -> str:
+def _csv(result: Plan | Simulation) -> str:
+    from provisioner.simulation.result import Simulation
+
+    if isinstance(result, Simulation):
+        from provisioner.report.simulation_csv import simulation_csv
+
+        return simulation_csv(result)
     from provisioner.report.csv import plan_csv
 
-    return plan_csv(plan)
+    return plan_csv(result)
 
 
-def _markdown(plan: Plan) -> str:
-    from provisioner.report.markdown import plan_markdown
-
-    return plan_markdown(plan)
+def _markdown(result: Plan | Simulation) -> str:
+    return str(result)
 
 
-def _json(plan: Plan) -> str:
-    from provisioner.report.as_json import json_text, plan_dict
+def _json(result: Plan | Simulation) -> str:
+    from provisioner.report.as_json import json_text
 
-    return json_text(plan_dict(plan)) + "\n"
-
-
-FORMATS: Final[Mapping[str, Callable[[Plan], str]]] = {".csv": _csv, ".md": _markdown, ".json": _json}
+    return json_text(result.to_dict()) + "\n"
 
 
-def check_outputs(given: Iterable[str], what: str = "--out") -> tuple[Output, ...]:
-    """The files of ``--out``, each of a known ending, in a folder that can be written, and named once."""
+FORMATS: Final[Mapping[str, Callable[[Plan | Simulation], str]]] = {".csv": _csv, ".md": _markdown, ".json": _json}
+
+
+def check_outputs(given: Iterable[str], what: str = "--out", also: Iterable[str | None] = ()) -> tuple[Output, ...]:
+    """The files of ``--out``, each of a known ending, in a folder that can be written, and named once.
+
+    ``also`` are files that something else is written to.
+    """
     outputs = []
-    seen: set[str] = set()
+    seen: set[str] = {os.path.realpath(name) for name in also if name is not None}
     for name in given:
         ending = Path(name).suffix.lower()
         if ending not in FORMATS:
@@ -82,21 +93,21 @@ def check_writable(name: str, what: str) -> None:
         raise InputError(f"{what} {name}: cannot be written: {error.strerror or error}") from None
 
 
-def write_outputs(plan: Plan, outputs: Sequence[Output]) -> None:
-    """Write the plan to every file, in the format of its ending."""
-    write_files({output.given: FORMATS[output.ending](plan) for output in outputs}, "--out")
+def write_outputs(result: Plan | Simulation, outputs: Sequence[Output]) -> None:
+    """Write a plan or a simulation to every file, in the format of its ending."""
+    write_files({output.given: FORMATS[output.ending](result) for output in outputs}, "--out")
 
 
-def write_files(texts: Mapping[str, str], what: str) -> None:
-    """Write texts to files by name: first all beside their places, then each moved there.
+def write_files(contents: Mapping[str, Content], what: str) -> None:
+    """Write files by name: first all beside their places, then each moved there.
 
     A file that cannot be written leaves every file as it was.
     """
     written: list[tuple[str, str]] = []
     name = ""
     try:
-        for name, text in texts.items():
-            written.append((_write_beside(os.path.realpath(name), text), os.path.realpath(name)))
+        for name, content in contents.items():
+            written.append((_write_beside(os.path.realpath(name), content), os.path.realpath(name)))
         while written:
             temporary, path = written[0]
             os.replace(temporary, path)
@@ -108,12 +119,15 @@ def write_files(texts: Mapping[str, str], what: str) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _write_beside(path: str, text: str) -> str:
-    """A new file beside ``path`` with the text, on disk, and with the permissions that ``path`` has or would get."""
+def _write_beside(path: str, content: Content) -> str:
+    """A new file beside ``path`` with the content, on disk, and with the permissions that ``path`` has or would get."""
     handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            if isinstance(content, str):
+                file.write(content)
+            else:
+                content(temporary)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(path))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, PoolPlan
 from provisioner.report.command_line import command_line, fixed_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
@@ -32,6 +32,10 @@ def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = 
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
     if refused:
         blocks.append(Notes("Designs without a plan", tuple(refused)))
+    if plan.evidence is not None:
+        blocks.append(evidence_facts(plan, plan.evidence))
+        if plan.evidence.neighbours:
+            blocks.append(neighbours_table(plan, plan.evidence))
     if plan.warnings:
         blocks.append(Notes("Warnings", tuple(plan.warnings), warning=True))
     blocks += [Notes("Sources", tuple(plan.sources)), method_facts(plan)]
@@ -93,7 +97,7 @@ def pools_table(plan: Plan) -> Table:
         Column("serves", words=True),
         Column("machines", True),
         Column("TP", True),
-        Column("load, %", True),
+        Column("load, %" if plan.evidence is None else "busy, %", True),
         Column("batch", True),
         Column("$/h", True),
         Column("kW", True),
@@ -134,12 +138,14 @@ def latency_table(plan: Plan) -> Table:
         Column("latency"),
         Column("ms", True),
         Column("slowdown, x", True),
+        Column("interval, x", True),
         Column("limit", True),
         Column("slack, %", True),
         Column(""),
     )
     rows = [_latency_row(figure) for figure in plan.latency]
-    title = "Predicted latency" if plan.rate_rps == plan.planned_rate_rps else "Predicted latency with the headroom"
+    how = "Predicted" if plan.evidence is None else "Simulated"
+    title = f"{how} latency" if plan.rate_rps == plan.planned_rate_rps else f"{how} latency with the headroom"
     return table(title, columns, rows, [k for k, figure in enumerate(plan.latency) if figure.binding])
 
 
@@ -149,6 +155,7 @@ def _latency_row(figure: LatencyFigure) -> tuple[str, ...]:
         f"{figure.metric.upper()} {figure.percentile.upper()}",
         milliseconds(figure.seconds),
         significant(figure.slowdown),
+        "" if figure.slowdown_range is None else " to ".join(map(significant, figure.slowdown_range)),
         "" if limit is None else limit.format(limit.value),
         "" if figure.slack is None else per_cent(figure.slack),
         ", ".join([*(["binds"] if figure.binding else []), *(["extrapolated"] if figure.extrapolated else [])]),
@@ -186,6 +193,62 @@ def split(other: Alternative) -> str:
     """Pool sizes in words; the design's letters say which machines they are, unless a role is shared."""
     shared = max(Counter(role for role, _, _ in other.pools).values(), default=0) > 1
     return other.split if shared else " + ".join(f"{machines} {role}" for role, _, machines in other.pools)
+
+
+# Neighbours shown: the answer's own, and the next misses of other designs.
+_SHOWN_NEIGHBOURS: Final = 6
+
+
+def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
+    """What was simulated to prove the plan, and by which rule a cluster passes."""
+    if evidence.optimal:
+        found = f"nothing with less {plan.objective} passes, nor a tie with more slack"
+    else:
+        found = f"stopped before the end: at most {format_share(evidence.gap)} from the best"
+    if plan.objective == "throughput":
+        found = "the cheapest cluster at this rate that passes"
+    excluded = "more than could be counted" if evidence.cut is None else f"{evidence.cut:,}"
+    margin = (
+        "each alone"
+        if evidence.exhaustive
+        else f"by larger ones that miss a limit by more than {evidence.cut_margin:g}x"
+    )
+    facts = [
+        ("passes when", evidence.rule),
+        ("proven", found),
+        (
+            "simulated",
+            f"{evidence.simulated:,} clusters in {evidence.runs:,} runs (policy {evidence.policy}), "
+            f"{evidence.rejected_early:,} of them stopped early, {evidence.undecided:,} undecided",
+        ),
+        ("excluded", f"{excluded} clusters {margin}"),
+    ]
+    if evidence.violations:
+        more = f" and {len(evidence.violations) - 1} more" if len(evidence.violations) > 1 else ""
+        facts.append(("not monotone", f"{evidence.violations[0]}{more}"))
+    return Facts("Proof", tuple(facts))
+
+
+def neighbours_table(plan: Plan, evidence: Evidence) -> Table:
+    """The nearest clusters that would be better and do not pass, with what each breaks."""
+    columns = (
+        Column("design"),
+        Column("machines", words=True),
+        Column("$/h", True),
+        Column("kW", True),
+        Column("breaks", words=True),
+    )
+    rows = [
+        (
+            each.design,
+            each.split,
+            dollars(each.cost_usd_per_h, sign=False),
+            kilowatts(each.power_w),
+            ", ".join(each.breaks),
+        )
+        for each in evidence.neighbours[:_SHOWN_NEIGHBOURS]
+    ]
+    return table("Better clusters that do not pass", columns, rows)
 
 
 def method_facts(plan: Plan) -> Facts:

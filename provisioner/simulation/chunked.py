@@ -7,7 +7,7 @@ last is evicted and computed again from its beginning (vLLM's recompute preempti
 
 from __future__ import annotations
 
-from provisioner.simulation.machine import account, end_run, run_s, take_memory
+from provisioner.simulation.machine import account, end_run, make_ready, run_s, take_memory
 from provisioner.simulation.pointers import (
     arena_at,
     compiled,
@@ -57,8 +57,11 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
 
 
 @compiled
-def _schedule(world: World, r: int, now_s: float) -> None:
-    """Give every sequence its tokens of the next iteration, within the budget, and take their memory."""
+def _schedule(world: World, r: int, now_s: float) -> bool:
+    """Give every sequence its tokens of the next iteration, within the budget, and take their memory.
+
+    Whether a sequence was evicted for it.
+    """
     replica = replica_at(world, r)
     batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + PROMPTS_WAITING)
     budget = world.batch_tokens
@@ -89,6 +92,7 @@ def _schedule(world: World, r: int, now_s: float) -> None:
         request_at(world, request).chunk = chunk
         take_memory(world, r, chunk, now_s)
         budget -= chunk
+    return evicted
 
 
 @compiled
@@ -99,16 +103,13 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     (P(before + chunk) - P(before)) - (P(chunk) - P(1)), where that is positive.
     """
     replica = replica_at(world, r)
-    was_busy = replica.doing == ITERATION or replica.doing == TOKEN_RUN
-    _schedule(world, r, now_s)
+    evicted = _schedule(world, r, now_s)
     batch = list_at(world, LISTS * r + BATCH)
     kind = replica.type
     if batch.length == 0:
         replica.doing = IDLE
-        world.busy -= 1 if was_busy else 0
         set_end(world, r, INFINITE)
         return
-    world.busy += 0 if was_busy else 1
     sequences, context, tokens, prompts = 0, 0, 0, 0
     further_s = 0.0
     shortest = 1 << 60
@@ -142,7 +143,8 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     else:
         free = int(replica.capacity_tokens) - replica.used_tokens
         replica.doing = TOKEN_RUN
-        replica.run_iterations = min(shortest, 1 + max(free, 0) // sequences)
+        # one that was evicted may come back after the next iteration
+        replica.run_iterations = 1 if evicted else min(shortest, 1 + max(free, 0) // sequences)
         replica.base_s = alone_s
         replica.growth_s = type_at(world, kind).decode_s_per_token * sequences
     set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
@@ -161,6 +163,6 @@ def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
     insert_sorted(world, LISTS * r + PRESENT, request)
     replica.most_waiting = max(replica.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
     if replica.doing == IDLE:
-        start_chunked(world, r, now_s)
+        make_ready(world, r)
     elif replica.doing == TOKEN_RUN and list_at(world, LISTS * r + BATCH).length < world.batch_requests:
         end_run(world, r, now_s)

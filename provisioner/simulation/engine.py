@@ -13,7 +13,7 @@ from typing import Any
 from numba import njit
 
 from provisioner.simulation.chunked import start_chunked
-from provisioner.simulation.machine import note_run, start, take_memory
+from provisioner.simulation.machine import make_ready, note_run, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_prompt, void_tokens
 from provisioner.simulation.pointers import (
     arena_at,
@@ -155,7 +155,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
         update_pending(world, r)
     if freed:
         admit_blocked(world, r, now_s)
-    start(world, r, now_s)
+    make_ready(world, r)
     return rejected
 
 
@@ -201,13 +201,13 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
                 this.largest_gap_s = max(this.largest_gap_s, gap_s)
                 this.token_s = now_s
             if this.remaining == 0:
-                take_memory(world, r, 1, now_s)  # the last token is not cached; ``complete`` gives back all tokens
+                replica.used_tokens += 1  # the last token is not cached; ``complete`` gives back all tokens
                 rejected = _complete(world, r, request, now_s) or rejected
                 continue
         arena_at(world, at + kept).value = request
         kept += 1
     batch.length = kept
-    start_chunked(world, r, now_s)
+    make_ready(world, r)
     return rejected
 
 
@@ -223,6 +223,14 @@ def _advance(world: World, most_events: int) -> int:
             return NEEDS_ROOM
         if world.segment_room > 0 and world.segments_used == world.segment_room:
             return NEEDS_ROOM
+        if world.ready >= 0:
+            r = world.ready
+            world.ready = replica_at(world, r).next_ready
+            if world.chunked:
+                start_chunked(world, r, world.now_s)
+            else:
+                start(world, r, world.now_s)
+            continue
         first = ends_at(world, 1).value
         end_s = replica_at(world, first).end_s
         transfer_s = INFINITE

@@ -33,6 +33,7 @@ from provisioner.simulation.records import (
     PROMPT_WAITING,
     PROMPTS,
     PROMPTS_WAITING,
+    READY,
     TOKEN_RUN,
     TOKEN_RUNNING,
     TOKEN_WAITING,
@@ -241,7 +242,11 @@ def choose(world: World, r: int, now_s: float) -> int:
                 task = -1 - request
             else:
                 continue
-            if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
+            if not _fits_batch(world, r, size, task):
+                break
+            if not _fits_memory(world, r, task):
+                if world.reserve_whole:
+                    continue  # sequences behind it hold their memory: only they can free some
                 break
             remove(world, LISTS * r + WAITING, task)
             _take(world, r, task, now_s)
@@ -312,15 +317,12 @@ def run_s(world: World, r: int, iterations: int) -> float:
 def start(world: World, r: int, now_s: float) -> None:
     """Choose the next batch of a replica and run it, or leave the replica idle."""
     replica = replica_at(world, r)
-    was_busy = replica.doing == ITERATION or replica.doing == TOKEN_RUN
     size = choose(world, r, now_s)
     kind = type_at(world, replica.type)
     if size == 0:
         replica.doing = IDLE
-        world.busy -= 1 if was_busy else 0
         set_end(world, r, INFINITE)
         return
-    world.busy += 0 if was_busy else 1
     replica.start_s = now_s
     sequences = size - replica.prompts_running
     if replica.prompts_running > 0:
@@ -364,17 +366,32 @@ def end_run(world: World, r: int, now_s: float) -> None:
 
 
 @compiled
+def make_ready(world: World, r: int) -> None:
+    """Let a replica choose its next batch before the next event: the event loop starts it."""
+    this = replica_at(world, r)
+    this.doing = READY
+    this.next_ready = world.ready
+    world.ready = r
+
+
+@compiled
 def arrive(world: World, r: int, task: int, now_s: float) -> None:
     """A task joins a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
-    replica = replica_at(world, r)
     join(world, r, task)
-    if replica.doing == IDLE:
+    if replica_at(world, r).doing == IDLE:
         if _fits_memory(world, r, task):
-            start(world, r, now_s)
-    elif replica.doing == TOKEN_RUN:
-        tokens = batch_tokens(world, task)
+            make_ready(world, r)
+    else:
+        _interrupt(world, r, batch_tokens(world, task), task, now_s)
+
+
+@compiled
+def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> None:
+    """End a token run for a task of so many batch tokens, if it can join or is a prompt that may go first."""
+    this = replica_at(world, r)
+    if this.doing == TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
-        room = size < world.batch_requests and replica.batch_tokens + tokens <= world.batch_tokens
+        room = size < world.batch_requests and this.batch_tokens + tokens <= world.batch_tokens
         if room or (task >= 0 and tokens <= world.batch_tokens):
             end_run(world, r, now_s)
 
@@ -388,7 +405,7 @@ def wake(world: World, r: int, now_s: float) -> None:
         return
     if replica.doing == IDLE:
         if _fits_memory(world, r, arena_at(world, waiting.start + waiting.head).value):
-            start(world, r, now_s)
+            make_ready(world, r)
     elif replica.doing == TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
         if size < world.batch_requests and replica.batch_tokens < world.batch_tokens:
@@ -408,6 +425,8 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     if this.token_at == r and this.output_tokens > 1:
         replica.behind += 1
         arrive(world, r, -1 - request, now_s)
+    elif this.token_at == r:
+        _interrupt(world, r, 1, -1 - request, now_s)  # as the token task would that it does not have
 
 
 @compiled

@@ -210,6 +210,9 @@ MIN_BACKLOG_REQUESTS: Final = 10.0
 MIN_WINDOW: Final = 5.0
 """Shortest window in which growth can be told, in mean E2E of requests alone: before, batches are still filling."""
 
+CLEAR_GROWTH: Final = 0.3
+"""Growth of the time from the k-th arrival to the k-th completion, in s/s, that no order of service explains."""
+
 FILLING: Final = 0.1
 """Share of the arrivals' time that is not looked at from its start, measured or not: the cluster is filling."""
 
@@ -236,8 +239,10 @@ def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
     """Growth of the backlog over the measured window of a run, less the first tenth of the arrivals' time.
 
     The coefficient of arrival time in a least-squares fit of E2E on arrival time and output tokens; the tokens take out
-    what a longer answer costs, which is most of the scatter. Not judged: a window below ``MIN_WINDOW`` mean reference
-    E2E's, fewer than 3 requests, and a closed loop, where no backlog can grow.
+    what a longer answer costs, which is most of the scatter. A backlog that is worked off from its youngest request
+    back hides from that fit: where the time from the k-th arrival to the k-th completion, which no order of service
+    changes, grows by more than ``CLEAR_GROWTH``, the larger of the two counts. Not judged: a window below
+    ``MIN_WINDOW`` mean reference E2E's, fewer than 3 requests, and a closed loop, where no backlog can grow.
     """
     arrival_s, last_s = latencies.arrival_s, latencies.last_s
     end_s = float(arrival_s.max())
@@ -262,7 +267,19 @@ def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
         growth = (float(arrival @ e2e) * by_output - float(output @ e2e) * both) / determinant
     else:  # all outputs of one length, or growing with time: nothing to take out
         growth = float(arrival @ e2e) / by_time
+    if not unfinished:
+        growth = max(growth, _growth_in_order(arrival_s, last_s, start_s + FILLING * (end_s - start_s)))
     return Backlog(growth, growth * arrived, in_system, unfinished, int(arrival_s.size), judged=True)
+
+
+def _growth_in_order(arrival_s: Floats, last_s: Floats, from_s: float) -> float:
+    """Growth in s/s of the time from the k-th arrival to the k-th completion, after ``from_s``; -inf unless clear."""
+    arrival = np.sort(arrival_s)
+    delay = (np.sort(last_s) - arrival)[arrival >= from_s]
+    arrival = arrival[arrival >= from_s]
+    arrival, delay = arrival - arrival.mean(), delay - delay.mean()
+    growth = float(arrival @ delay) / float(arrival @ arrival)
+    return growth if growth > CLEAR_GROWTH else -math.inf
 
 
 def instability(backlogs: Sequence[Backlog]) -> str:

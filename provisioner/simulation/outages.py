@@ -106,7 +106,6 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             continue
         if replica.doing != IDLE:
             note_run(world, r, now_s)
-            world.busy -= 1
         account(world, r, now_s)
         set_leaf(world, r, -1)
         if world.borrow and replica.pool != replica.home:

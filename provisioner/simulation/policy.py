@@ -39,7 +39,7 @@ class Policy:
             ("max_pending_tokens", 0),
             ("batch_requests", 1),
             ("batch_tokens", 1),
-            ("max_preemptions", 0),
+            ("max_preemptions", 1),
             ("transfer_retry_s", 0.0),
         ):
             value = getattr(self, field)

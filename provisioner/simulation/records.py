@@ -37,6 +37,7 @@ IDLE: Final = 0
 ITERATION: Final = 1  # one iteration with prompts in it
 TOKEN_RUN: Final = 2  # iterations of tokens only, advanced in one step
 DOWN: Final = 3
+READY: Final = 4  # to choose its next batch before the next event
 
 # Kinds of iterations, for busy times and timelines.
 PROMPTS: Final = 0
@@ -126,6 +127,7 @@ REPLICA: Final = np.dtype(
         ("home", "i8"),
         ("pool", "i8"),
         ("epoch", "i8"),
+        ("next_ready", "i8"),
         ("slot", "i8"),
         ("doing", "i8"),
         ("measured_s", "f8"),  # until when the integrals below are complete
@@ -235,10 +237,10 @@ WORLD: Final = np.dtype(
         ("next_stamp", "i8"),
         ("heap_size", "i8"),
         ("moving", "i8"),  # events in the heap that are not retries
-        ("busy", "i8"),  # replicas at work
         ("done", "i8"),
         ("in_system", "i8"),
         ("left_at_last_arrival", "i8"),
+        ("ready", "i8"),  # first of the replicas that are to choose a batch, -1 without any
         ("held", "i8"),  # requests that no machine in service could take
         ("segments_used", "i8"),
         ("moves", "i8"),  # machines moved to the mixed pool

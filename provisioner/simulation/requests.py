@@ -17,6 +17,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
+from provisioner.options import WARM_UP
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import (
     format_count,
@@ -30,9 +31,6 @@ from provisioner.specs.workload import Workload
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-
-WARM_UP: Final = 0.1
-"""Share of a run that is left out at its start, while an empty cluster fills."""
 
 MAX_REQUESTS: Final = 20_000_000
 BYTES_PER_REQUEST: Final = 300

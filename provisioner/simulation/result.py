@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -56,13 +57,14 @@ class LatencyResult:
 
 @dataclass(frozen=True, slots=True)
 class PoolResult:
-    """What the machines of one role did over the measured window; means over the request sets.
+    """What the machines of a pool did over the measured window; means over the request sets, ``most_...`` the largest.
 
     ``utilization`` is the share of time in which a replica works; ``prompt_busy``, ``token_busy`` and ``mixed_busy``
     split it by kind of iteration, ``mixed_pool_share`` is the share of time as members of the mixed pool.
-    ``mean_batch`` is the number of sequences over iterations with any, ``batch_time_share[b]`` the share of time with b
-    of them. ``mean_waiting`` and ``most_waiting`` are tasks that wait at a replica; ``kv_memory_mean`` and
-    ``kv_memory_most`` shares of its KV memory. ``energy_kwh`` is None where no power curve is known.
+    ``mean_batch`` is the number of requests in an iteration, over the time in which a replica works;
+    ``batch_time_share[b]`` the share of time with b of them, 0 for none. ``mean_waiting`` and ``most_waiting`` are
+    prompts that wait at a replica; ``kv_memory_mean`` and ``kv_memory_most`` shares of its KV memory;
+    ``generated_tokens_per_s`` is over the whole run. ``energy_kwh`` is None: no machine's power curve is known.
     """
 
     role: str
@@ -89,10 +91,12 @@ class PoolResult:
 class Simulation:
     """A cluster simulated on one or several request sets, with everything needed to do it again.
 
-    ``requests`` is the mean number of requests of a set, ``throughput_rps`` and ``throughput_tokens_per_s`` (output
-    tokens) what the cluster completed. ``moves`` of machines between pools, ``preemptions``, ``restarts`` and
-    ``unfinished`` requests are summed over the sets. ``instability`` says why the cluster is not stable, "" when it
-    is; ``slo_met`` is None without limits. ``wall_s`` is the time that the simulation took.
+    ``load`` says in words how requests arrive. ``requests`` is the mean number of requests of a set and
+    ``measured_requests`` of those in the measured window, ``throughput_rps`` and ``throughput_tokens_per_s`` (output
+    tokens) what the cluster completed in it. ``thresholds`` are those of the policy. ``moves`` of machines between
+    pools, ``preemptions``, ``restarts`` and ``unfinished`` requests are summed over the sets. ``instability`` says why
+    the cluster is not stable, "" when it is; ``slo_met`` is None without limits. ``wall_s`` is the time that the
+    simulation alone took, its percentiles included, summed over the sets.
     """
 
     design: str
@@ -121,6 +125,9 @@ class Simulation:
     question: Mapping[str, Any]
     seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
+    load: str = ""
+    measured_requests: float = math.nan
+    thresholds: Mapping[str, float | bool] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The simulation as plain values: what ``--json`` prints; numbers that are not finite become None.
@@ -129,6 +136,7 @@ class Simulation:
         ``latency`` has them with their intervals, ``slo["limits"]`` those with a limit.
         """
         from provisioner.report.as_json import plain_value
+        from provisioner.report.command_line import simulate_command
 
         rows = self._latency_rows()
         means: dict[str, dict[str, dict[str, float]]] = {"slowdown": {}, "seconds": {}}
@@ -147,6 +155,7 @@ class Simulation:
             "stable": self.stable,
             "instability": self.instability,
             "requests": self.requests,
+            "measured_requests": self.measured_requests,
             "sets": self.sets,
             "rate_rps": self.rate_rps,
             "throughput_rps": self.throughput_rps,
@@ -154,7 +163,9 @@ class Simulation:
             "latency": rows,
             "model": self.model,
             "workload": self.workload,
+            "load": self.load,
             "policy": self.policy,
+            "thresholds": self.thresholds,
             "assumptions": self.assumptions,
             "wall_s": self.wall_s,
             "moves": self.moves,
@@ -164,6 +175,7 @@ class Simulation:
             "warnings": self.warnings,
             "sources": self.sources,
             "question": self.question,
+            "command": simulate_command(self.question),
             "seed": self.seed,
             "versions": self.versions,
         }
@@ -183,6 +195,18 @@ class Simulation:
 
         rows = [{key: row[key] for key in row if key != "batch_time_share"} for row in self._pool_rows()]
         return pd.DataFrame(rows).astype({"energy_kwh": "float64"} if rows else {})
+
+    def _repr_html_(self) -> str:
+        from provisioner.report.html import html
+        from provisioner.report.simulation_document import simulation_document
+
+        return html(simulation_document(self))
+
+    def __str__(self) -> str:
+        from provisioner.report.markdown import markdown
+        from provisioner.report.simulation_document import simulation_document
+
+        return markdown(simulation_document(self, inputs=True))
 
     def _latency_rows(self) -> list[dict[str, Any]]:
         return [

@@ -254,9 +254,15 @@ def _world(
     for k, each in enumerate(types):
         kinds["decode_s_per_token"][k] = tables[k][2]
         kinds["link_bytes_per_s"][k] = _link_bytes_per_s(each)
+    together = _together(cluster)
     slots = np.zeros(len(cluster.pools), dtype=records.SLOT)
     for k, pool in enumerate(cluster.pools):
-        slots[k] = (_ROLE[pool.role], k, pool.min_prompt_tokens, pool.max_prompt_tokens or np.iinfo(np.int64).max)
+        slots[k] = (
+            _ROLE[pool.role],
+            together[k],
+            pool.min_prompt_tokens,
+            pool.max_prompt_tokens or np.iinfo(np.int64).max,
+        )
     limits = np.zeros(len(stop), dtype=records.LIMIT)
     for k, limit in enumerate(stop):
         metric = ("ttft", "tbt", "e2e").index(limit.metric)
@@ -324,19 +330,27 @@ def _world(
         "until_s": np.inf if closed else min(requests.until_s, last_arrival_s),
         "released": min(requests.in_flight or 0, requests.requests) if closed else requests.requests,
         "next_stamp": replicas.size,
+        "ready": -1,
     }.items():
         world[name] = value
     return arrays, world
+
+
+def _together(cluster: Cluster) -> list[int]:
+    """For each pool, the first that serves the same requests in the same role: strict pools of such share a queue."""
+    serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
+    return [serves.index(each) for each in serves]
 
 
 def _replicas(cluster: Cluster, types: list[ReplicaPerf], borrow: bool) -> NDArray[Any]:
     """A record per replica, pool by pool in the order of the cluster."""
     replicas = np.zeros(sum(pool.replicas for pool in cluster.pools), dtype=records.REPLICA)
     at, machine = 0, 0
+    together = _together(cluster)
     for slot, pool in enumerate(cluster.pools):
         these = replicas[at : at + pool.replicas]
         these["slot"] = slot
-        these["home"] = _POOL_OF_ROLE[pool.role] if borrow else slot
+        these["home"] = _POOL_OF_ROLE[pool.role] if borrow else together[slot]
         these["type"] = [id(perf) for perf in types].index(id(pool.perf))
         these["capacity_tokens"] = pool.perf.kv_capacity_tokens
         these["machine"] = machine + np.arange(pool.replicas) // pool.perf.replicas_per_machine

@@ -146,7 +146,7 @@ def test_imported_workload_plans(provision: Run, trace: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["mine.csv", "mine.yaml", "trace.csv"]
     again = catalog.workload(folder / "mine.yaml")
     assert (again.name, again.rate_rps) == ("mine", 30)
-    plan = json.loads(provision("plan", "--slo", "batch", "--workload", "mine.yaml", "--json").out)
+    plan = json.loads(provision("plan", "--fast", "--slo", "batch", "--workload", "mine.yaml", "--json").out)
     assert (plan["workload"], plan["rate_rps"]) == ("mine", 30)
     assert provision("workloads", "mine.yaml").code == 0
     # once more over its own files, and named by a file

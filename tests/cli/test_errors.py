@@ -13,7 +13,7 @@ from provisioner.cli import run as cli_run
 from provisioner.errors import InfeasibleError
 from tests.cli.conftest import Run
 
-HH = ("plan", "--slo", "p99", "--design", "splitwise-hh")
+HH = ("plan", "--fast", "--slo", "p99", "--design", "splitwise-hh")
 
 BAD_OPTIONS = [
     # unknown names, with the nearest known
@@ -145,7 +145,7 @@ def test_infeasible_names_the_limit_and_the_nearest_relaxation(provision: Run, t
     assert others and all(line.startswith("nearest: --ttft-p99 ") for line in others)
     assert list(tmp_path.iterdir()) == []
     relaxed = others[0].split()[2]
-    assert provision("plan", "--ttft-p99", relaxed).code == 0
+    assert provision("plan", "--fast", "--ttft-p99", relaxed).code == 0
 
 
 @pytest.mark.parametrize("limit", ["--max-cost 100", "--max-power 50kW", "--max-machines 3", "--stock dgx-h100=1"])

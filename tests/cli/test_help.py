@@ -10,10 +10,11 @@ from provisioner import cli
 from provisioner.cli import main
 from provisioner.cli.commands import command
 from provisioner.cli.document import EXAMPLES, document
-from provisioner.options import LIMIT_NAMES, PlanOptions
+from provisioner.options import LIMIT_NAMES, PlanOptions, SimulateOptions
+from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
 
-COMMANDS = ["", "plan", "machines", "models", "curves", "workloads", "workloads show", "workloads import"]
+COMMANDS = ["", "plan", "simulate", "machines", "models", "curves", "workloads", "workloads show", "workloads import"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -38,9 +39,10 @@ def test_version(provision: Run) -> None:
     assert ended.out.startswith("provisioner ")
 
 
-def test_every_field_of_the_options_can_be_typed() -> None:
-    typed = {param.name for param in command().commands["plan"].params}
-    fields = {field.name for field in dataclasses.fields(PlanOptions)} - {"limits"}
+@pytest.mark.parametrize(("name", "options"), [("plan", PlanOptions), ("simulate", SimulateOptions)])
+def test_every_field_of_the_options_can_be_typed(name: str, options: type) -> None:
+    typed = {param.name for param in command().commands[name].params}
+    fields = {field.name for field in dataclasses.fields(options)} - {"limits"}
     assert fields | set(LIMIT_NAMES) <= typed
     assert typed - fields - set(LIMIT_NAMES) <= {"out", "json", "debug", "help"}
 
@@ -53,6 +55,21 @@ def test_defaults_are_those_of_the_options(provision: Run) -> None:
     assert f"[default: {options.headroom:g}]" in text
 
 
+def test_defaults_of_a_simulation_are_those_of_its_options_and_policies(provision: Run) -> None:
+    defaults = {param.name: str(param.show_default) for param in command().commands["simulate"].params}
+    policy, published = Policy("splitwise"), Policy("splitwise").as_published()
+    for name in ("workload", "model", "slo", "sets", "assumptions", "seed"):
+        assert defaults[name] == str(getattr(SimulateOptions(), name))
+    for name in ("max_pending_tokens", "batch_tokens", "batch_requests", "max_preemptions"):
+        assert defaults[name] == str(getattr(policy, name))
+    assert defaults["transfer_retry_s"] == (
+        f"{policy.transfer_retry_s:g}; {published.transfer_retry_s:g}s with splitwise-sim"
+    )
+    assert defaults["share_links"] == "shared; apart with splitwise-sim"
+    assert (policy.share_links, published.share_links) == (True, False)
+    assert "[default: 2 min]" in " ".join(provision("simulate", "--help").out.split())
+
+
 def test_documentation_is_fresh() -> None:
     page = Path(__file__).parents[2] / "docs" / "cli.md"
     assert page.read_text(encoding="utf-8") == document(), "run: python -m provisioner.cli.document > docs/cli.md"
@@ -61,7 +78,8 @@ def test_documentation_is_fresh() -> None:
 @pytest.mark.parametrize("typed", [typed for _, typed in EXAMPLES])
 def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
     ended = provision(*typed.split()[1:])
-    assert (ended.code, ended.err) == (0, "")
+    assert ended.code == 0
+    assert all(line.startswith(("compiling", "simulating", "writing")) for line in ended.err.splitlines())
     assert ended.out
 
 
@@ -69,8 +87,8 @@ def test_help_loads_typer_and_the_standard_library_only() -> None:
     code = (
         "import sys\n"
         "from provisioner.cli import main\n"
-        "main(['--help']); main(['plan', '--help'])\n"
-        "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'matplotlib'}\n"
+        "main(['--help']); main(['plan', '--help']); main(['simulate', '--help'])\n"
+        "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'matplotlib', 'numba', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,7 +9,7 @@ import pytest
 from provisioner.report.terminal import MAX_WIDTH
 from tests.cli.conftest import Run
 
-P99 = ("plan", "--slo", "p99")
+P99 = ("plan", "--fast", "--slo", "p99")
 HH = (*P99, "--design", "splitwise-hh")
 
 
@@ -22,7 +22,7 @@ def answer(provision: Run, *arguments: str) -> dict[str, Any]:
 
 
 def test_default_output(provision: Run) -> None:
-    ended = provision("plan", "--workload", "coding", "--slo", "p99")
+    ended = provision("plan", "--fast", "--workload", "coding", "--slo", "p99")
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
     assert re.match(r"Splitwise-\w+: \d+ dgx-\S+ \(prompt\) \+ \d+ dgx-\S+ \(token\)", lines[0])
@@ -167,7 +167,7 @@ def test_single_limits(provision: Run, metric: str, percentile: str) -> None:
 
 def test_limits_of_a_file_and_as_slowdowns(provision: Run, tmp_path: Path) -> None:
     (tmp_path / "slo.yaml").write_text("ttft: {p99: 2s}\ntbt: {p50: 60ms}\n")
-    plan = answer(provision, "plan", "--design", "splitwise-hh", "--slo", "slo.yaml", "--e2e-p90", "4x")
+    plan = answer(provision, "plan", "--fast", "--design", "splitwise-hh", "--slo", "slo.yaml", "--e2e-p90", "4x")
     assert plan["latency"]["ttft"]["p99"]["limit"] == 2
     assert plan["latency"]["tbt"]["p50"]["limit"] == 0.06
     assert (plan["latency"]["e2e"]["p90"]["limit"], plan["latency"]["e2e"]["p90"]["limit_kind"]) == (4, "slowdown")

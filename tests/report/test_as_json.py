@@ -43,7 +43,12 @@ def test_content(plan: Plan) -> None:
         "slack": 0.25,
         "binding": True,
         "extrapolated": False,
+        "seconds_range": None,
+        "slowdown_range": None,
+        "predicted_seconds": None,
+        "predicted_slowdown": None,
     }
+    assert values["evidence"] is None
     assert values["latency"]["tbt"]["p50"]["limit"] is None
     assert values["alternatives"][0]["pools"][1] == {"role": "token", "machine": "dgx-a100", "machines": 2}
     assert values["alternatives"][1]["reason"] == "TTFT P99 of 6x is out of reach"

@@ -1,0 +1,204 @@
+"""The judge of plans: a cluster passes when simulations of it meet every limit (docs/design.md, "When a plan passes").
+
+It stands between the two that must not know each other: the proof, which proposes candidates, and the simulator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from provisioner.perf.assumptions import ReplicaPerf, slo_strict
+from provisioner.planning.designs import Design
+from provisioner.planning.proof import Candidate, LimitRatio, Verdict
+from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
+from provisioner.simulation.policy import Policy, PolicyName
+from provisioner.simulation.run import Prepared, Run, StopLimit, run
+from provisioner.specs.slo import SLO, LatencyLimit
+
+if TYPE_CHECKING:
+    from provisioner.simulation.measure import Latencies
+
+MOST_SETS: Final = 15
+"""Request sets at most, for a candidate that fewer leave undecided."""
+
+CLEARLY_GROWING: Final = 0.1
+"""Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
+
+
+class Stopped(Exception):
+    """The caller was interrupted: runs in other threads end."""
+
+
+@dataclass(slots=True)
+class SimulationJudge:
+    """Judges candidates on the same request sets, several at a time on threads.
+
+    With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
+    upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
+    ``MOST_SETS``. A cluster must also be stable. ``request_sets(k)`` gives the k-th set, prepared; a run stops early
+    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit.
+    """
+
+    replicas: Mapping[str, ReplicaPerf]
+    slo: SLO
+    request_sets: Callable[[int], Prepared]
+    sets: int
+    policy: PolicyName | None = None
+    confidence: float = 0.95
+    cut_margin: float = 1.3
+    threads: int = 2
+    stopped: bool = False
+    simulated_runs: int = 0
+    _policies: dict[Design, Policy] = field(default_factory=dict)
+
+    def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
+        """The verdict on each candidate."""
+        if len(candidates) < 2 or self.threads < 2:
+            return [self.judge(candidate) for candidate in candidates]
+        with ThreadPoolExecutor(self.threads) as executor:
+            try:
+                return list(executor.map(self.judge, candidates))
+            except BaseException:
+                self.stopped = True  # the runs in progress end at their next pause
+                raise
+
+    def cluster(self, candidate: Candidate) -> Cluster:
+        """The cluster that a candidate describes."""
+        pools = tuple(
+            Pool(
+                slot.role,
+                self.replicas[slot.machine.name],
+                machines,
+                slot.min_prompt_tokens,
+                slot.max_prompt_tokens,
+            )
+            for slot, machines in zip(candidate.design.slots, candidate.sizes, strict=True)
+        )
+        return Cluster(pools, self.policy_of(candidate.design))
+
+    def policy_of(self, design: Design) -> Policy:
+        """How a design schedules: the one asked for where it fits, else Splitwise's own, or mixed batching."""
+        if design not in self._policies:
+            self._policies[design] = policy_of(design, self.policy, next(iter(self.replicas.values())).assumptions)
+        return self._policies[design]
+
+    def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
+        """The candidate's runs on the first sets, whole."""
+        cluster = self.cluster(candidate)
+        wanted = range(self.sets if sets is None else sets)
+        with ThreadPoolExecutor(self.threads) as executor:
+            return list(executor.map(lambda k: run(cluster, self.request_sets(k), progress=self._pause), wanted))
+
+    def _pause(self, now_s: float, done: int) -> None:
+        if self.stopped:
+            raise Stopped
+
+    def judge(self, candidate: Candidate) -> Verdict:
+        """Simulate one candidate until its verdict is known."""
+        cluster = self.cluster(candidate)
+        values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}
+        backlogs: list[Backlog] = []
+        wanted = self.sets
+        while True:
+            for k in range(len(backlogs), wanted):
+                prepared = self.request_sets(k)
+                stop = self._stop_limits(prepared, values, k) if k < self.sets else ()
+                done = run(cluster, prepared, stop=stop, progress=self._pause)
+                self.simulated_runs += 1
+                if done.status == "rejected":
+                    return self._rejected(done, stop, values)
+                latencies = done.latencies
+                if done.status == "stuck":
+                    return Verdict("fail", math.inf, stable=False, clear=False)
+                self._measure(latencies, values)
+                backlogs.append(backlog(latencies, prepared.requests.in_flight is not None))
+            found = self._verdict(values, backlogs)
+            if found.outcome != "undecided" or self.sets == 1 or wanted >= MOST_SETS:
+                return found
+            wanted = min(wanted + self.sets, MOST_SETS)
+
+    def _measure(self, latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> None:
+        """Add the percentiles of one run."""
+        for metric in dict.fromkeys(limit.metric for limit in values):
+            seconds, slowdown = latencies.both(metric)
+            for kind, of in (("seconds", seconds), ("slowdown", slowdown)):
+                limits = [limit for limit in values if limit.metric == metric and limit.kind == kind]
+                if limits:
+                    found = percentiles(of, [100.0 * limit.quantile for limit in limits])
+                    for limit, value in zip(limits, found, strict=True):
+                        values[limit].append(value)
+
+    def _stop_limits(
+        self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]], k: int
+    ) -> tuple[StopLimit, ...]:
+        """What in set k puts the mean over the sets beyond the margin, whatever the other sets show.
+
+        With n values, the percentile at rank h = (n - 1) q is beyond x for certain when at least n - floor(h) of them
+        are; the sets to come add nothing below zero.
+        """
+        stops = []
+        for limit in self.slo.limits:
+            count = measured(prepared, limit.metric)
+            if count:
+                beyond = self.sets * self.cut_margin * limit.value - sum(v for v in values[limit] if math.isfinite(v))
+                most = count - math.floor((count - 1) * limit.quantile) - 1
+                stops.append(StopLimit(limit.metric, limit.kind, beyond, most))
+        return tuple(stops)
+
+    def _rejected(self, done: Run, stop: tuple[StopLimit, ...], values: Mapping[LatencyLimit, list[float]]) -> Verdict:
+        """The verdict on a candidate whose run was stopped: what broke, with the bound that is known."""
+        over = np.flatnonzero(np.array([done.limits_beyond[i] > s.most for i, s in enumerate(stop)]))
+        broken = [limit for limit in self.slo.limits if measured(done.prepared, limit.metric)]
+        ratios = tuple(LimitRatio(broken[i], self.cut_margin * broken[i].value, self.cut_margin) for i in over)
+        return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
+
+    def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
+        strict = slo_strict(next(iter(self.replicas.values())).assumptions)
+        ratios, outcomes, worst = [], [], 0.0
+        for limit, found in values.items():
+            outcome = verdict(limit.value, found, strict, self.confidence)
+            mean = interval(found).mean
+            if outcome == "undecided":
+                known = [value for value in found if math.isfinite(value)]
+                error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
+                worst = max(worst, (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value)
+            ratio = mean / limit.value
+            ratios.append(LimitRatio(limit, mean, ratio))
+            outcomes.append(outcome)
+            worst = max(worst, ratio)
+        unstable = instability(backlogs)
+        if unstable or "fail" in outcomes:
+            growth = sum(each.growth for each in backlogs) / len(backlogs)
+            clear = worst > self.cut_margin or (bool(unstable) and growth > CLEARLY_GROWING)
+            return Verdict("fail", math.inf if unstable else worst, tuple(ratios), stable=not unstable, clear=clear)
+        return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
+
+
+def measured(prepared: Prepared, metric: str) -> int:
+    """Requests of a set whose metric is measured."""
+    counted = prepared.requests.counted
+    if metric == "tbt" and prepared.reference.replica.assumptions == "measured":
+        return int(np.count_nonzero(counted & (prepared.requests.output_tokens > 1)))
+    return int(np.count_nonzero(counted))
+
+
+def policy_of(design: Design, asked: PolicyName | None, assumptions: str) -> Policy:
+    """The policy that a design is simulated with.
+
+    Splitwise's mixed pool for designs that split the phases (strict pools where machines serve by prompt length, which
+    cannot be lent), mixed batching for colocated ones; ``split`` and ``chunked`` where asked for and the design allows.
+    """
+    name: PolicyName
+    if design.splits:
+        name = "split" if asked == "split" or design.shares_role else "splitwise"
+    else:
+        name = "chunked" if asked == "chunked" else "mixed"
+    policy = Policy(name)
+    return policy.as_published() if assumptions == "splitwise-sim" else policy

@@ -1,0 +1,380 @@
+"""From the options of a simulation to its scenario: the cluster, its requests, and what is asked of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
+from provisioner.specs import catalog
+from provisioner.specs.slo import load_slo
+from provisioner.specs.units import (
+    format_rate,
+    format_seconds,
+    parse_duration,
+    parse_fraction,
+    parse_non_negative,
+    parse_positive,
+    parse_whole,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.simulation.assemble import Scenario
+    from provisioner.simulation.cluster import Outage, Pool
+    from provisioner.simulation.policy import Policy
+    from provisioner.simulation.requests import RequestSet
+    from provisioner.specs.model import ModelArchitecture
+    from provisioner.specs.traces import Trace
+    from provisioner.specs.workload import Workload
+
+_SHOWN_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba")
+_PERCENTILES: Final = (50.0, 90.0, 99.0)
+_ROLES: Final = ("prompt", "token", "mixed")
+_POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
+_FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
+
+_THRESHOLDS: Final = {
+    "max_pending_tokens": "--max-pending-tokens",
+    "batch_tokens": "--batch-tokens",
+    "batch_requests": "--batch-requests",
+    "max_preemptions": "--max-preemptions",
+    "transfer_retry_s": "--transfer-retry",
+    "share_links": "--links",
+}
+
+
+def load_scenario(options: SimulateOptions) -> Scenario:
+    """Check the options and load what they name."""
+    from provisioner.perf.assumptions import reference
+    from provisioner.simulation.assemble import Scenario
+    from provisioner.simulation.cluster import Cluster
+
+    if options.assumptions not in ASSUMPTIONS:
+        raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
+    model = catalog.model(options.model)
+    slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
+    percentiles = sorted({*_PERCENTILES, *(_percentile(each) for each in options.percentiles)})
+    if options.repeat is not None:
+        parse_whole(options.repeat, "--repeat", "runs")
+    seed = parse_whole(options.seed, "--seed", minimum=0)
+    design, pools = _pools(options, model)
+    cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
+    requests = _requests(options)
+    replicas = {pool.perf.machine.name: pool.perf for pool in pools}
+    curves = {source: None for perf in replicas.values() for source in perf.sources}
+    return Scenario(
+        design=design,
+        cluster=cluster,
+        reference=reference(model, options.assumptions),  # type: ignore[arg-type]
+        request_set=requests.make,
+        sets=requests.sets,
+        expected_requests=requests.expected,
+        percentiles=tuple(percentiles),
+        slo=slo,
+        workload=requests.workload.name,
+        load=requests.load,
+        seed=seed,
+        sources=(*curves, *requests.workload.sources),
+        warnings=(*requests.notes, *remarks(model, requests.workload, replicas, "simulated")),
+        question={name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__},
+        versions=versions(_SHOWN_VERSIONS),
+    )
+
+
+def _percentile(value: float | str) -> float:
+    number = parse_positive(value, "--percentile")
+    if not number < 100.0:
+        raise InputError(f"--percentile: must be above 0 and below 100, got {value}")
+    return number
+
+
+# --- the cluster ------------------------------------------------------------------------------------------
+
+
+def _pools(options: SimulateOptions, model: ModelArchitecture) -> tuple[str, tuple[Pool, ...]]:
+    """The name of the design, and its pools with their sizes."""
+    from provisioner.simulation.cluster import Pool
+
+    counts = {"prompt": options.prompt_machines, "token": options.token_machines, "mixed": options.mixed_machines}
+    degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel, "mixed": None}
+    if options.pools:
+        if options.design is not None:
+            raise InputError("--pool: describes the whole cluster; leave out --design")
+        for role, count in counts.items():
+            if count is not None:
+                raise InputError(f"--pool: has the number of machines; leave out --{role}")
+        slots = [_pool(text) for text in options.pools]
+        name = _design_name(slots)
+    elif options.design is None:
+        raise InputError(
+            "--design: is missing: name one, such as --design splitwise-hh --prompt 27 --token 3, or give each --pool"
+        )
+    else:
+        name, slots = _designed(options.design, counts)
+
+    @cache
+    def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
+        from provisioner.perf.assumptions import replica
+
+        return replica(model, machine, tensor_parallel, options.assumptions)  # type: ignore[arg-type]
+
+    roles = {role for role, *_ in slots}
+    for role, flag in (("prompt", "--prompt-tp"), ("token", "--token-tp")):
+        if degrees[role] is not None and role not in roles:
+            raise InputError(f"{flag}: design {name} has no {role} machines")
+    pools = []
+    for role, machine, tensor_parallel, count in slots:
+        for degree in (tensor_parallel, degrees[role], options.tensor_parallel):
+            if degree is not None:
+                tensor_parallel = parse_whole(degree, "tensor parallelism", "GPUs")
+                break
+        pools.append(Pool(role, perf(machine, tensor_parallel), count))
+    return name, tuple(pools)
+
+
+_Slot = tuple[str, str, "int | None", int]
+
+
+def _designed(name: str, counts: Mapping[str, int | None]) -> tuple[str, list[_Slot]]:
+    """A named design with its numbers of machines."""
+    from provisioner.planning.designs import choose, designs
+
+    (design,) = choose(designs(catalog.machines().values()), (name,))
+    slots: list[_Slot] = []
+    for slot in design.slots:
+        count = counts[slot.role]
+        if count is None:
+            raise InputError(f"--{slot.role}: is missing: design {design.name} needs a number of {slot.role} machines")
+        slots.append((slot.role, slot.machine.name, None, parse_whole(count, f"--{slot.role}", "machines")))
+    for role, count in counts.items():
+        if count is not None and role not in {slot.role for slot in design.slots}:
+            raise InputError(f"--{role}: design {design.name} has no {role} machines")
+    return design.name, slots
+
+
+def _pool(text: str) -> _Slot:
+    """A pool written ``ROLE:MACHINE=COUNT`` or ``ROLE:MACHINE:TP=COUNT``."""
+    match = _POOL.fullmatch(str(text))
+    if match is None:
+        raise InputError(f"--pool: must be ROLE:MACHINE=COUNT, such as prompt:dgx-h100=20, got {text!r}")
+    role, machine, degree, count = match.groups()
+    if role not in _ROLES:
+        raise UnknownNameError("role", role, _ROLES)
+    return (
+        role,
+        catalog.machine(machine).name,
+        None if degree is None else parse_whole(degree, f"--pool {text}: tensor parallelism", "GPUs"),
+        parse_whole(count, f"--pool {text}", "machines"),
+    )
+
+
+def _design_name(slots: Iterable[_Slot]) -> str:
+    """The design that pools make, by the rule of ``planning.designs``: Splitwise-HA, Splitwise-(H+A)A."""
+    letters: dict[str, dict[str, None]] = {}
+    for role, machine, *_ in slots:
+        letters.setdefault(role, {})[catalog.machine(machine).letter] = None
+    shown = {role: "+".join(names) if len(names) == 1 else f"({'+'.join(names)})" for role, names in letters.items()}
+    if set(shown) == {"mixed"}:
+        from provisioner.planning.designs import baseline
+
+        types = {machine for _, machine, *_ in slots}
+        return baseline(catalog.machine(types.pop())).name if len(types) == 1 else f"Baseline-{shown['mixed']}"
+    return f"Splitwise-{shown.get('prompt', '')}{shown.get('token', '')}{shown.get('mixed', '')}"
+
+
+def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
+    """The policy asked for or the design's own, with its thresholds."""
+    from provisioner.simulation.policy import POLICIES, Policy
+
+    name = options.policy or ("mixed" if any(pool.role == "mixed" for pool in pools) else "splitwise")
+    if name not in POLICIES:
+        raise UnknownNameError("policy", name, POLICIES)
+    policy = Policy(name)
+    if options.assumptions == "splitwise-sim":
+        policy = policy.as_published()
+    given: dict[str, Any] = {}
+    for field, flag in _THRESHOLDS.items():
+        value = getattr(options, field)
+        if value is None:
+            continue
+        if field == "share_links":
+            given[field] = bool(value)
+        elif field == "transfer_retry_s":
+            given[field] = parse_non_negative(value, flag, "s")
+        else:
+            given[field] = parse_whole(value, flag, minimum=0 if field == "max_pending_tokens" else 1)
+    return dataclasses.replace(policy, **given)
+
+
+def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, ...]:
+    """Failures written ``ROLE:NUMBER@FROM-UNTIL``; machines of a role count from 1 through its pools in order."""
+    from provisioner.simulation.cluster import Outage
+
+    at: dict[str, list[int]] = {}
+    first = 0
+    for pool in pools:
+        at.setdefault(pool.role, []).extend(range(first, first + pool.machines))
+        first += pool.machines
+    outages = []
+    for text in failures:
+        match = _FAILURE.fullmatch(str(text))
+        if match is None:
+            raise InputError(f"--fail: must be ROLE:NUMBER@FROM-UNTIL, such as prompt:3@30s-60s, got {text!r}")
+        role, number, start, end = match.groups()
+        what = f"--fail {text}"
+        if role not in at:
+            raise InputError(f"{what}: the cluster has no {role} machines, it has {' and '.join(at)} machines")
+        machine = parse_whole(number, f"{what}: machine")
+        if machine > len(at[role]):
+            raise InputError(f"{what}: the cluster has {role} machines 1 to {len(at[role])}")
+        at_s = 0.0 if start in ("0", "0s") else parse_duration(start, what)
+        until_s = None if end is None else parse_duration(end, what)
+        if until_s is not None and until_s <= at_s:
+            raise InputError(f"{what}: must end after it begins")
+        outages.append(Outage(at[role][machine - 1], at_s, until_s))
+    by_machine = sorted(outages, key=lambda outage: (outage.machine, outage.at_s))
+    for before, after in pairwise(by_machine):
+        if before.machine == after.machine and (before.until_s is None or after.at_s < before.until_s):
+            raise InputError("--fail: a machine fails again before it is back; give it one failure at a time")
+    return tuple(outages)
+
+
+# --- the requests -----------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Requests:
+    """How request sets are made: ``load`` says it in words, ``expected`` is about how many requests each has."""
+
+    make: Callable[[int], RequestSet]
+    sets: int
+    expected: float
+    workload: Workload
+    load: str
+    notes: tuple[str, ...] = ()
+
+
+def _requests(options: SimulateOptions) -> _Requests:
+    """The request sets in the one of four ways that the options ask for."""
+    sets = parse_whole(options.sets, "--seeds", "request sets")
+    warm_up = None if options.warm_up is None else parse_fraction(options.warm_up, "--warm-up")
+    shares = (WARM_UP if warm_up is None else warm_up, parse_fraction(options.cool_down, "--cool-down"))
+    if not sum(shares) < 1.0:
+        raise InputError("--warm-up and --cool-down: must leave a part to measure")
+    if options.trace is not None:
+        return _as_recorded(options, 0.0 if warm_up is None else warm_up, shares[1])
+    if options.requests is not None and options.in_flight is None:
+        raise InputError("--requests: is the number in a closed loop; give --in-flight too, or --rate and --duration")
+    if options.in_flight is not None:
+        return _in_flight(options, sets, shares)
+    return _at_a_rate(options, sets, shares)
+
+
+def _refuse(options: SimulateOptions, flags: Mapping[str, str], why: str) -> None:
+    """Refuse options that mean nothing together with another."""
+    for name, flag in flags.items():
+        if getattr(options, name) not in (None, (), False, SimulateOptions.__dataclass_fields__[name].default):
+            raise InputError(f"{flag}: {why}")
+
+
+def _as_recorded(options: SimulateOptions, warm_up: float, cool_down: float) -> _Requests:
+    from provisioner.simulation.requests import check_count, from_trace
+    from provisioner.specs.traces import read_trace
+
+    path = str(options.trace)
+    flags = {"rate_rps": "--rate", "rates_rps": "--rates", "duration_s": "--duration", "in_flight": "--in-flight"}
+    _refuse(
+        options,
+        flags | {"requests": "--requests"},
+        "a --trace is simulated at its own times; give its file to --workload for its lengths at a rate",
+    )
+    _refuse(options, {"cv": "--cv", "independent": "--independent"}, "changes a workload; a --trace is taken as it is")
+    _refuse(options, {"sets": "--seeds"}, "a --trace is one request set, taken as it is")
+    trace = read_trace(path)
+    check_count(trace.requests, path)
+    span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
+    one = from_trace(trace, warm_up * span_s, cool_down * span_s)
+    workload = trace.workload(Path(path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
+    return _Requests(lambda _: one, 1, trace.requests, workload, f"trace {path} as it is", trace.warnings)
+
+
+def _in_flight(options: SimulateOptions, sets: int, shares: tuple[float, float]) -> _Requests:
+    from provisioner.simulation.requests import check_count, closed_loop
+
+    flags = {"rate_rps": "--rate", "rates_rps": "--rates", "duration_s": "--duration", "cv": "--cv"}
+    _refuse(options, flags | {"cool_down": "--cool-down"}, "a closed loop (--in-flight) has no arrival times")
+    workload, _ = _workload(options)
+    in_flight = parse_whole(options.in_flight or 0, "--in-flight", "requests")
+    count = max(2_000, 20 * in_flight) if options.requests is None else options.requests
+    count = parse_whole(count, "--requests", "requests")
+    check_count(count, "--requests")
+
+    def draw(rng: np.random.Generator) -> RequestSet:
+        return closed_loop(workload, in_flight, count, rng, warm_up=shares[0])
+
+    return _Requests(_drawn_by(draw, options), sets, count, workload, f"{in_flight:,} requests in flight")
+
+
+def _at_a_rate(options: SimulateOptions, sets: int, shares: tuple[float, float]) -> _Requests:
+    from provisioner.simulation.requests import check_count, drawn, drawn_by_minute, lengths_of_trace
+
+    windows: dict[str, float] = dict(zip(("warm_up", "cool_down"), shares, strict=True))
+    workload, trace = _workload(options)
+    cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
+    notes = burstier(workload, cv, "simulated")
+    if options.rates_rps:
+        _refuse(options, {"rate_rps": "--rate", "duration_s": "--duration"}, "--rates has a rate for each minute")
+        rates = tuple(parse_non_negative(rate, "--rates", "requests/s") for rate in options.rates_rps)
+        check_count(60.0 * sum(rates), "--rates")
+
+        def by_minute(rng: np.random.Generator) -> RequestSet:
+            return drawn_by_minute(workload, rates, rng, cv=cv, **windows)
+
+        shown = f"{format_rate(sum(rates) / len(rates))} on average, by minute, for {format_seconds(60.0 * len(rates))}"
+        return _Requests(_drawn_by(by_minute, options), sets, 60.0 * sum(rates), workload, shown, notes)
+    rate = workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
+    duration_s = DURATION_S if options.duration_s is None else parse_positive(options.duration_s, "--duration", "s")
+    check_count(rate * duration_s, f"{format_rate(rate)} for {format_seconds(duration_s)}")
+    if trace is not None and not options.independent:
+
+        def draw(rng: np.random.Generator) -> RequestSet:
+            return lengths_of_trace(trace, rate, duration_s, rng, cv=cv, **windows)
+
+    else:
+
+        def draw(rng: np.random.Generator) -> RequestSet:
+            return drawn(workload, rate, duration_s, rng, cv=cv, **windows)
+
+    load = f"{format_rate(rate)} for {format_seconds(duration_s)}"
+    return _Requests(_drawn_by(draw, options), sets, rate * duration_s, workload, load, notes)
+
+
+def _workload(options: SimulateOptions) -> tuple[Workload, Trace | None]:
+    """The workload, and the trace that it is of where the name is that of a trace file."""
+    name, trace = options.workload, None
+    if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
+        workload = catalog.workload(name)
+    else:
+        from provisioner.specs.traces import read_trace
+
+        trace = read_trace(name)
+        workload = trace.workload(Path(name).stem)
+    return (workload.independent() if options.independent else workload), trace
+
+
+def _drawn_by(
+    draw: Callable[[np.random.Generator], RequestSet], options: SimulateOptions
+) -> Callable[[int], RequestSet]:
+    from provisioner.simulation.requests import sets
+
+    return lambda k: sets(draw, options.seed, 1, first=k)[0]

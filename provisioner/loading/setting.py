@@ -1,0 +1,172 @@
+"""From the options of a plan to its setting: everything that they name, loaded and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
+from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
+from provisioner.specs import catalog
+from provisioner.specs.slo import load_slo
+from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
+
+if TYPE_CHECKING:
+    from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.planning.answer import Setting
+    from provisioner.queueing.traffic import Traffic
+    from provisioner.specs.model import ModelArchitecture
+    from provisioner.specs.traces import Trace
+    from provisioner.specs.workload import Workload
+
+# Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
+_CLUSTERED_CV = 2.0
+_SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "pulp", "highspy")
+
+
+def load_setting(options: PlanOptions) -> Setting:
+    """Check the options and load what they name."""
+    from provisioner.perf.assumptions import reference
+    from provisioner.planning.answer import Setting
+    from provisioner.planning.designs import choose, designs
+    from provisioner.planning.formulation import Caps
+    from provisioner.planning.search import Prices
+    from provisioner.planning.solver import solver
+
+    if options.objective not in OBJECTIVES:
+        raise UnknownNameError("objective", options.objective, OBJECTIVES)
+    if options.assumptions not in ASSUMPTIONS:
+        raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
+    solver(options.solver)
+    model = catalog.model(options.model)
+    slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
+    workload, source, traffic, rate_rps, notes = _traffic(options)
+    replicas, left_out = _replicas(options, model)
+    price_list = catalog.price_list(options.prices)
+    prices = {name: price_list.price(name) for name in replicas}
+    machines = tuple(perf.machine for perf in replicas.values())
+    known = designs(machines)
+    chosen = choose(known, options.designs) if options.designs else known
+    stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
+    for name in stock:
+        if catalog.machine(name).name not in replicas:
+            raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(replicas)})")
+    caps = Caps(
+        cost_usd_per_h=_positive(options.max_cost_usd_per_h, "--max-cost", "$/h"),
+        power_w=_positive(options.max_power_w, "--max-power", "W"),
+        machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
+        stock=stock,
+    )
+    curves = {source: None for perf in replicas.values() for source in perf.sources}
+    price_sources = {f"{name}: {price.source}": None for name, price in prices.items()}
+    return Setting(
+        options=options,
+        workload=workload.name,
+        source=source,
+        rate_rps=rate_rps,
+        traffic=traffic,
+        slo=slo,
+        reference=reference(model, options.assumptions),  # type: ignore[arg-type]
+        replicas=replicas,
+        designs=chosen,
+        prices=Prices(
+            {name: price.cost_usd_per_h for name, price in prices.items()},
+            {name: price.provisioned_power_w for name, price in prices.items()},
+        ),
+        caps=caps,
+        sources=(
+            *curves,
+            *workload.sources,
+            f"prices: {price_list.title} ({price_list.date})",
+            *price_sources,
+        ),
+        warnings=(*notes, *left_out, *remarks(model, workload, replicas)),
+        versions=versions(_SHOWN_VERSIONS),
+    )
+
+
+def _positive(value: float | None, what: str, unit: str) -> float | None:
+    return None if value is None else parse_positive(value, what, unit)
+
+
+def _replicas(options: PlanOptions, model: ModelArchitecture) -> tuple[dict[str, ReplicaPerf], tuple[str, ...]]:
+    """Replicas by machine name: of the machines asked for, or of all that have curves of the model and hold it."""
+    from provisioner.perf.assumptions import replica
+    from provisioner.perf.curves import curve_groups
+
+    with_curves = [name for name in catalog.machines() if any(g[:2] == (model.name, name) for g in curve_groups())]
+    names = [catalog.machine(name).name for name in options.machines] or with_curves
+    found: dict[str, ReplicaPerf] = {}
+    left_out = []
+    for name in dict.fromkeys(names):
+        try:
+            found[name] = replica(model, name, assumptions=options.assumptions)  # type: ignore[arg-type]
+        except ModelDoesNotFitError as error:
+            if options.machines:
+                raise
+            left_out.append(f"{name} is left out: {error}")
+    if not found:
+        raise InputError(f"no machine can serve {model.name}: {'; '.join(left_out) or 'none has latency curves of it'}")
+    return found, tuple(left_out)
+
+
+def _traffic(options: PlanOptions) -> tuple[Workload, Workload | Trace, Traffic, float, tuple[str, ...]]:
+    """The workload, what request sets are made of, the traffic to plan for (with headroom), the rate without it, and
+    what to warn of."""
+    from provisioner.queueing.traffic import Classes, Traffic
+
+    headroom = parse_non_negative(options.headroom, "--headroom")
+    notes: tuple[str, ...] = ()
+    source: Workload | Trace
+    if options.trace is not None:
+        if options.rate_rps is not None:
+            raise InputError(
+                "--rate: a --trace is planned at its own times; give its file to --workload to plan at a rate"
+            )
+        if options.independent or options.cv is not None:
+            raise InputError("--independent and --cv change a workload; a --trace is taken as it is")
+        workload, source, windows, cv, notes = _trace(options.trace)
+    else:
+        workload = catalog.workload(options.workload)
+        rate = (
+            workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
+        )
+        windows = ((rate, 1.0),)
+        cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
+        notes = burstier(workload, cv)
+        if options.independent:
+            workload = workload.independent()
+        source = workload
+    classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
+    traffic = Traffic(classes, windows, cv)
+    return workload, source, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
+
+
+def _trace(path: str) -> tuple[Workload, Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
+    """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
+    from provisioner.queueing.traffic import windows_of
+    from provisioner.specs.traces import read_trace
+
+    trace = read_trace(path)
+    if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
+        raise InputError(
+            f"{path}: needs at least two requests at different times to have a rate; give --workload and --rate"
+        )
+    windows, cv = windows_of(trace.arrival_s)
+    notes = list(trace.warnings)
+    peak, mean = (
+        max(rate for rate, _ in windows),
+        trace.requests / float(trace.arrival_s[-1] - trace.arrival_s[0]),
+    )
+    if peak > 1.2 * mean:
+        notes.append(
+            f"the trace's busiest minute has {peak:.3g} requests/s against {mean:.3g} on average; the plan keeps up "
+            "with every minute"
+        )
+    if cv > _CLUSTERED_CV:
+        notes.append(
+            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
+            "the formulas' P99s may be too low by a factor of two (docs/queueing.md, limits of the model)"
+        )
+    return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)

@@ -1,0 +1,164 @@
+"""What a simulation writes beside its result: every request in a table, and a picture of the machines.
+
+The records have a row per request of every set: where it went, when its tokens came, and what it was judged by. Times
+are in s from the start; what there is none of is empty (a time between tokens of one token, the times of a request that
+was never served). Machines are named as in ``--fail``: ``prompt:3`` is the third prompt machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.errors import InputError
+from provisioner.report.files import check_writable
+from provisioner.report.files import write_files as write_all
+
+if TYPE_CHECKING:
+    from provisioner.simulation.cluster import Cluster
+    from provisioner.simulation.run import Run
+
+RECORDS: Final = (".parquet", ".csv")
+PICTURES: Final = (".png", ".svg", ".pdf")
+
+COLUMNS: Final = {
+    "set": "number of the request set, from 0",
+    "request": "place of the request in its set, from 0",
+    "arrival_s": "when it arrived",
+    "prompt_tokens": "tokens given",
+    "output_tokens": "tokens generated",
+    "measured": "whether it arrived in the measured window",
+    "prompt_machine": "machine of its prompt phase",
+    "token_machine": "machine of its token phase",
+    "first_token_s": "when its first token came",
+    "last_token_s": "when its last token came",
+    "ttft_s": "time to first token",
+    "tbt_s": "time between tokens",
+    "largest_gap_s": "longest time between two tokens",
+    "e2e_s": "time from arrival to the last token",
+    "ttft_slowdown": "TTFT over that of the request alone on the reference",
+    "tbt_slowdown": "TBT over the same",
+    "largest_gap_slowdown": "largest gap over the reference's TBT",
+    "e2e_slowdown": "E2E over the same",
+    "preemptions": "how often its token phase was interrupted by prompts",
+    "restarts": "how often it started again after its machine failed",
+}
+
+
+def check_files(records: str | None, timeline: str | None) -> None:
+    """Refuse files of records and of a timeline that cannot be written, or whose ending says no known format."""
+    for name, what, endings in ((records, "--records", RECORDS), (timeline, "--timeline", PICTURES)):
+        if name is not None:
+            if Path(name).suffix.lower() not in endings:
+                raise InputError(f"{what} {name}: must end in {', '.join(endings)}, which says the format")
+            check_writable(name, what)
+
+
+def write_files(
+    runs: Sequence[Run], records: str | None, timeline: str | None, progress: Callable[[str], None] = lambda _: None
+) -> None:
+    """Write the records of all runs and the timeline of the first, by their names; both or none."""
+    contents: dict[str, Callable[[str], None]] = {}
+    if records is not None:
+        contents[records] = partial(_write_records, runs, Path(records).suffix.lower())
+    if timeline is not None:
+        from provisioner.report.timeline import write_timeline
+
+        contents[timeline] = partial(write_timeline, runs[0], Path(timeline).suffix.lower()[1:])
+    if contents:
+        progress(f"writing {' and '.join(contents)}")
+        write_all(contents, " and ".join(f for f, name in (("--records", records), ("--timeline", timeline)) if name))
+
+
+def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
+    """The records of all runs as parquet or CSV, set by set."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    writer: Any = None
+    try:
+        for k, run in enumerate(runs):
+            table = records_table(run, k)
+            if writer is None:
+                kind = pyarrow.parquet.ParquetWriter if ending == ".parquet" else pyarrow.csv.CSVWriter
+                writer = kind(path, table.schema)
+            writer.write_table(table)
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def machine_labels(cluster: Cluster) -> tuple[str, ...]:
+    """Names of the machines in the order of the cluster: the role and the number within it, from 1."""
+    count: dict[str, int] = {}
+    labels = []
+    for pool in cluster.pools:
+        for _ in range(pool.machines):
+            count[pool.role] = count.get(pool.role, 0) + 1
+            labels.append(f"{pool.role}:{count[pool.role]}")
+    return tuple(labels)
+
+
+def records_table(run: Run, set_number: int = 0) -> Any:
+    """The requests of one run as a pyarrow table with ``COLUMNS``."""
+    import pyarrow
+
+    this, latencies = run.requests, run.latencies
+    first_s, last_s = latencies.first_s, latencies.last_s
+    has_gaps = latencies.output_tokens > 1
+    with np.errstate(divide="ignore", invalid="ignore"):
+        tbt_s = np.where(latencies.tbt_divisor > 0.0, (last_s - first_s) / latencies.tbt_divisor, np.nan)
+    gap_s = np.where(has_gaps & ~np.isnan(last_s), latencies.largest_gap_s, np.nan)
+    ttft_s, e2e_s = first_s - latencies.arrival_s, last_s - latencies.arrival_s
+    values: dict[str, Any] = {
+        "set": np.full(this.size, set_number, dtype=np.int32),
+        "request": np.arange(this.size),
+        "arrival_s": latencies.arrival_s,
+        "prompt_tokens": this["prompt_tokens"],
+        "output_tokens": this["output_tokens"],
+        "measured": latencies.counted,
+        "prompt_machine": _machines(run, this["prompt_at"]),
+        "token_machine": _machines(run, this["token_at"]),
+        "first_token_s": first_s,
+        "last_token_s": last_s,
+        "ttft_s": ttft_s,
+        "tbt_s": tbt_s,
+        "largest_gap_s": gap_s,
+        "e2e_s": e2e_s,
+        "ttft_slowdown": ttft_s / latencies.reference_ttft_s,
+        "tbt_slowdown": tbt_s / latencies.reference_tbt_s,
+        "largest_gap_slowdown": gap_s / latencies.reference_tbt_s,
+        "e2e_slowdown": e2e_s / latencies.reference_e2e_s,
+        "preemptions": this["passed_over"],
+        "restarts": this["restarts"],
+    }
+    assert tuple(values) == tuple(COLUMNS)
+    return pyarrow.table({name: _column(array) for name, array in values.items()})
+
+
+def _column(array: Any) -> Any:
+    """An array as a column; NaN is what there is none of."""
+    import pyarrow
+
+    if isinstance(array, np.ndarray):
+        return pyarrow.array(np.ascontiguousarray(array), from_pandas=True)
+    return array
+
+
+def _machines(run: Run, replicas: NDArray[np.int64]) -> Any:
+    """The machines of replicas by name; none for a request that was never given to one."""
+    import pyarrow
+
+    from provisioner.simulation.records import HELD, NOT_ARRIVED
+
+    state = run.requests["state"]
+    nowhere = (state == HELD) | (state == NOT_ARRIVED)
+    machine = run.replicas["machine"][np.where(nowhere, 0, replicas)]
+    return pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(machine.astype(np.int32), mask=nowhere), pyarrow.array(machine_labels(run.cluster))
+    )

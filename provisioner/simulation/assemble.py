@@ -1,0 +1,295 @@
+"""From runs to a result: what one run showed, and the means over request sets with their intervals and verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.perf.assumptions import Reference, slo_strict
+from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.measure import (
+    METRICS,
+    Backlog,
+    Latencies,
+    backlog,
+    instability,
+    interval,
+    percentiles,
+    verdict,
+)
+from provisioner.simulation.requests import RequestSet
+from provisioner.simulation.result import LatencyResult, PoolResult, Simulation
+from provisioner.simulation.run import Run, pool_slices
+from provisioner.specs.slo import SLO, LatencyLimit
+
+# Share of a pool's busy time at extrapolated batches from which on it is worth a warning.
+_NOTABLE_EXTRAPOLATION = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenario:
+    """What is simulated: a cluster, its request sets by number, and what is asked of them.
+
+    ``expected_requests`` is about how many requests a set has; ``load`` says in words how they arrive.
+    """
+
+    design: str
+    cluster: Cluster
+    reference: Reference
+    request_set: Callable[[int], RequestSet]
+    sets: int
+    expected_requests: float
+    percentiles: tuple[float, ...]
+    slo: SLO
+    workload: str
+    load: str = ""
+    seed: int = 0
+    sources: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    question: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What one run showed. ``seconds`` and ``slowdown`` have the scenario's percentiles by metric.
+
+    ``throughput_rps`` and ``throughput_tokens_per_s`` are those of requests completed in the measured window; ``held``
+    requests that no machine in service could take; ``end_s`` is when the last event happened.
+    """
+
+    seconds: Mapping[str, tuple[float, ...]]
+    slowdown: Mapping[str, tuple[float, ...]]
+    backlog: Backlog
+    pools: tuple[PoolResult, ...]
+    status: str
+    requests: int
+    measured: int
+    rate_rps: float
+    throughput_rps: float
+    throughput_tokens_per_s: float
+    moves: int
+    preemptions: int
+    restarts: int
+    held: int
+    end_s: float
+    wall_s: float
+
+
+Percentiles = tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, ...]]]
+
+
+def percentiles_of(latencies: Latencies, of: Sequence[float]) -> Percentiles:
+    """Percentiles of every metric, in s and as slowdowns, each by metric in the order of ``of``."""
+    seconds: dict[str, tuple[float, ...]] = {}
+    slowdown: dict[str, tuple[float, ...]] = {}
+    for metric in METRICS:
+        times, ratios = latencies.both(metric)
+        seconds[metric], slowdown[metric] = percentiles(times, of), percentiles(ratios, of)
+    return seconds, slowdown
+
+
+def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
+    """What one run showed; ``values`` are its percentiles, ``wall_s`` the time that the run and they took."""
+    requests, latencies = run.prepared.requests, run.latencies
+    start_s, end_s = _window(run)
+    span_s = end_s - start_s
+    completed = (latencies.last_s >= start_s) & (latencies.last_s <= end_s)
+    tokens = int(requests.output_tokens[completed].sum())
+    return Observation(
+        seconds=values[0],
+        slowdown=values[1],
+        backlog=backlog(latencies, closed_loop=requests.in_flight is not None),
+        pools=tuple(_pool(run, slot, pool, these) for slot, (pool, these) in enumerate(pool_slices(run.cluster))),
+        status=run.status,
+        requests=requests.requests,
+        measured=int(np.count_nonzero(requests.counted)),
+        rate_rps=requests.rate_rps,
+        throughput_rps=int(np.count_nonzero(completed)) / span_s if span_s > 0.0 else math.nan,
+        throughput_tokens_per_s=tokens / span_s if span_s > 0.0 else math.nan,
+        moves=int(run.clock["moves"]),
+        preemptions=int(run.clock["preemptions"]),
+        restarts=int(run.requests["restarts"].sum()),
+        held=int(run.clock["held"]),
+        end_s=float(run.clock["now_s"]),
+        wall_s=wall_s,
+    )
+
+
+def _window(run: Run) -> tuple[float, float]:
+    """Start and end of the measured window in s; in a closed loop, those of the entries of measured requests."""
+    requests = run.prepared.requests
+    if requests.in_flight is None:
+        return float(run.clock["from_s"]), float(run.clock["until_s"])
+    entered_s = run.requests["arrival_s"]
+    last = requests.requests if requests.until_index is None else requests.until_index
+    return float(entered_s[requests.from_index]), float(entered_s[min(last, requests.requests - 1)])
+
+
+def _pool(run: Run, slot: int, pool: Pool, these: slice) -> PoolResult:
+    """What the machines of one pool did; shares are of the time of all its replicas in the measured window."""
+    replicas = run.replicas[these]
+    replica_s = replicas.size * run.window_s
+    by_batch_s = np.trim_zeros(run.batch_time_s[slot], "b")
+    busy_s = float(by_batch_s.sum())
+    end_s = float(run.clock["now_s"])
+    generated = float(replicas["generated_tokens"].sum())
+    prompts, tokens, mixed = (_share(replicas[f"{kind}_busy_s"], replica_s) for kind in ("prompts", "tokens", "mixed"))
+    shares = (by_batch_s / replica_s).tolist() if replica_s > 0.0 else [0.0]
+    shares = shares or [0.0]
+    shares[0] = max(1.0 - math.fsum(shares[1:]), 0.0)
+    return PoolResult(
+        role=pool.role,
+        machine=pool.perf.machine.name,
+        machines=pool.machines,
+        replicas=pool.replicas,
+        tensor_parallel=pool.perf.tensor_parallel,
+        utilization=prompts + tokens + mixed,
+        prompt_busy=prompts,
+        token_busy=tokens,
+        mixed_busy=mixed,
+        mixed_pool_share=_share(replicas["mixed_pool_s"], replica_s),
+        mean_batch=float(np.arange(by_batch_s.size) @ by_batch_s) / busy_s if busy_s > 0.0 else 0.0,
+        batch_time_share=tuple(shares),
+        mean_waiting=_share(replicas["queue_s"], replica_s),
+        most_waiting=float(replicas["most_waiting"].max()),
+        kv_memory_mean=_share(replicas["kv_token_s"] / replicas["capacity_tokens"], replica_s),
+        kv_memory_most=float((replicas["most_used_tokens"] / replicas["capacity_tokens"]).max()),
+        generated_tokens_per_s=generated / end_s if end_s > 0.0 else 0.0,
+    )
+
+
+def _share(values: NDArray[Any], of: float) -> float:
+    return float(values.sum()) / of if of > 0.0 else 0.0
+
+
+def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulation:
+    """The result of a scenario from what the run of each of its request sets showed."""
+    cluster = scenario.cluster
+    assumptions = cluster.pools[0].perf.assumptions
+    strict = slo_strict(assumptions)
+    latency = []
+    for metric in METRICS:
+        for k, percentile in enumerate(scenario.percentiles):
+            seconds = [each.seconds[metric][k] for each in observations]
+            slowdown = [each.slowdown[metric][k] for each in observations]
+            limits = _limits(scenario.slo, metric, percentile)
+            for limit in limits or (None,):
+                judged = seconds if limit is not None and limit.kind == "seconds" else slowdown
+                met = None if limit is None else verdict(limit.value, judged, strict)
+                latency.append(LatencyResult(metric, percentile, interval(seconds), interval(slowdown), limit, met))
+    verdicts = [each.met for each in latency if each.met is not None]
+    reason = _instability(observations)
+    pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
+    return Simulation(
+        design=scenario.design,
+        pools=pools,
+        latency=tuple(latency),
+        model=cluster.pools[0].perf.model.name,
+        workload=scenario.workload,
+        load=scenario.load,
+        slo=scenario.slo.name,
+        slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
+        stable=reason == "",
+        instability=reason,
+        requests=_mean([each.requests for each in observations]),
+        measured_requests=_mean([each.measured for each in observations]),
+        sets=len(observations),
+        rate_rps=_mean([each.rate_rps for each in observations]),
+        throughput_rps=_mean([each.throughput_rps for each in observations]),
+        throughput_tokens_per_s=_mean([each.throughput_tokens_per_s for each in observations]),
+        policy=cluster.policy.name,
+        thresholds=_thresholds(cluster),
+        assumptions=assumptions,
+        wall_s=math.fsum(each.wall_s for each in observations),
+        moves=sum(each.moves for each in observations),
+        preemptions=sum(each.preemptions for each in observations),
+        restarts=sum(each.restarts for each in observations),
+        unfinished=sum(each.backlog.unfinished for each in observations),
+        sources=scenario.sources,
+        warnings=(*scenario.warnings, *_warnings(scenario, observations, pools)),
+        question=scenario.question,
+        seed=scenario.seed,
+        versions=scenario.versions,
+    )
+
+
+def _limits(slo: SLO, metric: str, percentile: float) -> tuple[LatencyLimit, ...]:
+    """The limits on one percentile (0..100) of a metric: in s, as a slowdown, or both."""
+    return tuple(
+        limit for limit in slo.limits if limit.metric == metric and math.isclose(100.0 * limit.quantile, percentile)
+    )
+
+
+def _thresholds(cluster: Cluster) -> dict[str, float | bool]:
+    policy = cluster.policy
+    return {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "name"}
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Mean of values; equal ones give that value, of its own type."""
+    return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+
+
+def _instability(observations: Sequence[Observation]) -> str:
+    """Why the cluster is not stable, with what keeps requests from being served where they never are."""
+    reason = instability([each.backlog for each in observations])
+    if not any(each.status == "stuck" for each in observations):
+        return reason
+    held = sum(each.held for each in observations)
+    unfinished = sum(each.backlog.unfinished for each in observations)
+    causes = [f"{held:,} because no machine in service could take them"] if held else []
+    if held < unfinished:
+        causes.append(f"{unfinished - held:,} because nothing frees the KV memory that they wait for")
+    return f"{reason}, {' and '.join(causes)}"
+
+
+def _warnings(scenario: Scenario, observations: Sequence[Observation], pools: Sequence[PoolResult]) -> tuple[str, ...]:
+    """What a reader should know that only the runs show."""
+    notes = []
+    for pool, result in zip(scenario.cluster.pools, pools, strict=True):
+        largest = pool.perf.decode_batch_range[1]
+        beyond, busy = math.fsum(result.batch_time_share[largest + 1 :]), math.fsum(result.batch_time_share[1:])
+        if beyond > _NOTABLE_EXTRAPOLATION * busy:
+            notes.append(
+                f"{pool.role} pool: {100 * beyond / busy:.0f} % of its work was at batches beyond the largest measured "
+                f"({largest}), up to {len(result.batch_time_share) - 1}; their latency is extrapolated (its error: "
+                f"provision curves {result.machine})"
+            )
+    end_s = min(each.end_s for each in observations)
+    late = sum(outage.at_s >= end_s for outage in scenario.cluster.outages)
+    if late:
+        notes.append(f"{late} of the failures begin after the last request is served, at {end_s:.4g} s: no effect")
+    return tuple(notes)
+
+
+_LARGEST = ("most_waiting", "kv_memory_most")
+
+
+def _mean_pool(pools: Sequence[PoolResult]) -> PoolResult:
+    """One pool over the request sets: means, and the largest of what is a largest."""
+    first = pools[0]
+    longest = max(len(each.batch_time_share) for each in pools)
+    shares = np.zeros((len(pools), longest))
+    for row, each in zip(shares, pools, strict=True):
+        row[: len(each.batch_time_share)] = each.batch_time_share
+    means = {
+        name: _mean([float(getattr(each, name)) for each in pools])
+        for name in PoolResult.__dataclass_fields__
+        if isinstance(getattr(first, name), float) and name not in _LARGEST
+    }
+    return PoolResult(
+        role=first.role,
+        machine=first.machine,
+        machines=first.machines,
+        replicas=first.replicas,
+        tensor_parallel=first.tensor_parallel,
+        batch_time_share=tuple(shares.mean(axis=0).tolist()),
+        **{name: max(getattr(each, name) for each in pools) for name in _LARGEST},
+        **means,
+    )

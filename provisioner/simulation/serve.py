@@ -1,0 +1,140 @@
+"""Runs of a scenario's request sets, side by side on threads: the compiled event loop lets them run at once.
+
+Whoever waits for them can be interrupted: the threads stop at the next pause of their event loops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from statistics import median
+from threading import Event
+from time import perf_counter
+from typing import Final
+
+from provisioner.simulation.assemble import Observation, Percentiles, Scenario, observe, percentiles_of
+from provisioner.simulation.requests import MAX_REQUESTS
+from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
+
+_POLL_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What one run showed, and the run itself where it was to be kept."""
+
+    observation: Observation
+    run: Run | None
+
+
+class _Stopped(Exception):
+    """Raised in a thread whose work is no longer wanted."""
+
+
+class _Watch:
+    """How far the threads are, and whether they are still wanted. Each writes its own place only."""
+
+    def __init__(self, sets: int) -> None:
+        self.wanted = Event()
+        self.wanted.set()
+        self.now_s = [0.0] * sets
+        self.done = [0] * sets
+
+    def tell(self, k: int, now_s: float, done: int) -> None:
+        """Note how far set ``k`` is; stops its thread where it is no longer wanted."""
+        self.now_s[k], self.done[k] = now_s, done
+        self.check()
+
+    def check(self) -> None:
+        """Stop the calling thread where it is no longer wanted."""
+        if not self.wanted.is_set():
+            raise _Stopped
+
+
+def serve(
+    scenario: Scenario,
+    *,
+    repeat: int | None = None,
+    keep_requests: bool = False,
+    keep_timeline: bool = False,
+    workers: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Served, ...]:
+    """Simulate every request set of a scenario; results in order of the sets, the same for any number of workers.
+
+    ``repeat`` runs each set that many times more, one at a time, and takes the median of their time. Runs are kept
+    for ``keep_requests``, that of the first set with its timeline for ``keep_timeline``. ``progress`` is told how far
+    the work is, from the calling thread. ``KeyboardInterrupt`` says what was done.
+    """
+    compile_simulator(progress)
+    watch = _Watch(scenario.sets)
+    if workers is None:
+        at_once = max(int(MAX_REQUESTS // max(scenario.expected_requests, 1.0)), 1)  # that fit in memory
+        workers = min(scenario.sets, os.cpu_count() or 1, at_once)
+    if repeat is not None:
+        workers = 1
+
+    def one(k: int) -> Served:
+        timeline = keep_timeline and k == 0
+        watch.check()
+        requests = scenario.request_set(k)
+        watch.check()
+        prepared = prepare(requests, scenario.reference)
+        watch.check()
+        found, values, wall_s = _timed(scenario, prepared, k, watch, timeline)
+        if repeat is not None:
+            wall_s = median(_timed(scenario, prepared, k, watch)[2] for _ in range(repeat))
+        watch.tell(k, float(found.clock["now_s"]), requests.requests)
+        return Served(observe(found, values, wall_s), found if keep_requests or timeline else None)
+
+    executor = ThreadPoolExecutor(workers, thread_name_prefix="simulation")
+    futures = [executor.submit(one, k) for k in range(scenario.sets)]
+    try:
+        _await(scenario, futures, watch, progress)
+    except KeyboardInterrupt:
+        done = sum(future.done() and not future.cancelled() for future in futures)
+        raise KeyboardInterrupt(f"{done} of {_sets(scenario.sets)} done") from None
+    finally:
+        watch.wanted.clear()
+        executor.shutdown(wait=False, cancel_futures=True)
+    return tuple(future.result() for future in futures)
+
+
+def _timed(
+    scenario: Scenario, prepared: Prepared, k: int, watch: _Watch, timeline: bool = False
+) -> tuple[Run, Percentiles, float]:
+    """A run with its percentiles, and the time that both took in s."""
+    began = perf_counter()
+    found = run(
+        scenario.cluster,
+        prepared,
+        timeline=timeline,
+        progress=lambda now_s, done: watch.tell(k, now_s, done),
+    )
+    values = percentiles_of(found.latencies, scenario.percentiles)
+    return found, values, perf_counter() - began
+
+
+def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, progress: Callable[[str], None]) -> None:
+    """Wait for all, saying how far they are; raises what the first that fails raised."""
+    waiting = set(futures)
+    while waiting:
+        done, waiting = wait(waiting, _POLL_S, FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        if waiting:
+            progress(_how_far(scenario, len(futures) - len(waiting), watch))
+
+
+def _how_far(scenario: Scenario, finished: int, watch: _Watch) -> str:
+    total = scenario.sets * scenario.expected_requests
+    share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
+    running = max((now_s for now_s in watch.now_s if now_s > 0.0), default=0.0)
+    sets = "" if scenario.sets == 1 else f"{finished} of {_sets(scenario.sets)} done, "
+    return f"simulating: {sets}{sum(watch.done):,} requests served ({100 * share:.0f} %), at {running:,.0f} s"
+
+
+def _sets(count: int) -> str:
+    return "1 request set" if count == 1 else f"{count} request sets"

@@ -1,0 +1,230 @@
+"""What a simulation is written as: tables, CSV, records of requests, and the picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from provisioner.loading.scenario import load_scenario
+from provisioner.options import SimulateOptions
+from provisioner.report import records as report
+from provisioner.report import timeline
+from provisioner.report.document import Table
+from provisioner.report.simulation_csv import COLUMNS, simulation_csv
+from provisioner.report.simulation_document import simulation_document
+from provisioner.report.terminal import render
+from provisioner.simulation.assemble import assemble
+from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
+from provisioner.simulation.result import Simulation
+from provisioner.simulation.run import Run
+from provisioner.simulation.serve import serve
+
+BUSY: dict[str, Any] = {
+    "design": "splitwise-ha",
+    "prompt_machines": 4,
+    "token_machines": 2,
+    "rate_rps": 14.0,
+    "duration_s": 20.0,
+    "token_tensor_parallel": 4,
+    "failures": ("prompt:2@5s-8s",),
+}
+
+
+def simulated(**changes: Any) -> tuple[Simulation, list[Run]]:
+    scenario = load_scenario(SimulateOptions(**{**BUSY, **changes}))
+    served = serve(scenario, keep_requests=True, keep_timeline=True)
+    return assemble(scenario, [each.observation for each in served]), [each.run for each in served if each.run]
+
+
+@pytest.fixture(scope="module")
+def busy() -> tuple[Simulation, list[Run]]:
+    return simulated(sets=2)
+
+
+def tables(found: Simulation) -> dict[str, Table]:
+    return {block.title: block for block in simulation_document(found).blocks if isinstance(block, Table)}
+
+
+def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, list[Run]]) -> None:
+    found, _ = busy
+    shown = tables(found)
+    assert [row[0] for row in shown["Latency"].rows][:4] == ["TTFT P50", "TTFT P90", "TTFT P99", "TBT P50"]
+    assert len(shown["Latency"].rows) == 12
+    assert [row[:2] for row in shown["Pools"].rows] == [("prompt", "dgx-h100"), ("token", "dgx-a100")]
+    batches = shown["Share of time by requests in an iteration, %"]
+    for row in batches.rows:
+        assert sum(map(float, row[2:])) == pytest.approx(100.0, abs=1.0)
+    assert max(map(len, render(simulation_document(found, written=["a", "b"])).splitlines())) <= 100
+
+
+def test_one_set_has_no_interval_columns() -> None:
+    found, _ = simulated()
+    assert "95 % interval" not in [column.header for column in tables(found)["Latency"].columns]
+
+
+def test_limits_that_are_missed_stand_out(busy: tuple[Simulation, list[Run]]) -> None:
+    found, _ = busy
+    results = [replace(each, met="fail" if each.limit else None) for each in found.latency]
+    results[1] = replace(results[1], met="undecided")
+    shown = replace(found, latency=tuple(results), slo_met=False, stable=False, instability="it is too slow")
+    document = simulation_document(shown)
+    assert document.subtitle.endswith("does not meet SLO splitwise; unstable.")
+    facts = dict(document.blocks[0].rows)  # type: ignore[union-attr]
+    assert "missed by TTFT P50 (" in facts["SLO"] and "undecided for TTFT P90 (" in facts["SLO"]
+    assert facts["stable"] == "no: it is too slow"
+    assert tables(shown)["Latency"].strong == frozenset({0, 1, 2, 3, 4, 5, 9, 10, 11})
+
+
+def test_what_never_comes_is_called_so(busy: tuple[Simulation, list[Run]]) -> None:
+    found, _ = busy
+    never = replace(found.latency[0].seconds, mean=math.inf, low=None, high=None)
+    shown = replace(found, latency=(replace(found.latency[0], seconds=never, slowdown=never, met="fail"),))
+    text = render(simulation_document(shown))
+    assert "TTFT P50  never        never" in text and "TTFT P50 (never for 2x)" in text and "infx" not in text
+
+
+def test_csv_has_the_values_of_the_json(busy: tuple[Simulation, list[Run]]) -> None:
+    found, _ = busy
+    rows = list(csv.DictReader(io.StringIO(simulation_csv(found))))
+    assert list(rows[0]) == list(COLUMNS)
+    by_section: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_section.setdefault(row["section"], []).append(row)
+    assert [len(by_section[name]) for name in ("simulation", "pool", "latency")] == [1, 2, 12]
+    (simulation,) = by_section["simulation"]
+    values = found.to_dict()
+    assert float(simulation["throughput_rps"]) == values["throughput_rps"] and simulation["text"] == values["command"]
+    p99 = next(row for row in by_section["latency"] if row["item"] == "e2e p99")
+    assert float(p99["seconds"]) == values["seconds"]["e2e"]["p99"] and p99["limit_kind"] == "slowdown"
+    assert float(by_section["pool"][0]["utilization"]) == values["pools"][0]["utilization"]
+
+
+def test_records_agree_with_the_percentiles(busy: tuple[Simulation, list[Run]], tmp_path: Path) -> None:
+    found, runs = busy
+    path = tmp_path / "r.parquet"
+    report.write_files(runs, str(path), None)
+    frame = pd.read_parquet(path)
+    assert list(frame.columns) == list(report.COLUMNS)
+    assert frame["set"].value_counts().tolist() == [run.requests.size for run in runs] or set(frame["set"]) == {0, 1}
+    for k in (0, 1):
+        measured = frame[(frame["set"] == k) & frame.measured]
+        for metric in ("ttft", "tbt", "largest_gap", "e2e"):
+            for kind, values in (("seconds", measured[f"{metric}_s"]), ("slowdown", measured[f"{metric}_slowdown"])):
+                for each in found.latency:
+                    if each.metric == metric:
+                        own = getattr(each, kind).values[k]
+                        assert np.percentile(values.dropna(), each.percentile) == pytest.approx(own)
+    assert set(frame.prompt_machine) <= {f"prompt:{k}" for k in range(1, 5)} | {"token:1", "token:2"}
+    assert (frame.last_token_s >= frame.first_token_s).all() and (frame.first_token_s > frame.arrival_s).all()
+    assert frame.e2e_s.to_numpy() == pytest.approx((frame.last_token_s - frame.arrival_s).to_numpy())
+    assert frame.restarts.sum() == found.restarts > 0
+    assert frame.tbt_s.isna().equals(frame.output_tokens == 1)
+
+
+def test_records_as_csv_hold_the_same(busy: tuple[Simulation, list[Run]], tmp_path: Path) -> None:
+    _, runs = busy
+    report.write_files(runs, str(tmp_path / "r.parquet"), None)
+    report.write_files(runs, str(tmp_path / "r.csv"), None)
+    from_csv, from_parquet = pd.read_csv(tmp_path / "r.csv"), pd.read_parquet(tmp_path / "r.parquet")
+    assert list(from_csv.columns) == list(from_parquet.columns)
+    assert from_csv.e2e_s.to_numpy() == pytest.approx(from_parquet.e2e_s.to_numpy())
+    assert from_csv.prompt_machine.tolist() == from_parquet.prompt_machine.astype(str).tolist()
+
+
+def test_requests_that_were_never_served_have_no_times(tmp_path: Path) -> None:
+    found, runs = simulated(policy="split", failures=("token:1@10s", "token:2@10s"))
+    assert found.unfinished > 0
+    table = report.records_table(runs[0]).to_pandas()
+    lost = table[table.last_token_s.isna()]
+    assert len(lost) == found.unfinished
+    assert lost.e2e_s.isna().all() and lost.largest_gap_s.isna().all()
+    assert lost.prompt_machine.isna().any()
+    report.write_files(runs, str(tmp_path / "r.csv"), str(tmp_path / "t.png"))
+
+
+def stretches(*rows: tuple[float, float]) -> tuple[Any, Any]:
+    return np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+
+
+def test_busy_time_is_cut_at_the_edges() -> None:
+    edges = np.linspace(0.0, 10.0, 6)
+    assert timeline.busy_s(*stretches((1.0, 3.0), (3.0, 3.5), (7.0, 10.0)), edges).tolist() == [1, 1.5, 0, 1, 2]
+    assert timeline.busy_s(*stretches(), edges).tolist() == [0.0] * 5
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        times = np.sort(rng.uniform(0, 10, 40))
+        start, end = times[::2], times[1::2]
+        by_hand = [
+            sum(max(min(b, high) - max(a, low), 0.0) for a, b in zip(start, end, strict=True))
+            for low, high in pairwise(edges)
+        ]
+        assert timeline.busy_s(start, end, edges) == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_the_raster_holds_the_time_of_the_run(busy: tuple[Simulation, list[Run]]) -> None:
+    _, runs = busy
+    edges, shares, batch = timeline.raster(runs[0], 300)
+    width = edges[1] - edges[0]
+    done = runs[0].timeline
+    for kind in (PROMPTS, TOKENS, MIXED):
+        these = done[done["kind"] == kind]
+        assert shares[kind].sum() * width == pytest.approx((these["end_s"] - these["start_s"]).sum())
+    assert shares.sum(axis=0).max() <= 1.0 + 1e-9
+    work = ((done["end_s"] - done["start_s"]) * done["batch"]).sum()
+    assert np.nansum(batch * shares.sum(axis=0)) * width == pytest.approx(work)
+    inside = timeline.in_cluster(runs[0], np.array([-1.0, 10.0, 1e9]))
+    assert inside[0] == inside[2] == 0 < inside[1]
+
+
+@pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_the_picture_is_written_and_the_same_each_time(
+    busy: tuple[Simulation, list[Run]], tmp_path: Path, ending: str, magic: bytes
+) -> None:
+    _, runs = busy
+    first, second = (tmp_path / f"{k}.{ending}" for k in "ab")
+    for path in (first, second):
+        report.write_files(runs, None, str(path))
+    assert first.read_bytes().startswith(magic)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_size < 3e6
+
+
+def test_the_picture_names_what_it_shows(busy: tuple[Simulation, list[Run]]) -> None:
+    _, runs = busy
+    picture = timeline.figure(runs[0])
+    above, middle, below, *_ = picture.axes
+    assert [text.get_text() for text in middle.get_legend().get_texts()] == [
+        *("prompts", "mixed", "tokens", "idle", "failed")
+    ]
+    assert [label.get_text() for label in middle.get_yticklabels()] == [f"prompt:{k}" for k in range(1, 5)] + [
+        *("token:1", "token:2")
+    ]
+    assert below.get_xlabel() == "time, s"
+    assert [text.get_text() for text in above.texts] == ["measured from 2 s", f"to {runs[0].clock['until_s']:.4g} s"]
+
+
+def test_many_machines_make_a_small_picture_soon(tmp_path: Path) -> None:
+    _, runs = simulated(prompt_machines=600, token_machines=60, rate_rps=500.0, duration_s=5.0, failures=())
+    path = tmp_path / "t.png"
+    report.write_files(runs, None, str(path))
+    assert path.stat().st_size < 3e6
+
+
+def test_colours_are_apart_in_black_and_white() -> None:
+    from matplotlib.colors import to_rgb
+
+    def lightness(name: str) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(name)]
+        return 116.0 * float(np.dot((0.2126, 0.7152, 0.0722), linear)) ** (1 / 3) - 16.0
+
+    shades = sorted([*(lightness(name) for name in timeline.COLOURS.values()), 100.0])
+    assert min(np.diff(shades)) > 15.0

@@ -1,0 +1,271 @@
+"""Plans proven by simulation: what passes, what is shown as evidence, and what options change."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from provisioner.errors import InfeasibleError, InputError
+from provisioner.judge import MOST_SETS, SimulationJudge, measured, policy_of
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planning.answer import Setting
+from provisioner.planning.check import check
+from provisioner.planning.designs import Design
+from provisioner.planning.plan import CAPACITY, ONLY_ONE, Plan
+from provisioner.planning.proof import Candidate
+from provisioner.simulation.measure import percentiles
+from provisioner.simulation.run import run
+from provisioner.specs.slo import SLO
+from provisioner.verified import RequestSets, verified
+
+# A small question: few machines, short request sets.
+SMALL: dict[str, Any] = {"rate_rps": 15.0, "slo": "p99", "duration_s": 60.0, "sets": 3}
+
+
+@cache
+def setting(**fields: Any) -> Setting:
+    return load_setting(PlanOptions(**{**SMALL, **fields}))
+
+
+@cache
+def plan(**fields: Any) -> Plan:
+    return verified(setting(**fields))
+
+
+def judge(of: Setting, **changes: Any) -> SimulationJudge:
+    sets = RequestSets(of, of.traffic.peak_rps)
+    return SimulationJudge(of.replicas, of.slo, sets, sets.count, **changes)
+
+
+def passing(of: Setting, design: Design, most: int) -> dict[tuple[int, ...], float]:
+    """Every cluster of a design up to so many machines a pool that passes, with its cost."""
+    verdicts = judge(of)
+    sizes = np.ndindex(*(most,) * len(design.slots))
+    prices = [of.prices.cost_usd_per_h[slot.machine.name] for slot in design.slots]
+    found = {}
+    for each in sizes:
+        candidate = Candidate(design, tuple(n + 1 for n in each))
+        if verdicts.judge(candidate).passes:
+            found[candidate.sizes] = sum(n * p for n, p in zip(candidate.sizes, prices, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("name", ["splitwise-hh", "splitwise-ha", "baseline-h100"])
+def test_the_plan_is_the_cheapest_of_all_that_pass(name: str) -> None:
+    of = setting(designs=(name,))
+    found = plan(designs=(name,))
+    least = passing(of, of.designs[0], 8 if len(of.designs[0].slots) == 2 else 12)
+    assert found.cost_usd_per_h == pytest.approx(min(least.values()))
+    assert least[tuple(pool.machines for pool in found.pools)] == pytest.approx(min(least.values()))
+
+
+def test_all_designs_together_are_the_best_of_each_alone() -> None:
+    names = ("splitwise-hh", "splitwise-ha", "baseline-h100")
+    together = plan(designs=names)
+    assert together.cost_usd_per_h == min(plan(designs=(name,)).cost_usd_per_h for name in names)
+    assert {other.design.lower() for other in together.alternatives} == set(names) - {together.design.lower()}
+
+
+def test_a_plan_is_what_its_own_request_sets_show() -> None:
+    of, found = setting(designs=("splitwise-hh",)), plan(designs=("splitwise-hh",))
+    verdicts = judge(of)
+    candidate = Candidate(of.designs[0], tuple(pool.machines for pool in found.pools))
+    values = [run(verdicts.cluster(candidate), verdicts.request_sets(k)).latencies.slowdown("ttft") for k in range(3)]
+    mean = float(np.mean([percentiles(each, (99.0,))[0] for each in values]))
+    figure = next(f for f in found.latency if (f.metric, f.percentile) == ("ttft", "p99"))
+    assert figure.slowdown == pytest.approx(mean)
+    assert figure.slowdown_range is not None and figure.slowdown_range[0] < mean < figure.slowdown_range[1]
+    assert figure.limit is not None and figure.slack == pytest.approx(1.0 - mean / figure.limit.value)
+    assert check(found, of) == ()
+
+
+def test_the_check_sees_a_plan_that_breaks_a_limit() -> None:
+    of, found = setting(designs=("splitwise-hh",)), plan(designs=("splitwise-hh",))
+    worse = tuple(replace(f, slowdown=9.0, slack=-0.5) if f.limit is not None else f for f in found.latency)
+    assert any("simulated" in line for line in check(replace(found, latency=worse), of))
+
+
+def test_the_evidence() -> None:
+    found = plan(designs=("splitwise-hh", "baseline-h100"))
+    evidence = found.evidence
+    assert evidence is not None and evidence.optimal and evidence.gap == 0.0
+    assert evidence.lower_bound == pytest.approx(found.cost_usd_per_h)
+    assert evidence.simulated >= len(evidence.neighbours) and evidence.runs >= evidence.simulated
+    assert "3 independent request sets of 60 s" in evidence.rule
+    for near in evidence.neighbours:
+        assert near.breaks and near.worst_ratio > 1.0
+        assert near.cost_usd_per_h <= found.cost_usd_per_h * (1.0 + 1e-9)
+    for pool in found.pools:
+        assert pool.binding and (pool.machines > 1 or pool.binding == (ONLY_ONE,))
+        assert set(pool.binding) <= {ONLY_ONE, CAPACITY, *(limit.label for limit in setting().slo.limits)}
+    assert sum(count for _, count, _, _ in evidence.by_design) >= evidence.simulated - evidence.runs
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    again = verified(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",)})))
+    assert again == plan(designs=("splitwise-hh",))
+
+
+def test_another_seed_is_another_set_of_requests() -> None:
+    first, second = plan(designs=("splitwise-hh",)), plan(designs=("splitwise-hh",), seed=1)
+    assert [f.seconds for f in first.latency] != [f.seconds for f in second.latency]
+
+
+def test_exhaustive_excludes_nothing_by_cuts_and_agrees() -> None:
+    free, exhaustive = plan(designs=("splitwise-hh",)), plan(designs=("splitwise-hh",), exhaustive=True)
+    assert exhaustive.evidence is not None and exhaustive.evidence.cut == 0
+    assert exhaustive.pools == free.pools
+    assert free.evidence is not None and free.evidence.simulated < exhaustive.evidence.simulated
+
+
+def test_power_and_machines() -> None:
+    designs = ("splitwise-hh", "splitwise-hcaphcap", "splitwise-aa")
+    by = {o: plan(designs=designs, objective=o) for o in ("cost", "power", "machines")}
+    assert by["power"].power_w == min(p.power_w for p in by.values())
+    assert by["machines"].machines == min(p.machines for p in by.values())
+    assert by["cost"].cost_usd_per_h == min(p.cost_usd_per_h for p in by.values())
+
+
+def test_the_largest_throughput_within_a_cap() -> None:
+    found = plan(designs=("baseline-h100",), objective="throughput", max_machines=4)
+    assert found.machines <= 4
+    assert found.evidence is not None
+    more = plan(designs=("baseline-h100",), objective="throughput", max_machines=6)
+    assert more.rate_rps > found.rate_rps
+    with pytest.raises(InfeasibleError):
+        plan(designs=("baseline-h100",), rate_rps=found.rate_rps * 1.25, max_machines=4)
+
+
+def test_headroom_is_simulated() -> None:
+    found = plan(designs=("baseline-h100",), headroom=0.5)
+    assert found.planned_rate_rps == pytest.approx(22.5)
+    assert found.machines == plan(designs=("baseline-h100",), rate_rps=22.5).machines
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    rng = np.random.default_rng(5)
+    times = np.cumsum(rng.exponential(0.08, 600))
+    prompts, outputs = rng.integers(100, 3000, 600), rng.integers(1, 60, 600)
+    path = tmp_path / "requests.csv"
+    rows = (f"{t:.6f},{p},{o}" for t, p, o in zip(times, prompts, outputs, strict=True))
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def test_a_trace_judges_as_it_is(trace: str) -> None:
+    options = {"slo": "p99", "trace": trace, "designs": ("splitwise-hh",)}
+    found = verified(load_setting(PlanOptions(**options)))  # type: ignore[arg-type]
+    assert found.evidence is not None and "the trace as it is: 600 requests" in found.evidence.rule
+    assert all(figure.slowdown_range is None for figure in found.latency)
+    faster = verified(load_setting(PlanOptions(**options, headroom=1.0)))  # type: ignore[arg-type]
+    assert faster.machines > found.machines
+
+
+def test_policies_by_design() -> None:
+    designs = setting(designs=("splitwise-hh", "baseline-h100")).designs
+    names = [[policy_of(d, asked, "measured").name for d in designs] for asked in (None, "split", "chunked")]  # type: ignore[arg-type]
+    assert names == [["splitwise", "mixed"], ["split", "mixed"], ["splitwise", "chunked"]]
+    assert policy_of(designs[0], None, "splitwise-sim").transfer_retry_s == 1.0
+
+
+def test_the_policy_changes_the_plan() -> None:
+    mixed, chunked = plan(designs=("baseline-h100",)), plan(designs=("baseline-h100",), policy="chunked")
+    assert chunked.evidence is not None and chunked.evidence.policy == "chunked"
+    assert [f.seconds for f in mixed.latency] != [f.seconds for f in chunked.latency]
+
+
+def test_a_time_limit_gives_the_best_so_far_with_its_bound() -> None:
+    of = setting(time_limit_s=0.5, exhaustive=True, slo="splitwise", model="bloom-176b", rate_rps=30.0)
+    try:
+        found = verified(of)
+    except InfeasibleError as error:
+        assert "the time limit was reached" in str(error)
+        return
+    assert found.evidence is not None and not found.evidence.optimal
+    assert 0.0 <= found.evidence.gap < 1.0
+    assert found.evidence.lower_bound <= found.cost_usd_per_h
+    assert any("time limit" in warning for warning in found.warnings)
+
+
+def test_nothing_within_the_caps_names_the_nearest_miss_and_what_would_do() -> None:
+    free = plan(designs=("splitwise-hh",))
+    with pytest.raises(InfeasibleError) as caught:
+        plan(designs=("splitwise-hh",), max_machines=free.machines - 1)
+    assert "no plan passes simulation" in str(caught.value) and "the nearest miss is Splitwise-HH" in str(caught.value)
+    assert caught.value.binding == f"--max-machines {free.machines - 1}"
+    assert any(f"--max-machines {free.machines} " in text for text in caught.value.relaxations)
+
+
+def test_what_no_cluster_can_do_is_refused_without_simulating() -> None:
+    with pytest.raises(InfeasibleError, match="below the prompt time alone"):
+        verified(load_setting(PlanOptions(slo="p99", limits={"ttft_p99": "50ms"})))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"confidence": 1.0}, "--confidence: must be above 0.5 and below 1"),
+        ({"confidence": 0.3}, "--confidence"),
+        ({"cut_margin": 1.0}, "--cut-margin: must be above 1"),
+        ({"sets": 0}, "--seeds: must be from 1 to 15"),
+        ({"sets": 16}, "--seeds"),
+        ({"policy": "spilt"}, "policy"),
+        ({"duration_s": -1.0}, "duration"),
+        ({"time_limit_s": 0.0}, "--time-limit"),
+    ],
+)
+def test_bad_options(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        verified(load_setting(PlanOptions(**{**SMALL, **fields})))
+
+
+# --- the judge ---------------------------------------------------------------------------------------------------
+
+
+def test_early_rejection_agrees_with_whole_runs() -> None:
+    of = setting(designs=("splitwise-hh",))
+    early, whole = judge(of), judge(of, cut_margin=1e9)  # beyond any margin nothing is stopped
+    for sizes in ((1, 1), (2, 1), (3, 1), (4, 1), (3, 2)):
+        candidate = Candidate(of.designs[0], sizes)
+        stopped, full = early.judge(candidate), whole.judge(candidate)
+        assert stopped.outcome == full.outcome, sizes
+        if stopped.early:
+            assert full.worst_ratio > early.cut_margin
+        assert stopped.worst_ratio <= full.worst_ratio + 1e-9
+
+
+def test_undecided_candidates_get_more_sets_and_then_do_not_pass() -> None:
+    of = setting(designs=("baseline-h100",))
+    machines = plan(designs=("baseline-h100",)).pools[0].machines
+    candidate = Candidate(of.designs[0], (machines,))
+    figure = next(f for f in plan(designs=("baseline-h100",)).latency if (f.metric, f.percentile) == ("ttft", "p99"))
+    # a limit just above the mean: the bound of the mean is beyond it
+    limit = next(x for x in of.slo.limits if x.metric == "ttft")
+    tight = SLO("tight", (replace(limit, value=figure.slowdown * 1.0001),))
+    verdicts = judge(replace(of, slo=tight))
+    found = verdicts.judge(candidate)
+    assert verdicts.simulated_runs > 3
+    if found.outcome == "undecided":
+        assert verdicts.simulated_runs == MOST_SETS and found.worst_ratio > 1.0
+
+
+def test_an_unstable_cluster_does_not_pass_whatever_its_latencies() -> None:
+    of = replace(setting(designs=("splitwise-hh",)), slo=SLO("none", ()))
+    found = judge(of).judge(Candidate(of.designs[0], (1, 1)))
+    assert found.outcome == "fail" and not found.stable and math.isinf(found.worst_ratio)
+
+
+def test_what_is_measured() -> None:
+    of = setting(designs=("splitwise-hh",))
+    prepared = judge(of).request_sets(0)
+    counted = prepared.requests.counted
+    assert measured(prepared, "ttft") == int(counted.sum())
+    assert measured(prepared, "tbt") == int((counted & (prepared.requests.output_tokens > 1)).sum())
