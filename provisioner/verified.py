@@ -6,7 +6,7 @@ docs/formulation.md, "Proving a plan", has the procedure; docs/design.md, "When 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from provisioner.errors import InfeasibleError, InputError
+from provisioner.errors import InfeasibleError, InputError, UnknownNameError
 from provisioner.judge import MOST_SETS, SimulationJudge
 from provisioner.options import PlanOptions
 from provisioner.planning.answer import Setting, plan_of, question_of, ranked, refuse_unbounded, with_sharing_designs
@@ -22,7 +22,7 @@ from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.lattice import Region
+from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.plan import (
     CAPACITY,
     ONLY_ONE,
@@ -37,6 +37,7 @@ from provisioner.planning.proof import Candidate, Judged, Problem, Proof, Verdic
 from provisioner.planning.proof_program import write_lp
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
+from provisioner.simulation.policy import POLICIES
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.result import Interval, Simulation
 from provisioner.simulation.run import Prepared, compile_simulator, prepare
@@ -124,8 +125,8 @@ def _check(options: PlanOptions) -> None:
         raise InputError(f"--cut-margin: must be above 1 (times a limit), got {options.cut_margin:g}")
     if not 1 <= options.sets <= MOST_SETS:
         raise InputError(f"--seeds: must be from 1 to {MOST_SETS} request sets, got {options.sets}")
-    if options.policy not in (None, "splitwise", "split", "mixed", "chunked"):
-        raise InputError(f"--policy: must be splitwise, split, mixed or chunked, got {options.policy}")
+    if options.policy is not None and options.policy not in POLICIES:
+        raise UnknownNameError("policy", options.policy, POLICIES)
 
 
 def _guesses(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:
@@ -362,7 +363,7 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
     if not verdict.stable:
         names.append("not stable")
     if verdict.outcome == "undecided":
-        names.append("undecided: the confidence bound of a mean is beyond its limit")
+        names.append("undecided (a confidence bound is beyond its limit)")
     return tuple(names)
 
 
@@ -420,27 +421,40 @@ def _evidence(judge: SimulationJudge, sets: RequestSets, proof: Proof, design: D
 
 
 def _alternative(setting: Setting, search: Search, proof: Proof, design: Design, objective: Criterion) -> Alternative:
-    """Another design: its best simulated plan if one passed, else what the formulas guess, and why it is not chosen."""
+    """Another design: its best simulated plan, or what the formulas find if that is worse, or why it has none."""
     assert proof.best is not None
-    best = proof.best
-    passed = [each for each in proof.simulated if each.candidate.design == design and each.verdict.passes]
-    failed = [each for each in proof.simulated if each.candidate.design == design and not each.verdict.passes]
-    known = next((each for each in proof.counts.designs if each.design == design), None)
-    looked = "" if known is None or not known.candidates else f"none of the {known.candidates:,} at most as good passes"
+    best = proof.best.totals
+    judged = [each for each in proof.simulated if each.candidate.design == design]
+    passed = [each for each in judged if each.verdict.passes]
     if passed:
         least = min(passed, key=lambda each: tuple(each.totals.values()))
-        sizes, totals, basis = least.candidate.sizes, dict(least.totals), "simulated"
-    else:
-        guess = search.best((design,), objective)
-        if guess is None:
-            option = search.candidates[design]
-            reason = why_not(search, design) if option.reason or option.unattainable or not failed else ""
-            misses = _nearest(failed)
-            return Alternative(
-                design.name, False, (), None, None, None, None, "; ".join(t for t in (reason, looked, misses) if t)
-            )
-        sizes, totals, basis = guess.sizes, dict(guess.totals), "formulas"
-    reason = _compared(best.totals, totals, basis, looked, _nearest(failed))
+        return _as_alternative(design, least.candidate.sizes, least.totals, best, "simulated")
+    guess = search.best((design,), objective)
+    if guess is not None and tuple(guess.totals.values()) > tuple(best.values()):
+        return _as_alternative(design, guess.sizes, guess.totals, best, "formulas")
+    option = search.candidates[design]
+    reasons = (
+        [why_not(search, design)] if guess is None and (option.reason or option.unattainable or not judged) else []
+    )
+    known = next((each for each in proof.counts.designs if each.design == design), None)
+    if known is not None and known.candidates:
+        reasons.append(f"none of its {known.candidates:,} clusters that would be as good passes")
+    near = _nearest(judged)
+    if near:
+        reasons.append(f"nearest {near}")
+    return Alternative(design.name, False, (), None, None, None, None, "; ".join(reasons), basis="simulated")
+
+
+def _as_alternative(
+    design: Design, sizes: Sizes, totals: Mapping[Criterion, float], best: Mapping[Criterion, float], basis: str
+) -> Alternative:
+    """A design with its sizes, and by how much it loses in the first criterion that differs."""
+    reason = "equal in every criterion; less slack"
+    for criterion in best:
+        ratio = totals[criterion] / best[criterion]
+        if abs(ratio - 1.0) > 1e-9:
+            reason = f"{100.0 * (ratio - 1.0):.1f} % more {criterion}"
+            break
     return Alternative(
         design=design.name,
         feasible=True,
@@ -449,37 +463,18 @@ def _alternative(setting: Setting, search: Search, proof: Proof, design: Design,
         power_w=totals["power"],
         machines=int(totals["machines"]),
         rate_rps=None,
-        reason=reason,
+        reason=reason if basis == "simulated" else f"{reason} (formulas)",
         basis=basis,
     )
 
 
-def _compared(best: object, totals: object, basis: str, looked: str, nearest: str) -> str:
-    """Why a design is not chosen, in a line."""
-    names = {"cost": "cost", "power": "power", "machines": "machines"}
-    assert isinstance(best, dict) and isinstance(totals, dict)
-    for criterion in best:
-        ratio = totals[criterion] / best[criterion]
-        if abs(ratio - 1.0) > 1e-9:
-            if ratio > 1.0:
-                return f"{100.0 * (ratio - 1.0):.1f} % more {names[criterion]}" + (
-                    "" if basis == "simulated" else " by the formulas"
-                )
-            return "; ".join(text for text in ("the formulas were too hopeful", looked, nearest) if text)
-    if basis == "simulated":
-        return "equal in every criterion; less slack"
-    return "; ".join(text for text in ("equal by the formulas", looked, nearest) if text)
-
-
 def _nearest(failed: Sequence[Judged]) -> str:
-    """The nearest miss among simulated candidates, in words."""
+    """The nearest miss among simulated candidates, in words; "" without any."""
     known = [each for each in failed if not each.verdict.early and math.isfinite(each.verdict.worst_ratio)] or failed
     if not known:
         return ""
     near = min(known, key=lambda each: each.verdict.worst_ratio)
-    sizes = " + ".join(map(str, near.candidate.sizes))
-    broken = _broken(near.verdict)
-    return f"nearest {sizes}: {broken[0]}" if broken else ""
+    return f"{' + '.join(map(str, near.candidate.sizes))}: {', '.join(_broken(near.verdict)[:1])}"
 
 
 def _proof_warnings(proof: Proof) -> tuple[str, ...]:

@@ -46,7 +46,8 @@ EXAMPLES: Final = (
 JSON_KEYS: Final = {
     "design": "the chosen design, such as Splitwise-HA",
     "pools": "for each pool its `role` (prompt, token or mixed), `machine`, `machines`, `tensor_parallel`, `replicas`, "
-    "`utilization` (its load over the largest it sustains; simulated, the share of time in which it works), `cost_usd_per_h`, `power_w`, `requests` (which it serves, "
+    "`utilization` (its load over the largest it sustains; simulated, the share of time in which it works), "
+    "`cost_usd_per_h`, `power_w`, `requests` (which it serves, "
     "in words; as `min_prompt_tokens` and `max_prompt_tokens`, null for no end), `binding` (what breaks with one "
     "machine fewer), `mean_batch` (sequences decoded together), `link_load` (share of its links that arriving KV "
     "caches take)",
@@ -67,8 +68,8 @@ JSON_KEYS: Final = {
     "worst_slack": "the smallest slack of any limit",
     "evidence": "null with `--fast`; else the proof: `rule` (when a cluster passes, in words), `policy`, `optimal`, "
     "`lower_bound` and `gap`, how many clusters were `simulated` (in `runs` of one request set), `rejected_early`, "
-    "`near_misses`, `undecided` and `cut` (excluded without simulation, because a larger one missed a limit by more than "
-    "`cut_margin` times), `neighbours` (better clusters that fail, with what each `breaks`), `violations` of "
+    "`near_misses`, `undecided` and `cut` (excluded without simulation, because a larger one missed a limit by more "
+    "than `cut_margin` times), `neighbours` (better clusters that fail, with what each `breaks`), `violations` of "
     "monotonicity, and the counts `by_design`",
     "alternatives": "for each other design `design`, `feasible`, its own best `pools`, `cost_usd_per_h`, `power_w`, "
     "`machines`, `rate_rps`, and the `reason` why it lost or has no plan",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
 _CLUSTERED_CV = 2.0
-_SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "pulp", "highspy")
+_SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
 def load_setting(options: PlanOptions) -> Setting:

@@ -29,6 +29,7 @@ from provisioner.simulation.pointers import (
 from provisioner.simulation.records import (
     BATCH,
     FINISHED,
+    FRESH,
     LISTS,
     NEEDS_ROOM,
     NEVER,
@@ -42,7 +43,7 @@ from provisioner.simulation.records import (
     World,
 )
 from provisioner.simulation.routing import route
-from provisioner.simulation.structures import INFINITE, remove_sorted, update_pending, withdraw
+from provisioner.simulation.structures import INFINITE, insert_sorted, remove_sorted, update_pending, withdraw
 from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer
 
 TTFT, TBT, E2E = 0, 1, 2
@@ -128,6 +129,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
                 this.state = TOKEN_WAITING
                 this.preemptions = replica.choices
                 replica.behind -= 1
+                insert_sorted(world, LISTS * r + FRESH, task)
             else:
                 remove_sorted(world, LISTS * r + PRESENT, task)
                 if replica_at(world, this.token_at).epoch == this.token_epoch:

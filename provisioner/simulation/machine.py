@@ -21,6 +21,7 @@ from provisioner.simulation.pointers import (
 )
 from provisioner.simulation.records import (
     BATCH,
+    FRESH,
     IDLE,
     ITERATION,
     LISTS,
@@ -153,6 +154,8 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
         this.state = TOKEN_RUNNING
         if this.remaining < this.output_tokens - 1:
             remove(world, LISTS * r + PREEMPTED, -1 - task)
+        else:
+            remove_sorted(world, LISTS * r + FRESH, -1 - task)
         this.ends_at = replica.iterations + this.remaining
         replica.first_end = min(replica.first_end, this.ends_at)
         replica.context_tokens += this.prompt_tokens + this.output_tokens - this.remaining
@@ -197,6 +200,8 @@ def choose(world: World, r: int, now_s: float) -> int:
             if _times_passed_over(world, r, task) < world.max_preemptions:
                 break
             if not _fits_memory(world, r, task):
+                if world.reserve_whole:
+                    break  # sequences hold theirs; what needs memory needs it in order
                 i += 1
                 continue
             if not _fits_batch(world, r, size, task):
@@ -228,7 +233,17 @@ def choose(world: World, r: int, now_s: float) -> int:
     kept = min(old, world.batch_requests - size, max(world.batch_tokens - replica.batch_tokens, 0))
     replica.batch_tokens += kept
     size += kept
-    if waiting.length > replica.behind:
+    if waiting.length > replica.behind and world.reserve_whole:
+        # (5) What has not run yet and holds its memory; prompts that did not fit in (2) do not fit here.
+        fresh = list_at(world, LISTS * r + FRESH)
+        while fresh.length > 0:
+            task = -1 - arena_at(world, fresh.start + fresh.head).value
+            if not _fits_batch(world, r, size, task):
+                break
+            remove(world, LISTS * r + WAITING, task)
+            _take(world, r, task, now_s)
+            size += 1
+    elif waiting.length > replica.behind:
         # (5) All requests by arrival; the first not chosen that does not fit ends it.
         present = list_at(world, LISTS * r + PRESENT)
         i = 0
@@ -245,8 +260,6 @@ def choose(world: World, r: int, now_s: float) -> int:
             if not _fits_batch(world, r, size, task):
                 break
             if not _fits_memory(world, r, task):
-                if world.reserve_whole:
-                    continue  # sequences behind it hold their memory: only they can free some
                 break
             remove(world, LISTS * r + WAITING, task)
             _take(world, r, task, now_s)
@@ -436,6 +449,7 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
     this.state = TOKEN_WAITING
     this.preemptions = replica_at(world, r).choices
     insert_sorted(world, LISTS * r + PRESENT, request)
+    insert_sorted(world, LISTS * r + FRESH, request)
     arrive(world, r, -1 - request, now_s)
 
 

@@ -53,7 +53,8 @@ PROMPTS_WAITING: Final = 2  # unstarted prompts in order of arrival
 PRESENT: Final = 3  # every request on the replica in order of arrival
 PREEMPTED: Final = 4  # preempted token tasks in order of preemption
 BLOCKED: Final = 5  # requests whose KV cache waits for room here
-LISTS: Final = 6
+FRESH: Final = 6  # requests whose token phase waits and never ran, in order of arrival
+LISTS: Final = 7
 
 # Fields used together lie in one cache line of 64 bytes: eight of them.
 REQUEST: Final = np.dtype(

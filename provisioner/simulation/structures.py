@@ -24,16 +24,26 @@ INFINITE = float("inf")
 
 
 @compiled
-def _grow(world: World, k: int) -> None:
-    """Double a list's room at the end of the arena; its old part is not used again."""
+def _make_room(world: World, k: int) -> None:
+    """Leave room on both sides of a list's values: in place if it is half empty, else in twice the room.
+
+    New room is at the end of the arena; the old part is not used again.
+    """
     this = list_at(world, k)
-    room = max(2 * this.room, 8)
-    start = world.arena_free
-    for i in range(this.length):
-        arena_at(world, start + i).value = arena_at(world, this.start + this.head + i).value
-    this.start, this.room, this.head = start, room, 0
-    world.arena_free = start + room
-    world.largest_room = max(world.largest_room, room)
+    source, room = this.start + this.head, this.room
+    if 2 * this.length > room or room < 8:
+        room = max(2 * room, 8)
+        this.start = world.arena_free
+        world.arena_free += room
+        world.largest_room = max(world.largest_room, room)
+    this.room, this.head = room, (room - this.length) // 2
+    target = this.start + this.head
+    if target < source:
+        for i in range(this.length):
+            arena_at(world, target + i).value = arena_at(world, source + i).value
+    else:
+        for i in range(this.length - 1, -1, -1):
+            arena_at(world, target + i).value = arena_at(world, source + i).value
 
 
 @compiled
@@ -41,35 +51,29 @@ def append(world: World, k: int, value: int) -> None:
     """Add a value at the end of a list."""
     this = list_at(world, k)
     if this.head + this.length == this.room:
-        if this.head > this.room // 2:
-            for i in range(this.length):
-                arena_at(world, this.start + i).value = arena_at(world, this.start + this.head + i).value
-            this.head = 0
-        else:
-            _grow(world, k)
+        _make_room(world, k)
     arena_at(world, this.start + this.head + this.length).value = value
     this.length += 1
 
 
 @compiled
 def insert(world: World, k: int, position: int, value: int) -> None:
-    """Insert a value before a position of a list."""
-    append(world, k, value)
+    """Insert a value before a position of a list, moving the shorter side."""
     this = list_at(world, k)
-    at = this.start + this.head
-    for i in range(this.length - 1, position, -1):
-        arena_at(world, at + i).value = arena_at(world, at + i - 1).value
+    if 2 * position >= this.length:
+        append(world, k, value)
+        at = this.start + this.head
+        for i in range(this.length - 1, position, -1):
+            arena_at(world, at + i).value = arena_at(world, at + i - 1).value
+    else:
+        if this.head == 0:
+            _make_room(world, k)
+        this.head -= 1
+        this.length += 1
+        at = this.start + this.head
+        for i in range(position):
+            arena_at(world, at + i).value = arena_at(world, at + i + 1).value
     arena_at(world, at + position).value = value
-
-
-@compiled
-def remove_at(world: World, k: int, position: int) -> None:
-    """Remove the value at a position of a list."""
-    this = list_at(world, k)
-    this.length -= 1
-    at = this.start + this.head
-    for i in range(position, this.length):
-        arena_at(world, at + i).value = arena_at(world, at + i + 1).value
 
 
 @compiled
@@ -81,16 +85,32 @@ def remove_first(world: World, k: int) -> None:
 
 
 @compiled
+def remove_at(world: World, k: int, position: int) -> None:
+    """Remove the value at a position of a list, moving the shorter side."""
+    this = list_at(world, k)
+    at = this.start + this.head
+    if 2 * position < this.length:
+        for i in range(position, 0, -1):
+            arena_at(world, at + i).value = arena_at(world, at + i - 1).value
+        remove_first(world, k)
+        return
+    this.length -= 1
+    for i in range(position, this.length):
+        arena_at(world, at + i).value = arena_at(world, at + i + 1).value
+
+
+@compiled
 def remove(world: World, k: int, value: int) -> None:
-    """Remove the first place of a value from a list that holds it."""
+    """Remove the place of a value from a list that holds it once, looked for from both ends."""
     this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length):
+        last = this.length - 1 - i
         if arena_at(world, at + i).value == value:
-            if i == 0:
-                remove_first(world, k)
-            else:
-                remove_at(world, k, i)
+            remove_at(world, k, i)
+            return
+        if arena_at(world, at + last).value == value:
+            remove_at(world, k, last)
             return
 
 
@@ -124,10 +144,7 @@ def remove_sorted(world: World, k: int, value: int) -> None:
             low = middle + 1
         else:
             high = middle
-    if low == 0:
-        remove_first(world, k)
-    else:
-        remove_at(world, k, low)
+    remove_at(world, k, low)
 
 
 # --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---
