@@ -182,7 +182,10 @@ def _prove(
         solver=setting.options.solver,
         any_plan=any_plan,
     )
-    return prove(problem, judge, progress)
+    try:
+        return prove(problem, judge, progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{judge.simulated_runs} runs simulated, the proof is not complete") from None
 
 
 def _region(

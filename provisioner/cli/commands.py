@@ -151,7 +151,7 @@ def plan(
         check_writable(write_lp, "--write-lp")
     from provisioner import api
 
-    with on_terminal() as progress:
+    with (on_terminal if fast else on_stderr)() as progress:
         found = api.plan(progress=progress, **fields)
     text = _json_text(found.to_dict()) if json else _plan_text(found, outputs)
     write_outputs(found, outputs)

@@ -126,6 +126,8 @@ def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
         each = pool.tensor_parallel * perf.replicas_per_machine
         if each > perf.machine.gpus:
             yield f"{pool.machine}: {each} GPUs are needed of {perf.machine.gpus}"
+        if plan.evidence is not None:
+            continue  # the simulator counts the memory of every request; which ones a machine holds is not known here
         usable = usable_memory_bytes(perf.machine, pool.tensor_parallel, perf.assumptions)
         left = usable - weight_bytes(perf.model, perf.assumptions)
         classes = _served(setting.traffic, pool)[0].classes
