@@ -152,7 +152,7 @@ def plan(
     from provisioner import api
 
     with (on_terminal if fast else on_stderr)() as progress:
-        found = api.plan(progress=progress, **fields)
+        found = api.plan(progress=lambda text: progress(f"planning: {text}"), **fields)
     text = _json_text(found.to_dict()) if json else _plan_text(found, outputs)
     write_outputs(found, outputs)
     emit(text)

@@ -79,7 +79,7 @@ def test_documentation_is_fresh() -> None:
 def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
     ended = provision(*typed.split()[1:])
     assert ended.code == 0
-    assert all(line.startswith(("compiling", "simulating", "writing")) for line in ended.err.splitlines())
+    assert all(line.startswith(("compiling", "planning", "simulating", "writing")) for line in ended.err.splitlines())
     assert ended.out
 
 
