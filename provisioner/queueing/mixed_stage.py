@@ -386,6 +386,13 @@ class MixedStage:
         token_s = 1.0 / ((1.0 - interrupted * busy) / decode_s + interrupted * rides)
         prompts_per_gap = interrupted * rate_rps * token_s
 
+        # A token that a prompt carries leaves fewer for others to interrupt: in a renewal process of prompts and the
+        # decode iterations between them, a cycle counts by its time less the mean time of the tokens it gave.
+        decoded = np.minimum((1.0 - interrupted * busy) * token_s / decode_s, 1.0)
+        beyond = service_s[:, :, None] - np.where(beside, token_s[:, None, :], 0.0)
+        beyond_mean = c.weight @ beyond
+        beyond_var = np.maximum(c.weight @ beyond**2 - beyond_mean**2, 0.0)
+
         # The queue left behind, as found by arrivals (level crossing): their wait, and the part of the running prompt
         # that was over when they came.
         q, mean_wait_s = side.waits[at, None], side.mean_wait_s[at, None]
@@ -396,7 +403,12 @@ class MixedStage:
         left_var = share**2 * (mean_wait_s**2 + mean_square - mean_s**2)
         emptied = left / (1.0 - deep)
         emptied_var = left_var / (1.0 - deep) ** 2 + left * deep * net_square / net / (1.0 - deep) ** 3
-        period_square = (1.0 - q) * net_square / (1.0 - deep) ** 3
+        # Decode iterations between two busy periods of prompts: at least the one in which a prompt arrives.
+        starts = np.minimum(prompts_per_gap / np.maximum(decoded, _LEAST) * (1.0 - q), _MOST_BUSY)
+        sooner, lasting_s = _after_release(load.tokens.replicas[at].astype(np.float64), busy[:, :1], mean_s)
+        spread = np.maximum(1.0 + 2.0 * sooner - starts, 0.0)
+        period_square = (beyond_var + deep * beyond_mean**2) / (1.0 - deep) ** 3
+        period_square = (1.0 - q) * (period_square + spread * (net * decoded / (1.0 - deep)) ** 2)
 
         # At most: every token carried by a prompt iteration of an endless queue, a geometric number of them each.
         each_s, carry = load.work.endless(batch)
@@ -409,10 +421,12 @@ class MixedStage:
 
         g = gaps[:, None]
         behind = np.where(g > 0.0, by_class(q), 0.0)
-        mean = g * by_class(prompts_per_gap * net) + behind * by_class(emptied)
+        extra = by_class(sooner) * -np.expm1(-g * by_class(decoded * decode_s / lasting_s))
+        mean = g * by_class(prompts_per_gap * net) + extra * by_class(net / (1.0 - deep))
+        mean += behind * by_class(emptied)
         variance = g * by_class(prompts_per_gap * period_square)
         variance += behind * (by_class(emptied_var) + (1.0 - behind) * by_class(emptied**2))
-        none = (1.0 - behind) * np.exp(g * by_class(-prompts_per_gap * (1.0 - q)))
+        none = (1.0 - behind) * np.exp(g * by_class(np.log1p(-starts)) - extra)
         some = np.maximum(1.0 - none, 1e-12)
         given = mean / some
         given_var = np.maximum((variance + mean**2) / some - given**2, 1e-12 * given**2 + 1e-30)
@@ -483,6 +497,32 @@ class MixedStage:
         prompts = load.interrupted[at] * load.prompt_rate_rps[at] * life_s
         result: NDArray[np.bool_] = prompts + load.prompts.waits[at] > NEGLIGIBLE
         return result
+
+
+def _after_release(replicas: Array, busy: Array, mean_s: Array) -> tuple[Array, Array]:
+    """Busy periods of prompts beyond the mean rate that a replica sees after it has run its prompts, and how long.
+
+    Both (R, 1), the second in s. Prompts go to one of the K replicas that are free of them, each at the rate
+    lambda / K; K, one or more, is that of Erlang's loss system. A replica that has just become free finds the K that
+    arrivals find, with E[1 / K] above the mean rate's P(K > 0) / E[K] by a share omega; the excess lasts for about a
+    service, or until it is taken itself: omega alpha tau / (1 + alpha tau) of them, alpha being the mean rate.
+    """
+    from scipy.special import gammaln
+
+    most = int(replicas.max(initial=1.0))
+    taken = np.arange(most + 1.0)[None, :]
+    n, offered = replicas[:, None], np.maximum(replicas[:, None] * busy, _LEAST)
+    log_weight = np.where(taken <= n, taken * np.log(offered) - gammaln(taken + 1.0), -np.inf)
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True))
+    weight /= weight.sum(axis=1, keepdims=True)
+    free = np.maximum(n - taken, 0.0)
+    mean_free = np.sum(weight * free, axis=1, keepdims=True)
+    some = np.sum(weight * (free > 0.0), axis=1, keepdims=True)
+    inverse = np.sum(weight * np.where(free > 0.0, 1.0 / np.maximum(free, 1.0), 0.0), axis=1, keepdims=True)
+    omega = np.maximum(inverse * mean_free / some**2 - 1.0, 0.0)
+    alpha_tau = some * offered / mean_free  # the mean rate at which a free replica is taken, per mean service
+    lasting = 1.0 / (1.0 + alpha_tau)
+    return omega * alpha_tau * lasting, mean_s * lasting
 
 
 def _gap_knots(largest: float) -> Array:

@@ -1,8 +1,10 @@
-"""Random clusters, what the oracle measures on them, and what the queueing formulas say."""
+"""Random clusters, what the simulator and the slow oracle measure on them, and what the queueing formulas say."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,11 @@ from provisioner.perf.assumptions import Reference, reference, replica
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Classes, Traffic
+from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.measure import Backlog, backlog, instability, percentiles
+from provisioner.simulation.policy import Policy
+from provisioner.simulation.requests import drawn, sets
+from provisioner.simulation.run import Prepared, prepare, run
 from provisioner.specs import catalog
 from tests.oracles.simulation import Requests, draw, simulate_mixed, simulate_split
 
@@ -18,14 +25,8 @@ Array = NDArray[np.float64]
 
 QUANTILES = (0.5, 0.9, 0.99)
 METRICS = tuple((metric, kind) for kind in ("seconds", "slowdown") for metric in ("ttft", "tbt", "e2e"))
-DESIGNS = (
-    ("dgx-h100", "dgx-h100"),
-    ("dgx-a100", "dgx-a100"),
-    ("dgx-h100", "dgx-a100"),
-    ("dgx-h100", "dgx-h100-capped"),
-    ("dgx-h100", None),
-    ("dgx-a100", None),
-)
+MACHINES = ("dgx-a100", "dgx-h100", "dgx-h100-capped")
+DESIGNS: tuple[tuple[str, str | None], ...] = (*product(MACHINES, MACHINES), *((machine, None) for machine in MACHINES))
 WARM_UP = 0.2  # share of the requests left out at the start
 COOL_DOWN = 0.02  # and at the end, while the cluster drains
 
@@ -136,6 +137,54 @@ def simulated(case: Case, count: int, seed: int) -> Array:
     )
 
 
+@dataclass(frozen=True)
+class Simulated:
+    """What the compiled simulator measures of a case on S independent request sets.
+
+    ``percentiles`` (S, 6, 3) are P50, P90 and P99 of ``METRICS``; ``unstable`` says why the case is not stable, judged
+    on all sets together ("" where it is); ``growth`` is the mean growth of the delay, in s/s.
+    """
+
+    percentiles: Array
+    unstable: str
+    growth: float
+
+
+@lru_cache(maxsize=4)
+def _prepared(
+    model: str, workload: str, rate_rps: float, cv: float, duration_s: float, seed: int, count: int
+) -> tuple[Prepared, ...]:
+    """Request sets ready for runs; a case is run twice on them."""
+    requests = catalog.workload(workload)
+    made = sets(
+        lambda rng: drawn(requests, rate_rps, duration_s, rng, cv=cv, warm_up=WARM_UP, cool_down=COOL_DOWN), seed, count
+    )
+    return tuple(prepare(each, reference(model)) for each in made)
+
+
+def simulated_percentiles(
+    case: Case, duration_s: float, seed: int, count: int, *, share_links: bool = True
+) -> Simulated:
+    """Simulate ``count`` sets: strict pools under the policy ``split``, one pool under ``mixed``."""
+    first = replica(case.model, case.prompt_machine)
+    if case.token_machine is None:
+        cluster = Cluster((Pool("mixed", first, case.prompts),), Policy("mixed"))
+    else:
+        second = replica(case.model, case.token_machine)
+        pools = Pool("prompt", first, case.prompts), Pool("token", second, case.tokens)
+        cluster = Cluster(pools, Policy("split", share_links=share_links))
+    found, backlogs = [], list[Backlog]()
+    for prepared in _prepared(case.model, case.workload, case.rate_rps, case.cv, duration_s, seed, count):
+        latencies = run(cluster, prepared).latencies
+        both = {metric: latencies.both(metric) for metric in ("ttft", "tbt", "e2e")}
+        found.append(
+            [percentiles(both[metric][kind == "slowdown"], [100.0 * q for q in QUANTILES]) for metric, kind in METRICS]
+        )
+        backlogs.append(backlog(latencies))
+    growth = float(np.mean([each.growth for each in backlogs]))
+    return Simulated(np.array(found), instability(backlogs), growth)
+
+
 def at_load(case: Case, load: float) -> Case:
     """The same cluster at the rate where its busier pool has this load."""
     low, high = 1e-3, 1e5
@@ -146,8 +195,9 @@ def at_load(case: Case, load: float) -> Case:
     return replace(case, rate_rps=float(f"{low:.4g}"))
 
 
-def random_case(rng: np.random.Generator) -> Case:
-    """All designs, both models and workloads; sizes 1..60, as often small as large; the busier pool's load 0.3-0.95.
+def random_case(rng: np.random.Generator, least_load: float = 0.3, most_load: float = 0.95) -> Case:
+    """All designs of the three machine types, both models and workloads; pools of 1 to 60 machines, as often small as
+    large; the busier pool's load uniform.
 
     The token pool of a split design is drawn around the size at which both pools are equally busy.
     """
@@ -160,4 +210,4 @@ def random_case(rng: np.random.Generator) -> Case:
         balanced = token_load / prompt_load  # token machines as busy as the prompt pool
         tokens = int(np.clip(np.rint(balanced * np.exp(rng.uniform(-0.7, 0.7))), 1, 60))
         case = replace(case, tokens=tokens)
-    return at_load(case, float(rng.uniform(0.3, 0.95)))
+    return at_load(case, float(rng.uniform(least_load, most_load)))
