@@ -379,8 +379,8 @@ class MixedStage:
         # What one prompt takes from the sequences beside it: its iteration, less the token that it may carry.
         service_s = side.service_s[side.level[at]]
         mean_s, mean_square = (service_s @ c.weight)[:, None], (service_s**2 @ c.weight)[:, None]
-        beside = c.prompt_tokens[:, None] + batch[:, None, :] <= BATCH_TOKENS
-        taken = np.maximum(service_s[:, :, None] - np.where(beside, decode_s[:, None, :], 0.0), 0.0)
+        beside = (c.prompt_tokens[:, None] + batch[:, None, :] <= BATCH_TOKENS).astype(np.float64)
+        taken = np.maximum(service_s[:, :, None] - beside * decode_s[:, None, :], 0.0)
         net = np.maximum((busy - rides * decode_s) / rate_rps, 1e-6)
         net_square = (c.weight @ taken**2) * (net / np.maximum(c.weight @ taken, _LEAST)) ** 2
         token_s = 1.0 / ((1.0 - interrupted * busy) / decode_s + interrupted * rides)
@@ -389,9 +389,11 @@ class MixedStage:
         # A token that a prompt carries leaves fewer for others to interrupt: in a renewal process of prompts and the
         # decode iterations between them, a cycle counts by its time less the mean time of the tokens it gave.
         decoded = np.minimum((1.0 - interrupted * busy) * token_s / decode_s, 1.0)
-        beyond = service_s[:, :, None] - np.where(beside, token_s[:, None, :], 0.0)
-        beyond_mean = c.weight @ beyond
-        beyond_var = np.maximum(c.weight @ beyond**2 - beyond_mean**2, 0.0)
+        carried = c.weight @ beside
+        carried_s = ((service_s * c.weight)[:, None, :] @ beside)[:, 0, :]
+        beyond_mean = mean_s - token_s * carried
+        beyond_square = mean_square - 2.0 * token_s * carried_s + token_s**2 * carried
+        beyond_var = np.maximum(beyond_square - beyond_mean**2, 0.0)
 
         # The queue left behind, as found by arrivals (level crossing): their wait, and the part of the running prompt
         # that was over when they came.
@@ -483,7 +485,8 @@ class MixedStage:
         rows, lost = rows[some], lost[some]
         left = np.clip(np.searchsorted(knots, gaps, side="right") - 1, 0, knots.size - 2)
         part = ((gaps - knots[left]) / (knots[left + 1] - knots[left]))[:, None]
-        lost = lost[:, left] * (1.0 - part) + lost[:, left + 1] * part
+        below = lost[:, left]
+        lost = below + (lost[:, left + 1] - below) * part
 
         share, others = np.empty(at.size), np.setdiff1d(np.arange(at.size), rows)
         share[rows] = side.delayed(c.prompt_tokens, allowed[rows], lost, c.weight[:, None] * _LOST_WEIGHTS, at[rows])

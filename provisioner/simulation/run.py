@@ -23,7 +23,7 @@ from provisioner.simulation.requests import RequestSet
 Floats = NDArray[np.float64]
 
 _EVENTS_PER_CALL: Final = 500_000  # at most; an event takes 0.2 us, or far more where thousands of requests wait
-_FIRST_EVENTS: Final = 20_000
+_FIRST_EVENTS: Final = 100_000
 _CALL_S: Final = 0.2  # how long an interrupt or a line of progress may wait, about
 _FIRST_ROOM: Final = 16  # places of a list before it grows
 _TIMELINE_ROOM: Final = 1 << 16
@@ -374,8 +374,11 @@ def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
     """A winner tree in which all members are equal: the leftmost wins. Shape (2 * leaves,)."""
     tree = np.full(2 * leaves, -1, dtype=np.int64)
     tree[leaves + members] = members
-    for node in range(leaves - 1, 0, -1):
-        tree[node] = tree[2 * node] if tree[2 * node] >= 0 else tree[2 * node + 1]
+    first = leaves // 2
+    while first >= 1:  # a level at a time: nodes first..2 first - 1
+        left, right = tree[2 * first : 4 * first : 2], tree[2 * first + 1 : 4 * first : 2]
+        tree[first : 2 * first] = np.where(left >= 0, left, right)
+        first //= 2
     return tree
 
 
