@@ -158,13 +158,13 @@ class _PromptSide:
         share_of = weight.ravel()
         cell = np.repeat(token_cell(prompt_tokens), weight.shape[1])
         share = np.empty(at.size)
-        for i, size in enumerate(at.tolist()):
+        alone = np.array([size not in self.queues for size in at.tolist()], dtype=bool)
+        late = allowed_s[alone][:, :, None] < taken_s[alone]
+        share[alone] = late.reshape(late.shape[0], share_of.size).astype(np.float64) @ share_of
+        for i in np.flatnonzero(~alone).tolist():
+            pool, row = self.queues[int(at[i])]
             slack_s = (allowed_s[i][:, None] - taken_s[i]).ravel()
-            if size in self.queues:
-                pool, row = self.queues[size]
-                share[i] = pool.longer(row, cell, slack_s) @ share_of
-            else:
-                share[i] = share_of[slack_s < 0.0].sum()
+            share[i] = pool.longer(row, cell, slack_s) @ share_of
         return share
 
 
