@@ -110,7 +110,7 @@ def verified(setting: Setting, progress: Callable[[str], None] = lambda _: None)
     compile_simulator(progress)
     judge = _judge(setting, sets)
     proof = _prove(setting, search, designs, judge, setting.options.objective, progress)
-    if setting.options.write_lp is not None:
+    if setting.options.write_lp is not None and proof.program.positions:
         write_lp(proof.program, setting.options.write_lp)
     if proof.best is None:
         raise _nothing_passes(setting, search, designs, judge, proof, progress)

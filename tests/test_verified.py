@@ -269,3 +269,9 @@ def test_what_is_measured() -> None:
     counted = prepared.requests.counted
     assert measured(prepared, "ttft") == int(counted.sum())
     assert measured(prepared, "tbt") == int((counted & (prepared.requests.output_tokens > 1)).sum())
+
+
+def test_the_program_of_the_proof_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "proof.lp"
+    verified(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",), "write_lp": str(path)})))
+    assert "one_design" in path.read_text(encoding="utf-8")

@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pulp
 
-from provisioner.errors import InputError, ProvisionerError
+from provisioner.errors import InputError
 from provisioner.planning.candidates import Candidates, PoolCandidates
 from provisioner.planning.formulation import (
     Criterion,
@@ -27,9 +26,8 @@ from provisioner.planning.formulation import (
     one_size,
 )
 from provisioner.planning.lattice import LEVELS, Lattice, Point, Sizes, Totals, at_most
-from provisioner.planning.solver import DEFAULT_SOLVER, solver
+from provisioner.planning.solver import DEFAULT_SOLVER, chosen, solver, write_problem
 
-_INTEGRAL = 1e-6
 # With more sizes than this in one design, exclusions are not merged into stronger ones.
 _MOST_MERGED = 2_000_000
 
@@ -302,16 +300,16 @@ class Programs:
                 program.problem.setObjective(-least(program))
             program.problem.solve(_engine(self.solver_name))
             self.solved += 1
-            choice = _read(program, self.solver_name)
+            choice = chosen(program, self.solver_name)
             if choice is None:
                 return None
-            point = Point(p.positions[choice[0]], choice[1])
+            point = Point(p.positions[choice.design], choice.sizes)
             totals = self.lattice.totals(point)
             enough = at_least is None or totals[self.lattice.order.index(p.criterion(level))] >= at_least
             if enough and self.lattice.level(point, self.best) <= level and self.lattice.allowed(point):
                 return point
             # A point that only the solver's tolerance allows: exclude it and solve again.
-            p = p.without(choice[0], point.sizes)
+            p = p.without(choice.design, point.sizes)
         return None
 
 
@@ -335,25 +333,6 @@ def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression
     return pulp.lpSum(n * weight[s] * variable for (_, s, n), variable in program.size.items())
 
 
-def _read(program: Program, name: str) -> tuple[int, Sizes] | None:
-    """The design and sizes in a solved program; None where it has no solution; an error for anything but a proof."""
-    status = program.problem.sol_status
-    if status in (pulp.LpSolutionInfeasible, pulp.LpSolutionNoSolutionFound) and program.problem.status != 1:
-        return None
-    if status != pulp.LpSolutionOptimal:
-        found = pulp.LpStatus[program.problem.status]
-        raise ProvisionerError(f"solver {name}: stopped without a proof ({found}); try --solver HiGHS")
-    chosen = []
-    for key, variable in program.size.items():
-        value = variable.varValue
-        if value is None or abs(value - round(value)) > _INTEGRAL:
-            raise ProvisionerError(f"solver {name}: returned a fractional choice ({value}); try --solver HiGHS")
-        if round(value) == 1:
-            chosen.append(key)
-    chosen.sort()
-    return chosen[0][0], tuple(n for _, _, n in chosen)
-
-
 def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
     """Write the program of a level, in CPLEX's LP format; a failure leaves what was there.
 
@@ -362,12 +341,4 @@ def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
     """
     if not p.positions:
         raise InputError(f"--write-lp {path}: no design has a size that could be better, so there is no program")
-    target = Path(path)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        build(p, level).problem.writeLP(str(part))
-        part.replace(target)
-    except OSError as error:
-        raise InputError(f"--write-lp {path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
+    write_problem(build(p, level).problem, path)

@@ -50,7 +50,7 @@ def solve(
     for criterion in order(objective):
         program = build(parameters, criterion, best)
         program.problem.solve(engine)
-        found = _read(program)
+        found = chosen(program, solver_name)
         if found is None:
             if choice is None:
                 return None
@@ -70,27 +70,33 @@ def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> floa
     )
 
 
-def _read(program: Program) -> Choice | None:
+def chosen(program: Program, name: str) -> Choice | None:
     """The choice in a solved program; None where it is infeasible; an error for anything but a proven optimum."""
     status = program.problem.sol_status
     if status in (pulp.LpSolutionInfeasible, pulp.LpSolutionNoSolutionFound) and program.problem.status != 1:
         return None
     if status != pulp.LpSolutionOptimal:
-        raise ProvisionerError(f"the solver stopped without a proven optimum ({pulp.LpStatus[program.problem.status]})")
+        found = pulp.LpStatus[program.problem.status]
+        raise ProvisionerError(f"solver {name}: stopped without a proven optimum ({found}); try --solver HiGHS")
     values = {key: variable.varValue for key, variable in program.size.items()}
     for value in values.values():
         if value is None or abs(value - round(value)) > _INTEGRAL:
-            raise ProvisionerError(f"the solver returned a fractional choice ({value}); try another --solver")
-    chosen = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
-    return Choice(chosen[0][0], tuple(n for _, _, n in chosen))
+            raise ProvisionerError(f"solver {name}: returned a fractional choice ({value}); try --solver HiGHS")
+    ones = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
+    return Choice(ones[0][0], tuple(n for _, _, n in ones))
 
 
 def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
     """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves what was there."""
+    write_problem(build(parameters, objective).problem, path)
+
+
+def write_problem(problem: pulp.LpProblem, path: str) -> None:
+    """Write a program in CPLEX's LP format; a failure leaves what was there."""
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:
-        build(parameters, objective).problem.writeLP(str(part))
+        problem.writeLP(str(part))
         part.replace(target)
     except OSError as error:
         raise InputError(f"--write-lp {path}: cannot be written: {error.strerror or error}") from None

@@ -102,10 +102,10 @@ def test_unknown_and_missing_solvers_are_refused() -> None:
 def test_a_fractional_solution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     program = build(two_candidates(), "cost")
     program.problem.solve(solver("HiGHS"))
-    assert module._read(program) is not None
+    assert module.chosen(program, "HiGHS") is not None
     next(iter(program.size.values())).varValue = 0.4
     with pytest.raises(ProvisionerError, match="fractional"):
-        module._read(program)
+        module.chosen(program, "HiGHS")
 
 
 def test_stopping_early_is_not_taken_for_an_optimum() -> None:
@@ -113,7 +113,7 @@ def test_stopping_early_is_not_taken_for_an_optimum() -> None:
     program.problem.solve(solver("HiGHS"))
     program.problem.sol_status = pulp.LpSolutionIntegerFeasible  # what a time limit leaves; the status reads Optimal
     with pytest.raises(ProvisionerError, match="without a proven optimum"):
-        module._read(program)
+        module.chosen(program, "HiGHS")
 
 
 def test_the_written_program_solves_to_the_same_cost(tmp_path_factory: pytest.TempPathFactory) -> None:
