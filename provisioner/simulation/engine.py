@@ -307,14 +307,16 @@ def _sources() -> str:
 
 
 def _cached(digest: str) -> Any:
-    """The event loop, compiled once per machine and kept in numba's cache."""
+    """The event loop, compiled once per machine and kept in numba's cache: beside the sources, or the user's own."""
 
-    @njit(nogil=True, cache=True)
     def advance(world: Any, most_events: int) -> Any:
         """Process at most so many events of a world, an array of one record; why it returned."""
         return _advance(world[0], most_events) + len(digest) - 64
 
-    return advance
+    try:
+        return njit(nogil=True, cache=True)(advance)
+    except RuntimeError:  # no folder can be written: it is compiled in every process
+        return njit(nogil=True)(advance)
 
 
 advance = _cached(_sources())
