@@ -102,7 +102,7 @@ def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
             raise ValueError(f"percentile must be 0 to 100, got {each}")
         rank = last * (each / 100.0)
         # a rank that misses a whole number by rounding alone must not reach for the next value, which may be inf
-        ranks.append(float(round(rank)) if abs(rank - round(rank)) < 1e-12 * last else rank)
+        ranks.append(float(round(rank)) if abs(rank - round(rank)) <= 1e-15 * rank else rank)
     below = [math.floor(rank) for rank in ranks]
     above = [min(rank + 1, last) for rank in below]
     array = np.partition(array, sorted({*below, *above}))
