@@ -137,6 +137,8 @@ def test_the_largest_throughput_within_a_cap() -> None:
     found = plan(designs=("baseline-h100",), objective="throughput", max_machines=4)
     assert found.machines <= 4
     assert found.evidence is not None
+    note = next(text for text in found.warnings if text.startswith("throughput: "))
+    assert "the first failure to 1 %" in note and ("verdicts flip up to" in note or "nor does any tried" in note)
     more = plan(designs=("baseline-h100",), objective="throughput", max_machines=6)
     assert more.rate_rps > found.rate_rps
     with pytest.raises(InfeasibleError):
