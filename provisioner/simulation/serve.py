@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from statistics import median
 from threading import Event
 from time import perf_counter
@@ -118,14 +120,21 @@ def _timed(
 
 
 def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, progress: Callable[[str], None]) -> None:
-    """Wait for all, saying how far they are; raises what the first that fails raised."""
-    waiting = set(futures)
-    while waiting:
-        done, waiting = wait(waiting, _POLL_S, FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-        if waiting:
-            progress(_how_far(scenario, len(futures) - len(waiting), watch))
+    """Wait for all, saying how far they are; raises what the first that fails raised.
+
+    A queue tells which are finished: ``futures.wait`` locks all of them, and an interrupt while it does leaves locks
+    that the threads then wait for.
+    """
+    finished: SimpleQueue[Future[Served]] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(finished.put)
+    done = 0
+    while done < len(futures):
+        with suppress(Empty):
+            finished.get(timeout=_POLL_S).result()
+            done += 1
+        if done < len(futures):
+            progress(_how_far(scenario, done, watch))
 
 
 def _how_far(scenario: Scenario, finished: int, watch: _Watch) -> str:
