@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from queue import SimpleQueue
 from threading import active_count
 
 import numpy as np
@@ -164,10 +165,11 @@ def test_an_error_in_a_thread_is_raised_and_stops_the_others() -> None:
 
 
 def test_an_interrupt_says_what_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
+    class Interrupted(SimpleQueue[object]):
+        def get(self, block: bool = True, timeout: float | None = None) -> object:
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving, "wait", interrupt)
+    monkeypatch.setattr(serving, "SimpleQueue", Interrupted)
     with pytest.raises(KeyboardInterrupt, match="of 3 request sets done"):
         serve(scenario(lambda _: apart(), sets=3))
 
