@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from provisioner.planning.plan import Plan
@@ -53,11 +53,16 @@ COLUMNS: Final = (
 
 def plan_csv(plan: Plan) -> str:
     """The plan as CSV with a header line."""
+    return csv_text(COLUMNS, _rows(plan))
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV with a header line; a column that a row lacks is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for row in _rows(plan):
-        writer.writerow({column: cell(row.get(column)) for column in COLUMNS})
+    for row in rows:
+        writer.writerow({column: cell(row.get(column)) for column in columns})
     return text.getvalue()
 
 

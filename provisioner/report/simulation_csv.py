@@ -9,14 +9,12 @@ stable, the value of an input. Numbers have all their digits; what there is none
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from provisioner.report.as_json import plain_value
 from provisioner.report.command_line import simulate_question
-from provisioner.report.csv import cell
+from provisioner.report.csv import csv_text
 from provisioner.report.plan_document import shown
 from provisioner.simulation.result import Simulation
 
@@ -69,12 +67,7 @@ COLUMNS: Final = (
 
 def simulation_csv(found: Simulation) -> str:
     """The simulation as CSV with a header line."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for row in _rows(found):
-        writer.writerow({column: cell(row.get(column)) for column in COLUMNS})
-    return text.getvalue()
+    return csv_text(COLUMNS, _rows(found))
 
 
 def _rows(found: Simulation) -> Iterator[Mapping[str, Any]]:
