@@ -13,7 +13,7 @@ from typing import Any
 from numba import njit
 
 from provisioner.simulation.chunked import start_chunked
-from provisioner.simulation.machine import make_ready, note_run, start, take_memory
+from provisioner.simulation.machine import choose, make_ready, note_run, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_prompt, void_tokens
 from provisioner.simulation.pointers import (
     arena_at,
@@ -34,6 +34,7 @@ from provisioner.simulation.records import (
     NEEDS_ROOM,
     NEVER,
     NO_ROOM,
+    OUTAGE_DUE,
     PAUSED,
     PRESENT,
     REJECTED,
@@ -213,88 +214,6 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
     return rejected
 
 
-@compiled
-def _advance(world: World, most_events: int) -> int:
-    """Process events until the end, or one of the reasons to return."""
-    stop_at = world.events + most_events
-    idle_retries = 0
-    while True:
-        if world.events >= stop_at:
-            return PAUSED
-        if world.arena_free + 16 * world.largest_room + 8192 > world.arena_room:
-            return NEEDS_ROOM
-        if world.segment_room > 0 and world.segments_used == world.segment_room:
-            return NEEDS_ROOM
-        if world.ready >= 0:
-            r = world.ready
-            world.ready = replica_at(world, r).next_ready
-            if world.chunked:
-                start_chunked(world, r, world.now_s)
-            else:
-                start(world, r, world.now_s)
-            continue
-        first = ends_at(world, 1).value
-        end_s = replica_at(world, first).end_s
-        transfer_s = INFINITE
-        if world.heap_size > 0:
-            transfer_s = request_at(world, heap_at(world, 0).value).event_s
-        arrival_s = INFINITE
-        if world.next_request < world.released:
-            arrival_s = request_at(world, world.next_request).arrival_s
-        outage_s = INFINITE
-        if world.next_outage < world.outage_count:
-            outage_s = outage_at(world, world.next_outage).time_s
-        if world.done == world.count:
-            return FINISHED
-        if outage_s <= end_s and outage_s <= transfer_s and outage_s <= arrival_s and outage_s < INFINITE:
-            outage = outage_at(world, world.next_outage)
-            world.next_outage += 1
-            world.now_s = outage_s
-            if outage.up:
-                bring_back(world, outage.machine, outage_s)
-            else:
-                take_down(world, outage.machine, outage_s)
-        elif end_s <= transfer_s and end_s <= arrival_s:
-            if end_s == INFINITE:
-                return STUCK
-            world.now_s = end_s
-            idle_retries = 0
-            rejected = _finish_chunked(world, first, end_s) if world.chunked else _finish_work(world, first, end_s)
-            if rejected:
-                return REJECTED
-        elif transfer_s <= arrival_s:
-            world.now_s = transfer_s
-            request = heap_at(world, 0).value
-            withdraw(world, request)
-            if request_at(world, request).state == RESTARTING:
-                world.moving -= 1
-                route(world, request, transfer_s)
-            elif request_at(world, request).state == NO_ROOM:
-                if start_transfer(world, request, transfer_s):
-                    idle_retries = 0
-                else:
-                    idle_retries += 1
-                    nothing_else = (
-                        world.moving == 0 and end_s == INFINITE and arrival_s == INFINITE and outage_s == INFINITE
-                    )
-                    if nothing_else and idle_retries > 2 * world.heap_size:
-                        return STUCK
-            else:
-                idle_retries = 0
-                finish_transfer(world, request, transfer_s)
-        else:
-            world.now_s = arrival_s
-            idle_retries = 0
-            world.in_system += 1
-            request = world.next_request
-            world.next_request += 1
-            route(world, request, arrival_s)
-            if world.next_request == world.count:
-                world.last_arrival_s = arrival_s
-                world.left_at_last_arrival = world.in_system
-        world.events += 1
-
-
 _COMPILED = ("records", "pointers", "structures", "machine", "transfers", "chunked", "outages", "routing", "engine")
 
 
@@ -306,17 +225,116 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
-def _cached(digest: str) -> Any:
-    """The event loop, compiled once per machine and kept in numba's cache: beside the sources, or the user's own."""
-
-    def advance(world: Any, most_events: int) -> Any:
-        """Process at most so many events of a world, an array of one record; why it returned."""
-        return _advance(world[0], most_events) + len(digest) - 64
-
+def _kept(function: Any) -> Any:
+    """A function compiled once per machine and kept in numba's cache: beside the sources, or the user's own."""
     try:
-        return njit(nogil=True, cache=True)(advance)
+        return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder can be written: it is compiled in every process
-        return njit(nogil=True)(advance)
+        return njit(nogil=True)(function)
 
 
-advance = _cached(_sources())
+def _event_loop(digest: str) -> Any:
+    """The event loop, with the digest of its sources among what the cache goes by."""
+
+    def advance(worlds: Any, most_events: int) -> int:
+        """Process at most so many events of a world, an array of one record; why it returned."""
+        world = worlds[0]
+        if len(digest) == 0:
+            return PAUSED
+        stop_at = world.events + most_events
+        idle_retries = 0
+        while True:
+            if world.events >= stop_at:
+                return PAUSED
+            if world.arena_free + 16 * world.largest_room + 8192 > world.arena_room:
+                return NEEDS_ROOM
+            if world.segment_room > 0 and world.segments_used == world.segment_room:
+                return NEEDS_ROOM
+            if world.ready >= 0:
+                r = world.ready
+                world.ready = replica_at(world, r).next_ready
+                if world.chunked:
+                    start_chunked(world, r, world.now_s)
+                else:
+                    start(world, r, choose(world, r, world.now_s), world.now_s)
+                continue
+            first = ends_at(world, 1).value
+            end_s = replica_at(world, first).end_s
+            transfer_s = INFINITE
+            if world.heap_size > 0:
+                transfer_s = request_at(world, heap_at(world, 0).value).event_s
+            arrival_s = INFINITE
+            if world.next_request < world.released:
+                arrival_s = request_at(world, world.next_request).arrival_s
+            outage_s = INFINITE
+            if world.next_outage < world.outage_count:
+                outage_s = outage_at(world, world.next_outage).time_s
+            if world.done == world.count:
+                return FINISHED
+            if outage_s <= end_s and outage_s <= transfer_s and outage_s <= arrival_s and outage_s < INFINITE:
+                return OUTAGE_DUE
+            elif end_s <= transfer_s and end_s <= arrival_s:
+                if end_s == INFINITE:
+                    return STUCK
+                world.now_s = end_s
+                idle_retries = 0
+                rejected = _finish_chunked(world, first, end_s) if world.chunked else _finish_work(world, first, end_s)
+                if rejected:
+                    return REJECTED
+            elif transfer_s <= arrival_s:
+                world.now_s = transfer_s
+                request = heap_at(world, 0).value
+                withdraw(world, request)
+                if request_at(world, request).state == RESTARTING:
+                    world.moving -= 1
+                    route(world, request, transfer_s)
+                elif request_at(world, request).state == NO_ROOM:
+                    if start_transfer(world, request, transfer_s):
+                        idle_retries = 0
+                    else:
+                        idle_retries += 1
+                        nothing_else = (
+                            world.moving == 0 and end_s == INFINITE and arrival_s == INFINITE and outage_s == INFINITE
+                        )
+                        if nothing_else and idle_retries > 2 * world.heap_size:
+                            return STUCK
+                else:
+                    idle_retries = 0
+                    finish_transfer(world, request, transfer_s)
+            else:
+                world.now_s = arrival_s
+                idle_retries = 0
+                world.in_system += 1
+                request = world.next_request
+                world.next_request += 1
+                route(world, request, arrival_s)
+                if world.next_request == world.count:
+                    world.last_arrival_s = arrival_s
+                    world.left_at_last_arrival = world.in_system
+            world.events += 1
+
+    return _kept(advance)
+
+
+def _outage(digest: str) -> Any:
+    """Outages, apart from the loop: few runs have any, and all others need not compile them."""
+
+    def apply_outage(worlds: Any) -> None:
+        """Take the machine of the next outage down, or bring it back."""
+        world = worlds[0]
+        if len(digest) == 0:
+            return
+        outage = outage_at(world, world.next_outage)
+        world.next_outage += 1
+        world.events += 1
+        world.now_s = outage.time_s
+        if outage.up:
+            bring_back(world, outage.machine, outage.time_s)
+        else:
+            take_down(world, outage.machine, outage.time_s)
+
+    return _kept(apply_outage)
+
+
+advance = _event_loop(_sources())
+apply_outage = _outage(_sources())

@@ -327,10 +327,9 @@ def run_s(world: World, r: int, iterations: int) -> float:
 
 
 @compiled
-def start(world: World, r: int, now_s: float) -> None:
-    """Choose the next batch of a replica and run it, or leave the replica idle."""
+def start(world: World, r: int, size: int, now_s: float) -> None:
+    """Run the batch of so many tasks that was chosen for a replica, or leave the replica idle."""
     replica = replica_at(world, r)
-    size = choose(world, r, now_s)
     kind = type_at(world, replica.type)
     if size == 0:
         replica.doing = IDLE

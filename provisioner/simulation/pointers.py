@@ -7,7 +7,7 @@ record, a call passes one address. That halves the time of a run twice over, and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 from llvmlite import ir
@@ -35,11 +35,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compiled(function: Function) -> Function:
     """Compile a function of the event loop, for the event loop only: no wrappers for Python, no counting of references.
 
-    Nothing in the loop makes or keeps an array, so there is nothing to count.
+    Nothing in the loop makes or keeps an array, so there is nothing to count. A constant among the arguments is taken
+    as a number like any other: numba would compile the function again for each (a quarter of the time).
     """
     njit: Any = numba.njit  # its stubs lack these options
-    result: Function = njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-    return result
+    result: Any = njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    resolve = result.get_call_template
+
+    def resolve_by_type(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        return resolve(tuple(types.unliteral(argument) for argument in arguments), keywords)  # type: ignore[no-untyped-call]
+
+    result.get_call_template = resolve_by_type
+    return cast("Function", result)
 
 
 def _record_of(field: str, dtype: Any) -> Any:

@@ -260,6 +260,7 @@ PAUSED: Final = 1  # so many events are done
 NEEDS_ROOM: Final = 2  # the lists' arena, or the timeline, is full
 REJECTED: Final = 3  # a limit is broken for certain
 STUCK: Final = 4  # requests are left that nothing can ever serve
+OUTAGE_DUE: Final = 5  # a machine fails or comes back now
 
 
 World = Any

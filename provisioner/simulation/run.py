@@ -120,11 +120,11 @@ class Run:
         return max(float(self.clock["until_s"]) - float(self.clock["from_s"]), 0.0)
 
 
-def compile_simulator(progress: Callable[[str], None] = lambda _: None) -> None:
+def compile_simulator(progress: Callable[[str], None] = lambda _: None, *, outages: bool = False) -> None:
     """Compile the event loop, or load it compiled; says so where it takes longer than a moment."""
-    from provisioner.simulation.engine import advance
+    from provisioner.simulation.engine import advance, apply_outage
 
-    if advance.signatures:
+    if advance.signatures and (apply_outage.signatures or not outages):
         return
     import numba
 
@@ -132,7 +132,10 @@ def compile_simulator(progress: Callable[[str], None] = lambda _: None) -> None:
     notice.daemon = True
     notice.start()
     try:
-        advance.compile((numba.from_dtype(records.WORLD)[::1], numba.int64))
+        world = numba.from_dtype(records.WORLD)[::1]
+        advance.compile((world, numba.int64))
+        if outages:
+            apply_outage.compile((world,))
     finally:
         notice.cancel()
 
@@ -150,9 +153,9 @@ def run(
     ``stop`` ends the run as soon as a limit is broken for certain. ``progress`` is told the simulated time in s and the
     completed requests now and then, from the calling thread. ``InputError`` where a request can never fit.
     """
-    from provisioner.simulation.engine import advance
+    from provisioner.simulation.engine import advance, apply_outage
 
-    compile_simulator()
+    compile_simulator(outages=bool(cluster.outages))
     _check_sizes(cluster, prepared)
     arrays, world = _world(cluster, prepared, stop, timeline)
     stretches: list[NDArray[Any]] = []
@@ -173,6 +176,8 @@ def run(
                 arena[: arrays["arena"].size] = arrays["arena"]
                 _place(arrays, world, "arena", arena)
                 this["arena_room"] = arena.size
+        elif status == records.OUTAGE_DUE:
+            apply_outage(world)
         elif status != records.PAUSED:
             break
         if progress is not None:

@@ -70,7 +70,7 @@ def serve(
     for ``keep_requests``, that of the first set with its timeline for ``keep_timeline``. ``progress`` is told how far
     the work is, from the calling thread. ``KeyboardInterrupt`` says what was done.
     """
-    compile_simulator(progress)
+    compile_simulator(progress, outages=bool(scenario.cluster.outages))
     watch = _Watch(scenario.sets)
     if workers is None:
         at_once = max(int(MAX_REQUESTS // max(scenario.expected_requests, 1.0)), 1)  # that fit in memory
