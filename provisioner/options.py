@@ -15,6 +15,10 @@ ASSUMPTIONS = ("measured", "splitwise-sim")
 LIMIT_NAMES = tuple(f"{metric}_{p}" for metric in ("ttft", "tbt", "e2e") for p in ("p50", "p90", "p99"))
 
 
+FACTORS = ("rate", "cv", "prompt-tokens", "output-tokens", "slo")
+MACHINE_FACTORS = ("prompt-time", "decode-time", "link-bandwidth", "price", "power")
+"""Inputs that ``scale`` multiplies; those of machines also of one type, as in ``price:dgx-a100``."""
+
 DURATION_S = 120.0
 """Time in which requests of a drawn set arrive, in s."""
 
@@ -28,6 +32,7 @@ class PlanOptions:
 
     ``limits`` maps ``ttft_p99`` and the like to ``"2s"``, ``"60ms"`` or ``"6x"``; ``rate_rps`` None means the
     workload's own peak, ``cv`` None the workload's own; ``designs`` and ``machines`` empty mean all that there are.
+    ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``fast`` gives the formulas' answer, not simulated. Otherwise a cluster is judged on ``sets`` request sets of
     ``duration_s`` at a ``confidence`` (a trace as it is on itself), under a scheduling ``policy`` (None: the mixed pool
     of Splitwise for designs that split, mixed batching for those that do not); a failure by more than ``cut_margin``
@@ -49,6 +54,7 @@ class PlanOptions:
     stock: Mapping[str, int] = field(default_factory=dict)
     prices: str = "2026"
     headroom: float = 0.0
+    scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
     cv: float | None = None
     independent: bool = False
@@ -79,8 +85,9 @@ class SimulateOptions:
     time that are not measured.
 
     ``policy`` None is ``splitwise`` for prompt and token pools, ``mixed`` for mixed ones; its thresholds are
-    those of ``simulation.policy.Policy`` where None. ``percentiles`` come beside 50, 90 and 99. ``repeat`` so many warm
-    runs give the median of their time. ``records`` and ``timeline`` are files to write.
+    those of ``simulation.policy.Policy`` where None. ``scale`` is as in ``PlanOptions``. ``percentiles`` come beside
+    50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records`` and ``timeline`` are files
+    to write.
     """
 
     workload: str = "coding"
@@ -115,6 +122,7 @@ class SimulateOptions:
     transfer_retry_s: float | None = None
     share_links: bool | None = None
     percentiles: tuple[float, ...] = ()
+    scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
     seed: int = 0
     repeat: int | None = None

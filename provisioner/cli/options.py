@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 from provisioner.cli.help import option
 from provisioner.errors import InputError
-from provisioner.options import ASSUMPTIONS, LIMIT_NAMES, OBJECTIVES, PlanOptions
+from provisioner.options import ASSUMPTIONS, FACTORS, LIMIT_NAMES, MACHINE_FACTORS, OBJECTIVES, PlanOptions
 from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive, parse_whole
 
 _DEFAULT: Final = PlanOptions()
@@ -151,6 +151,16 @@ StockOption = Annotated[
         help="Machines of a type that can be had at most, such as dgx-h100=20. Repeatable.",
         panel=_CLUSTER,
         default="no limit",
+    ),
+]
+ScaleOption = Annotated[
+    list[str] | None,
+    option(
+        "--scale",
+        metavar="NAME=FACTOR",
+        help=f"What if an input were so many times as large: {', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} "
+        "of all machines or of one type, such as price:dgx-a100=0.5. Repeatable.",
+        panel=_METHOD,
     ),
 ]
 ObjectiveOption = Annotated[
@@ -348,6 +358,23 @@ def parse_headroom(text: str, what: str) -> float:
     return parse_non_negative(text, what)
 
 
+def parse_scale(given: Iterable[str], what: str) -> dict[str, float]:
+    """Factors on inputs, each written NAME=FACTOR.
+
+    >>> parse_scale(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale")
+    {'output-tokens': 1.2, 'price:dgx-a100': 0.5}
+    """
+    scale: dict[str, float] = {}
+    for text in given:
+        name, equals, factor = text.partition("=")
+        if not equals or not name:
+            raise InputError(f"{what}: must be NAME=FACTOR, such as output-tokens=1.2, got {text!r}")
+        if name in scale:
+            raise InputError(f"{what} {name}: is given twice")
+        scale[name] = parse_positive(factor, f"{what} {name}")
+    return scale
+
+
 def parse_stock(given: Iterable[str], what: str) -> dict[str, int]:
     """Machines in stock by type, each written NAME=COUNT.
 
@@ -395,6 +422,7 @@ _PARSE: Final[Parsers] = {
     "designs": ("--design", lambda names, _: tuple(names)),
     "machines": ("--machine", lambda names, _: tuple(names)),
     "stock": ("--stock", parse_stock),
+    "scale": ("--scale", parse_scale),
     "max_cost_usd_per_h": ("--max-cost", _cost),
     "max_power_w": ("--max-power", parse_power),
     "max_machines": ("--max-machines", _count),

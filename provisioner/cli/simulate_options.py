@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from provisioner.cli.help import option
-from provisioner.cli.options import Parsers, parse_time, parsed_fields
+from provisioner.cli.options import Parsers, parse_scale, parse_time, parsed_fields
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs.units import (
@@ -314,6 +314,7 @@ _PARSE: Final[Parsers] = {
     "duration_s": ("--duration", parse_time),
     "sets": ("--seeds", _whole("request sets")),
     "cv": ("--cv", parse_non_negative),
+    "scale": ("--scale", parse_scale),
     "in_flight": ("--in-flight", _whole("requests")),
     "requests": ("--requests", _whole("requests")),
     "warm_up": ("--warm-up", parse_fraction),

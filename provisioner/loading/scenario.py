@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
 from provisioner.specs.slo import load_slo
@@ -43,6 +44,7 @@ _ROLES: Final = ("prompt", "token", "mixed")
 _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
+_LENGTHS_AND_RATE: Final = ("rate", "prompt-tokens", "output-tokens")
 _THRESHOLDS: Final = {
     "max_pending_tokens": "--max-pending-tokens",
     "batch_tokens": "--batch-tokens",
@@ -62,14 +64,19 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     if options.assumptions not in ASSUMPTIONS:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
     model = catalog.model(options.model)
+    factors = load_factors(options.scale)
+    factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
+    if factors.of("slo") != 1.0:
+        slo = slo.scaled(factors.of("slo"))
     percentiles = sorted({*_PERCENTILES, *(_percentile(each) for each in options.percentiles)})
     if options.repeat is not None:
         parse_whole(options.repeat, "--repeat", "runs")
     seed = parse_whole(options.seed, "--seed", minimum=0)
     design, pools = _pools(options, model)
+    pools = tuple(dataclasses.replace(pool, perf=factors.replica(pool.perf)) for pool in pools)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
-    requests = _requests(options)
+    requests = _requests(options, factors)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
     curves = {source: None for perf in replicas.values() for source in perf.sources}
     return Scenario(
@@ -85,7 +92,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         load=requests.load,
         seed=seed,
         sources=(*curves, *requests.workload.sources),
-        warnings=(*requests.notes, *remarks(model, requests.workload, replicas, "simulated")),
+        warnings=(*factors.notes(), *requests.notes, *remarks(model, requests.workload, replicas, "simulated")),
         question={name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__},
         versions=versions(_SHOWN_VERSIONS),
     )
@@ -264,7 +271,7 @@ class _Requests:
     notes: tuple[str, ...] = ()
 
 
-def _requests(options: SimulateOptions) -> _Requests:
+def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     """The request sets in the one of four ways that the options ask for."""
     sets = parse_whole(options.sets, "--seeds", "request sets")
     warm_up = None if options.warm_up is None else parse_fraction(options.warm_up, "--warm-up")
@@ -272,12 +279,12 @@ def _requests(options: SimulateOptions) -> _Requests:
     if not sum(shares) < 1.0:
         raise InputError("--warm-up and --cool-down: must leave a part to measure")
     if options.trace is not None:
-        return _as_recorded(options, 0.0 if warm_up is None else warm_up, shares[1])
+        return _as_recorded(options, factors, 0.0 if warm_up is None else warm_up, shares[1])
     if options.requests is not None and options.in_flight is None:
         raise InputError("--requests: is the number in a closed loop; give --in-flight too, or --rate and --duration")
     if options.in_flight is not None:
-        return _in_flight(options, sets, shares)
-    return _at_a_rate(options, sets, shares)
+        return _in_flight(options, factors, sets, shares)
+    return _at_a_rate(options, factors, sets, shares)
 
 
 def _refuse(options: SimulateOptions, flags: Mapping[str, str], why: str) -> None:
@@ -287,7 +294,7 @@ def _refuse(options: SimulateOptions, flags: Mapping[str, str], why: str) -> Non
             raise InputError(f"{flag}: {why}")
 
 
-def _as_recorded(options: SimulateOptions, warm_up: float, cool_down: float) -> _Requests:
+def _as_recorded(options: SimulateOptions, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
     from provisioner.simulation.requests import check_count, from_trace
     from provisioner.specs.traces import read_trace
 
@@ -300,7 +307,8 @@ def _as_recorded(options: SimulateOptions, warm_up: float, cool_down: float) -> 
     )
     _refuse(options, {"cv": "--cv", "independent": "--independent"}, "changes a workload; a --trace is taken as it is")
     _refuse(options, {"sets": "--seeds"}, "a --trace is one request set, taken as it is")
-    trace = read_trace(path)
+    factors.refuse(("cv",), "changes a workload; a --trace is taken as it is")
+    trace = read_trace(path).scaled(*(factors.of(name) for name in _LENGTHS_AND_RATE))
     check_count(trace.requests, path)
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
@@ -308,12 +316,13 @@ def _as_recorded(options: SimulateOptions, warm_up: float, cool_down: float) -> 
     return _Requests(lambda _: one, 1, trace.requests, workload, f"trace {path} as it is", trace.warnings)
 
 
-def _in_flight(options: SimulateOptions, sets: int, shares: tuple[float, float]) -> _Requests:
+def _in_flight(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
     from provisioner.simulation.requests import check_count, closed_loop
 
     flags = {"rate_rps": "--rate", "rates_rps": "--rates", "duration_s": "--duration", "cv": "--cv"}
     _refuse(options, flags | {"cool_down": "--cool-down"}, "a closed loop (--in-flight) has no arrival times")
-    workload, _ = _workload(options)
+    factors.refuse(("rate", "cv"), "a closed loop (--in-flight) has no arrival times")
+    workload, _ = _workload(options, factors)
     in_flight = parse_whole(options.in_flight or 0, "--in-flight", "requests")
     count = max(2_000, 20 * in_flight) if options.requests is None else options.requests
     count = parse_whole(count, "--requests", "requests")
@@ -325,16 +334,18 @@ def _in_flight(options: SimulateOptions, sets: int, shares: tuple[float, float])
     return _Requests(_drawn_by(draw, options), sets, count, workload, f"{in_flight:,} requests in flight")
 
 
-def _at_a_rate(options: SimulateOptions, sets: int, shares: tuple[float, float]) -> _Requests:
+def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
     from provisioner.simulation.requests import check_count, drawn, drawn_by_minute, lengths_of_trace
 
     windows: dict[str, float] = dict(zip(("warm_up", "cool_down"), shares, strict=True))
-    workload, trace = _workload(options)
-    cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
+    workload, trace = _workload(options, factors)
+    cv = factors.of("cv") * (workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv"))
     notes = burstier(workload, cv, "simulated")
     if options.rates_rps:
         _refuse(options, {"rate_rps": "--rate", "duration_s": "--duration"}, "--rates has a rate for each minute")
-        rates = tuple(parse_non_negative(rate, "--rates", "requests/s") for rate in options.rates_rps)
+        rates = tuple(
+            factors.of("rate") * parse_non_negative(rate, "--rates", "requests/s") for rate in options.rates_rps
+        )
         check_count(60.0 * sum(rates), "--rates")
 
         def by_minute(rng: np.random.Generator) -> RequestSet:
@@ -343,6 +354,7 @@ def _at_a_rate(options: SimulateOptions, sets: int, shares: tuple[float, float])
         shown = f"{format_rate(sum(rates) / len(rates))} on average, by minute, for {format_seconds(60.0 * len(rates))}"
         return _Requests(_drawn_by(by_minute, options), sets, 60.0 * sum(rates), workload, shown, notes)
     rate = workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
+    rate *= factors.of("rate")
     duration_s = DURATION_S if options.duration_s is None else parse_positive(options.duration_s, "--duration", "s")
     check_count(rate * duration_s, f"{format_rate(rate)} for {format_seconds(duration_s)}")
     if trace is not None and not options.independent:
@@ -359,15 +371,18 @@ def _at_a_rate(options: SimulateOptions, sets: int, shares: tuple[float, float])
     return _Requests(_drawn_by(draw, options), sets, rate * duration_s, workload, load, notes)
 
 
-def _workload(options: SimulateOptions) -> tuple[Workload, Trace | None]:
+def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:
     """The workload, and the trace that it is of where the name is that of a trace file."""
     name, trace = options.workload, None
+    lengths = {"prompt": factors.of("prompt-tokens"), "output": factors.of("output-tokens")}
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
         workload = catalog.workload(name)
+        if set(lengths.values()) != {1.0}:
+            workload = workload.scaled(**lengths)
     else:
         from provisioner.specs.traces import read_trace
 
-        trace = read_trace(name)
+        trace = read_trace(name).scaled(**lengths)
         workload = trace.workload(Path(name).stem)
     return (workload.independent() if options.independent else workload), trace
 

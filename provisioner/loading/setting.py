@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
 from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
 from provisioner.specs import catalog
 from provisioner.specs.slo import load_slo
@@ -40,9 +41,13 @@ def load_setting(options: PlanOptions) -> Setting:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
     solver(options.solver)
     model = catalog.model(options.model)
+    factors = load_factors(options.scale)
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
-    workload, source, traffic, rate_rps, notes = _traffic(options)
+    if factors.of("slo") != 1.0:
+        slo = slo.scaled(factors.of("slo"))
+    workload, source, traffic, rate_rps, notes = _traffic(options, factors)
     replicas, left_out = _replicas(options, model)
+    replicas = {name: factors.replica(perf) for name, perf in replicas.items()}
     price_list = catalog.price_list(options.prices)
     prices = {name: price_list.price(name) for name in replicas}
     machines = tuple(perf.machine for perf in replicas.values())
@@ -71,8 +76,8 @@ def load_setting(options: PlanOptions) -> Setting:
         replicas=replicas,
         designs=chosen,
         prices=Prices(
-            {name: price.cost_usd_per_h for name, price in prices.items()},
-            {name: price.provisioned_power_w for name, price in prices.items()},
+            {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
+            {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
         ),
         caps=caps,
         sources=(
@@ -81,7 +86,7 @@ def load_setting(options: PlanOptions) -> Setting:
             f"prices: {price_list.title} ({price_list.date})",
             *price_sources,
         ),
-        warnings=(*notes, *left_out, *remarks(model, workload, replicas)),
+        warnings=(*factors.notes(), *notes, *left_out, *remarks(model, workload, replicas)),
         versions=versions(_SHOWN_VERSIONS),
     )
 
@@ -111,7 +116,9 @@ def _replicas(options: PlanOptions, model: ModelArchitecture) -> tuple[dict[str,
     return found, tuple(left_out)
 
 
-def _traffic(options: PlanOptions) -> tuple[Workload, Workload | Trace, Traffic, float, tuple[str, ...]]:
+def _traffic(
+    options: PlanOptions, factors: Factors
+) -> tuple[Workload, Workload | Trace, Traffic, float, tuple[str, ...]]:
     """The workload, what request sets are made of, the traffic to plan for (with headroom), the rate without it, and
     what to warn of."""
     from provisioner.queueing.traffic import Classes, Traffic
@@ -126,14 +133,16 @@ def _traffic(options: PlanOptions) -> tuple[Workload, Workload | Trace, Traffic,
             )
         if options.independent or options.cv is not None:
             raise InputError("--independent and --cv change a workload; a --trace is taken as it is")
-        workload, source, windows, cv, notes = _trace(options.trace)
+        factors.refuse(("cv",), "a --trace is taken at its own times")
+        workload, source, windows, cv, notes = _trace(options.trace, factors)
     else:
         workload = catalog.workload(options.workload)
         rate = (
             workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
         )
-        windows = ((rate, 1.0),)
-        cv = workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv")
+        windows = ((factors.of("rate") * rate, 1.0),)
+        cv = factors.of("cv") * (workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv"))
+        workload = _longer(workload, factors)
         notes = burstier(workload, cv)
         if options.independent:
             workload = workload.independent()
@@ -143,12 +152,19 @@ def _traffic(options: PlanOptions) -> tuple[Workload, Workload | Trace, Traffic,
     return workload, source, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
 
 
-def _trace(path: str) -> tuple[Workload, Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
+def _longer(workload: Workload, factors: Factors) -> Workload:
+    prompt, output = factors.of("prompt-tokens"), factors.of("output-tokens")
+    return workload if prompt == output == 1.0 else workload.scaled(prompt, output)
+
+
+def _trace(
+    path: str, factors: Factors
+) -> tuple[Workload, Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     from provisioner.queueing.traffic import windows_of
     from provisioner.specs.traces import read_trace
 
-    trace = read_trace(path)
+    trace = read_trace(path).scaled(*(factors.of(name) for name in ("rate", "prompt-tokens", "output-tokens")))
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
             f"{path}: needs at least two requests at different times to have a rate; give --workload and --rate"

@@ -7,7 +7,7 @@ simulator's whole set, for reproducing published results.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, get_args
 
 import numpy as np
@@ -107,6 +107,9 @@ class _Replica:
     curve: CurveSet
     kv_bytes_per_token: float
     kv_capacity_tokens: float
+    prompt_factor: float = 1.0  # a what-if on the times of the curve, and on the link
+    decode_factor: float = 1.0
+    link_factor: float = 1.0
 
     @property
     def replicas_per_machine(self) -> int:
@@ -141,16 +144,15 @@ class _Replica:
 
         A batch of prompts up to 2048 tokens (``curves.MAX_BATCHED_PROMPT_TOKENS``), one prompt beyond.
         """
-        return self.curve.prompt_s(tokens)
+        return self.prompt_factor * self.curve.prompt_s(tokens)
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s."""
-        return self.curve.decode_s(batch, context_tokens)
+        return self.decode_factor * self.curve.decode_s(batch, context_tokens)
 
-
-def _mixed_s(curve: CurveSet, prompt_tokens: ArrayLike, batch: ArrayLike) -> Floats:
-    tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
-    return MIXED_FACTOR * curve.prompt_s(tokens)
+    def _mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike) -> Floats:
+        tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
+        return MIXED_FACTOR * self.prompt_s(tokens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,7 +172,7 @@ class MeasuredReplica(_Replica):
     @property
     def link_bytes_per_s(self) -> float:
         """Bandwidth of the whole machine's link in bytes/s: all its InfiniBand ports."""
-        return self.machine.infiniband_bytes_per_s
+        return self.link_factor * self.machine.infiniband_bytes_per_s
 
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.
@@ -179,7 +181,7 @@ class MeasuredReplica(_Replica):
         the batch alone, which that iteration contains.
         """
         decode_s = self.decode_s(batch, context_tokens)
-        return np.maximum(_mixed_s(self.curve, prompt_tokens, batch), decode_s)
+        return np.maximum(self._mixed_s(prompt_tokens, batch), decode_s)
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
         """Time that the second token waits for the KV cache to reach ``destination``, in s; any shape.
@@ -214,11 +216,11 @@ class SplitwiseSimReplica(_Replica):
     @property
     def link_bytes_per_s(self) -> float:
         """Bandwidth of the link in bytes/s: 200 GiB/s between any two machines."""
-        return transfer.SIMULATOR_LINK_BYTES_PER_S
+        return self.link_factor * transfer.SIMULATOR_LINK_BYTES_PER_S
 
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one mixed iteration, in s: 1.1 x prompt curve at (prompt tokens + batch); broadcast."""
-        result = _mixed_s(self.curve, prompt_tokens, batch)
+        result = self._mixed_s(prompt_tokens, batch)
         return np.broadcast_to(result, np.broadcast_shapes(result.shape, np.shape(context_tokens)))
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
@@ -256,6 +258,19 @@ def replica(
         kv_bytes_per_token=memory.kv_bytes_per_token(architecture, assumptions),
         kv_capacity_tokens=capacity,
     )
+
+
+def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 1.0, link: float = 1.0) -> ReplicaPerf:
+    """A replica with its prompt times, decode times and link bandwidth multiplied: a what-if, not a measurement."""
+    if not isinstance(perf, _Replica):
+        raise TypeError(f"{type(perf).__name__} cannot be scaled")
+    found: ReplicaPerf = replace(
+        perf,
+        prompt_factor=perf.prompt_factor * prompt_time,
+        decode_factor=perf.decode_factor * decode_time,
+        link_factor=perf.link_factor * link,
+    )
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

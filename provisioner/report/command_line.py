@@ -51,6 +51,7 @@ def fixed_question(plan: Plan) -> dict[str, Any]:
         question.pop("rate_rps", None)
     elif question.get("rate_rps") is None and plan.objective != "throughput":
         question["rate_rps"] = plan.rate_rps
+        question["scale"] = {name: value for name, value in question.get("scale", {}).items() if name != "rate"}
     return question
 
 
@@ -73,6 +74,7 @@ def arguments(question: Mapping[str, Any]) -> list[str]:
             typed += [flag, str(value)]
     for machine, count in (question.get("stock") or {}).items():
         typed += ["--stock", f"{machine}={count}"]
+    typed += _scale(question)
     typed += [f"--{name}" for name in ("independent", "fast", "exhaustive") if question.get(name)]
     return typed
 
@@ -138,6 +140,7 @@ def simulate_command(question: Mapping[str, Any]) -> str:
             typed += [flag, _typed(value)]
     for name, text in (asked.get("limits") or {}).items():
         typed += [f"--{name.replace('_', '-')}", str(text)]
+    typed += _scale(asked)
     if asked.get("rates_rps"):
         typed += ["--rates", ",".join(_typed(rate) for rate in asked["rates_rps"])]
     if asked.get("share_links") is not None:
@@ -145,6 +148,10 @@ def simulate_command(question: Mapping[str, Any]) -> str:
     if asked.get("independent"):
         typed.append("--independent")
     return shlex.join(["provision", "simulate", *typed])
+
+
+def _scale(question: Mapping[str, Any]) -> list[str]:
+    return [part for name, value in (question.get("scale") or {}).items() for part in ("--scale", f"{name}={value:g}")]
 
 
 def _typed(value: Any) -> str:

@@ -80,12 +80,27 @@ class Lengths:
         mean = summed(group, weight * self.tokens) / summed(group, weight)
         return Lengths(np.clip(mean, low, high), low, high)
 
+    def scaled(self, factor: float) -> "Lengths":
+        """Lengths so many times as long, rounded; at least one token, and each mean within its bin."""
+        low, high = scaled_tokens(self.low, factor), scaled_tokens(self.high, factor)
+        return Lengths(np.clip(self.tokens * factor, low, high), low, high)
+
     def log_bins(self, ratio: float) -> IntArray:
         """Number of the logarithmic bin of each class's mean; all in one for an infinite ratio."""
         if math.isinf(ratio):
             return np.zeros(self.tokens.shape, dtype=np.int64)
         edges = log_edges(math.floor(self.tokens.min()), math.floor(self.tokens.max()), ratio)
         return numbered(np.searchsorted(edges, self.tokens, side="right"))
+
+
+def scaled_tokens(tokens: IntArray, factor: float) -> IntArray:
+    """Token counts so many times as large, rounded; at least one token.
+
+    >>> scaled_tokens(np.array([1, 10, 101]), 0.25).tolist()
+    [1, 2, 25]
+    """
+    found: IntArray = np.maximum(np.rint(tokens * factor), 1).astype(np.int64)
+    return found
 
 
 def summed(group: IntArray, weight: FloatArray) -> FloatArray:

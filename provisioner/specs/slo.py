@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -76,6 +76,11 @@ class SLO:
         order = {metric: position for position, metric in enumerate(METRICS)}
         ordered = sorted(kept + extra, key=lambda limit: (order[limit.metric], limit.percentile))
         return SLO(name, tuple(ordered))
+
+    def scaled(self, factor: float) -> SLO:
+        """This SLO with every limit so many times as large."""
+        limits = tuple(replace(limit, value=factor * limit.value) for limit in self.limits)
+        return SLO(f"{self.name} x {factor:g}", limits)
 
 
 def _rows(percentiles: tuple[Percentile, ...]) -> tuple[LatencyLimit, ...]:

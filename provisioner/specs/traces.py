@@ -1,13 +1,13 @@
 """Traces: requests with their arrival times and token counts, and how they arrived."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
-from provisioner.specs.lengths import FloatArray, IntArray
+from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
 from provisioner.specs.trace_files import FORMATS, TraceFormat, read_requests
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
@@ -39,6 +39,15 @@ class Trace:
     def requests(self) -> int:
         """Number of requests n."""
         return int(self.arrival_s.size)
+
+    def scaled(self, rate: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> "Trace":
+        """This trace with its requests closer together and so many times as long, of at least one token."""
+        return replace(
+            self,
+            arrival_s=self.arrival_s / rate,
+            prompt_tokens=scaled_tokens(self.prompt_tokens, prompt),
+            output_tokens=scaled_tokens(self.output_tokens, output),
+        )
 
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.

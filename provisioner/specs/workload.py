@@ -210,6 +210,10 @@ class Workload:
         rows, columns = np.indices((prompt_weight.size, output_weight.size)).reshape(2, -1)
         return self._with(prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns))
 
+    def scaled(self, prompt: float = 1.0, output: float = 1.0) -> "Workload":
+        """This workload with every prompt and every output so many times as long, of at least one token."""
+        return self._with(self.weight, self._prompt.scaled(prompt), self._output.scaled(output))
+
     def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
         """Weight and lengths of the distinct bins of one side."""
         same = np.stack([lengths.low, lengths.high, lengths.tokens])

@@ -1,0 +1,69 @@
+"""Factors on inputs: the answer where prices, lengths, links or limits are so many times as large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import FACTORS, MACHINE_FACTORS
+from provisioner.specs import catalog
+from provisioner.specs.units import parse_positive
+
+if TYPE_CHECKING:
+    from provisioner.perf.assumptions import ReplicaPerf
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Checked factors by name; one of a machine type is the product of that of all types and its own."""
+
+    general: Mapping[str, float] = field(default_factory=dict)
+    of_machine: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def of(self, name: str, machine: str = "") -> float:
+        """The factor on an input, 1 where none was given."""
+        return self.general.get(name, 1.0) * self.of_machine.get((name, machine), 1.0)
+
+    def replica(self, perf: ReplicaPerf) -> ReplicaPerf:
+        """A replica with the factors on its times and its link."""
+        from provisioner.perf.assumptions import scaled
+
+        prompt, decode, link = (
+            self.of(name, perf.machine.name) for name in ("prompt-time", "decode-time", "link-bandwidth")
+        )
+        if prompt == decode == link == 1.0:
+            return perf
+        return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)
+
+    def refuse(self, names: Iterable[str], why: str) -> None:
+        """Refuse factors that mean nothing here."""
+        given = {*self.general, *(name for name, _ in self.of_machine)}
+        for name in names:
+            if name in given:
+                raise InputError(f"--scale {name}: {why}")
+
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result has to know."""
+        named = {**self.general, **{f"{name}:{machine}": value for (name, machine), value in self.of_machine.items()}}
+        changed = [f"{name} x {value:g}" for name, value in named.items() if value != 1.0]
+        return (f"a what-if: {', '.join(changed)} of what the data say",) if changed else ()
+
+
+def load_factors(scale: Mapping[str, float]) -> Factors:
+    """Factors from their names, as ``FACTORS`` and ``MACHINE_FACTORS`` have them, with ``:MACHINE`` for one type."""
+    general: dict[str, float] = {}
+    of_machine: dict[tuple[str, str], float] = {}
+    for given, value in scale.items():
+        name, _, machine = given.partition(":")
+        if name not in (*FACTORS, *MACHINE_FACTORS):
+            raise UnknownNameError("factor", name, (*FACTORS, *MACHINE_FACTORS))
+        factor = parse_positive(value, f"--scale {given}")
+        if not machine:
+            general[name] = factor
+        elif name in FACTORS:
+            raise InputError(f"--scale {given}: {name} is not an input of a machine type; leave out :{machine}")
+        else:
+            of_machine[name, catalog.machine(machine).name] = factor
+    return Factors(general, of_machine)
