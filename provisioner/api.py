@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,22 +35,12 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     >>> p.design, p.machines, p.evidence.optimal
     ('Splitwise-HH', 17, True)
     """
-    from provisioner.planning.answer import answer
-    from provisioner.planning.check import check
+    from provisioner.planned import planned
 
     if options is not None and fields:
         raise InputError("give options or keywords, not both")
     setting = load_setting(options or options_of(PlanOptions, fields, {"designs": str, "machines": str}))
-    if setting.options.fast:
-        found = answer(setting, progress or (lambda _: None))
-    else:
-        from provisioner.verified import verified
-
-        found = verified(setting, progress or (lambda _: None))
-    violations = check(found, setting)
-    return dataclasses.replace(
-        found, warnings=(*found.warnings, *(f"not confirmed when recomputed from the specs: {v}" for v in violations))
-    )
+    return planned(setting, progress or (lambda _: None))
 
 
 def simulate(

@@ -43,7 +43,8 @@ class SimulationJudge:
     With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
     ``MOST_SETS``. A cluster must also be stable. ``request_sets(k)`` gives the k-th set, prepared; a run stops early
-    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit.
+    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit. ``known`` keeps the verdicts: no
+    candidate is simulated twice.
     """
 
     replicas: Mapping[str, ReplicaPerf]
@@ -56,6 +57,7 @@ class SimulationJudge:
     threads: int = 2
     stopped: bool = False
     simulated_runs: int = 0
+    known: dict[Candidate, Verdict] = field(default_factory=dict)
     _policies: dict[Design, Policy] = field(default_factory=dict)
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
@@ -101,6 +103,12 @@ class SimulationJudge:
             raise Stopped
 
     def judge(self, candidate: Candidate) -> Verdict:
+        """The verdict on one candidate, known or simulated."""
+        if candidate not in self.known:
+            self.known[candidate] = self._simulated(candidate)
+        return self.known[candidate]
+
+    def _simulated(self, candidate: Candidate) -> Verdict:
         """Simulate one candidate until its verdict is known."""
         cluster = self.cluster(candidate)
         values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}

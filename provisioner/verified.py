@@ -6,11 +6,12 @@ docs/formulation.md, "Proving a plan", has the procedure; docs/design.md, "When 
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -54,6 +55,23 @@ _LEAST_ROOM: Final = 24
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
 _RATE_TOLERANCE: Final = 0.01
+# Options on which no verdict depends.
+_CHOOSES: Final[Mapping[str, Any]] = {
+    "designs": (),
+    "machines": (),
+    "objective": "cost",
+    "max_cost_usd_per_h": None,
+    "max_power_w": None,
+    "max_machines": None,
+    "stock": {},
+    "prices": "",
+    "solver": "",
+    "write_lp": None,
+    "fast": False,
+    "exhaustive": False,
+    "time_limit_s": None,
+}
+_REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 # Multiples of the first failure at which verdicts are looked at once more: near saturation they flip.
 _BEYOND: Final = (1.01, 1.02, 1.04)
 
@@ -101,16 +119,49 @@ class RequestSets:
         return f"{number} of {options.duration_s:g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
 
 
-def verified(setting: Setting, progress: Callable[[str], None] = lambda _: None) -> Plan:
-    """The best plan that the simulator accepts, with the proof; ``InfeasibleError`` with the nearest miss for none."""
+class Memory:
+    """Verdicts and request sets, for questions that differ in prices, caps, objective or designs only.
+
+    A cluster that was simulated for one of them is not simulated for another.
+    """
+
+    def __init__(self) -> None:
+        self._verdicts: dict[str, dict[Candidate, Verdict]] = {}
+        self._sets: OrderedDict[str, RequestSets] = OrderedDict()
+        self._lock = Lock()
+
+    def judged(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, dict[Candidate, Verdict]]:
+        """The request sets of a question at a rate, and the verdicts that are known on them."""
+        key = self._key(setting, rate_rps)
+        with self._lock:
+            sets = self._sets.pop(key, None) or RequestSets(setting, rate_rps)
+            self._sets[key] = sets
+            if len(self._sets) > _REMEMBERED_SETS:
+                self._sets.popitem(last=False)
+            return sets, self._verdicts.setdefault(key, {})
+
+    @staticmethod
+    def _key(setting: Setting, rate_rps: float) -> str:
+        """What verdicts depend on: every option but those that only choose among clusters, or how to search them."""
+        options = setting.options
+        scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
+        same = replace(options, scale=scale, **_CHOOSES)
+        return f"{rate_rps!r} {setting.slo} {same}"
+
+
+def verified(setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None) -> Plan:
+    """The best plan that the simulator accepts, with the proof; ``InfeasibleError`` with the nearest miss for none.
+
+    ``memory`` has what was simulated for other questions, and keeps what is simulated for this one.
+    """
     _check(setting.options)
+    memory = memory or Memory()
     if setting.options.objective == "throughput":
-        return _largest_throughput(setting, progress)
+        return _largest_throughput(setting, progress, memory)
     search, designs = _guesses(setting, progress)
     _refuse_impossible(setting, search)
-    sets = RequestSets(setting, setting.traffic.peak_rps)
     compile_simulator(progress)
-    judge = _judge(setting, sets)
+    sets, judge = _judge(setting, setting.traffic.peak_rps, memory)
     proof = _prove(setting, search, designs, judge, setting.options.objective, progress)
     if setting.options.write_lp is not None and proof.program.positions:
         write_lp(proof.program, setting.options.write_lp)
@@ -147,11 +198,12 @@ def _refuse_impossible(setting: Setting, search: Search) -> None:
         raise infeasible(setting, search, "cost")
 
 
-def _judge(setting: Setting, sets: RequestSets) -> SimulationJudge:
+def _judge(setting: Setting, rate_rps: float, memory: Memory) -> tuple[RequestSets, SimulationJudge]:
     options = setting.options
+    sets, known = memory.judged(setting, rate_rps)
     for k in range(sets.count):
         sets(k)
-    return SimulationJudge(
+    return sets, SimulationJudge(
         setting.replicas,
         setting.slo,
         sets,
@@ -159,6 +211,7 @@ def _judge(setting: Setting, sets: RequestSets) -> SimulationJudge:
         policy=options.policy,  # type: ignore[arg-type]
         confidence=options.confidence,
         cut_margin=options.cut_margin,
+        known=known,
     )
 
 
@@ -551,7 +604,7 @@ def _typed(limit: LatencyLimit, value: float) -> str:
     return f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
 
 
-def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
+def _largest_throughput(setting: Setting, progress: Callable[[str], None], memory: Memory) -> Plan:
     """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it."""
     if setting.options.write_lp is not None:
         raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
@@ -564,14 +617,9 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     def at(rate_rps: float, any_plan: bool) -> tuple[Search, RequestSets, SimulationJudge, Proof]:
         there = replace(setting, traffic=unit.scaled(rate_rps))
         search = there.search()
-        sets = RequestSets(there, rate_rps)
-        judge = _judge(there, sets)
-        return (
-            search,
-            sets,
-            judge,
-            _prove(there, search, setting.designs, judge, "cost", lambda _: None, any_plan=any_plan),
-        )
+        sets, judge = _judge(there, rate_rps, memory)
+        proof = _prove(there, search, setting.designs, judge, "cost", lambda _: None, any_plan=any_plan)
+        return search, sets, judge, proof
 
     def feasible_at(rate_rps: float) -> bool:
         progress(f"is {rate_rps:.4g} requests/s possible?")

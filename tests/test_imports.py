@@ -35,8 +35,10 @@ LEVEL = {
     "judge": 5,
     "report": 5,
     "verified": 6,
-    "api": 7,
-    "cli": 8,
+    "planned": 7,
+    "studies": 8,
+    "api": 9,
+    "cli": 10,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
 # Imported only when something is rendered, by the level below it.
