@@ -1,0 +1,115 @@
+"""Pictures before they have a format: what is drawn, with axes, units and what a point says.
+
+Built once from a result, and drawn by ``draw`` (matplotlib: PNG, SVG, notebooks) and ``page`` (HTML with numbers to
+hover over), so that both show the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Values = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What an axis shows, with its unit: "rate (requests/s)"."""
+
+    label: str
+    logarithmic: bool = False
+    from_zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Points that belong together. A ``y`` of None is a point without a value: a gap in its line.
+
+    ``low`` and ``high`` bound the values (a confidence interval), ``notes`` say more about each point.
+    """
+
+    name: str
+    x: tuple[float, ...]
+    y: Values
+    low: Values = ()
+    high: Values = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A straight line at a value of an axis: a limit, a switch point."""
+
+    value: float
+    label: str
+    axis: Literal["x", "y"] = "y"
+
+
+@dataclass(frozen=True, slots=True)
+class LineChart:
+    """Curves over a number; ``steps`` where the value holds until the next point."""
+
+    title: str
+    x: Axis
+    y: Axis
+    series: tuple[Series, ...]
+    rules: tuple[Rule, ...] = ()
+    steps: bool = False
+    points: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """A value for each group; None where there is none. ``notes`` say more about each, also why there is none."""
+
+    name: str
+    values: Values
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """Bars side by side in groups; from ``base`` to both sides where that is given, as in a tornado."""
+
+    title: str
+    groups: tuple[str, ...]
+    value: Axis
+    bars: tuple[Bars, ...]
+    rules: tuple[Rule, ...] = ()
+    base: float = 0.0
+    horizontal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A cell that stands out, by its row and column: the optimum is a ``star``, one of the frontier a ``dot``."""
+
+    row: int
+    column: int
+    symbol: Literal["star", "dot", "cross"]
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HeatMap:
+    """Values over two axes, ``values[row][column]`` with ``rows`` from the bottom up; None where there is none.
+
+    ``middle`` is where the colours divide (a limit: below it is good), ``notes`` say more about each cell, ``outlined``
+    names the cells (row, column) inside the outline, such as those that pass, and ``outline`` what they are.
+    """
+
+    title: str
+    x: Axis
+    y: Axis
+    value: Axis
+    columns: tuple[float | str, ...]
+    rows: tuple[float | str, ...]
+    values: tuple[Values, ...]
+    notes: tuple[tuple[str, ...], ...] = ()
+    middle: float | None = None
+    marks: tuple[Mark, ...] = ()
+    outlined: frozenset[tuple[int, int]] = frozenset()
+    outline: str = ""
+
+
+Chart = LineChart | BarChart | HeatMap

@@ -1,0 +1,99 @@
+"""The journal of a long study: finished points as they come, so that an interrupt, a crash or a kill loses none.
+
+JSON lines: the question first, then a line for each finished point. A last line that was cut off is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from io import BufferedWriter
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from provisioner.errors import InputError
+
+ENDING: Final = ".journal"
+_SYNC_S: Final = 1.0
+
+
+class Journal:
+    """Results by key, in a file beside the one that they will be in. ``done`` has those of an earlier session."""
+
+    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, Any]) -> None:
+        self.path = path
+        self.done = done
+        self._file = file
+        self._synced_s = 0.0
+
+    @classmethod
+    def open(cls, path: str | Path, question: Mapping[str, Any], resume: bool) -> Journal:
+        """A new journal, or the one that is there, where that is to be resumed.
+
+        ``InputError`` where one is there and is not to be resumed, or is of another question.
+        """
+        path = Path(path)
+        asked = json.loads(json.dumps(question, default=str))
+        there = path.is_file() and path.stat().st_size > 0
+        if there and not resume:
+            raise InputError(
+                f"{path}: is of a study that was interrupted: go on with --resume, or delete it to begin again"
+            )
+        done: dict[str, Any] = {}
+        end = 0
+        if there:
+            done, end = _read(path, asked)
+        try:
+            file = path.open("r+b" if there else "wb")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        file.seek(end)
+        file.truncate()
+        journal = cls(path, file, done)  # type: ignore[arg-type]
+        if not end:
+            journal._write({"question": asked})
+        return journal
+
+    def add(self, key: str, record: Any) -> None:
+        """Keep a finished point; it is in the file when this returns."""
+        self._write({"key": key, "record": record})
+
+    def close(self, finished: bool) -> None:
+        """Close the file, and remove it when the study is ``finished``: its result holds everything."""
+        self._file.close()
+        if finished:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()  # a killed process loses nothing, a machine that fails the last second
+            if monotonic() > self._synced_s + _SYNC_S:
+                os.fsync(self._file.fileno())
+                self._synced_s = monotonic()
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+
+def _read(path: Path, asked: Any) -> tuple[dict[str, Any], int]:
+    """The results of a journal by key, and the length of its whole lines in bytes."""
+    done: dict[str, Any] = {}
+    end = 0
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            value = json.loads(line)
+            if number == 0:
+                question = value["question"]
+            else:
+                done[value["key"]] = value["record"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}: line {number + 1}: is not of a journal; delete it to begin again") from error
+        if number == 0 and question != asked:
+            differs = ", ".join(sorted(k for k in {*question, *asked} if question.get(k) != asked.get(k)))
+            raise InputError(f"{path}: is of another question (it differs in {differs}); delete it to begin again")
+        end += len(line)
+    return done, end

@@ -1,0 +1,164 @@
+"""Independent work, side by side: threads of this machine, or the workers of a Dask cluster.
+
+Both through the interface of ``concurrent.futures``. The compiled simulator lets threads run at once; a Dask cluster is
+reached through its client's own executor, and what a lost worker had is done again by another.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any, Final, TypeVar
+
+from provisioner.errors import InputError
+from provisioner.specs.units import format_seconds
+
+Shared = TypeVar("Shared")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_POLL_S: Final = 0.1
+_CONNECT_S: Final = 10.0
+# How often a task whose worker was lost is given to another.
+_RETRIES: Final = 5
+
+_thread = threading.local()
+
+
+class Stopped(Exception):
+    """Raised in a thread whose work is no longer wanted."""
+
+
+def check_wanted() -> None:
+    """End the calling thread's work where it is no longer wanted; called now and then by what may take long."""
+    wanted = getattr(_thread, "wanted", None)
+    if wanted is not None and not wanted.is_set():
+        raise Stopped
+
+
+class Workers:
+    """Where independent work runs. ``count`` is how many pieces run at once, for those who plan by it."""
+
+    def __init__(self, executor: Executor, count: int, share: Callable[[Any], Any] = lambda value: value) -> None:
+        self._executor = executor
+        self._share = share
+        self._wanted = threading.Event()
+        self._wanted.set()
+        self.count = count
+
+    def map(
+        self,
+        function: Callable[[Shared, Item], Result],
+        shared: Shared,
+        items: Sequence[Item],
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Iterator[tuple[int, Result]]:
+        """``function(shared, item)`` of every item: its index and its result, as they are finished.
+
+        The function is one of a module, since it may run in another process; what is ``shared`` goes there once.
+        ``waiting`` is called ten times a second while nothing is finished. Raises what the first to fail raised.
+        """
+        finished: SimpleQueue[tuple[int, Future[Result]]] = SimpleQueue()
+        everywhere = self._share(shared)
+        wanted = self._wanted if isinstance(self._executor, ThreadPoolExecutor) else None
+        futures = [self._executor.submit(_work, wanted, function, everywhere, item) for item in items]
+        try:
+            for index, future in enumerate(futures):
+                future.add_done_callback(partial(_put, finished, index))
+            left = len(futures)
+            while left:
+                with suppress(Empty):
+                    index, future = finished.get(timeout=_POLL_S)
+                    result = future.result()
+                    left -= 1
+                    yield index, result
+                    continue
+                waiting()
+        except BaseException:
+            self.stop()
+            for future in futures:
+                future.cancel()
+            raise
+
+    def stop(self) -> None:
+        """End the work of all threads at their next ``check_wanted``."""
+        self._wanted.clear()
+
+
+def _put(finished: SimpleQueue[Any], index: int, future: Future[Any]) -> None:
+    finished.put((index, future))
+
+
+def _work(wanted: threading.Event | None, function: Callable[[Any, Any], Any], shared: Any, item: Any) -> Any:
+    _thread.wanted = wanted
+    check_wanted()
+    return function(shared, item)
+
+
+@contextmanager
+def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Workers]:
+    """Threads of this machine, as many as it has cores unless told otherwise; or a Dask cluster by its address."""
+    if dask is not None:
+        if threads is not None:
+            raise InputError("--threads: are of this machine; leave them out with --dask")
+        with _dask(dask) as found:
+            yield found
+        return
+    count = threads or _cores()
+    executor = ThreadPoolExecutor(count, thread_name_prefix="study")
+    found = Workers(executor, count)
+    try:
+        yield found
+    except BaseException:
+        found.stop()
+        raise
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _dask(address: str) -> Iterator[Workers]:
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise InputError("--dask: needs the extra: pip install 'provisioner[dask]'") from error
+    try:
+        client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--dask {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
+        ) from error
+    with client:
+        threads = sum(client.nthreads().values())
+        if not threads:
+            raise InputError(f"--dask {address}: the scheduler has no workers; start one with: dask worker {address}")
+
+        def share(value: Any) -> Any:
+            return client.submit(_same, value, pure=False)  # a task, so that it is made again when its worker is lost
+
+        yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def time_left(done: int, total: int, since_s: float) -> str:
+    """How far work is, and how long it will take at this pace; ``since_s`` is when it began, by ``monotonic``."""
+    text = f"{done:,} of {total:,}"
+    if not 0 < done < total:
+        return text
+    left_s = (monotonic() - since_s) / done * (total - done)
+    return f"{text}, {format_seconds(float(f'{left_s:.2g}'))} left"
