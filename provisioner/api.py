@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
     from provisioner.simulation.result import Simulation
     from provisioner.specs.workload import Workload
+    from provisioner.studies.sensitivity import Sensitivity
 
-__all__ = ["load_setting", "load_workload", "plan", "simulate"]
+__all__ = ["load_setting", "load_workload", "plan", "sensitivity", "simulate"]
 
 
 def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any) -> Plan:
@@ -37,10 +38,7 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     """
     from provisioner.planned import planned
 
-    if options is not None and fields:
-        raise InputError("give options or keywords, not both")
-    setting = load_setting(options or options_of(PlanOptions, fields, {"designs": str, "machines": str}))
-    return planned(setting, progress or (lambda _: None))
+    return planned(load_setting(_plan_options(options, fields)), progress or (lambda _: None))
 
 
 def simulate(
@@ -79,6 +77,56 @@ def simulate(
     runs = [each.run for each in served if each.run is not None]
     write_files(runs, asked.records, asked.timeline, progress or (lambda _: None))
     return found
+
+
+def sensitivity(
+    options: PlanOptions | None = None,
+    *,
+    inputs: Iterable[str] | None = None,
+    spread: float = 0.2,
+    switches: Mapping[str, tuple[float, float]] | None = None,
+    watch: str = "design",
+    tolerance: float = 0.01,
+    probes: int = 5,
+    rates_rps: Iterable[float] = (),
+    ratios: Iterable[float] = (),
+    dask: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Sensitivity:
+    """How the plan moves with its inputs: a tornado, switch points found by bisection, where splitting pays.
+
+    The question is that of ``plan``. ``inputs`` are divided and multiplied by 1 + ``spread``; ``switches`` name inputs
+    with two factors between which ``watch`` (``design``, ``split``, ``machines`` or ``splitting``) is searched for
+    changes, to a relative ``tolerance``; ``rates_rps`` by ``ratios`` of prompt to output tokens make the map.
+    ``studies.sensitivity.sensitivity`` says more.
+
+    >>> s = sensitivity(rate_rps=20, fast=True, designs=["splitwise-hh", "splitwise-ha"],
+    ...                 switches={"price:dgx-a100": (0.1, 1.0)}, watch="design")
+    >>> [(w.before.design, w.after.design) for w in s.searches[0].switches]
+    [('Splitwise-HA', 'Splitwise-HH')]
+    """
+    from provisioner.studies import sensitivity as study
+
+    return study.sensitivity(
+        _plan_options(options, fields),
+        inputs=None if inputs is None else tuple(inputs),
+        spread=spread,
+        switches=switches,
+        watch=watch,
+        tolerance=tolerance,
+        probes=probes,
+        rates_rps=tuple(rates_rps),
+        ratios=tuple(ratios),
+        dask=dask,
+        progress=progress or (lambda _: None),
+    )
+
+
+def _plan_options(options: PlanOptions | None, fields: Mapping[str, Any]) -> PlanOptions:
+    if options is not None and fields:
+        raise InputError("give options or keywords, not both")
+    return options or options_of(PlanOptions, fields, {"designs": str, "machines": str})
 
 
 def load_workload(name_or_path: str | Path) -> Workload:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -57,6 +56,8 @@ from provisioner.cli.options import (
 )
 from provisioner.cli.progress import on_stderr, on_terminal
 from provisioner.cli.run import PROGRAM, emit
+from provisioner.cli.screen import json_text, report_text
+from provisioner.cli.sensitivity_command import sensitivity
 
 _APP = {
     "add_completion": False,
@@ -155,17 +156,15 @@ def plan(
 
     with (on_terminal if fast else on_stderr)() as progress:
         found = api.plan(progress=lambda text: progress(f"planning: {text}"), **fields)
-    text = _json_text(found.to_dict()) if json else _plan_text(found, outputs)
+    text = json_text(found.to_dict()) if json else _plan_text(found, outputs)
     write_outputs(found, outputs)
     emit(text)
 
 
 def _plan_text(found: Any, outputs: Any) -> str:
     from provisioner.report.plan_document import plan_document
-    from provisioner.report.terminal import render
 
-    written = [str(path) for path in outputs]
-    return render(plan_document(found, written=written), **_screen())
+    return report_text(plan_document(found), outputs)
 
 
 @app.command(cls=Command)
@@ -236,16 +235,18 @@ def simulate(
     with on_stderr() as progress:
         found = api.simulate(progress=progress, **fields)
     written = [name for name in (records, timeline, *map(str, outputs)) if name is not None]
-    text = _json_text(found.to_dict()) if json else _simulation_text(found, written)
+    text = json_text(found.to_dict()) if json else _simulation_text(found, written)
     write_outputs(found, outputs)
     emit(text)
 
 
 def _simulation_text(found: Any, written: list[str]) -> str:
     from provisioner.report.simulation_document import simulation_document
-    from provisioner.report.terminal import render
 
-    return render(simulation_document(found, written=written), **_screen())
+    return report_text(simulation_document(found), written)
+
+
+app.command(cls=Command)(sensitivity)
 
 
 @app.command(cls=Command)
@@ -347,27 +348,7 @@ def import_workload(
 
 
 def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *subject: Any) -> None:
-    from provisioner.report.terminal import render
-
-    emit(_json_text(data(*subject)) if json else render(document(*subject), **_screen()))
-
-
-def _json_text(value: Any) -> str:
-    from provisioner.report.as_json import json_text
-
-    return json_text(value)
-
-
-def _screen() -> dict[str, Any]:
-    """Width and styles of what is printed: those of a terminal, or plain text where there is none."""
-    import shutil
-
-    from provisioner.report.terminal import MAX_WIDTH
-
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    if not terminal:
-        return {"width": MAX_WIDTH, "styled": False}
-    return {"width": min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH), "styled": True}
+    emit(json_text(data(*subject)) if json else report_text(document(*subject)))
 
 
 __all__ = ["PROGRAM", "app", "command"]

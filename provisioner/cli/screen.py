@@ -1,0 +1,44 @@
+"""What a command prints of a result: its report for the terminal, or JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+
+def show(result: Any, written: Iterable[object], json: bool) -> str:
+    """A result as JSON, or as a report with the names of the files that hold it too."""
+    return json_text(result.to_dict()) if json else report_text(result.document(), written)
+
+
+def json_text(value: Any) -> str:
+    """Plain values as JSON."""
+    from provisioner.report.as_json import json_text as as_json
+
+    return as_json(value)
+
+
+def report_text(document: Any, written: Iterable[object] = ()) -> str:
+    """A report for the terminal, or for a pipe."""
+    from dataclasses import replace
+
+    from provisioner.report.document import Facts
+    from provisioner.report.terminal import render
+
+    names = ", ".join(map(str, written))
+    if names:
+        document = replace(document, blocks=(*document.blocks, Facts("", (("written to", names),))))
+    return render(document, **screen())
+
+
+def screen() -> dict[str, Any]:
+    """Width and styles of what is printed: those of a terminal, or plain text where there is none."""
+    import shutil
+
+    from provisioner.report.terminal import MAX_WIDTH
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    if not terminal:
+        return {"width": MAX_WIDTH, "styled": False}
+    return {"width": min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH), "styled": True}
