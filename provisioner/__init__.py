@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from provisioner.api import load_workload, plan, sensitivity, simulate
+    from provisioner.api import load_workload, plan, sensitivity, simulate, sweep, vary
     from provisioner.errors import InfeasibleError, InputError, ProvisionerError
     from provisioner.options import PlanOptions, SimulateOptions
     from provisioner.planning.plan import Plan
@@ -29,12 +29,16 @@ __all__ = [
     "plan",
     "sensitivity",
     "simulate",
+    "sweep",
+    "vary",
 ]
 
 _HOME = {
     "plan": "provisioner.api",
     "simulate": "provisioner.api",
     "sensitivity": "provisioner.api",
+    "sweep": "provisioner.api",
+    "vary": "provisioner.api",
     "load_workload": "provisioner.api",
     "Plan": "provisioner.planning.plan",
     "Simulation": "provisioner.simulation.result",

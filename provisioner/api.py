@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from provisioner.simulation.result import Simulation
     from provisioner.specs.workload import Workload
     from provisioner.studies.sensitivity import Sensitivity
+    from provisioner.studies.sweep import Sweep
+    from provisioner.studies.vary import Variation
 
-__all__ = ["load_setting", "load_workload", "plan", "sensitivity", "simulate"]
+__all__ = ["load_setting", "load_workload", "plan", "sensitivity", "simulate", "sweep", "vary"]
 
 
 def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any) -> Plan:
@@ -59,11 +61,7 @@ def simulate(
     from provisioner.simulation.assemble import assemble
     from provisioner.simulation.serve import serve
 
-    if options is not None and fields:
-        raise InputError("give options or keywords, not both")
-    asked = options or options_of(
-        SimulateOptions, fields, {"pools": str, "failures": str, "percentiles": float, "rates_rps": float}
-    )
+    asked = _simulate_options(options, fields)
     check_files(asked.records, asked.timeline)
     scenario = load_scenario(asked)
     served = serve(
@@ -121,6 +119,96 @@ def sensitivity(
         dask=dask,
         progress=progress or (lambda _: None),
     )
+
+
+def sweep(
+    options: SimulateOptions | None = None,
+    *,
+    prompt: str | int | Iterable[int] | None = None,
+    token: str | int | Iterable[int] | None = None,
+    mixed: str | int | Iterable[int] | None = None,
+    prices: str = "2026",
+    objective: str = "cost",
+    threads: int | None = None,
+    dask: str | None = None,
+    out: Iterable[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Sweep:
+    """Every size of a design's pools, each simulated whole: what passes, which limit binds where, the optimum.
+
+    The scenario is that of ``simulate`` without its sizes, which are ranges: ``"1:40"``, ``"10:40:5"``, or numbers.
+    ``out`` are files to write; points are kept in a journal beside the first as they come, and ``resume`` goes on from
+    it. ``studies.sweep.sweep`` says more.
+
+    >>> s = sweep(design="splitwise-hh", prompt="5:6", token=[1, 2], rate_rps=20, duration_s=15)
+    >>> len(s.to_frame())
+    4
+    """
+    from provisioner.studies import sweep as study
+
+    return study.sweep(
+        _simulate_options(options, fields),
+        prompt=prompt,
+        token=token,
+        mixed=mixed,
+        prices=prices,
+        objective=objective,
+        threads=threads,
+        dask=dask,
+        out=tuple(out),
+        resume=resume,
+        progress=progress or (lambda _: None),
+    )
+
+
+def vary(
+    options: SimulateOptions | None = None,
+    *,
+    name: str,
+    values: str | float | Iterable[float],
+    clusters: Iterable[str] = (),
+    prices: str = "2026",
+    threads: int | None = None,
+    dask: str | None = None,
+    out: Iterable[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Variation:
+    """Clusters over an input: latency against the rate, or any other input, and how full their batches are.
+
+    ``name`` is ``rate``, ``cv`` or a factor of ``options.FACTORS``; ``values`` is a range such as ``"30:250:10"``, or
+    numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.vary.vary`` says more.
+
+    >>> v = vary(name="rate", values=[10, 20], clusters=["splitwise-hh=6+1"], duration_s=15)
+    >>> len(v.to_frame())
+    2
+    """
+    from provisioner.studies import vary as study
+
+    return study.vary(
+        _simulate_options(options, fields),
+        name=name,
+        values=values,
+        clusters=tuple(clusters),
+        prices=prices,
+        threads=threads,
+        dask=dask,
+        out=tuple(out),
+        resume=resume,
+        progress=progress or (lambda _: None),
+    )
+
+
+_SEVERAL = {"pools": str, "failures": str, "percentiles": float, "rates_rps": float}
+
+
+def _simulate_options(options: SimulateOptions | None, fields: Mapping[str, Any]) -> SimulateOptions:
+    if options is not None and fields:
+        raise InputError("give options or keywords, not both")
+    return options or options_of(SimulateOptions, fields, _SEVERAL)
 
 
 def _plan_options(options: PlanOptions | None, fields: Mapping[str, Any]) -> PlanOptions:

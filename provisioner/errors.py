@@ -52,3 +52,10 @@ class InfeasibleError(ProvisionerError):
         self.binding = binding
         self.relaxations = tuple(relaxations)
         super().__init__(message)
+
+
+class Interrupted(KeyboardInterrupt):
+    """Work that was interrupted, with what was done and what is ``kept`` of it."""
+
+    def __init__(self, done: str, kept: str = "nothing written") -> None:
+        super().__init__(f"{done}; {kept}")

@@ -22,7 +22,8 @@ MODULES = sorted(
 )
 
 # Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs, the
-# simulator beside queueing; loading makes what planning and simulation work on, the judge and verified plans join them.
+# simulator beside queueing; loading makes what planning and simulation work on, the judge and verified plans join them,
+# studies ask many of both.
 LEVEL = {
     "errors": 0,
     "options": 0,
@@ -33,19 +34,21 @@ LEVEL = {
     "planning": 4,
     "loading": 5,
     "judge": 5,
-    "report": 5,
     "verified": 6,
     "planned": 7,
     "studies": 8,
-    "api": 9,
-    "cli": 10,
+    "report": 9,
+    "api": 10,
+    "cli": 11,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
+STUDIES = ("capacity", "compare", "pareto", "sensitivity", "sweep", "vary")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),
     ("provisioner.simulation.result", "report"),
     ("provisioner.api", "report"),
+    *((f"provisioner.studies.{study}", "report") for study in STUDIES),
 }
 
 
@@ -63,6 +66,13 @@ def imports(tree: ast.AST, lazy: bool = True) -> Iterator[str]:
     """Modules of this package that a module imports; those in functions too where ``lazy``."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
+            continue
+        if (
+            isinstance(node, ast.If)
+            and isinstance(node.test, ast.Name)
+            and node.test.id == "TYPE_CHECKING"
+            and not lazy
+        ):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name.startswith("provisioner"))

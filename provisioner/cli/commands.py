@@ -58,6 +58,7 @@ from provisioner.cli.progress import on_stderr, on_terminal
 from provisioner.cli.run import PROGRAM, emit
 from provisioner.cli.screen import json_text, report_text
 from provisioner.cli.sensitivity_command import sensitivity
+from provisioner.cli.sweep_command import sweep
 
 _APP = {
     "add_completion": False,
@@ -246,6 +247,7 @@ def _simulation_text(found: Any, written: list[str]) -> str:
     return report_text(simulation_document(found), written)
 
 
+app.command(cls=Command)(sweep)
 app.command(cls=Command)(sensitivity)
 
 

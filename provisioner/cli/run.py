@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return EXIT_CLOSED_PIPE
     except KeyboardInterrupt as interrupt:
-        done = f": {interrupt}; nothing written" if str(interrupt) else ""
+        done = f": {interrupt}" if str(interrupt) else ""
         return _fail(debug, f"interrupted{done}", code=EXIT_INTERRUPTED)
     except InfeasibleError as error:
         message = str(error)

@@ -16,6 +16,7 @@ from threading import Event
 from time import perf_counter
 from typing import Final
 
+from provisioner.errors import Interrupted
 from provisioner.simulation.assemble import Observation, Percentiles, Scenario, observe, percentiles_of
 from provisioner.simulation.requests import MAX_REQUESTS
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
@@ -97,7 +98,7 @@ def serve(
         _await(scenario, futures, watch, progress)
     except KeyboardInterrupt:
         done = sum(future.done() and not future.cancelled() for future in futures)
-        raise KeyboardInterrupt(f"{done} of {_sets(scenario.sets)} done") from None
+        raise Interrupted(f"{done} of {_sets(scenario.sets)} done") from None
     finally:
         watch.wanted.clear()
         executor.shutdown(wait=False, cancel_futures=True)

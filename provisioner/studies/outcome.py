@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from provisioner.errors import InfeasibleError
+from provisioner.errors import InfeasibleError, Interrupted
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planned import planned
@@ -144,5 +144,5 @@ def outcomes(
             found[index] = found_here
             tell()
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{len(found)} of {len(changes)} {what} done") from None
+        raise Interrupted(f"{len(found)} of {len(changes)} {what} done") from None
     return [found[index] for index in range(len(changes))]

@@ -14,6 +14,7 @@ import pytest
 
 from provisioner import api
 from provisioner.cli import progress as cli_progress
+from provisioner.errors import Interrupted
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.simulation import serve as serving
 from tests.cli.conftest import Run
@@ -286,7 +287,7 @@ def test_progress_is_told_after_a_second_and_not_before(
 
 def test_an_interrupt_says_what_was_done(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(**_: object) -> None:
-        raise KeyboardInterrupt("3 of 5 request sets done")
+        raise Interrupted("3 of 5 request sets done")
 
     monkeypatch.setattr(api, "simulate", interrupt)
     ended = provision(*SMALL)

@@ -1,0 +1,78 @@
+"""Ranges as they are typed: ``1:40``, ``30:250:10``, or numbers with commas between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Final, TypeVar
+
+from provisioner.errors import InputError
+from provisioner.specs.units import parse_positive, parse_whole, quoted
+
+Number = TypeVar("Number", int, float)
+
+MOST_VALUES: Final = 100_000
+"""Values of a range at most."""
+
+
+def whole_range(text: str | int | Iterable[int], what: str, unit: str = "machines") -> tuple[int, ...]:
+    """Whole numbers of 1 or more, in rising order: ``FROM:TO[:STEP]``, a number, or several of those with commas.
+
+    Numbers that are given as such, one or several, are taken as they are.
+
+    >>> whole_range("1:4", "--prompt"), whole_range("1:3,10:30:10", "--prompt"), whole_range(7, "--token")
+    ((1, 2, 3, 4), (1, 2, 3, 10, 20, 30), (7,))
+    """
+
+    def number(value: str | float, of: str) -> int:
+        return parse_whole(value, of, unit)
+
+    if not isinstance(text, str):
+        given = [text] if isinstance(text, int) else list(text)
+        return _rising([number(value, what) for value in given], what)
+    return _rising([value for part in text.split(",") for value in _span(part, what, number, 1)], what)
+
+
+def number_range(text: str | float | Iterable[float], what: str) -> tuple[float, ...]:
+    """Numbers above 0, in rising order: ``FROM:TO:STEP``, a number, or several of those with commas.
+
+    >>> number_range("30:50:10", "--vary rate"), number_range("0.9,1:1.2:0.1", "--vary slo")
+    ((30.0, 40.0, 50.0), (0.9, 1.0, 1.1, 1.2))
+    """
+    if not isinstance(text, str):
+        given = [text] if isinstance(text, int | float) else list(text)
+        return _rising([parse_positive(value, what) for value in given], what)
+    return _rising([value for part in text.split(",") for value in _span(part, what, parse_positive, None)], what)
+
+
+def _span(part: str, what: str, number: Callable[[str, str], Number], step: Number | None) -> list[Number]:
+    """The values of one part; ``step`` is the one where none is given, None where one must be."""
+    shape = "FROM:TO[:STEP]" if step is not None else "FROM:TO:STEP"
+    fields = [field.strip() for field in part.split(":")]
+    if not all(fields) or len(fields) > 3 or (len(fields) == 2 and step is None):
+        example = "1:40" if step is not None else "30:250:10"
+        raise InputError(f"{what}: must be {shape}, such as {example}, or numbers with commas, got {quoted(part)}")
+    numbers = [number(field, what) for field in fields]
+    if len(numbers) == 1:
+        return numbers
+    first, last = numbers[:2]
+    each = numbers[2] if len(numbers) == 3 else step
+    assert each is not None
+    if last < first:
+        raise InputError(f"{what}: must rise, got {quoted(part)}: write the smaller number first")
+    count = math.floor((last - first) / each * (1.0 + 1e-12) + 1e-9) + 1
+    if count > MOST_VALUES:
+        raise InputError(f"{what}: {count:,} values are more than the {MOST_VALUES:,} of a range: take larger steps")
+    # twelve digits: three steps of 0.1 from 0.9 are 1.2, not what adding them up gives
+    return [type(first)(float(f"{first + k * each:.12g}")) for k in range(count)]
+
+
+def _rising(values: list[Number], what: str) -> tuple[Number, ...]:
+    if not values:
+        raise InputError(f"{what}: is empty")
+    rising = tuple(sorted(values))
+    for before, after in pairwise(rising):
+        if before == after:
+            raise InputError(f"{what}: {after:g} is given twice")
+    return rising

@@ -1,0 +1,344 @@
+"""A sweep of sizes against single simulations, brute force, the planner, and its own uninterrupted self."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from provisioner import api
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import SimulateOptions
+from provisioner.simulation.requests import drawn
+from provisioner.specs import catalog
+from provisioner.studies import points as points_module
+from provisioner.studies.sweep import Sweep, smallest_of, sweep
+
+SMALL = SimulateOptions(design="splitwise-hh", rate_rps=20.0, duration_s=20.0)
+PROMPT, TOKEN = (3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def small() -> Sweep:
+    return sweep(SMALL, prompt="3:9", token=TOKEN, prices="paper")
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
+    requests = drawn(catalog.workload("coding"), 20.0, 20.0, np.random.default_rng(7))
+    path = tmp_path_factory.mktemp("trace") / "own.csv"
+    columns = {
+        "arrival_s": requests.arrival_s,
+        "prompt_tokens": requests.prompt_tokens,
+        "output_tokens": requests.output_tokens,
+    }
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return str(path)
+
+
+def brute(found: Sweep) -> tuple[set[tuple[int, ...]], tuple[int, ...] | None]:
+    """Frontier and optimum from the table alone: every pair of passing cells compared."""
+    frame = found.to_frame()
+    names = [f"{role}_machines" for role, _ in found.pools]
+    passing = frame[(frame["slo_met"] == True) & (frame["stable"] == True)]  # noqa: E712
+    sizes = [tuple(int(n) for n in row) for row in passing[names].to_numpy()]
+    minimal = {
+        each
+        for each in sizes
+        if not any(other != each and all(o <= e for o, e in zip(other, each, strict=True)) for other in sizes)
+    }
+    totals = [column.round(6) for column in (passing["cost_usd_per_h"], passing["power_w"], passing["machines"])]
+    ranked = sorted(zip(*totals, passing["worst_ratio"], sizes, strict=True))
+    return minimal, (ranked[0][-1] if ranked else None)
+
+
+def test_every_cell_is_there_in_order_and_its_totals_add_up(small: Sweep) -> None:
+    frame = small.to_frame()
+    assert list(zip(frame["prompt_machines"], frame["token_machines"], strict=True)) == list(product(PROMPT, TOKEN))
+    assert (frame["machines"] == frame["prompt_machines"] + frame["token_machines"]).all()
+    assert np.allclose(frame["cost_usd_per_h"], 38.08 * frame["machines"])  # the paper's 4.76 $/h of 8 GPUs
+    assert {"pass", "fail"} <= set(frame["state"]), "the grid must have both sides"
+
+
+def test_cells_are_the_simulations_of_their_clusters(small: Sweep) -> None:
+    frame = small.to_frame().set_index(["prompt_machines", "token_machines"])
+    for prompt, token in ((3, 1), (6, 2), (9, 4)):
+        alone = api.simulate(
+            design="splitwise-hh", prompt_machines=prompt, token_machines=token, rate_rps=20.0, duration_s=20.0
+        )
+        cell = frame.loc[(prompt, token)]
+        for each in alone.latency:
+            if each.metric != "largest_gap":
+                assert cell[f"{each.metric}_{each.name}_s"] == each.seconds.mean
+                assert cell[f"{each.metric}_{each.name}_slowdown"] == each.slowdown.mean
+        assert bool(cell["stable"]) == alone.stable and bool(cell["slo_met"]) == alone.slo_met
+        ratios = {f"{e.metric}_{e.name}": e.judged.mean / e.limit.value for e in alone.latency if e.limit is not None}
+        assert cell["worst_ratio"] == max(ratios.values()) and ratios[cell["binding"]] == max(ratios.values())
+        assert cell["prompt_utilization"] == alone.pools[0].utilization
+        assert cell["token_utilization"] == alone.pools[1].utilization
+
+
+def test_frontier_and_optimum_are_those_of_brute_force(small: Sweep) -> None:
+    minimal, best = brute(small)
+    assert {small.sizes_of(small.cells[k]) for k in small.frontier} == minimal and len(minimal) > 1
+    assert small.optimum is not None and small.sizes_of(small.cells[small.optimum]) == best
+    frame = small.to_frame()
+    assert frame["optimum"].sum() == 1 and frame["frontier"].sum() == len(minimal)
+
+
+def test_among_equal_totals_the_largest_slack_decides() -> None:
+    found = sweep(
+        SimulateOptions(design="splitwise-hh", rate_rps=30.0, duration_s=30.0),
+        prompt="6:9",
+        token="1:4",
+        objective="power",
+    )
+    _, best = brute(found)
+    assert found.optimum is not None and found.sizes_of(found.cells[found.optimum]) == best
+    least = found.cells[found.optimum]
+    equal = [cell for cell in found.cells if cell["state"] == "pass" and cell["power_w"] == least["power_w"]]
+    assert len(equal) > 2 and min(map(found.sizes_of, equal)) != best, "ties that another order would break otherwise"
+    assert min(cell["worst_ratio"] for cell in equal) == least["worst_ratio"]
+
+
+def test_smallest_of_random_clusters_is_brute_force() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        clusters = list({tuple(map(int, rng.integers(1, 8, 2))) for _ in range(12)})
+        slow = {
+            each
+            for each in clusters
+            if not any(o != each and all(a <= b for a, b in zip(o, each, strict=True)) for o in clusters)
+        }
+        assert {clusters[k] for k in smallest_of(clusters)} == slow
+
+
+@pytest.mark.parametrize(
+    ("design", "ranges", "objective"),
+    [
+        ("splitwise-hh", {"prompt": "2:10", "token": "1:4"}, "cost"),
+        ("splitwise-ha", {"prompt": "2:10", "token": "1:5"}, "power"),
+        ("baseline-h100", {"mixed": "4:24"}, "machines"),
+    ],
+)
+def test_the_optimum_is_the_plan(design: str, ranges: dict[str, str], objective: str, trace: str) -> None:
+    planned = api.plan(
+        trace=trace, designs=[design], prices="paper", objective=objective, machines=["dgx-a100", "dgx-h100"]
+    )
+    swept = sweep(SimulateOptions(design=design, trace=trace), prices="paper", objective=objective, **ranges)
+    assert swept.optimum is not None
+    best = swept.cells[swept.optimum]
+    assert swept.sizes_of(best) == tuple(pool.machines for pool in planned.pools)
+    assert best["cost_usd_per_h"] == pytest.approx(planned.cost_usd_per_h)
+    assert 1.0 - best["worst_ratio"] == pytest.approx(planned.worst_slack)
+
+
+def test_one_pool_alone_and_several_request_sets() -> None:
+    options = SimulateOptions(design="baseline-h100", rate_rps=10.0, duration_s=10.0, sets=3)
+    found = sweep(options, mixed="2,4:12:4")
+    frame = found.to_frame()
+    assert list(frame["mixed_machines"]) == [2, 4, 8, 12] and found.sets == 3
+    assert set(frame["state"]) <= {"pass", "undecided", "fail", "unstable"}
+    assert (frame["ttft_p99_s_low"] <= frame["ttft_p99_s"]).all()
+    for _, row in frame.iterrows():
+        alone = api.simulate(
+            design="baseline-h100", mixed_machines=row["mixed_machines"], rate_rps=10.0, duration_s=10.0, sets=3
+        )
+        figure = next(each for each in alone.latency if (each.metric, each.name) == ("e2e", "p90"))
+        assert (row["e2e_p90_s"], row["e2e_p90_s_high"]) == (figure.seconds.mean, figure.seconds.high)
+    assert len(found.charts()) == 1 and "mixed machines" in found.charts()[0].x.label
+
+
+def test_clusters_that_cannot_keep_up_are_rows_with_their_state() -> None:
+    found = sweep(SimulateOptions(design="splitwise-hh", rate_rps=60.0, duration_s=20.0), prompt="1:2", token="1:2")
+    assert len(found.cells) == 4 and found.optimum is None and found.frontier == ()
+    assert set(found.states) == {"unstable"}
+    assert all("wait ever longer" in cell["why"] for cell in found.cells)
+    assert "no cluster of the 4 swept passes" in str(found)
+
+
+def test_requests_that_no_machine_holds_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text("arrival_s,prompt_tokens,output_tokens\n0,100,10\n1,9000000,10\n", encoding="utf-8")
+    options = SimulateOptions(design="splitwise-hh", trace=str(path))
+    with pytest.raises(InputError, match="could never be served"):
+        sweep(options, prompt="1:2", token=1, out=[str(tmp_path / "long.json")])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_prices_and_power_scale_totals_and_not_latencies(small: Sweep) -> None:
+    options = SimulateOptions(
+        design="splitwise-hh", rate_rps=20.0, duration_s=20.0, scale={"price": 0.5, "power:dgx-h100": 2.0}
+    )
+    found = sweep(options, prompt=6, token="2:3", prices="paper").to_frame()
+    same = small.to_frame().query("prompt_machines == 6 and token_machines in (2, 3)")
+    assert np.allclose(found["cost_usd_per_h"], 0.5 * same["cost_usd_per_h"])
+    assert np.allclose(found["power_w"], 2.0 * same["power_w"])
+    assert list(found["e2e_p99_s"]) == list(same["e2e_p99_s"])
+
+
+def test_the_report_and_the_pictures(small: Sweep) -> None:
+    text = str(small)
+    assert small.optimum is not None
+    prompt, token = small.sizes_of(small.cells[small.optimum])
+    assert text.startswith(f"# Splitwise-HH: {prompt} dgx-h100 (prompt) + {token} dgx-h100 (token)\n")
+    drawn_map = text.split("Map: ")[1].split("```")[1]
+    assert drawn_map.count("*") == 2 and drawn_map.count("o ") >= len(small.frontier) - 1  # and the legend's
+    chart, *by_metric = small.charts()
+    assert chart.rows == PROMPT and chart.columns == TOKEN and chart.middle == 1.0
+    for row, each in enumerate(PROMPT):
+        for column, other in enumerate(TOKEN):
+            cell = small.cells[row * len(TOKEN) + column]
+            assert chart.values[row][column] == cell["worst_ratio"]
+            assert ((row, column) in chart.outlined) == (cell["state"] == "pass")
+            assert chart.notes[row][column].startswith(f"{each} + {other}: ") and "TBT P99" in chart.notes[row][column]
+    (star,) = [mark for mark in chart.marks if mark.symbol == "star"]
+    assert (PROMPT[star.row], TOKEN[star.column]) == (prompt, token)
+    tops = np.array([each.values for each in by_metric])
+    assert tops.shape == (3, len(PROMPT), len(TOKEN)) and np.allclose(tops.max(axis=0), chart.values)
+    asked = small.to_dict()
+    assert len(asked["cells"]) == len(PROMPT) * len(TOKEN) and asked["optimum"]["prompt_machines"] == prompt
+    assert json.loads(json.dumps(asked, allow_nan=False)) == asked
+    assert "--prompt 3:9:1 --token 1:4:1" in asked["command"]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "message"),
+    [
+        ({"prompt": "1:4"}, "--token: is missing: design Splitwise-HH needs a number of token machines"),
+        ({"prompt": "1:4", "token": 1, "mixed": 2}, "--mixed: design Splitwise-HH has no mixed machines"),
+        ({"prompt": "4:1", "token": 1}, "--prompt: must rise, got '4:1': write the smaller number first"),
+        ({"prompt": "0:4", "token": 1}, "--prompt: must be a whole number of machines, 1 or more, got 0"),
+        ({"prompt": "1:4:x", "token": 1}, "--prompt: must be a number of machines, got 'x'"),
+        ({"prompt": "1:2:3:4", "token": 1}, "--prompt: must be FROM:TO[:STEP]"),
+        ({"prompt": "1:3,2", "token": 1}, "--prompt: 2 is given twice"),
+        ({"prompt": "1:1000", "token": "1:1000"}, "1,000,000 clusters are more than the 100,000 of a sweep"),
+    ],
+)
+def test_ranges_that_make_no_sense(ranges: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as refused:
+        sweep(SMALL, **ranges)
+    assert str(refused.value).startswith(message)
+
+
+def test_options_of_one_simulation_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--fail: names machines of one cluster"):
+        sweep(SimulateOptions(design="splitwise-hh", failures=("prompt:1@3s",)), prompt=1, token=1)
+    with pytest.raises(UnknownNameError, match="objective"):
+        sweep(SMALL, prompt=1, token=1, objective="throughput")
+    with pytest.raises(InputError, match="--resume: goes on with the journal beside the first --out"):
+        sweep(SMALL, prompt=1, token=1, resume=True)
+
+
+# --- the journal ------------------------------------------------------------------------------------------
+
+LONG = SimulateOptions(design="splitwise-hh", rate_rps=40.0, duration_s=30.0)
+LONG_RANGES = {"prompt": "4:15", "token": "1:8"}
+PROGRAM = """
+import sys
+from provisioner.options import SimulateOptions
+from provisioner.studies.sweep import sweep
+options = SimulateOptions(design="splitwise-hh", rate_rps=40.0, duration_s=30.0)
+try:
+    sweep(options, prompt="4:15", token="1:8", threads=1, out=[sys.argv[1]])
+except KeyboardInterrupt as interrupt:
+    sys.exit(f"interrupted: {interrupt}")
+"""
+
+
+def stopped_midway(out: Path, how: signal.Signals, lines: int = 12) -> tuple[str, float]:
+    """Start a sweep, stop it when its journal has some lines, and give what it said and how long that took."""
+    running = subprocess.Popen([sys.executable, "-c", PROGRAM, str(out)], stderr=subprocess.PIPE, text=True)
+    journal = Path(f"{out}.journal")
+    until = time.monotonic() + 120.0
+    while not journal.exists() or journal.read_bytes().count(b"\n") <= lines:
+        assert running.poll() is None and time.monotonic() < until, "ended before it could be stopped"
+        time.sleep(0.005)
+    began = time.monotonic()
+    running.send_signal(how)
+    _, said = running.communicate(timeout=60)
+    return said, time.monotonic() - began
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of points that are simulated in this process."""
+    keys: list[str] = []
+    real = points_module.simulate_point
+
+    def counting(shared: Any, point: Any) -> Any:
+        keys.append(point.key)
+        return real(shared, point)
+
+    monkeypatch.setattr(points_module, "simulate_point", counting)
+    return keys
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    out = tmp_path_factory.mktemp("whole") / "whole.json"
+    sweep(LONG, out=[str(out)], **LONG_RANGES)
+    assert [path.name for path in out.parent.iterdir()] == ["whole.json"]
+    return out.read_bytes()
+
+
+def keys_of(journal: Path) -> list[str]:
+    return [json.loads(line)["key"] for line in journal.read_bytes().splitlines()[1:]]
+
+
+def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, uninterrupted: bytes, counted: list[str]) -> None:
+    out = tmp_path / "killed.json"
+    stopped_midway(out, signal.SIGKILL)
+    journal = Path(f"{out}.journal")
+    whole = journal.read_bytes()
+    whole = whole[: whole.rindex(b"\n") + 1]
+    journal.write_bytes(whole)  # what the kill may have cut off
+    before = keys_of(journal)
+    total = 12 * 8
+    assert not out.exists() and 10 <= len(before) < total
+    with open(journal, "ab") as file:  # and a line that was cut off for certain
+        file.write(b'{"key": "4+1", "record": {"state": "pa')
+    with pytest.raises(InputError, match="go on with --resume, or delete it"):
+        sweep(LONG, out=[str(out)], **LONG_RANGES)
+    with pytest.raises(InputError, match="of another question"):
+        sweep(LONG, out=[str(out)], resume=True, prompt="4:15", token="1:7")
+    assert counted == []
+    sweep(LONG, out=[str(out)], resume=True, **LONG_RANGES)
+    assert len(set(before)) == len(before) and len(set(counted)) == len(counted)
+    assert not set(before) & set(counted) and len(before) + len(counted) == total
+    assert out.read_bytes() == uninterrupted
+    assert not journal.exists()
+
+
+def test_an_interrupt_says_what_was_done_within_a_second(
+    tmp_path: Path, uninterrupted: bytes, counted: list[str]
+) -> None:
+    out = tmp_path / "interrupted.json"
+    said, took_s = stopped_midway(out, signal.SIGINT)
+    done = len(keys_of(Path(f"{out}.journal")))
+    assert f"interrupted: {done} of 96 points done; kept in {out}.journal, --resume goes on from there" in said
+    assert took_s < 2.0
+    sweep(LONG, out=[str(out)], resume=True, **LONG_RANGES)
+    assert len(counted) == 96 - done and out.read_bytes() == uninterrupted
+
+
+def test_progress_tells_points_and_time_left() -> None:
+    told: list[str] = []
+    sweep(SMALL, prompt="3:4", token="1:2", progress=told.append)
+    told = [text for text in told if text.startswith("sweeping")]
+    assert told[-1] == "sweeping: 4 of 4" and "left" in told[0] and told[0].startswith("sweeping: 1 of 4")
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(counted: list[str], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        sweep(SMALL, prompt="3:4", token=1, out=[str(tmp_path / "none" / "s.json")])
+    assert counted == []
