@@ -10,6 +10,10 @@ from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+    from provisioner.report.chart import Chart
+    from provisioner.report.document import Document
 
 
 # What a pool lacks with one machine fewer, where it is not a latency limit.
@@ -210,6 +214,24 @@ class Plan:
         from provisioner.report.frames import alternatives_frame
 
         return alternatives_frame(self)
+
+    def document(self) -> Document:
+        """The report with every input."""
+        from provisioner.report.plan_document import plan_document
+
+        return plan_document(self, inputs=True)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The pictures: latencies beside their limits, and the designs against each other."""
+        from provisioner.report.plan_document import plan_charts
+
+        return plan_charts(self)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the first of the pictures with matplotlib."""
+        from provisioner.report.draw import draw
+
+        return draw(self.charts()[0], axes)
 
     def _repr_html_(self) -> str:
         from provisioner.report.html import plan_html

@@ -8,13 +8,16 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote
 
 from provisioner.errors import InputError
 
 if TYPE_CHECKING:
-    from provisioner.planning.plan import Plan
-    from provisioner.simulation.result import Simulation
+    import pandas as pd
+
+    from provisioner.report.chart import Chart
+    from provisioner.report.document import Document
 
 Content = str | Callable[[str], None]
 """What a file is to hold: a text, or what writes it to a file of a name."""
@@ -31,33 +34,46 @@ class Output:
         return self.given
 
 
-def _csv(result: Plan | Simulation) -> str:
-    from provisioner.simulation.result import Simulation
+class Result(Protocol):
+    """What can be written: a plan, a simulation, or a study; each format needs one of its methods."""
 
-    if isinstance(result, Simulation):
-        from provisioner.report.simulation_csv import simulation_csv
+    def to_frame(self) -> pd.DataFrame:
+        """Rows as a DataFrame: CSV and parquet."""
 
-        return simulation_csv(result)
-    from provisioner.report.csv import plan_csv
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: JSON."""
 
-    return plan_csv(result)
+    def document(self) -> Document:
+        """The report: HTML."""
 
-
-def _markdown(result: Plan | Simulation) -> str:
-    return str(result)
-
-
-def _json(result: Plan | Simulation) -> str:
-    from provisioner.report.as_json import json_text
-
-    return json_text(result.to_dict()) + "\n"
+    def charts(self) -> tuple[Chart, ...]:
+        """The pictures: HTML, PNG and SVG."""
 
 
-FORMATS: Final[Mapping[str, Callable[[Plan | Simulation], str]]] = {".csv": _csv, ".md": _markdown, ".json": _json}
+# What a result must have for each ending.
+_NEEDS: Final[Mapping[str, str]] = {
+    ".csv": "to_frame",
+    ".md": "__str__",
+    ".json": "to_dict",
+    ".parquet": "to_frame",
+    ".html": "document",
+    ".png": "charts",
+    ".svg": "charts",
+}
+_PICTURES: Final = (".png", ".svg")
 
 
-def check_outputs(given: Iterable[str], what: str = "--out", also: Iterable[str | None] = ()) -> tuple[Output, ...]:
-    """The files of ``--out``, each of a known ending, in a folder that can be written, and named once.
+def offered(kind: type | None) -> tuple[str, ...]:
+    """The endings in whose format a kind of result can be written; all of them where the kind is not known."""
+    if kind is None:
+        return tuple(_NEEDS)
+    return tuple(ending for ending, name in _NEEDS.items() if getattr(kind, name, object.__str__) is not object.__str__)
+
+
+def check_outputs(
+    given: Iterable[str], what: str = "--out", also: Iterable[str | None] = (), kind: type | None = None
+) -> tuple[Output, ...]:
+    """The files of ``--out``, each of an ending that this kind of result has, in a writable folder, and named once.
 
     ``also`` are files that something else is written to.
     """
@@ -65,8 +81,7 @@ def check_outputs(given: Iterable[str], what: str = "--out", also: Iterable[str 
     seen: set[str] = {os.path.realpath(name) for name in also if name is not None}
     for name in given:
         ending = Path(name).suffix.lower()
-        if ending not in FORMATS:
-            raise InputError(f"{what} {name}: must end in {', '.join(FORMATS)}, which says the format")
+        _check_ending(name, ending, kind, what)
         check_writable(name, what)
         real = os.path.realpath(name)
         if real in seen:
@@ -74,6 +89,12 @@ def check_outputs(given: Iterable[str], what: str = "--out", also: Iterable[str 
         seen.add(real)
         outputs.append(Output(name, ending))
     return tuple(outputs)
+
+
+def _check_ending(name: str, ending: str, kind: type | None, what: str) -> None:
+    known = offered(kind)
+    if ending not in known:
+        raise InputError(f"{what} {name}: must end in {', '.join(known)}, which says the format")
 
 
 def check_writable(name: str, what: str) -> None:
@@ -93,9 +114,67 @@ def check_writable(name: str, what: str) -> None:
         raise InputError(f"{what} {name}: cannot be written: {error.strerror or error}") from None
 
 
-def write_outputs(result: Plan | Simulation, outputs: Sequence[Output]) -> None:
-    """Write a plan or a simulation to every file, in the format of its ending."""
-    write_files({output.given: FORMATS[output.ending](result) for output in outputs}, "--out")
+def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
+    """Write a result to every file, in the format of its ending; markdown shows the pictures written with it."""
+    for output in outputs:
+        _check_ending(output.given, output.ending, type(result), "--out")
+    pictures = [output.given for output in outputs if output.ending in _PICTURES]
+    write_files({output.given: _content(result, output, pictures) for output in outputs}, "--out")
+
+
+def _content(result: Result, output: Output, pictures: Sequence[str]) -> Content:
+    match output.ending:
+        case ".csv":
+            return _csv(result)
+        case ".md":
+            return with_pictures(str(result), output.given, pictures)
+        case ".json":
+            from provisioner.report.as_json import json_text
+
+            return json_text(result.to_dict()) + "\n"
+        case ".parquet":
+            return lambda path: result.to_frame().to_parquet(path, index=False)
+        case ".html":
+            from provisioner.report.page import page
+
+            return page(result.document(), result.charts())
+        case _:
+            from provisioner.report.draw import figure_file
+
+            return figure_file(result.charts(), output.ending.removeprefix("."))
+
+
+def _csv(result: Result) -> str:
+    """Plans and simulations have a CSV of their own, with every part of them; others are written row by row."""
+    from provisioner.planning.plan import Plan
+    from provisioner.simulation.result import Simulation
+
+    if isinstance(result, Simulation):
+        from provisioner.report.simulation_csv import simulation_csv
+
+        return simulation_csv(result)
+    if isinstance(result, Plan):
+        from provisioner.report.csv import plan_csv
+
+        return plan_csv(result)
+    return result.to_frame().to_csv(index=False, lineterminator="\n")
+
+
+def with_pictures(markdown: str, name: str, pictures: Sequence[str]) -> str:
+    """A report in markdown, to be written as ``name``, with a picture under its headline and links to the others.
+
+    >>> with_pictures("# A plan", "out/plan.md", ["out/all plans.png"]).splitlines()[2]
+    '![A plan](all%20plans.png)'
+    """
+    if not pictures:
+        return markdown
+    first, _, rest = markdown.partition("\n\n")
+    folder = os.path.dirname(os.path.realpath(name))
+    links = [quote(Path(os.path.relpath(os.path.realpath(each), folder)).as_posix()) for each in pictures]
+    shown = first.strip().removeprefix("# ").replace("[", "\\[").replace("]", "\\]")
+    others = [f"[{Path(each).name}]({link})" for each, link in zip(pictures[1:], links[1:], strict=True)]
+    also = [f"Also as {', '.join(others)}."] if others else []
+    return "\n\n".join([first, f"![{shown}]({links[0]})", *also, rest])
 
 
 def write_files(contents: Mapping[str, Content], what: str) -> None:

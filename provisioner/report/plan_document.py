@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, PoolPlan
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.command_line import command_line, fixed_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
@@ -45,6 +46,83 @@ def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = 
     if written:
         blocks.append(Facts("", (("written to", ", ".join(written)),)))
     return Document(headline(plan), subtitle(plan), tuple(blocks))
+
+
+def plan_charts(plan: Plan) -> tuple[Chart, ...]:
+    """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
+    criteria = dict.fromkeys((plan.objective, "cost"))
+    return (latency_chart(plan), *(designs_chart(plan, criterion) for criterion in criteria if criterion in _MEASURED))
+
+
+def latency_chart(plan: Plan) -> BarChart:
+    """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
+    how = "Predicted" if plan.evidence is None else "Simulated"
+    limited = [figure for figure in plan.latency if figure.limit is not None]
+    if not limited:
+        return BarChart(
+            f"{how} latency over that of the same request alone: {_case(plan)}",
+            tuple(f"{figure.metric.upper()} {figure.percentile.upper()}" for figure in plan.latency),
+            Axis("slowdown (x)", from_zero=True),
+            (
+                Bars(
+                    "",
+                    tuple(figure.slowdown for figure in plan.latency),
+                    tuple(f"{milliseconds(figure.seconds)} ms" for figure in plan.latency),
+                ),
+            ),
+        )
+    return BarChart(
+        f"{how} latency over its limit: {_case(plan)}",
+        tuple(figure.limit.label for figure in limited if figure.limit is not None),
+        Axis("percentile over its limit (x)", from_zero=True),
+        (Bars("", *zip(*map(_beside_limit, limited), strict=True)),),
+        (Rule(1.0, "limit"),),
+    )
+
+
+def _case(plan: Plan) -> str:
+    pools = " + ".join(str(pool.machines) for pool in plan.pools)
+    return f"{plan.design} {pools}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
+
+
+def _beside_limit(figure: LatencyFigure) -> tuple[float, str]:
+    """A percentile over its limit, and both in words."""
+    limit = figure.limit
+    assert limit is not None
+    seconds = limit.kind == "seconds"
+    value = figure.seconds if seconds else figure.slowdown
+    between = figure.seconds_range if seconds else figure.slowdown_range
+    interval = "" if between is None else f", interval {' to '.join(map(limit.format, between))}"
+    binds = ", binds" if figure.binding else ""
+    return value / limit.value, f"{limit.format(value)} of {limit.format(limit.value)}{interval}{binds}"
+
+
+# By objective: the title, the field of a plan and of an alternative, the axis, and its unit in that of the field.
+_MEASURED: Final[dict[str, tuple[str, str, str, float]]] = {
+    "cost": ("Cost of each design at its own best", "cost_usd_per_h", "cost ($/h)", 1.0),
+    "power": ("Power of each design at its own best", "power_w", "power (kW)", 1e-3),
+    "machines": ("Machines of each design at its own best", "machines", "machines", 1.0),
+    "throughput": ("Largest throughput of each design", "rate_rps", "throughput (requests/s)", 1.0),
+}
+
+
+def designs_chart(plan: Plan, criterion: str) -> BarChart:
+    """The plan's design and every other by one criterion; those without a plan stay, without a bar."""
+    title, name, label, unit = _MEASURED[criterion]
+    at = "" if criterion == "throughput" else f" at {format_rate(plan.planned_rate_rps)}"
+    values: list[float | None] = [unit * getattr(plan, name)]
+    notes = [f"this plan: {' + '.join(f'{pool.machines} {pool.role}' for pool in plan.pools)}"]
+    for other in plan.alternatives:
+        value = getattr(other, name) if other.feasible else None
+        values.append(None if value is None else unit * value)
+        notes.append(f"{split(other)}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
+    return BarChart(
+        f"{title}: {plan.workload} on {plan.model}{at}",
+        (f"{plan.design} (this plan)", *(other.design for other in plan.alternatives)),
+        Axis(label, from_zero=True),
+        (Bars("", tuple(values), tuple(notes)),),
+        horizontal=True,
+    )
 
 
 def headline(plan: Plan) -> str:

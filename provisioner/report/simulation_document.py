@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final
 
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
 from provisioner.report.command_line import simulate_command, simulate_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import milliseconds, per_cent, significant, whole
@@ -35,6 +37,94 @@ def simulation_document(found: Simulation, *, inputs: bool = False, written: Seq
     if written:
         blocks.append(Facts("", (("written to", ", ".join(written)),)))
     return Document(headline(found), subtitle(found), tuple(blocks))
+
+
+def simulation_charts(found: Simulation) -> tuple[Chart, ...]:
+    """Latencies beside their limits, and how large batches are."""
+    return latency_chart(found), batches_chart(found)
+
+
+def latency_chart(found: Simulation) -> BarChart:
+    """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
+    limited = [each for each in found.latency if each.limit is not None]
+    if not limited:
+        return BarChart(
+            f"Simulated latency over that of the same request alone: {_case(found)}",
+            tuple(map(_name, found.latency)),
+            Axis("slowdown (x)", from_zero=True),
+            (
+                Bars(
+                    "",
+                    tuple(_over(each.slowdown, 1.0) for each in found.latency),
+                    tuple(_in_seconds(each) for each in found.latency),
+                ),
+            ),
+        )
+    return BarChart(
+        f"Simulated latency over its limit: {_case(found)}",
+        tuple(map(_name, limited)),
+        Axis("percentile over its limit (x)", from_zero=True),
+        (
+            Bars(
+                "",
+                tuple(_over(each.judged, each.limit.value) for each in limited if each.limit is not None),
+                tuple(map(_beside_limit, limited)),
+            ),
+        ),
+        (Rule(1.0, "limit"),),
+    )
+
+
+def _case(found: Simulation) -> str:
+    pools = " + ".join(str(pool.machines) for pool in found.pools)
+    return f"{found.design} {pools}, {found.workload} on {found.model}, {found.load}"
+
+
+def _over(of: Interval, limit: float) -> float | None:
+    """A mean over its limit; None where no request has the metric."""
+    return None if of.mean == -math.inf else of.mean / limit
+
+
+def _in_seconds(result: LatencyResult) -> str:
+    text = _milliseconds(result.seconds.mean)
+    return f"{text} ms" if math.isfinite(result.seconds.mean) else text or "no request has it"
+
+
+def _beside_limit(result: LatencyResult) -> str:
+    """A value with its interval and its limit, in the limit's unit, and whether it is met."""
+    assert result.limit is not None
+    judged, text = result.judged, result.limit.format
+    if judged.mean == -math.inf:
+        return "no request has it"
+    value = "never" if judged.mean == math.inf else text(judged.mean)
+    interval = ""
+    if judged.low is not None and judged.high is not None and math.isfinite(judged.high):
+        interval = f" ({text(max(judged.low, 0.0))} to {text(judged.high)})"
+    met = f": {_MET[result.met]}" if result.met else ""
+    return f"{value}{interval} of {text(result.limit.value)}{met}"
+
+
+def batches_chart(found: Simulation) -> LineChart:
+    """For each pool the share of its time with at most so many requests in an iteration, from none."""
+    series = []
+    for pool in found.pools:
+        sums = list(accumulate(pool.batch_time_share))
+        used = [batch for batch, share in enumerate(pool.batch_time_share) if share > 0.0 or batch == 0]
+        series.append(
+            Series(
+                f"{pool.role}, {pool.machines} {pool.machine}",
+                tuple(map(float, used)),
+                tuple(min(100.0 * sums[batch], 100.0) for batch in used),
+            )
+        )
+    return LineChart(
+        f"Share of time with at most so many requests in an iteration: {_case(found)}",
+        Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
+        Axis("share of the pool's time (%)", from_zero=True),
+        tuple(series),
+        steps=True,
+        points=False,
+    )
 
 
 def headline(found: Simulation) -> str:

@@ -11,6 +11,10 @@ from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+
+    from provisioner.report.chart import Chart
+    from provisioner.report.document import Document
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -195,6 +199,24 @@ class Simulation:
 
         rows = [{key: row[key] for key in row if key != "batch_time_share"} for row in self._pool_rows()]
         return pd.DataFrame(rows).astype({"energy_kwh": "float64"} if rows else {})
+
+    def document(self) -> Document:
+        """The report with every input."""
+        from provisioner.report.simulation_document import simulation_document
+
+        return simulation_document(self, inputs=True)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The pictures: latencies beside their limits, and how large batches are."""
+        from provisioner.report.simulation_document import simulation_charts
+
+        return simulation_charts(self)
+
+    def plot(self, axes: Axes | None = None) -> Axes:
+        """Draw the first of the pictures with matplotlib."""
+        from provisioner.report.draw import draw
+
+        return draw(self.charts()[0], axes)
 
     def _repr_html_(self) -> str:
         from provisioner.report.html import html

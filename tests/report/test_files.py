@@ -1,13 +1,18 @@
 import json
 import os
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
+import pandas as pd
 import pytest
 
 from provisioner.errors import InputError
 from provisioner.planning.plan import Plan
 from provisioner.report import files
-from provisioner.report.files import check_outputs, check_writable, write_files, write_outputs
+from provisioner.report.files import check_outputs, check_writable, offered, write_files, write_outputs
 
 
 def names(folder: Path) -> list[str]:
@@ -23,10 +28,78 @@ def test_writes_each_format_by_its_ending(plan: Plan, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["machines"] == 17
 
 
+def test_writes_pictures_pages_and_rows(plan: Plan, tmp_path: Path) -> None:
+    given = [str(tmp_path / name) for name in ("p.html", "p.png", "p.svg", "p.parquet")]
+    write_outputs(plan, check_outputs(given))
+    assert names(tmp_path) == ["p.html", "p.parquet", "p.png", "p.svg"]
+    page = (tmp_path / "p.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>") and page.count("<figure") == len(plan.charts()) == 2
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "Cost of each design at its own best" in (tmp_path / "p.svg").read_text(encoding="utf-8")
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "p.parquet"), plan.to_frame())
+
+
+def test_markdown_shows_the_pictures_written_with_it(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "text").mkdir()
+    given = [str(tmp_path / name) for name in ("text/p.md", "pictures/of it.png", "pictures/p.svg")]
+    write_outputs(plan, check_outputs(given))
+    text = (tmp_path / "text" / "p.md").read_text(encoding="utf-8")
+    first, shown, also, rest = text.split("\n\n", 3)
+    assert first == "# Splitwise-HA: 15 dgx-h100 (prompt) + 2 dgx-a100 (token)"
+    assert shown == f"![{first[2:]}](../pictures/of%20it.png)"
+    assert also == "Also as [p.svg](../pictures/p.svg)."
+    for link in re.findall(r"\]\(([^)]+)\)", text):
+        assert (tmp_path / "text" / unquote(link)).is_file()
+    assert f"{first}\n\n{rest}" == str(plan)
+
+
+class Study:
+    """A result of rows only, and with a text of its own."""
+
+    def to_frame(self) -> pd.DataFrame:
+        return pd.DataFrame({"rate_rps": [1.5, 2.0], "note": ["a,b", None]})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"rows": 2}
+
+
+def test_what_a_result_does_not_offer_is_refused(tmp_path: Path) -> None:
+    assert offered(Study) == (".csv", ".json", ".parquet")
+    for name in ("s.html", "s.png", "s.md"):
+        with pytest.raises(InputError, match=r"must end in \.csv, \.json, \.parquet, which says the format"):
+            check_outputs([str(tmp_path / name)], kind=Study)
+    study: Any = Study()
+    with pytest.raises(InputError, match=r"s\.svg: must end in \.csv, \.json, \.parquet"):
+        write_outputs(study, check_outputs([str(tmp_path / "s.csv"), str(tmp_path / "s.svg")]))
+    assert names(tmp_path) == []
+
+
+def test_other_results_are_written_row_by_row(tmp_path: Path) -> None:
+    given = [str(tmp_path / name) for name in ("s.csv", "s.json")]
+    study: Any = Study()
+    write_outputs(study, check_outputs(given, kind=Study))
+    assert (tmp_path / "s.csv").read_bytes() == b'rate_rps,note\n1.5,"a,b"\n2.0,\n'
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8")) == {"rows": 2}
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_every_file_as_it_was(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("old")
+    outputs = check_outputs([str(tmp_path / "p.csv"), str(tmp_path / "p.png")])
+    broken = replace(plan, pools=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        write_outputs(broken, outputs)
+    assert names(tmp_path) == ["p.csv"]
+    assert (tmp_path / "p.csv").read_text() == "old"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("plan.txt", r"--out .*plan\.txt: must end in \.csv, \.md, \.json"),
+        (
+            "plan.txt",
+            r"--out .*plan\.txt: must end in \.csv, \.md, \.json, \.parquet, \.html, \.png, \.svg, which says",
+        ),
         ("plan", "must end in"),
         ("none/plan.csv", r"the folder .*none does not exist"),
         ("folder.csv", "is not a file that can be written"),
