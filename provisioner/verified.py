@@ -8,17 +8,26 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Lock
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
 
-from provisioner.errors import InfeasibleError, InputError, UnknownNameError
+from provisioner.errors import InfeasibleError, InputError, Interrupted, UnknownNameError
 from provisioner.judge import MOST_SETS, SimulationJudge
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting, plan_of, question_of, ranked, refuse_unbounded, with_sharing_designs
+from provisioner.planning.answer import (
+    Setting,
+    largest_by_formulas,
+    plan_of,
+    question_of,
+    ranked,
+    refuse_unbounded,
+    with_sharing_designs,
+)
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
@@ -55,6 +64,13 @@ _LEAST_ROOM: Final = 24
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
 _RATE_TOLERANCE: Final = 0.01
+# The formulas' guess at a largest rate is found to this tolerance, and simulations step from it by this factor first.
+_GUESS_TOLERANCE: Final = 0.02
+_FIRST_STEP: Final = 1.05
+# Rates at which a request set has fewer requests than this are not looked at.
+_LEAST_REQUESTS: Final = 20.0
+# However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
+_LEAST_TIME_S: Final = 1.0
 # Options on which no verdict depends.
 _CHOOSES: Final[Mapping[str, Any]] = {
     "designs": (),
@@ -72,8 +88,8 @@ _CHOOSES: Final[Mapping[str, Any]] = {
     "time_limit_s": None,
 }
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
-# Multiples of the first failure at which verdicts are looked at once more: near saturation they flip.
-_BEYOND: Final = (1.01, 1.02, 1.04)
+BEYOND: Final = (1.01, 1.02, 1.04)
+"""Multiples of the first failure at which verdicts are looked at once more: near saturation they flip."""
 
 
 class RequestSets:
@@ -118,6 +134,14 @@ class RequestSets:
         number = "1 request set" if options.sets == 1 else f"{options.sets} independent request sets"
         return f"{number} of {options.duration_s:g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
 
+    def rule(self, confidence: float) -> str:
+        """What a cluster is judged on, and when a percentile passes, in words."""
+        if self.count == 1:
+            return self.described()
+        bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
+        most = f"with up to {MOST_SETS} sets where fewer leave it undecided"
+        return f"{self.described()}; a percentile passes when {bound}, {most}"
+
 
 class Memory:
     """Verdicts and request sets, for questions that differ in prices, caps, objective or designs only.
@@ -154,23 +178,79 @@ def verified(setting: Setting, progress: Callable[[str], None] = lambda _: None,
 
     ``memory`` has what was simulated for other questions, and keeps what is simulated for this one.
     """
-    _check(setting.options)
-    memory = memory or Memory()
     if setting.options.objective == "throughput":
-        return _largest_throughput(setting, progress, memory)
-    search, designs = _guesses(setting, progress)
+        return largest_throughput(setting, progress, memory).plan
+    found = proven(setting, progress, memory)
+    if setting.options.write_lp is not None and found.proof.program.positions:
+        write_lp(found.proof.program, setting.options.write_lp)
+    plan = found.plan()
+    if plan is None:
+        raise found.why_none(progress)
+    return plan
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What narrows a proof beside its question.
+
+    ``caps`` and ``time_limit_s`` are in place of the question's. ``least`` has the fewest machines of each pool of a
+    design, ``starts`` sizes to begin with, ``excluded`` clusters that are known to fail clearly.
+    """
+
+    caps: Caps | None = None
+    least: Mapping[Design, Sizes] = field(default_factory=dict)
+    starts: Mapping[Design, Sizes] = field(default_factory=dict)
+    excluded: tuple[Candidate, ...] = ()
+    time_limit_s: float | None = None
+    any_plan: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A proof with what it was made from: gives the plan, or the reason why there is none."""
+
+    setting: Setting
+    search: Search
+    designs: tuple[Design, ...]
+    sets: RequestSets
+    judge: SimulationJudge
+    proof: Proof
+
+    def plan(self) -> Plan | None:
+        """The best plan with its evidence, whole runs of it included; None where none passes."""
+        best, rate_rps = self.proof.best, self.setting.rate_rps
+        if best is None:
+            return None
+        return _plan(self.setting, self.search, self.judge, self.sets, self.proof, best, rate_rps)
+
+    def why_none(self, progress: Callable[[str], None] = lambda _: None) -> InfeasibleError:
+        """The error where nothing passes: the nearest miss, and what would do."""
+        return _nothing_passes(self.setting, self.search, self.designs, self.judge, self.proof, progress)
+
+
+def proven(
+    setting: Setting,
+    progress: Callable[[str], None] = lambda _: None,
+    memory: Memory | None = None,
+    scope: Scope | None = None,
+    guesses: tuple[Search, tuple[Design, ...]] | None = None,
+) -> Proven:
+    """The proof of the best plan of a question, whose objective is not throughput, within a scope.
+
+    ``guesses`` are those of another question at the same rate with the same machines, designs and stock.
+    ``InfeasibleError`` where the formulas know that no number of machines is enough.
+    """
+    check_options(setting.options)
+    search, designs = guesses or formulas_guess(setting, progress)
     _refuse_impossible(setting, search)
     compile_simulator(progress)
-    sets, judge = _judge(setting, setting.traffic.peak_rps, memory)
-    proof = _prove(setting, search, designs, judge, setting.options.objective, progress)
-    if setting.options.write_lp is not None and proof.program.positions:
-        write_lp(proof.program, setting.options.write_lp)
-    if proof.best is None:
-        raise _nothing_passes(setting, search, designs, judge, proof, progress)
-    return _plan(setting, search, judge, sets, proof, proof.best, setting.rate_rps)
+    sets, judge = _judge(setting, setting.traffic.peak_rps, memory or Memory())
+    objective: Criterion = setting.options.objective  # type: ignore[assignment]
+    proof = _prove(setting, search, designs, judge, objective, progress, scope or Scope())
+    return Proven(setting, search, designs, sets, judge, proof)
 
 
-def _check(options: PlanOptions) -> None:
+def check_options(options: PlanOptions) -> None:
     """Refuse options of the verification that make no sense."""
     if not 0.5 < options.confidence < 1.0:
         raise InputError(f"--confidence: must be above 0.5 and below 1, got {options.confidence:g}")
@@ -178,11 +258,13 @@ def _check(options: PlanOptions) -> None:
         raise InputError(f"--cut-margin: must be above 1 (times a limit), got {options.cut_margin:g}")
     if not 1 <= options.sets <= MOST_SETS:
         raise InputError(f"--seeds: must be from 1 to {MOST_SETS} request sets, got {options.sets}")
+    if options.time_limit_s is not None and not options.time_limit_s > 0.0:
+        raise InputError(f"--time-limit: must be above 0 s, got {options.time_limit_s}")
     if options.policy is not None and options.policy not in POLICIES:
         raise UnknownNameError("policy", options.policy, POLICIES)
 
 
-def _guesses(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:
+def formulas_guess(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:
     """The formulas' search, and the designs to prove over: with those that share a role where stock is short."""
     search = setting.search()
     objective: Criterion = "cost" if setting.options.objective == "throughput" else setting.options.objective
@@ -222,25 +304,25 @@ def _prove(
     judge: SimulationJudge,
     objective: Criterion,
     progress: Callable[[str], None],
-    caps: Caps | None = None,
-    any_plan: bool = False,
+    scope: Scope,
 ) -> Proof:
-    caps = setting.caps if caps is None else caps
+    caps = setting.caps if scope.caps is None else scope.caps
     guesses = {design: search.best((design,), objective, caps) for design in designs}
     problem = Problem(
-        regions=tuple(_region(setting, search, design, guesses, judge, caps) for design in designs),
+        regions=tuple(_region(setting, search, design, guesses, judge, caps, scope) for design in designs),
         prices=setting.prices,
         caps=caps,
         objective=objective,
         exhaustive=setting.options.exhaustive,
-        time_limit_s=setting.options.time_limit_s,
+        time_limit_s=setting.options.time_limit_s if scope.time_limit_s is None else scope.time_limit_s,
         solver=setting.options.solver,
-        any_plan=any_plan,
+        any_plan=scope.any_plan,
+        excluded=scope.excluded,
     )
     try:
         return prove(problem, judge, progress)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{judge.simulated_runs} runs simulated, the proof is not complete") from None
+        raise Interrupted(f"{judge.simulated_runs} runs simulated, the proof is not complete") from None
 
 
 def _region(
@@ -250,17 +332,21 @@ def _region(
     guesses: dict[Design, Best | None],
     judge: SimulationJudge,
     caps: Caps,
+    scope: Scope,
 ) -> Region:
-    """The sizes of a design that could pass: enough for the prompts at best, and within the caps."""
+    """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
     pools = len(design.slots)
+    least = scope.least.get(design, (1,) * pools)
     option = search.candidates[design]
     if option.reason or option.unattainable:  # no number of machines meets the limits
-        return Region(design, (1,) * pools, (0,) * pools)
+        return Region(design, least, (0,) * pools)
     guess = guesses[design]
     known = [max(found.sizes) for found in guesses.values() if found is not None]
     room = max(_LEAST_ROOM, math.ceil(_ROOM * max(guess.sizes if guess is not None else known, default=0)))
     if guess is None and not known:
         room = max(room, math.ceil(_ROOM * 2.0 * sum(_machines_at_best(setting, judge, design))))
+    start = scope.starts.get(design, None if guess is None else guess.sizes)
+    room += max((*least, *(start if design in scope.starts and start is not None else ()))) - 1
     most = []
     for slot in design.slots:
         name = slot.machine.name
@@ -274,8 +360,7 @@ def _region(
             if cap is not None:
                 bounds.append(math.floor(cap / unit * (1.0 + 1e-9)))
         most.append(min(bounds))
-    start = None if guess is None else guess.sizes
-    return Region(design, (1,) * pools, tuple(most), _work(setting, judge, design), start)
+    return Region(design, least, tuple(most), _work(setting, judge, design), start)
 
 
 def _machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[float, ...]:
@@ -356,14 +441,16 @@ def _plan(
     )
 
 
-def _simulated(setting: Setting, judge: SimulationJudge, sets: RequestSets, candidate: Candidate) -> Simulation:
-    """Whole runs of a candidate on the request sets that judged it."""
+def _simulated(
+    setting: Setting, judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int | None = None
+) -> Simulation:
+    """Whole runs of a candidate on the request sets that judged it, the first ``count`` of them."""
     scenario = Scenario(
         design=candidate.design.name,
         cluster=judge.cluster(candidate),
         reference=setting.reference,
         request_set=sets.requests,
-        sets=sets.count,
+        sets=sets.count if count is None else count,
         expected_requests=float(sets(0).requests.requests),
         percentiles=tuple(100.0 * QUANTILE[p] for p in PERCENTILES),
         slo=setting.slo,
@@ -371,7 +458,7 @@ def _simulated(setting: Setting, judge: SimulationJudge, sets: RequestSets, cand
         seed=setting.options.seed,
     )
     observations = []
-    for done in judge.runs(candidate):
+    for done in judge.runs(candidate, count):
         observations.append(observe(done, percentiles_of(done.latencies, scenario.percentiles), done.wall_s))
     return assemble(scenario, observations)
 
@@ -453,13 +540,9 @@ def _neighbour(judged: Judged) -> Neighbour:
 
 
 def _evidence(judge: SimulationJudge, sets: RequestSets, proof: Proof, design: Design) -> Evidence:
-    rule = sets.described()
-    if sets.count > 1:
-        bound = f"the one-sided {100.0 * judge.confidence:g} % upper bound of its mean over them is within the limit"
-        rule += f"; a percentile passes when {bound}, with up to {MOST_SETS} sets where fewer leave it undecided"
     counts = proof.counts
     return Evidence(
-        rule=rule,
+        rule=sets.rule(judge.confidence),
         policy=judge.policy_of(design).name,
         optimal=proof.optimal and proof.ties_judged,
         lower_bound=proof.lower_bound,
@@ -561,7 +644,7 @@ def _nothing_passes(
     caps = setting.caps
     if caps.any:
         progress("nothing within the limits passes; looking for what would")
-        free = _prove(setting, search, designs, judge, proof.program.order[0], progress, caps=Caps())
+        free = _prove(setting, search, designs, judge, proof.program.order[0], progress, Scope(caps=Caps()))
         if free.best is not None:
             flags: dict[Criterion, str] = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
             needed = []
@@ -604,39 +687,218 @@ def _typed(limit: LatencyLimit, value: float) -> str:
     return f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
 
 
-def _largest_throughput(setting: Setting, progress: Callable[[str], None], memory: Memory) -> Plan:
-    """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it."""
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The largest rate at which some cluster passes, with the cheapest such cluster as a plan.
+
+    At ``failed_rps`` none passes, the first failure to 1 %; at ``passes_again_rps``, rates somewhat above it, some do
+    all the same. ``complete`` unless a time limit ended the search.
+    """
+
+    plan: Plan
+    rate_rps: float
+    failed_rps: float | None
+    passes_again_rps: tuple[float, ...]
+    complete: bool = True
+
+    @property
+    def note(self) -> str:
+        """How sharp the largest rate is, in words."""
+        passes = f"throughput: {self.rate_rps:.4g} requests/s pass"
+        if self.failed_rps is None:
+            return f"{passes}; the time limit was reached before a rate at which none does"
+        if not self.complete:
+            beyond = "the time limit was reached before rates beyond were tried"
+        elif self.passes_again_rps:
+            beyond = f"verdicts flip up to {max(self.passes_again_rps):.4g}"
+        else:
+            beyond = f"nor does any tried up to {self.failed_rps * BEYOND[-1]:.4g}"
+        return f"{passes}, {self.failed_rps:.4g} do not, the first failure to 1 %; {beyond}"
+
+
+class TimeIsUp(Exception):
+    """The time limit of a search over rates is reached."""
+
+
+class Rates:
+    """What passes at which rate, for a question whose rate is open. Of lower rates it keeps what fails clearly there.
+
+    ``setting`` has a traffic that is scaled to each rate. ``tried`` has the clusters judged by themselves with their
+    verdicts, and ``passed`` all that were found to pass, by rate. ``TimeIsUp``: the question's time limit is reached.
+    """
+
+    def __init__(
+        self, setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None
+    ) -> None:
+        check_options(setting.options)
+        self.setting = setting
+        self.progress = progress
+        self.memory = memory or Memory()
+        self.tried: list[tuple[float, Candidate, Verdict]] = []
+        self.passed: list[tuple[float, Candidate]] = []
+        limit_s = setting.options.time_limit_s
+        self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
+        self._unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+        self._clear: list[tuple[float, Candidate]] = []
+
+    def at(self, rate_rps: float) -> Setting:
+        """The question at a rate, which has the headroom in it."""
+        served = rate_rps / (1.0 + self.setting.options.headroom)
+        return replace(self.setting, traffic=self._unit.scaled(rate_rps), rate_rps=served)
+
+    @property
+    def time_left_s(self) -> float:
+        """Time left of the limit, in s; infinite without one."""
+        return self._ends_at - monotonic()
+
+    def verdict(self, candidate: Candidate, rate_rps: float) -> Verdict:
+        """The verdict on one cluster at a rate."""
+        if self.time_left_s <= 0.0:
+            raise TimeIsUp
+        self.progress(f"does {candidate} hold {rate_rps:.4g} requests/s?")
+        found = self.judge(rate_rps)[1].judge(candidate)
+        self.tried.append((rate_rps, candidate, found))
+        if found.passes:
+            self.passed.append((rate_rps, candidate))
+        if found.clear:
+            self._clear.append((rate_rps, candidate))
+        return found
+
+    def judge(self, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
+        """The request sets at a rate, and the judge on them."""
+        return _judge(self.at(rate_rps), rate_rps, self.memory)
+
+    def simulation(self, candidate: Candidate, rate_rps: float) -> Simulation:
+        """Whole runs of a cluster at a rate, on as many request sets as it takes to decide about every limit."""
+        sets, judge = self.judge(rate_rps)
+        count = judge.sets
+        while True:
+            found = _simulated(self.at(rate_rps), judge, sets, candidate, count)
+            outcomes = {each.met for each in found.latency}
+            if "undecided" not in outcomes or "fail" in outcomes or count in (1, MOST_SETS):
+                return found
+            count = min(count + judge.sets, MOST_SETS)
+
+    def largest(self, candidate: Candidate, start_rps: float) -> tuple[float, float]:
+        """The largest rate of one cluster below its first failure, and that failure, to 1 %; from a start nearby."""
+        return largest_rate(
+            lambda rate_rps: self.verdict(candidate, rate_rps).passes,
+            start_rps,
+            _RATE_TOLERANCE,
+            _FIRST_STEP,
+            self.smallest_rps,
+        )
+
+    @property
+    def smallest_rps(self) -> float:
+        """The smallest rate looked at: below, a request set has too few requests to say anything."""
+        return max(SMALLEST_RATE_RPS, _LEAST_REQUESTS / self.setting.options.duration_s)
+
+    def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
+        """A cluster within the caps that passes at a rate; None where it is proven that there is none.
+
+        What fails clearly at a lower rate is taken to fail at this one, as smaller clusters are.
+        """
+        if self.time_left_s <= 0.0:
+            raise TimeIsUp
+        self.progress(f"is {rate_rps:.4g} requests/s possible?")
+        excluded = tuple(candidate for rate, candidate in self._clear if rate <= rate_rps)
+        limit_s = None if math.isinf(self._ends_at) else self.time_left_s
+        scope = Scope(starts=starts, excluded=excluded, time_limit_s=limit_s, any_plan=True)
+        proof = self._proven(rate_rps, scope).proof
+        if proof.best is not None:
+            self.passed.append((rate_rps, proof.best.candidate))
+            return proof.best.candidate
+        if not proof.optimal:
+            raise TimeIsUp
+        self._clear += [(rate_rps, each) for each in proof.cuts]
+        return None
+
+    def cheapest(self, rate_rps: float, start: Candidate) -> Proven:
+        """The cheapest cluster within the caps that passes at a rate, beginning with one that does."""
+        limit_s = None if math.isinf(self._ends_at) else max(self.time_left_s, _LEAST_TIME_S)
+        scope = Scope(starts={start.design: start.sizes}, time_limit_s=limit_s)
+        return self._proven(rate_rps, scope)
+
+    def _proven(self, rate_rps: float, scope: Scope) -> Proven:
+        there, designs = self.at(rate_rps), self.setting.designs
+        search = there.search()
+        sets, judge = self.judge(rate_rps)
+        proof = _prove(there, search, designs, judge, "cost", lambda _: None, scope)
+        return Proven(there, search, designs, sets, judge, proof)
+
+
+def largest_throughput(
+    setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None
+) -> Throughput:
+    """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it.
+
+    From a cluster that the formulas think best: its own largest rate, then any cluster that passes at 1 % more, its
+    largest rate, and so on until it is proven that none does.
+    """
     if setting.options.write_lp is not None:
         raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
     if isinstance(setting.source, Trace):
         raise InputError("--objective throughput: a --trace has its own rate; give its file to --workload")
     refuse_unbounded(setting)
     compile_simulator(progress)
-    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
-
-    def at(rate_rps: float, any_plan: bool) -> tuple[Search, RequestSets, SimulationJudge, Proof]:
-        there = replace(setting, traffic=unit.scaled(rate_rps))
-        search = there.search()
-        sets, judge = _judge(there, rate_rps, memory)
-        proof = _prove(there, search, setting.designs, judge, "cost", lambda _: None, any_plan=any_plan)
-        return search, sets, judge, proof
-
-    def feasible_at(rate_rps: float) -> bool:
-        progress(f"is {rate_rps:.4g} requests/s possible?")
-        return at(rate_rps, True)[3].best is not None
-
-    rate, failed = largest_rate(feasible_at, setting.traffic.peak_rps, _RATE_TOLERANCE)
-    if rate < SMALLEST_RATE_RPS:
+    rates = Rates(setting, progress, memory)
+    failed: float | None = None
+    flips: list[float] = []
+    complete = False
+    candidate, rate = None, 0.0
+    try:
+        candidate, rate = _some_rate(rates)
+        while candidate is not None:
+            beyond = rate * (1.0 + _RATE_TOLERANCE)
+            better = rates.some(beyond, {candidate.design: candidate.sizes})
+            if better is None:
+                failed = beyond
+                flips += [at for factor in BEYOND if rates.some(at := factor * failed, {}) is not None]
+                break
+            candidate, (rate, _) = better, rates.largest(better, beyond)
+        complete = True
+    except TimeIsUp:
+        if failed is None and not rates.passed:
+            raise InfeasibleError(
+                "the time limit was reached before any rate was found to pass",
+                binding="--time-limit",
+                relaxations=("a longer --time-limit, or --fast for the formulas' answer",),
+            ) from None
+        if failed is None:
+            rate, candidate = max(rates.passed, key=lambda each: each[0])
+    if candidate is None:
+        unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
         raise infeasible(setting, setting.search(unit.scaled(SMALLEST_RATE_RPS)), "cost")
-    flips = [factor * failed for factor in _BEYOND if feasible_at(factor * failed)]
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
-    search, sets, judge, proof = at(rate, False)
-    assert proof.best is not None
-    served = rate / (1.0 + setting.options.headroom)
-    there = replace(setting, traffic=unit.scaled(rate))
-    plan = _plan(there, search, judge, sets, proof, proof.best, served)
-    beyond = (
-        f"verdicts flip up to {max(flips):.4g}" if flips else f"nor does any tried up to {failed * _BEYOND[-1]:.4g}"
-    )
-    note = f"throughput: {rate:.4g} requests/s pass, {failed:.4g} do not, the first failure to 1 %; {beyond}"
-    return replace(plan, objective="throughput", question=question_of(setting.options), warnings=(*plan.warnings, note))
+    plan = rates.cheapest(rate, candidate).plan()
+    assert plan is not None
+    found = Throughput(plan, rate, failed, tuple(flips), complete)
+    warnings = (*plan.warnings, found.note)
+    plan = replace(plan, objective="throughput", question=question_of(setting.options), warnings=warnings)
+    return replace(found, plan=plan)
+
+
+def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:
+    """A cluster that passes at some rate, by the formulas the best, and its largest rate; (None, 0) without any."""
+    setting = rates.setting
+    guesses = []
+    for design in setting.designs:
+        rates.progress(f"a first guess by the formulas: {design.name}")
+        guess = largest_by_formulas(setting, (design,), setting.traffic.peak_rps, tolerance=_GUESS_TOLERANCE)
+        if guess is not None:
+            guesses.append((guess[0], Candidate(design, guess[1].sizes)))
+    guesses.sort(key=lambda guess: -guess[0])
+    rate = setting.traffic.peak_rps
+    if guesses:
+        rate, candidate = guesses[0]
+        low, _ = rates.largest(candidate, rate)
+        if low > 0.0:
+            return candidate, low
+    starts = {candidate.design: candidate.sizes for _, candidate in guesses}
+    while rate >= rates.smallest_rps:
+        some = rates.some(rate, starts)
+        if some is not None:
+            return some, rates.largest(some, rate)[0]
+        rate /= 2.0
+    return None, 0.0

@@ -170,29 +170,10 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
-
-    def largest(designs: tuple[Design, ...], shared: bool, start_rps: float) -> tuple[float, Best] | None:
-        """The largest rate of some designs, and the cheapest choice at it."""
-        found: dict[float, Best] = {}
-
-        def feasible_at(rate_rps: float) -> bool:
-            search = setting.search(unit.scaled(rate_rps), () if shared else designs)
-            if shared:
-                search.add(designs, "cost", None)
-            best = search.best(designs, "cost")
-            if best is not None:
-                found[rate_rps] = best
-            return best is not None
-
-        if shared and not feasible_at(start_rps):
-            return None
-        rate, _ = largest_rate(feasible_at, start_rps)
-        return (rate, found[rate]) if rate > 0.0 else None
-
     for position, design in enumerate(setting.designs):
         progress(f"largest rate of {design.name} ({position + 1} of {len(setting.designs)})")
         start = max((rate for rate, _ in results), default=setting.traffic.peak_rps)
-        result = largest((design,), False, start)
+        result = largest_by_formulas(setting, (design,), start)
         if result is not None:
             results.append(result)
         else:
@@ -200,7 +181,8 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     sharing = setting.sharing_designs()
     if sharing and results:
         progress(f"largest rate of {len(sharing)} designs in which two machine types share a role")
-        more = largest(sharing, True, max(rate for rate, _ in results) * (1.0 + 2.0 * RATE_TOLERANCE))
+        start = max(rate for rate, _ in results) * (1.0 + 2.0 * RATE_TOLERANCE)
+        more = largest_by_formulas(setting, sharing, start, shared=True)
         results += [more] if more is not None else []
     if not results:
         # At next to no load, what the limits would have to be for any rate at all.
@@ -213,6 +195,35 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     ]
     served = rate / (1.0 + setting.options.headroom)
     return plan_of(setting, unit.scaled(rate), best, ranked(others + without, "throughput"), served)
+
+
+def largest_by_formulas(
+    setting: Setting,
+    designs: tuple[Design, ...],
+    start_rps: float,
+    shared: bool = False,
+    tolerance: float = RATE_TOLERANCE,
+) -> tuple[float, Best] | None:
+    """The largest rate of some designs by the formulas, and the cheapest choice at it; None where none is feasible.
+
+    With ``shared`` the designs are those in which two types share a role, which are tried at the start only.
+    """
+    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+    found: dict[float, Best] = {}
+
+    def feasible_at(rate_rps: float) -> bool:
+        search = setting.search(unit.scaled(rate_rps), () if shared else designs)
+        if shared:
+            search.add(designs, "cost", None)
+        best = search.best(designs, "cost")
+        if best is not None:
+            found[rate_rps] = best
+        return best is not None
+
+    if shared and not feasible_at(start_rps):
+        return None
+    rate, _ = largest_rate(feasible_at, start_rps, tolerance)
+    return (rate, found[rate]) if rate > 0.0 else None
 
 
 def refuse_unbounded(setting: Setting) -> None:

@@ -120,7 +120,8 @@ class Problem:
 
     ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time.
     ``time_limit_s`` is looked at between batches; None for no limit. With ``any_plan`` the search ends with the first
-    plan that passes, and proves only that there is none.
+    plan that passes, and proves only that there is none. ``excluded`` are known to fail clearly: each excludes every
+    smaller one of its design, as if it had been judged.
     """
 
     regions: tuple[Region, ...]
@@ -133,6 +134,7 @@ class Problem:
     solver: str = DEFAULT_SOLVER
     most_enumerated: int = _MOST_ENUMERATED
     any_plan: bool = False
+    excluded: tuple[Candidate, ...] = ()
 
     def __post_init__(self) -> None:
         if self.time_limit_s is not None and not self.time_limit_s > 0.0:
@@ -251,6 +253,16 @@ class _Search:
         self.totals: Totals | None = None
         self.open: Enumeration | Programs | None = None  # None: has to be made afresh
         self.lifts: dict[tuple[int, int], int] = {}
+        if not problem.exhaustive:
+            self._exclude(problem.excluded)
+
+    def _exclude(self, known: Iterable[Candidate]) -> None:
+        """Cut off what is known to fail clearly, as far as it is within the regions."""
+        positions = {region.design: d for d, region in enumerate(self.problem.regions)}
+        for candidate in known:
+            if (d := positions.get(candidate.design)) is not None:
+                most = self.problem.regions[d].most
+                self.lattice.cut(Point(d, tuple(min(n, m) for n, m in zip(candidate.sizes, most, strict=True))))
 
     # --- the course of the search -------------------------------------------------------------------------------
 

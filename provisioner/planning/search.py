@@ -202,25 +202,30 @@ def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criter
 
 
 def largest_rate(
-    feasible_at: Callable[[float], bool], start_rps: float, tolerance: float = RATE_TOLERANCE
+    feasible_at: Callable[[float], bool],
+    start_rps: float,
+    tolerance: float = RATE_TOLERANCE,
+    growth: float = 2.0,
+    smallest_rps: float = SMALLEST_RATE_RPS,
 ) -> tuple[float, float]:
     """The largest feasible rate below the first failure found, and that failure, to a relative tolerance.
 
-    (0, rate) where not even the smallest rate is feasible.
+    ``growth`` is the first step from the start, up or down; each is the square of the one before until they double.
+    A start that is known to be near takes a small one. (0, rate) where no rate from ``smallest_rps`` on is feasible.
     """
-    low, high = 0.0, start_rps
+    low, high, step = 0.0, start_rps, growth
     while feasible_at(high):
-        low, high = high, high * 2.0
+        low, high, step = high, high * step, min(step * step, 2.0)
         if high > _LARGEST_RATE_RPS:
             return low, high
     while low == 0.0:
-        if high < SMALLEST_RATE_RPS:
+        less, step = high / step, min(step * step, 2.0)
+        if less < smallest_rps:
             return 0.0, high
-        half = high / 2.0
-        if feasible_at(half):
-            low = half
+        if feasible_at(less):
+            low = less
         else:
-            high = half
+            high = less
     while high / low > 1.0 + tolerance:
         middle = (low * high) ** 0.5
         if feasible_at(middle):

@@ -460,6 +460,24 @@ def test_without_any_plan_in_time_the_bound_is_the_cheapest_candidate_left() -> 
     assert proof.lower_bound == 4.0 and proof.nearest_miss is not None
 
 
+def test_what_is_known_to_fail_excludes_smaller_ones_unseen() -> None:
+    """Of 12 sizes those up to 5 are known to fail; the judge, which would pass 3, is not asked about them."""
+    asked: list[int] = []
+
+    def ratio(_: str, sizes: Sizes) -> float:
+        asked.append(sizes[0])
+        return 0.9 if sizes[0] >= 6 or sizes[0] == 3 else 2.0
+
+    design = region(alone(0), 20, (12,), 0.0)
+    known = (Candidate(design.design, (5,)), Candidate(alone(1), (9,)), Candidate(design.design, (99,)))
+    proof = prove(Problem((design,), FLAT, excluded=known[:2]), FakeJudge(ratio))
+    assert proof.best is not None and proof.best.candidate.sizes == (6,)
+    assert proof.optimal and min(asked) == 5, "the neighbour with one machine fewer is looked at all the same"
+    assert prove(Problem((design,), FLAT, excluded=known, any_plan=True), FakeJudge(ratio)).infeasible
+    free = prove(Problem((design,), FLAT, excluded=known, exhaustive=True), FakeJudge(ratio))
+    assert free.best is not None and free.best.candidate.sizes == (3,)
+
+
 # --- the program --------------------------------------------------------------------------------------------------
 
 

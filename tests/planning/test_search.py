@@ -129,5 +129,24 @@ def test_the_largest_rate_is_found_to_its_tolerance(truth: float, start: float) 
     assert low == 0.0 or high / low <= 1.0 + RATE_TOLERANCE + 1e-12
 
 
+@given(st.floats(0.3, 3.0))
+def test_a_start_nearby_takes_few_steps(off: float) -> None:
+    tried: list[float] = []
+
+    def feasible_at(rate: float) -> bool:
+        tried.append(rate)
+        return rate <= 70.0
+
+    low, high = largest_rate(feasible_at, 70.0 * off, tolerance=0.01, growth=1.05)
+    assert low <= 70.0 < high and high / low <= 1.01 + 1e-12
+    assert len(tried) <= (6 if 1 / 1.04 <= off <= 1.04 else 13)
+
+
 def test_no_feasible_rate_is_zero() -> None:
     assert largest_rate(lambda _: False, 70.0)[0] == 0.0
+
+
+def test_no_rate_below_the_smallest_is_tried() -> None:
+    tried: list[float] = []
+    assert largest_rate(lambda rate: bool(tried.append(rate)), 70.0, smallest_rps=1.0)[0] == 0.0  # type: ignore[func-returns-value]
+    assert tried == [70.0 / 2.0**k for k in range(7)]

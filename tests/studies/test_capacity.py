@@ -1,0 +1,192 @@
+"""What a cluster in hand holds and what to add for more: against whole runs and against every cluster around it."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from provisioner.errors import InfeasibleError, InputError, ProvisionerError
+from provisioner.judge import MOST_SETS, SimulationJudge
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planning.answer import Setting
+from provisioner.planning.proof import Candidate
+from provisioner.report.chart import BarChart, LineChart
+from provisioner.simulation.measure import percentiles
+from provisioner.simulation.run import run
+from provisioner.studies.capacity import DEFAULT_TO, Capacity, capacity
+from provisioner.verified import BEYOND, RequestSets
+
+SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper"}
+HAND = (5, 1)
+
+
+@cache
+def found() -> Capacity:
+    return capacity(PlanOptions(**SMALL, designs=("splitwise-ha",)), prompt=HAND[0], token=HAND[1])
+
+
+@cache
+def setting() -> Setting:
+    return load_setting(PlanOptions(**SMALL, designs=("splitwise-ha",)))
+
+
+def judge(rate_rps: float) -> SimulationJudge:
+    of = setting()
+    sets = RequestSets(of, rate_rps)
+    return SimulationJudge(of.replicas, of.slo, sets, sets.count)
+
+
+def verdict(sizes: tuple[int, ...], rate_rps: float) -> bool:
+    return judge(rate_rps).judge(Candidate(setting().designs[0], sizes)).passes
+
+
+def test_it_holds_the_rate_and_not_one_per_cent_more() -> None:
+    of = found()
+    assert verdict(HAND, of.rate_rps) and not verdict(HAND, of.failed_rps)
+    assert 1.0 < of.failed_rps / of.rate_rps <= 1.0101
+    again = [factor * of.failed_rps for factor in BEYOND if verdict(HAND, factor * of.failed_rps)]
+    assert of.passes_again_rps == pytest.approx(again)
+
+
+def test_what_breaks_is_what_whole_runs_show_at_the_first_failure() -> None:
+    of = found()
+    verdicts = judge(of.failed_rps)
+    cluster = verdicts.cluster(Candidate(setting().designs[0], HAND))
+    runs = [run(cluster, verdicts.request_sets(k)).latencies for k in range(MOST_SETS)]
+    shown = {each.limit: each.ratio for each in of.breaks}
+    matches = []
+    for sets in (*range(2, MOST_SETS, 2), MOST_SETS):  # as many as it took to decide
+        ratios = {}
+        for limit in setting().slo.limits:
+            values = [percentiles(each.slowdown(limit.metric), (99.0,))[0] for each in runs[:sets]]
+            ratios[limit.label] = float(np.mean(values)) / limit.value
+        missed = {name for name, ratio in ratios.items() if ratio > 1.0}
+        matches.append(missed <= set(shown) and all(ratios[name] == pytest.approx(shown[name]) for name in shown))
+    assert shown and any(matches)
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
+    assert of.binding == of.breaks[0].limit if of.stable else of.binding == "capacity"
+    assert all(each.undecided == (each.ratio <= 1.0) for each in of.breaks)
+
+
+def test_the_latencies_are_those_at_the_largest_rate() -> None:
+    of = found()
+    assert of.simulation.rate_rps == pytest.approx(of.rate_rps) and of.simulation.stable
+    for each in of.simulation.latency:
+        if each.limit is not None:
+            assert each.met == "pass" and each.judged.mean <= each.limit.value
+
+
+def test_the_additions_are_the_cheapest_of_all_around() -> None:
+    of = found()
+    prices = [setting().prices.cost_usd_per_h[name] for _, name, _ in of.pools]
+    assert [each.rate_rps / of.rate_rps for each in of.additions] == pytest.approx(DEFAULT_TO)
+    for each in of.additions:
+        assert each.feasible and each.proven
+        assert each.cost_usd_per_h == pytest.approx(sum(n * p for n, p in zip(each.machines, prices, strict=True)))
+        verdicts = judge(each.rate_rps)
+        passing = {}
+        for more in product(range(7), repeat=2):
+            cost = sum(n * p for n, p in zip(more, prices, strict=True))
+            sizes = tuple(had + n for had, n in zip(HAND, more, strict=True))
+            if cost <= each.cost_usd_per_h + 1e-6 and verdicts.judge(Candidate(setting().designs[0], sizes)).passes:
+                passing[more] = cost
+        assert each.machines in passing
+        assert min(passing.values()) == pytest.approx(each.cost_usd_per_h)
+
+
+def test_a_rate_that_it_holds_needs_nothing() -> None:
+    of = capacity(PlanOptions(**SMALL, designs=("baseline-h100",)), mixed=3, to=(1.0,))
+    (nothing,) = of.additions
+    assert nothing.machines == (0,) and nothing.cost_usd_per_h == 0.0 and nothing.rate_rps == 1.0
+    assert "nothing" in str(of)
+
+
+def test_what_cannot_be_added_is_a_row_with_its_reason() -> None:
+    options = PlanOptions(**SMALL, designs=("baseline-h100",), max_machines=4)
+    of = capacity(options, mixed=3, to=(30.0,))
+    (row,) = of.additions
+    assert not row.feasible and row.proven and "no cluster that has these machines passes" in row.reason
+    frame = of.to_frame()
+    assert list(frame["feasible"]) == [True, False] and frame.iloc[1]["reason"] == row.reason
+    assert "not possible" in str(of) and "Rates that nothing added holds" in str(of)
+
+
+def test_headroom_is_held_beside_the_rate() -> None:
+    options = {**SMALL, "designs": ("baseline-h100",)}
+    plain = capacity(PlanOptions(**options), mixed=3, additions=False)
+    spare = capacity(PlanOptions(**options, headroom=0.25), mixed=3, additions=False)
+    assert spare.rate_rps == pytest.approx(plain.rate_rps / 1.25, rel=0.03)
+    assert plain.additions == ()
+
+
+def test_more_machines_hold_more() -> None:
+    options = PlanOptions(**SMALL, designs=("baseline-h100",))
+    rates = [capacity(options, mixed=n, additions=False).rate_rps for n in (2, 3, 4)]
+    assert rates == sorted(rates) and rates[2] > 1.5 * rates[0]
+
+
+def test_the_results_in_every_form() -> None:
+    of = found()
+    frame = of.to_frame()
+    assert list(frame["in_hand"]) == [True, False, False, False]
+    assert list(frame["added_machines"]) == [0, *(sum(each.machines) for each in of.additions)]
+    hand = 5 * 38.08 + 17.68
+    assert of.cost_usd_per_h == pytest.approx(hand) and frame.iloc[0]["cost_usd_per_h"] == pytest.approx(hand)
+    assert of.power_w == pytest.approx(5 * 10200 + 5749.09)
+    values = json.loads(json.dumps(of.to_dict()))
+    assert values["rate_rps"] == of.rate_rps and len(values["additions"]) == 3
+    assert values["command"].startswith("provision capacity --prompt 5 --token 1 --workload coding ")
+    assert "--design splitwise-ha" in values["command"]
+    text = str(of)
+    assert text.startswith("# Splitwise-HA with 5 dgx-h100 (prompt) + 1 dgx-a100 (token) holds ")
+    assert "What breaks just above" in text
+    line, bars = of.charts()
+    assert isinstance(line, LineChart) and isinstance(bars, BarChart)
+    assert list(line.series[0].x) == sorted(line.series[0].x) and {rule.axis for rule in line.rules} == {"x", "y"}
+    passing = [x for x, y in zip(line.series[0].x, line.series[0].y, strict=True) if y is not None and y <= 1.0]
+    assert max(passing) <= max(of.failed_rps * BEYOND[-1], of.rate_rps) and of.rate_rps in passing
+    assert len(bars.groups) == 4 and bars.bars[0].values[0] == pytest.approx(hand)
+    assert "<table>" in of._repr_html_()
+
+
+def test_a_cluster_that_holds_nothing() -> None:
+    options = PlanOptions(**{**SMALL, "slo": "batch"}, designs=("splitwise-hh",), limits={"ttft_p99": "30ms"})
+    with pytest.raises(InfeasibleError, match=r"holds no rate: at .* TTFT P99"):
+        capacity(options, prompt=3, token=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "message"),
+    [
+        ({"designs": ()}, {"mixed": 3}, "--design: name the one design"),
+        ({"designs": ("splitwise-hh", "baseline-h100")}, {"mixed": 3}, "--design: name the one design"),
+        ({}, {}, "--mixed: is needed: the mixed machines of Baseline-H100 in hand"),
+        ({}, {"mixed": 0}, "--mixed: must be a whole number of machines, 1 or more"),
+        ({}, {"mixed": 2, "token": 1}, "--token: Baseline-H100 has no token machines; it has mixed machines"),
+        ({"designs": ("splitwise-hh",)}, {"prompt": 2}, "--token: is needed"),
+        ({"designs": ("splitwise-hx",)}, {"prompt": 2}, "unknown design"),
+        ({"rate_rps": 5.0}, {"mixed": 2}, "--rate: is what capacity finds"),
+        ({"trace": "x.csv"}, {"mixed": 2}, "--trace: has its own rate"),
+        ({"fast": True}, {"mixed": 2}, "--fast: capacity is simulated"),
+        ({"objective": "throughput"}, {"mixed": 2}, "--objective: must be cost, power or machines"),
+        ({"write_lp": "x.lp"}, {"mixed": 2}, "--write-lp"),
+        ({}, {"mixed": 2, "to": (-1.0,)}, "--to: must be above 0 requests/s"),
+        ({}, {"mixed": 2, "to": (5.0,), "additions": False}, "--to: names rates"),
+        ({"time_limit_s": 0.0}, {"mixed": 2}, "--time-limit: must be above 0 s"),
+    ],
+)
+def test_what_cannot_be_asked(fields: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProvisionerError) as caught:
+        capacity(PlanOptions(**{**SMALL, "designs": ("baseline-h100",), **fields}), **arguments)
+    assert message in str(caught.value) and isinstance(caught.value, InputError)
+
+
+def test_a_time_limit_without_an_answer_says_so() -> None:
+    with pytest.raises(InfeasibleError, match="time limit was reached before the largest rate of Baseline-H100 3"):
+        capacity(PlanOptions(**SMALL, designs=("baseline-h100",), time_limit_s=1e-6), mixed=3)

@@ -1,0 +1,277 @@
+"""Designs side by side: budgets, ratios, and each largest throughput against every cluster within the budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from functools import cache
+from itertools import product
+from typing import Any
+
+import pytest
+
+from provisioner.errors import InputError, ProvisionerError
+from provisioner.judge import SimulationJudge
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planned import planned
+from provisioner.planning.proof import Candidate
+from provisioner.report.chart import BarChart
+from provisioner.studies.compare import RATIOS, Comparison, Row, budget_of, compare
+from provisioner.verified import RequestSets
+
+SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper"}
+DESIGNS = ("splitwise-hh", "splitwise-ha", "baseline-a100", "baseline-h100")
+MACHINES = 5
+
+
+@cache
+def within_machines() -> Comparison:
+    return compare(PlanOptions(**SMALL, designs=DESIGNS), same="machines", budget=MACHINES, chunked=True)
+
+
+@cache
+def at_a_rate() -> Comparison:
+    return compare(PlanOptions(**SMALL, rate_rps=12.0, designs=DESIGNS), same="throughput")
+
+
+def row(found: Comparison, label: str) -> Row:
+    return next(each for each in found.rows if each.label == label)
+
+
+# --- budgets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "criterion", "value"),
+    [
+        ("400kW", "power", 400_000.0),
+        ("0.4 MW", "power", 400_000.0),
+        ("400 kw", "power", 400_000.0),
+        (408000, "power", 408_000.0),
+        ("1500 $/h", "cost", 1500.0),
+        ("$1,500/h", "cost", 1500.0),
+        ("1500", "cost", 1500.0),
+        ("40", "machines", 40.0),
+        ("40 dgx-h100", "machines", 40.0),
+        ("40 dgx-h100", "power", 408_000.0),
+        ("40 dgx-h100", "cost", 40 * 38.08),
+    ],
+)
+def test_budgets_as_typed(given: str | float, criterion: Any, value: float) -> None:
+    assert budget_of(given, criterion, PlanOptions(prices="paper")).value == pytest.approx(value)
+
+
+def test_the_paper_s_budgets_are_the_same_ones() -> None:
+    """40 DGX-H100 and 70 DGX-A100 are published as one power budget, 40 and 86 as one cost budget, to one machine."""
+    paper = PlanOptions(prices="paper")
+    each_w = budget_of("1 dgx-a100", "power", paper).value
+    assert 70 <= budget_of("40 dgx-h100", "power", paper).value / each_w < 71
+    each_usd = budget_of("1 dgx-a100", "cost", paper).value
+    assert 86 <= budget_of("40 dgx-h100", "cost", paper).value / each_usd < 87
+
+
+def test_a_budget_has_the_factors_on_prices_and_power() -> None:
+    scaled = PlanOptions(prices="paper", scale={"price:dgx-h100": 0.5, "power": 2.0})
+    assert budget_of("40 dgx-h100", "cost", scaled).value == pytest.approx(20 * 38.08)
+    assert budget_of("40 dgx-h100", "power", scaled).value == pytest.approx(816_000.0)
+
+
+def test_budgets_in_words() -> None:
+    paper = PlanOptions(prices="paper")
+    assert str(budget_of("40 dgx-h100", "power", paper)) == "408.0 kW (as 40 dgx-h100)"
+    assert str(budget_of("400 kW", "power", paper)) == "400.0 kW"
+    assert str(budget_of("1500", "cost", paper)) == "$1,500.00/h"
+    assert str(budget_of("40 dgx-h100", "machines", paper)) == "40 machines"
+
+
+@pytest.mark.parametrize(
+    ("given", "criterion", "message"),
+    [
+        ("1500 $/h", "power", "must be a power with --same power, such as 400kW or '40 dgx-h100', got '1500"),
+        ("400kW", "cost", "must be a cost in"),
+        ("400kW", "machines", "must be a number of machines"),
+        ("-3", "cost", "must be a cost"),
+        ("0.5", "machines", "must be a number of machines"),
+        ("0 dgx-h100", "power", "must be a whole number of machines, 1 or more"),
+        ("many dgx-h100", "power", "must be a number of machines"),
+        ("40 dgx-h10", "power", "did you mean dgx-h100"),
+        ("nan", "power", "must be a power"),
+        ("", "cost", "must be a cost"),
+    ],
+)
+def test_budgets_that_are_none(given: str, criterion: Any, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        budget_of(given, criterion, PlanOptions())
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --- the largest throughput within a budget ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["Splitwise-HH", "Splitwise-HA", "Baseline-A100", "Baseline-H100, chunked"])
+def test_no_cluster_within_the_budget_does_more(label: str) -> None:
+    """The plan's own cluster passes at its rate; at the first failure, 1 % above, no cluster of the design does."""
+    found = row(within_machines(), label)
+    assert found.plan is not None and found.failed_rps is not None
+    assert found.failed_rps / found.plan.rate_rps == pytest.approx(1.01)
+    of = load_setting(PlanOptions(**SMALL, designs=(found.design.lower(),)))
+    design = of.designs[0]
+
+    def passing(rate_rps: float) -> list[tuple[int, ...]]:
+        sets = RequestSets(of, rate_rps)
+        judge = SimulationJudge(of.replicas, of.slo, sets, sets.count, policy=found.policy)  # type: ignore[arg-type]
+        grid = product(range(1, MACHINES + 1), repeat=len(design.slots))
+        fitting = [sizes for sizes in grid if sum(sizes) <= MACHINES]
+        return [sizes for sizes in fitting if judge.judge(Candidate(design, sizes)).passes]
+
+    at_rate = passing(found.plan.rate_rps)
+    sizes = tuple(pool.machines for pool in found.plan.pools)
+    assert sizes in at_rate
+    prices = [of.prices.cost_usd_per_h[slot.machine.name] for slot in design.slots]
+    cost = min(sum(n * p for n, p in zip(each, prices, strict=True)) for each in at_rate)
+    assert found.plan.cost_usd_per_h == pytest.approx(cost)
+    assert passing(found.failed_rps) == []
+
+
+def test_rows_are_in_order_and_ratios_are_of_the_baseline() -> None:
+    found = within_machines()
+    rates = [each.plan.rate_rps for each in found.rows if each.plan is not None]
+    assert rates == sorted(rates, reverse=True) and len(rates) == len(DESIGNS) + 2
+    assert found.baseline == "Baseline-A100", "the first colocated design in the order given"
+    base = row(found, "Baseline-A100").totals()
+    assert base is not None
+    for each in found.rows:
+        totals = each.totals()
+        assert totals is not None
+        ratios = found.ratios(each)
+        assert ratios == {name: totals[name] / base[name] for name in RATIOS}
+        assert each.plan is not None and each.plan.machines <= MACHINES
+    assert set(found.ratios(row(found, "Baseline-A100")).values()) == {1.0}
+
+
+def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
+    found = within_machines()
+    policies = {each.label: each.plan.evidence.policy for each in found.rows if each.plan and each.plan.evidence}
+    assert policies == {
+        "Splitwise-HH": "splitwise",
+        "Splitwise-HA": "splitwise",
+        "Baseline-A100": "mixed",
+        "Baseline-H100": "mixed",
+        "Baseline-A100, chunked": "chunked",
+        "Baseline-H100, chunked": "chunked",
+    }
+    assert row(found, "Baseline-H100, chunked").key == "baseline-h100-chunked"
+
+
+def test_headroom_is_served_beside_the_rate() -> None:
+    options = {**SMALL, "designs": ("baseline-h100",)}
+    plain = compare(PlanOptions(**options), same="machines", budget=3).rows[0]
+    spare = compare(PlanOptions(**options, headroom=0.25), same="machines", budget=3).rows[0]
+    assert plain.plan is not None and spare.plan is not None and spare.failed_rps is not None
+    assert spare.plan.rate_rps == pytest.approx(plain.plan.rate_rps / 1.25, rel=0.02)
+    assert spare.failed_rps / spare.plan.rate_rps == pytest.approx(1.01)
+
+
+# --- the same throughput -------------------------------------------------------------------------------------------
+
+
+def test_at_a_rate_each_design_has_its_own_plan() -> None:
+    found = at_a_rate()
+    assert found.rate_rps == 12.0 and found.budget is None
+    costs = []
+    for each in found.rows:
+        alone = planned(load_setting(PlanOptions(**SMALL, rate_rps=12.0, designs=(each.design.lower(),))))
+        assert each.plan is not None
+        assert each.plan.pools == alone.pools and each.plan.cost_usd_per_h == alone.cost_usd_per_h
+        costs.append(alone.cost_usd_per_h)
+        assert each.failed_rps is None
+    assert costs == sorted(costs)
+
+
+def test_a_design_without_a_plan_is_a_row_with_its_reason() -> None:
+    options = PlanOptions(**{**SMALL, "slo": "splitwise"}, rate_rps=12.0, designs=DESIGNS, limits={"ttft_p50": "120ms"})
+    found = compare(options, same="throughput")
+    without = [each for each in found.rows if each.plan is None]
+    assert without and len(without) < len(DESIGNS), "A100 prompts take longer than this limit, H100 prompts do not"
+    assert found.rows[-len(without) :] == tuple(without)
+    for each in without:
+        assert "TTFT P50" in each.reason
+        assert set(found.ratios(each).values()) == {None}
+    text = str(found)
+    assert "Designs without a plan" in text and all(f"{each.label}: " in text for each in without)
+    frame = found.to_frame()
+    assert list(frame["feasible"]).count(False) == len(without)
+    assert math.isnan(frame.iloc[-1]["rate_rps"]) and frame.iloc[-1]["reason"]
+    named = compare(options, same="throughput", baseline="baseline-a100")
+    assert named.baseline == "Baseline-A100" and all(v is None for r in named.rows for v in named.ratios(r).values())
+    assert "Against Baseline-A100, which has no plan" in str(named)
+
+
+# --- forms ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_results_in_every_form() -> None:
+    found = within_machines()
+    frame = found.to_frame()
+    assert list(frame["label"]) == [each.label for each in found.rows]
+    assert list(frame["rate_rps"]) == [each.plan.rate_rps for each in found.rows if each.plan]
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["budget"] == {"value": 5.0, "given": "5"} and values["baseline"] == "Baseline-A100"
+    assert [d["throughput_ratio"] for d in values["designs"]] == list(frame["throughput_ratio"])
+    assert values["designs"][0]["plan"]["design"] == found.rows[0].design
+    assert values["command"].startswith("provision compare --same machines --budget 5 --chunked --workload coding ")
+    assert "--objective" not in values["command"] and "--rate" not in values["command"]
+    text = str(found)
+    assert text.startswith(f"# {found.rows[0].label}: ") and "Against Baseline-A100" in text
+    chart = found.charts()[0]
+    assert isinstance(chart, BarChart) and chart.value.label == "relative to Baseline-A100 (x)"
+    assert chart.groups == tuple(each.label for each in found.rows)
+    assert [bars.name for bars in chart.bars] == list(RATIOS)
+    for bars in chart.bars:
+        assert list(bars.values) == list(frame[f"{bars.name}_ratio"])
+    assert "<table>" in found._repr_html_()
+
+
+def test_the_printed_command_says_the_rate() -> None:
+    command = at_a_rate().to_dict()["command"]
+    assert command.startswith("provision compare --same throughput ") and "--rate 12 " in command
+    assert "--objective cost" in command
+
+
+def test_formulas_alone() -> None:
+    found = compare(PlanOptions(**SMALL, designs=DESIGNS[:2], fast=True), same="power", budget="5 dgx-h100")
+    assert all(each.plan is not None and each.plan.evidence is None for each in found.rows)
+    assert all(each.plan.power_w <= 51_000.0 for each in found.rows if each.plan)
+
+
+def test_progress_says_how_far_and_which_design() -> None:
+    told: list[str] = []
+    compare(PlanOptions(**SMALL, designs=DESIGNS[:2], fast=True), same="machines", budget=4, progress=told.append)
+    assert told[0].startswith("comparing: 0 of 2; Splitwise-HH: ")
+    assert any(text.startswith("comparing: 1 of 2, ") and "left; Splitwise-HA: " in text for text in told)
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "message"),
+    [
+        ({}, {"same": "power"}, "--budget: is needed with --same power, such as 400kW"),
+        ({}, {"same": "energy", "budget": 4}, "unknown thing to hold the same 'energy'"),
+        ({"rate_rps": 5.0}, {"same": "cost", "budget": 4}, "--rate: is what --same cost finds"),
+        ({"trace": "x.csv"}, {"same": "cost", "budget": 4}, "--trace: has its own rate"),
+        ({"objective": "power"}, {"same": "cost", "budget": 4}, "--objective: is throughput with --same cost"),
+        ({"max_machines": 4}, {"same": "machines", "budget": 4}, "--max-machines: is what --budget gives"),
+        ({}, {"same": "throughput", "budget": 4}, "--budget: --same throughput has a --rate in its place"),
+        ({"objective": "throughput"}, {"same": "throughput"}, "--objective: must be cost, power or machines"),
+        ({}, {"same": "machines", "budget": 4, "baseline": "baseline-h10"}, "did you mean baseline-h100"),
+        ({"write_lp": "x.lp"}, {"same": "throughput"}, "--write-lp"),
+        ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: is simulated"),
+        ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: adds what"),
+        ({"designs": ("splitwise-hh",)}, {"same": "machines", "budget": 4, "chunked": True}, "is for colocated"),
+        ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "--time-limit: must be above 0 s"),
+    ],
+)
+def test_what_contradicts_itself(fields: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProvisionerError) as caught:
+        compare(PlanOptions(**{**SMALL, "designs": DESIGNS, **fields}), **arguments)
+    assert message in str(caught.value) and caught.value.exit_code == 2
