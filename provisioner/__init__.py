@@ -11,7 +11,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from provisioner.api import load_workload, plan, sensitivity, simulate, sweep, vary
+    from provisioner.api import (
+        capacity,
+        compare,
+        load_workload,
+        pareto,
+        plan,
+        reproduce,
+        sensitivity,
+        simulate,
+        sweep,
+        vary,
+    )
     from provisioner.errors import InfeasibleError, InputError, ProvisionerError
     from provisioner.options import PlanOptions, SimulateOptions
     from provisioner.planning.plan import Plan
@@ -25,8 +36,12 @@ __all__ = [
     "ProvisionerError",
     "SimulateOptions",
     "Simulation",
+    "capacity",
+    "compare",
     "load_workload",
+    "pareto",
     "plan",
+    "reproduce",
     "sensitivity",
     "simulate",
     "sweep",
@@ -34,7 +49,11 @@ __all__ = [
 ]
 
 _HOME = {
+    "capacity": "provisioner.api",
+    "compare": "provisioner.api",
+    "pareto": "provisioner.api",
     "plan": "provisioner.api",
+    "reproduce": "provisioner.api",
     "simulate": "provisioner.api",
     "sensitivity": "provisioner.api",
     "sweep": "provisioner.api",

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from provisioner.errors import InputError
 from provisioner.loading.common import options_of
 from provisioner.loading.setting import load_setting
-from provisioner.options import PlanOptions, SimulateOptions
+from provisioner.options import DURATION_S, PlanOptions, SimulateOptions
 from provisioner.specs import catalog
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
     from provisioner.simulation.result import Simulation
     from provisioner.specs.workload import Workload
+    from provisioner.studies.capacity import Capacity
+    from provisioner.studies.compare import Comparison
+    from provisioner.studies.pareto import Frontier
+    from provisioner.studies.reproduce import Reproduction
     from provisioner.studies.sensitivity import Sensitivity
     from provisioner.studies.sweep import Sweep
     from provisioner.studies.vary import Variation
 
-__all__ = ["load_setting", "load_workload", "plan", "sensitivity", "simulate", "sweep", "vary"]
+__all__ = [
+    "capacity",
+    "compare",
+    "load_setting",
+    "load_workload",
+    "pareto",
+    "plan",
+    "reproduce",
+    "sensitivity",
+    "simulate",
+    "sweep",
+    "vary",
+]
 
 
 def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any) -> Plan:
@@ -117,6 +133,114 @@ def sensitivity(
         rates_rps=tuple(rates_rps),
         ratios=tuple(ratios),
         dask=dask,
+        progress=progress or (lambda _: None),
+    )
+
+
+def compare(
+    options: PlanOptions | None = None,
+    *,
+    same: Literal["power", "cost", "machines", "throughput"] = "power",
+    budget: str | float | None = None,
+    baseline: str | None = None,
+    chunked: bool = False,
+    dask: str | None = None,
+    progress: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Comparison:
+    """Designs side by side: the largest throughput of each within a budget, or the best of each at one throughput.
+
+    The question is that of ``plan``. ``budget`` is in W, $/h or machines, or machines of a type (``"40 dgx-h100"``).
+    ``studies.compare.compare`` says more.
+
+    >>> c = compare(same="throughput", rate_rps=20, fast=True, designs=["splitwise-hh", "baseline-h100"])
+    >>> [row.label for row in c.rows]
+    ['Splitwise-HH', 'Baseline-H100']
+    """
+    from provisioner.studies import compare as study
+
+    return study.compare(
+        _plan_options(options, fields),
+        same=same,
+        budget=budget,
+        baseline=baseline,
+        chunked=chunked,
+        dask=dask,
+        progress=progress or (lambda _: None),
+    )
+
+
+def capacity(
+    options: PlanOptions | None = None,
+    *,
+    prompt: int | None = None,
+    token: int | None = None,
+    mixed: int | None = None,
+    to: Iterable[float] = (),
+    additions: bool = True,
+    progress: Callable[[str], None] | None = None,
+    **fields: Any,
+) -> Capacity:
+    """The largest rate that a cluster in hand holds, what binds it, and the least to add for more.
+
+    The question is that of ``plan`` with one design, of which the cluster has so many machines; ``to`` are rates in
+    requests/s to add for. ``studies.capacity.capacity`` says more.
+    """
+    from provisioner.studies import capacity as study
+
+    return study.capacity(
+        _plan_options(options, fields),
+        prompt=prompt,
+        token=token,
+        mixed=mixed,
+        to=tuple(to),
+        additions=additions,
+        progress=progress or (lambda _: None),
+    )
+
+
+def pareto(
+    options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any
+) -> Frontier:
+    """The plans that no other beats in cost, power and machines together; the question is that of ``plan``.
+
+    >>> [point.machines for point in pareto(rate_rps=20, fast=True, designs=["splitwise-hh"]).points]
+    [5]
+    """
+    from provisioner.studies import pareto as study
+
+    return study.pareto(_plan_options(options, fields), progress=progress or (lambda _: None))
+
+
+def reproduce(
+    paper: str = "splitwise",
+    *,
+    only: Iterable[str] = (),
+    sets: int = 5,
+    duration_s: float = DURATION_S,
+    seed: int = 0,
+    out: Iterable[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> Reproduction:
+    """A paper's published results beside ours, by the published simulator's rules and with measured curves.
+
+    ``only`` names experiments; ``studies.reproduce.reproduce`` says more.
+
+    >>> r = reproduce(only=["machines"])
+    >>> next(f for f in r.findings if "batch of 64" in f.result).measured
+    '2.00x'
+    """
+    from provisioner.studies import reproduce as study
+
+    return study.reproduce(
+        paper,
+        only=tuple(only),
+        sets=sets,
+        duration_s=duration_s,
+        seed=seed,
+        out=tuple(out),
+        resume=resume,
         progress=progress or (lambda _: None),
     )
 

@@ -42,7 +42,7 @@ LEVEL = {
     "cli": 11,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
-STUDIES = ("capacity", "compare", "pareto", "sensitivity", "sweep", "vary")
+STUDIES = ("capacity", "compare", "pareto", "reproduce", "sensitivity", "sweep", "vary")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),

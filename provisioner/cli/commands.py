@@ -9,6 +9,8 @@ import typer
 from typer.main import get_command
 
 from provisioner.cli import simulate_options as simulation
+from provisioner.cli.capacity_command import capacity
+from provisioner.cli.compare_command import compare
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.options import (
     AssumptionsOption,
@@ -54,7 +56,9 @@ from provisioner.cli.options import (
     WriteLpOption,
     plan_fields,
 )
+from provisioner.cli.pareto_command import pareto
 from provisioner.cli.progress import on_stderr, on_terminal
+from provisioner.cli.reproduce_command import reproduce
 from provisioner.cli.run import PROGRAM, emit
 from provisioner.cli.screen import json_text, report_text
 from provisioner.cli.sensitivity_command import sensitivity
@@ -216,7 +220,7 @@ def simulate(
     repeat: simulation.RepeatOption = None,
     records: simulation.RecordsOption = None,
     timeline: simulation.TimelineOption = None,
-    out: simulation.OutOption = None,
+    out: OutOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -247,8 +251,8 @@ def _simulation_text(found: Any, written: list[str]) -> str:
     return report_text(simulation_document(found), written)
 
 
-app.command(cls=Command)(sweep)
-app.command(cls=Command)(sensitivity)
+for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):
+    app.command(cls=Command)(study)
 
 
 @app.command(cls=Command)

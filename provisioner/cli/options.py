@@ -312,7 +312,11 @@ WriteLpOption = Annotated[
 ]
 OutOption = Annotated[
     list[str] | None,
-    option("--out", metavar="FILE", help="Write the plan as .csv, .md or .json, by the ending. Repeatable."),
+    option(
+        "--out",
+        metavar="FILE",
+        help="Write the result to a file by its ending: .csv, .md, .json, .parquet, .html, .png or .svg. Repeatable.",
+    ),
 ]
 JsonOption = Annotated[bool, option("--json", help="Print JSON.")]
 DebugOption = Annotated[bool, option("--debug", help="Show a traceback where something goes wrong.", panel="Other")]

@@ -251,10 +251,6 @@ TimelineOption = Annotated[
     str | None,
     option("--timeline", metavar="FILE", help="Draw machines and batches over time as .png, .svg or .pdf."),
 ]
-OutOption = Annotated[
-    list[str] | None,
-    option("--out", metavar="FILE", help="Write the result as .csv, .md or .json, by the ending. Repeatable."),
-]
 
 
 def parse_retry(text: str, what: str) -> float:
