@@ -16,6 +16,7 @@ from provisioner.cli.options import (
 )
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.run import emit
+from provisioner.cli.screen import json_text, report_text
 from provisioner.specs.units import parse_whole
 
 _PANEL: Final = "Reproduction"
@@ -53,7 +54,7 @@ def reproduce(
     today's colocated baseline. All experiments take some twenty minutes; each is kept as it is finished.
     """
     from provisioner import api
-    from provisioner.cli.screen import show
+    from provisioner.report.reproduction_document import reproduction_document
 
     fields = {
         name: value
@@ -69,4 +70,4 @@ def reproduce(
     }
     with on_stderr() as progress:
         found = api.reproduce(paper, progress=progress, **fields)  # type: ignore[arg-type]
-    emit(show(found, out or (), json))
+    emit(json_text(found.to_dict()) if json else report_text(reproduction_document(found), out or ()))

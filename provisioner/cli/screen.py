@@ -7,11 +7,6 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def show(result: Any, written: Iterable[object], json: bool) -> str:
-    """A result as JSON, or as a report with the names of the files that hold it too."""
-    return json_text(result.to_dict()) if json else report_text(result.document(), written)
-
-
 def json_text(value: Any) -> str:
     """Plain values as JSON."""
     from provisioner.report.as_json import json_text as as_json

@@ -50,6 +50,7 @@ from provisioner.cli.options import (
 )
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.run import emit
+from provisioner.cli.screen import json_text, report_text
 from provisioner.errors import InputError
 from provisioner.options import FACTORS, MACHINE_FACTORS
 from provisioner.specs.units import parse_fraction, parse_positive, parse_whole
@@ -204,11 +205,11 @@ def sensitivity(
 
     outputs = check_outputs(out or [])
     from provisioner import api
-    from provisioner.cli.screen import show
+    from provisioner.report.sensitivity_document import sensitivity_document
 
     with on_stderr() as progress:
         found = api.sensitivity(progress=progress, **own, **fields)
-    text = show(found, outputs, json)
+    text = json_text(found.to_dict()) if json else report_text(sensitivity_document(found), outputs)
     write_outputs(found, outputs)
     emit(text)
 

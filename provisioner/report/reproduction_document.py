@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 _TITLES = {"iso-power-conversation": "the power", "iso-cost-conversation": "the cost"}
 
 
-def reproduction_document(found: Reproduction) -> Document:
-    """The report of a reproduction: a table for each experiment, with the reasons for differences below it."""
+def reproduction_document(found: Reproduction, *, inputs: bool = False) -> Document:
+    """The report of a reproduction: a table for each experiment, with the reasons for differences below it.
+
+    ``inputs`` adds the command that repeats it.
+    """
     blocks: list[Block] = []
     for experiment in dict.fromkeys(finding.experiment for finding in found.findings):
         these = [finding for finding in found.findings if finding.experiment == experiment]
@@ -23,7 +26,7 @@ def reproduction_document(found: Reproduction) -> Document:
     blocks.append(Notes("Sources", (*found.sources, "published simulator: github.com/Mutinifni/splitwise-sim")))
     blocks.append(
         Facts(
-            "Method",
+            "How this was computed",
             (
                 ("splitwise-sim", "the published simulator's rules, its flat token curve, its prices and its lengths"),
                 ("measured", "measured decode curves, today's baseline (chunked prefill) beside the paper's"),
@@ -32,7 +35,8 @@ def reproduction_document(found: Reproduction) -> Document:
             ),
         )
     )
-    blocks.append(Code("To repeat this", command(found)))
+    if inputs:
+        blocks.append(Code("To repeat this", command(found)))
     compared = sum(bool(finding.published) for finding in found.findings)
     return Document(
         "Splitwise (ISCA 2024), reproduced",

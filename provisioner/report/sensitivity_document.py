@@ -10,6 +10,7 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineC
 from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, significant, whole
+from provisioner.report.plan_document import shown
 from provisioner.specs.units import format_cost, format_power, format_rate
 
 if TYPE_CHECKING:
@@ -31,9 +32,9 @@ _WATCHED: Final[Mapping[str, str]] = {
 }
 
 
-def sensitivity_document(found: Sensitivity) -> Document:
-    """The report of a sensitivity."""
-    blocks: list[Block] = []
+def sensitivity_document(found: Sensitivity, *, inputs: bool = False) -> Document:
+    """The report of a sensitivity. ``inputs`` adds every option."""
+    blocks: list[Block] = [_answer(found)]
     if found.swings:
         blocks.append(tornado_table(found))
     for search in found.searches:
@@ -46,12 +47,34 @@ def sensitivity_document(found: Sensitivity) -> Document:
     if notes:
         blocks.append(Notes("Warnings", tuple(notes), warning=True))
     blocks.append(Notes("Sources", tuple(found.sources)))
-    method = (
-        "every value is a plan by the queueing formulas" if found.fast else "every value is a plan of its own, proven"
-    )
-    blocks.append(Facts("Method", (("method", f"{method}; the base is {_base(found)}"),)))
-    blocks.append(Code("To repeat this", command(found)))
+    how = "by the queueing formulas, not simulated" if found.fast else "of its own, proven by simulation"
+    known = ", ".join(f"{name} {version}" for name, version in found.versions.items())
+    blocks.append(Facts("How this was found", (("method", f"every value is a plan {how}"), ("versions", known))))
+    if inputs:
+        rows = tuple((name, shown(value)) for name, value in found.question.items())
+        blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), rows))
+        blocks.append(Code("To repeat this", command(found)))
     return Document(_headline(found), f"How the plan moves: {found.title}.", tuple(blocks))
+
+
+def _answer(found: Sensitivity) -> Facts:
+    """What was found, in brief."""
+    rows = [("plan as it is", _base(found))]
+    if found.swings:
+        moved = [swing.name for swing in found.swings if _moves(swing, found)]
+        rows.append(("moved most by", ", ".join(moved[:3]) or "none of the inputs"))
+    for search in found.searches:
+        places = ", ".join(_where(found, search.name, switch) for switch in search.switches)
+        rows.append((f"switches with {search.name}", places or "nowhere in the range"))
+    if found.cells:
+        known = [saving for cell in found.cells if (saving := cell.saving(found.objective)) is not None]
+        rows.append(("splitting pays", f"in {sum(saving > 5e-4 for saving in known)} of {len(found.cells)} cells"))
+    return Facts("", tuple(rows))
+
+
+def _moves(swing: Swing, found: Sensitivity) -> bool:
+    base = found.base.of(found.objective)
+    return base is not None and swing.width(found.objective, base) > 1e-9
 
 
 def _headline(found: Sensitivity) -> str:
@@ -123,7 +146,7 @@ def tornado_table(found: Sensitivity) -> Table:
         )
         for swing in found.swings
     ]
-    return table(f"Inputs by how far they move the answer from {_base(found)}", columns, rows)
+    return table(f"How far each input moves the answer from {_base(found)}", columns, rows)
 
 
 def _swing(swing: Swing, objective: str, base: float | None) -> str:
@@ -299,9 +322,9 @@ def _search_chart(found: Sensitivity, search: Search) -> LineChart:
     )
     rules = tuple(Rule(value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
     return LineChart(
-        f"Where {_WATCHED[search.watch]} switches with {search.name}",
+        f"Where {_WATCHED[search.watch]} switches with {search.name}: {found.title}",
         Axis(f"{search.name} ({unit})" if unit else search.name, logarithmic=search.high > 10.0 * search.low),
-        Axis(_VALUE[found.objective], from_zero=True),
+        Axis(_VALUE[found.objective]),
         (series,),
         rules,
     )
@@ -324,7 +347,7 @@ def _map_chart(found: Sensitivity) -> HeatMap:
         if (cell.saving(found.objective) or 0.0) > 5e-4
     ]
     return HeatMap(
-        f"Should I split? {found.title}",
+        f"Should I split? {found.question['workload']} on {found.question['model']}, SLO {found.question['slo']}",
         Axis("mean prompt tokens : mean output tokens"),
         Axis("rate (requests/s)"),
         Axis(f"{found.objective} of the best split design against the best colocated one (%)"),

@@ -85,7 +85,7 @@ class Reproduction:
         """The report."""
         from provisioner.report.reproduction_document import reproduction_document
 
-        return reproduction_document(self)
+        return reproduction_document(self, inputs=True)
 
     def charts(self) -> tuple[Chart, ...]:
         """Throughput of the designs within the same power and cost, both ways."""

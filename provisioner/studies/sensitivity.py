@@ -151,7 +151,7 @@ class Sensitivity:
         """The report."""
         from provisioner.report.sensitivity_document import sensitivity_document
 
-        return sensitivity_document(self)
+        return sensitivity_document(self, inputs=True)
 
     def charts(self) -> tuple[Chart, ...]:
         """Its pictures: the tornado, the answer over each input that was searched, and the map."""

@@ -11,7 +11,7 @@ import pytest
 from provisioner import api
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.options import PlanOptions
-from provisioner.report.sensitivity_document import command, noise_notes
+from provisioner.report.sensitivity_document import command, noise_notes, sensitivity_document
 from provisioner.report.terminal import render
 from provisioner.studies.outcome import Outcome
 from provisioner.studies.sensitivity import Cell, Sensitivity, Swing, sensitivity
@@ -104,7 +104,7 @@ def test_the_map_compares_the_best_of_each_kind() -> None:
     assert not cell.mixed.splits and cell.split.splits
     assert cell.mixed.cost_usd_per_h is not None and "mixed batching only" in cell.chunked.reason
     assert cell.saving("cost") == 1.0 - split.cost_usd_per_h / cell.mixed.cost_usd_per_h
-    table = render(found.document(), width=100, styled=False)
+    table = render(sensitivity_document(found), width=100, styled=False)
     assert "Should I split?" in table and "100 : 1" in table
 
 
@@ -112,7 +112,7 @@ def test_where_there_is_no_plan_it_is_said() -> None:
     found = sensitivity(PlanOptions(**QUICK, designs=HH_HA), inputs=("slo",), spread=9.0)
     low = found.swings[0].low
     assert not low.feasible and low.cost_usd_per_h is None and "TTFT P99" in low.reason
-    text = render(found.document(), width=100, styled=False)
+    text = render(sensitivity_document(found), width=100, styled=False)
     assert "no plan" in text
     frame = found.to_frame()
     assert frame.loc[frame["factor"] == 0.1, "feasible"].tolist() == [False]
@@ -151,7 +151,7 @@ def test_the_report_repeats_its_command() -> None:
     text = command(found)
     for part in ("--input rate", "--switch price:dgx-a100=0.2:1", "--watch machines", "--probes 1", "--fast"):
         assert part in text
-    assert all(len(line) <= 100 for line in render(found.document(), width=100, styled=False).splitlines()[:30])
+    assert all(len(line) <= 100 for line in render(sensitivity_document(found), width=100, styled=False).splitlines())
     assert {"base", "tornado"} <= set(found.to_frame()["part"])
     assert len(found.charts()) == 2
     assert str(found).startswith("# ")
