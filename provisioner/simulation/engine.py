@@ -308,9 +308,6 @@ def _event_loop(digest: str) -> Any:
                 request = world.next_request
                 world.next_request += 1
                 route(world, request, arrival_s)
-                if world.next_request == world.count:
-                    world.last_arrival_s = arrival_s
-                    world.left_at_last_arrival = world.in_system
             world.events += 1
 
     return _kept(advance)

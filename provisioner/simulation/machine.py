@@ -45,13 +45,14 @@ from provisioner.simulation.records import (
 from provisioner.simulation.structures import (
     INFINITE,
     append,
-    insert,
     insert_sorted,
+    insert_task,
     remove,
-    remove_at,
     remove_sorted,
+    remove_task,
     set_end,
     set_leaf,
+    task_at,
 )
 
 
@@ -119,26 +120,26 @@ def join(world: World, r: int, task: int) -> None:
     waiting = list_at(world, k)
     request = task if task >= 0 else -1 - task
     passed_over = _times_passed_over(world, r, task)
-    at = waiting.start + waiting.head
     low, high = 0, waiting.length
     while low < high:
         middle = (low + high) // 2
-        other = arena_at(world, at + middle).value
+        other = task_at(world, k, middle)
         theirs = _times_passed_over(world, r, other)
         first = other if other >= 0 else -1 - other
         if passed_over < theirs or (passed_over == theirs and request < first):
             high = middle
         else:
             low = middle + 1
-    insert(world, k, low, task)
+    insert_task(world, k, low, task)
     this = replica_at(world, r)
     this.most_waiting = max(this.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
 
 
 @compiled
 def _take(world: World, r: int, task: int, now_s: float) -> None:
-    """Start a waiting task, already off the waiting list: its memory, its state, its place in the batch."""
+    """Start a waiting task: its memory, its state, its place in the batch instead of the waiting list."""
     replica = replica_at(world, r)
+    remove_task(world, LISTS * r + WAITING, task)
     take_memory(world, r, memory_to_start(world, r, task), now_s)
     if task >= 0:
         this = request_at(world, task)
@@ -179,6 +180,21 @@ def _fits_memory(world: World, r: int, task: int) -> bool:
 
 
 @compiled
+def _take_in_order(world: World, r: int, kind: int, size: int, now_s: float) -> int:
+    """Start the tasks of one of a replica's lists beside ``size`` others, until one does not fit; their number then."""
+    tasks = list_at(world, LISTS * r + kind)
+    while tasks.length > 0:
+        task = arena_at(world, tasks.start + tasks.head).value
+        if kind != PROMPTS_WAITING:
+            task = -1 - task
+        if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
+            break
+        _take(world, r, task, now_s)
+        size += 1
+    return size
+
+
+@compiled
 def choose(world: World, r: int, now_s: float) -> int:
     """Choose the next batch of a replica; its number of tasks.
 
@@ -196,7 +212,7 @@ def choose(world: World, r: int, now_s: float) -> int:
         # (1) Tasks passed over too often, in the order of the waiting list.
         i = 0
         while i < waiting.length:
-            task = arena_at(world, waiting.start + waiting.head + i).value
+            task = task_at(world, LISTS * r + WAITING, i)
             if _times_passed_over(world, r, task) < world.max_preemptions:
                 break
             if not _fits_memory(world, r, task):
@@ -206,43 +222,19 @@ def choose(world: World, r: int, now_s: float) -> int:
                 continue
             if not _fits_batch(world, r, size, task):
                 break
-            remove_at(world, LISTS * r + WAITING, i)
             _take(world, r, task, now_s)
             size += 1
         # (2) Prompts in order of arrival.
-        prompts = list_at(world, LISTS * r + PROMPTS_WAITING)
-        while prompts.length > 0:
-            task = arena_at(world, prompts.start + prompts.head).value
-            if not _fits_batch(world, r, size, task):
-                break
-            if not _fits_memory(world, r, task):
-                break
-            remove(world, LISTS * r + WAITING, task)
-            _take(world, r, task, now_s)
-            size += 1
+        size = _take_in_order(world, r, PROMPTS_WAITING, size, now_s)
         # (3) Preempted token tasks, in order of preemption.
-        preempted = list_at(world, LISTS * r + PREEMPTED)
-        while preempted.length > 0:
-            task = -1 - arena_at(world, preempted.start + preempted.head).value
-            if not _fits_batch(world, r, size, task):
-                break
-            remove(world, LISTS * r + WAITING, task)
-            _take(world, r, task, now_s)
-            size += 1
+        size = _take_in_order(world, r, PREEMPTED, size, now_s)
     # (4) Tasks of the old batch in their order; each counts one token, so those cut are the last.
     kept = min(old, world.batch_requests - size, max(world.batch_tokens - replica.batch_tokens, 0))
     replica.batch_tokens += kept
     size += kept
     if waiting.length > replica.behind and world.reserve_whole:
         # (5) What has not run yet and holds its memory; prompts that did not fit in (2) do not fit here.
-        fresh = list_at(world, LISTS * r + FRESH)
-        while fresh.length > 0:
-            task = -1 - arena_at(world, fresh.start + fresh.head).value
-            if not _fits_batch(world, r, size, task):
-                break
-            remove(world, LISTS * r + WAITING, task)
-            _take(world, r, task, now_s)
-            size += 1
+        size = _take_in_order(world, r, FRESH, size, now_s)
     elif waiting.length > replica.behind:
         # (5) All requests by arrival; the first not chosen that does not fit ends it.
         present = list_at(world, LISTS * r + PRESENT)
@@ -261,7 +253,6 @@ def choose(world: World, r: int, now_s: float) -> int:
                 break
             if not _fits_memory(world, r, task):
                 break
-            remove(world, LISTS * r + WAITING, task)
             _take(world, r, task, now_s)
             size += 1
     replica.choices += 1
@@ -416,7 +407,7 @@ def wake(world: World, r: int, now_s: float) -> None:
     if waiting.length == 0:
         return
     if replica.doing == IDLE:
-        if _fits_memory(world, r, arena_at(world, waiting.start + waiting.head).value):
+        if _fits_memory(world, r, task_at(world, LISTS * r + WAITING, 0)):
             make_ready(world, r)
     elif replica.doing == TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
@@ -433,11 +424,11 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     this.preemptions = replica.choices
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
-    arrive(world, r, request, now_s)
-    if this.token_at == r and this.output_tokens > 1:
-        replica.behind += 1
-        arrive(world, r, -1 - request, now_s)
-    elif this.token_at == r:
+    tasks = 2 if this.token_at == r and this.output_tokens > 1 else 1
+    replica.behind += tasks - 1
+    for i in range(tasks):  # one call compiles faster than two
+        arrive(world, r, request if i == 0 else -1 - request, now_s)
+    if this.token_at == r and tasks == 1:
         _interrupt(world, r, 1, -1 - request, now_s)  # as the token task would that it does not have
 
 

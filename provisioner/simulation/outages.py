@@ -24,10 +24,12 @@ from provisioner.simulation.records import (
     TOKEN_RUNNING,
     TOKEN_WAITING,
     TRANSFERRING,
+    WAITING,
     World,
 )
 from provisioner.simulation.structures import (
     INFINITE,
+    clear_tasks,
     push,
     remove,
     set_end,
@@ -120,9 +122,11 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.prompts_running = 0
         replica.first_end = NEVER
         replica.behind = 0
+        clear_tasks(world, LISTS * r + WAITING)
         for kind in range(LISTS):
-            list_at(world, LISTS * r + kind).length = 0
-            list_at(world, LISTS * r + kind).head = 0
+            if kind != WAITING:
+                list_at(world, LISTS * r + kind).length = 0
+                list_at(world, LISTS * r + kind).head = 0
         set_end(world, r, INFINITE)
     for request in range(world.next_request):
         this = request_at(world, request)

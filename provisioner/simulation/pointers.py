@@ -79,10 +79,17 @@ segment_at = _record_of("segments", SEGMENT)
 arena_at = _record_of("arena", INTEGER)
 heap_at = _record_of("heap", INTEGER)
 ends_at = _record_of("ends", INTEGER)
+_blocks_at = _record_of("blocks", INTEGER)
 _trees_at = _record_of("trees", INTEGER)
 _batch_time_at = _record_of("batch_time_s", NUMBER)
 _prompt_s_at = _record_of("prompt_s", NUMBER)
 _decode_s_at = _record_of("decode_s", NUMBER)
+
+
+@compiled
+def block_of(world: World, task: int) -> Any:
+    """Where the block of a waiting task begins, in a list of several blocks."""
+    return _blocks_at(world, 2 * task if task >= 0 else -1 - 2 * task)
 
 
 @compiled

@@ -56,6 +56,8 @@ BLOCKED: Final = 5  # requests whose KV cache waits for room here
 FRESH: Final = 6  # requests whose token phase waits and never ran, in order of arrival
 LISTS: Final = 7
 
+BLOCK: Final = 256  # tasks of a block: ``WAITING`` is cut into blocks
+
 # Fields used together lie in one cache line of 64 bytes: eight of them.
 REQUEST: Final = np.dtype(
     [
@@ -185,6 +187,7 @@ WORLD: Final = np.dtype(
         ("replicas", "i8"),
         ("lists", "i8"),
         ("arena", "i8"),
+        ("blocks", "i8"),  # of both tasks of every request
         ("trees", "i8"),
         ("ends", "i8"),
         ("heap", "i8"),
@@ -208,7 +211,6 @@ WORLD: Final = np.dtype(
         ("segment_room", "i8"),
         # The rules.
         ("borrow", "i8"),  # the mixed pool
-        ("whole", "i8"),  # both phases of a request on one replica
         ("chunked", "i8"),
         ("reserve_whole", "i8"),  # memory for all of a request's tokens at once
         ("share_links", "i8"),
@@ -228,19 +230,18 @@ WORLD: Final = np.dtype(
         ("until_s", "f8"),
         # What changes.
         ("now_s", "f8"),
-        ("last_arrival_s", "f8"),
         ("next_request", "i8"),
         ("released", "i8"),  # requests that may arrive: all, or in a closed loop as many as have been let in
         ("next_outage", "i8"),
         ("events", "i8"),
         ("arena_free", "i8"),
+        ("free_block", "i8"),  # first of the blocks that were used before, -1 without any
         ("largest_room", "i8"),
         ("next_stamp", "i8"),
         ("heap_size", "i8"),
         ("moving", "i8"),  # events in the heap that are not retries
         ("done", "i8"),
         ("in_system", "i8"),
-        ("left_at_last_arrival", "i8"),
         ("ready", "i8"),  # first of the replicas that are to choose a batch, -1 without any
         ("held", "i8"),  # requests that no machine in service could take
         ("segments_used", "i8"),

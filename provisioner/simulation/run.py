@@ -22,7 +22,7 @@ from provisioner.simulation.requests import RequestSet
 
 Floats = NDArray[np.float64]
 
-_EVENTS_PER_CALL: Final = 500_000  # at most; an event takes 0.2 us, or far more where thousands of requests wait
+_EVENTS_PER_CALL: Final = 500_000  # at most; an event takes 0.2 us, or some 5 us where thousands of requests wait
 _FIRST_EVENTS: Final = 100_000
 _CALL_S: Final = 0.2  # how long an interrupt or a line of progress may wait, about
 _FIRST_ROOM: Final = 16  # places of a list before it grows
@@ -247,7 +247,6 @@ def _world(
     requests, policy = prepared.requests, cluster.policy
     perf = cluster.pools[0].perf
     published = perf.assumptions == "splitwise-sim"
-    whole = policy.name in ("mixed", "chunked")
     borrow = policy.name == "splitwise"
     types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
     world = np.zeros(1, dtype=records.WORLD)
@@ -257,8 +256,11 @@ def _world(
     leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
     pools = 3 if borrow else len(cluster.pools)
     lists = np.zeros(replicas.size * records.LISTS, dtype=records.LIST)
-    lists["start"] = np.arange(lists.size) * _FIRST_ROOM
     lists["room"] = _FIRST_ROOM
+    lists["room"][records.WAITING :: records.LISTS] = records.BLOCK + 1
+    lists["head"][records.WAITING :: records.LISTS] = 1
+    lists["start"] = np.cumsum(lists["room"]) - lists["room"]
+    arena_free = int(lists["room"].sum())
     longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
     tables = [_tables(each, longest, policy.batch_requests) for each in types]  # type: ignore[arg-type]
     kinds = np.zeros(len(types), dtype=records.TYPE)
@@ -290,7 +292,8 @@ def _world(
         ("requests", _aligned(requests.requests, records.REQUEST, prepared.records)),
         ("replicas", replicas),
         ("lists", lists),
-        ("arena", np.zeros(2 * lists.size * _FIRST_ROOM + 16384, dtype=records.INTEGER)),
+        ("arena", np.zeros(2 * arena_free + 16384, dtype=records.INTEGER)),
+        ("blocks", np.zeros(2 * requests.requests, dtype=records.INTEGER)),
         ("trees", numbers(_trees(replicas["pool"], pools, leaves), records.INTEGER)),
         ("ends", numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER)),
         ("heap", np.zeros(requests.requests, dtype=records.INTEGER)),
@@ -312,7 +315,8 @@ def _world(
         "replica_count": replicas.size,
         "leaves": leaves,
         "arena_room": arrays["arena"].size,
-        "arena_free": lists.size * _FIRST_ROOM,
+        "arena_free": arena_free,
+        "free_block": -1,
         "largest_room": _FIRST_ROOM,
         "prompt_columns": longest + 1,
         "decode_columns": policy.batch_requests + 1,
@@ -321,7 +325,6 @@ def _world(
         "outage_count": len(changes),
         "segment_room": arrays["segments"].size,
         "borrow": borrow,
-        "whole": whole,
         "chunked": policy.name == "chunked",
         "reserve_whole": not published,
         "share_links": policy.share_links,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from provisioner.simulation.pointers import (
     arena_at,
+    block_of,
     compiled,
     ends_at,
     heap_at,
@@ -15,7 +16,7 @@ from provisioner.simulation.pointers import (
     request_at,
     tree_at,
 )
-from provisioner.simulation.records import World
+from provisioner.simulation.records import BLOCK, World
 
 INFINITE = float("inf")
 
@@ -145,6 +146,138 @@ def remove_sorted(world: World, k: int, value: int) -> None:
         else:
             high = middle
     remove_at(world, k, low)
+
+
+# --- lists of waiting tasks: in blocks, so that a change in the middle of a long one moves few tasks ---
+# A block is its number of tasks, then the tasks. At ``start`` is a list's only block, or a table of ``head`` blocks: at
+# which position of the list each begins, and ``room`` places further where in the arena.
+
+
+@compiled
+def _row(world: World, k: int, position: int) -> int:
+    """The last row of a list's table whose first position is not behind this one."""
+    this = list_at(world, k)
+    low, high = 0, this.head
+    while high - low > 1:
+        middle = (low + high) // 2
+        if arena_at(world, this.start + middle).value <= position:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@compiled
+def task_at(world: World, k: int, position: int) -> int:
+    """The task at a position of a list of waiting tasks."""
+    this = list_at(world, k)
+    block = this.start
+    if this.head > 1:
+        row = this.start + _row(world, k, position)
+        block = arena_at(world, row + this.room).value
+        position -= arena_at(world, row).value
+    return arena_at(world, block + 1 + position).value
+
+
+@compiled
+def _halve(world: World, k: int, row: int, block: int) -> None:
+    """Move the second half of a full block to a new block behind it."""
+    this = list_at(world, k)
+    new = world.free_block
+    if new >= 0:
+        world.free_block = arena_at(world, new).value
+    else:
+        new = world.arena_free
+        world.arena_free += BLOCK + 1
+    table, room = this.start, this.room
+    first = arena_at(world, table + row).value if this.head > 1 else 0
+    if this.head == 1 or this.head == room:
+        this.start, this.room = world.arena_free, 8 * this.head
+        world.arena_free += 2 * this.room
+    for i in range(this.head - 1, -1, -1):
+        to = this.start + (i if i <= row else i + 1)
+        arena_at(world, to).value = arena_at(world, table + i).value
+        arena_at(world, to + this.room).value = arena_at(world, table + room + i).value
+    at = this.start + row
+    arena_at(world, at).value, arena_at(world, at + 1).value = first, first + BLOCK // 2
+    arena_at(world, at + this.room).value, arena_at(world, at + 1 + this.room).value = block, new
+    this.head += 1
+    world.largest_room = max(world.largest_room, this.head * BLOCK // 8)  # the loop leaves 16 times as much
+    arena_at(world, block).value = arena_at(world, new).value = BLOCK // 2
+    for i in range(1, BLOCK // 2 + 1):
+        block_of(world, arena_at(world, block + i).value).value = block
+        task = arena_at(world, block + BLOCK // 2 + i).value
+        block_of(world, task).value = new
+        arena_at(world, new + i).value = task
+
+
+@compiled
+def insert_task(world: World, k: int, position: int, task: int) -> None:
+    """Insert a task before a position of a list of waiting tasks."""
+    this = list_at(world, k)
+    this.length += 1
+    block = this.start
+    if this.length > BLOCK or this.head > 1:
+        row = _row(world, k, position)
+        if this.head > 1:
+            block = arena_at(world, this.start + this.room + row).value
+        if arena_at(world, block).value == BLOCK:
+            _halve(world, k, row, block)
+            row = _row(world, k, position)
+            block = arena_at(world, this.start + this.room + row).value
+        position -= arena_at(world, this.start + row).value
+        block_of(world, task).value = block
+        for i in range(this.start + row + 1, this.start + this.head):
+            arena_at(world, i).value += 1
+    size = arena_at(world, block)
+    size.value += 1
+    for i in range(block + size.value, block + 1 + position, -1):
+        arena_at(world, i).value = arena_at(world, i - 1).value
+    arena_at(world, block + 1 + position).value = task
+
+
+@compiled
+def remove_task(world: World, k: int, task: int) -> None:
+    """Remove a task from the list of waiting tasks that holds it."""
+    this = list_at(world, k)
+    this.length -= 1
+    block = this.start
+    if this.head > 1:
+        block = block_of(world, task).value
+        row = this.start + this.head - 1
+        while arena_at(world, row + this.room).value != block:
+            arena_at(world, row).value -= 1
+            row -= 1
+        if arena_at(world, block).value == 1 and this.head > 2:
+            this.head -= 1
+            for i in range(row, this.start + this.head):
+                arena_at(world, i).value = arena_at(world, i + 1).value
+                arena_at(world, i + this.room).value = arena_at(world, i + 1 + this.room).value
+            arena_at(world, block).value = world.free_block
+            world.free_block = block
+            return
+    size = arena_at(world, block)
+    at = block + size.value
+    while arena_at(world, at).value != task:
+        at -= 1
+    for i in range(at, block + size.value):
+        arena_at(world, i).value = arena_at(world, i + 1).value
+    size.value -= 1
+
+
+@compiled
+def clear_tasks(world: World, k: int) -> None:
+    """Empty a list of waiting tasks."""
+    this = list_at(world, k)
+    while this.head > 1:
+        this.head -= 1
+        block = arena_at(world, this.start + this.room + this.head).value
+        arena_at(world, block).value = world.free_block
+        world.free_block = block
+        if this.head == 1:
+            this.start = arena_at(world, this.start + this.room).value
+    arena_at(world, this.start).value = 0
+    this.length = 0
 
 
 # --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---

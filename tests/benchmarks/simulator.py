@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from provisioner.perf.curves import Assumptions
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
@@ -95,6 +96,26 @@ def test_cost_per_request_by_machines(benchmark: BenchmarkFixture, machines: int
         requests,
         {"rounds": 5, "iterations": 1, "warmup_rounds": 1},
     )
+
+
+@pytest.mark.parametrize("backlog", [24_000, 96_000])
+@pytest.mark.parametrize("policy", ["splitwise", "split", "mixed", "chunked"])
+@pytest.mark.parametrize("assumptions", ["measured", "splitwise-sim"])
+def test_cost_per_request_by_backlog(
+    benchmark: BenchmarkFixture, assumptions: Assumptions, policy: str, backlog: int
+) -> None:
+    """One machine of a role, and requests that come a thousand a second: ``us_per_request`` may double at most."""
+    machine = shipped("bloom-176b", "dgx-h100", assumptions)
+    requests = ready(coding(1_000.0, backlog / 1_000.0), alone("bloom-176b", assumptions))
+    which = cluster(policy, machine)
+
+    def once() -> Run:
+        return run(which, requests)
+
+    done = benchmark.pedantic(once, rounds=5, iterations=1, warmup_rounds=1)
+    benchmark.extra_info.update(requests=int(done.requests.size), events=int(done.clock["events"]), status=done.status)
+    if benchmark.stats:
+        benchmark.extra_info["us_per_request"] = 1e6 * benchmark.stats.stats.median / done.requests.size
 
 
 LARGE = """

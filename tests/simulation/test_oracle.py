@@ -7,6 +7,7 @@ import pytest
 
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.simulation.policy import Policy
+from provisioner.simulation.records import BLOCK
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run, run
 from provisioner.specs import catalog
@@ -141,6 +142,24 @@ def test_published_rules_event_for_event(seed: int) -> None:
     assert done.replicas["most_used_tokens"].tolist() == used
     if done.status == "finished":
         assert done.replicas["pending_tokens"].tolist() == [machine.pending_tokens for machine in slow.machines]
+
+
+@pytest.mark.parametrize("baseline", [True, False])
+def test_published_rules_with_a_long_backlog(baseline: bool) -> None:
+    """Six hundred requests within a second: waiting lists of several blocks, whose middles change most."""
+    rng = np.random.default_rng([4, baseline])
+    prompt, output = catalog.workload("coding").sample(rng, 600)
+    arrival_s = np.sort(rng.uniform(0.0, 1.0, 600))
+    rows = list(zip(arrival_s.tolist(), prompt.tolist(), np.maximum(output, 2).tolist(), strict=True))
+    perf = shipped("bloom-176b", "dgx-h100", "splitwise-sim")
+    policy = Policy("mixed" if baseline else "splitwise").as_published()
+    done = run(cluster(policy, perf), ready(request_set(rows), alone("bloom-176b", "splitwise-sim")))
+    slow = simulate_published(
+        rows, {"mixed": [perf]} if baseline else {"prompt": [perf], "token": [perf]}, perf.link_bytes_per_s
+    )
+    assert done.replicas["most_waiting"].max() > BLOCK
+    assert done.requests["first_s"] == pytest.approx([each.first_s for each in slow.requests], rel=1e-9, nan_ok=True)
+    assert done.requests["last_s"] == pytest.approx([each.last_s for each in slow.requests], rel=1e-9, nan_ok=True)
 
 
 def test_the_cases_reach_the_rare_rules() -> None:
