@@ -9,7 +9,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from threading import Lock
 from time import monotonic
 from typing import Any, Final
@@ -99,7 +98,7 @@ class RequestSets:
         self.setting = setting
         self.rate_rps = rate_rps
         self._lock = Lock()
-        self._made = lru_cache(maxsize=MOST_SETS)(self._make)
+        self._made: dict[int, Prepared] = {}
 
     @property
     def count(self) -> int:
@@ -116,13 +115,12 @@ class RequestSets:
         rng = np.random.default_rng([options.seed, k])
         return drawn(source, self.rate_rps, options.duration_s, rng, cv=self.setting.traffic.cv)
 
-    def _make(self, k: int) -> Prepared:
-        return prepare(self.requests(k), self.setting.reference)
-
     def __call__(self, k: int) -> Prepared:
         """The k-th set, ready for runs."""
         with self._lock:
-            return self._made(k)
+            if k not in self._made:
+                self._made[k] = prepare(self.requests(k), self.setting.reference)
+            return self._made[k]
 
     def described(self) -> str:
         """The sets in words."""
