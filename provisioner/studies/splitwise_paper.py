@@ -50,4 +50,4 @@ BATCH_RPS_PER_USD: Final[Mapping[str, float]] = {
     "Baseline-H100": 0.75,
     "Splitwise-HH": 0.75,
 }
-"""Requests/s for a dollar, in the paper's own unit of a dollar: ratios are compared."""
+"""Requests/s for a dollar an hour, of which the paper counts those of one GPU of each machine."""
