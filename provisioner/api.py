@@ -205,7 +205,7 @@ def pareto(
     """The plans that no other beats in cost, power and machines together; the question is that of ``plan``.
 
     >>> [point.machines for point in pareto(rate_rps=20, fast=True, designs=["splitwise-hh"]).points]
-    [5]
+    [7]
     """
     from provisioner.studies import pareto as study
 
