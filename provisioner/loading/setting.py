@@ -63,8 +63,9 @@ def load_setting(options: PlanOptions) -> Setting:
         machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
         stock=stock,
     )
-    curves = {source: None for perf in replicas.values() for source in perf.sources}
-    price_sources = {f"{name}: {price.source}": None for name, price in prices.items()}
+    used = {slot.machine.name: replicas[slot.machine.name] for design in chosen for slot in design.slots}
+    curves = {source: None for perf in used.values() for source in perf.sources}
+    price_sources = {f"{name}: {prices[name].source}": None for name in used}
     return Setting(
         options=options,
         workload=workload.name,
@@ -86,7 +87,7 @@ def load_setting(options: PlanOptions) -> Setting:
             f"prices: {price_list.title} ({price_list.date})",
             *price_sources,
         ),
-        warnings=(*factors.notes(), *notes, *left_out, *remarks(model, workload, replicas)),
+        warnings=(*factors.notes(), *notes, *left_out, *remarks(model, workload, used)),
         versions=versions(_SHOWN_VERSIONS),
     )
 

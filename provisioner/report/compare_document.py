@@ -192,5 +192,5 @@ def compare_charts(found: Comparison) -> tuple[Chart, ...]:
     scale = 1e-3 if name == "power" else 1.0
     values = tuple(None if each is None else scale * each[name] for each in totals)
     unit = Axis(f"{name} ({_UNIT[name]})" if name != "machines" else "machines", from_zero=True)
-    charts.append(BarChart(title, labels, unit, (Bars(name, values, notes),)))
+    charts.append(BarChart(f"{name.capitalize()} of each. {title}", labels, unit, (Bars(name, values, notes),)))
     return tuple(charts)

@@ -13,10 +13,12 @@ from provisioner.report.palette import NO_VALUE, Style, colour_at, ink_on, style
 from provisioner.report.scales import (
     Scale,
     Shades,
+    at_foot,
     bar_rules,
     bar_scale,
     brief,
     finite,
+    hidden_number,
     line_scales,
     merged,
     number,
@@ -258,7 +260,7 @@ def _lines(chart: LineChart, axes: Axes) -> list[Any]:
     for rule in merged(chart.rules, "y"):
         axes.axhline(rule.value, color="#333333", linewidth=1.0, linestyle=(0, (7, 3)), zorder=2)
     _name_levels(axes, [(rule.value, rule.label) for rule in merged(chart.rules, "y")], up)
-    _name_uprights(axes, [(rule.value, rule.label) for rule in merged(chart.rules, "x")])
+    _name_uprights(chart, axes)
     return handles
 
 
@@ -320,19 +322,20 @@ def spread(places: Sequence[float], apart: float) -> list[float]:
     return [middle + apart * (k - (many - 1) / 2.0) for middle, many in groups for k in range(int(many))]
 
 
-def _name_uprights(axes: Axes, uprights: Sequence[tuple[float, str]]) -> None:
-    """Upright lines with their labels along them."""
-    for value, text in uprights:
-        axes.axvline(value, color="#333333", linewidth=1.0, linestyle=(0, (2, 2)), zorder=2)
+def _name_uprights(chart: LineChart, axes: Axes) -> None:
+    """Upright lines with their labels along them, where there are fewer points."""
+    for rule in merged(chart.rules, "x"):
+        foot = at_foot(chart, rule.value)
+        axes.axvline(rule.value, color="#333333", linewidth=1.0, linestyle=(0, (2, 2)), zorder=2)
         axes.annotate(
-            textwrap.shorten(text, 44, placeholder=" ..."),
-            xy=(value, 1.0),
+            textwrap.shorten(rule.label, 44, placeholder=" ..."),
+            xy=(rule.value, 0.0 if foot else 1.0),
             xycoords=axes.get_xaxis_transform(),
-            xytext=(-2, -3),
+            xytext=(-2, 3 if foot else -3),
             textcoords="offset points",
             rotation=90,
             ha="right",
-            va="top",
+            va="bottom" if foot else "top",
             fontsize=8,
             color="#333333",
             bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.6},
@@ -366,7 +369,7 @@ def _bars(chart: BarChart, axes: Axes) -> list[Any]:
                 axes.barh(place, end - start, left=start, height=thick * 0.94, zorder=2, **paint)
             else:
                 axes.bar(place, end - start, bottom=start, width=thick * 0.94, zorder=2, **paint)
-            if named:
+            if named and not hidden_number(chart, group, value):
                 _value_of_bar(axes, chart, flat, place, end, value)
         handles.append(Patch(label=bars.name, **paint))
     _fit(axes, "x" if flat else "y", found)

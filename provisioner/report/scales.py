@@ -227,6 +227,26 @@ def shared_rows(chart: BarChart) -> bool:
     return any(a and b for a, b in pairs) and not any(a == b != 0 for a, b in pairs)
 
 
+def hidden_number(chart: BarChart, group: int, value: float) -> bool:
+    """Whether a bar's number would lie on another bar of its row: it has no length, and the other one has."""
+    others = (bars.values[group] for bars in chart.bars)
+    return value == chart.base and shared_rows(chart) and any(_side(chart, other) for other in others)
+
+
+def at_foot(chart: LineChart, value: float) -> bool:
+    """Whether the name of an upright line at ``value`` has more room at its foot than at its head."""
+    across, up = line_scales(chart)
+    here = across.at(value)
+    near = [
+        up.at(y)
+        for series in chart.series
+        for x, y in zip(series.x, series.y, strict=True)
+        if y is not None and math.isfinite(y) and abs(across.at(x) - here) < 0.1
+    ]
+    near += [up.at(rule.value) for rule in merged(chart.rules, "y")]
+    return sum(place > 0.5 for place in near) > sum(place < 0.5 for place in near)
+
+
 def _side(chart: BarChart, value: float | None) -> int:
     """On which side of the base a bar lies: -1, 1, or 0 for no bar."""
     return 0 if value is None or math.isnan(value) or value == chart.base else 1 if value > chart.base else -1

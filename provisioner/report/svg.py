@@ -20,10 +20,12 @@ from provisioner.report.palette import LIGHT, MARKS, NO_VALUE, Style, colour_at,
 from provisioner.report.scales import (
     Scale,
     Shades,
+    at_foot,
     bar_rules,
     bar_scale,
     brief,
     finite,
+    hidden_number,
     line_scales,
     merged,
     number,
@@ -331,16 +333,18 @@ def _lines(chart: LineChart, width: int) -> tuple[float, list[str]]:
     frame = _Frame(left, 30.0, width - left - right, 300.0 if wide else 230.0)
     parts = [*frame.named_above(chart.y.label), *frame.across(across, chart.x.label), *frame.up(up), frame.sides()]
     parts += _levels(frame, levels, up)
-    uprights = [(frame.x(across, rule.value), rule.label) for rule in merged(chart.rules, "x")]
+    uprights = [(frame.x(across, rule.value), rule) for rule in merged(chart.rules, "x")]
     parts += [f'<path class="rule dotted" d="M{x:.1f},{frame.top:.1f}V{frame.bottom:.1f}"/>' for x, _ in uprights]
     endless = 0
     for position, series in enumerate(chart.series):
         shown, endless = _curve(chart, series, position, frame, across, up, endless)
         parts += shown
     parts += _level_names(frame, levels, up, inside=not wide)
-    for place, label in uprights:
-        turned = f' class="label" transform="rotate(-90 {place - 4:.1f} {frame.top + 2:.1f})"'
-        parts.append(_text(place - 4, frame.top + 2, _short(label, 34), "end", turned))
+    for place, rule in uprights:
+        foot = at_foot(chart, rule.value)
+        y = frame.bottom - 4 if foot else frame.top + 2
+        turned = f' class="label" transform="rotate(-90 {place - 4:.1f} {y:.1f})"'
+        parts.append(_text(place - 4, y, _short(rule.label, 34), "start" if foot else "end", turned))
     if not any(finite(series.y) for series in chart.series) and not endless:
         parts.append(_text(frame.left + frame.wide / 2, frame.top + frame.high / 2, "no values", more=' class="none"'))
     return frame.bottom + 42 + (0 if wide else _LINE), parts
@@ -442,7 +446,8 @@ def _bars(chart: BarChart, width: int, name: str, flat: bool) -> tuple[float, li
                 parts.append(_text(x, y, text, anchor, f' class="missing" {key}'))
             else:
                 parts.append(_bar(rows, at, value, f"{_fill(position, name)} {key}"))
-                parts.append(_number_of_bar(rows, at, value, chart.base, rules) if named else "")
+                shown = named and not hidden_number(chart, group, value)
+                parts.append(_number_of_bar(rows, at, value, chart.base, rules) if shown else "")
         parts.append("</g>")
     frame = rows.frame
     if flat:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 
 from provisioner.options import SimulateOptions
 from provisioner.planning.plan import Plan
-from provisioner.report.chart import BarChart, LineChart
+from provisioner.report.chart import Axis, BarChart, Bars, LineChart, Series
 from provisioner.report.page import page
+from provisioner.report.scales import at_foot, hidden_number
 from provisioner.simulation.result import Interval, LatencyResult, PoolResult, Simulation
 from provisioner.specs.slo import LatencyLimit
 
@@ -148,3 +149,20 @@ def test_results_draw_and_write_themselves(plan: Plan) -> None:
         assert result.plot().get_title(loc="left").replace("\n", " ") == result.charts()[0].title
         assert result.document().headline in page(result.document(), result.charts())
         assert "To repeat this" in result.document().blocks[-1].title
+
+
+def test_a_bar_without_length_is_not_named_over_the_other_bar_of_its_row() -> None:
+    """In a tornado a side that does not move would be named inside the bar of the side that does."""
+    bars = (Bars("less", (90.0, 100.0, 100.0)), Bars("more", (120.0, 130.0, 100.0)))
+    chart = BarChart("", ("a", "b", "c"), Axis("$/h"), bars, base=100.0, horizontal=True)
+    hidden = [[hidden_number(chart, group, each.values[group] or 0.0) for group in range(3)] for each in bars]
+    assert hidden == [[False, True, False], [False, False, False]]
+    apart = BarChart("", ("a",), Axis("$/h"), (Bars("less", (110.0,)), Bars("more", (100.0,))), base=100.0)
+    assert not hidden_number(apart, 0, 100.0)  # its bars have a row each
+
+
+@pytest.mark.parametrize(("values", "foot"), [((0.9, 1.0, 0.95), True), ((0.1, 0.15, 1.0), False)])
+def test_an_upright_line_is_named_where_there_are_no_points(values: tuple[float, ...], foot: bool) -> None:
+    """Near the line at 1.0 the points are high, then low."""
+    chart = LineChart("", Axis("x"), Axis("y", from_zero=True), (Series("s", (1.0, 1.1, 3.0), values),))
+    assert at_foot(chart, 1.0) is foot
