@@ -172,7 +172,7 @@ class MeasuredReplica(_Replica):
     @property
     def link_bytes_per_s(self) -> float:
         """Bandwidth of the whole machine's link in bytes/s: all its InfiniBand ports."""
-        return self.link_factor * self.machine.infiniband_bytes_per_s
+        return self.link_factor * self.machine.network_bytes_per_s
 
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.

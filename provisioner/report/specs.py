@@ -12,9 +12,11 @@ from provisioner.report.document import Block, Column, Document, Facts, Notes, T
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
 from provisioner.specs.workload import Workload
+
+_LINKS = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
 
 
 def machines_document(name: str | None = None) -> Document:
@@ -38,9 +40,9 @@ def machines_document(name: str | None = None) -> Document:
         ("GPUs", f"{machine.gpus} x {machine.gpu}"),
         ("memory", f"{format_bytes(machine.memory_bytes)} ({machine.memory_gib_per_gpu:g} GiB per GPU)"),
         ("memory bandwidth", f"{machine.memory_bandwidth_gb_per_s:,.0f} GB/s per GPU"),
-        ("peak FP16", f"{machine.peak_fp16_tflops:,.1f} TFLOP/s per GPU, dense"),
-        ("NVLink", f"{machine.nvlink_gb_per_s:,.0f} GB/s per GPU"),
-        ("InfiniBand", f"{machine.infiniband_gbps:,.0f} Gb/s of the whole machine"),
+        ("peak", f"{_peaks(machine)} TFLOP/s per GPU, dense"),
+        ("GPU link", f"{_LINKS[machine.gpu_link]}, {machine.gpu_link_gb_per_s:,.0f} GB/s per GPU"),
+        ("network", f"{machine.network}, {machine.network_gbps:,.0f} Gb/s of the whole machine"),
         ("GPU power", f"{format_power(machine.gpu_tdp_w)}{_capped(machine)}"),
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
@@ -70,7 +72,7 @@ def machines_data(name: str | None = None) -> Any:
             prices[list_name] = asdict(price_list.machines[machine.name]) | {"date": price_list.date}
     return asdict(machine) | {
         "memory_bytes": machine.memory_bytes,
-        "infiniband_bytes_per_s": machine.infiniband_bytes_per_s,
+        "network_bytes_per_s": machine.network_bytes_per_s,
         "prices": prices,
         "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups() if at == machine.name],
     }
@@ -87,6 +89,12 @@ def _machine_row(machine: Machine) -> tuple[str, ...]:
         whole(machine.max_power_w),
         *("" if price is None else dollars(price.cost_usd_per_h, sign=False) for price in prices),
     )
+
+
+def _peaks(machine: Machine) -> str:
+    """Peaks by number type, in TFLOP/s."""
+    fp8 = f", FP8 {machine.peak_fp8_tflops:,.1f}" if machine.peak_fp8_tflops else ", no FP8,"
+    return f"16 bits {machine.peak_fp16_tflops:,.1f}{fp8}"
 
 
 def _capped(machine: Machine) -> str:
@@ -118,11 +126,14 @@ def models_document(name: str | None = None) -> Document:
     model = catalog.model(name)
     facts = (
         ("name", model.name),
-        ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {model.bytes_per_parameter:g} bytes each"),
+        ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {DTYPE_BYTES[model.dtype]:g} bytes each"),
         ("weights", format_bytes(model.weight_bytes)),
         ("layers", whole(model.layers)),
         ("hidden size", whole(model.hidden_size)),
         ("heads", f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"),
+        ("MLP", f"{model.intermediate_size:,} {'gated' if model.gated_mlp else 'plain'}"),
+        ("vocabulary", f"{whole(model.vocab_size)}{', embedding and head tied' if model.tied_embeddings else ''}"),
+        ("positions", f"{model.positions}, {model.norm} norm"),
         ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible, check_positive
+from provisioner.specs.units import check_plausible, check_positive, quoted
+
+GPU_LINKS = ("nvlink", "xgmi", "pcie")
 
 # Wide enough for every accelerator from a 2017 V100 to several generations ahead; a value outside is
 # nearly always one in another unit (TB/s for GB/s, kW for W, GB/s for Gb/s).
@@ -14,8 +16,8 @@ PLAUSIBLE_RANGES = {
     "peak_fp16_tflops": (1, 100_000),
     "gpu_tdp_w": (20, 10_000),
     "max_power_w": (50, 1_000_000),
-    "nvlink_gb_per_s": (1, 50_000),
-    "infiniband_gbps": (1, 500_000),
+    "gpu_link_gb_per_s": (1, 50_000),
+    "network_gbps": (1, 500_000),
     "released": (2010, 2100),
 }
 
@@ -24,14 +26,15 @@ PLAUSIBLE_RANGES = {
 class Machine:
     """A machine type: the unit that plans count, price and power.
 
-    Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peak and the NVLink bandwidth are of
-    one GPU; ``max_power_w`` and ``infiniband_gbps`` are of the whole machine. ``power_cap`` is the GPUs'
-    power limit as a fraction of their TDP (1 for uncapped). ``letter`` names the type in a design
-    (Splitwise-HA).
+    Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peaks and the bandwidth of the link between
+    GPUs (both directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) are of the
+    whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 where the GPU has no
+    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped). ``kernels`` names the
+    table of measured kernels, empty where there is none. ``letter`` names the type in a design (Splitwise-HA).
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")
-    >>> h.gpus, h.memory_bytes // 2**30, h.infiniband_bytes_per_s
+    >>> h.gpus, h.memory_bytes // 2**30, h.network_bytes_per_s
     (8, 640, 400000000000.0)
     """
 
@@ -45,10 +48,14 @@ class Machine:
     peak_fp16_tflops: float
     gpu_tdp_w: float
     max_power_w: float
-    nvlink_gb_per_s: float
-    infiniband_gbps: float
+    gpu_link: str
+    gpu_link_gb_per_s: float
+    network: str
+    network_gbps: float
     released: int
+    peak_fp8_tflops: float = 0.0
     power_cap: float = 1.0
+    kernels: str = ""
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -57,15 +64,20 @@ class Machine:
         numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
         check_positive(what, **numbers)
         check_plausible(what, PLAUSIBLE_RANGES, **numbers)
+        if self.peak_fp8_tflops:
+            check_positive(what, peak_fp8_tflops=self.peak_fp8_tflops)
+            check_plausible(what, {"peak_fp8_tflops": (1, 200_000)}, peak_fp8_tflops=self.peak_fp8_tflops)
+        if self.gpu_link not in GPU_LINKS:
+            raise InputError(f"{what}: gpu_link: must be {', '.join(GPU_LINKS)}, got {quoted(self.gpu_link)}")
         if not 0 < self.power_cap <= 1:
             raise InputError(f"{what}: power_cap: must be above 0 and at most 1 of the TDP, got {self.power_cap}")
 
     @property
     def memory_bytes(self) -> int:
-        """HBM of the whole machine in bytes: GPUs x GiB x 2^30."""
+        """GPU memory of the whole machine in bytes: GPUs x GiB x 2^30."""
         return round(self.gpus * self.memory_gib_per_gpu * 2**30)
 
     @property
-    def infiniband_bytes_per_s(self) -> float:
-        """Bandwidth of all InfiniBand ports of the machine together, one direction, in bytes/s."""
-        return self.infiniband_gbps * 1e9 / 8
+    def network_bytes_per_s(self) -> float:
+        """Bandwidth of all network ports of the machine together, one direction, in bytes/s."""
+        return self.network_gbps * 1e9 / 8

@@ -1,9 +1,10 @@
-"""Models: the architecture of an LLM as far as memory and transfer need it."""
+"""Models: the architecture of an LLM as far as latency, memory and transfer need it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible, check_positive
+from provisioner.specs.units import check_plausible, check_positive, quoted
 
 PLAUSIBLE_RANGES = {
     "layers": (1, 1000),
@@ -11,16 +12,31 @@ PLAUSIBLE_RANGES = {
     "heads": (1, 10_000),
     "kv_heads": (1, 10_000),
     "head_dim": (1, 4096),
-    "parameters": (1e6, 1e14),  # a value such as 70 is in billions
-    "bytes_per_parameter": (0.1, 8),
-    "bytes_per_kv_element": (0.1, 8),
+    "intermediate_size": (16, 10_000_000),
+    "vocab_size": (16, 10_000_000),
+    "parameters": (1e4, 1e14),
     "trained_context_tokens": (16, 1e9),
 }
+
+DTYPE_BYTES: Final = {"bf16": 2.0, "fp8": 1.0}
+"""Bytes of a number type: ``bf16`` stands for both 16-bit floating-point types, whose speed is the same."""
+
+POSITIONS: Final = ("rotary", "alibi", "learned")
+NORMS: Final = ("rms", "layer")
+
+PARAMETER_TOLERANCE: Final = 0.02
+"""Share by which the stated number of parameters may differ from the one that the shape gives.
+
+Biases and the like are not counted: BLOOM-176B's shape gives 0.01 % less than is published.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelArchitecture:
     """A dense decoder-only transformer, with grouped-query attention where ``kv_heads < heads``.
+
+    ``gated_mlp`` says whether the MLP has three matrices (SwiGLU) or two. ``dtype`` is the number type of the linear
+    layers' weights and their inputs, ``kv_dtype`` that of the KV cache; embedding and head stay in 16 bits.
 
     >>> from provisioner.specs.catalog import model
     >>> model("llama2-70b").kv_bytes_per_token, model("bloom-176b").kv_bytes_per_token
@@ -34,10 +50,16 @@ class ModelArchitecture:
     heads: int
     kv_heads: int
     head_dim: int
+    intermediate_size: int
+    gated_mlp: bool
+    vocab_size: int
+    positions: str
+    norm: str
     parameters: float
     trained_context_tokens: int
-    bytes_per_parameter: float = 2
-    bytes_per_kv_element: float = 2
+    tied_embeddings: bool = False
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -48,11 +70,45 @@ class ModelArchitecture:
         check_plausible(what, PLAUSIBLE_RANGES, **numbers)
         if self.heads % self.kv_heads:
             raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
+        for field, known in (
+            ("dtype", DTYPE_BYTES),
+            ("kv_dtype", DTYPE_BYTES),
+            ("positions", POSITIONS),
+            ("norm", NORMS),
+        ):
+            if getattr(self, field) not in known:
+                raise InputError(f"{what}: {field}: must be {' or '.join(known)}, got {quoted(getattr(self, field))}")
+        if abs(self.parameters / self.shape_parameters - 1.0) > PARAMETER_TOLERANCE:
+            raise InputError(
+                f"{what}: parameters: must be within {PARAMETER_TOLERANCE:.0%} of the {self.shape_parameters:.4g} that "
+                f"the layers, embedding and head have, got {self.parameters:.4g}"
+            )
+
+    @property
+    def embedding_parameters(self) -> int:
+        """Parameters of the embedding, and of the head where it has its own: vocabulary x hidden size each."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+
+    @property
+    def layer_parameters(self) -> int:
+        """Parameters of the matrices of one layer.
+
+        Attention: hidden x heads x head dimension for queries and output, hidden x KV heads x head dimension for keys
+        and values. MLP: hidden x intermediate size, three times if gated, else twice.
+        """
+        attention = 2 * self.hidden_size * (self.heads + self.kv_heads) * self.head_dim
+        return attention + (3 if self.gated_mlp else 2) * self.hidden_size * self.intermediate_size
+
+    @property
+    def shape_parameters(self) -> int:
+        """Parameters that the shape gives: embedding, head and the matrices of all layers; no norms, no biases."""
+        return self.embedding_parameters + self.layers * self.layer_parameters
 
     @property
     def weight_bytes(self) -> float:
-        """Memory of the weights in bytes: parameters x bytes per parameter."""
-        return self.parameters * self.bytes_per_parameter
+        """Memory of the weights in bytes: 2 per parameter, or 1 for those of the layers in FP8."""
+        layers = self.layers * self.layer_parameters
+        return layers * DTYPE_BYTES[self.dtype] + (self.parameters - layers) * DTYPE_BYTES["bf16"]
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -61,4 +117,13 @@ class ModelArchitecture:
         2 (key and value) x layers x KV heads x head dimension x bytes per element: with grouped-query
         attention the KV heads count, not the query heads.
         """
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.bytes_per_kv_element
+        return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[self.kv_dtype]
+
+    def in_dtype(self, dtype: str, kv_dtype: str | None = None) -> "ModelArchitecture":
+        """The model with other number types; its name says so where they are not 16 bits.
+
+        >>> from provisioner.specs.catalog import model
+        >>> model("llama2-70b").in_dtype("fp8").weight_bytes / 1e9
+        69.504292864
+        """
+        return replace(self, dtype=dtype, kv_dtype=self.kv_dtype if kv_dtype is None else kv_dtype)

@@ -59,11 +59,15 @@ class MachineFile(_File):
     memory_gib_per_gpu: Number
     memory_bandwidth_gb_per_s: Number
     peak_fp16_tflops: Number
+    peak_fp8_tflops: Number = 0.0
     gpu_tdp_w: Number
     power_cap: Number = 1.0
     max_power_w: Number
-    nvlink_gb_per_s: Number
-    infiniband_gbps: Number
+    gpu_link: str
+    gpu_link_gb_per_s: Number
+    network: str
+    network_gbps: Number
+    kernels: str = ""
     released: int
     sources: list[str]
     note: str = ""
@@ -79,9 +83,15 @@ class ModelFile(_File):
     heads: int
     kv_heads: int
     head_dim: int
+    intermediate_size: int
+    gated_mlp: bool
+    vocab_size: int
+    positions: str
+    norm: str
+    tied_embeddings: bool = False
     parameters: Number
-    bytes_per_parameter: Number = 2
-    bytes_per_kv_element: Number = 2
+    dtype: str = "bf16"
+    kv_dtype: str = "bf16"
     trained_context_tokens: int
     sources: list[str]
     note: str = ""

@@ -99,7 +99,7 @@ def _machines() -> Rows:
             f"{m.gpu_tdp_w:g}",
             f"{m.power_cap:g}",
             f"{m.max_power_w:,g}",
-            f"{m.infiniband_gbps:,g}",
+            f"{m.network_gbps:,g}",
             f"{m.released}",
         ]
         for m in catalog.machines().values()

@@ -43,7 +43,7 @@ def test_every_shipped_group_gives_a_replica(group: tuple[str, str, int], assump
 
 def test_the_largest_tensor_parallelism_with_a_curve_is_the_default() -> None:
     assert replica("llama2-70b", "dgx-a100").tensor_parallel == 8
-    few = dataclasses.replace(catalog.machine("dgx-a100"), gpus=4, infiniband_gbps=800)
+    few = dataclasses.replace(catalog.machine("dgx-a100"), gpus=4, network_gbps=800)
     assert replica("llama2-70b", few).tensor_parallel == 4
 
 
@@ -115,6 +115,6 @@ def test_unknown_names_and_groups_without_curves_are_refused() -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_before_its_curves_are_sought() -> None:
-    four = dataclasses.replace(catalog.machine("dgx-h100"), name="half-dgx", gpus=4, infiniband_gbps=1600)
+    four = dataclasses.replace(catalog.machine("dgx-h100"), name="half-dgx", gpus=4, network_gbps=1600)
     with pytest.raises(ModelDoesNotFitError, match=r"352\.5 GB of 309\.2 GB usable"):
         replica("bloom-176b", four)

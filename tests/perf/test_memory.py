@@ -53,7 +53,7 @@ def test_the_simulators_memory_ignores_grouped_query_attention() -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
-    half = dataclasses.replace(machine("dgx-a100"), name="quad", gpus=4, infiniband_gbps=800)
+    half = dataclasses.replace(machine("dgx-a100"), name="quad", gpus=4, network_gbps=800)
     with pytest.raises(ModelDoesNotFitError) as caught:
         kv_capacity_tokens(model("bloom-176b"), half, 4)
     assert str(caught.value) == (

@@ -17,10 +17,10 @@ def test_machines_as_published():
     assert [m.memory_bandwidth_gb_per_s for m in (a, h, capped)] == [2039, 3352, 3352]
     assert [m.gpu_tdp_w for m in (a, h, capped)] == [400, 700, 700]
     # eight ports of 200 and 400 Gb/s
-    assert [m.infiniband_bytes_per_s for m in (a, h, capped)] == [200e9, 400e9, 400e9]
+    assert [m.network_bytes_per_s for m in (a, h, capped)] == [200e9, 400e9, 400e9]
     assert (capped.power_cap, capped.max_power_w) == (0.5, pytest.approx(0.7 * h.max_power_w))
     assert all(machine.sources for machine in (a, h, capped))
-    assert all("InfiniBand" in machine.note or "infiniband" in machine.note for machine in (a, h, capped))
+    assert all("network_gbps" in machine.note and "InfiniBand" in machine.network for machine in (a, h, capped))
 
 
 def test_models_as_published():

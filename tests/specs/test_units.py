@@ -117,8 +117,8 @@ def test_times_at_the_edges_of_their_units(seconds, text):
 def test_unit_of_a_field_is_its_suffix():
     for field, unit in {
         "max_power_w": "W",
-        "infiniband_gbps": "Gb/s",
-        "nvlink_gb_per_s": "GB/s",
+        "network_gbps": "Gb/s",
+        "gpu_link_gb_per_s": "GB/s",
         "cost_usd_per_h": "$/h",
         "duration_s": "s",
         "rate_rps": "requests/s",
