@@ -1,14 +1,15 @@
-"""The shipped data: finds ``hardware_specs/`` and ``workloads/`` and gives their content by name.
+"""Specs by name: the shipped data, ``hardware_specs/`` and ``workloads/``, and a folder of a user's own.
 
-Installed from a wheel the data lie in the package (``provisioner/_data``); in a checkout they are the
-top-level folders. The loaders are imported on first use, so that importing this module costs nothing.
+Installed from a wheel the shipped data lie in the package (``provisioner/_data``); in a checkout they are the
+top-level folders. A folder of one's own is laid out as ``hardware_specs/``, any part of it may be missing, and what it
+has comes before what is shipped. The loaders are imported on first use, so that importing this module costs nothing.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
+OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
+"""The parts of a folder of one's own, and what files each holds."""
+
 
 def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
     """Folder of the shipped data: inside an installed package, else at the top of the checkout."""
@@ -28,7 +32,7 @@ def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
 
 
 def _files(kind: Literal["hardware_specs", "workloads"], folder: str = "") -> list[tuple[str, Path, str]]:
-    """(name, path, how messages show it) of every YAML file of a data folder, in order of name."""
+    """(name, path, how messages show it) of every shipped YAML file of a folder, in order of name."""
     paths = sorted((data_folder(kind) / folder).glob("*.yaml"), key=lambda path: path.stem)
     return [(path.stem, path, f"{kind}/{folder}{'/' if folder else ''}{path.name}") for path in paths]
 
@@ -38,70 +42,155 @@ def _same_name(given: str, stem: str, shown: str) -> None:
         raise InputError(f"{shown}: name: must be the file's own, {stem}, got {given!r}")
 
 
+class Catalog:
+    """Machines, models, price lists and curve files by name: the shipped ones, and those of a user's folder ``own``."""
+
+    def __init__(self, own: str | None = None) -> None:
+        self.own = own
+
+    def _specs(self, folder: str) -> list[tuple[str, Path, str]]:
+        """(name, path, how messages show it): the shipped files, then one's own."""
+        own = [] if self.own is None else sorted((Path(self.own) / folder).glob("*.yaml"), key=lambda path: path.stem)
+        return [*_files("hardware_specs", folder), *((path.stem, path, str(path)) for path in own)]
+
+    @cached_property
+    def machines(self) -> Mapping[str, "Machine"]:
+        """Machine types by name."""
+        from provisioner.specs.schema import load_machine
+
+        loaded: dict[str, Machine] = {}
+        for stem, path, shown in self._specs("machines"):
+            loaded[stem] = load_machine(path, shown)
+            _same_name(loaded[stem].name, stem, shown)
+        letters: dict[str, str] = {}
+        for name, machine in loaded.items():
+            other = letters.setdefault(machine.letter.lower(), name)
+            if other != name:
+                raise InputError(f"machine {name}: letter: {machine.letter} is that of {other}; designs need their own")
+        return MappingProxyType(loaded)
+
+    def machine(self, name: str) -> "Machine":
+        """Machine type of that name; ``UnknownNameError`` names the nearest."""
+        if name not in self.machines:
+            raise UnknownNameError("machine", name, self.machines)
+        return self.machines[name]
+
+    @cached_property
+    def models(self) -> Mapping[str, "ModelArchitecture"]:
+        """Models by name."""
+        from provisioner.specs.schema import load_model
+
+        loaded: dict[str, ModelArchitecture] = {}
+        for stem, path, shown in self._specs("models"):
+            loaded[stem] = load_model(path, shown)
+            _same_name(loaded[stem].name, stem, shown)
+        return MappingProxyType(loaded)
+
+    def model(self, name: str) -> "ModelArchitecture":
+        """Model of that name; ``UnknownNameError`` names the nearest."""
+        if name not in self.models:
+            raise UnknownNameError("model", name, self.models)
+        return self.models[name]
+
+    @cached_property
+    def _price_lists(self) -> Mapping[str, "PriceList"]:
+        """Price lists by name. One's own prices join the shipped list of the same name."""
+        from provisioner.specs.schema import load_price_list
+
+        loaded: dict[str, PriceList] = {}
+        for stem, path, shown in self._specs("prices"):
+            found = load_price_list(path, shown)
+            loaded[stem] = loaded[stem].with_prices(found) if stem in loaded else found
+        return MappingProxyType(loaded)
+
+    @property
+    def price_lists(self) -> tuple[str, ...]:
+        """Names of the price lists."""
+        return tuple(dict.fromkeys(stem for stem, _, _ in self._specs("prices")))
+
+    def price_list(self, name_or_path: str | Path) -> "PriceList":
+        """Price list of a name, or of a YAML file."""
+        if str(name_or_path) in self.price_lists:
+            return self._price_lists[str(name_or_path)]
+        path = Path(name_or_path)
+        if not (path.exists() or path.suffix in (".yaml", ".yml")):
+            raise UnknownNameError("price list", str(name_or_path), (*self.price_lists, "a YAML file"))
+        from provisioner.specs.schema import load_price_list
+
+        return load_price_list(path, str(name_or_path))
+
+    @cached_property
+    def own_curves(self) -> Mapping[tuple[str, str], Path]:
+        """Curve files of one's own by (model, machine): named ``MACHINE__MODEL.csv``, as the shipped ones."""
+        if self.own is None:
+            return MappingProxyType({})
+        found: dict[tuple[str, str], Path] = {}
+        for path in sorted((Path(self.own) / "curves").glob("*.csv")):
+            machine, mark, model = path.stem.partition("__")
+            if not (mark and machine and model):
+                raise InputError(f"{path}: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv")
+            if machine not in self.machines:
+                raise InputError(f"{path}: {UnknownNameError('machine', machine, self.machines)}")
+            if model not in self.models:
+                raise InputError(f"{path}: {UnknownNameError('model', model, self.models)}")
+            found[model, machine] = path
+        return MappingProxyType(found)
+
+
+def with_own(own: str | None) -> Catalog:
+    """The shipped specs, with those of a folder of one's own; ``InputError`` where that is none.
+
+    The same object for as long as no file of the folder changes.
+    """
+    if own is None:
+        return _shipped()
+    folder = Path(own)
+    if not folder.is_dir():
+        raise InputError(f"--specs: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
+    files = sorted(path for part, names in OWN_FOLDERS.items() for path in (folder / part).glob(names))
+    if not files:
+        raise InputError(f"--specs: {own} has no {', '.join(f'{part}/{names}' for part, names in OWN_FOLDERS.items())}")
+    return _opened(own, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+
+
 @lru_cache(maxsize=1)
-def machines() -> Mapping[str, "Machine"]:
-    """Shipped machine types by name."""
-    from provisioner.specs.schema import load_machine
-
-    loaded: dict[str, Machine] = {}
-    for stem, path, shown in _files("hardware_specs", "machines"):
-        loaded[stem] = load_machine(path, shown)
-        _same_name(loaded[stem].name, stem, shown)
-    return MappingProxyType(loaded)
-
-
-def machine(name: str) -> "Machine":
-    """Machine type of that name; ``UnknownNameError`` names the nearest."""
-    known = machines()
-    if name not in known:
-        raise UnknownNameError("machine", name, known)
-    return known[name]
-
-
-@lru_cache(maxsize=1)
-def models() -> Mapping[str, "ModelArchitecture"]:
-    """Shipped models by name."""
-    from provisioner.specs.schema import load_model
-
-    loaded: dict[str, ModelArchitecture] = {}
-    for stem, path, shown in _files("hardware_specs", "models"):
-        loaded[stem] = load_model(path, shown)
-        _same_name(loaded[stem].name, stem, shown)
-    return MappingProxyType(loaded)
-
-
-def model(name: str) -> "ModelArchitecture":
-    """Model of that name; ``UnknownNameError`` names the nearest."""
-    known = models()
-    if name not in known:
-        raise UnknownNameError("model", name, known)
-    return known[name]
-
-
-@lru_cache(maxsize=1)
-def price_lists() -> tuple[str, ...]:
-    """Names of the shipped price lists."""
-    return tuple(stem for stem, _, _ in _files("hardware_specs", "prices"))
+def _shipped() -> Catalog:
+    return Catalog()
 
 
 @lru_cache(maxsize=8)
-def _shipped_price_list(name: str) -> "PriceList":
-    from provisioner.specs.schema import load_price_list
+def _opened(own: str, _: tuple[tuple[str, int, int], ...]) -> Catalog:
+    return Catalog(own)
 
-    path = data_folder("hardware_specs") / "prices" / f"{name}.yaml"
-    return load_price_list(path, f"hardware_specs/prices/{name}.yaml")
+
+def machines() -> Mapping[str, "Machine"]:
+    """Shipped machine types by name."""
+    return _shipped().machines
+
+
+def machine(name: str) -> "Machine":
+    """Shipped machine type of that name; ``UnknownNameError`` names the nearest."""
+    return _shipped().machine(name)
+
+
+def models() -> Mapping[str, "ModelArchitecture"]:
+    """Shipped models by name."""
+    return _shipped().models
+
+
+def model(name: str) -> "ModelArchitecture":
+    """Shipped model of that name; ``UnknownNameError`` names the nearest."""
+    return _shipped().model(name)
+
+
+def price_lists() -> tuple[str, ...]:
+    """Names of the shipped price lists."""
+    return _shipped().price_lists
 
 
 def price_list(name_or_path: str | Path) -> "PriceList":
     """Price list of a shipped name, or of a YAML file."""
-    if str(name_or_path) in price_lists():
-        return _shipped_price_list(str(name_or_path))
-    path = Path(name_or_path)
-    if not (path.exists() or path.suffix in (".yaml", ".yml")):
-        raise UnknownNameError("price list", str(name_or_path), (*price_lists(), "a YAML file"))
-    from provisioner.specs.schema import load_price_list
-
-    return load_price_list(path, str(name_or_path))
+    return _shipped().price_list(name_or_path)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Price lists: what a machine costs an hour and the power that must be provisioned for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from provisioner.errors import InputError
 from provisioner.specs.units import check_plausible, check_positive
@@ -49,3 +49,7 @@ class PriceList:
                 f"price list {self.name}: has no price of {machine} (has: {known}); add it in a file given "
                 "with --prices FILE, or leave the machine out with --machine"
             ) from None
+
+    def with_prices(self, other: "PriceList") -> "PriceList":
+        """This list with the prices of another, which come first where both have a machine."""
+        return replace(self, machines={**self.machines, **other.machines})

@@ -2,6 +2,7 @@ import subprocess
 import sys
 import time
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_a_file_must_be_named_like_its_content(tmp_path, monkeypatch):
     (folder / "other.yaml").write_text(source.read_text())
     monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "provisioner")
     with pytest.raises(InputError) as error:
-        catalog.machines.__wrapped__()
+        _ = catalog.Catalog().machines
     assert str(error.value) == "hardware_specs/machines/other.yaml: name: must be the file's own, other, got 'dgx-a100'"
 
 
@@ -163,10 +164,8 @@ def test_workload_from_a_file_and_from_a_trace(tmp_path):
 def test_loading_is_fast():
     catalog.machine("dgx-a100")  # the imports, once
     start = time.perf_counter()
-    catalog.machines.__wrapped__()
-    catalog.models.__wrapped__()
-    for name in catalog.price_lists():
-        catalog._shipped_price_list.__wrapped__(name)
+    known = catalog.Catalog()
+    assert known.machines and known.models and known.price_list("2026")
     specs_s = time.perf_counter() - start
     start = time.perf_counter()
     catalog._shipped_workload.__wrapped__("coding")
@@ -190,3 +189,76 @@ def test_reading_specs_and_traces_imports_no_pandas_or_scipy(repo_root):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=repo_root)
     assert not {"pandas", "scipy", "matplotlib"} & set(done.stdout.split())
+
+
+def own_folder(folder: Path) -> Path:
+    """A folder of one's own with a machine, a model, its price and a curve file."""
+    for part in catalog.OWN_FOLDERS:
+        (folder / part).mkdir(parents=True)
+    shipped = catalog.data_folder("hardware_specs")
+    text = (shipped / "machines" / "dgx-h100.yaml").read_text()
+    (folder / "machines" / "mine.yaml").write_text(
+        text.replace("name: dgx-h100", "name: mine").replace("letter: H", "letter: M")
+    )
+    text = (shipped / "models" / "llama2-70b.yaml").read_text()
+    (folder / "models" / "tuned.yaml").write_text(text.replace("name: llama2-70b", "name: tuned"))
+    (folder / "prices" / "2026.yaml").write_text(
+        "machines:\n  mine: {cost_usd_per_h: 9, provisioned_power_w: 9000}\n"
+        "  dgx-a100: {cost_usd_per_h: 1, provisioned_power_w: 6500}\n"
+    )
+    (folder / "curves" / "mine__tuned.csv").write_text("")
+    return folder
+
+
+def test_a_folder_of_ones_own_joins_the_shipped_specs(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path / "own")
+    known = catalog.with_own(str(folder))
+    assert set(known.machines) == {*catalog.machines(), "mine"}
+    assert known.model("tuned").layers == 80
+    prices = known.price_list("2026")
+    assert (prices.price("mine").cost_usd_per_h, prices.price("dgx-a100").cost_usd_per_h) == (9, 1)
+    assert prices.price("dgx-h100") == catalog.price_list("2026").price("dgx-h100")
+    assert prices.date == catalog.price_list("2026").date
+    assert dict(known.own_curves) == {("tuned", "mine"): folder / "curves" / "mine__tuned.csv"}
+    assert catalog.with_own(str(folder)) is known
+    assert "mine" not in catalog.machines()
+
+
+def test_a_changed_file_of_ones_own_is_read_again(tmp_path: Path) -> None:
+    folder = own_folder(tmp_path / "own")
+    before = catalog.with_own(str(folder)).price_list("2026").price("mine")
+    path = folder / "prices" / "2026.yaml"
+    path.write_text(path.read_text().replace("cost_usd_per_h: 9", "cost_usd_per_h: 10"))
+    assert (before.cost_usd_per_h, catalog.with_own(str(folder)).price_list("2026").price("mine").cost_usd_per_h) == (
+        9,
+        10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda f: None, "--specs: must be a folder with machines, models, prices, curves, got "),
+        (lambda f: f.mkdir(), "has no machines/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv"),
+        (
+            lambda f: (own_folder(f) / "curves" / "mine-tuned.csv").write_text(""),
+            "mine-tuned.csv: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv",
+        ),
+        (
+            lambda f: (own_folder(f) / "curves" / "mine__tune.csv").write_text(""),
+            "mine__tune.csv: unknown model 'tune': did you mean tuned?",
+        ),
+        (
+            lambda f: (own_folder(f) / "machines" / "two.yaml").write_text(
+                (f / "machines" / "mine.yaml").read_text().replace("name: mine", "name: two")
+            ),
+            "machine two: letter: M is that of mine; designs need their own",
+        ),
+    ],
+)
+def test_a_bad_folder_of_ones_own_is_refused(tmp_path: Path, make, message: str) -> None:
+    make(tmp_path / "own")
+    with pytest.raises(InputError) as error:
+        known = catalog.with_own(str(tmp_path / "own"))
+        assert known.machines and known.own_curves
+    assert message in str(error.value)
