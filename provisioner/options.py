@@ -33,6 +33,7 @@ class PlanOptions:
     ``limits`` maps ``ttft_p99`` and the like to ``"2s"``, ``"60ms"`` or ``"6x"``; ``rate_rps`` None means the
     workload's own peak, ``cv`` None the workload's own; ``designs`` and ``machines`` empty mean all that there are.
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
+    ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
     ``fast`` gives the formulas' answer, not simulated. Otherwise a cluster is judged on ``sets`` request sets of
     ``duration_s`` at a ``confidence`` (a trace as it is on itself), under a scheduling ``policy`` (None: the mixed pool
     of Splitwise for designs that split, mixed batching for those that do not); a failure by more than ``cut_margin``
@@ -56,6 +57,7 @@ class PlanOptions:
     headroom: float = 0.0
     scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
+    specs: str | None = None
     cv: float | None = None
     independent: bool = False
     solver: str = "HiGHS"
@@ -85,7 +87,7 @@ class SimulateOptions:
     time that are not measured.
 
     ``policy`` None is ``splitwise`` for prompt and token pools, ``mixed`` for mixed ones; its thresholds are
-    those of ``simulation.policy.Policy`` where None. ``scale`` is as in ``PlanOptions``. ``percentiles`` come beside
+    those of ``simulation.policy.Policy`` where None. ``scale`` and ``specs`` are as in ``PlanOptions``. ``percentiles`` come beside
     50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records`` and ``timeline`` are files
     to write.
     """
@@ -124,6 +126,7 @@ class SimulateOptions:
     percentiles: tuple[float, ...] = ()
     scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
+    specs: str | None = None
     seed: int = 0
     repeat: int | None = None
     records: str | None = None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import FACTORS, MACHINE_FACTORS
-from provisioner.specs import catalog
+from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.units import parse_positive
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Factors:
         return (f"a what-if: {', '.join(changed)} of what the data say",) if changed else ()
 
 
-def load_factors(scale: Mapping[str, float]) -> Factors:
+def load_factors(scale: Mapping[str, float], known: Catalog | None = None) -> Factors:
     """Factors from their names, as ``FACTORS`` and ``MACHINE_FACTORS`` have them, with ``:MACHINE`` for one type."""
     general: dict[str, float] = {}
     of_machine: dict[tuple[str, str], float] = {}
@@ -65,5 +65,5 @@ def load_factors(scale: Mapping[str, float]) -> Factors:
         elif name in FACTORS:
             raise InputError(f"--scale {given}: {name} is not an input of a machine type; leave out :{machine}")
         else:
-            of_machine[name, catalog.machine(machine).name] = factor
+            of_machine[name, (known or with_own(None)).machine(machine).name] = factor
     return Factors(general, of_machine)

@@ -63,8 +63,9 @@ def load_scenario(options: SimulateOptions) -> Scenario:
 
     if options.assumptions not in ASSUMPTIONS:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
-    model = catalog.model(options.model)
-    factors = load_factors(options.scale)
+    known = catalog.with_own(options.specs)
+    model = known.model(options.model)
+    factors = load_factors(options.scale, known)
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
     if factors.of("slo") != 1.0:
@@ -73,7 +74,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     if options.repeat is not None:
         parse_whole(options.repeat, "--repeat", "runs")
     seed = parse_whole(options.seed, "--seed", minimum=0)
-    design, pools = _pools(options, model)
+    design, pools = _pools(options, model, known)
     pools = tuple(dataclasses.replace(pool, perf=factors.replica(pool.perf)) for pool in pools)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
     requests = _requests(options, factors)
@@ -82,7 +83,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     return Scenario(
         design=design,
         cluster=cluster,
-        reference=reference(model, options.assumptions),  # type: ignore[arg-type]
+        reference=reference(model, options.assumptions, known),  # type: ignore[arg-type]
         request_set=requests.make,
         sets=requests.sets,
         expected_requests=requests.expected,
@@ -108,7 +109,7 @@ def _percentile(value: float | str) -> float:
 # --- the cluster ------------------------------------------------------------------------------------------
 
 
-def _pools(options: SimulateOptions, model: ModelArchitecture) -> tuple[str, tuple[Pool, ...]]:
+def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Catalog) -> tuple[str, tuple[Pool, ...]]:
     """The name of the design, and its pools with their sizes."""
     from provisioner.simulation.cluster import Pool
 
@@ -120,20 +121,20 @@ def _pools(options: SimulateOptions, model: ModelArchitecture) -> tuple[str, tup
         for role, count in counts.items():
             if count is not None:
                 raise InputError(f"--pool: has the number of machines; leave out --{role}")
-        slots = [_pool(text) for text in options.pools]
-        name = _design_name(slots)
+        slots = [_pool(text, known) for text in options.pools]
+        name = _design_name(slots, known)
     elif options.design is None:
         raise InputError(
             "--design: is missing: name one, such as --design splitwise-hh --prompt 27 --token 3, or give each --pool"
         )
     else:
-        name, slots = _designed(options.design, counts)
+        name, slots = _designed(options.design, counts, known)
 
     @cache
     def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
         from provisioner.perf.assumptions import replica
 
-        return replica(model, machine, tensor_parallel, options.assumptions)  # type: ignore[arg-type]
+        return replica(model, machine, tensor_parallel, options.assumptions, known)  # type: ignore[arg-type]
 
     roles = {role for role, *_ in slots}
     for role, flag in (("prompt", "--prompt-tp"), ("token", "--token-tp")):
@@ -152,11 +153,11 @@ def _pools(options: SimulateOptions, model: ModelArchitecture) -> tuple[str, tup
 _Slot = tuple[str, str, "int | None", int]
 
 
-def _designed(name: str, counts: Mapping[str, int | None]) -> tuple[str, list[_Slot]]:
+def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalog) -> tuple[str, list[_Slot]]:
     """A named design with its numbers of machines."""
     from provisioner.planning.designs import choose, designs
 
-    (design,) = choose(designs(catalog.machines().values()), (name,))
+    (design,) = choose(designs(known.machines.values()), (name,))
     slots: list[_Slot] = []
     for slot in design.slots:
         count = counts[slot.role]
@@ -169,7 +170,7 @@ def _designed(name: str, counts: Mapping[str, int | None]) -> tuple[str, list[_S
     return design.name, slots
 
 
-def _pool(text: str) -> _Slot:
+def _pool(text: str, known: catalog.Catalog) -> _Slot:
     """A pool written ``ROLE:MACHINE=COUNT`` or ``ROLE:MACHINE:TP=COUNT``."""
     match = _POOL.fullmatch(str(text))
     if match is None:
@@ -179,23 +180,23 @@ def _pool(text: str) -> _Slot:
         raise UnknownNameError("role", role, _ROLES)
     return (
         role,
-        catalog.machine(machine).name,
+        known.machine(machine).name,
         None if degree is None else parse_whole(degree, f"--pool {text}: tensor parallelism", "GPUs"),
         parse_whole(count, f"--pool {text}", "machines"),
     )
 
 
-def _design_name(slots: Iterable[_Slot]) -> str:
+def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:
     """The design that pools make, by the rule of ``planning.designs``: Splitwise-HA, Splitwise-(H+A)A."""
     letters: dict[str, dict[str, None]] = {}
     for role, machine, *_ in slots:
-        letters.setdefault(role, {})[catalog.machine(machine).letter] = None
+        letters.setdefault(role, {})[known.machine(machine).letter] = None
     shown = {role: "+".join(names) if len(names) == 1 else f"({'+'.join(names)})" for role, names in letters.items()}
     if set(shown) == {"mixed"}:
         from provisioner.planning.designs import baseline
 
         types = {machine for _, machine, *_ in slots}
-        return baseline(catalog.machine(types.pop())).name if len(types) == 1 else f"Baseline-{shown['mixed']}"
+        return baseline(known.machine(types.pop())).name if len(types) == 1 else f"Baseline-{shown['mixed']}"
     return f"Splitwise-{shown.get('prompt', '')}{shown.get('token', '')}{shown.get('mixed', '')}"
 
 

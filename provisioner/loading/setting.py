@@ -40,22 +40,23 @@ def load_setting(options: PlanOptions) -> Setting:
     if options.assumptions not in ASSUMPTIONS:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
     solver(options.solver)
-    model = catalog.model(options.model)
-    factors = load_factors(options.scale)
+    known = catalog.with_own(options.specs)
+    model = known.model(options.model)
+    factors = load_factors(options.scale, known)
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
     workload, source, traffic, rate_rps, notes = _traffic(options, factors)
-    replicas, left_out = _replicas(options, model)
+    replicas, left_out = _replicas(options, model, known)
     replicas = {name: factors.replica(perf) for name, perf in replicas.items()}
-    price_list = catalog.price_list(options.prices)
+    price_list = known.price_list(options.prices)
     prices = {name: price_list.price(name) for name in replicas}
     machines = tuple(perf.machine for perf in replicas.values())
-    known = designs(machines)
-    chosen = choose(known, options.designs) if options.designs else known
+    every = designs(machines)
+    chosen = choose(every, options.designs) if options.designs else every
     stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
     for name in stock:
-        if catalog.machine(name).name not in replicas:
+        if known.machine(name).name not in replicas:
             raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(replicas)})")
     caps = Caps(
         cost_usd_per_h=_positive(options.max_cost_usd_per_h, "--max-cost", "$/h"),
@@ -73,7 +74,7 @@ def load_setting(options: PlanOptions) -> Setting:
         rate_rps=rate_rps,
         traffic=traffic,
         slo=slo,
-        reference=reference(model, options.assumptions),  # type: ignore[arg-type]
+        reference=reference(model, options.assumptions, known),  # type: ignore[arg-type]
         replicas=replicas,
         designs=chosen,
         prices=Prices(
@@ -96,18 +97,20 @@ def _positive(value: float | None, what: str, unit: str) -> float | None:
     return None if value is None else parse_positive(value, what, unit)
 
 
-def _replicas(options: PlanOptions, model: ModelArchitecture) -> tuple[dict[str, ReplicaPerf], tuple[str, ...]]:
+def _replicas(
+    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog
+) -> tuple[dict[str, ReplicaPerf], tuple[str, ...]]:
     """Replicas by machine name: of the machines asked for, or of all that have curves of the model and hold it."""
     from provisioner.perf.assumptions import replica
     from provisioner.perf.curves import curve_groups
 
-    with_curves = [name for name in catalog.machines() if any(g[:2] == (model.name, name) for g in curve_groups())]
-    names = [catalog.machine(name).name for name in options.machines] or with_curves
+    with_curves = [name for name in known.machines if any(g[:2] == (model.name, name) for g in curve_groups(known))]
+    names = [known.machine(name).name for name in options.machines] or with_curves
     found: dict[str, ReplicaPerf] = {}
     left_out = []
     for name in dict.fromkeys(names):
         try:
-            found[name] = replica(model, name, assumptions=options.assumptions)  # type: ignore[arg-type]
+            found[name] = replica(model, name, assumptions=options.assumptions, own=known)  # type: ignore[arg-type]
         except ModelDoesNotFitError as error:
             if options.machines:
                 raise

@@ -234,27 +234,29 @@ def replica(
     machine: str | Machine,
     tensor_parallel: int | None = None,
     assumptions: Assumptions = "measured",
+    own: catalog.Catalog | None = None,
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with a curve.
 
-    Raises ``ModelDoesNotFitError`` with the numbers, ``UnknownNameError`` for a name that is not known, and
-    ``InputError`` naming what has curves where this machine has none.
+    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
+    ``UnknownNameError`` for a name that is not known, and ``InputError`` naming what has curves where this machine has none.
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
-    architecture = catalog.model(model) if isinstance(model, str) else model
-    hardware = catalog.machine(machine) if isinstance(machine, str) else machine
-    measured = [tp for name, at, tp in curve_groups() if (name, at) == (architecture.name, hardware.name)]
+    known = catalog.with_own(None) if own is None else own
+    architecture = known.model(model) if isinstance(model, str) else model
+    hardware = known.machine(machine) if isinstance(machine, str) else machine
+    measured = [tp for name, at, tp in curve_groups(own) if (name, at) == (architecture.name, hardware.name)]
     gpus = tensor_parallel or max((tp for tp in measured if tp <= hardware.gpus), default=hardware.gpus)
     capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
     if not measured:
-        raise InputError(no_curves(architecture.name, hardware.name))
+        raise InputError(no_curves(architecture.name, hardware.name, own))
     kind = MeasuredReplica if assumptions == "measured" else SplitwiseSimReplica
     return kind(
         machine=hardware,
         model=architecture,
         tensor_parallel=gpus,
-        curve=load_curve_set(architecture, hardware, gpus, assumptions),
+        curve=load_curve_set(architecture, hardware, gpus, assumptions, own),
         kv_bytes_per_token=memory.kv_bytes_per_token(architecture, assumptions),
         kv_capacity_tokens=capacity,
     )
@@ -308,9 +310,11 @@ class Reference:
         return result
 
 
-def reference(model: str | ModelArchitecture, assumptions: Assumptions = "measured") -> Reference:
+def reference(
+    model: str | ModelArchitecture, assumptions: Assumptions = "measured", own: catalog.Catalog | None = None
+) -> Reference:
     """The reference of slowdowns: the model alone on a DGX-A100 at TP 8."""
-    return Reference(replica(model, REFERENCE_MACHINE, REFERENCE_TENSOR_PARALLEL, assumptions))
+    return Reference(replica(model, REFERENCE_MACHINE, REFERENCE_TENSOR_PARALLEL, assumptions, own))
 
 
 def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -28,7 +29,7 @@ from provisioner.errors import InputError
 from provisioner.perf.checks import Dip, RefusedPoint, find_unphysical, isotonic
 from provisioner.perf.points import CurvePoint, Provenance, read_knots, read_points
 from provisioner.perf.provenance import load_provenance
-from provisioner.specs.catalog import data_folder
+from provisioner.specs.catalog import Catalog, data_folder
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
@@ -318,39 +319,61 @@ def _dips(phase: Literal["prompt", "decode"], at: Floats, measured_s: Floats, us
 
 
 @lru_cache(maxsize=64)
-def curve_groups() -> tuple[tuple[str, str, int], ...]:
-    """All (model, machine, tensor parallelism) with shipped curves, in order; the same in both forms."""
+def _shipped_groups() -> frozenset[tuple[str, str, int]]:
+    """All (model, machine, tensor parallelism) with shipped curves; the same in both forms."""
     names = (path.stem.split("__") for path in (data_folder("hardware_specs") / "curves/splitwise-sim").glob("*.csv"))
-    return tuple(sorted((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3))
+    return frozenset((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3)
 
 
 @lru_cache(maxsize=64)
-def _shipped_points(model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
-    path = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
+def curve_groups(own: Catalog | None = None) -> tuple[tuple[str, str, int], ...]:
+    """All (model, machine, tensor parallelism) with measured curves, shipped or one's own, in order."""
+    files = own.own_curves if own is not None else {}
+    mine = {(*pair, degree) for pair, path in files.items() for degree in _points_of(path, *pair)}
+    return tuple(sorted(_shipped_groups() | mine))
+
+
+@lru_cache(maxsize=64)
+def _points_of(path: Path, model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
     return read_points(path, model=model, machine=machine)
+
+
+def _measured_points(group: tuple[str, str, int], own: Catalog | None) -> tuple[tuple[CurvePoint, ...], Path | None]:
+    """Points of a group, with the file where it is one's own, which comes before what is shipped."""
+    model, machine, tensor_parallel = group
+    path = own.own_curves.get((model, machine)) if own is not None else None
+    if path is not None and tensor_parallel in _points_of(path, model, machine):
+        return _points_of(path, model, machine)[tensor_parallel], path
+    shipped = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
+    return _points_of(shipped, model, machine).get(tensor_parallel, ()), None
 
 
 @lru_cache(maxsize=64)
 def load_curve_set(
-    model: ModelArchitecture, machine: Machine, tensor_parallel: int, assumptions: Assumptions = "measured"
+    model: ModelArchitecture,
+    machine: Machine,
+    tensor_parallel: int,
+    assumptions: Assumptions = "measured",
+    own: Catalog | None = None,
 ) -> CurveSet:
-    """Shipped curves of one (model, machine, tensor parallelism) in the named form.
+    """Measured curves of one (model, machine, tensor parallelism) in the named form, one's own before the shipped.
 
     Raises ``InputError`` where there are none, naming what has curves, and where a file is damaged, naming
     file, row and field.
     """
     group = (model.name, machine.name, tensor_parallel)
-    if group not in curve_groups():
-        raise InputError(no_curves(model.name, f"{machine.name} at TP {tensor_parallel}"))
+    if group not in (curve_groups(own) if assumptions == "measured" else _shipped_groups()):
+        raise InputError(no_curves(model.name, f"{machine.name} at TP {tensor_parallel}", own))
     sources = load_provenance().sources(machine.name)
     if assumptions == "measured":
+        points, path = _measured_points(group, own)
         return fit_measured(
-            _shipped_points(model.name, machine.name).get(tensor_parallel, ()),
+            points,
             model=model.name,
             machine=machine.name,
             tensor_parallel=tensor_parallel,
             kv_read_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
-            sources=sources,
+            sources=sources if path is None else (f"{machine.name}: measured, {path}",),
         )
     name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
     knots = read_knots(
@@ -377,14 +400,14 @@ def load_curve_set(
     )
 
 
-def no_curves(model: str, wanted: str) -> str:
+def no_curves(model: str, wanted: str, own: Catalog | None = None) -> str:
     """The refusal of a group without curves, with what has them."""
     known: dict[str, list[str]] = {}
-    for name, machine, tensor_parallel in curve_groups():
+    for name, machine, tensor_parallel in curve_groups(own):
         if name == model:
             known.setdefault(machine, []).append(str(tensor_parallel))
     have = ", ".join(f"{machine} (TP {', '.join(sizes)})" for machine, sizes in known.items())
     if not have:
-        models = ", ".join(sorted({name for name, _, _ in curve_groups()}))
+        models = ", ".join(sorted({name for name, _, _ in curve_groups(own)}))
         return f"no latency curves for the model {model}: there are curves for {models}"
     return f"no latency curves for {model} on {wanted}: there are curves for {have}"

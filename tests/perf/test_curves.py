@@ -261,7 +261,7 @@ def test_all_curves_of_a_model_load_fast_and_evaluate_fast() -> None:
     def load() -> float:
         for cached in (
             curves_module.load_curve_set,
-            curves_module._shipped_points,
+            curves_module._points_of,
             load_provenance,
         ):
             cached.cache_clear()
