@@ -76,7 +76,7 @@ class SimulationJudge:
         pools = tuple(
             Pool(
                 slot.role,
-                self.replicas[slot.machine.name],
+                self.replicas[slot.kind],
                 machines,
                 slot.min_prompt_tokens,
                 slot.max_prompt_tokens,

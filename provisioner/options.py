@@ -32,6 +32,8 @@ class PlanOptions:
 
     ``limits`` maps ``ttft_p99`` and the like to ``"2s"``, ``"60ms"`` or ``"6x"``; ``rate_rps`` None means the
     workload's own peak, ``cv`` None the workload's own; ``designs`` and ``machines`` empty mean all that there are.
+    ``tensor_parallel`` has the degrees to consider; ``all`` are those at which a machine has latency curves and holds
+    the model, each a choice of its own for every pool, ``largest`` the largest of them alone.
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
     ``fast`` gives the formulas' answer, not simulated. Otherwise a cluster is judged on ``sets`` request sets of
@@ -48,6 +50,7 @@ class PlanOptions:
     limits: Mapping[str, str] = field(default_factory=dict)
     designs: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = "largest"
     objective: Objective = "cost"
     max_cost_usd_per_h: float | None = None
     max_power_w: float | None = None

@@ -367,7 +367,7 @@ def _machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) 
     span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
     found = []
     for slot in design.slots:
-        perf = setting.replicas[slot.machine.name]
+        perf = setting.replicas[slot.kind]
         prompt = requests.prompt_tokens
         inside = prompt >= slot.min_prompt_tokens
         if slot.max_prompt_tokens is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
     from provisioner.perf.assumptions import reference
     from provisioner.planning.answer import Setting
-    from provisioner.planning.designs import choose, designs
+    from provisioner.planning.designs import choose, designs, kind_of
     from provisioner.planning.formulation import Caps
     from provisioner.planning.search import Prices
     from provisioner.planning.solver import solver
@@ -47,26 +48,30 @@ def load_setting(options: PlanOptions) -> Setting:
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
     workload, source, traffic, rate_rps, notes = _traffic(options, factors)
-    replicas, left_out = _replicas(options, model, known)
-    replicas = {name: factors.replica(perf) for name, perf in replicas.items()}
+    found, left_out = _replicas(options, model, known)
+    machines = {perf.machine.name: perf.machine for perf in found}
+    degrees = {name: tuple(perf.tensor_parallel for perf in found if perf.machine.name == name) for name in machines}
+    several = any(len(each) > 1 for each in degrees.values())
+    replicas = {
+        kind_of(perf.machine.name, perf.tensor_parallel if several else None): factors.replica(perf) for perf in found
+    }
     price_list = known.price_list(options.prices)
-    prices = {name: price_list.price(name) for name in replicas}
-    machines = tuple(perf.machine for perf in replicas.values())
-    every = designs(machines)
+    prices = {name: price_list.price(name) for name in machines}
+    every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
     stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
     for name in stock:
-        if known.machine(name).name not in replicas:
-            raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(replicas)})")
+        if known.machine(name).name not in machines:
+            raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(machines)})")
     caps = Caps(
         cost_usd_per_h=_positive(options.max_cost_usd_per_h, "--max-cost", "$/h"),
         power_w=_positive(options.max_power_w, "--max-power", "W"),
         machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
         stock=stock,
     )
-    used = {slot.machine.name: replicas[slot.machine.name] for design in chosen for slot in design.slots}
+    used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.sources}
-    price_sources = {f"{name}: {prices[name].source}": None for name in used}
+    price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
     return Setting(
         options=options,
         workload=workload.name,
@@ -99,25 +104,52 @@ def _positive(value: float | None, what: str, unit: str) -> float | None:
 
 def _replicas(
     options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog
-) -> tuple[dict[str, ReplicaPerf], tuple[str, ...]]:
-    """Replicas by machine name: of the machines asked for, or of all that have curves of the model and hold it."""
+) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
+    """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
     from provisioner.perf.assumptions import replica
-    from provisioner.perf.curves import curve_groups
+    from provisioner.perf.curves import curve_groups, no_curves
 
-    with_curves = [name for name in known.machines if any(g[:2] == (model.name, name) for g in curve_groups(known))]
-    names = [known.machine(name).name for name in options.machines] or with_curves
-    found: dict[str, ReplicaPerf] = {}
+    degrees: dict[str, list[int]] = {}
+    for name, machine, degree in curve_groups(known):
+        if name == model.name:
+            degrees.setdefault(machine, []).append(degree)
+    names = [known.machine(name).name for name in options.machines] or [
+        name for name in known.machines if name in degrees
+    ]
+    given = options.tensor_parallel
+    if isinstance(given, str) and given not in ("largest", "all"):
+        raise InputError(f"--tp: must be largest, all or a number of GPUs, got {given!r}")
+    wanted = [] if isinstance(given, str) else [parse_whole(degree, "--tp", "GPUs") for degree in given]
+    found: list[ReplicaPerf] = []
     left_out = []
     for name in dict.fromkeys(names):
-        try:
-            found[name] = replica(model, name, assumptions=options.assumptions, own=known)  # type: ignore[arg-type]
-        except ModelDoesNotFitError as error:
-            if options.machines:
-                raise
-            left_out.append(f"{name} is left out: {error}")
+        of_machine = degrees.get(name, [])
+        at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
+        if not at and options.machines:
+            raise InputError(no_curves(model.name, f"{name}{_at(wanted)}", known))
+        fits: list[ReplicaPerf] = []
+        refused: list[ModelDoesNotFitError] = []
+        for degree in at:
+            if fits and given == "largest":
+                break
+            try:
+                fits.append(replica(model, name, degree, options.assumptions, known))  # type: ignore[arg-type]
+            except ModelDoesNotFitError as error:
+                refused.append(error)
+        if not fits and refused and options.machines:
+            raise refused[0]
+        if not fits and refused:
+            left_out.append(f"{name} is left out: {refused[0]}")
+        found += fits
     if not found:
-        raise InputError(f"no machine can serve {model.name}: {'; '.join(left_out) or 'none has latency curves of it'}")
+        why = "; ".join(left_out) or no_curves(model.name, f"any machine{_at(wanted)}", known)
+        raise InputError(f"no machine can serve {model.name}: {why}")
     return found, tuple(left_out)
+
+
+def _at(degrees: Sequence[int]) -> str:
+    """Degrees of tensor parallelism in words, after a machine."""
+    return f" at TP {', '.join(map(str, degrees))}" if degrees else ""
 
 
 def _traffic(

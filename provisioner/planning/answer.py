@@ -12,7 +12,7 @@ from provisioner.errors import InputError
 from provisioner.options import PlanOptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import Question
-from provisioner.planning.designs import Design, shared_roles
+from provisioner.planning.designs import Design, kind_of, shared_roles
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
@@ -50,6 +50,11 @@ class Setting:
     warnings: tuple[str, ...]
     versions: Mapping[str, str]
 
+    def replica(self, machine: str, tensor_parallel: int) -> ReplicaPerf:
+        """The replica of a machine at a tensor parallelism that is considered."""
+        kind = kind_of(machine, tensor_parallel)
+        return self.replicas[kind if kind in self.replicas else machine]
+
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
         question = Question(traffic or self.traffic, self.slo, self.reference, self.replicas)
@@ -62,9 +67,13 @@ class Setting:
         if not self.caps.stock or self.options.designs:
             return ()
         machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
+        degrees: dict[str, int | None] = {}
+        for slot in (slot for design in self.designs for slot in design.slots):  # the largest of each
+            degrees[slot.machine.name] = max(degrees.get(slot.machine.name) or 0, slot.tensor_parallel or 0) or None
         mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
-        speed = {name: 1.0 / float(self.replicas[name].prompt_s(mean)[0]) for name in machines}
-        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed)
+        fastest = {name: self.replicas[kind_of(name, degree)] for name, degree in degrees.items()}
+        speed = {name: perf.replicas_per_machine / float(perf.prompt_s(mean)[0]) for name, perf in fastest.items()}
+        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees)
 
     def _divisions(self) -> tuple[int, ...]:
         """Prompt lengths below which these shares of all prompt tokens lie."""
@@ -248,7 +257,7 @@ def plan_of(
     loads = latency.loads(best.sizes)
     pools = []
     for position, (slot, size, stage) in enumerate(zip(best.design.slots, best.sizes, latency.stages, strict=True)):
-        perf = setting.replicas[slot.machine.name]
+        perf = setting.replicas[slot.kind]
         token = stage if isinstance(stage, TokenStage) else None
         pools.append(
             PoolPlan(
@@ -374,7 +383,7 @@ def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
     """What in the chosen plan goes beyond the measurements or the model, one line each."""
     notes = []
     for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
-        for reason in _extrapolation(setting.replicas[slot.machine.name], stage, size).values():
+        for reason in _extrapolation(setting.replicas[slot.kind], stage, size).values():
             notes.append(
                 f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
                 f"{slot.machine.name})"

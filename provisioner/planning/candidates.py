@@ -104,14 +104,14 @@ class DesignLatency:
 
     def _stage(self, slot: Slot, _share: float, traffic: Traffic) -> PromptStage | TokenStage | MixedStage:
         q = self.question
-        perf = q.replicas[slot.machine.name]
+        perf = q.replicas[slot.kind]
         tables = q.tables.setdefault(slot, {})
         if slot.role == "prompt":
             return PromptStage(perf, traffic, q.reference, tables=tables)
         if slot.role == "mixed":
             return MixedStage(perf, traffic, q.reference, tables=tables)
         source = next(s for s in self.design.slots if s.role == "prompt")
-        return TokenStage(perf, traffic, q.reference, q.replicas[source.machine.name], tables=tables)
+        return TokenStage(perf, traffic, q.reference, q.replicas[source.kind], tables=tables)
 
     def stages_of(self, role: str) -> list[tuple[int, float]]:
         """Positions and shares of requests of the pools with a role."""
@@ -420,7 +420,7 @@ def _shared(latency: DesignLatency) -> Candidates:
     """
     pools = []
     for position, slot in enumerate(latency.design.slots):
-        source = "" if slot.role != "token" else latency.design.slots[0].machine.name
+        source = "" if slot.role != "token" else latency.design.slots[0].kind
         key = (slot, source)
         if key not in latency.question.pools:
             latency.question.pools[key] = _pool(latency, position)

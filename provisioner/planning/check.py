@@ -57,7 +57,7 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
     """Totals and costs per token that are not what prices, power and machines make them."""
     prices = setting.prices
     for pool in plan.pools:
-        perf = setting.replicas[pool.machine]
+        perf = setting.replica(pool.machine, pool.tensor_parallel)
         for name, found, stated in (
             ("cost", pool.machines * prices.cost_usd_per_h[pool.machine], pool.cost_usd_per_h),
             ("power", pool.machines * prices.power_w[pool.machine], pool.power_w),
@@ -122,7 +122,7 @@ def _coverage(plan: Plan, setting: Setting) -> Iterator[str]:
 def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
     """Replicas whose weights and the sequences decoded together exceed the usable HBM, or the machine's GPUs."""
     for pool in plan.pools:
-        perf = setting.replicas[pool.machine]
+        perf = setting.replica(pool.machine, pool.tensor_parallel)
         each = pool.tensor_parallel * perf.replicas_per_machine
         if each > perf.machine.gpus:
             yield f"{pool.machine}: {each} GPUs are needed of {perf.machine.gpus}"
@@ -173,15 +173,18 @@ class _Latency:
         self.traffic = setting.traffic.scaled(rate)
         self.pools: list[tuple[PoolPlan, Traffic, float, Sizes]] = []
         self.stages: list[PromptStage | TokenStage | MixedStage] = []
-        source = next((p.machine for p in plan.pools if p.role == "prompt"), "")
+        source = next(
+            (setting.replica(p.machine, p.tensor_parallel) for p in plan.pools if p.role == "prompt"),
+            setting.reference.replica,
+        )
         for pool in plan.pools:
             traffic, share = _served(self.traffic, pool)
             self.pools.append((pool, traffic, share, np.array([pool.machines], dtype=np.int64)))
-            perf, reference = setting.replicas[pool.machine], setting.reference
+            perf, reference = setting.replica(pool.machine, pool.tensor_parallel), setting.reference
             if pool.role == "prompt":
                 self.stages.append(PromptStage(perf, traffic, reference))
             elif pool.role == "token":
-                self.stages.append(TokenStage(perf, traffic, reference, setting.replicas[source]))
+                self.stages.append(TokenStage(perf, traffic, reference, source))
             else:
                 self.stages.append(MixedStage(perf, traffic, reference))
 
