@@ -23,14 +23,16 @@ MODULES = sorted(
 
 # Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs, the
 # simulator beside queueing; loading makes what planning and simulation work on, the judge and verified plans join them,
-# studies ask many of both.
+# studies ask many of both; profiling measures on the GPU at hand.
 LEVEL = {
     "errors": 0,
     "options": 0,
+    "progress": 0,
     "specs": 1,
     "perf": 2,
     "queueing": 3,
     "simulation": 3,
+    "profiling": 3,
     "planning": 4,
     "loading": 5,
     "judge": 5,
@@ -42,7 +44,7 @@ LEVEL = {
     "cli": 11,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
-STUDIES = ("capacity", "compare", "pareto", "reproduce", "sensitivity", "sweep", "vary")
+STUDIES = ("capacity", "compare", "pareto", "reproduce", "result", "sensitivity", "sweep", "swept", "vary")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),

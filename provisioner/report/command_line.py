@@ -23,6 +23,7 @@ _SINGLE: Final = {
     "max_machines": "--max-machines",
     "prices": "--prices",
     "assumptions": "--assumptions",
+    "specs": "--specs",
     "solver": "--solver",
     "seed": "--seed",
 }
@@ -35,7 +36,7 @@ _PROVEN: Final = {
     "time_limit_s": "--time-limit",
     "cut_margin": "--cut-margin",
 }
-_REPEATED: Final = {"designs": "--design", "machines": "--machine"}
+_REPEATED: Final = {"designs": "--design", "machines": "--machine", "tensor_parallel": "--tp"}
 
 
 def command_line(plan: Plan) -> str:
@@ -70,7 +71,8 @@ def arguments(question: Mapping[str, Any]) -> list[str]:
     for name, text in (question.get("limits") or {}).items():
         typed += [f"--{name.replace('_', '-')}", str(text)]
     for name, flag in _REPEATED.items():
-        for value in question.get(name) or ():
+        given = question.get(name) or ()
+        for value in (given,) if isinstance(given, str) else given:
             typed += [flag, str(value)]
     for machine, count in (question.get("stock") or {}).items():
         typed += ["--stock", f"{machine}={count}"]
@@ -107,6 +109,7 @@ _SIMULATED: Final = {
     "max_preemptions": "--max-preemptions",
     "transfer_retry_s": "--transfer-retry",
     "assumptions": "--assumptions",
+    "specs": "--specs",
     "seed": "--seed",
 }
 _SIMULATED_REPEATED: Final = {"pools": "--pool", "failures": "--fail", "percentiles": "--percentile"}

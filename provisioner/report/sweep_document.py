@@ -108,14 +108,21 @@ def span(values: Sequence[float]) -> str:
     >>> span((1, 2, 3, 4)), span((30.0, 40.0, 50.0)), span((7,)), span((1, 2, 4))
     ('1 to 4', '30 to 50 by 10', '7', '1, 2, 4')
     """
-    if len(values) == 1:
-        return f"{values[0]:g}"
     steps = {float(f"{after - before:.9g}") for before, after in pairwise(values)}
     if len(steps) == 1 and len(values) > 2:
         step = steps.pop()
-        return f"{values[0]:g} to {values[-1]:g}" + ("" if step == 1 else f" by {step:g}")
-    listed = [f"{value:g}" for value in values]
+        return f"{plain(values[0])} to {plain(values[-1])}" + ("" if step == 1 else f" by {step:g}")
+    listed = [plain(value) for value in values]
     return ", ".join(listed if len(listed) <= 12 else [*listed[:5], "...", listed[-1]])
+
+
+def plain(value: float) -> str:
+    """A value of a range: a whole number with all its digits, another with six.
+
+    >>> plain(1048576), plain(30.0), plain(1 / 3)
+    ('1048576', '30', '0.333333')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def answer_facts(found: Any) -> Facts:
@@ -304,7 +311,7 @@ def _legend(found: Any) -> list[str]:
 def method_facts(found: Any) -> Facts:
     """How it was simulated."""
     facts = [
-        ("passes", passing_rule(found)),
+        ("passes", passing_rule(found.sets)),
         ("optimum", f"{_BEST[found.objective]}; then by cost, power, machines, and the largest slack"),
         ("policy", f"{found.policy} (docs/simulation.md)"),
         *program_facts(found),
@@ -312,13 +319,13 @@ def method_facts(found: Any) -> Facts:
     return Facts("How this was computed", tuple(facts))
 
 
-def passing_rule(found: Any) -> str:
-    """When a cluster passes, in words."""
-    if found.sets == 1:
+def passing_rule(sets: int, over: str = "") -> str:
+    """When a cluster passes on so many request sets, in words; ``over`` names the sets where their number does not."""
+    if sets == 1:
         return "stable, and every percentile within its limit"
     return (
-        f"stable, and of every percentile the one-sided 95 % upper bound of the mean over {found.sets} request sets is "
-        "within its limit"
+        "stable, and of every percentile the one-sided 95 % upper bound of the mean over "
+        f"{over or f'{sets} request sets'} is within its limit"
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final
 
+from provisioner.options import DURATION_S
 from provisioner.report.chart import Axis, Chart, LineChart, Rule, Series
 from provisioner.report.command_line import simulate_command
 from provisioner.report.document import Block, Column, Document, Facts, Table, table
@@ -23,6 +24,7 @@ from provisioner.report.sweep_document import (
     number,
     passing_rule,
     percentile_names,
+    plain,
     point_lines,
     program_facts,
     span,
@@ -34,6 +36,7 @@ _TITLE: Final = {"rate": "Latency against load", "cv": "Latency against burstine
 # Values whose batches are drawn, evenly spaced over all: more lines would cover each other.
 _DRAWN_VALUES: Final = 5
 _BATCHES: Final = (1, 4, 16, 64, 256)
+_LONGEST_HEADER: Final = 5
 
 
 def vary_document(found: Any, *, inputs: bool = False) -> Document:
@@ -41,7 +44,8 @@ def vary_document(found: Any, *, inputs: bool = False) -> Document:
     blocks: list[Block] = [clusters_table(found)]
     blocks += [points_table(found, k) for k in range(len(found.clusters))]
     blocks.append(batches_table(found))
-    facts = (("passes", passing_rule(found)), *program_facts(found))
+    over = "its request sets" if found.name == "seeds" else ""
+    facts = (("passes", passing_rule(found.sets, over)), *program_facts(found))
     blocks += evidence_blocks(found, Facts("How this was computed", facts))
     if inputs:
         blocks += inputs_blocks(found.question, vary_command(found.question), "study")
@@ -51,11 +55,11 @@ def vary_document(found: Any, *, inputs: bool = False) -> Document:
 def headline(found: Any) -> str:
     """Where each cluster passes."""
     parts = [f"{cluster.name} passes {_passes(found, k)}" for k, cluster in enumerate(found.clusters)]
-    return f"{_TITLE.get(found.name, f'Latency against {found.name}')}: {'; '.join(parts)}"
+    return f"{_TITLE.get(found.name, f'Latency against {found.varied.what}')}: {'; '.join(parts)}"
 
 
 def _passes(found: Any, k: int) -> str:
-    spans = [f"{low:g}" if low == high else f"{low:g} to {high:g}" for low, high in found.spans(k)]
+    spans = [plain(low) if low == high else f"{plain(low)} to {plain(high)}" for low, high in found.spans(k)]
     return f"at {', '.join(spans)}" if spans else "nowhere"
 
 
@@ -65,7 +69,7 @@ def subtitle(found: Any) -> str:
     duration_s = found.question["options"].get("duration_s")
     at = found.load
     if found.name == "rate" and found.question["options"].get("trace") is None:
-        at = f"for {format_seconds(120.0 if duration_s is None else duration_s)} each"
+        at = f"for {format_seconds(DURATION_S if duration_s is None else duration_s)} each"
     return f"Varied: {found.label}, {span(found.values)}; {found.workload} on {found.model}, {at}, {judged}."
 
 
@@ -106,7 +110,7 @@ def _beyond(found: Any, k: int) -> str:
     after = [j for j in failing if not passing or j > passing[-1]]
     at = after[0] if after else failing[-1]
     why = points[at]["why"] if points[at]["state"] in ("fail", "undecided") else STATE[points[at]["state"]]
-    return f"{found.values[at]:g}: {why}"
+    return f"{plain(found.values[at])}: {why}"
 
 
 def points_table(found: Any, k: int) -> Table:
@@ -115,7 +119,7 @@ def points_table(found: Any, k: int) -> Table:
     limits = limits_by_name(found.slo.limits)
     names = list(limits) or next((percentile_names(point) for point in points if percentile_names(point)), [])
     columns = (
-        Column(found.name, True),
+        Column(_header(found), True),
         Column("state"),
         Column("worst", True),
         *(Column(_short(name), True) for name in names),
@@ -123,13 +127,18 @@ def points_table(found: Any, k: int) -> Table:
     rows = []
     for value, point in zip(found.values, points, strict=True):
         cells = (_shown(point, name, limits) for name in names)
-        rows.append((f"{value:g}", point["state"], number(point.get("worst_ratio")), *cells))
+        rows.append((plain(value), point["state"], number(point.get("worst_ratio")), *cells))
     strong = [j for j, point in enumerate(points) if point["state"] != "pass"]
     units = {limit.kind for limit in limits.values()} or {"slowdown"}
     of = "slowdowns" if units == {"slowdown"} else "ms" if units == {"seconds"} else "ms, or slowdowns with an x"
     return table(
         f"{found.clusters[k].name}: percentiles ({of}); worst is the largest over its limit", columns, rows, strong
     )
+
+
+def _header(found: Any) -> str:
+    """The input above its column; a long name would push the table beyond the edge of a terminal."""
+    return found.name if len(found.name) <= _LONGEST_HEADER else "value"
 
 
 def _short(name: str) -> str:
@@ -150,7 +159,7 @@ def batches_table(found: Any) -> Table:
     columns = (
         Column("cluster"),
         Column("role"),
-        Column(found.name, True),
+        Column(_header(found), True),
         Column("idle", True),
         *(Column(f"{n}", True) for n in _BATCHES),
         Column("median", True),
@@ -162,7 +171,7 @@ def batches_table(found: Any) -> Table:
             for j in drawn_values(len(found.values)):
                 shares = found.occupancy[k * len(found.values) + j].get(role)
                 if shares:
-                    rows.append((cluster.name, role, f"{found.values[j]:g}", *_batches(shares)))
+                    rows.append((cluster.name, role, plain(found.values[j]), *_batches(shares)))
     return table("Share of time, %, with at most so many requests in an iteration; median while at work", columns, rows)
 
 
@@ -215,6 +224,11 @@ def vary_charts(found: Any) -> tuple[Chart, ...]:
     return (*charts, *_occupancy(found))
 
 
+def _served(found: Any) -> str:
+    """The workload and the model, as titles have them."""
+    return f"{found.workload} on {found.model}"
+
+
 def _worst(found: Any) -> LineChart:
     series = []
     for k, cluster in enumerate(found.clusters):
@@ -222,7 +236,7 @@ def _worst(found: Any) -> LineChart:
         y = tuple(_drawn(point.get("worst_ratio")) for point in points)
         series.append(Series(cluster.name, found.values, y, notes=_notes(found, k)))
     return LineChart(
-        title=f"{found.workload} on {found.model}: largest percentile over its limit against {found.name}",
+        title=f"{_served(found)}: largest percentile over its limit against {found.varied.what}",
         x=Axis(found.label),
         y=Axis("largest percentile over its limit", logarithmic=True),
         series=tuple(series),
@@ -236,7 +250,7 @@ def _drawn(value: float | None) -> float | None:
 
 def _notes(found: Any, k: int) -> tuple[str, ...]:
     return tuple(
-        "\n".join([f"{found.clusters[k].name}, {found.name} {value:g}", *point_lines(point, found.slo.limits)])
+        "\n".join([f"{found.clusters[k].name}, {found.name} {plain(value)}", *point_lines(point, found.slo.limits)])
         for value, point in zip(found.values, found.of(k), strict=True)
     )
 
@@ -269,7 +283,7 @@ def _latency(found: Any, names: Sequence[str], title: str) -> LineChart:
     what = "(s)" if unit == "s" else "slowdown (x)"
     where = f", {found.clusters[0].name}" if alone else ""
     return LineChart(
-        title=f"{title} against {found.name}{where}",
+        title=f"{title} against {found.varied.what}{where}, {_served(found)}",
         x=Axis(found.label),
         y=Axis(f"{title} {what}", logarithmic=True),
         series=tuple(series),
@@ -288,12 +302,12 @@ def _occupancy(found: Any) -> list[LineChart]:
                 if shares:
                     total = tuple(min(each, 1.0) for each in accumulate(shares))
                     series.append(
-                        Series(f"{found.name} {found.values[j]:g}", tuple(map(float, range(len(total)))), total)
+                        Series(f"{found.name} {plain(found.values[j])}", tuple(map(float, range(len(total)))), total)
                     )
             if series:
                 charts.append(
                     LineChart(
-                        title=f"{cluster.name}: batches of {role} machines ({machine})",
+                        title=f"{cluster.name}: batches of {role} machines ({machine}), {_served(found)}",
                         x=Axis("requests in an iteration at most (0: idle)"),
                         y=Axis("share of time", from_zero=True),
                         series=tuple(series),

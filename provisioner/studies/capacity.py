@@ -21,11 +21,11 @@ from provisioner.simulation.result import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_positive, parse_whole
+from provisioner.studies.result import StudyResult
 from provisioner.verified import BEYOND, Memory, Proven, Rates, Scope, TimeIsUp, proven
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
@@ -83,7 +83,7 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True)
-class Capacity:
+class Capacity(StudyResult):
     """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
 
     ``passes_again_rps`` are rates somewhat above that at which it passes all the same: between them verdicts flip.
@@ -222,22 +222,6 @@ class Capacity:
         from provisioner.report.capacity_document import capacity_charts
 
         return capacity_charts(self)
-
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
-
-        return html(self.document())
 
 
 def capacity(

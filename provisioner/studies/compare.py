@@ -21,12 +21,12 @@ from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import Plan
 from provisioner.specs import catalog
 from provisioner.specs.units import format_cost, format_power, parse_positive, parse_whole, quoted
+from provisioner.studies.result import StudyResult
 from provisioner.studies.work import time_left, workers
 from provisioner.verified import Memory, largest_throughput
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
@@ -96,11 +96,12 @@ def _amount(text: str, criterion: Criterion) -> float:
 
 def _each(criterion: Criterion, machine: str, options: PlanOptions) -> float:
     """What one machine of a type uses of a budget."""
-    name = catalog.machine(machine).name
+    known = catalog.with_own(options.specs)
+    name = known.machine(machine).name
     if criterion == "machines":
         return 1.0
-    price = catalog.price_list(options.prices).price(name)
-    factors = load_factors(options.scale)
+    price = known.price_list(options.prices).price(name)
+    factors = load_factors(options.scale, known)
     if criterion == "cost":
         return factors.of("price", name) * price.cost_usd_per_h
     return factors.of("power", name) * price.provisioned_power_w
@@ -145,7 +146,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(StudyResult):
     """Designs side by side, the best first; those without a plan last, with the reason.
 
     ``same`` is what they have in common: at most a ``budget`` of power, cost or machines, or the throughput
@@ -256,22 +257,6 @@ class Comparison:
 
         return compare_charts(self)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
-
-        return html(self.document())
-
 
 def compare(
     options: PlanOptions,
@@ -295,7 +280,8 @@ def compare(
     asked = options if bought is None else _within(options, bought)
     setting = load_setting(asked)
     if bought is None and asked.rate_rps is None and asked.trace is None:
-        asked = replace(asked, rate_rps=setting.rate_rps / load_factors(asked.scale).of("rate"))
+        factors = load_factors(asked.scale, catalog.with_own(asked.specs))
+        asked = replace(asked, rate_rps=setting.rate_rps / factors.of("rate"))
         setting = replace(setting, options=asked)
     wanted = _wanted(setting, chunked)
     _check_baseline(baseline, wanted)

@@ -24,12 +24,13 @@ from provisioner.planning.formulation import Caps
 from provisioner.planning.plan import Plan
 from provisioner.planning.proof import Candidate, Judged
 from provisioner.planning.search import Best
+from provisioner.specs.catalog import with_own
 from provisioner.specs.units import format_power
+from provisioner.studies.result import StudyResult
 from provisioner.verified import Memory, Proven, Scope, check_options, formulas_guess, proven
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
@@ -151,7 +152,7 @@ def dominates(one: Totals, other: Totals) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Frontier:
+class Frontier(StudyResult):
     """The clusters that nothing beats in cost, power and machines at once, each a plan; the cheapest first.
 
     ``open_boxes`` is where more of them may be: what a time limit left undone. ``complete`` where there are none. Then
@@ -264,22 +265,6 @@ class Frontier:
 
         return pareto_charts(self)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
-
-        return html(self.document())
-
 
 @dataclass(frozen=True, slots=True)
 class _Best:
@@ -347,7 +332,7 @@ def pareto(options: PlanOptions, *, progress: Callable[[str], None] = lambda _: 
 def _unscaled_rate(setting: Setting) -> float:
     from provisioner.loading.factors import load_factors
 
-    return setting.rate_rps / load_factors(setting.options.scale).of("rate")
+    return setting.rate_rps / load_factors(setting.options.scale, with_own(setting.options.specs)).of("rate")
 
 
 def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:

@@ -10,7 +10,7 @@ import hashlib
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -54,6 +54,7 @@ _CLUSTER_FIELDS: Final = frozenset(
     {
         "slo",
         "limits",
+        "sets",
         "design",
         "prompt_machines",
         "token_machines",
@@ -229,11 +230,12 @@ def without_prices(options: SimulateOptions) -> SimulateOptions:
     return replace(options, scale=scale)
 
 
-def prices_of(machines: Iterable[str], price_list: str, scale: Mapping[str, float]) -> tuple[Prices, tuple[str, ...]]:
-    """What machines cost and draw, with the factors on them, and where that comes from."""
-    listed = catalog.price_list(price_list)
+def prices_of(machines: Iterable[str], price_list: str, options: SimulateOptions) -> tuple[Prices, tuple[str, ...]]:
+    """What machines cost and draw, with the factors of the options on them, and where that comes from."""
+    known = catalog.with_own(options.specs)
+    listed = known.price_list(price_list)
     prices = {name: listed.price(name) for name in machines}
-    factors = load_factors(scale)
+    factors = load_factors(options.scale, known)
     sources = {f"{name}: {price.source}": None for name, price in prices.items()}
     return Prices(
         {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
@@ -278,7 +280,11 @@ def columns_of(rows: Sequence[Mapping[str, Any]], leave_out: Sequence[str] = ())
     return {name: [row.get(name) for row in rows] for name in ordered}
 
 
-def frame_of(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
+COUNTS: Final = frozenset({*(f"{role}_machines" for role in ROLES), "machines", "unfinished"})
+"""Columns of whole numbers."""
+
+
+def frame_of(columns: Mapping[str, list[Any]], counts: Container[str] = COUNTS) -> pd.DataFrame:
     """Columns as a data frame: numbers NaN and texts empty where there is none, truths and counts those of pandas."""
     import pandas as pd
 
@@ -289,21 +295,18 @@ def frame_of(columns: Mapping[str, list[Any]]) -> pd.DataFrame:
             found[name] = pd.array(values, dtype="boolean" if len(known) < len(values) else "bool")
         elif known and all(isinstance(value, str) for value in known):
             found[name] = pd.array([value or "" for value in values], dtype="object")
-        elif name in COUNTS:
+        elif name in counts:
             found[name] = pd.array(values, dtype="Int64" if len(known) < len(values) else "int64")
         else:
             found[name] = pd.array([math.nan if value is None else value for value in values], dtype="float64")
     return pd.DataFrame(found)
 
 
-COUNTS: Final = frozenset({*(f"{role}_machines" for role in ROLES), "machines", "unfinished"})
-"""Columns of whole numbers."""
-
-
 def question_of(study: str, options: SimulateOptions, version: str, **more: Any) -> dict[str, Any]:
     """What a journal is of: the options, and the content of the files that they name."""
     fields = asdict(options)
-    files = [fields[name] for name in _FILES] + [more.get("prices")]
+    own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
+    files = [*(fields[name] for name in _FILES), more.get("prices"), *own]
     digests = {str(path): _digest(str(path)) for path in files if path is not None and Path(str(path)).is_file()}
     return {"study": study, "version": version, "options": fields, **more, "files": digests}
 

@@ -16,8 +16,10 @@ MOST_VALUES: Final = 100_000
 """Values of a range at most."""
 
 
-def whole_range(text: str | int | Iterable[int], what: str, unit: str = "machines") -> tuple[int, ...]:
-    """Whole numbers of 1 or more, in rising order: ``FROM:TO[:STEP]``, a number, or several of those with commas.
+def whole_range(
+    text: str | float | Iterable[float], what: str, unit: str = "machines", minimum: int = 1
+) -> tuple[int, ...]:
+    """Whole numbers of ``minimum`` or more, in rising order: ``FROM:TO[:STEP]``, a number, or several with commas.
 
     Numbers that are given as such, one or several, are taken as they are.
 
@@ -26,28 +28,41 @@ def whole_range(text: str | int | Iterable[int], what: str, unit: str = "machine
     """
 
     def number(value: str | float, of: str) -> int:
-        return parse_whole(value, of, unit)
+        return parse_whole(value, of, unit, minimum)
 
-    if not isinstance(text, str):
-        given = [text] if isinstance(text, int) else list(text)
-        return _rising([number(value, what) for value in given], what)
-    return _rising([value for part in text.split(",") for value in _span(part, what, number, 1)], what)
+    return _values(text, what, number, 1)
 
 
-def number_range(text: str | float | Iterable[float], what: str) -> tuple[float, ...]:
-    """Numbers above 0, in rising order: ``FROM:TO:STEP``, a number, or several of those with commas.
+def number_range(
+    text: str | float | Iterable[str | float],
+    what: str,
+    number: Callable[[str | float, str], float] = parse_positive,
+) -> tuple[float, ...]:
+    """Numbers in rising order: ``FROM:TO:STEP``, a number, or several of those with commas.
+
+    ``number`` reads one and refuses what it must not be; without it they are above 0.
 
     >>> number_range("30:50:10", "--vary rate"), number_range("0.9,1:1.2:0.1", "--vary slo")
     ((30.0, 40.0, 50.0), (0.9, 1.0, 1.1, 1.2))
     """
-    if not isinstance(text, str):
-        given = [text] if isinstance(text, int | float) else list(text)
-        return _rising([parse_positive(value, what) for value in given], what)
-    return _rising([value for part in text.split(",") for value in _span(part, what, parse_positive, None)], what)
+    return _values(text, what, number, None)
 
 
-def _span(part: str, what: str, number: Callable[[str, str], Number], step: Number | None) -> list[Number]:
-    """The values of one part; ``step`` is the one where none is given, None where one must be."""
+def _values(
+    text: str | float | Iterable[str | float],
+    what: str,
+    number: Callable[[str | float, str], Number],
+    step: Number | None,
+) -> tuple[Number, ...]:
+    """The values of a range, or those given; ``step`` is the one where none is typed, None where one must be."""
+    if isinstance(text, str):
+        return _rising([value for part in text.split(",") for value in _span(part, what, number, step)], what)
+    given = list(text) if isinstance(text, Iterable) else [text]
+    return _rising([number(value, what) for value in given], what)
+
+
+def _span(part: str, what: str, number: Callable[[str | float, str], Number], step: Number | None) -> list[Number]:
+    """The values of one part; ``step`` is as in ``_values``."""
     shape = "FROM:TO[:STEP]" if step is not None else "FROM:TO:STEP"
     fields = [field.strip() for field in part.split(":")]
     if not all(fields) or len(fields) > 3 or (len(fields) == 2 and step is None):
@@ -59,13 +74,17 @@ def _span(part: str, what: str, number: Callable[[str, str], Number], step: Numb
     first, last = numbers[:2]
     each = numbers[2] if len(numbers) == 3 else step
     assert each is not None
+    if each == 0:
+        raise InputError(f"{what}: must rise by a step above 0, got {quoted(part)}")
     if last < first:
         raise InputError(f"{what}: must rise, got {quoted(part)}: write the smaller number first")
-    count = math.floor((last - first) / each * (1.0 + 1e-12) + 1e-9) + 1
-    if count > MOST_VALUES:
-        raise InputError(f"{what}: {count:,} values are more than the {MOST_VALUES:,} of a range: take larger steps")
+    steps = (last - first) / each * (1.0 + 1e-12) + 1e-9
+    if not steps < MOST_VALUES:
+        raise InputError(
+            f"{what}: {quoted(part)} has more than the {MOST_VALUES:,} values of a range: take larger steps"
+        )
     # twelve digits: three steps of 0.1 from 0.9 are 1.2, not what adding them up gives
-    return [type(first)(float(f"{first + k * each:.12g}")) for k in range(count)]
+    return [type(first)(float(f"{first + k * each:.12g}")) for k in range(math.floor(steps) + 1)]
 
 
 def _rising(values: list[Number], what: str) -> tuple[Number, ...]:

@@ -22,10 +22,10 @@ from provisioner.studies import splitwise_paper as paper
 from provisioner.studies.capacity import capacity
 from provisioner.studies.compare import Comparison, compare
 from provisioner.studies.journal import Journal
+from provisioner.studies.result import StudyResult
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
@@ -58,7 +58,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Reproduction:
+class Reproduction(StudyResult):
     """All results of a paper, with what was computed for them by experiment and set of assumptions."""
 
     paper: str
@@ -92,22 +92,6 @@ class Reproduction:
         from provisioner.report.reproduction_document import reproduction_charts
 
         return reproduction_charts(self)
-
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first picture."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
-
-        return html(self.document())
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +368,7 @@ def reproduce(
     for each in only:
         if each not in EXPERIMENTS:
             raise UnknownNameError("experiment", each, tuple(EXPERIMENTS))
-    outputs = check_outputs(out)
+    outputs = check_outputs(out, kind=Reproduction)
     wanted = [each for each in EXPERIMENTS if not only or each in only or any(each in NEEDS.get(o, ()) for o in only)]
     question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
     values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}

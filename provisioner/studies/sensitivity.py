@@ -19,11 +19,11 @@ from provisioner.planned import planned
 from provisioner.planning.answer import Setting
 from provisioner.specs.units import parse_fraction, parse_positive
 from provisioner.studies.outcome import WATCHES, Change, Outcome, Question, Watch, outcome, outcome_of, outcomes
+from provisioner.studies.result import StudyResult
 from provisioner.studies.work import Workers, workers
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
@@ -98,7 +98,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Sensitivity:
+class Sensitivity(StudyResult):
     """How the answer to a question moves: the tornado, the switch points, and the map of where splitting pays.
 
     ``values`` has the values of inputs in their own units where there is one (a rate, a price), by name.
@@ -158,22 +158,6 @@ class Sensitivity:
         from provisioner.report.sensitivity_document import sensitivity_charts
 
         return sensitivity_charts(self)
-
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first picture."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
-
-        return html(self.document())
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
 
 
 def sensitivity(

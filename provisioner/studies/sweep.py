@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import PlanOptions, SimulateOptions
@@ -19,8 +19,6 @@ from provisioner.planning.lattice import whole_units
 from provisioner.planning.search import Prices
 from provisioner.planning.solver import order
 from provisioner.simulation.assemble import Scenario
-from provisioner.specs.slo import SLO
-from provisioner.specs.units import format_count
 from provisioner.studies.points import (
     ROLES,
     STATES,
@@ -29,32 +27,26 @@ from provisioner.studies.points import (
     Record,
     columns_of,
     frame_of,
-    journal_path,
     prices_of,
     question_of,
-    refuse_not_swept,
-    simulated,
     totals_of,
     without_prices,
 )
 from provisioner.studies.ranges import whole_range
+from provisioner.studies.swept import Swept, answered, basis_of, check_points, notes_of, outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
-
-MOST_CELLS: Final = 100_000
-"""Clusters of a sweep at most."""
 
 Sizes = str | int | Iterable[int]
 """Sizes of a pool: a range as typed (``1:40``, ``10:100:10``, ``1:5,8``), a number, or several."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(Swept):
     """Every cluster of a grid of pool sizes: what it costs, whether it passes, and its latencies.
 
     ``pools`` are the role and machine type of each pool, ``sizes`` the machines of each; ``cells`` has a row for each
@@ -72,19 +64,7 @@ class Sweep:
     frontier: tuple[int, ...]
     optimum: int | None
     objective: str
-    slo: SLO
-    model: str
-    workload: str
-    load: str
     policy: str
-    assumptions: str
-    sets: int
-    seed: int
-    prices: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, Any]
-    versions: Mapping[str, str]
 
     @property
     def states(self) -> dict[str, int]:
@@ -114,41 +94,21 @@ class Sweep:
 
     def to_dict(self) -> dict[str, Any]:
         """The sweep as plain values: what ``--json`` prints; numbers that are not finite become None."""
-        from provisioner.report.as_json import plain_value
         from provisioner.report.sweep_document import sweep_command
 
-        plain: dict[str, Any] = plain_value(
-            {
-                "design": self.design,
-                "pools": [{"role": role, "machine": machine} for role, machine in self.pools],
-                "sizes": {role: sizes for (role, _), sizes in zip(self.pools, self.sizes, strict=True)},
-                "objective": self.objective,
-                "optimum": None if self.optimum is None else self.cells[self.optimum],
-                "frontier": [self.cells[k] for k in self.frontier],
-                "states": self.states,
-                "bindings": self.bindings,
-                "cells": self.cells,
-                "slo": self.slo.name,
-                "limits": [
-                    {"metric": each.metric, "percentile": each.percentile, "limit": each.value, "kind": each.kind}
-                    for each in self.slo.limits
-                ],
-                "model": self.model,
-                "workload": self.workload,
-                "load": self.load,
-                "policy": self.policy,
-                "assumptions": self.assumptions,
-                "sets": self.sets,
-                "prices": self.prices,
-                "warnings": self.warnings,
-                "sources": self.sources,
-                "question": self.question,
-                "command": sweep_command(self.question),
-                "seed": self.seed,
-                "versions": self.versions,
-            }
-        )
-        return plain
+        own = {
+            "design": self.design,
+            "pools": [{"role": role, "machine": machine} for role, machine in self.pools],
+            "sizes": {role: sizes for (role, _), sizes in zip(self.pools, self.sizes, strict=True)},
+            "objective": self.objective,
+            "optimum": None if self.optimum is None else self.cells[self.optimum],
+            "frontier": [self.cells[k] for k in self.frontier],
+            "states": self.states,
+            "bindings": self.bindings,
+            "cells": self.cells,
+            "policy": self.policy,
+        }
+        return self.plain(own, sweep_command(self.question))
 
     def document(self) -> Document:
         """The report with every input."""
@@ -162,22 +122,10 @@ class Sweep:
 
         return sweep_charts(self)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
+    def _shown(self) -> Document:
         from provisioner.report.sweep_document import sweep_document
 
-        return html(sweep_document(self))
+        return sweep_document(self)
 
 
 def _first(cell: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,10 +154,7 @@ def sweep(
     from which ``resume`` goes on; it goes when all is written. ``threads`` None: as many as there are cores; ``dask``
     is the address of a Dask scheduler whose workers simulate in their place.
     """
-    from provisioner.report.files import check_outputs, write_outputs
-
-    refuse_not_swept(options)
-    outputs = check_outputs(out)
+    outputs = outputs_of(options, out, Sweep)
     if objective not in CRITERIA:
         raise UnknownNameError("objective of a sweep", objective, CRITERIA)
     given = {"prompt": prompt, "token": token, "mixed": mixed}
@@ -220,10 +165,8 @@ def sweep(
     scenario = points.scenario(Point("", 0, tuple(sizes[0] for sizes in ranges.values() if sizes)))
     pools = tuple((pool.role, pool.perf.machine.name) for pool in scenario.cluster.pools)
     sizes = tuple(ranges[role] or () for role, _ in pools)
-    cells = prod(map(len, sizes))
-    if cells > MOST_CELLS:
-        raise InputError(f"{format_count(cells)} clusters are more than the {format_count(MOST_CELLS)} of a sweep")
-    costs, price_sources = prices_of((machine for _, machine in pools), prices, options.scale)
+    check_points(prod(map(len, sizes)), "clusters")
+    costs, price_sources = prices_of((machine for _, machine in pools), prices, options)
     question = question_of(
         "sweep",
         options,
@@ -233,19 +176,17 @@ def sweep(
         **{role: ranges[role] for role, _ in pools},
     )
     items = [Point("+".join(map(str, each)), 0, each) for each in product(*sizes)]
-    with simulated(
+    return answered(
         points,
         items,
+        lambda records: _assembled(scenario, pools, sizes, records, costs, price_sources, question),
         question=question,
-        journal=journal_path(out),
-        resume=resume,
+        outputs=outputs,
         threads=threads,
         dask=dask,
+        resume=resume,
         progress=progress,
-    ) as records:
-        found = _assembled(scenario, pools, sizes, records, costs, objective, prices, price_sources, question)
-        write_outputs(found, outputs)
-    return found
+    )
 
 
 def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[int, ...] | None:
@@ -264,8 +205,6 @@ def _assembled(
     sizes: tuple[tuple[int, ...], ...],
     records: Sequence[Record],
     prices: Prices,
-    objective: str,
-    price_list: str,
     price_sources: tuple[str, ...],
     question: Mapping[str, Any],
 ) -> Sweep:
@@ -275,10 +214,8 @@ def _assembled(
         for each, record in zip(clusters, records, strict=True)
     )
     passing = [k for k, cell in enumerate(cells) if cell["state"] == "pass"]
-    first: Criterion = objective  # type: ignore[assignment]
-    rank = ranking(pools, prices, first)
+    rank = ranking(pools, prices, question["objective"])
     best = min(passing, key=lambda k: (*rank(clusters[k]), cells[k]["worst_ratio"], clusters[k]), default=None)
-    asked = {name: value for name, value in question.items() if name not in ("study", "version", "files")}
     return Sweep(
         design=scenario.design,
         pools=pools,
@@ -286,20 +223,11 @@ def _assembled(
         cells=cells,
         frontier=tuple(passing[k] for k in smallest_of([clusters[k] for k in passing])),
         optimum=best,
-        objective=objective,
-        slo=scenario.slo,
-        model=scenario.cluster.pools[0].perf.model.name,
-        workload=scenario.workload,
-        load=scenario.load,
+        objective=question["objective"],
         policy=scenario.cluster.policy.name,
-        assumptions=scenario.cluster.pools[0].perf.assumptions,
-        sets=scenario.sets,
-        seed=scenario.seed,
-        prices=price_list,
         sources=(*scenario.sources, *price_sources),
         warnings=(*scenario.warnings, *_edges(sizes, pools, best, clusters), *notes_of(cells, "clusters")),
-        question=asked,
-        versions=scenario.versions,
+        **basis_of(scenario, question),
     )
 
 
@@ -348,11 +276,3 @@ def _edges(
         if len(swept) > 1 and size == swept[-1]:
             notes.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
     return tuple(notes)
-
-
-def notes_of(cells: Iterable[Mapping[str, Any]], what: str) -> tuple[str, ...]:
-    """What only some simulations have to say, with how many of them do and the first's words."""
-    notes = [str(cell["note"]) for cell in cells if cell.get("note")]
-    if not notes:
-        return ()
-    return (f"{len(notes):,} of the {what} ran beyond what was measured; the first of them: {notes[0]}",)

@@ -5,46 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from provisioner.errors import InputError, UnknownNameError
-from provisioner.loading.factors import load_factors
-from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions, SimulateOptions
+from provisioner.errors import InputError
+from provisioner.loading.scenario import load_scenario
+from provisioner.options import PlanOptions, SimulateOptions
 from provisioner.simulation.assemble import Scenario
-from provisioner.specs.slo import SLO
-from provisioner.specs.units import format_count, quoted
+from provisioner.specs.units import quoted
+from provisioner.studies.inputs import INPUTS, SCALE, Input, check_varied, factor, input_of
 from provisioner.studies.points import (
+    COUNTS,
     Point,
     Points,
     Record,
     columns_of,
     frame_of,
-    journal_path,
     prices_of,
     question_of,
-    refuse_not_swept,
-    simulated,
     totals_of,
     without_prices,
 )
-from provisioner.studies.ranges import number_range, whole_range
-from provisioner.studies.sweep import MOST_CELLS, notes_of
+from provisioner.studies.ranges import whole_range
+from provisioner.studies.swept import Swept, answered, basis_of, check_points, notes_of, outputs_of
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
-
-ABSOLUTE: Final[Mapping[str, str]] = {"rate": "rate_rps", "cv": "cv"}
-"""Inputs that are varied as they are, with the field that has them; all others as factors on what the data say."""
-
-LABEL: Final[Mapping[str, str]] = {
-    "rate": "rate (requests/s)",
-    "cv": "CV of the gaps between arrivals",
-    "slo": "scale of the limits",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +53,13 @@ class FixedCluster:
 
 
 @dataclass(frozen=True, slots=True)
-class Variation:
+class Variation(Swept):
     """Clusters of fixed sizes over an input: ``points`` has a row for each cluster and value, cluster by cluster.
 
-    The columns are those of a ``Sweep``'s cells after ``cluster``, ``design`` and the input's name with ``_`` for what
-    is not a letter. ``occupancy[k]`` has for point k by role the share of time with so many requests in an iteration,
-    from 0; nothing where the point could not be simulated. ``slo`` has the limits as they were given: where the input
-    is ``slo``, they are so many times as large.
+    The columns are those of a ``Sweep``'s cells after ``cluster``, ``design`` and the input's ``column``.
+    ``occupancy[k]`` has for point k by role the share of time with so many requests in an iteration, from 0; nothing
+    where the point could not be simulated. ``slo`` has the limits as they were given: where the input is ``slo``, they
+    are so many times as large. Where the input is ``seeds``, ``sets`` is the largest of them.
     """
 
     name: str
@@ -79,28 +67,21 @@ class Variation:
     clusters: tuple[FixedCluster, ...]
     points: tuple[Mapping[str, Any], ...]
     occupancy: tuple[Mapping[str, Sequence[float]], ...]
-    slo: SLO
-    model: str
-    workload: str
-    load: str
-    assumptions: str
-    sets: int
-    seed: int
-    prices: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, Any]
-    versions: Mapping[str, str]
+
+    @property
+    def varied(self) -> Input:
+        """The input, with its unit and what it is in words."""
+        return INPUTS.get(self.name) or factor(self.name)
 
     @property
     def label(self) -> str:
         """What the input is, with its unit."""
-        return LABEL.get(self.name, f"{self.name} (times what the data say)")
+        return self.varied.label
 
     @property
     def column(self) -> str:
-        """The column of the input: ``rate_rps``, ``cv``, or ``..._factor``."""
-        return ABSOLUTE.get(self.name, f"{self.name.replace('-', '_').replace(':', '_')}_factor")
+        """The column of the input: ``rate_rps``, ``batch_tokens`` and the like, or ``..._factor``."""
+        return self.varied.column
 
     def of(self, cluster: int) -> tuple[Mapping[str, Any], ...]:
         """The points of a cluster in order of the values."""
@@ -114,7 +95,8 @@ class Variation:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per cluster and value, as a pandas DataFrame."""
-        return frame_of(columns_of(self.points))
+        whole = {self.column} if self.varied.kind == "whole" else set()
+        return frame_of(columns_of(self.points), COUNTS | whole)
 
     def occupancy_frame(self) -> pd.DataFrame:
         """One row per cluster, value, pool and batch: the share of the pool's time with so many requests.
@@ -138,47 +120,26 @@ class Variation:
 
     def to_dict(self) -> dict[str, Any]:
         """The study as plain values: what ``--json`` prints; numbers that are not finite become None."""
-        from provisioner.report.as_json import plain_value
         from provisioner.report.vary_document import vary_command
 
-        plain: dict[str, Any] = plain_value(
-            {
-                "input": self.name,
-                "column": self.column,
-                "values": self.values,
-                "clusters": [
-                    {
-                        "cluster": each.name,
-                        "design": each.design,
-                        "pools": [{"role": r, "machine": m, "machines": n} for r, m, n in each.pools],
-                        "passes": self.spans(k),
-                    }
-                    for k, each in enumerate(self.clusters)
-                ],
-                "points": [
-                    {**point, "batch_time_share": shares}
-                    for point, shares in zip(self.points, self.occupancy, strict=True)
-                ],
-                "slo": self.slo.name,
-                "limits": [
-                    {"metric": each.metric, "percentile": each.percentile, "limit": each.value, "kind": each.kind}
-                    for each in self.slo.limits
-                ],
-                "model": self.model,
-                "workload": self.workload,
-                "load": self.load,
-                "assumptions": self.assumptions,
-                "sets": self.sets,
-                "prices": self.prices,
-                "warnings": self.warnings,
-                "sources": self.sources,
-                "question": self.question,
-                "command": vary_command(self.question),
-                "seed": self.seed,
-                "versions": self.versions,
-            }
-        )
-        return plain
+        own = {
+            "input": self.name,
+            "column": self.column,
+            "values": self.values,
+            "clusters": [
+                {
+                    "cluster": each.name,
+                    "design": each.design,
+                    "pools": [{"role": r, "machine": m, "machines": n} for r, m, n in each.pools],
+                    "passes": self.spans(k),
+                }
+                for k, each in enumerate(self.clusters)
+            ],
+            "points": [
+                {**point, "batch_time_share": shares} for point, shares in zip(self.points, self.occupancy, strict=True)
+            ],
+        }
+        return self.plain(own, vary_command(self.question))
 
     def document(self) -> Document:
         """The report with every input."""
@@ -192,22 +153,10 @@ class Variation:
 
         return vary_charts(self)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures."""
-        from provisioner.report.draw import draw
-
-        return draw(self.charts()[0], axes)
-
-    def __str__(self) -> str:
-        from provisioner.report.markdown import markdown
-
-        return markdown(self.document())
-
-    def _repr_html_(self) -> str:
-        from provisioner.report.html import html
+    def _shown(self) -> Document:
         from provisioner.report.vary_document import vary_document
 
-        return html(vary_document(self))
+        return vary_document(self)
 
 
 def vary(
@@ -225,83 +174,67 @@ def vary(
 ) -> Variation:
     """Simulate clusters over the values of an input: of ``clusters`` such as ``splitwise-hh=35+5``, or of ``options``.
 
-    ``name`` is ``rate`` (requests/s; of a trace, its requests closer together), ``cv``, or one of the inputs that
-    ``scale`` multiplies, varied as a factor; ``values`` a range as typed (``30:250:10``), or numbers. The rest is as
-    for ``sweep``.
+    ``name`` is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
+    together; ``batch-tokens``, ``duration``, ``in-flight`` and so on), or one of the inputs that ``scale`` multiplies,
+    varied as a factor; ``values`` a range as typed (``30:250:10``), or numbers. The rest is as for ``sweep``.
     """
-    from provisioner.report.files import check_outputs, write_outputs
-
-    refuse_not_swept(options)
-    outputs = check_outputs(out)
-    _check_name(name, options)
-    swept = number_range(values, f"--vary {name}")
+    outputs = outputs_of(options, out, Variation)
+    varied = input_of(name, options.specs)
+    check_varied(varied, options)
+    swept = varied.values(values)
     sized = _sized(options, (clusters,) if isinstance(clusters, str) else clusters)
-    if len(sized) * len(swept) > MOST_CELLS:
-        raise InputError(
-            f"{format_count(len(sized) * len(swept))} points are more than the {format_count(MOST_CELLS)} of a sweep"
-        )
-    bases = Points([without_prices(each) for each in sized])
-    loaded = [bases.scenario(Point("", k, _sizes(each))) for k, each in enumerate(sized)]
-    fixed = tuple(_fixed(scenario) for scenario in loaded)
+    check_points(len(sized) * len(swept), "points")
+    traced = varied.field == "rate_rps" and options.trace is not None
+    cases = _closer(sized, swept) if traced else [[varied.at(each, value) for value in swept] for each in sized]
+    # what is said of factors is what holds without them
+    as_given = traced or varied.field == SCALE
+    ends = [_ends(varied.name, [each] if as_given else of, swept) for each, of in zip(sized, cases, strict=True)]
+    fixed = tuple(_fixed(each.first) for each in ends)
     if len({each.name for each in fixed}) < len(fixed):
         raise InputError("--cluster: a cluster is named twice; name each once")
-    own_rps = loaded[0].request_set(0).rate_rps if name == "rate" and options.trace is not None else None
-    at = [_at(each, name, value, own_rps) for each in sized for value in swept]
-    points = Points([without_prices(each) for each in at], occupancy=True)
     items = [
-        Point(f"{cluster.name} {name}={value:.12g}", k * len(swept) + v, tuple(n for _, _, n in cluster.pools))
+        Point(f"{cluster.name} {varied.name}={value:.12g}", k * len(swept) + v, tuple(n for _, _, n in cluster.pools))
         for k, cluster in enumerate(fixed)
         for v, value in enumerate(swept)
     ]
     question = question_of(
         "vary",
         options,
-        str(loaded[0].versions.get("provisioner")),
+        str(ends[0].first.versions.get("provisioner")),
         prices=prices,
-        vary=name,
+        vary=varied.name,
         values=swept,
         clusters=[_typed(each) for each in fixed],
     )
-    costs = [prices_of((m for _, m, _ in fixed[k // len(swept)].pools), prices, at[k].scale)[0] for k in range(len(at))]
-    listed = prices_of((machine for each in fixed for _, machine, _ in each.pools), prices, options.scale)[1]
-    with simulated(
-        points,
-        items,
-        question=question,
-        journal=journal_path(out),
-        resume=resume,
-        threads=threads,
-        dask=dask,
-        progress=progress,
-    ) as records:
+    at = [case for of_cluster in cases for case in of_cluster]
+    of = [cluster for cluster in fixed for _ in swept]
+    costs = [prices_of((m for _, m, _ in each.pools), prices, case)[0] for each, case in zip(of, at, strict=True)]
+    listed = prices_of((machine for each in fixed for _, machine, _ in each.pools), prices, options)[1]
+
+    def assembled(records: Sequence[Record]) -> Variation:
         rows = [
             {
-                "cluster": fixed[k // len(swept)].name,
-                "design": fixed[k // len(swept)].design,
-                _column(name): swept[k % len(swept)],
-                **totals_of(fixed[k // len(swept)].pools, costs[k]),
-                **{column: value for column, value in record.items() if column != "batch_time_share"},
+                "cluster": of[k].name,
+                "design": of[k].design,
+                varied.column: swept[k % len(swept)],
+                **totals_of(of[k].pools, costs[k]),
+                **{name: value for name, value in record.items() if name not in ("batch_time_share", varied.column)},
             }
             for k, record in enumerate(records)
         ]
-        found = _assembled(name, swept, fixed, rows, records, loaded, prices, listed, question)
-        write_outputs(found, outputs)
-    return found
+        return _assembled(varied, swept, fixed, rows, records, ends, listed, question)
 
-
-def _column(name: str) -> str:
-    return ABSOLUTE.get(name, f"{name.replace('-', '_').replace(':', '_')}_factor")
-
-
-def _check_name(name: str, options: SimulateOptions) -> None:
-    if name.partition(":")[0] not in (*FACTORS, *MACHINE_FACTORS):
-        raise UnknownNameError("input to vary", name, (*FACTORS, *MACHINE_FACTORS))
-    load_factors({name: 1.0})
-    if name in options.scale:
-        raise InputError(f"--vary {name}: is scaled with --scale too; leave out one")
-    field = ABSOLUTE.get(name)
-    if field is not None and getattr(options, field) is not None:
-        raise InputError(f"--vary {name}: takes its values from the range; leave out --{name}")
+    return answered(
+        Points([without_prices(each) for each in at], occupancy=True),
+        items,
+        assembled,
+        question=question,
+        outputs=outputs,
+        threads=threads,
+        dask=dask,
+        resume=resume,
+        progress=progress,
+    )
 
 
 def _sized(options: SimulateOptions, clusters: Sequence[str]) -> list[SimulateOptions]:
@@ -321,7 +254,7 @@ def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
     name, equals, sizes = (part.strip() for part in text.partition("="))
     if not (name and equals and sizes):
         raise InputError(f"--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5, got {quoted(text)}")
-    (design,) = choose(designs(catalog.machines().values()), (name,))
+    (design,) = choose(designs(catalog.with_own(options.specs).machines.values()), (name,))
     numbers = [part for size in sizes.split("+") for part in whole_range(size.strip(), f"--cluster {text}")]
     if len(numbers) != len(design.slots) or sizes.count("+") + 1 != len(design.slots):
         roles = " + ".join(slot.role for slot in design.slots)
@@ -331,19 +264,60 @@ def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
     return replace(options, design=name, **{**empty, **counts})  # type: ignore[arg-type]
 
 
-def _sizes(options: SimulateOptions) -> tuple[int, ...]:
-    """Machines of each pool in order."""
-    numbers = (options.prompt_machines, options.token_machines, options.mixed_machines)
-    return tuple(int(number) for number in numbers if number is not None)
+def _closer(sized: Sequence[SimulateOptions], rates_rps: Sequence[float]) -> list[list[SimulateOptions]]:
+    """The options of every cluster with the requests of its trace as close together as each rate wants."""
+    own_rps = load_scenario(without_prices(sized[0])).request_set(0).rate_rps
+    return [
+        [replace(each, scale={**each.scale, "rate": rate_rps / own_rps}) for rate_rps in rates_rps] for each in sized
+    ]
 
 
-def _at(options: SimulateOptions, name: str, value: float, own_rps: float | None) -> SimulateOptions:
-    """The options with the input at a value."""
-    if name == "rate" and own_rps is not None:
-        return replace(options, scale={**options.scale, "rate": value / own_rps})
-    if name in ABSOLUTE:
-        return replace(options, **{ABSOLUTE[name]: value})  # type: ignore[arg-type]
-    return replace(options, scale={**options.scale, name: value})
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The scenarios of a cluster at the first and the last value at which it can be simulated."""
+
+    first: Scenario
+    last: Scenario
+    shown: tuple[str, str]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of both; those of one with its value."""
+        pairs = ((self.shown[0], self.first, self.last), (self.shown[1], self.last, self.first))
+        return tuple(
+            note if note in other.warnings else f"{shown}: {note}"
+            for shown, mine, other in pairs
+            for note in mine.warnings
+        )
+
+    @property
+    def load(self) -> str:
+        """How requests arrive, from the first to the last."""
+        a, b = self.first.load.split(), self.last.load.split()
+        if a == b:
+            return self.first.load
+        before = next(k for k in range(len(a)) if a[k] != b[k])
+        after = next(k for k in range(len(a)) if a[-1 - k] != b[-1 - k])
+        end = len(a) - after
+        return " ".join([*a[:before], *a[before:end], "to", *b[before : len(b) - after], *a[end:]])
+
+
+def _ends(name: str, cases: Sequence[SimulateOptions], values: Sequence[float]) -> _Ends:
+    """What is said of all the cases of a cluster; the first one's error where none can be simulated."""
+    first, at = _first_of(cases)
+    last, back = _first_of(cases[::-1]) if len(cases) > 1 else (first, 0)
+    return _Ends(first, last, (f"{name} {values[at]:g}", f"{name} {values[len(cases) - 1 - back]:g}"))
+
+
+def _first_of(cases: Sequence[SimulateOptions]) -> tuple[Scenario, int]:
+    """The first case that can be simulated, and its position."""
+    refused: list[InputError] = []
+    for k, each in enumerate(cases):
+        try:
+            return load_scenario(without_prices(each)), k
+        except InputError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def _fixed(scenario: Scenario) -> FixedCluster:
@@ -356,35 +330,25 @@ def _typed(cluster: FixedCluster) -> str:
 
 
 def _assembled(
-    name: str,
+    varied: Input,
     values: tuple[float, ...],
     clusters: tuple[FixedCluster, ...],
     rows: Sequence[Record],
     records: Sequence[Record],
-    loaded: Sequence[Scenario],
-    price_list: str,
+    ends: Sequence[_Ends],
     price_sources: tuple[str, ...],
     question: Mapping[str, Any],
 ) -> Variation:
-    first = loaded[0]
-    warnings = dict.fromkeys(note for scenario in loaded for note in scenario.warnings)
-    sources = dict.fromkeys(source for scenario in loaded for source in scenario.sources)
+    warnings = dict.fromkeys(note for each in ends for note in each.warnings)
+    sources = dict.fromkeys(source for each in ends for end in (each.first, each.last) for source in end.sources)
+    basis = basis_of(ends[0].first, question)
     return Variation(
-        name=name,
+        name=varied.name,
         values=values,
         clusters=clusters,
         points=tuple(rows),
         occupancy=tuple(record.get("batch_time_share") or {} for record in records),
-        slo=first.slo,
-        model=first.cluster.pools[0].perf.model.name,
-        workload=first.workload,
-        load=first.load,
-        assumptions=first.cluster.pools[0].perf.assumptions,
-        sets=first.sets,
-        seed=first.seed,
-        prices=price_list,
         sources=(*sources, *price_sources),
         warnings=(*warnings, *notes_of(rows, "points")),
-        question={key: value for key, value in question.items() if key not in ("study", "version", "files")},
-        versions=first.versions,
+        **{**basis, "load": ends[0].load, "sets": ends[0].last.sets},
     )

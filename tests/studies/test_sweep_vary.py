@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ import pytest
 from provisioner import api
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import SimulateOptions
+from provisioner.specs import catalog
+from provisioner.specs.units import parse_non_negative
+from provisioner.studies.points import question_of
 from provisioner.studies.ranges import number_range, whole_range
+from provisioner.studies.sweep import sweep
 from provisioner.studies.vary import Variation, vary
 
 SHORT = SimulateOptions(duration_s=15.0)
@@ -116,17 +122,44 @@ def test_a_factor_of_one_machine_type() -> None:
     assert found["ttft_p50_s"][1] == pytest.approx(found["ttft_p50_s"][0], rel=0.2)
 
 
+def test_machines_of_ones_own(tmp_path: Path) -> None:
+    """A machine like a shipped one but for its name and price gives the same latencies at its own price."""
+    shipped = catalog.data_folder("hardware_specs")
+    for part in ("machines", "prices", "curves"):
+        (tmp_path / part).mkdir()
+    machine = (shipped / "machines" / "dgx-h100.yaml").read_text(encoding="utf-8")
+    for old, new in (("name: dgx-h100\n", "name: zbox\n"), ("letter: H\n", "letter: Z\n"), ("DGX-H100\n", "ZBOX\n")):
+        machine = machine.replace(old, new, 1)
+    (tmp_path / "machines" / "zbox.yaml").write_text(machine, encoding="utf-8")
+    curve = (shipped / "curves" / "dgx-h100__llama2-70b.csv").read_text(encoding="utf-8")
+    (tmp_path / "curves" / "zbox__llama2-70b.csv").write_text(curve.replace("dgx-h100", "zbox"), encoding="utf-8")
+    price = "  zbox:\n    cost_usd_per_h: 10.0\n    provisioned_power_w: 5000\n    source: a quote\n"
+    listed = "name: paper\ntitle: Our prices\ndate: 2026-11-01\ncurrency: USD\nmachines:\n"
+    (tmp_path / "prices" / "paper.yaml").write_text(listed + price, encoding="utf-8")
+    options = dataclasses.replace(SHORT, rate_rps=20.0, specs=str(tmp_path), scale={"price:zbox": 2.0})
+    given: dict[str, Any] = {"name": "decode-time:zbox", "prices": "paper"}
+    found = vary(options, values=[1.0, 2.0], clusters=("splitwise-zz=6+2", "splitwise-hh=6+2"), **given).to_frame()
+    assert found["cost_usd_per_h"].tolist() == pytest.approx([160.0] * 2 + [8 * 38.08] * 2)
+    assert found["e2e_p99_s"][0] == found["e2e_p99_s"][2] == found["e2e_p99_s"][3] < found["e2e_p99_s"][1]
+    sizes = sweep(dataclasses.replace(options, design="splitwise-zz"), prompt="6:7", token=2, prices="paper")
+    assert sizes.cells[0]["e2e_p99_s"] == found["e2e_p99_s"][0] and sizes.cells[0]["cost_usd_per_h"] == 160.0
+    asked = question_of("vary", options, "1", prices="paper")
+    assert len(asked["files"]) == 3
+    (tmp_path / "prices" / "paper.yaml").write_text(listed + price.replace("10.0", "11.0"), encoding="utf-8")
+    assert question_of("vary", options, "1", prices="paper") != asked
+
+
 @pytest.mark.parametrize(
     ("name", "values", "clusters", "message"),
     [
         ("rates", "1:2:1", CLUSTERS, "unknown input to vary 'rates': did you mean rate?"),
         ("rate", "30:60", CLUSTERS, "--vary rate: must be FROM:TO:STEP, such as 30:250:10"),
-        ("rate", "0:60:10", CLUSTERS, "--vary rate: must be above 0, got 0"),
+        ("rate", "0:60:10", CLUSTERS, "--vary rate: must be above 0 requests/s, got 0"),
         ("rate", "10", ("splitwise-hh=8",), "--cluster splitwise-hh=8: Splitwise-HH needs the machines of prompt +"),
         ("rate", "10", ("splitwise-hh",), "--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5"),
         ("rate", "10", ("splitwise-hx=8+2",), "unknown design 'splitwise-hx'"),
         ("rate", "10", (CLUSTERS[0], CLUSTERS[0]), "--cluster: a cluster is named twice"),
-        ("cv:dgx-a100", "1", CLUSTERS, "--scale cv:dgx-a100: cv is not an input of a machine type"),
+        ("cv:dgx-a100", "1", CLUSTERS, "--vary cv:dgx-a100: cv is not an input of a machine type"),
     ],
 )
 def test_questions_that_make_no_sense(name: str, values: str, clusters: tuple[str, ...], message: str) -> None:
@@ -148,6 +181,25 @@ def test_ranges() -> None:
     assert whole_range("2:9:3,20", "--x") == (2, 5, 8, 20)
     assert number_range("0.1:0.5:0.1", "--x") == (0.1, 0.2, 0.3, 0.4, 0.5)
     assert number_range("30:250:10", "--x")[-1] == 250.0 and len(number_range("30:250:10", "--x")) == 23
-    for bad in ("", ",", "1:", ":3", "1:2:0.5:4", "2:1:0.1", "1:2:0", "1:1e9:0.001", "nan", "1:inf:1"):
+    for bad in (
+        "",
+        ",",
+        "1:",
+        ":3",
+        "1:2:0.5:4",
+        "2:1:0.1",
+        "1:2:0",
+        "1:1e9:0.001",
+        "1:1e300:1e-300",
+        "nan",
+        "1:inf:1",
+    ):
         with pytest.raises(InputError, match=r"^--x: "):
             number_range(bad, "--x")
+    assert number_range("0:1:0.5", "--x", parse_non_negative) == (0.0, 0.5, 1.0)
+    with pytest.raises(InputError, match=r"^--x: must rise by a step above 0, got '0:1:0'"):
+        number_range("0:1:0", "--x", parse_non_negative)
+    assert whole_range("0:2", "--x", minimum=0) == (0, 1, 2) and whole_range([3.0, 1], "--x") == (1, 3)
+    for refused in ("0:2", "0", 0, 1.5, [1, 1], True):
+        with pytest.raises(InputError, match=r"^--x: "):
+            whole_range(refused, "--x")

@@ -1,0 +1,186 @@
+"""The inputs that ``provision sweep --vary`` moves: numbers of a simulation as they are, all others by factors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import SequenceMatcher
+from typing import Final, Literal
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.loading.factors import load_factors
+from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions
+from provisioner.specs.catalog import with_own
+from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
+from provisioner.studies.ranges import number_range, whole_range
+
+Kind = Literal["whole", "real", "time", "share", "factor"]
+
+SCALE: Final = "scale"
+"""The field of every factor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A number that can be varied.
+
+    ``name`` is its flag without the dashes, or a name of ``--scale``; ``field`` that of ``SimulateOptions``, ``what``
+    the quantity in words, ``unit`` its unit, empty for a pure number. ``zero``: 0 is one of its values.
+    """
+
+    name: str
+    field: str
+    what: str
+    unit: str = ""
+    kind: Kind = "whole"
+    zero: bool = False
+
+    @property
+    def label(self) -> str:
+        """The quantity with its unit, as an axis has it.
+
+        >>> INPUTS["duration"].label, INPUTS["in-flight"].label, factor("decode-time").label
+        ('duration (s)', 'requests in flight', 'decode-time (times what the data say)')
+        """
+        named = not self.unit or f" {self.unit} " in f" {self.what} "
+        return self.what if named else f"{self.what} ({self.unit})"
+
+    @property
+    def column(self) -> str:
+        """The column of its values, with the unit.
+
+        >>> INPUTS["rate"].column, INPUTS["batch-tokens"].column, factor("decode-time:dgx-a100").column
+        ('rate_rps', 'batch_tokens', 'decode_time_dgx_a100_factor')
+        """
+        return f"{self.name.replace('-', '_').replace(':', '_')}_factor" if self.field == SCALE else self.field
+
+    def values(self, given: str | float | Iterable[float]) -> tuple[float, ...]:
+        """The values of a range as typed, or of numbers, in rising order; whole numbers as such.
+
+        ``InputError`` in the words of the flag for a value that it does not take.
+        """
+        what = f"--vary {self.name}"
+        if self.kind == "whole":
+            return whole_range(given, what, self.unit, 0 if self.zero else 1)
+        return number_range(given, what, self._number)
+
+    def _number(self, value: str | float, what: str) -> float:
+        if self.kind == "share":
+            return parse_fraction(value, what)
+        if self.kind == "time" and isinstance(value, str) and not _is_number(value):
+            return 0.0 if self.zero and value.strip() == "0s" else parse_duration(value, what)
+        return (parse_non_negative if self.zero else parse_positive)(value, what, self.unit)
+
+    def at(self, options: SimulateOptions, value: float) -> SimulateOptions:
+        """The options with the input at a value."""
+        if self.field == SCALE:
+            return replace(options, scale={**options.scale, self.name: value})
+        return replace(options, **{self.field: value})  # type: ignore[arg-type]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+INPUTS: Final[Mapping[str, Input]] = {
+    each.name: each
+    for each in (
+        Input("rate", "rate_rps", "rate", "requests/s", "real"),
+        Input("cv", "cv", "CV of the gaps between arrivals", kind="real", zero=True),
+        Input("duration", "duration_s", "duration", "s", "time"),
+        Input("seeds", "sets", "request sets", "request sets"),
+        Input("in-flight", "in_flight", "requests in flight", "requests"),
+        Input("requests", "requests", "requests in all", "requests"),
+        Input("warm-up", "warm_up", "warm-up", "share of the time", "share"),
+        Input("cool-down", "cool_down", "cool-down", "share of the time", "share"),
+        Input("tp", "tensor_parallel", "tensor parallelism", "GPUs"),
+        Input("prompt-tp", "prompt_tensor_parallel", "tensor parallelism of prompt machines", "GPUs"),
+        Input("token-tp", "token_tensor_parallel", "tensor parallelism of token machines", "GPUs"),
+        Input("max-pending-tokens", "max_pending_tokens", "queue of a prompt machine at most", "tokens", zero=True),
+        Input("batch-tokens", "batch_tokens", "tokens in an iteration at most", "tokens"),
+        Input("batch-requests", "batch_requests", "requests in an iteration at most", "requests"),
+        Input("max-preemptions", "max_preemptions", "times that a request is passed over at most"),
+        Input("transfer-retry", "transfer_retry_s", "time until a transfer is tried again", "s", "time", zero=True),
+    )
+}
+"""The numbers of ``SimulateOptions`` that are varied as they are, by name."""
+
+# Another name that each is known by: its field's, so that Python finds it under the name that it has there.
+_ALSO: Final = {each.field.replace("_", "-"): name for name, each in INPUTS.items()}
+_SIZES: Final = ("prompt", "token", "mixed")
+
+
+def factor(name: str) -> Input:
+    """An input of ``--scale``, varied by factors on what the data say."""
+    if name == "slo":
+        return Input(name, SCALE, "scale of the limits", kind="factor")
+    return Input(name, SCALE, name, "times what the data say", "factor")
+
+
+def input_of(name: str, specs: str | None = None) -> Input:
+    """The input of a name: of ``INPUTS``, or a factor, also of a machine type, as in ``decode-time:dgx-a100``.
+
+    ``specs`` is a folder of one's own, whose machine types there are too. ``UnknownNameError`` lists what there is, the
+    nearest first.
+
+    >>> input_of("tensor_parallel").name, input_of("price").column
+    ('tp', 'price_factor')
+    """
+    plain = name.replace("_", "-")
+    known = INPUTS.get(plain) or INPUTS.get(_ALSO.get(plain, ""))
+    if known is not None:
+        return known
+    first, _, machine = name.partition(":")
+    if first in _SIZES:
+        raise InputError(f"--vary {name}: pool sizes are swept without --vary: give --{first} a range")
+    if machine and first not in MACHINE_FACTORS and first in (*INPUTS, *FACTORS):
+        raise InputError(f"--vary {name}: {first} is not an input of a machine type; leave out :{machine}")
+    if first not in (*FACTORS, *MACHINE_FACTORS):
+        names = dict.fromkeys((*INPUTS, *FACTORS, *MACHINE_FACTORS))
+        raise UnknownNameError("input to vary", name, sorted(names, key=lambda each: -_likeness(name, each)))
+    load_factors({name: 1.0}, with_own(specs))
+    return factor(name)
+
+
+def _likeness(a: str, b: str) -> float:
+    return SequenceMatcher(None, a.lower(), b).ratio()
+
+
+# Fields that mean nothing together, one of the first with one of the second, and why.
+_APART: Final = (
+    (
+        ("in_flight", "requests"),
+        ("rate_rps", "rates_rps", "duration_s", "cv", "cool_down"),
+        "a closed loop (--in-flight) has no arrival times",
+    ),
+    (
+        ("trace",),
+        ("rates_rps", "duration_s", "in_flight", "requests", "cv", "independent", "sets"),
+        "a --trace is simulated as it is, at its own times",
+    ),
+    (("rates_rps",), ("rate_rps", "duration_s"), "--rates has a rate for each minute"),
+)
+_FLAGS: Final = {**{each.field: name for name, each in INPUTS.items()}, "trace": "trace", "rates_rps": "rates"}
+
+
+def check_varied(varied: Input, options: SimulateOptions) -> None:
+    """Refuse an input that the options give too, or with which one of them means nothing."""
+    if varied.name in options.scale:
+        raise InputError(f"--vary {varied.name}: is scaled with --scale too; leave out one")
+    if varied.field == SCALE:
+        return
+    defaults = {each.name: each.default for each in fields(SimulateOptions)}
+    given = [name for name in _FLAGS if getattr(options, name) != defaults[name]]
+    if varied.field in given:
+        raise InputError(f"--vary {varied.name}: takes its values from the range; leave out --{varied.name}")
+    for one, other, why in _APART:
+        for mine, theirs in ((one, other), (other, one)):
+            for name in theirs if varied.field in mine else ():
+                if name in given:
+                    raise InputError(f"--vary {varied.name}: {why}; leave out --{_FLAGS[name]}")
+    if varied.field == "requests" and options.in_flight is None:
+        raise InputError("--vary requests: is the number in a closed loop; give --in-flight too")
