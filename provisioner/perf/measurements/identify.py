@@ -1,0 +1,323 @@
+"""What a benchmark run says about one replica: points of its curves, and what no curve can be made of.
+
+A time to the first token is a prompt time only when nothing else ran. A gap between tokens is a decode iteration at
+a known batch only where the batch is known and the prompts of other requests are not in it. With N requests held
+in flight, O output tokens each and prompts of k chunks:
+
+- each request brings k iterations with prompt work and takes part in O - 1 gaps, so that at most
+  N k / (O - 1) of the gaps hold a prompt of somebody. Below a half the median gap is one without; with the share s of
+  slower gaps above it, it is the (0.5 / (1 - s))-quantile of those without.
+- the mean gap of a request holds the prompts that others brought while it decoded, at most the share
+  (N - 1) / N x rate x prompt time of it.
+
+With the times of every request both are counted instead of bounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from provisioner.perf.measurements.runs import Details, Floats, Run, Spread
+from provisioner.perf.points import CurvePoint, Phase
+
+CHUNK_TOKENS: Final = 2048
+"""Prompt tokens of one iteration that are assumed to bound the chunks of a prompt, since no result file states them.
+
+vLLM's ``--max-num-batched-tokens`` is 2,048 or 8,192 for a server by the GPU; the smaller gives more chunks.
+"""
+
+MAX_OPEN_IN_FLIGHT: Final = 0.1
+"""Requests in flight on average up to which an open load is none: Poisson arrivals find another with this chance."""
+
+MIN_HELD: Final = 0.8
+"""Smallest average of requests in flight, of those that the client should hold, that counts as a held batch."""
+
+MIN_DECODING: Final = 0.8
+"""Smallest share of a request's time after its first token with which the batch counts as the number in flight.
+
+The rest of the time a request waits or is in its prompt; a server out of KV memory lets it wait, and then the
+batch is smaller than the number in flight.
+"""
+
+MAX_PROMPT_GAPS: Final = 1 / 3
+"""Share of gaps with a prompt in them up to which the median gap is used: it then is at most their 75th percentile."""
+
+MAX_PROMPT_TIME: Final = 0.10
+"""Share of others' prompts in a request's mean gap up to which the mean is used as it is."""
+
+MAX_VARY: Final = 0.10
+"""Standard deviation of the prompt lengths over their mean up to which a run has one prompt length."""
+
+MAX_CACHED: Final = 0.05
+"""Share of prompt tokens from the prefix cache up to which a prompt counts as whole: a chat's template, not more."""
+
+MIN_GAPS: Final = 10
+"""Gaps without prompts at one batch and context that make a point."""
+
+CONTEXT_WINDOW: Final = 0.10
+"""Distance from a run's mean context, as a fraction, of gaps that count as at it."""
+
+CLOCK_S: Final = 1e-3
+"""Time by which a request may seem to start before the one that it follows has ended."""
+
+SAME_LENGTH: Final = 1.10
+"""Prompt lengths of one run up to this ratio share a point, at their median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A quantity that was found in a run, or was not: where, which, and how or why not."""
+
+    source: str
+    quantity: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """Points of a run and what is said of it."""
+
+    points: tuple[CurvePoint, ...]
+    found: tuple[Finding, ...]
+    not_found: tuple[Finding, ...]
+
+
+def prompt_points(run: Run) -> Identified:
+    """Prompt times of a run: of requests that ran alone, else none."""
+    quantity = f"prompt time of {run.prompt_tokens:,.0f} tokens" if run.prompt_tokens else "prompt time"
+    if run.ttft is None:
+        return _nothing(run, quantity, "the file has no times to the first token (was the endpoint streaming?)")
+    if run.cached is not None and run.cached > MAX_CACHED:
+        return _nothing(run, quantity, f"{run.cached:.0%} of the prompt tokens came from the prefix cache")
+    details = run.details
+    if details is not None and details.start_s is not None:
+        alone = _alone(details, until_s=details.ttft_s)
+        if alone.any():
+            return _by_length(
+                run, details, alone, f"{alone.sum()} of {alone.size} requests had the replica to themselves"
+            )
+        return _nothing(run, quantity, "every request overlapped others: a loaded TTFT is not a prompt time")
+    how = _unloaded(run)
+    if how is None:
+        return _nothing(run, quantity, _loaded(run))
+    if details is not None:
+        return _by_length(run, details, np.ones(details.ttft_s.size, dtype=bool), how)
+    if run.vary is not None and run.vary > MAX_VARY:
+        return _nothing(run, quantity, f"prompt lengths vary by {run.vary:.0%}: give them one length")
+    known = "" if run.vary is not None else "; the file does not say whether lengths vary"
+    point = _point("prompt", round(run.prompt_tokens), 1, 0.0, run.ttft, run.requests)
+    return Identified((point,), (Finding(run.source, quantity, f"median TTFT, {how}{known}"),), ())
+
+
+def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
+    """Decode times of a run, by the strictest rule that its data allow.
+
+    ``unloaded_ttft_s`` is the TTFT of such a prompt alone, where another run has it.
+    """
+    if run.speculative:
+        return _nothing(run, "decode time", "speculative decoding: a gap is not one iteration of the model")
+    if run.output_tokens < 2 or (run.tpot is None and run.gap is None):
+        return _nothing(run, "decode time", "the file has no times between tokens")
+    details = run.details
+    if details is not None and details.start_s is not None and details.gaps_s is not None:
+        return _counted(run, details)
+    if details is not None and details.start_s is not None and run.in_flight is None:
+        alone = _alone(details, until_s=details.last_s) & (details.output_tokens > 1)
+        if alone.any():
+            gaps_s = (details.last_s - details.ttft_s)[alone] / (details.output_tokens[alone] - 1)
+            how = f"mean gaps of the {alone.sum()} of {alone.size} requests that had the replica to themselves"
+            return _found(run, 1, Spread.of(gaps_s), int(alone.sum()), how)
+    how_alone = _unloaded(run)
+    if how_alone is not None:
+        spread = run.tpot or run.gap
+        assert spread is not None
+        return _found(run, 1, spread, run.requests, f"mean gap between tokens, {how_alone}")
+    quantity = "decode time"
+    if run.in_flight is None:
+        mend = "hold a number of requests in flight, or give the times of every request"
+        return _nothing(run, quantity, f"{run.load}: the batch is not known ({mend})")
+    batch = run.in_flight
+    quantity = f"decode time at batch {batch}"
+    unheld = _unheld(run)
+    if unheld:
+        return _nothing(run, quantity, unheld)
+    decoding = run.decoding_share
+    if decoding is not None and decoding < MIN_DECODING:
+        why = f"requests decode {decoding:.0%} of their time and wait or are in their prompt else"
+        return _nothing(
+            run, quantity, f"{why}: the batch may be smaller (longer outputs, or the times of every request)"
+        )
+    return _bounded(run, batch, quantity, unloaded_ttft_s)
+
+
+def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None) -> Identified:
+    """The median gap or the mean gap at a held batch, where others' prompts are bounded."""
+    gaps = run.output_tokens - 1
+    share = batch * math.ceil(run.prompt_tokens / CHUNK_TOKENS) / gaps
+    of_gaps = f"{batch} prompts in {gaps:,.0f} gaps: up to {min(share, 1):.0%} of the gaps hold one"
+    if run.gap is not None and share <= MAX_PROMPT_GAPS:
+        gap = run.gap
+        if run.details is not None and run.details.gaps_s is not None:
+            pooled = np.concatenate(run.details.gaps_s)
+            clean_s = float(np.quantile(pooled, 0.5 * (1 - share)))
+            gap = Spread(clean_s, clean_s)
+            how = f"the {0.5 * (1 - share):.0%} quantile of the gaps, the median of those without prompts ({of_gaps})"
+        else:
+            how = f"median gap, the {0.5 / (1 - share):.0%} quantile of those without prompts ({of_gaps})"
+        # extremes of single gaps are jitter of the client, not repeats of the point
+        return _found(run, batch, Spread(gap.median_s, gap.mean_s), run.requests, how)
+    if run.tpot is None or run.ttft is None or run.rate_rps is None:
+        return _nothing(run, quantity, f"{of_gaps}, and the file has no mean gap and rate (longer outputs)")
+    prompt_s = min(run.ttft.low_s, unloaded_ttft_s or math.inf)
+    held = (batch - 1) / batch * run.rate_rps * prompt_s
+    if held <= MAX_PROMPT_TIME:
+        return _found(run, batch, run.tpot, run.requests, f"mean gap, up to {held:.1%} of it others' prompts")
+    return _nothing(
+        run, quantity, f"up to {min(held, 1):.0%} of the mean gap is others' prompts; {of_gaps} (longer outputs)"
+    )
+
+
+def _counted(run: Run, details: Details) -> Identified:
+    """Gaps by the batch that was decoding during each, without those in which somebody's prompt was open.
+
+    At the middle of each gap: the batch is the number of requests between their first and last token, their context
+    what they hold by then. A request that was sent and has no token yet makes the gap unusable, since its prompt may
+    be in it.
+    """
+    assert details.start_s is not None and details.gaps_s is not None
+    first = details.start_s + details.ttft_s
+    ends = [first[k] + np.cumsum(gaps) for k, gaps in enumerate(details.gaps_s)]
+    last = np.array([end[-1] if end.size else first[k] for k, end in enumerate(ends)])
+    gaps = np.concatenate(details.gaps_s)
+    owner = np.repeat(np.arange(first.size), [g.size for g in details.gaps_s])
+    middle = np.concatenate(ends) - gaps / 2
+    batch = _before(first, middle) - _before(last, middle)
+    waiting = _before(details.start_s, middle) - _before(first, middle)
+    prompts = _before(first, middle, details.prompt_tokens) - _before(last, middle, details.prompt_tokens)
+    tokens = _before(first, middle) + _before(np.concatenate(ends), middle)
+    done = _before(last, middle, np.array([1.0 + g.size for g in details.gaps_s]))
+    context = (prompts + tokens - done) / np.maximum(batch, 1)
+    axis = _axis_context(run)
+    usable = (waiting == 0) & (np.abs(context / axis - 1) <= CONTEXT_WINDOW)
+    points: list[CurvePoint] = []
+    found: list[Finding] = []
+    for size in np.unique(batch[usable]).astype(int).tolist():
+        of_batch = np.flatnonzero(usable & (batch == size))
+        if of_batch.size < MIN_GAPS:
+            continue
+        by_request = np.split(gaps[of_batch], np.flatnonzero(np.diff(owner[of_batch])) + 1)
+        medians = np.array([np.median(each) for each in by_request])
+        median_s = float(np.median(gaps[of_batch]))
+        spread = Spread(median_s, median_s, float(medians.min()), float(medians.max()))
+        points.append(_point("decode", round(run.prompt_tokens), size, axis, spread, int(medians.size)))
+        why = f"median of {of_batch.size:,} gaps without anybody's prompt, counted from the times of every request"
+        found.append(Finding(run.source, _decode_name(size, axis), why))
+    if points:
+        return Identified(tuple(points), tuple(found), ())
+    why = f"of {gaps.size:,} gaps {(waiting == 0).sum():,} hold no prompt, and no {MIN_GAPS} of these one batch"
+    return _nothing(run, "decode time", f"{why} and context (longer outputs)")
+
+
+def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
+    """Number, or sum of weights, of ``times`` up to each of ``at``."""
+    order = np.argsort(times)
+    count = np.searchsorted(times[order], at, side="right")
+    if weight is None:
+        return count.astype(np.float64)
+    return np.concatenate([[0.0], np.cumsum(weight[order])])[count]
+
+
+def _alone(details: Details, until_s: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether no other request was in flight from each one's start until so many s later."""
+    assert details.start_s is not None
+    end = details.start_s + details.last_s
+    started = _before(details.start_s, details.start_s + until_s)
+    ended = _before(end, details.start_s + CLOCK_S)
+    # of those started by then all must have ended before this one was sent, but for itself
+    result: np.ndarray[tuple[int], np.dtype[np.bool_]] = started - ended == 1
+    return result
+
+
+def _by_length(run: Run, details: Details, used: np.ndarray[tuple[int], np.dtype[np.bool_]], how: str) -> Identified:
+    """A prompt point for each length among the requests used."""
+    order = np.argsort(details.prompt_tokens[used])
+    lengths, times_s = details.prompt_tokens[used][order], details.ttft_s[used][order]
+    points: list[CurvePoint] = []
+    found: list[Finding] = []
+    start = 0
+    while start < lengths.size:
+        stop = int(np.searchsorted(lengths, lengths[start] * SAME_LENGTH, side="right"))
+        tokens = round(float(np.median(lengths[start:stop])))
+        points.append(_point("prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start))
+        found.append(Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}"))
+        start = stop
+    return Identified(tuple(points), tuple(found), ())
+
+
+def _unloaded(run: Run) -> str | None:
+    """Why requests of a run do not overlap, or None where they do or may."""
+    if run.in_flight == 1:
+        return "one request at a time"
+    average = run.mean_in_flight
+    if run.in_flight is None and average is not None and average <= MAX_OPEN_IN_FLIGHT:
+        return f"{average:.2f} requests in flight on average"
+    return None
+
+
+def _loaded(run: Run) -> str:
+    average = run.mean_in_flight
+    if run.in_flight is None:
+        known = "" if average is None else f", {average:,.1f} in flight on average"
+        return f"{run.load}{known}: a loaded TTFT is not a prompt time"
+    return f"{run.in_flight} requests in flight: a loaded TTFT is not a prompt time"
+
+
+def _unheld(run: Run) -> str:
+    """Why the client did not hold its requests in flight, or nothing."""
+    assert run.in_flight is not None
+    average = run.mean_in_flight
+    if average is None or average >= MIN_HELD * run.in_flight:
+        return ""
+    return (
+        f"only {average:,.1f} of {run.in_flight} requests were in flight on average: more requests are needed "
+        f"({10 * run.in_flight:,} or more)"
+    )
+
+
+def _axis_context(run: Run) -> float:
+    """Mean context of a sequence while it decodes: prompt and half of the outputs, of whole tokens."""
+    return round(run.prompt_tokens) + round(run.output_tokens) / 2
+
+
+def _decode_name(batch: int, context: float) -> str:
+    return f"decode time at batch {batch}, {context:,.0f} tokens of context each"
+
+
+def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> Identified:
+    context = _axis_context(run)
+    point = _point("decode", round(run.prompt_tokens), batch, context, spread, repeats)
+    return Identified((point,), (Finding(run.source, _decode_name(batch, context), how),), ())
+
+
+def _point(phase: Phase, prompt_tokens: int, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
+    """A point at ``context`` tokens per sequence, its extremes where known and around the median."""
+    median_s = spread.median_s
+    return CurvePoint(
+        phase=phase,
+        prompt_tokens=max(prompt_tokens, 1),
+        batch=batch,
+        context_tokens=batch * context,
+        latency_s=median_s,
+        repeats=max(repeats, 1),
+        min_s=min(median_s, median_s if spread.min_s is None else spread.min_s),
+        max_s=max(median_s, median_s if spread.max_s is None else spread.max_s),
+        provenance="measured",
+    )
+
+
+def _nothing(run: Run, quantity: str, why: str) -> Identified:
+    return Identified((), (), (Finding(run.source, quantity, why),))

@@ -1,0 +1,129 @@
+"""One run of a benchmark tool in common terms, whatever file it came from.
+
+All times are in s. A time of a run is a ``Spread`` over its requests (or over its gaps between tokens).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from provisioner.errors import InputError
+
+Floats = NDArray[np.float64]
+
+TTFT_RANGE_S = (1e-3, 3600.0)
+"""Times to a first token that a client can see: a request over HTTP alone takes about 1 ms."""
+
+GAP_RANGE_S = (1e-4, 10.0)
+"""Times between two tokens that an iteration of a model can take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A time over the requests of a run, in s: its median and mean, its extremes where the file gives them."""
+
+    median_s: float
+    mean_s: float
+    min_s: float | None = None
+    max_s: float | None = None
+
+    @classmethod
+    def of(cls, values_s: Floats) -> Spread:
+        """Spread of single values, shape (n,), n at least 1."""
+        return cls(float(np.median(values_s)), float(values_s.mean()), float(values_s.min()), float(values_s.max()))
+
+    @property
+    def low_s(self) -> float:
+        """The smallest value known."""
+        return min(self.median_s, self.mean_s) if self.min_s is None else self.min_s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Details:
+    """Every successful request of a run, in any order: arrays of shape (requests,).
+
+    ``start_s`` are times of sending on one clock, None where the file has none. ``last_s`` is the time from
+    sending to the last token. ``gaps_s`` holds the times between tokens of each request, None where the
+    file has none, or where tokens came in bundles.
+    """
+
+    start_s: Floats | None
+    ttft_s: Floats
+    last_s: Floats
+    prompt_tokens: Floats
+    output_tokens: Floats
+    gaps_s: tuple[Floats, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One run of a benchmark: its load, its lengths and its times.
+
+    ``in_flight`` is the number of requests that the client keeps in flight, None where it does not hold it
+    (then ``load`` says what it does), or where the file does not say. ``requests`` succeeded, 0 where that is not
+    stated. ``ttft`` is the time to the first token, ``tpot`` the mean gap of a request, ``gap`` the single gaps of all
+    requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean, None where unknown;
+    ``cached`` the share of prompt tokens that the server had in its prefix cache, None where the file does not say.
+    """
+
+    source: str
+    model_id: str
+    load: str
+    in_flight: int | None
+    requests: int
+    failed: int
+    prompt_tokens: float
+    output_tokens: float
+    vary: float | None
+    ttft: Spread | None
+    tpot: Spread | None
+    gap: Spread | None
+    rate_rps: float | None
+    speculative: bool = False
+    cached: float | None = None
+    details: Details | None = None
+
+    @property
+    def mean_in_flight(self) -> float | None:
+        """Requests in flight on average, by Little's law: completions per second x time to the last token."""
+        if self.rate_rps is None or self.ttft is None:
+            return None
+        gaps_s = 0.0 if self.tpot is None else self.tpot.mean_s * (self.output_tokens - 1)
+        return self.rate_rps * (self.ttft.mean_s + gaps_s)
+
+    @property
+    def decoding_share(self) -> float | None:
+        """Share of a request's time after its first token: (outputs - 1) x gap over the whole."""
+        if self.ttft is None or self.tpot is None:
+            return None
+        decoding_s = self.tpot.mean_s * (self.output_tokens - 1)
+        return decoding_s / (self.ttft.mean_s + decoding_s)
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        lengths = f"{self.prompt_tokens:,.0f} in, {self.output_tokens:,.0f} out"
+        return f"{self.requests:,} requests, {lengths}, {self.load}" if self.requests else f"{lengths}, {self.load}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """What a file was taken for: the tool, the model that it names, and its runs in words."""
+
+    path: str
+    tool: str
+    model_id: str
+    runs: tuple[str, ...]
+
+
+def check_time(value_s: float, what: str, given: str, allowed_s: tuple[float, float]) -> float:
+    """The time, refused where no server can have it: nearly always a value in another unit."""
+    low, high = allowed_s
+    if not low <= value_s <= high:
+        raise InputError(
+            f"{what}: {given} is not plausible ({1e3 * low:g} ms to {high:,.0f} s): is it in another unit?"
+        )
+    return value_s

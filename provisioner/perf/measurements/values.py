@@ -1,0 +1,130 @@
+"""Checked values out of a result file, and what reading a file gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from provisioner.errors import InputError
+from provisioner.perf.measurements.runs import Floats, Recognised, Run, check_time
+from provisioner.perf.points import CurvePoint
+from provisioner.specs.units import parse_positive, parse_whole, quoted
+
+UNIT_SLIP: Final = 0.02
+"""Average in flight over what the client held, below which the times must be in another unit."""
+
+PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
+"""Columns that a table of points needs beside its latency."""
+
+KNOWN: Final = (
+    "known are the JSON of vllm bench serve and GuideLLM, the CSV of AIPerf and genai-perf, and CSV with the columns "
+    f"{', '.join(PLAIN_COLUMNS)}, latency_ms"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """What one file holds: runs to identify points from, or points as they are (``exact``: none is moved)."""
+
+    recognised: Recognised
+    runs: tuple[Run, ...] = ()
+    points: tuple[CurvePoint, ...] = ()
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The replica that a file is read for, and what the user says of its runs where the file does not."""
+
+    model: str
+    machine: str
+    tensor_parallel: int
+    input_tokens: float | None = None
+    output_tokens: float | None = None
+    concurrency: int | None = None
+
+
+def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:
+    """What a file was taken for; ``InputError`` where its runs are of several models."""
+    models = {run.model_id for run in runs if run.model_id}
+    if len(models) > 1:
+        raise InputError(f"{shown}: holds runs of several models ({', '.join(sorted(models))}); one curve is of one")
+    return Recognised(shown, tool, next(iter(models), ""), tuple(run.title for run in runs))
+
+
+def checked(run: Run) -> Run:
+    """The run, refused where rate and times contradict the requests in flight by orders of magnitude."""
+    held = run.in_flight and min(run.in_flight, run.requests or run.in_flight)
+    average = run.mean_in_flight
+    if held and average is not None and (average < UNIT_SLIP * held or average > held / UNIT_SLIP):
+        raise InputError(
+            f"{run.source}: its rate and times give {average:.3g} requests in flight where {held} were held: "
+            "are its times in another unit?"
+        )
+    return run
+
+
+def json_object(value: Any, where: str) -> dict[str, Any]:
+    """The value, refused where it is no JSON object."""
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: must be a JSON object, got {quoted(value)}")
+    return value
+
+
+def nested(value: Any, *names: str) -> Any:
+    """The value under names within names, None where a step is missing."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+def text(data: Any, key: str) -> str:
+    """The text under a key, empty where there is none."""
+    value = data.get(key) if isinstance(data, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def positive(data: Mapping[str, Any], key: str, where: str, unit: str) -> float:
+    """The number above 0 under a key; ``InputError`` names file, field and unit."""
+    if key not in data:
+        raise InputError(f"{where}: has no {key}")
+    value = data[key]
+    if isinstance(value, str):
+        raise InputError(f"{where}: {key}: must be a number of {unit}, got {quoted(value)}")
+    return parse_positive(value, f"{where}: {key}", unit)
+
+
+def milliseconds(data: Mapping[str, Any], key: str, where: str, allowed: tuple[float, float]) -> float:
+    """The time in s of a field in ms, refused where no server can have it."""
+    given = positive(data, key, where, "ms")
+    return check_time(1e-3 * given, f"{where}: {key}", f"{given:g} ms", allowed)
+
+
+def count_of(data: Mapping[str, Any], key: str, where: str) -> int:
+    """The whole number of requests under a key, 0 or more."""
+    return parse_whole(data.get(key, math.nan), f"{where}: {key}", "requests", minimum=0)
+
+
+def optional_count(data: Mapping[str, Any], key: str, where: str) -> int | None:
+    """The whole number of requests under a key, 1 or more, None where there is none."""
+    return None if data.get(key) is None else parse_whole(data[key], f"{where}: {key}", "requests")
+
+
+def numbers(values: Any, where: str) -> Floats:
+    """Finite numbers of a list, shape (n,)."""
+    try:
+        array = np.array(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: must be a list of numbers") from None
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise InputError(f"{where}: must be a list of finite numbers")
+    return array
+
+
+def vary(lengths: Floats) -> float:
+    """Standard deviation of lengths over their mean."""
+    return float(lengths.std() / lengths.mean())
