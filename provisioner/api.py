@@ -303,8 +303,9 @@ def vary(
 ) -> Variation:
     """Clusters over an input: latency against the rate, or any other input, and how full their batches are.
 
-    ``name`` is ``rate``, ``cv`` or a factor of ``options.FACTORS``; ``values`` is a range such as ``"30:250:10"``, or
-    numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.vary.vary`` says more.
+    ``name`` is a number of a simulation under its flag's name (``rate``, ``batch-tokens``, ``duration``;
+    ``studies.inputs.INPUTS``) or a factor of ``options.FACTORS`` and ``MACHINE_FACTORS``; ``values`` is a range such as
+    ``"30:250:10"``, or numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.vary.vary`` says more.
 
     >>> v = vary(name="rate", values=[10, 20], clusters=["splitwise-hh=6+1"], duration_s=15)
     >>> len(v.to_frame())

@@ -90,9 +90,9 @@ class SimulateOptions:
     time that are not measured.
 
     ``policy`` None is ``splitwise`` for prompt and token pools, ``mixed`` for mixed ones; its thresholds are
-    those of ``simulation.policy.Policy`` where None. ``scale`` and ``specs`` are as in ``PlanOptions``. ``percentiles`` come beside
-    50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records`` and ``timeline`` are files
-    to write.
+    those of ``simulation.policy.Policy`` where None. ``scale`` and ``specs`` are as in ``PlanOptions``.
+    ``percentiles`` come beside 50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records``
+    and ``timeline`` are files to write.
     """
 
     workload: str = "coding"

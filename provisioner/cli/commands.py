@@ -11,58 +11,17 @@ from typer.main import get_command
 from provisioner.cli import simulate_options as simulation
 from provisioner.cli.capacity_command import capacity
 from provisioner.cli.compare_command import compare
+from provisioner.cli.given import Given, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
-from provisioner.cli.options import (
-    AssumptionsOption,
-    ConfidenceOption,
-    CutMarginOption,
-    CvOption,
-    DebugOption,
-    DesignOption,
-    E2eP50,
-    E2eP90,
-    E2eP99,
-    ExhaustiveOption,
-    FastOption,
-    HeadroomOption,
-    IndependentOption,
-    JsonOption,
-    MachineOption,
-    MaxCostOption,
-    MaxMachinesOption,
-    MaxPowerOption,
-    ModelOption,
-    ObjectiveOption,
-    OutOption,
-    PlanDurationOption,
-    PlanPolicyOption,
-    PlanSetsOption,
-    PricesOption,
-    RateOption,
-    ScaleOption,
-    SeedOption,
-    SloOption,
-    SolverOption,
-    StockOption,
-    TbtP50,
-    TbtP90,
-    TbtP99,
-    TimeLimitOption,
-    TraceOption,
-    TtftP50,
-    TtftP90,
-    TtftP99,
-    WorkloadOption,
-    WriteLpOption,
-    plan_fields,
-)
+from provisioner.cli.options import LIMITS, PLAN, WRITE_LP, JsonOption, OutOption
 from provisioner.cli.pareto_command import pareto
-from provisioner.cli.progress import on_stderr, on_terminal
+from provisioner.cli.progress import on_stderr
 from provisioner.cli.reproduce_command import reproduce
 from provisioner.cli.run import PROGRAM, emit
-from provisioner.cli.screen import json_text, report_text
+from provisioner.cli.screen import hand_over, json_text, report_text
 from provisioner.cli.sensitivity_command import sensitivity
 from provisioner.cli.sweep_command import sweep
+from provisioner.progress import worded
 
 _APP = {
     "add_completion": False,
@@ -101,154 +60,44 @@ def provision(version: VersionOption = False) -> None:
 
 
 @app.command(cls=Command)
-def plan(
-    workload: WorkloadOption = None,
-    rate_rps: RateOption = None,
-    headroom: HeadroomOption = None,
-    trace: TraceOption = None,
-    cv: CvOption = None,
-    independent: IndependentOption = False,
-    model: ModelOption = None,
-    slo: SloOption = None,
-    ttft_p50: TtftP50 = None,
-    ttft_p90: TtftP90 = None,
-    ttft_p99: TtftP99 = None,
-    tbt_p50: TbtP50 = None,
-    tbt_p90: TbtP90 = None,
-    tbt_p99: TbtP99 = None,
-    e2e_p50: E2eP50 = None,
-    e2e_p90: E2eP90 = None,
-    e2e_p99: E2eP99 = None,
-    designs: DesignOption = None,
-    machines: MachineOption = None,
-    stock: StockOption = None,
-    objective: ObjectiveOption = None,
-    max_cost_usd_per_h: MaxCostOption = None,
-    max_power_w: MaxPowerOption = None,
-    max_machines: MaxMachinesOption = None,
-    prices: PricesOption = None,
-    assumptions: AssumptionsOption = None,
-    scale: ScaleOption = None,
-    solver: SolverOption = None,
-    seed: SeedOption = None,
-    fast: FastOption = False,
-    sets: PlanSetsOption = None,
-    duration_s: PlanDurationOption = None,
-    confidence: ConfidenceOption = None,
-    policy: PlanPolicyOption = None,
-    exhaustive: ExhaustiveOption = False,
-    time_limit_s: TimeLimitOption = None,
-    cut_margin: CutMarginOption = None,
-    write_lp: WriteLpOption = None,
-    out: OutOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+@takes(*PLAN, WRITE_LP)
+def plan(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Find the best cluster for a workload within latency limits.
 
     Answers with the machines per pool, cost, power, predicted latencies beside their limits, and why each other
     design lost. Exit code 3 where nothing meets the limits.
     """
-    # every other parameter is named as the field of PlanOptions that it gives
-    given = {name: value for name, value in locals().items() if name not in ("out", "json", "debug")}
-    fields = plan_fields(given)
-    from provisioner.report.files import check_outputs, check_writable, write_outputs
-
-    outputs = check_outputs(out or [])
-    if write_lp is not None:
-        check_writable(write_lp, "--write-lp")
     from provisioner import api
-
-    with (on_terminal if fast else on_stderr)() as progress:
-        found = api.plan(progress=lambda text: progress(f"planning: {text}"), **fields)
-    text = json_text(found.to_dict()) if json else _plan_text(found, outputs)
-    write_outputs(found, outputs)
-    emit(text)
-
-
-def _plan_text(found: Any, outputs: Any) -> str:
+    from provisioner.planning.plan import Plan
+    from provisioner.report.files import check_outputs, check_writable
     from provisioner.report.plan_document import plan_document
 
-    return report_text(plan_document(found), outputs)
+    outputs = check_outputs(out or (), kind=Plan)
+    if "write_lp" in given:
+        check_writable(given["write_lp"], "--write-lp")
+    with on_stderr() as progress:
+        found = api.plan(progress=lambda text: progress(worded(text, "planning: ")), **given)
+    hand_over(found, plan_document, outputs, json)
 
 
 @app.command(cls=Command)
-def simulate(
-    workload: WorkloadOption = None,
-    rate_rps: simulation.RateOption = None,
-    rates_rps: simulation.RatesOption = None,
-    duration_s: simulation.DurationOption = None,
-    sets: simulation.SeedsOption = None,
-    trace: simulation.TraceOption = None,
-    cv: CvOption = None,
-    independent: IndependentOption = False,
-    in_flight: simulation.InFlightOption = None,
-    requests: simulation.RequestsOption = None,
-    warm_up: simulation.WarmUpOption = None,
-    cool_down: simulation.CoolDownOption = None,
-    model: ModelOption = None,
-    design: simulation.DesignOption = None,
-    prompt_machines: simulation.PromptOption = None,
-    token_machines: simulation.TokenOption = None,
-    mixed_machines: simulation.MixedOption = None,
-    pools: simulation.PoolOption = None,
-    tensor_parallel: simulation.TpOption = None,
-    prompt_tensor_parallel: simulation.PromptTpOption = None,
-    token_tensor_parallel: simulation.TokenTpOption = None,
-    failures: simulation.FailOption = None,
-    slo: SloOption = None,
-    ttft_p50: TtftP50 = None,
-    ttft_p90: TtftP90 = None,
-    ttft_p99: TtftP99 = None,
-    tbt_p50: TbtP50 = None,
-    tbt_p90: TbtP90 = None,
-    tbt_p99: TbtP99 = None,
-    e2e_p50: E2eP50 = None,
-    e2e_p90: E2eP90 = None,
-    e2e_p99: E2eP99 = None,
-    policy: simulation.PolicyOption = None,
-    max_pending_tokens: simulation.MaxPendingTokensOption = None,
-    batch_tokens: simulation.BatchTokensOption = None,
-    batch_requests: simulation.BatchRequestsOption = None,
-    max_preemptions: simulation.MaxPreemptionsOption = None,
-    transfer_retry_s: simulation.TransferRetryOption = None,
-    share_links: simulation.LinksOption = None,
-    percentiles: simulation.PercentileOption = None,
-    assumptions: AssumptionsOption = None,
-    scale: ScaleOption = None,
-    seed: SeedOption = None,
-    repeat: simulation.RepeatOption = None,
-    records: simulation.RecordsOption = None,
-    timeline: simulation.TimelineOption = None,
-    out: OutOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+@takes(simulation.WORKLOAD, simulation.CLUSTER, LIMITS, simulation.POLICY, simulation.METHOD, simulation.FILES)
+def simulate(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Simulate a cluster, iteration by iteration.
 
     Answers with the latencies beside their limits, whether the cluster keeps up, and what its machines did. A limit
     that is missed is a result: exit code 0.
     """
-    # every other parameter is named as the field of SimulateOptions that it gives
-    given = {name: value for name, value in locals().items() if name not in ("out", "json", "debug")}
-    fields = simulation.simulate_fields(given)
-    from provisioner.report.files import check_outputs, write_outputs
-
-    outputs = check_outputs(out or [], also=(records, timeline))
     from provisioner import api
-
-    with on_stderr() as progress:
-        found = api.simulate(progress=progress, **fields)
-    written = [name for name in (records, timeline, *map(str, outputs)) if name is not None]
-    text = json_text(found.to_dict()) if json else _simulation_text(found, written)
-    write_outputs(found, outputs)
-    emit(text)
-
-
-def _simulation_text(found: Any, written: list[str]) -> str:
+    from provisioner.report.files import check_outputs
     from provisioner.report.simulation_document import simulation_document
+    from provisioner.simulation.result import Simulation
 
-    return report_text(simulation_document(found), written)
+    also = [given.get("records"), given.get("timeline")]
+    outputs = check_outputs(out or (), also=also, kind=Simulation)
+    with on_stderr() as progress:
+        found = api.simulate(progress=progress, **given)
+    hand_over(found, simulation_document, outputs, json, also)
 
 
 for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):
@@ -256,10 +105,10 @@ for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):
 
 
 @app.command(cls=Command)
+@takes()
 def machines(
     name: Annotated[str | None, argument("[NAME]", "Machine type to show; all if left out.")] = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the machine types, or show one with its prices and sources."""
     from provisioner.report import specs
@@ -268,10 +117,10 @@ def machines(
 
 
 @app.command(cls=Command)
+@takes()
 def models(
     name: Annotated[str | None, argument("[NAME]", "Model to show; all if left out.")] = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the models, or show one with its memory, where it runs, and its sources."""
     from provisioner.report import specs
@@ -280,12 +129,12 @@ def models(
 
 
 @app.command(cls=Command)
+@takes()
 def curves(
     name: Annotated[
         str | None, argument("[NAME]", "Model or machine type whose curves to show in full; all in brief if left out.")
     ] = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the latency curves, or show those of a model or machine with their evidence.
 
@@ -307,12 +156,12 @@ app.add_typer(
 
 
 @workloads_app.command("show", cls=Command)
+@takes()
 def show_workloads(
     name: Annotated[
         str | None, argument("[NAME|FILE]", "Workload, workload file or trace file to show; all shipped if left out.")
     ] = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
     from provisioner.report import specs
@@ -321,6 +170,7 @@ def show_workloads(
 
 
 @workloads_app.command("import", cls=Command)
+@takes()
 def import_workload(
     file: Annotated[str, argument("FILE", "Trace file: CSV with a header, or JSON lines.")],
     name: Annotated[
@@ -339,7 +189,6 @@ def import_workload(
         ),
     ] = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Read a trace: say which format it has, what is in it, and write it as a workload.
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from provisioner.cli.run import emit
 from provisioner.errors import UnknownNameError
 
 MAX_WIDTH: Final = 100
@@ -120,11 +121,18 @@ def _write_help(command: Any, context: Any, formatter: Any) -> None:
     formatter.write(help_text(command, context, width))
 
 
-def _off_unless_given(help_option: Any) -> Any:
-    """Default of the help option: without one, typer loads pydantic to convert what was not given."""
-    if help_option is not None:
-        help_option.default = False
-    return help_option
+def _help_option(found: Any) -> Any:
+    """The help option, off by default: without one, typer loads pydantic to convert what was not given."""
+    if found is not None:
+        found.default = False
+        found.callback = _show_help
+    return found
+
+
+def _show_help(context: Any, _: Any, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        emit(context.get_help())
+        context.exit()
 
 
 class Command(TyperCommand):
@@ -136,7 +144,7 @@ class Command(TyperCommand):
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option ``--help``."""
-        return _off_unless_given(super().get_help_option(ctx))
+        return _help_option(super().get_help_option(ctx))
 
 
 class CommandGroup(TyperGroup):
@@ -148,7 +156,7 @@ class CommandGroup(TyperGroup):
 
     def get_help_option(self, ctx: Any) -> Any:
         """The option ``--help``."""
-        return _off_unless_given(super().get_help_option(ctx))
+        return _help_option(super().get_help_option(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments, of which none at all ask for help."""

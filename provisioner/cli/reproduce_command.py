@@ -4,49 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from provisioner.cli.help import argument, option
-from provisioner.cli.options import (
-    DebugOption,
-    JsonOption,
-    OutOption,
-    PlanDurationOption,
-    PlanSetsOption,
-    SeedOption,
-    parse_time,
-)
+from provisioner.cli.given import Flag, Given, group, only, takes
+from provisioner.cli.help import argument
+from provisioner.cli.options import METHOD, PROOF, JsonOption, OutOption
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.run import emit
-from provisioner.cli.screen import json_text, report_text
-from provisioner.specs.units import parse_whole
+from provisioner.cli.screen import result_text
 
-_PANEL: Final = "Reproduction"
-
-OnlyOption = Annotated[
-    list[str] | None,
-    option(
+REPRODUCTION: Final = group(
+    "Reproduction",
+    only=Flag(
         "--only",
         metavar="EXPERIMENT",
         help="Compute this experiment, and what it needs, such as fig-12 or iso-power-conversation. Repeatable.",
-        panel=_PANEL,
         default="all",
+        several=True,
     ),
-]
-ResumeOption = Annotated[
-    bool,
-    option("--resume", help="Go on where an interrupted reproduction to the same --out stopped.", panel=_PANEL),
-]
+    resume=Flag("--resume", help="Go on where an interrupted reproduction to the same --out stopped."),
+)
 
 
+@takes(REPRODUCTION, only(PROOF, "sets", "duration_s"), only(METHOD, "seed"))
 def reproduce(
     paper: Annotated[str, argument("PAPER", "Paper whose results are computed: splitwise.")] = "splitwise",
-    only: OnlyOption = None,
-    sets: PlanSetsOption = None,
-    duration_s: PlanDurationOption = None,
-    seed: SeedOption = None,
-    resume: ResumeOption = False,
+    *,
+    given: Given,
     out: OutOption = None,
     json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Compute a paper's published results again.
 
@@ -56,18 +40,6 @@ def reproduce(
     from provisioner import api
     from provisioner.report.reproduction_document import reproduction_document
 
-    fields = {
-        name: value
-        for name, value in {
-            "only": tuple(only or ()),
-            "sets": None if sets is None else parse_whole(sets, "--seeds", "request sets"),
-            "duration_s": None if duration_s is None else parse_time(duration_s, "--duration"),
-            "seed": None if seed is None else parse_whole(seed, "--seed", minimum=0),
-            "resume": resume,
-            "out": tuple(out or ()),
-        }.items()
-        if value is not None
-    }
     with on_stderr() as progress:
-        found = api.reproduce(paper, progress=progress, **fields)  # type: ignore[arg-type]
-    emit(json_text(found.to_dict()) if json else report_text(reproduction_document(found), out or ()))
+        found = api.reproduce(paper, out=out or (), progress=progress, **given)
+    emit(result_text(found, reproduction_document, out or (), json))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+
+from provisioner.cli.run import emit
 
 
 def json_text(value: Any) -> str:
@@ -12,6 +14,26 @@ def json_text(value: Any) -> str:
     from provisioner.report.as_json import json_text as as_json
 
     return as_json(value)
+
+
+def result_text(found: Any, document: Callable[[Any], Any], written: Iterable[object], json: bool) -> str:
+    """A result as its report, with the files that hold it, or as JSON."""
+    return json_text(found.to_dict()) if json else report_text(document(found), written)
+
+
+def hand_over(
+    found: Any,
+    document: Callable[[Any], Any],
+    outputs: Sequence[Any],
+    json: bool,
+    also: Iterable[str | None] = (),
+) -> None:
+    """Write a result to its files, and print it; ``also`` are files already written."""
+    from provisioner.report.files import write_outputs
+
+    text = result_text(found, document, [*(name for name in also if name is not None), *outputs], json)
+    write_outputs(found, outputs)
+    emit(text)
 
 
 def report_text(document: Any, written: Iterable[object] = ()) -> str:

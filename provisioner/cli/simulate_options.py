@@ -1,4 +1,4 @@
-"""The options of ``provision simulate``: how each is typed, and how text becomes a field of ``SimulateOptions``.
+"""The options of ``provision simulate``, which ``provision sweep`` shares, and how text becomes a field.
 
 Those that ``provision plan`` has too are in ``options``. Defaults are read from ``SimulateOptions``; an option that is
 not given is not passed on, so that they hold.
@@ -7,250 +7,18 @@ not given is not passed on, so that they hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Final
 
-from provisioner.cli.help import option
-from provisioner.cli.options import Parsers, parse_scale, parse_time, parsed_fields
+from provisioner.cli.given import Flag, group
+from provisioner.cli.options import METHOD as PLAN_METHOD
+from provisioner.cli.options import WORKLOAD as PLAN_WORKLOAD
+from provisioner.cli.options import parse_time, positive, whole
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import DURATION_S, WARM_UP, SimulateOptions
-from provisioner.specs.units import (
-    format_seconds,
-    parse_fraction,
-    parse_non_negative,
-    parse_positive,
-    parse_whole,
-)
+from provisioner.specs.units import format_seconds, parse_fraction, parse_non_negative, parse_positive
 
 _DEFAULT: Final = SimulateOptions()
-
-_WORKLOAD = "Workload"
-_CLUSTER = "Cluster"
-_METHOD = "Method"
-_POLICY = "Policy"
-
-
-DesignOption = Annotated[
-    str | None,
-    option(
-        "--design",
-        metavar="NAME",
-        help="Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines.",
-        panel=_CLUSTER,
-    ),
-]
-PromptOption = Annotated[
-    str | None, option("--prompt", metavar="COUNT", help="Prompt machines of the design.", panel=_CLUSTER)
-]
-TokenOption = Annotated[
-    str | None, option("--token", metavar="COUNT", help="Token machines of the design.", panel=_CLUSTER)
-]
-MixedOption = Annotated[
-    str | None, option("--mixed", metavar="COUNT", help="Mixed machines of the design.", panel=_CLUSTER)
-]
-PoolOption = Annotated[
-    list[str] | None,
-    option(
-        "--pool",
-        metavar="ROLE:MACHINE[:TP]=COUNT",
-        help="A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together. "
-        "Repeatable.",
-        panel=_CLUSTER,
-    ),
-]
-TpOption = Annotated[
-    str | None,
-    option(
-        "--tp",
-        metavar="GPUS",
-        help="Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several.",
-        panel=_CLUSTER,
-        default="the largest with latency curves",
-    ),
-]
-PromptTpOption = Annotated[
-    str | None, option("--prompt-tp", metavar="GPUS", help="The same for prompt machines only.", panel=_CLUSTER)
-]
-TokenTpOption = Annotated[
-    str | None, option("--token-tp", metavar="GPUS", help="The same for token machines only.", panel=_CLUSTER)
-]
-FailOption = Annotated[
-    list[str] | None,
-    option(
-        "--fail",
-        metavar="ROLE:NUMBER@FROM[-UNTIL]",
-        help="A machine that fails, such as prompt:3@30s-60s; without an end it does not come back. Its requests start "
-        "again. Repeatable.",
-        panel=_CLUSTER,
-    ),
-]
-RateOption = Annotated[
-    str | None,
-    option("--rate", metavar="RATE", help="Requests/s.", panel=_WORKLOAD, default="the workload's own"),
-]
-RatesOption = Annotated[
-    str | None,
-    option(
-        "--rates",
-        metavar="RATE,...|FILE",
-        help="Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
-        panel=_WORKLOAD,
-    ),
-]
-DurationOption = Annotated[
-    str | None,
-    option(
-        "--duration",
-        metavar="TIME",
-        help="Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served.",
-        panel=_WORKLOAD,
-        default=format_seconds(DURATION_S),
-    ),
-]
-SeedsOption = Annotated[
-    str | None,
-    option(
-        "--seeds",
-        metavar="COUNT",
-        help="Independent request sets; results are means over them, with intervals.",
-        panel=_WORKLOAD,
-        default=_DEFAULT.sets,
-    ),
-]
-TraceOption = Annotated[
-    str | None,
-    option(
-        "--trace",
-        metavar="FILE",
-        help="Requests and times of a trace file as they are, in place of --workload and --rate.",
-        panel=_WORKLOAD,
-    ),
-]
-InFlightOption = Annotated[
-    str | None,
-    option(
-        "--in-flight",
-        metavar="COUNT",
-        help="Closed loop: so many requests in the cluster at any time, the next one when one completes.",
-        panel=_WORKLOAD,
-    ),
-]
-RequestsOption = Annotated[
-    str | None,
-    option(
-        "--requests",
-        metavar="COUNT",
-        help="Requests of the closed loop in all.",
-        panel=_WORKLOAD,
-        default="20 times --in-flight, 2,000 at least",
-    ),
-]
-WarmUpOption = Annotated[
-    str | None,
-    option(
-        "--warm-up",
-        metavar="SHARE",
-        help="Share of the time at its start whose arrivals are not measured: 0.1 or 10%.",
-        panel=_WORKLOAD,
-        default=f"{WARM_UP:g}, of a trace 0",
-    ),
-]
-CoolDownOption = Annotated[
-    str | None,
-    option(
-        "--cool-down",
-        metavar="SHARE",
-        help="The same at its end.",
-        panel=_WORKLOAD,
-        default=f"{_DEFAULT.cool_down:g}",
-    ),
-]
-PolicyOption = Annotated[
-    str | None,
-    option(
-        "--policy",
-        metavar="splitwise|split|mixed|chunked",
-        help="How requests are scheduled: pools that lend machines to each other, strict pools, mixed batching, or "
-        "chunked prefill (see docs/simulation.md).",
-        panel=_POLICY,
-        default="splitwise; mixed for mixed machines",
-    ),
-]
-MaxPendingTokensOption = Annotated[
-    str | None,
-    option(
-        "--max-pending-tokens",
-        metavar="TOKENS",
-        help="Queue beyond which a prompt machine takes no more and the pool borrows one.",
-        panel=_POLICY,
-        default="8192",
-    ),
-]
-BatchTokensOption = Annotated[
-    str | None,
-    option("--batch-tokens", metavar="TOKENS", help="Most tokens in an iteration.", panel=_POLICY, default="2048"),
-]
-BatchRequestsOption = Annotated[
-    str | None,
-    option("--batch-requests", metavar="COUNT", help="Most requests in an iteration.", panel=_POLICY, default="512"),
-]
-MaxPreemptionsOption = Annotated[
-    str | None,
-    option(
-        "--max-preemptions",
-        metavar="COUNT",
-        help="How often a request is passed over before it goes first.",
-        panel=_POLICY,
-        default="4",
-    ),
-]
-TransferRetryOption = Annotated[
-    str | None,
-    option(
-        "--transfer-retry",
-        metavar="TIME",
-        help="When a KV cache that found no room tries again, such as 1s; 0 for as soon as memory is freed.",
-        panel=_POLICY,
-        default="0; 1s with splitwise-sim",
-    ),
-]
-LinksOption = Annotated[
-    str | None,
-    option(
-        "--links",
-        metavar="shared|apart",
-        help="Whether KV caches on their way at once share a link's bandwidth, or each has all of it.",
-        panel=_POLICY,
-        default="shared; apart with splitwise-sim",
-    ),
-]
-PercentileOption = Annotated[
-    list[str] | None,
-    option(
-        "--percentile",
-        metavar="PERCENT",
-        help="A percentile to report beside 50, 90 and 99, such as 95 or 99.9. Repeatable.",
-        panel=_METHOD,
-    ),
-]
-RepeatOption = Annotated[
-    str | None,
-    option(
-        "--repeat",
-        metavar="COUNT",
-        help="Run so often again, one run at a time, and report the median of their time.",
-        panel=_METHOD,
-    ),
-]
-RecordsOption = Annotated[
-    str | None,
-    option("--records", metavar="FILE", help="Write every request as .parquet or .csv, by the ending."),
-]
-TimelineOption = Annotated[
-    str | None,
-    option("--timeline", metavar="FILE", help="Draw machines and batches over time as .png, .svg or .pdf."),
-]
 
 
 def parse_retry(text: str, what: str) -> float:
@@ -296,47 +64,181 @@ def parse_links(text: str, what: str) -> bool:
     return text == "shared"
 
 
-def _whole(unit: str = "", minimum: int = 1) -> Callable[[Any, str], int]:
-    return lambda text, what: parse_whole(text, what, unit, minimum)
+WORKLOAD: Final = group(
+    "Workload",
+    workload=PLAN_WORKLOAD["workload"],
+    rate_rps=Flag(
+        "--rate", metavar="RATE", help="Requests/s.", default="the workload's own", parse=positive("requests/s")
+    ),
+    rates_rps=Flag(
+        "--rates",
+        metavar="RATE,...|FILE",
+        help="Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
+        parse=parse_rates,
+    ),
+    duration_s=Flag(
+        "--duration",
+        metavar="TIME",
+        help="Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served.",
+        default=format_seconds(DURATION_S),
+        parse=parse_time,
+    ),
+    sets=Flag(
+        "--seeds",
+        metavar="COUNT",
+        help="Independent request sets; results are means over them, with intervals.",
+        default=_DEFAULT.sets,
+        parse=whole("request sets"),
+    ),
+    trace=Flag(
+        "--trace",
+        metavar="FILE",
+        help="Requests and times of a trace file as they are, in place of --workload and --rate.",
+        refuses={"workload": "takes requests and times as they are; leave out --workload"},
+    ),
+    cv=PLAN_WORKLOAD["cv"],
+    independent=PLAN_WORKLOAD["independent"],
+    in_flight=Flag(
+        "--in-flight",
+        metavar="COUNT",
+        help="Closed loop: so many requests in the cluster at any time, the next one when one completes.",
+        parse=whole("requests"),
+    ),
+    requests=Flag(
+        "--requests",
+        metavar="COUNT",
+        help="Requests of the closed loop in all.",
+        default="20 times --in-flight, 2,000 at least",
+        parse=whole("requests"),
+    ),
+    warm_up=Flag(
+        "--warm-up",
+        metavar="SHARE",
+        help="Share of the time at its start whose arrivals are not measured: 0.1 or 10%.",
+        default=f"{WARM_UP:g}, of a trace 0",
+        parse=parse_fraction,
+    ),
+    cool_down=Flag(
+        "--cool-down",
+        metavar="SHARE",
+        help="The same at its end.",
+        default=f"{_DEFAULT.cool_down:g}",
+        parse=parse_fraction,
+    ),
+    model=PLAN_WORKLOAD["model"],
+)
 
+CLUSTER: Final = group(
+    "Cluster",
+    design=Flag(
+        "--design",
+        metavar="NAME",
+        help="Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines.",
+    ),
+    prompt_machines=Flag("--prompt", metavar="COUNT", help="Prompt machines of the design.", parse=whole("machines")),
+    token_machines=Flag("--token", metavar="COUNT", help="Token machines of the design.", parse=whole("machines")),
+    mixed_machines=Flag("--mixed", metavar="COUNT", help="Mixed machines of the design.", parse=whole("machines")),
+    pools=Flag(
+        "--pool",
+        metavar="ROLE:MACHINE[:TP]=COUNT",
+        help="A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together. "
+        "Repeatable.",
+        several=True,
+    ),
+    tensor_parallel=Flag(
+        "--tp",
+        metavar="GPUS",
+        help="Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several.",
+        default="the largest with latency curves",
+        parse=whole("GPUs"),
+    ),
+    prompt_tensor_parallel=Flag(
+        "--prompt-tp", metavar="GPUS", help="The same for prompt machines only.", parse=whole("GPUs")
+    ),
+    token_tensor_parallel=Flag(
+        "--token-tp", metavar="GPUS", help="The same for token machines only.", parse=whole("GPUs")
+    ),
+    failures=Flag(
+        "--fail",
+        metavar="ROLE:NUMBER@FROM[-UNTIL]",
+        help="A machine that fails, such as prompt:3@30s-60s; without an end it does not come back. Its requests start "
+        "again. Repeatable.",
+        several=True,
+    ),
+)
 
-def _several(values: Iterable[str], _: str) -> tuple[str, ...]:
-    return tuple(values)
+POLICY: Final = group(
+    "Policy",
+    policy=Flag(
+        "--policy",
+        metavar="splitwise|split|mixed|chunked",
+        help="How requests are scheduled: pools that lend machines to each other, strict pools, mixed batching, or "
+        "chunked prefill (see docs/simulation.md).",
+        default="splitwise; mixed for mixed machines",
+    ),
+    max_pending_tokens=Flag(
+        "--max-pending-tokens",
+        metavar="TOKENS",
+        help="Queue beyond which a prompt machine takes no more and the pool borrows one.",
+        default="8192",
+        parse=whole("tokens", 0),
+    ),
+    batch_tokens=Flag(
+        "--batch-tokens", metavar="TOKENS", help="Most tokens in an iteration.", default="2048", parse=whole("tokens")
+    ),
+    batch_requests=Flag(
+        "--batch-requests",
+        metavar="COUNT",
+        help="Most requests in an iteration.",
+        default="512",
+        parse=whole("requests"),
+    ),
+    max_preemptions=Flag(
+        "--max-preemptions",
+        metavar="COUNT",
+        help="How often a request is passed over before it goes first.",
+        default="4",
+        parse=whole(),
+    ),
+    transfer_retry_s=Flag(
+        "--transfer-retry",
+        metavar="TIME",
+        help="When a KV cache that found no room tries again, such as 1s; 0 for as soon as memory is freed.",
+        default="0; 1s with splitwise-sim",
+        parse=parse_retry,
+    ),
+    share_links=Flag(
+        "--links",
+        metavar="shared|apart",
+        help="Whether KV caches on their way at once share a link's bandwidth, or each has all of it.",
+        default="shared; apart with splitwise-sim",
+        parse=parse_links,
+    ),
+)
 
+METHOD: Final = group(
+    "Method",
+    percentiles=Flag(
+        "--percentile",
+        metavar="PERCENT",
+        help="A percentile to report beside 50, 90 and 99, such as 95 or 99.9. Repeatable.",
+        several=True,
+        parse=lambda texts, what: tuple(parse_positive(text, what) for text in texts),
+    ),
+    assumptions=PLAN_METHOD["assumptions"],
+    specs=PLAN_METHOD["specs"],
+    scale=PLAN_METHOD["scale"],
+    seed=PLAN_METHOD["seed"],
+    repeat=Flag(
+        "--repeat",
+        metavar="COUNT",
+        help="Run so often again, one run at a time, and report the median of their time.",
+        parse=whole("runs"),
+    ),
+)
 
-_PARSE: Final[Parsers] = {
-    "rate_rps": ("--rate", lambda text, what: parse_positive(text, what, "requests/s")),
-    "rates_rps": ("--rates", parse_rates),
-    "duration_s": ("--duration", parse_time),
-    "sets": ("--seeds", _whole("request sets")),
-    "cv": ("--cv", parse_non_negative),
-    "scale": ("--scale", parse_scale),
-    "in_flight": ("--in-flight", _whole("requests")),
-    "requests": ("--requests", _whole("requests")),
-    "warm_up": ("--warm-up", parse_fraction),
-    "cool_down": ("--cool-down", parse_fraction),
-    "prompt_machines": ("--prompt", _whole("machines")),
-    "token_machines": ("--token", _whole("machines")),
-    "mixed_machines": ("--mixed", _whole("machines")),
-    "pools": ("--pool", _several),
-    "tensor_parallel": ("--tp", _whole("GPUs")),
-    "prompt_tensor_parallel": ("--prompt-tp", _whole("GPUs")),
-    "token_tensor_parallel": ("--token-tp", _whole("GPUs")),
-    "failures": ("--fail", _several),
-    "max_pending_tokens": ("--max-pending-tokens", _whole("tokens", 0)),
-    "batch_tokens": ("--batch-tokens", _whole("tokens")),
-    "batch_requests": ("--batch-requests", _whole("requests")),
-    "max_preemptions": ("--max-preemptions", _whole()),
-    "transfer_retry_s": ("--transfer-retry", parse_retry),
-    "share_links": ("--links", parse_links),
-    "percentiles": ("--percentile", lambda texts, what: tuple(parse_positive(text, what) for text in texts)),
-    "seed": ("--seed", _whole(minimum=0)),
-    "repeat": ("--repeat", _whole("runs")),
-}
-
-
-def simulate_fields(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``SimulateOptions`` from the parameters of the command; what was not given is left out."""
-    if given.get("trace") is not None and given.get("workload") is not None:
-        raise InputError("--trace: takes requests and times as they are; leave out --workload")
-    return parsed_fields(given, _PARSE)
+FILES: Final = group(
+    "Output",
+    records=Flag("--records", metavar="FILE", help="Write every request as .parquet or .csv, by the ending."),
+    timeline=Flag("--timeline", metavar="FILE", help="Draw machines and batches over time as .png, .svg or .pdf."),
+)

@@ -116,7 +116,7 @@ def _replicas(
     names = [known.machine(name).name for name in options.machines] or [
         name for name in known.machines if name in degrees
     ]
-    given = options.tensor_parallel
+    given = (options.tensor_parallel,) if isinstance(options.tensor_parallel, int) else options.tensor_parallel
     if isinstance(given, str) and given not in ("largest", "all"):
         raise InputError(f"--tp: must be largest, all or a number of GPUs, got {given!r}")
     wanted = [] if isinstance(given, str) else [parse_whole(degree, "--tp", "GPUs") for degree in given]

@@ -239,7 +239,8 @@ def replica(
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with a curve.
 
     ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
-    ``UnknownNameError`` for a name that is not known, and ``InputError`` naming what has curves where this machine has none.
+    ``UnknownNameError`` for a name that is not known, and ``InputError`` naming what has curves where
+    this machine has none.
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))

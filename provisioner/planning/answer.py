@@ -18,6 +18,7 @@ from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
 from provisioner.planning.solver import write_lp
+from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
@@ -180,7 +181,8 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
     for position, design in enumerate(setting.designs):
-        progress(f"largest rate of {design.name} ({position + 1} of {len(setting.designs)})")
+        here = f"largest rate of {design.name} ({position + 1} of {len(setting.designs)})"
+        progress(Step(here, position, len(setting.designs)))
         start = max((rate for rate, _ in results), default=setting.traffic.peak_rps)
         result = largest_by_formulas(setting, (design,), start)
         if result is not None:

@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Final
 
 from provisioner.errors import Interrupted
+from provisioner.progress import Step
 from provisioner.simulation.assemble import Observation, Percentiles, Scenario, observe, percentiles_of
 from provisioner.simulation.requests import MAX_REQUESTS
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
@@ -138,12 +139,13 @@ def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, pro
             progress(_how_far(scenario, done, watch))
 
 
-def _how_far(scenario: Scenario, finished: int, watch: _Watch) -> str:
+def _how_far(scenario: Scenario, finished: int, watch: _Watch) -> Step:
     total = scenario.sets * scenario.expected_requests
     share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
     running = max((now_s for now_s in watch.now_s if now_s > 0.0), default=0.0)
     sets = "" if scenario.sets == 1 else f"{finished} of {_sets(scenario.sets)} done, "
-    return f"simulating: {sets}{sum(watch.done):,} requests served ({100 * share:.0f} %), at {running:,.0f} s"
+    text = f"simulating: {sets}{sum(watch.done):,} requests served ({100 * share:.0f} %), at {running:,.0f} s"
+    return Step(text, share, 1.0)
 
 
 def _sets(count: int) -> str:

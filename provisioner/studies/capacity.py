@@ -17,6 +17,7 @@ from provisioner.planning.formulation import Criterion
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import largest_rate
+from provisioner.progress import worded
 from provisioner.simulation.result import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
@@ -396,7 +397,7 @@ def _addition(
     try:
         limit_s = None if math.isinf(rates.time_left_s) else max(rates.time_left_s, 1e-3)
         scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: _start(there, hand)}, time_limit_s=limit_s)
-        found = proven(there, lambda text: progress(f"{prefix}: {text}"), memory, scope)
+        found = proven(there, lambda text: progress(worded(text, f"{prefix}: ")), memory, scope)
     except InfeasibleError as error:
         reason = str(error)
     if found is None or found.proof.best is None:

@@ -19,6 +19,7 @@ from provisioner.planning.check import check
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import Plan
+from provisioner.progress import worded
 from provisioner.specs import catalog
 from provisioner.specs.units import format_cost, format_power, parse_positive, parse_whole, quoted
 from provisioner.studies.result import StudyResult
@@ -378,7 +379,7 @@ def _rows(setting: Setting, wanted: Sequence[_Wanted], dask: str | None, progres
     began = monotonic()
 
     def tell(text: str) -> None:
-        progress(f"comparing: {time_left(len(rows), len(wanted), began)}{text}")
+        progress(worded(time_left(len(rows), len(wanted), began), "comparing: ", text))
 
     try:
         if dask is not None:

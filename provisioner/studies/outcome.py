@@ -12,6 +12,7 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planned import planned
 from provisioner.planning.answer import Setting
+from provisioner.progress import worded
 from provisioner.studies.work import Workers, time_left
 from provisioner.verified import Memory
 
@@ -137,7 +138,7 @@ def outcomes(
     began = monotonic()
 
     def tell() -> None:
-        progress(f"{what}: {time_left(len(found), len(changes), began)}")
+        progress(worded(time_left(len(found), len(changes), began), f"{what}: "))
 
     try:
         for index, found_here in pool.map(outcome, question, changes, tell):

@@ -23,6 +23,7 @@ from provisioner.loading.factors import load_factors
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.planning.search import Prices
+from provisioner.progress import worded
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.result import LatencyResult, Simulation
@@ -388,4 +389,4 @@ def _simulate(
                 book.add(point.key, record)
             done[point.key] = record
             earlier = f" and {before:,} earlier" if before else ""
-            progress(f"sweeping: {time_left(len(done) - before, len(mixed), began)}{earlier}")
+            progress(worded(time_left(len(done) - before, len(mixed), began), "sweeping: ", earlier))

@@ -18,6 +18,7 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
 from provisioner.options import DURATION_S, PlanOptions, SimulateOptions
 from provisioner.planned import planned
+from provisioner.progress import Step, worded
 from provisioner.studies import splitwise_paper as paper
 from provisioner.studies.capacity import capacity
 from provisioner.studies.compare import Comparison, compare
@@ -377,7 +378,7 @@ def reproduce(
         for position, (world, each) in enumerate(steps):
             key = f"{world} {each}"
             if key not in known:
-                here = f"{position} of {len(steps)} experiments done; {each} ({world})"
+                here = Step(f"{position} of {len(steps)} experiments done; {each} ({world})", position, len(steps))
                 progress(here)
                 try:
                     found = EXPERIMENTS[each](
@@ -411,7 +412,7 @@ def reproduce(
 
 
 def _told(progress: Callable[[str], None], where: str, text: str) -> None:
-    progress(f"{where}: {text}")
+    progress(worded(where, after=f": {text}"))
 
 
 @contextmanager

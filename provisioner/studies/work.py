@@ -17,6 +17,7 @@ from time import monotonic
 from typing import Any, Final, TypeVar
 
 from provisioner.errors import InputError
+from provisioner.progress import Step
 from provisioner.specs.units import format_seconds
 
 Shared = TypeVar("Shared")
@@ -155,10 +156,10 @@ def _same(value: Any) -> Any:
     return value
 
 
-def time_left(done: int, total: int, since_s: float) -> str:
+def time_left(done: int, total: int, since_s: float) -> Step:
     """How far work is, and how long it will take at this pace; ``since_s`` is when it began, by ``monotonic``."""
     text = f"{done:,} of {total:,}"
     if not 0 < done < total:
-        return text
+        return Step(text, done, total)
     left_s = (monotonic() - since_s) / done * (total - done)
-    return f"{text}, {format_seconds(float(f'{left_s:.2g}'))} left"
+    return Step(f"{text}, {format_seconds(float(f'{left_s:.2g}'))} left", done, total, left_s)

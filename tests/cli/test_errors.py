@@ -59,6 +59,8 @@ BAD_OPTIONS = [
     (("plan", "--max-power", "-1kW"), "--max-power: must be a power above 0 W"),
     (("plan", "--max-machines", "1.5"), "--max-machines: must be a whole number of machines, 1 or more, got 1.5"),
     (("plan", "--max-machines", "0"), "--max-machines: must be a whole number of machines, 1 or more, got 0"),
+    (("plan", "--tp", "biggest"), "--tp: must be largest, all, or numbers of GPUs such as 4,8, got 'biggest'"),
+    (("plan", "--tp", "4,0"), "--tp: must be a whole number of GPUs, 1 or more, got 0"),
     (("plan", "--stock", "dgx-h100"), "--stock: must be NAME=COUNT, such as dgx-h100=20, got 'dgx-h100'"),
     (("plan", "--stock", "dgx-h100=-1"), "--stock dgx-h100: must be a whole number of machines, 0 or more, got -1"),
     (("plan", "--stock", "dgx-h100=1", "--stock", "dgx-h100=2"), "--stock: dgx-h100 is given twice"),
@@ -77,6 +79,8 @@ BAD_OPTIONS = [
     (("plan", "--workload", "none.csv"), "none.csv: no such file"),
     (("plan", "--trace", "none.csv"), "none.csv: no such file"),
     (("plan", "--slo", "none.yaml"), "none.yaml: cannot be read: No such file or directory"),
+    (("plan", "--specs", "none"), "--specs: must be a folder with "),
+    (("simulate", "--design", "baseline-h100", "--mixed", "4", "--specs", "none"), "--specs: must be a folder with "),
     (("plan", "--prices", "none.yaml"), "none.yaml: cannot be read: No such file or directory"),
 ]
 
@@ -86,6 +90,32 @@ def test_bad_option(provision: Run, tmp_path: Path, arguments: tuple[str, ...], 
     ended = provision(*arguments)
     assert ended.code == 2
     assert message in ended.error
+    assert list(tmp_path.iterdir()) == []
+
+
+STUDIES = [
+    ("capacity", "provisioner.studies.capacity.Capacity", ("--design", "baseline-h100", "--mixed", "4")),
+    ("compare", "provisioner.studies.compare.Comparison", ("--budget", "400kW")),
+    ("pareto", "provisioner.studies.pareto.Frontier", ()),
+    ("plan", "provisioner.planning.plan.Plan", ()),
+    ("sensitivity", "provisioner.studies.sensitivity.Sensitivity", ()),
+    ("simulate", "provisioner.simulation.result.Simulation", ("--design", "baseline-h100", "--mixed", "4")),
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "arguments"), STUDIES, ids=[name for name, *_ in STUDIES])
+def test_ending_that_a_result_does_not_have_is_refused_before_the_work(
+    provision: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, kind: str, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(api, name, defect)
+    assert provision(name, *arguments).code == 1
+    ended = provision(name, *arguments, "--out", "x.foo")
+    assert (ended.code, ended.error.split(" .csv")[0]) == (2, "--out x.foo: must end in")
+    assert ".svg" in ended.error
+    monkeypatch.setattr(f"{kind}.charts", object.__str__)  # a kind of result without pictures
+    ended = provision(name, *arguments, "--out", "x.csv", "--out", "x.svg")
+    assert ended.code == 2
+    assert ended.error.startswith("--out x.svg: must end in .csv, ") and "svg," not in ended.error
     assert list(tmp_path.iterdir()) == []
 
 
@@ -250,6 +280,12 @@ def test_output_that_cannot_be_written(tmp_path: Path) -> None:
     done = shell("provision machines > /dev/full", tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: standard output: cannot be written: No space left on device\n"
+    for command in ("--help", "", "plan --help", "workloads import -h", "--version"):
+        done = shell(f"provision {command} > /dev/full", tmp_path)
+        assert done.returncode == 2
+        assert done.stderr == "error: standard output: cannot be written: No space left on device\n"
+    done = shell("provision plan --help >&-", tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: standard output: is closed\n")
     done = shell("provision machines >&-", tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: standard output: is closed\n"

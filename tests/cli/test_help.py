@@ -14,7 +14,9 @@ from provisioner.options import LIMIT_NAMES, PlanOptions, SimulateOptions
 from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
 
-COMMANDS = ["", "plan", "simulate", "machines", "models", "curves", "workloads", "workloads show", "workloads import"]
+STUDIES = ["compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce"]
+CATALOGUE = ["machines", "models", "curves", "workloads", "workloads show", "workloads import"]
+COMMANDS = ["", "plan", "simulate", *STUDIES, *CATALOGUE]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -87,7 +89,7 @@ def test_help_loads_typer_and_the_standard_library_only() -> None:
     code = (
         "import sys\n"
         "from provisioner.cli import main\n"
-        "main(['--help']); main(['plan', '--help']); main(['simulate', '--help'])\n"
+        "main(['--help']); main(['plan', '--help']); main(['simulate', '--help']); main(['sweep', '--help'])\n"
         "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'matplotlib', 'numba', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
@@ -96,7 +98,8 @@ def test_help_loads_typer_and_the_standard_library_only() -> None:
 
 
 def test_modules_of_the_command_line_import_nothing_heavy() -> None:
-    light = ("provisioner.cli", "provisioner.errors", "provisioner.options", "provisioner.specs.units", "typer")
+    ours = ("cli", "errors", "options", "progress", "specs.units")
+    light = (*(f"provisioner.{name}" for name in ours), "typer")
     for path in Path(str(cli.__file__)).parent.glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from provisioner import api
-from provisioner.cli import progress as cli_progress
 from provisioner.errors import Interrupted
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.simulation import serve as serving
@@ -272,17 +271,6 @@ def test_rates_can_be_read_from_a_file(provision: Run, tmp_path: Path) -> None:
     assert found["question"]["rates_rps"] == [5.0, 10.0] and found["rate_rps"] == 7.5
     (tmp_path / "rates.txt").write_text("5\nten\n")
     assert provision(*SMALL, "--rates", "rates.txt").error == "rates.txt: line 2: must be a number, got 'ten'"
-
-
-def test_progress_is_told_after_a_second_and_not_before(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = iter([0.0, 0.5, 1.1, 1.1, 3.0, 6.5, 6.5])
-    monkeypatch.setattr(cli_progress, "monotonic", lambda: next(now))
-    with cli_progress.on_stderr() as tell:
-        for text in ("early", "first", "too soon", "next"):
-            tell(text)
-    assert capsys.readouterr().err == "first\nnext\n"
 
 
 def test_an_interrupt_says_what_was_done(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@ import shlex
 from dataclasses import replace
 
 from provisioner.cli.commands import command
-from provisioner.cli.options import plan_fields
+from provisioner.cli.given import fields_of
+from provisioner.cli.options import PLAN, WRITE_LP
 from provisioner.options import PlanOptions
 from provisioner.planning.plan import Plan
 from provisioner.report.command_line import command_line
@@ -49,7 +50,7 @@ def parsed(plan: Plan) -> PlanOptions:
     assert typed[:2] == ["provision", "plan"]
     context = command().commands["plan"].make_context("plan", typed[2:])
     given = {name: value for name, value in context.params.items() if name not in ("out", "json", "debug")}
-    return PlanOptions(**plan_fields(given))
+    return PlanOptions(**fields_of((*PLAN, WRITE_LP), given))
 
 
 def test_printed_command_asks_the_same_question(plan: Plan) -> None:
