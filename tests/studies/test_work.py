@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,25 @@ def test_a_killed_worker_costs_only_its_time(
     ended = [[pid for word, pid in zip(each[::2], each[1::2], strict=True) if word == "end"] for each in began]
     assert all(ended)  # whatever the killed worker left was done again
     assert {each[-1] for each in ended[-8:]} == {str(processes[1].pid)}
+
+
+def test_studies_on_a_cluster_find_what_threads_find(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]],
+) -> None:
+    import provisioner
+
+    asked: dict[str, Any] = {"rate_rps": 8.0, "slo": "p99", "duration_s": 20.0, "sets": 2}
+    designs = ("splitwise-hh", "baseline-h100")
+    for study in (
+        partial(provisioner.compare, same="throughput", designs=designs, **asked),
+        partial(provisioner.sensitivity, designs=designs, inputs=("rate", "price"), **asked),
+        partial(
+            provisioner.vary,
+            name="rate",
+            values=[4, 8],
+            clusters=["splitwise-hh=4+1", "baseline-h100=3"],
+            duration_s=20,
+        ),
+    ):
+        here, there = study(), study(dask=cluster[0])
+        assert here.to_frame().equals(there.to_frame())
