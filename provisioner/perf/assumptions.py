@@ -15,15 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.perf import memory, transfer
-from provisioner.perf.curves import Assumptions, CurveSet, curve_groups, load_curve_set, no_curves
+from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
 Floats = NDArray[np.float64]
-
-MIXED_FACTOR: Final = 1.1
-"""Time of a mixed iteration relative to a prompt iteration of as many tokens (Splitwise paper)."""
 
 REFERENCE_MACHINE: Final = "dgx-a100"
 REFERENCE_TENSOR_PARALLEL: Final = 8
@@ -55,6 +52,10 @@ class ReplicaPerf(Protocol):
     @property
     def curve(self) -> CurveSet:
         """The latency curves, with their provenance."""
+
+    @property
+    def mixed(self) -> MixedIteration:
+        """How long iterations take that carry both phases."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -112,6 +113,15 @@ class _Replica:
     link_factor: float = 1.0
 
     @property
+    def mixed(self) -> MixedIteration:
+        """How long iterations take that carry both phases: the curve's rule, its decode part as the decode times."""
+        rule = self.curve.mixed
+        if self.decode_factor == 1.0:
+            return rule
+        per_sequence, per_token = (self.decode_factor * each for each in (rule.s_per_sequence, rule.s_per_token))
+        return MixedIteration(rule.factor, per_sequence, per_token)
+
+    @property
     def replicas_per_machine(self) -> int:
         """Replicas that one machine runs: GPUs // tensor parallelism."""
         return self.machine.gpus // self.tensor_parallel
@@ -150,9 +160,9 @@ class _Replica:
         """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s."""
         return self.decode_factor * self.curve.decode_s(batch, context_tokens)
 
-    def _mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike) -> Floats:
+    def _mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
-        return MIXED_FACTOR * self.prompt_s(tokens)
+        return self.mixed.s(self.prompt_s(tokens), batch, context_tokens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,11 +187,11 @@ class MeasuredReplica(_Replica):
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.
 
-        1.1 x prompt time of (prompt tokens + batch) as the paper has it, but never below the decode time of
-        the batch alone, which that iteration contains.
+        1.1 x prompt time of (prompt tokens + batch) as the paper has it, or the sum that derived curves have, but
+        never below the decode time of the batch alone, which that iteration contains.
         """
         decode_s = self.decode_s(batch, context_tokens)
-        return np.maximum(self._mixed_s(prompt_tokens, batch), decode_s)
+        return np.maximum(self._mixed_s(prompt_tokens, batch, context_tokens), decode_s)
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
         """Time that the second token waits for the KV cache to reach ``destination``, in s; any shape.
@@ -220,8 +230,7 @@ class SplitwiseSimReplica(_Replica):
 
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one mixed iteration, in s: 1.1 x prompt curve at (prompt tokens + batch); broadcast."""
-        result = self._mixed_s(prompt_tokens, batch)
-        return np.broadcast_to(result, np.broadcast_shapes(result.shape, np.shape(context_tokens)))
+        return self._mixed_s(prompt_tokens, batch, context_tokens)
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
         """Time of the transfer, in s, all of it visible: KV bytes / 200 GiB/s; any shape."""

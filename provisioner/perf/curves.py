@@ -115,6 +115,32 @@ class ContextFit:
         return self.fitted_s_per_token > 2 * self.standard_error_s_per_token
 
 
+MIXED_FACTOR: Final = 1.1
+"""Time of a mixed iteration relative to a prompt iteration of as many tokens (Splitwise paper)."""
+
+
+@dataclass(frozen=True, slots=True)
+class MixedIteration:
+    """How long an iteration over prompts takes that carries a decode batch, in s.
+
+    factor x prompt time of (prompt tokens + batch) + ``s_per_sequence`` x batch + ``s_per_token`` x context tokens.
+
+    >>> MixedIteration().s(0.2, 30, 45_000)         # the paper's rule, which knows no context
+    0.22000000000000003
+    """
+
+    factor: float = MIXED_FACTOR
+    s_per_sequence: float = 0.0
+    s_per_token: float = 0.0
+
+    def s(self, prompt_s: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        """Time from the prompt time of all its tokens, in s; broadcast."""
+        sequences = np.asarray(batch, dtype=np.float64)
+        context = np.asarray(context_tokens, dtype=np.float64)
+        result: Floats = self.factor * np.asarray(prompt_s, dtype=np.float64)
+        return result + self.s_per_sequence * sequences + self.s_per_token * context
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CurveSet:
     """Both curves of one (model, machine, tensor parallelism), with their evidence.
@@ -137,6 +163,7 @@ class CurveSet:
     dips: tuple[Dip, ...]
     provenance: tuple[Provenance, ...]
     sources: tuple[str, ...]
+    mixed: MixedIteration = MixedIteration()
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provisioner.perf.assumptions import MIXED_FACTOR, Reference, ReplicaPerf, tbt_divisor
+from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
@@ -242,7 +242,7 @@ class MixedStage:
     def offered_machines(self) -> float:
         """Machines that the prompts of the busiest window keep busy."""
         c = self.traffic.by_prompt()
-        mean_s = MIXED_FACTOR * float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
+        mean_s = self.perf.mixed.factor * float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
     def loads(self, sizes: Sizes) -> tuple[_Load, ...]:

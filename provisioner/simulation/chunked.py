@@ -135,7 +135,10 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     if prompts > 0:
         duration_s = prompt_s(world, kind, tokens + sequences)
         if sequences > 0:
-            duration_s = max(world.mixed_factor * duration_s, alone_s)
+            this_type = type_at(world, kind)
+            duration_s = this_type.mixed_factor * duration_s
+            duration_s += this_type.mixed_s_per_sequence * sequences + this_type.mixed_s_per_token * context
+            duration_s = max(duration_s, alone_s)
         replica.doing = ITERATION
         replica.run_iterations = 1
         replica.base_s = duration_s + further_s

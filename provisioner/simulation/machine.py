@@ -332,7 +332,8 @@ def start(world: World, r: int, size: int, now_s: float) -> None:
         tokens = replica.prompt_tokens + sequences
         duration_s = prompt_s(world, replica.type, tokens)
         if sequences > 0:
-            duration_s = world.mixed_factor * duration_s
+            duration_s = kind.mixed_factor * duration_s
+            duration_s += kind.mixed_s_per_sequence * sequences + kind.mixed_s_per_token * replica.context_tokens
             if world.decode_floor:
                 alone_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
                 duration_s = max(duration_s, alone_s)

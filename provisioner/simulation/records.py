@@ -153,6 +153,11 @@ LIST: Final = np.dtype([("start", "i8"), ("room", "i8"), ("head", "i8"), ("lengt
 TYPE: Final = np.dtype(
     [
         ("decode_s_per_token", "f8"),  # of context
+        # an iteration over prompts with a decode batch beside them: times the prompt time, and for each sequence and
+        # each token of its context
+        ("mixed_factor", "f8"),
+        ("mixed_s_per_sequence", "f8"),
+        ("mixed_s_per_token", "f8"),
         ("link_bytes_per_s", "f8"),  # of one replica
     ],
     align=True,
@@ -221,7 +226,6 @@ WORLD: Final = np.dtype(
         ("batch_requests", "i8"),
         ("batch_tokens", "i8"),
         ("max_preemptions", "i8"),
-        ("mixed_factor", "f8"),
         ("retry_s", "f8"),  # 0: woken when memory is freed
         ("kv_bytes_per_token", "f8"),
         ("layers", "f8"),

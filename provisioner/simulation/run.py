@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
-from provisioner.perf.assumptions import MIXED_FACTOR, Reference, ReplicaPerf, tbt_divisor
+from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.simulation import records
 from provisioner.simulation.cluster import Cluster, Pool
@@ -266,6 +266,8 @@ def _world(
     kinds = np.zeros(len(types), dtype=records.TYPE)
     for k, each in enumerate(types):
         kinds["decode_s_per_token"][k] = tables[k][2]
+        for name in ("factor", "s_per_sequence", "s_per_token"):
+            kinds[f"mixed_{name}"][k] = getattr(each.mixed, name)
         kinds["link_bytes_per_s"][k] = _link_bytes_per_s(each)
     together = _together(cluster)
     slots = np.zeros(len(cluster.pools), dtype=records.SLOT)
@@ -335,7 +337,6 @@ def _world(
         "batch_requests": policy.batch_requests,
         "batch_tokens": policy.batch_tokens,
         "max_preemptions": policy.max_preemptions,
-        "mixed_factor": MIXED_FACTOR,
         "retry_s": policy.transfer_retry_s,
         "kv_bytes_per_token": perf.kv_bytes_per_token,
         "layers": perf.model.layers,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from provisioner.perf.assumptions import MIXED_FACTOR, ReplicaPerf
+from provisioner.perf.assumptions import ReplicaPerf
 
 
 @dataclass(eq=False)
@@ -103,7 +103,9 @@ class Replica:
                 further_s += max(attended_s - (prompt_s(chunk) - prompt_s(1)), 0.0)
         duration_s = prompt_s(sum(self.chunks[s.number] for s in parts) + len(decodes))
         if decodes:
-            duration_s = max(MIXED_FACTOR * duration_s, alone_s)
+            rule, context = self.perf.mixed, sum(s.computed + 1 for s in decodes)
+            beside_s = rule.s_per_sequence * len(decodes) + rule.s_per_token * context
+            duration_s = max(rule.factor * duration_s + beside_s, alone_s)
         return duration_s + further_s
 
     def start(self, now_s: float) -> None:

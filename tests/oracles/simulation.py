@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.assumptions import MIXED_FACTOR, ReplicaPerf
+from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.specs.workload import Workload
 
 Array = NDArray[np.float64]
@@ -236,7 +236,9 @@ def simulate_mixed(requests: Requests, perf: ReplicaPerf, replicas: int) -> Late
         if not replica.running:
             duration_s = alone_s
         elif replica.decodes:
-            duration_s = max(MIXED_FACTOR * prompt_s(tokens + len(replica.batch)), alone_s)
+            rule, batch = perf.mixed, len(replica.batch)
+            beside_s = rule.s_per_sequence * batch + rule.s_per_token * replica.context_tokens
+            duration_s = max(rule.factor * prompt_s(tokens + batch) + beside_s, alone_s)
         else:
             duration_s = prompt_s(tokens)
         heappush(events, (now_s + duration_s, TOKENS_DONE, k))

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from provisioner.perf.assumptions import MIXED_FACTOR, replica
+from provisioner.perf.assumptions import replica
+from provisioner.perf.curves import MIXED_FACTOR
 from tests.oracles.cases import METRICS, QUANTILES, Case, simulated
 from tests.oracles.simulation import Requests, simulate_mixed, simulate_split
 

@@ -5,14 +5,13 @@ import pytest
 
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
 from provisioner.perf.assumptions import (
-    MIXED_FACTOR,
     ReplicaPerf,
     reference,
     replica,
     slo_strict,
     tbt_divisor,
 )
-from provisioner.perf.curves import Assumptions
+from provisioner.perf.curves import MIXED_FACTOR, Assumptions
 from provisioner.specs import catalog
 
 BOTH: tuple[Assumptions, ...] = ("measured", "splitwise-sim")

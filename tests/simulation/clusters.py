@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.perf.assumptions import Reference, ReplicaPerf, reference, replica
-from provisioner.perf.curves import Assumptions
+from provisioner.perf.curves import Assumptions, MixedIteration
 from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.measure import student_t
 from provisioner.simulation.policy import Policy
@@ -40,6 +40,7 @@ class Degenerate:
     model: ModelArchitecture = field(default_factory=lambda: catalog.model("llama2-70b"))
     assumptions: Assumptions = "measured"
     sources: tuple[str, ...] = ()
+    mixed: MixedIteration = field(default_factory=MixedIteration)
 
     @property
     def tensor_parallel(self) -> int:

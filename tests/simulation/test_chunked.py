@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from provisioner.perf.assumptions import MIXED_FACTOR
+from provisioner.perf.curves import MIXED_FACTOR, MixedIteration
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import run
 from provisioner.specs import catalog
@@ -108,7 +108,9 @@ def compare(seed: int, capacity_tokens: float, inside: Inside) -> None:
     prompt, output = rng.integers(1, 900, count), rng.integers(1, 120, count)
     rows = list(zip(arrival_s.tolist(), prompt.tolist(), output.tolist(), strict=True))
     budget, most, replicas = int(rng.choice([64, 256, 2048])), int(rng.choice([2, 5, 512])), int(rng.integers(1, 4))
-    perf = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=capacity_tokens)
+    # the paper's rule of mixed iterations, or a sum
+    rule = MixedIteration() if seed % 2 else MixedIteration(1.0, *(float(rng.uniform(0, s)) for s in (1e-3, 1e-5)))
+    perf = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=capacity_tokens, mixed=rule)
     done = serve(cluster(Policy("chunked", batch_tokens=budget, batch_requests=most), perf, replicas), rows)
     slow = simulate_chunked(rows, perf, replicas, most, budget)
     assert done.status == "finished"

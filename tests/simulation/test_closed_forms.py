@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from provisioner.perf.assumptions import MIXED_FACTOR
+from provisioner.perf.curves import MIXED_FACTOR
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.policy import Policy

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.perf.curves import MixedIteration
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import BLOCK
 from provisioner.simulation.requests import RequestSet
@@ -63,6 +64,9 @@ def test_mixed_batching_request_by_request(seed: int) -> None:
     rng = np.random.default_rng([2, seed])
     model, workload = str(rng.choice(MODELS)), str(rng.choice(WORKLOADS))
     perf = roomy(model, str(rng.choice(MACHINES)))
+    if seed % 2:  # a sum in place of the paper's factor
+        rule = MixedIteration(1.0, float(rng.uniform(0, 1e-3)), float(rng.uniform(0, 1e-6)))
+        perf = replace(perf, curve=replace(perf.curve, mixed=rule))  # type: ignore[type-var]
     replicas = int(np.rint(np.exp(rng.uniform(0, np.log(12)))))
     drawn = draw(catalog.workload(workload), float(rng.uniform(0.2, 1.6)) * replicas, 600, seed)
     prompt = 256 * (1 + drawn.prompt_tokens // 256)
