@@ -43,7 +43,7 @@ LEVEL = {
     "api": 10,
     "cli": 11,
 }
-HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow")
+HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow", "torch")
 STUDIES = ("capacity", "compare", "pareto", "reproduce", "result", "sensitivity", "sweep", "swept", "vary")
 # Imported only when something is rendered, by the level below it.
 LAZY = {

@@ -1,0 +1,95 @@
+"""``python -m provisioner.profiling``: a profile on a machine that has PyTorch and little else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from provisioner.errors import ProvisionerError
+from provisioner.profiling.grid import Grid
+from provisioner.profiling.result import output_paths
+from provisioner.profiling.run import DEFAULT_REPEATS, DEFAULT_WARM_UP, profile
+from provisioner.profiling.shape import read_shape
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be whole numbers with commas between, got {text!r}") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m provisioner.profiling",
+        description="Time prompt and decode iterations of a model's shape with random weights; writes a curve file.",
+    )
+    grid = Grid()
+    parser.add_argument("--shape", required=True, type=Path, metavar="FILE.yaml", help="model file with the shape")
+    parser.add_argument("--machine", required=True, metavar="NAME", help="machine that the curve is of")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="FILE.csv", help="curve file; a .yaml lies beside it"
+    )
+    parser.add_argument("--tp", type=int, default=1, help="tensor parallelism; one GPU's share is timed")
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
+    parser.add_argument("--dtype", help="bf16, fp16 or fp32")
+    parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS)
+    parser.add_argument("--warm-up", type=int, default=DEFAULT_WARM_UP)
+    parser.add_argument("--memory-gib", type=float, help="memory to plan with; what is free unless given")
+    parser.add_argument("--prompt-tokens", type=_numbers, default=grid.prompt_tokens)
+    parser.add_argument("--batched-prompt-tokens", type=int, default=grid.batched_prompt_tokens)
+    parser.add_argument("--prompt-batches", type=_numbers, default=grid.prompt_batches)
+    parser.add_argument("--context-tokens", type=int, default=grid.context_tokens)
+    parser.add_argument("--decode-batches", type=_numbers, default=grid.decode_batches)
+    parser.add_argument("--other-context-tokens", type=_numbers, default=grid.other_context_tokens)
+    parser.add_argument("--context-batches", type=_numbers, default=grid.context_batches)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run with the arguments of a command line; 0 done, 2 bad input, 130 interrupted."""
+    given = _parser().parse_args(arguments)
+    try:
+        output_paths(given.out)
+        grid = Grid(
+            prompt_tokens=given.prompt_tokens,
+            batched_prompt_tokens=given.batched_prompt_tokens,
+            prompt_batches=given.prompt_batches,
+            context_tokens=given.context_tokens,
+            decode_batches=given.decode_batches,
+            other_context_tokens=given.other_context_tokens,
+            context_batches=given.context_batches,
+        )
+        found = profile(
+            read_shape(given.shape),
+            given.machine,
+            given.tp,
+            grid,
+            device=given.device,
+            dtype=given.dtype,
+            repeats=given.repeats,
+            warm_up=given.warm_up,
+            memory_bytes=None if given.memory_gib is None else given.memory_gib * 2**30,
+            progress=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        curve, about = found.write(given.out)
+    except ProvisionerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as stopped:
+        print(f"interrupted: {str(stopped) or 'nothing written'}", file=sys.stderr)
+        return 130
+    group = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
+    print(f"{len(found.points)} points of {group}: {curve}, {about}")
+    print(f"layers timed: {found.layers_timed} of {found.shape.layers}")
+    for each in found.left_out:
+        print(f"left out: {each.work}: {each.reason}")
+    for line in found.not_measured:
+        print(f"not measured: {line}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""What nvidia-smi says of a GPU; nothing where it is not there."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+from collections.abc import Sequence
+from typing import Final
+
+from provisioner.profiling.torch_import import import_torch
+
+FACTS: Final = {
+    "name": "name",
+    "driver": "driver_version",
+    "memory_mib": "memory.total",
+    "power_limit_w": "power.limit",
+    "max_sm_clock_mhz": "clocks.max.sm",
+    "max_memory_clock_mhz": "clocks.max.mem",
+}
+"""What stays, by the name that it is recorded under."""
+
+STATE: Final = {
+    "sm_clock_mhz": "clocks.sm",
+    "memory_clock_mhz": "clocks.mem",
+    "temperature_c": "temperature.gpu",
+    "power_w": "power.draw",
+}
+"""What changes under load."""
+
+_TIMEOUT_S: Final = 20
+
+
+def uuid_of(device: int) -> str | None:
+    """The GPU's own number, by which nvidia-smi knows it whatever ``CUDA_VISIBLE_DEVICES`` says."""
+    uuid = getattr(import_torch().cuda.get_device_properties(device), "uuid", None)
+    return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
+
+
+def query(wanted: dict[str, str], uuid: str | None) -> dict[str, str | float]:
+    """Values of one GPU by name, numbers as numbers; what nvidia-smi does not know is left out."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return {}
+    which = [] if uuid is None else ["-i", uuid]
+    asked = [command, *which, f"--query-gpu={','.join(wanted.values())}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return {}
+    rows = list(csv.reader(done.stdout.splitlines(), skipinitialspace=True))
+    if not rows or len(rows[0]) != len(wanted):
+        return {}
+    return {name: _value(text) for name, text in zip(wanted, rows[0], strict=True) if _known(text)}
+
+
+def _known(text: str) -> bool:
+    return bool(text.strip()) and not text.strip().startswith("[")  # [N/A], [Not Supported]
+
+
+def _value(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text.strip()
+
+
+def ranges(states: Sequence[dict[str, str | float]]) -> dict[str, dict[str, float]]:
+    """Lowest and highest of each number over several states.
+
+    >>> ranges([{"power_w": 300.0}, {"power_w": 650.0}])
+    {'power_w': {'lowest': 300.0, 'highest': 650.0}}
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name in STATE:
+        values = [value for state in states if isinstance(value := state.get(name), float)]
+        if values:
+            found[name] = {"lowest": min(values), "highest": max(values)}
+    return found

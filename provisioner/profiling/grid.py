@@ -1,0 +1,102 @@
+"""The iterations that a curve needs timed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from provisioner.errors import InputError
+from provisioner.perf.points import Phase
+from provisioner.specs.units import parse_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One iteration: ``batch`` prompts of ``tokens`` each, or a token for each of ``batch`` sequences.
+
+    A decoding sequence attends to ``tokens`` tokens, the one that it is given included.
+    """
+
+    phase: Phase
+    tokens: int
+    batch: int
+
+    @property
+    def label(self) -> str:
+        """The work in words: ``prompt 512 x 4``, ``decode 8 at 1024``."""
+        if self.phase == "prompt":
+            return f"prompt {self.tokens} x {self.batch}"
+        return f"decode {self.batch} at {self.tokens}"
+
+    @property
+    def new_tokens(self) -> int:
+        """Tokens that the iteration puts through the layers."""
+        return self.batch * (self.tokens if self.phase == "prompt" else 1)
+
+    @property
+    def held_tokens(self) -> int:
+        """Tokens of KV cache that the iteration needs room for."""
+        return self.batch * self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The work to time.
+
+    Single prompts of ``prompt_tokens``; ``prompt_batches`` of prompts of ``batched_prompt_tokens``;
+    ``decode_batches`` at ``context_tokens`` for each sequence, which are the axis of the decode curve; and for the
+    part that the context has, ``context_batches`` at each of ``other_context_tokens``. A curve is fitted to the axis
+    and to the single sequences; batches at other contexts are there to compare it with.
+    """
+
+    prompt_tokens: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096, 8192)
+    batched_prompt_tokens: int = 512
+    prompt_batches: tuple[int, ...] = (2, 4)
+    context_tokens: int = 1024
+    decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+    other_context_tokens: tuple[int, ...] = (128, 256, 512, 2048, 4096, 8192)
+    context_batches: tuple[int, ...] = (1, 8, 64)
+
+    def __post_init__(self) -> None:
+        """Refuse what is no grid, and one that no curve goes through."""
+        for field in fields(self):
+            value: Any = getattr(self, field.name)
+            many = isinstance(value, Sequence) and not isinstance(value, str)
+            unit = "tokens" if field.name.endswith("_tokens") else ""
+            checked = [parse_whole(each, f"grid: {field.name}", unit) for each in (value if many else [value])]
+            object.__setattr__(self, field.name, tuple(sorted(set(checked))) if many else checked[0])
+        others = set(self.other_context_tokens) - {self.context_tokens}
+        object.__setattr__(self, "other_context_tokens", tuple(sorted(others)))
+        if len({work.new_tokens for work in self.works() if work.phase == "prompt"}) < 2:
+            raise InputError("grid: prompt_tokens: must have 2 or more sizes, else there is no curve")
+        batched = sum(batch > 1 for batch in self.decode_batches)
+        if len(self.decode_batches) < 2:
+            raise InputError("grid: decode_batches: must have 2 or more batches, else there is no curve")
+        if others and sum(batch > 1 for batch in self.context_batches) >= batched:
+            raise InputError(
+                "grid: context_batches: must have fewer batches above 1 than decode_batches, whose context is the"
+                f" curve's, got {self.context_batches} and {self.decode_batches}"
+            )
+
+    def works(self) -> tuple[Work, ...]:
+        """Every iteration to time, each once: prompts, then decode at rising contexts."""
+        prompts = [Work("prompt", tokens, 1) for tokens in self.prompt_tokens]
+        prompts += [Work("prompt", self.batched_prompt_tokens, batch) for batch in self.prompt_batches]
+        decodes = [Work("decode", self.context_tokens, batch) for batch in self.decode_batches]
+        decodes += [
+            Work("decode", tokens, batch) for tokens in self.other_context_tokens for batch in self.context_batches
+        ]
+        return tuple(dict.fromkeys((*prompts, *decodes)))
+
+    @property
+    def longest_tokens(self) -> int:
+        """The longest sequence of the grid, in tokens."""
+        return max(work.tokens for work in self.works())
+
+
+def curve_possible(works: Sequence[Work], context_tokens: int) -> bool:
+    """Whether a curve goes through this work: 2 prompt sizes, and 2 decode batches at one context."""
+    prompts = {work.new_tokens for work in works if work.phase == "prompt"}
+    decodes = {work.batch for work in works if work.phase == "decode" and work.tokens == context_tokens}
+    return len(prompts) >= 2 and len(decodes) >= 2

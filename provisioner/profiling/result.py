@@ -1,0 +1,167 @@
+"""A profile: the points that were timed, how, and on what; written as a curve file and a file that tells of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from provisioner.errors import InputError
+from provisioner.perf.points import COLUMNS, CurvePoint
+from provisioner.profiling.grid import Grid
+from provisioner.profiling.shape import Shape
+
+NOT_MEASURED: Final = (
+    "scheduling, sampling and network of a serving engine",
+    "paged KV caches: each sequence's cache is contiguous",
+    "fused kernels beyond PyTorch's own: norms, rotary positions and the MLP's gate take longer than in an engine",
+)
+"""What a point leaves out, whatever the model and the GPU."""
+
+NO_ALL_REDUCE: Final = (
+    "all-reduce not measured: one GPU's share was timed by itself, and every iteration of the replica takes two"
+    " all-reduces a layer longer"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Work that was not timed, and why."""
+
+    work: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Points of a curve, timed on one device with random weights.
+
+    ``layers_timed`` of the shape's layers were timed together; fewer than all are scaled to all, with embedding and LM
+    head timed by themselves. ``environment`` has the device, its driver, clocks and the versions. ``without_graph``
+    names points that were timed launch by launch, where a GPU's others were replays of a CUDA graph.
+    """
+
+    shape: Shape
+    machine: str
+    tensor_parallel: int
+    points: tuple[CurvePoint, ...]
+    left_out: tuple[LeftOut, ...]
+    without_graph: tuple[str, ...]
+    layers_timed: int
+    grid: Grid
+    dtype: str
+    repeats: int
+    warm_up: int
+    seed: int
+    environment: dict[str, Any]
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.shape.name
+
+    @property
+    def not_measured(self) -> tuple[str, ...]:
+        """What the points leave out."""
+        return (NO_ALL_REDUCE, *NOT_MEASURED) if self.tensor_parallel > 1 else NOT_MEASURED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the points' rows, as plain values: what the file beside the curve file says."""
+        return {
+            "title": f"{self.model} on {self.machine} at TP {self.tensor_parallel}, timed with random weights",
+            "provenance": "measured",
+            "model": self.model,
+            "machine": self.machine,
+            "tensor_parallel": self.tensor_parallel,
+            "points": len(self.points),
+            "left_out": [{"work": each.work, "reason": each.reason} for each in self.left_out],
+            "not_measured": list(self.not_measured),
+            "layers": self.shape.layers,
+            "layers_timed": self.layers_timed,
+            "dtype": self.dtype,
+            "repeats": self.repeats,
+            "warm_up": self.warm_up,
+            "seed": self.seed,
+            "without_cuda_graph": list(self.without_graph),
+            "shape": _plain(self.shape),
+            "grid": _plain(self.grid),
+            "environment": self.environment,
+        }
+
+    def csv_text(self) -> str:
+        """The points as a curve file; power is not measured, and its columns are empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        group = {"model": self.model, "machine": self.machine, "tensor_parallel": self.tensor_parallel}
+        for point in self.points:
+            row = group | {field.name: getattr(point, field.name) for field in fields(point)}
+            for name in ("context_tokens", "latency_s", "min_s", "max_s"):
+                row[name] = f"{row[name]:.9g}"
+            writer.writerow("" if row[column] is None else row[column] for column in COLUMNS)
+        return out.getvalue()
+
+    def write(self, path: str | Path) -> tuple[Path, Path]:
+        """Write the curve file, and beside it, ending in .yaml, what was done on what; the paths of both.
+
+        Both or none: ``InputError`` where one cannot be written.
+        """
+        import yaml
+
+        paths = output_paths(path)
+        about = yaml.safe_dump(self.to_dict(), sort_keys=False, width=110, allow_unicode=True)
+        written: list[str] = []
+        try:
+            for target, text in zip(paths, (self.csv_text(), about), strict=True):
+                written.append(_beside(target, text))
+            for target in paths:
+                os.replace(written[0], target)
+                written.pop(0)
+        except OSError as error:
+            raise InputError(f"{paths[0]}: cannot be written: {error.strerror or error}") from None
+        finally:
+            for temporary in written:
+                Path(temporary).unlink(missing_ok=True)
+        return paths
+
+
+def output_paths(path: str | Path) -> tuple[Path, Path]:
+    """The curve file and the file beside it; ``InputError`` where they could not be written, before any work."""
+    curve = Path(path)
+    if curve.suffix != ".csv":
+        raise InputError(f"{curve}: must end in .csv: a profile is written as a curve file")
+    about = curve.with_suffix(".yaml")
+    if not curve.parent.is_dir():
+        raise InputError(f"{curve}: the folder {curve.parent} does not exist")
+    for each in (curve, about):
+        if each.exists() and not each.is_file():
+            raise InputError(f"{each}: is not a file that can be written")
+    if not os.access(curve.parent, os.W_OK):
+        raise InputError(f"{curve}: the folder {curve.parent} is write-protected")
+    return curve, about
+
+
+def _beside(target: Path, text: str) -> str:
+    """A new file beside ``target`` with the text, with the permissions of a new file."""
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _plain(record: Shape | Grid) -> dict[str, Any]:
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

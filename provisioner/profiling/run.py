@@ -1,0 +1,332 @@
+"""Profiling: a model's shape timed on the device at hand, iteration by iteration."""
+
+from __future__ import annotations
+
+import gc
+import platform
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, Protocol
+
+from provisioner.errors import InputError, Interrupted
+from provisioner.perf.points import CurvePoint
+from provisioner.profiling import gpu
+from provisioner.profiling.grid import Grid, Work, curve_possible
+from provisioner.profiling.layers import Decoder, Place, Window
+from provisioner.profiling.result import LeftOut, Profile
+from provisioner.profiling.room import Plan, free_bytes, plan
+from provisioner.profiling.shape import Shape, Shard
+from provisioner.profiling.timing import Timing, time_step
+from provisioner.profiling.torch_import import import_torch
+from provisioner.specs.units import format_seconds, parse_positive, parse_whole
+
+DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+"""Types of weights, activations and KV cache, by name; all three have the same."""
+
+DEFAULT_REPEATS: Final = 20
+DEFAULT_WARM_UP: Final = 3
+
+Record = dict[str, Any]
+"""What one point showed: seconds and how, or why it was left out."""
+
+
+class PointJournal(Protocol):
+    """Where finished points are kept while others are timed, such as ``studies.journal.Journal``."""
+
+    @property
+    def done(self) -> Mapping[str, Any]:
+        """Records of an earlier session by key."""
+
+    def add(self, key: str, record: Any) -> None:
+        """Keep one more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What is timed, where, and how often."""
+
+    decoder: Decoder
+    warm_up: int
+    repeats: int
+    under_load: Callable[[], None]
+
+
+def question_of(
+    model: object,
+    machine_name: str,
+    tensor_parallel: int = 1,
+    device: str = "cuda",
+    dtype: str | None = None,
+    repeats: int = DEFAULT_REPEATS,
+    warm_up: int = DEFAULT_WARM_UP,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What a journal of a profile is of; the grid is no part of it, so that one with more points goes on with it."""
+    torch = import_torch()
+    made = _device(device)
+    name = torch.cuda.get_device_name(made) if made.type == "cuda" else platform.processor()
+    return {
+        "study": "profile",
+        "shape": asdict(Shape.of(model)),
+        "machine": machine_name,
+        "tensor_parallel": tensor_parallel,
+        "device": f"{made.type}: {name}",
+        "dtype": _dtype(dtype, made),
+        "torch": str(torch.__version__),
+        "repeats": repeats,
+        "warm_up": warm_up,
+        "seed": seed,
+    }
+
+
+def profile(
+    model: object,
+    machine_name: str,
+    tensor_parallel: int = 1,
+    grid: Grid | None = None,
+    device: str = "cuda",
+    dtype: str | None = None,
+    repeats: int = DEFAULT_REPEATS,
+    warm_up: int = DEFAULT_WARM_UP,
+    seed: int = 0,
+    memory_bytes: float | None = None,
+    journal: PointJournal | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Profile:
+    """Time prompt and decode iterations of a model's shape with random weights, for a latency curve.
+
+    ``model`` is anything with the fields of ``Shape``. With ``tensor_parallel`` above 1 one GPU's share is timed
+    without the all-reduces. The whole model is timed where it leaves room for a curve in ``memory_bytes`` (what is
+    free on the device unless given), else as many layers as fit, scaled to all. ``dtype`` is bf16, fp16 or fp32; by
+    default bf16 on a GPU and fp32 on a CPU. Work that does not fit is left out with its reason. ``InputError`` without
+    PyTorch or the device, or where too little fits for a curve; ``Interrupted`` says what was done.
+    """
+    torch = import_torch()
+    shape = Shape.of(model)
+    shard = Shard.of(shape, tensor_parallel)
+    grid = grid or Grid()
+    repeats, warm_up = parse_whole(repeats, "repeats"), parse_whole(warm_up, "warm_up", minimum=0)
+    where = _device(device)
+    type_name = _dtype(dtype, where)
+    place = Place.of(str(where), DTYPES[type_name], seed)
+    memory = free_bytes(where) if memory_bytes is None else parse_positive(memory_bytes, "memory_bytes", "bytes")
+    planned = plan(
+        shard,
+        grid.works(),
+        context_tokens=grid.context_tokens,
+        memory_bytes=memory,
+        element_bytes=place.dtype.itemsize,
+    )
+    uuid = gpu.uuid_of(where.index) if where.type == "cuda" else None
+    facts = gpu.query(gpu.FACTS, uuid) if where.type == "cuda" else {}
+    states: list[dict[str, str | float]] = []
+
+    def under_load() -> None:
+        states.append(gpu.query(gpu.STATE, uuid))
+
+    began = datetime.now(UTC)
+    with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
+        records = _time_all(shard, place, planned, grid.longest_tokens, warm_up, repeats, journal, under_load, progress)
+    points, left_out = _results(planned, records, repeats)
+    timed = [work for work in planned.works if "latency_s" in records[work.label]]
+    if not curve_possible(timed, grid.context_tokens):
+        reasons = "; ".join(sorted({each.reason for each in left_out}))
+        raise InputError(f"model {shape.name}: too few points could be timed for a curve: {reasons}")
+    without = tuple(w.label for w in timed if not records[w.label]["graph"]) if where.type == "cuda" else ()
+    return Profile(
+        shape=shape,
+        machine=machine_name,
+        tensor_parallel=shard.tensor_parallel,
+        points=points,
+        left_out=left_out,
+        without_graph=without,
+        layers_timed=planned.layers,
+        grid=grid,
+        dtype=type_name,
+        repeats=repeats,
+        warm_up=warm_up,
+        seed=seed,
+        environment=_environment(where, memory, facts, states, began),
+    )
+
+
+def _device(name: str) -> Any:
+    """A device by name, with its number on a GPU; ``InputError`` where there is none."""
+    torch = import_torch()
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        device = None
+    if device is None or device.type not in ("cuda", "cpu"):
+        raise InputError(f"device: must be cuda, cuda:N or cpu, got {name!r}")
+    if device.type == "cpu":
+        return device
+    if not torch.cuda.is_available():
+        raise InputError("device: PyTorch sees no GPU here: run this on the machine with the GPU, or give cpu")
+    if (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device: must be below cuda:{torch.cuda.device_count()}, got {name!r}")
+    return torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
+
+
+def _dtype(name: str | None, device: Any) -> str:
+    if name is None:
+        name = "fp32" if device.type == "cpu" else "bf16"
+    if name == "fp8":
+        raise InputError("dtype: fp8 is not built here, and bf16 times say nothing of it: give bf16, fp16 or fp32")
+    if name not in DTYPES:
+        raise InputError(f"dtype: must be {', '.join(DTYPES)}, got {name!r}")
+    if name == "bf16" and device.type == "cuda" and not _has_bf16():
+        raise InputError("dtype: this GPU computes no bf16: give fp16")
+    return name
+
+
+def _has_bf16() -> bool:
+    torch = import_torch()
+    return torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
+
+
+def _time_all(
+    shard: Shard,
+    place: Place,
+    planned: Plan,
+    longest_tokens: int,
+    warm_up: int,
+    repeats: int,
+    journal: PointJournal | None,
+    under_load: Callable[[], None],
+    progress: Callable[[str], None],
+) -> dict[str, Record]:
+    """Records of all planned work by its label; ``KeyboardInterrupt`` says what was done."""
+    works = planned.works
+    records: dict[str, Record] = {}
+    if journal is not None:
+        records = {
+            work.label: journal.done[_key(work, planned)] for work in works if _key(work, planned) in journal.done
+        }
+    todo = [work for work in works if work.label not in records]
+    try:
+        if todo:
+            whole = planned.layers == shard.shape.layers
+            held = "the whole model" if whole else f"{planned.layers} of {shard.shape.layers} layers"
+            progress(f"making random weights: {held}")
+            decoder = Decoder.random(shard, place, planned.layers, longest_tokens)
+            job = _Job(decoder, warm_up, repeats, under_load)
+            for work in todo:
+                record = _record(job, work)
+                if journal is not None:
+                    journal.add(_key(work, planned), record)
+                records[work.label] = record
+                progress(f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})")
+    except KeyboardInterrupt:
+        kept = "nothing written" if journal is None else "kept in the journal"
+        raise Interrupted(f"{len(records)} of {len(works)} points timed", kept) from None
+    return records
+
+
+def _key(work: Work, planned: Plan) -> str:
+    """A point's key in a journal; times scaled from fewer layers are other points."""
+    return f"{work.label} through {planned.layers} layers"
+
+
+def _shown(record: Record) -> str:
+    return format_seconds(record["latency_s"]) if "latency_s" in record else str(record["left_out"])
+
+
+def _record(job: _Job, work: Work) -> Record:
+    """One point timed; running out of memory leaves it out."""
+    torch = import_torch()
+    try:
+        timing = _time_work(job, work)
+    except torch.cuda.OutOfMemoryError:
+        return {"left_out": "the GPU ran out of memory"}
+    finally:
+        gc.collect()  # a captured graph and its memory go with it
+        torch.cuda.empty_cache()
+    return {
+        "latency_s": timing.median_s,
+        "min_s": timing.min_s,
+        "max_s": timing.max_s,
+        "graph": timing.graph,
+    }
+
+
+def _time_work(job: _Job, work: Work) -> Timing:
+    """Time of one iteration of all layers: at once, or of the layers at hand, scaled, and of the ends."""
+    torch = import_torch()
+    decoder, place = job.decoder, job.decoder.place
+    shard = decoder.shard
+    prompt = work.phase == "prompt"
+    tokens = work.tokens if prompt else 1
+    window = Window.of(shard, place, 0 if prompt else work.tokens - 1, tokens)
+    caches = decoder.caches(work.batch, work.tokens)
+    ids = torch.randint(shard.vocab_size, (work.batch, tokens), device=place.device, generator=place.generator)
+
+    def timed(step: Callable[[], object]) -> Timing:
+        return time_step(step, place.device, job.warm_up, job.repeats, job.under_load)
+
+    if len(decoder.layers) == shard.shape.layers:
+        return timed(lambda: decoder.iterate(ids, caches, window).argmax(-1))
+    hidden = decoder.embed(ids, window)
+    of_layers = timed(lambda: decoder.through_layers(hidden, caches, window))
+    of_ends = timed(lambda: decoder.logits(decoder.embed(ids, window)).argmax(-1))
+    return of_layers.scaled(shard.shape.layers / len(decoder.layers), of_ends)
+
+
+def _results(
+    planned: Plan, records: Mapping[str, Record], repeats: int
+) -> tuple[tuple[CurvePoint, ...], tuple[LeftOut, ...]]:
+    points: list[CurvePoint] = []
+    left_out = [LeftOut(work.label, reason) for work, reason in planned.left_out]
+    for work in planned.works:
+        record = records[work.label]
+        if "left_out" in record:
+            left_out.append(LeftOut(work.label, record["left_out"]))
+            continue
+        points.append(
+            CurvePoint(
+                phase=work.phase,
+                prompt_tokens=work.tokens,
+                batch=work.batch,
+                context_tokens=0 if work.phase == "prompt" else work.held_tokens,
+                latency_s=record["latency_s"],
+                repeats=repeats,
+                min_s=record["min_s"],
+                max_s=record["max_s"],
+                provenance="measured",
+            )
+        )
+    return tuple(points), tuple(left_out)
+
+
+def _environment(
+    device: Any,
+    memory_bytes: float,
+    facts: Mapping[str, str | float],
+    states: list[dict[str, str | float]],
+    began: datetime,
+) -> dict[str, Any]:
+    """Device, driver, clocks under load and versions."""
+    torch = import_torch()
+    cuda = device.type == "cuda"
+    try:
+        own = version("provisioner")
+    except PackageNotFoundError:
+        own = "not installed"
+    return {
+        "began": began.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "memory_planned_with_gib": round(memory_bytes / 2**30, 3),
+        "gpu": dict(facts),
+        "under_load": gpu.ranges(states),
+        "cpu_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda or getattr(torch.version, "hip", None),
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "provisioner": own,
+        "system": platform.platform(),
+    }

@@ -1,0 +1,23 @@
+"""PyTorch, imported where it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from provisioner.errors import InputError
+
+Tensor = Any
+"""A ``torch.Tensor``; PyTorch is no requirement of this package, so its types are not named."""
+
+
+def import_torch() -> Any:
+    """The module ``torch``; ``InputError`` says how to install it, or why it does not load."""
+    try:
+        return import_module("torch")
+    except ModuleNotFoundError as error:
+        if error.name == "torch":
+            raise InputError("provision profile: needs PyTorch: pip install 'provisioner[profile]'") from None
+        raise InputError(f"provision profile: PyTorch cannot be loaded: {error}") from error
+    except (ImportError, OSError) as error:
+        raise InputError(f"provision profile: PyTorch cannot be loaded: {error}") from error
