@@ -1,0 +1,336 @@
+"""Iteration times of a dense decoder-only transformer as the sum of its operators on one GPU of TP.
+
+Every layer is: norm, QKV product, rotation and writing of keys and values, attention, output product, all-reduce,
+norm, up product (with the gate, if any), activation, down product, all-reduce. Heads, KV heads and the inner
+dimension are divided by the tensor parallelism (a KV head that cannot be divided is repeated). An iteration
+adds the embedding with its all-reduce, the LM head over the last token of each sequence, the sampling over its
+logits, and the serving engine's own time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provisioner.errors import InputError
+from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, NumberType, Operators
+from provisioner.perf.points import CurvePoint, Phase
+
+Floats = NDArray[np.float64]
+
+GRAPH_TOKENS: Final = 512
+"""Tokens of an iteration up to which vLLM replays CUDA graphs (its largest default capture size)."""
+
+SAMPLING_PASSES: Final = 6
+"""Passes over the fp32 logits for sampling: conversion, softmax, and the maximum or sum. From 4 to 12."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOverhead:
+    """Time of the serving engine between iterations that the GPU waits for, in s: per iteration and per sequence."""
+
+    iteration_s: float
+    sequence_s: float
+
+
+VLLM: Final = EngineOverhead(iteration_s=0.3e-3, sequence_s=0.04e-3)
+"""Overhead of vLLM: from 0.25 to 0.45 ms an iteration and from 0.030 to 0.043 ms a sequence.
+
+Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigurator's serving samples), as
+``python -m tests.oracles.closed_loop`` prints it; the range is that of fits without one (model, TP) or to some of the
+runs. It holds what the sum of operators leaves out as well: kernels of a model's own (the norms of Qwen3's
+queries and keys) and gaps between kernels.
+"""
+NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
+"""The operators alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a dense decoder-only transformer's times depend on.
+
+    ``dtype`` is the type of the layers' weights, ``kv_dtype`` of the KV cache; embedding and LM head are bf16.
+    """
+
+    layers: int
+    hidden_size: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate_size: int
+    vocab_size: int
+    gated_mlp: bool = True
+    rotary: bool = True
+    dtype: NumberType = "bf16"
+    kv_dtype: NumberType = "bf16"
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that no transformer has, naming the field."""
+        for name in ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise InputError(f"model shape: {name}: must be a whole number, 1 or more, got {value!r}")
+        if self.heads % self.kv_heads:
+            raise InputError(f"model shape: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
+        for name in ("dtype", "kv_dtype"):
+            if getattr(self, name) not in BYTES:
+                raise InputError(f"model shape: {name}: must be bf16 or fp8, got {getattr(self, name)!r}")
+
+
+def iteration_s(
+    shape: Shape,
+    gpu: Operators,
+    tensor_parallel: int,
+    *,
+    prompt_tokens: ArrayLike = 0,
+    prefix_tokens: ArrayLike = 0,
+    prompts: ArrayLike = 1,
+    batch: ArrayLike = 0,
+    context_tokens: ArrayLike = 0,
+    overhead: EngineOverhead = VLLM,
+) -> Floats:
+    """Time of one iteration, in s: ``prompts`` chunks of ``prompt_tokens`` each and a decode batch; broadcast.
+
+    ``prefix_tokens`` of each prompt are in the KV cache already; ``context_tokens`` is what the decode batch
+    holds in total. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
+    """
+    if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
+        raise InputError(
+            f"tensor parallelism: must divide the model's {shape.heads} heads and its inner dimension of"
+            f" {shape.intermediate_size}, got {tensor_parallel}"
+        )
+    chunk, prefix, count, sequences, context = (
+        _at_least_none(name, given)
+        for name, given in (
+            ("prompt_tokens", prompt_tokens),
+            ("prefix_tokens", prefix_tokens),
+            ("prompts", prompts),
+            ("batch", batch),
+            ("context_tokens", context_tokens),
+        )
+    )
+    chunks = np.where(chunk > 0, count, 0.0)
+    outputs = chunks + sequences
+    tokens = chunks * chunk + sequences
+    of_layers = shape.layers * (
+        _layer_s(shape, gpu, tensor_parallel, tokens)
+        + _attention_s(shape, gpu, tensor_parallel, chunk, prefix, chunks, sequences, context)
+    )
+    result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
+    return result + overhead.iteration_s + overhead.sequence_s * outputs
+
+
+def _at_least_none(name: str, given: ArrayLike) -> Floats:
+    values = np.asarray(given, dtype=np.float64)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        raise InputError(f"iteration: {name}: must be 0 or more, got {values[wrong].flat[0]:g}")
+    return values
+
+
+def _layer_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
+    """One layer without its attention."""
+    heads = shape.heads // tensor_parallel
+    kv_heads = max(shape.kv_heads // tensor_parallel, 1)
+    inner = shape.intermediate_size // tensor_parallel
+    up = 2 * inner if shape.gated_mlp else inner
+    hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
+    turned_bytes = 2 * ACTIVATION_BYTES * tokens * shape.head_dim * (heads + kv_heads)
+    kv_bytes = (ACTIVATION_BYTES + BYTES[shape.kv_dtype]) * tokens * shape.head_dim * 2 * kv_heads
+    products = (
+        gpu.gemm_s(tokens, (heads + 2 * kv_heads) * shape.head_dim, shape.hidden_size, shape.dtype)
+        + gpu.gemm_s(tokens, shape.hidden_size, heads * shape.head_dim, shape.dtype)
+        + gpu.gemm_s(tokens, up, shape.hidden_size, shape.dtype)
+        + gpu.gemm_s(tokens, shape.hidden_size, inner, shape.dtype)
+    )
+    elementwise = (
+        2 * gpu.elementwise_s(4 * hidden_bytes, "norm")
+        + gpu.elementwise_s(kv_bytes, "rotary")
+        + gpu.elementwise_s(ACTIVATION_BYTES * tokens * (up + inner), "activation")
+    )
+    if shape.rotary:
+        elementwise = elementwise + gpu.elementwise_s(turned_bytes, "rotary")
+    return products + elementwise + 2 * _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes)
+
+
+def _all_reduce_s(gpu: Operators, tensor_parallel: int, tokens: Floats, size_bytes: Floats) -> Floats:
+    """All-reduce within a CUDA graph up to ``GRAPH_TOKENS`` tokens, launched on its own beyond."""
+    if tensor_parallel == 1:
+        return np.zeros_like(size_bytes)
+    graph, eager = (gpu.all_reduce_s(tensor_parallel, size_bytes, launch) for launch in ("graph", "eager"))
+    return np.where(tokens <= GRAPH_TOKENS, graph, eager)
+
+
+def _attention_s(
+    shape: Shape,
+    gpu: Operators,
+    tensor_parallel: int,
+    chunk: Floats,
+    prefix: Floats,
+    chunks: Floats,
+    batch: Floats,
+    context: Floats,
+) -> Floats:
+    heads = shape.heads // tensor_parallel
+    kv_heads = max(shape.kv_heads // tensor_parallel, 1)
+    each = context / np.maximum(batch, 1)
+    prompt_s = gpu.prompt_attention_s(chunk, prefix, chunks, heads, kv_heads, shape.head_dim)
+    return prompt_s + gpu.decode_attention_s(batch, each, heads, kv_heads, shape.head_dim, shape.kv_dtype)
+
+
+def _ends_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:
+    """Embedding, last norm, LM head and sampling."""
+    hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
+    logits = outputs * shape.vocab_size
+    gathered = gpu.all_reduce_s(tensor_parallel, ACTIVATION_BYTES * logits) / 2 if tensor_parallel > 1 else 0.0
+    return (
+        2 * gpu.elementwise_s(2 * hidden_bytes, "norm")
+        + _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes)
+        + gpu.gemm_s(outputs, -(-shape.vocab_size // tensor_parallel), shape.hidden_size, "bf16")
+        + gathered
+        + SAMPLING_PASSES * gpu.elementwise_s(4 * logits, "activation")
+    )
+
+
+def prompt_iteration_s(
+    shape: Shape,
+    gpu: Operators,
+    tensor_parallel: int,
+    tokens: ArrayLike,
+    *,
+    batch: ArrayLike = 1,
+    prefix_tokens: ArrayLike = 0,
+    overhead: EngineOverhead = VLLM,
+) -> Floats:
+    """Time of one iteration over ``batch`` prompts of ``tokens`` each, in s; broadcast."""
+    return iteration_s(
+        shape,
+        gpu,
+        tensor_parallel,
+        prompt_tokens=tokens,
+        prompts=batch,
+        prefix_tokens=prefix_tokens,
+        overhead=overhead,
+    )
+
+
+def decode_iteration_s(
+    shape: Shape,
+    gpu: Operators,
+    tensor_parallel: int,
+    batch: ArrayLike,
+    context_tokens: ArrayLike,
+    *,
+    overhead: EngineOverhead = VLLM,
+) -> Floats:
+    """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s; broadcast."""
+    return iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=context_tokens, overhead=overhead)
+
+
+def mixed_iteration_s(
+    shape: Shape,
+    gpu: Operators,
+    tensor_parallel: int,
+    prompt_tokens: ArrayLike,
+    batch: ArrayLike,
+    context_tokens: ArrayLike,
+    *,
+    prefix_tokens: ArrayLike = 0,
+    prompts: ArrayLike = 1,
+    overhead: EngineOverhead = VLLM,
+) -> Floats:
+    """Time of one iteration over chunks of prompts and a decode batch together, in s; broadcast.
+
+    Products are over the sum of all tokens, the two attentions one after the other.
+    """
+    return iteration_s(
+        shape,
+        gpu,
+        tensor_parallel,
+        prompt_tokens=prompt_tokens,
+        prefix_tokens=prefix_tokens,
+        prompts=prompts,
+        batch=batch,
+        context_tokens=context_tokens,
+        overhead=overhead,
+    )
+
+
+PROMPT_TOKENS: Final[Sequence[int]] = (
+    *(16, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384),
+)
+"""Tokens of the single prompts of a derived curve."""
+PROMPT_BATCHES: Final[Sequence[tuple[int, int]]] = ((512, 2), (512, 4))
+"""Batches of prompts of a derived curve: (prompt tokens, prompts)."""
+DECODE_BATCHES: Final[Sequence[int]] = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Batches of a derived curve's decode points at ``DECODE_CONTEXT``."""
+DECODE_CONTEXT: Final = 1024
+"""KV context per sequence of the batch axis of a derived curve, in tokens."""
+SLOPE_BATCHES: Final[Sequence[int]] = (1, 8, 64, 256)
+"""Batches of a derived curve's decode points at other contexts."""
+SLOPE_CONTEXTS: Final[Sequence[int]] = (256, 512, 2048, 4096, 8192, 16384)
+"""Other contexts per sequence of a derived curve's decode points, in tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedPoint:
+    """One point of a derived curve, as ``points.CurvePoint`` has it: one prompt or decode iteration.
+
+    ``context_tokens`` is that of the whole batch: 0 for a prompt. A decode point's ``prompt_tokens`` are its
+    context per sequence, as if nothing had been generated yet.
+    """
+
+    phase: Phase
+    prompt_tokens: int
+    batch: int
+    context_tokens: float
+    latency_s: float
+
+    def as_curve_point(self) -> CurvePoint:
+        """The point as a row of a curve file: provenance ``derived``, one repeat."""
+        return CurvePoint(
+            phase=self.phase,
+            prompt_tokens=self.prompt_tokens,
+            batch=self.batch,
+            context_tokens=self.context_tokens,
+            latency_s=self.latency_s,
+            repeats=1,
+            min_s=self.latency_s,
+            max_s=self.latency_s,
+            provenance="derived",
+        )
+
+
+def derived_points(
+    shape: Shape, gpu: Operators, tensor_parallel: int, *, overhead: EngineOverhead = VLLM
+) -> tuple[DerivedPoint, ...]:
+    """Points of a whole curve: single prompts, batches of prompts, decode over batch and over context."""
+    prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
+    tokens, count = np.array(prompts).T
+    prompt_s = prompt_iteration_s(shape, gpu, tensor_parallel, tokens, batch=count, overhead=overhead)
+    decodes = [(batch, DECODE_CONTEXT) for batch in DECODE_BATCHES]
+    decodes += [(batch, context) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
+    batch, context = np.array(decodes).T
+    decode_s = decode_iteration_s(shape, gpu, tensor_parallel, batch, batch * context, overhead=overhead)
+    return (
+        *(DerivedPoint("prompt", n, b, 0, t) for (n, b), t in zip(prompts, prompt_s.tolist(), strict=True)),
+        *(DerivedPoint("decode", c, b, float(b * c), t) for (b, c), t in zip(decodes, decode_s.tolist(), strict=True)),
+    )
+
+
+def context_slope_s_per_token(
+    shape: Shape, gpu: Operators, tensor_parallel: int, *, batch: int = 64, contexts: tuple[int, int] = (1024, 8192)
+) -> float:
+    """Time that one further token of context adds to a decode iteration of a full batch, in s.
+
+    Difference of decode attention between two contexts per sequence over the tokens between them. A single
+    sequence reads its cache at a fraction of the bandwidth, so its slope says nothing about a batch.
+    """
+    shorter, longer = (
+        float(decode_iteration_s(shape, gpu, tensor_parallel, batch, batch * context)) for context in contexts
+    )
+    return (longer - shorter) / (batch * (contexts[1] - contexts[0]))

@@ -1,0 +1,533 @@
+"""Times of single operators on one GPU: matrix products, attention, all-reduce and element-wise work.
+
+A time is the physical limit over a utilisation,
+
+    time = max(FLOP / peak, bytes / bandwidth) / utilisation,
+
+and the utilisation comes from a table over the problem's size. Tables are interpolated linearly in the
+logarithms of sizes and utilisation and held constant outside, so that a problem beyond a table takes as long
+as the limits say at the utilisation of the table's edge. Tables of measured GPUs lie in
+``hardware_specs/operators`` (``hardware_specs/derive_operators.py`` derives them). A GPU or an operator without
+one gets the mean utilisation that the measured GPUs have at the problem that keeps them busy for as long:
+an estimate, named in ``Operators.estimated``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.catalog import data_folder
+from provisioner.specs.units import parse_positive
+
+Floats = NDArray[np.float64]
+NumberType = Literal["bf16", "fp8"]
+"""Type of weights or of the KV cache; fp16 counts as bf16."""
+
+BYTES: Final[Mapping[str, int]] = {"bf16": 2, "fp8": 1}
+"""Bytes of one number."""
+
+ACTIVATION_BYTES: Final = 2
+"""Bytes of one activation: bf16 between operators, whatever the weights."""
+
+MIN_KERNEL_S: Final = 1.65e-6
+"""Shortest time of any kernel, in s: the shortest of all measured rows (a GEMM on the L40S)."""
+
+AXES: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemm": ("m", "n", "k"),
+    "prompt_attention": ("tokens", "sequence_heads", "heads_per_kv_head"),
+    "decode_attention": ("context_tokens", "batch", "kv_heads", "heads_per_kv_head"),
+    "all_reduce": ("gpus", "bytes"),
+    "elementwise": ("bytes",),
+}
+"""Axes of each operator's table, in order."""
+
+KINDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "gemm": ("bf16", "fp8"),
+    "prompt_attention": ("bf16",),
+    "decode_attention": ("bf16", "fp8"),
+    "all_reduce": ("graph", "eager"),
+    "elementwise": ("norm", "activation", "rotary"),
+}
+"""Kinds of each operator: number type, launch, or what is done element by element."""
+
+SMALLEST: Final[Mapping[str, tuple[float, ...]]] = {
+    "gemm": (1, 128, 128),
+    "prompt_attention": (16, 1, 1),
+    "decode_attention": (64, 1, 1, 1),
+    "all_reduce": (2, 1024),
+    "elementwise": (1024,),
+}
+"""Smallest problem of each operator's tables, by ``AXES``: whatever is smaller takes as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuLimits:
+    """What one GPU can do at most: dense peaks in FLOP/s, memory and link bandwidth in bytes/s.
+
+    ``fp8_flops`` is 0 where there is no fp8 arithmetic: fp8 weights are then computed in bf16 after reading
+    one byte each. ``link_bytes_per_s`` is the link to other GPUs of the machine in one direction, half of
+    what datasheets call NVLink bandwidth; ``link`` is ``pcie`` where it goes through the host.
+
+    >>> GpuLimits("a100", 312e12, 0, 2039e9, 300e9).flops("fp8")
+    312000000000000.0
+    """
+
+    name: str
+    bf16_flops: float
+    fp8_flops: float
+    memory_bytes_per_s: float
+    link_bytes_per_s: float
+    link: Literal["nvlink", "pcie"] = "nvlink"
+
+    def __post_init__(self) -> None:
+        """Refuse limits that no GPU has, naming the field."""
+        for name, unit in (
+            ("bf16_flops", "FLOP/s"),
+            ("memory_bytes_per_s", "bytes/s"),
+            ("link_bytes_per_s", "bytes/s"),
+        ):
+            parse_positive(getattr(self, name), f"GPU {self.name}: {name}", unit)
+        if not 0 <= self.fp8_flops < float("inf"):
+            raise InputError(f"GPU {self.name}: fp8_flops: must be 0 (no fp8) or above, got {self.fp8_flops}")
+        if self.link not in ("nvlink", "pcie"):
+            raise InputError(f"GPU {self.name}: link: must be nvlink or pcie, got {self.link!r}")
+
+    def flops(self, kind: str) -> float:
+        """Dense peak in FLOP/s for a number type; that of bf16 where there is no fp8 arithmetic."""
+        return float(self.fp8_flops or self.bf16_flops) if kind == "fp8" else float(self.bf16_flops)
+
+
+def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: ArrayLike) -> Floats:
+    """Physical limit of (m, k) x (k, n), in s: max(2 m n k / peak, bytes / bandwidth); broadcast.
+
+    Bytes are those of both inputs in their type and of the bf16 result.
+    """
+    rows, columns, depth = (np.asarray(x, dtype=np.float64) for x in (m, n, k))
+    size = BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
+    result: Floats = np.maximum(2 * rows * columns * depth / gpu.flops(kind), size / gpu.memory_bytes_per_s)
+    return result
+
+
+def prompt_attention_limit_s(
+    gpu: GpuLimits,
+    tokens: ArrayLike,
+    batch: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike,
+    head_dim: ArrayLike,
+    prefix_tokens: ArrayLike = 0,
+) -> Floats:
+    """Physical limit of causal attention of whole prompts, in s; broadcast.
+
+    A token attends to itself and to those before it: 4 x head_dim FLOP per head and pair of tokens.
+    """
+    new, before, sequences = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens, batch))
+    of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    pairs = sequences * new * (before + (new + 1) / 2)
+    size = ACTIVATION_BYTES * sequences * 2 * (new * of_queries + (before + new) * of_keys)
+    result: Floats = np.maximum(4 * pairs * of_queries / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
+    return result
+
+
+def decode_attention_limit_s(
+    gpu: GpuLimits,
+    kind: str,
+    batch: ArrayLike,
+    context_tokens: ArrayLike,
+    heads: ArrayLike,
+    kv_heads: ArrayLike,
+    head_dim: ArrayLike,
+) -> Floats:
+    """Physical limit of attention of one new token per sequence, in s; broadcast.
+
+    ``context_tokens`` is that of one sequence. Bytes are those of the KV cache in its type, and of queries
+    and results in bf16.
+    """
+    sequences, context = (np.asarray(x, dtype=np.float64) for x in (batch, context_tokens))
+    of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    size = sequences * (2 * BYTES[kind] * context * of_keys + 2 * ACTIVATION_BYTES * of_queries)
+    flop = 4 * sequences * context * of_queries
+    result: Floats = np.maximum(flop / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
+    return result
+
+
+def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
+    """Physical limit of a sum of ``size_bytes`` over several GPUs, in s: bytes / link, any shape.
+
+    Each GPU's part goes out and the sum comes in at least once, which a switch that adds up reaches; without
+    one, g GPUs need 2 (g - 1) / g times that.
+    """
+    result: Floats = np.asarray(size_bytes, dtype=np.float64) / gpu.link_bytes_per_s
+    return result
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridTable:
+    """Utilisation over a full grid of sizes, interpolated linearly in logarithms, constant outside.
+
+    ``axes`` has one rising array of sizes above 0 per dimension, ``utilisation`` their shape.
+
+    >>> table = GridTable((np.array([1.0, 4.0]),), np.array([0.1, 0.4]))
+    >>> [round(float(u), 3) for u in table([0.5, 1, 2, 4, 9])]
+    [0.1, 0.1, 0.2, 0.4, 0.4]
+    """
+
+    axes: tuple[Floats, ...]
+    utilisation: Floats
+    _log: Floats = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check the grid."""
+        if self.utilisation.shape != tuple(axis.size for axis in self.axes):
+            raise InputError("operator table: must have a utilisation for each combination of sizes")
+        if any(not (axis[0] > 0 and bool((np.diff(axis) > 0).all())) for axis in self.axes):
+            raise InputError("operator table: sizes must be above 0 and rise")
+        if not bool((self.utilisation > 0).all()):
+            raise InputError("operator table: utilisation must be above 0")
+        object.__setattr__(self, "_log", np.log(self.utilisation).ravel())
+
+    def __call__(self, *sizes: ArrayLike) -> Floats:
+        """Utilisation at ``sizes``, one argument per axis; broadcast."""
+        at = np.broadcast_arrays(*(np.asarray(size, dtype=np.float64) for size in sizes))
+        shape = at[0].shape
+        corners: list[tuple[NDArray[np.intp], Floats]] = [
+            (np.zeros(at[0].size, dtype=np.intp), np.ones(at[0].size, dtype=np.float64))
+        ]
+        for axis, size in zip(self.axes, at, strict=True):
+            low, share = _cell(axis, size.ravel())
+            high = np.minimum(low + 1, axis.size - 1)
+            corners = [
+                corner
+                for index, weight in corners
+                for corner in (
+                    (index * axis.size + low, weight * (1 - share)),
+                    (index * axis.size + high, weight * share),
+                )
+            ]
+        total = np.zeros(at[0].size)
+        for index, weight in corners:
+            total += weight * self._log[index]
+        return np.exp(total).reshape(shape)
+
+
+def _cell(axis: Floats, size: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """Index of the node below each size and how far towards the next it lies, 0 to 1 in logarithms."""
+    position = np.interp(np.log(size), np.log(axis), np.arange(axis.size, dtype=np.float64))
+    low = np.minimum(position.astype(np.intp), max(axis.size - 2, 0))
+    return low, position - low
+
+
+Utilisation = Callable[..., Floats]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operators:
+    """Operator times of one GPU.
+
+    ``tables`` maps (operator, kind) to the utilisation as a function of the operator's ``AXES``;
+    ``estimated`` names those operators whose utilisation was not measured on this GPU.
+
+    >>> h100 = load_operators("h100-sxm-80gb")
+    >>> product_s = float(h100.gemm_s(4096, 8192, 8192))     # 0.55 TFLOP at 989 TFLOP/s take 0.56 ms at least
+    >>> 0.56e-3 < product_s < 0.9e-3
+    True
+    """
+
+    limits: GpuLimits
+    tables: Mapping[tuple[str, str], Utilisation]
+    estimated: tuple[str, ...] = ()
+
+    def _time_s(self, operator: str, kind: str, limit_s: Floats, *sizes: Floats) -> Floats:
+        """Limit over utilisation, at least the shortest kernel."""
+        return np.maximum(limit_s / self.tables[operator, kind](*sizes), MIN_KERNEL_S)
+
+    def gemm_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, kind: NumberType = "bf16") -> Floats:
+        """Time of (m, k) x (k, n) with weights of a number type, in s; broadcast. No rows take no time."""
+        sizes = _at_least("gemm", m, n, k)
+        return _where(m, self._time_s("gemm", kind, gemm_limit_s(self.limits, kind, *sizes), *sizes))
+
+    def prompt_attention_s(
+        self,
+        tokens: ArrayLike,
+        prefix_tokens: ArrayLike = 0,
+        batch: ArrayLike = 1,
+        heads: ArrayLike = 1,
+        kv_heads: ArrayLike = 1,
+        head_dim: ArrayLike = 128,
+    ) -> Floats:
+        """Time of causal attention of ``batch`` chunks of ``tokens`` after ``prefix_tokens`` each, in s; broadcast.
+
+        A later chunk is the whole prompt less the prefix, but never faster than its own physical limit.
+        """
+        new, before = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens))
+        whole = self._whole_prompt_s(before + new, batch, heads, kv_heads, head_dim)
+        cached = self._whole_prompt_s(before, batch, heads, kv_heads, head_dim)
+        limit_s = prompt_attention_limit_s(self.limits, new, batch, heads, kv_heads, head_dim, before)
+        later = np.maximum(np.maximum(whole - cached, limit_s), MIN_KERNEL_S)
+        return _where(new * np.asarray(batch), np.where(before > 0, later, whole))
+
+    def _whole_prompt_s(
+        self, tokens: ArrayLike, batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, head_dim: ArrayLike
+    ) -> Floats:
+        queries = np.asarray(heads, dtype=np.float64)
+        per_key = queries / np.asarray(kv_heads, dtype=np.float64)
+        sizes = _at_least("prompt_attention", tokens, np.asarray(batch, dtype=np.float64) * queries, per_key)
+        limit_s = prompt_attention_limit_s(self.limits, sizes[0], batch, heads, kv_heads, head_dim)
+        return self._time_s("prompt_attention", "bf16", limit_s, *sizes)
+
+    def decode_attention_s(
+        self,
+        batch: ArrayLike,
+        context_tokens_per_sequence: ArrayLike,
+        heads: ArrayLike,
+        kv_heads: ArrayLike,
+        head_dim: ArrayLike = 128,
+        kv_kind: NumberType = "bf16",
+    ) -> Floats:
+        """Time of attention of one new token in each of ``batch`` sequences, in s; broadcast.
+
+        More than 8 KV heads on a GPU count as a larger batch of 8: the kernels spread sequences and KV heads alike.
+        """
+        sequences, queries, keys = (np.asarray(x, dtype=np.float64) for x in (batch, heads, kv_heads))
+        counted = np.minimum(keys, MAX_KV_HEADS)
+        sizes = _at_least(
+            "decode_attention", context_tokens_per_sequence, sequences * keys / counted, counted, queries / keys
+        )
+        limit_s = decode_attention_limit_s(self.limits, kv_kind, sequences, sizes[0], heads, kv_heads, head_dim)
+        return _where(batch, self._time_s("decode_attention", kv_kind, limit_s, *sizes))
+
+    def all_reduce_s(
+        self, gpus: ArrayLike, size_bytes: ArrayLike, launch: Literal["graph", "eager"] = "graph"
+    ) -> Floats:
+        """Time of summing ``size_bytes`` over ``gpus`` GPUs of one machine, in s; broadcast. One GPU: 0."""
+        sizes = _at_least("all_reduce", gpus, size_bytes)
+        several = (np.asarray(gpus, dtype=np.float64) > 1) & (np.asarray(size_bytes, dtype=np.float64) > 0)
+        return _where(several, self._time_s("all_reduce", launch, all_reduce_limit_s(self.limits, sizes[1]), *sizes))
+
+    def elementwise_s(self, size_bytes: ArrayLike, kind: Literal["norm", "activation", "rotary"] = "norm") -> Floats:
+        """Time of work that reads and writes ``size_bytes`` in total, in s; any shape."""
+        (size,) = _at_least("elementwise", size_bytes)
+        return _where(size_bytes, self._time_s("elementwise", kind, size / self.limits.memory_bytes_per_s, size))
+
+
+def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
+    """Sizes, at least those of the smallest problem in the operator's tables."""
+    return [np.maximum(np.asarray(x, dtype=np.float64), y) for x, y in zip(sizes, SMALLEST[operator], strict=True)]
+
+
+def _where(work: ArrayLike, time_s: Floats) -> Floats:
+    """The time where there is work, else 0."""
+    return np.where(np.asarray(work) > 0, time_s, 0.0)
+
+
+MAX_KV_HEADS: Final = 8
+"""KV heads on one GPU up to which decode attention was measured."""
+
+
+def folder() -> Path:
+    """Folder of the shipped operator tables."""
+    return data_folder("hardware_specs") / "operators"
+
+
+def _lines(path: Path, columns: Sequence[str]) -> list[str]:
+    """Lines of a CSV file without quotes, after checking its first line."""
+    name = f"hardware_specs/operators/{path.name}"
+    try:
+        first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
+    except OSError as error:
+        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: is not a CSV file in UTF-8: {error}") from error
+    if first != ",".join(columns):
+        raise InputError(f"{name}: row 1: must be {','.join(columns)}")
+    for number, line in enumerate(lines, start=2):
+        if line.count(",") != len(columns) - 1:
+            raise InputError(f"{name}: row {number}: must have {len(columns)} fields, has {line.count(',') + 1}")
+    return lines
+
+
+LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", "link_bytes_per_s", "link")
+
+
+@lru_cache(maxsize=1)
+def _gpus() -> Mapping[str, tuple[GpuLimits, str]]:
+    """Limits of the GPUs with tables, by key, and the key of the GPU with the same chip, if any."""
+    path = folder() / "gpus.csv"
+    found: dict[str, tuple[GpuLimits, str]] = {}
+    for number, line in enumerate(_lines(path, (*LIMIT_COLUMNS, "same_chip_as")), start=2):
+        name, *values, link, same = line.split(",")
+        try:
+            bf16, fp8, memory, between = (float(value) for value in values)
+            found[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link)), same
+        except ValueError as error:
+            raise InputError(f"hardware_specs/operators/{path.name}: row {number}: {error}") from None
+    return found
+
+
+@lru_cache(maxsize=1)
+def gpu_limits() -> Mapping[str, GpuLimits]:
+    """Physical limits of the GPUs with tables, by key."""
+    return {name: limits for name, (limits, _) in _gpus().items()}
+
+
+def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
+    """Tables of one operator, by (operator, kind), from its CSV file.
+
+    Raises ``InputError`` with file and row or kind for what is no number, not above 0, or not a full grid.
+    """
+    name = f"hardware_specs/operators/{path.name}"
+    axes = AXES[operator]
+    by_kind: dict[str, list[str]] = {}
+    for line in _lines(path, ("kind", *axes, "utilisation")):
+        kind, _, rest = line.partition(",")
+        by_kind.setdefault(kind, []).append(rest)
+    if not by_kind:
+        raise InputError(f"{name}: has no rows")
+    found: dict[tuple[str, str], GridTable] = {}
+    for kind, rows in by_kind.items():
+        if kind not in KINDS[operator]:
+            raise InputError(f"{name}: kind: must be {' or '.join(KINDS[operator])}, got {kind!r}")
+        try:
+            numbers = np.loadtxt(rows, delimiter=",", dtype=np.float64, ndmin=2)
+        except ValueError as error:
+            raise InputError(f"{name}: {kind}: {error}") from None
+        wrong = ~(np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+        if wrong.any():
+            raise InputError(f"{name}: {kind}: numbers must be above 0, got {rows[int(np.argmax(wrong))]}")
+        nodes = tuple(np.unique(numbers[:, i]) for i in range(len(axes)))
+        shape = tuple(axis.size for axis in nodes)
+        index = np.ravel_multi_index(tuple(np.searchsorted(nodes[i], numbers[:, i]) for i in range(len(axes))), shape)
+        values = np.zeros(int(np.prod(shape)))
+        values[index] = numbers[:, -1]
+        if len(numbers) != values.size or np.unique(index).size != values.size:
+            raise InputError(f"{name}: {kind}: must have each combination of {', '.join(axes)} once")
+        found[operator, kind] = GridTable(nodes, values.reshape(shape))
+    return found
+
+
+@lru_cache(maxsize=16)
+def measured_tables(gpu: str) -> Mapping[tuple[str, str], GridTable]:
+    """Tables measured on one GPU, by (operator, kind); ``UnknownNameError`` where there are none."""
+    if gpu not in gpu_limits():
+        raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
+    found: dict[tuple[str, str], GridTable] = {}
+    for operator in AXES:
+        path = folder() / f"{gpu}__{operator}.csv"
+        if path.is_file():
+            found |= read_tables(path, operator)
+    return found
+
+
+@lru_cache(maxsize=16)
+def load_operators(gpu: str) -> Operators:
+    """Operators of a GPU with tables; what was not measured on it is estimated.
+
+    From the GPU with the same chip where that has it (H200 from H100), else from all others.
+    """
+    tables: dict[tuple[str, str], Utilisation] = dict(measured_tables(gpu))
+    limits, same = _gpus()[gpu]
+    return estimate_operators(limits, own=tables, like=same or None)
+
+
+Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
+"""A measured GPU: its limits and its tables by (operator, kind)."""
+
+
+def shipped(gpu: str) -> Measured:
+    """Limits and tables of a measured GPU; ``UnknownNameError`` where there are none."""
+    tables = measured_tables(gpu)
+    return gpu_limits()[gpu], tables
+
+
+def estimate_operators(
+    limits: GpuLimits,
+    *,
+    own: Mapping[tuple[str, str], Utilisation] | None = None,
+    like: str | None = None,
+    references: Iterable[str] | None = None,
+    lookup: Callable[[str], Measured] = shipped,
+) -> Operators:
+    """Operators of a GPU from its limits: the utilisation of measured GPUs at the problem that takes them as long.
+
+    ``own`` tables are used as they are. What they lack is that of the measured GPU ``like``, where it has it,
+    else the mean of ``references``: all measured GPUs but this one if not given. Every (operator, kind) that
+    is not among the own is named in ``estimated``. Tables of other GPUs are read when first needed.
+    """
+    tables: dict[tuple[str, str], Utilisation] = dict(own or {})
+    names = tuple(name for name in (gpu_limits() if references is None else references) if name != limits.name)
+    estimated: list[str] = []
+    for operator, kinds in KINDS.items():
+        for kind in kinds:
+            if (operator, kind) not in tables:
+                tables[operator, kind] = Borrowed(limits, operator, kind, like, names, lookup)
+                estimated.append(operator if len(kinds) == 1 else f"{operator} {kind}")
+    return Operators(limits, tables, tuple(estimated))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Borrowed:
+    """Utilisation of an operator on a GPU where it was not measured: the geometric mean over measured GPUs.
+
+    Each is asked at the problem that is larger by as much as it is faster: more columns and depth for a
+    product (the square root each), more sequences for attention, more bytes elsewhere. An all-reduce is asked
+    of GPUs with the same kind of link only.
+    """
+
+    limits: GpuLimits
+    operator: str
+    kind: str
+    like: str | None
+    names: tuple[str, ...]
+    lookup: Callable[[str], Measured]
+
+    @property
+    def references(self) -> list[tuple[GpuLimits, GridTable]]:
+        """Measured GPUs with a table of this operator: the one like this, if it has it, else all."""
+        key = (self.operator, self.kind)
+        for names in ((self.like,) if self.like else (), self.names):
+            found = [(limits, tables[key]) for limits, tables in map(self.lookup, names) if key in tables]
+            if self.operator == "all_reduce":
+                found = [(limits, table) for limits, table in found if limits.link == self.limits.link]
+            if found:
+                return found
+        link = f" over {self.limits.link}" if self.operator == "all_reduce" else ""
+        raise InputError(f"no measured GPU has a table of {self.operator}{link} in {self.kind}")
+
+    def __call__(self, *sizes: ArrayLike) -> Floats:
+        """Utilisation at ``sizes``, one argument per axis of the operator; broadcast."""
+        references = self.references
+        total = sum(np.log(table(*self._as_long_on(other, *sizes))) for other, table in references)
+        return np.exp(np.asarray(total, dtype=np.float64) / len(references))
+
+    def _as_long_on(self, other: GpuLimits, *sizes: ArrayLike) -> tuple[ArrayLike, ...]:
+        first, *rest = (np.asarray(size, dtype=np.float64) for size in sizes)
+        longer = self._limit_s(self.limits, first, *rest) / self._limit_s(other, first, *rest)
+        if self.operator == "gemm":
+            return first, rest[0] * longer**0.5, rest[1] * longer**0.5
+        if self.operator == "elementwise":
+            return (first * longer,)
+        return first, rest[0] * longer, *rest[1:]
+
+    def _limit_s(self, gpu: GpuLimits, first: Floats, *rest: Floats) -> Floats:
+        """Physical limit on a GPU at sizes by the operator's ``AXES``, heads being of 128."""
+        if self.operator == "gemm":
+            return gemm_limit_s(gpu, self.kind, first, *rest)
+        if self.operator == "prompt_attention":
+            sequence_heads, per_key = rest
+            return prompt_attention_limit_s(gpu, first, 1, sequence_heads, sequence_heads / per_key, 128)
+        if self.operator == "decode_attention":
+            batch, kv_heads, per_key = rest
+            return decode_attention_limit_s(gpu, self.kind, batch, first, kv_heads * per_key, kv_heads, 128)
+        if self.operator == "all_reduce":
+            return all_reduce_limit_s(gpu, rest[0])
+        return first / gpu.memory_bytes_per_s

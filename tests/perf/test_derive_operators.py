@@ -1,0 +1,261 @@
+"""The derivation of operator tables: on made-up kernels whose answer is known, and on the public originals."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from provisioner.errors import InputError
+from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, folder, gemm_limit_s, load_operators
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def derive() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("derive_operators", ROOT / "hardware_specs" / "derive_operators.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["derive_operators"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _utilisation(kind: str, m: Any, n: Any, k: Any) -> Any:
+    """The made-up GPU's: rises with every size and differs by type."""
+    return {"bf16": 0.8, "fp8": 0.75}[kind] * ((m + 30) / (m + 40)) * (n * k / (n * k + 1e6)) ** 0.2
+
+
+def _gemms(derive: ModuleType, time_s: Callable[..., Any], kinds: tuple[str, ...] = ("bf16", "fp8")) -> pd.DataFrame:
+    sizes = [1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 512, 768, 1024, 2048, 4096, 8192, 32768]
+    edges = [128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 65536]
+    m, n, k = (x.ravel().astype(float) for x in np.meshgrid(sizes, edges, edges, indexing="ij"))
+    names = {"bf16": "bfloat16", "fp8": "fp8"}
+    return pd.concat(
+        pd.DataFrame({"gemm_dtype": names[kind], "m": m, "n": n, "k": k, "latency": 1e3 * time_s(kind, m, n, k)})
+        for kind in kinds
+    )
+
+
+def _gpu(derive: ModuleType) -> Any:
+    return next(gpu for gpu in derive.GPUS if gpu.limits.name == "h100-sxm-80gb")
+
+
+def _true_time_s(derive: ModuleType) -> Callable[..., Any]:
+    limits = _gpu(derive).limits
+    return lambda kind, m, n, k: gemm_limit_s(limits, kind, m, n, k) / _utilisation(kind, m, n, k)
+
+
+def _checked(derive: ModuleType, tmp_path: Path, frame: pd.DataFrame) -> list[Any]:
+    gpu = _gpu(derive)
+    frame.to_parquet(tmp_path / f"{gpu.aic}__gemm__vllm-{gpu.version}.parquet")
+    bf16, fp8 = derive.aic_gemms(tmp_path, gpu)[0]
+    derive.check(bf16)
+    derive.check(fp8, bf16)
+    return [bf16, fp8]
+
+
+def test_a_fit_gives_the_utilisation_back_that_the_kernels_were_made_of(derive: ModuleType, tmp_path: Path) -> None:
+    frame = _gemms(derive, _true_time_s(derive))
+    frame["latency"] *= np.exp(0.05 * np.random.default_rng(1).standard_normal(len(frame)))
+    for rows in _checked(derive, tmp_path, frame):
+        assert rows.used.all() and not rows.rules
+        table = derive.fit(derive.NODES["gemm"], rows.sizes, rows.utilisation)
+        at = np.exp(np.random.default_rng(2).uniform(np.log([1, 200, 200]), np.log([8000, 16000, 16000]), (300, 3))).T
+        off = np.abs(table(*at) / _utilisation(rows.kind, *at) - 1)
+        assert np.median(off) < 0.03 and off.max() < 0.15
+        found = derive.errors(table, rows)
+        assert 0.02 < found["error_median"] < 0.06
+
+
+def test_what_is_planted_is_found_and_nothing_else(derive: ModuleType, tmp_path: Path) -> None:
+    frame = _gemms(derive, _true_time_s(derive)).reset_index(drop=True)
+
+    def plant(kind: str, m: int, n: int, k: int, factor: float) -> int:
+        at = frame.index[(frame.gemm_dtype == kind) & (frame.m == m) & (frame.n == n) & (frame.k == k)]
+        frame.loc[at, "latency"] *= factor
+        return len(at)
+
+    assert plant("bfloat16", 512, 8192, 8192, 6)  # slower than four times the work
+    assert plant("bfloat16", 4096, 4096, 4096, 0.3)  # beyond the arithmetic peak
+    assert plant("fp8", 8, 4096, 4096, 5)  # slower than bf16, and than a larger product
+    assert plant("fp8", 32768, 65536, 65536, 4)  # slower than bf16 only
+    bf16, fp8 = _checked(derive, tmp_path, frame)
+    assert {rule: found["rows"] for rule, found in bf16.rules.items()} == {
+        "beyond the arithmetic peak": 1,
+        "slower than a larger problem": 1,
+    }
+    assert bf16.rules["slower than a larger problem"]["examples"][0].startswith("m 512, n 8192, k 8192: ")
+    assert set(bf16.sizes[~bf16.used][:, 0]) == {512, 4096}
+    assert fp8.rules["slower than a larger problem"]["rows"] == 1
+    wider = "slower than a wider type: the wider type's time is used"
+    assert fp8.rules[wider]["rows"] == 1 and fp8.rules[wider]["examples"][0].startswith("m 32768, n 65536, k 65536: 2")
+    largest = fp8.sizes[:, 0] * fp8.sizes[:, 1] * fp8.sizes[:, 2] == 32768 * 65536.0**2
+    assert fp8.time_s[largest] == bf16.time_s[largest] and fp8.used[largest]
+
+
+def test_operands_in_the_cache_count_as_read_from_memory(derive: ModuleType, tmp_path: Path) -> None:
+    true_s = _true_time_s(derive)
+
+    def cached_s(kind: str, m: Any, n: Any, k: Any) -> Any:
+        small = (n * k * 2 < 40e6) & (m <= 16)
+        return np.where(small, true_s(kind, m, n, k) / 4, true_s(kind, m, n, k))
+
+    bf16, _ = _checked(derive, tmp_path, _gemms(derive, cached_s))
+    rule = "faster than memory sustains (operands in the cache): the sustained rate is used"
+    assert bf16.rules[rule]["rows"] > 50
+    memory_bound = bf16.limit_s > bf16.compute_s
+    cold = memory_bound & (bf16.bytes > derive.COLD_BYTES)
+    assert bf16.utilisation[memory_bound].max() <= bf16.utilisation[cold].max() * (1 + 1e-9)
+
+
+def test_a_kernel_that_does_other_work_is_refused_as_a_whole(derive: ModuleType, tmp_path: Path) -> None:
+    true_s = _true_time_s(derive)
+    frame = _gemms(derive, lambda kind, m, n, k: true_s(kind, m, n, k) / np.where(m > 4000, 5, 1))
+    bf16, _ = _checked(derive, tmp_path, frame)
+    assert not bf16.used.any()
+    assert bf16.rules["kernel with rows beyond the arithmetic peak"]["rows"] == len(bf16.time_s)
+
+
+def test_unaligned_rows_are_left_out_and_their_cost_is_reported(derive: ModuleType, tmp_path: Path) -> None:
+    gpu, frame = _gpu(derive), _gemms(derive, _true_time_s(derive))
+    odd = frame[frame.m.isin([128, 512])].assign(m=lambda f: f.m + 1, latency=lambda f: 1.5 * f.latency)
+    pd.concat([frame, odd]).to_parquet(tmp_path / f"{gpu.aic}__gemm__vllm-{gpu.version}.parquet")
+    found, penalty = derive.aic_gemms(tmp_path, gpu)
+    assert penalty == {f"{kind} at {m} + 1 rows": 1.5 for kind in ("bf16", "fp8") for m in (128, 512)}
+    assert set(np.unique(found[0].sizes[:, 0])) == set(frame.m)
+
+
+def test_slower_rows_of_the_same_chip_take_the_lesser_chips_time(derive: ModuleType, tmp_path: Path) -> None:
+    bf16, _ = _checked(derive, tmp_path, _gemms(derive, _true_time_s(derive)))
+    slow = replace(bf16, time_s=np.where(bf16.sizes[:, 0] == 64, 3, 1) * bf16.time_s)
+    derive.check(slow, None, bf16)
+    raised = slow.rules["slower than the same chip with less memory bandwidth: that chip's time is used"]
+    beaten = slow.rules["slower than a larger problem"]["rows"]
+    assert raised["rows"] + beaten > 100
+    assert (slow.time_s[slow.used] <= 1.25 * bf16.time_s[slow.used] + derive.LAUNCH_S).all()
+
+
+def test_a_folder_without_the_sources_is_refused(
+    derive: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert derive.main([str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "a100_sxm__gemm__vllm-0.14.0.parquet: cannot be read" in error and error.count("\n") == 1
+    (tmp_path / "a100_sxm__gemm__vllm-0.14.0.parquet").write_text("no parquet")
+    assert derive.main([str(tmp_path), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    with pytest.raises(InputError, match="has no compute__a40__"):
+        derive.derive(tmp_path, tmp_path, derive.GPUS[-1:])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def originals(shared_data: Path) -> tuple[Path, Path]:
+    folders = shared_data / "aic-kernels", shared_data / "vidur-profiles"
+    for path in folders:
+        if not path.is_dir():
+            pytest.skip(f"{path.name} is not on this machine")
+    return folders
+
+
+def _provenance() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((folder() / "provenance.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_originals_give_the_shipped_tables(derive: ModuleType, originals: tuple[Path, Path]) -> None:
+    """For two GPUs, one of either source; all of them with -m slow."""
+    gpus = [gpu for gpu in derive.GPUS if gpu.limits.name in ("a100-sxm-80gb", "a40-48gb")]
+    for name, content in derive.derive(*originals, gpus).items():
+        if "__" in name:
+            assert (folder() / name).read_text(encoding="utf-8") == content
+
+
+@pytest.mark.slow
+def test_the_originals_give_every_shipped_file(derive: ModuleType, originals: tuple[Path, Path]) -> None:
+    files = derive.derive(*originals)
+    assert {path.name for path in folder().iterdir() if path.is_file()} == set(files)
+    for name, content in files.items():
+        assert (folder() / name).read_text(encoding="utf-8") == content, name
+
+
+def test_times_agree_with_rows_of_the_originals_read_a_second_way(originals: tuple[Path, Path]) -> None:
+    aic, _ = originals
+    found = load_operators("h100-sxm-80gb")
+    rows = pd.read_parquet(aic / "h100_sxm__gemm__vllm-0.19.0.parquet").query("n >= 1024 and k >= 1024 and m % 16 == 0")
+    for kind, source in (("bf16", "bfloat16"), ("fp8", "fp8")):
+        of_kind = rows[rows.gemm_dtype == source]
+        time_s = found.gemm_s(of_kind.m, of_kind.n, of_kind.k, kind)  # type: ignore[arg-type]
+        assert np.median(np.abs(1e3 * time_s / of_kind.latency - 1)) < 0.05
+    rows = pd.read_parquet(aic / "h100_sxm__generation_attention__vllm-0.19.0.parquet")
+    rows = rows.query("head_dim == 128 and window_size == 0 and step >= 255 and batch_size >= 4")
+    for kind, source in (("bf16", "bfloat16"), ("fp8", "fp8")):
+        of_kind = rows[rows.kv_cache_dtype == source]
+        time_s = found.decode_attention_s(
+            of_kind.batch_size,
+            of_kind.step + 1,
+            of_kind.num_heads,
+            of_kind.num_key_value_heads,
+            128,
+            kind,  # type: ignore[arg-type]
+        )
+        assert np.median(np.abs(1e3 * time_s / of_kind.latency - 1)) < 0.04
+    rows = pd.read_parquet(aic / "h100_sxm__context_attention__vllm-0.19.0.parquet")
+    rows = rows.query("head_dim == 128 and window_size == 0 and isl >= 128 and kv_cache_dtype == 'bfloat16'")
+    time_s = found.prompt_attention_s(rows.isl, 0, rows.batch_size, rows.num_heads, rows.num_key_value_heads)
+    assert np.median(np.abs(1e3 * time_s / rows.latency - 1)) < 0.05
+    rows = pd.read_parquet(aic / "h100_sxm__custom_allreduce__vllm-0.19.0.parquet")
+    rows = rows.query("backend == 'vllm_graph' and message_size >= 4096")
+    time_s = found.all_reduce_s(rows.num_gpus, 2 * rows.message_size)
+    assert np.median(np.abs(1e3 * time_s / rows.latency - 1)) < 0.05
+
+
+def test_the_all_reduce_counts_elements_as_vidurs_bytes_say(originals: tuple[Path, Path]) -> None:
+    """64 MiB over eight H100 of a DGX: the other source's bytes are twice the elements of this one's."""
+    rows = pd.read_csv(originals[1] / "network__h100_dgx__all_reduce.csv")
+    rows = rows[(rows.num_workers == 8) & (rows["size"] == 2**26)]
+    found_s = load_operators("h100-sxm-80gb").all_reduce_s(8, 2.0**26)
+    assert found_s.item() == pytest.approx(rows.all_reduce_ms.median() / 1e3, rel=0.1)
+
+
+def test_no_row_of_the_originals_is_shipped(originals: tuple[Path, Path]) -> None:
+    """Times that the tables' nodes stand for are not those of the rows at the same sizes, but for chance."""
+    path = originals[0] / "h100_sxm__gemm__vllm-0.19.0.parquet"
+    rows = pd.read_parquet(path).query("gemm_dtype == 'bfloat16'").set_index(["m", "n", "k"]).latency
+    found = load_operators("h100-sxm-80gb")
+    table = found.tables["gemm", "bf16"]
+    assert isinstance(table, GridTable)
+    nodes = pd.MultiIndex.from_product([axis.astype(int) for axis in table.axes], names=rows.index.names)
+    shared = rows[rows.index.intersection(nodes)].reset_index()
+    off = np.abs(1e3 * found.gemm_s(shared.m, shared.n, shared.k) / shared.latency - 1)
+    assert len(shared) > 400 and (off < 1e-3).mean() < 0.1
+
+
+def test_the_provenance_says_what_was_used_refused_and_how_good_it_is() -> None:
+    found = _provenance()
+    assert [source["licence"] for source in found["sources"]] == ["Apache-2.0", "MIT"]
+    for gpu, about in found["gpus"].items():
+        tables = about["tables"]
+        assert about["limits"] and {name.split()[0] for name in tables} <= set(AXES)
+        for name, table in tables.items():
+            if not table.get("rows_used"):
+                assert (gpu, name) == ("h200-sxm-141gb", "prompt_attention bf16")
+                continue
+            assert table["error_median"] < 0.09 and table["error_p95"] < 0.35
+        errors = about["estimated_from_others"]
+        assert errors["prompt bf16"]["error_median"] < 0.2 and errors["decode bf16"]["error_median"] < 0.2
+        assert gpu not in errors["from"]
+
+
+def test_an_all_reduce_limit_is_one_pass_over_the_link() -> None:
+    assert all_reduce_limit_s(load_operators("h100-sxm-80gb").limits, 450e9).item() == 1
