@@ -20,7 +20,7 @@ import hashlib
 import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError, ProvisionerError
-from provisioner.perf.derived import NO_OVERHEAD, Shape, decode_iteration_s, prompt_iteration_s
+from provisioner.perf.derived import NO_OVERHEAD, decode_iteration_s, prompt_iteration_s
 from provisioner.perf.operators import (
     AXES,
     KINDS,
@@ -37,7 +37,6 @@ from provisioner.perf.operators import (
     GpuLimits,
     GridTable,
     Measured,
-    NumberType,
     Operators,
     all_reduce_limit_s,
     decode_attention_limit_s,
@@ -45,6 +44,8 @@ from provisioner.perf.operators import (
     gemm_limit_s,
     prompt_attention_limit_s,
 )
+from provisioner.specs import catalog
+from provisioner.specs.model import NumberType
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -588,12 +589,7 @@ def rows_of(
     return found, penalty
 
 
-CASES: Final[Mapping[str, Shape]] = {
-    "Llama-3.1-8B": Shape(32, 4096, 32, 8, 128, 14336, 128256),
-    "Llama-3.1-70B": Shape(80, 8192, 64, 8, 128, 28672, 128256),
-    "Qwen3-32B": Shape(64, 5120, 64, 8, 128, 25600, 151936),
-    "BLOOM-176B": Shape(70, 14336, 112, 112, 128, 57344, 250880, gated_mlp=False, rotary=False),
-}
+CASES: Final = ("llama-3.1-8b", "llama-3.1-70b", "qwen3-32b", "bloom-176b")
 """Models whose iterations are compared where one GPU is predicted from the others."""
 CASE_TENSOR_PARALLEL: Final = (1, 2, 4, 8)
 CASE_PROMPT_TOKENS: Final = (128, 512, 1024, 2048, 4096, 8192)
@@ -609,8 +605,8 @@ def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Float
     sizes = CASE_TENSOR_PARALLEL if operators.limits.link == "nvlink" else CASE_TENSOR_PARALLEL[:1]
     prompt, decode = [], []
     batch, context = (x.ravel() for x in np.meshgrid(CASE_BATCHES, CASE_CONTEXTS))
-    for shape in CASES.values():
-        of_type = replace(shape, dtype=dtype)
+    for model in CASES:
+        of_type = catalog.model(model).in_dtype(dtype)
         for tp in sizes:
             prompt.append(prompt_iteration_s(of_type, operators, tp, CASE_PROMPT_TOKENS, overhead=NO_OVERHEAD))
             decode.append(decode_iteration_s(of_type, operators, tp, batch, batch * context, overhead=NO_OVERHEAD))

@@ -17,6 +17,9 @@ class InputError(ProvisionerError):
     """Something given is wrong: the message says what, where, and how to mend it; exit code 2."""
 
 
+_MOST_NAMES = 24
+
+
 class UnknownNameError(InputError):
     """A name that is not among the known ones; the message offers the nearest.
 
@@ -25,14 +28,23 @@ class UnknownNameError(InputError):
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        from difflib import get_close_matches
+        from difflib import SequenceMatcher, get_close_matches
+        from os.path import commonprefix
 
         self.kind = kind
         self.name = name
         self.known = tuple(known)
-        near = get_close_matches(str(name).lower(), self.known, n=1, cutoff=0.6)
-        hint = f": did you mean {near[0]}?" if near else ""
-        super().__init__(f"unknown {kind} {name!r}{hint} (known: {', '.join(self.known) or 'none'})")
+        given = str(name).lower()
+
+        def nearness(other: str) -> tuple[float, int]:
+            return SequenceMatcher(None, other, given).ratio(), len(commonprefix((other, given)))
+
+        near = max(get_close_matches(given, self.known, 8, 0.6), key=nearness, default="")
+        hint = f": did you mean {near}?" if near else ""
+        many = len(self.known) > _MOST_NAMES
+        shown = get_close_matches(given, self.known, _MOST_NAMES // 2, 0.0) if many else self.known
+        more = f", and {len(self.known) - len(shown)} more" if many else ""
+        super().__init__(f"unknown {kind} {name!r}{hint} (known: {', '.join(shown) or 'none'}{more})")
 
 
 class ModelDoesNotFitError(InputError):

@@ -36,6 +36,9 @@ class PlanOptions:
     the model, each a choice of its own for every pool, ``largest`` the largest of them alone.
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
+    ``dtype`` and ``kv_dtype`` (None: the model's own) are ``bf16`` or ``fp8``; ``reference`` is what slowdowns are
+    against, ``MACHINE`` or ``MACHINE:TP`` (None: DGX-A100 at 8). ``evidence`` is the worst kind of latency curves that
+    machines are considered with: ``measured``, ``derived`` or ``estimated`` (None: the best kind that any has).
     ``fast`` gives the formulas' answer, not simulated. Otherwise a cluster is judged on ``sets`` request sets of
     ``duration_s`` at a ``confidence`` (a trace as it is on itself), under a scheduling ``policy`` (None: the mixed pool
     of Splitwise for designs that split, mixed batching for those that do not); a failure by more than ``cut_margin``
@@ -51,6 +54,7 @@ class PlanOptions:
     designs: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = "largest"
+    evidence: str | None = None
     objective: Objective = "cost"
     max_cost_usd_per_h: float | None = None
     max_power_w: float | None = None
@@ -60,6 +64,9 @@ class PlanOptions:
     headroom: float = 0.0
     scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    reference: str | None = None
     specs: str | None = None
     cv: float | None = None
     independent: bool = False
@@ -90,7 +97,8 @@ class SimulateOptions:
     time that are not measured.
 
     ``policy`` None is ``splitwise`` for prompt and token pools, ``mixed`` for mixed ones; its thresholds are
-    those of ``simulation.policy.Policy`` where None. ``scale`` and ``specs`` are as in ``PlanOptions``.
+    those of ``simulation.policy.Policy`` where None. ``scale``, ``specs``,
+    ``dtype``, ``kv_dtype`` and ``reference`` are as in ``PlanOptions``.
     ``percentiles`` come beside 50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records``
     and ``timeline`` are files to write.
     """
@@ -129,6 +137,9 @@ class SimulateOptions:
     percentiles: tuple[float, ...] = ()
     scale: Mapping[str, float] = field(default_factory=dict)
     assumptions: str = "measured"
+    dtype: str | None = None
+    kv_dtype: str | None = None
+    reference: str | None = None
     specs: str | None = None
     seed: int = 0
     repeat: int | None = None

@@ -19,12 +19,16 @@ import provisioner
 from provisioner.api import load_setting
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
 from provisioner.options import PlanOptions
+from provisioner.perf.curves import curve_groups
 from provisioner.planning.answer import answer
 from provisioner.planning.check import check
 from provisioner.planning.plan import Plan
 from provisioner.specs import catalog
 
-MACHINES, MODELS, WORKLOADS = tuple(catalog.machines()), tuple(catalog.models()), catalog.workloads()
+MEASURED = curve_groups()
+MACHINES = tuple(dict.fromkeys(machine for _, machine, _ in MEASURED))
+MODELS = tuple(dict.fromkeys(model for model, _, _ in MEASURED))
+WORKLOADS = catalog.workloads()
 HH: dict[str, Any] = {"designs": ("splitwise-hh",)}
 TWO: dict[str, Any] = {"machines": ("dgx-a100", "dgx-h100")}
 

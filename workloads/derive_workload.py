@@ -1,13 +1,15 @@
 """Derive a workload from a trace: bins of its prompt and output tokens, and how its requests arrived.
 
-Any trace that ``provision workloads import`` recognises will do. The shipped workloads come from the Azure
-LLM inference traces of 2023 (https://github.com/Azure/AzurePublicDataset); to rebuild them:
+Any trace that ``provision workloads import`` recognises will do. The shipped workloads come from the Azure LLM
+inference traces of 2023 (https://github.com/Azure/AzurePublicDataset) and from Mooncake's traces of 2025
+(https://github.com/kvcache-ai/Mooncake); to rebuild them:
 
     python workloads/derive_workload.py AzureLLMInferenceTrace_code.csv --name coding
     python workloads/derive_workload.py AzureLLMInferenceTrace_conv.csv --name conversation
+    python workloads/derive_workload.py conversation_trace.jsonl --name long-context
 
-What is written is derived: of the requests only how many fall in each bin of lengths, and the arrivals'
-rates.
+What is written is derived: of the requests only how many fall in each bin of lengths, and the arrivals' rates.
+Workloads of published numbers, without a trace, are those of ``parametric_workloads.py``.
 """
 
 import argparse
@@ -19,32 +21,60 @@ from provisioner.errors import ProvisionerError
 from provisioner.specs.schema import save_workload
 from provisioner.specs.traces import read_trace
 
-
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    """What is not in a shipped workload's trace."""
-
-    title: str
-    trace: str
-
-
-SHIPPED = {
-    "coding": Shipped("Coding: Azure code completion, November 2023", "AzureLLMInferenceTrace_code.csv"),
-    "conversation": Shipped("Conversation: Azure chat, November 2023", "AzureLLMInferenceTrace_conv.csv"),
-}
-SHIPPED_SOURCES = (
-    'AzurePublicDataset, "Azure LLM inference trace 2023", {trace}, CC-BY 4.0',
-    "Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, ISCA 2024",
-)
 # The paper's planning load: Poisson arrivals at 70 requests/s for its cheapest cluster (Splitwise, Fig. 12).
 PEAK_RATE_RPS = 70.0
 PLANNING_CV = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What is not in a shipped workload's trace; a rate of None is the mean of the trace."""
+
+    title: str
+    sources: tuple[str, ...]
+    note: str
+    rate_rps: float | None = PEAK_RATE_RPS
+
+
 NOTE = (
     "rate_rps and cv are what to plan for: the load of the paper's clusters, 70 requests/s with Poisson "
     "arrivals. What the trace itself had is under arrivals: its rate, and gaps and counts that are burstier "
     "than Poisson where cv and index_of_dispersion (variance over mean of arrivals in windows of so many s) "
     "are above 1. Requests are independent here: no reuse of a conversation's earlier turns was recorded."
 )
+OWN_NOTE = "rate_rps and cv are what to plan for; what the trace itself had is under arrivals."
+LONG_CONTEXT_NOTE = (
+    "rate_rps is the trace's mean and cv is 1 (Poisson); what the trace itself had is under arrivals. Its times "
+    "come in steps of 3 s, so the burstiness of gaps and of counts in 1 s is that of the recording. Repeated "
+    "prefixes are counted in blocks of 512 tokens; prefix caching is not modelled, so a plan for this workload is "
+    "that of a cluster without it."
+)
+
+
+def _azure(title: str, trace: str) -> Shipped:
+    return Shipped(
+        title,
+        (
+            f'AzurePublicDataset, "Azure LLM inference trace 2023", {trace}, CC-BY 4.0',
+            "Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, ISCA 2024",
+        ),
+        NOTE,
+    )
+
+
+SHIPPED = {
+    "coding": _azure("Coding: Azure code completion, November 2023", "AzureLLMInferenceTrace_code.csv"),
+    "conversation": _azure("Conversation: Azure chat, November 2023", "AzureLLMInferenceTrace_conv.csv"),
+    "long-context": Shipped(
+        "Long context: Mooncake conversations",
+        (
+            "Mooncake FAST'25 trace release, conversation_trace.jsonl, github.com/kvcache-ai/Mooncake, Apache-2.0",
+            "Qin et al., Mooncake: Trading More Storage for Less Computation, FAST 2025",
+        ),
+        LONG_CONTEXT_NOTE,
+        rate_rps=None,
+    ),
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -54,17 +84,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--name", required=True, help="name of the workload, and of its files")
     parser.add_argument("--title", default="", help="title (default: the shipped one, or the file's name)")
     parser.add_argument("--source", action="append", default=[], help="where the trace is from (repeatable)")
-    parser.add_argument("--rate", type=float, default=PEAK_RATE_RPS, help="peak rate in requests/s (default: 70)")
+    parser.add_argument("--rate", type=float, help="peak rate in requests/s (default: the shipped one, or 70)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's)")
     given = parser.parse_args(arguments)
-    shipped = SHIPPED.get(given.name)
-    title, sources = given.title, tuple(given.source)
-    if shipped is not None:
-        title = title or shipped.title
-        sources = sources or tuple(source.format(trace=shipped.trace) for source in SHIPPED_SOURCES)
+    shipped = SHIPPED.get(given.name, Shipped(given.title, (), OWN_NOTE))
+    rate_rps = shipped.rate_rps if given.rate is None else given.rate
     try:
-        workload = read_trace(given.trace).workload(given.name, title=title, rate_rps=given.rate)
-        workload = replace(workload, cv=PLANNING_CV, sources=sources or workload.sources, note=NOTE)
+        workload = read_trace(given.trace).workload(given.name, title=given.title or shipped.title, rate_rps=rate_rps)
+        sources = tuple(given.source) or shipped.sources or workload.sources
+        workload = replace(workload, cv=PLANNING_CV, sources=sources, note=shipped.note)
         comment = "Derived by derive_workload.py (in this folder) from the trace named under sources."
         paths = save_workload(workload, given.out, comment)
     except ProvisionerError as error:

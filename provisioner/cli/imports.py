@@ -1,18 +1,27 @@
-"""``provision workloads import``: a trace file read, and written as a workload."""
+"""The imports: a trace to a workload, a ``config.json`` to a model, measurements to a curve, read and written.
+
+Models and curves go into a folder of one's own specs (``provisioner.specs.catalog.with_own``).
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from provisioner.errors import InputError
-from provisioner.specs.units import parse_positive
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.units import parse_positive, parse_whole
 
 if TYPE_CHECKING:
+    from provisioner.perf.measurements import Measured
+    from provisioner.specs.catalog import Catalog
+    from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
@@ -34,8 +43,7 @@ def import_trace(file: str, name: str | None = None, rate: str | None = None, ou
     Everything about the names is checked before the trace is read.
     """
     rate_rps = None if rate is None else parse_positive(rate, "--rate", "requests/s")
-    if name is not None and not _NAME.fullmatch(name):
-        raise InputError(f"--name {name}: must be letters, digits, '.', '_' and '-', for it names files")
+    _check_name(name)
     target = None if out is None else _target(file, name, out)
     from provisioner.specs.traces import read_trace
 
@@ -44,6 +52,11 @@ def import_trace(file: str, name: str | None = None, rate: str | None = None, ou
         return Imported(trace, None, ())
     workload = trace.workload(target.stem, rate_rps=rate_rps)
     return Imported(trace, workload, _write(workload, target))
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and not _NAME.fullmatch(name):
+        raise InputError(f"--name {name}: must be letters, digits, '.', '_' and '-', for it names files")
 
 
 def _target(file: str, name: str | None, out: str) -> Path:
@@ -91,3 +104,227 @@ def _write(workload: Workload, target: Path) -> tuple[Path, ...]:
         texts = [path.read_text(encoding="utf-8") for path in saved]
     write_files({str(bins): texts[1], str(target): texts[0]}, "--out")
     return target, bins
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedModel:
+    """A model, the file that holds it where one was asked for, and what to know of that."""
+
+    model: ModelArchitecture
+    written: Path | None
+    remarks: tuple[str, ...]
+
+
+def import_model(file: str, name: str | None, title: str | None, out: str | None) -> ImportedModel:
+    """Read a ``config.json``; with ``out`` write the model into that folder of one's own specs.
+
+    A file of the same name is replaced if an import wrote it, left if it describes the same model, else refused.
+    """
+    _check_name(name)
+    named = name or Path(file).stem
+    if out is not None and name is None and named == "config":
+        raise InputError(f"--name: must be given, for {file} does not say what the model is to be called")
+    if out is not None and not _NAME.fullmatch(named):
+        raise InputError(f"--out {out}: {named!r} does not do as a name of files; give one with --name")
+    path = None if out is None else _own_file(out, "models", f"{named}.yaml")
+    from provisioner.specs.huggingface import read_config
+
+    model = read_config(file, named, title)
+    if out is None or path is None:
+        return ImportedModel(model, None, ())
+    remarks = []
+    from provisioner.specs import catalog
+    from provisioner.specs.writing import model_text
+
+    if path.exists():
+        was_imported = _was_imported(path, model, out)
+        remarks.append(
+            "it takes the place of the model that an earlier import wrote there"
+            if was_imported
+            else "the file had the same model: left as it was"
+        )
+        if not was_imported:
+            return ImportedModel(model, path, tuple(remarks))
+    if named in catalog.models():
+        remarks.append(f"with --specs {out} it takes the place of the shipped {named}")
+    _write_own(path, model_text(model))
+    return ImportedModel(model, path, tuple(remarks))
+
+
+def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
+    """Whether an import wrote a model file; one by hand must describe the same model."""
+    from provisioner.specs.schema import load_model
+    from provisioner.specs.writing import IMPORTED_MODEL
+
+    try:
+        if path.read_text(encoding="utf-8").startswith(IMPORTED_MODEL):
+            return True
+        known = replace(load_model(path, str(path)), title=model.title, sources=model.sources, note=model.note)
+    except (OSError, UnicodeDecodeError, InputError):
+        known = None
+    if known != model:
+        raise InputError(
+            f"--out {out}: {path} is there and was not written by an import; remove it, or give another --name"
+        )
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedCurve:
+    """What was measured, the curve file where one was asked for, and what to know of that."""
+
+    measured: Measured
+    written: Path | None
+    remarks: tuple[str, ...]
+
+
+def import_curve(
+    files: Sequence[str],
+    *,
+    model: str,
+    machine: str,
+    tensor_parallel: str,
+    input_tokens: str | None = None,
+    output_tokens: str | None = None,
+    concurrency: str | None = None,
+    specs: str | None = None,
+    out: str | None = None,
+) -> ImportedCurve:
+    """Read results of benchmarks; with ``out`` write their curve into that folder of one's own specs.
+
+    Rows of the same tensor parallelism that the curve file has are replaced, others stay. Everything that was typed is
+    checked before the results are read.
+    """
+    degree = parse_whole(tensor_parallel, "--tp", "GPUs")
+    given_input = None if input_tokens is None else parse_positive(input_tokens, "--input-tokens", "tokens")
+    given_output = None if output_tokens is None else parse_positive(output_tokens, "--output-tokens", "tokens")
+    in_flight = None if concurrency is None else parse_whole(concurrency, "--concurrency", "requests")
+    path = None if out is None else _own_file(out, "curves", f"{machine}__{model}.csv")
+    catalog = _check_replica(model, machine, specs, out)
+    gpus = catalog.machine(machine).gpus
+    if degree > gpus:
+        raise InputError(f"--tp: must be at most the {gpus} GPUs of {machine}, got {degree}")
+    from provisioner.perf.measurements import read_measurements
+
+    measured = read_measurements(
+        files,
+        model=model,
+        machine=machine,
+        tensor_parallel=degree,
+        input_tokens=given_input,
+        output_tokens=given_output,
+        concurrency=in_flight,
+        own=catalog,
+    )
+    if path is None:
+        return ImportedCurve(measured, None, ())
+    if measured.fit is None:
+        raise InputError(
+            f"--out {out}: nothing was written, for the points make no curve: {measured.fit_refused}; without --out "
+            "the report says what to measure next"
+        )
+    text, remarks = _curve_text(measured, path)
+    _write_own(path, text)
+    from provisioner.perf.curves import curve_groups
+
+    if (model, machine, degree) in curve_groups():
+        remarks.append(f"with --specs {out} it takes the place of the shipped curve")
+    return ImportedCurve(measured, path, (*remarks, *_refusals(measured, str(out))))
+
+
+def _refusals(measured: Measured, out: str) -> tuple[str, ...]:
+    """Why a plan with the curve would still be refused: the model does not fit, or slowdowns have no reference."""
+    from provisioner.perf.assumptions import reference, replica
+    from provisioner.specs.catalog import with_own
+
+    own = with_own(out)
+    found = []
+    for load in (
+        lambda: replica(measured.model, measured.machine, measured.tensor_parallel, own=own),
+        lambda: reference(measured.model, own=own),
+    ):
+        try:
+            load()
+        except InputError as error:
+            found.append(f"a plan with it would be refused for now: {error}")
+    return tuple(dict.fromkeys(found))
+
+
+def _check_replica(model: str, machine: str, specs: str | None, out: str | None) -> Catalog:
+    """The specs that the curve will stand among, which must have its model and machine."""
+    from provisioner.specs.catalog import OWN_FOLDERS, with_own
+
+    given = with_own(specs)
+    known = given
+    if out is not None:
+        has_specs = any(True for part, names in OWN_FOLDERS.items() for _ in (Path(out) / part).glob(names))
+        known = with_own(out if has_specs else None)
+    for kind, name, names, elsewhere in (
+        ("model", model, known.models, given.models),
+        ("machine", machine, known.machines, given.machines),
+    ):
+        if name not in names and name in elsewhere:
+            raise InputError(
+                f"--out {out}: has no {kind} {name}, which {specs} has: give --out {specs}, or copy the {kind}'s file"
+            )
+        if name not in names:
+            raise UnknownNameError(kind, name, names)
+    return known
+
+
+def _curve_text(measured: Measured, path: Path) -> tuple[str, list[str]]:
+    """The curve file with the new points and those of other degrees that it has, and what is to be said of them."""
+    from provisioner.perf.measurements import write_points
+    from provisioner.perf.points import COLUMNS, read_points
+
+    model, machine, degree = measured.model, measured.machine, measured.tensor_parallel
+    with tempfile.TemporaryDirectory() as folder:
+        new = Path(folder) / "points.csv"
+        write_points(new, measured.points, model=model, machine=machine, tensor_parallel=degree)
+        rows = _curve_rows(new)
+    remarks = []
+    if path.exists():
+        had = read_points(path, model=model, machine=machine)
+        if degree in had:
+            remarks.append(f"the {len(had.pop(degree))} points at TP {degree} that the file had are replaced")
+        if had:
+            remarks.append(f"its points at TP {', '.join(map(str, had))} are kept")
+        rows += [row for row in _curve_rows(path) if int(float(row["tensor_parallel"])) != degree]
+    rows.sort(key=lambda row: float(row["tensor_parallel"]))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue(), remarks
+
+
+def _curve_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _own_file(out: str, part: str, name: str) -> Path:
+    """A file of a folder of one's own specs, after the checks on it; the folder may be missing, not what it is in."""
+    from provisioner.report.files import check_writable
+
+    folder = Path(out)
+    if not folder.is_dir() and (folder.exists() or folder.suffix in (".yaml", ".yml", ".csv", ".json")):
+        raise InputError(f"--out {out}: must be a folder of one's own specs, which holds {part}/{name}")
+    if not Path(os.path.realpath(out)).parent.is_dir():
+        raise InputError(f"--out {out}: the folder {folder.parent} does not exist")
+    path = folder / part / name
+    if path.parent.is_dir():
+        check_writable(str(path), "--out")
+    elif path.parent.exists():
+        raise InputError(f"--out {out}: {path.parent} is not a folder")
+    return path
+
+
+def _write_own(path: Path, text: str) -> None:
+    from provisioner.report.files import write_files
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {path.parent} cannot be made: {error.strerror or error}") from None
+    write_files({str(path): text}, "--out")

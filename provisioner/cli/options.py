@@ -201,6 +201,13 @@ CLUSTER: Final = group(
         default=_DEFAULT.tensor_parallel,
         parse=parse_degrees,
     ),
+    evidence=Flag(
+        "--evidence",
+        metavar="measured|derived|estimated",
+        help="Worst kind of latency curves that machine types are considered with: measured with this model, derived "
+        "from kernels measured on the GPU, or estimated from other GPUs.",
+        default="the best kind that any has",
+    ),
     stock=Flag(
         "--stock",
         metavar="NAME=COUNT",
@@ -247,6 +254,24 @@ METHOD: Final = group(
         metavar="|".join(ASSUMPTIONS),
         help="How latencies are computed: from the measurements, or with the whole set of the published simulator.",
         default=_DEFAULT.assumptions,
+    ),
+    dtype=Flag(
+        "--dtype",
+        metavar="bf16|fp8",
+        help="Number type of the layers' weights; 16-bit types count as bf16.",
+        default="the model's own",
+    ),
+    kv_dtype=Flag(
+        "--kv-dtype",
+        metavar="bf16|fp8",
+        help="Number type of the KV cache.",
+        default="the model's own",
+    ),
+    reference=Flag(
+        "--reference",
+        metavar="MACHINE[:TP]",
+        help="What slowdowns are against: a request alone on this machine.",
+        default="dgx-a100:8",
     ),
     specs=Flag(
         "--specs",

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import LIMIT_NAMES
+from provisioner.specs.model import DTYPE_BYTES
 from provisioner.specs.slo import LatencyLimit, parse_limit
+from provisioner.specs.units import parse_whole
 
 if TYPE_CHECKING:
-    from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.options import PlanOptions, SimulateOptions
+    from provisioner.perf.assumptions import Reference, ReplicaPerf
+    from provisioner.specs.catalog import Catalog
     from provisioner.specs.model import ModelArchitecture
+    from provisioner.specs.slo import SLO
     from provisioner.specs.workload import Workload
 
 Options = TypeVar("Options")
+
+_NOT_MEASURED = {
+    "derived": "derived from measured kernels, not measured",
+    "estimated": "estimated from other GPUs' kernels, not measured",
+}
 
 
 def options_of(kind: type[Options], fields: Mapping[str, Any], several: Mapping[str, type]) -> Options:
@@ -65,6 +75,48 @@ def latency_limits(limits: Mapping[str, str]) -> tuple[LatencyLimit, ...]:
     return tuple(parsed)
 
 
+def load_model(options: PlanOptions | SimulateOptions, known: Catalog) -> ModelArchitecture:
+    """The model in the number types asked for."""
+    model = known.model(options.model)
+    for name, given in (("--dtype", options.dtype), ("--kv-dtype", options.kv_dtype)):
+        if given is not None and given not in DTYPE_BYTES:
+            raise UnknownNameError(f"number type of {name}", given, DTYPE_BYTES)
+    return model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]
+
+
+def load_reference(
+    options: PlanOptions | SimulateOptions,
+    model: ModelArchitecture,
+    known: Catalog,
+    slo: SLO,
+    replicas: Iterable[ReplicaPerf],
+) -> tuple[Reference, tuple[str, ...]]:
+    """What slowdowns are against, and a remark where that is not the DGX-A100.
+
+    That machine may not hold the model or lack its number type. Limits that are slowdowns then need ``--reference``;
+    where there are none, the first of the replicas serves.
+    """
+    from provisioner.perf.assumptions import Reference, reference
+
+    if options.reference is not None:
+        machine, mark, degree = options.reference.partition(":")
+        at = parse_whole(degree, "--reference: tensor parallelism", "GPUs") if mark else None
+        found = reference(model, options.assumptions, known, machine, at)  # type: ignore[arg-type]
+        return found, ()
+    try:
+        return reference(model, options.assumptions, known), ()  # type: ignore[arg-type]
+    except InputError as error:
+        slow = [str(limit) for limit in slo.limits if limit.kind == "slowdown"]
+        if slow:
+            raise InputError(
+                f"slowdowns, such as {slow[0]}, are against a DGX-A100 at TP 8, which cannot be: {error}; name another "
+                "with --reference MACHINE or MACHINE:TP, or give limits in seconds"
+            ) from None
+        first = next(iter(replicas))
+        name = f"{first.machine.name} at TP {first.tensor_parallel}"
+        return Reference(first), (f"slowdowns are against {name}: a DGX-A100 cannot serve {model.title} ({error})",)
+
+
 def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str, ...]:
     """What to say where the trace behind a workload was far burstier than it is planned for (``done``)."""
     measured = None if workload.arrivals is None else workload.arrivals.cv
@@ -98,4 +150,8 @@ def remarks(
     for name, perf in replicas.items():
         if "assumed" in perf.curve.provenance:
             notes.append(f"{name}: part of its latency curve is assumed by its source, not measured")
+    for kind, how in _NOT_MEASURED.items():
+        of_kind = {perf.machine.name: None for perf in replicas.values() if kind in perf.curve.provenance}
+        if of_kind:
+            notes.append(f"latency of {', '.join(of_kind)}: {how}; its error: docs/validation.md")
     return tuple(notes)

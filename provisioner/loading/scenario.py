@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.loading.common import burstier, latency_limits, load_model, load_reference, remarks, versions
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
@@ -57,14 +57,13 @@ _THRESHOLDS: Final = {
 
 def load_scenario(options: SimulateOptions) -> Scenario:
     """Check the options and load what they name."""
-    from provisioner.perf.assumptions import reference
     from provisioner.simulation.assemble import Scenario
     from provisioner.simulation.cluster import Cluster
 
     if options.assumptions not in ASSUMPTIONS:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
     known = catalog.with_own(options.specs)
-    model = known.model(options.model)
+    model = load_model(options, known)
     factors = load_factors(options.scale, known)
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
@@ -79,11 +78,12 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
     requests = _requests(options, factors)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
+    against, reference_notes = load_reference(options, model, known, slo, replicas.values())
     curves = {source: None for perf in replicas.values() for source in perf.sources}
     return Scenario(
         design=design,
         cluster=cluster,
-        reference=reference(model, options.assumptions, known),  # type: ignore[arg-type]
+        reference=against,
         request_set=requests.make,
         sets=requests.sets,
         expected_requests=requests.expected,
@@ -93,7 +93,12 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         load=requests.load,
         seed=seed,
         sources=(*curves, *requests.workload.sources),
-        warnings=(*factors.notes(), *requests.notes, *remarks(model, requests.workload, replicas, "simulated")),
+        warnings=(
+            *factors.notes(),
+            *requests.notes,
+            *reference_notes,
+            *remarks(model, requests.workload, replicas, "simulated"),
+        ),
         question={name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__},
         versions=versions(_SHOWN_VERSIONS),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
-from provisioner.loading.common import burstier, latency_limits, remarks, versions
+from provisioner.loading.common import burstier, latency_limits, load_model, load_reference, remarks, versions
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
 from provisioner.specs import catalog
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from provisioner.perf.assumptions import ReplicaPerf
     from provisioner.planning.answer import Setting
     from provisioner.queueing.traffic import Traffic
+    from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
+    from provisioner.specs.prices import PriceList
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
@@ -29,7 +31,6 @@ _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
-    from provisioner.perf.assumptions import reference
     from provisioner.planning.answer import Setting
     from provisioner.planning.designs import choose, designs, kind_of
     from provisioner.planning.formulation import Caps
@@ -42,20 +43,20 @@ def load_setting(options: PlanOptions) -> Setting:
         raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
     solver(options.solver)
     known = catalog.with_own(options.specs)
-    model = known.model(options.model)
+    model = load_model(options, known)
     factors = load_factors(options.scale, known)
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
     workload, source, traffic, rate_rps, notes = _traffic(options, factors)
-    found, left_out = _replicas(options, model, known)
+    price_list = known.price_list(options.prices)
+    found, left_out = _replicas(options, model, known, price_list)
     machines = {perf.machine.name: perf.machine for perf in found}
     degrees = {name: tuple(perf.tensor_parallel for perf in found if perf.machine.name == name) for name in machines}
     several = any(len(each) > 1 for each in degrees.values())
     replicas = {
         kind_of(perf.machine.name, perf.tensor_parallel if several else None): factors.replica(perf) for perf in found
     }
-    price_list = known.price_list(options.prices)
     prices = {name: price_list.price(name) for name in machines}
     every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
@@ -69,6 +70,7 @@ def load_setting(options: PlanOptions) -> Setting:
         machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
         stock=stock,
     )
+    against, reference_notes = load_reference(options, model, known, slo, found)
     used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.sources}
     price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
@@ -79,7 +81,7 @@ def load_setting(options: PlanOptions) -> Setting:
         rate_rps=rate_rps,
         traffic=traffic,
         slo=slo,
-        reference=reference(model, options.assumptions, known),  # type: ignore[arg-type]
+        reference=against,
         replicas=replicas,
         designs=chosen,
         prices=Prices(
@@ -93,7 +95,7 @@ def load_setting(options: PlanOptions) -> Setting:
             f"prices: {price_list.title} ({price_list.date})",
             *price_sources,
         ),
-        warnings=(*factors.notes(), *notes, *left_out, *remarks(model, workload, used)),
+        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks(model, workload, used)),
         versions=versions(_SHOWN_VERSIONS),
     )
 
@@ -103,30 +105,28 @@ def _positive(value: float | None, what: str, unit: str) -> float | None:
 
 
 def _replicas(
-    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog
+    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog, prices: PriceList
 ) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
     """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
     from provisioner.perf.assumptions import replica
-    from provisioner.perf.curves import curve_groups, no_curves
+    from provisioner.perf.curves import no_curves
 
-    degrees: dict[str, list[int]] = {}
-    for name, machine, degree in curve_groups(known):
-        if name == model.name:
-            degrees.setdefault(machine, []).append(degree)
-    names = [known.machine(name).name for name in options.machines] or [
-        name for name in known.machines if name in degrees
-    ]
+    names = list(dict.fromkeys(known.machine(name).name for name in options.machines))
+    degrees = _degrees(options, model, known, names)
     given = (options.tensor_parallel,) if isinstance(options.tensor_parallel, int) else options.tensor_parallel
     if isinstance(given, str) and given not in ("largest", "all"):
         raise InputError(f"--tp: must be largest, all or a number of GPUs, got {given!r}")
     wanted = [] if isinstance(given, str) else [parse_whole(degree, "--tp", "GPUs") for degree in given]
     found: list[ReplicaPerf] = []
     left_out = []
-    for name in dict.fromkeys(names):
+    for name in names or [name for name in known.machines if degrees.get(name)]:
+        if not names and name not in prices.machines:
+            left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")
+            continue
         of_machine = degrees.get(name, [])
         at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
-        if not at and options.machines:
-            raise InputError(no_curves(model.name, f"{name}{_at(wanted)}", known))
+        if not at and names:
+            raise InputError(_no_curves(model, known.machine(name), _at(wanted), known))
         fits: list[ReplicaPerf] = []
         refused: list[ModelDoesNotFitError] = []
         for degree in at:
@@ -136,7 +136,7 @@ def _replicas(
                 fits.append(replica(model, name, degree, options.assumptions, known))  # type: ignore[arg-type]
             except ModelDoesNotFitError as error:
                 refused.append(error)
-        if not fits and refused and options.machines:
+        if not fits and refused and names:
             raise refused[0]
         if not fits and refused:
             left_out.append(f"{name} is left out: {refused[0]}")
@@ -145,6 +145,57 @@ def _replicas(
         why = "; ".join(left_out) or no_curves(model.name, f"any machine{_at(wanted)}", known)
         raise InputError(f"no machine can serve {model.name}: {why}")
     return found, tuple(left_out)
+
+
+def _degrees(
+    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog, names: Sequence[str]
+) -> dict[str, list[int]]:
+    """Tensor parallelism at which each machine has curves of the kinds that are accepted.
+
+    Without ``evidence``: for named machines the best kind that each has, else the best that any has.
+    """
+    from provisioner.perf.curves import curve_groups
+    from provisioner.perf.evidence import EVIDENCE, degrees_of
+
+    accepted = options.evidence
+    if accepted is not None and accepted not in EVIDENCE:
+        raise UnknownNameError("kind of evidence", accepted, EVIDENCE)
+    if options.assumptions != "measured":
+        if accepted is not None:
+            raise InputError(f"--evidence: is of the measured assumptions; {options.assumptions} has its own curves")
+        published: dict[str, list[int]] = {}
+        for name, machine, degree in curve_groups():
+            if name == model.name:
+                published.setdefault(machine, []).append(degree)
+        return published
+    kinds = {name: degrees_of(model, known.machine(name), known) for name in names or known.machines}
+    ranks = [EVIDENCE.index(kind) for each in kinds.values() for kind in each.values()]
+    if not ranks:
+        return {}
+    found: dict[str, list[int]] = {}
+    for name, each in kinds.items():
+        if accepted is not None:
+            worst = EVIDENCE.index(accepted)
+        elif names:
+            worst = min((EVIDENCE.index(kind) for kind in each.values()), default=0)
+        else:
+            worst = min(ranks)
+        found[name] = [degree for degree, kind in each.items() if EVIDENCE.index(kind) <= worst]
+    return found
+
+
+def _no_curves(model: ModelArchitecture, machine: Machine, at: str, known: catalog.Catalog) -> str:
+    from provisioner.perf.curves import no_curves
+    from provisioner.perf.evidence import degrees_of, why_not_derived
+
+    why = why_not_derived(model, machine)
+    there = degrees_of(model, machine, known)
+    if why and not there:
+        return f"no latency curves for {model.name} in {model.dtype} on {machine.name}: {why}"
+    if there:
+        has = ", ".join(f"TP {degree} {kind}" for degree, kind in there.items())
+        return f"no latency curves for {model.name} on {machine.name}{at} of the kind accepted: there are {has}"
+    return no_curves(model.name, f"{machine.name}{at}", known)
 
 
 def _at(degrees: Sequence[int]) -> str:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.perf import memory, transfer
+from provisioner.perf import evidence, memory, transfer
 from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
+from provisioner.perf.evidence import EVIDENCE
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
@@ -245,7 +246,7 @@ def replica(
     assumptions: Assumptions = "measured",
     own: catalog.Catalog | None = None,
 ) -> ReplicaPerf:
-    """One replica of a model on a machine; without ``tensor_parallel``, the largest with a curve.
+    """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
     ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
     ``UnknownNameError`` for a name that is not known, and ``InputError`` naming what has curves where
@@ -256,17 +257,25 @@ def replica(
     known = catalog.with_own(None) if own is None else own
     architecture = known.model(model) if isinstance(model, str) else model
     hardware = known.machine(machine) if isinstance(machine, str) else machine
-    measured = [tp for name, at, tp in curve_groups(own) if (name, at) == (architecture.name, hardware.name)]
-    gpus = tensor_parallel or max((tp for tp in measured if tp <= hardware.gpus), default=hardware.gpus)
+    if assumptions == "measured":
+        degrees = evidence.degrees_of(architecture, hardware, own)
+    else:
+        of_machine = (group for group in curve_groups() if group[:2] == (architecture.name, hardware.name))
+        degrees = {degree: "measured" for *_, degree in of_machine}
+    best = min((EVIDENCE.index(each) for each in degrees.values()), default=0)
+    largest = (tp for tp, each in degrees.items() if EVIDENCE.index(each) == best and tp <= hardware.gpus)
+    gpus = tensor_parallel or max(largest, default=hardware.gpus)
     capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
-    if not measured:
-        raise InputError(no_curves(architecture.name, hardware.name, own))
-    kind = MeasuredReplica if assumptions == "measured" else SplitwiseSimReplica
-    return kind(
+    if not degrees:
+        why = evidence.why_not_derived(architecture, hardware) if assumptions == "measured" else ""
+        raise InputError(why or no_curves(architecture.name, hardware.name, own))
+    return (MeasuredReplica if assumptions == "measured" else SplitwiseSimReplica)(
         machine=hardware,
         model=architecture,
         tensor_parallel=gpus,
-        curve=load_curve_set(architecture, hardware, gpus, assumptions, own),
+        curve=evidence.curves(architecture, hardware, gpus, own)
+        if assumptions == "measured"
+        else load_curve_set(architecture, hardware, gpus, assumptions),
         kv_bytes_per_token=memory.kv_bytes_per_token(architecture, assumptions),
         kv_capacity_tokens=capacity,
     )
@@ -321,10 +330,14 @@ class Reference:
 
 
 def reference(
-    model: str | ModelArchitecture, assumptions: Assumptions = "measured", own: catalog.Catalog | None = None
+    model: str | ModelArchitecture,
+    assumptions: Assumptions = "measured",
+    own: catalog.Catalog | None = None,
+    machine: str = REFERENCE_MACHINE,
+    tensor_parallel: int | None = REFERENCE_TENSOR_PARALLEL,
 ) -> Reference:
-    """The reference of slowdowns: the model alone on a DGX-A100 at TP 8."""
-    return Reference(replica(model, REFERENCE_MACHINE, REFERENCE_TENSOR_PARALLEL, assumptions, own))
+    """The reference of slowdowns: the model alone on a machine, a DGX-A100 at TP 8 unless another is named."""
+    return Reference(replica(model, machine, tensor_parallel, assumptions, own))
 
 
 def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:

@@ -164,6 +164,7 @@ class CurveSet:
     provenance: tuple[Provenance, ...]
     sources: tuple[str, ...]
     mixed: MixedIteration = MixedIteration()
+    known_prompt_tokens: float = float("inf")  # what the curve has beyond is extrapolated
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:
@@ -184,7 +185,7 @@ class CurveSet:
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
         """Range of prompt tokens between the curve's knots; beyond it the end segments are extrapolated."""
-        return float(self.prompt.x[0]), float(self.prompt.x[-1])
+        return float(self.prompt.x[0]), min(float(self.prompt.x[-1]), self.known_prompt_tokens)
 
     @property
     def decode_batch_range(self) -> tuple[int, int]:
@@ -356,12 +357,13 @@ def _shipped_groups() -> frozenset[tuple[str, str, int]]:
 def curve_groups(own: Catalog | None = None) -> tuple[tuple[str, str, int], ...]:
     """All (model, machine, tensor parallelism) with measured curves, shipped or one's own, in order."""
     files = own.own_curves if own is not None else {}
-    mine = {(*pair, degree) for pair, path in files.items() for degree in _points_of(path, *pair)}
+    mine = {(*pair, degree) for pair, path in files.items() for degree in _points_of(path, *pair, own)}
     return tuple(sorted(_shipped_groups() | mine))
 
 
 @lru_cache(maxsize=64)
-def _points_of(path: Path, model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
+def _points_of(path: Path, model: str, machine: str, _: Catalog | None) -> dict[int, tuple[CurvePoint, ...]]:
+    """Points of a file by degree; the catalog is another one where a file of one's own has changed."""
     return read_points(path, model=model, machine=machine)
 
 
@@ -369,10 +371,10 @@ def _measured_points(group: tuple[str, str, int], own: Catalog | None) -> tuple[
     """Points of a group, with the file where it is one's own, which comes before what is shipped."""
     model, machine, tensor_parallel = group
     path = own.own_curves.get((model, machine)) if own is not None else None
-    if path is not None and tensor_parallel in _points_of(path, model, machine):
-        return _points_of(path, model, machine)[tensor_parallel], path
+    if path is not None and tensor_parallel in _points_of(path, model, machine, own):
+        return _points_of(path, model, machine, own)[tensor_parallel], path
     shipped = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
-    return _points_of(shipped, model, machine).get(tensor_parallel, ()), None
+    return _points_of(shipped, model, machine, None).get(tensor_parallel, ()), None
 
 
 @lru_cache(maxsize=64)

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError
-from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, NumberType, Operators
-from provisioner.perf.points import CurvePoint, Phase
+from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, Operators
+from provisioner.perf.points import CurvePoint, Phase, Provenance
+from provisioner.specs.model import ModelArchitecture
 
 Floats = NDArray[np.float64]
 
@@ -49,40 +50,8 @@ NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
 """The operators alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a dense decoder-only transformer's times depend on.
-
-    ``dtype`` is the type of the layers' weights, ``kv_dtype`` of the KV cache; embedding and LM head are bf16.
-    """
-
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    gated_mlp: bool = True
-    rotary: bool = True
-    dtype: NumberType = "bf16"
-    kv_dtype: NumberType = "bf16"
-
-    def __post_init__(self) -> None:
-        """Refuse shapes that no transformer has, naming the field."""
-        for name in ("layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise InputError(f"model shape: {name}: must be a whole number, 1 or more, got {value!r}")
-        if self.heads % self.kv_heads:
-            raise InputError(f"model shape: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
-        for name in ("dtype", "kv_dtype"):
-            if getattr(self, name) not in BYTES:
-                raise InputError(f"model shape: {name}: must be bf16 or fp8, got {getattr(self, name)!r}")
-
-
 def iteration_s(
-    shape: Shape,
+    shape: ModelArchitecture,
     gpu: Operators,
     tensor_parallel: int,
     *,
@@ -132,7 +101,7 @@ def _at_least_none(name: str, given: ArrayLike) -> Floats:
     return values
 
 
-def _layer_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
+def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
     """One layer without its attention."""
     heads = shape.heads // tensor_parallel
     kv_heads = max(shape.kv_heads // tensor_parallel, 1)
@@ -152,7 +121,7 @@ def _layer_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats)
         + gpu.elementwise_s(kv_bytes, "rotary")
         + gpu.elementwise_s(ACTIVATION_BYTES * tokens * (up + inner), "activation")
     )
-    if shape.rotary:
+    if shape.positions == "rotary":
         elementwise = elementwise + gpu.elementwise_s(turned_bytes, "rotary")
     return products + elementwise + 2 * _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes)
 
@@ -166,7 +135,7 @@ def _all_reduce_s(gpu: Operators, tensor_parallel: int, tokens: Floats, size_byt
 
 
 def _attention_s(
-    shape: Shape,
+    shape: ModelArchitecture,
     gpu: Operators,
     tensor_parallel: int,
     chunk: Floats,
@@ -182,7 +151,7 @@ def _attention_s(
     return prompt_s + gpu.decode_attention_s(batch, each, heads, kv_heads, shape.head_dim, shape.kv_dtype)
 
 
-def _ends_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:
+def _ends_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:
     """Embedding, last norm, LM head and sampling."""
     hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
     logits = outputs * shape.vocab_size
@@ -197,7 +166,7 @@ def _ends_s(shape: Shape, gpu: Operators, tensor_parallel: int, tokens: Floats, 
 
 
 def prompt_iteration_s(
-    shape: Shape,
+    shape: ModelArchitecture,
     gpu: Operators,
     tensor_parallel: int,
     tokens: ArrayLike,
@@ -219,7 +188,7 @@ def prompt_iteration_s(
 
 
 def decode_iteration_s(
-    shape: Shape,
+    shape: ModelArchitecture,
     gpu: Operators,
     tensor_parallel: int,
     batch: ArrayLike,
@@ -232,7 +201,7 @@ def decode_iteration_s(
 
 
 def mixed_iteration_s(
-    shape: Shape,
+    shape: ModelArchitecture,
     gpu: Operators,
     tensor_parallel: int,
     prompt_tokens: ArrayLike,
@@ -262,6 +231,7 @@ def mixed_iteration_s(
 
 PROMPT_TOKENS: Final[Sequence[int]] = (
     *(16, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384),
+    *(24576, 32768, 49152, 65536, 98304, 131072),
 )
 """Tokens of the single prompts of a derived curve."""
 PROMPT_BATCHES: Final[Sequence[tuple[int, int]]] = ((512, 2), (512, 4))
@@ -290,8 +260,8 @@ class DerivedPoint:
     context_tokens: float
     latency_s: float
 
-    def as_curve_point(self) -> CurvePoint:
-        """The point as a row of a curve file: provenance ``derived``, one repeat."""
+    def as_curve_point(self, provenance: Provenance = "derived") -> CurvePoint:
+        """The point as a row of a curve file, of one repeat."""
         return CurvePoint(
             phase=self.phase,
             prompt_tokens=self.prompt_tokens,
@@ -301,12 +271,12 @@ class DerivedPoint:
             repeats=1,
             min_s=self.latency_s,
             max_s=self.latency_s,
-            provenance="derived",
+            provenance=provenance,
         )
 
 
 def derived_points(
-    shape: Shape, gpu: Operators, tensor_parallel: int, *, overhead: EngineOverhead = VLLM
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, *, overhead: EngineOverhead = VLLM
 ) -> tuple[DerivedPoint, ...]:
     """Points of a whole curve: single prompts, batches of prompts, decode over batch and over context."""
     prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
@@ -323,7 +293,12 @@ def derived_points(
 
 
 def context_slope_s_per_token(
-    shape: Shape, gpu: Operators, tensor_parallel: int, *, batch: int = 64, contexts: tuple[int, int] = (1024, 8192)
+    shape: ModelArchitecture,
+    gpu: Operators,
+    tensor_parallel: int,
+    *,
+    batch: int = 64,
+    contexts: tuple[int, int] = (1024, 8192),
 ) -> float:
     """Time that one further token of context adds to a decode iteration of a full batch, in s.
 

@@ -25,12 +25,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.catalog import data_folder
+from provisioner.specs.model import NumberType
 from provisioner.specs.units import parse_positive
 
 Floats = NDArray[np.float64]
-NumberType = Literal["bf16", "fp8"]
-"""Type of weights or of the KV cache; fp16 counts as bf16."""
-
 BYTES: Final[Mapping[str, int]] = {"bf16": 2, "fp8": 1}
 """Bytes of one number."""
 

@@ -17,10 +17,10 @@ from provisioner.errors import InputError
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive, parse_whole, unit_of
 
 Phase = Literal["prompt", "decode"]
-Provenance = Literal["measured", "derived", "assumed"]
+Provenance = Literal["measured", "derived", "estimated", "assumed"]
 
 PHASES: Final[tuple[Phase, ...]] = ("prompt", "decode")
-PROVENANCES: Final[tuple[Provenance, ...]] = ("measured", "derived", "assumed")
+PROVENANCES: Final[tuple[Provenance, ...]] = ("measured", "derived", "estimated", "assumed")
 
 MAX_POWER_FRACTION: Final = 2.0
 """Power of a GPU as a fraction of its TDP that no measurement reaches; short peaks of 1.09 are real."""

@@ -278,6 +278,7 @@ def plan_of(
                 min_prompt_tokens=slot.min_prompt_tokens,
                 max_prompt_tokens=slot.max_prompt_tokens,
                 extrapolated=tuple(_extrapolation(perf, stage, size)),
+                curves=" and ".join(perf.curve.provenance),
             )
         )
     binding_names = {name for pool in pools for name in pool.binding}

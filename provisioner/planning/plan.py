@@ -29,7 +29,8 @@ class PoolPlan:
     ``binding`` names what breaks with one machine fewer; ``mean_batch`` is the sequences that a replica decodes
     together, ``link_load`` the share of the pool's link bandwidth that arriving KV caches take; None where the role
     has neither. A pool serves the prompts from ``min_prompt_tokens`` to ``max_prompt_tokens`` (None: without end).
-    ``extrapolated`` names the phases whose curve is continued beyond its measurements at this pool's load.
+    ``extrapolated`` names the phases whose curve is continued beyond its measurements at this pool's load; ``curves``
+    says what the curves are: measured, assumed, derived or estimated.
     """
 
     role: str
@@ -47,6 +48,7 @@ class PoolPlan:
     min_prompt_tokens: int = 1
     max_prompt_tokens: int | None = None
     extrapolated: tuple[str, ...] = ()
+    curves: str = "measured"
 
 
 @dataclass(frozen=True, slots=True)

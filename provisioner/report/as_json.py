@@ -76,6 +76,7 @@ def _pool(pool: PoolPlan) -> dict[str, Any]:
         "mean_batch": pool.mean_batch,
         "link_load": pool.link_load,
         "extrapolated": pool.extrapolated,
+        "curves": pool.curves,
     }
 
 

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from provisioner.perf.measurements import Fit, Measured
+from provisioner.perf.measurements import Finding, Fit, Measured
 from provisioner.perf.points import CurvePoint
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import per_cent, significant, whole
 
 
-def measured_document(measured: Measured, written: Path | None = None) -> Document:
+def measured_document(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> Document:
     """What was recognised, which points it gives, what it cannot tell, how well the curve fits, and what to do next."""
+    names = short_names([each.path for each in measured.recognised])
+    recognised = [
+        (names[each.path], "; ".join((_title(each.tool, each.model_id), *each.runs))) for each in measured.recognised
+    ]
     blocks: list[Block] = [
-        Facts(
-            "Recognised",
-            tuple(
-                (each.path, "; ".join((_title(each.tool, each.model_id), *each.runs))) for each in measured.recognised
-            ),
-        ),
+        Facts("Recognised", tuple(recognised)),
         _points(measured.points),
-        _findings("Identified", measured.identified),
-        _findings("Not identified", measured.not_identified),
+        _findings("Identified", measured.identified, names),
+        _findings("Not identified", measured.not_identified, names),
     ]
     if measured.fit is None:
         blocks.append(Notes("No curve yet", (measured.fit_refused,), warning=True))
@@ -37,12 +36,19 @@ def measured_document(measured: Measured, written: Path | None = None) -> Docume
         blocks.append(Code("To be measured next", "\n".join(measured.next_steps)))
     if written is not None:
         again = shlex.join(["provision", "curves", "import", str(written), *_options(measured)])
-        blocks.append(Facts("Written", (("file", str(written)), ("to read it again", again))))
+        rows = [("file", str(written)), ("to read it again", again)]
+        if written.parent.name == "curves":
+            folder = str(written.parent.parent)
+            plan = ["provision", "plan", "--specs", folder, "--model", measured.model, "--machine", measured.machine]
+            rows.append(("to plan with it", shlex.join(plan)))
+        blocks.append(Facts("Written", tuple(rows)))
+        if remarks:
+            blocks.append(Notes("", tuple(remarks)))
     group = f"{measured.model} on {measured.machine} at TP {measured.tensor_parallel}"
     return Document(f"{len(measured.points)} measured points of {group}", "", tuple(blocks))
 
 
-def measured_data(measured: Measured, written: Path | None = None) -> dict[str, Any]:
+def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, Any]:
     """The same as plain values."""
     fit = measured.fit
     return {
@@ -58,6 +64,7 @@ def measured_data(measured: Measured, written: Path | None = None) -> dict[str, 
         "warnings": measured.warnings,
         "next_steps": measured.next_steps,
         "written": written,
+        "remarks": tuple(remarks),
     }
 
 
@@ -97,9 +104,33 @@ def _points(points: Sequence[CurvePoint]) -> Table:
     return table("Points", columns, rows)
 
 
-def _findings(title: str, findings: Sequence[Any]) -> Table:
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Each path's shortest end that no other path has.
+
+    >>> short_names(["runs/c1/result.json", "runs/c8/result.json", "alone.json"])
+    {'runs/c1/result.json': 'c1/result.json', 'runs/c8/result.json': 'c8/result.json', 'alone.json': 'alone.json'}
+    """
+
+    def end(path: str, parts: int) -> str:
+        return str(Path(*Path(path).parts[-parts:]))
+
+    names = {}
+    for path in paths:
+        lengths = range(1, len(Path(path).parts) + 1)
+        others = [other for other in paths if other != path]
+        names[path] = next((end(path, k) for k in lengths if end(path, k) not in {end(o, k) for o in others}), path)
+    return names
+
+
+def _findings(title: str, findings: Sequence[Finding], names: Mapping[str, str]) -> Table:
+    """What was found or not, by short names of files; a source is a file, or a part of one named after a colon."""
+
+    def short(source: str) -> str:
+        path = max((path for path in names if source == path or source.startswith(f"{path}: ")), key=len, default="")
+        return names[path] + source.removeprefix(path) if path else source
+
     columns = (Column("from"), Column("quantity", words=True), Column("why", words=True))
-    return table(title, columns, [(each.source, each.quantity, each.why) for each in findings])
+    return table(title, columns, [(short(each.source), each.quantity, each.why) for each in findings])
 
 
 def _fit(fit: Fit) -> Table:

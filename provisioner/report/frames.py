@@ -30,6 +30,7 @@ def pools_frame(plan: Plan) -> pd.DataFrame:
             "link_load": _number(pool.link_load),
             "binding": ", ".join(pool.binding),
             "extrapolated": ", ".join(pool.extrapolated),
+            "curves": pool.curves,
             "plan_machines": plan.machines,
             "plan_cost_usd_per_h": plan.cost_usd_per_h,
             "plan_power_w": plan.power_w,

@@ -1,4 +1,4 @@
-"""What was read from a trace file, as a report."""
+"""What was read from a trace file or a model's ``config.json``, as a report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import numpy as np
 from provisioner.report.document import Block, Document, Facts, Notes
 from provisioner.report.specs import workload_data
 from provisioner.specs.lengths import IntArray
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.trace_files import FORMATS
 from provisioner.specs.traces import Trace, describe, profile
+from provisioner.specs.units import format_bytes
 from provisioner.specs.workload import Workload
 
 # Share of prompt tokens seen before from which on a plan without prefix caching is worth a warning.
@@ -71,4 +73,48 @@ def _lengths(tokens: IntArray) -> dict[str, float]:
         "mean": float(tokens.mean()),
         **dict(zip(("p50", "p90", "p99"), quantiles, strict=True)),
         "largest": int(tokens.max()),
+    }
+
+
+def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> Document:
+    """What a ``config.json`` describes, what was left out of it, and what was written."""
+    heads = f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"
+    tied = ", embedding and head tied" if model.tied_embeddings else ""
+    facts = (
+        ("name", model.name),
+        ("read from", "; ".join(model.sources)),
+        ("parameters", f"{model.parameters:,.0f}"),
+        ("weights", f"{format_bytes(model.weight_bytes)}, layers at {DTYPE_BYTES[model.dtype]:g} bytes a number"),
+        ("layers", f"{model.layers}, of hidden size {model.hidden_size:,}"),
+        ("heads", heads),
+        ("MLP", f"{model.intermediate_size:,} {'gated' if model.gated_mlp else 'plain'}"),
+        ("vocabulary", f"{model.vocab_size:,}{tied}"),
+        ("positions", f"{model.positions}, {model.norm} norm"),
+        ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
+        ("context", f"{model.trained_context_tokens:,} tokens"),
+    )
+    blocks: list[Block] = [Facts("", facts)]
+    if model.note:
+        blocks.append(Notes("Note", (model.note,)))
+    if written is not None:
+        folder = str(written.parent.parent)
+        replica = ["--model", model.name, "--machine", "MACHINE", "--tp", "GPUS", "--out", folder]
+        rows = (
+            ("file", str(written)),
+            ("curves for it", f"provision curves import FILE... {shlex.join(replica)}"),
+            ("to plan with it", shlex.join(["provision", "plan", "--specs", folder, "--model", model.name])),
+        )
+        blocks.append(Facts("Written", rows))
+        if remarks:
+            blocks.append(Notes("", tuple(remarks)))
+    return Document(f"{model.title}: {model.parameters / 1e9:,.4g} x 10^9 parameters", "", tuple(blocks))
+
+
+def model_data(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> dict[str, Any]:
+    """The same as plain values."""
+    return asdict(model) | {
+        "weight_bytes": model.weight_bytes,
+        "kv_bytes_per_token": model.kv_bytes_per_token,
+        "written": written,
+        "remarks": tuple(remarks),
     }

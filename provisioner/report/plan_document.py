@@ -13,6 +13,9 @@ from provisioner.report.document import Block, Code, Column, Document, Facts, No
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
+_SHOWN_DESIGNS: Final = 16
+"""Other designs that a report shows; CSV and JSON have all."""
+
 # Of the versions, those of the program itself and of what runs it.
 _PROGRAM: Final = ("provisioner", "python")
 
@@ -32,7 +35,9 @@ def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = 
         blocks.append(alternatives_table(plan))
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
     if refused:
-        blocks.append(Notes("Designs without a plan", tuple(refused)))
+        more = len(refused) - _SHOWN_DESIGNS
+        others = (f"and {more} others",) if more > 0 else ()
+        blocks.append(Notes("Designs without a plan", (*refused[:_SHOWN_DESIGNS], *others)))
     if plan.evidence is not None:
         blocks.append(evidence_facts(plan, plan.evidence))
         if plan.evidence.neighbours:
@@ -164,7 +169,22 @@ def answer_facts(plan: Plan) -> Facts:
     worst = min((f for f in plan.latency if f.slack is not None), key=lambda f: f.slack or 0.0, default=None)
     if worst is not None and worst.slack is not None and worst.limit is not None:
         facts.append(("least slack", f"{format_share(worst.slack)} ({worst.limit.label})"))
+    if found := latency_data(plan):
+        facts.append(("latency data", found))
     return Facts("", tuple(facts))
+
+
+def latency_data(plan: Plan) -> str:
+    """What the plan's latencies rest on where that is not measurements alone."""
+    kinds: dict[str, dict[str, None]] = {}
+    for pool in plan.pools:
+        if pool.curves != "measured":
+            kinds.setdefault(pool.curves, {})[pool.machine] = None
+    parts = [f"{kind} for {' and '.join(machines)}" for kind, machines in kinds.items()]
+    beyond = [pool.role for pool in plan.pools if pool.extrapolated]
+    if beyond:
+        parts.append(f"extrapolated for the {' and the '.join(beyond)} pool{'s' if len(beyond) > 1 else ''}")
+    return f"{', '.join(parts)} (see Warnings)" if parts else ""
 
 
 def pools_table(plan: Plan) -> Table:
@@ -264,7 +284,8 @@ def alternatives_table(plan: Plan) -> Table:
         for other in plan.alternatives
         if other.feasible
     ]
-    return table("Other designs, each at its own best", columns, rows)
+    more = f": {_SHOWN_DESIGNS} of {len(rows)}" if len(rows) > _SHOWN_DESIGNS else ""
+    return table(f"Other designs, each at its own best{more}", columns, rows[:_SHOWN_DESIGNS])
 
 
 def split(other: Alternative) -> str:

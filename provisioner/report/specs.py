@@ -27,12 +27,13 @@ def machines_document(name: str | None = None) -> Document:
             Column("machine"),
             Column("GPUs", True),
             Column("GPU"),
-            Column("memory, GiB", True),
+            Column("HBM, GiB", True),
             Column("HBM, GB/s", True),
             Column("W", True),
-            *(Column(f"$/h ({prices})", True) for prices in catalog.price_lists()),
+            *(Column(prices, True) for prices in catalog.price_lists()),
         )
-        return _listing("machine types", "machines", rows, Table("", columns, tuple(rows)))
+        note = "Prices are in $/h, by list; blank where a list has none."
+        return _listing("machine types", "machines", rows, Table("", columns, tuple(rows)), note)
     machine = catalog.machine(name)
     facts = (
         ("name", machine.name),
@@ -46,7 +47,7 @@ def machines_document(name: str | None = None) -> Document:
         ("GPU power", f"{format_power(machine.gpu_tdp_w)}{_capped(machine)}"),
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
-        ("latency curves", _curves_of_machine(machine)),
+        ("measured curves", _curves_of_machine(machine)),
     )
     prices = [
         (list_name, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
@@ -119,10 +120,11 @@ def models_document(name: str | None = None) -> Document:
             Column("weights, GiB", True),
             Column("layers", True),
             Column("KV heads", True),
-            Column("KV cache, KiB/token", True),
-            Column("context, tokens", True),
+            Column("KV cache", True),
+            Column("context", True),
         )
-        return _listing("models", "models", rows, Table("", columns, tuple(rows)))
+        note = "KV cache is in KiB per token, the context trained for in tokens."
+        return _listing("models", "models", rows, Table("", columns, tuple(rows)), note)
     model = catalog.model(name)
     facts = (
         ("name", model.name),
@@ -145,6 +147,10 @@ def models_document(name: str | None = None) -> Document:
         Column("note", words=True),
     )
     fit_rows = [_fit_row(model, machine, tp) for _, machine, tp in _groups_of_model(model)]
+    if not fit_rows:
+        return Document(
+            model.title, "", (Facts("", (*facts, ("measured curves", "none"))), *_notes(model.note, model.sources))
+        )
     fits = table("Where it runs", fit_columns, fit_rows)
     return Document(model.title, "", (Facts("", facts), fits, *_notes(model.note, model.sources)))
 

@@ -30,7 +30,8 @@ class Machine:
     GPUs (both directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) are of the
     whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 where the GPU has no
     FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped). ``kernels`` names the
-    table of measured kernels, empty where there is none. ``letter`` names the type in a design (Splitwise-HA).
+    table of measured kernels, empty where there is none; ``kernels_like`` that of a GPU much like it. ``letter``
+    names the type in a design (Splitwise-HA).
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")
@@ -56,6 +57,7 @@ class Machine:
     peak_fp8_tflops: float = 0.0
     power_cap: float = 1.0
     kernels: str = ""
+    kernels_like: str = ""
     sources: tuple[str, ...] = ()
     note: str = ""
 

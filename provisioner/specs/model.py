@@ -1,7 +1,7 @@
 """Models: the architecture of an LLM as far as latency, memory and transfer need it."""
 
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 from provisioner.errors import InputError
 from provisioner.specs.units import check_plausible, check_positive, quoted
@@ -17,6 +17,8 @@ PLAUSIBLE_RANGES = {
     "parameters": (1e4, 1e14),
     "trained_context_tokens": (16, 1e9),
 }
+
+NumberType = Literal["bf16", "fp8"]
 
 DTYPE_BYTES: Final = {"bf16": 2.0, "fp8": 1.0}
 """Bytes of a number type: ``bf16`` stands for both 16-bit floating-point types, whose speed is the same."""
@@ -58,8 +60,8 @@ class ModelArchitecture:
     parameters: float
     trained_context_tokens: int
     tied_embeddings: bool = False
-    dtype: str = "bf16"
-    kv_dtype: str = "bf16"
+    dtype: NumberType = "bf16"
+    kv_dtype: NumberType = "bf16"
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -119,11 +121,11 @@ class ModelArchitecture:
         """
         return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[self.kv_dtype]
 
-    def in_dtype(self, dtype: str, kv_dtype: str | None = None) -> "ModelArchitecture":
-        """The model with other number types; its name says so where they are not 16 bits.
+    def in_dtype(self, dtype: NumberType, kv_dtype: NumberType | None = None) -> "ModelArchitecture":
+        """The model with other number types of its layers' weights, and of its KV cache unless that is left as it is.
 
         >>> from provisioner.specs.catalog import model
         >>> model("llama2-70b").in_dtype("fp8").weight_bytes / 1e9
-        69.504292864
+        69.50895872
         """
         return replace(self, dtype=dtype, kv_dtype=self.kv_dtype if kv_dtype is None else kv_dtype)

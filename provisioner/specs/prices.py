@@ -46,8 +46,8 @@ class PriceList:
         except KeyError:
             known = ", ".join(self.machines) or "none"
             raise InputError(
-                f"price list {self.name}: has no price of {machine} (has: {known}); add it in a file given "
-                "with --prices FILE, or leave the machine out with --machine"
+                f"price list {self.name}: has no price of {machine}; add it in a file given with --prices FILE, or "
+                f"leave the machine out with --machine (the list has {known})"
             ) from None
 
     def with_prices(self, other: "PriceList") -> "PriceList":

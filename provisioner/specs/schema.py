@@ -20,7 +20,7 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.prices import MachinePrice, PriceList
-from provisioner.specs.units import quoted, unit_of
+from provisioner.specs.units import parse_positive, quoted, unit_of
 from provisioner.specs.workload import ArrivalProfile, Workload
 
 # A spec is a page of text. Far beyond that it is the wrong file.
@@ -68,6 +68,7 @@ class MachineFile(_File):
     network: str
     network_gbps: Number
     kernels: str = ""
+    kernels_like: str = ""
     released: int
     sources: list[str]
     note: str = ""
@@ -135,7 +136,7 @@ class WorkloadFile(_File):
     rate_rps: Number
     cv: Number = 1.0
     bins: str
-    arrivals: ArrivalFile
+    arrivals: ArrivalFile | None = None
     context_share_reused: Number | None = None
     sources: list[str]
     note: str = ""
@@ -272,9 +273,10 @@ def load_workload(path: Path, shown: str) -> Workload:
     if Path(file.bins).name != file.bins:
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {file.bins!r}")
     bins = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
-    arrivals = ArrivalProfile(
-        **file.arrivals.model_dump() | {"rate_by_minute_rps": tuple(file.arrivals.rate_by_minute_rps)}
-    )
+    measured = file.arrivals
+    arrivals = None
+    if measured is not None:
+        arrivals = ArrivalProfile(**measured.model_dump() | {"rate_by_minute_rps": tuple(measured.rate_by_minute_rps)})
     build = partial(
         Workload,
         name=file.name,
@@ -333,38 +335,44 @@ def _first_bad_row(rows: list[tuple[int, list[str]]], shown: str) -> str:
     raise AssertionError("called for a table that has a bad row")
 
 
-def save_workload(workload: Workload, folder: Path, comment: str = "") -> tuple[Path, Path]:
+UNMEASURED_REQUESTS = 1_000_000
+"""What the counts of a saved workload add up to where no trace says how many requests there were."""
+
+
+def save_workload(
+    workload: Workload, folder: Path, comment: str = "", requests: int | None = None
+) -> tuple[Path, Path]:
     """Write a workload as ``<name>.yaml`` and ``<name>.csv`` in a folder; the paths of both.
 
-    ``comment`` goes to the top of the YAML file. ``load_workload`` gives the workload back, its means to four
-    decimals, what was measured to six digits.
+    ``comment`` goes to the top of the YAML file. ``requests`` is what the counts of the bins add up to: by default the
+    requests of the trace, or ``UNMEASURED_REQUESTS`` where nothing was measured. ``load_workload`` gives the workload
+    back, its means to four decimals, what was measured to six digits.
     """
     arrivals = workload.arrivals
-    requests = arrivals.requests if arrivals else 1
-    if arrivals is None:
-        arrivals = ArrivalProfile(0.0, 0, None, None, (), {})
-    content = {
+    if requests is None:
+        requests = arrivals.requests if arrivals is not None and arrivals.requests else UNMEASURED_REQUESTS
+    parse_positive(requests, f"workload {workload.name}: requests")
+    content: dict[str, Any] = {
         "name": workload.name,
         "title": workload.title,
         "rate_rps": _rounded(workload.rate_rps),
         "cv": _rounded(workload.cv),
         "bins": f"{workload.name}.csv",
-        "context_share_reused": _rounded(workload.context_share_reused),
-        "sources": list(workload.sources),
-        "note": workload.note,
-        "arrivals": {
+    }
+    if workload.context_share_reused is not None:
+        content["context_share_reused"] = _rounded(workload.context_share_reused)
+    content["sources"] = list(workload.sources)
+    if workload.note:
+        content["note"] = workload.note
+    if arrivals is not None:
+        content["arrivals"] = {
             "duration_s": _rounded(arrivals.duration_s, 9),
             "requests": arrivals.requests,
             "mean_rate_rps": _rounded(arrivals.mean_rate_rps),
             "cv": _rounded(arrivals.cv),
             "index_of_dispersion": {k: _rounded(v) for k, v in arrivals.index_of_dispersion.items()},
             "rate_by_minute_rps": [_rounded(rate, 5) for rate in arrivals.rate_by_minute_rps],
-        },
-    }
-    if workload.context_share_reused is None:
-        del content["context_share_reused"]
-    if not workload.note:
-        del content["note"]
+        }
     rows = [",".join(BIN_COLUMNS)]
     for low, high, mean, output_low, output_high, output_mean, weight in zip(
         workload.prompt_low,

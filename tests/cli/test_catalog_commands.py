@@ -13,12 +13,14 @@ EVERY = [
     ("models",),
     ("models", "llama2-70b"),
     ("models", "bloom-176b"),
+    ("models", "show", "bloom-176b"),
     ("workloads",),
     ("workloads", "coding"),
     ("workloads", "show", "conversation"),
     ("curves",),
     ("curves", "dgx-h100"),
     ("curves", "bloom-176b"),
+    ("curves", "show", "bloom-176b"),
 ]
 
 
@@ -41,6 +43,12 @@ def test_lists_name_everything_shipped(provision: Run) -> None:
         text = provision(command).out
         assert all(name in text for name in names)
         assert [each["name"] for each in json.loads(provision(command, "--json").out)] == list(names)
+
+
+@pytest.mark.parametrize("group", ["models", "curves", "workloads"])
+def test_a_name_alone_is_shown(provision: Run, group: str) -> None:
+    for rest in ((), ("llama2-70b",), ("--json",)) if group != "workloads" else ((), ("coding",), ("--json",)):
+        assert provision(group, *rest).out == provision(group, "show", *rest).out
 
 
 def test_machine(provision: Run) -> None:

@@ -15,7 +15,10 @@ from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
 
 STUDIES = ["compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce"]
-CATALOGUE = ["machines", "models", "curves", "workloads", "workloads show", "workloads import"]
+CATALOGUE = [
+    *("machines", "models", "models show", "models import", "curves", "curves show", "curves import"),
+    *("workloads", "workloads show", "workloads import"),
+]
 COMMANDS = ["", "plan", "simulate", *STUDIES, *CATALOGUE]
 
 

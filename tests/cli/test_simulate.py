@@ -155,7 +155,7 @@ BAD = [
         (*SMALL, "--model", "bloom-176b", "--tp", "2"),
         "bloom-176b does not fit on 2 of the 8 GPUs of dgx-h100: the weights",
     ),
-    ((*SMALL, "--tp", "3"), "no latency curves for llama2-70b on dgx-h100 at TP 3"),
+    ((*SMALL, "--tp", "3"), "no latency curves for llama2-70b in bf16 on dgx-h100 at TP 3"),
     (
         ("simulate", "--design", "baseline-h100", "--mixed", "1", "--token-tp", "4"),
         "--token-tp: design Baseline-H100 has no",

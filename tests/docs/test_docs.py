@@ -17,6 +17,7 @@ from provisioner.specs import catalog
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 HARDWARE = ROOT / "docs" / "hardware.md"
+DATA = ROOT / "docs" / "data.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|home|root|Users|mnt|opt|var)/|\b[A-Z]:\\")
@@ -87,6 +88,11 @@ def _by_group() -> list[tuple[str, str, int]]:
     return sorted(curve_groups(), key=lambda group: (group[0], group[2], group[1]))
 
 
+def _measured_machines() -> list[str]:
+    """Machines with measured curves."""
+    return sorted({machine for _, machine, _ in curve_groups()})
+
+
 def _machines() -> Rows:
     return [
         [
@@ -95,11 +101,14 @@ def _machines() -> Rows:
             f"{m.gpus}",
             f"{m.memory_gib_per_gpu:g}",
             f"{m.memory_bandwidth_gb_per_s:,g}",
-            f"{m.peak_fp16_tflops:g}",
-            f"{m.gpu_tdp_w:g}",
+            f"{m.peak_fp16_tflops:,g}",
+            f"{m.peak_fp8_tflops:,g}" if m.peak_fp8_tflops else "",
+            f"{m.gpu_tdp_w:,g}",
             f"{m.power_cap:g}",
-            f"{m.max_power_w:,g}",
+            f"{m.max_power_w:,g}{' (est.)' if 'max_power_w is an estimate' in m.note else ''}",
+            f"{m.gpu_link_gb_per_s:,g}",
             f"{m.network_gbps:,g}",
+            m.kernels or (f"like {m.kernels_like}" if m.kernels_like else ""),
             f"{m.released}",
         ]
         for m in catalog.machines().values()
@@ -112,6 +121,7 @@ def _models() -> Rows:
             m.name,
             f"{m.layers}",
             f"{m.hidden_size:,}",
+            f"{m.intermediate_size:,}",
             f"{m.heads}",
             f"{m.kv_heads}",
             f"{m.parameters / 1e9:g}",
@@ -138,11 +148,27 @@ def _prices() -> Rows:
     ]
 
 
+def _workloads() -> Rows:
+    return [
+        [
+            w.name,
+            f"{w.rate_rps:.3g}",
+            *(f"{w.quantile('prompt', q):,.0f}" for q in (0.5, 0.9, 0.99)),
+            f"{w.mean_prompt_tokens:,.0f}",
+            *(f"{w.quantile('output', q):,.0f}" for q in (0.5, 0.9, 0.99)),
+            f"{w.mean_output_tokens:,.0f}",
+            f"{w.classes:,}",
+            "" if w.context_share_reused is None else f"{100 * w.context_share_reused:.0f}",
+        ]
+        for w in map(catalog.workload, catalog.workloads())
+    ]
+
+
 def _memory() -> Rows:
     rows = []
     for model, tp in sorted({(model, tp) for model, _, tp in curve_groups()}):
         each = []
-        for machine in catalog.machines().values():
+        for machine in map(catalog.machine, _measured_machines()):
             architecture = catalog.model(model)
             measured = kv_capacity_tokens(architecture, machine, tp)
             each.append(
@@ -157,7 +183,7 @@ def _memory() -> Rows:
                     f"{kv_capacity_tokens(architecture, machine, tp, 'splitwise-sim'):,.0f}",
                 ]
             )
-        assert each[0] == each[1] == each[2]  # all three machines have 80 GiB a GPU
+        assert each[0] == each[1] == each[2]  # all three measured machines have 80 GiB a GPU
         rows.append(each[0])
     return rows
 
@@ -166,7 +192,7 @@ def _transfer() -> Rows:
     """BLOOM-176B and a prompt of 1,500 tokens, as in the paper, whose values are in the last columns."""
     paper = {"dgx-a100": ("8", ""), "dgx-h100": ("5", "512"), "dgx-h100-capped": ("", "")}
     rows = []
-    for machine in catalog.machines():
+    for machine in _measured_machines():
         bloom = replica("bloom-176b", machine)
         tokens = np.arange(1, 4000)
         serialized = serialized_s(tokens * bloom.kv_bytes_per_token, bloom.link_bytes_per_s)
@@ -279,6 +305,18 @@ TABLES: dict[str, Callable[[], Rows]] = {
 def _as_markdown(rows: Rows) -> Iterator[str]:
     for row in rows:
         yield f"| {' | '.join(row)} |"
+
+
+def test_the_table_of_workloads_of_data_md_is_what_the_files_give() -> None:
+    header, rows = _table(DATA, "workloads")
+    assert {len(row) for row in rows} == {len(header)}
+    assert rows == _workloads(), "\n".join(["the rows should be:", *_as_markdown(_workloads())])
+
+
+def test_every_shipped_workload_has_its_row_of_provenance() -> None:
+    text = DATA.read_text(encoding="utf-8")
+    for name in catalog.workloads():
+        assert f"`workloads/{name}.*`" in text
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median
@@ -23,8 +23,10 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.derived import NO_OVERHEAD, VLLM, EngineOverhead, Shape, decode_iteration_s, prompt_iteration_s
-from provisioner.perf.operators import NumberType, Operators, load_operators
+from provisioner.perf.derived import NO_OVERHEAD, VLLM, EngineOverhead, decode_iteration_s, prompt_iteration_s
+from provisioner.perf.operators import Operators, load_operators
+from provisioner.specs.model import ModelArchitecture, NumberType
+from tests.oracles.shapes import architecture
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +38,7 @@ STEP_TOKENS = 64
 class Times:
     """Tables of one replica's iteration times, so that a loop over iterations is cheap."""
 
-    shape: Shape
+    shape: ModelArchitecture
     gpu: Operators
     tensor_parallel: int
     overhead: EngineOverhead
@@ -203,8 +205,8 @@ def closed_loop(
     return Latencies(ttft, tpot, evictions)
 
 
-LLAMA_70B = Shape(80, 8192, 64, 8, 128, 28672, 128256)
-QWEN_32B = Shape(64, 5120, 64, 8, 128, 25600, 151936)
+LLAMA_70B = architecture(80, 8192, 64, 8, 128, 28672, 128256)
+QWEN_32B = architecture(64, 5120, 64, 8, 128, 25600, 151936)
 MODELS = {"meta-llama/Llama-3.1-70B": (LLAMA_70B, 70.6e9), "Qwen/Qwen3-32B": (QWEN_32B, 32.8e9)}
 """Shape and parameters of the models that were served."""
 SYSTEMS = {"h100_sxm": ("h100-sxm-80gb", 80 * 2**30), "h200_sxm": ("h200-sxm-141gb", 141e9)}
@@ -267,8 +269,8 @@ def read_runs(path: Path) -> list[Run]:
 @lru_cache(maxsize=64)
 def _times(model: str, system: str, fp8: bool, tensor_parallel: int, overhead: EngineOverhead, budget: int) -> Times:
     kind: NumberType = "fp8" if fp8 else "bf16"
-    shape = replace(MODELS[model][0], dtype=kind, kv_dtype=kind)
-    return Times(shape, load_operators(SYSTEMS[system][0]), tensor_parallel, overhead, budget, 160, 12288)
+    served = MODELS[model][0].in_dtype(kind, kind)
+    return Times(served, load_operators(SYSTEMS[system][0]), tensor_parallel, overhead, budget, 160, 12288)
 
 
 def predict(

@@ -103,14 +103,19 @@ def test_unknown_names_and_groups_without_curves_are_refused() -> None:
         replica("llama", "dgx-h100")
     with pytest.raises(UnknownNameError, match=r"unknown set of assumptions 'splitwise'.*splitwise-sim"):
         replica("llama2-70b", "dgx-h100", assumptions="splitwise")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match=r"bloom-176b on dgx-a100 at TP 7.*dgx-a100 \(TP 8\)"):
+    with pytest.raises(InputError, match=r"bloom-176b in bf16 on dgx-a100 at TP 7: there are curves at TP 8"):
         replica("bloom-176b", "dgx-a100", 7)
-    other = dataclasses.replace(catalog.machine("dgx-a100"), name="dgx-b300")
-    with pytest.raises(InputError, match=r"no latency curves for llama2-70b on dgx-b300: there are curves for dgx"):
-        replica("llama2-70b", other)
+    capped = dataclasses.replace(catalog.machine("dgx-h100-capped"), name="dgx-h100-half")
+    with pytest.raises(InputError, match="dgx-h100-half is capped, and what a cap does to kernels was not measured"):
+        replica("llama2-70b", capped)
+    with pytest.raises(InputError, match="dgx-a100 has no FP8"):
+        replica(catalog.model("llama2-70b").in_dtype("fp8"), "dgx-a100")
+    odd = dataclasses.replace(catalog.model("llama-3.1-8b"), heads=33, kv_heads=11, head_dim=124)
+    with pytest.raises(InputError, match="in bf16 on dgx-a100 at TP 2: there are curves at TP 1"):
+        replica(odd, "dgx-a100", 2)
     unknown = dataclasses.replace(catalog.model("llama2-70b"), name="llama4")
-    with pytest.raises(InputError, match="no latency curves for the model llama4: there are curves for bloom-176b, "):
-        replica(unknown, "dgx-a100")
+    with pytest.raises(InputError, match="the published simulator states no weights for llama4"):
+        replica(unknown, "dgx-a100", assumptions="splitwise-sim")
 
 
 def test_a_model_that_does_not_fit_is_refused_before_its_curves_are_sought() -> None:

@@ -55,7 +55,7 @@ def test_a_good_row_is_read_as_it_stands(tmp_path: Path) -> None:
         ("context_tokens", "0", "must be above 0 tokens"),
         ("context_tokens", "", "must be a number of tokens"),
         ("phase", "prefill", "must be prompt or decode, got 'prefill'"),
-        ("provenance", "guessed", "must be measured or derived or assumed, got 'guessed'"),
+        ("provenance", "guessed", "must be measured or derived or estimated or assumed, got 'guessed'"),
         ("machine", "y", "must be x, got 'y'"),
         ("model", "n", "must be m, got 'n'"),
         ("power_average_fraction", "70", "must be above 0 and below 2 of the TDP, got 70.0"),

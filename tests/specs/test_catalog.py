@@ -1,3 +1,5 @@
+import csv
+import re
 import subprocess
 import sys
 import time
@@ -12,7 +14,6 @@ from provisioner.specs import catalog
 
 def test_machines_as_published():
     a, h, capped = (catalog.machine(name) for name in ("dgx-a100", "dgx-h100", "dgx-h100-capped"))
-    assert list(catalog.machines()) == ["dgx-a100", "dgx-h100", "dgx-h100-capped"]
     assert [m.letter for m in (a, h, capped)] == ["A", "H", "Hcap"]
     assert [m.memory_bytes for m in (a, h, capped)] == [8 * 80 * 2**30] * 3
     assert [m.memory_bandwidth_gb_per_s for m in (a, h, capped)] == [2039, 3352, 3352]
@@ -38,6 +39,107 @@ def test_models_as_published():
 def test_names_are_unique_across_a_design():
     letters = [machine.letter for machine in catalog.machines().values()]
     assert len(set(letters)) == len(letters)
+    # two letters read together name one pair of machines: Splitwise-LAs is not LA and s
+    pairs = [(first + second).lower() for first in letters for second in letters]
+    assert len(set(pairs)) == len(pairs)
+
+
+ESTIMATED = {"a10g-x4", "a10g-x8", "gb200", "l40s-x8", "l4-x8", "mi300x-x8", "rtx2080ti-x8", "rtx4090-x8"}
+
+
+def test_every_machine_has_sources_and_physical_numbers():
+    assert len(catalog.machines()) == 15
+    for name, machine in catalog.machines().items():
+        assert machine.sources and "from memory" not in " ".join(machine.sources), name
+        # a number of 8 bits is half as wide: twice the peak, within the rounding of datasheets
+        if machine.peak_fp8_tflops:
+            assert machine.peak_fp8_tflops == pytest.approx(2 * machine.peak_fp16_tflops, rel=0.015), name
+        # beside its GPUs a machine draws something, and less than they do but where the cards are small
+        rest_w = machine.max_power_w - machine.gpus * machine.gpu_tdp_w * machine.power_cap
+        assert 400 < rest_w < 6500, name
+        # FLOPs per byte of memory bandwidth: 87 of Turing to 420 of a card with GDDR
+        assert 80 < 1e3 * machine.peak_fp16_tflops / machine.memory_bandwidth_gb_per_s < 450, name
+        assert ("max_power_w is an estimate" in machine.note) == (name in ESTIMATED), name
+
+
+def test_estimated_powers_are_what_their_notes_say():
+    for name, rest_w in {
+        "a10g-x4": 1000,
+        "a10g-x8": 1500,
+        "l4-x8": 1500,
+        "l40s-x8": 1500,
+        "rtx4090-x8": 1500,
+        "rtx2080ti-x8": 1500,
+        "mi300x-x8": 4600,
+    }.items():
+        machine = catalog.machine(name)
+        # rounded to 100 W
+        assert machine.max_power_w == pytest.approx(machine.gpus * machine.gpu_tdp_w + rest_w, abs=50), name
+        assert f"{rest_w:,} W" in machine.note or "4.6 kW" in machine.note
+    h100 = catalog.machine("dgx-h100")
+    assert h100.max_power_w - 8 * h100.gpu_tdp_w == 4600
+    assert catalog.machine("gb200").max_power_w == round(120_000 / 18)
+
+
+def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_limits():
+    with (catalog.data_folder("hardware_specs") / "operators" / "gpus.csv").open() as file:
+        gpus = {row["gpu"]: row for row in csv.DictReader(file)}
+    named = {name: machine.kernels for name, machine in catalog.machines().items() if machine.kernels}
+    assert named == {
+        "dgx-a100": "a100-sxm-80gb",
+        "dgx-b200": "b200-sxm-180gb",
+        "dgx-h100": "h100-sxm-80gb",
+        "dgx-h200": "h200-sxm-141gb",
+        "l40s-x8": "l40s-48gb",
+    }
+    like = {name: machine.kernels_like for name, machine in catalog.machines().items() if machine.kernels_like}
+    assert set(like.values()) <= set(gpus)
+    assert not set(like) & set(named)
+    for name, kernels in named.items():
+        machine, limits = catalog.machine(name), gpus[kernels]
+        assert machine.peak_fp16_tflops * 1e12 == pytest.approx(float(limits["bf16_flops"]))
+        assert machine.peak_fp8_tflops * 1e12 == pytest.approx(float(limits["fp8_flops"]))
+        assert machine.memory_bandwidth_gb_per_s * 1e9 == pytest.approx(float(limits["memory_bytes_per_s"]))
+        # a link's bandwidth is both ways in a machine, one way in the table
+        assert machine.gpu_link_gb_per_s * 1e9 / 2 == pytest.approx(float(limits["link_bytes_per_s"]))
+
+
+def test_one_chip_with_other_memory_has_the_same_peaks():
+    for one, other, bandwidths in (("dgx-h200", "dgx-h100", 1.432), ("dgx-a100-40gb", "dgx-a100", 0.763)):
+        a, b = catalog.machine(one), catalog.machine(other)
+        assert (a.peak_fp16_tflops, a.peak_fp8_tflops, a.gpu_tdp_w) == (
+            b.peak_fp16_tflops,
+            b.peak_fp8_tflops,
+            b.gpu_tdp_w,
+        )
+        assert a.memory_bandwidth_gb_per_s / b.memory_bandwidth_gb_per_s == pytest.approx(bandwidths, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "kv_bytes"),
+    [
+        # parameters as the checkpoints' files add up to; KV cache of a token in bytes by hand
+        ("llama-3.1-8b", 8_030_261_248, 2 * 32 * 8 * 128 * 2),
+        ("llama-3.1-70b", 70_553_706_496, 2 * 80 * 8 * 128 * 2),
+        ("llama-3.1-405b", 405_853_388_800, 2 * 126 * 8 * 128 * 2),
+        ("qwen2.5-72b", 72_706_203_648, 2 * 80 * 8 * 128 * 2),
+        ("qwen3-8b", 8_190_735_360, 2 * 36 * 8 * 128 * 2),
+        ("qwen3-32b", 32_762_123_264, 2 * 64 * 8 * 128 * 2),
+        ("mistral-small-24b", 23_572_403_200, 2 * 40 * 8 * 128 * 2),
+    ],
+)
+def test_parameters_of_the_models_to_the_last_one(name, parameters, kv_bytes):
+    model = catalog.model(name)
+    layers, hidden, dim = model.layers, model.hidden_size, model.head_dim
+    attention = hidden * model.heads * dim + 2 * hidden * model.kv_heads * dim + model.heads * dim * hidden
+    norms = 2 * hidden
+    if name == "qwen2.5-72b":  # biases of queries, keys and values
+        attention += (model.heads + 2 * model.kv_heads) * dim
+    if name.startswith("qwen3"):  # norms of queries and keys, one for all heads
+        norms += 2 * dim
+    layer = attention + 3 * hidden * model.intermediate_size + norms
+    assert 2 * model.vocab_size * hidden + layers * layer + hidden == parameters == model.parameters
+    assert model.kv_bytes_per_token == kv_bytes
 
 
 @pytest.mark.parametrize("lookup", [catalog.machine, catalog.model, catalog.price_list, catalog.workload])
@@ -102,25 +204,52 @@ def test_paper_prices_are_one_power_budget_and_one_cost_budget():
     assert a.cost_usd_per_h == pytest.approx(8 * 2.21)
 
 
-def test_2026_prices_are_per_machine_with_nameplate_power():
+def test_2026_prices_are_per_machine_with_the_machines_power():
     prices = catalog.price_list("2026")
     assert prices.price("dgx-h100").cost_usd_per_h == pytest.approx(8 * 3.99)
     assert prices.price("dgx-a100").cost_usd_per_h == pytest.approx(8 * 2.79)
-    for name, machine in catalog.machines().items():
-        assert prices.price(name).provisioned_power_w == machine.max_power_w
-        assert prices.price(name).source
+    assert set(catalog.machines()) - set(prices.machines) == {"rtx2080ti-x8"}
     assert prices.date == "2026-09-20"
     assert "--prices FILE" in prices.note
 
 
-def test_every_price_list_prices_every_machine():
-    for name in catalog.price_lists():
-        assert set(catalog.price_list(name).machines) == set(catalog.machines())
+@pytest.mark.parametrize("name", ["2026", "2026-reserved"])
+def test_prices_say_vendor_date_and_what_of_the_power_is_estimated(name):
+    for machine, price in catalog.price_list(name).machines.items():
+        assert price.provisioned_power_w == catalog.machine(machine).max_power_w
+        assert ("estimated" in price.source) == (machine in ESTIMATED), machine
+        if machine == "dgx-h100-capped":
+            uncapped = catalog.price_list(name).price("dgx-h100")
+            assert price.cost_usd_per_h == uncapped.cost_usd_per_h
+            continue
+        assert "2026" in price.source and "https://" in price.source, machine
+        a_gpu = re.search(r"([\d.]+) \$/GPU-h", price.source)
+        a_year = re.search(r"([\d,]+) \$ over 8,760 h", price.source)
+        if a_gpu:
+            assert price.cost_usd_per_h == pytest.approx(8 * float(a_gpu[1]), rel=1e-3), machine
+        elif a_year:
+            assert price.cost_usd_per_h == pytest.approx(float(a_year[1].replace(",", "")) / 8760, abs=0.01), machine
+
+
+def test_reserved_prices_are_below_those_on_demand():
+    reserved, on_demand = catalog.price_list("2026-reserved"), catalog.price_list("2026")
+    assert set(reserved.machines) < set(on_demand.machines)
+    assert "not stated" in reserved.note
+    for machine, price in reserved.machines.items():
+        assert 0.4 < price.cost_usd_per_h / on_demand.price(machine).cost_usd_per_h < 1.0
 
 
 def test_a_machine_without_a_price():
-    with pytest.raises(InputError, match=r"^price list 2026: has no price of dgx-b200 \(has: dgx-a100, "):
-        catalog.price_list("2026").price("dgx-b200")
+    with pytest.raises(InputError) as error:
+        catalog.price_list("2026").price("rtx2080ti-x8")
+    message = str(error.value)
+    assert message.startswith(
+        "price list 2026: has no price of rtx2080ti-x8; add it in a file given with --prices FILE, or leave the "
+        "machine out with --machine (the list has dgx-a100, "
+    )
+    assert "\n" not in message
+    with pytest.raises(InputError, match="has no price of gb200"):
+        catalog.price_list("paper").price("gb200")
 
 
 def test_own_price_list(tmp_path):

@@ -5,6 +5,7 @@ import yaml
 
 from provisioner.errors import InputError
 from provisioner.specs import catalog, schema
+from provisioner.specs.workload import from_lengths
 
 SHOWN = "hardware_specs/machines/x.yaml"
 
@@ -200,7 +201,7 @@ def test_wrong_workload_files(workload_file, in_yaml, in_bins, message):
     assert str(error.value).startswith(f"workloads/{message}")
 
 
-@pytest.mark.parametrize("name", ["coding", "conversation"])
+@pytest.mark.parametrize("name", ["coding", "conversation", "long-context"])
 def test_saving_a_workload_gives_its_files_back(name, tmp_path):
     paths = schema.save_workload(
         catalog.workload(name),
@@ -209,3 +210,45 @@ def test_saving_a_workload_gives_its_files_back(name, tmp_path):
     )
     for path in paths:
         assert path.read_bytes() == (catalog.data_folder("workloads") / path.name).read_bytes()
+
+
+def _counts(path):
+    return [float(line.rpartition(",")[2]) for line in path.read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("name", ["summarisation", "rag", "agents"])
+def test_a_workload_without_a_trace_is_saved_and_loaded(name, tmp_path):
+    shipped = catalog.workload(name)
+    saved, bins = schema.save_workload(shipped, tmp_path)
+    assert "arrivals" not in yaml.safe_load(saved.read_text())
+    assert sum(_counts(bins)) == pytest.approx(schema.UNMEASURED_REQUESTS)
+    again = schema.load_workload(saved, "w.yaml")
+    assert again.arrivals is None
+    assert again.weight == pytest.approx(shipped.weight, rel=1e-9)
+    assert (again.prompt_tokens == shipped.prompt_tokens).all()
+    assert again.context_share_reused == shipped.context_share_reused
+    # once more over the first: nothing fades
+    assert schema.save_workload(again, tmp_path)[1] == bins
+    assert sum(_counts(bins)) == pytest.approx(schema.UNMEASURED_REQUESTS)
+
+
+def test_counts_add_up_to_the_requests_asked_for(tmp_path):
+    workload = from_lengths("w", [5, 5, 7], [2, 2, 9])
+    assert _counts(schema.save_workload(workload, tmp_path, requests=3)[1]) == [2, 1]
+    assert _counts(schema.save_workload(workload, tmp_path)[1]) == pytest.approx([2e6 / 3, 1e6 / 3])
+    with pytest.raises(InputError, match=r"^workload w: requests: must be above 0, got 0$"):
+        schema.save_workload(workload, tmp_path, requests=0)
+
+
+def test_a_trace_of_no_requests_leaves_the_counts_above_0(workload_file, tmp_path):
+    workload = workload_file(("requests: 4", "requests: 0"))
+    saved, bins = schema.save_workload(workload, tmp_path)
+    assert _counts(bins) == [750_000, 250_000]
+    assert schema.load_workload(saved, "w.yaml").weight.tolist() == [0.75, 0.25]
+
+
+def test_arrivals_may_be_left_out_but_not_half_given(workload_file):
+    arrivals = "arrivals: {duration_s: 10, requests: 4, rate_by_minute_rps: [], index_of_dispersion: {1: 1.5}}\n"
+    assert workload_file((arrivals, "")).arrivals is None
+    with pytest.raises(InputError, match=r"w\.yaml: arrivals\.duration_s: is missing \(in s\)$"):
+        workload_file(("duration_s: 10, ", ""))

@@ -96,18 +96,20 @@ def read_measurements(
     input_tokens: float | None = None,
     output_tokens: float | None = None,
     concurrency: int | None = None,
+    own: catalog.Catalog | None = None,
 ) -> Measured:
     """Curve points from result files of benchmark tools.
 
     ``input_tokens`` and ``output_tokens`` are of every run, where the files do not say or the user knows better;
     ``concurrency`` is the number of requests in flight of AIPerf and genai-perf runs, whose CSV does not state it.
-    ``model`` and ``machine`` may be unknown to the catalogue; the slope of decode time over context then is not
-    held to what the memory can read. Raises ``InputError`` for a file that cannot be read, is of no known format or of
-    another model than the others, and where nothing in any file says anything about a curve.
+    ``model`` and ``machine`` may be unknown to the catalogue (``own``: that of a user's folder); the slope of decode
+    time over context then is not held to what the memory can read. Raises ``InputError`` for a file that
+    cannot be read, is of no known format or of another model than the others, and where nothing in any file says
+    anything about a curve.
     """
     if not paths:
         raise InputError("curves import: give a result file or more")
-    group = Group(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency)
+    group = Group(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, own)
     contents = [read_file(Path(path), group) for path in paths]
     _one_model([each.recognised for each in contents])
     runs = [run for each in contents for run in each.runs]
@@ -223,7 +225,8 @@ def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
 
 def _kv_read_s(group: Group) -> float | None:
     """The physical floor of the context slope in s/token, None where model or machine are not in the catalogue."""
-    models, machines = catalog.models(), catalog.machines()
+    known = group.own or catalog.with_own(None)
+    models, machines = known.models, known.machines
     if group.model not in models or group.machine not in machines:
         return None
     return kv_read_s_per_token(models[group.model], machines[group.machine], group.tensor_parallel)
@@ -340,7 +343,7 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
         warnings += [f"refused: {each.point.label}: {each.reason}" for each in fit.curves.refused]
         warnings += [f"levelled: {dip.reason}" for dip in fit.curves.dips]
         if not fit.context_slope_known:
-            unknown = group.model if group.model not in catalog.models() else group.machine
+            unknown = group.model if group.model not in (group.own or catalog.with_own(None)).models else group.machine
             warnings.append(
                 f"{unknown} is not in the catalogue: the slope of decode time over context is as fitted from single "
                 "requests, not held to what the memory can read"

@@ -12,6 +12,7 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Floats, Recognised, Run, check_time
 from provisioner.perf.points import CurvePoint
+from provisioner.specs.catalog import Catalog
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 UNIT_SLIP: Final = 0.02
@@ -46,6 +47,7 @@ class Group:
     input_tokens: float | None = None
     output_tokens: float | None = None
     concurrency: int | None = None
+    own: Catalog | None = None
 
 
 def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:

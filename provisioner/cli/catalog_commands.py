@@ -1,0 +1,254 @@
+"""``provision machines``, ``models``, ``curves`` and ``workloads``: what is known, and one's own made into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+import typer
+
+from provisioner.cli.given import takes
+from provisioner.cli.help import Command, ShowByDefault, argument, option
+from provisioner.cli.options import JsonOption
+from provisioner.cli.run import emit
+from provisioner.cli.screen import json_text, report_text
+
+SETTINGS: Final[dict[str, Any]] = {
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["--help", "-h"]},
+}
+"""Settings of every typer of the command line."""
+
+
+def _group(help: str) -> typer.Typer:
+    return typer.Typer(cls=ShowByDefault, help=help, **SETTINGS)
+
+
+models_app = _group(
+    """List the models, show one, or import one.
+
+    provision models NAME is provision models show NAME."""
+)
+curves_app = _group(
+    """List the latency curves, show some, or import measurements.
+
+    provision curves NAME is provision curves show NAME."""
+)
+workloads_app = _group(
+    """List the workloads, show one, or import a trace.
+
+    provision workloads NAME is provision workloads show NAME."""
+)
+
+
+def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *subject: Any) -> None:
+    emit(json_text(data(*subject)) if json else report_text(document(*subject)))
+
+
+@takes()
+def machines(
+    name: Annotated[str | None, argument("[NAME]", "Machine type to show; all if left out.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the machine types, or show one with its prices and sources."""
+    from provisioner.report import specs
+
+    _show(specs.machines_document, specs.machines_data, json, name)
+
+
+@models_app.command("show", cls=Command)
+@takes()
+def show_models(
+    name: Annotated[str | None, argument("[NAME]", "Model to show; all if left out.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the models, or show one with its memory, where it runs, and its sources."""
+    from provisioner.report import specs
+
+    _show(specs.models_document, specs.models_data, json, name)
+
+
+@models_app.command("import", cls=Command)
+@takes()
+def import_model(
+    file: Annotated[str, argument("FILE", "config.json of a model on Hugging Face.")],
+    name: Annotated[
+        str | None, option("--name", metavar="NAME", help="Name of the model.", default="the file's, if not config")
+    ] = None,
+    title: Annotated[
+        str | None, option("--title", metavar="TITLE", help="Name that reports show.", default="the name")
+    ] = None,
+    out: Annotated[
+        str | None,
+        option(
+            "--out",
+            metavar="FOLDER",
+            help="Write the model into a folder of one's own specs, which commands take with --specs; made if missing.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Read a model's config.json: say what it describes, and write it as a model.
+
+    Understood are dense decoders: bloom, gemma, gpt2, gpt_bigcode, llama, mistral, opt, phi3, qwen2, qwen3, in 16 bits
+    or FP8. Anything else is refused with what is not understood.
+    """
+    from provisioner.cli.imports import import_model as read
+    from provisioner.report.imports import model_data, model_document
+
+    found = read(file, name, title, out)
+    _show(model_document, model_data, json, found.model, found.written, found.remarks)
+
+
+@curves_app.command("show", cls=Command)
+@takes()
+def show_curves(
+    name: Annotated[
+        str | None, argument("[NAME]", "Model or machine type whose curves to show in full; all in brief if left out.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the latency curves, or show those of a model or machine with their evidence.
+
+    The evidence: measured points, those refused and why, dips levelled, ranges, errors on points held out, and where
+    the data came from.
+    """
+    from provisioner.report import curves as report
+
+    _show(report.curves_document, report.curves_data, json, name)
+
+
+_REPLICA: Final = "What was measured"
+
+
+@curves_app.command("import", cls=Command)
+@takes()
+def import_curves(
+    files: Annotated[list[str], argument("FILE...", "Results of benchmarks, or tables of points.")],
+    model: Annotated[str, option("--model", metavar="NAME", help="Model that was served. Needed.", panel=_REPLICA)],
+    machine: Annotated[
+        str, option("--machine", metavar="NAME", help="Machine type that served it. Needed.", panel=_REPLICA)
+    ],
+    tensor_parallel: Annotated[
+        str, option("--tp", metavar="GPUS", help="Tensor parallelism: GPUs of the replica. Needed.", panel=_REPLICA)
+    ],
+    input_tokens: Annotated[
+        str | None,
+        option(
+            "--input-tokens",
+            metavar="TOKENS",
+            help="Prompt length of every run.",
+            panel=_REPLICA,
+            default="what the files say",
+        ),
+    ] = None,
+    output_tokens: Annotated[
+        str | None,
+        option(
+            "--output-tokens",
+            metavar="TOKENS",
+            help="Output length of every run.",
+            panel=_REPLICA,
+            default="what the files say",
+        ),
+    ] = None,
+    concurrency: Annotated[
+        str | None,
+        option(
+            "--concurrency",
+            metavar="COUNT",
+            help="Requests that AIPerf or genai-perf held in flight, whose CSV does not state it.",
+            panel=_REPLICA,
+            default="from the JSON beside the file, or the folder's name",
+        ),
+    ] = None,
+    specs: Annotated[
+        str | None,
+        option(
+            "--specs",
+            metavar="FOLDER",
+            help="Folder with models and machines of one's own; where --out is given, that folder's are known.",
+            panel=_REPLICA,
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        option(
+            "--out",
+            metavar="FOLDER",
+            help="Write the curve into a folder of one's own specs, which commands take with --specs; made if missing. "
+            "Points of other degrees of tensor parallelism that its file has stay.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a latency curve of what a benchmark has measured on one replica.
+
+    Says what it recognised, which points it could take, which not and why, and how well the curve explains them.
+    Recognised: JSON of vllm bench serve and GuideLLM, CSV of AIPerf and genai-perf, and CSV of points
+    (docs/own-measurements.md).
+    """
+    from provisioner.cli.imports import import_curve
+    from provisioner.report.curve_import import measured_data, measured_document
+
+    found = import_curve(
+        files,
+        model=model,
+        machine=machine,
+        tensor_parallel=tensor_parallel,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        concurrency=concurrency,
+        specs=specs,
+        out=out,
+    )
+    _show(measured_document, measured_data, json, found.measured, found.written, found.remarks)
+
+
+@workloads_app.command("show", cls=Command)
+@takes()
+def show_workloads(
+    name: Annotated[
+        str | None, argument("[NAME|FILE]", "Workload, workload file or trace file to show; all shipped if left out.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """List the shipped workloads, or show one with its lengths, arrivals and sources."""
+    from provisioner.report import specs
+
+    _show(specs.workloads_document, specs.workloads_data, json, name)
+
+
+@workloads_app.command("import", cls=Command)
+@takes()
+def import_workload(
+    file: Annotated[str, argument("FILE", "Trace file: CSV with a header, or JSON lines.")],
+    name: Annotated[
+        str | None, option("--name", metavar="NAME", help="Name of the workload.", default="the file's")
+    ] = None,
+    rate: Annotated[
+        str | None,
+        option("--rate", metavar="RATE", help="Rate to plan for in requests/s.", default="the trace's mean"),
+    ] = None,
+    out: Annotated[
+        str | None,
+        option(
+            "--out",
+            metavar="FOLDER|FILE.yaml",
+            help="Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Read a trace: say which format it has, what is in it, and write it as a workload.
+
+    Recognised by their columns: Azure LLM inference (CSV), Mooncake (JSON lines), SplitwiseSim, Vidur, and
+    arrival_s,prompt_tokens,output_tokens.
+    """
+    from provisioner.cli.imports import import_trace
+    from provisioner.report.imports import import_data, import_document
+
+    found = import_trace(file, name, rate, out)
+    _show(import_document, import_data, json, found.trace, found.workload, found.written)

@@ -1,0 +1,192 @@
+"""What the latency of a model on a machine rests on: measurements of it, measured kernels, or the machine's limits.
+
+``measured``: curves of this model on this machine, shipped or one's own. ``derived``: summed from kernels that were
+measured on this GPU (``derived``). ``estimated``: the same sum with the utilisation of other GPUs. The better one is
+taken where there are several.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, Literal
+
+import numpy as np
+
+from provisioner.errors import InputError
+from provisioner.perf.curves import (
+    ContextFit,
+    CurveSet,
+    MixedIteration,
+    PiecewiseLinear,
+    curve_groups,
+    kv_read_s_per_token,
+    load_curve_set,
+)
+from provisioner.perf.derived import (
+    DECODE_CONTEXT,
+    context_slope_s_per_token,
+    derived_points,
+    mixed_iteration_s,
+    prompt_iteration_s,
+)
+from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators
+from provisioner.perf.points import CurvePoint
+from provisioner.specs.catalog import Catalog
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
+
+Evidence = Literal["measured", "derived", "estimated"]
+
+EVIDENCE: Final[tuple[Evidence, ...]] = ("measured", "derived", "estimated")
+"""What curves can rest on, the best first."""
+
+DEGREES: Final = (8, 4, 2, 1)
+"""Tensor parallelism that curves are derived at."""
+
+KNOWN_PROMPT_TOKENS: Final = 16384
+"""Longest prompt whose attention kernels were measured; beyond it they keep their utilisation."""
+
+_MIXED_TOKENS: Final = 2048
+_MIXED_BATCH: Final = 64
+_MIXED_CONTEXT: Final = 1024
+
+_SOURCE: Final = "AIConfigurator's and Vidur's kernel measurements (hardware_specs/operators/provenance.yaml)"
+
+
+def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None = None) -> dict[int, Evidence]:
+    """Tensor parallelism at which a model has latency curves on a machine, with what each rests on; the largest first.
+
+    Whether the model fits is another question (``memory.kv_capacity_tokens``).
+    """
+    found: dict[int, Evidence] = {}
+    if (model.dtype, model.kv_dtype) == ("bf16", "bf16"):
+        found = {tp: "measured" for name, at, tp in curve_groups(own) if (name, at) == (model.name, machine.name)}
+    if not why_not_derived(model, machine):
+        kind: Evidence = "derived" if machine.kernels else "estimated"
+        for degree in DEGREES:
+            if degree <= machine.gpus and not (model.heads % degree or model.intermediate_size % degree):
+                found.setdefault(degree, kind)
+    return dict(sorted(found.items(), reverse=True))
+
+
+def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
+    """Why no curve can be derived or estimated; empty where one can."""
+    if "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops:
+        return f"{machine.name} has no FP8"
+    if machine.power_cap < 1.0:
+        return f"{machine.name} is capped, and what a cap does to kernels was not measured"
+    return ""
+
+
+def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
+    """The best curves that there are; ``InputError`` says why there are none."""
+    kind = degrees_of(model, machine, own).get(tensor_parallel)
+    if kind == "measured":
+        return load_curve_set(model, machine, tensor_parallel, "measured", own)
+    if kind is None:
+        why = why_not_derived(model, machine)
+        there = ", ".join(map(str, degrees_of(model, machine, own)))
+        raise InputError(
+            f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: "
+            + (why or f"there are curves at TP {there}")
+        )
+    return derived_curves(model, machine, tensor_parallel)
+
+
+@lru_cache(maxsize=64)
+def operators_of(machine: Machine) -> Operators:
+    """Operators of a machine's GPU: from its kernels, else estimated from its limits and other GPUs' kernels."""
+    if machine.kernels:
+        if machine.kernels not in gpu_limits():
+            raise InputError(
+                f"machine {machine.name}: kernels: must be one of {', '.join(gpu_limits())}, got {machine.kernels!r}"
+            )
+        return load_operators(machine.kernels)
+    if machine.kernels_like and machine.kernels_like not in gpu_limits():
+        raise InputError(
+            f"machine {machine.name}: kernels_like: must be one of {', '.join(gpu_limits())}, "
+            f"got {machine.kernels_like!r}"
+        )
+    limits = GpuLimits(
+        machine.gpu,
+        bf16_flops=machine.peak_fp16_tflops * 1e12,
+        fp8_flops=machine.peak_fp8_tflops * 1e12,
+        memory_bytes_per_s=machine.memory_bandwidth_gb_per_s * 1e9,
+        link_bytes_per_s=machine.gpu_link_gb_per_s * 1e9 / 2,  # one direction
+        link="pcie" if machine.gpu_link == "pcie" else "nvlink",
+    )
+    return estimate_operators(limits, like=machine.kernels_like or None)
+
+
+@lru_cache(maxsize=512)
+def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> CurveSet:
+    """Curves summed from operators, through the points of ``derived.derived_points``.
+
+    Decode is base(batch) at 1,024 tokens of context each plus the slope of a full batch; an iteration that carries
+    both phases takes the prompt time of all its tokens, that slope for the batch's context, and a time per sequence.
+    """
+    gpu = operators_of(machine)
+    found = derived_points(model, gpu, tensor_parallel)
+    kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"
+    points = tuple(point.as_curve_point(kind) for point in found)
+    single = [p for p in points if p.phase == "prompt" and p.batch == 1]
+    axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
+    slope = context_slope_s_per_token(model, gpu, tensor_parallel)
+    prompt = PiecewiseLinear(_of(single, "prompt_tokens"), _rising(_of(single, "latency_s")))
+    decode = PiecewiseLinear(_of(axis, "batch"), _rising(_of(axis, "latency_s")))
+    context = [p for p in points if p.phase == "decode" and p not in axis]
+    predicted = decode(_of(context, "batch")) + slope * (
+        _of(context, "context_tokens") - DECODE_CONTEXT * _of(context, "batch")
+    )
+    residual_s = float(np.sqrt(np.mean((predicted - _of(context, "latency_s")) ** 2)))
+    fit = ContextFit(
+        slope_s_per_token=slope,
+        fitted_s_per_token=slope,
+        standard_error_s_per_token=0.0,
+        residual_s=residual_s,
+        rows=len(context),
+        floor_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
+        limited_by="fit",
+    )
+    return CurveSet(
+        model=model.name,
+        machine=machine.name,
+        tensor_parallel=tensor_parallel,
+        assumptions="measured",
+        prompt=prompt,
+        decode=decode,
+        axis_context_tokens=DECODE_CONTEXT,
+        context=fit,
+        points=points,
+        refused=(),
+        dips=(),
+        provenance=(kind,),
+        sources=_sources(machine, gpu),
+        mixed=_mixed(model, gpu, tensor_parallel, slope),
+        known_prompt_tokens=KNOWN_PROMPT_TOKENS,
+    )
+
+
+def _of(points: list[CurvePoint], field: str) -> np.ndarray:
+    return np.array([getattr(point, field) for point in points], dtype=np.float64)
+
+
+def _rising(seconds: np.ndarray) -> np.ndarray:
+    """Times that do not fall: a kernel chosen for a larger problem can be faster, but then would be chosen before."""
+    return np.minimum.accumulate(seconds[::-1])[::-1]
+
+
+def _mixed(model: ModelArchitecture, gpu: Operators, tensor_parallel: int, slope: float) -> MixedIteration:
+    """The sum's rule of mixed iterations: what a sequence adds, by one of 2,048 tokens of which 64 are decoded."""
+    held = _MIXED_BATCH * _MIXED_CONTEXT
+    both_s = float(mixed_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS - _MIXED_BATCH, _MIXED_BATCH, held))
+    alone_s = float(prompt_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS))
+    return MixedIteration(1.0, max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH, slope)
+
+
+def _sources(machine: Machine, gpu: Operators) -> tuple[str, ...]:
+    if machine.kernels:
+        borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
+        return (f"{machine.name}: derived from {_SOURCE}, table {machine.kernels}{borrowed}",)
+    like = f" like {machine.kernels_like}" if machine.kernels_like else " as on all measured GPUs"
+    return (f"{machine.name}: estimated from its peaks and bandwidths at the utilisation{like}; {_SOURCE}",)
