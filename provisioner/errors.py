@@ -5,6 +5,7 @@ escapes is a defect of this program. Imports the standard library only.
 """
 
 from collections.abc import Iterable
+from itertools import takewhile
 
 
 class ProvisionerError(Exception):
@@ -29,7 +30,6 @@ class UnknownNameError(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         from difflib import SequenceMatcher, get_close_matches
-        from os.path import commonprefix
 
         self.kind = kind
         self.name = name
@@ -37,7 +37,8 @@ class UnknownNameError(InputError):
         given = str(name).lower()
 
         def nearness(other: str) -> tuple[float, int]:
-            return SequenceMatcher(None, other, given).ratio(), len(commonprefix((other, given)))
+            same = (a == b for a, b in zip(other, given, strict=False))
+            return SequenceMatcher(None, other, given).ratio(), sum(takewhile(bool, same))
 
         near = max(get_close_matches(given, self.known, 8, 0.6), key=nearness, default="")
         hint = f": did you mean {near}?" if near else ""
