@@ -37,8 +37,9 @@ class PlanOptions:
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
     ``dtype`` and ``kv_dtype`` (None: the model's own) are ``bf16`` or ``fp8``; ``reference`` is what slowdowns are
-    against, ``MACHINE`` or ``MACHINE:TP`` (None: DGX-A100 at 8). ``evidence`` is the worst kind of latency curves that
-    machines are considered with: ``measured``, ``derived`` or ``estimated`` (None: the best kind that any has).
+    against, ``MACHINE`` or ``MACHINE:TP`` (None: DGX-A100 at 8). ``network`` puts machines on others than their own:
+    ``NETWORK`` or ``MACHINE=NETWORK`` (``specs.network``). ``evidence`` is the worst kind of latency curves that are
+    considered: ``measured``, ``derived`` or ``estimated`` (None: the best kind that any machine has).
     ``fast`` gives the formulas' answer, not simulated. Otherwise a cluster is judged on ``sets`` request sets of
     ``duration_s`` at a ``confidence`` (a trace as it is on itself), under a scheduling ``policy`` (None: the mixed pool
     of Splitwise for designs that split, mixed batching for those that do not); a failure by more than ``cut_margin``
@@ -67,6 +68,7 @@ class PlanOptions:
     dtype: str | None = None
     kv_dtype: str | None = None
     reference: str | None = None
+    network: tuple[str, ...] = ()
     specs: str | None = None
     cv: float | None = None
     independent: bool = False
@@ -98,7 +100,7 @@ class SimulateOptions:
 
     ``policy`` None is ``splitwise`` for prompt and token pools, ``mixed`` for mixed ones; its thresholds are
     those of ``simulation.policy.Policy`` where None. ``scale``, ``specs``,
-    ``dtype``, ``kv_dtype`` and ``reference`` are as in ``PlanOptions``.
+    ``dtype``, ``kv_dtype``, ``reference`` and ``network`` are as in ``PlanOptions``.
     ``percentiles`` come beside 50, 90 and 99. ``repeat`` so many warm runs give the median of their time. ``records``
     and ``timeline`` are files to write.
     """
@@ -140,6 +142,7 @@ class SimulateOptions:
     dtype: str | None = None
     kv_dtype: str | None = None
     reference: str | None = None
+    network: tuple[str, ...] = ()
     specs: str | None = None
     seed: int = 0
     repeat: int | None = None

@@ -273,6 +273,15 @@ METHOD: Final = group(
         help="What slowdowns are against: a request alone on this machine.",
         default="dgx-a100:8",
     ),
+    network=Flag(
+        "--network",
+        metavar="[MACHINE=]NETWORK",
+        help="Network between machines, of all or of one type: infiniband-100 to -800, roce-100 to -400, "
+        "ethernet-10 to -200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. Repeatable.",
+        default="the machine's own",
+        several=True,
+        parse=lambda names, _: tuple(names),
+    ),
     specs=Flag(
         "--specs",
         metavar="FOLDER",

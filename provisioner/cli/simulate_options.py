@@ -229,6 +229,7 @@ METHOD: Final = group(
     dtype=PLAN_METHOD["dtype"],
     kv_dtype=PLAN_METHOD["kv_dtype"],
     reference=PLAN_METHOD["reference"],
+    network=PLAN_METHOD["network"],
     specs=PLAN_METHOD["specs"],
     scale=PLAN_METHOD["scale"],
     seed=PLAN_METHOD["seed"],

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import LIMIT_NAMES
 from provisioner.specs.model import DTYPE_BYTES
+from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.slo import LatencyLimit, parse_limit
 from provisioner.specs.units import parse_whole
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from provisioner.options import PlanOptions, SimulateOptions
     from provisioner.perf.assumptions import Reference, ReplicaPerf
     from provisioner.specs.catalog import Catalog
+    from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.slo import SLO
     from provisioner.specs.workload import Workload
@@ -82,6 +84,21 @@ def load_model(options: PlanOptions | SimulateOptions, known: Catalog) -> ModelA
         if given is not None and given not in DTYPE_BYTES:
             raise UnknownNameError(f"number type of {name}", given, DTYPE_BYTES)
     return model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]
+
+
+def load_machines(options: PlanOptions | SimulateOptions, known: Catalog) -> Callable[[str], Machine]:
+    """Machines by name, on the networks asked for."""
+    networks = parse_networks(options.network)
+    for name in networks:
+        if name:
+            known.machine(name)
+
+    def machine(name: str) -> Machine:
+        found = known.machine(name)
+        network = networks.get(found.name, networks.get(""))
+        return found if network is None else on_network(found, network)
+
+    return machine
 
 
 def load_reference(

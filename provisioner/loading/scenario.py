@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.loading.common import burstier, latency_limits, load_model, load_reference, remarks, versions
+from provisioner.loading.common import (
+    burstier,
+    latency_limits,
+    load_machines,
+    load_model,
+    load_reference,
+    remarks,
+    versions,
+)
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
@@ -135,11 +143,13 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
     else:
         name, slots = _designed(options.design, counts, known)
 
+    on = load_machines(options, known)
+
     @cache
     def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
         from provisioner.perf.assumptions import replica
 
-        return replica(model, machine, tensor_parallel, options.assumptions, known)  # type: ignore[arg-type]
+        return replica(model, on(machine), tensor_parallel, options.assumptions, known)  # type: ignore[arg-type]
 
     roles = {role for role, *_ in slots}
     for role, flag in (("prompt", "--prompt-tp"), ("token", "--token-tp")):

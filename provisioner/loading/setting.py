@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
-from provisioner.loading.common import burstier, latency_limits, load_model, load_reference, remarks, versions
+from provisioner.loading.common import (
+    burstier,
+    latency_limits,
+    load_machines,
+    load_model,
+    load_reference,
+    remarks,
+    versions,
+)
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
 from provisioner.specs import catalog
@@ -111,6 +119,7 @@ def _replicas(
     from provisioner.perf.assumptions import replica
     from provisioner.perf.curves import no_curves
 
+    machine = load_machines(options, known)
     names = list(dict.fromkeys(known.machine(name).name for name in options.machines))
     degrees = _degrees(options, model, known, names)
     given = (options.tensor_parallel,) if isinstance(options.tensor_parallel, int) else options.tensor_parallel
@@ -133,7 +142,7 @@ def _replicas(
             if fits and given == "largest":
                 break
             try:
-                fits.append(replica(model, name, degree, options.assumptions, known))  # type: ignore[arg-type]
+                fits.append(replica(model, machine(name), degree, options.assumptions, known))  # type: ignore[arg-type]
             except ModelDoesNotFitError as error:
                 refused.append(error)
         if not fits and refused and names:

@@ -125,8 +125,8 @@ class MixedIteration:
 
     factor x prompt time of (prompt tokens + batch) + ``s_per_sequence`` x batch + ``s_per_token`` x context tokens.
 
-    >>> MixedIteration().s(0.2, 30, 45_000)         # the paper's rule, which knows no context
-    0.22000000000000003
+    >>> float(MixedIteration(factor=1.5).s(0.25, 30, 45_000))       # no term but the factor: knows no context
+    0.375
     """
 
     factor: float = MIXED_FACTOR

@@ -402,7 +402,7 @@ def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
             link = float(stage.link_load(np.array([size], dtype=np.int64))[0])
             if link > 0.5:
                 notes.append(
-                    f"token pool: KV caches arriving take {link:.0%} of its links' bandwidth; transfers that share a "
-                    "link slow each other down, which is not modelled"
+                    f"token pool: KV caches arriving take {link:.0%} of its links' bandwidth; the formulas have them "
+                    "slow each other down on average, not at their worst"
                 )
     return tuple(notes)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
+from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.queueing.erlang import peakedness
 from provisioner.queueing.prompt_pool import PromptPool, prompt_pool
 from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, LARGEST_STABLE_LOAD, TokenPool, token_pool
@@ -251,7 +252,7 @@ class TokenStage:
     def link_load(self, sizes: Sizes) -> Array:
         """Share (M,) of the pool's link bandwidth that arriving KV caches take in the busiest window.
 
-        Transfers are taken not to slow each other down, as in the published simulator, so this only bounds the pool.
+        0 in the published simulator, where transfers do not slow each other down.
         """
         if self.perf.assumptions == "splitwise-sim":
             return np.zeros(sizes.shape)
@@ -308,8 +309,22 @@ class TokenStage:
             return np.zeros((own.size, found.size)), False
         return short / freed, True
 
-    def visible_transfer_s(self, prompt_tokens: Array) -> Array:
-        """What the second token waits for the KV cache (C,), in s."""
+    def visible_transfer_s(self, prompt_tokens: Array, size: int) -> Array:
+        """What the second token waits for the KV cache (C,), in s, in a pool of so many machines.
+
+        What is left of the caches when their prompts end shares the links of the replicas that they go to: processor
+        sharing of a link that is busy for a share r of the time makes each take 1 / (1 - r) as long.
+        """
+        alone_s = self._alone_transfer_s(prompt_tokens)
+        if self.perf.assumptions == "splitwise-sim":
+            return alone_s
+        c = self.traffic.classes
+        held_s = np.maximum(self._alone_transfer_s(c.prompt_tokens) - PER_LAYER_FIXED_S, 0.0)
+        mean_s = float(np.sum(c.weight * (c.output_tokens > 1.0) * held_s))
+        busy = min(self.traffic.peak_rps * mean_s / (size * self.perf.replicas_per_machine), LARGEST_STABLE_LOAD)
+        return alone_s + busy / (1.0 - busy) * np.maximum(alone_s - PER_LAYER_FIXED_S, 0.0)
+
+    def _alone_transfer_s(self, prompt_tokens: Array) -> Array:
         return np.asarray(self.source.transfer_visible_s(prompt_tokens, self.perf), dtype=np.float64)
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
@@ -322,13 +337,17 @@ class TokenStage:
             return np.zeros(sizes.shape)
         gaps = np.maximum(c.output_tokens - 1.0, 0.0)
         allowed = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
-        allowed = allowed - np.where(gaps > 0.0, self.visible_transfer_s(c.prompt_tokens), 0.0)
         weight = c.weight / c.weight.sum()
         total = np.zeros(sizes.shape)
+        visible_s = [np.where(gaps > 0.0, self.visible_transfer_s(c.prompt_tokens, int(n)), 0.0) for n in sizes]
         for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
             for row in range(sizes.size):
                 seen = self.occupancy(pool, row, c)
-                left = allowed[:, None] - gaps[:, None] * seen.iteration_s - seen.waiting_s * (gaps > 0.0)[:, None]
+                left = (
+                    (allowed - visible_s[row])[:, None]
+                    - gaps[:, None] * seen.iteration_s
+                    - seen.waiting_s * (gaps > 0.0)[:, None]
+                )
                 join = np.where(gaps[:, None] > 0.0, seen.join_s, 0.0)
                 fits = np.where(join > 0.0, np.clip(left / np.maximum(join, 1e-12), 0.0, 1.0), left >= 0.0)
                 total[row] += share * float(weight @ (1.0 - fits) @ seen.probability)
@@ -357,7 +376,7 @@ class SplitLatency:
         gaps = np.maximum(c.output_tokens - 1.0, 0.0)
         has_gaps = gaps > 0.0
         allowed = limits_s(self.prompt.reference, "e2e", kind, value, c) - self.prompt.perf.prompt_s(c.prompt_tokens)
-        allowed = allowed - np.where(has_gaps, token.visible_transfer_s(c.prompt_tokens), 0.0)
+        allowed = allowed - np.where(has_gaps, token.visible_transfer_s(c.prompt_tokens, token_size), 0.0)
         sizes = np.array([token_size], dtype=np.int64)
         total = np.zeros(prompt_sizes.shape)
         windows = zip(self.prompt.traffic.windows, self.prompt.pools(prompt_sizes), token.pools(sizes), strict=True)

@@ -40,7 +40,7 @@ _PROVEN: Final = {
     "time_limit_s": "--time-limit",
     "cut_margin": "--cut-margin",
 }
-_REPEATED: Final = {"designs": "--design", "machines": "--machine", "tensor_parallel": "--tp"}
+_REPEATED: Final = {"designs": "--design", "machines": "--machine", "tensor_parallel": "--tp", "network": "--network"}
 
 
 def command_line(plan: Plan) -> str:
@@ -119,7 +119,12 @@ _SIMULATED: Final = {
     "specs": "--specs",
     "seed": "--seed",
 }
-_SIMULATED_REPEATED: Final = {"pools": "--pool", "failures": "--fail", "percentiles": "--percentile"}
+_SIMULATED_REPEATED: Final = {
+    "pools": "--pool",
+    "failures": "--fail",
+    "percentiles": "--percentile",
+    "network": "--network",
+}
 # How fast it ran and where it was written to are not part of what was asked.
 _NOT_ASKED: Final = ("repeat", "records", "timeline")
 

@@ -34,6 +34,7 @@ def test_content(plan: Plan) -> None:
         "mean_batch": None,
         "link_load": None,
         "extrapolated": [],
+        "curves": "measured",
     }
     assert values["latency"]["ttft"]["p99"] == {
         "seconds": pytest.approx(0.3),

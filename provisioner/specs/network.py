@@ -1,0 +1,84 @@
+"""Networks between machines: by name, with ports and what of their rate a transfer gets, or as a plain bandwidth."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Final
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.hardware import Machine
+from provisioner.specs.units import parse_positive, parse_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A kind of port: its rate in Gb/s in one direction, the share of it that transfers get, and ports per GPU.
+
+    ``per_gpu``: a port for each GPU, as machines with InfiniBand or RoCE have; else one for the machine.
+    """
+
+    title: str
+    gbps: float
+    efficiency: float
+    per_gpu: bool
+
+
+_INFINIBAND: Final = 1.0
+_ROCE: Final = 0.9
+_ETHERNET: Final = 0.7
+
+NETWORKS: Final[dict[str, Network]] = {
+    **{
+        f"infiniband-{rate}": Network(f"{rate} Gb/s InfiniBand", rate, _INFINIBAND, True)
+        for rate in (100, 200, 400, 800)
+    },
+    **{f"roce-{rate}": Network(f"{rate} Gb/s RoCE", rate, _ROCE, True) for rate in (100, 200, 400)},
+    **{f"ethernet-{rate}": Network(f"{rate} Gb/s Ethernet", rate, _ETHERNET, False) for rate in (10, 25, 50, 100, 200)},
+}
+"""Networks by name.
+
+InfiniBand is taken at its line rate, as in the machine files: the Splitwise paper's serialized transfer got 195 of
+200 GB/s. That RoCE gives 90 % and TCP over Ethernet 70 % are assumptions: headers and congestion control, and flows
+that one connection does not fill (AWS limits one to 5 to 25 Gb/s).
+"""
+
+_WRITTEN: Final = re.compile(r"\s*(?:(\d+)\s*x\s*)?([A-Za-z][\w.-]*)\s*")
+
+
+def on_network(machine: Machine, text: str) -> Machine:
+    """The machine on another network: ``roce-100``, ``2xethernet-25``, or so many Gb/s of the whole machine.
+
+    >>> from provisioner.specs.catalog import machine
+    >>> h = machine("dgx-h100")
+    >>> [on_network(h, text).network_gbps for text in ("infiniband-200", "2xethernet-25", "roce-100", "50")]
+    [1600.0, 35.0, 720.0, 50.0]
+    """
+    match = _WRITTEN.fullmatch(text)
+    if match is None:
+        gbps = parse_positive(text, "--network", "Gb/s")
+        return replace(machine, network=f"{gbps:g} Gb/s", network_gbps=gbps)
+    ports_text, name = match.groups()
+    if name.lower() not in NETWORKS:
+        raise UnknownNameError("network", name, NETWORKS)
+    kind = NETWORKS[name.lower()]
+    ports = parse_whole(ports_text, "--network: ports") if ports_text else machine.gpus if kind.per_gpu else 1
+    return replace(machine, network=f"{ports} x {kind.title}", network_gbps=ports * kind.gbps * kind.efficiency)
+
+
+def parse_networks(given: tuple[str, ...]) -> dict[str, str]:
+    """Networks by machine name, ``""`` for all others; each written ``NETWORK`` or ``MACHINE=NETWORK``.
+
+    >>> parse_networks(("roce-100", "dgx-a100=ethernet-25"))
+    {'': 'roce-100', 'dgx-a100': 'ethernet-25'}
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        machine, equals, network = (part.strip() for part in text.partition("="))
+        name, network = (machine, network) if equals else ("", machine)
+        if not network:
+            raise InputError(f"--network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}")
+        if name in found:
+            raise InputError(f"--network: is given twice{f' for {name}' if name else ''}")
+        found[name] = network
+    return found

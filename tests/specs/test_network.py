@@ -1,0 +1,86 @@
+"""Networks between machines, by name and as bandwidths, in formulas and simulator alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import provisioner
+from provisioner.errors import InputError
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.specs.catalog import machine
+from provisioner.specs.network import NETWORKS, on_network, parse_networks
+
+H = machine("dgx-h100")
+
+
+def test_a_named_network_has_a_port_for_each_gpu_or_one_for_the_machine() -> None:
+    four = replace(H, gpus=4)
+    for name, kind in NETWORKS.items():
+        rate = float(name.rpartition("-")[2])
+        assert kind.gbps == rate
+        for found in (H, four):
+            ports = 1 if name.startswith("ethernet") else found.gpus
+            assert on_network(found, name).network_gbps == pytest.approx(ports * rate * kind.efficiency)
+    assert on_network(H, "infiniband-400").network_gbps == H.network_gbps
+    assert on_network(H, " 3 x roce-200 ").network_gbps == pytest.approx(3 * 200 * 0.9)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("token-ring",), "unknown network 'token-ring'"),
+        (("0",), "--network: must be above 0 Gb/s, got 0"),
+        (("0xroce-100",), "--network: ports: must be a whole number, 1 or more, got 0"),
+        (("dgx-h100=",), "--network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got 'dgx-h100='"),
+        (("roce-100", "ethernet-25"), "--network: is given twice"),
+        (("dgx-h10=roce-100",), "unknown machine 'dgx-h10': did you mean dgx-h100"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(given: tuple[str, ...], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        provisioner.plan(fast=True, network=given)
+    assert message in str(error.value)
+
+
+def test_the_slower_side_counts() -> None:
+    """A plan's machines on networks of their own: the transfer takes what the slower one takes."""
+    slow, fast, mixed = (
+        load_setting(PlanOptions(designs=("splitwise-ha",), network=network)).replicas
+        for network in (("ethernet-25",), ("infiniband-400",), ("infiniband-400", "dgx-a100=ethernet-25"))
+    )
+    found = [float(each["dgx-h100"].transfer_visible_s(1500.0, each["dgx-a100"])) for each in (slow, fast, mixed)]
+    assert found[0] == found[2] > 10 * found[1]
+    assert parse_networks(("infiniband-400", "dgx-a100=ethernet-25")) == {
+        "": "infiniband-400",
+        "dgx-a100": "ethernet-25",
+    }
+
+
+@pytest.mark.parametrize("rate_rps", [1.0, 3.0])
+def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps: float) -> None:
+    """One token machine behind 25 Gb/s of Ethernet, a third and nine tenths of it taken by KV caches."""
+    setting = load_setting(PlanOptions(rate_rps=rate_rps, designs=("splitwise-hh",), network=("ethernet-25",)))
+    question = Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
+    latency = DesignLatency(question, setting.designs[0])
+    taken = latency.stages[1].link_load(np.array([1]))[0]  # type: ignore[union-attr]
+    assert taken == pytest.approx(0.3068 * rate_rps, rel=1e-3)
+    simulated = provisioner.simulate(
+        design="splitwise-hh",
+        prompt_machines=2,
+        token_machines=1,
+        rate_rps=rate_rps,
+        network=("ethernet-25",),
+        duration_s=900.0,
+        sets=3,
+        policy="split",
+    )
+    by_name = {(each.metric, each.percentile): each.seconds.mean for each in simulated.latency}
+    for metric in ("tbt", "e2e"):
+        for percentile, within in ((50.0, 0.1), (90.0, 0.1), (99.0, 0.3)):
+            found = latency.percentile(metric, percentile / 100.0, "seconds", (2, 1))
+            assert found == pytest.approx(by_name[metric, percentile], rel=within), (metric, percentile)
