@@ -34,6 +34,7 @@ class PlanOptions:
     workload's own peak, ``cv`` None the workload's own; ``designs`` and ``machines`` empty mean all that there are.
     ``tensor_parallel`` has the degrees to consider; ``all`` are those at which a machine has latency curves and holds
     the model, each a choice of its own for every pool, ``largest`` the largest of them alone.
+    ``power_caps``, in percent of the GPUs' TDP (100 is without cap), consider each machine type at each of them.
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
     ``dtype`` and ``kv_dtype`` (None: the model's own) are ``bf16`` or ``fp8``; ``reference`` is what slowdowns are
@@ -55,6 +56,7 @@ class PlanOptions:
     designs: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = "largest"
+    power_caps: tuple[float, ...] = ()
     evidence: str | None = None
     objective: Objective = "cost"
     max_cost_usd_per_h: float | None = None

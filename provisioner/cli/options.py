@@ -201,6 +201,14 @@ CLUSTER: Final = group(
         default=_DEFAULT.tensor_parallel,
         parse=parse_degrees,
     ),
+    power_caps=Flag(
+        "--power-caps",
+        metavar="PERCENT,...",
+        help="Consider every machine type with its GPUs' power limited to each of these shares of their TDP; 100 is "
+        "without limit. What a cap does to both phases is assumed (docs/hardware.md).",
+        default="machine types as they are",
+        parse=lambda text, what: tuple(parse_positive(part, what, "% of the TDP") for part in text.split(",")),
+    ),
     evidence=Flag(
         "--evidence",
         metavar="measured|derived|estimated",

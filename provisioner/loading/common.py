@@ -164,9 +164,11 @@ def remarks(
             f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching is "
             "not modelled, and would shorten the prompt phase"
         )
-    for name, perf in replicas.items():
-        if "assumed" in perf.curve.provenance:
-            notes.append(f"{name}: part of its latency curve is assumed by its source, not measured")
+    assumed = list(dict.fromkeys(perf.machine.name for perf in replicas.values() if "assumed" in perf.curve.provenance))
+    if len(assumed) == 1:
+        notes.append(f"{assumed[0]}: part of its latency curve is assumed by its source, not measured")
+    elif assumed:
+        notes.append(f"{', '.join(assumed)}: part of their latency curves is assumed by their sources, not measured")
     for kind, how in _NOT_MEASURED.items():
         of_kind = {perf.machine.name: None for perf in replicas.values() if kind in perf.curve.provenance}
         if of_kind:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from provisioner.simulation.cluster import Outage, Pool
     from provisioner.simulation.policy import Policy
     from provisioner.simulation.requests import RequestSet
+    from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
@@ -172,7 +173,7 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
     """A named design with its numbers of machines."""
     from provisioner.planning.designs import choose, designs
 
-    (design,) = choose(designs(known.machines.values()), (name,))
+    (design,) = choose(designs(_at_caps_named(name, known)), (name,))
     slots: list[_Slot] = []
     for slot in design.slots:
         count = counts[slot.role]
@@ -183,6 +184,16 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
         if count is not None and role not in {slot.role for slot in design.slots}:
             raise InputError(f"--{role}: design {design.name} has no {role} machines")
     return design.name, slots
+
+
+def _at_caps_named(name: str, known: catalog.Catalog) -> list[Machine]:
+    """All machine types, and those at the power caps that a design's name has: 70 in Splitwise-HH70."""
+    caps = [int(digits) / 100 for digits in re.findall(r"(?<!\d)\d\d(?!\d)", name)]
+    every = list(known.machines.values())
+    uncapped = [machine for machine in every if machine.power_cap == 1.0]
+    lowest = known.power_caps.lowest
+    capped = [known.at_cap(machine, cap) for cap in caps if cap >= lowest for machine in uncapped]
+    return list({machine.name: machine for machine in (*every, *capped)}.values())
 
 
 def _pool(text: str, known: catalog.Catalog) -> _Slot:

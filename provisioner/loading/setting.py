@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from provisioner.loading.common import (
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
 from provisioner.specs import catalog
+from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.slo import load_slo
 from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
 
@@ -65,7 +66,7 @@ def load_setting(options: PlanOptions) -> Setting:
     replicas = {
         kind_of(perf.machine.name, perf.tensor_parallel if several else None): factors.replica(perf) for perf in found
     }
-    prices = {name: price_list.price(name) for name in machines}
+    prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
     stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
@@ -120,7 +121,7 @@ def _replicas(
     from provisioner.perf.curves import no_curves
 
     machine = load_machines(options, known)
-    names = list(dict.fromkeys(known.machine(name).name for name in options.machines))
+    names = _names(options, known)
     degrees = _degrees(options, model, known, names)
     given = (options.tensor_parallel,) if isinstance(options.tensor_parallel, int) else options.tensor_parallel
     if isinstance(given, str) and given not in ("largest", "all"):
@@ -128,11 +129,11 @@ def _replicas(
     wanted = [] if isinstance(given, str) else [parse_whole(degree, "--tp", "GPUs") for degree in given]
     found: list[ReplicaPerf] = []
     left_out = []
-    for name in names or [name for name in known.machines if degrees.get(name)]:
-        if not names and name not in prices.machines:
+    for name in names or _with_caps(options, known, _by_default(model, known, degrees)):
+        if not names and not _has_price(known, prices, name):
             left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")
             continue
-        of_machine = degrees.get(name, [])
+        of_machine = degrees.get(name) or degrees.get(known.machine(name).capped_from, [])
         at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
         if not at and names:
             raise InputError(_no_curves(model, known.machine(name), _at(wanted), known))
@@ -154,6 +155,43 @@ def _replicas(
         why = "; ".join(left_out) or no_curves(model.name, f"any machine{_at(wanted)}", known)
         raise InputError(f"no machine can serve {model.name}: {why}")
     return found, tuple(left_out)
+
+
+def _names(options: PlanOptions, known: catalog.Catalog) -> list[str]:
+    """The machines asked for by name, each at every power cap asked for."""
+    return _with_caps(options, known, dict.fromkeys(known.machine(name).name for name in options.machines))
+
+
+def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str]) -> list[str]:
+    """Machines at every power cap asked for; those that have a cap of their own only where none is asked for."""
+    if not options.power_caps:
+        return list(names)
+    caps = parse_caps(options.power_caps)
+    if options.assumptions != "measured":
+        raise InputError(f"--power-caps: is of the measured assumptions; {options.assumptions} has its own curves")
+    found: dict[str, None] = {}
+    for machine in map(known.machine, names):
+        if machine.power_cap == 1.0:
+            found |= {known.at_cap(machine, cap).name: None for cap in caps}
+        elif options.machines:
+            found[machine.name] = None
+    return list(found)
+
+
+def _by_default(model: ModelArchitecture, known: catalog.Catalog, degrees: Mapping[str, Sequence[int]]) -> list[str]:
+    """Machines with curves that are accepted; of those with a power cap the ones that have measured curves."""
+    from provisioner.perf.curves import curve_groups
+
+    measured = {machine for name, machine, _ in curve_groups(known) if name == model.name}
+    return [
+        name
+        for name, machine in known.machines.items()
+        if degrees.get(name) and (machine.power_cap == 1.0 or name in measured)
+    ]
+
+
+def _has_price(known: catalog.Catalog, prices: PriceList, name: str) -> bool:
+    return bool({name, known.machine(name).capped_from} & set(prices.machines))
 
 
 def _degrees(

@@ -2,11 +2,12 @@
 
 ``measured``: curves of this model on this machine, shipped or one's own. ``derived``: summed from kernels that were
 measured on this GPU (``derived``). ``estimated``: the same sum with the utilisation of other GPUs. The better one is
-taken where there are several.
+taken where there are several. A machine with a power cap has the curves of the one without, slowed down.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final, Literal
 
@@ -31,7 +32,7 @@ from provisioner.perf.derived import (
 )
 from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint
-from provisioner.specs.catalog import Catalog
+from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
@@ -50,6 +51,13 @@ _MIXED_TOKENS: Final = 2048
 _MIXED_BATCH: Final = 64
 _MIXED_CONTEXT: Final = 1024
 
+_S_OF_FIT: Final = (
+    "slope_s_per_token",
+    "fitted_s_per_token",
+    "standard_error_s_per_token",
+    "residual_s",
+    "floor_s_per_token",
+)
 _SOURCE: Final = "AIConfigurator's and Vidur's kernel measurements (hardware_specs/operators/provenance.yaml)"
 
 
@@ -60,7 +68,8 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     """
     found: dict[int, Evidence] = {}
     if (model.dtype, model.kv_dtype) == ("bf16", "bf16"):
-        found = {tp: "measured" for name, at, tp in curve_groups(own) if (name, at) == (model.name, machine.name)}
+        same = {machine.name, machine.capped_from}
+        found = {tp: "measured" for name, at, tp in curve_groups(own) if name == model.name and at in same}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
         for degree in DEGREES:
@@ -73,16 +82,17 @@ def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
     """Why no curve can be derived or estimated; empty where one can."""
     if "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops:
         return f"{machine.name} has no FP8"
-    if machine.power_cap < 1.0:
-        return f"{machine.name} is capped, and what a cap does to kernels was not measured"
     return ""
 
 
 def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
     """The best curves that there are; ``InputError`` says why there are none."""
     kind = degrees_of(model, machine, own).get(tensor_parallel)
-    if kind == "measured":
+    if kind == "measured" and (model.name, machine.name, tensor_parallel) in curve_groups(own):
         return load_curve_set(model, machine, tensor_parallel, "measured", own)
+    if kind == "measured":
+        uncapped = replace(machine, name=machine.capped_from, capped_from="", power_cap=1.0)
+        return _slowed(load_curve_set(model, uncapped, tensor_parallel, "measured", own), machine, own)
     if kind is None:
         why = why_not_derived(model, machine)
         there = ", ".join(map(str, degrees_of(model, machine, own)))
@@ -90,7 +100,56 @@ def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own
             f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: "
             + (why or f"there are curves at TP {there}")
         )
-    return derived_curves(model, machine, tensor_parallel)
+    found = derived_curves(model, machine, tensor_parallel)
+    return found if machine.power_cap == 1.0 else _slowed(found, machine, own)
+
+
+def _slowed(found: CurveSet, machine: Machine, own: Catalog | None) -> CurveSet:
+    """Curves of a machine without cap, at the machine's: the slowdowns of ``specs.power_caps`` on both phases."""
+    table = (own or with_own(None)).power_caps
+    cap = table.at(machine.power_cap)
+    times = {"prompt": cap.prompt_slowdown, "decode": cap.token_slowdown}
+
+    def longer(point: CurvePoint) -> CurvePoint:
+        by = times[point.phase]
+        average, peak = (
+            None if fraction is None else min(fraction, machine.power_cap)
+            for fraction in (point.power_average_fraction, point.power_peak_fraction)
+        )
+        return replace(
+            point,
+            latency_s=by * point.latency_s,
+            min_s=by * point.min_s,
+            max_s=by * point.max_s,
+            provenance="assumed",
+            power_average_fraction=average,
+            power_peak_fraction=peak,
+        )
+
+    fit = found.context
+    mixed = found.mixed
+    return replace(
+        found,
+        machine=machine.name,
+        prompt=PiecewiseLinear(found.prompt.x, cap.prompt_slowdown * found.prompt.y),
+        decode=PiecewiseLinear(found.decode.x, cap.token_slowdown * found.decode.y),
+        context=fit and replace(fit, **{name: cap.token_slowdown * getattr(fit, name) for name in _S_OF_FIT}),
+        points=tuple(longer(point) for point in found.points),
+        refused=tuple(replace(each, point=longer(each.point)) for each in found.refused),
+        dips=tuple(
+            replace(dip, measured_s=times[dip.phase] * dip.measured_s, used_s=times[dip.phase] * dip.used_s)
+            for dip in found.dips
+        ),
+        provenance=tuple(sorted({"assumed", *found.provenance} - {"measured"})),
+        sources=(
+            *found.sources,
+            f"{machine.name}: at {machine.power_cap:.0%} of the TDP prompt times are {cap.prompt_slowdown:.3g} and "
+            f"token times {cap.token_slowdown:.3g} times those without cap: assumed, {'; '.join(table.sources)}",
+        ),
+        mixed=MixedIteration(
+            mixed.factor, cap.token_slowdown * mixed.s_per_sequence, cap.token_slowdown * mixed.s_per_token
+        ),
+    )
 
 
 @lru_cache(maxsize=64)

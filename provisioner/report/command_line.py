@@ -40,7 +40,9 @@ _PROVEN: Final = {
     "time_limit_s": "--time-limit",
     "cut_margin": "--cut-margin",
 }
-_REPEATED: Final = {"designs": "--design", "machines": "--machine", "tensor_parallel": "--tp", "network": "--network"}
+_REPEATED: Final = {"designs": "--design", "machines": "--machine", "network": "--network"}
+# Those of several values in one, with commas between.
+_LISTED: Final = {"tensor_parallel": "--tp", "power_caps": "--power-caps"}
 
 
 def command_line(plan: Plan) -> str:
@@ -75,9 +77,12 @@ def arguments(question: Mapping[str, Any]) -> list[str]:
     for name, text in (question.get("limits") or {}).items():
         typed += [f"--{name.replace('_', '-')}", str(text)]
     for name, flag in _REPEATED.items():
-        given = question.get(name) or ()
-        for value in (given,) if isinstance(given, str) else given:
+        for value in question.get(name) or ():
             typed += [flag, str(value)]
+    for name, flag in _LISTED.items():
+        given = question.get(name) or ()
+        if given:
+            typed += [flag, given if isinstance(given, str) else ",".join(f"{value:g}" for value in given)]
     for machine, count in (question.get("stock") or {}).items():
         typed += ["--stock", f"{machine}={count}"]
     typed += _scale(question)

@@ -16,12 +16,19 @@ from provisioner.errors import InputError, UnknownNameError
 if TYPE_CHECKING:
     from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
-    from provisioner.specs.prices import PriceList
+    from provisioner.specs.power_caps import PowerCaps
+    from provisioner.specs.prices import MachinePrice, PriceList
     from provisioner.specs.workload import Workload
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
-OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
+OWN_FOLDERS: Final = {
+    "machines": "*.yaml",
+    "models": "*.yaml",
+    "prices": "*.yaml",
+    "curves": "*.csv",
+}
+POWER_CAPS: Final = "power_caps.yaml"
 """The parts of a folder of one's own, and what files each holds."""
 
 
@@ -67,13 +74,55 @@ class Catalog:
             other = letters.setdefault(machine.letter.lower(), name)
             if other != name:
                 raise InputError(f"machine {name}: letter: {machine.letter} is that of {other}; designs need their own")
+            if machine.capped_from and machine.capped_from not in loaded:
+                unknown = UnknownNameError("machine", machine.capped_from, loaded)
+                raise InputError(f"machine {name}: capped_from: {unknown}")
         return MappingProxyType(loaded)
 
     def machine(self, name: str) -> "Machine":
-        """Machine type of that name; ``UnknownNameError`` names the nearest."""
-        if name not in self.machines:
-            raise UnknownNameError("machine", name, self.machines)
-        return self.machines[name]
+        """Machine type of that name; ``MACHINE@70`` has its GPUs capped to 70 % of their TDP.
+
+        ``UnknownNameError`` names the nearest.
+        """
+        uncapped, mark, percent = name.partition("@")
+        if uncapped not in self.machines:
+            raise UnknownNameError("machine", uncapped, self.machines)
+        found = self.machines[uncapped]
+        if not mark:
+            return found
+        from provisioner.specs.power_caps import parse_caps
+
+        return self.at_cap(found, *parse_caps((percent,), name))
+
+    def at_cap(self, machine: "Machine", cap: float) -> "Machine":
+        """A machine with its GPUs limited to a share of their TDP: the catalogue's own where it has that one."""
+        from provisioner.specs.power_caps import at_cap
+
+        if machine.power_cap < 1.0:
+            raise InputError(f"{machine.name} is capped already; cap {machine.capped_from or 'the uncapped one'}")
+        if cap == 1.0:
+            return machine
+        self.power_caps.at(cap)
+        same = (each for each in self.machines.values() if (each.capped_from, each.power_cap) == (machine.name, cap))
+        return next(same, None) or at_cap(machine, cap)
+
+    @cached_property
+    def power_caps(self) -> "PowerCaps":
+        """What power caps do to latency: one's own ``power_caps.yaml``, else the shipped."""
+        from provisioner.specs.schema import load_power_caps
+
+        if self.own is not None and (path := Path(self.own) / POWER_CAPS).is_file():
+            return load_power_caps(path, str(path))
+        return load_power_caps(data_folder("hardware_specs") / POWER_CAPS, f"hardware_specs/{POWER_CAPS}")
+
+    def price(self, prices: "PriceList", name: str) -> "MachinePrice":
+        """What a list has of a machine; of a capped one that it does not have, what it has of the uncapped one."""
+        from provisioner.specs.power_caps import price_at_cap
+
+        machine = self.machine(name)
+        if name in prices.machines or not machine.capped_from:
+            return prices.price(name)
+        return price_at_cap(prices.price(machine.capped_from), self.machine(machine.capped_from), machine.power_cap)
 
     @cached_property
     def models(self) -> Mapping[str, "ModelArchitecture"]:
@@ -147,9 +196,11 @@ def with_own(own: str | None) -> Catalog:
     folder = Path(own)
     if not folder.is_dir():
         raise InputError(f"--specs: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
-    files = sorted(path for part, names in OWN_FOLDERS.items() for path in (folder / part).glob(names))
+    parts = {**OWN_FOLDERS, ".": POWER_CAPS}
+    files = sorted(path for part, names in parts.items() for path in (folder / part).glob(names))
     if not files:
-        raise InputError(f"--specs: {own} has no {', '.join(f'{part}/{names}' for part, names in OWN_FOLDERS.items())}")
+        has = ", ".join(f"{part}/{names}" for part, names in OWN_FOLDERS.items())
+        raise InputError(f"--specs: {own} has no {has}, {POWER_CAPS}")
     return _opened(own, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 

@@ -29,8 +29,10 @@ class Machine:
     Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peaks and the bandwidth of the link between
     GPUs (both directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) are of the
     whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 where the GPU has no
-    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped). ``kernels`` names the
-    table of measured kernels, empty where there is none; ``kernels_like`` that of a GPU much like it. ``letter``
+    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped); ``capped_from`` names the
+    machine without that limit, whose latency curves, slowed down (``power_caps``), and price it takes where it has none
+    of its own. Numbers are those without cap, but for ``max_power_w``. ``kernels`` names the table of measured kernels,
+    empty where there is none; ``kernels_like`` that of a GPU much like it. ``letter``
     names the type in a design (Splitwise-HA).
 
     >>> from provisioner.specs.catalog import machine
@@ -56,6 +58,7 @@ class Machine:
     released: int
     peak_fp8_tflops: float = 0.0
     power_cap: float = 1.0
+    capped_from: str = ""
     kernels: str = ""
     kernels_like: str = ""
     sources: tuple[str, ...] = ()
@@ -73,6 +76,8 @@ class Machine:
             raise InputError(f"{what}: gpu_link: must be {', '.join(GPU_LINKS)}, got {quoted(self.gpu_link)}")
         if not 0 < self.power_cap <= 1:
             raise InputError(f"{what}: power_cap: must be above 0 and at most 1 of the TDP, got {self.power_cap}")
+        if self.capped_from and self.power_cap == 1:
+            raise InputError(f"{what}: capped_from: needs a power_cap below 1 of the TDP")
 
     @property
     def memory_bytes(self) -> int:

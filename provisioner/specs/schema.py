@@ -19,6 +19,7 @@ from provisioner.errors import InputError
 from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray
 from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.power_caps import PowerCap, PowerCaps
 from provisioner.specs.prices import MachinePrice, PriceList
 from provisioner.specs.units import parse_positive, quoted, unit_of
 from provisioner.specs.workload import ArrivalProfile, Workload
@@ -62,6 +63,7 @@ class MachineFile(_File):
     peak_fp8_tflops: Number = 0.0
     gpu_tdp_w: Number
     power_cap: Number = 1.0
+    capped_from: str = ""
     max_power_w: Number
     gpu_link: str
     gpu_link_gb_per_s: Number
@@ -70,6 +72,23 @@ class MachineFile(_File):
     kernels: str = ""
     kernels_like: str = ""
     released: int
+    sources: list[str]
+    note: str = ""
+
+
+class PowerCapFile(_File):
+    """Fields of one cap in a table of power caps."""
+
+    cap: Number
+    prompt_slowdown: Number
+    token_slowdown: Number
+
+
+class PowerCapsFile(_File):
+    """Fields of ``hardware_specs/power_caps.yaml``."""
+
+    title: str = ""
+    rows: list[PowerCapFile]
     sources: list[str]
     note: str = ""
 
@@ -232,6 +251,16 @@ def load_model(path: Path, shown: str) -> ModelArchitecture:
     file = check_file(ModelFile, read_yaml(path, shown), shown)
     fields = file.model_dump() | {"sources": tuple(file.sources)}
     return _built(partial(ModelArchitecture, **fields), f"{shown}: ", f"model {file.name}: ")
+
+
+def load_power_caps(path: Path, shown: str) -> PowerCaps:
+    """Power caps and their slowdowns of a YAML file."""
+    file = check_file(PowerCapsFile, read_yaml(path, shown), shown)
+    rows = [
+        _built(partial(PowerCap, **row.model_dump()), f"{shown}: rows.{number}: ", "")
+        for number, row in enumerate(file.rows, start=1)
+    ]
+    return _built(partial(PowerCaps, tuple(rows), tuple(file.sources)), f"{shown}: ", "")
 
 
 def load_price_list(path: Path, shown: str) -> PriceList:

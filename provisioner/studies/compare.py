@@ -101,7 +101,7 @@ def _each(criterion: Criterion, machine: str, options: PlanOptions) -> float:
     name = known.machine(machine).name
     if criterion == "machines":
         return 1.0
-    price = known.price_list(options.prices).price(name)
+    price = known.price(known.price_list(options.prices), name)
     factors = load_factors(options.scale, known)
     if criterion == "cost":
         return factors.of("price", name) * price.cost_usd_per_h

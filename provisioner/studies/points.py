@@ -235,7 +235,7 @@ def prices_of(machines: Iterable[str], price_list: str, options: SimulateOptions
     """What machines cost and draw, with the factors of the options on them, and where that comes from."""
     known = catalog.with_own(options.specs)
     listed = known.price_list(price_list)
-    prices = {name: listed.price(name) for name in machines}
+    prices = {name: known.price(listed, name) for name in machines}
     factors = load_factors(options.scale, known)
     sources = {f"{name}: {price.source}": None for name, price in prices.items()}
     return Prices(

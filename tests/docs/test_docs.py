@@ -115,6 +115,11 @@ def _machines() -> Rows:
     ]
 
 
+def _power_caps() -> Rows:
+    rows = catalog.with_own(None).power_caps.rows
+    return [[f"{100 * row.cap:g}", f"{row.prompt_slowdown:g}", f"{row.token_slowdown:g}"] for row in rows]
+
+
 def _models() -> Rows:
     return [
         [
@@ -291,6 +296,7 @@ def _errors() -> Rows:
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "machines": _machines,
+    "power caps": _power_caps,
     "models": _models,
     "prices": _prices,
     "memory": _memory,
@@ -329,7 +335,7 @@ def test_the_tables_of_hardware_md_are_what_the_code_gives(name: str) -> None:
 
 def test_every_table_of_hardware_md_is_checked() -> None:
     text = HARDWARE.read_text(encoding="utf-8")
-    assert re.findall(r"<!-- checked: (\w+) -->\n\n?\|", text) == list(TABLES)
+    assert re.findall(r"<!-- checked: ([\w ]+) -->\n\n?\|", text) == list(TABLES)
     assert len(re.findall(r"^\|[-:| ]+\|$", text, flags=re.MULTILINE)) == len(TABLES)
 
 

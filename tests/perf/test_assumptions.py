@@ -105,8 +105,8 @@ def test_unknown_names_and_groups_without_curves_are_refused() -> None:
         replica("llama2-70b", "dgx-h100", assumptions="splitwise")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"bloom-176b in bf16 on dgx-a100 at TP 7: there are curves at TP 8"):
         replica("bloom-176b", "dgx-a100", 7)
-    capped = dataclasses.replace(catalog.machine("dgx-h100-capped"), name="dgx-h100-half")
-    with pytest.raises(InputError, match="dgx-h100-half is capped, and what a cap does to kernels was not measured"):
+    capped = dataclasses.replace(catalog.machine("dgx-h100-capped"), name="dgx-h100-third", power_cap=0.3)
+    with pytest.raises(InputError, match="power caps are known from 50 to 100 % of the TDP, got 30"):
         replica("llama2-70b", capped)
     with pytest.raises(InputError, match="dgx-a100 has no FP8"):
         replica(catalog.model("llama2-70b").in_dtype("fp8"), "dgx-a100")

@@ -89,6 +89,7 @@ def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_lim
         "dgx-a100": "a100-sxm-80gb",
         "dgx-b200": "b200-sxm-180gb",
         "dgx-h100": "h100-sxm-80gb",
+        "dgx-h100-capped": "h100-sxm-80gb",
         "dgx-h200": "h200-sxm-141gb",
         "l40s-x8": "l40s-48gb",
     }
