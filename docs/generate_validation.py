@@ -8,6 +8,7 @@ thirteen clusters on one trace, and that trace (arrival_s, prompt_tokens, output
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections import Counter
@@ -15,9 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.api import load_setting
@@ -26,6 +29,9 @@ from provisioner.options import PlanOptions
 from provisioner.perf import memory
 from provisioner.perf.assumptions import ReplicaPerf, SplitwiseSimReplica, replica
 from provisioner.perf.curves import CurveSet, PiecewiseLinear
+from provisioner.perf.derived import decode_iteration_s, prompt_iteration_s
+from provisioner.perf.operators import estimate_operators, gpu_limits, load_operators
+from provisioner.perf.points import CurvePoint, read_points
 from provisioner.planning.answer import Setting, answer
 from provisioner.planning.candidates import DesignLatency, Question
 from provisioner.planning.designs import Design
@@ -54,8 +60,8 @@ H100_USD_PER_H = 38.08
 INTRODUCTION = """\
 # Validation: simulations and plans beside what was published
 
-Written by `python docs/generate_validation.py FOLDER`; a test writes it again and compares. The curves' own error is in
-[hardware.md](hardware.md).
+Written by `python docs/generate_validation.py FOLDER`; a test writes it again and compares. How well measured curves fit
+their points is in [hardware.md](hardware.md); how good curves are that were not measured is at the end of this page.
 """
 
 RUNS_TEXT = """\
@@ -635,6 +641,239 @@ def formulas_of_runs(these: Reproduction) -> str:
     return "\n".join([FORMULAS_RUNS_TEXT, *table, ""])
 
 
+TABLES_TEXT = """\
+## Curves derived from kernels
+
+For a model without measured curves the time of an iteration is the sum of its operators. A kernel's time is its physical
+limit over its utilisation, max(FLOP / peak, bytes / bandwidth) / utilisation, and the utilisation is read from tables that
+were fitted to measured kernels of six GPUs. The tables' errors against the rows they were fitted to: median and 95 %
+quantile, in %. They are from AIConfigurator's kernel times (Apache-2.0) and Vidur's profiles (MIT);
+[provenance.yaml](../hardware_specs/operators/provenance.yaml) has the versions, the rows, and what each rule refused, and
+`python hardware_specs/derive_operators.py AIC_KERNELS VIDUR_PROFILES` derives them again from the two.
+"""
+
+TABLES_WHY = """\
+What is not in a GPU's column is taken from the GPU with the same chip (H200 from H100), else as in the last section. Prompt
+attention on the H200 was refused as a whole: its rows are up to 260 times faster than the arithmetic peak allows. Block-scaled
+FP8, FP4 and sliding windows are not in the tables; head sizes other than 128 scale by their limit. FP8 products reach 60
+to 70 % of the peak on H100 and 20 to 35 % on L40S and B200, of the software that was measured (vLLM 0.14 and 0.19); later software may do better.
+"""
+
+SERVED_TEXT = """\
+### Against a serving engine
+
+AIConfigurator's measured serving samples (Apache-2.0): vLLM, Llama-3.1-70B in FP8 on H200 and Qwen3-32B on H100, TP 1 to 8, 4 to
+144 requests in flight all the time. Each run is repeated with derived times, iteration by iteration; the difference of mean
+TPOT (time per output token) and mean TTFT, mean over the runs and median, in %:
+
+    python -m tests.oracles.closed_loop FILE.csv
+
+with the samples as a table of `model_path`, `system`, `precision`, `tp_size`, `concurrency`, `isl`, `osl`, `ttft_ms` and `tpot_ms`.
+
+| runs | | TPOT, mean | median | TTFT, mean | median |
+|---|---|---|---|---|---|
+"""
+
+SERVED = """\
+all                               153   5.3   3.1  24.3  17.3
+TTFT below 20 s                   150   5.2   3.1  24.2  17.3
+and prompts computed              148   4.0   3.0  22.0  17.1
+Qwen3-32B bf16 TP 2                28   2.8   2.1  25.9  23.0
+Qwen3-32B bf16 TP 4                30   3.3   3.0  25.2  24.6
+Qwen3-32B bf16 TP 8                30   5.0   4.9  28.0  28.7
+Qwen3-32B fp8 TP 8                  1  27.1  27.1  17.8  17.8
+Qwen3-32B fp8 TP 2                  1 117.6 117.6 252.1 252.1
+Qwen3-32B fp8 TP 1                  1  65.3  65.3 119.5 119.5
+Llama-3.1-70B fp8 TP 1             14   3.2   2.5  35.8  16.5
+Llama-3.1-70B fp8 TP 8             15   5.7   4.2  13.7  14.0
+Llama-3.1-70B fp8 TP 4             15   3.4   2.9   6.5   4.0
+Llama-3.1-70B fp8 TP 2             15   4.0   4.1   7.4   8.3
+"""
+"""What tests/oracles/closed_loop.py prints of the samples, which are no part of the project; a slow test compares."""
+
+SERVED_WHY = """\
+How far to trust these numbers:
+
+- **TPOT is a prediction, but for two constants**: the engine's 0.3 ms an iteration and 0.04 ms a sequence were fitted to these runs. Fitted
+  without a group of (model, TP) they predict its TPOT within 2.8 to 6.0 %, except for the one run of Qwen3-32B in FP8 at TP 8 (25 %, and
+  1.6 % without any overhead); without any overhead the other groups' errors are 4.8 to 13.5 %.
+- **TTFT is not a prediction.** What the samples do not record was chosen among some twelve settings by looking at the TTFT of these very
+  runs: 8,192 tokens an iteration, ten requests per one in flight, output lengths that vary by a tenth, 3 ms in front of the
+  engine, an FP8 cache in FP8 runs. TPOT hardly depends on them (3.9 to 4.7 %). TTFT does: 22 % as chosen, 23 % with 4,096 tokens an
+  iteration, 34 % with 2,048, 119 % with outputs of equal length.
+- **Left out in the third row**: three runs with a TTFT of 20 s and more (a full cache or a burst at the start), and two FP8 runs of
+  Qwen3-32B (TP 1 and 2) that take less time than reading the weights and computing the prompts needs; their prompts were probably cached.
+  The rows of groups leave out the former only.
+- **Unexplained**: TTFTs of Qwen3-32B at 4,096 prompt tokens and few requests are twice the time of one prompt.
+- Both models are dense, both GPUs have NVLink. Nothing here is evidence for a served model on PCIe, on A100, B200 or L40S.
+"""
+
+SPLITWISE_TEXT = """\
+### Against the Splitwise measurements
+
+The shipped measurements of 2023 (Splitwise) over times derived from today's kernels. Factor: the median over points of
+measured / derived; left: the mean difference that remains once derived times are multiplied by it. Prompts are single ones of 128 to
+8,192 tokens, with the smallest and largest ratio. Decode at TP 2 is without its batch of 64 (the cache does not fit).
+
+| model | machine | TP | prompt: factor | left | from, to | decode: factor | left |
+|---|---|---|---|---|---|---|---|
+"""
+
+SPLITWISE_WHY = """\
+- **The software of 2023 is slower by a constant factor**, which for decode leaves 2 to 4 % and grows with TP: a cost per iteration that
+  does not shrink with the work. So measured and derived curves of one model are not to be mixed in one comparison without saying so;
+  plans name the kind of each.
+- **Prompts are not one factor**: below 512 tokens a fixed cost dominates the measurement, and from 2,048 to 4,096 tokens it has a step that no
+  kernel here has.
+- **BLOOM-176B is partly extrapolated**: its 14 KV heads a GPU at TP 8 are beyond the 8 that were measured (they count as a larger
+  batch), its ALiBi counts as no work, and its other shapes are within the tables.
+"""
+
+ESTIMATED_TEXT = """\
+## Estimated curves
+
+A GPU without kernels has its limits and others' utilisation: the geometric mean over measured GPUs, each at the problem that keeps it busy
+for as long, or that of one GPU that is much like it (`kernels_like` of its machine file). How good that is on GPUs that have
+kernels, each estimated from the others, none of its chip: Llama-3.1-8B and 70B, Qwen3-32B and BLOOM-176B, prompts of 128 to 8,192 tokens, decode of
+1 to 256 sequences at 512 to 8,192 tokens, TP 1 to 8 (PCIe: TP 1). Of estimated over derived times: median error, 95 % quantile, mean factor.
+
+| left out | prompt bf16 | decode bf16 | prompt fp8 | decode fp8 |
+|---|---|---|---|---|
+"""
+
+LIKE_TEXT = """\
+Estimated like one GPU, median error:
+
+| GPU | like | prompt bf16 | decode bf16 | prompt fp8 | decode fp8 |
+|---|---|---|---|---|---|
+"""
+
+ESTIMATED_WHY = """\
+- **FP8 prompts are the weak spot**: what share of the FP8 peak is reached differs by a factor of three between GPUs. Do not decide on an
+  estimate of them.
+- **TP over PCIe rests on one host** with L40S, which sums 1 GiB at 2.5 GB/s over 4 GPUs and at 1.1 GB/s over 8, of a link of 32 GB/s. It cannot
+  be checked against another; other hosts may be several times faster.
+- The A40 has products and element-wise work only: its attention and sums are estimates on both sides of the comparison.
+- FP16 peaks stand for BF16 where a GPU has none (RTX 2080 Ti). GPUs of another maker (MI300X) run other kernels, and nothing here says how good those are.
+"""
+
+OPERATOR_NAMES = {
+    "gemm bf16": "products, bf16",
+    "gemm fp8": "products, fp8",
+    "prompt_attention bf16": "attention of prompts",
+    "decode_attention bf16": "attention of decode, bf16",
+    "decode_attention fp8": "attention of decode, fp8",
+    "all_reduce graph": "sums over GPUs, graph",
+    "all_reduce eager": "sums over GPUs, eager",
+    "elementwise norm": "norm",
+    "elementwise activation": "activation",
+    "elementwise rotary": "rotation",
+}
+PHASES = ("prompt bf16", "decode bf16", "prompt fp8", "decode fp8")
+LIKE = (
+    ("h100-sxm-80gb", "h200-sxm-141gb"),
+    ("h200-sxm-141gb", "h100-sxm-80gb"),
+    ("a40-48gb", "a100-sxm-80gb"),
+)
+
+
+def operators_provenance() -> dict[str, dict[str, Any]]:
+    """What the operator tables of each GPU were fitted to, and how well."""
+    path = catalog.data_folder("hardware_specs") / "operators" / "provenance.yaml"
+    found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["gpus"]
+    return found
+
+
+def tables() -> str:
+    """Errors of the operator tables."""
+    gpus = operators_provenance()
+    rows = [f"| kernel | {' | '.join(gpus)} |", "|---|" + "---|" * len(gpus)]
+    for kind, name in OPERATOR_NAMES.items():
+        of = [each["tables"].get(kind, {}) for each in gpus.values()]
+        cells = [f"{100 * e['error_median']:.1f}, {100 * e['error_p95']:.0f}" if "error_p95" in e else "" for e in of]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([TABLES_TEXT, *rows, "", TABLES_WHY])
+
+
+def served() -> str:
+    """Errors against vLLM, as the closed loop printed them."""
+    rows = []
+    for line in SERVED.splitlines():
+        name, numbers = line[:32].strip(), line[32:].split()
+        rows.append(f"| {name} | {' | '.join(numbers)} |")
+    return "\n".join([SERVED_TEXT + "\n".join(rows), "", SERVED_WHY])
+
+
+def splitwise_measurements() -> str:
+    """The shipped measurements over times derived from kernels."""
+    rows = []
+    for model in ("llama2-70b", "bloom-176b"):
+        shape = catalog.model(model)
+        for machine in ("dgx-a100", "dgx-h100"):
+            gpu = load_operators(catalog.machine(machine).kernels)
+            path = catalog.data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
+            for tp, points in sorted(read_points(path, model=model, machine=machine).items()):
+
+                def ratio(which: Callable[[CurvePoint], bool], derived: Callable[[CurvePoint], Floats]) -> Floats:
+                    return np.array([p.latency_s / derived(p).item() for p in points if which(p)])  # noqa: B023
+
+                prompt = ratio(
+                    lambda p: p.phase == "prompt" and p.batch == 1,
+                    lambda p: prompt_iteration_s(shape, gpu, tp, p.prompt_tokens),  # noqa: B023
+                )
+                decode = ratio(
+                    lambda p: p.phase == "decode" and (tp, p.batch) != (2, 64),  # noqa: B023
+                    lambda p: decode_iteration_s(shape, gpu, tp, p.batch, p.context_tokens),  # noqa: B023
+                )
+                cells = [
+                    f"{np.median(r):.2f} | {100 * np.abs(np.median(r) / r - 1).mean():.0f} %" for r in (prompt, decode)
+                ]
+                spread = f"{prompt.min():.2f}, {prompt.max():.2f}"
+                rows.append(f"| {model} | {machine} | {tp} | {cells[0]} | {spread} | {cells[1]} |")
+    return "\n".join([SPLITWISE_TEXT + "\n".join(rows), "", SPLITWISE_WHY])
+
+
+def deriving() -> ModuleType:
+    """hardware_specs/derive_operators.py, which is no part of the package."""
+    path = catalog.data_folder("hardware_specs") / "derive_operators.py"
+    spec = importlib.util.spec_from_file_location("derive_operators", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["derive_operators"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def estimated() -> str:
+    """Errors of estimates: from all other GPUs, and like one."""
+    rows = []
+    for gpu, each in operators_provenance().items():
+        found = each.get("estimated_from_others", {})
+        cells = [
+            "{:.0f} %, {:.0f} %, {:.2f}".format(100 * e["error_median"], 100 * e["error_p95"], e["mean_factor"])
+            if e
+            else ""
+            for e in (found.get(phase, {}) for phase in PHASES)
+        ]
+        rows.append(f"| {gpu} | {' | '.join(cells)} |")
+    alike = []
+    iterations_s = deriving().iterations_s
+    for gpu, like in LIKE:
+        estimate, own = estimate_operators(gpu_limits()[gpu], like=like), load_operators(gpu)
+        fp8 = bool(gpu_limits()[gpu].fp8_flops)
+        cells = []
+        for dtype in ("bf16", "fp8") if fp8 else ("bf16",):
+            for at, there in zip(iterations_s(estimate, dtype), iterations_s(own, dtype), strict=True):
+                cells.append(f"{100 * float(np.median(np.abs(at / there - 1))):.1f} %")
+        alike.append(f"| {gpu} | {like} | {' | '.join([*cells, *([''] * (len(PHASES) - len(cells)))])} |")
+    return "\n".join([ESTIMATED_TEXT + "\n".join(rows), "", LIKE_TEXT + "\n".join(alike), "", ESTIMATED_WHY])
+
+
+def not_measured() -> str:
+    """What is known of derived and estimated curves; the rest of the page needs the published runs, this does not."""
+    return "\n".join([tables(), served(), splitwise_measurements(), estimated()])
+
+
 def page(folder: Path) -> str:
     """The whole page."""
     compile_simulator()
@@ -650,6 +889,7 @@ def page(folder: Path) -> str:
             lending(these.prepared.requests),
             formulas(),
             formulas_of_runs(these),
+            not_measured(),
         ]
     )
 

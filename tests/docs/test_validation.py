@@ -1,21 +1,25 @@
 """docs/validation.md is what the code gives today."""
 
+import csv
 import importlib.util
 import sys
 from pathlib import Path
+from statistics import median
 from types import ModuleType
 
 import numpy as np
 import pytest
 
 from provisioner.perf.assumptions import reference, replica
+from provisioner.perf.evidence import derived_curves
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import drawn, sets
 from provisioner.simulation.run import prepare, run
-from provisioner.specs.catalog import workload
+from provisioner.specs.catalog import machine, model, workload
 from provisioner.specs.slo import SPLITWISE_TABLE_VI
+from tests.oracles import closed_loop
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT.parent / "shared" / "reference" / "published-simulator-runs"
@@ -76,3 +80,53 @@ def test_simulation_of_strict_pools_wants_one_prompt_machine_more(generator: Mod
     text = " ".join(generator.PAGE.read_text(encoding="utf-8").split())
     assert f"have {short:.1f}x with 25 and {enough:.1f}x with 26" in text
     assert f"of which {met} and {mostly} meet the limit" in text
+
+
+def test_what_is_known_of_curves_that_were_not_measured_is_fresh(generator: ModuleType) -> None:
+    """The sections that need no published runs."""
+    assert generator.PAGE.read_text(encoding="utf-8").endswith(generator.not_measured())
+
+
+@pytest.mark.parametrize(
+    ("name", "at"), [("llama2-70b", "dgx-a100"), ("llama2-70b", "dgx-h100"), ("bloom-176b", "dgx-h100")]
+)
+def test_factors_of_the_splitwise_measurements_by_curves(generator: ModuleType, name: str, at: str) -> None:
+    """The factors of the page, from the measurements read as text and the curves that plans would use: within 5 %."""
+    with (ROOT / "hardware_specs" / "curves" / f"{at}__{name}.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["tensor_parallel"] == "8"]
+    derived = derived_curves(model(name), machine(at), 8)
+    prompt = [
+        float(row["latency_s"]) / float(derived.prompt_s(int(row["prompt_tokens"])))
+        for row in rows
+        if row["phase"] == "prompt" and row["batch"] == "1"
+    ]
+    decode = [
+        float(row["latency_s"]) / float(derived.decode_s(int(row["batch"]), int(row["context_tokens"])))
+        for row in rows
+        if row["phase"] == "decode"
+    ]
+    lines = generator.PAGE.read_text(encoding="utf-8").splitlines()
+    cells = next(line for line in lines if line.startswith(f"| {name} | {at} | 8 |")).split("|")
+    assert len(prompt) >= 5 and len(decode) >= 5
+    assert float(cells[4]) == pytest.approx(median(prompt), rel=0.05)
+    assert float(cells[7]) == pytest.approx(median(decode), rel=0.05)
+
+
+def test_estimates_of_one_gpu_from_another_are_better_than_from_all(generator: ModuleType) -> None:
+    """What the page advises with ``kernels_like``: the H100's row of both tables, in BF16."""
+    found = section(generator.PAGE.read_text(encoding="utf-8"), "## Estimated curves")
+    others, one = (line.split("|") for line in found if line.startswith("| h100-sxm-80gb |"))
+    for k in (0, 1):
+        assert float(one[3 + k].removesuffix(" % ")) < float(others[2 + k].split(" %")[0])
+
+
+@pytest.mark.slow
+def test_errors_against_a_serving_engine_are_what_the_closed_loop_prints(
+    generator: ModuleType, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared_data / "serving-measurements" / "vllm_closed_loop.csv"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not on this machine")
+    closed_loop.main(path)
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[1:14] == generator.SERVED.splitlines()
