@@ -43,6 +43,17 @@ workloads_app = _group(
 )
 
 
+SpecsOption = Annotated[
+    str | None,
+    option(
+        "--specs",
+        metavar="FOLDER",
+        help="Folder with machines, models, prices and curves of one's own, shown with a mark beside the shipped ones.",
+    ),
+]
+"""The option of the listings that own specs join."""
+
+
 def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *subject: Any) -> None:
     emit(json_text(data(*subject)) if json else report_text(document(*subject)))
 
@@ -50,24 +61,28 @@ def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *s
 @takes()
 def machines(
     name: Annotated[str | None, argument("[NAME]", "Machine type to show; all if left out.")] = None,
+    specs: SpecsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List the machine types, or show one with its prices and sources."""
-    from provisioner.report import specs
+    """List the machine types, or show one with its curves, prices and sources."""
+    from provisioner.report import specs as report
+    from provisioner.specs.catalog import with_own
 
-    _show(specs.machines_document, specs.machines_data, json, name)
+    _show(report.machines_document, report.machines_data, json, name, with_own(specs))
 
 
 @models_app.command("show", cls=Command)
 @takes()
 def show_models(
     name: Annotated[str | None, argument("[NAME]", "Model to show; all if left out.")] = None,
+    specs: SpecsOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the models, or show one with its memory, where it runs, and its sources."""
-    from provisioner.report import specs
+    from provisioner.report import specs as report
+    from provisioner.specs.catalog import with_own
 
-    _show(specs.models_document, specs.models_data, json, name)
+    _show(report.models_document, report.models_data, json, name, with_own(specs))
 
 
 @models_app.command("import", cls=Command)
@@ -108,16 +123,19 @@ def show_curves(
     name: Annotated[
         str | None, argument("[NAME]", "Model or machine type whose curves to show in full; all in brief if left out.")
     ] = None,
+    specs: SpecsOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the latency curves, or show those of a model or machine with their evidence.
 
-    The evidence: measured points, those refused and why, dips levelled, ranges, errors on points held out, and where
-    the data came from.
+    Which are measured, which are derived from kernels or estimated, where a model fits, and how large the errors are.
+    The evidence of measured ones: points, those refused and why, dips levelled, ranges, errors on points held out, and
+    where the data came from; of derived ones: the tables of kernels, with rows used, refused and their errors.
     """
     from provisioner.report import curves as report
+    from provisioner.specs.catalog import with_own
 
-    _show(report.curves_document, report.curves_data, json, name)
+    _show(report.curves_document, report.curves_data, json, name, with_own(specs))
 
 
 _REPLICA: Final = "What was measured"

@@ -15,6 +15,7 @@ from provisioner.cli.given import Given, takes
 from provisioner.cli.help import Command, CommandGroup
 from provisioner.cli.options import LIMITS, PLAN, WRITE_LP, JsonOption, OutOption
 from provisioner.cli.pareto_command import pareto
+from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.reproduce_command import reproduce
 from provisioner.cli.run import PROGRAM, emit
@@ -96,6 +97,7 @@ for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):
     app.command(cls=Command)(study)
 
 
+app.command(cls=Command)(profile)
 app.command(cls=Command)(machines)
 app.add_typer(models_app, name="models")
 app.add_typer(curves_app, name="curves")

@@ -10,7 +10,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +20,7 @@ from provisioner.specs.units import parse_positive, parse_whole
 
 if TYPE_CHECKING:
     from provisioner.perf.measurements import Measured
+    from provisioner.perf.points import CurvePoint
     from provisioner.specs.catalog import Catalog
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.traces import Trace
@@ -126,7 +127,7 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
         raise InputError(f"--name: must be given, for {file} does not say what the model is to be called")
     if out is not None and not _NAME.fullmatch(named):
         raise InputError(f"--out {out}: {named!r} does not do as a name of files; give one with --name")
-    path = None if out is None else _own_file(out, "models", f"{named}.yaml")
+    path = None if out is None else own_file(out, "models", f"{named}.yaml")
     from provisioner.specs.huggingface import read_config
 
     model = read_config(file, named, title)
@@ -147,7 +148,7 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
             return ImportedModel(model, path, tuple(remarks))
     if named in catalog.models():
         remarks.append(f"with --specs {out} it takes the place of the shipped {named}")
-    _write_own(path, model_text(model))
+    _write_own({path: model_text(model)})
     return ImportedModel(model, path, tuple(remarks))
 
 
@@ -199,11 +200,8 @@ def import_curve(
     given_input = None if input_tokens is None else parse_positive(input_tokens, "--input-tokens", "tokens")
     given_output = None if output_tokens is None else parse_positive(output_tokens, "--output-tokens", "tokens")
     in_flight = None if concurrency is None else parse_whole(concurrency, "--concurrency", "requests")
-    path = None if out is None else _own_file(out, "curves", f"{machine}__{model}.csv")
-    catalog = _check_replica(model, machine, specs, out)
-    gpus = catalog.machine(machine).gpus
-    if degree > gpus:
-        raise InputError(f"--tp: must be at most the {gpus} GPUs of {machine}, got {degree}")
+    path = None if out is None else own_file(out, "curves", f"{machine}__{model}.csv")
+    catalog = check_replica(model, machine, degree, specs, out)
     from provisioner.perf.measurements import read_measurements
 
     measured = read_measurements(
@@ -223,16 +221,35 @@ def import_curve(
             f"--out {out}: nothing was written, for the points make no curve: {measured.fit_refused}; without --out "
             "the report says what to measure next"
         )
-    text, remarks = _curve_text(measured, path)
-    _write_own(path, text)
+    remarks = write_curve(path, measured.points, model=model, machine=machine, tensor_parallel=degree)
+    return ImportedCurve(measured, path, remarks)
+
+
+def write_curve(
+    path: Path,
+    points: Sequence[CurvePoint],
+    *,
+    model: str,
+    machine: str,
+    tensor_parallel: int,
+    beside: Mapping[Path, str] | None = None,
+) -> tuple[str, ...]:
+    """Write points into a curve file of a folder of one's own specs, and what is to be said of that.
+
+    Rows of the same tensor parallelism that the file has are replaced, others stay. ``beside`` are texts by file of the
+    same folder: all are written, or none.
+    """
+    text, remarks = _curve_text(path, points, model, machine, tensor_parallel)
+    _write_own({path: text, **(beside or {})})
     from provisioner.perf.curves import curve_groups
 
-    if (model, machine, degree) in curve_groups():
+    out = str(path.parent.parent)
+    if (model, machine, tensor_parallel) in curve_groups():
         remarks.append(f"with --specs {out} it takes the place of the shipped curve")
-    return ImportedCurve(measured, path, (*remarks, *_refusals(measured, str(out))))
+    return (*remarks, *_refusals(model, machine, tensor_parallel, out))
 
 
-def _refusals(measured: Measured, out: str) -> tuple[str, ...]:
+def _refusals(model: str, machine: str, tensor_parallel: int, out: str) -> tuple[str, ...]:
     """Why a plan with the curve would still be refused: the model does not fit, or slowdowns have no reference."""
     from provisioner.perf.assumptions import reference, replica
     from provisioner.specs.catalog import with_own
@@ -240,8 +257,8 @@ def _refusals(measured: Measured, out: str) -> tuple[str, ...]:
     own = with_own(out)
     found = []
     for load in (
-        lambda: replica(measured.model, measured.machine, measured.tensor_parallel, own=own),
-        lambda: reference(measured.model, own=own),
+        lambda: replica(model, machine, tensor_parallel, own=own),
+        lambda: reference(model, own=own),
     ):
         try:
             load()
@@ -250,8 +267,10 @@ def _refusals(measured: Measured, out: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _check_replica(model: str, machine: str, specs: str | None, out: str | None) -> Catalog:
-    """The specs that the curve will stand among, which must have its model and machine."""
+def check_replica(
+    model: str, machine: str, tensor_parallel: int, specs: str | None = None, out: str | None = None
+) -> Catalog:
+    """The specs that a curve will stand among, which must have its model, and its machine with as many GPUs."""
     from provisioner.specs.catalog import OWN_FOLDERS, with_own
 
     given = with_own(specs)
@@ -269,18 +288,22 @@ def _check_replica(model: str, machine: str, specs: str | None, out: str | None)
             )
         if name not in names:
             raise UnknownNameError(kind, name, names)
+    gpus = known.machine(machine).gpus
+    if tensor_parallel > gpus:
+        raise InputError(f"--tp: must be at most the {gpus} GPUs of {machine}, got {tensor_parallel}")
     return known
 
 
-def _curve_text(measured: Measured, path: Path) -> tuple[str, list[str]]:
+def _curve_text(
+    path: Path, points: Sequence[CurvePoint], model: str, machine: str, degree: int
+) -> tuple[str, list[str]]:
     """The curve file with the new points and those of other degrees that it has, and what is to be said of them."""
     from provisioner.perf.measurements import write_points
     from provisioner.perf.points import COLUMNS, read_points
 
-    model, machine, degree = measured.model, measured.machine, measured.tensor_parallel
     with tempfile.TemporaryDirectory() as folder:
         new = Path(folder) / "points.csv"
-        write_points(new, measured.points, model=model, machine=machine, tensor_parallel=degree)
+        write_points(new, points, model=model, machine=machine, tensor_parallel=degree)
         rows = _curve_rows(new)
     remarks = []
     if path.exists():
@@ -303,7 +326,7 @@ def _curve_rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _own_file(out: str, part: str, name: str) -> Path:
+def own_file(out: str, part: str, name: str) -> Path:
     """A file of a folder of one's own specs, after the checks on it; the folder may be missing, not what it is in."""
     from provisioner.report.files import check_writable
 
@@ -320,11 +343,17 @@ def _own_file(out: str, part: str, name: str) -> Path:
     return path
 
 
-def _write_own(path: Path, text: str) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder of one's own specs where it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
+
+
+def _write_own(texts: Mapping[Path, str]) -> None:
     from provisioner.report.files import write_files
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: {path.parent} cannot be made: {error.strerror or error}") from None
-    write_files({str(path): text}, "--out")
+    for path in texts:
+        make_folder(path.parent)
+    write_files({str(path): text for path, text in texts.items()}, "--out")

@@ -377,6 +377,19 @@ def _measured_points(group: tuple[str, str, int], own: Catalog | None) -> tuple[
     return _points_of(shipped, model, machine, None).get(tensor_parallel, ()), None
 
 
+def _obtained(points: Sequence[CurvePoint]) -> str:
+    return " and ".join(sorted({point.provenance for point in points}))
+
+
+def evidence_of(group: tuple[str, str, int], own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
+    """What a curve file's group is at worst: a file of one's own may have derived or estimated rows."""
+    model, machine, _ = group
+    if own is None or (model, machine) not in own.own_curves:
+        return "measured"
+    kinds = {point.provenance for point in _measured_points(group, own)[0]}
+    return "estimated" if "estimated" in kinds else "derived" if "derived" in kinds else "measured"
+
+
 @lru_cache(maxsize=64)
 def load_curve_set(
     model: ModelArchitecture,
@@ -402,7 +415,7 @@ def load_curve_set(
             machine=machine.name,
             tensor_parallel=tensor_parallel,
             kv_read_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
-            sources=sources if path is None else (f"{machine.name}: measured, {path}",),
+            sources=sources if path is None else (f"{machine.name}: {_obtained(points)}, {path}",),
         )
     name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
     knots = read_knots(

@@ -20,6 +20,7 @@ from provisioner.perf.curves import (
     MixedIteration,
     PiecewiseLinear,
     curve_groups,
+    evidence_of,
     kv_read_s_per_token,
     load_curve_set,
 )
@@ -69,7 +70,9 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     found: dict[int, Evidence] = {}
     if (model.dtype, model.kv_dtype) == ("bf16", "bf16"):
         same = {machine.name, machine.capped_from}
-        found = {tp: "measured" for name, at, tp in curve_groups(own) if name == model.name and at in same}
+        groups = [group for group in curve_groups(own) if group[0] == model.name and group[1] in same]
+        groups.sort(key=lambda group: group[1] == machine.name)  # its own before those of the machine without cap
+        found = {group[2]: evidence_of(group, own) for group in groups}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
         for degree in DEGREES:
@@ -88,9 +91,10 @@ def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
 def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
     """The best curves that there are; ``InputError`` says why there are none."""
     kind = degrees_of(model, machine, own).get(tensor_parallel)
-    if kind == "measured" and (model.name, machine.name, tensor_parallel) in curve_groups(own):
+    in_bf16 = (model.dtype, model.kv_dtype) == ("bf16", "bf16")
+    if in_bf16 and (model.name, machine.name, tensor_parallel) in curve_groups(own):
         return load_curve_set(model, machine, tensor_parallel, "measured", own)
-    if kind == "measured":
+    if in_bf16 and (model.name, machine.capped_from, tensor_parallel) in curve_groups(own):
         uncapped = replace(machine, name=machine.capped_from, capped_from="", power_cap=1.0)
         return _slowed(load_curve_set(model, uncapped, tensor_parallel, "measured", own), machine, own)
     if kind is None:

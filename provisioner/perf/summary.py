@@ -1,28 +1,42 @@
-"""What ``provision curves`` shows: each group of shipped curves with its evidence."""
+"""What ``provision machines``, ``models`` and ``curves`` say of latency curves: where there are which, and how good."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
-from provisioner.errors import InputError
+from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.perf.checks import Dip, RefusedPoint
-from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set, no_curves
+from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set
+from provisioner.perf.evidence import DEGREES, Evidence, curves, degrees_of, operators_of, why_not_derived
 from provisioner.perf.holdout import HoldOutError, interpolation_error
-from provisioner.perf.points import Provenance
-from provisioner.specs import catalog
+from provisioner.perf.memory import kv_capacity_tokens
+from provisioner.perf.operators import gpu_limits
+from provisioner.perf.operators_provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
+from provisioner.perf.points import Provenance, read_points
+from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture, NumberType
+
+NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
+"""Number types of the layers' weights that curves are derived in."""
 
 
 @dataclass(frozen=True, slots=True)
 class CurveSummary:
-    """One group of curves: its points, what was refused or levelled, its ranges, errors and source.
+    """One group of measured curves: its points, what was refused or levelled, its ranges, errors and source.
 
     ``points`` counts the measured points, refused ones included. ``errors_repeats`` are of runs left out at
-    random (the Splitwise paper's kind), ``errors_points`` of whole points left out (the honest kind).
+    random (the Splitwise paper's kind), ``errors_points`` of whole points left out (the honest kind); of one's ``own``
+    curves only the latter are known, and those only where there are points to spare.
     """
 
     model: str
     machine: str
     tensor_parallel: int
+    own: bool
     points: int
     refused: tuple[RefusedPoint, ...]
     dips: tuple[Dip, ...]
@@ -37,27 +51,32 @@ class CurveSummary:
     curve: CurveSet
 
 
-def curve_summary(model: str | None = None, machine: str | None = None) -> list[CurveSummary]:
-    """Shipped curves, one row per (model, machine, tensor parallelism), of one model or machine if named.
+def curve_summary(
+    model: str | None = None, machine: str | None = None, own: Catalog | None = None
+) -> list[CurveSummary]:
+    """Measured curves, one row per (model, machine, tensor parallelism), of one model or machine if named.
 
-    Raises ``UnknownNameError`` for a name that is not known and ``InputError`` where nothing matches.
+    Raises ``UnknownNameError`` for a name that is not known. Empty where nothing was measured.
 
     >>> [row.tensor_parallel for row in curve_summary("llama2-70b", "dgx-a100")]
     [2, 4, 8]
     """
-    wanted_model = catalog.model(model).name if model is not None else None
-    wanted_machine = catalog.machine(machine).name if machine is not None else None
+    known = own or with_own(None)
+    wanted_model = known.model(model).name if model is not None else None
+    wanted_machine = known.machine(machine).name if machine is not None else None
     rows: list[CurveSummary] = []
-    for name, at, tensor_parallel in curve_groups():
+    for name, at, tensor_parallel in curve_groups(own):
         if wanted_model not in (None, name) or wanted_machine not in (None, at):
             continue
-        curve = load_curve_set(catalog.model(name), catalog.machine(at), tensor_parallel)
+        curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
         assert curve.context is not None  # measured curves have one
+        mine = is_own_curve(name, at, tensor_parallel, own)
         rows.append(
             CurveSummary(
                 model=name,
                 machine=at,
                 tensor_parallel=tensor_parallel,
+                own=mine,
                 points=len(curve.points),
                 refused=curve.refused,
                 dips=curve.dips,
@@ -65,13 +84,171 @@ def curve_summary(model: str | None = None, machine: str | None = None) -> list[
                 decode_batch_range=curve.decode_batch_range,
                 decode_context_range=curve.decode_context_range,
                 context=curve.context,
-                errors_repeats=interpolation_error(curve, "repeats"),
-                errors_points=interpolation_error(curve, "points"),
+                errors_repeats=() if mine else interpolation_error(curve, "repeats"),
+                errors_points=errors_of_points(curve),
                 provenance=curve.provenance,
                 sources=curve.sources,
                 curve=curve,
             )
         )
-    if not rows:
-        raise InputError(no_curves(wanted_model or "any model", wanted_machine or "any machine"))
     return rows
+
+
+def is_own_curve(model: str, machine: str, tensor_parallel: int, own: Catalog | None) -> bool:
+    """Whether measured curves come from a folder of one's own."""
+    path = None if own is None else own.own_curves.get((model, machine))
+    return path is not None and tensor_parallel in read_points(path, model=model, machine=machine)
+
+
+@lru_cache(maxsize=64)
+def errors_of_points(curve: CurveSet) -> tuple[HoldOutError, ...]:
+    """Errors of whole points left out; none where too few are left to make a curve of."""
+    decodes = [p for p in curve.kept if p.phase == "decode"]
+    single = [p for p in decodes if p.batch == 1 and p.context_per_sequence_tokens != curve.axis_context_tokens]
+    if min(len(curve.prompt.x), len(curve.decode.x)) < 3 or not single:
+        return ()
+    try:
+        return interpolation_error(curve, "points")
+    except InputError:
+        return ()
+
+
+def inner_errors(errors: Sequence[HoldOutError]) -> tuple[float, float] | None:
+    """Mean error of points left out within the measured range, of prompt and of decode times; None without any."""
+    means = []
+    for phase in ("prompt", "decode"):
+        inner = [e for e in errors if e.axis.startswith(phase) and "beyond" not in e.axis]
+        points = sum(e.left_out for e in inner)
+        if not points:
+            return None
+        means.append(sum(e.mape * e.left_out for e in inner) / points)
+    return means[0], means[1]
+
+
+@dataclass(frozen=True, slots=True)
+class CurveError:
+    """Mean absolute errors as fractions, each the least and the most that is known, of the prompt and the token phase.
+
+    Of ``measured`` curves: prompt and decode times at points left out. Of ``derived`` ones: TTFT and TPOT of runs
+    served by vLLM. Of ``estimated`` ones: the median error of prompt and decode iterations, against derived ones, of
+    each GPU with kernels estimated from the others.
+    """
+
+    prompt: tuple[float, float]
+    decode: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What curves a model in a number type has on ``tensor_parallel`` GPUs of a machine, and whether it fits there.
+
+    ``kv_capacity_tokens`` is None where it does not fit, and ``reason`` says why. ``own`` is for measurements of one's
+    own. ``error`` is None where it is not known.
+    """
+
+    model: str
+    machine: str
+    dtype: NumberType
+    tensor_parallel: int
+    evidence: Evidence
+    own: bool
+    replicas_per_machine: int
+    kv_capacity_tokens: float | None
+    reason: str
+    error: CurveError | None
+
+
+def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = None) -> list[Coverage]:
+    """Curves of a model on a machine, by number type and tensor parallelism, the smallest first; empty without any.
+
+    >>> from provisioner.specs.catalog import machine, model
+    >>> [(row.dtype, row.tensor_parallel, row.evidence) for row in coverage(model("llama2-70b"), machine("dgx-a100"))]
+    [('bf16', 1, 'derived'), ('bf16', 2, 'measured'), ('bf16', 4, 'measured'), ('bf16', 8, 'measured')]
+    """
+    rows = []
+    for dtype in NUMBER_TYPES:
+        typed = model.in_dtype(dtype)
+        for degree, kind in sorted(degrees_of(typed, machine, own).items()):
+            measured = kind == "measured"
+            capacity, reason = _capacity(typed, machine, degree)
+            rows.append(
+                Coverage(
+                    model=model.name,
+                    machine=machine.name,
+                    dtype=dtype,
+                    tensor_parallel=degree,
+                    evidence=kind,
+                    own=measured and is_own_curve(model.name, machine.name, degree, own),
+                    replicas_per_machine=machine.gpus // degree,
+                    kv_capacity_tokens=capacity,
+                    reason=reason,
+                    error=_measured_error(typed, machine, degree, own) if measured else unmeasured_error(kind, dtype),
+                )
+            )
+    return rows
+
+
+def _capacity(model: ModelArchitecture, machine: Machine, degree: int) -> tuple[float | None, str]:
+    try:
+        return kv_capacity_tokens(model, machine, degree), ""
+    except ModelDoesNotFitError as error:
+        return None, str(error)
+
+
+def _measured_error(model: ModelArchitecture, machine: Machine, degree: int, own: Catalog | None) -> CurveError | None:
+    inner = inner_errors(errors_of_points(curves(model, machine, degree, own)))
+    return None if inner is None else CurveError((inner[0], inner[0]), (inner[1], inner[1]))
+
+
+def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:
+    """What is known of the error of derived or of estimated curves in a number type."""
+    if kind == "derived":
+        return CurveError((SERVED_TTFT_ERROR, SERVED_TTFT_ERROR), (SERVED_TPOT_ERROR, SERVED_TPOT_ERROR))
+    prompt, decode = ([error.median for error in estimate_errors(phase, dtype)] for phase in ("prompt", "decode"))
+    return CurveError((min(prompt), max(prompt)), (min(decode), max(decode)))
+
+
+def not_covered(model: ModelArchitecture, machine: Machine) -> dict[NumberType, str]:
+    """Number types in which no curves are derived or estimated, with the reason."""
+    found = {dtype: why_not_derived(model.in_dtype(dtype), machine) for dtype in NUMBER_TYPES}
+    return {dtype: why for dtype, why in found.items() if why}
+
+
+@dataclass(frozen=True, slots=True)
+class MachineCurves:
+    """What curves a machine gets for a model that was not measured on it.
+
+    ``evidence`` is ``derived`` or ``estimated``. ``kernels`` are the GPUs whose kernels are taken, ``borrowed`` the
+    operators that a GPU with kernels lacks, taken from others. ``errors`` are by number type; ``tensor_parallel`` is
+    what the machine has GPUs for.
+    """
+
+    machine: str
+    evidence: Evidence
+    kernels: tuple[str, ...]
+    borrowed: tuple[str, ...]
+    errors: dict[NumberType, CurveError]
+    tensor_parallel: tuple[int, ...]
+
+
+def machine_curves(machine: Machine) -> MachineCurves:
+    """What curves a machine gets for a model that was not measured on it.
+
+    >>> from provisioner.specs.catalog import machine
+    >>> found = machine_curves(machine("a10g-x4"))
+    >>> found.evidence, found.kernels, list(found.errors), found.tensor_parallel
+    ('estimated', ('a40-48gb',), ['bf16'], (1, 2, 4))
+    """
+    some = next(iter(with_own(None).models.values())).in_dtype("bf16", "bf16")
+    without = not_covered(some, machine)
+    kind: Evidence = "derived" if machine.kernels else "estimated"
+    operators = operators_of(machine)
+    named = machine.kernels or machine.kernels_like
+    return MachineCurves(
+        machine=machine.name,
+        evidence=kind,
+        kernels=(named,) if named else tuple(gpu_limits()),
+        borrowed=operators.estimated if machine.kernels else (),
+        errors={dtype: unmeasured_error(kind, dtype) for dtype in NUMBER_TYPES if dtype not in without},
+        tensor_parallel=tuple(degree for degree in sorted(DEGREES) if degree <= machine.gpus),
+    )

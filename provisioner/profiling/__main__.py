@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"interrupted: {str(stopped) or 'nothing written'}", file=sys.stderr)
         return 130
     group = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
-    print(f"{len(found.points)} points of {group}: {curve}, {about}")
+    print(f"{len(found.points)} points of {group}, {found.provenance}: {curve}, {about}")
     print(f"layers timed: {found.layers_timed} of {found.shape.layers}")
     for each in found.left_out:
         print(f"left out: {each.work}: {each.reason}")

@@ -6,12 +6,12 @@ import csv
 import io
 import os
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.perf.points import COLUMNS, CurvePoint
+from provisioner.perf.points import COLUMNS, CurvePoint, Provenance
 from provisioner.profiling.grid import Grid
 from provisioner.profiling.shape import Shape
 
@@ -24,8 +24,10 @@ NOT_MEASURED: Final = (
 
 NO_ALL_REDUCE: Final = (
     "all-reduce not measured: one GPU's share was timed by itself, and every iteration of the replica takes two"
-    " all-reduces a layer longer"
+    " all-reduces a layer longer; they are assumed to take no time"
 )
+
+ADDED_ALL_REDUCE: Final = "all-reduces: one GPU's share was timed by itself, and those that were added are {provenance}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,20 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True)
+class AllReduces:
+    """Time of the all-reduces that was added to each point, in s, by what kind of evidence, and from where."""
+
+    seconds: tuple[float, ...]
+    provenance: Provenance
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Profile:
     """Points of a curve, timed on one device with random weights.
+
+    Points of one GPU are ``measured``. Those of a share (``tensor_parallel`` above 1) lack the all-reduces and are
+    ``assumed``, until ``with_all_reduces`` adds these; then they are what the all-reduces are.
 
     ``layers_timed`` of the shape's layers were timed together; fewer than all are scaled to all, with embedding and LM
     head timed by themselves. ``environment`` has the device, its driver, clocks and the versions. ``without_graph``
@@ -58,6 +72,7 @@ class Profile:
     warm_up: int
     seed: int
     environment: dict[str, Any]
+    all_reduces: AllReduces | None = None
 
     @property
     def model(self) -> str:
@@ -67,19 +82,45 @@ class Profile:
     @property
     def not_measured(self) -> tuple[str, ...]:
         """What the points leave out."""
-        return (NO_ALL_REDUCE, *NOT_MEASURED) if self.tensor_parallel > 1 else NOT_MEASURED
+        if self.tensor_parallel == 1:
+            return NOT_MEASURED
+        if self.all_reduces is None:
+            return NO_ALL_REDUCE, *NOT_MEASURED
+        return ADDED_ALL_REDUCE.format(provenance=self.all_reduces.provenance), *NOT_MEASURED
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the weakest part of every point rests on."""
+        return self.points[0].provenance
+
+    def with_all_reduces(self, added: AllReduces) -> Profile:
+        """The profile with the all-reduces of a replica added to its points; once."""
+        if self.all_reduces is not None or self.tensor_parallel == 1:
+            raise ValueError(f"TP {self.tensor_parallel}: has no all-reduces, or has them already")
+        points = tuple(
+            replace(
+                point,
+                latency_s=point.latency_s + more_s,
+                min_s=point.min_s + more_s,
+                max_s=point.max_s + more_s,
+                provenance=added.provenance,
+            )
+            for point, more_s in zip(self.points, added.seconds, strict=True)
+        )
+        return replace(self, points=points, all_reduces=added)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the points' rows, as plain values: what the file beside the curve file says."""
         return {
             "title": f"{self.model} on {self.machine} at TP {self.tensor_parallel}, timed with random weights",
-            "provenance": "measured",
+            "provenance": self.provenance,
             "model": self.model,
             "machine": self.machine,
             "tensor_parallel": self.tensor_parallel,
             "points": len(self.points),
             "left_out": [{"work": each.work, "reason": each.reason} for each in self.left_out],
             "not_measured": list(self.not_measured),
+            "all_reduces": self._all_reduces(),
             "layers": self.shape.layers,
             "layers_timed": self.layers_timed,
             "dtype": self.dtype,
@@ -91,6 +132,22 @@ class Profile:
             "grid": _plain(self.grid),
             "environment": self.environment,
         }
+
+    def _all_reduces(self) -> dict[str, Any] | None:
+        if self.all_reduces is None:
+            return None
+        by_point = zip(self.points, self.all_reduces.seconds, strict=True)
+        return {
+            "provenance": self.all_reduces.provenance,
+            "source": self.all_reduces.source,
+            "added_s": {point.label: float(f"{seconds:.9g}") for point, seconds in by_point},
+        }
+
+    def about_text(self) -> str:
+        """``to_dict`` as YAML."""
+        import yaml
+
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, width=110, allow_unicode=True)
 
     def csv_text(self) -> str:
         """The points as a curve file; power is not measured, and its columns are empty."""
@@ -110,13 +167,10 @@ class Profile:
 
         Both or none: ``InputError`` where one cannot be written.
         """
-        import yaml
-
         paths = output_paths(path)
-        about = yaml.safe_dump(self.to_dict(), sort_keys=False, width=110, allow_unicode=True)
         written: list[str] = []
         try:
-            for target, text in zip(paths, (self.csv_text(), about), strict=True):
+            for target, text in zip(paths, (self.csv_text(), self.about_text()), strict=True):
                 written.append(_beside(target, text))
             for target in paths:
                 os.replace(written[0], target)

@@ -21,10 +21,14 @@ from provisioner.profiling.room import Plan, free_bytes, plan
 from provisioner.profiling.shape import Shape, Shard
 from provisioner.profiling.timing import Timing, time_step
 from provisioner.profiling.torch_import import import_torch
+from provisioner.progress import Step
 from provisioner.specs.units import format_seconds, parse_positive, parse_whole
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """Types of weights, activations and KV cache, by name; all three have the same."""
+
+ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
+"""Bytes of one number of each type."""
 
 DEFAULT_REPEATS: Final = 20
 DEFAULT_WARM_UP: Final = 3
@@ -99,10 +103,11 @@ def profile(
     """Time prompt and decode iterations of a model's shape with random weights, for a latency curve.
 
     ``model`` is anything with the fields of ``Shape``. With ``tensor_parallel`` above 1 one GPU's share is timed
-    without the all-reduces. The whole model is timed where it leaves room for a curve in ``memory_bytes`` (what is
-    free on the device unless given), else as many layers as fit, scaled to all. ``dtype`` is bf16, fp16 or fp32; by
-    default bf16 on a GPU and fp32 on a CPU. Work that does not fit is left out with its reason. ``InputError`` without
-    PyTorch or the device, or where too little fits for a curve; ``Interrupted`` says what was done.
+    without the all-reduces, and points are ``assumed``. The whole model is timed where it leaves room for a curve in
+    ``memory_bytes`` (what is free on the device unless given), else as many layers as fit, scaled to all. ``dtype`` is
+    bf16, fp16 or fp32; by default bf16 on a GPU and fp32 on a CPU. Work that does not fit is left out with its reason.
+    ``InputError`` without PyTorch or the device, or where too little fits for a curve; ``Interrupted`` says what was
+    done.
     """
     torch = import_torch()
     shape = Shape.of(model)
@@ -128,9 +133,10 @@ def profile(
         states.append(gpu.query(gpu.STATE, uuid))
 
     began = datetime.now(UTC)
+    earlier = 0 if journal is None else sum(_key(work, planned) in journal.done for work in planned.works)
     with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
         records = _time_all(shard, place, planned, grid.longest_tokens, warm_up, repeats, journal, under_load, progress)
-    points, left_out = _results(planned, records, repeats)
+    points, left_out = _results(planned, records, repeats, shard.tensor_parallel)
     timed = [work for work in planned.works if "latency_s" in records[work.label]]
     if not curve_possible(timed, grid.context_tokens):
         reasons = "; ".join(sorted({each.reason for each in left_out}))
@@ -149,7 +155,7 @@ def profile(
         repeats=repeats,
         warm_up=warm_up,
         seed=seed,
-        environment=_environment(where, memory, facts, states, began),
+        environment=_environment(where, memory, facts, states, began) | {"points_of_earlier_sessions": earlier},
     )
 
 
@@ -211,7 +217,7 @@ def _time_all(
         if todo:
             whole = planned.layers == shard.shape.layers
             held = "the whole model" if whole else f"{planned.layers} of {shard.shape.layers} layers"
-            progress(f"making random weights: {held}")
+            progress(Step(f"making random weights: {held}", len(records), len(works)))
             decoder = Decoder.random(shard, place, planned.layers, longest_tokens)
             job = _Job(decoder, warm_up, repeats, under_load)
             for work in todo:
@@ -219,10 +225,11 @@ def _time_all(
                 if journal is not None:
                     journal.add(_key(work, planned), record)
                 records[work.label] = record
-                progress(f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})")
+                told = f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})"
+                progress(Step(told, len(records), len(works)))
     except KeyboardInterrupt:
-        kept = "nothing written" if journal is None else "kept in the journal"
-        raise Interrupted(f"{len(records)} of {len(works)} points timed", kept) from None
+        kept = "kept in the journal, --resume goes on from there" if journal is not None and records else ""
+        raise Interrupted(f"{len(records)} of {len(works)} points timed", kept or "nothing written") from None
     return records
 
 
@@ -276,7 +283,7 @@ def _time_work(job: _Job, work: Work) -> Timing:
 
 
 def _results(
-    planned: Plan, records: Mapping[str, Record], repeats: int
+    planned: Plan, records: Mapping[str, Record], repeats: int, tensor_parallel: int
 ) -> tuple[tuple[CurvePoint, ...], tuple[LeftOut, ...]]:
     points: list[CurvePoint] = []
     left_out = [LeftOut(work.label, reason) for work, reason in planned.left_out]
@@ -295,7 +302,7 @@ def _results(
                 repeats=repeats,
                 min_s=record["min_s"],
                 max_s=record["max_s"],
-                provenance="measured",
+                provenance="measured" if tensor_parallel == 1 else "assumed",  # no time for the all-reduces
             )
         )
     return tuple(points), tuple(left_out)
@@ -320,6 +327,7 @@ def _environment(
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "device": device.type,
         "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "device_memory_gib": round(torch.cuda.get_device_properties(device).total_memory / 2**30, 3) if cuda else None,
         "memory_planned_with_gib": round(memory_bytes / 2**30, 3),
         "gpu": dict(facts),
         "under_load": gpu.ranges(states),

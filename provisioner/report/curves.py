@@ -1,4 +1,4 @@
-"""The shipped latency curves as reports: every group in a table, or those of a model or machine with their evidence."""
+"""The latency curves as reports: what each model has on each machine, and measured ones with their evidence."""
 
 from __future__ import annotations
 
@@ -7,39 +7,125 @@ from dataclasses import asdict
 from typing import Any
 
 from provisioner.errors import UnknownNameError
-from provisioner.perf.holdout import HoldOutError
-from provisioner.perf.summary import CurveSummary, curve_summary
+from provisioner.perf.operators_provenance import KernelsProvenance, kernels_provenance
+from provisioner.perf.summary import NUMBER_TYPES, CurveSummary, curve_summary, inner_errors, machine_curves
+from provisioner.report.coverage import (
+    all_coverage,
+    by_evidence,
+    coverage_blocks,
+    coverage_data,
+    error_notes,
+    known_of,
+    machines_table,
+    marked,
+    other_curves,
+    own_note,
+)
 from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import per_cent, whole
-from provisioner.specs import catalog
+from provisioner.specs.catalog import Catalog
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
 
 
-def curves_document(name: str | None = None) -> Document:
-    """All groups of curves, or those of a model or machine with what was refused, levelled and held out."""
-    rows = _summaries(name)
-    blocks: list[Block] = [_overview(rows)]
+def curves_document(name: str | None = None, own: Catalog | None = None) -> Document:
+    """What curves there are: all in brief, or those of a model or machine with their evidence."""
+    known = known_of(own)
+    model, machine = _named(name, known)
+    rows = _measured(model, machine, own)
     if name is None:
         refused = sum(len(row.refused) for row in rows)
         subtitle = (
-            f"{refused} points were refused. Errors are mean absolute ones of prompt / decode times: of single runs "
-            "left out at random (the Splitwise paper's kind), and of whole points left out, each predicted without it "
-            "(the honest kind). provision curves NAME shows those of a model or machine with the evidence."
+            f"{refused} measured points were refused. Errors are mean absolute ones of prompt / decode times: of "
+            "single runs left out at random (the Splitwise paper's kind), and of whole points left out, each predicted "
+            "without it (the honest kind). provision curves NAME shows those of a model or machine with the evidence."
         )
-        return Document(f"{len(rows)} groups of latency curves", subtitle, tuple(blocks))
+        machines = tuple(known.machines.values())
+        notes = (*error_notes(by_evidence(machines)), *filter(None, (own_note(own),)))
+        blocks: tuple[Block, ...] = (_overview(rows), machines_table(machines, own), Notes("", notes))
+        return Document(f"{len(rows)} groups of measured latency curves", subtitle, blocks)
+    shown: list[Block] = []
+    if machine is not None:
+        shown += _origin(machine)
+        shown += coverage_blocks("Coverage", tuple(known.models.values()), (machine,), own)
+    elif model is not None:
+        shown += coverage_blocks("Coverage", (model,), tuple(known.machines.values()), own)
     for row in rows:
-        blocks += _evidence(row)
-    sources = tuple(dict.fromkeys(source for row in rows for source in row.sources))
-    return Document(f"Latency curves of {name}", "", (*blocks, Notes("Sources", sources)))
+        shown += _evidence(row)
+    if rows:
+        shown.append(Notes("Sources", tuple(dict.fromkeys(source for row in rows for source in row.sources))))
+    return Document(f"Latency curves of {name}", "", tuple(shown))
 
 
-def _summaries(name: str | None) -> list[CurveSummary]:
+def _measured(model: ModelArchitecture | None, machine: Machine | None, own: Catalog | None) -> list[CurveSummary]:
+    of_model = None if model is None else model.name
+    return curve_summary(of_model, None if machine is None else machine.name, own)
+
+
+def _named(name: str | None, known: Catalog) -> tuple[ModelArchitecture | None, Machine | None]:
+    """The model or the machine of a name, whichever it is."""
     if name is None:
-        return curve_summary()
-    if name in catalog.models():
-        return curve_summary(model=name)
-    if name in catalog.machines():
-        return curve_summary(machine=name)
-    raise UnknownNameError("model or machine", name, (*catalog.models(), *catalog.machines()))
+        return None, None
+    if name in known.models:
+        return known.models[name], None
+    if name.partition("@")[0] in known.machines:  # NAME@70: with a power cap
+        return None, known.machine(name)
+    raise UnknownNameError("model or machine", name, (*known.models, *known.machines))
+
+
+def _origin(machine: Machine) -> list[Block]:
+    """Where the curves of a machine come from: tables of its GPU's kernels, or of what it is estimated from."""
+    found = machine_curves(machine)
+    facts = [("where not measured", other_curves(machine))]
+    if found.borrowed:
+        facts.append(("from other GPUs", ", ".join(found.borrowed)))
+    blocks: list[Block] = [Facts("", tuple(facts))]
+    if len(found.kernels) == 1:
+        blocks += _kernels(kernels_provenance()[found.kernels[0]])
+    if found.evidence == "estimated":
+        blocks.append(_left_out_gpus())
+    return blocks
+
+
+def _kernels(kernels: KernelsProvenance) -> list[Block]:
+    columns = (
+        Column("operator"),
+        Column("rows", True),
+        Column("used", True),
+        Column("refused or replaced", True),
+        Column("median error, %", True),
+        Column("P95 of it, %", True),
+    )
+    rows = [
+        (
+            each.name,
+            whole(each.rows),
+            whole(each.rows_used),
+            whole(sum(refused.rows for refused in each.refused)),
+            "" if each.error_median is None else per_cent(each.error_median),
+            "" if each.error_p95 is None else per_cent(each.error_p95),
+        )
+        for each in kernels.tables
+    ]
+    notes = [
+        f"{each.name}: {whole(refused.rows)} rows: {refused.rule} (such as {refused.examples[0]})"
+        for each in kernels.tables
+        for refused in each.refused
+    ]
+    source = "Tables and rules: hardware_specs/operators/provenance.yaml; errors are of a table against its rows."
+    return [table(f"Kernels of {kernels.gpu}", columns, rows), Notes("", (*notes, kernels.limits, source))]
+
+
+def _left_out_gpus() -> Table:
+    cases = [(phase, dtype) for dtype in NUMBER_TYPES for phase in ("prompt", "decode")]
+    rows = []
+    for gpu, kernels in kernels_provenance().items():
+        errors = (kernels.estimated.get(case) for case in cases)
+        rows.append(
+            (gpu, *("" if error is None else f"{per_cent(error.median)}, {per_cent(error.p95)}" for error in errors))
+        )
+    columns = (Column("GPU"), *(Column(f"{phase} {dtype}, %", True) for phase, dtype in cases))
+    return table("GPUs with kernels, estimated from the others: median error, and its P95", columns, rows)
 
 
 def _overview(rows: Sequence[CurveSummary]) -> Table:
@@ -55,33 +141,23 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
         Column("obtained"),
     )
     return Table(
-        "",
+        "Measured",
         columns,
         tuple(
             (
                 row.model,
-                row.machine,
+                marked(row.machine, row.own),
                 whole(row.tensor_parallel),
                 whole(row.points),
                 whole(len(row.refused)),
                 whole(len(row.dips)),
                 " / ".join(per_cent(error.mape) for error in row.errors_repeats),
-                " / ".join(per_cent(error) for error in _inner(row.errors_points)),
+                " / ".join(per_cent(error) for error in inner_errors(row.errors_points) or ()),
                 ", ".join(row.provenance),
             )
             for row in rows
         ),
     )
-
-
-def _inner(errors: Sequence[HoldOutError]) -> list[float]:
-    """Mean error of points left out within the measured range: of prompt and of decode times, over all their points."""
-    means = []
-    for phase in ("prompt", "decode"):
-        inner = [e for e in errors if e.axis.startswith(phase) and "beyond" not in e.axis]
-        points = sum(e.left_out for e in inner)
-        means.append(sum(e.mape * e.left_out for e in inner) / points if points else float("nan"))
-    return means
 
 
 def _evidence(row: CurveSummary) -> list[Block]:
@@ -116,7 +192,9 @@ def _evidence(row: CurveSummary) -> list[Block]:
         )
         for error in (*row.errors_repeats, *row.errors_points)
     ]
-    blocks: list[Block] = [Facts(title, tuple(facts)), table("", columns, errors)]
+    blocks: list[Block] = [Facts(title, tuple(facts))]
+    if errors:
+        blocks.append(table("", columns, errors))
     refused = tuple(f"refused: {each.point.label}: {each.reason}" for each in row.refused)
     levelled = tuple(dip.reason for dip in row.dips)
     if refused or levelled:
@@ -136,26 +214,53 @@ def _limited(row: CurveSummary) -> str:
     }[row.context.limited_by]
 
 
-def curves_data(name: str | None = None) -> Any:
-    """The groups of curves as plain values."""
-    return [
+def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str, Any]:
+    """The same as plain values: ``measured`` groups, ``machines``, and of one model or machine its ``coverage``."""
+    known = known_of(own)
+    model, machine = _named(name, known)
+    measured = [_group_data(row) for row in _measured(model, machine, own)]
+    machines = (machine,) if machine is not None else tuple(known.machines.values())
+    data: dict[str, Any] = {"measured": measured, "machines": [_machine_data(each) for each in machines]}
+    if name is not None:
+        models = (model,) if model is not None else tuple(known.models.values())
+        data["coverage"] = coverage_data(all_coverage(models, machines, own))
+    return data
+
+
+def _machine_data(machine: Machine) -> dict[str, Any]:
+    found = machine_curves(machine)
+    provenance = kernels_provenance()
+    kernels = [
         {
-            "model": row.model,
-            "machine": row.machine,
-            "tensor_parallel": row.tensor_parallel,
-            "points": row.points,
-            "refused": [{"point": each.point.label, "reason": each.reason} for each in row.refused],
-            "levelled": [asdict(dip) for dip in row.dips],
-            "prompt_range_tokens": row.prompt_range_tokens,
-            "decode_batch_range": row.decode_batch_range,
-            "decode_context_range_tokens": row.decode_context_range,
-            "context_slope_s_per_token": row.context.slope_s_per_token,
-            "context_slope_fitted_s_per_token": row.context.fitted_s_per_token,
-            "context_slope_limited_by": row.context.limited_by,
-            "errors_runs_left_out": [asdict(error) for error in row.errors_repeats],
-            "errors_points_left_out": [asdict(error) for error in row.errors_points],
-            "provenance": row.provenance,
-            "sources": row.sources,
+            "gpu": gpu,
+            "tables": [asdict(each) for each in provenance[gpu].tables],
+            "estimated_from_others": [
+                {"phase": phase, "dtype": dtype} | asdict(error)
+                for (phase, dtype), error in provenance[gpu].estimated.items()
+            ],
         }
-        for row in _summaries(name)
+        for gpu in found.kernels
     ]
+    return asdict(found) | {"kernels": kernels}
+
+
+def _group_data(row: CurveSummary) -> dict[str, Any]:
+    return {
+        "model": row.model,
+        "machine": row.machine,
+        "tensor_parallel": row.tensor_parallel,
+        "own": row.own,
+        "points": row.points,
+        "refused": [{"point": each.point.label, "reason": each.reason} for each in row.refused],
+        "levelled": [asdict(dip) for dip in row.dips],
+        "prompt_range_tokens": row.prompt_range_tokens,
+        "decode_batch_range": row.decode_batch_range,
+        "decode_context_range_tokens": row.decode_context_range,
+        "context_slope_s_per_token": row.context.slope_s_per_token,
+        "context_slope_fitted_s_per_token": row.context.fitted_s_per_token,
+        "context_slope_limited_by": row.context.limited_by,
+        "errors_runs_left_out": [asdict(error) for error in row.errors_repeats],
+        "errors_points_left_out": [asdict(error) for error in row.errors_points],
+        "provenance": row.provenance,
+        "sources": row.sources,
+    }

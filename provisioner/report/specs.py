@@ -1,16 +1,27 @@
-"""The shipped machines, models and workloads as reports: all in a table, or one with its sources."""
+"""Machines, models and workloads as reports: all in a table, or one with its sources."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from provisioner.errors import ProvisionerError
-from provisioner.perf.assumptions import ReplicaPerf, replica
 from provisioner.perf.curves import curve_groups
+from provisioner.perf.summary import machine_curves
+from provisioner.report.coverage import (
+    all_coverage,
+    by_evidence,
+    coverage_blocks,
+    coverage_data,
+    known_of,
+    marked,
+    other_curves,
+    own_names,
+    own_note,
+)
 from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
+from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
@@ -19,10 +30,12 @@ from provisioner.specs.workload import Workload
 _LINKS = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
 
 
-def machines_document(name: str | None = None) -> Document:
+def machines_document(name: str | None = None, own: Catalog | None = None) -> Document:
     """All machine types, or the one of that name."""
+    known = known_of(own)
     if name is None:
-        rows = [_machine_row(machine) for machine in catalog.machines().values()]
+        mine = own_names(own, "machines")
+        rows = [_machine_row(machine, known, machine.name in mine) for machine in known.machines.values()]
         columns = (
             Column("machine"),
             Column("GPUs", True),
@@ -30,11 +43,12 @@ def machines_document(name: str | None = None) -> Document:
             Column("HBM, GiB", True),
             Column("HBM, GB/s", True),
             Column("W", True),
-            *(Column(prices, True) for prices in catalog.price_lists()),
+            *(Column(prices, True) for prices in known.price_lists),
         )
-        note = "Prices are in $/h, by list; blank where a list has none."
-        return _listing("machine types", "machines", rows, Table("", columns, tuple(rows)), note)
-    machine = catalog.machine(name)
+        note = " ".join(filter(None, ("Prices are in $/h, by list; blank where a list has none.", own_note(own))))
+        listing = _listing("machine types", "machines", rows, Table("", columns, tuple(rows)), note)
+        return replace(listing, blocks=(*listing.blocks, *_curves_of_machines(known, own)))
+    machine = known.machine(name)
     facts = (
         ("name", machine.name),
         ("letter", f"{machine.letter}, as in Splitwise-{machine.letter}{machine.letter}"),
@@ -47,12 +61,13 @@ def machines_document(name: str | None = None) -> Document:
         ("GPU power", f"{format_power(machine.gpu_tdp_w)}{_capped(machine)}"),
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
-        ("measured curves", _curves_of_machine(machine)),
+        ("measured curves", _curves_of_machine(machine, own)),
+        ("other curves", other_curves(machine)),
     )
     prices = [
         (list_name, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
-        for list_name in catalog.price_lists()
-        if (price := catalog.price_list(list_name).machines.get(machine.name)) is not None
+        for list_name in known.price_lists
+        if (price := known.price_list(list_name).machines.get(machine.name)) is not None
     ]
     price_columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
     blocks: list[Block] = [Facts("", facts)]
@@ -61,28 +76,31 @@ def machines_document(name: str | None = None) -> Document:
     return Document(machine.title, "", (*blocks, *_notes(machine.note, machine.sources)))
 
 
-def machines_data(name: str | None = None) -> Any:
+def machines_data(name: str | None = None, own: Catalog | None = None) -> Any:
     """All machine types, or the one of that name, as plain values."""
+    known = known_of(own)
     if name is None:
-        return [machines_data(each) for each in catalog.machines()]
-    machine = catalog.machine(name)
+        return [machines_data(each, own) for each in known.machines]
+    machine = known.machine(name)
     prices = {}
-    for list_name in catalog.price_lists():
-        price_list = catalog.price_list(list_name)
+    for list_name in known.price_lists:
+        price_list = known.price_list(list_name)
         if machine.name in price_list.machines:
             prices[list_name] = asdict(price_list.machines[machine.name]) | {"date": price_list.date}
     return asdict(machine) | {
+        "own": machine.name in own_names(own, "machines"),
         "memory_bytes": machine.memory_bytes,
         "network_bytes_per_s": machine.network_bytes_per_s,
         "prices": prices,
-        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups() if at == machine.name],
+        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups(own) if at == machine.name],
+        "other_curves": asdict(machine_curves(machine)),
     }
 
 
-def _machine_row(machine: Machine) -> tuple[str, ...]:
-    prices = [catalog.price_list(name).machines.get(machine.name) for name in catalog.price_lists()]
+def _machine_row(machine: Machine, known: Catalog, mine: bool) -> tuple[str, ...]:
+    prices = [known.price_list(name).machines.get(machine.name) for name in known.price_lists]
     return (
-        machine.name,
+        marked(machine.name, mine),
         whole(machine.gpus),
         machine.gpu,
         f"{machine.memory_bytes / 2**30:,.0f}",
@@ -102,18 +120,32 @@ def _capped(machine: Machine) -> str:
     return "" if machine.power_cap == 1 else f", capped to {format_share(machine.power_cap)} of it"
 
 
-def _curves_of_machine(machine: Machine) -> str:
+def _curves_of_machine(machine: Machine, own: Catalog | None) -> str:
     by_model: dict[str, list[str]] = {}
-    for model, at, tensor_parallel in curve_groups():
+    for model, at, tensor_parallel in curve_groups(own):
         if at == machine.name:
             by_model.setdefault(model, []).append(str(tensor_parallel))
     return "; ".join(f"{model} at TP {', '.join(tps)}" for model, tps in by_model.items()) or "none"
 
 
-def models_document(name: str | None = None) -> Document:
+def _curves_of_machines(known: Catalog, own: Catalog | None) -> tuple[Block, ...]:
+    """On which machines curves are measured, and which they get for other models."""
+    groups = curve_groups(own)
+    measured = dict.fromkeys(machine for _, machine, _ in groups)
+    models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
+    others = by_evidence(known.machines.values())
+    rows = [("measured", f"of {models} on {', '.join(sorted(measured))}")]
+    rows += [(kind, ", ".join(machine.name for machine in machines)) for kind, machines in others.items()]
+    hint = "provision curves shows the errors, provision curves NAME where a model fits."
+    return Facts("Latency curves", tuple(rows)), Notes("", (hint,))
+
+
+def models_document(name: str | None = None, own: Catalog | None = None) -> Document:
     """All models, or the one of that name."""
+    known = known_of(own)
     if name is None:
-        rows = [_model_row(model) for model in catalog.models().values()]
+        mine = own_names(own, "models")
+        rows = [_model_row(model, model.name in mine) for model in known.models.values()]
         columns = (
             Column("model"),
             Column("parameters, 10^9", True),
@@ -124,8 +156,10 @@ def models_document(name: str | None = None) -> Document:
             Column("context", True),
         )
         note = "KV cache is in KiB per token, the context trained for in tokens."
-        return _listing("models", "models", rows, Table("", columns, tuple(rows)), note)
-    model = catalog.model(name)
+        note = " ".join(filter(None, (note, own_note(own))))
+        listing = _listing("models", "models", rows, Table("", columns, tuple(rows)), note)
+        return replace(listing, blocks=(*listing.blocks, *_curves_of_models(known, own)))
+    model = known.model(name)
     facts = (
         ("name", model.name),
         ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {DTYPE_BYTES[model.dtype]:g} bytes each"),
@@ -139,49 +173,27 @@ def models_document(name: str | None = None) -> Document:
         ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
-    fit_columns = (
-        Column("machine"),
-        Column("TP", True),
-        Column("replicas", True),
-        Column("KV cache, tokens per replica", True),
-        Column("note", words=True),
-    )
-    fit_rows = [_fit_row(model, machine, tp) for _, machine, tp in _groups_of_model(model)]
-    if not fit_rows:
-        return Document(
-            model.title, "", (Facts("", (*facts, ("measured curves", "none"))), *_notes(model.note, model.sources))
-        )
-    fits = table("Where it runs", fit_columns, fit_rows)
-    return Document(model.title, "", (Facts("", facts), fits, *_notes(model.note, model.sources)))
+    where = coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), own)
+    return Document(model.title, "", (Facts("", facts), *where, *_notes(model.note, model.sources)))
 
 
-def models_data(name: str | None = None) -> Any:
+def models_data(name: str | None = None, own: Catalog | None = None) -> Any:
     """All models, or the one of that name, as plain values."""
+    known = known_of(own)
     if name is None:
-        return [models_data(each) for each in catalog.models()]
-    model = catalog.model(name)
-    fits = []
-    for _, machine, tensor_parallel in _groups_of_model(model):
-        perf, why = _replica(model, machine, tensor_parallel)
-        fits.append(
-            {
-                "machine": machine,
-                "tensor_parallel": tensor_parallel,
-                "replicas_per_machine": None if perf is None else perf.replicas_per_machine,
-                "kv_capacity_tokens": None if perf is None else perf.kv_capacity_tokens,
-                "reason": why,
-            }
-        )
+        return [models_data(each, own) for each in known.models]
+    model = known.model(name)
     return asdict(model) | {
+        "own": model.name in own_names(own, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": fits,
+        "machines": coverage_data(all_coverage((model,), known.machines.values(), own)),
     }
 
 
-def _model_row(model: ModelArchitecture) -> tuple[str, ...]:
+def _model_row(model: ModelArchitecture, mine: bool) -> tuple[str, ...]:
     return (
-        model.name,
+        marked(model.name, mine),
         significant(model.parameters / 1e9),
         f"{model.weight_bytes / 2**30:,.1f}",
         whole(model.layers),
@@ -191,22 +203,16 @@ def _model_row(model: ModelArchitecture) -> tuple[str, ...]:
     )
 
 
-def _groups_of_model(model: ModelArchitecture) -> list[tuple[str, str, int]]:
-    return [group for group in curve_groups() if group[0] == model.name]
-
-
-def _replica(model: ModelArchitecture, machine: str, tensor_parallel: int) -> tuple[ReplicaPerf | None, str]:
-    try:
-        return replica(model, machine, tensor_parallel), ""
-    except ProvisionerError as error:
-        return None, str(error)
-
-
-def _fit_row(model: ModelArchitecture, machine: str, tensor_parallel: int) -> tuple[str, ...]:
-    perf, why = _replica(model, machine, tensor_parallel)
-    if perf is None:
-        return machine, whole(tensor_parallel), "", "", why
-    return machine, whole(tensor_parallel), whole(perf.replicas_per_machine), whole(perf.kv_capacity_tokens), ""
+def _curves_of_models(known: Catalog, own: Catalog | None) -> tuple[Block, ...]:
+    """Which models are measured, and on how many machines the others are derived or estimated."""
+    measured: dict[str, dict[str, None]] = {}
+    for model, machine, _ in curve_groups(own):
+        measured.setdefault(model, {})[machine] = None
+    rows = [("measured", "; ".join(f"{model} on {', '.join(on)}" for model, on in measured.items()))]
+    others = by_evidence(known.machines.values())
+    rows += [(kind, f"all, on {', '.join(machine.name for machine in on)}") for kind, on in others.items()]
+    hint = "provision curves shows the errors, provision models NAME where a model fits."
+    return Facts("Latency curves", tuple(rows)), Notes("", (hint,))
 
 
 def workloads_document(name: str | None = None) -> Document:

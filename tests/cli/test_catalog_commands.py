@@ -21,6 +21,8 @@ EVERY = [
     ("curves", "dgx-h100"),
     ("curves", "bloom-176b"),
     ("curves", "show", "bloom-176b"),
+    ("curves", "mi300x-x8"),
+    ("curves", "qwen3-8b"),
 ]
 
 
@@ -68,6 +70,8 @@ def test_machine(provision: Run) -> None:
     assert values["prices"]["2026"]["cost_usd_per_h"] == 31.92
     assert values["sources"]
     assert {"model": "bloom-176b", "tensor_parallel": 8} in values["curves"]
+    assert values["other_curves"]["evidence"] == "derived"
+    assert values["other_curves"]["kernels"] == ["h100-sxm-80gb"]
 
 
 def test_model(provision: Run) -> None:
@@ -75,8 +79,10 @@ def test_model(provision: Run) -> None:
     for part in ("327,680 bytes per token", "64 of dimension 128, 8 for keys and values", "Where it runs", "Sources"):
         assert part in text
     fits = json.loads(provision("models", "llama2-70b", "--json").out)["machines"]
-    assert {fit["tensor_parallel"] for fit in fits} == {2, 4, 8}
-    assert all(fit["kv_capacity_tokens"] > 0 or fit["reason"] for fit in fits)
+    assert {fit["tensor_parallel"] for fit in fits if fit["evidence"] == "measured"} == {2, 4, 8}
+    assert {fit["machine"] for fit in fits} == set(catalog.machines())
+    assert all(bool(fit["reason"]) == (fit["kv_capacity_tokens"] is None) for fit in fits)
+    assert all((fit["kv_capacity_tokens"] or 1) > 0 and fit["error"] for fit in fits)
 
 
 def test_workload(provision: Run) -> None:
@@ -89,8 +95,9 @@ def test_workload(provision: Run) -> None:
 
 def test_curves(provision: Run) -> None:
     text = provision("curves").out
-    assert "6 points were refused" in text
-    groups = json.loads(provision("curves", "--json").out)
+    assert "6 measured points were refused" in text
+    assert "estimated  like a40-48gb" in text
+    groups = json.loads(provision("curves", "--json").out)["measured"]
     assert len(groups) == 12
     refused = [group for group in groups if group["refused"]]
     assert [(group["model"], group["tensor_parallel"]) for group in refused] == [("llama2-70b", 2)] * 3
@@ -104,8 +111,61 @@ def test_curves(provision: Run) -> None:
         "decode: batch beyond the last",
         "assumed",
         "Sources",
+        "no room",
+        "TTFT and TPOT in 153 runs",
     ):
         assert part in one
+
+
+def test_a_model_without_measured_curves_has_others(provision: Run) -> None:
+    text = provision("curves", "qwen3-8b").out
+    assert "measured" not in text.split() and "derived" in text.split() and "estimated" in text.split()
+    values = json.loads(provision("curves", "qwen3-8b", "--json").out)
+    assert values["measured"] == [] and {row["model"] for row in values["coverage"]} == {"qwen3-8b"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("machines", "dgx-h10"), "unknown machine 'dgx-h10': did you mean dgx-h100?"),
+        (("models", "show", "llama2-7b"), "unknown model 'llama2-7b': did you mean llama2-70b?"),
+        (("curves", "dgx-b20"), "unknown model or machine 'dgx-b20': did you mean dgx-b200?"),
+        (("curves", ""), "unknown model or machine ''"),
+        (("curves", "mine", "--specs", "own"), "unknown model or machine 'mine'"),
+        (("machines", "--specs", "none"), "--specs: must be a folder with machines"),
+        (("models", "--specs", "trace.csv"), "--specs: must be a folder with machines"),
+        (("curves", "--specs", "empty"), "--specs: empty has no machines/*.yaml"),
+        (("machines", "--specs", "broken"), "broken/machines/mine.yaml: gpus: "),
+        (("curves", "--specs", "odd"), "odd/curves/x.csv: must be named MACHINE__MODEL.csv"),
+    ],
+)
+def test_nonsense_is_one_line(provision: Run, trace: Path, arguments: tuple[str, ...], message: str) -> None:
+    for folder, part in (("own", "models"), ("broken", "machines"), ("odd", "curves"), ("empty", "models")):
+        (trace.parent / folder / part).mkdir(parents=True)
+    shipped = catalog.data_folder("hardware_specs")
+    own = (shipped / "models" / "qwen3-8b.yaml").read_text().replace("name: qwen3-8b", "name: ours", 1)
+    (trace.parent / "own" / "models" / "ours.yaml").write_text(own)
+    machine = (shipped / "machines" / "l40s-x8.yaml").read_text().replace("name: l40s-x8", "name: mine", 1)
+    (trace.parent / "broken" / "machines" / "mine.yaml").write_text(machine.replace("gpus: 8", "gpus: many"))
+    (trace.parent / "odd" / "curves" / "x.csv").write_text("")
+    ended = provision(*arguments)
+    assert ended.code == 2
+    assert message in ended.error
+
+
+def test_ones_own_are_shown_with_specs(provision: Run, tmp_path: Path) -> None:
+    shipped = catalog.data_folder("hardware_specs")
+    (tmp_path / "own" / "models").mkdir(parents=True)
+    text = (shipped / "models" / "qwen3-8b.yaml").read_text().replace("name: qwen3-8b", "name: ours", 1)
+    (tmp_path / "own" / "models" / "ours.yaml").write_text(text)
+    listed = provision("models", "--specs", "own").out
+    assert "ours *" in listed and "*: of one's own, from own." in " ".join(listed.split())
+    assert provision("models", "ours").code == 2
+    for command in ("models", "curves"):
+        ended = provision(command, "ours", "--specs", "own")
+        assert (ended.code, ended.err) == (0, "") and "derived" in ended.out
+        assert json.loads(provision(command, "ours", "--specs", "own", "--json").out)
+    assert "ours *" in provision("curves", "dgx-h100", "--specs", "own").out
 
 
 def test_import_says_what_it_recognised(provision: Run, trace: Path) -> None:

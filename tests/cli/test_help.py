@@ -19,7 +19,7 @@ CATALOGUE = [
     *("machines", "models", "models show", "models import", "curves", "curves show", "curves import"),
     *("workloads", "workloads show", "workloads import"),
 ]
-COMMANDS = ["", "plan", "simulate", *STUDIES, *CATALOGUE]
+COMMANDS = ["", "plan", "simulate", "profile", *STUDIES, *CATALOGUE]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,6 +9,7 @@ import pytest
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import curve_groups, load_curve_set
+from provisioner.perf.evidence import degrees_of
 from provisioner.specs import catalog
 
 SHIPPED = catalog.data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-70b.csv"
@@ -63,3 +64,23 @@ def test_a_damaged_file_of_ones_own_is_named_with_its_row(tmp_path: Path) -> Non
     known = own(tmp_path / "own", "dgx-h100", "llama2-70b", text)
     with pytest.raises(InputError, match=r"dgx-h100__llama2-70b\.csv: row \d+: context_tokens: must be a number"):
         curve_groups(known)
+
+
+@pytest.mark.parametrize("kind", ["derived", "estimated"])
+def test_a_file_of_ones_own_counts_as_the_worst_of_its_rows(tmp_path: Path, kind: str) -> None:
+    """A profile of one GPU's share is measured but for its all-reduces, which makes the whole derived."""
+    text = halved(SHIPPED.read_text(), 8)
+    known = own(tmp_path / "own", "dgx-h100", "llama2-70b", text.replace(",measured,", f",{kind},", 3))
+    model, machine = known.model("llama2-70b"), known.machine("dgx-h100")
+    assert degrees_of(model, machine, known)[8] == kind
+    assert {degrees_of(model, machine, known)[degree] for degree in (2, 4)} == {"measured"}
+    mine, shipped = (replica("llama2-70b", "dgx-h100", 8, own=each) for each in (known, None))
+    assert float(mine.prompt_s(1000)) == pytest.approx(float(shipped.prompt_s(1000)) / 2)
+    assert mine.sources[0].startswith(f"dgx-h100: {' and '.join(sorted((kind, 'measured')))}, ")
+
+
+def test_a_capped_machine_has_the_curves_of_ones_own_slowed_down(tmp_path: Path) -> None:
+    known = own(tmp_path / "own", "dgx-h100", "llama2-70b", halved(SHIPPED.read_text(), 8))
+    free, capped = (replica("llama2-70b", name, 8, own=known) for name in ("dgx-h100", "dgx-h100@70"))
+    assert float(capped.prompt_s(1000)) == pytest.approx(1.1 * float(free.prompt_s(1000)))
+    assert str(tmp_path) in capped.sources[0]

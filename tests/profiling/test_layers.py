@@ -149,6 +149,14 @@ def test_weights_have_as_many_elements_as_the_estimate_says(shape: Shape, gpus: 
     assert cache.keys.numel() + cache.values.numel() == shard.kv_elements(BATCH * TOKENS)
 
 
+def test_every_layer_has_a_cache_of_its_own() -> None:
+    """One cache for all would fit where the model's do not, and stay near the GPU's cores."""
+    decoder = Decoder.random(replace(TINY, layers=5).shard(1), Place.of("cpu", "float32"), 5, TOKENS)
+    parts = [part for cache in decoder.caches(BATCH, TOKENS) for part in (cache.keys, cache.values)]
+    assert len({part.untyped_storage().data_ptr() for part in parts}) == 2 * 5
+    assert sum(part.untyped_storage().nbytes() for part in parts) == 4 * 5 * TINY.shard(1).kv_elements(BATCH * TOKENS)
+
+
 def test_in_half_precision_the_logits_are_near() -> None:
     """The same weights in bf16: as near as 8 bits of mantissa allow, and finite."""
     exact = _decoder(TINY)

@@ -43,10 +43,11 @@ def test_a_run_writes_both_files_and_says_what_was_not_measured(
     pytest.importorskip("torch", reason="PyTorch is not installed (the extra provisioner[profile])")
     assert main([*given, "--tp", "2"]) == 0
     shown = capsys.readouterr()
-    assert "6 points of tiny on a-cpu at TP 2" in shown.out
+    assert "6 points of tiny on a-cpu at TP 2, assumed: " in shown.out
     assert "not measured: all-reduce not measured" in shown.out
     assert "(6 of 6)" in shown.err
-    assert list(read_points(tmp_path / "curve.csv", model="tiny", machine="a-cpu")) == [2]
+    points = read_points(tmp_path / "curve.csv", model="tiny", machine="a-cpu")
+    assert list(points) == [2] and {point.provenance for point in points[2]} == {"assumed"}
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from provisioner.errors import InputError
+from provisioner.perf.points import Phase
 from provisioner.profiling.grid import Grid, Work
 from provisioner.profiling.room import USABLE_SHARE, Plan, plan, weights_bytes, work_bytes
 from provisioner.profiling.shape import Shape
@@ -73,3 +74,13 @@ def test_the_bias_of_alibi_takes_its_room() -> None:
     rotary = Shape("rotary", 70, 14336, 112, 112, 128, 57344, 250880, False, "rotary", "layer").shard(8)
     work = Work("prompt", 8192, 1)
     assert work_bytes(bloom, work, 2, 2) - work_bytes(rotary, work, 2, 2) == 14 * 8192**2 * 2
+
+
+@pytest.mark.parametrize("phase", ["prompt", "decode"])
+def test_every_layer_held_takes_a_kv_cache_of_its_own(phase: Phase) -> None:
+    """Llama-3.1-8B: 4 KiB a token and layer, 128 KiB a token in all."""
+    work = Work(phase, 2048, 3)
+    one, all_layers = (work_bytes(LLAMA_8B.shard(1), work, layers, 2) for layers in (1, 32))
+    assert all_layers - one == 31 * 4096 * 3 * 2048
+    halves = [work_bytes(LLAMA_8B.shard(2), work, layers, 2) for layers in (1, 32)]
+    assert halves[1] - halves[0] == 31 * 2048 * 3 * 2048

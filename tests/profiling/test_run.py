@@ -21,7 +21,9 @@ from provisioner.profiling.result import NO_ALL_REDUCE, Profile, output_paths
 from provisioner.profiling.room import USABLE_SHARE, weights_bytes, work_bytes
 from provisioner.profiling.run import profile, question_of
 from provisioner.profiling.timing import Timing
+from provisioner.progress import Step
 from provisioner.studies.journal import Journal
+from tests.profiling.clock import by_work
 from tests.profiling.shapes import KINDS, SMALL_GRID, TINY
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra provisioner[profile])")
@@ -48,9 +50,8 @@ def _memory_for(layers: int) -> float:
 
 @pytest.fixture(scope="module")
 def tiny() -> Profile:
-    """Timed by this process' own time, since other work runs on these cores."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("provisioner.profiling.timing.perf_counter", time.process_time)
+        patch.setattr("provisioner.profiling.run.time_step", by_work)
         return profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=5, warm_up=10)
 
 
@@ -67,9 +68,11 @@ def test_a_profile_gives_a_curve_that_loads(tiny: Profile, tmp_path: Path) -> No
         assert (read.provenance, read.repeats) == ("measured", 5)
     curves = fit_measured(groups[1], model="tiny", machine="a-cpu", tensor_parallel=1, kv_read_s_per_token=1e-12)
     assert curves.axis_context_tokens == 64
-    assert float(curves.prompt_s(128)) > 0 and float(curves.decode_s(8, 8 * 64)) > 0
-    fastest = {p.prompt_tokens: p.min_s for p in tiny.points if p.phase == "prompt" and p.batch == 1}
-    assert fastest[1024] > fastest[16]
+    assert not curves.refused and not curves.dips
+    # one token through 2 layers and the head; QKV, output, gate and up, down, and attention to 64 tokens
+    layer = 64 * (64 + 2 * 32) + 64 * 64 + 64 * 2 * 128 + 128 * 64 + 2 * 64 * 64
+    assert float(curves.decode_s(1, 64)) == pytest.approx((2 * layer + 64 * 128) / 1e9)
+    assert float(curves.prompt_s(1024)) > 64 * float(curves.prompt_s(16))
 
 
 def test_every_work_of_the_grid_is_a_point_with_its_context(tiny: Profile) -> None:
@@ -100,6 +103,7 @@ def test_every_kind_of_model_is_timed(shape: Any) -> None:
     found = profile(shape, "a-cpu", 2, grid=SHORT_GRID, device="cpu", dtype="bf16", repeats=2, warm_up=0)
     assert len(found.points) == len(SHORT_GRID.works())
     assert found.not_measured[0] == NO_ALL_REDUCE
+    assert {point.provenance for point in found.points} == {"assumed"}
     assert (found.tensor_parallel, found.dtype) == (2, "bf16")
 
 
@@ -134,6 +138,23 @@ def test_fewer_layers_are_scaled_to_all(monkeypatch: pytest.MonkeyPatch, held: i
     assert found.layers_timed == held
     assert not found.left_out
     assert [p.latency_s for p in found.points] == pytest.approx([19.0] * len(found.points))
+
+
+@pytest.mark.parametrize("memory", [1e10, _memory_for(3)])
+def test_every_sequence_attends_to_as_many_tokens_as_asked(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
+    """What attention is given: a token's keys are those of the whole context, itself included, in every layer."""
+    seen: list[tuple[int, int, int]] = []
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def watched(queries: Any, keys: Any, values: Any, **more: Any) -> Any:
+        seen.append((keys.shape[0], keys.shape[2], values.shape[2]))
+        return attend(queries, keys, values, **more)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    grid = replace(SHORT_GRID, other_context_tokens=(48,))
+    held = profile(DEEP, "a-cpu", grid=grid, device="cpu", repeats=1, warm_up=0, memory_bytes=memory).layers_timed
+    expected = [(work.batch, work.tokens, work.tokens) for work in grid.works() for _ in range(held)]
+    assert seen == expected
 
 
 def test_layer_by_layer_is_near_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +217,18 @@ def test_an_interrupt_says_what_was_done() -> None:
         profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1, progress=_stopping(4))
 
 
+def test_an_interrupt_before_the_first_point_keeps_nothing(tmp_path: Path) -> None:
+    book = Journal.open(tmp_path / "a.journal", question_of(TINY, "a-cpu", device="cpu"), resume=False)
+    with pytest.raises(Interrupted, match="0 of 11 points timed; nothing written"):
+        profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", journal=book, progress=_stopping(1))
+    book.close(finished=True)
+
+
 def test_a_journal_keeps_what_was_timed(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv.journal"
     question = question_of(TINY, "a-cpu", device="cpu", repeats=1)
     book = Journal.open(path, question, resume=False)
-    with pytest.raises(Interrupted, match="3 of 11 points timed; kept in the journal"):
+    with pytest.raises(Interrupted, match="3 of 11 points timed; kept in the journal, --resume goes on from there"):
         profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1, journal=book, progress=_stopping(4))
     book.close(finished=False)
     book = Journal.open(path, question, resume=True)
@@ -209,6 +237,8 @@ def test_a_journal_keeps_what_was_timed(tmp_path: Path) -> None:
     lines: list[str] = []
     found = profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1, journal=book, progress=lines.append)
     book.close(finished=True)
+    assert found.environment["points_of_earlier_sessions"] == 3
+    assert [line.done for line in lines if isinstance(line, Step)] == [3, *range(4, 12)]
     assert len(lines) == 1 + 8 and lines[1].startswith("prompt 16 x 2: ") and lines[-1].endswith("(11 of 11)")
     assert [p.latency_s for p in found.points[:3]] == [record["latency_s"] for record in kept.values()]
     with pytest.raises(InputError, match="differs in repeats"):

@@ -1,13 +1,20 @@
-"""The listings of machines, models and workloads."""
+"""The listings of machines, models, curves and workloads."""
 
+import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import pytest
 
-from provisioner.report.document import Document, Table
+from provisioner.perf.evidence import degrees_of
+from provisioner.report.as_json import plain_value
+from provisioner.report.coverage import span
+from provisioner.report.curves import curves_data, curves_document
+from provisioner.report.document import Document, Facts, Table
 from provisioner.report.specs import (
     machines_data,
     machines_document,
+    models_data,
     models_document,
     workloads_data,
     workloads_document,
@@ -39,7 +46,7 @@ def test_listings_fit_the_terminal_with_a_row_each(
     assert max(map(len, lines)) <= MAX_WIDTH
     # one line a row: nothing is broken to fit
     start = next(k for k, line in enumerate(lines) if line.lstrip().startswith("─"))
-    assert [line.split()[0] for line in lines[start + 1 :]] == [row[0] for row in table.rows]
+    assert [line.split()[0] for line in lines[start + 1 :][: len(table.rows)]] == [row[0] for row in table.rows]
 
 
 def test_a_price_that_a_list_has_not_is_blank() -> None:
@@ -70,3 +77,121 @@ def test_every_machine_model_and_workload_can_be_shown() -> None:
 def test_a_workload_without_a_trace_has_no_arrivals() -> None:
     assert workloads_data("rag")["arrivals"] is None
     assert "prefix reuse" in render(workloads_document("agents"))
+
+
+def tables(document: Document) -> dict[str, Table]:
+    return {block.title: block for block in document.blocks if isinstance(block, Table)}
+
+
+def test_listings_say_what_curves_there_are() -> None:
+    for document in (machines_document(), models_document()):
+        (facts,) = (block for block in document.blocks if isinstance(block, Facts))
+        told = dict(facts.rows)
+        assert list(told) == ["measured", "derived", "estimated"]
+        assert "llama2-70b" in told["measured"] and "dgx-a100" in told["measured"]
+        for machine in catalog.machines().values():
+            kind = "derived" if machine.kernels else "estimated"
+            assert machine.name in re.split("[ ,]+", told[kind]), (machine.name, kind)
+    told = dict(next(block for block in machines_document("a10g-x4").blocks if isinstance(block, Facts)).rows)
+    assert told["measured curves"] == "none"
+    assert told["other curves"].startswith("estimated from kernels of a40-48gb: in bf16 prompt 4 to 11 %")
+
+
+@pytest.mark.parametrize("name", ["llama2-70b", "llama-3.1-405b", "qwen3-8b"])
+def test_coverage_of_a_model_names_every_machine_degree_and_type(name: str) -> None:
+    model = catalog.model(name)
+    table = tables(models_document(name))["Where it runs"]
+    assert [column.header for column in table.columns[:7]] == [
+        "machine",
+        "type",
+        "curves",
+        "TP 1",
+        "TP 2",
+        "TP 4",
+        "TP 8",
+    ]
+    shown = {
+        (row[0], row[1], degree, row[2])
+        for row in table.rows
+        for degree, cell in zip((1, 2, 4, 8), row[3:7], strict=True)
+        if cell
+    }
+    assert shown == {
+        (machine.name, dtype, degree, kind)
+        for machine in catalog.machines().values()
+        for dtype in ("bf16", "fp8")
+        for degree, kind in degrees_of(model.in_dtype("fp8" if dtype == "fp8" else "bf16"), machine).items()
+    }
+    assert table.rows == tables(curves_document(name))["Coverage"].rows
+    assert all(row[7] and row[8] for row in table.rows)  # none without an error
+    rows = {row[:3]: row for row in table.rows}
+    if name == "llama2-70b":  # thousands of the tokens in docs/hardware.md
+        assert rows["dgx-h100", "bf16", "measured"][3:7] == ("", "51", "523", "1,466")
+        assert rows["dgx-h100", "bf16", "derived"][3:7] == ("no room", "", "", "")
+    data = models_data(name)["machines"]
+    assert {(row["machine"], row["dtype"], row["tensor_parallel"], row["evidence"]) for row in data} == shown
+    assert plain_value(curves_data(name))["coverage"] == plain_value(data)
+
+
+@pytest.mark.parametrize("name", list(catalog.machines()))
+def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels(name: str) -> None:
+    machine = catalog.machine(name)
+    document = curves_document(name)
+    assert max(map(len, render(document).splitlines())) <= MAX_WIDTH
+    found = tables(document)
+    assert {row[0] for row in found["Coverage"].rows} == set(catalog.models())
+    kernels = machine.kernels or machine.kernels_like
+    if kernels:
+        rows = found[f"Kernels of {kernels}"].rows
+        assert rows[0][0] == "gemm bf16" and all(row[1] and row[2] for row in rows)
+    assert any(title.startswith("GPUs with kernels, estimated") for title in found) == (not machine.kernels)
+    (data,) = plain_value(curves_data(name))["machines"]
+    assert data["evidence"] == ("derived" if machine.kernels else "estimated")
+    assert [each["gpu"] for each in data["kernels"]] == [kernels] if kernels else len(data["kernels"]) == 6
+
+
+def test_kernels_show_what_their_provenance_states() -> None:
+    rows = {row[0]: row[1:] for row in tables(curves_document("dgx-a100"))["Kernels of a100-sxm-80gb"].rows}
+    assert rows["decode_attention bf16"] == ("3,211", "3,091", "120", "1.5", "17.6")
+    text = " ".join(render(curves_document("dgx-a100")).split())
+    assert "decode_attention bf16: 120 rows: slower than a larger problem (such as context_tokens 131072" in text
+
+
+def test_a_span_is_one_number_where_both_ends_are_the_same_in_per_cent() -> None:
+    assert span([(0.05, 0.05), (0.051, 0.054)]) == "5.2"
+    assert span([(0.049, 0.049), (0.151, 0.3)]) == "5 to 30"
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> catalog.Catalog:
+    """A machine and a model of one's own, and a measured curve of one on a shipped machine."""
+    folder, shipped = tmp_path / "own", catalog.data_folder("hardware_specs")
+    for part, name, old in (("machines", "mine", "l40s-x8"), ("models", "ours", "qwen3-8b")):
+        (folder / part).mkdir(parents=True)
+        text = (shipped / part / f"{old}.yaml").read_text(encoding="utf-8").replace(f"name: {old}", f"name: {name}", 1)
+        text = re.sub("letter: .*", "letter: Mine", text)
+        (folder / part / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (folder / "curves").mkdir()
+    curve = (shipped / "curves" / "dgx-h100__llama2-70b.csv").read_text(encoding="utf-8")
+    (folder / "curves" / "dgx-h100__ours.csv").write_text(curve.replace("llama2-70b,", "ours,"), encoding="utf-8")
+    return catalog.with_own(str(folder))
+
+
+def test_ones_own_are_listed_beside_the_shipped_and_marked(own: catalog.Catalog) -> None:
+    for document, name in ((machines_document(None, own), "mine *"), (models_document(None, own), "ours *")):
+        assert [row[0] for row in only_table(document).rows if row[0].endswith("*")] == [name]
+        text = render(document)
+        assert f"*: of one's own, from {own.own}" in " ".join(text.split())
+        assert max(map(len, text.splitlines())) <= max(MAX_WIDTH, len(str(own.own)))
+    assert [each["name"] for each in machines_data(None, own) if each["own"]] == ["mine"]
+    assert [each["name"] for each in models_data(None, own) if each["own"]] == ["ours"]
+
+    measured = tables(curves_document(None, own))["Measured"].rows
+    assert [row[:3] for row in measured if row[1].endswith("*")] == [("ours", "dgx-h100 *", tp) for tp in "248"]
+    assert all(row[6] == "" and row[7] for row in measured if row[1].endswith("*"))  # runs are not known, points are
+    rows = tables(curves_document("ours", own))["Coverage"].rows
+    assert ("dgx-h100", "bf16", "measured *") in {row[:3] for row in rows}
+    assert ("mine *", "bf16", "derived") in {row[:3] for row in rows}
+    assert ("ours *", "fp8", "derived") in {row[:3] for row in tables(curves_document("mine", own))["Coverage"].rows}
+    assert "ours" not in render(curves_document()) and "mine" not in render(machines_document())
+    assert render(machines_document("mine", own)) and render(models_document("ours", own))

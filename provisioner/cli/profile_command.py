@@ -1,0 +1,409 @@
+"""``provision profile``: a model's latency curve timed on the GPU at hand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from provisioner.cli.given import Flag, Given, group, takes
+from provisioner.cli.help import option
+from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
+from provisioner.cli.options import JsonOption, whole
+from provisioner.cli.progress import on_stderr
+from provisioner.cli.run import emit
+from provisioner.cli.screen import json_text, report_text
+from provisioner.errors import InputError
+from provisioner.progress import worded
+from provisioner.specs.units import parse_positive, parse_whole
+
+if TYPE_CHECKING:
+    from provisioner.profiling.result import Profile
+    from provisioner.report.document import Document
+    from provisioner.specs.hardware import Machine
+    from provisioner.specs.model import ModelArchitecture
+
+_SIZE: Final = re.compile(r"\s*(.+?)\s*([KMGT]i?)B\s*", re.IGNORECASE)
+_POWER_OF: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_memory(text: str, what: str) -> float:
+    """Memory in bytes, from a number with its unit; above 0.
+
+    >>> parse_memory("1.5GiB", "--memory"), parse_memory("24 GB", "--memory")
+    (1610612736.0, 24000000000.0)
+    """
+    match = _SIZE.fullmatch(text)
+    try:
+        number, unit = match.groups() if match else ("", "")
+        base = 1024.0 if unit.lower().endswith("i") else 1000.0
+        return parse_positive(number, what) * float(base ** _POWER_OF[unit[:1].lower()])
+    except (InputError, KeyError):
+        raise InputError(f"{what}: must be memory above 0 with its unit, such as 24GiB or 80GB, got {text!r}") from None
+
+
+def numbers(unit: str, none: bool = False) -> Callable[[str, str], tuple[int, ...]]:
+    """What parses whole numbers with commas between, or the word none where there may be none."""
+
+    def parse(text: str, what: str) -> tuple[int, ...]:
+        if none and text == "none":
+            return ()
+        return tuple(parse_whole(part, what, unit) for part in text.split(","))
+
+    return parse
+
+
+POINTS: Final = group(
+    "Points to time",
+    prompt_tokens=Flag(
+        "--prompt-tokens",
+        metavar="TOKENS,...",
+        help="Lengths of single prompts.",
+        default="128,256,512,1024,2048,4096,8192",
+        parse=numbers("tokens"),
+    ),
+    prompt_batches=Flag(
+        "--prompt-batches",
+        metavar="COUNT,...|none",
+        help="Batches of prompts of --batched-prompt-tokens each.",
+        default="2,4",
+        parse=numbers("prompts", none=True),
+    ),
+    batched_prompt_tokens=Flag(
+        "--batched-prompt-tokens",
+        metavar="TOKENS",
+        help="Length of each prompt of a batch.",
+        default="512",
+        parse=whole("tokens"),
+    ),
+    decode_batches=Flag(
+        "--decode-batches",
+        metavar="COUNT,...",
+        help="Batches of sequences that decode at --context: the decode curve.",
+        default="1,2,4,8,16,32,64,128,256",
+        parse=numbers("sequences"),
+    ),
+    context_tokens=Flag(
+        "--context",
+        metavar="TOKENS",
+        help="Context of each sequence on the decode curve.",
+        default="1024",
+        parse=whole("tokens"),
+    ),
+    other_context_tokens=Flag(
+        "--other-contexts",
+        metavar="TOKENS,...|none",
+        help="Other contexts of each sequence: what context adds.",
+        default="128,256,512,2048,4096,8192",
+        parse=numbers("tokens", none=True),
+    ),
+    context_batches=Flag(
+        "--context-batches",
+        metavar="COUNT,...",
+        help="Batches at each of the other contexts.",
+        default="1,8,64",
+        parse=numbers("sequences"),
+    ),
+)
+"""Fields of ``profiling.grid.Grid``; a test holds the defaults against it."""
+
+MEASUREMENT: Final = group(
+    "Measurement",
+    device=Flag("--device", metavar="cuda[:N]|cpu", help="Where to time.", default="cuda"),
+    dtype=Flag(
+        "--dtype",
+        metavar="bf16|fp16|fp32",
+        help="Number type of weights, activations and KV cache.",
+        default="bf16 on a GPU, fp32 on a CPU",
+    ),
+    repeats=Flag("--repeats", metavar="COUNT", help="Times that a point is timed.", default="20", parse=whole()),
+    warm_up=Flag(
+        "--warm-up",
+        metavar="COUNT",
+        help="Iterations before them that do not count.",
+        default="3",
+        parse=whole(minimum=0),
+    ),
+    memory_bytes=Flag(
+        "--memory",
+        metavar="SIZE",
+        help="Memory of the device to plan with, such as 24GiB.",
+        default="what is free",
+        parse=parse_memory,
+    ),
+    resume=Flag("--resume", help="Go on with a profile that was interrupted."),
+)
+
+_REPLICA: Final = "What to time"
+
+
+@takes(POINTS, MEASUREMENT)
+def profile(
+    model: Annotated[
+        str,
+        option(
+            "--model", metavar="NAME", help="Model whose shape to time (see provision models). Needed.", panel=_REPLICA
+        ),
+    ],
+    machine: Annotated[
+        str,
+        option("--machine", metavar="NAME", help="Machine type that the GPU at hand is of. Needed.", panel=_REPLICA),
+    ],
+    out: Annotated[
+        str,
+        option(
+            "--out",
+            metavar="FOLDER",
+            help="Folder of one's own specs that the curve is written into, which commands take with --specs; made if "
+            "missing. Points of other degrees of tensor parallelism that its file has stay. Needed.",
+            panel=_REPLICA,
+        ),
+    ],
+    given: Given,
+    tensor_parallel: Annotated[
+        str | None,
+        option(
+            "--tp",
+            metavar="GPUS",
+            help="Tensor parallelism: one GPU's share is timed, and the all-reduces are added from measured kernels.",
+            panel=_REPLICA,
+            default="1",
+        ),
+    ] = None,
+    specs: Annotated[
+        str | None,
+        option(
+            "--specs",
+            metavar="FOLDER",
+            help="Folder with the model or machine, where that is not the one of --out.",
+            panel=_REPLICA,
+        ),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Time a model on the GPU at hand and write its latency curve.
+
+    The model's layers are built with random weights of its shape, and nothing is downloaded. Needs PyTorch: pip install
+    'provisioner[profile]'. Points are kept as they come: an interrupt loses none (--resume).
+    """
+    asked = _ask(model, machine, "1" if tensor_parallel is None else tensor_parallel, specs, out, given)
+    found = _timed(asked)
+    refused = _check_fit(asked, found)
+    written, remarks = _write(asked, found)
+    remarks = (*refused, *remarks)
+    if json:
+        from dataclasses import asdict
+
+        points = [asdict(point) for point in found.points]
+        emit(json_text(found.to_dict() | {"points": points, "written": written, "remarks": remarks}))
+    else:
+        emit(report_text(_document(found, written, remarks)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A profile to be made, after all checks that need no device."""
+
+    model: ModelArchitecture
+    machine: Machine
+    tensor_parallel: int
+    grid: Any
+    how: dict[str, Any]
+    memory_bytes: float | None
+    resume: bool
+    curve: Path
+    about: Path
+    journal: Path
+
+
+def _ask(model: str, machine: str, tensor_parallel: str, specs: str | None, out: str, given: Given) -> _Asked:
+    degree = parse_whole(tensor_parallel, "--tp", "GPUs")
+    stem = f"{machine}__{model}"
+    curve, about, journal = (
+        own_file(out, "curves", f"{stem}{end}") for end in (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
+    )
+    known = check_replica(model, machine, degree, specs, out)
+    from provisioner.perf.points import read_points
+    from provisioner.profiling.grid import Grid
+    from provisioner.profiling.shape import Shape
+
+    shape = known.model(model)
+    if "fp8" in (shape.dtype, shape.kv_dtype):
+        raise InputError(f"--model {model}: is in fp8, which is not built here; time a copy of its file in bf16")
+    Shape.of(shape).shard(degree)
+    if curve.exists():
+        read_points(curve, model=model, machine=machine)
+    with _named():
+        grid = Grid(**{name: given[name] for name in POINTS if name in given})
+    return _Asked(
+        model=shape,
+        machine=known.machine(machine),
+        tensor_parallel=degree,
+        grid=grid,
+        how={name: given[name] for name in ("device", "dtype", "repeats", "warm_up") if name in given},
+        memory_bytes=given.get("memory_bytes"),
+        resume="resume" in given,
+        curve=curve,
+        about=about,
+        journal=journal,
+    )
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Name options in errors that name the fields."""
+    try:
+        yield
+    except InputError as error:
+        text = str(error).removeprefix("grid: ")
+        for field, flag in {**POINTS, **MEASUREMENT}.items():
+            text = re.sub(rf"^{field}(?=:)", flag.name, text)
+        raise InputError(text) from None
+
+
+def _timed(asked: _Asked) -> Profile:
+    from provisioner.profiling.all_reduce import all_reduces_of
+    from provisioner.profiling.run import ELEMENT_BYTES, question_of
+    from provisioner.profiling.run import profile as time_all
+
+    replica = (asked.model, asked.machine.name, asked.tensor_parallel)
+    with _named(), on_stderr() as progress, _kept(asked, lambda: question_of(*replica, **asked.how)) as journal:
+        found = time_all(
+            *replica,
+            grid=asked.grid,
+            memory_bytes=asked.memory_bytes,
+            journal=journal,
+            progress=lambda text: progress(worded(text, "timing: ")),
+            **asked.how,
+        )
+        if asked.tensor_parallel > 1:
+            added = all_reduces_of(
+                found.shape, asked.machine, asked.tensor_parallel, found.points, ELEMENT_BYTES[found.dtype]
+            )
+            found = found.with_all_reduces(added)
+    return found
+
+
+@contextmanager
+def _kept(asked: _Asked, question: Callable[[], dict[str, Any]]) -> Iterator[Any]:
+    """A journal that stays until the curve is written; without any point it goes, with the folders made for it."""
+    from provisioner.studies.journal import Journal
+
+    asked_of = question()
+    missing = [each for each in (asked.journal.parent, asked.journal.parent.parent) if not each.exists()]
+    make_folder(asked.journal.parent)
+    book = Journal.open(asked.journal, asked_of, asked.resume)
+    try:
+        yield book
+    finally:
+        book.close(finished=asked.journal.read_bytes().count(b"\n") <= 1)
+        if not asked.journal.exists():
+            with suppress(OSError):
+                for each in missing:
+                    each.rmdir()
+
+
+def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
+    """The points that the curve does not use, with why; ``InputError`` where there is no curve through the rest."""
+    from provisioner.perf.curves import fit_measured, kv_read_s_per_token
+
+    try:
+        fit = fit_measured(
+            found.points,
+            model=found.model,
+            machine=found.machine,
+            tensor_parallel=found.tensor_parallel,
+            kv_read_s_per_token=kv_read_s_per_token(asked.model, asked.machine, found.tensor_parallel),
+        )
+    except InputError as error:
+        raise InputError(f"{error}; nothing was written: delete {asked.journal} to time all points again") from None
+    return tuple(f"the curve leaves out {each.point.label}: {each.reason}" for each in fit.refused)
+
+
+def _write(asked: _Asked, found: Profile) -> tuple[tuple[Path, Path], tuple[str, ...]]:
+    remarks = write_curve(
+        asked.curve,
+        found.points,
+        model=found.model,
+        machine=found.machine,
+        tensor_parallel=found.tensor_parallel,
+        beside={asked.about: found.about_text()},
+    )
+    asked.journal.unlink(missing_ok=True)
+    return (asked.curve, asked.about), (*_doubts(asked, found), *remarks)
+
+
+_SAME_MEMORY: Final = 0.1
+"""Share by which the memory of the GPU that was timed may differ from the machine's: drivers keep some back."""
+
+
+def _doubts(asked: _Asked, found: Profile) -> tuple[str, ...]:
+    """Why the curve may not be one of the machine's."""
+    doubts = []
+    there = found.environment.get("device_memory_gib")
+    if found.environment["device"] == "cpu":
+        doubts.append(f"timed on a CPU: a curve of {found.machine} only where that is what its replicas run on")
+    elif there is not None and abs(there / asked.machine.memory_gib_per_gpu - 1.0) > _SAME_MEMORY:
+        doubts.append(
+            f"{found.environment['device_name']} has {there:.4g} GiB, a GPU of {found.machine} "
+            f"{asked.machine.memory_gib_per_gpu:.4g} GiB: was it timed on that machine?"
+        )
+    if found.dtype == "fp32":
+        doubts.append(f"timed in fp32, and {found.model} is in bf16: the curve is too slow for it")
+    return tuple(doubts)
+
+
+def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ...]) -> Document:
+    from provisioner.report.document import Column, Document, Facts, Notes, table
+    from provisioner.report.numbers import significant, whole
+
+    environment = found.environment
+    timed = f"{found.layers_timed} of {found.shape.layers}"
+    facts = [
+        ("device", f"{environment['device_name']}, PyTorch {environment['torch']}"),
+        ("numbers", found.dtype),
+        ("layers timed", timed if found.layers_timed == found.shape.layers else f"{timed}, scaled to all"),
+        ("repeats", f"{found.repeats} of each point"),
+    ]
+    added = found.all_reduces
+    if added is not None:
+        facts.append(("all-reduces", f"{added.provenance}: {added.source}"))
+    columns = (
+        Column("phase"),
+        Column("tokens each", True),
+        Column("batch", True),
+        Column("median, ms", True),
+        Column("least, ms", True),
+        Column("most, ms", True),
+        Column("of it all-reduces, ms", True),
+    )
+    seconds = added.seconds if added is not None else (None,) * len(found.points)
+    rows = [
+        (
+            point.phase,
+            whole(point.prompt_tokens),
+            whole(point.batch),
+            *(significant(1e3 * each) for each in (point.latency_s, point.min_s, point.max_s)),
+            "" if more_s is None else significant(1e3 * more_s),
+        )
+        for point, more_s in zip(found.points, seconds, strict=True)
+    ]
+    curve, about = written
+    own = ["--specs", str(curve.parent.parent), "--model", found.model]
+    files = (
+        ("curve", str(curve)),
+        ("what was done on what", str(about)),
+        ("to plan with it", shlex.join(["provision", "plan", *own, "--machine", found.machine])),
+    )
+    blocks: list[Any] = [Facts("", tuple(facts)), table("Points", columns, rows)]
+    if found.left_out:
+        blocks.append(Notes("Left out", tuple(f"{each.work}: {each.reason}" for each in found.left_out), warning=True))
+    blocks += [Notes("Not measured", found.not_measured), Facts("Written", files)]
+    if remarks:
+        blocks.append(Notes("", remarks, warning=True))
+    group_of = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
+    return Document(f"{len(rows)} points of {group_of}, {found.provenance}", "", tuple(blocks))

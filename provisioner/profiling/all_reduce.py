@@ -1,0 +1,64 @@
+"""The all-reduces that a share timed by itself lacks, from kernels measured on the machine's GPU or on others.
+
+A replica of several GPUs adds up what each computes after attention and after the MLP of every layer, and after the
+embedding, which is divided by the vocabulary; the logits of the vocabulary's parts are gathered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from provisioner.profiling.result import AllReduces
+from provisioner.profiling.shape import Shape
+
+if TYPE_CHECKING:
+    from provisioner.perf.operators import Operators
+    from provisioner.perf.points import CurvePoint
+    from provisioner.specs.hardware import Machine
+
+
+def all_reduces_s(
+    shape: Shape, gpu: Operators, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
+) -> tuple[float, ...]:
+    """Time of all all-reduces of each point's iteration, in s.
+
+    (2 x layers + 1) x all-reduce(tokens x hidden size x bytes) + all-reduce(sequences x vocabulary x bytes) / 2: a
+    gather moves half as much. Within a CUDA graph up to ``derived.GRAPH_TOKENS`` tokens, launched one by one beyond, as
+    in ``perf.derived``.
+    """
+    from provisioner.perf.derived import GRAPH_TOKENS
+
+    found = []
+    for point in points:
+        tokens = point.batched_tokens if point.phase == "prompt" else point.batch
+        launch: Literal["graph", "eager"] = "graph" if tokens <= GRAPH_TOKENS else "eager"
+        hidden_s = gpu.all_reduce_s(tensor_parallel, element_bytes * tokens * shape.hidden_size, launch)
+        logits_s = gpu.all_reduce_s(tensor_parallel, element_bytes * point.batch * shape.vocab_size) / 2
+        found.append(float((2 * shape.layers + 1) * hidden_s + logits_s))
+    return tuple(found)
+
+
+def all_reduces_of(
+    shape: Shape, machine: Machine, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
+) -> AllReduces:
+    """The all-reduces of each point on a machine, and what they rest on.
+
+    Derived where they were measured between GPUs like the machine's, else estimated from others'; estimated too where
+    the GPUs are capped, for what a cap does to them was not measured.
+    """
+    from provisioner.perf.evidence import operators_of
+
+    gpu = operators_of(machine)
+    measured = bool(machine.kernels) and not any(name.startswith("all_reduce") for name in gpu.estimated)
+    derived = measured and machine.power_cap == 1.0
+    return AllReduces(
+        seconds=all_reduces_s(shape, gpu, tensor_parallel, points, element_bytes),
+        provenance="derived" if derived else "estimated",
+        source=(
+            f"all-reduces between GPUs like {machine.name}'s, table {machine.kernels}"
+            if derived
+            else f"the link of {machine.name} at the utilisation of all-reduces on other GPUs"
+        )
+        + " (hardware_specs/operators/provenance.yaml)",
+    )
