@@ -19,7 +19,8 @@ from provisioner.simulation.requests import drawn, sets
 from provisioner.simulation.run import prepare, run
 from provisioner.specs.catalog import machine, model, workload
 from provisioner.specs.slo import SPLITWISE_TABLE_VI
-from tests.oracles import closed_loop
+from tests.oracles import closed_loop, served
+from tests.oracles.closed_loop import Run, held_out
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT.parent / "shared" / "reference" / "published-simulator-runs"
@@ -120,13 +121,38 @@ def test_estimates_of_one_gpu_from_another_are_better_than_from_all(generator: M
         assert float(one[3 + k].removesuffix(" % ")) < float(others[2 + k].split(" %")[0])
 
 
+def test_an_overhead_is_reported_on_runs_that_it_was_not_fitted_to() -> None:
+    """Two models with an overhead each: fitted without one it is the other's, and the error what lies between."""
+    runs = [
+        Run(model, "h100_sxm", False, tp, concurrency, 1024, 1024, 0.1, (ms + 10) / 1e3)
+        for model, ms in (("maker/one", 1.0), ("maker/two", 3.0))
+        for tp in (2, 4)
+        for concurrency in (4, 8, 64)
+    ]
+    found = {each.name: each for each in held_out(runs, dict.fromkeys(runs, 0.01))}
+    assert found["one bf16 TP 2"].runs == 3 and found["one"].runs == 6
+    for name, fitted_s, off, bare_off in (("one", 3e-3, 2 / 11, 1 / 11), ("two", 1e-3, 2 / 13, 3 / 13)):
+        each = found[name]
+        assert (each.overhead.iteration_s, each.off, each.bare_off) == pytest.approx((fitted_s, off, bare_off))
+        assert each.overhead.sequence_s == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.slow
-def test_errors_against_a_serving_engine_are_what_the_closed_loop_prints(
+def test_errors_against_a_serving_engine_are_what_the_oracles_print(
     generator: ModuleType, shared_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shared_data / "serving-measurements" / "vllm_closed_loop.csv"
     if not path.is_file():
         pytest.skip(f"{path.name} is not on this machine")
     closed_loop.main(path)
-    printed = capsys.readouterr().out
-    assert printed.splitlines()[1:14] == generator.SERVED.splitlines()
+    assert printed_below("overhead fitted", capsys.readouterr().out) == generator.HELD_OUT.splitlines()
+    served.main(path)
+    of_runs, of_clients = capsys.readouterr().out.split("requests for each in flight")
+    assert printed_below("mean of their sizes", of_runs) == generator.SERVED.splitlines()
+    assert of_clients.splitlines()[1:] == generator.CLIENTS.splitlines()
+
+
+def printed_below(heading: str, printed: str) -> list[str]:
+    """The lines below the one that begins with ``heading``."""
+    lines = printed.splitlines()
+    return lines[next(k for k, line in enumerate(lines) if line.startswith(heading)) + 1 :]

@@ -7,16 +7,18 @@ wait and computes all of its tokens again. Iterations with decodes only are take
 
     python -m tests.oracles.closed_loop PATH/TO/vllm_closed_loop.csv
 
-compares derived times with AIConfigurator's measured serving samples, by model and tensor parallelism.
+compares derived times with AIConfigurator's measured serving samples, by model and tensor parallelism, and fits the
+engine's overhead without each (model, TP) and without each model, to report it on what it was not fitted to.
 """
 
 from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from statistics import mean, median
 
@@ -237,9 +239,14 @@ class Run:
     tpot_s: float
 
     @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.model.split("/")[-1]
+
+    @property
     def group(self) -> str:
         """Model, type and tensor parallelism."""
-        return f"{self.model.split('/')[-1]} {'fp8' if self.fp8 else 'bf16'} TP {self.tensor_parallel}"
+        return f"{self.name} {'fp8' if self.fp8 else 'bf16'} TP {self.tensor_parallel}"
 
     @property
     def possible(self) -> bool:
@@ -308,8 +315,39 @@ def fit_overhead(runs: Sequence[Run], bare_tpot_s: Floats) -> EngineOverhead:
     return EngineOverhead(*fitted.tolist())
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """An overhead, the runs it is reported on, and the mean size of their TPOTs' errors with it and without any."""
+
+    name: str
+    runs: int
+    overhead: EngineOverhead
+    off: float
+    bare_off: float
+
+    @classmethod
+    def of(
+        cls, name: str, fitted_to: Sequence[Run], reported_on: Sequence[Run], bare_s: Mapping[Run, float]
+    ) -> HeldOut:
+        """Fit to some runs and report on others; ``bare_s`` are the TPOTs predicted without overhead."""
+        fitted = fit_overhead(fitted_to, np.array([bare_s[run] for run in fitted_to]))
+        added = {run: bare_s[run] + fitted.iteration_s + fitted.sequence_s * run.concurrency for run in reported_on}
+        off, bare_off = (mean(abs(tpot_s[run] / run.tpot_s - 1) for run in reported_on) for tpot_s in (added, bare_s))
+        return cls(name, len(reported_on), fitted, off, bare_off)
+
+
+def held_out(runs: Sequence[Run], bare_s: Mapping[Run, float]) -> list[HeldOut]:
+    """The overhead fitted without each (model, TP), without each model, and to all."""
+    found = []
+    for part in (attrgetter("group"), attrgetter("name")):
+        for name in sorted({part(run) for run in runs}):
+            others = [run for run in runs if part(run) != name]
+            found.append(HeldOut.of(name, others, [run for run in runs if part(run) == name], bare_s))
+    return [*found, HeldOut.of("all, fitted to all", runs, runs, bare_s)]
+
+
 def main(path: Path) -> None:
-    """Print the errors of TPOT and TTFT by group, in per cent, and those of an overhead fitted on other groups."""
+    """Print the errors of TPOT and TTFT by group, in per cent, and those of an overhead fitted to other runs."""
     runs = read_runs(path)
     found = {run: predict(run) for run in runs}
     tpot = {run: abs(float(found[run].tpot_s.mean()) / run.tpot_s - 1) for run in runs}
@@ -324,20 +362,13 @@ def main(path: Path) -> None:
     line("TTFT below 20 s", [run for run in runs if run.ttft_s < 20])
     sound = [run for run in runs if run.ttft_s < 20 and run.possible]
     line("and prompts computed", sound)
-    for group in dict.fromkeys(run.group for run in runs):
+    for group in sorted({run.group for run in runs}):
         line(group, [run for run in runs if run.group == group and run.ttft_s < 20])
     calm = [run for run in sound if not found[run].evictions]
-    bare = {run: float(predict(run, NO_OVERHEAD).tpot_s.mean()) for run in calm}
-    print("overhead fitted without the group: ms per iteration, per sequence; TPOT % off with it and without any")
-    for group in [*dict.fromkeys(run.group for run in calm), ""]:
-        others = [run for run in calm if run.group != group]
-        fitted = fit_overhead(others, np.array([bare[run] for run in others]))
-        of = [run for run in calm if run.group == group] or calm
-        added = [bare[r] + fitted.iteration_s + fitted.sequence_s * r.concurrency for r in of]
-        without = [bare[run] for run in of]
-        off = [mean(abs(t / run.tpot_s - 1) for t, run in zip(x, of, strict=True)) for x in (added, without)]
-        constants = f"{1e3 * fitted.iteration_s:5.2f} {1e3 * fitted.sequence_s:6.4f}"
-        print(f"{group or 'all, fitted on all':32} {len(of):4} {constants}", *(f"{100 * x:5.1f}" for x in off))
+    print("overhead fitted without these: ms per iteration, per sequence; TPOT % off with it and without any")
+    for each in held_out(calm, {run: float(predict(run, NO_OVERHEAD).tpot_s.mean()) for run in calm}):
+        constants = f"{1e3 * each.overhead.iteration_s:5.2f} {1e3 * each.overhead.sequence_s:6.4f}"
+        print(f"{each.name:32} {each.runs:4} {constants} {100 * each.off:5.1f} {100 * each.bare_off:5.1f}")
 
 
 if __name__ == "__main__":
