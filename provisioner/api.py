@@ -54,9 +54,12 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     >>> p.design, p.machines, p.evidence.optimal
     ('Splitwise-HH', 17, True)
     """
-    from provisioner.planned import planned
+    from provisioner.planned import against, planned, with_promise
 
-    return planned(load_setting(_plan_options(options, fields)), progress or (lambda _: None))
+    asked, told = _plan_options(options, fields), progress or (lambda _: None)
+    setting, slo = load_setting(asked), against(asked)
+    found = planned(setting, told)
+    return found if slo is None else with_promise(found, slo, asked, told)
 
 
 def simulate(

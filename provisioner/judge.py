@@ -20,6 +20,7 @@ from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy, PolicyName
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
+from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.slo import SLO, LatencyLimit
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class SimulationJudge:
     With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
     ``MOST_SETS``. A cluster must also be stable. ``request_sets(k)`` gives the k-th set, prepared; a run stops early
-    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit. ``known`` keeps the verdicts: no
-    candidate is simulated twice.
+    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit. A batch ``job``
+    must end within its time. ``known`` keeps the verdicts: no candidate is simulated twice.
     """
 
     replicas: Mapping[str, ReplicaPerf]
@@ -54,6 +55,7 @@ class SimulationJudge:
     policy: PolicyName | None = None
     confidence: float = 0.95
     cut_margin: float = 1.3
+    job: BatchJob | None = None
     threads: int = 2
     stopped: bool = False
     simulated_runs: int = 0
@@ -113,6 +115,7 @@ class SimulationJudge:
         cluster = self.cluster(candidate)
         values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}
         backlogs: list[Backlog] = []
+        ends: list[tuple[float, float]] = []
         wanted = self.sets
         while True:
             for k in range(len(backlogs), wanted):
@@ -127,7 +130,10 @@ class SimulationJudge:
                     return Verdict("fail", math.inf, stable=False, clear=False)
                 self._measure(latencies, values)
                 backlogs.append(backlog(latencies, prepared.requests.in_flight is not None))
+                ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
+            if self.job is not None and found.outcome != "fail":
+                return self._in_time(self.job, backlogs, ends)
             if found.outcome != "undecided" or self.sets == 1 or wanted >= MOST_SETS:
                 return found
             wanted = min(wanted + self.sets, MOST_SETS)
@@ -166,6 +172,18 @@ class SimulationJudge:
         broken = [limit for limit in self.slo.limits if measured(done.prepared, limit.metric)]
         ratios = tuple(LimitRatio(broken[i], self.cut_margin * broken[i].value, self.cut_margin) for i in over)
         return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
+
+    def _in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
+        """The verdict on a stable cluster with a batch job: whether its last request ends within the window.
+
+        By the mean over the request sets of when the last arrives and ends, and of the growth of the delay.
+        """
+        fed_s, done_s = (math.fsum(each) / len(ends) for each in zip(*ends, strict=True))
+        growth = math.fsum(each.growth for each in backlogs) / len(backlogs)
+        ratio = job.done_s(fed_s, growth, done_s - fed_s) / job.within_s
+        if ratio <= 1.0:
+            return Verdict("pass", ratio)
+        return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
     def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
         strict = slo_strict(next(iter(self.replicas.values())).assumptions)

@@ -34,6 +34,10 @@ class PlanOptions:
     workload's own peak, ``cv`` None the workload's own; ``designs`` and ``machines`` empty mean all that there are.
     ``tensor_parallel`` has the degrees to consider; ``all`` are those at which a machine has latency curves and holds
     the model, each a choice of its own for every pool, ``largest`` the largest of them alone.
+    ``backlog_requests`` ``within_s`` is in place of a rate: so many requests, all there at the start. ``deadline_s``
+    is within which 99 % of the requests must end, a limit on E2E P99. ``against`` names the SLO whose plan is set
+    beside this one, to show what its promise costs (None: ``splitwise`` where there is no limit but a deadline or a
+    window; ``none`` for nothing); only ``api.plan`` looks at it.
     ``power_caps``, in percent of the GPUs' TDP (100 is without cap), consider each machine type at each of them.
     ``scale`` multiplies inputs for a what-if (``FACTORS``, ``MACHINE_FACTORS``); what slowdowns refer to stays.
     ``specs`` is a folder of one's own with machines, models, prices and curves beside the shipped ones.
@@ -51,7 +55,11 @@ class PlanOptions:
     slo: str = "splitwise"
     model: str = "llama2-70b"
     rate_rps: float | None = None
+    backlog_requests: int | None = None
+    within_s: float | None = None
+    deadline_s: float | None = None
     trace: str | None = None
+    against: str | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     designs: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()

@@ -6,12 +6,56 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from provisioner.errors import InfeasibleError, InputError
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
 from provisioner.planning.answer import Setting, answer
 from provisioner.planning.check import check
+from provisioner.planning.plan import Promise
+from provisioner.specs.slo import load_slo
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
     from provisioner.verified import Memory
+
+
+def against(options: PlanOptions) -> str | None:
+    """The SLO whose plan is set beside that of a question: the one asked for, or ``splitwise`` for batch work."""
+    slo = options.against or ("splitwise" if options.slo == "batch" else "none")
+    if slo == "none":
+        return None
+    load_slo(slo)
+    return slo
+
+
+def with_promise(plan: Plan, slo: str, options: PlanOptions, progress: Callable[[str], None] = lambda _: None) -> Plan:
+    """A plan with that of the same load within another SLO beside it.
+
+    The load is the same, arriving at random, for a deadline and a batch job too; caps are dropped but where throughput
+    is asked for, which is then the largest within them.
+    """
+    asked = replace(options, slo=slo, limits={}, backlog_requests=None, within_s=None, deadline_s=None, write_lp=None)
+    if options.objective != "throughput":
+        rate_rps = None if options.trace else plan.rate_rps
+        asked = replace(asked, rate_rps=rate_rps, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
+    progress(f"the plan within SLO {slo}, to compare")
+    try:
+        found = planned(load_setting(asked), progress)
+    except InfeasibleError as error:
+        why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
+        return replace(plan, promise=Promise(slo, "", (), None, None, None, None, why))
+    except InputError as error:
+        return replace(plan, promise=Promise(slo, "", (), None, None, None, None, f"cannot be planned: {error}"))
+    promise = Promise(
+        slo=slo,
+        design=found.design,
+        pools=tuple((pool.role, pool.machine, pool.machines) for pool in found.pools),
+        rate_rps=found.rate_rps,
+        cost_usd_per_h=found.cost_usd_per_h,
+        power_w=found.power_w,
+        machines=found.machines,
+    )
+    return replace(plan, promise=promise)
 
 
 def planned(setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None) -> Plan:

@@ -36,6 +36,7 @@ from provisioner.planning.plan import (
     CAPACITY,
     ONLY_ONE,
     Alternative,
+    BatchPlan,
     Evidence,
     LatencyFigure,
     Neighbour,
@@ -68,6 +69,11 @@ _GUESS_TOLERANCE: Final = 0.02
 _FIRST_STEP: Final = 1.05
 # Rates at which a request set has fewer requests than this are not looked at.
 _LEAST_REQUESTS: Final = 20.0
+# A request set takes at least so many mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
+# the part that is not looked at); where nothing but growth decides, three times as many; and so many times any limit.
+_TOLD: Final = 7.0
+_WINDOWS: Final = 20.0
+_LIMITS: Final = 3.0
 # However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
 _LEAST_TIME_S: Final = 1.0
 # Options on which no verdict depends.
@@ -85,6 +91,7 @@ _CHOOSES: Final[Mapping[str, Any]] = {
     "fast": False,
     "exhaustive": False,
     "time_limit_s": None,
+    "against": None,
 }
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 BEYOND: Final = (1.01, 1.02, 1.04)
@@ -102,8 +109,27 @@ class RequestSets:
 
     @property
     def count(self) -> int:
-        """Sets on which every candidate is judged: one trace as it is, or as many as asked for."""
-        return 1 if isinstance(self.setting.source, Trace) else self.setting.options.sets
+        """Sets to judge every candidate on: a trace as it is, one long set without limits, or as many as asked for.
+
+        Without limits a cluster passes when it keeps up, and whether a delay grows is told better by one set than by
+        several that are as long together.
+        """
+        return 1 if isinstance(self.setting.source, Trace) or not self.setting.slo.limits else self.setting.options.sets
+
+    @property
+    def set_s(self) -> float:
+        """Time of one drawn set, in s: long enough to tell whether a delay grows, and to grow beyond every limit.
+
+        A limit of minutes would else be kept by clusters that never catch up.
+        """
+        options, job = self.setting.options, self.setting.job
+        c = self.setting.traffic.classes
+        alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
+        limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
+        if self.setting.slo.limits:
+            return max(options.duration_s, _TOLD * alone_s, _LIMITS * max(limits_s, default=0.0))
+        together_s = max(options.sets * options.duration_s, _WINDOWS * alone_s)
+        return together_s if job is None else min(together_s, job.feed_s)
 
     def requests(self, k: int) -> RequestSet:
         """The k-th set."""
@@ -113,7 +139,8 @@ class RequestSets:
             factor = self.rate_rps / self.setting.rate_rps  # a headroom brings the requests closer together
             return recorded if factor == 1.0 else replace(recorded, arrival_s=recorded.arrival_s / factor)
         rng = np.random.default_rng([options.seed, k])
-        return drawn(source, self.rate_rps, options.duration_s, rng, cv=self.setting.traffic.cv)
+        cv = self.setting.traffic.cv if self.setting.job is None else 0.0
+        return drawn(source, self.rate_rps, self.set_s, rng, cv=cv)
 
     def __call__(self, k: int) -> Prepared:
         """The k-th set, ready for runs."""
@@ -125,15 +152,22 @@ class RequestSets:
     def described(self) -> str:
         """The sets in words."""
         first = self(0).requests
+        if self.setting.job is not None:
+            return f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
         if isinstance(self.setting.source, Trace):
             faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
             return f"the trace as it is: {first.requests:,} requests{faster}"
         options = self.setting.options
-        number = "1 request set" if options.sets == 1 else f"{options.sets} independent request sets"
-        return f"{number} of {options.duration_s:g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
+        number = "1 request set" if self.count == 1 else f"{options.sets} independent request sets"
+        return f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
 
     def rule(self, confidence: float) -> str:
         """What a cluster is judged on, and when a percentile passes, in words."""
+        if self.setting.job is not None:
+            passes = "passes when it keeps up and the last request ends in time"
+            return f"{self.described()}; a cluster {passes}, the delay growing to the end as it does in them"
+        if not self.setting.slo.limits and not isinstance(self.setting.source, Trace):
+            return f"{self.described()}; a cluster passes when it keeps up"
         if self.count == 1:
             return self.described()
         bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
@@ -256,6 +290,8 @@ def check_options(options: PlanOptions) -> None:
         raise InputError(f"--cut-margin: must be above 1 (times a limit), got {options.cut_margin:g}")
     if not 1 <= options.sets <= MOST_SETS:
         raise InputError(f"--seeds: must be from 1 to {MOST_SETS} request sets, got {options.sets}")
+    if not options.duration_s > 0.0:
+        raise InputError(f"--duration: must be above 0 s, got {options.duration_s:g}")
     if options.time_limit_s is not None and not options.time_limit_s > 0.0:
         raise InputError(f"--time-limit: must be above 0 s, got {options.time_limit_s}")
     if options.policy is not None and options.policy not in POLICIES:
@@ -291,6 +327,7 @@ def _judge(setting: Setting, rate_rps: float, memory: Memory) -> tuple[RequestSe
         policy=options.policy,  # type: ignore[arg-type]
         confidence=options.confidence,
         cut_margin=options.cut_margin,
+        job=setting.job,
         known=known,
     )
 
@@ -433,6 +470,7 @@ def _plan(
         pools=pools,
         latency=_figures(setting, simulation, pools, base.latency),
         method=METHOD,
+        batch=None if setting.job is None else BatchPlan(setting.job, best.verdict.worst_ratio * setting.job.within_s),
         gap=proof.gap or 0.0,
         evidence=evidence,
         warnings=(*setting.warnings, *simulation.warnings, *_proof_warnings(proof)),
@@ -503,6 +541,8 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
         for each in sorted(verdict.ratios, key=lambda each: -each.ratio)
         if each.ratio > 1.0
     ]
+    if verdict.late is not None:
+        names.append(f"done after {verdict.late:.3g} times the time that there is")
     if not verdict.stable:
         names.append("not stable")
     if verdict.outcome == "undecided":
@@ -729,6 +769,8 @@ class Rates:
         self, setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None
     ) -> None:
         check_options(setting.options)
+        if setting.job is not None:
+            raise InputError("--backlog: has its own rate; ask for the capacity of a cluster with --slo batch alone")
         self.setting = setting
         self.progress = progress
         self.memory = memory or Memory()

@@ -13,7 +13,7 @@ from provisioner.cli.catalog_commands import SETTINGS, curves_app, machines, mod
 from provisioner.cli.compare_command import compare
 from provisioner.cli.given import Given, takes
 from provisioner.cli.help import Command, CommandGroup
-from provisioner.cli.options import LIMITS, PLAN, WRITE_LP, JsonOption, OutOption
+from provisioner.cli.options import AGAINST, LIMITS, PLAN, WRITE_LP, JsonOption, OutOption
 from provisioner.cli.pareto_command import pareto
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
@@ -53,7 +53,7 @@ def provision(version: VersionOption = False) -> None:
 
 
 @app.command(cls=Command)
-@takes(*PLAN, WRITE_LP)
+@takes(*PLAN, AGAINST, WRITE_LP)
 def plan(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Find the best cluster for a workload within latency limits.
 

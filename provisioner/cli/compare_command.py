@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from provisioner.cli.given import Flag, Given, group, only, takes, without
-from provisioner.cli.options import CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption
+from provisioner.cli.options import BATCH, CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.screen import hand_over
 from provisioner.cli.sweep_options import SCALE
@@ -41,7 +41,7 @@ COMPARISON: Final = group(
 )
 
 
-@takes(COMPARISON, WORKLOAD, LIMITS, without(CLUSTER, "objective"), METHOD, PROOF, only(SCALE, "dask"))
+@takes(COMPARISON, WORKLOAD, LIMITS, BATCH, without(CLUSTER, "objective"), METHOD, PROOF, only(SCALE, "dask"))
 def compare(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Compare designs within one budget, or at one throughput.
 

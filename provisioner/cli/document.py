@@ -66,6 +66,12 @@ JSON_KEYS: Final = {
     "`limit_kind`, `seconds` or `slowdown`; null without one), `slack` ((limit - value) / limit), `binding`",
     "binding": "what binds: limits, or capacity, that one machine fewer in some pool would break",
     "worst_slack": "the smallest slack of any limit",
+    "tokens_per_usd": "prompt and output tokens for a dollar",
+    "tokens_per_kwh": "the same for a kWh of the provisioned power",
+    "batch": "null, or of a `--backlog` its `requests` (with the headroom), `within_s`, the `rate_rps` at which they "
+    "are fed for `feed_s`, and `done_s`, when the last ends as simulated (null with `--fast`)",
+    "promise": "null, or the plan of the same load within the `slo` of `--against`: `design`, `pools`, `rate_rps`, "
+    "`cost_usd_per_h`, `power_w`, `machines`; without one null in these and the `reason`",
     "evidence": "null with `--fast`; else the proof: `rule` (when a cluster passes, in words), `policy`, `optimal`, "
     "`lower_bound` and `gap`, how many clusters were `simulated` (in `runs` of one request set), `rejected_early`, "
     "`near_misses`, `undecided` and `cut` (excluded without simulation, because a larger one missed a limit by more "

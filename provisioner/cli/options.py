@@ -105,6 +105,18 @@ def parse_degrees(text: str, what: str) -> str | tuple[int, ...]:
     return tuple(parse_whole(part, what, "GPUs") for part in text.split(","))
 
 
+def parse_count(text: str, what: str) -> int:
+    """A number of requests, in thousands or millions where it ends with k or M.
+
+    >>> parse_count("2M", "--backlog"), parse_count("1.5k", "--backlog"), parse_count("800", "--backlog")
+    (2000000, 1500, 800)
+    """
+    times = {"k": 1e3, "m": 1e6}.get(text.strip()[-1:].lower())
+    if times is None:
+        return parse_whole(text, what, "requests")
+    return parse_whole(round(times * parse_positive(text.strip()[:-1], what, "requests"), 6), what, "requests")
+
+
 def whole(unit: str = "", minimum: int = 1) -> Callable[[str, str], int]:
     """What parses a whole number of a unit."""
     return lambda text, what: parse_whole(text, what, unit, minimum)
@@ -154,6 +166,34 @@ WORKLOAD: Final = group(
     ),
     independent=Flag("--independent", help="Draw prompt and output tokens apart, not as the pairs of the workload."),
     model=Flag("--model", metavar="NAME", help="Model to serve (see provision models).", default=_DEFAULT.model),
+)
+
+BATCH: Final = group(
+    "Batch work",
+    deadline_s=Flag(
+        "--deadline",
+        metavar="DURATION",
+        help="99 % of the requests end within it, such as 60s or 5min: a limit on E2E P99, the only one with "
+        "--slo batch.",
+        parse=parse_duration,
+    ),
+    backlog_requests=Flag(
+        "--backlog",
+        metavar="REQUESTS",
+        help="So many requests, such as 2M, that are all there at the start, in place of --rate; with --within and "
+        "--slo batch.",
+        parse=parse_count,
+    ),
+    within_s=Flag("--within", metavar="DURATION", help="Time for the --backlog, such as 8h.", parse=parse_duration),
+)
+AGAINST: Final = group(
+    "Batch work",
+    against=Flag(
+        "--against",
+        metavar="SLO|none",
+        help="Set the plan of the same load within this SLO beside the answer, to show what its promise costs.",
+        default="splitwise with --slo batch, else none",
+    ),
 )
 
 _LIMITS: Final = {
@@ -361,8 +401,8 @@ PROOF: Final = group(
     ),
 )
 
-PLAN: Final[tuple[Group, ...]] = (WORKLOAD, LIMITS, CLUSTER, METHOD, PROOF)
-"""Every option of a plan but --write-lp, as a study takes them that asks the question of a plan."""
+PLAN: Final[tuple[Group, ...]] = (WORKLOAD, LIMITS, BATCH, CLUSTER, METHOD, PROOF)
+"""Every option of a plan but --write-lp and --against, as a study takes them that asks the question of a plan."""
 
 WRITE_LP: Final = group(
     "Method", write_lp=Flag("--write-lp", metavar="FILE", help="Write the integer program in LP format.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from provisioner.cli.given import Flag, Given, group, takes, without
-from provisioner.cli.options import CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption, whole
+from provisioner.cli.options import BATCH, CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption, whole
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.screen import hand_over
 from provisioner.errors import InputError
@@ -98,7 +98,7 @@ SENSITIVITY: Final = group(
 )
 
 
-@takes(SENSITIVITY, WORKLOAD, LIMITS, CLUSTER, METHOD, without(PROOF, "exhaustive"))
+@takes(SENSITIVITY, WORKLOAD, LIMITS, BATCH, CLUSTER, METHOD, without(PROOF, "exhaustive"))
 def sensitivity(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """See how the plan moves with its inputs.
 

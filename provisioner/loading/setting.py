@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
 from provisioner.loading.common import (
@@ -19,12 +22,13 @@ from provisioner.loading.common import (
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
 from provisioner.specs import catalog
+from provisioner.specs.batch_job import BatchJob, batch_job
 from provisioner.specs.power_caps import parse_caps
-from provisioner.specs.slo import load_slo
+from provisioner.specs.slo import SLO, LatencyLimit, load_slo
 from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
 
 if TYPE_CHECKING:
-    from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.perf.assumptions import Reference, ReplicaPerf
     from provisioner.planning.answer import Setting
     from provisioner.queueing.traffic import Traffic
     from provisioner.specs.hardware import Machine
@@ -54,9 +58,10 @@ def load_setting(options: PlanOptions) -> Setting:
     known = catalog.with_own(options.specs)
     model = load_model(options, known)
     factors = load_factors(options.scale, known)
-    slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
+    slo = load_slo(options.slo).with_limits((*latency_limits(options.limits), *_deadline(options)))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
+    _check_backlog(options, slo)
     workload, source, traffic, rate_rps, notes = _traffic(options, factors)
     price_list = known.price_list(options.prices)
     found, left_out = _replicas(options, model, known, price_list)
@@ -80,6 +85,10 @@ def load_setting(options: PlanOptions) -> Setting:
         stock=stock,
     )
     against, reference_notes = load_reference(options, model, known, slo, found)
+    job = _job(options, traffic, against)
+    if job is not None:
+        rate_rps = job.rate_rps / (1.0 + options.headroom)
+        traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.sources}
     price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
@@ -90,6 +99,7 @@ def load_setting(options: PlanOptions) -> Setting:
         rate_rps=rate_rps,
         traffic=traffic,
         slo=slo,
+        job=job,
         reference=against,
         replicas=replicas,
         designs=chosen,
@@ -277,13 +287,56 @@ def _traffic(
         windows = ((factors.of("rate") * rate, 1.0),)
         cv = factors.of("cv") * (workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv"))
         workload = _longer(workload, factors)
-        notes = burstier(workload, cv)
+        if options.backlog_requests is None:
+            notes = burstier(workload, cv)
+        else:
+            cv = 0.0  # fed evenly
         if options.independent:
             workload = workload.independent()
         source = workload
     classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
     traffic = Traffic(classes, windows, cv)
     return workload, source, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
+
+
+def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
+    """A deadline as the limit that it is: 99 % of the requests end within it."""
+    if options.deadline_s is None:
+        return ()
+    if "e2e_p99" in options.limits:
+        raise InputError("--deadline: is a limit on E2E P99, and so is --e2e-p99; give one of them")
+    return (LatencyLimit("e2e", "p99", parse_positive(options.deadline_s, "--deadline", "s"), "seconds"),)
+
+
+def _check_backlog(options: PlanOptions, slo: SLO) -> None:
+    """Refuse a backlog with what it has no use for, or without its time."""
+    if options.backlog_requests is None:
+        if options.within_s is not None:
+            raise InputError("--within: is the time for a --backlog; give its number of requests, or --deadline")
+        return
+    if options.within_s is None:
+        raise InputError("--backlog: in what time? give --within, such as --within 8h")
+    for given, flag in ((options.rate_rps, "--rate"), (options.trace, "--trace"), (options.cv, "--cv")):
+        if given is not None:
+            raise InputError(f"--backlog: its requests are all there at the start; leave out {flag}")
+    if options.objective == "throughput":
+        raise InputError("--backlog: has its throughput; ask for --objective cost, power or machines")
+    if slo.limits:
+        raise InputError(
+            f"--backlog: requests wait for hours, so that limits on latency ({slo.limits[0]}) mean nothing; add --slo "
+            "batch, and leave out other limits"
+        )
+
+
+def _job(options: PlanOptions, traffic: Traffic, reference: Reference) -> BatchJob | None:
+    """The backlog, with its headroom, and the rate at which it is fed."""
+    if options.backlog_requests is None:
+        return None
+    requests = parse_whole(options.backlog_requests, "--backlog", "requests")
+    within_s = parse_positive(options.within_s or 0.0, "--within", "s")
+    c = traffic.classes
+    longest_s = float(np.max(reference.e2e_s(c.prompt_tokens, c.output_tokens)))
+    return batch_job(math.ceil(requests * (1.0 + options.headroom)), within_s, longest_s)
 
 
 def _longer(workload: Workload, factors: Factors) -> Workload:

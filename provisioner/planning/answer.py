@@ -15,13 +15,14 @@ from provisioner.planning.candidates import Question
 from provisioner.planning.designs import Design, kind_of, shared_roles
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PoolPlan
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
 from provisioner.planning.solver import write_lp
 from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
+from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE, SLO
 from provisioner.specs.traces import Trace
 from provisioner.specs.workload import Workload
@@ -42,6 +43,7 @@ class Setting:
     rate_rps: float
     traffic: Traffic  # at the rate with headroom
     slo: SLO
+    job: BatchJob | None  # in place of a rate
     reference: Reference
     replicas: Mapping[str, ReplicaPerf]
     designs: tuple[Design, ...]
@@ -317,6 +319,7 @@ def plan_of(
         gap=0.0,
         seed=setting.options.seed,
         versions=setting.versions,
+        batch=None if setting.job is None else BatchPlan(setting.job, None),
     )
 
 

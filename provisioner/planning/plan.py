@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
@@ -150,6 +151,32 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """A batch job beside its plan. ``done_s`` is when its last request ends as simulated, None where it was not."""
+
+    job: BatchJob
+    done_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The plan of the same question within other limits: what their promise costs.
+
+    Without a plan ``reason`` says why. ``rate_rps`` is what it serves, the question's own but for the largest
+    throughput.
+    """
+
+    slo: str
+    design: str
+    pools: tuple[tuple[str, str, int], ...]  # role, machine, machines
+    rate_rps: float | None
+    cost_usd_per_h: float | None
+    power_w: float | None
+    machines: int | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
@@ -182,6 +209,18 @@ class Plan:
     seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
     evidence: Evidence | None = None
+    batch: BatchPlan | None = None
+    promise: Promise | None = None
+
+    @property
+    def tokens_per_usd(self) -> float:
+        """Prompt and output tokens that a dollar pays for."""
+        return 1e6 / self.cost_usd_per_million_tokens
+
+    @property
+    def tokens_per_kwh(self) -> float:
+        """Prompt and output tokens for a kWh of the provisioned power."""
+        return self.tokens_per_usd * self.cost_usd_per_h / (1e-3 * self.power_w)
 
     @property
     def binding(self) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class Verdict:
     ``worst_ratio`` is the largest percentile over its limit: infinite where a run is unstable or unfinished, a lower
     bound where it was stopped ``early``, in which case ``ratios`` has what is known only. ``clear`` says that the
     candidate fails by so much that no smaller one of its design can pass: its worst ratio is beyond the margin of cuts,
-    or the limit is one that no number of machines meets. An undecided candidate counts as not shown to pass.
+    or the limit is one that no number of machines meets. An undecided candidate counts as not shown to pass. ``late``:
+    a batch job ends after so many times its window (None: within it).
     """
 
     outcome: Outcome
@@ -75,6 +76,7 @@ class Verdict:
     stable: bool = True
     early: bool = False
     clear: bool = False
+    late: float | None = None
 
     def __post_init__(self) -> None:
         if self.clear and self.outcome != "fail":

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pulp
@@ -28,11 +33,36 @@ def solver(name: str) -> pulp.LpSolver:
     if name.lower() not in known:
         raise UnknownNameError("solver", name, pulp.listSolvers(onlyAvailable=True))
     options = {"gapRel": 0.0} if known[name.lower()] in ("HiGHS", "HiGHS_CMD", "GUROBI", "CPLEX_PY", "SCIP_PY") else {}
+    if known[name.lower()] == "HiGHS":
+        _introduce_quietly()
     chosen = pulp.getSolver(known[name.lower()], msg=False, **options)
     if not chosen.available():
         at_hand = ", ".join(pulp.listSolvers(onlyAvailable=True))
         raise InputError(f"--solver {name}: is not installed here; at hand are {at_hand}")
     return chosen
+
+
+@cache
+def _introduce_quietly() -> None:
+    """Make HiGHS once with stdout closed to it.
+
+    The first instance of a process writes who made it to file descriptor 1 (since 1.16), whatever its options say, and
+    so into what ``--json`` prints.
+    """
+    try:
+        kept = os.dup(1)
+    except OSError:  # no stdout at all
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        import_module("highspy").Highs()
+        with suppress(OSError, TypeError, AttributeError):  # what C has buffered; not on every system
+            ctypes.CDLL(None).fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def order(first: Criterion) -> tuple[Criterion, ...]:

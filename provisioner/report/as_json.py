@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from provisioner.planning.plan import Alternative, Evidence, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.plan import Alternative, BatchPlan, Evidence, LatencyFigure, Plan, PoolPlan, Promise
 from provisioner.specs.slo import METRICS, PERCENTILES
 
 
@@ -43,6 +43,10 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
         "latency": latency,
         "binding": plan.binding,
         "worst_slack": plan.worst_slack,
+        "tokens_per_usd": plan.tokens_per_usd,
+        "tokens_per_kwh": plan.tokens_per_kwh,
+        "batch": None if plan.batch is None else _batch(plan.batch),
+        "promise": None if plan.promise is None else _promise(plan.promise),
         "evidence": None if plan.evidence is None else _evidence(plan.evidence),
         "alternatives": [_alternative(other) for other in plan.alternatives],
         "warnings": plan.warnings,
@@ -94,6 +98,22 @@ def _figure(figure: LatencyFigure) -> dict[str, Any]:
         "predicted_seconds": figure.predicted_seconds,
         "predicted_slowdown": figure.predicted_slowdown,
     }
+
+
+def _batch(batch: BatchPlan) -> dict[str, Any]:
+    job = batch.job
+    return {
+        "requests": job.requests,
+        "within_s": job.within_s,
+        "rate_rps": job.rate_rps,
+        "feed_s": job.feed_s,
+        "done_s": batch.done_s,
+    }
+
+
+def _promise(promise: Promise) -> dict[str, Any]:
+    names = ("role", "machine", "machines")
+    return asdict(promise) | {"pools": [dict(zip(names, pool, strict=True)) for pool in promise.pools]}
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:

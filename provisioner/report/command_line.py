@@ -13,6 +13,10 @@ _SINGLE: Final = {
     "workload": "--workload",
     "trace": "--trace",
     "rate_rps": "--rate",
+    "backlog_requests": "--backlog",
+    "within_s": "--within",
+    "deadline_s": "--deadline",
+    "against": "--against",
     "headroom": "--headroom",
     "cv": "--cv",
     "model": "--model",
@@ -56,6 +60,8 @@ def fixed_question(plan: Plan) -> dict[str, Any]:
     if question.get("trace") is not None:
         question.pop("workload", None)
         question.pop("rate_rps", None)
+    elif question.get("backlog_requests") is not None:
+        question.pop("rate_rps", None)
     elif question.get("rate_rps") is None and plan.objective != "throughput":
         question["rate_rps"] = plan.rate_rps
         question["scale"] = {name: value for name, value in question.get("scale", {}).items() if name != "rate"}
@@ -73,7 +79,8 @@ def arguments(question: Mapping[str, Any]) -> list[str]:
         value = question.get(name)
         if value is None or (name == "headroom" and value == 0):
             continue
-        typed += [flag, f"{value:.12g}" if isinstance(value, float) else str(value)]
+        unit = "s" if name in ("within_s", "deadline_s") else ""
+        typed += [flag, (f"{value:.12g}" if isinstance(value, float) else str(value)) + unit]
     for name, text in (question.get("limits") or {}).items():
         typed += [f"--{name.replace('_', '-')}", str(text)]
     for name, flag in _REPEATED.items():

@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, PoolPlan
+from provisioner.planning.plan import (
+    CAPACITY,
+    ONLY_ONE,
+    Alternative,
+    Evidence,
+    LatencyFigure,
+    Plan,
+    PoolPlan,
+    Promise,
+)
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.command_line import command_line, fixed_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
@@ -140,7 +149,52 @@ def subtitle(plan: Plan) -> str:
     """The question that the plan answers, in a sentence."""
     best = _SUPERLATIVE.get(plan.objective, "The best plan")
     within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
+    if plan.batch is not None:
+        job = plan.batch.job
+        return f"{best} for {job.requests:,} requests of {plan.workload} on {plan.model} within {_time(job.within_s)}."
     return f"{best} for {plan.workload} on {plan.model} at {_load(plan)}, {within}."
+
+
+def _time(seconds: float) -> str:
+    """A long time as people say it: 7 h 45 min, 12 min 30 s, 45 s."""
+    whole_s = round(seconds)
+    hours, minutes, rest = whole_s // 3600, whole_s // 60 % 60, whole_s % 60
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+
+
+def _batch_facts(plan: Plan) -> list[tuple[str, str]]:
+    """What counts where no user waits: tokens for a dollar and a kWh, when a batch job ends, what a promise costs."""
+    if _limited(plan) and plan.batch is None and plan.promise is None:
+        return []
+    tokens = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
+    facts = [("throughput", "{} for a dollar, {} for a kWh".format(*tokens))]
+    if plan.batch is not None:
+        job, done_s = plan.batch.job, plan.batch.done_s
+        done = "not simulated" if done_s is None else f"the last ends after {_time(done_s)}"
+        facts.append(("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
+    if plan.promise is not None:
+        facts.append((f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
+    return facts
+
+
+def _promise(plan: Plan, promise: Promise) -> str:
+    """What another SLO costs for the same load, or of the throughput within the same caps."""
+    if promise.cost_usd_per_h is None or promise.power_w is None or promise.rate_rps is None:
+        return promise.reason
+    pools = " + ".join(f"{machines} {role}" for role, _, machines in promise.pools)
+    if plan.objective == "throughput":
+        less = 1.0 - promise.rate_rps / plan.rate_rps
+        held = f"{promise.design} {pools} holds {format_rate(promise.rate_rps)}"
+        return f"its promise costs {format_share(less)} of the throughput: {held}"
+    changes = (
+        f"{format_share(abs(change))} {'more' if change >= 0.0 else 'less'} {name} ({shown})"
+        for name, change, shown in (
+            ("money", promise.cost_usd_per_h / plan.cost_usd_per_h - 1.0, format_cost(promise.cost_usd_per_h)),
+            ("power", promise.power_w / plan.power_w - 1.0, format_power(promise.power_w)),
+        )
+    )
+    return f"the same load within it takes {' and '.join(changes)}: {promise.design} {pools}"
 
 
 def _limited(plan: Plan) -> bool:
@@ -163,6 +217,7 @@ def answer_facts(plan: Plan) -> Facts:
             f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)",
         ),
         ("power", format_power(plan.power_w)),
+        *_batch_facts(plan),
         ("machines", whole(plan.machines)),
         ("binding", ", ".join(name for name in plan.binding if name != ONLY_ONE) or "nothing"),
     ]

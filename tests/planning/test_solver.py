@@ -1,6 +1,9 @@
 """The program solved: against trying every choice, and what happens at its edges."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pulp
 import pytest
@@ -127,3 +130,13 @@ def test_the_written_program_solves_to_the_same_cost(tmp_path_factory: pytest.Te
     h.readModel(str(path))
     h.run()
     assert h.getObjectiveValue() == pytest.approx(dict(solved[1])["cost"])
+
+
+def test_the_solver_writes_nothing_to_stdout(tmp_path: Path) -> None:
+    """Into a file, which C buffers until the end: HiGHS 1.16 introduces itself there, into what --json prints."""
+    program = (
+        "import highspy; from provisioner.planning.solver import solver; solver('HiGHS'); highspy.Highs(); print('{}')"
+    )
+    with (tmp_path / "out").open("w") as out:
+        subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "{}\n"
