@@ -63,7 +63,7 @@ class PlanOptions:
     limits: Mapping[str, str] = field(default_factory=dict)
     designs: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
-    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = "largest"
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = "all"
     power_caps: tuple[float, ...] = ()
     evidence: str | None = None
     objective: Objective = "cost"

@@ -235,9 +235,9 @@ CLUSTER: Final = group(
     ),
     tensor_parallel=Flag(
         "--tp",
-        metavar="largest|all|GPUS,...",
-        help="Tensor parallelism to consider, in GPUs of one replica: the largest at which a machine type has latency "
-        "curves and holds the model, all such, or these.",
+        metavar="all|largest|GPUS,...",
+        help="Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine type "
+        "has latency curves and holds the model, the largest of them, or these.",
         default=_DEFAULT.tensor_parallel,
         parse=parse_degrees,
     ),

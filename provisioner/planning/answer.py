@@ -53,6 +53,11 @@ class Setting:
     warnings: tuple[str, ...]
     versions: Mapping[str, str]
 
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Names of the machine types considered."""
+        return tuple(dict.fromkeys(perf.machine.name for perf in self.replicas.values()))
+
     def replica(self, machine: str, tensor_parallel: int) -> ReplicaPerf:
         """The replica of a machine at a tensor parallelism that is considered."""
         kind = kind_of(machine, tensor_parallel)

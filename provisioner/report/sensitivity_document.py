@@ -221,7 +221,12 @@ def _search_blocks(found: Sensitivity, search: Search) -> list[Block]:
 def _where(found: Sensitivity, name: str, switch: Switch) -> str:
     """Where a switch is: in the input's own unit, and as a ratio of prices."""
     if name not in found.values:
-        return f"{switch.at:.3g} times"
+        each = [
+            f"{significant(switch.at * value)} {unit} a {of.partition(':')[2]}"
+            for of, (value, unit) in found.values.items()
+            if of.startswith(f"{name}:") and name == "link-bandwidth"
+        ]
+        return f"{switch.at:.3g} times" + (f" ({', '.join(each)})" if each else "")
     value, unit = found.values[name]
     text = f"{significant(switch.at * value)} {unit}".strip()
     kind, _, machine = name.partition(":")

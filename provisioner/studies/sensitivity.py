@@ -240,7 +240,7 @@ def known_inputs(setting: Setting) -> tuple[str, ...]:
         ("price", objective == "cost" or caps.cost_usd_per_h is not None),
         ("power", objective == "power" or caps.power_w is not None),
     ):
-        names += [f"{name}:{machine}" for machine in setting.replicas if matters and machine in used]
+        names += [f"{name}:{machine}" for machine in setting.machines if matters and machine in used]
     return tuple(names)
 
 
@@ -249,7 +249,7 @@ def _check_input(name: str, setting: Setting) -> None:
     if kind not in (*FACTORS, *MACHINE_FACTORS):
         raise UnknownNameError("input", kind, (*FACTORS, *MACHINE_FACTORS))
     load_setting(replace(setting.options, scale={name: 1.0}))  # refuses what means nothing for this question
-    if machine and machine not in setting.replicas:
+    if machine and machine not in setting.machines:
         raise InputError(f"{name}: {machine} is not among the machines considered ({', '.join(setting.replicas)})")
 
 
@@ -297,11 +297,12 @@ def _values(setting: Setting) -> dict[str, tuple[float, str]]:
         "prompt-tokens": (_mean(setting, "prompt_tokens"), "tokens"),
         "output-tokens": (_mean(setting, "output_tokens"), "tokens"),
     }
-    for name, perf in setting.replicas.items():
+    for name in setting.machines:
+        perf = next(each for each in setting.replicas.values() if each.machine.name == name)
         values[f"price:{name}"] = (setting.prices.cost_usd_per_h[name], "$/h")
         values[f"power:{name}"] = (setting.prices.power_w[name], "W")
         values[f"link-bandwidth:{name}"] = (8e-9 * perf.link_bytes_per_s, "Gb/s")
-    links = {values[f"link-bandwidth:{name}"][0] for name in setting.replicas}
+    links = {values[f"link-bandwidth:{name}"][0] for name in setting.machines}
     if len(links) == 1:
         values["link-bandwidth"] = (links.pop(), "Gb/s")
     return values
