@@ -150,8 +150,8 @@ memory of the token machines is short as well (BLOOM-176B), token machines refus
 go to lent prompt machines, where they wait for prompts. The larger the batches that wait, the more it costs.
 Lending does help a pool that is far too small: with {small[0]} BLOOM-176B meets all limits on the trace under `splitwise`, and strict
 pools of these sizes are overloaded.
-On five drawn request sets with the P99 limits (`provision plan --model llama2-70b --workload coding --slo p99 --design
-splitwise-hh`), Llama2-70B needs {llama[0]} machines with `splitwise` ({llama_splits[0]}) and {llama[1]} with `split` ({llama_splits[1]}).
+On five drawn request sets with the P99 limits (`provision plan --model llama2-70b --workload coding --slo p99 --tp 8
+--design splitwise-hh`), Llama2-70B needs {llama[0]} machines with `splitwise` ({llama_splits[0]}) and {llama[1]} with `split` ({llama_splits[1]}).
 """
 
 FORMULAS_TEXT = """\
@@ -574,7 +574,7 @@ def lending(coding: RequestSet) -> str:
     ]
     bloom = setting(**FIG_12)
     trace = prepare(coding, bloom.reference)
-    llama = setting(model="llama2-70b", workload="coding", slo="p99", designs=("splitwise-hh",))
+    llama = setting(model="llama2-70b", workload="coding", slo="p99", designs=("splitwise-hh",), tensor_parallel=(8,))
 
     @lru_cache
     def drawn_set(k: int) -> Prepared:

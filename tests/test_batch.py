@@ -22,7 +22,7 @@ from provisioner.simulation.requests import RequestSet
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
 from provisioner.verified import Memory, _judge
 
-H100 = {"machines": ("dgx-h100",), "designs": ("baseline-h100",)}
+H100 = {"machines": ("dgx-h100",), "designs": ("baseline-h100",), "tensor_parallel": "largest"}
 JOB = {**H100, "slo": "batch", "backlog_requests": 30_000, "within_s": 1800.0, "against": "none"}
 
 

@@ -22,7 +22,7 @@ CLUSTER = {"design": "splitwise-hh", "prompt_machines": 8, "token_machines": 1, 
 
 
 def setting(scale: Mapping[str, float], **options: Any) -> Setting:
-    return load_setting(PlanOptions(scale=scale, **options))
+    return load_setting(PlanOptions(scale=scale, tensor_parallel="largest", **options))
 
 
 def fast(**options: Any) -> Plan:

@@ -26,7 +26,7 @@ from provisioner.specs.slo import SLO
 from provisioner.verified import RequestSets, verified
 
 # A small question: few machines, short request sets.
-SMALL: dict[str, Any] = {"rate_rps": 15.0, "slo": "p99", "duration_s": 60.0, "sets": 3}
+SMALL: dict[str, Any] = {"rate_rps": 15.0, "slo": "p99", "duration_s": 60.0, "sets": 3, "tensor_parallel": "largest"}
 
 
 @cache
@@ -163,7 +163,7 @@ def trace(tmp_path: Path) -> str:
 
 
 def test_a_trace_judges_as_it_is(trace: str) -> None:
-    options = {"slo": "p99", "trace": trace, "designs": ("splitwise-hh",)}
+    options = {"slo": "p99", "trace": trace, "designs": ("splitwise-hh",), "tensor_parallel": "largest"}
     found = verified(load_setting(PlanOptions(**options)))  # type: ignore[arg-type]
     assert found.evidence is not None and "the trace as it is: 600 requests" in found.evidence.rule
     assert all(figure.slowdown_range is None for figure in found.latency)

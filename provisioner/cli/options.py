@@ -236,8 +236,8 @@ CLUSTER: Final = group(
     tensor_parallel=Flag(
         "--tp",
         metavar="all|largest|GPUS,...",
-        help="Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine type "
-        "has latency curves and holds the model, the largest of them, or these.",
+        help="Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
+        "type has latency curves and holds the model, the largest of them, or these.",
         default=_DEFAULT.tensor_parallel,
         parse=parse_degrees,
     ),

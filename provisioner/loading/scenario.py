@@ -143,6 +143,9 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
         )
     else:
         name, slots = _designed(options.design, counts, known)
+        given = (options.tensor_parallel, options.prompt_tensor_parallel, options.token_tensor_parallel)
+        if ":" in options.design and any(degree is not None for degree in given):
+            raise InputError(f"--design {options.design}: has its tensor parallelism; leave out --tp")
 
     on = load_machines(options, known)
 
@@ -173,13 +176,21 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
     """A named design with its numbers of machines."""
     from provisioner.planning.designs import choose, designs
 
-    (design,) = choose(designs(_at_caps_named(name, known)), (name,))
+    family, _, typed = name.partition(":")
+    (design,) = choose(designs(_at_caps_named(family, known)), (family,))
+    degrees: list[int | None] = [None] * len(design.slots)
+    if typed:
+        degrees = [parse_whole(each, f"--design {name}: tensor parallelism", "GPUs") for each in typed.split("+")]
+        if len(degrees) != len(design.slots):
+            roles = " and ".join(slot.role for slot in design.slots)
+            raise InputError(f"--design {name}: must have the tensor parallelism of {roles}, got {typed!r}")
+        design = dataclasses.replace(design, name=f"{design.name}:{typed}")
     slots: list[_Slot] = []
-    for slot in design.slots:
+    for slot, degree in zip(design.slots, degrees, strict=True):
         count = counts[slot.role]
         if count is None:
             raise InputError(f"--{slot.role}: is missing: design {design.name} needs a number of {slot.role} machines")
-        slots.append((slot.role, slot.machine.name, None, parse_whole(count, f"--{slot.role}", "machines")))
+        slots.append((slot.role, slot.machine.name, degree, parse_whole(count, f"--{slot.role}", "machines")))
     for role, count in counts.items():
         if count is not None and role not in {slot.role for slot in design.slots}:
             raise InputError(f"--{role}: design {design.name} has no {role} machines")

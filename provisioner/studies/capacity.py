@@ -237,13 +237,17 @@ def capacity(
 ) -> Capacity:
     """The largest rate that a cluster holds, what binds it, and the least to add by the options' objective for more.
 
-    The options name one design; ``prompt``, ``token`` and ``mixed`` are its machines. ``to`` are the rates to add for,
-    in requests/s (1.1, 1.25 and 1.5 times the capacity unless given); none are looked for without ``additions``.
+    The options name one design, at the largest tensor parallelism that its machines have curves at unless its name or
+    ``tensor_parallel`` says another; ``prompt``, ``token`` and ``mixed`` are its machines. ``to`` are the rates to add
+    for, in requests/s (1.1, 1.25 and 1.5 times the capacity unless given); none are looked for without ``additions``.
     Caps and stock of the options hold for what is added with what is in hand. ``InfeasibleError`` where the cluster
     holds no rate at all.
     """
     _check(options, to, additions)
     setting = load_setting(options)
+    if len(setting.designs) > 1:  # one name for several degrees of tensor parallelism
+        options = replace(options, tensor_parallel="largest")
+        setting = load_setting(options)
     if isinstance(setting.source, Trace):
         raise InputError("--trace: has its own rate, and capacity looks for one; give its file to --workload")
     design = setting.designs[0]

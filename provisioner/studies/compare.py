@@ -288,7 +288,8 @@ def compare(
     _check_baseline(baseline, wanted)
     rows = _rows(setting, wanted, dask, progress)
     objective = asked.objective
-    rows.sort(key=lambda row: _rank(row, objective))
+    place = {each.label: position for position, each in enumerate(wanted)}
+    rows.sort(key=lambda row: (_rank(row, objective), place[row.label]))
     return Comparison(
         same=same,
         budget=bought,
@@ -446,8 +447,13 @@ def _rank(row: Row, objective: str) -> tuple[bool, tuple[float, ...]]:
 def _check_baseline(baseline: str | None, wanted: Sequence[_Wanted]) -> None:
     if baseline is not None:
         keys = [Row(each.label, each.design.name, None, False, None).key for each in wanted]
-        if baseline.lower() not in keys:
+        if baseline.lower() not in (*keys, *map(_family, keys)):
             raise UnknownNameError("baseline", baseline, keys)
+
+
+def _family(key: str) -> str:
+    """A row as it is typed, without tensor parallelism: ``baseline-h100-chunked`` of ``baseline-h100:2-chunked``."""
+    return re.sub(r":[\d+]+", "", key)
 
 
 def _baseline(rows: Sequence[Row], given: str | None, wanted: Sequence[_Wanted]) -> str:
@@ -455,7 +461,9 @@ def _baseline(rows: Sequence[Row], given: str | None, wanted: Sequence[_Wanted])
     by_label = {row.label: row for row in rows}
     in_order = [by_label[each.label] for each in wanted]
     if given is not None:
-        return next(row.label for row in in_order if row.key == given.lower())
+        named = [row for row in in_order if row.key == given.lower()]
+        best_first = named or [row for row in rows if _family(row.key) == given.lower()]
+        return best_first[0].label
     with_plan = [row for row in in_order if row.plan is not None]
     colocated = [row for row in with_plan if row.colocated]
     return next((row.label for row in (*colocated, *with_plan)), "")

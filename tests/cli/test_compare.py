@@ -28,7 +28,7 @@ def test_every_design_within_the_power_of_forty_machines(provision: Run) -> None
 
 def test_simulated_with_chunked_prefill_beside(provision: Run) -> None:
     ended = provision(
-        "compare", *SMALL, "--same", "machines", "--budget", "3", "--design", "baseline-h100", "--chunked"
+        "compare", *SMALL, "--same", "machines", "--budget", "3", "--design", "baseline-h100", "--chunked", "--tp", "8"
     )
     assert ended.code == 0, ended.err
     assert "Baseline-H100, chunked" in ended.out and "How sharp the largest rates are" in ended.out
@@ -54,7 +54,8 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
     values = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(row["rate_rps"]) for row in rows] == [row["rate_rps"] for row in values["designs"]]
-    assert values["baseline"] == "Splitwise-HH"
+    labels = [row["label"] for row in values["designs"]]  # the best first
+    assert values["baseline"] == next(label for label in labels if label.startswith("Splitwise-HH:"))
     assert values["command"] in (tmp_path / "c.md").read_text(encoding="utf-8")
     again = provision(*_typed(values["command"]), "--json")
     assert json.loads(again.out)["designs"] == values["designs"]

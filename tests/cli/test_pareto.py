@@ -12,7 +12,7 @@ import pytest
 from provisioner.report.terminal import MAX_WIDTH
 from tests.cli.conftest import Run
 
-FAST = ("pareto", "--fast", "--slo", "p99", "--prices", "paper", "--rate", "15")
+FAST = ("pareto", "--fast", "--slo", "p99", "--prices", "paper", "--rate", "15", "--tp", "8")
 
 
 def test_the_report(provision: Run) -> None:

@@ -26,7 +26,8 @@ def question_of(setting: Setting) -> Question:
 
 
 def setting_of(**fields: Any) -> Setting:
-    return load_setting(PlanOptions(**fields))
+    """A question with one degree of tensor parallelism; several are as several machine types."""
+    return load_setting(PlanOptions(**{"tensor_parallel": "largest", **fields}))
 
 
 def holds(latency: DesignLatency, sizes: tuple[int, ...]) -> bool:

@@ -14,7 +14,7 @@ from provisioner.planning.plan import LatencyFigure, Plan, PoolPlan
 
 @cache
 def sound() -> tuple[Plan, Setting]:
-    setting = load_setting(PlanOptions(designs=("splitwise-hh",), max_machines=30))
+    setting = load_setting(PlanOptions(designs=("splitwise-hh",), max_machines=30, tensor_parallel="largest"))
     return answer(setting), setting
 
 

@@ -50,7 +50,7 @@ def test_a_network_that_cannot_be_is_refused(given: tuple[str, ...], message: st
 def test_the_slower_side_counts() -> None:
     """A plan's machines on networks of their own: the transfer takes what the slower one takes."""
     slow, fast, mixed = (
-        load_setting(PlanOptions(designs=("splitwise-ha",), network=network)).replicas
+        load_setting(PlanOptions(designs=("splitwise-ha",), tensor_parallel="largest", network=network)).replicas
         for network in (("ethernet-25",), ("infiniband-400",), ("infiniband-400", "dgx-a100=ethernet-25"))
     )
     found = [float(each["dgx-h100"].transfer_visible_s(1500.0, each["dgx-a100"])) for each in (slow, fast, mixed)]
@@ -64,7 +64,9 @@ def test_the_slower_side_counts() -> None:
 @pytest.mark.parametrize("rate_rps", [1.0, 3.0])
 def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps: float) -> None:
     """One token machine behind 25 Gb/s of Ethernet, a third and nine tenths of it taken by KV caches."""
-    setting = load_setting(PlanOptions(rate_rps=rate_rps, designs=("splitwise-hh",), network=("ethernet-25",)))
+    setting = load_setting(
+        PlanOptions(rate_rps=rate_rps, designs=("splitwise-hh",), tensor_parallel="largest", network=("ethernet-25",))
+    )
     question = Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
     latency = DesignLatency(question, setting.designs[0])
     taken = latency.stages[1].link_load(np.array([1]))[0]  # type: ignore[union-attr]

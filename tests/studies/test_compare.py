@@ -20,7 +20,7 @@ from provisioner.report.chart import BarChart
 from provisioner.studies.compare import RATIOS, Comparison, Row, budget_of, compare
 from provisioner.verified import RequestSets
 
-SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper"}
+SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper", "tensor_parallel": "largest"}
 DESIGNS = ("splitwise-hh", "splitwise-ha", "baseline-a100", "baseline-h100")
 MACHINES = 5
 

@@ -24,6 +24,7 @@ from provisioner.studies.pareto import Answered, Box, Frontier, dominates, enume
 from provisioner.verified import RequestSets
 
 SMALL: dict[str, Any] = {
+    "tensor_parallel": "largest",
     "rate_rps": 15.0,
     "slo": "p99",
     "duration_s": 40.0,

@@ -17,7 +17,7 @@ from provisioner.studies.outcome import Outcome
 from provisioner.studies.sensitivity import Cell, Sensitivity, Swing, sensitivity
 
 HH_HA = ("splitwise-hh", "splitwise-ha")
-QUICK: dict[str, Any] = {"fast": True, "slo": "p99", "rate_rps": 40.0}
+QUICK: dict[str, Any] = {"fast": True, "slo": "p99", "rate_rps": 40.0, "tensor_parallel": "largest"}
 
 
 def test_the_tornado_is_the_plans_at_each_end() -> None:

@@ -132,7 +132,12 @@ def test_smallest_of_random_clusters_is_brute_force() -> None:
 )
 def test_the_optimum_is_the_plan(design: str, ranges: dict[str, str], objective: str, trace: str) -> None:
     planned = api.plan(
-        trace=trace, designs=[design], prices="paper", objective=objective, machines=["dgx-a100", "dgx-h100"]
+        trace=trace,
+        designs=[design],
+        prices="paper",
+        objective=objective,
+        machines=["dgx-a100", "dgx-h100"],
+        tensor_parallel="largest",
     )
     swept = sweep(SimulateOptions(design=design, trace=trace), prices="paper", objective=objective, **ranges)
     assert swept.optimum is not None
