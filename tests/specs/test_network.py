@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +87,15 @@ def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps
         for percentile, within in ((50.0, 0.1), (90.0, 0.1), (99.0, 0.3)):
             found = latency.percentile(metric, percentile / 100.0, "seconds", (2, 1))
             assert found == pytest.approx(by_name[metric, percentile], rel=within), (metric, percentile)
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs/network.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
+    ]
+    found = {name.strip(): (float(share), ports) for names, _, share, ports in rows[1:] for name in names.split(",")}
+    expected = {
+        name: (kind.efficiency, "one a GPU" if kind.per_gpu else "one a machine") for name, kind in NETWORKS.items()
+    }
+    assert found == expected
