@@ -43,8 +43,8 @@ VLLM: Final = EngineOverhead(iteration_s=0.3e-3, sequence_s=0.04e-3)
 
 Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigurator's serving samples), as
 ``python -m tests.oracles.closed_loop`` prints it; the range is that of fits without one (model, TP) or to some of the
-runs. Without one of the two models it is 0.66 or 0.21 ms, and 0.033 or 0.022 ms. It holds what the sum of operators leaves out as well: kernels of a model's own (the norms of Qwen3's
-queries and keys) and gaps between kernels.
+runs. Without one of the two models it is 0.66 or 0.21 ms, and 0.033 or 0.022 ms. It holds what the sum of operators
+leaves out as well: kernels of a model's own (the norms of Qwen3's queries and keys) and gaps between kernels.
 """
 NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
 """The operators alone."""
