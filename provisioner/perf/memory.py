@@ -11,6 +11,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.perf.curves import Assumptions
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.units import format_seconds
 
 USABLE_MEMORY_FRACTION: Final = 0.9
 """Share of HBM that weights and KV cache may take: 0.9, long vLLM's default ``gpu_memory_utilization``.
@@ -82,9 +83,24 @@ def kv_capacity_tokens(
             f" the weights take {weights / 1e9:,.1f} GB of {usable / 1e9:,.1f} GB usable"
             f" ({tensor_parallel} x {machine.memory_gib_per_gpu:g} GiB x"
             f" {usable / (machine.memory_bytes * tensor_parallel / machine.gpus):g})"
-            + (f", which leaves {left}" if capacity > 0 else "")
+            + (
+                f", which leaves {left}"
+                if capacity > 0
+                else _if_it_fitted(machine, tensor_parallel, weights, per_token)
+            )
         )
     return capacity
+
+
+def _if_it_fitted(machine: Machine, tensor_parallel: int, weights: float, per_token: float) -> str:
+    """What more memory would not mend: the time to read the weights, and to send a KV cache, in words."""
+    read_s = weights / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
+    cache_s = 1000 * per_token / machine.network_bytes_per_s
+    return (
+        f"; if they fitted, reading them for a token would take {format_seconds(read_s)} at {tensor_parallel} x "
+        f"{machine.memory_bandwidth_gb_per_s:g} GB/s, and sending the KV cache of 1,000 tokens "
+        f"{format_seconds(cache_s)} at {machine.network_gbps:g} Gb/s"
+    )
 
 
 def requests_held(capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> NDArray[np.int64]:
