@@ -61,7 +61,7 @@ def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
         " (4 x 80 GiB x 0.9); if they fitted, reading them for a token would take 43.2 ms at 4 x 2039 GB/s,"
         " and sending the KV cache of 1,000 tokens 40.1 ms at 800 Gb/s"
     )
-    assert 352.5 / (4 * 2.039) == pytest.approx(43.2, rel=1e-3)
+    assert pytest.approx(43.2, rel=1e-3) == 352.5 / (4 * 2.039)
     assert 1000 * model("bloom-176b").kv_bytes_per_token / 100e9 == pytest.approx(0.0401, rel=2e-3)
     small = dataclasses.replace(machine("dgx-a100"), name="dgx-40", memory_gib_per_gpu=40)
     with pytest.raises(ModelDoesNotFitError, match=r"352\.5 GB of 154\.6 GB usable \(4 x 40 GiB x 0\.9\)"):
