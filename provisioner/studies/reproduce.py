@@ -108,6 +108,7 @@ class World:
         """The paper's question: BLOOM-176B, its nine SLOs, its prices; lengths drawn as its trace generator does."""
         asked: dict[str, Any] = {
             "model": paper.MODEL,
+            "tensor_parallel": "largest",  # the paper has all eight GPUs of a machine
             "slo": "splitwise",
             "prices": "paper",
             "assumptions": self.assumptions,
