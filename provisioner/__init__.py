@@ -1,7 +1,7 @@
 """Capacity planning for LLM inference: which machines, split how between the prompt and the token phase.
 
 >>> from provisioner import plan
->>> plan(workload="coding", slo="p99", fast=True).machines
+>>> plan(workload="coding", slo="p99", tensor_parallel=8, fast=True).machines
 16
 """
 

@@ -52,7 +52,7 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     provisioner.errors.UnknownNameError: unknown option 'design': did you mean 'designs'?...
     >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, designs=["splitwise-hh"])
     >>> p.design, p.machines, p.evidence.optimal
-    ('Splitwise-HH', 17, True)
+    ('Splitwise-HH:2+4', 8, True)
     """
     from provisioner.planned import against, planned, with_promise
 
@@ -118,7 +118,7 @@ def sensitivity(
     changes, to a relative ``tolerance``; ``rates_rps`` by ``ratios`` of prompt to output tokens make the map.
     ``studies.sensitivity.sensitivity`` says more.
 
-    >>> s = sensitivity(rate_rps=20, fast=True, designs=["splitwise-hh", "splitwise-ha"],
+    >>> s = sensitivity(rate_rps=20, fast=True, designs=["splitwise-hh", "splitwise-ha"], tensor_parallel=8,
     ...                 switches={"price:dgx-a100": (0.1, 1.0)}, watch="design")
     >>> [(w.before.design, w.after.design) for w in s.searches[0].switches]
     [('Splitwise-HA', 'Splitwise-HH')]
@@ -156,7 +156,8 @@ def compare(
     The question is that of ``plan``. ``budget`` is in W, $/h or machines, or machines of a type (``"40 dgx-h100"``).
     ``studies.compare.compare`` says more.
 
-    >>> c = compare(same="throughput", rate_rps=20, fast=True, designs=["splitwise-hh", "baseline-h100"])
+    >>> two = ["splitwise-hh", "baseline-h100"]
+    >>> c = compare(same="throughput", rate_rps=20, tensor_parallel=8, fast=True, designs=two)
     >>> [row.label for row in c.rows]
     ['Splitwise-HH', 'Baseline-H100']
     """
@@ -207,7 +208,7 @@ def pareto(
 ) -> Frontier:
     """The plans that no other beats in cost, power and machines together; the question is that of ``plan``.
 
-    >>> [point.machines for point in pareto(rate_rps=20, fast=True, designs=["splitwise-hh"]).points]
+    >>> [point.machines for point in pareto(rate_rps=20, fast=True, designs=["splitwise-hh"], tensor_parallel=8).points]
     [7]
     """
     from provisioner.studies import pareto as study
