@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 
 def against(options: PlanOptions) -> str | None:
-    """The SLO whose plan is set beside that of a question: the one asked for, or ``splitwise`` for batch work."""
-    slo = options.against or ("splitwise" if options.slo == "batch" else "none")
+    """The SLO whose plan is set beside that of a question: the one asked for, or ``splitwise`` for batch work.
+
+    Batch work has no limit but a deadline; ``batch`` with limits of one's own is a way to give these alone.
+    """
+    slo = options.against or ("splitwise" if options.slo == "batch" and not options.limits else "none")
     if slo == "none":
         return None
     load_slo(slo)

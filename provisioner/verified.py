@@ -74,6 +74,8 @@ _LEAST_REQUESTS: Final = 20.0
 _TOLD: Final = 7.0
 _WINDOWS: Final = 20.0
 _LIMITS: Final = 3.0
+# but no more than this for a limit, in s: then growth alone tells what keeps up (``measure.instability``)
+_SHARP_S: Final = 600.0
 # However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
 _LEAST_TIME_S: Final = 1.0
 # Options on which no verdict depends.
@@ -118,7 +120,7 @@ class RequestSets:
 
     @property
     def set_s(self) -> float:
-        """Time of one drawn set, in s: long enough to tell whether a delay grows, and to grow beyond every limit.
+        """Time of one drawn set, in s: long enough to tell whether a delay grows, and to grow beyond limits.
 
         A limit of minutes would else be kept by clusters that never catch up.
         """
@@ -127,7 +129,8 @@ class RequestSets:
         alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
         limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
         if self.setting.slo.limits:
-            return max(options.duration_s, _TOLD * alone_s, _LIMITS * max(limits_s, default=0.0))
+            beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
+            return max(options.duration_s, _TOLD * alone_s, beyond_s)
         together_s = max(options.sets * options.duration_s, _WINDOWS * alone_s)
         return together_s if job is None else min(together_s, job.feed_s)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from provisioner.report.terminal import render
 from provisioner.simulation.measure import MAX_GROWTH
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
-from provisioner.verified import Memory, _judge
+from provisioner.verified import Memory, RequestSets, _judge
 
 H100 = {"machines": ("dgx-h100",), "designs": ("baseline-h100",), "tensor_parallel": "largest"}
 JOB = {**H100, "slo": "batch", "backlog_requests": 30_000, "within_s": 1800.0, "against": "none"}
@@ -119,6 +120,22 @@ def test_a_deadline_is_a_limit_on_the_end_of_99_percent() -> None:
     assert free.machines < by_deadline.machines
 
 
+def test_sets_are_long_enough_for_a_delay_to_grow_beyond_the_limit() -> None:
+    def set_s(**fields: Any) -> float:
+        setting = load_setting(PlanOptions(**{**H100, "rate_rps": 20.0, **fields}))
+        return RequestSets(setting, 20.0).set_s
+
+    assert set_s(slo="p99") == 120.0 and set_s(slo="p99", duration_s=300.0) == 300.0
+    assert set_s(slo="batch", deadline_s=60.0) == 180.0
+    assert set_s(slo="batch", deadline_s=3600.0) == 600.0
+    assert set_s(slo="batch") == 600.0 and set_s(slo="batch", sets=2) == 240.0
+    slow = load_setting(PlanOptions(**{**H100, "workload": "agents", "slo": "p99"}))
+    c = slow.traffic.classes
+    alone_s = float(c.weight @ slow.reference.e2e_s(c.prompt_tokens, c.output_tokens))
+    assert alone_s > 20.0
+    assert set_s(workload="agents", slo="p99") == pytest.approx(7.0 * alone_s)
+
+
 def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     asked = {**H100, "rate_rps": 20.0, "fast": True}
     free = provisioner.plan(**asked, slo="batch")
@@ -129,6 +146,8 @@ def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     assert f"{100 * share:.1f} % more money" in " ".join(render(plan_document(free)).split())
     assert provisioner.plan(**asked, slo="batch", against="none").promise is None
     p90 = provisioner.plan(**asked, slo="batch", against="p90").promise
+    limited = provisioner.plan(**asked, slo="batch", limits={"ttft_p99": "2s"})
+    assert limited.promise is None
     assert p90 is not None and p90.slo == "p90" and (p90.cost_usd_per_h or 0.0) <= kept.cost_usd_per_h
     impossible = provisioner.plan(**H100, model="llama-3.1-70b", dtype="fp8", slo="batch", fast=True, rate_rps=5.0)
     assert impossible.promise is not None and "--reference" in impossible.promise.reason

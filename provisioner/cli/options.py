@@ -192,7 +192,7 @@ AGAINST: Final = group(
         "--against",
         metavar="SLO|none",
         help="Set the plan of the same load within this SLO beside the answer, to show what its promise costs.",
-        default="splitwise with --slo batch, else none",
+        default="splitwise with --slo batch and no limit but --deadline, else none",
     ),
 )
 
