@@ -153,8 +153,9 @@ def compare(
 ) -> Comparison:
     """Designs side by side: the largest throughput of each within a budget, or the best of each at one throughput.
 
-    The question is that of ``plan``. ``budget`` is in W, $/h or machines, or machines of a type (``"40 dgx-h100"``).
-    ``studies.compare.compare`` says more.
+    The question is that of ``plan``, but ``tensor_parallel`` is ``"largest"`` unless given or named in ``designs``: a
+    row for every combination of degrees hides the designs. ``budget`` is in W, $/h or machines, or machines of a type
+    (``"40 dgx-h100"``). ``studies.compare.compare`` says more.
 
     >>> two = ["splitwise-hh", "baseline-h100"]
     >>> c = compare(same="throughput", rate_rps=20, tensor_parallel=8, fast=True, designs=two)
@@ -163,6 +164,9 @@ def compare(
     """
     from provisioner.studies import compare as study
 
+    names = fields.get("designs", ())
+    if options is None and not any(":" in str(name) for name in ([names] if isinstance(names, str) else names)):
+        fields = {"tensor_parallel": "largest", **fields}
     return study.compare(
         _plan_options(options, fields),
         same=same,

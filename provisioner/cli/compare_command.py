@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from provisioner.cli.given import Flag, Given, group, only, takes, without
@@ -41,7 +42,15 @@ COMPARISON: Final = group(
 )
 
 
-@takes(COMPARISON, WORKLOAD, LIMITS, BATCH, without(CLUSTER, "objective"), METHOD, PROOF, only(SCALE, "dask"))
+_CLUSTER: Final = {
+    **without(CLUSTER, "objective"),
+    "tensor_parallel": replace(
+        CLUSTER["tensor_parallel"], default="largest, or what the names of designs have, as in splitwise-hh:2+4"
+    ),
+}
+
+
+@takes(COMPARISON, WORKLOAD, LIMITS, BATCH, _CLUSTER, METHOD, PROOF, only(SCALE, "dask"))
 def compare(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Compare designs within one budget, or at one throughput.
 

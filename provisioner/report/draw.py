@@ -95,7 +95,7 @@ def _attach_canvas(figure: Figure) -> None:
 
 def height_in(chart: Chart) -> float:
     """The height of a picture in inches that is 8 inches wide."""
-    title = 0.22 * len(textwrap.wrap(chart.title, 90))
+    title = 0.22 * len(_title(chart))
     legend = 0.22 * math.ceil(sum(len(name) + 8 for name in _legend_names(chart)) / 100.0)
     match chart:
         case LineChart():
@@ -147,6 +147,11 @@ def mark_names(marks: Sequence[Mark]) -> list[tuple[str, str]]:
     ]
 
 
+def _title(chart: Chart) -> list[str]:
+    """Lines of a title as wide as the axes, which names beside horizontal bars make narrower."""
+    return textwrap.wrap(chart.title, 72 if isinstance(chart, BarChart) and chart.horizontal else 90)
+
+
 def _wrapped(text: str) -> list[str]:
     """A long name on at most three lines."""
     return textwrap.wrap(text, _LABEL, max_lines=3, placeholder=" ...", break_on_hyphens=False) or [""]
@@ -157,7 +162,7 @@ def _draw(chart: Chart, axes: Axes, own: Figure | SubFigure | None) -> None:
 
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.set_title("\n".join(textwrap.wrap(chart.title, 90)), loc="left", fontsize=11)
+    axes.set_title("\n".join(_title(chart)), loc="left", fontsize=11)
     match chart:
         case LineChart():
             handles = _lines(chart, axes)

@@ -23,7 +23,7 @@ from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cen
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
-"""Other designs that a report shows; CSV and JSON have all."""
+"""Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
 
 # Of the versions, those of the program itself and of what runs it.
 _PROGRAM: Final = ("provisioner", "python")
@@ -121,18 +121,21 @@ _MEASURED: Final[dict[str, tuple[str, str, str, float]]] = {
 
 
 def designs_chart(plan: Plan, criterion: str) -> BarChart:
-    """The plan's design and every other by one criterion; those without a plan stay, without a bar."""
+    """The plan's design and the best others by one criterion; those without a plan stay, without a bar."""
     title, name, label, unit = _MEASURED[criterion]
     at = "" if criterion == "throughput" else f" at {format_rate(plan.planned_rate_rps)}"
     values: list[float | None] = [unit * getattr(plan, name)]
     notes = [f"this plan: {' + '.join(f'{pool.machines} {pool.role}' for pool in plan.pools)}"]
-    for other in plan.alternatives:
+    others = plan.alternatives[:_SHOWN_DESIGNS]
+    for other in others:
         value = getattr(other, name) if other.feasible else None
         values.append(None if value is None else unit * value)
         notes.append(f"{split(other)}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
+    more = len(plan.alternatives) - len(others)
+    which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if more > 0 else ""
     return BarChart(
-        f"{title}: {plan.workload} on {plan.model}{at}",
-        (f"{plan.design} (this plan)", *(other.design for other in plan.alternatives)),
+        f"{title}{which}: {plan.workload} on {plan.model}{at}",
+        (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(label, from_zero=True),
         (Bars("", tuple(values), tuple(notes)),),
         horizontal=True,

@@ -47,7 +47,7 @@ def test_a_rate_alone_is_the_same_throughput(provision: Run) -> None:
 
 
 def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
-    asked = (*FAST, *TWO, "--same", "cost", "--budget", "300 $/h", "--baseline", "splitwise-hh")
+    asked = (*FAST, *TWO, "--same", "cost", "--budget", "300 $/h", "--baseline", "splitwise-hh", "--tp", "all")
     ended = provision(*asked, "--out", "c.csv", "--out", "c.json", "--out", "c.md")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1].split() == ["written", "to", "c.csv,", "c.json,", "c.md"]
@@ -94,3 +94,13 @@ def test_no_design_with_a_plan_is_shown(provision: Run) -> None:
     assert ended.code == 0
     assert ended.out.startswith("No design has a plan\n")
     assert ended.out.count("TTFT P99") >= 2
+
+
+def test_designs_are_compared_at_the_largest_degree_unless_they_name_theirs(provision: Run) -> None:
+    asked = ("--same", "machines", "--budget", "4", "--json")
+    labels = {}
+    for names in (("splitwise-hh",), ("splitwise-hh:2+4", "baseline-h100:2")):
+        ended = provision(*FAST, *asked, *(part for name in names for part in ("--design", name)))
+        assert ended.code == 0, ended.err
+        labels[names] = {row["label"] for row in json.loads(ended.out)["designs"]}
+    assert list(labels.values()) == [{"Splitwise-HH"}, {"Splitwise-HH:2+4", "Baseline-H100:2"}]
