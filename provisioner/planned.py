@@ -38,17 +38,19 @@ def with_promise(plan: Plan, slo: str, options: PlanOptions, progress: Callable[
     is asked for, which is then the largest within them.
     """
     asked = replace(options, slo=slo, limits={}, backlog_requests=None, within_s=None, deadline_s=None, write_lp=None)
+    if options.backlog_requests is not None:  # which has its rate from its window, whatever the factor on rates
+        scale = {name: factor for name, factor in options.scale.items() if name != "rate"}
+        asked = replace(asked, rate_rps=plan.rate_rps, scale=scale)
     if options.objective != "throughput":
-        rate_rps = None if options.trace else plan.rate_rps
-        asked = replace(asked, rate_rps=rate_rps, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
+        asked = replace(asked, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
     progress(f"the plan within SLO {slo}, to compare")
     try:
         found = planned(load_setting(asked), progress)
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
-        return replace(plan, promise=Promise(slo, "", (), None, None, None, None, why))
+        return replace(plan, promise=Promise(slo, reason=why))
     except InputError as error:
-        return replace(plan, promise=Promise(slo, "", (), None, None, None, None, f"cannot be planned: {error}"))
+        return replace(plan, promise=Promise(slo, reason=f"cannot be planned: {error}"))
     promise = Promise(
         slo=slo,
         design=found.design,

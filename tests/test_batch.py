@@ -155,6 +155,15 @@ def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     assert planned(load_setting(PlanOptions(slo="batch", **asked))).promise is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("fields", [{"rate_rps": 10.0}, {"backlog_requests": 30_000, "within_s": 1800.0}])
+def test_a_promise_is_for_the_same_load_whatever_the_factor_on_rates(fields: dict[str, Any]) -> None:
+    asked = {**H100, "fast": True, "slo": "batch", "scale": {"rate": 2.0}, **fields}
+    found = provisioner.plan(**asked)
+    assert found.promise is not None and found.promise.rate_rps == pytest.approx(found.rate_rps)
+    alone = provisioner.plan(**H100, fast=True, slo="splitwise", rate_rps=found.rate_rps)
+    assert found.promise.machines == alone.machines
+
+
 def test_a_promise_costs_throughput_within_the_same_caps() -> None:
     asked = {**H100, "fast": True, "objective": "throughput", "max_machines": 4}
     free = provisioner.plan(**asked, slo="batch")

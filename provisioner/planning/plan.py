@@ -167,12 +167,12 @@ class Promise:
     """
 
     slo: str
-    design: str
-    pools: tuple[tuple[str, str, int], ...]  # role, machine, machines
-    rate_rps: float | None
-    cost_usd_per_h: float | None
-    power_w: float | None
-    machines: int | None
+    design: str = ""
+    pools: tuple[tuple[str, str, int], ...] = ()  # role, machine, machines
+    rate_rps: float | None = None
+    cost_usd_per_h: float | None = None
+    power_w: float | None = None
+    machines: int | None = None
     reason: str = ""
 
 
