@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from provisioner.cli.given import Flag, Given, group, takes, without
-from provisioner.cli.options import CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption, whole
+from provisioner.cli.options import AT_LARGEST, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption, whole
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.screen import hand_over
 from provisioner.errors import InputError
@@ -44,7 +44,7 @@ MORE: Final = group(
     MORE,
     without(WORKLOAD, "rate_rps", "trace"),
     LIMITS,
-    without(CLUSTER, "designs", "objective"),
+    without(AT_LARGEST, "designs"),
     METHOD,
     without(PROOF, "fast"),
 )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from provisioner.cli.given import Flag, Given, group, only, takes, without
-from provisioner.cli.options import BATCH, CLUSTER, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption
+from provisioner.cli.given import Flag, Given, group, only, takes
+from provisioner.cli.options import AT_LARGEST, BATCH, LIMITS, METHOD, PROOF, WORKLOAD, JsonOption, OutOption
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.screen import hand_over
 from provisioner.cli.sweep_options import SCALE
@@ -42,15 +41,7 @@ COMPARISON: Final = group(
 )
 
 
-_CLUSTER: Final = {
-    **without(CLUSTER, "objective"),
-    "tensor_parallel": replace(
-        CLUSTER["tensor_parallel"], default="largest, or what the names of designs have, as in splitwise-hh:2+4"
-    ),
-}
-
-
-@takes(COMPARISON, WORKLOAD, LIMITS, BATCH, _CLUSTER, METHOD, PROOF, only(SCALE, "dask"))
+@takes(COMPARISON, WORKLOAD, LIMITS, BATCH, AT_LARGEST, METHOD, PROOF, only(SCALE, "dask"))
 def compare(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Compare designs within one budget, or at one throughput.
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Annotated, Final
 
-from provisioner.cli.given import Flag, Group, group
+from provisioner.cli.given import Flag, Group, group, without
 from provisioner.cli.help import option
 from provisioner.errors import InputError
 from provisioner.options import ASSUMPTIONS, FACTORS, LIMIT_NAMES, MACHINE_FACTORS, OBJECTIVES, PlanOptions
@@ -294,6 +295,14 @@ CLUSTER: Final = group(
         default=_DEFAULT.prices,
     ),
 )
+
+AT_LARGEST: Final = {
+    **without(CLUSTER, "objective"),
+    "tensor_parallel": replace(
+        CLUSTER["tensor_parallel"], default="largest, or what the names of designs have, as in splitwise-hh:2+4"
+    ),
+}
+"""Clusters where a design is one, at the largest degree of tensor parallelism unless it is named with its degrees."""
 
 METHOD: Final = group(
     "Method",
