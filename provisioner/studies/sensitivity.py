@@ -90,11 +90,16 @@ class Cell:
     chunked: Outcome
 
     def saving(self, objective: str) -> float | None:
-        """How much less the best split design needs than the best colocated one, as a share of the latter; None where
-        either has no plan."""
+        """How much less the best split design needs than the best colocated one, as a share of the latter.
+
+        None where either has no plan, exactly 0 where they need the same but for rounding.
+        """
         colocated = [value for each in (self.mixed, self.chunked) if (value := each.of(objective)) is not None]
         split = self.split.of(objective)
-        return None if split is None or not colocated else 1.0 - split / min(colocated)
+        if split is None or not colocated:
+            return None
+        least = min(colocated)
+        return 0.0 if math.isclose(split, least, rel_tol=1e-9) else 1.0 - split / least
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,6 +138,8 @@ def test_a_cell_without_a_plan_of_one_kind_has_no_saving() -> None:
     assert Cell(1.0, 1.0, there, none, none).saving("cost") is None
     assert Cell(1.0, 1.0, none, there, there).saving("cost") is None
     assert Cell(1.0, 1.0, there, none, dataclasses.replace(there, cost_usd_per_h=20.0)).saving("cost") == 0.5
+    rounded = dataclasses.replace(there, cost_usd_per_h=there.cost_usd_per_h * (1.0 - 1e-15))  # type: ignore[operator]
+    assert Cell(1.0, 1.0, rounded, none, there).saving("cost") == 0.0
 
 
 def test_the_report_repeats_its_command() -> None:
