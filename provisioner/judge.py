@@ -145,7 +145,7 @@ class SimulationJudge:
             for kind, of in (("seconds", seconds), ("slowdown", slowdown)):
                 limits = [limit for limit in values if limit.metric == metric and limit.kind == kind]
                 if limits:
-                    found = percentiles(of, [100.0 * limit.quantile for limit in limits])
+                    found = percentiles(of, [limit.percentile for limit in limits])
                     for limit, value in zip(limits, found, strict=True):
                         values[limit].append(value)
 
@@ -210,7 +210,8 @@ class SimulationJudge:
 def measured(prepared: Prepared, metric: str) -> int:
     """Requests of a set whose metric is measured."""
     counted = prepared.requests.counted
-    if metric == "tbt" and prepared.reference.replica.assumptions == "measured":
+    gaps = metric == "gap" or (metric == "tbt" and prepared.reference.replica.assumptions == "measured")
+    if gaps:
         return int(np.count_nonzero(counted & (prepared.requests.output_tokens > 1)))
     return int(np.count_nonzero(counted))
 

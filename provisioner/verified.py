@@ -51,7 +51,8 @@ from provisioner.simulation.policy import POLICIES
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.result import Interval, Simulation
 from provisioner.simulation.run import Prepared, compile_simulator, prepare
-from provisioner.specs.slo import PERCENTILES, QUANTILE, LatencyLimit
+from provisioner.specs.metrics import REPORTED_PERCENTILES
+from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
 
 METHOD: Final = "proven by simulation (docs/simulation.md); the queueing formulas made the first guess"
@@ -491,7 +492,7 @@ def _simulated(
         request_set=sets.requests,
         sets=sets.count if count is None else count,
         expected_requests=float(sets(0).requests.requests),
-        percentiles=tuple(100.0 * QUANTILE[p] for p in PERCENTILES),
+        percentiles=tuple(sorted({*REPORTED_PERCENTILES, *setting.slo.percentiles})),
         slo=setting.slo,
         workload=setting.workload,
         seed=setting.options.seed,
@@ -510,9 +511,7 @@ def _figures(
     figures = []
     for old in predicted:
         found = next(
-            each
-            for each in simulation.latency
-            if each.metric == old.metric and math.isclose(each.percentile, 100.0 * QUANTILE[old.percentile])  # type: ignore[index]
+            each for each in simulation.latency if each.metric == old.metric and each.percentile == old.percentile
         )
         limit = old.limit
         value = found.seconds.mean if limit is not None and limit.kind == "seconds" else found.slowdown.mean
@@ -708,7 +707,7 @@ def _nothing_passes(
         known = [each for each in miss.verdict.ratios if each.ratio > 1.0 and math.isfinite(each.value)]
         if known and not miss.verdict.early and miss.verdict.stable:
             changes = " ".join(
-                f"--{each.limit.metric}-{each.limit.percentile} {_typed(each.limit, each.value)}" for each in known
+                f"--{each.limit.metric}-p{each.limit.percentile:g} {_typed(each.limit, each.value)}" for each in known
             )
             texts.append(f"{changes} ({miss.candidate})")
             binding = known[0].limit.label if binding == "the limits together" else binding

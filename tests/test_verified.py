@@ -79,7 +79,7 @@ def test_a_plan_is_what_its_own_request_sets_show() -> None:
     candidate = Candidate(of.designs[0], tuple(pool.machines for pool in found.pools))
     values = [run(verdicts.cluster(candidate), verdicts.request_sets(k)).latencies.slowdown("ttft") for k in range(3)]
     mean = float(np.mean([percentiles(each, (99.0,))[0] for each in values]))
-    figure = next(f for f in found.latency if (f.metric, f.percentile) == ("ttft", "p99"))
+    figure = next(f for f in found.latency if (f.metric, f.percentile) == ("ttft", 99.0))
     assert figure.slowdown == pytest.approx(mean)
     assert figure.slowdown_range is not None and figure.slowdown_range[0] < mean < figure.slowdown_range[1]
     assert figure.limit is not None and figure.slack == pytest.approx(1.0 - mean / figure.limit.value)
@@ -248,7 +248,7 @@ def test_undecided_candidates_get_more_sets_and_then_do_not_pass() -> None:
     of = setting(designs=("baseline-h100",))
     machines = plan(designs=("baseline-h100",)).pools[0].machines
     candidate = Candidate(of.designs[0], (machines,))
-    figure = next(f for f in plan(designs=("baseline-h100",)).latency if (f.metric, f.percentile) == ("ttft", "p99"))
+    figure = next(f for f in plan(designs=("baseline-h100",)).latency if (f.metric, f.percentile) == ("ttft", 99.0))
     # a limit just above the mean: the bound of the mean is beyond it
     limit = next(x for x in of.slo.limits if x.metric == "ttft")
     tight = SLO("tight", (replace(limit, value=figure.slowdown * 1.0001),))

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options import LIMIT_NAMES
+from provisioner.specs.metrics import parse_target
 from provisioner.specs.model import DTYPE_BYTES
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.slo import LatencyLimit, parse_limit
@@ -67,13 +67,10 @@ def _version(package: str) -> str:
 
 def latency_limits(limits: Mapping[str, str]) -> tuple[LatencyLimit, ...]:
     """Limits from their names and texts, such as ``ttft_p99`` and ``2s``."""
-    for name in limits:
-        if name not in LIMIT_NAMES:
-            raise UnknownNameError("limit", name, LIMIT_NAMES)
     parsed = []
     for name, text in limits.items():
-        metric, percentile = name.split("_")
-        parsed.append(parse_limit(metric, percentile, text, f"--{metric}-{percentile}"))  # type: ignore[arg-type]
+        metric, percentile = parse_target(name, "--limit")
+        parsed.append(parse_limit(metric, percentile, text, f"--{metric}-p{percentile:g}"))
     return tuple(parsed)
 
 

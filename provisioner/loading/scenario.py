@@ -23,6 +23,7 @@ from provisioner.loading.common import (
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
+from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.slo import load_slo
 from provisioner.specs.units import (
     format_rate,
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from provisioner.specs.workload import Workload
 
 _SHOWN_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba")
-_PERCENTILES: Final = (50.0, 90.0, 99.0)
 _ROLES: Final = ("prompt", "token", "mixed")
 _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
@@ -78,7 +78,9 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
-    percentiles = sorted({*_PERCENTILES, *(_percentile(each) for each in options.percentiles)})
+    percentiles = sorted(
+        {*REPORTED_PERCENTILES, *slo.percentiles, *(_percentile(each) for each in options.percentiles)}
+    )
     if options.repeat is not None:
         parse_whole(options.repeat, "--repeat", "runs")
     seed = parse_whole(options.seed, "--seed", minimum=0)

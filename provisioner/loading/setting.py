@@ -305,7 +305,7 @@ def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
         return ()
     if "e2e_p99" in options.limits:
         raise InputError("--deadline: is a limit on E2E P99, and so is --e2e-p99; give one of them")
-    return (LatencyLimit("e2e", "p99", parse_positive(options.deadline_s, "--deadline", "s"), "seconds"),)
+    return (LatencyLimit("e2e", 99.0, parse_positive(options.deadline_s, "--deadline", "s"), "seconds"),)
 
 
 def _check_backlog(options: PlanOptions, slo: SLO) -> None:

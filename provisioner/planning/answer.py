@@ -23,7 +23,8 @@ from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
 from provisioner.specs.batch_job import BatchJob
-from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE, SLO
+from provisioner.specs.metrics import METRICS, PREDICTED
+from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 from provisioner.specs.workload import Workload
 
@@ -65,7 +66,7 @@ class Setting:
 
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
-        question = Question(traffic or self.traffic, self.slo, self.reference, self.replicas)
+        question = Question(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
         return Search(
             question, self.designs if designs is None else designs, self.prices, self.caps, self.options.solver
         )
@@ -292,8 +293,8 @@ def plan_of(
     phases = {phase for pool in pools for phase in pool.extrapolated}
     figures = tuple(
         replace(_figure(best, metric, percentile, setting.slo, binding_names), extrapolated=_rests_on(metric, phases))
-        for metric in METRICS
-        for percentile in PERCENTILES
+        for metric, percentile in setting.slo.figures(PREDICTED)
+        if METRICS[metric].by_formulas
     )
     c = traffic.classes
     output = float(np.sum(c.weight * c.output_tokens))
@@ -333,10 +334,11 @@ def question_of(options: PlanOptions) -> dict[str, Any]:
     return asdict(replace(options, limits=dict(options.limits), stock=dict(options.stock)))
 
 
-def _figure(best: Best, metric: str, percentile: str, slo: SLO, binding: set[str]) -> LatencyFigure:
-    quantile = QUANTILE[percentile]  # type: ignore[index]
-    values = {kind: best.latency.percentile(metric, quantile, kind, best.sizes) for kind in ("seconds", "slowdown")}
-    limit = next((x for x in slo.limits if (x.metric, x.percentile) == (metric, percentile)), None)
+def _figure(best: Best, metric: str, percentile: float, slo: SLO, binding: set[str]) -> LatencyFigure:
+    values = {
+        kind: best.latency.percentile(metric, percentile / 100.0, kind, best.sizes) for kind in ("seconds", "slowdown")
+    }
+    limit = slo.limit_on(metric, percentile)
     if limit is not None and best.latency.meets(limit, best.sizes):
         values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
     return LatencyFigure(
@@ -387,7 +389,8 @@ def _extrapolation(perf: ReplicaPerf, stage: PromptStage | TokenStage | MixedSta
 
 def _rests_on(metric: str, phases: set[str]) -> bool:
     """Whether a metric rests on the curve of one of these phases."""
-    return bool(phases & {"ttft": {"prompt"}, "tbt": {"token"}, "e2e": {"prompt", "token"}}[metric])
+    stage = METRICS[metric].stage
+    return bool(phases) if stage == "both" else stage in phases
 
 
 def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from provisioner.planning.designs import Design, Slot
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Traffic
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
 
 Array = NDArray[np.float64]
@@ -185,7 +186,7 @@ class DesignLatency:
             if metric == "e2e" and self.design.splits:
                 result = self.e2e_share(kind, value, sizes)
             else:
-                role = {"ttft": "prompt", "tbt": "token"}[metric] if self.design.splits else "mixed"
+                role = METRICS[metric].stage if self.design.splits else "mixed"
                 shares = [self.pool_share(i, metric, kind, value, _one(sizes[i])) for i, _ in self.stages_of(role)]
                 result = float(sum(share[0] for share in shares))
             # What the numerics cannot give does not count as met.
@@ -306,11 +307,10 @@ def _unattainable(
     latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]
 ) -> tuple[Attainable, ...]:
     """The limits that even these sizes, at which queueing is negligible, do not meet."""
-    decides = {"ttft": "prompt", "tbt": "token"}
 
     def where(limit: LatencyLimit) -> str:
         """The machines of the pools that decide a limit."""
-        role = decides.get(limit.metric)
+        role = METRICS[limit.metric].stage
         deciding = [slot.machine.name for slot in latency.design.slots if slot.role in (role, "mixed")]
         return " and ".join(deciding) or latency.design.name
 
@@ -439,8 +439,7 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
     high = min(high, latency.question.most.get(slot.machine.name, high))
     if high < low:
         return None
-    metrics = {"prompt": ("ttft",), "token": ("tbt",), "mixed": ("ttft", "tbt", "e2e")}[slot.role]
-    limits = [limit for metric in metrics for limit in _limits(latency.question, metric)]
+    limits = [limit for limit in latency.question.slo.limits if slot.role in ("mixed", METRICS[limit.metric].stage)]
 
     def shares_at(sizes: Sizes) -> Array:
         """Shares (N, limits) beyond each limit."""

@@ -15,7 +15,6 @@ from provisioner.planning.plan import Plan, PoolPlan
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Traffic
-from provisioner.specs.slo import QUANTILE
 
 Sizes = NDArray[np.int64]
 
@@ -229,7 +228,7 @@ class _Latency:
 
     def limits(self) -> Iterator[str]:
         """Latency limits that more requests exceed than may."""
-        for limit in self.setting.slo.limits:
+        for limit in self.setting.slo.predicted.limits:
             beyond = self.share(limit.metric, limit.kind, limit.value)
             if not beyond <= 1.0 - limit.quantile + _GRID:
                 yield f"{limit}: {beyond:.4%} of the requests are beyond it"
@@ -237,13 +236,13 @@ class _Latency:
     def figures(self) -> Iterator[str]:
         """Reported percentiles that more requests exceed than a percentile allows, and slacks that do not follow."""
         for figure in self.plan.latency:
-            allowed = 1.0 - QUANTILE[figure.percentile]  # type: ignore[index]
+            allowed = 1.0 - figure.percentile / 100.0
             for kind, value in (("seconds", figure.seconds), ("slowdown", figure.slowdown)):
                 if math.isinf(value):
                     continue  # nothing was predicted; a limit on it is a violation of its own
                 beyond = self.share(figure.metric, kind, value * (1.0 + _BISECTION))
                 if not beyond <= allowed + _GRID:
-                    yield f"{figure.metric} {figure.percentile}: {beyond:.4%} are above {value:g} {kind}"
+                    yield f"{figure.label}: {beyond:.4%} are above {value:g} {kind}"
             if figure.limit is not None:
                 value = figure.seconds if figure.limit.kind == "seconds" else figure.slowdown
                 if figure.slack is None or abs(figure.slack - (1.0 - value / figure.limit.value)) > _ROUNDING:

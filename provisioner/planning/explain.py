@@ -167,7 +167,7 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
         f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {cause} on every machine: "
         f"{worst.limit.format(worst.best)} at best, on {worst.where}"
     )
-    option_names = {each.limit: f"--{each.limit.metric}-{each.limit.percentile}" for each in nearest.unattainable}
+    option_names = {each.limit: f"--{each.limit.metric}-p{each.limit.percentile:g}" for each in nearest.unattainable}
     changes = " ".join(f"{option_names[each.limit]} {_typed(each)}" for each in nearest.unattainable)
     return InfeasibleError(message, binding=worst.limit.label, relaxations=(f"{changes} ({nearest.design.name})",))
 

@@ -134,7 +134,7 @@ def share_beyond(parameters: Parameters, program: Program) -> Rows:
                 terms = [float(share) * program.size[d, s, int(n)] for n, share in zip(pool.sizes, shares, strict=True)]
                 limits.setdefault((pool.slot.role, limit), []).extend(terms)
         for (role, limit), terms in limits.items():
-            name = f"share_beyond({d},{role},{limit.metric},{limit.percentile})"
+            name = f"share_beyond({d},{role},{limit.metric},p{limit.percentile:g})"
             rows[name] = pulp.lpSum(terms) <= 1.0 - limit.quantile + SHARE_TOLERANCE
     return rows
 

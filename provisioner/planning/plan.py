@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from provisioner.specs.batch_job import BatchJob
+from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class LatencyFigure:
     """
 
     metric: str
-    percentile: str
+    percentile: float
     seconds: float
     slowdown: float
     limit: LatencyLimit | None
@@ -73,6 +74,11 @@ class LatencyFigure:
     slowdown_range: tuple[float, float] | None = None
     predicted_seconds: float | None = None
     predicted_slowdown: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The percentile as people write it, such as ``TTFT P99``."""
+        return label(self.metric, self.percentile)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from provisioner.planning.plan import Alternative, BatchPlan, Evidence, LatencyFigure, Plan, PoolPlan, Promise
-from provisioner.specs.slo import METRICS, PERCENTILES
+from provisioner.specs.metrics import METRICS
 
 
 def plan_dict(plan: Plan) -> dict[str, Any]:
@@ -21,11 +21,9 @@ def plan_dict(plan: Plan) -> dict[str, Any]:
     """
     from provisioner.report.command_line import command_line
 
-    figures = {(figure.metric, figure.percentile): _figure(figure) for figure in plan.latency}
-    latency = {
-        metric: {percentile: figures.get((metric, percentile), _NO_FIGURE) for percentile in PERCENTILES}
-        for metric in METRICS
-    }
+    latency: dict[str, dict[str, Any]] = {metric: {} for metric in METRICS}
+    for figure in plan.latency:
+        latency[figure.metric][f"p{figure.percentile:g}"] = _figure(figure)
     result: dict[str, Any] = {
         "design": plan.design,
         "pools": [_pool(pool) for pool in plan.pools],
@@ -129,21 +127,6 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 def _pools(pools: Iterable[tuple[str, str, int]]) -> list[dict[str, Any]]:
     return [{"role": role, "machine": machine, "machines": machines} for role, machine, machines in pools]
-
-
-_NO_FIGURE: Final[dict[str, Any]] = {
-    "seconds": None,
-    "slowdown": None,
-    "limit": None,
-    "limit_kind": None,
-    "slack": None,
-    "binding": False,
-    "extrapolated": False,
-    "seconds_range": None,
-    "slowdown_range": None,
-    "predicted_seconds": None,
-    "predicted_slowdown": None,
-}
 
 
 def _alternative(other: Alternative) -> dict[str, Any]:

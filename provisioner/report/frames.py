@@ -46,7 +46,7 @@ def latency_frame(plan: Plan) -> pd.DataFrame:
     rows = [
         {
             "metric": figure.metric,
-            "percentile": figure.percentile,
+            "percentile": f"p{figure.percentile:g}",
             "seconds": figure.seconds,
             "slowdown": figure.slowdown,
             "limit": _number(None if figure.limit is None else figure.limit.value),

@@ -75,7 +75,7 @@ def latency_chart(plan: Plan) -> BarChart:
     if not limited:
         return BarChart(
             f"{how} latency over that of the same request alone: {_case(plan)}",
-            tuple(f"{figure.metric.upper()} {figure.percentile.upper()}" for figure in plan.latency),
+            tuple(figure.label for figure in plan.latency),
             Axis("slowdown (x)", from_zero=True),
             (
                 Bars(
@@ -283,8 +283,8 @@ _BREAKS: Final = {CAPACITY: "overloaded", ONLY_ONE: "none left"}
 def _breaks(binding: Sequence[str]) -> str:
     if not binding:
         return "still enough"
-    limits = [name for name in binding if name.split(" ")[0] in ("TTFT", "TBT", "E2E")]
-    others = [_BREAKS.get(name, name) for name in binding if name not in limits]
+    others = [_BREAKS[name] for name in binding if name in _BREAKS]
+    limits = [name for name in binding if name not in _BREAKS]
     return ", ".join(others + ([f"misses {', '.join(limits)}"] if limits else []))
 
 
@@ -308,7 +308,7 @@ def latency_table(plan: Plan) -> Table:
 def _latency_row(figure: LatencyFigure) -> tuple[str, ...]:
     limit = figure.limit
     return (
-        f"{figure.metric.upper()} {figure.percentile.upper()}",
+        figure.label,
         milliseconds(figure.seconds),
         significant(figure.slowdown),
         "" if figure.slowdown_range is None else " to ".join(map(significant, figure.slowdown_range)),

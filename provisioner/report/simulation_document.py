@@ -13,11 +13,11 @@ from provisioner.report.document import Block, Code, Column, Document, Facts, No
 from provisioner.report.numbers import milliseconds, per_cent, significant, whole
 from provisioner.report.plan_document import shown
 from provisioner.simulation.result import Interval, LatencyResult, PoolResult, Simulation
+from provisioner.specs.metrics import label
 from provisioner.specs.units import format_rate, format_seconds
 
 # Of the versions, those of the program itself and of what runs it.
 _PROGRAM: Final = ("provisioner", "python")
-_METRIC: Final = {"ttft": "TTFT", "tbt": "TBT", "largest_gap": "largest gap", "e2e": "E2E"}
 _MET: Final = {"pass": "met", "fail": "missed", "undecided": "undecided", None: ""}
 # Batches are shown by powers of two.
 _BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 256), (257, 512))
@@ -184,7 +184,7 @@ def _limited(result: LatencyResult) -> str:
 
 
 def _name(result: LatencyResult) -> str:
-    return f"{_METRIC[result.metric]} P{result.percentile:g}"
+    return label(result.metric, result.percentile)
 
 
 def latency_table(found: Simulation) -> Table:

@@ -14,6 +14,7 @@ from provisioner.report.command_line import simulate_command, simulate_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.plan_document import shown
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.units import format_cost, format_power
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 Cell = Mapping[str, Any]
 
-METRIC: Final = {"ttft": "TTFT", "tbt": "TBT", "e2e": "E2E"}
 STATE: Final = {
     "pass": "passes",
     "undecided": "undecided",
@@ -51,7 +51,6 @@ _WIDE: Final = 44  # up to so many columns stand apart
 # Signs of a map.
 _OPTIMUM, _FRONTIER, _PASSES = "*", "o", "+"
 _OTHER: Final = {"undecided": "?", "unstable": "~", "stuck": "#", "infeasible": "x"}
-_MISSED: Final = {"ttft": "T", "tbt": "B", "e2e": "E"}
 
 
 def sweep_document(found: Any, *, inputs: bool = False) -> Document:
@@ -172,7 +171,7 @@ def percentile_names(cell: Cell) -> list[str]:
 
 def limits_by_name(limits: Iterable[LatencyLimit]) -> dict[str, LatencyLimit]:
     """Limits by the names of columns."""
-    return {f"{limit.metric}_{limit.percentile}": limit for limit in limits}
+    return {limit.name: limit for limit in limits}
 
 
 def latency_table(title: str, cell: Cell, limits: Iterable[LatencyLimit]) -> Table:
@@ -290,7 +289,8 @@ def _sign(found: Any, k: int) -> str:
     if cell["state"] == "pass":
         return _FRONTIER if k in found.frontier else _PASSES
     if cell["state"] == "fail":
-        return _MISSED.get(str(cell["binding"]).partition("_")[0], "-")
+        metric = METRICS.get(str(cell["binding"]).partition("_")[0])
+        return "-" if metric is None else metric.sign
     return _OTHER[cell["state"]]
 
 
@@ -301,7 +301,7 @@ def _legend(found: Any) -> list[str]:
         _OPTIMUM: "optimum",
         _FRONTIER: "frontier",
         _PASSES: "passes",
-        **{sign: f"misses {METRIC[metric]} most" for metric, sign in _MISSED.items()},
+        **{metric.sign: f"misses {metric.label} most" for metric in METRICS.values()},
         **{sign: STATE[state] for state, sign in _OTHER.items()},
     }
     used = [f"{sign} {text}" for sign, text in meanings.items() if sign in signs]
@@ -394,7 +394,7 @@ def _maps(found: Any) -> tuple[Chart, ...]:
     if len(metrics) > 1:
         for metric in metrics:
             of_metric = {name: limit for name, limit in limits.items() if limit.metric == metric}
-            what = f"largest {METRIC[metric]} percentile over its limit"
+            what = f"largest {METRICS[metric].label} percentile over its limit"
             maps.append(_map(found, what, lambda cell, of=of_metric: _ratio(cell, of), 1.0, metric))  # type: ignore[misc]
     return tuple(maps)
 
@@ -498,7 +498,7 @@ def _curve(found: Any, varied: int) -> LineChart:
     for metric in dict.fromkeys(limit.metric for limit in limits.values()):
         of_metric = {name: limit for name, limit in limits.items() if limit.metric == metric}
         y = tuple(_positive(_ratio(cell, of_metric), 1.0) for cell in found.cells)
-        series.append(Series(METRIC[metric], x, y, notes=notes))
+        series.append(Series(METRICS[metric].label, x, y, notes=notes))
     return LineChart(
         title=f"{title}: largest percentile over its limit",
         x=axis,

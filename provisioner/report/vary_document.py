@@ -14,7 +14,6 @@ from provisioner.report.command_line import simulate_command
 from provisioner.report.document import Block, Column, Document, Facts, Table, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, significant, whole
 from provisioner.report.sweep_document import (
-    METRIC,
     STATE,
     Cell,
     evidence_blocks,
@@ -30,6 +29,7 @@ from provisioner.report.sweep_document import (
     span,
     typed_range,
 )
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.units import format_seconds
 
 _TITLE: Final = {"rate": "Latency against load", "cv": "Latency against burstiness", "slo": "Limits scaled"}
@@ -143,7 +143,7 @@ def _header(found: Any) -> str:
 
 def _short(name: str) -> str:
     metric, _, percentile = name.partition("_p")
-    return f"{METRIC[metric]} {percentile}"
+    return f"{METRICS[metric].label} {percentile}"
 
 
 def _shown(point: Cell, name: str, limits: Mapping[str, Any]) -> str:
@@ -217,8 +217,9 @@ def vary_charts(found: Any) -> tuple[Chart, ...]:
         charts.append(_worst(found))
     names = next((percentile_names(point) for point in found.points if percentile_names(point)), [])
     if len(found.clusters) == 1:
-        for metric in METRIC:
-            charts.append(_latency(found, [name for name in names if name.startswith(f"{metric}_")], METRIC[metric]))
+        for metric in METRICS.values():
+            of_metric = [name for name in names if name.startswith(f"{metric.name}_")]
+            charts += [_latency(found, of_metric, metric.label)] if of_metric else []
     else:
         charts += [_latency(found, [name], limit_label(name)) for name in names]
     return (*charts, *_occupancy(found))

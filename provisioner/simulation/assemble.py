@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from provisioner.perf.assumptions import Reference, slo_strict
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import (
-    METRICS,
     Backlog,
     Latencies,
     backlog,
@@ -25,6 +24,7 @@ from provisioner.simulation.measure import (
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.result import LatencyResult, PoolResult, Simulation
 from provisioner.simulation.run import Run, pool_slices
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
 
 # Share of a pool's busy time at extrapolated batches from which on it is worth a warning.
@@ -221,9 +221,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
 
 def _limits(slo: SLO, metric: str, percentile: float) -> tuple[LatencyLimit, ...]:
     """The limits on one percentile (0..100) of a metric: in s, as a slowdown, or both."""
-    return tuple(
-        limit for limit in slo.limits if limit.metric == metric and math.isclose(100.0 * limit.quantile, percentile)
-    )
+    return tuple(limit for limit in slo.limits if limit.metric == metric and limit.percentile == percentile)
 
 
 def _thresholds(cluster: Cluster) -> dict[str, float | bool]:

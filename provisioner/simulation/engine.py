@@ -47,7 +47,8 @@ from provisioner.simulation.routing import route
 from provisioner.simulation.structures import INFINITE, insert_sorted, remove_sorted, update_pending, withdraw
 from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer
 
-TTFT, TBT, E2E = 0, 1, 2
+# Positions in records.LIMITED.
+TTFT, TBT, E2E, GAP = 0, 1, 2, 3
 
 
 @compiled
@@ -57,7 +58,7 @@ def _count(world: World, request: int, metric: int, seconds: float) -> bool:
     if not this.counted:
         return False
     reference_s = this.reference_ttft_s
-    if metric == TBT:
+    if metric in (TBT, GAP):
         reference_s = this.reference_tbt_s
     elif metric == E2E:
         reference_s = this.reference_e2e_s
@@ -92,6 +93,8 @@ def _complete(world: World, r: int, request: int, now_s: float) -> bool:
     gaps = this.output_tokens if world.tbt_by_output else this.output_tokens - 1
     if gaps > 0:
         rejected = _count(world, request, TBT, (now_s - this.first_s) / gaps) or rejected
+    if this.output_tokens > 1:
+        rejected = _count(world, request, GAP, this.largest_gap_s) or rejected
     remove_sorted(world, LISTS * r + PRESENT, request)
     replica_at(world, r).pending_tokens -= 1
     update_pending(world, r)

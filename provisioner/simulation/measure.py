@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import UnknownNameError
 from provisioner.simulation.result import Interval, Verdict
+from provisioner.specs.metrics import METRICS
 
 Floats = NDArray[np.float64]
 
-Metric = Literal["ttft", "tbt", "largest_gap", "e2e"]
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
 
 CONFIDENCE: Final = 0.95
 
@@ -41,7 +40,7 @@ class Latencies:
     reference_e2e_s: Floats
     counted: NDArray[np.bool_]
 
-    def seconds(self, metric: Metric) -> Floats:
+    def seconds(self, metric: str) -> Floats:
         """The metric in s of the measured requests that have it.
 
         TTFT = first - arrival, E2E = last - arrival, TBT = (last - first) / divisor. Left out are a TBT with a divisor
@@ -49,11 +48,11 @@ class Latencies:
         """
         return self.both(metric)[0]
 
-    def slowdown(self, metric: Metric) -> Floats:
+    def slowdown(self, metric: str) -> Floats:
         """The metric over the same request's alone on the reference; the largest gap over the reference's TBT."""
         return self.both(metric)[1]
 
-    def both(self, metric: Metric) -> tuple[Floats, Floats]:
+    def both(self, metric: str) -> tuple[Floats, Floats]:
         """The metric in s and as a slowdown."""
         has = self.counted
         if metric == "ttft":
@@ -63,13 +62,13 @@ class Latencies:
         elif metric == "tbt":
             has = has & (self.tbt_divisor > 0.0)
             until, since, reference = self.last_s, self.first_s, self.reference_tbt_s
-        elif metric == "largest_gap":
+        elif metric == "gap":
             has = has & (self.output_tokens > 1)
             until, since, reference = self.largest_gap_s, np.zeros(1), self.reference_tbt_s
         else:
             raise UnknownNameError("metric", metric, METRICS)
         times = until - since
-        if metric == "largest_gap":  # an unfinished request may have had gaps
+        if metric == "gap":  # an unfinished request may have had gaps
             times = np.where(np.isnan(self.last_s), np.nan, times)
         if not has.all():
             times, reference = times[has], reference[has]

@@ -167,9 +167,12 @@ SLOT: Final = np.dtype(
     [("role", "i8"), ("pool", "i8"), ("min_prompt_tokens", "i8"), ("max_prompt_tokens", "i8")], align=True
 )
 
+LIMITED: Final = ("ttft", "tbt", "e2e", "gap")
+"""Metrics that the event loop counts against limits as requests complete."""
+
 LIMIT: Final = np.dtype(
     [
-        ("metric", "i8"),  # 0 TTFT, 1 TBT, 2 E2E
+        ("metric", "i8"),  # position in LIMITED
         ("slowdown", "i8"),
         ("value", "f8"),  # a request beyond it counts
         ("most", "i8"),  # with more than so many, the run stops

@@ -39,7 +39,7 @@ class StopLimit:
     ``kind`` says whether the value is in s or a slowdown.
     """
 
-    metric: Literal["ttft", "tbt", "e2e"]
+    metric: str
     kind: Literal["seconds", "slowdown"]
     value: float
     most: int
@@ -280,7 +280,7 @@ def _world(
         )
     limits = np.zeros(len(stop), dtype=records.LIMIT)
     for k, limit in enumerate(stop):
-        metric = ("ttft", "tbt", "e2e").index(limit.metric)
+        metric = records.LIMITED.index(limit.metric)
         limits[k] = (metric, limit.kind == "slowdown", limit.value, limit.most, 0)
     changes = sorted(
         [(outage.at_s, outage.machine, 0) for outage in cluster.outages]

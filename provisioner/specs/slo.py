@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.metrics import ALIASES, METRICS, REPORTED_PERCENTILES, label, name_of, parse_percentile
 from provisioner.specs.units import format_factor, format_seconds, parse_duration, parse_factor
 
-Metric = Literal["ttft", "tbt", "e2e"]
-Percentile = Literal["p50", "p90", "p99"]
-METRICS: Final[tuple[Metric, ...]] = get_args(Metric)
-PERCENTILES: Final[tuple[Percentile, ...]] = get_args(Percentile)
-QUANTILE: Final[dict[Percentile, float]] = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
-
 # Splitwise (ISCA 2024), Table VI: slowdowns against the same request alone on a DGX-A100.
-SPLITWISE_TABLE_VI: Final[dict[Metric, tuple[float, float, float]]] = {
+SPLITWISE_TABLE_VI: Final[dict[str, tuple[float, float, float]]] = {
     "ttft": (2.0, 3.0, 6.0),
     "tbt": (1.25, 1.5, 5.0),
     "e2e": (1.25, 1.5, 5.0),
@@ -25,14 +22,14 @@ SPLITWISE_TABLE_VI: Final[dict[Metric, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class LatencyLimit:
-    """A limit on one percentile of one metric: in seconds, or as a slowdown against the reference machine.
+    """A limit on one percentile (above 0, below 100) of one metric: in s, or as a slowdown against the reference.
 
-    >>> str(LatencyLimit("ttft", "p99", 2.0, "seconds"))
+    >>> str(LatencyLimit("ttft", 99.0, 2.0, "seconds"))
     'TTFT P99 <= 2 s'
     """
 
-    metric: Metric
-    percentile: Percentile
+    metric: str
+    percentile: float
     value: float
     kind: Literal["seconds", "slowdown"]
 
@@ -43,12 +40,17 @@ class LatencyLimit:
     @property
     def label(self) -> str:
         """The percentile as people write it, such as ``TTFT P99``."""
-        return f"{self.metric.upper()} {self.percentile.upper()}"
+        return label(self.metric, self.percentile)
+
+    @property
+    def name(self) -> str:
+        """The percentile as columns and keywords name it, such as ``ttft_p99``."""
+        return name_of(self.metric, self.percentile)
 
     @property
     def quantile(self) -> float:
         """The percentile as a fraction of requests."""
-        return QUANTILE[self.percentile]
+        return self.percentile / 100.0
 
     def format(self, value: float) -> str:
         """A value of this limit's kind, with its unit."""
@@ -73,9 +75,30 @@ class SLO:
         kept = tuple(limit for limit in self.limits if (limit.metric, limit.percentile) not in replaced)
         added = ", ".join(map(str, extra))
         name = name or (f"{self.name} with {added}" if self.limits else added)
-        order = {metric: position for position, metric in enumerate(METRICS)}
-        ordered = sorted(kept + extra, key=lambda limit: (order[limit.metric], limit.percentile))
+        order = list(METRICS)
+        ordered = sorted(kept + extra, key=lambda limit: (order.index(limit.metric), limit.percentile))
         return SLO(name, tuple(ordered))
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The percentiles that have a limit, each once, in rising order."""
+        return tuple(sorted({limit.percentile for limit in self.limits}))
+
+    @property
+    def predicted(self) -> SLO:
+        """The limits that the queueing formulas can decide; the simulator alone decides the others."""
+        limits = tuple(limit for limit in self.limits if METRICS[limit.metric].by_formulas)
+        return self if len(limits) == len(self.limits) else replace(self, limits=limits)
+
+    def figures(self, metrics: Iterable[str] = METRICS) -> tuple[tuple[str, float], ...]:
+        """Metric and percentile of the figures of a report: the reported ones of ``metrics``, and all with a limit."""
+        shown = {(limit.metric, limit.percentile) for limit in self.limits}
+        shown |= {(metric, percentile) for metric in metrics for percentile in REPORTED_PERCENTILES}
+        return tuple((metric, p) for metric in METRICS for name, p in sorted(shown) if name == metric)
+
+    def limit_on(self, metric: str, percentile: float) -> LatencyLimit | None:
+        """The first limit on a percentile of a metric; None without one."""
+        return next((x for x in self.limits if (x.metric, x.percentile) == (metric, percentile)), None)
 
     def scaled(self, factor: float) -> SLO:
         """This SLO with every limit so many times as large."""
@@ -83,27 +106,27 @@ class SLO:
         return SLO(f"{self.name} x {factor:g}", limits)
 
 
-def _rows(percentiles: tuple[Percentile, ...]) -> tuple[LatencyLimit, ...]:
+def _rows(percentiles: tuple[float, ...]) -> tuple[LatencyLimit, ...]:
     return tuple(
-        LatencyLimit(metric, percentile, SPLITWISE_TABLE_VI[metric][PERCENTILES.index(percentile)], "slowdown")
-        for metric in METRICS
+        LatencyLimit(metric, percentile, SPLITWISE_TABLE_VI[metric][REPORTED_PERCENTILES.index(percentile)], "slowdown")
+        for metric in SPLITWISE_TABLE_VI
         for percentile in percentiles
     )
 
 
 NAMED_SLOS: Final[dict[str, SLO]] = {
-    "splitwise": SLO("splitwise", _rows(PERCENTILES)),
-    "p50": SLO("p50", _rows(("p50",))),
-    "p90": SLO("p90", _rows(("p90",))),
-    "p99": SLO("p99", _rows(("p99",))),
+    "splitwise": SLO("splitwise", _rows(REPORTED_PERCENTILES)),
+    "p50": SLO("p50", _rows((50.0,))),
+    "p90": SLO("p90", _rows((90.0,))),
+    "p99": SLO("p99", _rows((99.0,))),
     "batch": SLO("batch", ()),
 }
 
 
-def parse_limit(metric: Metric, percentile: Percentile, text: str, what: str) -> LatencyLimit:
+def parse_limit(metric: str, percentile: float, text: str, what: str) -> LatencyLimit:
     """A limit written as a time (``2s``, ``60ms``) or as a slowdown (``6x``).
 
-    >>> parse_limit("tbt", "p50", "60ms", "--tbt-p50").value
+    >>> parse_limit("tbt", 50.0, "60ms", "--tbt-p50").value
     0.06
     """
     if str(text).strip().lower().endswith("x"):
@@ -126,16 +149,18 @@ def _read_slo(path: Path) -> SLO:
 
     shape = "write it as 'ttft: {p99: 2s}', 'tbt: {p50: 60ms}', 'e2e: {p90: 1.5x}'"
     limits = []
-    for metric, row in read_yaml(path, str(path)).items():
-        if metric not in METRICS:
-            raise InputError(f"{path}: {metric}: unknown metric; known are {', '.join(METRICS)}")
+    for name, row in read_yaml(path, str(path)).items():
+        metric = ALIASES.get(str(name).lower())
+        if metric is None:
+            raise InputError(f"{path}: {name}: unknown metric; known are {', '.join(METRICS)}")
         if not isinstance(row, dict) or not row:
-            raise InputError(f"{path}: {metric}: must map percentiles to limits; {shape}")
-        for percentile, value in row.items():
-            if percentile not in PERCENTILES:
-                known = ", ".join(PERCENTILES)
-                raise InputError(f"{path}: {metric}.{percentile}: unknown percentile; known are {known}")
-            limits.append(parse_limit(metric, percentile, value, f"{path}: {metric}.{percentile}"))
+            raise InputError(f"{path}: {name}: must map percentiles to limits; {shape}")
+        for key, value in row.items():
+            what = f"{path}: {name}.{key}"
+            number = re.fullmatch(r"p(\d+(?:\.\d+)?)", str(key))
+            if number is None:
+                raise InputError(f"{what}: unknown percentile; write it as p50, p99 or p99.9")
+            limits.append(parse_limit(metric, parse_percentile(float(number[1]), what), value, what))
     if not limits:
         raise InputError(f"{path}: holds no limits; {shape}")
     return SLO(path.name, ()).with_limits(tuple(limits), name=path.name)

@@ -29,18 +29,17 @@ from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.result import LatencyResult, Simulation
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
 from provisioner.specs import catalog
+from provisioner.specs.metrics import PREDICTED
 from provisioner.studies.journal import ENDING, Journal
 from provisioner.studies.work import check_wanted, time_left, workers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from provisioner.specs.slo import LatencyLimit
 
 Record = dict[str, Any]
 """What one point showed: numbers and texts by the names of columns."""
 
-METRICS: Final = ("ttft", "tbt", "e2e")
 ROLES: Final = ("prompt", "token", "mixed")
 
 STATES: Final = ("pass", "undecided", "fail", "unstable", "stuck", "infeasible")
@@ -154,7 +153,7 @@ def _observation(points: Points, point: Point, scenario: Scenario, k: int) -> Ob
 def record_of(scenario: Scenario, found: Simulation, occupancy: bool = False) -> Record:
     """A simulation as a flat record; the time that it took is no part of it, so that it is the same every time."""
     limited = [each for each in found.latency if each.limit is not None]
-    ratios = {name_of(each.limit): ratio_of(each) for each in limited if each.limit is not None}
+    ratios = {each.limit.name: ratio_of(each) for each in limited if each.limit is not None}
     known = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
     binding = max(known, key=lambda name: known[name], default="")
     state = _state(found)
@@ -165,10 +164,10 @@ def record_of(scenario: Scenario, found: Simulation, occupancy: bool = False) ->
         "stable": found.stable,
         "worst_ratio": known.get(binding, math.nan),
         "binding": binding,
-        "missed": ",".join(name_of(each.limit) for each in limited if each.limit is not None and each.met == "fail"),
+        "missed": ",".join(each.limit.name for each in limited if each.limit is not None and each.met == "fail"),
     }
     for each in found.latency:
-        if each.metric not in METRICS:
+        if each.limit is None and each.metric not in PREDICTED:
             continue
         name = f"{each.metric}_{each.name}"
         for unit, value in (("s", each.seconds), ("slowdown", each.slowdown)):
@@ -187,11 +186,6 @@ def record_of(scenario: Scenario, found: Simulation, occupancy: bool = False) ->
     if occupancy:
         record["batch_time_share"] = {pool.role: list(pool.batch_time_share) for pool in found.pools}
     return record
-
-
-def name_of(limit: LatencyLimit) -> str:
-    """A limit as columns name it, such as ``ttft_p99``."""
-    return f"{limit.metric}_{limit.percentile}"
 
 
 def ratio_of(each: LatencyResult) -> float:

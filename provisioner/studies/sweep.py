@@ -76,7 +76,7 @@ class Sweep(Swept):
     def bindings(self) -> dict[str, dict[str, int]]:
         """For each limit, by state: the cells in which it binds, being the one with the largest ratio."""
         counts = Counter((str(cell.get("binding") or ""), str(cell["state"])) for cell in self.cells)
-        names = [f"{limit.metric}_{limit.percentile}" for limit in self.slo.limits]
+        names = [limit.name for limit in self.slo.limits]
         return {name: {state: counts[name, state] for state in STATES if counts[name, state]} for name in names}
 
     def sizes_of(self, cell: Mapping[str, Any]) -> tuple[int, ...]:

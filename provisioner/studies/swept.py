@@ -53,7 +53,12 @@ class Swept(StudyResult):
                 **own,
                 "slo": self.slo.name,
                 "limits": [
-                    {"metric": each.metric, "percentile": each.percentile, "limit": each.value, "kind": each.kind}
+                    {
+                        "metric": each.metric,
+                        "percentile": f"p{each.percentile:g}",
+                        "limit": each.value,
+                        "kind": each.kind,
+                    }
                     for each in self.slo.limits
                 ],
                 "model": self.model,

@@ -18,9 +18,9 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.slo import LatencyLimit
 
 MACHINES = tuple(replace(machine("dgx-h100"), name=name, letter=name.upper()) for name in "abc")
-TTFT_P99 = LatencyLimit("ttft", "p99", 6.0, "slowdown")
-TBT_P50 = LatencyLimit("tbt", "p50", 0.06, "seconds")
-E2E_P90 = LatencyLimit("e2e", "p90", 1.5, "slowdown")
+TTFT_P99 = LatencyLimit("ttft", 99.0, 6.0, "slowdown")
+TBT_P50 = LatencyLimit("tbt", 50.0, 0.06, "seconds")
+E2E_P90 = LatencyLimit("e2e", 90.0, 1.5, "slowdown")
 
 Meets = Callable[[tuple[int, ...]], bool]
 

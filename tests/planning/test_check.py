@@ -25,7 +25,7 @@ def first_pool(plan: Plan, **changes: object) -> Plan:
 
 def figure(plan: Plan, metric: str, **changes: object) -> Plan:
     def changed(each: LatencyFigure) -> LatencyFigure:
-        here = (each.metric, each.percentile) == (metric, "p90")
+        here = (each.metric, each.percentile) == (metric, 90.0)
         return replace(each, **changes) if here else each  # type: ignore[arg-type]
 
     return replace(plan, latency=tuple(changed(each) for each in plan.latency))

@@ -7,14 +7,15 @@ import pytest
 
 from provisioner.options import PlanOptions
 from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
-from provisioner.specs.slo import METRICS, PERCENTILES, LatencyLimit
+from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
+from provisioner.specs.slo import LatencyLimit
 
 
 def _figures() -> tuple[LatencyFigure, ...]:
     figures = []
-    for step, metric in enumerate(METRICS):
-        for position, percentile in enumerate(PERCENTILES):
-            limited = percentile == "p99"
+    for step, metric in enumerate(PREDICTED):
+        for position, percentile in enumerate(REPORTED_PERCENTILES):
+            limited = percentile == 99.0
             limit = LatencyLimit(metric, percentile, 6.0, "slowdown") if limited else None
             figures.append(
                 LatencyFigure(

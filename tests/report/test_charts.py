@@ -31,7 +31,7 @@ def test_latencies_of_a_plan_are_over_their_limits(plan: Plan) -> None:
 
 
 def test_a_limit_in_seconds_is_compared_in_seconds(plan: Plan) -> None:
-    limit = LatencyLimit("ttft", "p99", 1.2, "seconds")
+    limit = LatencyLimit("ttft", 99.0, 1.2, "seconds")
     first = replace(plan.latency[2], limit=limit, seconds_range=(0.25, 0.35))
     chart = bar_charts(replace(plan, latency=(first,)))[0]
     assert chart.bars[0].values == (pytest.approx(0.25),)  # 0.3 s of 1.2 s
@@ -105,7 +105,7 @@ def simulation(*latency: LatencyResult) -> Simulation:
     )
 
 
-LIMIT = LatencyLimit("ttft", "p99", 6.0, "slowdown")
+LIMIT = LatencyLimit("ttft", 99.0, 6.0, "slowdown")
 
 
 def test_latencies_of_a_simulation_are_over_their_limits() -> None:

@@ -105,20 +105,20 @@ def test_sets_are_averaged_and_peaks_are_the_largest() -> None:
 
 def test_a_limit_is_met_at_equality_by_measured_assumptions_only() -> None:
     seen = observed(apart())
-    limit = LatencyLimit("ttft", "p99", seen.seconds["ttft"][2], "seconds")
+    limit = LatencyLimit("ttft", 99.0, seen.seconds["ttft"][2], "seconds")
     exact = SLO("exact", (limit,))
     assert assemble(scenario(lambda _: apart(), slo=exact), [seen]).slo_met is True
     perf, alone = replica("llama2-70b", "dgx-h100", None, "splitwise-sim"), reference("llama2-70b", "splitwise-sim")
     published = Cluster((Pool("mixed", perf, 1),), Policy("mixed").as_published())
     found = run(published, prepare(apart(), alone))
     seen = observe(found, percentiles_of(found.latencies, (50.0, 90.0, 99.0)), 0.0)
-    limit = LatencyLimit("ttft", "p99", seen.seconds["ttft"][2], "seconds")
+    limit = LatencyLimit("ttft", 99.0, seen.seconds["ttft"][2], "seconds")
     strict = scenario(lambda _: apart(), cluster=published, slo=SLO("exact", (limit,)))
     assert assemble(strict, [seen]).slo_met is False
 
 
 def test_limits_of_both_kinds_on_one_percentile_are_both_judged() -> None:
-    limits = (LatencyLimit("ttft", "p50", 60.0, "seconds"), LatencyLimit("ttft", "p50", 0.001, "slowdown"))
+    limits = (LatencyLimit("ttft", 50.0, 60.0, "seconds"), LatencyLimit("ttft", 50.0, 0.001, "slowdown"))
     found = assemble(scenario(lambda _: apart(), slo=SLO("both", limits)), [observed(apart())])
     assert [each.met for each in found.latency if each.limit is not None] == ["pass", "fail"]
     assert found.slo_met is False

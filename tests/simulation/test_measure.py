@@ -54,7 +54,7 @@ def four(assumptions: str = "measured") -> Latencies:
     [
         ("ttft", [2.0, 0.5, 4.0], [2.0, 2.0, 2.0]),
         ("tbt", [2.0, INF], [4.0, INF]),
-        ("largest_gap", [4.0, INF], [8.0, INF]),
+        ("gap", [4.0, INF], [8.0, INF]),
         ("e2e", [10.0, 0.5, INF], [2.5, 2.0, INF]),
     ],
 )
@@ -65,7 +65,7 @@ def test_metrics_of_single_requests(metric: str, seconds: list[float], slowdown:
 
 def test_the_published_simulator_divides_by_all_tokens_and_counts_one() -> None:
     assert four("splitwise-sim").seconds("tbt").tolist() == [8.0 / 5.0, 0.0, INF]
-    assert four("splitwise-sim").seconds("largest_gap").tolist() == [4.0, INF]
+    assert four("splitwise-sim").seconds("gap").tolist() == [4.0, INF]
 
 
 def test_a_request_that_never_started_is_infinitely_late() -> None:

@@ -1,0 +1,129 @@
+"""A cluster: its pools of replicas on machines, and what it adds up to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from provisioner.specs.criteria import CriterionName
+from provisioner.specs.roles import RoleName
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+else:
+    from provisioner.results.result import derived
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Replicas of one kind with one role: what a cluster is counted in.
+
+    A replica is ``tensor_parallel`` GPUs of a machine type that has ``gpus_per_machine``. The pool serves prompts from
+    ``min_prompt_tokens`` to ``max_prompt_tokens`` (None: without end).
+
+    >>> pool = Pool("token", "dgx-h100", tensor_parallel=4, gpus_per_machine=8, replicas=6)
+    >>> pool.machines, str(pool)
+    (3, '3 token dgx-h100 at TP 4')
+    """
+
+    role: RoleName
+    machine: str
+    tensor_parallel: int
+    gpus_per_machine: int
+    replicas: int
+    min_prompt_tokens: int = 1
+    max_prompt_tokens: int | None = None
+
+    @derived
+    def machines(self) -> int:
+        """Machines that hold the replicas, in whole machines."""
+        return -(-self.replicas * self.tensor_parallel // self.gpus_per_machine)
+
+    @property
+    def serves_all(self) -> bool:
+        """Whether every request passes through this pool, or only those of some prompt lengths."""
+        return self.min_prompt_tokens <= 1 and self.max_prompt_tokens is None
+
+    @property
+    def requests(self) -> str:
+        """The prompt lengths served, as a phrase."""
+        if self.serves_all:
+            return "all requests"
+        if self.max_prompt_tokens is None:
+            return f"prompts of {self.min_prompt_tokens:,} tokens or more"
+        return f"prompts of up to {self.max_prompt_tokens:,} tokens"
+
+    def __str__(self) -> str:
+        return f"{self.machines} {self.role} {self.machine} at TP {self.tensor_parallel}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A design with the sizes of its pools: the one value for what is bought, everywhere.
+
+    >>> h = Pool("prompt", "dgx-h100", 8, 8, replicas=15), Pool("token", "dgx-h100", 8, 8, replicas=2)
+    >>> str(Cluster("Splitwise-HH", h)), Cluster("Splitwise-HH", h).sizes, Cluster("Splitwise-HH", h).machines
+    ('Splitwise-HH 15 + 2', '15 + 2', 17)
+    """
+
+    design: str
+    pools: tuple[Pool, ...]
+
+    @property
+    def machines(self) -> int:
+        """Machines of all pools together."""
+        return sum(pool.machines for pool in self.pools)
+
+    @property
+    def splits(self) -> bool:
+        """Whether the two phases run on separate pools."""
+        return any(pool.role != "mixed" for pool in self.pools)
+
+    @property
+    def sizes(self) -> str:
+        """Machines of the pools in order: ``15 + 2``."""
+        return " + ".join(str(pool.machines) for pool in self.pools)
+
+    @property
+    def by_role(self) -> str:
+        """Machines of the pools with their roles: ``15 prompt + 2 token``; with machine types where a role has two."""
+        shared = max(Counter(pool.role for pool in self.pools).values(), default=0) > 1
+        return self.by_machine if shared else " + ".join(f"{pool.machines} {pool.role}" for pool in self.pools)
+
+    @property
+    def by_machine(self) -> str:
+        """Machines of the pools with roles and types: ``15 prompt dgx-h100 + 2 token dgx-a100``."""
+        return " + ".join(f"{pool.machines} {pool.role} {pool.machine}" for pool in self.pools)
+
+    @property
+    def headline(self) -> str:
+        """The cluster in one line: ``Splitwise-HA: 15 dgx-h100 (prompt) + 2 dgx-a100 (token)``."""
+        return f"{self.design}: {' + '.join(f'{p.machines} {p.machine} ({p.role})' for p in self.pools)}"
+
+    def __str__(self) -> str:
+        return f"{self.design} {self.sizes}"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a cluster adds up to: cost in $/h, provisioned power in W, and machines."""
+
+    cost_usd_per_h: float
+    power_w: float
+    machines: int
+
+    def of(self, criterion: CriterionName) -> float:
+        """The total of a criterion."""
+        return {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": float(self.machines)}[criterion]
+
+    @classmethod
+    def over(cls, parts: Iterable[Totals]) -> Totals:
+        """The sum of several totals."""
+        listed = tuple(parts)
+        return cls(
+            sum(part.cost_usd_per_h for part in listed),
+            sum(part.power_w for part in listed),
+            sum(part.machines for part in listed),
+        )

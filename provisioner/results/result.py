@@ -1,0 +1,94 @@
+"""The base of all results, and the one door through which they reach reports.
+
+A result is a plain value. Its tables, charts, pages and files are made by views, which import results and never the
+other way round. ``provisioner`` fills ``open_reports`` with a function that loads the views when one is first asked
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+
+    import altair as alt
+    import pandas as pd
+else:
+
+    def derived(method):
+        """A property that is written with the fields of a result."""
+        from pydantic import computed_field
+
+        return computed_field(property(method))
+
+
+class Reports(Protocol):
+    """What the report package does for a result."""
+
+    def to_json(self, result: Result) -> str:
+        """Return the result as JSON of the published schema."""
+
+    def to_frame(self, result: Result, table: str | None) -> pd.DataFrame:
+        """Return a table of the result by name, or its main table."""
+
+    def chart(self, result: Result, name: str | None) -> alt.TopLevelMixin:
+        """Return a chart of the result by name, or its first."""
+
+    def html(self, result: Result) -> str:
+        """Return the result as HTML that a notebook shows, without network access."""
+
+    def markdown(self, result: Result) -> str:
+        """Return the report as markdown, with every input."""
+
+    def save(self, result: Result, path: str) -> None:
+        """Write the result in the format of the path's ending; a folder gets every table."""
+
+
+def _closed() -> Reports:
+    raise RuntimeError("import provisioner before a result is shown")
+
+
+class _Door:
+    """The function that loads the reports, and what it loaded."""
+
+    open: Callable[[], Reports] = staticmethod(_closed)
+
+
+door = _Door()
+
+
+class Result:
+    """A value that can show itself: as tables, charts, HTML, markdown, JSON and files."""
+
+    __slots__ = ()
+
+    def to_json(self) -> str:
+        """Return the result as JSON: what ``--json`` prints."""
+        return door.open().to_json(self)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as plain values: what ``--json`` prints, parsed."""
+        import json
+
+        values: dict[str, object] = json.loads(self.to_json())
+        return values
+
+    def to_frame(self, table: str | None = None) -> pd.DataFrame:
+        """Return the main table, or another by name, as a pandas DataFrame."""
+        return door.open().to_frame(self, table)
+
+    def chart(self, name: str | None = None) -> alt.TopLevelMixin:
+        """Return the first chart, or another by name."""
+        return door.open().chart(self, name)
+
+    def save(self, path: str) -> None:
+        """Write the result in the format of the path's ending."""
+        door.open().save(self, path)
+
+    def _repr_html_(self) -> str:
+        return door.open().html(self)
+
+    def __str__(self) -> str:
+        return door.open().markdown(self)

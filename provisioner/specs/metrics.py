@@ -1,0 +1,131 @@
+"""The latency metrics: one row each, from which limits, flags, labels, tables and charts take their names.
+
+A metric is measured per request and judged at a percentile over requests (``docs/metrics.md``). A new one is a row here
+and its measurement in ``simulation.measure``; the formulas predict it where ``queueing`` has its share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from provisioner.errors import InputError, UnknownNameError
+
+Stage = Literal["prompt", "token", "both"]
+
+LARGEST_PERCENTILE: Final = 99.9
+"""The largest percentile that a limit may be on; a share of requests beyond it is too small to measure."""
+
+REPORTED_PERCENTILES: Final = (50.0, 90.0, 99.0)
+"""Percentiles of every metric that reports show, and whose limits have flags and keywords of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One latency of a request.
+
+    ``name`` is used in flags, keywords and files, ``aliases`` are other names of the field, ``label`` is shown,
+    ``sign`` stands for it in maps of letters. ``meaning`` completes "limit on the ..." and ``example`` shows values.
+    ``stage`` is the phase that decides it, and so the curves that it rests on. ``by_formulas``: the queueing formulas
+    predict it; without, the simulator alone decides a limit on it.
+    """
+
+    name: str
+    sign: str
+    label: str
+    meaning: str
+    example: str
+    stage: Stage
+    aliases: tuple[str, ...] = ()
+    by_formulas: bool = True
+
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            Metric(
+                "ttft",
+                "T",
+                "TTFT",
+                "time to first token",
+                "2s, 400ms, or 6x the same request alone on the reference machine",
+                "prompt",
+            ),
+            Metric(
+                "tbt",
+                "B",
+                "TBT",
+                "time between tokens (a request's mean gap)",
+                "60ms or 5x",
+                "token",
+                aliases=("tpot", "itl"),
+            ),
+            Metric(
+                "gap",
+                "G",
+                "largest gap",
+                "largest gap between two tokens of a request",
+                "500ms or 5x",
+                "token",
+                aliases=("largest-gap", "largest_gap"),
+                by_formulas=False,
+            ),
+            Metric("e2e", "E", "E2E", "time from arrival to the last token", "20s or 5x", "both"),
+        )
+    }
+)
+"""Every metric by name, in the order of reports."""
+
+ALIASES: Final[Mapping[str, str]] = MappingProxyType(
+    {alias: metric.name for metric in METRICS.values() for alias in (metric.name, *metric.aliases)}
+)
+"""The name of a metric by every name that it is known by."""
+
+PREDICTED: Final = tuple(name for name, metric in METRICS.items() if metric.by_formulas)
+"""The metrics that the queueing formulas predict."""
+
+_TARGET: Final = re.compile(r"([a-z0-9_-]+?)[-_ ]p(\d+(?:\.\d+)?)", re.IGNORECASE)
+
+
+def label(metric: str, percentile: float) -> str:
+    """A percentile of a metric as people write it.
+
+    >>> label("ttft", 99.0), label("gap", 99.9)
+    ('TTFT P99', 'largest gap P99.9')
+    """
+    return f"{METRICS[metric].label} P{percentile:g}"
+
+
+def name_of(metric: str, percentile: float) -> str:
+    """A percentile of a metric as columns and keywords name it.
+
+    >>> name_of("tbt", 99.0), name_of("tbt", 99.9)
+    ('tbt_p99', 'tbt_p99.9')
+    """
+    return f"{metric}_p{percentile:g}"
+
+
+def parse_percentile(value: float, what: str) -> float:
+    """A percentile that a limit may be on, above 0 and up to ``LARGEST_PERCENTILE``."""
+    if not 0.0 < value <= LARGEST_PERCENTILE:
+        raise InputError(f"{what}: the percentile must be above 0 and at most {LARGEST_PERCENTILE:g}, got {value:g}")
+    return value
+
+
+def parse_target(text: str, what: str) -> tuple[str, float]:
+    """The metric and the percentile of a text such as ``tbt-p99.9`` or ``tpot_p95``.
+
+    >>> parse_target("TPOT-p95", "--limit")
+    ('tbt', 95.0)
+    """
+    match = _TARGET.fullmatch(text.strip())
+    if match is None:
+        raise UnknownNameError("limit", text, [name_of(m, p) for m in METRICS for p in REPORTED_PERCENTILES])
+    name = match[1].lower()
+    if name not in ALIASES:
+        raise UnknownNameError("metric", name, ALIASES)
+    return ALIASES[name], parse_percentile(float(match[2]), f"{what} {text}")
