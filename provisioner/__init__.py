@@ -10,6 +10,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from provisioner.results.result import door as _door
+
 if TYPE_CHECKING:
     from provisioner.api import (
         capacity,
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from provisioner.errors import InfeasibleError, InputError, ProvisionerError
     from provisioner.options import PlanOptions, SimulateOptions
     from provisioner.planning.plan import Plan
-    from provisioner.simulation.result import Simulation
+    from provisioner.results.simulation import Simulation
 
 __all__ = [
     "InfeasibleError",
@@ -60,7 +62,7 @@ _HOME = {
     "vary": "provisioner.api",
     "load_workload": "provisioner.api",
     "Plan": "provisioner.planning.plan",
-    "Simulation": "provisioner.simulation.result",
+    "Simulation": "provisioner.results.simulation",
     "PlanOptions": "provisioner.options",
     "SimulateOptions": "provisioner.options",
     "InfeasibleError": "provisioner.errors",
@@ -74,3 +76,10 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def _reports() -> Any:
+    return import_module("provisioner.report.reports").Shown()
+
+
+_door.open = _reports

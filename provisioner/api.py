@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +15,7 @@ from provisioner.specs import catalog
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
-    from provisioner.simulation.result import Simulation
+    from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
     from provisioner.studies.capacity import Capacity
     from provisioner.studies.compare import Comparison
@@ -76,6 +77,7 @@ def simulate(
     ('Splitwise-HH', 2114, True)
     """
     from provisioner.loading.scenario import load_scenario
+    from provisioner.report.command_line import simulate_command, simulate_question
     from provisioner.report.records import check_files, write_files
     from provisioner.simulation.assemble import assemble
     from provisioner.simulation.serve import serve
@@ -90,7 +92,12 @@ def simulate(
         keep_timeline=asked.timeline is not None,
         progress=progress or (lambda _: None),
     )
-    found = assemble(scenario, [each.observation for each in served])
+    found = replace(
+        assemble(scenario, [each.observation for each in served]),
+        question=simulate_question(scenario.question),
+        command=simulate_command(scenario.question),
+        repeated=asked.repeat is not None,
+    )
     runs = [each.run for each in served if each.run is not None]
     write_files(runs, asked.records, asked.timeline, progress or (lambda _: None))
     return found

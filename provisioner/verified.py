@@ -46,10 +46,10 @@ from provisioner.planning.plan import (
 from provisioner.planning.proof import Candidate, Judged, Problem, Proof, Verdict, prove
 from provisioner.planning.proof_program import write_lp
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
+from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.policy import POLICIES
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
-from provisioner.simulation.result import Interval, Simulation
 from provisioner.simulation.run import Prepared, compile_simulator, prepare
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.slo import LatencyLimit

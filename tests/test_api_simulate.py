@@ -25,7 +25,7 @@ def ask(**changes: Any) -> Simulation:
 
 
 def same(found: Simulation) -> dict[str, Any]:
-    """What a simulation says, but for how long it took."""
+    """The values of a simulation, but for the time that it took."""
     return {name: value for name, value in found.to_dict().items() if name not in ("wall_s", "question", "command")}
 
 
@@ -75,7 +75,7 @@ def test_more_sets_keep_the_first_ones() -> None:
 )
 def test_an_option_changes_the_answer(changes: dict[str, Any]) -> None:
     changed, plain = same(ask(**changes)), same(ask())
-    assert changed["slowdown"] != plain["slowdown"]
+    assert changed["latency"] != plain["latency"]
 
 
 BUSY: dict[str, Any] = {"prompt_machines": 12, "token_machines": 1, "rate_rps": 60.0}
@@ -88,7 +88,7 @@ BUSY: dict[str, Any] = {"prompt_machines": 12, "token_machines": 1, "rate_rps": 
 )
 def test_a_threshold_changes_a_busy_cluster(threshold: dict[str, int]) -> None:
     found = ask(**BUSY, **threshold)
-    assert same(found)["seconds"] != same(ask(**BUSY))["seconds"]
+    assert same(found)["latency"] != same(ask(**BUSY))["latency"]
     assert all(found.thresholds[name] == value for name, value in threshold.items())
 
 
@@ -119,7 +119,7 @@ def test_the_policy_is_that_of_the_design() -> None:
     baseline = simulate(design="baseline-h100", mixed_machines=21, duration_s=10.0)
     assert (baseline.policy, [pool.role for pool in baseline.pools]) == ("mixed", ["mixed"])
     chunked = simulate(design="baseline-h100", mixed_machines=21, duration_s=10.0, policy="chunked")
-    assert chunked.policy == "chunked" and same(chunked)["seconds"] != same(baseline)["seconds"]
+    assert chunked.policy == "chunked" and same(chunked)["latency"] != same(baseline)["latency"]
 
 
 def test_limits_decide_whether_the_slo_is_met() -> None:
@@ -158,7 +158,7 @@ def test_pools_are_named_as_designs_are() -> None:
     pools = ("prompt:dgx-h100=18", "token:dgx-h100=3")
     named = simulate(pools=pools, duration_s=20.0)
     assert named.design == "Splitwise-HH"
-    assert same(named)["seconds"] == same(ask())["seconds"]
+    assert same(named)["latency"] == same(ask())["latency"]
 
 
 def test_a_machine_that_fails_restarts_its_requests_and_slows_the_rest() -> None:
@@ -213,11 +213,11 @@ def test_what_cannot_be_understood() -> None:
         simulate(pools=5)
     with pytest.raises(InputError, match=r"--prompt: must be a whole number of machines, 1 or more, got 2\.5"):
         simulate(**{**HH, "prompt_machines": 2.5})
-    assert simulate(percentiles=95, **HH).latency[2].name == "p95"
+    assert simulate(percentiles=95, **HH).latency[2].percentile == 95.0
 
 
 def test_a_simulation_shows_itself() -> None:
     found = ask()
     assert str(found).startswith("# Splitwise-HH: 18 dgx-h100 (prompt) + 3 dgx-h100 (token)")
     assert found._repr_html_().startswith('<div class="provisioner">')
-    assert len(found.to_frame()) == 12 and len(found.pools_frame()) == 2
+    assert len(found.to_frame()) == 12 and len(found.to_frame("pools")) == 2

@@ -48,7 +48,7 @@ STUDIES = ("capacity", "compare", "pareto", "reproduce", "result", "sensitivity"
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),
-    ("provisioner.simulation.result", "report"),
+    ("provisioner.results.simulation", "report"),
     ("provisioner.api", "report"),
     *((f"provisioner.studies.{study}", "report") for study in STUDIES),
 }

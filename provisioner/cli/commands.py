@@ -83,14 +83,14 @@ def simulate(given: Given, out: OutOption = None, json: JsonOption = False) -> N
     """
     from provisioner import api
     from provisioner.report.files import check_outputs
-    from provisioner.report.simulation_document import simulation_document
-    from provisioner.simulation.result import Simulation
+    from provisioner.report.reports import document
+    from provisioner.results.simulation import Simulation
 
     also = [given.get("records"), given.get("timeline")]
     outputs = check_outputs(out or (), also=also, kind=Simulation)
     with on_stderr() as progress:
         found = api.simulate(progress=progress, **given)
-    hand_over(found, simulation_document, outputs, json, also)
+    hand_over(found, document, outputs, json, also)
 
 
 for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):

@@ -195,7 +195,7 @@ trace."""
 
 def document() -> str:
     """The page in markdown, ending in a newline."""
-    from provisioner.report import csv, records, simulation_csv
+    from provisioner.report import csv, records
 
     root = command()
     parts = [_INTRODUCTION, *_command(root, None), _examples(), _ENDINGS, _TERMINAL]
@@ -211,9 +211,6 @@ def document() -> str:
     ]
     parts += [_SIMULATION, "## The simulation as JSON", "`--json` and `--out FILE.json` give one object."]
     parts.append(_table(("key", "content"), ((f"`{key}`", text) for key, text in SIMULATION_KEYS.items())))
-    described = " ".join((simulation_csv.__doc__ or "").split("\n\n", 1)[1].replace("``", "`").split())
-    parts += ["## The simulation as CSV", f"`--out FILE.csv`. {described}", "The columns:"]
-    parts.append("```\n" + "\n".join(simulation_csv.COLUMNS) + "\n```")
     parts += ["## The records of a simulation", "`--records FILE.parquet` or `FILE.csv`: a row for each request."]
     parts.append(_table(("column", "content"), ((f"`{name}`", text) for name, text in records.COLUMNS.items())))
     parts.append(

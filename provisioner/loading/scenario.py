@@ -24,6 +24,7 @@ from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
 from provisioner.specs.metrics import REPORTED_PERCENTILES
+from provisioner.specs.roles import ROLES
 from provisioner.specs.slo import load_slo
 from provisioner.specs.units import (
     format_rate,
@@ -49,7 +50,6 @@ if TYPE_CHECKING:
     from provisioner.specs.workload import Workload
 
 _SHOWN_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba")
-_ROLES: Final = ("prompt", "token", "mixed")
 _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
@@ -167,7 +167,7 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
             if degree is not None:
                 tensor_parallel = parse_whole(degree, "tensor parallelism", "GPUs")
                 break
-        pools.append(Pool(role, perf(machine, tensor_parallel), count))
+        pools.append(Pool(ROLES[role].name, perf(machine, tensor_parallel), count))
     return name, tuple(pools)
 
 
@@ -215,8 +215,8 @@ def _pool(text: str, known: catalog.Catalog) -> _Slot:
     if match is None:
         raise InputError(f"--pool: must be ROLE:MACHINE=COUNT, such as prompt:dgx-h100=20, got {text!r}")
     role, machine, degree, count = match.groups()
-    if role not in _ROLES:
-        raise UnknownNameError("role", role, _ROLES)
+    if role not in ROLES:
+        raise UnknownNameError("role", role, ROLES)
     return (
         role,
         known.machine(machine).name,

@@ -13,11 +13,11 @@ from provisioner.report.compare_document import version_facts
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, per_cent, significant, whole
 from provisioner.report.plan_document import shown
-from provisioner.report.simulation_document import latency_table
+from provisioner.report.views.simulation import latency_table
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 if TYPE_CHECKING:
-    from provisioner.simulation.result import PoolResult
+    from provisioner.results.simulation import SimulatedPool
     from provisioner.studies.capacity import Addition, Capacity, Tried
 
 # Fields of the question that are arguments of the capacity, not options of a plan.
@@ -175,7 +175,7 @@ def pools_table(found: Capacity) -> Table:
     return table(f"Pools at {format_rate(found.rate_rps)}", columns, rows)
 
 
-def _pool_row(pool: PoolResult) -> tuple[str, ...]:
+def _pool_row(pool: SimulatedPool) -> tuple[str, ...]:
     return (
         pool.role,
         pool.machine,

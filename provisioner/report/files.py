@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from provisioner.errors import InputError
+from provisioner.results.result import Result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +35,7 @@ class Output:
         return self.given
 
 
-class Result(Protocol):
+class Reported(Protocol):
     """What can be written: a plan, a simulation, or a study; each format needs one of its methods."""
 
     def to_frame(self) -> pd.DataFrame:
@@ -66,6 +67,8 @@ _PICTURES: Final = (".png", ".svg")
 def offered(kind: type | None) -> tuple[str, ...]:
     """The endings in whose format a kind of result can be written; all of them where the kind is not known."""
     if kind is None:
+        return tuple(_NEEDS)
+    if issubclass(kind, Result):
         return tuple(_NEEDS)
     return tuple(ending for ending, name in _NEEDS.items() if getattr(kind, name, object.__str__) is not object.__str__)
 
@@ -114,7 +117,7 @@ def check_writable(name: str, what: str) -> None:
         raise InputError(f"{what} {name}: cannot be written: {error.strerror or error}") from None
 
 
-def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
+def write_outputs(result: Reported | Result, outputs: Sequence[Output]) -> None:
     """Write a result to every file, in the format of its ending; markdown shows the pictures written with it."""
     for output in outputs:
         _check_ending(output.given, output.ending, type(result), "--out")
@@ -122,7 +125,7 @@ def write_outputs(result: Result, outputs: Sequence[Output]) -> None:
     write_files({output.given: _content(result, output, pictures) for output in outputs}, "--out")
 
 
-def _content(result: Result, output: Output, pictures: Sequence[str]) -> Content:
+def _content(result: Reported | Result, output: Output, pictures: Sequence[str]) -> Content:
     match output.ending:
         case ".csv":
             return _csv(result)
@@ -131,28 +134,40 @@ def _content(result: Result, output: Output, pictures: Sequence[str]) -> Content
         case ".json":
             from provisioner.report.as_json import json_text
 
-            return json_text(result.to_dict()) + "\n"
+            return (result.to_json() if isinstance(result, Result) else json_text(result.to_dict())) + "\n"
         case ".parquet":
             return lambda path: result.to_frame().to_parquet(path, index=False)
         case ".html":
             from provisioner.report.page import page
 
-            return page(result.document(), result.charts())
+            return page(_document(result), _charts(result))
         case _:
             from provisioner.report.draw import figure_file
 
-            return figure_file(result.charts(), output.ending.removeprefix("."))
+            return figure_file(_charts(result), output.ending.removeprefix("."))
 
 
-def _csv(result: Result) -> str:
+def _document(result: Reported | Result) -> Document:
+    from provisioner.report.reports import document
+
+    return document(result, inputs=True) if isinstance(result, Result) else result.document()
+
+
+def _charts(result: Reported | Result) -> tuple[Chart, ...]:
+    from provisioner.report.reports import charts
+
+    return tuple(charts(result).values()) if isinstance(result, Result) else result.charts()
+
+
+def _csv(result: Reported | Result) -> str:
     """Plans and simulations have a CSV of their own, with every part of them; others are written row by row."""
     from provisioner.planning.plan import Plan
-    from provisioner.simulation.result import Simulation
 
-    if isinstance(result, Simulation):
-        from provisioner.report.simulation_csv import simulation_csv
+    if isinstance(result, Result):
+        from provisioner.report.reports import rows
+        from provisioner.report.tables import csv_text
 
-        return simulation_csv(result)
+        return csv_text(rows(result))
     if isinstance(result, Plan):
         from provisioner.report.csv import plan_csv
 

@@ -8,12 +8,12 @@ for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
     from functools import cached_property as derived
 
-    import altair as alt
     import pandas as pd
 else:
 
@@ -33,7 +33,7 @@ class Reports(Protocol):
     def to_frame(self, result: Result, table: str | None) -> pd.DataFrame:
         """Return a table of the result by name, or its main table."""
 
-    def chart(self, result: Result, name: str | None) -> alt.TopLevelMixin:
+    def chart(self, result: Result, name: str | None) -> object:
         """Return a chart of the result by name, or its first."""
 
     def html(self, result: Result) -> str:
@@ -59,10 +59,15 @@ class _Door:
 door = _Door()
 
 
+SCHEMA_VERSION: Final = 2
+"""Version of the layout of all results as JSON; 0.1 had none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A value that can show itself: as tables, charts, HTML, markdown, JSON and files."""
 
-    __slots__ = ()
+    schema_version: Literal[2] = SCHEMA_VERSION
 
     def to_json(self) -> str:
         """Return the result as JSON: what ``--json`` prints."""
@@ -79,7 +84,7 @@ class Result:
         """Return the main table, or another by name, as a pandas DataFrame."""
         return door.open().to_frame(self, table)
 
-    def chart(self, name: str | None = None) -> alt.TopLevelMixin:
+    def plot(self, name: str | None = None) -> object:
         """Return the first chart, or another by name."""
         return door.open().chart(self, name)
 

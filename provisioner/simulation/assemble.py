@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.perf.assumptions import Reference, slo_strict
+from provisioner.results.simulation import LatencyResult, SimulatedPool, Simulation
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import (
     Backlog,
@@ -22,7 +23,6 @@ from provisioner.simulation.measure import (
     verdict,
 )
 from provisioner.simulation.requests import RequestSet
-from provisioner.simulation.result import LatencyResult, PoolResult, Simulation
 from provisioner.simulation.run import Run, pool_slices
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
@@ -66,7 +66,7 @@ class Observation:
     seconds: Mapping[str, tuple[float, ...]]
     slowdown: Mapping[str, tuple[float, ...]]
     backlog: Backlog
-    pools: tuple[PoolResult, ...]
+    pools: tuple[SimulatedPool, ...]
     status: str
     requests: int
     measured: int
@@ -131,7 +131,7 @@ def _window(run: Run) -> tuple[float, float]:
     return float(entered_s[requests.from_index]), float(entered_s[min(last, requests.requests - 1)])
 
 
-def _pool(run: Run, slot: int, pool: Pool, these: slice) -> PoolResult:
+def _pool(run: Run, slot: int, pool: Pool, these: slice) -> SimulatedPool:
     """What the machines of one pool did; shares are of the time of all its replicas in the measured window."""
     replicas = run.replicas[these]
     replica_s = replicas.size * run.window_s
@@ -143,12 +143,14 @@ def _pool(run: Run, slot: int, pool: Pool, these: slice) -> PoolResult:
     shares = (by_batch_s / replica_s).tolist() if replica_s > 0.0 else [0.0]
     shares = shares or [0.0]
     shares[0] = max(1.0 - math.fsum(shares[1:]), 0.0)
-    return PoolResult(
+    return SimulatedPool(
         role=pool.role,
         machine=pool.perf.machine.name,
-        machines=pool.machines,
-        replicas=pool.replicas,
         tensor_parallel=pool.perf.tensor_parallel,
+        gpus_per_machine=pool.perf.machine.gpus,
+        replicas=pool.replicas,
+        min_prompt_tokens=pool.min_prompt_tokens,
+        max_prompt_tokens=pool.max_prompt_tokens,
         utilization=prompts + tokens + mixed,
         prompt_busy=prompts,
         token_busy=tokens,
@@ -247,8 +249,10 @@ def _instability(observations: Sequence[Observation]) -> str:
     return f"{reason}, {' and '.join(causes)}"
 
 
-def _warnings(scenario: Scenario, observations: Sequence[Observation], pools: Sequence[PoolResult]) -> tuple[str, ...]:
-    """What a reader should know that only the runs show."""
+def _warnings(
+    scenario: Scenario, observations: Sequence[Observation], pools: Sequence[SimulatedPool]
+) -> tuple[str, ...]:
+    """Warnings that only the runs show."""
     notes = []
     for pool, result in zip(scenario.cluster.pools, pools, strict=True):
         largest = pool.perf.decode_batch_range[1]
@@ -269,7 +273,7 @@ def _warnings(scenario: Scenario, observations: Sequence[Observation], pools: Se
 _LARGEST = ("most_waiting", "kv_memory_most")
 
 
-def _mean_pool(pools: Sequence[PoolResult]) -> PoolResult:
+def _mean_pool(pools: Sequence[SimulatedPool]) -> SimulatedPool:
     """One pool over the request sets: means, and the largest of what is a largest."""
     first = pools[0]
     longest = max(len(each.batch_time_share) for each in pools)
@@ -277,17 +281,10 @@ def _mean_pool(pools: Sequence[PoolResult]) -> PoolResult:
     for row, each in zip(shares, pools, strict=True):
         row[: len(each.batch_time_share)] = each.batch_time_share
     means = {
-        name: _mean([float(getattr(each, name)) for each in pools])
-        for name in PoolResult.__dataclass_fields__
+        name: _mean([float(getattr(pool, name)) for pool in pools])
+        for name in SimulatedPool.__dataclass_fields__
         if isinstance(getattr(first, name), float) and name not in _LARGEST
     }
-    return PoolResult(
-        role=first.role,
-        machine=first.machine,
-        machines=first.machines,
-        replicas=first.replicas,
-        tensor_parallel=first.tensor_parallel,
-        batch_time_share=tuple(shares.mean(axis=0).tolist()),
-        **{name: max(getattr(each, name) for each in pools) for name in _LARGEST},
-        **means,
-    )
+    largest = {name: max(getattr(pool, name) for pool in pools) for name in _LARGEST}
+    shares_by_batch = tuple(shares.mean(axis=0).tolist())
+    return replace(first, batch_time_share=shares_by_batch, **largest, **means)  # type: ignore[arg-type]

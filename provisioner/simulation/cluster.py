@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.simulation.policy import Policy
-
-ROLES = ("prompt", "token", "mixed")
+from provisioner.specs.roles import ROLES, RoleName
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
     """Machines of one type with one role, serving the prompts of some lengths (in tokens, inclusive)."""
 
-    role: str
+    role: RoleName
     perf: ReplicaPerf
     machines: int
     min_prompt_tokens: int = 1

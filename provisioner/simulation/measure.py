@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import UnknownNameError
-from provisioner.simulation.result import Interval, Verdict
+from provisioner.results.simulation import Interval, Verdict
 from provisioner.specs.metrics import METRICS
 
 Floats = NDArray[np.float64]

@@ -18,7 +18,7 @@ from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import largest_rate
 from provisioner.progress import worded
-from provisioner.simulation.result import Simulation
+from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_positive, parse_whole

@@ -24,12 +24,12 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.planning.search import Prices
 from provisioner.progress import worded
+from provisioner.results.simulation import LatencyResult, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.cluster import Cluster
-from provisioner.simulation.result import LatencyResult, Simulation
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
 from provisioner.specs import catalog
-from provisioner.specs.metrics import PREDICTED
+from provisioner.specs.metrics import PREDICTED, name_of
 from provisioner.studies.journal import ENDING, Journal
 from provisioner.studies.work import check_wanted, time_left, workers
 
@@ -169,7 +169,7 @@ def record_of(scenario: Scenario, found: Simulation, occupancy: bool = False) ->
     for each in found.latency:
         if each.limit is None and each.metric not in PREDICTED:
             continue
-        name = f"{each.metric}_{each.name}"
+        name = name_of(each.metric, each.percentile)
         for unit, value in (("s", each.seconds), ("slowdown", each.slowdown)):
             record[f"{name}_{unit}"] = value.mean
             if found.sets > 1:

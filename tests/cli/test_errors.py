@@ -99,7 +99,7 @@ STUDIES = [
     ("pareto", "provisioner.studies.pareto.Frontier", ()),
     ("plan", "provisioner.planning.plan.Plan", ()),
     ("sensitivity", "provisioner.studies.sensitivity.Sensitivity", ()),
-    ("simulate", "provisioner.simulation.result.Simulation", ("--design", "baseline-h100", "--mixed", "4")),
+    ("simulate", "provisioner.results.simulation.Simulation", ("--design", "baseline-h100", "--mixed", "4")),
 ]
 
 

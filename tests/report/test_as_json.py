@@ -8,7 +8,6 @@ import pytest
 from provisioner.cli.document import JSON_KEYS
 from provisioner.planning.plan import Plan
 from provisioner.report.as_json import json_text, plain_value, plan_dict
-from provisioner.specs.metrics import METRICS, PREDICTED
 
 
 def test_keys_are_those_of_the_documentation(plan: Plan) -> None:
@@ -63,13 +62,6 @@ def test_numbers_that_are_not_finite_are_null(plan: Plan) -> None:
     text = json_text(plan_dict(replace(plan, latency=worst)))
     assert "Infinity" not in text and "NaN" not in text
     assert json.loads(text)["latency"]["e2e"]["p99"]["seconds"] is None
-
-
-def test_every_percentile_is_there_even_if_not_predicted(plan: Plan) -> None:
-    values = plan_dict(replace(plan, latency=()))
-    assert {m: list(values["latency"][m]) for m in METRICS} == {
-        m: ["p50", "p90", "p99"] if m in PREDICTED else [] for m in METRICS
-    }
 
 
 def test_numpy_values_become_plain() -> None:

@@ -12,13 +12,16 @@ from provisioner.options import SimulateOptions
 from provisioner.planning.plan import Plan
 from provisioner.report.chart import Axis, BarChart, Bars, LineChart, Series
 from provisioner.report.page import page
+from provisioner.report.reports import charts, document
 from provisioner.report.scales import at_foot, hidden_number
-from provisioner.simulation.result import Interval, LatencyResult, PoolResult, Simulation
+from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.specs.slo import LatencyLimit
+from tests.simulation.test_result import pool as simulated_pool
 
 
 def bar_charts(found: Plan | Simulation) -> list[BarChart]:
-    return [chart for chart in found.charts() if isinstance(chart, BarChart)]
+    drawn = found.charts() if isinstance(found, Plan) else charts(found).values()
+    return [chart for chart in drawn if isinstance(chart, BarChart)]
 
 
 def test_latencies_of_a_plan_are_over_their_limits(plan: Plan) -> None:
@@ -74,7 +77,7 @@ def interval(mean: float, low: float | None = None, high: float | None = None) -
 
 
 def simulation(*latency: LatencyResult) -> Simulation:
-    pool = PoolResult("prompt", "dgx-h100", 2, 2, 8, 0.75, 0.75, 0, 0, 0, 1.4, (0.25, 0.5, 0.0, 0.25), 0, 0, 0, 0, 1.0)
+    pool = simulated_pool("prompt", "dgx-h100", 2, 0.75, 0.0, 1.4, (0.25, 0.5, 0.0, 0.25))
     return Simulation(
         design="Splitwise-HH",
         pools=(pool, replace(pool, role="token", batch_time_share=(1.0,))),
@@ -133,7 +136,7 @@ def test_a_simulation_without_limits_shows_its_slowdowns() -> None:
 
 
 def test_batches_are_cumulative_by_share_of_time() -> None:
-    _, chart = simulation(LatencyResult("ttft", 99.0, interval(1.0), interval(3.0), LIMIT, "pass")).charts()
+    _, chart = charts(simulation(LatencyResult("ttft", 99.0, interval(1.0), interval(3.0), LIMIT, "pass"))).values()
     assert isinstance(chart, LineChart) and chart.steps
     assert [(series.name, series.x, series.y) for series in chart.series] == [
         ("prompt, 2 dgx-h100", (0.0, 1.0, 3.0), (25.0, 75.0, 100.0)),
@@ -143,7 +146,8 @@ def test_batches_are_cumulative_by_share_of_time() -> None:
 
 def test_results_draw_and_write_themselves(plan: Plan) -> None:
     found = simulation(LatencyResult("ttft", 99.0, interval(1.0), interval(3.0), LIMIT, "pass"))
-    for result in (plan, found):
+    assert charts(found)["latency"].title in page(document(found), tuple(charts(found).values()))
+    for result in (plan,):
         axes = Figure().add_subplot()
         assert result.plot(axes) is axes
         assert result.plot().get_title(loc="left").replace("\n", " ") == result.charts()[0].title

@@ -19,14 +19,16 @@ from provisioner.options import SimulateOptions
 from provisioner.report import records as report
 from provisioner.report import timeline
 from provisioner.report.document import Table
-from provisioner.report.simulation_csv import COLUMNS, simulation_csv
-from provisioner.report.simulation_document import simulation_document
+from provisioner.report.reports import rows
+from provisioner.report.tables import csv_text
 from provisioner.report.terminal import render
+from provisioner.report.views.simulation import document
+from provisioner.results.simulation import Simulation
 from provisioner.simulation.assemble import assemble
 from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
-from provisioner.simulation.result import Simulation
 from provisioner.simulation.run import Run
 from provisioner.simulation.serve import serve
+from provisioner.specs.metrics import METRICS
 
 BUSY: dict[str, Any] = {
     "design": "splitwise-ha",
@@ -51,7 +53,7 @@ def busy() -> tuple[Simulation, list[Run]]:
 
 
 def tables(found: Simulation) -> dict[str, Table]:
-    return {block.title: block for block in simulation_document(found).blocks if isinstance(block, Table)}
+    return {block.title: block for block in document(found).blocks if isinstance(block, Table)}
 
 
 def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, list[Run]]) -> None:
@@ -63,7 +65,7 @@ def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, 
     batches = shown["Share of time by requests in an iteration, %"]
     for row in batches.rows:
         assert sum(map(float, row[2:])) == pytest.approx(100.0, abs=1.0)
-    assert max(map(len, render(simulation_document(found, written=["a", "b"])).splitlines())) <= 100
+    assert max(map(len, render(document(found)).splitlines())) <= 100
 
 
 def test_one_set_has_no_interval_columns() -> None:
@@ -76,9 +78,9 @@ def test_limits_that_are_missed_stand_out(busy: tuple[Simulation, list[Run]]) ->
     results = [replace(each, met="fail" if each.limit else None) for each in found.latency]
     results[1] = replace(results[1], met="undecided")
     shown = replace(found, latency=tuple(results), slo_met=False, stable=False, instability="it is too slow")
-    document = simulation_document(shown)
-    assert document.subtitle.endswith("does not meet SLO splitwise; unstable.")
-    facts = dict(document.blocks[0].rows)  # type: ignore[union-attr]
+    report = document(shown)
+    assert report.subtitle.endswith("does not meet SLO splitwise; unstable.")
+    facts = dict(report.blocks[0].rows)  # type: ignore[union-attr]
     assert "missed by TTFT P50 (" in facts["SLO"] and "undecided for TTFT P90 (" in facts["SLO"]
     assert facts["stable"] == "no: it is too slow"
     assert tables(shown)["Latency"].strong == frozenset({0, 1, 2, 3, 4, 5, 9, 10, 11})
@@ -88,24 +90,24 @@ def test_what_never_comes_is_called_so(busy: tuple[Simulation, list[Run]]) -> No
     found, _ = busy
     never = replace(found.latency[0].seconds, mean=math.inf, low=None, high=None)
     shown = replace(found, latency=(replace(found.latency[0], seconds=never, slowdown=never, met="fail"),))
-    text = render(simulation_document(shown))
+    text = render(document(shown))
     assert "TTFT P50  never        never" in text and "TTFT P50 (never for 2x)" in text and "infx" not in text
 
 
-def test_csv_has_the_values_of_the_json(busy: tuple[Simulation, list[Run]]) -> None:
+def test_tables_have_the_values_of_the_json(busy: tuple[Simulation, list[Run]]) -> None:
     found, _ = busy
-    rows = list(csv.DictReader(io.StringIO(simulation_csv(found))))
-    assert list(rows[0]) == list(COLUMNS)
-    by_section: dict[str, list[dict[str, str]]] = {}
-    for row in rows:
-        by_section.setdefault(row["section"], []).append(row)
-    assert [len(by_section[name]) for name in ("simulation", "pool", "latency")] == [1, 2, 12]
-    (simulation,) = by_section["simulation"]
-    values = found.to_dict()
-    assert float(simulation["throughput_rps"]) == values["throughput_rps"] and simulation["text"] == values["command"]
-    p99 = next(row for row in by_section["latency"] if row["item"] == "e2e p99")
-    assert float(p99["seconds"]) == values["seconds"]["e2e"]["p99"] and p99["limit_kind"] == "slowdown"
-    assert float(by_section["pool"][0]["utilization"]) == values["pools"][0]["utilization"]
+    values: Any = found.to_dict()
+    table = list(csv.DictReader(io.StringIO(csv_text(rows(found)))))
+    assert len(table) == len(values["latency"]) == 12
+    for row, figure in zip(table, values["latency"], strict=True):
+        assert (row["metric"], float(row["percentile"])) == (figure["metric"], figure["percentile"])
+        assert float(row["seconds"]) == figure["seconds"]["mean"]
+        assert row["limit_kind"] == (figure["limit"]["kind"] if figure["limit"] else "")
+    pools = list(csv.DictReader(io.StringIO(csv_text(rows(found, "pools")))))
+    assert [float(row["utilization"]) for row in pools] == [pool["utilization"] for pool in values["pools"]]
+    batches = rows(found, "batches")
+    for pool in values["pools"]:
+        assert [row["time_share"] for row in batches if row["role"] == pool["role"]] == pool["batch_time_share"]
 
 
 def test_records_agree_with_the_percentiles(busy: tuple[Simulation, list[Run]], tmp_path: Path) -> None:
@@ -117,8 +119,9 @@ def test_records_agree_with_the_percentiles(busy: tuple[Simulation, list[Run]], 
     assert frame["set"].value_counts().tolist() == [run.requests.size for run in runs] or set(frame["set"]) == {0, 1}
     for k in (0, 1):
         measured = frame[(frame["set"] == k) & frame.measured]
-        for metric in ("ttft", "tbt", "gap", "e2e"):
-            for kind, values in (("seconds", measured[f"{metric}_s"]), ("slowdown", measured[f"{metric}_slowdown"])):
+        for metric in METRICS:
+            column = "largest_gap" if metric == "gap" else metric
+            for kind, values in (("seconds", measured[f"{column}_s"]), ("slowdown", measured[f"{column}_slowdown"])):
                 for each in found.latency:
                     if each.metric == metric:
                         own = getattr(each, kind).values[k]

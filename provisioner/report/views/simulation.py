@@ -3,66 +3,96 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import accumulate
-from typing import Any, Final
+from typing import Final
 
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
-from provisioner.report.command_line import simulate_command, simulate_question
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
+from provisioner.report.document import Block, Column, Document, Facts, Table, table
 from provisioner.report.numbers import milliseconds, per_cent, significant, whole
-from provisioner.report.plan_document import shown
-from provisioner.simulation.result import Interval, LatencyResult, PoolResult, Simulation
-from provisioner.specs.metrics import label
+from provisioner.report.tables import Row, flat
+from provisioner.report.views.view import View, closing, method_facts
+from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.units import format_rate, format_seconds
 
-# Of the versions, those of the program itself and of what runs it.
-_PROGRAM: Final = ("provisioner", "python")
 _MET: Final = {"pass": "met", "fail": "missed", "undecided": "undecided", None: ""}
 # Batches are shown by powers of two.
 _BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 256), (257, 512))
 
 
-def simulation_document(found: Simulation, *, inputs: bool = False, written: Sequence[str] = ()) -> Document:
-    """The report of a simulation. ``inputs`` adds every option; ``written`` names files that hold it too."""
-    blocks: list[Block] = [answer_facts(found), latency_table(found), pools_table(found)]
-    blocks += [queues_table(found), batches_table(found)]
-    if found.warnings:
-        blocks.append(Notes("Warnings", tuple(found.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(found.sources)), method_facts(found)]
-    if inputs:
-        rows = [(name, shown(value)) for name, value in simulate_question(found.question).items()]
-        blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows)))
-        blocks.append(Code("To repeat this simulation", simulate_command(found.question)))
-    if written:
-        blocks.append(Facts("", (("written to", ", ".join(written)),)))
-    return Document(headline(found), subtitle(found), tuple(blocks))
+def document(simulation: Simulation, inputs: bool = False) -> Document:
+    """The report of a simulation. ``inputs`` adds every option."""
+    blocks: list[Block] = [answer_facts(simulation), latency_table(simulation), pools_table(simulation)]
+    blocks += [queues_table(simulation), batches_table(simulation)]
+    blocks += closing(
+        warnings=simulation.warnings,
+        sources=simulation.sources,
+        method=_method(simulation),
+        question=simulation.question if inputs else None,
+        command=simulation.command,
+        what="simulation",
+    )
+    return Document(simulation.cluster.headline, subtitle(simulation), tuple(blocks))
 
 
-def simulation_charts(found: Simulation) -> tuple[Chart, ...]:
+def charts(simulation: Simulation) -> Mapping[str, Chart]:
     """Latencies beside their limits, and how large batches are."""
-    return latency_chart(found), batches_chart(found)
+    return {"latency": latency_chart(simulation), "batches": batches_chart(simulation)}
 
 
-def latency_chart(found: Simulation) -> BarChart:
+def latency_rows(simulation: Simulation) -> list[Row]:
+    """One row per metric and percentile: means with their intervals, the limit in ``limit_kind``, and the verdict."""
+    return [
+        {
+            "metric": figure.metric,
+            "percentile": figure.percentile,
+            "seconds": figure.seconds.mean,
+            "seconds_low": figure.seconds.low,
+            "seconds_high": figure.seconds.high,
+            "slowdown": figure.slowdown.mean,
+            "slowdown_low": figure.slowdown.low,
+            "slowdown_high": figure.slowdown.high,
+            "limit": None if figure.limit is None else figure.limit.value,
+            "limit_kind": "" if figure.limit is None else figure.limit.kind,
+            "met": figure.met or "",
+        }
+        for figure in simulation.latency
+    ]
+
+
+def pool_rows(simulation: Simulation) -> list[Row]:
+    """One row per pool."""
+    return [flat(pool) for pool in simulation.pools]
+
+
+def batch_rows(simulation: Simulation) -> list[Row]:
+    """One row per pool and batch: the share of time with that number of requests in an iteration (0: idle)."""
+    return [
+        {"role": pool.role, "machine": pool.machine, "batch": batch, "time_share": share}
+        for pool in simulation.pools
+        for batch, share in enumerate(pool.batch_time_share)
+    ]
+
+
+def latency_chart(simulation: Simulation) -> BarChart:
     """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
-    limited = [each for each in found.latency if each.limit is not None]
+    limited = [each for each in simulation.latency if each.limit is not None]
     if not limited:
         return BarChart(
-            f"Simulated latency over that of the same request alone: {_case(found)}",
-            tuple(map(_name, found.latency)),
+            f"Simulated latency over that of the same request alone: {_case(simulation)}",
+            tuple(figure.label for figure in simulation.latency),
             Axis("slowdown (x)", from_zero=True),
             (
                 Bars(
                     "",
-                    tuple(_over(each.slowdown, 1.0) for each in found.latency),
-                    tuple(_in_seconds(each) for each in found.latency),
+                    tuple(_over(each.slowdown, 1.0) for each in simulation.latency),
+                    tuple(_in_seconds(each) for each in simulation.latency),
                 ),
             ),
         )
     return BarChart(
-        f"Simulated latency over its limit: {_case(found)}",
-        tuple(map(_name, limited)),
+        f"Simulated latency over its limit: {_case(simulation)}",
+        tuple(figure.label for figure in limited),
         Axis("percentile over its limit (x)", from_zero=True),
         (
             Bars(
@@ -75,9 +105,8 @@ def latency_chart(found: Simulation) -> BarChart:
     )
 
 
-def _case(found: Simulation) -> str:
-    pools = " + ".join(str(pool.machines) for pool in found.pools)
-    return f"{found.design} {pools}, {found.workload} on {found.model}, {found.load}"
+def _case(simulation: Simulation) -> str:
+    return f"{simulation.cluster}, {simulation.workload} on {simulation.model}, {simulation.load}"
 
 
 def _over(of: Interval, limit: float) -> float | None:
@@ -104,10 +133,10 @@ def _beside_limit(result: LatencyResult) -> str:
     return f"{value}{interval} of {text(result.limit.value)}{met}"
 
 
-def batches_chart(found: Simulation) -> LineChart:
+def batches_chart(simulation: Simulation) -> LineChart:
     """For each pool the share of its time with at most so many requests in an iteration, from none."""
     series = []
-    for pool in found.pools:
+    for pool in simulation.pools:
         sums = list(accumulate(pool.batch_time_share))
         used = [batch for batch, share in enumerate(pool.batch_time_share) if share > 0.0 or batch == 0]
         series.append(
@@ -118,7 +147,7 @@ def batches_chart(found: Simulation) -> LineChart:
             )
         )
     return LineChart(
-        f"Share of time with at most so many requests in an iteration: {_case(found)}",
+        f"Share of time with at most so many requests in an iteration: {_case(simulation)}",
         Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
         Axis("share of the pool's time (%)", from_zero=True),
         tuple(series),
@@ -127,37 +156,33 @@ def batches_chart(found: Simulation) -> LineChart:
     )
 
 
-def headline(found: Simulation) -> str:
-    """The cluster."""
-    pools = " + ".join(f"{pool.machines} {pool.machine} ({pool.role})" for pool in found.pools)
-    return f"{found.design}: {pools}"
-
-
-def subtitle(found: Simulation) -> str:
+def subtitle(simulation: Simulation) -> str:
     """What was simulated, and whether it holds, in a sentence."""
-    verdict = {None: "no latency limits", True: "meets", False: "does not meet"}[found.slo_met]
-    judged = verdict if found.slo_met is None else f"{verdict} SLO {found.slo}"
-    unstable = "" if found.stable else "; unstable"
-    return f"Simulated: {found.workload} on {found.model}, {found.load}: {judged}{unstable}."
+    verdict = {None: "no latency limits", True: "meets", False: "does not meet"}[simulation.slo_met]
+    judged = verdict if simulation.slo_met is None else f"{verdict} SLO {simulation.slo}"
+    unstable = "" if simulation.stable else "; unstable"
+    return f"Simulated: {simulation.workload} on {simulation.model}, {simulation.load}: {judged}{unstable}."
 
 
-def answer_facts(found: Simulation) -> Facts:
+def answer_facts(simulation: Simulation) -> Facts:
     """Whether limits are met and the cluster is stable, throughput, and what was counted."""
     facts = []
-    if found.slo_met is not None:
-        facts.append(("SLO", _slo(found)))
-    facts.append(("stable", "yes" if found.stable else f"no: {found.instability}"))
-    offered = "" if not math.isfinite(found.rate_rps) else f" of {format_rate(found.rate_rps)} offered"
-    if math.isfinite(found.throughput_rps):
-        tokens = significant(found.throughput_tokens_per_s)
-        facts.append(("throughput", f"{format_rate(found.throughput_rps)}{offered}, {tokens} output tokens/s"))
-    measured = f"{whole(found.requests)} requests, {whole(found.measured_requests)} of them measured"
-    facts.append(("simulated", measured if found.sets == 1 else f"{found.sets} request sets, on average {measured}"))
+    if simulation.slo_met is not None:
+        facts.append(("SLO", _slo(simulation)))
+    facts.append(("stable", "yes" if simulation.stable else f"no: {simulation.instability}"))
+    offered = "" if not math.isfinite(simulation.rate_rps) else f" of {format_rate(simulation.rate_rps)} offered"
+    if math.isfinite(simulation.throughput_rps):
+        tokens = significant(simulation.throughput_tokens_per_s)
+        facts.append(("throughput", f"{format_rate(simulation.throughput_rps)}{offered}, {tokens} output tokens/s"))
+    measured = f"{whole(simulation.requests)} requests, {whole(simulation.measured_requests)} of them measured"
+    facts.append(
+        ("simulated", measured if simulation.sets == 1 else f"{simulation.sets} request sets, on average {measured}")
+    )
     events = (
-        (found.moves, "moves to the mixed pool"),
-        (found.preemptions, "preemptions"),
-        (found.restarts, "restarts after failures"),
-        (found.unfinished, "requests left unfinished"),
+        (simulation.moves, "moves to the mixed pool"),
+        (simulation.preemptions, "preemptions"),
+        (simulation.restarts, "restarts after failures"),
+        (simulation.unfinished, "requests left unfinished"),
     )
     happened = [f"{count:,} {what}" for count, what in events if count]
     if happened:
@@ -165,29 +190,25 @@ def answer_facts(found: Simulation) -> Facts:
     return Facts("", tuple(facts))
 
 
-def _slo(found: Simulation) -> str:
+def _slo(simulation: Simulation) -> str:
     def named(verdict: str) -> str:
-        return ", ".join(_limited(each) for each in found.latency if each.met == verdict)
+        return ", ".join(_limited(each) for each in simulation.latency if each.met == verdict)
 
     failed, undecided = named("fail"), named("undecided")
     if not failed and not undecided:
-        return f"met: {found.slo}"
+        return f"met: {simulation.slo}"
     parts = ([f"missed by {failed}"] if failed else []) + ([f"undecided for {undecided}"] if undecided else [])
-    return f"{found.slo}: {'; '.join(parts)}"
+    return f"{simulation.slo}: {'; '.join(parts)}"
 
 
 def _limited(result: LatencyResult) -> str:
     assert result.limit is not None
     value = result.judged.mean
     shown = "never" if value == math.inf else result.limit.format(value)
-    return f"{_name(result)} ({shown} for {result.limit.format(result.limit.value)})"
+    return f"{result.label} ({shown} for {result.limit.format(result.limit.value)})"
 
 
-def _name(result: LatencyResult) -> str:
-    return label(result.metric, result.percentile)
-
-
-def latency_table(found: Simulation) -> Table:
+def latency_table(simulation: Simulation) -> Table:
     """One row per percentile with its interval, beside its limit; those not met stand out."""
     columns = (
         Column("latency"),
@@ -200,7 +221,7 @@ def latency_table(found: Simulation) -> Table:
     )
     rows = [
         (
-            _name(each),
+            each.label,
             _milliseconds(each.seconds.mean),
             _interval(each.seconds, _milliseconds),
             _number(each.slowdown.mean),
@@ -208,9 +229,9 @@ def latency_table(found: Simulation) -> Table:
             "" if each.limit is None else each.limit.format(each.limit.value),
             _MET[each.met],
         )
-        for each in found.latency
+        for each in simulation.latency
     ]
-    strong = [k for k, each in enumerate(found.latency) if each.met in ("fail", "undecided")]
+    strong = [k for k, each in enumerate(simulation.latency) if each.met in ("fail", "undecided")]
     return table("Latency", columns, rows, strong)
 
 
@@ -222,11 +243,11 @@ def _number(value: float) -> str:
     return "" if value == -math.inf else "never" if value == math.inf else significant(value)
 
 
-def _interval(of: Interval, text: Any) -> str:
+def _interval(of: Interval, text: Callable[[float], str]) -> str:
     return "" if of.low is None or of.high is None else f"{text(max(of.low, 0.0))} to {text(of.high)}"
 
 
-def pools_table(found: Simulation) -> Table:
+def pools_table(simulation: Simulation) -> Table:
     """One row per pool: its size, and how its time went."""
     columns = (
         Column("role"),
@@ -250,15 +271,15 @@ def pools_table(found: Simulation) -> Table:
             per_cent(pool.prompt_busy),
             per_cent(pool.token_busy),
             per_cent(pool.mixed_busy),
-            per_cent(pool.mixed_pool_share) if found.policy == "splitwise" else "",
+            per_cent(pool.mixed_pool_share) if simulation.policy == "splitwise" else "",
             significant(pool.mean_batch),
         )
-        for pool in found.pools
+        for pool in simulation.pools
     ]
     return table("Pools", columns, rows)
 
 
-def queues_table(found: Simulation) -> Table:
+def queues_table(simulation: Simulation) -> Table:
     """One row per pool: waiting prompts and KV memory of its replicas, and the tokens that they gave."""
     columns = (
         Column("role"),
@@ -279,14 +300,14 @@ def queues_table(found: Simulation) -> Table:
             per_cent(pool.kv_memory_most),
             significant(pool.generated_tokens_per_s),
         )
-        for pool in found.pools
+        for pool in simulation.pools
     ]
     return table("Queues and memory of a replica", columns, rows)
 
 
-def batches_table(found: Simulation) -> Table:
+def batches_table(simulation: Simulation) -> Table:
     """One row per pool: the share of its time by the number of requests in an iteration."""
-    largest = max(len(pool.batch_time_share) for pool in found.pools) - 1
+    largest = max(len(pool.batch_time_share) for pool in simulation.pools) - 1
     groups = [(low, high) for low, high in _BATCHES if low <= largest]
     if largest > _BATCHES[-1][1]:
         groups.append((_BATCHES[-1][1] + 1, largest))
@@ -294,28 +315,26 @@ def batches_table(found: Simulation) -> Table:
     columns += [Column(f"{low}" if low == high else f"{low}-{high}", True) for low, high in groups]
     rows = [
         (pool.role, pool.machine, _share(pool, 0, 0), *(_share(pool, low, high) for low, high in groups))
-        for pool in found.pools
+        for pool in simulation.pools
     ]
     return table("Share of time by requests in an iteration, %", columns, rows)
 
 
-def _share(pool: PoolResult, low: int, high: int) -> str:
+def _share(pool: SimulatedPool, low: int, high: int) -> str:
     return per_cent(math.fsum(pool.batch_time_share[low : high + 1]))
 
 
-def method_facts(found: Simulation) -> Facts:
-    """How it was simulated."""
-    program = [f"{name} {found.versions[name]}" for name in _PROGRAM if name in found.versions]
-    libraries = [f"{name} {version}" for name, version in found.versions.items() if name not in _PROGRAM]
-    facts = [
-        ("policy", f"{found.policy} (docs/simulation.md): {_thresholds(found.thresholds)}"),
-        ("assumptions", found.assumptions),
-        ("seed", str(found.seed)),
-        ("time", f"{format_seconds(found.wall_s)}, median of warm runs" if found.question.get("repeat") else ""),
-        ("program", ", ".join(program)),
-        ("libraries", ", ".join(libraries)),
-    ]
-    return Facts("How this was simulated", tuple(fact for fact in facts if fact[1]))
+def _method(simulation: Simulation) -> Facts:
+    rows = (
+        ("policy", f"{simulation.policy} (docs/simulation.md): {_thresholds(simulation.thresholds)}"),
+        ("assumptions", simulation.assumptions),
+        ("seed", str(simulation.seed)),
+        (
+            "time",
+            f"{format_seconds(simulation.wall_s)}, median of warm runs" if simulation.repeated else "",
+        ),
+    )
+    return method_facts("How this was simulated", rows, simulation.versions)
 
 
 def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
@@ -330,3 +349,6 @@ def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
     parts.append("links shared" if thresholds.get("share_links") else "links not shared")
     parts.append(f"transfers without room retried after {format_seconds(retry_s)}" if retry_s else "")
     return ", ".join(part for part in parts if part)
+
+
+VIEW: Final = View(Simulation, document, charts, {"latency": latency_rows, "pools": pool_rows, "batches": batch_rows})
