@@ -261,8 +261,8 @@ class MixedStage:
         fill = filling(c.prompt_tokens, c.weight)
         curves = [_MixedCurve(self.perf, batch, context_tokens) for batch in _KNOTS.tolist()]
         packed = [fill.packed(curve) for curve in curves]
-        mean_s = np.array([float(c.weight @ each.service_s) for each in packed])
-        return _PromptWork(fill, mean_s, np.array([each.saturated for each in packed]), packed[0])
+        mean_s = np.array([float(c.weight @ packing.service_s) for packing in packed])
+        return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]), packed[0])
 
     def _window(self, rate_rps: float, sizes: Sizes, work: _PromptWork) -> _Load:
         side = self.token_side
@@ -309,20 +309,21 @@ class MixedStage:
             _MixedCurve(self.perf, batch, context_tokens) for batch in np.expm1(steps * np.log(_BATCH_RATIO)).tolist()
         ]
         packed = [fill.packed(curve) for curve in curves]
-        service_s = np.array([each.service_s for each in packed])
+        service_s = np.array([packing.service_s for packing in packed])
         mean_s = (service_s @ weight)[level]
-        load = rate_rps * mean_s / c / np.array([each.saturated for each in packed])[level]
+        load = rate_rps * mean_s / c / np.array([packing.saturated for packing in packed])[level]
         z = np.array([peakedness(self.traffic.cv, each_s, weight) for each_s in service_s])[level]
-        # Bounds P(wait): in the loss system with the load that it has where that many wait.
+        # An upper bound of P(wait): the loss system at the load that it has when that share waits.
         blocked = erlang_b(c / z, rate_rps * mean_s / z / (1.0 - NEGLIGIBLE))
         queued = (np.maximum(load, tokens.load) <= LARGEST_DESCRIBED_LOAD) & (blocked > NEGLIGIBLE)
-        rows = [np.flatnonzero(queued & (level == each)) for each in range(len(curves))]
-        parts = [(each, here) for each, here in zip(packed, rows, strict=True) if here.size]
-        pools = prompt_pools(fill, [(each, replicas[here]) for each, here in parts], rate_rps, self.traffic.cv)
+        rows = [np.flatnonzero(queued & (level == index)) for index in range(len(curves))]
+        parts = [(packing, places) for packing, places in zip(packed, rows, strict=True) if places.size]
+        sizes = [(packing, replicas[places]) for packing, places in parts]
+        pools = prompt_pools(fill, sizes, rate_rps, self.traffic.cv)
         queues = {
             size: (pool, row)
-            for pool, (_, here) in zip(pools, parts, strict=True)
-            for row, size in enumerate(here.tolist())
+            for pool, (_, places) in zip(pools, parts, strict=True)
+            for row, size in enumerate(places.tolist())
         }
         return _PromptSide(tuple(curves), level, service_s, load, queues)
 
