@@ -133,7 +133,7 @@ HEADER = (
 
 
 def _own(folder: Path, points: list[tuple[str, int, int, int, float]]) -> catalog.Catalog:
-    """A folder of one's own with points of qwen3-8b on a DGX-H100 at TP 2."""
+    """A user's own folder with points of qwen3-8b on a DGX-H100 at TP 2."""
     rows = [
         f"qwen3-8b,dgx-h100,2,{phase},{prompt},{batch},{context},1,{s},{s},{s},,,measured"
         for phase, prompt, batch, context, s in points
