@@ -297,7 +297,7 @@ def fit_measured(
     """Curves through measured points: checked, refused points left out, dips inside the noise levelled.
 
     Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but the prompt curve does not go
-    through them: a scheduler runs single prompts of that number of tokens instead.
+    through them: a scheduler runs single prompts with this number of tokens instead.
     ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
     part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
     """
