@@ -38,7 +38,7 @@ ASSUMED: Final = {
         "not measured: the source has the prompt times of the DGX-H100 times exactly 1.3 and its token times unchanged"
     )
 }
-"""What the source assumes in place of measuring, by machine."""
+"""Assumption of the source in place of a measurement, by machine."""
 
 TEST_SHARE: Final = 0.2
 """Share of the repeats left out at a time: the paper's 80:20 split."""
@@ -130,7 +130,7 @@ def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[R
 
 
 def _seconds(milliseconds: float) -> float:
-    """Milliseconds in s, to the nanosecond: far below the noise, and short to read."""
+    """Convert milliseconds to s, rounded to the nanosecond: far below the noise, and short to read."""
     return round(milliseconds / 1000, 9)
 
 

@@ -7,8 +7,8 @@ on), VIDUR_PROFILES_FOLDER Vidur's profiles (``compute__h100__...__mlp.csv``, ``
 ``<gpu>__<operator>.csv``, ``gpus.csv`` and ``provenance.yaml``. The same sources give the same bytes.
 
 A table holds utilisation (physical limit over measured time) at the nodes of a coarse grid, fitted to all
-rows that pass the rules by least absolute deviations of the logarithm: no row of the source is in it. What a
-rule refuses is counted and exemplified in ``provenance.yaml``, and listed in full with ``--refused``. Needs the
+rows that pass the rules by least absolute deviations of the logarithm: no row of the source is in it. Rows that a
+rule refuses are counted, with examples, in ``provenance.yaml``, and listed in full with ``--refused``. Needs the
 package ``provisioner`` installed.
 """
 
@@ -105,7 +105,7 @@ GPUS: Final = (
         vidur="a40",
     ),
 )
-"""Measured GPUs; a link's bandwidth is one direction, half of what the datasheet has."""
+"""Measured GPUs; a link's bandwidth is one direction, half of the datasheet's value."""
 
 NODES: Final[Mapping[str, tuple[tuple[float, ...], ...]]] = {
     "gemm": (
@@ -130,27 +130,28 @@ NODES: Final[Mapping[str, tuple[tuple[float, ...], ...]]] = {
 """Nodes of each operator's grid, by ``operators.AXES``."""
 
 FALL: Final = 1.5
-"""A row is refused when it takes this many times as long as a larger problem: beyond the 30 % by which kernels
+"""Factor by which a row is slower than a larger problem from which it is refused: beyond the 30 % by which kernels
 chosen for neighbouring sizes differ."""
 SLOWER: Final = 1.25
-"""A row takes the time of the same problem in a wider type or on a lesser GPU from this many times that on."""
+"""Factor by which a row is slower than the same problem in a wider type or on a lesser GPU from which it takes the
+other's time."""
 LAUNCH_S: Final = 5e-6
-"""Time of one more kernel launch with its quantisation, in s: what may be added to either comparison."""
+"""Time of one more kernel launch with its quantisation, in s, which either comparison allows for."""
 IMPOSSIBLE_SHARE: Final = 0.05
 """Share of rows beyond the arithmetic peak from which all rows of that kernel are refused."""
 COLD_BYTES: Final = 256e6
 """Bytes beyond which no cache of these GPUs holds a kernel's operands (the largest is 126 MB)."""
 SUSTAINED_QUANTILE: Final = 0.9
-"""Quantile of the utilisation of such memory-bound rows that counts as what the memory sustains."""
+"""Quantile of the utilisation of memory-bound rows beyond ``COLD_BYTES`` that counts as sustained by the memory."""
 SMOOTHNESS: Final = 0.03
-"""Weight of a node's second differences against one row: only fills nodes that few rows support."""
+"""Weight of a node's second differences against one row: it only fills nodes that few rows support."""
 ROUNDS: Final = 12
 """Rounds of re-weighting from squares to absolute deviations."""
 
 
 @dataclass(slots=True)
 class Rows:
-    """Rows of one operator and kind on one GPU: sizes by axis, time, limits, and what the rules said."""
+    """Rows of one operator and kind on one GPU: sizes by axis, time, limits, and the outcome of the rules."""
 
     gpu: str
     operator: str
@@ -167,7 +168,7 @@ class Rows:
     listed: list[tuple[str, str, float]] = field(default_factory=list)  # rule, problem, by what factor
 
     def __post_init__(self) -> None:
-        """All rows count until a rule says otherwise, but for problems below the smallest of the tables."""
+        """Use all rows until a rule refuses them, except problems below the smallest of the tables."""
         self.used = np.asarray((self.sizes >= np.array(SMALLEST[self.operator])).all(axis=1))
 
     @property
@@ -195,12 +196,12 @@ class Rows:
             self.used &= ~which
 
     def problem(self, row: int) -> str:
-        """A row's sizes in words."""
+        """Text of a row's sizes."""
         names = AXES[self.operator]
         return ", ".join(f"{name} {size:g}" for name, size in zip(names, self.sizes[row], strict=True))
 
     def bound(self, rule: str, other: Rows) -> None:
-        """Use the time of other rows of the same problem where these take ``SLOWER`` times that and a launch more."""
+        """Use the time of other rows of the same problem for rows slower than ``SLOWER`` times this and a launch."""
         at: dict[tuple[float, ...], float] = {}
         for key, t, ok in zip(other.identity, other.time_s.tolist(), other.used, strict=True):
             if ok:
@@ -212,14 +213,14 @@ class Rows:
 
     @property
     def identity(self) -> list[tuple[float, ...]]:
-        """What makes two rows the same problem: sizes in every respect."""
+        """Sizes in every respect, which identify a row's problem."""
         return [tuple(row) for row in np.column_stack([self.sizes, self.order]).tolist()]
 
 
 def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> None:
     """Apply the rules to the rows, in order: beyond the limits, slower than a larger problem, than another row.
 
-    ``wider`` are the rows of the same problems in a wider type, ``lesser`` those of the same chip with less
+    ``wider`` are the rows of the same problems in a wider type, ``lesser`` the rows of the same chip with less
     memory bandwidth.
     """
     beyond = rows.compute_s / rows.time_s
@@ -317,7 +318,7 @@ def _row_products(left: Any, right: Any) -> Any:
 
 
 def _bends(axes: Sequence[Floats]) -> Iterable[Any]:
-    """How far each inner node is off the line between its neighbours, per axis: (bends, nodes of the grid)."""
+    """Distance of each inner node from the line between its neighbours, per axis: (bends, nodes of the grid)."""
     from scipy import sparse
 
     for i, axis in enumerate(axes):
@@ -384,7 +385,7 @@ def is_aligned(m: Floats) -> NDArray[np.bool_]:
 
 
 def aic_gemms(folder: Path, gpu: Gpu) -> tuple[list[Rows], dict[str, float]]:
-    """Matrix products, bf16 first; and the median by which an m one beyond a multiple of 16 is slower."""
+    """Matrix products, bf16 first, and the median slowdown of an m that is one beyond a multiple of 16."""
     frame = _parquet(folder, gpu, "gemm")
     frame["time_s"] = frame["latency"] / 1e3
     found: list[Rows] = []
@@ -569,7 +570,7 @@ def vidur_elementwise(folder: Path, gpu: Gpu) -> list[Rows]:
 def rows_of(
     gpu: Gpu, aic: Path, vidur: Path, of_others: Mapping[str, Sequence[Rows]]
 ) -> tuple[list[Rows], dict[str, float]]:
-    """All rows of one GPU, checked; and the cost of unaligned products. ``of_others`` are those of GPUs before it."""
+    """All rows of one GPU, checked, and the cost of unaligned products; ``of_others`` has the rows of earlier GPUs."""
     found: list[Rows] = []
     penalty: dict[str, float] = {}
     if gpu.aic:
@@ -600,7 +601,8 @@ CASE_CONTEXTS: Final = (512, 2048, 8192)
 def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Floats]:
     """Times of the cases' prompt and decode iterations, in s, without the engine's overhead.
 
-    At TP 1 only where the link is PCIe: all-reduce over it was measured on one GPU, so no other can predict it.
+    A GPU with a PCIe link is compared at TP 1 only: all-reduce over PCIe was measured on one GPU, so no other can
+    predict it.
     """
     sizes = CASE_TENSOR_PARALLEL if operators.limits.link == "nvlink" else CASE_TENSOR_PARALLEL[:1]
     prompt, decode = [], []
@@ -614,7 +616,7 @@ def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Float
 
 
 def leave_one_out(gpu: Gpu, measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """Error of the estimate for a GPU without kernels, on a GPU that has them: from the others, none of its chip."""
+    """Error of the estimate from other GPUs, on a GPU that has kernels; GPUs of the same chip are left out."""
     name, limits = gpu.limits.name, gpu.limits
     chip = {gpu.same_chip_as or name, name}
     others = [other.limits.name for other in GPUS if not chip & {other.limits.name, other.same_chip_as}]
@@ -640,7 +642,7 @@ def leave_one_out(gpu: Gpu, measured: Mapping[str, Measured]) -> dict[str, Any]:
 
 
 def cross_check(gpu: Gpu, vidur: Path, measured: Mapping[str, Measured]) -> dict[str, float]:
-    """Vidur's products over the tables' time for them: the median by row count. Other software, same GPU."""
+    """Median ratio by row count of Vidur's times of products (other software, same GPU) to the tables' times."""
     frame = vidur_gemms(vidur, gpu)
     frame = frame[is_aligned(frame["m"].to_numpy(dtype=np.float64))]
     m, n, k = _columns(frame, "m", "n", "k").T
@@ -678,7 +680,7 @@ def derive(
 ) -> dict[str, str]:
     """Content of every file, by its name below ``hardware_specs/operators``.
 
-    Rows that a rule found are added to ``refused``: GPU, operator, rule, problem, by what factor.
+    Rows that a rule refuses are added to ``refused``: GPU, operator, rule, problem, factor.
     """
     import yaml
 
@@ -763,7 +765,10 @@ def derive(
             "slower than a wider type": (
                 f"above {SLOWER:g} times and {1e6 * LAUNCH_S:g} us more, the time of the wider type is used instead"
             ),
-            "slower than the same chip with less memory bandwidth": "likewise (H200 after H100)",
+            "slower than the same chip with less memory bandwidth": (
+                f"above {SLOWER:g} times and {1e6 * LAUNCH_S:g} us more, the time of that chip is used instead"
+                " (H200 after H100)"
+            ),
         },
     }
     files["provenance.yaml"] = yaml.safe_dump(head | {"gpus": found}, sort_keys=False, width=110, allow_unicode=True)

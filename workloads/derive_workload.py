@@ -8,8 +8,8 @@ inference traces of 2023 (https://github.com/Azure/AzurePublicDataset) and from 
     python workloads/derive_workload.py AzureLLMInferenceTrace_conv.csv --name conversation
     python workloads/derive_workload.py conversation_trace.jsonl --name long-context
 
-What is written is derived: of the requests only how many fall in each bin of lengths, and the arrivals' rates.
-Workloads of published numbers, without a trace, are those of ``parametric_workloads.py``.
+The files are derived data: the number of requests in each bin of lengths, and the arrivals' rates.
+``parametric_workloads.py`` writes the workloads of published numbers, without a trace.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PLANNING_CV = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Shipped:
-    """What is not in a shipped workload's trace; a rate of None is the mean of the trace."""
+    """Properties of a shipped workload that are not in its trace; a rate of None is the mean of the trace."""
 
     title: str
     sources: tuple[str, ...]
@@ -39,7 +39,7 @@ class Shipped:
 NOTE = (
     "rate_rps and cv are what to plan for: the load of the paper's clusters, 70 requests/s with Poisson "
     "arrivals. What the trace itself had is under arrivals: its rate, and gaps and counts that are burstier "
-    "than Poisson where cv and index_of_dispersion (variance over mean of arrivals in windows of so many s) "
+    "than Poisson where cv and index_of_dispersion (variance over mean of arrivals in windows of 1, 10 and 60 s) "
     "are above 1. Requests are independent here: no reuse of a conversation's earlier turns was recorded."
 )
 OWN_NOTE = "rate_rps and cv are what to plan for; what the trace itself had is under arrivals."
@@ -78,7 +78,7 @@ SHIPPED = {
 
 
 def main(arguments: list[str]) -> int:
-    """Derive one workload; 0, or 2 after one line on what is wrong."""
+    """Derive one workload; exit code 0, or 2 with one line on the error."""
     parser = argparse.ArgumentParser(description="Derive a workload's bins and arrival profile from a trace.")
     parser.add_argument("trace", type=Path, help="trace file")
     parser.add_argument("--name", required=True, help="name of the workload, and of its files")

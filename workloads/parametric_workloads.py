@@ -1,10 +1,10 @@
-"""Workloads of published numbers, where no trace can be had: distributions of lengths with their sources.
+"""Workloads of published numbers, for which no trace is available: distributions of lengths with their sources.
 
     python workloads/parametric_workloads.py [--name rag] [--out FOLDER]
 
 Each is a distribution with published or fitted parameters, cut into bins as the lengths of a trace are. Nothing is
 drawn at random: lengths are quantiles at the points of a fixed sequence, so that the same numbers give the same bytes.
-What of each is published, fitted and assumed is in its note and in docs/data.md.
+A workload's note and docs/data.md say which of its numbers are published, fitted and assumed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 POINTS: Final = 20_000
-"""Requests that a distribution is written as: with the bins, P50, P90 and P99 are within 1 % of its own (tested)."""
+"""Requests that represent a distribution: with the bins, P50, P90 and P99 are within 1 % of its own (tested)."""
 
 Z90: Final = 1.2815515655446004
 """90th percentile of the standard normal distribution."""
@@ -43,12 +43,12 @@ class LogNormal:
 
     @classmethod
     def of(cls, median: float, p90: float, least: int = 1, most: int = 1_000_000) -> "LogNormal":
-        """The log-normal with this median and 90th percentile: sigma = ln(p90 / median) / z(0.9)."""
+        """Log-normal with a given median and 90th percentile: sigma = ln(p90 / median) / z(0.9)."""
         return cls(median, float(np.log(p90 / median) / Z90), least, most)
 
     @classmethod
     def with_mean(cls, median: float, mean: float, least: int = 1, most: int = 1_000_000) -> "LogNormal":
-        """The log-normal with this median and mean: mean = median x exp(sigma^2 / 2)."""
+        """Log-normal with a given median and mean: mean = median x exp(sigma^2 / 2)."""
         return cls(median, float(np.sqrt(2.0 * np.log(mean / median))), least, most)
 
     def at(self, u: FloatArray) -> IntArray:
@@ -79,7 +79,7 @@ SUMMARISATION_OUTPUT: Final = LogNormal.of(208, 371)
 
 
 def summarisation() -> tuple[Workload, int]:
-    """Prompts and outputs of the arXiv summarisation dataset, and how many points they are."""
+    """Prompts and outputs of the arXiv summarisation dataset, and the number of their points."""
     u, v = spread(POINTS, 2)
     prompt, output = SUMMARISATION_PROMPT.at(u), SUMMARISATION_OUTPUT.at(v)
     kept = prompt + output <= SUMMARISATION_MOST
@@ -112,7 +112,7 @@ RAG_PARTS: Final = (  # share of requests, prompt, output
 
 
 def rag() -> tuple[Workload, int]:
-    """Questions with and without retrieved passages, and how many points they are."""
+    """Questions with and without retrieved passages, and the number of their points."""
     prompts, outputs = [], []
     for share, prompt_tokens, output_tokens in RAG_PARTS:
         u, v = spread(round(POINTS * share), 2)
@@ -186,7 +186,7 @@ def agent_steps() -> tuple[IntArray, IntArray, IntArray]:
 
 
 def agents() -> tuple[Workload, int]:
-    """Steps of coding agents with prompts up to 128,000 tokens, and how many points they are."""
+    """Steps of coding agents with prompts up to 128,000 tokens, and the number of their points."""
     prefix, appended, output = agent_steps()
     kept = prefix + appended <= AGENT_MOST_TOKENS
     prompt = (prefix + appended)[kept]
@@ -224,7 +224,7 @@ WORKLOADS: Final[dict[str, Callable[[], tuple[Workload, int]]]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Write the workloads; 0, or 2 after one line on what is wrong."""
+    """Write the workloads; exit code 0, or 2 with one line on the error."""
     parser = argparse.ArgumentParser(description="Write the workloads that are made of published numbers.")
     parser.add_argument("--name", choices=tuple(WORKLOADS), help="one of them (default: all)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder (default: the script's)")

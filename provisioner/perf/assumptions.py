@@ -1,4 +1,4 @@
-"""What queueing and planning see of one replica: times, memory and transfer under a named set of assumptions.
+"""Performance of one replica, for queueing and planning: times, memory and transfer under a named set of assumptions.
 
 ``measured`` is the default: decode time grows with batch and context, memory counts grouped-query attention
 and leaves room for activations, transfer is overlapped with the prompt. ``splitwise-sim`` is the published
@@ -56,7 +56,7 @@ class ReplicaPerf(Protocol):
 
     @property
     def mixed(self) -> MixedIteration:
-        """How long iterations take that carry both phases."""
+        """Rule for the time of an iteration that carries both phases."""
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -84,7 +84,7 @@ class ReplicaPerf(Protocol):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where the latency data came from, one line each."""
+        """Sources of the latency data, one line each."""
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
         """Time of one prompt iteration over ``tokens``: a batch up to 2048 tokens, one prompt beyond."""
@@ -101,7 +101,7 @@ class ReplicaPerf(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Replica:
-    """What both sets of assumptions share."""
+    """Attributes and times that both sets of assumptions share."""
 
     machine: Machine
     model: ModelArchitecture
@@ -115,12 +115,13 @@ class _Replica:
 
     @property
     def mixed(self) -> MixedIteration:
-        """How long iterations take that carry both phases: the curve's rule, its decode part as the decode times."""
+        """Rule for the time of an iteration that carries both phases: the curve's, scaled like the decode times."""
         rule = self.curve.mixed
         if self.decode_factor == 1.0:
             return rule
-        per_sequence, per_token = (self.decode_factor * each for each in (rule.s_per_sequence, rule.s_per_token))
-        return MixedIteration(rule.factor, per_sequence, per_token)
+        return MixedIteration(
+            rule.factor, self.decode_factor * rule.s_per_sequence, self.decode_factor * rule.s_per_token
+        )
 
     @property
     def replicas_per_machine(self) -> int:
@@ -147,7 +148,7 @@ class _Replica:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where the latency data came from, one line each."""
+        """Sources of the latency data, one line each."""
         return self.curve.sources
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
@@ -188,8 +189,8 @@ class MeasuredReplica(_Replica):
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.
 
-        1.1 x prompt time of (prompt tokens + batch) as the paper has it, or the sum that derived curves have, but
-        never below the decode time of the batch alone, which that iteration contains.
+        1.1 x prompt time of (prompt tokens + batch) as in the paper, or the sum that derived curves have; at least
+        the decode time of the batch alone, which the iteration contains.
         """
         decode_s = self.decode_s(batch, context_tokens)
         return np.maximum(self._mixed_s(prompt_tokens, batch, context_tokens), decode_s)
@@ -197,8 +198,8 @@ class MeasuredReplica(_Replica):
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
         """Time that the second token waits for the KV cache to reach ``destination``, in s; any shape.
 
-        ``transfer.visible_s`` over the slower of the two replicas' shares of their machines' links (one
-        port per GPU), with the time of the prompt running alone.
+        ``transfer.visible_s`` with the time of the prompt running alone. Each replica has a share of its machine's
+        link (one port per GPU); the slower of the two shares counts.
         """
         tokens = np.asarray(prompt_tokens, dtype=np.float64)
         shares = (r.link_bytes_per_s * r.tensor_parallel / r.machine.gpus for r in (self, destination))
@@ -248,9 +249,9 @@ def replica(
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
-    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
-    ``UnknownNameError`` for a name that is not known, and ``InputError`` naming what has curves where
-    this machine has none.
+    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers and
+    ``UnknownNameError`` for an unknown name. Raises ``InputError`` if the machine has no curves for the model;
+    the message names the machines that have some.
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
@@ -262,8 +263,8 @@ def replica(
     else:
         of_machine = (group for group in curve_groups() if group[:2] == (architecture.name, hardware.name))
         degrees = {degree: "measured" for *_, degree in of_machine}
-    best = min((EVIDENCE.index(each) for each in degrees.values()), default=0)
-    largest = (tp for tp, each in degrees.items() if EVIDENCE.index(each) == best and tp <= hardware.gpus)
+    best = min((EVIDENCE.index(kind) for kind in degrees.values()), default=0)
+    largest = (tp for tp, kind in degrees.items() if EVIDENCE.index(kind) == best and tp <= hardware.gpus)
     gpus = tensor_parallel or max(largest, default=hardware.gpus)
     capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
     if not degrees:
@@ -282,21 +283,24 @@ def replica(
 
 
 def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 1.0, link: float = 1.0) -> ReplicaPerf:
-    """A replica with its prompt times, decode times and link bandwidth multiplied: a what-if, not a measurement."""
+    """A replica with its prompt times, decode times and link bandwidth multiplied: a what-if, not a measurement.
+
+    Raises ``TypeError`` for a replica that is not one of this module's.
+    """
     if not isinstance(perf, _Replica):
         raise TypeError(f"{type(perf).__name__} cannot be scaled")
-    found: ReplicaPerf = replace(
+    result: ReplicaPerf = replace(
         perf,
         prompt_factor=perf.prompt_factor * prompt_time,
         decode_factor=perf.decode_factor * decode_time,
         link_factor=perf.link_factor * link,
     )
-    return found
+    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """The same request alone on the reference machine, the denominator of a slowdown; all times in s.
+    """A request alone on the reference machine, the denominator of its slowdown; all times in s.
 
     >>> r = reference("llama2-70b")
     >>> r.replica.machine.name, round(1e3 * float(r.ttft_s(256)), 1)
@@ -312,8 +316,8 @@ class Reference:
     def tbt_s(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
         """Mean gap between tokens of the request alone; broadcast.
 
-        Decode of one sequence at its mean context, prompt + output / 2; in the published simulator's form the
-        token curve read at the prompt's tokens, whatever the output.
+        Decode of one sequence at its mean context, prompt + output / 2. The published simulator reads the token
+        curve at the prompt's tokens, whatever the output.
         """
         prompt = np.asarray(prompt_tokens, dtype=np.float64)
         output = np.asarray(output_tokens, dtype=np.float64)
@@ -341,7 +345,7 @@ def reference(
 
 
 def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:
-    """What a request's time after its first token is divided by for its TBT: its gaps, output - 1.
+    """Divisor of a request's time after its first token that gives its TBT: its gaps, output - 1; any shape.
 
     The published simulator divides by all output tokens.
     """
@@ -350,5 +354,5 @@ def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:
 
 
 def slo_strict(assumptions: Assumptions) -> bool:
-    """Whether a limit is met only strictly below it (the published simulator), or at equality too."""
+    """Whether a limit is met only strictly below it (the published simulator), not at equality too."""
     return assumptions == "splitwise-sim"

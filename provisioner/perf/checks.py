@@ -1,7 +1,7 @@
 """Checks of a latency curve: points that no machine can produce, and dips inside the noise.
 
 More work cannot take less time. Where a measured latency falls although the work rises, either the run did
-not do the work (it ran out of memory) or the difference is noise. The two are told apart by the repeats: a
+not do the work (it ran out of memory) or the difference is noise. The repeats distinguish the two: a
 fall beyond the noise is refused with its reason, a fall inside it is a dip, which isotonic regression levels.
 """
 
@@ -31,7 +31,7 @@ and the falls of the runs that did not fit in memory are 85 % and more (prompt) 
 
 @dataclass(frozen=True, slots=True)
 class RefusedPoint:
-    """A point that is not used, and why."""
+    """A point that is not used, with the reason."""
 
     point: CurvePoint
     reason: str
@@ -39,7 +39,7 @@ class RefusedPoint:
 
 @dataclass(frozen=True, slots=True)
 class Dip:
-    """A fall inside the noise that was levelled: the work, the median in s, and what is used instead.
+    """A fall inside the noise that was levelled: the work, its median time and the time used instead, both in s.
 
     ``at`` is the work on the curve's axis: batched tokens for the prompt phase, batch for decode.
     """
@@ -51,7 +51,7 @@ class Dip:
 
     @property
     def reason(self) -> str:
-        """The dip in words, in ms."""
+        """Text of the dip for messages, times in ms."""
         axis = f"{self.at:g} tokens" if self.phase == "prompt" else f"batch {self.at:g}"
         return (
             f"{self.phase} at {axis}: {1e3 * self.measured_s:.2f} ms is out of order within the noise,"
@@ -82,9 +82,9 @@ def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOI
     """Points whose latency falls beyond the noise although their work rises, each with its reason.
 
     Two points of one phase conflict when all repeats of the larger work are faster than (1 - ``noise``)
-    times the fastest repeat of the smaller work. The points are refused greedily: first the one in most
-    conflicts, of equals the one with the most work (that is where memory runs out), until no conflict is
-    left. A prompt and its decode come from one run, so when either is refused the other goes with it.
+    times the fastest repeat of the smaller work. The points are refused greedily until no conflict is left:
+    first the one in most conflicts, among equals the one with the most work, where memory runs out first.
+    A prompt and its decode come from one run, so when either is refused the other is refused too.
 
     >>> def at(batch, seconds):
     ...     return CurvePoint("prompt", 512, batch, 0, seconds, 5, seconds * 0.99, seconds * 1.01, "measured")
@@ -124,7 +124,7 @@ def _same_run(a: CurvePoint, b: CurvePoint) -> bool:
 
 
 def _reason(points: Sequence[CurvePoint], falls: NDArray[np.bool_], worst: int) -> str:
-    """Why one point is refused: the conflict with the largest contrast, in numbers."""
+    """Reason why one point is refused: the conflict with the largest contrast, in numbers."""
     low = points[worst]
     slower_before = [points[i] for i in np.flatnonzero(falls[:, worst]).tolist()]
     if slower_before:

@@ -57,12 +57,12 @@ by -15 to +34 % in the published measurements, by machine and model. At the limi
 """
 
 _FAR: Final = 1e12
-"""Position of the outermost knot of a curve, in tokens or sequences: beyond anything that can be asked."""
+"""Position of the outermost knot of a curve, in tokens or sequences: beyond any work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PiecewiseLinear:
-    """A function of an amount of work given by knots, linear between them and along the end segments beyond.
+    """A function of an amount of work, linear between its knots; beyond them the end segments go on.
 
     ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2. Below 0 it keeps its value at 0.
 
@@ -76,7 +76,7 @@ class PiecewiseLinear:
     _far_y: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the knots, and add one at 0 and one far out on the lines of the end segments."""
+        """Check the knots; add one at 0 and one far out, on the lines of the end segments."""
         rising = self.x.size >= 2 and self.x[0] > 0 and bool((np.diff(self.x) > 0).all())
         if self.x.shape != self.y.shape or not rising:
             raise InputError(f"curve: must have 2 or more knots rising from above 0, got {self.x.tolist()}")
@@ -94,11 +94,11 @@ class PiecewiseLinear:
 
 @dataclass(frozen=True, slots=True)
 class ContextFit:
-    """Decode time per further token of context, in s/token: what is used, what was fitted, and its noise.
+    """Decode time per further token of context, in s/token: the slope used, the fitted slope, and its noise.
 
     ``floor_s_per_token`` is the time to read one token's KV cache at full HBM bandwidth. ``limited_by`` says
-    whether the fit itself is used, or the floor (nothing reads faster) or the ceiling of
-    ``MAX_CONTEXT_SLOPE_RATIO`` times it. ``standard_error`` and ``residual_s`` are the fit's.
+    which slope is used: the fit, the floor (nothing reads faster), or the ceiling of
+    ``MAX_CONTEXT_SLOPE_RATIO`` times the floor. ``standard_error`` and ``residual_s`` are the fit's.
     """
 
     slope_s_per_token: float
@@ -116,16 +116,16 @@ class ContextFit:
 
 
 MIXED_FACTOR: Final = 1.1
-"""Time of a mixed iteration relative to a prompt iteration of as many tokens (Splitwise paper)."""
+"""Time of a mixed iteration relative to a prompt iteration over the same number of tokens (Splitwise paper)."""
 
 
 @dataclass(frozen=True, slots=True)
 class MixedIteration:
-    """How long an iteration over prompts takes that carries a decode batch, in s.
+    """Rule for the time of an iteration over prompts that carries a decode batch, in s.
 
     factor x prompt time of (prompt tokens + batch) + ``s_per_sequence`` x batch + ``s_per_token`` x context tokens.
 
-    >>> float(MixedIteration(factor=1.5).s(0.25, 30, 45_000))       # no term but the factor: knows no context
+    >>> float(MixedIteration(factor=1.5).s(0.25, 30, 45_000))       # the factor alone: context has no effect
     0.375
     """
 
@@ -134,7 +134,7 @@ class MixedIteration:
     s_per_token: float = 0.0
 
     def s(self, prompt_s: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time from the prompt time of all its tokens, in s; broadcast."""
+        """Time of the iteration, in s; ``prompt_s``: time of a prompt iteration over all its tokens; broadcast."""
         sequences = np.asarray(batch, dtype=np.float64)
         context = np.asarray(context_tokens, dtype=np.float64)
         result: Floats = self.factor * np.asarray(prompt_s, dtype=np.float64)
@@ -164,17 +164,17 @@ class CurveSet:
     provenance: tuple[Provenance, ...]
     sources: tuple[str, ...]
     mixed: MixedIteration = MixedIteration()
-    known_prompt_tokens: float = float("inf")  # what the curve has beyond is extrapolated
+    known_prompt_tokens: float = float("inf")  # the curve beyond is extrapolated
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:
-        """The points that passed the checks: all but the refused."""
+        """Points that passed the checks: all but the refused."""
         refused = {r.point for r in self.refused}
         return tuple(p for p in self.points if p not in refused)
 
     @property
     def prompt_points(self) -> tuple[CurvePoint, ...]:
-        """The points that the prompt curve goes through: of the kept, the work that a scheduler runs."""
+        """Points that the prompt curve goes through: the kept ones whose work a scheduler runs."""
         return tuple(p for p in self.kept if p.phase == "prompt" and is_run(p.prompt_tokens, p.batch))
 
     @property
@@ -192,15 +192,15 @@ class CurveSet:
         """Range of batches between the decode curve's knots; beyond it the last segment is extrapolated.
 
         In the published simulator's form (1, its largest key = 32768), which no batch exceeds (512 requests
-        at most): reading its axis of prompt tokens below the first knot is that form's rule, and no
-        extrapolation of a measured batch to warn of.
+        at most): that form reads its axis of prompt tokens below the first knot by rule, which is no
+        extrapolation of a measured batch and needs no warning.
         """
         first = int(self.decode.x[0]) if self.assumptions == "measured" else 1
         return first, int(self.decode.x[-1])
 
     @property
     def decode_context_range(self) -> tuple[float, float]:
-        """Measured range of the context that a batch holds in total, in tokens; unbounded without effect."""
+        """Measured range of the context that a batch holds in total, in tokens; unbounded if context has no effect."""
         held = [p.context_tokens for p in self.kept if p.phase == "decode"]
         return (min(held), max(held)) if held else (0.0, float("inf"))
 
@@ -243,7 +243,7 @@ def kv_read_s_per_token(model: ModelArchitecture, machine: Machine, tensor_paral
 def fit_context_slope(points: Sequence[CurvePoint], axis_context_tokens: float, floor: float) -> ContextFit:
     """Decode time per further token of context, by least squares over the single-sequence decode rows.
 
-    The rows with the batch axis' output length (the prompt varies) and those with longer outputs each get
+    The rows with the batch axis' output length (the prompt varies) and the rows with longer outputs each get
     an intercept of their own and share the slope: they were measured in different sessions, which on one
     machine differ by 5 ms for the same work. The result is held between ``floor`` (s/token) and
     ``MAX_CONTEXT_SLOPE_RATIO`` times it; with fewer than two rows more than intercepts it is the floor.
@@ -297,7 +297,7 @@ def fit_measured(
     """Curves through measured points: checked, refused points left out, dips inside the noise levelled.
 
     Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but the prompt curve does not go
-    through them: no scheduler runs them, and the single prompts of as many tokens are what it does run.
+    through them: a scheduler runs single prompts with this number of tokens instead.
     ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
     part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
     """
@@ -355,7 +355,7 @@ def _shipped_groups() -> frozenset[tuple[str, str, int]]:
 
 @lru_cache(maxsize=64)
 def curve_groups(own: Catalog | None = None) -> tuple[tuple[str, str, int], ...]:
-    """All (model, machine, tensor parallelism) with measured curves, shipped or one's own, in order."""
+    """All (model, machine, tensor parallelism) with measured curves, shipped or the user's own, in order."""
     files = own.own_curves if own is not None else {}
     mine = {(*pair, degree) for pair, path in files.items() for degree in _points_of(path, *pair, own)}
     return tuple(sorted(_shipped_groups() | mine))
@@ -363,12 +363,12 @@ def curve_groups(own: Catalog | None = None) -> tuple[tuple[str, str, int], ...]
 
 @lru_cache(maxsize=64)
 def _points_of(path: Path, model: str, machine: str, _: Catalog | None) -> dict[int, tuple[CurvePoint, ...]]:
-    """Points of a file by degree; the catalog is another one where a file of one's own has changed."""
+    """Points of a file by degree; the catalog is part of the cache's key, since a changed file makes a new one."""
     return read_points(path, model=model, machine=machine)
 
 
 def _measured_points(group: tuple[str, str, int], own: Catalog | None) -> tuple[tuple[CurvePoint, ...], Path | None]:
-    """Points of a group, with the file where it is one's own, which comes before what is shipped."""
+    """Points of a group, and its file if it is the user's own, which comes before the shipped one."""
     model, machine, tensor_parallel = group
     path = own.own_curves.get((model, machine)) if own is not None else None
     if path is not None and tensor_parallel in _points_of(path, model, machine, own):
@@ -382,7 +382,7 @@ def _obtained(points: Sequence[CurvePoint]) -> str:
 
 
 def evidence_of(group: tuple[str, str, int], own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
-    """What a curve file's group is at worst: a file of one's own may have derived or estimated rows."""
+    """Weakest evidence among a curve group's rows: the user's own file may have derived or estimated rows."""
     model, machine, _ = group
     if own is None or (model, machine) not in own.own_curves:
         return "measured"
@@ -398,10 +398,10 @@ def load_curve_set(
     assumptions: Assumptions = "measured",
     own: Catalog | None = None,
 ) -> CurveSet:
-    """Measured curves of one (model, machine, tensor parallelism) in the named form, one's own before the shipped.
+    """Measured curves of one (model, machine, tensor parallelism) in the named form, the user's own before the shipped.
 
-    Raises ``InputError`` where there are none, naming what has curves, and where a file is damaged, naming
-    file, row and field.
+    Raises ``InputError`` if there are none (the message names what has curves), or if a file is damaged (it names
+    file, row and field).
     """
     group = (model.name, machine.name, tensor_parallel)
     if group not in (curve_groups(own) if assumptions == "measured" else _shipped_groups()):
@@ -443,7 +443,7 @@ def load_curve_set(
 
 
 def no_curves(model: str, wanted: str, own: Catalog | None = None) -> str:
-    """The refusal of a group without curves, with what has them."""
+    """Message that refuses a group without curves and names the groups that have some."""
     known: dict[str, list[str]] = {}
     for name, machine, tensor_parallel in curve_groups(own):
         if name == model:

@@ -42,12 +42,12 @@ VLLM: Final = EngineOverhead(iteration_s=0.3e-3, sequence_s=0.04e-3)
 """Overhead of vLLM: from 0.25 to 0.45 ms an iteration and from 0.030 to 0.043 ms a sequence.
 
 Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigurator's serving samples), as
-``python -m tests.oracles.closed_loop`` prints it; the range is that of fits without one (model, TP) or to some of the
-runs. Without one of the two models it is 0.66 or 0.21 ms, and 0.033 or 0.022 ms. It holds what the sum of operators
-leaves out as well: kernels of a model's own (the norms of Qwen3's queries and keys) and gaps between kernels.
+``python -m tests.oracles.closed_loop`` prints it. The range comes from fits without one (model, TP) or to some of the
+runs. Without one of the two models it is 0.66 or 0.21 ms, and 0.033 or 0.022 ms. It also covers work that the sum of
+operators leaves out: kernels of a model's own (the norms of Qwen3's queries and keys) and gaps between kernels.
 """
 NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
-"""The operators alone."""
+"""No overhead: the operators alone."""
 
 
 def iteration_s(
@@ -64,8 +64,8 @@ def iteration_s(
 ) -> Floats:
     """Time of one iteration, in s: ``prompts`` chunks of ``prompt_tokens`` each and a decode batch; broadcast.
 
-    ``prefix_tokens`` of each prompt are in the KV cache already; ``context_tokens`` is what the decode batch
-    holds in total. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
+    ``prefix_tokens`` of each prompt are in the KV cache already; ``context_tokens`` is the decode batch's total
+    context. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
     """
     if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
         raise InputError(
@@ -102,7 +102,7 @@ def _at_least_none(name: str, given: ArrayLike) -> Floats:
 
 
 def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
-    """One layer without its attention."""
+    """Time of one layer without its attention, in s."""
     heads = shape.heads // tensor_parallel
     kv_heads = max(shape.kv_heads // tensor_parallel, 1)
     inner = shape.intermediate_size // tensor_parallel
@@ -127,7 +127,7 @@ def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tok
 
 
 def _all_reduce_s(gpu: Operators, tensor_parallel: int, tokens: Floats, size_bytes: Floats) -> Floats:
-    """All-reduce within a CUDA graph up to ``GRAPH_TOKENS`` tokens, launched on its own beyond."""
+    """Time of an all-reduce, in s: within a CUDA graph up to ``GRAPH_TOKENS`` tokens, launched on its own beyond."""
     if tensor_parallel == 1:
         return np.zeros_like(size_bytes)
     graph, eager = (gpu.all_reduce_s(tensor_parallel, size_bytes, launch) for launch in ("graph", "eager"))
@@ -146,13 +146,13 @@ def _attention_s(
 ) -> Floats:
     heads = shape.heads // tensor_parallel
     kv_heads = max(shape.kv_heads // tensor_parallel, 1)
-    each = context / np.maximum(batch, 1)
+    mean_context = context / np.maximum(batch, 1)
     prompt_s = gpu.prompt_attention_s(chunk, prefix, chunks, heads, kv_heads, shape.head_dim)
-    return prompt_s + gpu.decode_attention_s(batch, each, heads, kv_heads, shape.head_dim, shape.kv_dtype)
+    return prompt_s + gpu.decode_attention_s(batch, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
 
 
 def _ends_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:
-    """Embedding, last norm, LM head and sampling."""
+    """Time of embedding, last norm, LM head and sampling, in s."""
     hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
     logits = outputs * shape.vocab_size
     gathered = gpu.all_reduce_s(tensor_parallel, ACTIVATION_BYTES * logits) / 2 if tensor_parallel > 1 else 0.0
@@ -214,7 +214,7 @@ def mixed_iteration_s(
 ) -> Floats:
     """Time of one iteration over chunks of prompts and a decode batch together, in s; broadcast.
 
-    Products are over the sum of all tokens, the two attentions one after the other.
+    Matrix products go over all tokens together; the two attentions run one after the other.
     """
     return iteration_s(
         shape,
@@ -250,7 +250,7 @@ SLOPE_CONTEXTS: Final[Sequence[int]] = (256, 512, 2048, 4096, 8192, 16384)
 class DerivedPoint:
     """One point of a derived curve, as ``points.CurvePoint`` has it: one prompt or decode iteration.
 
-    ``context_tokens`` is that of the whole batch: 0 for a prompt. A decode point's ``prompt_tokens`` are its
+    ``context_tokens`` is the whole batch's context: 0 for a prompt. A decode point's ``prompt_tokens`` are its
     context per sequence, as if nothing had been generated yet.
     """
 
@@ -278,7 +278,10 @@ class DerivedPoint:
 def derived_points(
     shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, *, overhead: EngineOverhead = VLLM
 ) -> tuple[DerivedPoint, ...]:
-    """Points of a whole curve: single prompts, batches of prompts, decode over batch and over context."""
+    """Points of a whole curve: single prompts, batches of prompts, decode over batch and over context.
+
+    Raises ``InputError`` for a tensor parallelism that does not divide the model.
+    """
     prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
     tokens, count = np.array(prompts).T
     prompt_s = prompt_iteration_s(shape, gpu, tensor_parallel, tokens, batch=count, overhead=overhead)

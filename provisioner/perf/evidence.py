@@ -1,8 +1,8 @@
-"""What the latency of a model on a machine rests on: measurements of it, measured kernels, or the machine's limits.
+"""Evidence for the latency of a model on a machine: measurements of it, measured kernels, or the machine's limits.
 
-``measured``: curves of this model on this machine, shipped or one's own. ``derived``: summed from kernels that were
-measured on this GPU (``derived``). ``estimated``: the same sum with the utilisation of other GPUs. The better one is
-taken where there are several. A machine with a power cap has the curves of the one without, slowed down.
+``measured``: curves of this model on this machine, shipped or the user's own. ``derived``: summed from kernels that
+were measured on this GPU (``perf.derived``). ``estimated``: the same sum with the utilisation of other GPUs. The best
+available kind is taken. A machine with a power cap has the curves of the uncapped machine, slowed down.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from provisioner.specs.model import ModelArchitecture
 Evidence = Literal["measured", "derived", "estimated"]
 
 EVIDENCE: Final[tuple[Evidence, ...]] = ("measured", "derived", "estimated")
-"""What curves can rest on, the best first."""
+"""Kinds of evidence for curves, the best first."""
 
 DEGREES: Final = (8, 4, 2, 1)
-"""Tensor parallelism that curves are derived at."""
+"""Degrees of tensor parallelism at which curves are derived."""
 
 KNOWN_PROMPT_TOKENS: Final = 16384
 """Longest prompt whose attention kernels were measured; beyond it they keep their utilisation."""
@@ -63,33 +63,33 @@ _SOURCE: Final = "AIConfigurator's and Vidur's kernel measurements (hardware_spe
 
 
 def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None = None) -> dict[int, Evidence]:
-    """Tensor parallelism at which a model has latency curves on a machine, with what each rests on; the largest first.
+    """Degrees of tensor parallelism with latency curves for a model on a machine, with their evidence; largest first.
 
-    Whether the model fits is another question (``memory.kv_capacity_tokens``).
+    The model need not fit at these degrees (``memory.kv_capacity_tokens``).
     """
-    found: dict[int, Evidence] = {}
+    degrees: dict[int, Evidence] = {}
     if (model.dtype, model.kv_dtype) == ("bf16", "bf16"):
         same = {machine.name, machine.capped_from}
         groups = [group for group in curve_groups(own) if group[0] == model.name and group[1] in same]
-        groups.sort(key=lambda group: group[1] == machine.name)  # its own before those of the machine without cap
-        found = {group[2]: evidence_of(group, own) for group in groups}
+        groups.sort(key=lambda group: group[1] == machine.name)  # later ones replace earlier ones: the machine's own
+        degrees = {group[2]: evidence_of(group, own) for group in groups}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
         for degree in DEGREES:
             if degree <= machine.gpus and not (model.heads % degree or model.intermediate_size % degree):
-                found.setdefault(degree, kind)
-    return dict(sorted(found.items(), reverse=True))
+                degrees.setdefault(degree, kind)
+    return dict(sorted(degrees.items(), reverse=True))
 
 
 def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
-    """Why no curve can be derived or estimated; empty where one can."""
+    """Reason why no curve can be derived or estimated; empty if one can."""
     if "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops:
         return f"{machine.name} has no FP8"
     return ""
 
 
 def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
-    """The best curves that there are; ``InputError`` says why there are none."""
+    """Curves of a model on a machine with the best evidence; ``InputError`` says why there are none."""
     kind = degrees_of(model, machine, own).get(tensor_parallel)
     in_bf16 = (model.dtype, model.kv_dtype) == ("bf16", "bf16")
     if in_bf16 and (model.name, machine.name, tensor_parallel) in curve_groups(own):
@@ -104,12 +104,12 @@ def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own
             f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: "
             + (why or f"there are curves at TP {there}")
         )
-    found = derived_curves(model, machine, tensor_parallel)
-    return found if machine.power_cap == 1.0 else _slowed(found, machine, own)
+    curve = derived_curves(model, machine, tensor_parallel)
+    return curve if machine.power_cap == 1.0 else _slowed(curve, machine, own)
 
 
-def _slowed(found: CurveSet, machine: Machine, own: Catalog | None) -> CurveSet:
-    """Curves of a machine without cap, at the machine's: the slowdowns of ``specs.power_caps`` on both phases."""
+def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveSet:
+    """Curves of a capped machine from the uncapped one's: the slowdowns of ``specs.power_caps`` on both phases."""
     table = (own or with_own(None)).power_caps
     cap = table.at(machine.power_cap)
     times = {"prompt": cap.prompt_slowdown, "decode": cap.token_slowdown}
@@ -130,23 +130,23 @@ def _slowed(found: CurveSet, machine: Machine, own: Catalog | None) -> CurveSet:
             power_peak_fraction=peak,
         )
 
-    fit = found.context
-    mixed = found.mixed
+    fit = uncapped.context
+    mixed = uncapped.mixed
     return replace(
-        found,
+        uncapped,
         machine=machine.name,
-        prompt=PiecewiseLinear(found.prompt.x, cap.prompt_slowdown * found.prompt.y),
-        decode=PiecewiseLinear(found.decode.x, cap.token_slowdown * found.decode.y),
+        prompt=PiecewiseLinear(uncapped.prompt.x, cap.prompt_slowdown * uncapped.prompt.y),
+        decode=PiecewiseLinear(uncapped.decode.x, cap.token_slowdown * uncapped.decode.y),
         context=fit and replace(fit, **{name: cap.token_slowdown * getattr(fit, name) for name in _S_OF_FIT}),
-        points=tuple(longer(point) for point in found.points),
-        refused=tuple(replace(each, point=longer(each.point)) for each in found.refused),
+        points=tuple(longer(point) for point in uncapped.points),
+        refused=tuple(replace(refused, point=longer(refused.point)) for refused in uncapped.refused),
         dips=tuple(
             replace(dip, measured_s=times[dip.phase] * dip.measured_s, used_s=times[dip.phase] * dip.used_s)
-            for dip in found.dips
+            for dip in uncapped.dips
         ),
-        provenance=tuple(sorted({"assumed", *found.provenance} - {"measured"})),
+        provenance=tuple(sorted({"assumed", *uncapped.provenance} - {"measured"})),
         sources=(
-            *found.sources,
+            *uncapped.sources,
             f"{machine.name}: at {machine.power_cap:.0%} of the TDP prompt times are {cap.prompt_slowdown:.3g} and "
             f"token times {cap.token_slowdown:.3g} times those without cap: assumed, {'; '.join(table.sources)}",
         ),
@@ -158,7 +158,10 @@ def _slowed(found: CurveSet, machine: Machine, own: Catalog | None) -> CurveSet:
 
 @lru_cache(maxsize=64)
 def operators_of(machine: Machine) -> Operators:
-    """Operators of a machine's GPU: from its kernels, else estimated from its limits and other GPUs' kernels."""
+    """Operators of a machine's GPU: from its kernels, else estimated from its limits and other GPUs' kernels.
+
+    Raises ``InputError`` if the machine's file names kernels that are not shipped.
+    """
     if machine.kernels:
         if machine.kernels not in gpu_limits():
             raise InputError(
@@ -185,13 +188,13 @@ def operators_of(machine: Machine) -> Operators:
 def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> CurveSet:
     """Curves summed from operators, through the points of ``derived.derived_points``.
 
-    Decode is base(batch) at 1,024 tokens of context each plus the slope of a full batch; an iteration that carries
-    both phases takes the prompt time of all its tokens, that slope for the batch's context, and a time per sequence.
+    Decode is base(batch) at 1,024 tokens of context per sequence plus the slope of a full batch. An iteration that
+    carries both phases takes the prompt time of all its tokens, the same slope for the batch's context, and a time
+    per sequence.
     """
     gpu = operators_of(machine)
-    found = derived_points(model, gpu, tensor_parallel)
     kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"
-    points = tuple(point.as_curve_point(kind) for point in found)
+    points = tuple(point.as_curve_point(kind) for point in derived_points(model, gpu, tensor_parallel))
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
     slope = context_slope_s_per_token(model, gpu, tensor_parallel)
@@ -235,12 +238,12 @@ def _of(points: list[CurvePoint], field: str) -> np.ndarray:
 
 
 def _rising(seconds: np.ndarray) -> np.ndarray:
-    """Times that do not fall: a kernel chosen for a larger problem can be faster, but then would be chosen before."""
+    """Times made non-decreasing: a kernel of a larger problem that is faster would be chosen for the smaller too."""
     return np.minimum.accumulate(seconds[::-1])[::-1]
 
 
 def _mixed(model: ModelArchitecture, gpu: Operators, tensor_parallel: int, slope: float) -> MixedIteration:
-    """The sum's rule of mixed iterations: what a sequence adds, by one of 2,048 tokens of which 64 are decoded."""
+    """Rule of mixed iterations: the time per sequence, from an iteration of 2,048 tokens of which 64 are decoded."""
     held = _MIXED_BATCH * _MIXED_CONTEXT
     both_s = float(mixed_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS - _MIXED_BATCH, _MIXED_BATCH, held))
     alone_s = float(prompt_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS))

@@ -1,8 +1,8 @@
-"""Error of the curves at work they were not given: repeats left out at random, and whole points left out.
+"""Error of the curves at work that they were not fitted to: repeats left out at random, and whole points left out.
 
 Leaving out repeats says how noisy the measurements are: every point is still known from its other repeats.
-Leaving out whole points says how far interpolation can be trusted between the measured points, and beyond
-the last.
+Leaving out whole points says how far interpolation can be trusted between the measured points, and
+extrapolation beyond the last.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Axis = Literal[
 
 @dataclass(frozen=True, slots=True)
 class HoldOutError:
-    """Error of a curve at what was left out, as fractions of the measured times.
+    """Error of a curve at points or runs that were left out, as fractions of the measured times.
 
-    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, each left out
-    by itself; ``bias`` is the mean signed error, above 0 where the curve is too slow. For runs left out at
+    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, one left out at
+    a time; ``bias`` is the mean signed error, above 0 if the curve is too slow. For runs left out at
     random, ``left_out`` is 0 and ``bias`` None.
     """
 
@@ -69,9 +69,9 @@ def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] =
 def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
 
-    Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together, and each is
-    compared. The last point is predicted by continuing the segment before it. Only points that a curve goes
-    through are compared: batches of prompts that no scheduler runs are not.
+    Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together and compared one
+    by one. The last point is predicted by continuing the segment before it. Only points that a curve goes through
+    are compared; batches of prompts that no scheduler runs are not.
     """
     kept = curve_set.kept
     decodes = [p for p in kept if p.phase == "decode"]

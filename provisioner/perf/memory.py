@@ -38,7 +38,7 @@ def usable_memory_bytes(machine: Machine, tensor_parallel: int, assumptions: Ass
 
 
 def weight_bytes(model: ModelArchitecture, assumptions: Assumptions = "measured") -> float:
-    """Memory of the weights in bytes: parameters x bytes each, or as the published simulator states it."""
+    """Memory of the weights in bytes: parameters x bytes per parameter, or as the published simulator states it."""
     if assumptions == "measured":
         return model.weight_bytes
     if model.name not in SIMULATOR_WEIGHT_BYTES:
@@ -68,8 +68,8 @@ def kv_capacity_tokens(
 ) -> float:
     """Tokens of KV cache that one replica holds: (usable HBM - weights) / KV bytes per token.
 
-    Raises ``ModelDoesNotFitError`` with the numbers where the weights leave no room for one sequence of the
-    model's full context (as vLLM refuses it), or for a single token in the published simulator's form.
+    Raises ``ModelDoesNotFitError`` with the numbers if the weights leave no room for one sequence of the
+    model's full context (as vLLM does), or for a single token in the published simulator's form.
     """
     usable = usable_memory_bytes(machine, tensor_parallel, assumptions)
     weights = weight_bytes(model, assumptions)
@@ -93,7 +93,7 @@ def kv_capacity_tokens(
 
 
 def _if_it_fitted(machine: Machine, tensor_parallel: int, weights: float, per_token: float) -> str:
-    """What more memory would not mend: the time to read the weights, and to send a KV cache, in words."""
+    """Text on the limits that more memory would not mend: the time to read the weights, and to send a KV cache."""
     read_s = weights / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
     cache_s = 1000 * per_token / machine.network_bytes_per_s
     return (
@@ -106,10 +106,10 @@ def _if_it_fitted(machine: Machine, tensor_parallel: int, weights: float, per_to
 def requests_held(capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> NDArray[np.int64]:
     """Requests of one size that a KV cache holds at their full length; any shape, broadcast.
 
-    floor(capacity / (prompt + output)): the last output token is never cached, but its place is.
+    floor(capacity / (prompt + output)): the last output token is never cached, but its place is reserved.
 
     >>> requests_held(66_000, [1500, 1020], [13, 129]).tolist()
     [43, 57]
     """
-    each = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(output_tokens, dtype=np.float64)
-    return np.floor_divide(capacity_tokens, each).astype(np.int64)
+    reserved = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(output_tokens, dtype=np.float64)
+    return np.floor_divide(capacity_tokens, reserved).astype(np.int64)

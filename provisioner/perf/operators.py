@@ -45,7 +45,7 @@ AXES: Final[Mapping[str, tuple[str, ...]]] = {
     "all_reduce": ("gpus", "bytes"),
     "elementwise": ("bytes",),
 }
-"""Axes of each operator's table, in order."""
+"""Axes of each operator's table, in their order."""
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("bf16", "fp8"),
@@ -54,7 +54,7 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "all_reduce": ("graph", "eager"),
     "elementwise": ("norm", "activation", "rotary"),
 }
-"""Kinds of each operator: number type, launch, or what is done element by element."""
+"""Kinds of each operator: number type, launch, or the element-wise function."""
 
 SMALLEST: Final[Mapping[str, tuple[float, ...]]] = {
     "gemm": (1, 128, 128),
@@ -63,16 +63,16 @@ SMALLEST: Final[Mapping[str, tuple[float, ...]]] = {
     "all_reduce": (2, 1024),
     "elementwise": (1024,),
 }
-"""Smallest problem of each operator's tables, by ``AXES``: whatever is smaller takes as long."""
+"""Smallest problem of each operator's tables, by ``AXES``; a smaller problem takes the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class GpuLimits:
-    """What one GPU can do at most: dense peaks in FLOP/s, memory and link bandwidth in bytes/s.
+    """Physical limits of one GPU: dense peaks in FLOP/s, memory and link bandwidth in bytes/s.
 
-    ``fp8_flops`` is 0 where there is no fp8 arithmetic: fp8 weights are then computed in bf16 after reading
-    one byte each. ``link_bytes_per_s`` is the link to other GPUs of the machine in one direction, half of
-    what datasheets call NVLink bandwidth; ``link`` is ``pcie`` where it goes through the host.
+    ``fp8_flops`` is 0 for a GPU without fp8 arithmetic: fp8 weights are then read as one byte each and computed
+    in bf16. ``link_bytes_per_s`` is the link to other GPUs of the machine in one direction, half of the NVLink
+    bandwidth in datasheets; ``link`` is ``pcie`` if it goes through the host.
 
     >>> GpuLimits("a100", 312e12, 0, 2039e9, 300e9).flops("fp8")
     312000000000000.0
@@ -99,14 +99,14 @@ class GpuLimits:
             raise InputError(f"GPU {self.name}: link: must be nvlink or pcie, got {self.link!r}")
 
     def flops(self, kind: str) -> float:
-        """Dense peak in FLOP/s for a number type; that of bf16 where there is no fp8 arithmetic."""
+        """Dense peak in FLOP/s for a number type; the bf16 peak for fp8 on a GPU without fp8 arithmetic."""
         return float(self.fp8_flops or self.bf16_flops) if kind == "fp8" else float(self.bf16_flops)
 
 
 def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: ArrayLike) -> Floats:
     """Physical limit of (m, k) x (k, n), in s: max(2 m n k / peak, bytes / bandwidth); broadcast.
 
-    Bytes are those of both inputs in their type and of the bf16 result.
+    Bytes count both inputs in their type and the bf16 result.
     """
     rows, columns, depth = (np.asarray(x, dtype=np.float64) for x in (m, n, k))
     size = BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
@@ -125,7 +125,7 @@ def prompt_attention_limit_s(
 ) -> Floats:
     """Physical limit of causal attention of whole prompts, in s; broadcast.
 
-    A token attends to itself and to those before it: 4 x head_dim FLOP per head and pair of tokens.
+    A token attends to itself and to all tokens before it: 4 x head_dim FLOP per head and pair of tokens.
     """
     new, before, sequences = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens, batch))
     of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
@@ -147,8 +147,8 @@ def decode_attention_limit_s(
 ) -> Floats:
     """Physical limit of attention of one new token per sequence, in s; broadcast.
 
-    ``context_tokens`` is that of one sequence. Bytes are those of the KV cache in its type, and of queries
-    and results in bf16.
+    ``context_tokens`` is the context of one sequence. Bytes count the KV cache in its type, and queries and
+    results in bf16.
     """
     sequences, context = (np.asarray(x, dtype=np.float64) for x in (batch, context_tokens))
     of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
@@ -162,8 +162,8 @@ def decode_attention_limit_s(
 def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
     """Physical limit of a sum of ``size_bytes`` over several GPUs, in s: bytes / link, any shape.
 
-    Each GPU's part goes out and the sum comes in at least once, which a switch that adds up reaches; without
-    one, g GPUs need 2 (g - 1) / g times that.
+    Each GPU sends its part and receives the sum at least once; a switch that adds up the parts reaches this
+    limit. Without such a switch, g GPUs need 2 (g - 1) / g times this time.
     """
     result: Floats = np.asarray(size_bytes, dtype=np.float64) / gpu.link_bytes_per_s
     return result
@@ -185,7 +185,7 @@ class GridTable:
     _log: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Check the grid."""
+        """Refuse axes and values that make no grid."""
         if self.utilisation.shape != tuple(axis.size for axis in self.axes):
             raise InputError("operator table: must have a utilisation for each combination of sizes")
         if any(not (axis[0] > 0 and bool((np.diff(axis) > 0).all())) for axis in self.axes):
@@ -219,7 +219,7 @@ class GridTable:
 
 
 def _cell(axis: Floats, size: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Index of the node below each size and how far towards the next it lies, 0 to 1 in logarithms."""
+    """Index of the node below each size, and the size's place between it and the next, 0 to 1 in logarithms."""
     position = np.interp(np.log(size), np.log(axis), np.arange(axis.size, dtype=np.float64))
     low = np.minimum(position.astype(np.intp), max(axis.size - 2, 0))
     return low, position - low
@@ -233,7 +233,7 @@ class Operators:
     """Operator times of one GPU.
 
     ``tables`` maps (operator, kind) to the utilisation as a function of the operator's ``AXES``;
-    ``estimated`` names those operators whose utilisation was not measured on this GPU.
+    ``estimated`` names the operators whose utilisation was not measured on this GPU.
 
     >>> h100 = load_operators("h100-sxm-80gb")
     >>> product_s = float(h100.gemm_s(4096, 8192, 8192))     # 0.55 TFLOP at 989 TFLOP/s take 0.56 ms at least
@@ -250,7 +250,7 @@ class Operators:
         return np.maximum(limit_s / self.tables[operator, kind](*sizes), MIN_KERNEL_S)
 
     def gemm_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, kind: NumberType = "bf16") -> Floats:
-        """Time of (m, k) x (k, n) with weights of a number type, in s; broadcast. No rows take no time."""
+        """Time of (m, k) x (k, n) with weights of a number type, in s; broadcast; 0 without rows."""
         sizes = _at_least("gemm", m, n, k)
         return _where(m, self._time_s("gemm", kind, gemm_limit_s(self.limits, kind, *sizes), *sizes))
 
@@ -265,7 +265,7 @@ class Operators:
     ) -> Floats:
         """Time of causal attention of ``batch`` chunks of ``tokens`` after ``prefix_tokens`` each, in s; broadcast.
 
-        A later chunk is the whole prompt less the prefix, but never faster than its own physical limit.
+        A later chunk takes the time of the whole prompt less the prefix's, but at least its own physical limit.
         """
         new, before = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens))
         whole = self._whole_prompt_s(before + new, batch, heads, kv_heads, head_dim)
@@ -307,7 +307,7 @@ class Operators:
     def all_reduce_s(
         self, gpus: ArrayLike, size_bytes: ArrayLike, launch: Literal["graph", "eager"] = "graph"
     ) -> Floats:
-        """Time of summing ``size_bytes`` over ``gpus`` GPUs of one machine, in s; broadcast. One GPU: 0."""
+        """Time of summing ``size_bytes`` over ``gpus`` GPUs of one machine, in s; broadcast; 0 for one GPU."""
         sizes = _at_least("all_reduce", gpus, size_bytes)
         several = (np.asarray(gpus, dtype=np.float64) > 1) & (np.asarray(size_bytes, dtype=np.float64) > 0)
         return _where(several, self._time_s("all_reduce", launch, all_reduce_limit_s(self.limits, sizes[1]), *sizes))
@@ -319,12 +319,12 @@ class Operators:
 
 
 def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
-    """Sizes, at least those of the smallest problem in the operator's tables."""
+    """Sizes, raised to the smallest problem of the operator's tables."""
     return [np.maximum(np.asarray(x, dtype=np.float64), y) for x, y in zip(sizes, SMALLEST[operator], strict=True)]
 
 
 def _where(work: ArrayLike, time_s: Floats) -> Floats:
-    """The time where there is work, else 0."""
+    """Times in s, with 0 for no work."""
     return np.where(np.asarray(work) > 0, time_s, 0.0)
 
 
@@ -361,15 +361,15 @@ LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", 
 def _gpus() -> Mapping[str, tuple[GpuLimits, str]]:
     """Limits of the GPUs with tables, by key, and the key of the GPU with the same chip, if any."""
     path = folder() / "gpus.csv"
-    found: dict[str, tuple[GpuLimits, str]] = {}
+    gpus: dict[str, tuple[GpuLimits, str]] = {}
     for number, line in enumerate(_lines(path, (*LIMIT_COLUMNS, "same_chip_as")), start=2):
         name, *values, link, same = line.split(",")
         try:
             bf16, fp8, memory, between = (float(value) for value in values)
-            found[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link)), same
+            gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link)), same
         except ValueError as error:
             raise InputError(f"hardware_specs/operators/{path.name}: row {number}: {error}") from None
-    return found
+    return gpus
 
 
 @lru_cache(maxsize=1)
@@ -381,7 +381,8 @@ def gpu_limits() -> Mapping[str, GpuLimits]:
 def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
     """Tables of one operator, by (operator, kind), from its CSV file.
 
-    Raises ``InputError`` with file and row or kind for what is no number, not above 0, or not a full grid.
+    Raises ``InputError`` with file and row or kind for a value that is no number or not above 0, and for rows
+    that are not a full grid.
     """
     name = f"hardware_specs/operators/{path.name}"
     axes = AXES[operator]
@@ -391,7 +392,7 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
         by_kind.setdefault(kind, []).append(rest)
     if not by_kind:
         raise InputError(f"{name}: has no rows")
-    found: dict[tuple[str, str], GridTable] = {}
+    tables: dict[tuple[str, str], GridTable] = {}
     for kind, rows in by_kind.items():
         if kind not in KINDS[operator]:
             raise InputError(f"{name}: kind: must be {' or '.join(KINDS[operator])}, got {kind!r}")
@@ -409,8 +410,8 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
         values[index] = numbers[:, -1]
         if len(numbers) != values.size or np.unique(index).size != values.size:
             raise InputError(f"{name}: {kind}: must have each combination of {', '.join(axes)} once")
-        found[operator, kind] = GridTable(nodes, values.reshape(shape))
-    return found
+        tables[operator, kind] = GridTable(nodes, values.reshape(shape))
+    return tables
 
 
 @lru_cache(maxsize=16)
@@ -418,19 +419,19 @@ def measured_tables(gpu: str) -> Mapping[tuple[str, str], GridTable]:
     """Tables measured on one GPU, by (operator, kind); ``UnknownNameError`` where there are none."""
     if gpu not in gpu_limits():
         raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
-    found: dict[tuple[str, str], GridTable] = {}
+    tables: dict[tuple[str, str], GridTable] = {}
     for operator in AXES:
         path = folder() / f"{gpu}__{operator}.csv"
         if path.is_file():
-            found |= read_tables(path, operator)
-    return found
+            tables |= read_tables(path, operator)
+    return tables
 
 
 @lru_cache(maxsize=16)
 def load_operators(gpu: str) -> Operators:
-    """Operators of a GPU with tables; what was not measured on it is estimated.
+    """Operators of a GPU with tables; operators that were not measured on it are estimated.
 
-    From the GPU with the same chip where that has it (H200 from H100), else from all others.
+    They are estimated from the GPU with the same chip if it has the table (H200 from H100), else from all others.
     """
     tables: dict[tuple[str, str], Utilisation] = dict(measured_tables(gpu))
     limits, same = _gpus()[gpu]
@@ -442,7 +443,7 @@ Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
 
 
 def shipped(gpu: str) -> Measured:
-    """Limits and tables of a measured GPU; ``UnknownNameError`` where there are none."""
+    """Limits and tables of a measured GPU; ``UnknownNameError`` for any other."""
     tables = measured_tables(gpu)
     return gpu_limits()[gpu], tables
 
@@ -455,11 +456,11 @@ def estimate_operators(
     references: Iterable[str] | None = None,
     lookup: Callable[[str], Measured] = shipped,
 ) -> Operators:
-    """Operators of a GPU from its limits: the utilisation of measured GPUs at the problem that takes them as long.
+    """Operators of a GPU from its limits: the utilisation of measured GPUs at a problem that takes them as long.
 
-    ``own`` tables are used as they are. What they lack is that of the measured GPU ``like``, where it has it,
-    else the mean of ``references``: all measured GPUs but this one if not given. Every (operator, kind) that
-    is not among the own is named in ``estimated``. Tables of other GPUs are read when first needed.
+    ``own`` tables are used unchanged. A missing table is taken from the measured GPU ``like`` if it has it, else
+    from the mean of ``references``: by default all measured GPUs but this one. Every (operator, kind) without
+    an own table is named in ``estimated``. Tables of other GPUs are read when first needed.
     """
     tables: dict[tuple[str, str], Utilisation] = dict(own or {})
     names = tuple(name for name in (gpu_limits() if references is None else references) if name != limits.name)
@@ -476,9 +477,9 @@ def estimate_operators(
 class Borrowed:
     """Utilisation of an operator on a GPU where it was not measured: the geometric mean over measured GPUs.
 
-    Each is asked at the problem that is larger by as much as it is faster: more columns and depth for a
-    product (the square root each), more sequences for attention, more bytes elsewhere. An all-reduce is asked
-    of GPUs with the same kind of link only.
+    Each measured GPU is read at the problem that is larger by the factor by which it is faster: more columns and
+    depth for a product (the square root each), more sequences for attention, more bytes elsewhere. An all-reduce
+    is read from GPUs with the same kind of link only.
     """
 
     limits: GpuLimits
@@ -490,14 +491,14 @@ class Borrowed:
 
     @property
     def references(self) -> list[tuple[GpuLimits, GridTable]]:
-        """Measured GPUs with a table of this operator: the one like this, if it has it, else all."""
+        """Measured GPUs with a table of this operator: ``like`` if it has one, else all; ``InputError`` without any."""
         key = (self.operator, self.kind)
         for names in ((self.like,) if self.like else (), self.names):
-            found = [(limits, tables[key]) for limits, tables in map(self.lookup, names) if key in tables]
+            gpus = [(limits, tables[key]) for limits, tables in map(self.lookup, names) if key in tables]
             if self.operator == "all_reduce":
-                found = [(limits, table) for limits, table in found if limits.link == self.limits.link]
-            if found:
-                return found
+                gpus = [(limits, table) for limits, table in gpus if limits.link == self.limits.link]
+            if gpus:
+                return gpus
         link = f" over {self.limits.link}" if self.operator == "all_reduce" else ""
         raise InputError(f"no measured GPU has a table of {self.operator}{link} in {self.kind}")
 
@@ -517,7 +518,7 @@ class Borrowed:
         return first, rest[0] * longer, *rest[1:]
 
     def _limit_s(self, gpu: GpuLimits, first: Floats, *rest: Floats) -> Floats:
-        """Physical limit on a GPU at sizes by the operator's ``AXES``, heads being of 128."""
+        """Physical limit on a GPU in s, at sizes by the operator's ``AXES`` and heads of dimension 128."""
         if self.operator == "gemm":
             return gemm_limit_s(gpu, self.kind, first, *rest)
         if self.operator == "prompt_attention":

@@ -1,4 +1,4 @@
-"""Points of a latency curve: what one row of a shipped curve file says, and its reading.
+"""Points of a latency curve, one per row of a curve file, and their reader.
 
 A curve file holds one machine and one model in long format, one measured point per row. The prompt phase's
 points are (prompt tokens, batch); the token phase's also carry the KV context that the batch holds in total.
@@ -23,7 +23,7 @@ PHASES: Final[tuple[Phase, ...]] = ("prompt", "decode")
 PROVENANCES: Final[tuple[Provenance, ...]] = ("measured", "derived", "estimated", "assumed")
 
 MAX_POWER_FRACTION: Final = 2.0
-"""Power of a GPU as a fraction of its TDP that no measurement reaches; short peaks of 1.09 are real."""
+"""Power of a GPU, as a fraction of its TDP, that no measurement reaches; short peaks of 1.09 are real."""
 
 COLUMNS: Final = (
     "model",
@@ -110,7 +110,7 @@ class CurvePoint:
 
     @property
     def label(self) -> str:
-        """The point in words, for messages: ``512 x 64 prompt`` or ``512 x 64 decode (context 36864)``."""
+        """Text of the point for messages: ``512 x 64 prompt`` or ``512 x 64 decode (context 36864)``."""
         work = f"{self.prompt_tokens} x {self.batch} {self.phase}"
         return work if self.phase == "prompt" else f"{work} (context {self.context_tokens:g})"
 

@@ -1,4 +1,4 @@
-"""Where the shipped curves come from: source, licence, how obtained, and the error of repeats left out."""
+"""Provenance of the shipped curves: source, licence, method, and the error of repeats left out."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class RepeatError:
 class CurveProvenance:
     """Provenance of the shipped set of curves.
 
-    ``assumed`` maps a machine whose times are an assumption of the source to what was assumed; ``repeats``
-    maps (model, machine, tensor parallelism) to the error of repeats left out.
+    ``assumed`` maps a machine whose times the source assumes to its assumption; ``repeats`` maps (model,
+    machine, tensor parallelism) to the error of repeats left out.
     """
 
     title: str

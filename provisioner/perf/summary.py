@@ -1,4 +1,4 @@
-"""What ``provision machines``, ``models`` and ``curves`` say of latency curves: where there are which, and how good."""
+"""Coverage, evidence and error of the latency curves, for ``provision machines``, ``models`` and ``curves``."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
 
 @dataclass(frozen=True, slots=True)
 class CurveSummary:
-    """One group of measured curves: its points, what was refused or levelled, its ranges, errors and source.
+    """One group of measured curves: its points, refused and levelled ones, its ranges, errors and source.
 
     ``points`` counts the measured points, refused ones included. ``errors_repeats`` are of runs left out at
-    random (the Splitwise paper's kind), ``errors_points`` of whole points left out (the honest kind); of one's ``own``
-    curves only the latter are known, and those only where there are points to spare.
+    random (the Splitwise paper's kind), ``errors_points`` of whole points left out (the honest kind). Curves of the
+    user's ``own`` have only ``errors_points``, if there are points to spare.
     """
 
     model: str
@@ -56,7 +56,7 @@ def curve_summary(
 ) -> list[CurveSummary]:
     """Measured curves, one row per (model, machine, tensor parallelism), of one model or machine if named.
 
-    Raises ``UnknownNameError`` for a name that is not known. Empty where nothing was measured.
+    Raises ``UnknownNameError`` for a name that is not known. Empty if nothing was measured.
 
     >>> [row.tensor_parallel for row in curve_summary("llama2-70b", "dgx-a100")]
     [2, 4, 8]
@@ -95,14 +95,14 @@ def curve_summary(
 
 
 def is_own_curve(model: str, machine: str, tensor_parallel: int, own: Catalog | None) -> bool:
-    """Whether measured curves come from a folder of one's own."""
+    """Whether measured curves come from the user's own folder."""
     path = None if own is None else own.own_curves.get((model, machine))
     return path is not None and tensor_parallel in read_points(path, model=model, machine=machine)
 
 
 @lru_cache(maxsize=64)
 def errors_of_points(curve: CurveSet) -> tuple[HoldOutError, ...]:
-    """Errors of whole points left out; none where too few are left to make a curve of."""
+    """Errors of whole points left out; none if too few points remain for a curve."""
     decodes = [p for p in curve.kept if p.phase == "decode"]
     single = [p for p in decodes if p.batch == 1 and p.context_per_sequence_tokens != curve.axis_context_tokens]
     if min(len(curve.prompt.x), len(curve.decode.x)) < 3 or not single:
@@ -127,11 +127,11 @@ def inner_errors(errors: Sequence[HoldOutError]) -> tuple[float, float] | None:
 
 @dataclass(frozen=True, slots=True)
 class CurveError:
-    """Mean absolute errors as fractions, each the least and the most that is known, of the prompt and the token phase.
+    """Mean absolute errors of the prompt and the token phase, as fractions: the smallest and the largest known of each.
 
-    Of ``measured`` curves: prompt and decode times at points left out. Of ``derived`` ones: TTFT and TPOT of runs
-    served by vLLM. Of ``estimated`` ones: the median error of prompt and decode iterations, against derived ones, of
-    each GPU with kernels estimated from the others.
+    ``measured`` curves: prompt and decode times at points left out. ``derived`` curves: TTFT and TPOT of runs served
+    by vLLM. ``estimated`` curves: the median error of prompt and decode iterations, against derived ones, for each
+    GPU with kernels when it is estimated from the others.
     """
 
     prompt: tuple[float, float]
@@ -140,10 +140,10 @@ class CurveError:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What curves a model in a number type has on ``tensor_parallel`` GPUs of a machine, and whether it fits there.
+    """Curves of a model in a number type on ``tensor_parallel`` GPUs: their evidence and error, and whether it fits.
 
-    ``kv_capacity_tokens`` is None where it does not fit, and ``reason`` says why. ``own`` is for measurements of one's
-    own. ``error`` is None where it is not known.
+    ``kv_capacity_tokens`` is None if the model does not fit, and ``reason`` says why. ``own`` marks the user's own
+    measurements. ``error`` is None if it is not known.
     """
 
     model: str
@@ -201,7 +201,7 @@ def _measured_error(model: ModelArchitecture, machine: Machine, degree: int, own
 
 
 def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:
-    """What is known of the error of derived or of estimated curves in a number type."""
+    """Known error of derived or of estimated curves in a number type."""
     if kind == "derived":
         return CurveError((SERVED_TTFT_ERROR, SERVED_TTFT_ERROR), (SERVED_TPOT_ERROR, SERVED_TPOT_ERROR))
     prompt, decode = ([error.median for error in estimate_errors(phase, dtype)] for phase in ("prompt", "decode"))
@@ -210,17 +210,17 @@ def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:
 
 def not_covered(model: ModelArchitecture, machine: Machine) -> dict[NumberType, str]:
     """Number types in which no curves are derived or estimated, with the reason."""
-    found = {dtype: why_not_derived(model.in_dtype(dtype), machine) for dtype in NUMBER_TYPES}
-    return {dtype: why for dtype, why in found.items() if why}
+    reasons = {dtype: why_not_derived(model.in_dtype(dtype), machine) for dtype in NUMBER_TYPES}
+    return {dtype: why for dtype, why in reasons.items() if why}
 
 
 @dataclass(frozen=True, slots=True)
 class MachineCurves:
-    """What curves a machine gets for a model that was not measured on it.
+    """Curves of a machine for a model that was not measured on it: their evidence, kernels and errors.
 
     ``evidence`` is ``derived`` or ``estimated``. ``kernels`` are the GPUs whose kernels are taken, ``borrowed`` the
-    operators that a GPU with kernels lacks, taken from others. ``errors`` are by number type; ``tensor_parallel`` is
-    what the machine has GPUs for.
+    operators that a GPU with kernels lacks, taken from others. ``errors`` are by number type; ``tensor_parallel`` are
+    the degrees for which the machine has GPUs.
     """
 
     machine: str
@@ -232,11 +232,11 @@ class MachineCurves:
 
 
 def machine_curves(machine: Machine) -> MachineCurves:
-    """What curves a machine gets for a model that was not measured on it.
+    """Curves of a machine for a model that was not measured on it.
 
     >>> from provisioner.specs.catalog import machine
-    >>> found = machine_curves(machine("a10g-x4"))
-    >>> found.evidence, found.kernels, list(found.errors), found.tensor_parallel
+    >>> a10g = machine_curves(machine("a10g-x4"))
+    >>> a10g.evidence, a10g.kernels, list(a10g.errors), a10g.tensor_parallel
     ('estimated', ('a40-48gb',), ['bf16'], (1, 2, 4))
     """
     some = next(iter(with_own(None).models.values())).in_dtype("bf16", "bf16")

@@ -1,4 +1,4 @@
-"""KV-cache transfer from the prompt to the token machine: what the user's second token waits for."""
+"""KV-cache transfer from the prompt to the token machine, for which the user's second token waits."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def per_layer_visible_s(
     """Part of a per-layer transfer that is left when the prompt ends, in s; any shape, broadcast.
 
     max(bytes / layers / bandwidth, bytes / bandwidth - prompt time) + fixed: each layer's cache leaves
-    while the next layers compute, so the last layer's remains, or all that the link is behind.
+    while the next layers compute, so the last layer's cache remains, or all bytes that the link is behind.
     """
     all_s = serialized_s(kv_bytes, link_bytes_per_s)
     return np.maximum(all_s / layers, all_s - np.asarray(prompt_s, dtype=np.float64)) + fixed_s

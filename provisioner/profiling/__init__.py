@@ -1,5 +1,5 @@
-"""Measuring a curve: prompt and decode iterations of a model's shape, with random weights, on the GPU at hand.
+"""Measurement of a curve: prompt and decode iterations of a model's shape, with random weights, on the local GPU.
 
-PyTorch is imported where it is used, and nothing else that a bare GPU machine may lack: ``python -m
-provisioner.profiling --help`` needs PyTorch and PyYAML alone.
+PyTorch is imported on first use. A bare GPU machine may lack other packages: ``python -m provisioner.profiling`` needs
+PyTorch and PyYAML alone.
 """

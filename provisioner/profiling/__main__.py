@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run with the arguments of a command line; 0 done, 2 bad input, 130 interrupted."""
+    """Run with the arguments of a command line; exit code 0 done, 2 bad input, 130 interrupted."""
     given = _parser().parse_args(arguments)
     try:
         output_paths(given.out)
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             other_context_tokens=given.other_context_tokens,
             context_batches=given.context_batches,
         )
-        found = profile(
+        result = profile(
             read_shape(given.shape),
             given.machine,
             given.tp,
@@ -74,19 +74,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             memory_bytes=None if given.memory_gib is None else given.memory_gib * 2**30,
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )
-        curve, about = found.write(given.out)
+        curve, about = result.write(given.out)
     except ProvisionerError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as stopped:
         print(f"interrupted: {str(stopped) or 'nothing written'}", file=sys.stderr)
         return 130
-    group = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
-    print(f"{len(found.points)} points of {group}, {found.provenance}: {curve}, {about}")
-    print(f"layers timed: {found.layers_timed} of {found.shape.layers}")
-    for each in found.left_out:
-        print(f"left out: {each.work}: {each.reason}")
-    for line in found.not_measured:
+    group = f"{result.model} on {result.machine} at TP {result.tensor_parallel}"
+    print(f"{len(result.points)} points of {group}, {result.provenance}: {curve}, {about}")
+    print(f"layers timed: {result.layers_timed} of {result.shape.layers}")
+    for point in result.left_out:
+        print(f"left out: {point.work}: {point.reason}")
+    for line in result.not_measured:
         print(f"not measured: {line}")
     return 0
 

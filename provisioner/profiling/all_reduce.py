@@ -1,6 +1,6 @@
-"""The all-reduces that a share timed by itself lacks, from kernels measured on the machine's GPU or on others.
+"""All-reduces that a share timed by itself lacks, from kernels measured on the machine's GPU or on others.
 
-A replica of several GPUs adds up what each computes after attention and after the MLP of every layer, and after the
+A replica of several GPUs adds up the GPUs' results after attention and after the MLP of every layer, and after the
 embedding, which is divided by the vocabulary; the logits of the vocabulary's parts are gathered.
 """
 
@@ -29,23 +29,23 @@ def all_reduces_s(
     """
     from provisioner.perf.derived import GRAPH_TOKENS
 
-    found = []
+    seconds = []
     for point in points:
         tokens = point.batched_tokens if point.phase == "prompt" else point.batch
         launch: Literal["graph", "eager"] = "graph" if tokens <= GRAPH_TOKENS else "eager"
         hidden_s = gpu.all_reduce_s(tensor_parallel, element_bytes * tokens * shape.hidden_size, launch)
         logits_s = gpu.all_reduce_s(tensor_parallel, element_bytes * point.batch * shape.vocab_size) / 2
-        found.append(float((2 * shape.layers + 1) * hidden_s + logits_s))
-    return tuple(found)
+        seconds.append(float((2 * shape.layers + 1) * hidden_s + logits_s))
+    return tuple(seconds)
 
 
 def all_reduces_of(
     shape: Shape, machine: Machine, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
 ) -> AllReduces:
-    """The all-reduces of each point on a machine, and what they rest on.
+    """All-reduces of each point on a machine, and their evidence.
 
-    Derived where they were measured between GPUs like the machine's, else estimated from others'; estimated too where
-    the GPUs are capped, for what a cap does to them was not measured.
+    They are derived if they were measured between GPUs like the machine's, else estimated from other GPUs. They are
+    estimated too if the GPUs are capped, since the effect of a cap on them was not measured.
     """
     from provisioner.perf.evidence import operators_of
 

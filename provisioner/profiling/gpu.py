@@ -1,4 +1,4 @@
-"""What nvidia-smi says of a GPU; nothing where it is not there."""
+"""State of a GPU from nvidia-smi; empty if nvidia-smi is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FACTS: Final = {
     "max_sm_clock_mhz": "clocks.max.sm",
     "max_memory_clock_mhz": "clocks.max.mem",
 }
-"""What stays, by the name that it is recorded under."""
+"""Constant properties of a GPU: fields of nvidia-smi by the name under which they are recorded."""
 
 STATE: Final = {
     "sm_clock_mhz": "clocks.sm",
@@ -26,19 +26,19 @@ STATE: Final = {
     "temperature_c": "temperature.gpu",
     "power_w": "power.draw",
 }
-"""What changes under load."""
+"""Properties that change under load: fields of nvidia-smi by recorded name."""
 
 _TIMEOUT_S: Final = 20
 
 
 def uuid_of(device: int) -> str | None:
-    """The GPU's own number, by which nvidia-smi knows it whatever ``CUDA_VISIBLE_DEVICES`` says."""
+    """UUID of a GPU, by which nvidia-smi knows it whatever ``CUDA_VISIBLE_DEVICES`` says."""
     uuid = getattr(import_torch().cuda.get_device_properties(device), "uuid", None)
     return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
 
 
 def query(wanted: dict[str, str], uuid: str | None) -> dict[str, str | float]:
-    """Values of one GPU by name, numbers as numbers; what nvidia-smi does not know is left out."""
+    """Values of one GPU by name, numbers as floats; fields that nvidia-smi does not know are left out."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return {}
@@ -71,9 +71,9 @@ def ranges(states: Sequence[dict[str, str | float]]) -> dict[str, dict[str, floa
     >>> ranges([{"power_w": 300.0}, {"power_w": 650.0}])
     {'power_w': {'lowest': 300.0, 'highest': 650.0}}
     """
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     for name in STATE:
         values = [value for state in states if isinstance(value := state.get(name), float)]
         if values:
-            found[name] = {"lowest": min(values), "highest": max(values)}
-    return found
+            result[name] = {"lowest": min(values), "highest": max(values)}
+    return result

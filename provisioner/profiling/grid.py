@@ -1,4 +1,4 @@
-"""The iterations that a curve needs timed."""
+"""Iterations to time for a curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.specs.units import parse_whole
 class Work:
     """One iteration: ``batch`` prompts of ``tokens`` each, or a token for each of ``batch`` sequences.
 
-    A decoding sequence attends to ``tokens`` tokens, the one that it is given included.
+    A decoding sequence attends to ``tokens`` tokens, its new token included.
     """
 
     phase: Phase
@@ -24,14 +24,14 @@ class Work:
 
     @property
     def label(self) -> str:
-        """The work in words: ``prompt 512 x 4``, ``decode 8 at 1024``."""
+        """Text of the work: ``prompt 512 x 4``, ``decode 8 at 1024``."""
         if self.phase == "prompt":
             return f"prompt {self.tokens} x {self.batch}"
         return f"decode {self.batch} at {self.tokens}"
 
     @property
     def new_tokens(self) -> int:
-        """Tokens that the iteration puts through the layers."""
+        """Tokens that the iteration passes through the layers."""
         return self.batch * (self.tokens if self.phase == "prompt" else 1)
 
     @property
@@ -42,12 +42,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The work to time.
+    """Grid of the work to time.
 
-    Single prompts of ``prompt_tokens``; ``prompt_batches`` of prompts of ``batched_prompt_tokens``;
-    ``decode_batches`` at ``context_tokens`` for each sequence, which are the axis of the decode curve; and for the
-    part that the context has, ``context_batches`` at each of ``other_context_tokens``. A curve is fitted to the axis
-    and to the single sequences; batches at other contexts are there to compare it with.
+    It has single prompts of ``prompt_tokens``, ``prompt_batches`` of prompts of ``batched_prompt_tokens``, and
+    ``decode_batches`` at ``context_tokens`` per sequence, which are the axis of the decode curve. For the effect of
+    the context it has ``context_batches`` at each of ``other_context_tokens``. A curve is fitted to the axis and to
+    the single sequences; batches at other contexts serve for comparison.
     """
 
     prompt_tokens: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -59,7 +59,7 @@ class Grid:
     context_batches: tuple[int, ...] = (1, 8, 64)
 
     def __post_init__(self) -> None:
-        """Refuse what is no grid, and one that no curve goes through."""
+        """Refuse values that are no grid, and a grid too small for a curve."""
         for field in fields(self):
             value: Any = getattr(self, field.name)
             many = isinstance(value, Sequence) and not isinstance(value, str)
@@ -80,7 +80,7 @@ class Grid:
             )
 
     def works(self) -> tuple[Work, ...]:
-        """Every iteration to time, each once: prompts, then decode at rising contexts."""
+        """All iterations to time, each once: prompts, then decode at rising contexts."""
         prompts = [Work("prompt", tokens, 1) for tokens in self.prompt_tokens]
         prompts += [Work("prompt", self.batched_prompt_tokens, batch) for batch in self.prompt_batches]
         decodes = [Work("decode", self.context_tokens, batch) for batch in self.decode_batches]
@@ -96,7 +96,7 @@ class Grid:
 
 
 def curve_possible(works: Sequence[Work], context_tokens: int) -> bool:
-    """Whether a curve goes through this work: 2 prompt sizes, and 2 decode batches at one context."""
+    """Whether the work suffices for a curve: 2 prompt sizes, and 2 decode batches at one context."""
     prompts = {work.new_tokens for work in works if work.phase == "prompt"}
     decodes = {work.batch for work in works if work.phase == "decode" and work.tokens == context_tokens}
     return len(prompts) >= 2 and len(decodes) >= 2

@@ -1,7 +1,7 @@
 """A decoder-only transformer in PyTorch with random weights: its layers, KV cache, embedding and LM head.
 
-Tensors are (batch, tokens, hidden size); a KV cache is (batch, KV heads, tokens, head dimension). Of a
-tensor-parallel replica one GPU's share is built, and what an all-reduce would add up stays a part.
+Tensors are (batch, tokens, hidden size); a KV cache is (batch, KV heads, tokens, head dimension). Only one GPU's share
+of a tensor-parallel replica is built; the parts that an all-reduce would add up are not added.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NORM_EPSILON: Final = 1e-5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Place:
-    """Where and as what tensors are made: device, type, and the generator of random values."""
+    """Place and type of new tensors: device, type, and the generator of random values."""
 
     device: Any
     dtype: Any
@@ -36,17 +36,17 @@ class Place:
         return cls(made, getattr(torch, dtype), torch.Generator(made).manual_seed(seed))
 
     def normal(self, *size: int, std: float = 1.0) -> Tensor:
-        """A tensor of normally distributed values: zeros would draw less power, and so run at higher clocks."""
+        """A tensor of normally distributed values: zeros would draw less power and run at higher clocks."""
         made = import_torch().empty(*size, device=self.device, dtype=self.dtype)
         return made.normal_(0.0, std, generator=self.generator)
 
     def norm(self, shard: Shard) -> tuple[Tensor, ...]:
-        """Weight, and with a layer norm bias, of a norm."""
+        """Weight of a norm, and the bias of a layer norm."""
         weight = 1.0 + self.normal(shard.shape.hidden_size, std=0.1)
         return (weight,) if shard.shape.norm == "rms" else (weight, self.normal(shard.shape.hidden_size, std=0.1))
 
     def matrix(self, rows: int, columns: int) -> Tensor:
-        """A weight that keeps the size of what it is applied to: (outputs, inputs)."""
+        """A weight (outputs, inputs) that keeps the magnitude of its input."""
         return self.normal(rows, columns, std=columns**-0.5)
 
 
@@ -54,7 +54,8 @@ class Place:
 class Layer:
     """Weights of one layer's share; matrices are (outputs, inputs).
 
-    Rows of ``qkv`` are the heads of the queries, then keys, then values; of ``up`` the gate, then what it gates.
+    Rows of ``qkv`` are the heads of the queries, then keys, then values; rows of ``up`` are the gate, then the gated
+    part.
     """
 
     attention_norm: tuple[Tensor, ...]
@@ -94,10 +95,10 @@ class Cache:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The tokens of an iteration in their sequences, from position ``start`` on, with what positions need.
+    """Tokens of an iteration in their sequences, from position ``start`` on, with the terms of their positions.
 
-    Either a whole prompt (``start`` 0) or one token after ``start`` cached ones. ``cosine`` and ``sine`` (tokens, 1,
-    head dimension) rotate queries and keys; ``bias`` is added to scores, broadcast to what attention works on.
+    A window is a whole prompt (``start`` 0) or one token after ``start`` cached ones. ``cosine`` and ``sine`` (tokens,
+    1, head dimension) rotate queries and keys; ``bias`` is added to the attention scores, broadcast to their shape.
     """
 
     start: int
@@ -108,7 +109,7 @@ class Window:
 
     @classmethod
     def of(cls, shard: Shard, place: Place, start: int, tokens: int) -> Window:
-        """The window of a prompt of ``tokens``, or of one token at position ``start``."""
+        """Window of a prompt of ``tokens`` tokens, or of one token at position ``start``."""
         if start and tokens != 1:
             raise ValueError(f"a window is a whole prompt or one token, got {tokens} tokens from {start}")
         torch = import_torch()
@@ -131,7 +132,7 @@ class Window:
                 bias = torch.empty(1, shard.heads, tokens, tokens, device=place.device, dtype=place.dtype)
                 gap = attended[None, :] - positions[:, None]
                 future = gap > 0
-                for head in range(shard.heads):  # one at a time: in full precision all would take twice the room
+                for head in range(shard.heads):  # one at a time: all would take twice the room
                     bias[0, head] = (slopes[head] * gap).masked_fill_(future, -math.inf)
         return cls(start, tokens, cosine, sine, bias)
 
@@ -139,7 +140,7 @@ class Window:
 def alibi_slopes(heads: int) -> list[float]:
     """Slope of each head's linear bias (Press et al., 2021, arXiv 2108.12409, section 3).
 
-    2^(-8 i / n) for i from 1 to n, n a power of 2; of other head counts the rest is every second slope of 2n.
+    2^(-8 i / n) for i from 1 to n, n a power of 2. For other head counts, the rest is every second slope of 2n.
 
     >>> alibi_slopes(4), len(alibi_slopes(112))
     ([0.25, 0.0625, 0.015625, 0.00390625], 112)
@@ -157,7 +158,7 @@ def _normed(x: Tensor, weights: tuple[Tensor, ...]) -> Tensor:
 
 
 def attention_part(shard: Shard, layer: Layer, x: Tensor, cache: Cache, window: Window) -> Tensor:
-    """What the share's heads add to ``x`` (batch, tokens, hidden size); keys and values go into the cache.
+    """Attention of the share's heads, to add to ``x`` (batch, tokens, hidden size); fills the cache.
 
     A prompt attends to itself, causally. A token attends to its sequence's cache up to itself; the query heads of a
     KV head are then rows of one attention, so that the cache is read once.
@@ -198,7 +199,7 @@ def attention_part(shard: Shard, layer: Layer, x: Tensor, cache: Cache, window: 
 
 
 def mlp_part(shard: Shard, layer: Layer, x: Tensor) -> Tensor:
-    """What the share's part of the MLP adds to ``x`` (batch, tokens, hidden size): SiLU with a gate, GELU without."""
+    """Output of the share's part of the MLP, to add to ``x`` (batch, tokens, hidden size): SiLU if gated, else GELU."""
     functional = import_torch().nn.functional
     wide = functional.linear(_normed(x, layer.mlp_norm), layer.up)
     if shard.shape.gated_mlp:

@@ -1,4 +1,4 @@
-"""A profile: the points that were timed, how, and on what; written as a curve file and a file that tells of it."""
+"""Profile of a model: the timed points, written as a curve file, and a file on their method and environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_MEASURED: Final = (
     "paged KV caches: each sequence's cache is contiguous",
     "fused kernels beyond PyTorch's own: norms, rotary positions and the MLP's gate take longer than in an engine",
 )
-"""What a point leaves out, whatever the model and the GPU."""
+"""Work that a point leaves out, for any model and GPU."""
 
 NO_ALL_REDUCE: Final = (
     "all-reduce not measured: one GPU's share was timed by itself, and every iteration of the replica takes two"
@@ -32,7 +32,7 @@ ADDED_ALL_REDUCE: Final = "all-reduces: one GPU's share was timed by itself, and
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Work that was not timed, and why."""
+    """Work that was not timed, with the reason."""
 
     work: str
     reason: str
@@ -40,7 +40,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class AllReduces:
-    """Time of the all-reduces that was added to each point, in s, by what kind of evidence, and from where."""
+    """Time of the all-reduces added to each point, in s, with the kind of evidence and its source."""
 
     seconds: tuple[float, ...]
     provenance: Provenance
@@ -51,12 +51,12 @@ class AllReduces:
 class Profile:
     """Points of a curve, timed on one device with random weights.
 
-    Points of one GPU are ``measured``. Those of a share (``tensor_parallel`` above 1) lack the all-reduces and are
-    ``assumed``, until ``with_all_reduces`` adds these; then they are what the all-reduces are.
+    Points of one GPU are ``measured``. Points of a share (``tensor_parallel`` above 1) lack the all-reduces and are
+    ``assumed``, until ``with_all_reduces`` adds them; then they have the provenance of the all-reduces.
 
     ``layers_timed`` of the shape's layers were timed together; fewer than all are scaled to all, with embedding and LM
     head timed by themselves. ``environment`` has the device, its driver, clocks and the versions. ``without_graph``
-    names points that were timed launch by launch, where a GPU's others were replays of a CUDA graph.
+    names points on a GPU that were timed launch by launch, not as replays of a CUDA graph.
     """
 
     shape: Shape
@@ -81,7 +81,7 @@ class Profile:
 
     @property
     def not_measured(self) -> tuple[str, ...]:
-        """What the points leave out."""
+        """Descriptions of the work that the points leave out."""
         if self.tensor_parallel == 1:
             return NOT_MEASURED
         if self.all_reduces is None:
@@ -90,11 +90,11 @@ class Profile:
 
     @property
     def provenance(self) -> Provenance:
-        """What the weakest part of every point rests on."""
+        """Provenance of the weakest part of every point."""
         return self.points[0].provenance
 
     def with_all_reduces(self, added: AllReduces) -> Profile:
-        """The profile with the all-reduces of a replica added to its points; once."""
+        """Profile with the all-reduces of a replica added to its points; they can be added once."""
         if self.all_reduces is not None or self.tensor_parallel == 1:
             raise ValueError(f"TP {self.tensor_parallel}: has no all-reduces, or has them already")
         points = tuple(
@@ -110,7 +110,7 @@ class Profile:
         return replace(self, points=points, all_reduces=added)
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the points' rows, as plain values: what the file beside the curve file says."""
+        """Content of the file beside the curve file, as plain values: everything but the points' rows."""
         return {
             "title": f"{self.model} on {self.machine} at TP {self.tensor_parallel}, timed with random weights",
             "provenance": self.provenance,
@@ -150,7 +150,7 @@ class Profile:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, width=110, allow_unicode=True)
 
     def csv_text(self) -> str:
-        """The points as a curve file; power is not measured, and its columns are empty."""
+        """Points as the text of a curve file; power is not measured, and its columns are empty."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -163,9 +163,9 @@ class Profile:
         return out.getvalue()
 
     def write(self, path: str | Path) -> tuple[Path, Path]:
-        """Write the curve file, and beside it, ending in .yaml, what was done on what; the paths of both.
+        """Write the curve file, and beside it a .yaml file on method and environment; return the paths of both.
 
-        Both or none: ``InputError`` where one cannot be written.
+        Both are written or none: ``InputError`` if one cannot be written.
         """
         paths = output_paths(path)
         written: list[str] = []
@@ -184,7 +184,7 @@ class Profile:
 
 
 def output_paths(path: str | Path) -> tuple[Path, Path]:
-    """The curve file and the file beside it; ``InputError`` where they could not be written, before any work."""
+    """Paths of the curve file and the file beside it; ``InputError``, before any work, if they cannot be written."""
     curve = Path(path)
     if curve.suffix != ".csv":
         raise InputError(f"{curve}: must end in .csv: a profile is written as a curve file")
@@ -200,7 +200,7 @@ def output_paths(path: str | Path) -> tuple[Path, Path]:
 
 
 def _beside(target: Path, text: str) -> str:
-    """A new file beside ``target`` with the text, with the permissions of a new file."""
+    """Write the text to a temporary file beside ``target``, with the permissions of a new file; return its path."""
     handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:

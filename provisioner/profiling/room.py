@@ -1,4 +1,4 @@
-"""Memory that an iteration takes, and what of a model fits into the memory at hand."""
+"""Memory that an iteration takes, and the part of a model that fits into the available memory."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from provisioner.profiling.torch_import import import_torch
 from provisioner.specs.units import format_bytes
 
 USABLE_SHARE: Final = 0.92
-"""Share of the free memory that is planned with; the rest is for kernels' workspace and what the estimate misses."""
+"""Share of the free memory to use; the rest is for the kernels' workspace and for errors of the estimate."""
 
 FEWEST_LAYERS: Final = 2
-"""Layers timed where the whole does not fit, at least: one layer's weights could stay in a cache."""
+"""Smallest number of layers timed if the whole model does not fit: one layer's weights could stay in a cache."""
 
 ALIVE: Final = 8
-"""Hidden states alive at once in a layer, and what a norm makes in full precision, as multiples of one."""
+"""Hidden states in memory at once in a layer, a norm's full-precision values included, as multiples of one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How many layers are held at once, what is timed with them, and what is left out for lack of memory."""
+    """Number of layers held at once, the work timed with them, and the work left out for lack of memory."""
 
     layers: int
     works: tuple[Work, ...]
@@ -32,7 +32,7 @@ class Plan:
 
 
 def free_bytes(device: Any) -> float:
-    """Memory that is free on a device, in bytes."""
+    """Free memory of a device, in bytes."""
     torch = import_torch()
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
@@ -47,15 +47,15 @@ def free_bytes(device: Any) -> float:
 
 
 def weights_bytes(shard: Shard, layers: int, longest_tokens: int, element_bytes: int) -> float:
-    """Weights of so many layers with embedding and LM head, in bytes."""
+    """Memory of the weights of ``layers`` layers with embedding and LM head, in bytes."""
     return (layers * shard.layer_parameters + shard.ends_parameters(longest_tokens)) * element_bytes
 
 
 def work_bytes(shard: Shard, work: Work, layers: int, element_bytes: int) -> float:
-    """KV cache and activations of one iteration through so many layers, in bytes.
+    """Memory of KV cache and activations of one iteration through ``layers`` layers, in bytes.
 
-    ``ALIVE`` hidden states, three times queries, keys and values, and one and a half times the MLP's width for each
-    token; logits in the type and in full precision; with ALiBi its bias.
+    Activations are ``ALIVE`` hidden states, three times queries, keys and values, and one and a half times the MLP's
+    width for each token; the logits in their type and in full precision; and the bias of ALiBi.
     """
     kv = layers * shard.kv_elements(work.held_tokens)
     token = ALIVE * shard.shape.hidden_size + 3 * shard.qkv_width + 1.5 * (shard.up_width + shard.intermediate_size)
@@ -75,11 +75,11 @@ def plan(
     memory_bytes: float,
     element_bytes: int,
 ) -> Plan:
-    """The whole model where it leaves room for a curve, else the most layers that leave room for all work.
+    """Plan with the whole model if it leaves room for a curve, else with the most layers that leave room for all work.
 
     Work that does not fit beside the whole model could not run on this GPU either, so it is left out. Beside some
-    layers all of it should fit; where not even ``FEWEST_LAYERS`` leave room for everything, the rest is left out.
-    ``InputError`` where too little fits for a curve.
+    layers all work should fit; if not even ``FEWEST_LAYERS`` leave room for it, the rest is left out.
+    Raises ``InputError`` if too little fits for a curve.
     """
     longest = max(work.tokens for work in works)
     room = USABLE_SHARE * memory_bytes

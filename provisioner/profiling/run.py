@@ -1,4 +1,4 @@
-"""Profiling: a model's shape timed on the device at hand, iteration by iteration."""
+"""Profiling of a model's shape on the local device, iteration by iteration."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from provisioner.progress import Step
 from provisioner.specs.units import format_seconds, parse_positive, parse_whole
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
-"""Types of weights, activations and KV cache, by name; all three have the same."""
+"""PyTorch's number types by name; weights, activations and KV cache have the same."""
 
 ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 """Bytes of one number of each type."""
@@ -34,23 +34,23 @@ DEFAULT_REPEATS: Final = 20
 DEFAULT_WARM_UP: Final = 3
 
 Record = dict[str, Any]
-"""What one point showed: seconds and how, or why it was left out."""
+"""Result of one point: its times in s and their method, or the reason why it was left out."""
 
 
 class PointJournal(Protocol):
-    """Where finished points are kept while others are timed, such as ``studies.journal.Journal``."""
+    """Store of finished points while others are timed, such as ``studies.journal.Journal``."""
 
     @property
     def done(self) -> Mapping[str, Any]:
         """Records of an earlier session by key."""
 
     def add(self, key: str, record: Any) -> None:
-        """Keep one more."""
+        """Store one more record."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What is timed, where, and how often."""
+    """Timing of one profile: its decoder, repeats and load hook."""
 
     decoder: Decoder
     warm_up: int
@@ -68,7 +68,7 @@ def question_of(
     warm_up: int = DEFAULT_WARM_UP,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What a journal of a profile is of; the grid is no part of it, so that one with more points goes on with it."""
+    """Identity of a profile for its journal, without the grid, so that a profile with more points can resume it."""
     torch = import_torch()
     made = _device(device)
     name = torch.cuda.get_device_name(made) if made.type == "cuda" else platform.processor()
@@ -102,12 +102,12 @@ def profile(
 ) -> Profile:
     """Time prompt and decode iterations of a model's shape with random weights, for a latency curve.
 
-    ``model`` is anything with the fields of ``Shape``. With ``tensor_parallel`` above 1 one GPU's share is timed
-    without the all-reduces, and points are ``assumed``. The whole model is timed where it leaves room for a curve in
-    ``memory_bytes`` (what is free on the device unless given), else as many layers as fit, scaled to all. ``dtype`` is
+    ``model`` is any object with the fields of ``Shape``. With ``tensor_parallel`` above 1 one GPU's share is timed
+    without the all-reduces, and points are ``assumed``. The whole model is timed if it leaves room for a curve in
+    ``memory_bytes`` (by default the free memory of the device), else as many layers as fit, scaled to all. ``dtype`` is
     bf16, fp16 or fp32; by default bf16 on a GPU and fp32 on a CPU. Work that does not fit is left out with its reason.
-    ``InputError`` without PyTorch or the device, or where too little fits for a curve; ``Interrupted`` says what was
-    done.
+    Raises ``InputError`` without PyTorch or the device, or if too little fits for a curve; an interrupt raises
+    ``Interrupted`` with the number of points done.
     """
     torch = import_torch()
     shape = Shape.of(model)
@@ -160,7 +160,7 @@ def profile(
 
 
 def _device(name: str) -> Any:
-    """A device by name, with its number on a GPU; ``InputError`` where there is none."""
+    """Device of a name, with its number on a GPU; ``InputError`` if there is none."""
     torch = import_torch()
     try:
         device = torch.device(name)
@@ -205,7 +205,7 @@ def _time_all(
     under_load: Callable[[], None],
     progress: Callable[[str], None],
 ) -> dict[str, Record]:
-    """Records of all planned work by its label; ``KeyboardInterrupt`` says what was done."""
+    """Records of all planned work by its label; an interrupt raises ``Interrupted`` with the number of points done."""
     works = planned.works
     records: dict[str, Record] = {}
     if journal is not None:
@@ -225,8 +225,8 @@ def _time_all(
                 if journal is not None:
                     journal.add(_key(work, planned), record)
                 records[work.label] = record
-                told = f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})"
-                progress(Step(told, len(records), len(works)))
+                text = f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})"
+                progress(Step(text, len(records), len(works)))
     except KeyboardInterrupt:
         kept = "kept in the journal, --resume goes on from there" if journal is not None and records else ""
         raise Interrupted(f"{len(records)} of {len(works)} points timed", kept or "nothing written") from None
@@ -234,7 +234,7 @@ def _time_all(
 
 
 def _key(work: Work, planned: Plan) -> str:
-    """A point's key in a journal; times scaled from fewer layers are other points."""
+    """Key of a point in a journal; it contains the layers timed."""
     return f"{work.label} through {planned.layers} layers"
 
 
@@ -243,7 +243,7 @@ def _shown(record: Record) -> str:
 
 
 def _record(job: _Job, work: Work) -> Record:
-    """One point timed; running out of memory leaves it out."""
+    """Record of one point: its times, or the reason why it was left out if memory ran out."""
     torch = import_torch()
     try:
         timing = _time_work(job, work)
@@ -261,7 +261,7 @@ def _record(job: _Job, work: Work) -> Record:
 
 
 def _time_work(job: _Job, work: Work) -> Timing:
-    """Time of one iteration of all layers: at once, or of the layers at hand, scaled, and of the ends."""
+    """Time of one iteration of all layers: timed at once, or scaled from the layers held, plus the ends."""
     torch = import_torch()
     decoder, place = job.decoder, job.decoder.place
     shard = decoder.shard

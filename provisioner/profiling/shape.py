@@ -1,4 +1,4 @@
-"""The shape of a decoder-only transformer, and the share of it that one GPU of a tensor-parallel replica holds."""
+"""Shape of a decoder-only transformer, and the share of it that one GPU of a tensor-parallel replica holds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What the time of a layer depends on: a dense decoder-only transformer without its weights.
+    """Shape of a dense decoder-only transformer without its weights, on which the time of a layer depends.
 
     ``gated_mlp`` says whether the MLP has a gate (three matrices) or not (two). Biases of linear layers are left
     out: they add no matrix product.
@@ -45,7 +45,7 @@ class Shape:
     norm: Norm
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built, naming model, field and value."""
+        """Refuse a shape that cannot be built, naming model, field and value."""
         what = f"model {self.name}"
         for field in _COUNTS:
             parse_whole(getattr(self, field), f"{what}: {field}")
@@ -62,7 +62,7 @@ class Shape:
 
     @classmethod
     def of(cls, model: object) -> Shape:
-        """The shape of anything that has its fields as attributes, such as a model of the catalogue."""
+        """Shape of any object that has its fields as attributes, such as a model; ``InputError`` if one is missing."""
         name = getattr(model, "name", type(model).__name__)
         values: dict[str, Any] = {}
         for field in fields(cls):
@@ -73,17 +73,17 @@ class Shape:
         return cls(**values)
 
     def shard(self, tensor_parallel: int) -> Shard:
-        """One GPU's share at a tensor parallelism; ``InputError`` where heads or MLP cannot be divided."""
+        """One GPU's share at a tensor parallelism; ``InputError`` if heads or MLP cannot be divided."""
         return Shard.of(self, tensor_parallel)
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """What one GPU of a replica holds of every layer, of the embedding and of the LM head.
+    """Share of one GPU of a replica in every layer, the embedding and the LM head.
 
-    Matrices are split as Megatron-LM does (Shoeybi et al., 2019, arXiv 1909.08053, section 3): query heads and
+    Matrices are split as in Megatron-LM (Shoeybi et al., 2019, arXiv 1909.08053, section 3): query heads and
     the MLP's width by columns, the output of either by rows, the vocabulary by rows. KV heads are split while there
-    are enough, then repeated. ``rank`` says which share.
+    are enough, then repeated. ``rank`` is the number of the GPU.
     """
 
     shape: Shape
@@ -96,7 +96,7 @@ class Shard:
 
     @classmethod
     def of(cls, shape: Shape, tensor_parallel: int, rank: int = 0) -> Shard:
-        """The share of GPU ``rank`` of ``tensor_parallel``."""
+        """Share of GPU ``rank`` of ``tensor_parallel``."""
         gpus = parse_whole(tensor_parallel, "tensor_parallel")
         what = f"model {shape.name}: tensor_parallel {gpus}"
         for field in ("heads", "intermediate_size"):
@@ -144,7 +144,7 @@ class Shard:
         return 2 * self.vocab_size * hidden + self._norm_parameters + learned
 
     def kv_elements(self, tokens: int) -> int:
-        """Elements of the KV cache of one layer that so many tokens fill: key and value."""
+        """Elements of one layer's KV cache for ``tokens`` tokens: keys and values."""
         return 2 * self.kv_heads * self.shape.head_dim * tokens
 
     @property
@@ -153,7 +153,7 @@ class Shard:
 
 
 def read_shape(path: Path) -> Shape:
-    """The shape in a YAML file, such as one of ``hardware_specs/models``; fields of other uses are passed over.
+    """Shape in a YAML file, such as one of ``hardware_specs/models``; other fields are ignored.
 
     Raises ``InputError`` with file and field.
     """

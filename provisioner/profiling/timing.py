@@ -1,4 +1,4 @@
-"""Timing of a step that is repeated: warmed up, each repeat by itself."""
+"""Timing of a repeated step: after a warm-up, each repeat by itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Step = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Seconds of a step's repeats: median, fastest and slowest, and whether they were replays of a CUDA graph."""
+    """Times of a step's repeats in s: median, fastest and slowest, and whether they were replays of a CUDA graph."""
 
     median_s: float
     min_s: float
@@ -23,7 +23,7 @@ class Timing:
     graph: bool = False
 
     def scaled(self, factor: float, more: Timing) -> Timing:
-        """``factor`` times this and ``more``, in each of the three numbers."""
+        """Timing with each of the three times multiplied by ``factor``, plus the one of ``more``."""
         return Timing(
             factor * self.median_s + more.median_s,
             factor * self.min_s + more.min_s,
@@ -35,8 +35,8 @@ class Timing:
 def time_step(step: Step, device: Any, warm_up: int, repeats: int, under_load: Callable[[], None]) -> Timing:
     """Time of ``repeats`` runs of a step, after ``warm_up`` that do not count.
 
-    On a GPU between events, as a CUDA graph where the step can be captured; ``under_load`` is then called once while
-    further runs keep the GPU busy. On a CPU by the wall clock.
+    A GPU is timed between events, as a CUDA graph if the step can be captured; ``under_load`` is then called once while
+    further runs keep the GPU busy. A CPU is timed by the wall clock.
     """
     if device.type == "cuda":
         return _time_cuda(step, warm_up, repeats, under_load)
@@ -51,10 +51,10 @@ def time_step(step: Step, device: Any, warm_up: int, repeats: int, under_load: C
 
 
 _WARM_S: Final = 0.3
-"""Time that a GPU is warmed up for at least: it leaves its idle clocks within milliseconds, not at once."""
+"""Shortest warm-up of a GPU, in s: it leaves its idle clocks within milliseconds, not at once."""
 
 _LOAD_S: Final = 0.5
-"""Time that the GPU is kept busy for while its clocks are read; nvidia-smi takes up to a few tenths of a second."""
+"""Time for which the GPU is busy while its clocks are read, in s; nvidia-smi takes up to a few tenths of a second."""
 
 
 def _time_cuda(step: Step, warm_up: int, repeats: int, under_load: Callable[[], None]) -> Timing:
@@ -83,7 +83,7 @@ def _time_cuda(step: Step, warm_up: int, repeats: int, under_load: Callable[[], 
 
 
 def _captured(step: Step) -> Any:
-    """A CUDA graph of the step, or None where it cannot be captured; running out of memory is passed on."""
+    """CUDA graph of the step, or None if it cannot be captured; an out-of-memory error is passed on."""
     torch = import_torch()
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())

@@ -1,4 +1,4 @@
-"""PyTorch, imported where it is used."""
+"""Import of PyTorch on first use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Tensor = Any
 
 
 def import_torch() -> Any:
-    """The module ``torch``; ``InputError`` says how to install it, or why it does not load."""
+    """Return the module ``torch``; ``InputError`` says how to install it, or why it does not load."""
     try:
         return import_module("torch")
     except ModuleNotFoundError as error:

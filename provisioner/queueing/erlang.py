@@ -31,7 +31,7 @@ def erlang_b(servers: ArrayLike, offered_load: ArrayLike) -> Array:
 
 
 def erlang_c(servers: ArrayLike, offered_load: ArrayLike) -> Array:
-    """Probability that an arrival waits in M/M/c; 1 where the offered load reaches the servers.
+    """Probability that an arrival waits in M/M/c; 1 if the offered load reaches the servers.
 
     ``C = B / (1 - rho (1 - B))`` with ``rho = a / c`` (Erlang's second formula).
 

@@ -1,8 +1,8 @@
 """Both phases on the same machines: mixed batching, where prompt iterations delay the tokens of the same replica.
 
 Prompts go first, as in the paper's baselines, so the prompt side is the prompt stage with mixed iterations for a
-service time. The token side is processor sharing at the speed that the prompts leave; what a single request loses to
-prompts is the work it leaves queued behind its own prompt and a compound Poisson sum of busy periods of prompts.
+service time. The token side is processor sharing at the speed that the prompts leave. A single request loses time to
+the work queued behind its own prompt and to a compound Poisson sum of busy periods of prompts.
 `docs/queueing.md`, "Mixed pool", derives it.
 """
 
@@ -39,14 +39,14 @@ Sizes = NDArray[np.int64]
 _JOIN = np.array([1.0, 3.0, 5.0]) / 6.0
 _LOST_LEVELS = np.array([0.125, 0.375, 0.625, 0.8, 0.9, 0.96, 0.985, 0.995])
 _LOST_WEIGHTS = np.array([0.25, 0.25, 0.225, 0.125, 0.08, 0.045, 0.0175, 0.0075])
-# The occupancy atoms of the token pool, merged into 6 for the time lost to prompts.
+# Occupancy atoms of the token pool, merged into 6 for the time lost to prompts.
 _MERGED = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])
-# Decode batches at which the work of prompts is computed; linear between them (so are the curves of mixed iterations).
+# Decode batches at which the work of prompts is computed; linear between them, like the curves of mixed iterations.
 _KNOTS = np.array([0.0, 1.0, 8.0, 32.0, 96.0, 256.0, 512.0])
 # Mean batches are rounded to a grid of this ratio for the prompt queue: sizes of like batch share a computation.
 _BATCH_RATIO = 1.15
 _MOST_BUSY = 0.995
-# Time lost to prompts is computed at whole gaps of about this ratio, and is linear between them.
+# Time lost to prompts is computed at whole numbers of gaps of about this ratio, and is linear between them.
 _GAPS_RATIO = 1.15
 # Beyond this load the time lost to prompts is not described (docs/queueing.md: errors double, and a fuller pool may
 # look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
@@ -63,7 +63,7 @@ class _MixedCurve:
     context_tokens: float
 
     def prompt_s(self, tokens: ArrayLike) -> Array:
-        """Seconds of an iteration over ``tokens`` prompt tokens; where the decodes do not fit beside, it runs alone."""
+        """Time of an iteration over ``tokens`` prompt tokens, in s; prompts run alone if the decodes do not fit too."""
         amount = np.asarray(tokens, dtype=np.float64)
         alone = np.asarray(self.perf.prompt_s(amount), dtype=np.float64)
         if self.batch < 0.5:
@@ -74,10 +74,10 @@ class _MixedCurve:
 
 @dataclass(frozen=True, slots=True)
 class _PromptWork:
-    """What prompts take from a replica by the decode batch beside them: arrays over ``_KNOTS`` (K,).
+    """Work of prompts on a replica by the decode batch beside them: arrays over ``_KNOTS`` (K,).
 
-    ``mean_s`` is a prompt's time alone, ``saturated`` the efficiency of batching in an endless queue, ``filling`` how
-    prompts fill batches.
+    ``mean_s`` is a prompt's mean time alone, ``saturated`` the efficiency of batching in an endless queue, ``filling``
+    the way in which prompts fill batches.
     """
 
     filling: Filling
@@ -86,10 +86,10 @@ class _PromptWork:
     packed: Packing
 
     def busy(self, batch: Array, rate_rps: Array) -> tuple[Array, Array]:
-        """Share of time in prompt iterations, and such iterations per second that carry the decodes, per replica.
+        """Share of time in prompt iterations, and prompt iterations per second that carry the decodes, per replica.
 
-        ``rate_rps`` is of prompts on one replica. Batches of prompts fill with the load as in the prompt pool, from
-        one prompt each to those of an endless queue; the arguments broadcast.
+        ``rate_rps`` is the rate of prompts on one replica. Batches of prompts fill with the load as in the prompt
+        pool, from single prompts to the batches of an endless queue; the arguments broadcast.
         """
         mean_s, saturated = np.interp(batch, _KNOTS, self.mean_s), np.interp(batch, _KNOTS, self.saturated)
         load = np.minimum(rate_rps * mean_s / saturated, 1.0)
@@ -98,14 +98,14 @@ class _PromptWork:
         return busy, rate_rps * (single + (closed - single) * load)
 
     def endless(self, batch: Array) -> tuple[Array, Array]:
-        """Mean time of an iteration in an endless queue of prompts, and the share of them that carry the decodes."""
+        """Mean time of an iteration in an endless queue of prompts, and the share of iterations with the decodes."""
         batches_per_prompt = float(self.packed.closed.sum())
-        each_s = np.interp(batch, _KNOTS, self.mean_s / self.saturated) / batches_per_prompt
-        return each_s, np.maximum(self._leave_room(self.packed.closed, batch) / batches_per_prompt, 1e-3)
+        mean_s = np.interp(batch, _KNOTS, self.mean_s / self.saturated) / batches_per_prompt
+        return mean_s, np.maximum(self._leave_room(self.packed.closed, batch) / batches_per_prompt, 1e-3)
 
     @staticmethod
     def _leave_room(by_cell: Array, batch: Array) -> Array:
-        """How many of the batches of prompts, given by token cell (cells + 1,), leave room for the decode batch."""
+        """Batches of prompts, of those by token cell (cells + 1,), that leave room for the decode batch."""
         below = np.concatenate(([0.0], np.cumsum(by_cell[:-1])))
         result: Array = np.interp(BATCH_TOKENS - batch, np.concatenate(([0.0], batch_cells())), below)
         return result
@@ -113,7 +113,7 @@ class _PromptWork:
 
 @dataclass(frozen=True, slots=True)
 class _PromptSide:
-    """The prompts of each size (N,), at the mean batch beside them rounded to one of L levels.
+    """Prompt side of the pool at each size (N,), with the mean batch beside the prompts rounded to one of L levels.
 
     ``level`` (N,) is the index in ``curves`` (L,), ``service_s`` (L, C) the prompts' times by level, ``load`` (N,) the
     rate over capacity, and ``queues`` a row of a prompt pool for each size at which prompts wait for each other.
@@ -127,7 +127,7 @@ class _PromptSide:
 
     @property
     def waits(self) -> Array:
-        """Probability (N,) that a prompt finds another before it."""
+        """Probability (N,) that a prompt finds another one waiting or running."""
         result = np.zeros(self.level.size)
         for size, (pool, row) in self.queues.items():
             result[size] = min(float(pool.tail[row, 0]), _MOST_BUSY)
@@ -170,9 +170,9 @@ class _PromptSide:
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
-    """Time that requests lose to prompts: ``min(X, Y)``, X nothing with probability ``none`` and else Gamma, Y Gamma.
+    """Time that requests lose to prompts: ``min(X, Y)``, X 0 with probability ``none`` and else Gamma, Y Gamma.
 
-    X is what an unending request would lose, Y what this one loses until prompt iterations alone have carried all its
+    X is the loss of an unending request, Y the loss of this one until prompt iterations alone have carried all its
     tokens; arrays (R, C, A) over sizes, classes and batches.
     """
 
@@ -203,7 +203,7 @@ class _Lost:
 
 @dataclass(frozen=True, slots=True)
 class _Load:
-    """One window's queues at the sizes asked for."""
+    """One window's queues at the given sizes."""
 
     prompts: _PromptSide
     tokens: TokenPool
@@ -213,7 +213,7 @@ class _Load:
 
     @property
     def load(self) -> Array:
-        """Rate over capacity (N,): the larger of the prompts' and the tokens'."""
+        """Rate over capacity (N,): the larger of the prompt side's and the token side's."""
         return np.maximum(self.prompts.load, self.tokens.load)
 
     @property
@@ -235,18 +235,18 @@ class MixedStage:
 
     @property
     def token_side(self) -> TokenStage:
-        """The token phase's constants: iterations, contexts, KV memory. No KV cache moves, so it feeds itself."""
+        """Token stage with the token phase's constants: iterations, contexts, KV memory; no KV cache moves."""
         return TokenStage(self.perf, self.traffic, self.reference, self.perf)
 
     @property
     def offered_machines(self) -> float:
-        """Machines that the prompts of the busiest window keep busy."""
+        """Number of machines that the prompts of the busiest window keep busy."""
         c = self.traffic.by_prompt()
         mean_s = self.perf.mixed.factor * float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
     def loads(self, sizes: Sizes) -> tuple[_Load, ...]:
-        """The queues of every window at these sizes (N,), in machines."""
+        """Queues of every window at these sizes (N,), in machines."""
         key = sizes.tobytes()
         if key not in self.tables:
             if b"" not in self.tables:
@@ -261,8 +261,8 @@ class MixedStage:
         fill = filling(c.prompt_tokens, c.weight)
         curves = [_MixedCurve(self.perf, batch, context_tokens) for batch in _KNOTS.tolist()]
         packed = [fill.packed(curve) for curve in curves]
-        mean_s = np.array([float(c.weight @ each.service_s) for each in packed])
-        return _PromptWork(fill, mean_s, np.array([each.saturated for each in packed]), packed[0])
+        mean_s = np.array([float(c.weight @ packing.service_s) for packing in packed])
+        return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]), packed[0])
 
     def _window(self, rate_rps: float, sizes: Sizes, work: _PromptWork) -> _Load:
         side = self.token_side
@@ -297,9 +297,9 @@ class MixedStage:
         )
 
     def _prompt_side(self, rate_rps: float, replicas: Sizes, tokens: TokenPool, fill: Filling) -> _PromptSide:
-        """The prompt side of each size at its mean batch, sizes of like batch together.
+        """Prompt side of each size at its mean batch, with sizes of similar batch computed together.
 
-        Where the load is beyond what is described, or none waits for another, no queue is computed.
+        A size beyond the largest described load, or at which no prompt waits for another, gets no queue.
         """
         weight, c = fill.weight, replicas.astype(np.float64)
         step = np.rint(np.log1p(tokens.mean_batch) / np.log(_BATCH_RATIO)).astype(np.int64)
@@ -309,25 +309,26 @@ class MixedStage:
             _MixedCurve(self.perf, batch, context_tokens) for batch in np.expm1(steps * np.log(_BATCH_RATIO)).tolist()
         ]
         packed = [fill.packed(curve) for curve in curves]
-        service_s = np.array([each.service_s for each in packed])
+        service_s = np.array([packing.service_s for packing in packed])
         mean_s = (service_s @ weight)[level]
-        load = rate_rps * mean_s / c / np.array([each.saturated for each in packed])[level]
+        load = rate_rps * mean_s / c / np.array([packing.saturated for packing in packed])[level]
         z = np.array([peakedness(self.traffic.cv, each_s, weight) for each_s in service_s])[level]
-        # Bounds P(wait): in the loss system with the load that it has where that many wait.
+        # An upper bound of P(wait): the loss system at the load that it has when that share waits.
         blocked = erlang_b(c / z, rate_rps * mean_s / z / (1.0 - NEGLIGIBLE))
         queued = (np.maximum(load, tokens.load) <= LARGEST_DESCRIBED_LOAD) & (blocked > NEGLIGIBLE)
-        rows = [np.flatnonzero(queued & (level == each)) for each in range(len(curves))]
-        parts = [(each, here) for each, here in zip(packed, rows, strict=True) if here.size]
-        pools = prompt_pools(fill, [(each, replicas[here]) for each, here in parts], rate_rps, self.traffic.cv)
+        rows = [np.flatnonzero(queued & (level == index)) for index in range(len(curves))]
+        parts = [(packing, places) for packing, places in zip(packed, rows, strict=True) if places.size]
+        sizes = [(packing, replicas[places]) for packing, places in parts]
+        pools = prompt_pools(fill, sizes, rate_rps, self.traffic.cv)
         queues = {
             size: (pool, row)
-            for pool, (_, here) in zip(pools, parts, strict=True)
-            for row, size in enumerate(here.tolist())
+            for pool, (_, places) in zip(pools, parts, strict=True)
+            for row, size in enumerate(places.tolist())
         }
         return _PromptSide(tuple(curves), level, service_s, load, queues)
 
     def load(self, sizes: Sizes) -> Array:
-        """Rate over capacity (N,): the larger of the prompts' and the tokens', in the busiest window."""
+        """Rate over capacity (N,) in the busiest window: the larger of the prompt side's and the token side's."""
         result: Array = np.max([load.load for load in self.loads(sizes)], axis=0)
         return result
 
@@ -337,7 +338,7 @@ class MixedStage:
         return result
 
     def exceedance(self, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
-        """Share (N,) of requests whose ``metric`` is above the limit; all of them beyond the largest described load."""
+        """Share (N,) of requests whose ``metric`` is above the limit; 1 beyond the largest described load."""
         result = np.ones(sizes.shape)
         at = np.flatnonzero(self.load(sizes) <= LARGEST_DESCRIBED_LOAD)
         if not at.size:
@@ -348,14 +349,14 @@ class MixedStage:
         return result
 
     def _ttft_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
-        """Share (R,) of requests at the sizes with positions ``at`` (R,); so the other metrics."""
+        """Share (R,) of requests above the limit at the sizes with positions ``at`` (R,)."""
         c, side = self.traffic.by_prompt(), load.prompts
         allowed = limits_s(self.reference, "ttft", kind, value, c) - side.service_s[side.level[at]]
         before, probability = self._before_prompt(load, at)
         return side.delayed(c.prompt_tokens, allowed, before[:, None, :], c.weight[:, None] * probability, at)
 
     def _before_prompt(self, load: _Load, at: Sizes) -> tuple[Array, Array]:
-        """What an arriving prompt waits for besides other prompts: the iteration in progress, and KV room.
+        """Wait of an arriving prompt besides other prompts, in s: for the iteration in progress, and for KV room.
 
         Atoms (R, M) by size, and their probabilities (M,), the same at every size.
         """
@@ -365,7 +366,7 @@ class MixedStage:
         return before.reshape(at.size, -1), np.repeat(pool.probability[0] / _JOIN.size, _JOIN.size)
 
     def _lost(self, load: _Load, at: Sizes, gaps: Array, batch: Array) -> _Lost:
-        """Time that requests of so many gaps (C,) lose to prompts at batches (R, A) of the sizes ``at`` (R,).
+        """Time that requests with ``gaps`` (C,) lose to prompts at batches (R, A) of the sizes ``at`` (R,).
 
         A replica's prompts are an M/G/1 queue in which another prompt is behind with probability q. A request loses
         the time to empty the queue that its own prompt leaves behind, and then the busy periods that begin in its
@@ -376,7 +377,7 @@ class MixedStage:
         decode_s = self.token_side.iteration_s(batch)
         busy, rides = load.work.busy(batch, rate_rps)
 
-        # What one prompt takes from the sequences beside it: its iteration, less the token that it may carry.
+        # One prompt takes its iteration from the sequences beside it, less the token that it may carry.
         service_s = side.service_s[side.level[at]]
         mean_s, mean_square = (service_s @ c.weight)[:, None], (service_s**2 @ c.weight)[:, None]
         beside = (c.prompt_tokens[:, None] + batch[:, None, :] <= BATCH_TOKENS).astype(np.float64)
@@ -418,7 +419,7 @@ class MixedStage:
         most_var = each_s**2 * ((mean_square / mean_s**2 - 1.0) / carry + (1.0 - carry) / carry**2)
 
         def by_class(values: Array) -> Array:
-            """(R, A) as (R, 1, A), against the gaps (C, 1)."""
+            """Reshape (R, A) to (R, 1, A), to broadcast against the gaps (C, 1)."""
             return values[:, None, :]
 
         g = gaps[:, None]
@@ -452,7 +453,7 @@ class MixedStage:
         weight, probability = c.weight / c.weight.sum(), load.tokens.probability[0]
 
         def slack_s(batch: Array) -> Array:
-            """What requests can afford to lose (R, C, A)."""
+            """Largest affordable loss of the requests, in s (R, C, A)."""
             return limit_s[:, None] - gaps[:, None] * self.token_side.iteration_s(batch)[:, None, :]
 
         # Too slow without any prompt, by merged atoms (R, C, M).
@@ -461,7 +462,7 @@ class MixedStage:
         slow = (slack_s(batch) < 0.0).astype(np.float64) @ into
         share: Array = weight @ slow.sum(axis=2).T
 
-        # What prompts take varies little with the batch, so that fewer atoms do.
+        # The time lost to prompts varies little with the batch, so that fewer atoms suffice.
         rows = np.flatnonzero(self._losing(load, at, gaps))
         merged = batch[rows] @ into / into.sum(axis=0)
         above = self._lost(load, at[rows], gaps, merged).above(np.maximum(slack_s(merged), 0.0))
@@ -476,7 +477,7 @@ class MixedStage:
         allowed = limits_s(self.reference, "e2e", kind, value, c) - side.prompt_s(c.prompt_tokens, at)
         allowed = allowed - gaps * self.token_side.iteration_s(batch) - (before @ probability)[:, None]
 
-        # Quantiles of the time lost depend on the class by its gaps alone, smoothly.
+        # Quantiles of the time lost depend on the class through its gaps alone, smoothly.
         knots = _gap_knots(float(gaps.max(initial=0.0)))
         rows = np.flatnonzero(self._losing(load, at, gaps))
         lost = self._lost(load, at[rows], knots, batch[rows]).quantiles_s(_LOST_LEVELS)
@@ -495,7 +496,7 @@ class MixedStage:
         return share
 
     def _losing(self, load: _Load, at: Sizes, gaps: Array) -> NDArray[np.bool_]:
-        """Whether requests of so many gaps (C,) lose any time to prompts worth counting, at the sizes ``at`` (R,)."""
+        """Whether requests with ``gaps`` (C,) lose more than negligible time to prompts at the sizes ``at`` (R,)."""
         life_s = float(gaps.max(initial=0.0)) * self.token_side.iteration_s(load.tokens.batch[at, -1])
         prompts = load.interrupted[at] * load.prompt_rate_rps[at] * life_s
         result: NDArray[np.bool_] = prompts + load.prompts.waits[at] > NEGLIGIBLE
@@ -503,12 +504,13 @@ class MixedStage:
 
 
 def _after_release(replicas: Array, busy: Array, mean_s: Array) -> tuple[Array, Array]:
-    """Busy periods of prompts beyond the mean rate that a replica sees after it has run its prompts, and how long.
+    """Busy periods of prompts beyond the mean rate just after a replica has run its prompts, and their excess's length.
 
     Both (R, 1), the second in s. Prompts go to one of the K replicas that are free of them, each at the rate
-    lambda / K; K, one or more, is that of Erlang's loss system. A replica that has just become free finds the K that
-    arrivals find, with E[1 / K] above the mean rate's P(K > 0) / E[K] by a share omega; the excess lasts for about a
-    service, or until it is taken itself: omega alpha tau / (1 + alpha tau) of them, alpha being the mean rate.
+    lambda / K; K, one or more, is distributed as in Erlang's loss system. A replica that has just become free finds
+    the K that arrivals find, with E[1 / K] above the mean rate's P(K > 0) / E[K] by a share omega. The excess lasts
+    for about a service, or until the replica is taken itself: omega alpha tau / (1 + alpha tau) busy periods, alpha
+    being the mean rate.
     """
     from scipy.special import gammaln
 
@@ -529,7 +531,7 @@ def _after_release(replicas: Array, busy: Array, mean_s: Array) -> tuple[Array, 
 
 
 def _gap_knots(largest: float) -> Array:
-    """0, 1, and further whole numbers of gaps in steps of ``_GAPS_RATIO``, up to the largest at least."""
+    """Knots at 0, 1, and further whole numbers of gaps in steps of ``_GAPS_RATIO``, up to the largest at least."""
     count = int(np.log(max(largest, 2.0)) / np.log(_GAPS_RATIO)) + 2
     return np.unique(np.append(0.0, np.rint(_GAPS_RATIO ** np.arange(count))))
 
@@ -537,8 +539,8 @@ def _gap_knots(largest: float) -> Array:
 def _gamma_tail(share: Array, shape: Array, x: Array) -> Array:
     """``share`` times P(X > x) of standard Gamma distributions, elementwise.
 
-    Of such shares, Chernoff's bound ``(x / a)^a e^(a - x)``, on P(X > x) above the mean a and on P(X < x) below it,
-    tells which are negligible or whole.
+    Chernoff's bound ``(x / a)^a e^(a - x)``, on P(X > x) above the mean a and on P(X < x) below it, shows which
+    shares are negligible or whole; the others are computed.
     """
     from scipy.special import gammaincc
 
@@ -549,7 +551,7 @@ def _gamma_tail(share: Array, shape: Array, x: Array) -> Array:
 
 
 def _mates(sequences: Array, replicas: Array, busy: Array) -> Array:
-    """Sequences (N, K) on the replica that a prompt goes to, with so many in the pool: the fewest of any.
+    """Sequences (N, K) on the replica that a prompt goes to, with ``sequences`` in the pool: the fewest of any.
 
     Sequences are spread evenly over the replicas without a prompt, and an arrival brings one of them to the batch that
     a sequence shares on average.

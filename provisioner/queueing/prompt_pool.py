@@ -1,8 +1,8 @@
 """Time to the first token in a pool of prompt machines: M/G/c with batches, for every pool size at once.
 
-The pool sends each arrival to the replica with the least pending work, which is first come, first served from one queue
-up to the little that the work estimate errs; each replica runs the prompts that wait, in order, up to a token limit, as
-one iteration. `docs/queueing.md` derives every step; the references are given where they are used.
+The pool sends each arrival to the replica with the least pending work. This is nearly first come, first served from
+one queue: they differ by the error of the work estimate. Each replica runs the prompts that wait, in order, up to a
+token limit, as one iteration. `docs/queueing.md` derives every step; the references are given where they are used.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 BATCH_TOKENS = MAX_BATCHED_PROMPT_TOKENS
 # Resolution of the packing recursion: 64 tokens, 3 % of the limit.
 _TOKEN_CELL = 64
-# Prompts per replica beyond which a longer queue no longer improves the packing (shares converge by the third).
+# Prompts per replica beyond which a longer queue does not improve the packing (shares converge by the third).
 _DEEPEST = 6
 # The renewal equation is stepped at a tenth of the mean service time, over 16 of them; beyond it, Lundberg's exponent.
 _STEPS_PER_SERVICE = 10
@@ -33,27 +33,27 @@ _GRID_POINTS = 192
 _CHOICE = 1.0
 # A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
 LARGEST_STABLE_LOAD = 0.999
-# Shares of requests below this are as good as 0: limits are on shares of one in a thousand and more.
+# Shares of requests below this count as 0: limits are on shares of one in a thousand and more.
 NEGLIGIBLE = 1e-7
 # Masses beyond this are scaled down; only their ratios matter.
 _LARGEST_MASS = 1e50
 
 
 class PromptTime(Protocol):
-    """Anything that gives the time of a prompt iteration over a number of batched tokens."""
+    """Curve of the time of a prompt iteration over the batched tokens."""
 
     def prompt_s(self, tokens: Array) -> Array:
-        """Seconds of an iteration over that many batched prompt tokens; any shape."""
+        """Time of an iteration over ``tokens`` batched prompt tokens, in s; any shape."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """What batching does to prompts that wait, by the number k = 1.._DEEPEST of prompts waiting per replica.
+    """Effect of batching on prompts that wait, by the number k = 1.._DEEPEST of prompts waiting per replica.
 
     ``service_s`` (C,) are the times of prompts alone. ``efficiency[k-1]`` is the time the prompts of a batch would
-    take one by one over the time of the batch, (K,); ``extra_s[j, k-1]`` is by how much its batch mates delay a prompt
-    of token cell j, (cells + 1, K), the last row for prompts beyond the limit, which run alone. ``saturated`` is the
+    take one by one over the time of the batch, (K,). ``extra_s[j, k-1]`` is the delay of a prompt of token cell j by
+    its batch mates, (cells + 1, K), the last row for prompts beyond the limit, which run alone. ``saturated`` is the
     efficiency of an endless queue, in which ``closed[j]`` batches per prompt close at j + 1 filled cells, (cells + 1,),
     the last for long prompts; ``single[j]`` is the share of prompts of token cell j, (cells + 1,).
     """
@@ -80,13 +80,13 @@ def batch_cells(batch_tokens: int = BATCH_TOKENS) -> Array:
 
 @dataclass(frozen=True, slots=True)
 class Filling:
-    """How prompts of C given lengths fill batches in the order of their arrival, whatever an iteration takes.
+    """Filling of batches by prompts of C given lengths in the order of their arrival, for any iteration times.
 
-    ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution, ``cell`` (C,) the token cells. Of k =
-    2.._DEEPEST prompts that wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends
-    with s + 1 filled cells, and ``reached[k-2, j, s]`` how often it has so many when the next prompt comes, both
-    (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open a batch and the batches by
-    filled cells in an endless queue, per prompt.
+    ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution, ``cell`` (C,) the token cells. Let k =
+    2.._DEEPEST prompts wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends
+    with s + 1 filled cells, and ``reached[k-2, j, s]`` the mean number of times that it has s + 1 filled cells when
+    the next prompt comes, both (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open
+    a batch and the batches by filled cells in an endless queue, per prompt.
     """
 
     prompt_tokens: Array
@@ -100,7 +100,7 @@ class Filling:
     closed: Array
 
     def packed(self, curve: PromptTime) -> Packing:
-        """The packing where iterations take what a curve says."""
+        """Packing with the iteration times of a curve."""
         cells = self.single.size - 1
         service_s = curve.prompt_s(self.prompt_tokens)
         alone_weighted_s = np.bincount(self.cell, self.weight * service_s, cells + 1)
@@ -131,8 +131,8 @@ class Filling:
 def filling(prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Filling:
     """First-come-first-served packing of independent prompts into iterations of at most ``batch_tokens``.
 
-    A recursion over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch and
-    begins the next one. ``prompt_tokens`` and ``weight`` are the prompt-length distribution (C,).
+    The recursion runs over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch
+    and begins the next one. ``prompt_tokens`` and ``weight`` are the prompt-length distribution (C,).
     """
     cells = batch_tokens // _TOKEN_CELL
     cell = token_cell(prompt_tokens, batch_tokens)
@@ -175,18 +175,18 @@ def filling(prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKEN
 
 
 def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
-    """The packing of independent prompts of a length distribution (C,) into iterations; see `Filling`."""
+    """Packing of independent prompts of a length distribution (C,) into iterations; see `Filling`."""
     return filling(prompt_tokens, weight, batch_tokens).packed(curve)
 
 
 @dataclass(frozen=True, slots=True)
 class PromptPool:
-    """The wait for a prompt iteration in pools of several sizes; one row per size.
+    """Wait for a prompt iteration in pools of several sizes; one row per size.
 
-    ``backlog_s`` (G,) is a grid of work found ahead, in seconds of all replicas together; ``tail`` (N, G) is the
-    probability that an arrival finds more than that; the first column is the probability of waiting at all.
-    ``delay_s`` (J, G) is what that backlog adds to the time alone of a prompt of each token cell: the wait and the
-    batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue, ``busy`` (N,) the share of
+    ``backlog_s`` (G,) is a grid of the work that an arrival finds ahead, in seconds of all replicas together; ``tail``
+    (N, G) is the probability that it finds more; the first column is the probability of waiting at all.
+    ``delay_s`` (J, G) is the delay that a backlog adds to the time alone of a prompt of each token cell: the wait and
+    the batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue, ``busy`` (N,) the share of
     time that a replica spends in prompt iterations.
     """
 
@@ -204,7 +204,7 @@ class PromptPool:
         return self.load < LARGEST_STABLE_LOAD
 
     def exceedance(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
-        """Share (N,) of requests whose delay before the first token is above what they can afford.
+        """Share (N,) of requests whose delay before the first token is above their affordable delay.
 
         ``slack_s`` (M,) is the affordable delay of each class beyond its prompt's time alone, ``prompt_tokens``
         and ``weight`` (M,) its prompt length and its share; a negative slack is exceeded without any queue.
@@ -214,7 +214,7 @@ class PromptPool:
         return np.where(self.stable, share, weight.sum())
 
     def _one_curve(self) -> tuple[Array, Array]:
-        """The rows of delays one behind the other, each shifted beyond the last: a rising curve, and the shifts."""
+        """Rows of delays joined into one rising curve, each shifted beyond the row before, and the shifts."""
         shift = (2.0 * self.delay_s[:, -1].max() + 1.0) * np.arange(self.delay_s.shape[0])
         return (self.delay_s + shift[:, None]).ravel(), shift
 
@@ -222,7 +222,7 @@ class PromptPool:
         """P(delay > slack) (M,) at one size, for prompts of the token cells ``cell`` (M,)."""
         tail = self.tail[row]
         result = (slack_s < 0.0).astype(np.float64)
-        # Nothing is delayed longer than where the tail is as good as 0: most slacks need no interpolation.
+        # No prompt is delayed beyond the point at which the tail counts as 0: most slacks need no interpolation.
         last = min(int(np.count_nonzero(tail > NEGLIGIBLE)), tail.size - 1)
         inside = np.flatnonzero((slack_s >= 0.0) & (slack_s < self.delay_s[:, last][cell]))
         curve, shift = self._one_curve()
@@ -231,7 +231,7 @@ class PromptPool:
         return result
 
     def mass_beyond(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
-        """Weights (1 + G,) with which the tail at each grid point enters the exceedance; first, what always does."""
+        """Weights (1 + G,) of the tail at each grid point in the exceedance; the first is the share always above."""
         grid = self.backlog_s.size
         cell = token_cell(prompt_tokens, self.batch_tokens)
         never = slack_s < 0.0
@@ -239,8 +239,8 @@ class PromptPool:
         inside = ~never & ~beyond
         curve, shift = self._one_curve()
         steps = np.arange(curve.size, dtype=np.float64)
-        here = cell[inside]
-        position = np.interp(slack_s[inside] + shift[here], curve, steps) - here * float(grid)
+        rows = cell[inside]
+        position = np.interp(slack_s[inside] + shift[rows], curve, steps) - rows * float(grid)
         left = np.clip(position.astype(np.int64), 0, grid - 1)
         share = position - left
         mass = np.zeros(grid + 1)
@@ -264,12 +264,13 @@ def prompt_pool(
 ) -> PromptPool:
     """Queueing for a prompt iteration at every pool size in ``replicas`` (N,), by the M/G/c approximation.
 
-    P(wait) of ``one_queue`` is Erlang's, at Hayward's equivalent load where arrivals are peaked; where each arrival
+    P(wait) of ``one_queue`` is Erlang's, at Hayward's equivalent load if arrivals are peaked. If each arrival
     keeps to its replica, it is midway to the loss system's. Given a wait, the backlog solves the
     renewal equation of van Hoorn and Tijms (first the least of c residual services, then an M/G/1 of c-fold speed),
     with a drain rate that rises as deeper queues fill the batches. Without batching it is exact for M/M/c and M/G/1.
 
-    ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` that of inter-arrival times.
+    ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` is the coefficient of
+    variation of inter-arrival times.
     """
     fill = filling(prompt_tokens, weight, batch_tokens)
     return prompt_pools(fill, [(fill.packed(curve), replicas)], rate_rps, cv, one_queue)[0]
@@ -282,7 +283,7 @@ def prompt_pools(
     cv: float = 1.0,
     one_queue: bool = False,
 ) -> list[PromptPool]:
-    """The same for several packings, each with pool sizes of its own: their recursions run as one."""
+    """Prompt pools (see ``prompt_pool``) of several packings, each with its own pool sizes; recursions run as one."""
     starts = [_start(fill, packed, rate_rps, replicas, cv, one_queue) for packed, replicas in parts]
     if not starts:
         return []
@@ -302,7 +303,7 @@ def prompt_pools(
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The sizes (N,) of one packing and what the renewal equation of their backlogs is made of, in K steps (N, K)."""
+    """Terms of the renewal equation of the backlogs, for the sizes (N,) of one packing in K steps (N, K)."""
 
     fill: Filling
     packed: Packing
@@ -313,7 +314,7 @@ class _Start:
     servers: Array  # equivalent ones, where arrivals are peaked
     load: Array
     rho: Array  # load without batching
-    depth_gain: Array  # what batching gains by the prompts waiting per replica, at 0, 1, ...
+    depth_gain: Array  # speed-up by batching at 0, 1, ... prompts waiting per replica
     step: Array
     first: Array
     kernel: Array
@@ -324,13 +325,13 @@ class _Start:
         return self.load < LARGEST_STABLE_LOAD
 
     def gain(self, prompts: Array) -> Array:
-        """By how much batching speeds up a replica at which so many prompts wait; any shape."""
+        """Factor by which batching speeds up a replica at which this many prompts wait; any shape."""
         return np.asarray(np.interp(prompts, np.arange(_DEEPEST + 1.0), self.depth_gain), dtype=np.float64)
 
     def pool(self, mass: Array, scale: Array, blocked: Array, kept: Array | None) -> PromptPool:
-        """The pools, from the solution of the renewal equation and the probabilities of finding all replicas busy.
+        """Pools, from the solution of the renewal equation and the probabilities of finding all replicas busy.
 
-        ``kept`` is where each arrival keeps to its replica, None with one queue.
+        ``kept`` is the probability if each arrival keeps to its replica, None with one queue.
         """
         c, mean_s, stretch = self.replicas.astype(np.float64), self.mean_s, self.stretch
         stable, rho = self.stable, self.rho
@@ -416,7 +417,7 @@ def _start(
 
 
 def _renewal(starts: Sequence[_Start]) -> tuple[Array, Array]:
-    """Masses (N, K) of the work ahead of those who wait, in steps, relative to one first component scaled by (N,)."""
+    """Masses (N, K) of the work ahead of a waiting prompt, in steps, relative to a first component scaled by (N,)."""
     first = np.concatenate([start.first for start in starts])
     kernel = np.concatenate([start.kernel for start in starts])
     speed = np.concatenate([start.speed for start in starts])
@@ -464,10 +465,10 @@ def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Arr
 
 
 def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
-    """P(wait) (N,) where an arrival that finds every server busy lengthens the busy period of one of them.
+    """P(wait) (N,) if an arrival that finds every server busy lengthens the busy period of one of them.
 
-    The busy servers are then Erlang's loss system with the services lengthened to carry all the work: the root of
-    ``P = B(c, a / (1 - P))``; for one server, ``P = a``.
+    The busy servers are then Erlang's loss system with the services lengthened to carry all the work. P(wait) is the
+    root of ``P = B(c, a / (1 - P))``; for one server, ``P = a``.
     """
     low, high = np.zeros(servers.shape), np.full(servers.shape, 1.0 - 1e-9)
     for _ in range(30):
@@ -504,7 +505,7 @@ def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
 def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -> tuple[Array, Array]:
     """Unnormalised P(backlog > x) (N, G): masses (N, K) at steps (N, 1), continued with the decay rates eta (N, G).
 
-    Second, the factor (N,) by which a row was scaled down to stay within a float's range.
+    Also returns the factor (N,) by which a row was scaled down to stay within a float's range.
     """
     work = c[:, None] * backlog_s[None, :]
     fall = np.cumsum((eta[:, 1:] + eta[:, :-1]) / 2.0 * np.diff(work, axis=1), axis=1)

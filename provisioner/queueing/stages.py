@@ -1,7 +1,7 @@
-"""One pool under load: the prompt stage, the token stage, and the mixed stage where both share machines.
+"""Stages of one pool under load: the prompt stage, the token stage, and both in line.
 
-A stage joins a replica's latency curves with the queueing formulas and answers one question, for arrays of pool sizes
-in machines: which share of the requests exceeds a limit. Feasibility and percentiles both come from that share.
+A stage joins a replica's latency curves with the queueing formulas and computes, for arrays of pool sizes in machines,
+the share of the requests that exceeds a limit. Feasibility and percentiles both come from this share.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from provisioner.queueing.traffic import Classes, Traffic
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
 
-# The occupancy atoms of a token pool, merged into 6 for end-to-end times, which the atoms move little.
+# Occupancy atoms of a token pool, merged into 6 for end-to-end times, on which the atoms have little effect.
 _MERGED = np.array([0, 2, 4, 6, 8, 10])
 # Gauss-Hermite quadrature of a standard normal.
 _NORMAL_NODES = np.array([-2.8569700138728, -1.3556261799743, 0.0, 1.3556261799743, 2.8569700138728])
@@ -30,7 +30,7 @@ _NORMAL_WEIGHTS = np.array([0.0112574113277, 0.2220759220056, 0.5333333333333, 0
 
 
 def limits_s(reference: Reference, metric: str, kind: str, value: float, classes: Classes) -> Array:
-    """A limit in seconds for each class (C,): the value itself, or times what the request takes alone."""
+    """Limit in s for each class (C,): the value itself, or the value times the metric of the request alone."""
     if kind == "seconds":
         return np.full(classes.weight.shape, value)
     p, o = classes.prompt_tokens, classes.output_tokens
@@ -54,13 +54,13 @@ class PromptStage:
 
     @property
     def offered_machines(self) -> float:
-        """Machines that the work of the busiest window keeps busy, without batching."""
+        """Number of machines that the work of the busiest window keeps busy, without batching."""
         c = self.traffic.by_prompt()
         mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
     def pools(self, sizes: Sizes) -> tuple[PromptPool, ...]:
-        """The queues of every window at these sizes (N,), in machines."""
+        """Queues of every window at these sizes (N,), in machines."""
         key = sizes.tobytes()
         if key not in self.tables:
             c = self.traffic.by_prompt()
@@ -104,7 +104,7 @@ class PromptStage:
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """Batches that requests of each class (C,) share in one pool, as A atoms: what a request lives through."""
+    """Batches that requests of each class (C,) share during their life in one pool, as A atoms."""
 
     iteration_s: Array  # (C, A) mean over the request's life
     probability: Array  # (A,)
@@ -112,7 +112,7 @@ class Occupancy:
     join_s: Array  # (C, A) longest wait for the iteration in progress
 
     def merged(self) -> Occupancy:
-        """The same with fewer atoms, their conditional means; as it is where waiting for memory spreads it."""
+        """Occupancy with fewer atoms, their conditional means; unchanged if the wait for memory differs by class."""
         if self.probability.size != ATOMS:
             return self
         p = np.add.reduceat(self.probability, _MERGED)
@@ -126,11 +126,11 @@ class Occupancy:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """KV memory of a replica in sequences: how many it holds on average, and how much they vary.
+    """KV memory of a replica in sequences: its mean capacity, and the variation of their sizes.
 
-    ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its coefficient of variation (0 where the
-    scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and ``queue_stretch`` how much longer
-    than in M/M/c the queue for room is, ``(1 + cv^2) / 2`` of the time that a sequence stays.
+    ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its coefficient of variation (0 if the
+    scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and ``queue_stretch`` the length of the
+    queue for room relative to M/M/c, ``(1 + cv^2) / 2`` of the time that a sequence stays.
     """
 
     sequences: float
@@ -142,7 +142,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the token phase needs of the lengths of requests, computed once."""
+    """Facts on the lengths of requests for the token phase, computed once."""
 
     tokens_per_request: float
     context_tokens: float
@@ -184,7 +184,7 @@ class TokenStage:
 
     @property
     def tokens_per_request(self) -> float:
-        """Mean decode iterations of a request, those that end with their prompt included."""
+        """Mean decode iterations of a request, over all requests, those that end with their prompt included."""
         return self._facts().tokens_per_request
 
     @property
@@ -194,9 +194,9 @@ class TokenStage:
 
     @property
     def memory(self) -> Memory:
-        """What the sequences in the batch take of one replica's KV memory, each reserving its whole context.
+        """KV memory of one replica in sequences, each reserving its whole context.
 
-        Raises ``ModelDoesNotFitError`` where it holds not even one.
+        Raises ``ModelDoesNotFitError`` if it holds not even one.
         """
         memory = self._facts().memory
         if memory.sequences < 1.0:
@@ -221,7 +221,7 @@ class TokenStage:
         return np.asarray(self.perf.decode_s(batch, batch * self.context_tokens), dtype=np.float64)
 
     def pools(self, sizes: Sizes) -> tuple[TokenPool, ...]:
-        """The occupancy in every window at these sizes (M,), in machines."""
+        """Occupancy in every window at these sizes (M,), in machines."""
         key = sizes.tobytes()
         if key not in self.tables:
             c = self.traffic.classes
@@ -244,7 +244,7 @@ class TokenStage:
         return self.tables[key]
 
     def load(self, sizes: Sizes) -> Array:
-        """Rate over capacity (M,) in the busiest window: of the iterations or of the link, whichever is nearer."""
+        """Rate over capacity (M,) in the busiest window: the larger of the iterations' and the link's."""
         compute = np.max([pool.load for pool in self.pools(sizes)], axis=0)
         result: Array = np.maximum(compute, self.link_load(sizes))
         return result
@@ -269,7 +269,7 @@ class TokenStage:
         return result
 
     def occupancy(self, pool: TokenPool, row: int, classes: Classes) -> Occupancy:
-        """What requests of each class live through in the pool at one size.
+        """Occupancy that requests of each class meet during their life in the pool at one size.
 
         A long request averages over the batches of its life: their deviation from the mean shrinks by the standard
         factor of an exponentially correlated process, ``2 (e^-y - 1 + y) / y^2``, y = life over relaxation time.
@@ -291,29 +291,30 @@ class TokenStage:
     def _waiting_s(self, pool: TokenPool, row: int, classes: Classes) -> tuple[Array, bool]:
         """Wait of each class for KV memory, and whether it differs by class: then (C, A x Z), else (C, A).
 
-        A sequence joins once those before it, held or waiting, leave room for its own context: the shortage of
-        tokens over the tokens freed per second. Those before it take a normal amount.
+        A sequence joins once the sequences before it, held or waiting, leave room for its own context. The wait is the
+        shortage of tokens over the tokens freed per second; the tokens of the sequences before it are normally
+        distributed.
         """
         memory, n = self.memory, float(pool.replicas[row])
         own = (classes.prompt_tokens + classes.output_tokens) / memory.tokens
-        found = pool.found[row] / n
+        ahead = pool.found[row] / n
         if memory.size_cv == 0.0:
-            short = np.maximum(found + 1.0 / n - memory.sequences, 0.0)
-            return np.broadcast_to(short / pool.fastest_rps[row], (own.size, found.size)), False
+            short = np.maximum(ahead + 1.0 / n - memory.sequences, 0.0)
+            return np.broadcast_to(short / pool.fastest_rps[row], (own.size, ahead.size)), False
         spread = memory.size_cv * np.sqrt(pool.found[row]) / n
-        taken = (found[:, None] + spread[:, None] * _NORMAL_NODES[None, :]).ravel()
+        taken = (ahead[:, None] + spread[:, None] * _NORMAL_NODES[None, :]).ravel()
         room = self.perf.kv_capacity_tokens / memory.tokens
         short = np.maximum(taken[None, :] + own[:, None] - room, 0.0)
         freed = pool.fastest_rps[row] * memory.tokens_arriving / memory.tokens
         if not short.any():
-            return np.zeros((own.size, found.size)), False
+            return np.zeros((own.size, ahead.size)), False
         return short / freed, True
 
     def visible_transfer_s(self, prompt_tokens: Array, size: int) -> Array:
-        """What the second token waits for the KV cache (C,), in s, in a pool of so many machines.
+        """Wait of the second token for the KV cache (C,), in s, in a pool of ``size`` machines.
 
-        What is left of the caches when their prompts end shares the links of the replicas that they go to: processor
-        sharing of a link that is busy for a share r of the time makes each take 1 / (1 - r) as long.
+        The remainders of the caches when their prompts end share the links of the replicas that they go to. Processor
+        sharing of a link that is busy for a share r of the time makes a transfer take 1 / (1 - r) as long.
         """
         alone_s = self._alone_transfer_s(prompt_tokens)
         if self.perf.assumptions == "splitwise-sim":
@@ -356,9 +357,9 @@ class TokenStage:
 
 @dataclass(frozen=True, slots=True)
 class SplitLatency:
-    """A prompt stage and the token stage behind it: what both together decide, the end-to-end time.
+    """End-to-end time of a prompt stage and the token stage behind it.
 
-    ``requests`` are those that pass through both, where a stage serves others beside them.
+    ``requests`` are the ones that pass through both, if a stage serves others too.
     """
 
     prompt: PromptStage
@@ -368,8 +369,8 @@ class SplitLatency:
     def exceedance(self, kind: str, value: float, prompt_sizes: Sizes, token_size: int) -> Array:
         """Share (N,) of requests whose E2E is above the limit, for every prompt size and one token size.
 
-        E2E is the queueing before the first token (the prompt stage's distribution) plus what the class and the
-        token pool's state fix; the two are taken as independent.
+        E2E is the queueing before the first token (the prompt stage's distribution) plus a time that the class and the
+        token pool's state determine; the two are taken as independent.
         """
         c = self.requests.joint()
         token = self.token

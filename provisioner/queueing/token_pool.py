@@ -23,7 +23,7 @@ _COARSE_POINTS = 400
 _ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
 ATOMS = _ATOM_EDGES.size - 1
 LARGEST_STABLE_LOAD = 0.999
-# Mean iterations of a request below which the token phase is idle: requests that all end with their prompt have none.
+# Mean iterations of a request below which the token phase is idle: requests that end with their prompt have none.
 _FEWEST_TOKENS = 1e-9
 # Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
 _LOG_CUTOFF = 32.0
@@ -33,12 +33,13 @@ _LOG_CUTOFF = 32.0
 class TokenPool:
     """Occupancy of pools of several sizes, as atoms of the batch that an arriving sequence finds and shares.
 
-    One row per size (N,): ``load`` is the rate over the largest sustainable one; ``found`` (N, A) are the sequences in
-    the whole pool, with probabilities ``probability`` (N, A); ``batch`` (N, A) those on the replica that the arriving
-    one joins, itself included, and ``mean_batch`` (N,) per replica on average. ``waiting_s`` (N, A) is the mean wait
-    for KV memory in that state, ``joins`` (N, A) 1 where a newcomer meets an iteration in progress and 0 where some
-    replica idles. ``relaxation_s`` (N,) is how long the occupancy remembers its state, ``fastest_rps`` (N,) the most
-    requests per second that one replica completes, ``largest_batch`` the sequences that its memory holds.
+    One row per size (N,): ``load`` is the rate over the largest sustainable one. ``found`` (N, A) are the sequences in
+    the whole pool that an arrival finds, with probabilities ``probability`` (N, A). ``batch`` (N, A) are the sequences
+    on the replica that it joins, itself included, and ``mean_batch`` (N,) per replica on average. ``waiting_s`` (N, A)
+    is the mean wait for KV memory in that state, ``joins`` (N, A) is 1 if an arrival meets an iteration in progress
+    and 0 if some replica idles. ``relaxation_s`` (N,) is the time for which the occupancy remembers its state,
+    ``fastest_rps`` (N,) the most requests per second that one replica completes, ``largest_batch`` the sequences that
+    its memory holds.
     """
 
     replicas: NDArray[np.int64]
@@ -71,11 +72,11 @@ def token_pool(
 ) -> TokenPool:
     """Stationary batches of a pool of replicas that share their requests evenly, for sizes ``replicas`` (N,).
 
-    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences: called once, with every batch (1, K), for one
-    row (1, K) or a row per size (N, K), so that it may depend on the size; ``tokens_per_request`` is the mean number
-    of iterations of a request;
-    ``largest_batch`` how many sequences the KV memory holds on average, ``size_cv`` the coefficient of variation of
-    what one takes, ``queue_stretch`` how much longer than in M/M/c the queue for room is.
+    ``iteration_s(b)`` is the time of an iteration of b >= 1 sequences. It is called once with every batch (1, K), and
+    returns one row (1, K) or, if it depends on the size, a row per size (N, K). ``tokens_per_request`` is the mean
+    number of iterations of a request, ``largest_batch`` the mean number of sequences that the KV memory holds,
+    ``size_cv`` the coefficient of variation of a sequence's memory, ``queue_stretch`` the length of the queue for room
+    relative to M/M/c.
 
     With x requests in the pool, ``pi(x) ~ prod_{i<=x} rate / mu(i)``, ``mu(i) = n h(i / n)`` and ``h(b) = held(b) /
     (iteration_s(held(b)) tokens_per_request)`` (Cohen 1979; insensitivity: Bonald and Proutiere 2003). A peaked
@@ -83,13 +84,13 @@ def token_pool(
     """
     n = replicas.astype(np.float64)[:, None]
 
-    # Requests per second that leave a replica whose batch is a whole number: all that the speed is asked for.
+    # Requests per second that leave a replica whose batch is a whole number: the speed is needed at these alone.
     whole_batches = np.arange(1.0, np.floor(largest_batch) + 3.0)[None, :]
     done = whole_batches / iteration_s(whole_batches) / max(tokens_per_request, _FEWEST_TOKENS)
     done = np.concatenate((np.zeros((done.shape[0], 1)), done), axis=1)
 
     def completions(b: Array) -> Array:
-        """Requests per second that leave one replica holding b sequences, those beyond its memory waiting."""
+        """Requests per second that leave one replica with b sequences, of which the ones beyond its memory wait."""
         held = np.minimum(b - beyond_memory(b, n, largest_batch, size_cv), BATCH_REQUESTS)
         whole = held.astype(np.int64)
         low, high = np.take_along_axis(done, whole, 1), np.take_along_axis(done, whole + 1, 1)
@@ -102,7 +103,7 @@ def token_pool(
     stable = load < LARGEST_STABLE_LOAD
     rate = np.where(stable, rate_rps, 0.5 * n[:, 0] * fastest)[:, None]
 
-    # First pass, coarse, on a common grid of batches: where is the mass? Second pass: there, in whole requests.
+    # First pass, coarse, on a common grid of batches, to find the mass. Second pass: there, in whole requests.
     beyond = float(largest_batch) * np.concatenate(
         (np.linspace(0.0, 1.0, _COARSE_POINTS), np.geomspace(1.01, 200.0, 60))
     )
@@ -126,26 +127,26 @@ def token_pool(
     pi = np.exp(log_pi - log_pi.max(axis=1, keepdims=True))
     pi /= pi.sum(axis=1, keepdims=True)
 
-    # What a newcomer finds (arrivals see time averages), as quantile atoms; then the batch that it shares.
+    # Sequences that an arrival finds (arrivals see time averages), as quantile atoms; then the batch that it shares.
     cumulative = np.cumsum(pi, axis=1)
     probability = np.diff(_ATOM_EDGES)
-    found = _atoms(cumulative, pi, x)
-    shared = evenly_shared(found + 1.0, n)
-    queued = beyond_memory((found + 1.0) / n, n, largest_batch, size_cv)
+    ahead = _atoms(cumulative, pi, x)
+    shared = evenly_shared(ahead + 1.0, n)
+    queued = beyond_memory((ahead + 1.0) / n, n, largest_batch, size_cv)
     held = np.maximum(shared - beyond_memory(shared, n, largest_batch, size_cv), 1.0)
     mean_x = np.sum(pi * x, axis=1)
     spread = np.maximum(np.sum(pi * (x - mean_x[:, None]) ** 2, axis=1), 1e-9)
     return TokenPool(
         replicas=replicas,
         load=load,
-        found=found,
+        found=ahead,
         batch=held,
         mean_batch=np.minimum(mean_x / n[:, 0], largest_batch),
-        probability=np.broadcast_to(probability, found.shape),
+        probability=np.broadcast_to(probability, ahead.shape),
         waiting_s=queued / fastest[:, None],
         fastest_rps=fastest,
         # An atom of exactly n must not depend on how its sum was rounded.
-        joins=(found >= n * (1.0 - 1e-9)).astype(np.float64),
+        joins=(ahead >= n * (1.0 - 1e-9)).astype(np.float64),
         # A birth-death process forgets its state at about variance over rate (exact for M/M/infinity: one lifetime).
         relaxation_s=spread / (peakedness * rate[:, 0]),
         largest_batch=largest_batch,
@@ -155,8 +156,8 @@ def token_pool(
 def beyond_memory(batch: Array, replicas: Array, largest_batch: float, size_cv: float) -> Array:
     """Sequences per replica (N, K) that find no KV memory where ``batch`` (N, K) would share each replica's.
 
-    ``E[(b + cv sqrt(b / n) Z - B)+]`` with Z standard normal: what b sequences take varies from replica to replica
-    and in time, by the variance of the pool's total over its n replicas, as arrivals go where the least is taken.
+    ``E[(b + cv sqrt(b / n) Z - B)+]`` with Z standard normal. The memory of b sequences varies from replica to replica
+    and in time, by the variance of the pool's total over its n replicas, as arrivals go to the least taken one.
     """
     from scipy.special import ndtr
 
@@ -185,7 +186,7 @@ def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
 
 
 def evenly_shared(sequences: Array, replicas: Array) -> Array:
-    """Mean batch that a sequence shares when so many (>= 1) are spread evenly: ``sum b_i^2 / sum b_i``."""
+    """Mean batch that a sequence shares when ``sequences`` (>= 1) are spread evenly: ``sum b_i^2 / sum b_i``."""
     fewest = np.floor(sequences / replicas)
     fuller = sequences - fewest * replicas
     total = fuller * (fewest + 1.0) ** 2 + (replicas - fuller) * fewest**2

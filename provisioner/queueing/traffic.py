@@ -1,4 +1,4 @@
-"""What arrives at a cluster, as the latency model sees it: classes of requests, rates in time, burstiness."""
+"""Traffic that arrives at a cluster, for the latency model: classes of requests, rates in time, burstiness."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Array = NDArray[np.float64]
 # Classes that carry the joint distribution; twice as many move no percentile by more than 0.3 % (tested).
 _OUTPUT_RATIO = 1.15
 _PROMPT_RATIO = 1.4
-# The same where one side of the lengths hardly matters.
+# Ratios of the classes if one side of the lengths hardly matters.
 _BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO = 3.0, 1.25
 _BY_PROMPT_RATIO = 1.01
 # Outputs up to this length are kept exactly: a request's TBT spreads the cost of its second token over few gaps.
@@ -22,14 +22,14 @@ _EXACT_OUTPUTS = 12
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """Requests in C classes: mean prompt and output tokens and share of each; arrays (C,)."""
+    """Requests in C classes: mean prompt and output tokens of a class and its share; arrays (C,)."""
 
     prompt_tokens: Array
     output_tokens: Array
     weight: Array
 
     def grouped(self, prompt_ratio: float, output_ratio: float) -> Classes:
-        """The same requests on a grid of logarithmic steps (short outputs exact), means kept."""
+        """Requests grouped on a grid of logarithmic steps (short outputs exact), means kept."""
         prompt_bin = np.floor(np.log(self.prompt_tokens) / np.log(prompt_ratio)).astype(np.int64)
         output_bin = np.floor(np.log(self.output_tokens) / np.log(output_ratio)).astype(np.int64) + _EXACT_OUTPUTS
         exact = self.output_tokens < _EXACT_OUTPUTS
@@ -37,7 +37,7 @@ class Classes:
         return self.merged(prompt_bin * (int(output_bin.max()) + 1) + output_bin)
 
     def merged(self, key: NDArray[np.int64]) -> Classes:
-        """The same requests with the classes of equal key (C,) made one, means kept."""
+        """Requests with the classes of equal key (C,) merged, means kept."""
         _, group = np.unique(key, return_inverse=True)
         weight = np.asarray(np.bincount(group, self.weight), dtype=np.float64)
         prompt = np.bincount(group, self.weight * self.prompt_tokens) / weight
@@ -50,7 +50,7 @@ class Traffic:
     """Requests of given classes arriving at one rate, or at several in turn.
 
     ``windows`` are (rate in requests/s, share of all requests) pairs: one for a steady rate; for a trace, its rates by
-    minute, each taken as steady while it lasts (the pointwise stationary approximation, Green and Kolesar 1991).
+    minute, taken as steady within a minute (the pointwise stationary approximation, Green and Kolesar 1991).
     ``cv`` is the coefficient of variation of inter-arrival times within a window: 1 for Poisson.
     """
 
@@ -91,11 +91,11 @@ class Traffic:
         return self._grouped[name]
 
     def scaled(self, factor: float) -> Traffic:
-        """The same requests arriving ``factor`` times as fast."""
+        """Traffic of the requests arriving ``factor`` times as fast."""
         return Traffic(self.classes, tuple((rate * factor, share) for rate, share in self.windows), self.cv)
 
     def restricted(self, inside: NDArray[np.bool_], share: float) -> Traffic:
-        """The requests of some classes (a mask (C,)) with this share of the whole, arriving at their share of the rate.
+        """Traffic of some classes (a mask (C,)) with a share of all requests, arriving at this share of the rate.
 
         A fixed share of a renewal process is nearer to Poisson: ``cv^2`` falls to ``1 + share (cv^2 - 1)``.
         """
@@ -114,7 +114,7 @@ _MOST_LEVELS = 8
 def windows_of(arrival_s: Array) -> tuple[tuple[tuple[float, float], ...], float]:
     """Rate windows of a trace, and its CV within them, from sorted arrival times (R,) in s.
 
-    Windows are minutes (longer where a minute holds too few requests); minutes of like rate are merged into at most
+    Windows are minutes (longer if a minute holds too few requests); minutes of similar rate are merged into at most
     8 levels, each at the largest rate among its minutes weighted by requests. The CV is the root of the index of
     dispersion of counts per second around each minute's own rate, at least that of Poisson arrivals.
 
@@ -136,11 +136,11 @@ def windows_of(arrival_s: Array) -> tuple[tuple[tuple[float, float], ...], float
     steps = int(np.clip((rates.max() - rates.min()) / max(2.0 * noise, 1e-12), 1, _MOST_LEVELS))
     level = np.minimum(((rates - rates.min()) / max(np.ptp(rates), 1e-12) * steps).astype(np.int64), steps - 1)
     windows = []
-    for each in range(steps):
-        here = (level == each) & (requests > 0.0)
-        if here.any():
-            rate = float(np.sum(requests[here] * rates[here]) / requests[here].sum())
-            windows.append((rate, float(requests[here].sum() / requests.sum())))
+    for step in range(steps):
+        minutes = (level == step) & (requests > 0.0)
+        if minutes.any():
+            rate = float(np.sum(requests[minutes] * rates[minutes]) / requests[minutes].sum())
+            windows.append((rate, float(requests[minutes].sum() / requests.sum())))
     return tuple(windows), _dispersion_cv(arrival_s, length)
 
 

@@ -60,7 +60,7 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
 def _schedule(world: World, r: int, now_s: float) -> bool:
     """Give every sequence its tokens of the next iteration, within the budget, and take their memory.
 
-    Whether a sequence was evicted for it.
+    Return whether a sequence was evicted for it.
     """
     replica = replica_at(world, r)
     batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + PROMPTS_WAITING)
@@ -99,8 +99,8 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
 def start_chunked(world: World, r: int, now_s: float) -> None:
     """Run a replica's next iteration, or its next run of token iterations, or leave the replica idle.
 
-    A chunk takes the time of a prompt of its size, and what its attention to the ``before`` tokens of its prompt adds:
-    (P(before + chunk) - P(before)) - (P(chunk) - P(1)), where that is positive.
+    A chunk takes the time of a prompt of its size and the extra time of its attention to the ``before`` tokens of its
+    prompt: (P(before + chunk) - P(before)) - (P(chunk) - P(1)), if positive.
     """
     replica = replica_at(world, r)
     evicted = _schedule(world, r, now_s)
@@ -155,7 +155,7 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
 
 @compiled
 def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
-    """A request arrives: it starts an idle replica, or ends a run of token iterations where the batch has room."""
+    """Add an arriving request: it starts an idle replica, or ends a run of token iterations if the batch has room."""
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
     this.state = PROMPT_WAITING

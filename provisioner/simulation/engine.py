@@ -1,7 +1,7 @@
 """The event loop (compiled): arrivals, ends of iterations, transfers and outages in order of time.
 
 Between changes of a replica's batch its iterations are advanced in one step, so that a request costs a handful of
-events however many tokens it has. ``advance`` returns after so many events, and goes on where it stopped.
+events however many tokens it has. ``advance`` returns after a given number of events; the next call continues.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TTFT, TBT, E2E, GAP = 0, 1, 2, 3
 
 @compiled
 def _count(world: World, request: int, metric: int, seconds: float) -> bool:
-    """Count a request against the limits on a metric; whether one of them is broken for certain."""
+    """Count a request against the limits on a metric; return whether one of them is broken for certain."""
     this = request_at(world, request)
     if not this.counted:
         return False
@@ -73,7 +73,7 @@ def _count(world: World, request: int, metric: int, seconds: float) -> bool:
 
 @compiled
 def _first_token(world: World, request: int, now_s: float) -> bool:
-    """Note a request's first token; whether a limit is broken for certain."""
+    """Note a request's first token; return whether a limit is broken for certain."""
     this = request_at(world, request)
     if this.first_s == this.first_s:  # it was given before its machine failed
         this.largest_gap_s = max(this.largest_gap_s, now_s - this.token_s)
@@ -86,7 +86,7 @@ def _first_token(world: World, request: int, now_s: float) -> bool:
 
 @compiled
 def _complete(world: World, r: int, request: int, now_s: float) -> bool:
-    """Complete a request; whether a limit is broken for certain."""
+    """Complete a request; return whether a limit is broken for certain."""
     complete(world, r, request, now_s)
     this = request_at(world, request)
     rejected = _count(world, request, E2E, now_s - this.arrival_s)
@@ -103,7 +103,7 @@ def _complete(world: World, r: int, request: int, now_s: float) -> bool:
 
 @compiled
 def _finish_work(world: World, r: int, now_s: float) -> bool:
-    """The work of a replica ends: tasks complete in batch order, then it chooses its next batch."""
+    """End the work of a replica: tasks complete in batch order, then it chooses its next batch."""
     replica = replica_at(world, r)
     note_run(world, r, now_s)
     iterations = replica.run_iterations
@@ -176,7 +176,7 @@ def _finish_single(world: World, r: int, request: int, now_s: float) -> bool:
 
 @compiled
 def _finish_chunked(world: World, r: int, now_s: float) -> bool:
-    """The work of a replica with chunked prefill ends: sequences get their tokens, then it schedules again."""
+    """End the work of a replica with chunked prefill: sequences get their tokens, then it schedules again."""
     replica = replica_at(world, r)
     note_run(world, r, now_s)
     iterations = replica.run_iterations
@@ -221,7 +221,7 @@ _COMPILED = ("records", "pointers", "structures", "machine", "transfers", "chunk
 
 
 def _sources() -> str:
-    """Digest of the compiled sources: with it in the cache's key, a change in any of them compiles anew."""
+    """Digest of the compiled sources; it is in the cache's key, so that a change in any of them recompiles."""
     digest = sha256()
     for name in _COMPILED:
         digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
@@ -229,7 +229,7 @@ def _sources() -> str:
 
 
 def _kept(function: Any) -> Any:
-    """A function compiled once per machine and kept in numba's cache: beside the sources, or the user's own."""
+    """Compiled function, kept in numba's cache: beside the sources, or in the user's cache folder."""
     try:
         return njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder can be written: it is compiled in every process
@@ -237,10 +237,10 @@ def _kept(function: Any) -> Any:
 
 
 def _event_loop(digest: str) -> Any:
-    """The event loop, with the digest of its sources among what the cache goes by."""
+    """Event loop, with the digest of its sources in the cache's key."""
 
     def advance(worlds: Any, most_events: int) -> int:
-        """Process at most so many events of a world, an array of one record; why it returned."""
+        """Process at most ``most_events`` events of a world, an array of one record; return why it stopped."""
         world = worlds[0]
         if len(digest) == 0:
             return PAUSED
@@ -317,7 +317,7 @@ def _event_loop(digest: str) -> Any:
 
 
 def _outage(digest: str) -> Any:
-    """Outages, apart from the loop: few runs have any, and all others need not compile them."""
+    """Function that applies an outage, apart from the loop: few runs have any, the others need not compile it."""
 
     def apply_outage(worlds: Any) -> None:
         """Take the machine of the next outage down, or bring it back."""

@@ -1,7 +1,7 @@
-"""Machine-level scheduling (compiled): which tasks a replica runs next, how long they take, and what wakes it.
+"""Machine-level scheduling (compiled): choice, duration and wake-up of a replica's next tasks.
 
-The rules are those of the Splitwise paper's machine-level scheduler in the form of its published simulator: prompts
-first within a token limit, tokens preempted at most so many times, runs of token iterations advanced in one step.
+The rules of the Splitwise paper's machine-level scheduler, as in its published simulator: prompts first within a
+token limit, tokens preempted at most ``max_preemptions`` times, runs of token iterations advanced in one step.
 A task is written as its request for the prompt phase and as ``-1 - request`` for the token phase.
 """
 
@@ -64,7 +64,7 @@ def overlap_s(world: World, start_s: float, end_s: float) -> float:
 
 @compiled
 def account(world: World, r: int, now_s: float) -> None:
-    """Bring a replica's integrals of KV memory and queue up to now; called before either changes."""
+    """Update a replica's integrals of KV memory and queue up to now; call before either changes."""
     this = replica_at(world, r)
     if now_s > this.measured_s:
         passed_s = overlap_s(world, this.measured_s, now_s)
@@ -100,13 +100,13 @@ def memory_to_start(world: World, r: int, task: int) -> int:
         return this.prompt_tokens + 1
     this = request_at(world, -1 - task)
     if world.reserve_whole or this.remaining < this.output_tokens - 1:
-        return 0  # taken before: with the prompt, or before it was preempted
+        return 0  # it is taken already: with the prompt, or before the task was preempted
     return this.output_tokens - 1
 
 
 @compiled
 def _times_passed_over(world: World, r: int, task: int) -> int:
-    """Preemptions of a waiting task: choices of its replica since it could first be chosen."""
+    """Times a waiting task was passed over: choices of its replica since it could first be chosen."""
     this = request_at(world, task if task >= 0 else -1 - task)
     if task < 0 and this.state != TOKEN_WAITING:
         return 0  # behind its own prompt
@@ -181,7 +181,7 @@ def _fits_memory(world: World, r: int, task: int) -> bool:
 
 @compiled
 def _take_in_order(world: World, r: int, kind: int, size: int, now_s: float) -> int:
-    """Start the tasks of one of a replica's lists beside ``size`` others, until one does not fit; their number then."""
+    """Start tasks of one of a replica's lists beside ``size`` others until one does not fit; return the new number."""
     tasks = list_at(world, LISTS * r + kind)
     while tasks.length > 0:
         task = arena_at(world, tasks.start + tasks.head).value
@@ -196,7 +196,7 @@ def _take_in_order(world: World, r: int, kind: int, size: int, now_s: float) -> 
 
 @compiled
 def choose(world: World, r: int, now_s: float) -> int:
-    """Choose the next batch of a replica; its number of tasks.
+    """Choose the next batch of a replica; return its number of tasks.
 
     ``BATCH`` holds the token tasks that ran before and are not complete. New tasks go behind them, so the old ones
     that must make room are the last to be decided and the first to be cut.
@@ -217,7 +217,7 @@ def choose(world: World, r: int, now_s: float) -> int:
                 break
             if not _fits_memory(world, r, task):
                 if world.reserve_whole:
-                    break  # sequences hold theirs; what needs memory needs it in order
+                    break  # sequences hold theirs; tasks that need memory need it in order
                 i += 1
                 continue
             if not _fits_batch(world, r, size, task):
@@ -228,12 +228,12 @@ def choose(world: World, r: int, now_s: float) -> int:
         size = _take_in_order(world, r, PROMPTS_WAITING, size, now_s)
         # (3) Preempted token tasks, in order of preemption.
         size = _take_in_order(world, r, PREEMPTED, size, now_s)
-    # (4) Tasks of the old batch in their order; each counts one token, so those cut are the last.
+    # (4) Tasks of the old batch in their order; each counts one token, so the last ones are cut.
     kept = min(old, world.batch_requests - size, max(world.batch_tokens - replica.batch_tokens, 0))
     replica.batch_tokens += kept
     size += kept
     if waiting.length > replica.behind and world.reserve_whole:
-        # (5) What has not run yet and holds its memory; prompts that did not fit in (2) do not fit here.
+        # (5) Tasks that have not run yet and hold their memory; prompts that did not fit in (2) do not fit here.
         size = _take_in_order(world, r, FRESH, size, now_s)
     elif waiting.length > replica.behind:
         # (5) All requests by arrival; the first not chosen that does not fit ends it.
@@ -266,7 +266,7 @@ def choose(world: World, r: int, now_s: float) -> int:
 
 @compiled
 def _preempt(world: World, r: int, kept: int, old: int) -> None:
-    """Put the tasks ``kept`` to ``old`` of the batch back to the waiting list; the choice is already counted."""
+    """Put the tasks ``kept`` to ``old`` of the batch back into the waiting list; the choice is already counted."""
     replica = replica_at(world, r)
     batch = list_at(world, LISTS * r + BATCH)
     for i in range(kept, old):
@@ -312,14 +312,14 @@ def change_pool(world: World, r: int) -> None:
 
 @compiled
 def run_s(world: World, r: int, iterations: int) -> float:
-    """Time of the first iterations of a replica's token run: each takes longer by the context that the last added."""
+    """Time of the first iterations of a replica's token run; the context added by each lengthens the next."""
     this = replica_at(world, r)
     return iterations * this.base_s + this.growth_s * (iterations * (iterations - 1) // 2)
 
 
 @compiled
 def start(world: World, r: int, size: int, now_s: float) -> None:
-    """Run the batch of so many tasks that was chosen for a replica, or leave the replica idle."""
+    """Run the batch of ``size`` tasks that was chosen for a replica, or leave the replica idle."""
     replica = replica_at(world, r)
     kind = type_at(world, replica.type)
     if size == 0:
@@ -380,7 +380,7 @@ def make_ready(world: World, r: int) -> None:
 
 @compiled
 def arrive(world: World, r: int, task: int, now_s: float) -> None:
-    """A task joins a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
+    """Add a task to a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
     join(world, r, task)
     if replica_at(world, r).doing == IDLE:
         if _fits_memory(world, r, task):
@@ -391,7 +391,7 @@ def arrive(world: World, r: int, task: int, now_s: float) -> None:
 
 @compiled
 def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> None:
-    """End a token run for a task of so many batch tokens, if it can join or is a prompt that may go first."""
+    """End a token run for a task of ``tokens`` batch tokens, if it can join or is a prompt that may go first."""
     this = replica_at(world, r)
     if this.doing == TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
@@ -402,7 +402,7 @@ def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> No
 
 @compiled
 def wake(world: World, r: int, now_s: float) -> None:
-    """Memory was freed on a replica: waiting tasks start it if it idles, or end its run of token iterations early."""
+    """Wake a replica with freed memory: waiting tasks start it if it idles, or end its token run early."""
     replica = replica_at(world, r)
     waiting = list_at(world, LISTS * r + WAITING)
     if waiting.length == 0:
@@ -418,7 +418,7 @@ def wake(world: World, r: int, now_s: float) -> None:
 
 @compiled
 def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
-    """A request's prompt arrives at a replica, with its token task behind it where both run here."""
+    """Add an arriving prompt to a replica, with its token task behind it if both run on this replica."""
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
     this.state = PROMPT_WAITING
@@ -430,12 +430,12 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     for i in range(tasks):  # one call compiles faster than two
         arrive(world, r, request if i == 0 else -1 - request, now_s)
     if this.token_at == r and tasks == 1:
-        _interrupt(world, r, 1, -1 - request, now_s)  # as the token task would that it does not have
+        _interrupt(world, r, 1, -1 - request, now_s)  # as its missing token task would do
 
 
 @compiled
 def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
-    """A request's token phase arrives at a replica with its KV cache."""
+    """Add a request's token phase to a replica, with its KV cache."""
     this = request_at(world, request)
     this.state = TOKEN_WAITING
     this.preemptions = replica_at(world, r).choices
@@ -446,7 +446,7 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
 
 @compiled
 def busy_kind(world: World, r: int) -> int:
-    """What kind of iterations a replica's batch runs: prompts, tokens or both."""
+    """Kind of iterations that a replica's batch runs: prompts, tokens or both."""
     this = replica_at(world, r)
     if this.prompts_running == 0:
         return TOKENS

@@ -1,4 +1,4 @@
-"""From the timestamps of a run to what is judged: percentiles, intervals over request sets, verdicts, stability."""
+"""Measures of a run's timestamps: percentiles, intervals over request sets, verdicts, stability."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONFIDENCE: Final = 0.95
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latencies:
-    """The timestamps of one run, in s, and each request's times alone on the reference; arrays (n,).
+    """Timestamps of one run, in s, and each request's times alone on the reference; arrays (n,).
 
-    ``first_s``, ``last_s`` and ``largest_gap_s`` of a request left unfinished are NaN: its latency is infinite, so
-    that a percentile that reaches it is too. ``tbt_divisor`` is ``perf.assumptions.tbt_divisor``, ``counted`` says
-    which requests are measured. References are NaN where there is no reference.
+    ``first_s``, ``last_s`` and ``largest_gap_s`` of a request left unfinished are NaN: its latency is infinite, and a
+    percentile that reaches it is infinite too. ``tbt_divisor`` is ``perf.assumptions.tbt_divisor``, ``counted`` marks
+    the measured requests. References are NaN if there is no reference.
     """
 
     arrival_s: Floats
@@ -41,7 +41,7 @@ class Latencies:
     counted: NDArray[np.bool_]
 
     def seconds(self, metric: str) -> Floats:
-        """The metric in s of the measured requests that have it.
+        """Metric in s of the measured requests that have it.
 
         TTFT = first - arrival, E2E = last - arrival, TBT = (last - first) / divisor. Left out are a TBT with a divisor
         of 0, and the largest gap of a request with one output token.
@@ -49,11 +49,11 @@ class Latencies:
         return self.both(metric)[0]
 
     def slowdown(self, metric: str) -> Floats:
-        """The metric over the same request's alone on the reference; the largest gap over the reference's TBT."""
+        """Metric over the request's own value alone on the reference; the largest gap over the reference's TBT."""
         return self.both(metric)[1]
 
     def both(self, metric: str) -> tuple[Floats, Floats]:
-        """The metric in s and as a slowdown."""
+        """Metric in s and as a slowdown."""
         has = self.counted
         if metric == "ttft":
             until, since, reference = self.first_s, self.arrival_s, self.reference_ttft_s
@@ -81,8 +81,8 @@ class Latencies:
 def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
     """Percentiles (0..100) of values, interpolated linearly between ranks as ``np.percentile`` does.
 
-    Infinite values are ranked: a percentile at or beyond them is inf. -inf without any value, since nothing exceeds any
-    limit then; NaN where a value is NaN. All percentiles of one call cost one partial sort.
+    Infinite values are ranked: a percentile at or beyond them is inf. The result is -inf without any value, since
+    nothing exceeds a limit then, and NaN if a value is NaN. All percentiles of one call cost one partial sort.
 
     >>> percentiles([4.0, 1.0, 3.0, 2.0], (0, 50, 90))
     (1.0, 2.5, 3.7)
@@ -120,7 +120,7 @@ def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
 
 
 def percentile(values: ArrayLike, of: float) -> float:
-    """One percentile (0..100) of values, as ``percentiles`` has it.
+    """One percentile (0..100) of values, see ``percentiles``.
 
     >>> percentile(range(101), 99)
     99.0
@@ -129,7 +129,7 @@ def percentile(values: ArrayLike, of: float) -> float:
 
 
 def student_t(probability: float, freedom: int) -> float:
-    """Quantile of Student's t distribution with so many degrees of freedom.
+    """Quantile of Student's t distribution with ``freedom`` degrees of freedom.
 
     >>> round(student_t(0.975, 4), 3), round(student_t(0.95, 4), 3)
     (2.776, 2.132)
@@ -140,7 +140,7 @@ def student_t(probability: float, freedom: int) -> float:
 
 
 def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error s / sqrt(R), NaN with one value, of the sets in which some request has the metric."""
+    """Mean and its standard error s / sqrt(R) over the R sets in which some request has the metric; NaN with one."""
     known = [float(value) for value in values if value != -math.inf]
     if not values:
         raise ValueError("no request set")
@@ -159,8 +159,8 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
     """Mean over request sets with a two-sided Student t interval, mean +- t s / sqrt(R).
 
-    Without bounds for one set, or where the mean is not finite. Sets without any request that has the metric (-inf)
-    are left out, unless all are.
+    There are no bounds for one set, or if the mean is not finite. Sets in which no request has the metric (-inf)
+    are left out, unless all sets are such.
 
     >>> i = interval([1.0, 2.0, 3.0])
     >>> i.mean, round(i.low, 3), round(i.high, 3)
@@ -178,9 +178,10 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
 def verdict(limit: float, values: Sequence[float], strict: bool = False, confidence: float = CONFIDENCE) -> Verdict:
     """Whether a percentile is within its limit, from its value in each request set.
 
-    One set: whether it is at most the limit (below it where ``strict``). Several: pass when the one-sided upper
-    confidence bound of the mean, mean + t s / sqrt(R), is; fail when the mean is not; undecided between. A value of inf
-    fails, NaN is undecided, and -inf (no request has the metric) leaves the set out.
+    A value meets the limit if it is at most the limit (below it if ``strict``). One set: pass if its value meets the
+    limit, else fail. Several: pass if the one-sided upper confidence bound of the mean, mean + t s / sqrt(R), meets
+    it; fail if the mean does not; undecided between. A value of inf fails, NaN is undecided, and -inf (no request has
+    the metric) leaves the set out.
 
     >>> verdict(6.0, [5.0]), verdict(6.0, [5.8, 5.9, 6.0, 6.1, 5.9]), verdict(6.0, [5.0, 5.1, 5.2])
     ('pass', 'undecided', 'pass')
@@ -201,28 +202,28 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
 
 
 MAX_GROWTH: Final = 0.03
-"""Most growth of the delay per time at which a cluster counts as stable, in s/s."""
+"""Largest growth of the delay per time at which a cluster counts as stable, in s/s."""
 
 MIN_BACKLOG_REQUESTS: Final = 10.0
-"""A backlog must also grow by more than this over the window: fewer requests are chance."""
+"""Growth of an unstable backlog over the window, in requests, at least: fewer are chance."""
 
 MIN_WINDOW: Final = 5.0
-"""Shortest window in which growth can be told, in mean E2E of requests alone: before, batches are still filling."""
+"""Shortest window for judging growth, in mean E2E of requests alone: in a shorter one, batches are still filling."""
 
 CLEAR_GROWTH: Final = 0.3
 """Growth of the time from the k-th arrival to the k-th completion, in s/s, that no order of service explains."""
 
 FILLING: Final = 0.1
-"""Share of the arrivals' time that is not looked at from its start, measured or not: the cluster is filling."""
+"""Share of the arrivals' time at its start that is left out, measured or not: the cluster is filling."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How the work left over grew while requests of one set arrived.
+    """Growth of the backlog of work while requests of one set arrived.
 
-    ``growth`` is what the delay of a request grows by per time, in s/s: for a cluster that is offered rho times what it
-    can serve, rho - 1; 0 in a steady state. ``requests`` is what the backlog grew by over the window: growth x requests
-    that arrived in it, by Little's law. ``judged`` is False where the arrivals took too short a time to tell;
+    ``growth`` is the growth of a request's delay per time, in s/s: 0 in a steady state, and rho - 1 for a cluster that
+    is offered rho times its capacity. ``requests`` is the growth of the backlog over the window: growth x requests
+    that arrived in it, by Little's law. ``judged`` is False if the arrivals took too short a time to judge;
     growth is then 0. ``in_system_at_end`` counts the requests in the cluster right after the last arrival.
     """
 
@@ -237,11 +238,11 @@ class Backlog:
 def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
     """Growth of the backlog over the measured window of a run, less the first tenth of the arrivals' time.
 
-    The coefficient of arrival time in a least-squares fit of E2E on arrival time and output tokens; the tokens take out
-    what a longer answer costs, which is most of the scatter. A backlog that is worked off from its youngest request
-    back hides from that fit: where the time from the k-th arrival to the k-th completion, which no order of service
-    changes, grows by more than ``CLEAR_GROWTH``, the larger of the two counts. Not judged: a window below
-    ``MIN_WINDOW`` mean reference E2E's, fewer than 3 requests, and a closed loop, where no backlog can grow.
+    Growth is the coefficient of arrival time in a least-squares fit of E2E on arrival time and output tokens; the
+    tokens remove the cost of longer answers, which is most of the scatter. A backlog that is served youngest first
+    hides from this fit. So if the time from the k-th arrival to the k-th completion, which no order of service changes,
+    grows by more than ``CLEAR_GROWTH``, the larger of the two counts. Not judged: a window below ``MIN_WINDOW`` mean
+    reference E2E's, fewer than 3 requests, and a closed loop, in which no backlog can grow.
     """
     arrival_s, last_s = latencies.arrival_s, latencies.last_s
     end_s = float(arrival_s.max())
@@ -282,15 +283,15 @@ def _growth_in_order(arrival_s: Floats, last_s: Floats, from_s: float) -> float:
 
 
 def instability(backlogs: Sequence[Backlog]) -> str:
-    """Why a cluster is not stable, from the backlogs of its request sets; "" when it is, or when none can be judged.
+    """Reason why a cluster is not stable, from the backlogs of its request sets; "" if it is, or if none can be judged.
 
     Not stable: requests left unfinished, or a delay that grows by more than ``MAX_GROWTH`` of the time and a backlog
     that grows by more than ``MIN_BACKLOG_REQUESTS``, both as means over the sets. Several sets are judged together
-    because one of 2 minutes is offered more or less than its nominal load by a few per cent.
+    because the load offered in one set of 2 minutes differs from the nominal load by a few per cent.
 
-    Measured with an event-by-event simulation of 12 clusters of 1 to 26 machines (strict and mixed pools, coding and
-    conversation, Poisson arrivals at 2 to 107 requests/s; 30 sets each of 120 s, 3 of 300 s, 1 of 600 s), the share of
-    answers "not stable" in % by nominal load:
+    Share of answers "not stable", in %, by nominal load, from an event-by-event simulation of 12 clusters of 1 to 26
+    machines (strict and mixed pools, coding and conversation, Poisson arrivals at 2 to 107 requests/s; 30 sets each of
+    120 s, 3 of 300 s, 1 of 600 s):
 
     | load | 0.5 | 0.7 | 0.8 | 0.9 | 0.95 | 1.0 | 1.05 | 1.1 | 1.2 |
     |---|---|---|---|---|---|---|---|---|---|
@@ -299,8 +300,8 @@ def instability(backlogs: Sequence[Backlog]) -> str:
     | one of 300 s | 0 | 0 | 0 | 0 | 3 | 11 | 64 | 100 | 100 |
     | one of 600 s | 0 | 0 | 0 | 0 | 0 | 0 | 100 | 100 | 100 |
 
-    A token pool whose batches still fill (load near 1, minutes of arrivals) can count as either. What is asked is
-    whether the load can be sustained; a burst inside a long trace is for the latency limits to judge.
+    A token pool whose batches still fill (load near 1, minutes of arrivals) can count as either. Stability means that
+    the load can be sustained; the latency limits judge a burst inside a long trace.
 
     >>> instability([Backlog(0.002, 15.0, 120, 0, 8400, True)])
     ''

@@ -1,7 +1,7 @@
-"""Machines that fail and come back (compiled): what is lost, what is freed, and which requests start again.
+"""Machines that fail and come back (compiled): work lost, memory freed, and requests started again.
 
 As in the paper, requests on a failed machine start again from scratch. A first token that was already given keeps its
-time; what the failure costs shows in the time between tokens.
+time; the cost of the failure shows in the time between tokens.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def restart(world: World, request: int, now_s: float) -> None:
 
 @compiled
 def void_tokens(world: World, request: int) -> None:
-    """Take back what was promised to a request at its token replica, unless that replica has failed since."""
+    """Take back a request's claims on its token replica, unless the replica has failed since."""
     this = request_at(world, request)
     token = replica_at(world, this.token_at)
     if token.epoch == this.token_epoch:
@@ -75,7 +75,7 @@ def void_prompt(world: World, request: int, now_s: float) -> None:
 
 @compiled
 def _drop_transfer(world: World, request: int, now_s: float) -> None:
-    """Stop a transfer, or the wait for room, of a request one of whose replicas has failed; free the other one."""
+    """Stop a transfer, or the wait for room, of a request with a failed replica; free the other replica."""
     this = request_at(world, request)
     token_lives = replica_at(world, this.token_at).doing != DOWN
     if this.state == TRANSFERRING or this.state == LANDING:
@@ -101,7 +101,7 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
 
 @compiled
 def take_down(world: World, machine: int, now_s: float) -> None:
-    """A machine fails: its replicas lose everything, and every request that was there starts again from scratch."""
+    """Take down a machine: its replicas lose everything, and every request on them starts again from scratch."""
     for r in range(world.replica_count):
         replica = replica_at(world, r)
         if replica.machine != machine or replica.doing == DOWN:
@@ -152,7 +152,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
 
 @compiled
 def bring_back(world: World, machine: int, now_s: float) -> None:
-    """A machine comes back, empty, at the end of its pool's list; requests that none could take are routed again."""
+    """Bring back a machine, empty, at the end of its pool's list; route again the requests that none could take."""
     for r in range(world.replica_count):
         replica = replica_at(world, r)
         if replica.machine == machine and replica.doing == DOWN:

@@ -1,4 +1,4 @@
-"""How a cluster schedules requests, as data: four named policies and their thresholds."""
+"""Scheduling policies of a cluster, as data: four named policies and their thresholds."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A scheduling policy. Defaults are the published configuration of Splitwise where it has the setting.
+    """A scheduling policy. Defaults are the published configuration of Splitwise, for the settings that it has.
 
     ``splitwise``: prompt and token pools that lend machines to a mixed pool; ``split``: strict pools; ``mixed``: whole
     requests with mixed batching (the paper's baselines); ``chunked``: whole requests with chunked prefill.
     ``max_pending_tokens`` is the queue beyond which a prompt machine refuses, ``batch_tokens`` the tokens of one
-    iteration (a prompt counts its tokens, or its chunk's, a sequence 1), ``batch_requests`` the requests of a batch,
-    ``max_preemptions`` how often a task is passed over before it goes first, ``transfer_retry_s`` after what time a
-    transfer that found no room tries again (0: as soon as memory is freed), ``share_links`` whether transfers on one
-    link slow each other down.
+    iteration (a prompt counts its tokens, or its chunk's, a sequence 1), ``batch_requests`` the requests of a batch.
+    ``max_preemptions`` is the number of times that a task is passed over before it goes first, ``transfer_retry_s`` the
+    time after which a transfer that found no room tries again (0: as soon as memory is freed). With ``share_links``,
+    transfers on one link slow each other down.
     """
 
     name: PolicyName
@@ -47,5 +47,5 @@ class Policy:
                 raise InputError(f"policy {self.name}: {field}: must be {least} or more, got {value}")
 
     def as_published(self) -> Policy:
-        """This policy with the published simulator's transfers: links not shared, another try after 1 s."""
+        """Policy with the published simulator's transfers: links not shared, another try after 1 s."""
         return replace(self, transfer_retry_s=1.0, share_links=False)

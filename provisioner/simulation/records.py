@@ -1,8 +1,8 @@
-"""The simulator's state as flat records: what the compiled event loop reads and writes.
+"""State of the simulator as flat records, which the compiled event loop reads and writes.
 
-One record per request, per replica and per list, so that what belongs together lies together in memory. Times are in
-s from the start, memory is counted in tokens of KV cache, and a replica is the unit that schedules (a machine runs one
-or several).
+There is one record per request, per replica and per list, so that fields used together lie together in memory. Times
+are in s from the start, memory is counted in tokens of KV cache, and a replica is the unit that schedules (a machine
+runs one or several).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROMPT_POOL: Final = 0
 MIXED_POOL: Final = 1
 TOKEN_POOL: Final = 2
 
-# Where a request is.
+# States of a request.
 NOT_ARRIVED: Final = 0
 PROMPT_WAITING: Final = 1
 PROMPT_RUNNING: Final = 2
@@ -32,7 +32,7 @@ DONE: Final = 8
 HELD: Final = 9  # no machine in service could take it
 RESTARTING: Final = 10  # its machine failed; about to be routed again
 
-# What a replica does.
+# States of a replica.
 IDLE: Final = 0
 ITERATION: Final = 1  # one iteration with prompts in it
 TOKEN_RUN: Final = 2  # iterations of tokens only, advanced in one step
@@ -70,7 +70,7 @@ REQUEST: Final = np.dtype(
         ("output_tokens", "i8"),
         ("state", "i8"),
         ("preemptions", "i8"),  # while running: times passed over; while waiting: choices at count zero
-        # when it comes, moves and goes
+        # its arrival, moves and end
         ("arrival_s", "f8"),
         ("first_s", "f8"),
         ("last_s", "f8"),
@@ -82,13 +82,13 @@ REQUEST: Final = np.dtype(
         # its KV cache on a link
         ("bytes_left", "f8"),
         ("bytes_per_s", "f8"),
-        ("since_s", "f8"),  # since when bytes_left is as it is
+        ("since_s", "f8"),  # time at which bytes_left was updated
         ("landing_s", "f8"),
         ("next_out", "i8"),
         ("previous_out", "i8"),
         ("next_in", "i8"),
         ("previous_in", "i8"),
-        # what it is measured by, and what else happened to it
+        # its measures, and counts of its other events
         ("reference_ttft_s", "f8"),
         ("reference_tbt_s", "f8"),
         ("reference_e2e_s", "f8"),
@@ -175,7 +175,7 @@ LIMIT: Final = np.dtype(
         ("metric", "i8"),  # position in LIMITED
         ("slowdown", "i8"),
         ("value", "f8"),  # a request beyond it counts
-        ("most", "i8"),  # with more than so many, the run stops
+        ("most", "i8"),  # the run stops if more requests are beyond the value
         ("beyond", "i8"),
     ],
     align=True,
@@ -190,7 +190,7 @@ SEGMENT: Final = np.dtype(
 
 WORLD: Final = np.dtype(
     [
-        # Where the arrays begin in memory, and their sizes.
+        # Addresses of the arrays, and their sizes.
         ("requests", "i8"),
         ("replicas", "i8"),
         ("lists", "i8"),
@@ -235,10 +235,10 @@ WORLD: Final = np.dtype(
         ("per_layer_fixed_s", "f8"),  # 0: serialized transfers only
         ("from_s", "f8"),  # the measured window
         ("until_s", "f8"),
-        # What changes.
+        # State.
         ("now_s", "f8"),
         ("next_request", "i8"),
-        ("released", "i8"),  # requests that may arrive: all, or in a closed loop as many as have been let in
+        ("released", "i8"),  # requests that may arrive: all, or in a closed loop the ones let in
         ("next_outage", "i8"),
         ("events", "i8"),
         ("arena_free", "i8"),
@@ -262,9 +262,9 @@ WORLD: Final = np.dtype(
 INTEGER: Final = np.dtype([("value", "i8")])
 NUMBER: Final = np.dtype([("value", "f8")])
 
-# Why the event loop returned.
+# Reasons for which the event loop returns.
 FINISHED: Final = 0
-PAUSED: Final = 1  # so many events are done
+PAUSED: Final = 1  # its number of events is done
 NEEDS_ROOM: Final = 2  # the lists' arena, or the timeline, is full
 REJECTED: Final = 3  # a limit is broken for certain
 STUCK: Final = 4  # requests are left that nothing can ever serve

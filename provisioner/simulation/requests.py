@@ -1,4 +1,4 @@
-"""The requests that a simulation serves: as recorded, drawn at a rate, or a fixed number in flight.
+"""Requests that a simulation serves: as recorded, drawn at a rate, or a fixed number in flight.
 
 A request set depends on its seed alone, never on the cluster, so that every candidate is judged on the same requests
 (common random numbers). At another rate the same seed gives the same requests in the same order, closer together or
@@ -34,12 +34,12 @@ Integers = NDArray[np.int64]
 
 MAX_REQUESTS: Final = 20_000_000
 BYTES_PER_REQUEST: Final = 300
-"""Memory of one request while it is simulated, about."""
+"""Approximate memory of one request while it is simulated, in bytes."""
 
 MAX_TOKENS: Final = 2**31 - 1
-"""Most tokens on one side of a request: the simulator counts them in 32 bits."""
+"""Largest number of tokens on one side of a request: the simulator counts them in 32 bits."""
 
-# Lengths are drawn in blocks of this many requests, so that the first requests of a longer set are those of a shorter.
+# Lengths are drawn in blocks of this many requests, so that a longer set begins with the requests of a shorter one.
 _BLOCK: Final = 4096
 
 
@@ -48,10 +48,10 @@ class RequestSet:
     """Requests in order of arrival: arrival times in s, prompt and output tokens; arrays (n,), read-only.
 
     A request is measured when ``from_s <= arrival_s <= until_s`` and its place in the set is one of
-    ``from_index``..``until_index`` - 1 (None: to the end). ``rate_rps`` is the mean rate offered, inf where all
-    requests of a trace arrive at once. With ``in_flight`` the loop is closed: so many requests are in the cluster,
-    the next one enters when one completes, arrival times are all 0 and mean nothing, and ``rate_rps`` is NaN.
-    ``InputError`` for requests out of order, of no tokens, or none that is measured.
+    ``from_index``..``until_index`` - 1 (None: to the end). ``rate_rps`` is the mean rate offered, inf if all
+    requests of a trace arrive at once. With ``in_flight`` the loop is closed: this number of requests is in the
+    cluster, the next one enters when one completes, arrival times are all 0 and mean nothing, and ``rate_rps`` is NaN.
+    Raises ``InputError`` for requests out of order, without tokens, or if none is measured.
     """
 
     arrival_s: Floats
@@ -111,7 +111,7 @@ class RequestSet:
 
     @property
     def counted(self) -> NDArray[np.bool_]:
-        """Which requests are measured (n,)."""
+        """Mask of the measured requests (n,)."""
         inside = (self.arrival_s >= self.from_s) & (self.arrival_s <= self.until_s)
         inside[: self.from_index] = False
         if self.until_index is not None:
@@ -135,9 +135,9 @@ def check_count(requests: float, what: str) -> None:
 
 
 def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -> RequestSet:
-    """The requests of a trace at their own times, shifted only where the first is before 0 s.
+    """Requests of a trace at their own times, shifted only if the first is before 0 s.
 
-    All are measured, less those within ``warm_up_s`` of the first arrival and ``cool_down_s`` of the last.
+    All are measured but the ones within ``warm_up_s`` of the first arrival and ``cool_down_s`` of the last.
     """
     parse_non_negative(warm_up_s, "warm-up", "s")
     parse_non_negative(cool_down_s, "cool-down", "s")
@@ -217,7 +217,7 @@ def lengths_of_trace(
 ) -> RequestSet:
     """Requests at a rate with the lengths of a trace: its pairs of prompt and output, drawn with replacement.
 
-    Arrivals are those of ``drawn``.
+    Requests arrive as in ``drawn``.
     """
     rates = (parse_positive(rate_rps, "rate", "requests/s"),)
 
@@ -231,10 +231,10 @@ def lengths_of_trace(
 def closed_loop(
     workload: Workload, in_flight: int, count: int, rng: Generator, *, warm_up: float = WARM_UP
 ) -> RequestSet:
-    """``count`` requests of a workload, ``in_flight`` of them in the cluster at any time.
+    """Request set of ``count`` requests of a workload, ``in_flight`` of them in the cluster at any time.
 
-    Times are not known before, so the measured requests are counted: all but the first ``warm_up`` share, at least
-    the ``in_flight`` that enter an empty cluster together, and but the last ``in_flight``, which see it drain.
+    Times are not known beforehand, so the measured requests are chosen by number: all but the first ``warm_up`` share
+    (at least the ``in_flight`` that enter an empty cluster together) and the last ``in_flight``, which see it drain.
     """
     parse_whole(in_flight, "requests in flight", "requests")
     parse_whole(count, "requests", "requests")
@@ -263,7 +263,7 @@ def closed_loop(
 def sets(make: Callable[[Generator], RequestSet], seed: int, count: int, first: int = 0) -> tuple[RequestSet, ...]:
     """Independent request sets number ``first``..``first + count - 1`` of a seed.
 
-    Set k draws from ``default_rng([seed, k])``: it is the same however many sets there are.
+    Set k draws from ``default_rng([seed, k])``, so it does not depend on the number of sets.
     """
     parse_whole(seed, "seed", minimum=0)
     parse_whole(count, "request sets")
@@ -304,7 +304,7 @@ def _drawn(
     arrivals, stream = rng.spawn(2)
     reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
     unit = _renewal(float(reached[-1]), cv, arrivals, what)
-    # the window in which the integral reaches the arrival: one with rate 0 never is
+    # the window in which the integral reaches the arrival: never one with rate 0
     window = np.searchsorted(reached[1:], unit, side="left")
     window = np.minimum(window, int(np.flatnonzero(rates)[-1]))
     arrival_s = window * window_s + (unit - reached[window]) / rates[window]

@@ -1,6 +1,6 @@
-"""Cluster-level scheduling (compiled): which replicas an arriving request goes to.
+"""Cluster-level scheduling (compiled): the replicas to which an arriving request goes.
 
-With a mixed pool (policy ``splitwise``), the rules of the paper's cluster-level scheduler in the form of its published
+With a mixed pool (policy ``splitwise``), the rules of the paper's cluster-level scheduler as in its published
 simulator; with strict pools, the least loaded replica of each role; with whole requests, the least loaded of all.
 """
 
@@ -19,13 +19,13 @@ MIXED_ROLE = 2
 
 @compiled
 def _least_pending(world: World, pool: int) -> int:
-    """The replica of a pool with the fewest pending tokens, the earliest in its list; -1 without any."""
+    """Replica of a pool with the fewest pending tokens, the earliest in its list; -1 without any."""
     return tree_at(world, 2 * pool, 1).value
 
 
 @compiled
 def _least_scheduled(world: World, pool: int) -> int:
-    """The replica of a pool with the least scheduled memory, the earliest in its list; -1 without any."""
+    """Replica of a pool with the least scheduled memory, the earliest in its list; -1 without any."""
     return tree_at(world, 2 * pool + 1, 1).value
 
 
@@ -58,7 +58,7 @@ def _to_mixed(world: World, r: int, now_s: float) -> None:
 
 @compiled
 def _borrowing(world: World, request: int, now_s: float) -> tuple[int, int]:
-    """Prompt and token replica with a mixed pool between the two."""
+    """Prompt and token replica for a request, with a mixed pool between the two pools."""
     prompt_at = _least_pending(world, PROMPT_POOL)
     if not _takes_prompt(world, prompt_at, request):
         prompt_at = _least_pending(world, MIXED_POOL)

@@ -1,4 +1,4 @@
-"""One run: a cluster serves one request set. Flat records in, the compiled event loop, timestamps out."""
+"""Run of a cluster over one request set: flat records in, the compiled event loop, timestamps out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 
 _EVENTS_PER_CALL: Final = 500_000  # at most; an event takes 0.2 us, or some 5 us where thousands of requests wait
 _FIRST_EVENTS: Final = 100_000
-_CALL_S: Final = 0.2  # how long an interrupt or a line of progress may wait, about
+_CALL_S: Final = 0.2  # approximate longest wait of an interrupt or a line of progress
 _FIRST_ROOM: Final = 16  # places of a list before it grows
 _TIMELINE_ROOM: Final = 1 << 16
 _ROLE: Final = {"prompt": 0, "token": 1, "mixed": 2}
@@ -34,7 +34,7 @@ _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", re
 
 @dataclass(frozen=True, slots=True)
 class StopLimit:
-    """A reason to stop a run early: more than ``most`` measured requests have a metric above a value.
+    """Condition for stopping a run early: more than ``most`` measured requests have a metric above a value.
 
     ``kind`` says whether the value is in s or a slowdown.
     """
@@ -60,7 +60,7 @@ class Prepared:
 
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
-    """Make a request set ready for runs."""
+    """Return a request set made ready for runs: its records with the reference times."""
     fresh = _aligned(requests.requests, records.REQUEST)
     fresh["arrival_s"] = requests.arrival_s
     fresh["prompt_tokens"] = requests.prompt_tokens
@@ -77,12 +77,12 @@ def prepare(requests: RequestSet, reference: Reference) -> Prepared:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Run:
-    """What happened: a record per request and per replica, in the units of ``simulation.records``.
+    """Outcome of a run: a record per request and per replica, in the units of ``simulation.records``.
 
     ``status`` is ``finished``, ``rejected`` (a limit is broken for certain; the rest was not simulated) or ``stuck``
     (requests are left that nothing can ever serve). ``batch_time_s`` (pools, batch + 1) is replica time by batch size;
-    ``timeline`` has a record per stretch of work where it was asked for, ``limits_beyond`` the
-    requests counted beyond each limit that may stop the run. ``wall_s`` is the event loop's own time.
+    ``timeline`` has a record per stretch of work if it was requested, ``limits_beyond`` the number of requests beyond
+    each limit that may stop the run. ``wall_s`` is the event loop's own time.
     """
 
     cluster: Cluster
@@ -98,7 +98,7 @@ class Run:
 
     @property
     def latencies(self) -> Latencies:
-        """The timestamps, for measuring."""
+        """Timestamps and reference times of the requests, for measuring."""
         this = self.requests
         output = self.prepared.requests.output_tokens
         return Latencies(
@@ -121,7 +121,7 @@ class Run:
 
 
 def compile_simulator(progress: Callable[[str], None] = lambda _: None, *, outages: bool = False) -> None:
-    """Compile the event loop, or load it compiled; says so where it takes longer than a moment."""
+    """Compile the event loop, or load it compiled; report it to ``progress`` if it takes longer than a moment."""
     from provisioner.simulation.engine import advance, apply_outage
 
     if advance.signatures and (apply_outage.signatures or not outages):
@@ -150,8 +150,8 @@ def run(
 ) -> Run:
     """Serve a request set on a cluster.
 
-    ``stop`` ends the run as soon as a limit is broken for certain. ``progress`` is told the simulated time in s and the
-    completed requests now and then, from the calling thread. ``InputError`` where a request can never fit.
+    ``stop`` ends the run as soon as a limit is broken for certain. ``progress`` receives the simulated time in s and
+    the completed requests now and then, from the calling thread. Raises ``InputError`` if a request can never fit.
     """
     from provisioner.simulation.engine import advance, apply_outage
 
@@ -202,7 +202,7 @@ def run(
 
 
 def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
-    """Refuse a request that some replica it may be sent to can never hold."""
+    """Refuse a request that some replica to which it may be sent can never hold."""
     requests = prepared.requests
     total = requests.prompt_tokens + requests.output_tokens
     for pool in cluster.pools:
@@ -235,7 +235,7 @@ def _aligned(count: int, dtype: np.dtype[Any], like: NDArray[Any] | None = None)
 
 
 def _place(arrays: dict[str, NDArray[Any]], world: NDArray[Any], name: str, array: NDArray[Any]) -> None:
-    """Keep an array alive, and tell the world where it is."""
+    """Keep an array alive, and write its address into the world."""
     arrays[name] = array
     world[name] = array.ctypes.data
 
@@ -243,7 +243,7 @@ def _place(arrays: dict[str, NDArray[Any]], world: NDArray[Any], name: str, arra
 def _world(
     cluster: Cluster, prepared: Prepared, stop: Sequence[StopLimit], timeline: bool
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
-    """The arrays of a run, and the record that points at them."""
+    """Arrays of a run, and the record that points at them."""
     requests, policy = prepared.requests, cluster.policy
     perf = cluster.pools[0].perf
     published = perf.assumptions == "splitwise-sim"
@@ -262,13 +262,13 @@ def _world(
     lists["start"] = np.cumsum(lists["room"]) - lists["room"]
     arena_free = int(lists["room"].sum())
     longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
-    tables = [_tables(each, longest, policy.batch_requests) for each in types]  # type: ignore[arg-type]
+    tables = [_tables(replica, longest, policy.batch_requests) for replica in types]  # type: ignore[arg-type]
     kinds = np.zeros(len(types), dtype=records.TYPE)
-    for k, each in enumerate(types):
+    for k, replica in enumerate(types):
         kinds["decode_s_per_token"][k] = tables[k][2]
         for name in ("factor", "s_per_sequence", "s_per_token"):
-            kinds[f"mixed_{name}"][k] = getattr(each.mixed, name)
-        kinds["link_bytes_per_s"][k] = _link_bytes_per_s(each)
+            kinds[f"mixed_{name}"][k] = getattr(replica.mixed, name)
+        kinds["link_bytes_per_s"][k] = _link_bytes_per_s(replica)
     together = _together(cluster)
     slots = np.zeros(len(cluster.pools), dtype=records.SLOT)
     for k, pool in enumerate(cluster.pools):
@@ -352,13 +352,13 @@ def _world(
 
 
 def _together(cluster: Cluster) -> list[int]:
-    """For each pool, the first that serves the same requests in the same role: strict pools of such share a queue."""
+    """Index, for each pool, of the first pool with the same role and requests: strict pools of a kind share a queue."""
     serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
     return [serves.index(each) for each in serves]
 
 
 def _replicas(cluster: Cluster, types: list[ReplicaPerf], borrow: bool) -> NDArray[Any]:
-    """A record per replica, pool by pool in the order of the cluster."""
+    """Records of the replicas, pool by pool in the order of the cluster."""
     replicas = np.zeros(sum(pool.replicas for pool in cluster.pools), dtype=records.REPLICA)
     at, machine = 0, 0
     together = _together(cluster)
@@ -392,12 +392,12 @@ def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
 
 
 def _trees(pool_of: NDArray[Any], pools: int, leaves: int) -> NDArray[np.int64]:
-    """The two winner trees of every pool (2 * pools, 2 * leaves)."""
+    """Both winner trees of every pool (2 * pools, 2 * leaves)."""
     return np.stack([_tree(np.flatnonzero(pool_of == tree // 2), leaves) for tree in range(2 * pools)])
 
 
 def _link_bytes_per_s(perf: ReplicaPerf) -> float:
-    """A replica's share of its machine's link: one port per GPU; the published simulator's is of any two machines."""
+    """Share of its machine's link that a replica has, in bytes/s: one port per GPU; all of it as published."""
     if perf.assumptions == "splitwise-sim":
         return perf.link_bytes_per_s
     return perf.link_bytes_per_s * perf.tensor_parallel / perf.machine.gpus
@@ -405,7 +405,7 @@ def _link_bytes_per_s(perf: ReplicaPerf) -> float:
 
 @lru_cache(maxsize=32)
 def _tables(perf: ReplicaPerf, longest: int, largest_batch: int) -> tuple[Floats, Floats, float]:
-    """Prompt time by whole tokens (longest + 1,), decode time by batch without context, and what a token adds."""
+    """Prompt time by whole tokens (longest + 1,), decode time by batch without context, and time per context token."""
     prompt_s = np.concatenate(([0.0], perf.prompt_s(np.arange(1.0, longest + 1.0))))
     batch = np.arange(1.0, largest_batch + 1.0)
     decode_s = np.concatenate(([0.0], perf.decode_s(batch, np.zeros(largest_batch))))
@@ -429,7 +429,7 @@ def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
 
 
 def pool_slices(cluster: Cluster) -> tuple[tuple[Pool, slice], ...]:
-    """The pools, each with the replicas that are its own."""
+    """Slices of the replicas by pool."""
     slices, at = [], 0
     for pool in cluster.pools:
         slices.append((pool, slice(at, at + pool.replicas)))

@@ -1,6 +1,6 @@
-"""Runs of a scenario's request sets, side by side on threads: the compiled event loop lets them run at once.
+"""Runs of a scenario's request sets, side by side on threads: the compiled event loop runs without Python's lock.
 
-Whoever waits for them can be interrupted: the threads stop at the next pause of their event loops.
+The calling thread can be interrupted: the others stop at the next pause of their event loops.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _POLL_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """What one run showed, and the run itself where it was to be kept."""
+    """Observation of one run, and the run itself if it was to be kept."""
 
     observation: Observation
     run: Run | None
 
 
 class _Stopped(Exception):
-    """Raised in a thread whose work is no longer wanted."""
+    """Exception in a thread whose work is no longer wanted."""
 
 
 class _Watch:
-    """How far the threads are, and whether they are still wanted. Each writes its own place only."""
+    """Progress of the threads, and whether they are still wanted. Each thread writes its own place only."""
 
     def __init__(self, sets: int) -> None:
         self.wanted = Event()
@@ -47,12 +47,12 @@ class _Watch:
         self.done = [0] * sets
 
     def tell(self, k: int, now_s: float, done: int) -> None:
-        """Note how far set ``k`` is; stops its thread where it is no longer wanted."""
+        """Note the progress of set ``k``; stop its thread if it is no longer wanted."""
         self.now_s[k], self.done[k] = now_s, done
         self.check()
 
     def check(self) -> None:
-        """Stop the calling thread where it is no longer wanted."""
+        """Stop the calling thread if it is no longer wanted."""
         if not self.wanted.is_set():
             raise _Stopped
 
@@ -68,14 +68,15 @@ def serve(
 ) -> tuple[Served, ...]:
     """Simulate every request set of a scenario; results in order of the sets, the same for any number of workers.
 
-    ``repeat`` runs each set that many times more, one at a time, and takes the median of their time. Runs are kept
-    for ``keep_requests``, that of the first set with its timeline for ``keep_timeline``. ``progress`` is told how far
-    the work is, from the calling thread. ``KeyboardInterrupt`` says what was done.
+    ``repeat`` runs each set ``repeat`` more times, one at a time, and takes the median of their times. With
+    ``keep_requests`` all runs are kept, with ``keep_timeline`` the first set's run with its timeline. ``progress``
+    receives the state of the work, from the calling thread. A ``KeyboardInterrupt`` raises ``Interrupted`` with the
+    number of sets done.
     """
     compile_simulator(progress, outages=bool(scenario.cluster.outages))
     watch = _Watch(scenario.sets)
     if workers is None:
-        at_once = max(int(MAX_REQUESTS // max(scenario.expected_requests, 1.0)), 1)  # that fit in memory
+        at_once = max(int(MAX_REQUESTS // max(scenario.expected_requests, 1.0)), 1)  # the sets that fit in memory
         workers = min(scenario.sets, os.cpu_count() or 1, at_once)
     if repeat is not None:
         workers = 1
@@ -87,11 +88,11 @@ def serve(
         watch.check()
         prepared = prepare(requests, scenario.reference)
         watch.check()
-        found, values, wall_s = _timed(scenario, prepared, k, watch, timeline)
+        finished, values, wall_s = _timed(scenario, prepared, k, watch, timeline)
         if repeat is not None:
             wall_s = median(_timed(scenario, prepared, k, watch)[2] for _ in range(repeat))
-        watch.tell(k, float(found.clock["now_s"]), requests.requests)
-        return Served(observe(found, values, wall_s), found if keep_requests or timeline else None)
+        watch.tell(k, float(finished.clock["now_s"]), requests.requests)
+        return Served(observe(finished, values, wall_s), finished if keep_requests or timeline else None)
 
     executor = ThreadPoolExecutor(workers, thread_name_prefix="simulation")
     futures = [executor.submit(one, k) for k in range(scenario.sets)]
@@ -109,23 +110,23 @@ def serve(
 def _timed(
     scenario: Scenario, prepared: Prepared, k: int, watch: _Watch, timeline: bool = False
 ) -> tuple[Run, Percentiles, float]:
-    """A run with its percentiles, and the time that both took in s."""
+    """Run with its percentiles, and the time of both in s."""
     began = perf_counter()
-    found = run(
+    finished = run(
         scenario.cluster,
         prepared,
         timeline=timeline,
         progress=lambda now_s, done: watch.tell(k, now_s, done),
     )
-    values = percentiles_of(found.latencies, scenario.percentiles)
-    return found, values, perf_counter() - began
+    values = percentiles_of(finished.latencies, scenario.percentiles)
+    return finished, values, perf_counter() - began
 
 
 def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, progress: Callable[[str], None]) -> None:
-    """Wait for all, saying how far they are; raises what the first that fails raised.
+    """Wait for all futures and report their progress; raise the error of the first that fails.
 
-    A queue tells which are finished: ``futures.wait`` locks all of them, and an interrupt while it does leaves locks
-    that the threads then wait for.
+    Finished futures come through a queue: ``futures.wait`` locks all of them, and an interrupt during the call leaves
+    locks that the threads then wait for.
     """
     finished: SimpleQueue[Future[Served]] = SimpleQueue()
     for future in futures:

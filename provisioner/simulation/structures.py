@@ -26,7 +26,7 @@ INFINITE = float("inf")
 
 @compiled
 def _make_room(world: World, k: int) -> None:
-    """Leave room on both sides of a list's values: in place if it is half empty, else in twice the room.
+    """Make room on both sides of a list's values: in place if it is half empty, else in twice the room.
 
     New room is at the end of the arena; the old part is not used again.
     """
@@ -102,7 +102,7 @@ def remove_at(world: World, k: int, position: int) -> None:
 
 @compiled
 def remove(world: World, k: int, value: int) -> None:
-    """Remove the place of a value from a list that holds it once, looked for from both ends."""
+    """Remove a value from a list that holds it once; the search runs from both ends."""
     this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length):
@@ -149,13 +149,13 @@ def remove_sorted(world: World, k: int, value: int) -> None:
 
 
 # --- lists of waiting tasks: in blocks, so that a change in the middle of a long one moves few tasks ---
-# A block is its number of tasks, then the tasks. At ``start`` is a list's only block, or a table of ``head`` blocks: at
-# which position of the list each begins, and ``room`` places further where in the arena.
+# A block is its number of tasks, then the tasks. At ``start`` is a list's only block, or a table of ``head`` blocks:
+# the position of the list at which each begins, and, ``room`` places further, its place in the arena.
 
 
 @compiled
 def _row(world: World, k: int, position: int) -> int:
-    """The last row of a list's table whose first position is not behind this one."""
+    """Last row of a list's table whose first position is not behind the given one."""
     this = list_at(world, k)
     low, high = 0, this.head
     while high - low > 1:
@@ -169,7 +169,7 @@ def _row(world: World, k: int, position: int) -> int:
 
 @compiled
 def task_at(world: World, k: int, position: int) -> int:
-    """The task at a position of a list of waiting tasks."""
+    """Task at a position of a list of waiting tasks."""
     this = list_at(world, k)
     block = this.start
     if this.head > 1:
@@ -313,19 +313,19 @@ def _replay(world: World, tree: int, r: int) -> None:
 
 @compiled
 def update_pending(world: World, r: int) -> None:
-    """Bring its pool's tree up to date after a replica's pending tokens have changed."""
+    """Update the tree of a replica's pool after its pending tokens have changed."""
     _replay(world, 2 * replica_at(world, r).pool, r)
 
 
 @compiled
 def update_scheduled(world: World, r: int) -> None:
-    """Bring its pool's tree up to date after a replica's scheduled memory has changed."""
+    """Update the tree of a replica's pool after its scheduled memory has changed."""
     _replay(world, 2 * replica_at(world, r).pool + 1, r)
 
 
 @compiled
 def set_leaf(world: World, r: int, value: int) -> None:
-    """Put a replica into its pool's trees, where the value is the replica, or take it out, where it is -1."""
+    """Put a replica into its pool's trees if the value is the replica, or take it out if it is -1."""
     tree = 2 * replica_at(world, r).pool
     tree_at(world, tree, world.leaves + r).value = value
     tree_at(world, tree + 1, world.leaves + r).value = value
@@ -335,7 +335,7 @@ def set_leaf(world: World, r: int, value: int) -> None:
 
 @compiled
 def set_end(world: World, r: int, end_s: float) -> None:
-    """Set the time at which a replica's work ends (infinite: none) and bring the tree of ends up to date."""
+    """Set the time at which a replica's work ends (infinite: none) and update the tree of ends."""
     replica_at(world, r).end_s = end_s
     node = (world.leaves + r) >> 1
     while node >= 1:
@@ -361,7 +361,7 @@ def _before(world: World, a: int, b: int) -> bool:
 
 @compiled
 def _sift(world: World, i: int) -> None:
-    """Move the request at place ``i`` of the heap to where it belongs."""
+    """Move the request at place ``i`` of the heap to its proper place."""
     size = world.heap_size
     request = heap_at(world, i).value
     while i > 0 and _before(world, request, heap_at(world, (i - 1) // 2).value):

@@ -1,7 +1,7 @@
-"""KV caches on their way from prompt to token replicas (compiled): room at the destination, links, what is freed.
+"""KV caches on their way from prompt to token replicas (compiled): room at the destination, links, memory freed.
 
 A transfer begins when the prompt ends and takes its memory at the destination then. Transfers of a replica share its
-link equally, and each goes as fast as the slower of its two shares.
+link equally, and each is as fast as the slower of its two shares.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def memory_to_receive(world: World, request: int) -> int:
 
 @compiled
 def start_transfer(world: World, request: int, now_s: float) -> bool:
-    """Send a request's KV cache, or wait for room at its destination; whether it is on its way."""
+    """Send a request's KV cache, or wait for room at its destination; return whether it is on its way."""
     this = request_at(world, request)
     source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
     tokens = memory_to_receive(world, request)
@@ -59,7 +59,7 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
 
 @compiled
 def finish_transfer(world: World, request: int, now_s: float) -> None:
-    """All bytes are sent: the links are free for others, and the KV cache lands, at once or after a last exchange."""
+    """End a transfer whose bytes are sent: free its links, and land the KV cache at once or after a last exchange."""
     this = request_at(world, request)
     if this.state == TRANSFERRING:
         if world.share_links:
@@ -82,7 +82,7 @@ def finish_transfer(world: World, request: int, now_s: float) -> None:
 
 @compiled
 def admit_blocked(world: World, r: int, now_s: float) -> None:
-    """Memory was freed on a replica: start the transfers that wait for room there, in order, while they fit."""
+    """Start the transfers that wait for room on a replica with freed memory, in order, while they fit."""
     k = LISTS * r + BLOCKED
     blocked = list_at(world, k)
     while blocked.length > 0:
@@ -93,7 +93,7 @@ def admit_blocked(world: World, r: int, now_s: float) -> None:
 
 @compiled
 def complete(world: World, r: int, request: int, now_s: float) -> None:
-    """A request is complete on a replica: its times, and all that it held there."""
+    """Complete a request on a replica: note its times, and free all that it held."""
     this, replica = request_at(world, request), replica_at(world, r)
     this.state = DONE
     this.last_s = now_s
@@ -109,7 +109,7 @@ def complete(world: World, r: int, request: int, now_s: float) -> None:
 
 @compiled
 def _join_links(world: World, request: int) -> None:
-    """Put a transfer at the head of the lists of those that leave its source and that reach its destination."""
+    """Put a transfer at the head of the lists of transfers from its source and to its destination."""
     this = request_at(world, request)
     source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
     this.previous_out, this.next_out = -1, source.first_out
@@ -160,7 +160,7 @@ def share_links(world: World, source: int, target: int, now_s: float) -> None:
 
 @compiled
 def _set_speed(world: World, request: int, now_s: float) -> None:
-    """The slower of a transfer's equal shares of its two links, and when it ends at that."""
+    """Set a transfer's speed to the slower of its equal shares of two links, and the time at which it then ends."""
     this = request_at(world, request)
     source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
     speed = min(

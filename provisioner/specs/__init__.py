@@ -1,1 +1,1 @@
-"""What is given: machines, models, workloads, traces, prices and limits, with their loaders; no formulas."""
+"""Specs: machines, models, workloads, traces, prices and limits, with their loaders; no formulas."""

@@ -1,4 +1,4 @@
-"""Batch jobs: requests that are all there at the start, and a time within which the last of them must be done."""
+"""Batch jobs: requests that are all present at the start, and a time within which the last of them must end."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ALLOWED_GROWTH: Final = 0.03
 """Growth of the delay, in s/s, up to which a simulated cluster counts as stable (``simulation.measure``)."""
 
 LONGEST_REQUESTS: Final = 2.0
-"""Time kept for the last requests to end, in times of the longest request alone on the reference machine."""
+"""Time kept for the last requests to end, as a multiple of the longest request's alone on the reference machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchJob:
-    """``requests`` to be served ``within_s``, fed to the cluster evenly and not all at once.
+    """Batch job of ``requests`` to be served ``within_s``, fed to the cluster evenly and not all at once.
 
-    So much is in the cluster as it needs to be busy, and no order of service matters. The feeding ends early enough for
-    the last requests, and for a delay that grows by as much as a stable cluster's may:
+    The cluster then holds enough requests to be busy, and no order of service matters. The feeding ends early enough
+    for the last requests, and for the largest growth of the delay in a stable cluster:
     feed_s = (within_s - drain_s) / (1 + ``ALLOWED_GROWTH``).
 
     >>> job = BatchJob(2_000_000, 8 * 3600.0, 120.0)
@@ -34,25 +34,25 @@ class BatchJob:
 
     @property
     def feed_s(self) -> float:
-        """Time over which the requests are fed, in s."""
+        """Time during which the requests are fed, in s."""
         return (self.within_s - self.drain_s) / (1.0 + ALLOWED_GROWTH)
 
     @property
     def rate_rps(self) -> float:
-        """Rate at which they are fed, in requests/s."""
+        """Rate at which the requests are fed, in requests/s."""
         return self.requests / self.feed_s
 
     def done_s(self, simulated_s: float, growth: float, drain_s: float) -> float:
-        """When the last request ends, in s, from simulating the first ``simulated_s`` of the feeding.
+        """Time at which the last request ends, in s, from a simulation of the first ``simulated_s`` of the feeding.
 
-        feed_s + ``drain_s``, the time from the last arrival to the last completion, and what the delay still grows by
+        It is feed_s + ``drain_s``, the time from the last arrival to the last completion, plus the growth of the delay
         (``growth``, in s/s) in the rest of the feeding.
         """
         return self.feed_s + max(growth, 0.0) * max(self.feed_s - simulated_s, 0.0) + drain_s
 
 
 def batch_job(requests: int, within_s: float, longest_alone_s: float) -> BatchJob:
-    """A job with the time that its last requests need; ``InputError`` where not even one request could end in time."""
+    """A job with the time that its last requests need; ``InputError`` if not even one request could end in time."""
     if longest_alone_s >= within_s:
         raise InputError(
             f"--within: must be longer than its longest request takes alone, {format_seconds(longest_alone_s)}, "

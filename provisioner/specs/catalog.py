@@ -1,8 +1,8 @@
 """Specs by name: the shipped data, ``hardware_specs/`` and ``workloads/``, and a folder of a user's own.
 
-Installed from a wheel the shipped data lie in the package (``provisioner/_data``); in a checkout they are the
-top-level folders. A folder of one's own is laid out as ``hardware_specs/``, any part of it may be missing, and what it
-has comes before what is shipped. The loaders are imported on first use, so that importing this module costs nothing.
+An installed wheel has the shipped data in the package (``provisioner/_data``); in a checkout they are the top-level
+folders. A user's own folder is laid out as ``hardware_specs/``, any part of it may be missing, and its specs replace
+shipped ones of the same name. The loaders are imported on first use, so that importing this module costs nothing.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ OWN_FOLDERS: Final = {
     "curves": "*.csv",
 }
 POWER_CAPS: Final = "power_caps.yaml"
-"""The parts of a folder of one's own, and what files each holds."""
+"""Parts of a user's own folder, with the files that each holds."""
 
 
 def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
@@ -39,7 +39,7 @@ def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
 
 
 def _files(kind: Literal["hardware_specs", "workloads"], folder: str = "") -> list[tuple[str, Path, str]]:
-    """(name, path, how messages show it) of every shipped YAML file of a folder, in order of name."""
+    """List (name, path, path as messages show it) of every shipped YAML file of a folder, in order of name."""
     paths = sorted((data_folder(kind) / folder).glob("*.yaml"), key=lambda path: path.stem)
     return [(path.stem, path, f"{kind}/{folder}{'/' if folder else ''}{path.name}") for path in paths]
 
@@ -56,7 +56,7 @@ class Catalog:
         self.own = own
 
     def _specs(self, folder: str) -> list[tuple[str, Path, str]]:
-        """(name, path, how messages show it): the shipped files, then one's own."""
+        """List (name, path, path as messages show it) of the shipped files, then the user's own."""
         own = [] if self.own is None else sorted((Path(self.own) / folder).glob("*.yaml"), key=lambda path: path.stem)
         return [*_files("hardware_specs", folder), *((path.stem, path, str(path)) for path in own)]
 
@@ -80,9 +80,9 @@ class Catalog:
         return MappingProxyType(loaded)
 
     def machine(self, name: str) -> "Machine":
-        """Machine type of that name; ``MACHINE@70`` has its GPUs capped to 70 % of their TDP.
+        """Machine type of a name; ``MACHINE@70`` has its GPUs capped to 70 % of their TDP.
 
-        ``UnknownNameError`` names the nearest.
+        Raises ``UnknownNameError``, which names the nearest known name.
         """
         uncapped, mark, percent = name.partition("@")
         if uncapped not in self.machines:
@@ -95,7 +95,7 @@ class Catalog:
         return self.at_cap(found, *parse_caps((percent,), name))
 
     def at_cap(self, machine: "Machine", cap: float) -> "Machine":
-        """A machine with its GPUs limited to a share of their TDP: the catalogue's own where it has that one."""
+        """A machine with its GPUs limited to a share of their TDP: the catalogue's own file if there is one."""
         from provisioner.specs.power_caps import at_cap
 
         if machine.power_cap < 1.0:
@@ -108,7 +108,7 @@ class Catalog:
 
     @cached_property
     def power_caps(self) -> "PowerCaps":
-        """What power caps do to latency: one's own ``power_caps.yaml``, else the shipped."""
+        """Effects of power caps on latency: the user's own ``power_caps.yaml``, else the shipped one."""
         from provisioner.specs.schema import load_power_caps
 
         if self.own is not None and (path := Path(self.own) / POWER_CAPS).is_file():
@@ -116,7 +116,7 @@ class Catalog:
         return load_power_caps(data_folder("hardware_specs") / POWER_CAPS, f"hardware_specs/{POWER_CAPS}")
 
     def price(self, prices: "PriceList", name: str) -> "MachinePrice":
-        """What a list has of a machine; of a capped one that it does not have, what it has of the uncapped one."""
+        """Price of a machine in a list; if the list lacks a capped machine, from the price of the uncapped one."""
         from provisioner.specs.power_caps import price_at_cap
 
         machine = self.machine(name)
@@ -136,14 +136,14 @@ class Catalog:
         return MappingProxyType(loaded)
 
     def model(self, name: str) -> "ModelArchitecture":
-        """Model of that name; ``UnknownNameError`` names the nearest."""
+        """Model of a name; ``UnknownNameError`` names the nearest."""
         if name not in self.models:
             raise UnknownNameError("model", name, self.models)
         return self.models[name]
 
     @cached_property
     def _price_lists(self) -> Mapping[str, "PriceList"]:
-        """Price lists by name. One's own prices join the shipped list of the same name."""
+        """Price lists by name. The user's own prices join the shipped list of the same name."""
         from provisioner.specs.schema import load_price_list
 
         loaded: dict[str, PriceList] = {}
@@ -170,7 +170,7 @@ class Catalog:
 
     @cached_property
     def own_curves(self) -> Mapping[tuple[str, str], Path]:
-        """Curve files of one's own by (model, machine): named ``MACHINE__MODEL.csv``, as the shipped ones."""
+        """The user's own curve files by (model, machine), named ``MACHINE__MODEL.csv`` like the shipped ones."""
         if self.own is None:
             return MappingProxyType({})
         found: dict[tuple[str, str], Path] = {}
@@ -187,9 +187,9 @@ class Catalog:
 
 
 def with_own(own: str | None) -> Catalog:
-    """The shipped specs, with those of a folder of one's own; ``InputError`` where that is none.
+    """Catalog of the shipped specs and a user's own folder; ``InputError`` if it is no folder of specs.
 
-    The same object for as long as no file of the folder changes.
+    The object stays the same as long as no file of the folder changes.
     """
     if own is None:
         return _shipped()
@@ -220,7 +220,7 @@ def machines() -> Mapping[str, "Machine"]:
 
 
 def machine(name: str) -> "Machine":
-    """Shipped machine type of that name; ``UnknownNameError`` names the nearest."""
+    """Shipped machine type of a name; ``UnknownNameError`` names the nearest."""
     return _shipped().machine(name)
 
 
@@ -230,7 +230,7 @@ def models() -> Mapping[str, "ModelArchitecture"]:
 
 
 def model(name: str) -> "ModelArchitecture":
-    """Shipped model of that name; ``UnknownNameError`` names the nearest."""
+    """Shipped model of a name; ``UnknownNameError`` names the nearest."""
     return _shipped().model(name)
 
 

@@ -1,4 +1,4 @@
-"""Machines: what is bought or rented, as one unit with its GPUs, memory, links and power."""
+"""Machines: units that are bought or rented, with their GPUs, memory, links and power."""
 
 from dataclasses import dataclass
 
@@ -28,12 +28,12 @@ class Machine:
 
     Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peaks and the bandwidth of the link between
     GPUs (both directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) are of the
-    whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 where the GPU has no
-    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped); ``capped_from`` names the
-    machine without that limit, whose latency curves, slowed down (``power_caps``), and price it takes where it has none
-    of its own. Numbers are those without cap, but for ``max_power_w``. ``kernels`` names the table of measured kernels,
-    empty where there is none; ``kernels_like`` that of a GPU much like it. ``letter``
-    names the type in a design (Splitwise-HA).
+    whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 if the GPU has no
+    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped). ``capped_from`` names the
+    uncapped machine; the capped one takes its latency curves, slowed down (``power_caps``), and its price, unless it
+    has its own. All numbers but ``max_power_w`` are without cap. ``kernels`` names the table of measured kernels,
+    empty if there is none; ``kernels_like`` the table of a similar GPU. ``letter`` names the type in a design
+    (Splitwise-HA).
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")

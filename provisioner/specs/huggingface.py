@@ -1,8 +1,8 @@
-"""Models from their Hugging Face ``config.json``, where ``ModelArchitecture`` describes them truly.
+"""Models from their Hugging Face ``config.json``, for architectures that ``ModelArchitecture`` can describe.
 
-Known are families of dense decoders, each with its names of fields, what an absent field means to the transformers
-library, and which biases and norms it has, so that the parameters come out to the last one. A file that asks for
-anything else, such as experts or a sliding window, is refused with what is not understood.
+Known are families of dense decoders, each with its field names, the defaults of absent fields in the transformers
+library, and its biases and norms, so that the number of parameters is exact. A file that asks for anything else, such
+as experts or a sliding window, is refused, and the message names the unsupported property.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from provisioner.specs.model import ModelArchitecture, NumberType
 from provisioner.specs.units import quoted
 
 MAX_CONFIG_BYTES: Final = 4_000_000
-"""A config.json is a page or a few of text. Far beyond that it is the wrong file."""
+"""Largest accepted size of a config.json, in bytes: it is a few pages of text, and a far larger file is a wrong one."""
 
 
 KvHeads = Literal["needed", "heads", "multi_query"]
@@ -27,13 +27,14 @@ Biases = Literal["none", "qkv", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A ``model_type``: the class of its language model, its shape, and what an absent field means.
+    """A ``model_type``: the class of its language model, its shape, and the defaults of absent fields.
 
-    ``tied`` holds where the file does not say. ``kv_heads`` without a field: as many as heads, one if ``multi_query``,
-    or the field is needed, because the library would take the number of one certain model. The same for
-    ``needs_head_dim`` and ``needs_window``; ``window_is_switched``: a window counts only with ``use_sliding_window``.
-    ``biases`` are those of attention: none, of queries, keys and values, or of the output as well. ``qk_norm``: each
-    head's queries and keys have a norm. ``extra_positions`` are rows of learned positions beyond the context.
+    ``tied`` is the default if the file does not state it. ``kv_heads`` is the default number of KV heads: as many as
+    heads, one if ``multi_query``, or the field is required, because the library's default is one certain model's
+    number. ``needs_head_dim`` and ``needs_window`` mark further fields that are required for this reason. With
+    ``window_is_switched`` a window counts only with ``use_sliding_window``. ``biases`` are the biases of attention:
+    none, of queries, keys and values, or of the output as well. With ``qk_norm`` each head's queries and keys have a
+    norm. ``extra_positions`` are rows of learned positions beyond the context.
     """
 
     language_model: str
@@ -53,7 +54,7 @@ class Family:
 
 
 def _plain(language_model: str, positions: str, kv_heads: KvHeads = "heads", **more: Any) -> Family:
-    """A family as GPT-2: plain MLP, layer norms, biases everywhere, embedding and head tied."""
+    """A family like GPT-2: plain MLP, layer norms, biases everywhere, embedding and head tied."""
     shape = Family(language_model, positions, "layer", gated=False, tied=True, kv_heads=kv_heads, biases="all")
     return replace(shape, mlp_bias=True, **more)
 
@@ -70,7 +71,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "qwen2": Family("Qwen2ForCausalLM", biases="qkv", window_is_switched=True),
     "qwen3": Family("Qwen3ForCausalLM", needs_head_dim=True, qk_norm=True, window_is_switched=True),
 }
-"""The families that are understood. Absent fields: as in the transformers library's configuration classes."""
+"""Supported families. Defaults of absent fields follow the transformers library's configuration classes."""
 
 _HIDDEN: Final = ("hidden_size", "n_embd", "n_embed")
 _LAYERS: Final = ("num_hidden_layers", "n_layer")
@@ -100,14 +101,14 @@ _BY_TYPE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("t5", "mt5", "umt5", "bart", "mbart", "marian", "m2m_100", "pegasus", "whisper"), _ENCODER),
     **dict.fromkeys(("gemma2", "gemma3", "gemma3_text", "gemma3n", "gpt_oss"), _WINDOW_IN_SOME),
 }
-"""What families that are not understood do where their files need not say it."""
+"""Properties of unsupported families that their files need not state."""
 
 
 def read_config(path: str | Path, name: str | None = None, title: str | None = None) -> ModelArchitecture:
-    """The model of a ``config.json``, named as given or as the file.
+    """Model of a ``config.json``, with the given name or the file's.
 
-    ``note`` says what was left out or taken from the family. Raises ``InputError`` in one line for a file that cannot
-    be read, is no model's configuration, lacks a field that matters, or asks for what is not understood, naming that.
+    ``note`` lists properties that were left out or taken from the family. Raises ``InputError`` in one line for a file
+    that cannot be read, is no model's configuration, lacks a required field, or has an unsupported property.
     """
     shown = str(path)
     outer = _read(Path(path), shown)
@@ -152,7 +153,7 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
 
 
 def _read(path: Path, shown: str) -> dict[str, Any]:
-    """The JSON object of a file."""
+    """JSON object of a file; ``InputError`` if it has none."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise InputError(f"{shown}: is {path.stat().st_size:,} bytes, too large for a model's config.json")
@@ -178,7 +179,7 @@ def _read(path: Path, shown: str) -> dict[str, Any]:
 
 
 def _text_part(outer: dict[str, Any], shown: str) -> tuple[dict[str, Any], str]:
-    """The configuration of the text, and the model type that it is a part of where there is such a wrapper."""
+    """Configuration of the text model, and the model type of the wrapper around it, if there is one."""
     inner = outer.get("text_config")
     if isinstance(inner, dict):
         return inner, _model_type(outer, shown)
@@ -186,7 +187,7 @@ def _text_part(outer: dict[str, Any], shown: str) -> tuple[dict[str, Any], str]:
 
 
 def _model_type(config: Mapping[str, Any], shown: str) -> str:
-    """The ``model_type``, or that of the class in ``architectures`` where there is none."""
+    """Value of ``model_type``, or, if it is absent, the type of the class in ``architectures``."""
     given = config.get("model_type")
     if isinstance(given, str) and given:
         return given
@@ -215,7 +216,7 @@ def _check_class(config: Mapping[str, Any], family: Family, shown: str) -> None:
 
 
 def _not_understood(config: Mapping[str, Any], model_type: str, windows: bool = True) -> list[str]:
-    """What a configuration asks for that ``ModelArchitecture`` does not describe, each with the field that says so."""
+    """Properties of a configuration that ``ModelArchitecture`` does not describe, each with its field."""
     reasons = []
 
     def found(what: str, *fields: str, above: int = 0) -> bool:
@@ -259,7 +260,7 @@ def _not_understood(config: Mapping[str, Any], model_type: str, windows: bool = 
 
 
 def _window(config: Mapping[str, Any], model_type: str, kinds: set[str]) -> list[str]:
-    """Why a sliding window bounds what attention sees, if it does: one as long as the context does not."""
+    """Reason in a list if a sliding window limits attention; empty if none does, such as one as long as the context."""
     window, switch = config.get("sliding_window"), config.get("use_sliding_window")
     needs_switch = model_type in FAMILIES and FAMILIES[model_type].window_is_switched
     if switch is False or (needs_switch and not switch) or kinds == {"full_attention"}:
@@ -287,7 +288,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _value(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> tuple[str, Any]:
-    """(name, value) of a field under any of its spellings, the value None where it is absent or null."""
+    """Pair (name, value) of a field under any of its spellings; the value is None if it is absent or null."""
     given = [(name, config[name]) for name in names if config.get(name) is not None]
     if len({json.dumps(value) for _, value in given}) > 1:
         both = ", ".join(f"{name}: {_short(value)}" for name, value in given)
@@ -296,7 +297,7 @@ def _value(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> tup
 
 
 def _whole(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> int | None:
-    """A whole number above 0, None where it is absent or null."""
+    """A whole number above 0; None if it is absent or null."""
     name, value = _value(config, names, shown)
     if value is None:
         return None
@@ -322,7 +323,7 @@ def _switch(config: Mapping[str, Any], name: str, default: bool, shown: str) -> 
 
 
 def _shape(config: Mapping[str, Any], outer: Mapping[str, Any], family: Family, shown: str) -> dict[str, Any]:
-    """The fields of ``ModelArchitecture`` that are numbers of the file, and whether embedding and head are tied."""
+    """Numeric fields of ``ModelArchitecture`` from the file, and whether embedding and head are tied."""
     hidden = _needed(config, _HIDDEN, shown)
     heads = _needed(config, _HEADS, shown)
     mlp_names = _MLP if not family.gated else _MLP[:1]
@@ -380,8 +381,9 @@ def _head_dim(config: Mapping[str, Any], family: Family, hidden: int, heads: int
 def _parameters(config: Mapping[str, Any], family: Family, fields: Mapping[str, Any]) -> float:
     """Parameters of the model: matrices, learned positions, norms and biases.
 
-    A layer norm has a weight and a bias for each number of the hidden size, an RMS norm a weight; there are two to a
-    layer and one at the end, BLOOM has one more after the embedding, and Qwen3 one of a head's queries and of its keys.
+    A layer norm has a weight and a bias for each number of the hidden size, an RMS norm a weight. A layer has two
+    norms, and there is one at the end; BLOOM has one more after the embedding, and Qwen3 one of a head's queries and
+    one of its keys.
     """
     hidden, layers, head_dim = fields["hidden_size"], fields["layers"], fields["head_dim"]
     embedding = fields["vocab_size"] * hidden * (1 if fields["tied_embeddings"] else 2)
@@ -405,7 +407,7 @@ _IN_SIXTEEN_BITS: Final = ("lm_head", "embed", "norm", "vision", "visual", "mult
 
 
 def _number_type(config: Mapping[str, Any], outer: Mapping[str, Any], shown: str) -> tuple[NumberType, list[str]]:
-    """The number type of the linear layers, and what is to be said of it."""
+    """Number type of the linear layers, and a note on it."""
     quantization = config.get("quantization_config") or outer.get("quantization_config")
     if quantization:
         return _quantized(quantization, shown)
@@ -422,7 +424,7 @@ def _number_type(config: Mapping[str, Any], outer: Mapping[str, Any], shown: str
 
 
 def _quantized(given: Any, shown: str) -> tuple[NumberType, list[str]]:
-    """FP8 of weights and inputs of all layers; every other quantization is refused with its name."""
+    """Number type of a quantized model: FP8 of weights and inputs of all layers; others are refused by name."""
     where = f"{shown}: quantization_config"
     if not isinstance(given, dict):
         raise InputError(f"{where}: must be an object, got {quoted(given)}")
@@ -449,7 +451,7 @@ def _quantized(given: Any, shown: str) -> tuple[NumberType, list[str]]:
 
 
 def _method_title(given: Mapping[str, Any], method: str) -> str:
-    """A quantization in words: its method with what it says of bits."""
+    """Text on a quantization: its method and its bits, if stated."""
     weights = _weights(given)
     bits = given.get("bits") or given.get("w_bit") or weights.get("num_bits")
     bits = bits or next((k for k, field in ((4, "load_in_4bit"), (8, "load_in_8bit")) if given.get(field)), None)
@@ -462,7 +464,7 @@ def _method_title(given: Mapping[str, Any], method: str) -> str:
 
 
 def _weights(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What compressed-tensors says of the weights of its first group, and whether inputs are quantized as well."""
+    """Weights of the first group in a compressed-tensors configuration, and whether inputs are quantized as well."""
     groups = given.get("config_groups")
     if not isinstance(groups, dict):
         return {}
@@ -493,7 +495,7 @@ def _scaling(scaling: Mapping[str, Any]) -> str:
 
 
 def _source(outer: Mapping[str, Any], config: Mapping[str, Any], model_type: str) -> str:
-    """Where the model is from: its repository where the file names it, and the class."""
+    """Source of the model: its repository if the file names it, and the class."""
     repository = outer.get("_name_or_path")
     named = (
         f"{repository} " if isinstance(repository, str) and repository.count("/") == 1 and repository[0] != "/" else ""

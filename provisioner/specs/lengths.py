@@ -29,7 +29,7 @@ EXACT_WIDTH = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lengths:
-    """Mean tokens and inclusive integer bounds of each class; all of shape (C,)."""
+    """Mean tokens and inclusive integer bounds of C classes; all of shape (C,)."""
 
     tokens: FloatArray
     low: IntArray
@@ -41,7 +41,7 @@ class Lengths:
         return Lengths(tokens.astype(np.float64), tokens, tokens)
 
     def take(self, index: IntArray | NDArray[np.bool_]) -> "Lengths":
-        """The classes at ``index``."""
+        """Classes at ``index``."""
         return Lengths(self.tokens[index], self.low[index], self.high[index])
 
     def cdf(self, upto: int | IntArray) -> FloatArray:
@@ -67,7 +67,7 @@ class Lengths:
         return np.clip(tokens, self.low, self.high).astype(np.int64)
 
     def merged(self, group: IntArray, weight: FloatArray) -> "Lengths":
-        """One class for each group 0, 1, ...: the weighted mean, and the bounds that hold all of the group.
+        """One class for each group 0, 1, ...: the weighted mean, and bounds that enclose the group.
 
         >>> Lengths.exact(np.array([2, 4])).merged(np.array([0, 0]), np.array([1.0, 3.0])).tokens.tolist()
         [3.5]
@@ -81,12 +81,12 @@ class Lengths:
         return Lengths(np.clip(mean, low, high), low, high)
 
     def scaled(self, factor: float) -> "Lengths":
-        """Lengths so many times as long, rounded; at least one token, and each mean within its bin."""
+        """Lengths multiplied by ``factor`` and rounded; at least one token, and each mean within its bin."""
         low, high = scaled_tokens(self.low, factor), scaled_tokens(self.high, factor)
         return Lengths(np.clip(self.tokens * factor, low, high), low, high)
 
     def log_bins(self, ratio: float) -> IntArray:
-        """Number of the logarithmic bin of each class's mean; all in one for an infinite ratio."""
+        """Number of the logarithmic bin of each class's mean; one bin for all with an infinite ratio."""
         if math.isinf(ratio):
             return np.zeros(self.tokens.shape, dtype=np.int64)
         edges = log_edges(math.floor(self.tokens.min()), math.floor(self.tokens.max()), ratio)
@@ -94,13 +94,13 @@ class Lengths:
 
 
 def scaled_tokens(tokens: IntArray, factor: float) -> IntArray:
-    """Token counts so many times as large, rounded; at least one token.
+    """Token counts multiplied by ``factor`` and rounded; at least one token.
 
     >>> scaled_tokens(np.array([1, 10, 101]), 0.25).tolist()
     [1, 2, 25]
     """
-    found: IntArray = np.maximum(np.rint(tokens * factor), 1).astype(np.int64)
-    return found
+    result: IntArray = np.maximum(np.rint(tokens * factor), 1).astype(np.int64)
+    return result
 
 
 def summed(group: IntArray, weight: FloatArray) -> FloatArray:
@@ -113,7 +113,7 @@ def summed(group: IntArray, weight: FloatArray) -> FloatArray:
 
 
 def numbered(labels: NDArray[np.int64]) -> IntArray:
-    """Labels replaced by 0, 1, ... in their order, without gaps.
+    """Return labels replaced by 0, 1, ... in their order, without gaps.
 
     >>> numbered(np.array([7, 3, 7])).tolist()
     [1, 0, 1]
@@ -135,16 +135,16 @@ def log_edges(first: int, last: int, ratio: float) -> list[int]:
 
 
 def coarser_ratios() -> list[float]:
-    """Ever coarser bin ratios from ``BIN_RATIO``, the last of which puts all in one bin."""
+    """Bin ratios, from ``BIN_RATIO`` to an infinite one that puts all in one bin."""
     return [*(1 + (BIN_RATIO - 1) * 1.15**k for k in range(60)), math.inf]
 
 
 def binned(tokens: IntArray) -> tuple[IntArray, Lengths]:
     """Lower edges of the bins of lengths of shape (n,), and the bins that hold a length.
 
-    Edges are in steps of ``BIN_RATIO`` (single integers at small lengths), with edges more around the
-    percentiles of ``EXACT_QUANTILES``. A bin's mean is that of its lengths, its bounds are the smallest and
-    largest of them.
+    Edges are in steps of ``BIN_RATIO`` (single integers at small lengths), with additional edges around the
+    percentiles of ``EXACT_QUANTILES``. A bin's mean is the mean of its lengths; its bounds are the smallest and
+    the largest length.
     """
     values, counts = np.unique(tokens, return_counts=True)
     edges = set(log_edges(int(values[0]), int(values[-1]), BIN_RATIO))

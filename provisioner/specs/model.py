@@ -1,4 +1,4 @@
-"""Models: the architecture of an LLM as far as latency, memory and transfer need it."""
+"""Models: the architecture of an LLM, as far as latency, memory and transfer depend on it."""
 
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -27,7 +27,7 @@ POSITIONS: Final = ("rotary", "alibi", "learned")
 NORMS: Final = ("rms", "layer")
 
 PARAMETER_TOLERANCE: Final = 0.02
-"""Share by which the stated number of parameters may differ from the one that the shape gives.
+"""Largest relative difference between the stated number of parameters and the shape's.
 
 Biases and the like are not counted: BLOOM-176B's shape gives 0.01 % less than is published.
 """
@@ -35,10 +35,10 @@ Biases and the like are not counted: BLOOM-176B's shape gives 0.01 % less than i
 
 @dataclass(frozen=True, slots=True)
 class ModelArchitecture:
-    """A dense decoder-only transformer, with grouped-query attention where ``kv_heads < heads``.
+    """A dense decoder-only transformer, with grouped-query attention if ``kv_heads < heads``.
 
     ``gated_mlp`` says whether the MLP has three matrices (SwiGLU) or two. ``dtype`` is the number type of the linear
-    layers' weights and their inputs, ``kv_dtype`` that of the KV cache; embedding and head stay in 16 bits.
+    layers' weights and their inputs, ``kv_dtype`` the number type of the KV cache; embedding and head have 16 bits.
 
     >>> from provisioner.specs.catalog import model
     >>> model("llama2-70b").kv_bytes_per_token, model("bloom-176b").kv_bytes_per_token
@@ -88,7 +88,7 @@ class ModelArchitecture:
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the embedding, and of the head where it has its own: vocabulary x hidden size each."""
+        """Parameters of the embedding, and of the head unless it is tied: vocabulary x hidden size each."""
         return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
 
     @property
@@ -108,7 +108,7 @@ class ModelArchitecture:
 
     @property
     def weight_bytes(self) -> float:
-        """Memory of the weights in bytes: 2 per parameter, or 1 for those of the layers in FP8."""
+        """Memory of the weights in bytes: 2 per parameter, or 1 for the layers' parameters in FP8."""
         layers = self.layers * self.layer_parameters
         return layers * DTYPE_BYTES[self.dtype] + (self.parameters - layers) * DTYPE_BYTES["bf16"]
 
@@ -122,7 +122,7 @@ class ModelArchitecture:
         return 2 * self.layers * self.kv_heads * self.head_dim * DTYPE_BYTES[self.kv_dtype]
 
     def in_dtype(self, dtype: NumberType, kv_dtype: NumberType | None = None) -> "ModelArchitecture":
-        """The model with other number types of its layers' weights, and of its KV cache unless that is left as it is.
+        """Model with another number type of its layers' weights, and of its KV cache if ``kv_dtype`` is given.
 
         >>> from provisioner.specs.catalog import model
         >>> model("llama2-70b").in_dtype("fp8").weight_bytes / 1e9

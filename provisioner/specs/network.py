@@ -1,4 +1,4 @@
-"""Networks between machines: by name, with ports and what of their rate a transfer gets, or as a plain bandwidth."""
+"""Networks between machines: by name, with ports and the share of their rate for transfers, or as a bandwidth."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from provisioner.specs.units import parse_positive, parse_whole
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A kind of port: its rate in Gb/s in one direction, the share of it that transfers get, and ports per GPU.
+    """A kind of port: its rate in Gb/s in one direction, the share of it that transfers get, and ports per machine.
 
-    ``per_gpu``: a port for each GPU, as machines with InfiniBand or RoCE have; else one for the machine.
+    With ``per_gpu`` there is a port for each GPU, as in machines with InfiniBand or RoCE; else one for the machine.
     """
 
     title: str
@@ -39,15 +39,15 @@ NETWORKS: Final[dict[str, Network]] = {
 """Networks by name.
 
 InfiniBand is taken at its line rate, as in the machine files: the Splitwise paper's serialized transfer got 195 of
-200 GB/s. That RoCE gives 90 % and TCP over Ethernet 70 % are assumptions: headers and congestion control, and flows
-that one connection does not fill (AWS limits one to 5 to 25 Gb/s).
+200 GB/s. The shares of RoCE (90 %) and of TCP over Ethernet (70 %) are assumptions: they allow for headers, congestion
+control, and links that one connection does not fill (AWS limits one to 5 to 25 Gb/s).
 """
 
 _WRITTEN: Final = re.compile(r"\s*(?:(\d+)\s*x\s*)?([A-Za-z][\w.-]*)\s*")
 
 
 def on_network(machine: Machine, text: str) -> Machine:
-    """The machine on another network: ``roce-100``, ``2xethernet-25``, or so many Gb/s of the whole machine.
+    """The machine on another network: ``roce-100``, ``2xethernet-25``, or a number of Gb/s of the whole machine.
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")
@@ -72,13 +72,13 @@ def parse_networks(given: tuple[str, ...]) -> dict[str, str]:
     >>> parse_networks(("roce-100", "dgx-a100=ethernet-25"))
     {'': 'roce-100', 'dgx-a100': 'ethernet-25'}
     """
-    found: dict[str, str] = {}
+    networks: dict[str, str] = {}
     for text in given:
         machine, equals, network = (part.strip() for part in text.partition("="))
         name, network = (machine, network) if equals else ("", machine)
         if not network:
             raise InputError(f"--network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}")
-        if name in found:
+        if name in networks:
             raise InputError(f"--network: is given twice{f' for {name}' if name else ''}")
-        found[name] = network
-    return found
+        networks[name] = network
+    return networks

@@ -1,4 +1,4 @@
-"""Power caps: machines whose GPUs are limited to a share of their TDP, and what that does to both phases."""
+"""Power caps: machines whose GPUs are limited to a share of their TDP, and the slowdown of both phases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.specs.units import check_plausible, parse_positive, quoted
 
 @dataclass(frozen=True, slots=True)
 class PowerCap:
-    """What a cap, as a share of the TDP, does: times of each phase relative to those without cap."""
+    """Effect of a cap, as a share of the TDP: times of each phase relative to the times without cap."""
 
     cap: float
     prompt_slowdown: float
@@ -30,7 +30,7 @@ class PowerCap:
 
 @dataclass(frozen=True, slots=True)
 class PowerCaps:
-    """Caps with their slowdowns, in falling order from 1; between two of them the slowdowns are interpolated."""
+    """Caps with their slowdowns, in falling order from 1; slowdowns between two caps are interpolated."""
 
     rows: tuple[PowerCap, ...]
     sources: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ class PowerCaps:
 
     @property
     def lowest(self) -> float:
-        """The lowest cap that is known, as a share of the TDP."""
+        """Lowest known cap, as a share of the TDP."""
         return self.rows[-1].cap
 
     def at(self, cap: float) -> PowerCap:
@@ -65,7 +65,7 @@ def saved_w(machine: Machine, cap: float) -> float:
     """Power that a machine's GPUs cannot draw under a cap, in W: GPUs x TDP x (1 - cap).
 
     >>> from provisioner.specs.catalog import machine
-    >>> saved_w(machine("dgx-h100"), 0.5)       # of 10,200 W: 27 %, where the Splitwise paper provisions 30 % less
+    >>> saved_w(machine("dgx-h100"), 0.5)       # 27 % of 10,200 W; the Splitwise paper provisions 30 % less
     2800.0
     """
     return machine.gpus * machine.gpu_tdp_w * (1.0 - cap)
@@ -86,7 +86,7 @@ def at_cap(machine: Machine, cap: float) -> Machine:
 
 
 def price_at_cap(price: MachinePrice, uncapped: Machine, cap: float) -> MachinePrice:
-    """The price of a capped machine where a list has only that of the uncapped one: the same, and less power."""
+    """Price of a capped machine from the price of the uncapped one: the same cost, and less power."""
     return replace(
         price,
         provisioned_power_w=price.provisioned_power_w - saved_w(uncapped, cap),
@@ -95,16 +95,16 @@ def price_at_cap(price: MachinePrice, uncapped: Machine, cap: float) -> MachineP
 
 
 def parse_caps(given: Sequence[float | str], what: str = "--power-caps") -> tuple[float, ...]:
-    """Caps in percent of the TDP, as shares.
+    """Caps in percent of the TDP, converted to shares; ``InputError`` names a wrong value.
 
     >>> parse_caps([100, "70"])
     (1.0, 0.7)
     """
     caps = []
-    for each in given:
-        percent = parse_positive(each, what, "% of the TDP")
+    for value in given:
+        percent = parse_positive(value, what, "% of the TDP")
         if percent > 100 or percent <= 1:
-            raise InputError(f"{what}: must be above 1 and at most 100 % of the TDP, got {quoted(each)}")
+            raise InputError(f"{what}: must be above 1 and at most 100 % of the TDP, got {quoted(value)}")
         caps.append(round(percent / 100, 6))
     if len(set(caps)) < len(caps):
         raise InputError(f"{what}: a cap is given twice")

@@ -1,4 +1,4 @@
-"""Price lists: what a machine costs an hour and the power that must be provisioned for it."""
+"""Price lists: the cost of a machine per hour, and the power to provision for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,7 +40,7 @@ class PriceList:
     note: str = ""
 
     def price(self, machine: str) -> MachinePrice:
-        """Price of a machine; ``InputError`` where the list has none."""
+        """Price of a machine; ``InputError`` if the list has none."""
         try:
             return self.machines[machine]
         except KeyError:
@@ -51,5 +51,5 @@ class PriceList:
             ) from None
 
     def with_prices(self, other: "PriceList") -> "PriceList":
-        """This list with the prices of another, which come first where both have a machine."""
+        """List with the prices of another list added; they replace prices of the same machines."""
         return replace(self, machines={**self.machines, **other.machines})

@@ -12,7 +12,7 @@ RoleName = Literal["prompt", "token", "mixed"]
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What the replicas of a pool run: one phase, or both together.
+    """Work of the replicas of a pool: one phase, or both together.
 
     ``aliases`` are other names of the field; ``prompts`` and ``tokens`` say which phases run there.
     """

@@ -1,19 +1,23 @@
 """File formats of the specs: YAML files read, checked by pydantic, and turned into the dataclasses.
 
-The models here state a file's fields and types; ranges live on the dataclasses. Every failure becomes one
+A file has the fields and types of its dataclass, which also states the ranges. Every failure becomes one
 line: ``hardware_specs/machines/x.yaml: memory_gib_per_gpu: must be above 0 GiB, got -3``.
 """
 
+import builtins
+import dataclasses
 import datetime
+import types
+import typing
 from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
 
 from provisioner.errors import InputError
 from provisioner.specs.hardware import Machine
@@ -24,7 +28,7 @@ from provisioner.specs.prices import MachinePrice, PriceList
 from provisioner.specs.units import parse_positive, quoted, unit_of
 from provisioner.specs.workload import ArrivalProfile, Workload
 
-# A spec is a page of text. Far beyond that it is the wrong file.
+# A spec is a page of text; a far larger file is a wrong one.
 MAX_SPEC_BYTES = 4_000_000
 # The compiled YAML loader is ten times faster, but tens of thousands of nested brackets exhaust its stack and
 # end the process; the other one raises RecursionError.
@@ -32,7 +36,7 @@ MAX_COMPILED_BYTES = 10_000
 
 
 def _number(value: object) -> object:
-    """YAML 1.1 reads 70e9 (no dot, no sign) as text: take text that is a number for that number."""
+    """Convert text that is a number to this number, since YAML 1.1 reads 70e9 (no dot, no sign) as text."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -49,102 +53,45 @@ class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class MachineFile(_File):
-    """Fields of ``hardware_specs/machines/*.yaml``."""
-
-    name: str
-    title: str
-    letter: str
-    gpu: str
-    gpus: int
-    memory_gib_per_gpu: Number
-    memory_bandwidth_gb_per_s: Number
-    peak_fp16_tflops: Number
-    peak_fp8_tflops: Number = 0.0
-    gpu_tdp_w: Number
-    power_cap: Number = 1.0
-    capped_from: str = ""
-    max_power_w: Number
-    gpu_link: str
-    gpu_link_gb_per_s: Number
-    network: str
-    network_gbps: Number
-    kernels: str = ""
-    kernels_like: str = ""
-    released: int
-    sources: list[str]
-    note: str = ""
+def _as_in_file(kind: Any) -> Any:
+    """Type of a field in a YAML file, from its type in a dataclass: numbers may be text, tuples are lists."""
+    if kind is float:
+        return Number
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return file_of(kind)
+    arguments = [_as_in_file(argument) for argument in get_args(kind)]
+    match get_origin(kind):
+        case None:
+            return kind
+        case typing.Literal:  # the dataclass refuses others, naming the allowed values
+            return str
+        case types.UnionType:
+            return arguments[0] | None
+        case builtins.tuple:
+            return list[arguments[0]]  # type: ignore[valid-type]
+        case _:
+            return dict[arguments[0], arguments[1]]  # type: ignore[valid-type]
 
 
-class PowerCapFile(_File):
-    """Fields of one cap in a table of power caps."""
+def file_of(spec: type, **others: Any) -> Any:
+    """Model of a YAML file with the fields of a dataclass, and ``others`` (type, default) in place or in addition.
 
-    cap: Number
-    prompt_slowdown: Number
-    token_slowdown: Number
-
-
-class PowerCapsFile(_File):
-    """Fields of ``hardware_specs/power_caps.yaml``."""
-
-    title: str = ""
-    rows: list[PowerCapFile]
-    sources: list[str]
-    note: str = ""
+    Defaults are the dataclass's, but ``sources`` are required, and a field that may be None may be missing.
+    """
+    fields: dict[str, Any] = {}
+    hints = get_type_hints(spec)
+    for field in dataclasses.fields(spec):
+        kind, default = hints[field.name], field.default
+        if default is dataclasses.MISSING or field.name == "sources":
+            default = None if types.NoneType in get_args(kind) else ...
+        fields[field.name] = (_as_in_file(kind), default)
+    return create_model(f"{spec.__name__}File", __base__=_File, **fields | others)
 
 
-class ModelFile(_File):
-    """Fields of ``hardware_specs/models/*.yaml``."""
-
-    name: str
-    title: str
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    gated_mlp: bool
-    vocab_size: int
-    positions: str
-    norm: str
-    tied_embeddings: bool = False
-    parameters: Number
-    dtype: str = "bf16"
-    kv_dtype: str = "bf16"
-    trained_context_tokens: int
-    sources: list[str]
-    note: str = ""
-
-
-class MachinePriceFile(_File):
-    """Fields of one machine in a price list."""
-
-    cost_usd_per_h: Number
-    provisioned_power_w: Number
-    source: str = ""
-
-
-class PriceFile(_File):
-    """Fields of ``hardware_specs/prices/*.yaml`` and of a user's own price list."""
-
-    name: str = ""
-    title: str = ""
-    date: Date = ""
-    currency: str = "USD"
-    machines: dict[str, MachinePriceFile]
-    note: str = ""
-
-
-class ArrivalFile(_File):
-    """Fields of ``arrivals`` in a workload file: what was measured in its trace."""
-
-    duration_s: Number
-    requests: int
-    mean_rate_rps: Number | None = None
-    cv: Number | None = None
-    rate_by_minute_rps: list[Number]
-    index_of_dispersion: dict[int, Number]
+MachineFile = file_of(Machine)
+ModelFile = file_of(ModelArchitecture)
+PowerCapsFile = file_of(PowerCaps, title=(str, ""), note=(str, ""))
+PriceFile = file_of(PriceList, name=(str, ""), title=(str, ""), date=(Date, ""))
 
 
 class WorkloadFile(_File):
@@ -155,7 +102,7 @@ class WorkloadFile(_File):
     rate_rps: Number
     cv: Number = 1.0
     bins: str
-    arrivals: ArrivalFile | None = None
+    arrivals: file_of(ArrivalProfile) | None = None  # type: ignore[valid-type]
     context_share_reused: Number | None = None
     sources: list[str]
     note: str = ""
@@ -166,7 +113,7 @@ _SpecT = TypeVar("_SpecT")
 
 
 def read_yaml(path: Path, shown: str) -> dict[str, Any]:
-    """Mapping of a YAML file; ``shown`` is how messages name the file."""
+    """Mapping of a YAML file, which messages name ``shown``; ``InputError`` if it cannot be read or is no mapping."""
     try:
         if path.stat().st_size > MAX_SPEC_BYTES:
             raise InputError(f"{shown}: is {path.stat().st_size:,} bytes, too large for a YAML spec")
@@ -192,7 +139,7 @@ def read_yaml(path: Path, shown: str) -> dict[str, Any]:
 
 
 def check_file(file: type[_FileT], content: dict[str, Any], shown: str) -> _FileT:
-    """Content as a checked model of its file; a failure is one line with file, field, value and unit."""
+    """Content as a checked model of its file; ``InputError`` is one line with file, field, value and unit."""
     try:
         return file.model_validate(content)
     except ValidationError as error:
@@ -232,25 +179,28 @@ def _of_unit(field: str, template: str) -> str:
 
 
 def _built(build: Callable[[], _SpecT], where: str, dropped: str) -> _SpecT:
-    """A dataclass built; ``where`` takes the place of ``dropped`` at the start of its error."""
+    """Build a dataclass; ``where`` replaces ``dropped`` at the start of its error."""
     try:
         return build()
     except InputError as error:
         raise InputError(f"{where}{str(error).removeprefix(dropped)}") from None
 
 
+def _fields(file: _File) -> dict[str, Any]:
+    """Fields of a checked file for its dataclass, with tuples for lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in file.model_dump().items()}
+
+
 def load_machine(path: Path, shown: str) -> Machine:
     """Machine of a YAML file."""
     file = check_file(MachineFile, read_yaml(path, shown), shown)
-    fields = file.model_dump() | {"sources": tuple(file.sources)}
-    return _built(partial(Machine, **fields), f"{shown}: ", f"machine {file.name}: ")
+    return _built(partial(Machine, **_fields(file)), f"{shown}: ", f"machine {file.name}: ")
 
 
 def load_model(path: Path, shown: str) -> ModelArchitecture:
     """Model of a YAML file."""
     file = check_file(ModelFile, read_yaml(path, shown), shown)
-    fields = file.model_dump() | {"sources": tuple(file.sources)}
-    return _built(partial(ModelArchitecture, **fields), f"{shown}: ", f"model {file.name}: ")
+    return _built(partial(ModelArchitecture, **_fields(file)), f"{shown}: ", f"model {file.name}: ")
 
 
 def load_power_caps(path: Path, shown: str) -> PowerCaps:
@@ -264,7 +214,7 @@ def load_power_caps(path: Path, shown: str) -> PowerCaps:
 
 
 def load_price_list(path: Path, shown: str) -> PriceList:
-    """Price list of a YAML file; without a name it takes the file's."""
+    """Price list of a YAML file; the default name is the file's."""
     file = check_file(PriceFile, read_yaml(path, shown), shown)
     if not file.machines:
         raise InputError(
@@ -275,14 +225,7 @@ def load_price_list(path: Path, shown: str) -> PriceList:
         build = partial(MachinePrice, **price.model_dump())
         prices[machine] = _built(build, f"{shown}: machines.{machine}.", "price: ")
     name = file.name or path.stem
-    return PriceList(
-        name=name,
-        title=file.title or name,
-        date=file.date,
-        machines=prices,
-        currency=file.currency,
-        note=file.note,
-    )
+    return PriceList(**file.model_dump() | {"name": name, "title": file.title or name, "machines": prices})
 
 
 BIN_COLUMNS = (
@@ -297,15 +240,11 @@ BIN_COLUMNS = (
 
 
 def load_workload(path: Path, shown: str) -> Workload:
-    """Workload of a YAML file and of the table of bins that it names beside it."""
+    """Workload of a YAML file and of the table of bins beside it that it names."""
     file = check_file(WorkloadFile, read_yaml(path, shown), shown)
     if Path(file.bins).name != file.bins:
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {file.bins!r}")
     bins = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
-    measured = file.arrivals
-    arrivals = None
-    if measured is not None:
-        arrivals = ArrivalProfile(**measured.model_dump() | {"rate_by_minute_rps": tuple(measured.rate_by_minute_rps)})
     build = partial(
         Workload,
         name=file.name,
@@ -319,7 +258,7 @@ def load_workload(path: Path, shown: str) -> Workload:
         output_high=bins["output_high"].astype(np.int64),
         rate_rps=file.rate_rps,
         cv=file.cv,
-        arrivals=arrivals,
+        arrivals=None if file.arrivals is None else ArrivalProfile(**_fields(file.arrivals)),
         context_share_reused=file.context_share_reused,
         sources=tuple(file.sources),
         note=file.note,
@@ -328,7 +267,7 @@ def load_workload(path: Path, shown: str) -> Workload:
 
 
 def _read_bins(path: Path, shown: str) -> dict[str, FloatArray]:
-    """Columns of a table of bins, one row a class."""
+    """Columns of a table of bins, one row per class; ``InputError`` names file, line and column."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
@@ -365,17 +304,17 @@ def _first_bad_row(rows: list[tuple[int, list[str]]], shown: str) -> str:
 
 
 UNMEASURED_REQUESTS = 1_000_000
-"""What the counts of a saved workload add up to where no trace says how many requests there were."""
+"""Sum of the counts in a saved workload without a trace, whose number of requests is unknown."""
 
 
 def save_workload(
     workload: Workload, folder: Path, comment: str = "", requests: int | None = None
 ) -> tuple[Path, Path]:
-    """Write a workload as ``<name>.yaml`` and ``<name>.csv`` in a folder; the paths of both.
+    """Write a workload as ``<name>.yaml`` and ``<name>.csv`` in a folder; return the paths of both.
 
-    ``comment`` goes to the top of the YAML file. ``requests`` is what the counts of the bins add up to: by default the
-    requests of the trace, or ``UNMEASURED_REQUESTS`` where nothing was measured. ``load_workload`` gives the workload
-    back, its means to four decimals, what was measured to six digits.
+    ``comment`` goes to the top of the YAML file. ``requests`` is the sum of the bins' counts: by default the requests
+    of the trace, or ``UNMEASURED_REQUESTS`` without a trace. ``load_workload`` gives the workload back, its means to
+    four decimals, measured values to six digits.
     """
     arrivals = workload.arrivals
     if requests is None:

@@ -39,7 +39,7 @@ MAX_PREFIX_BLOCKS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class TraceFormat:
-    """Names of the three columns of a known trace format, and the unit of its times."""
+    """Trace format: the names of its three columns, and the unit of its times."""
 
     name: str
     title: str
@@ -50,7 +50,7 @@ class TraceFormat:
 
     @property
     def columns(self) -> tuple[str, str, str]:
-        """The column names of time, prompt and output tokens."""
+        """Column names of time, prompt and output tokens."""
         return self.time, self.prompt, self.output
 
 
@@ -114,7 +114,7 @@ def read_requests(path: str | Path) -> Requests:
 
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """The parts as one array; they are freed at once, so that no two columns exist twice."""
+    """Join the parts to one array and free them at once, so that no two columns exist twice."""
     joined = np.concatenate(parts)
     parts.clear()
     return joined
@@ -126,7 +126,7 @@ _Chunk = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 
 @contextmanager
 def _opened(path: str | Path, shown: str) -> Iterator[TextIO]:
-    """Text of a file; everything that reading can meet becomes an ``InputError``."""
+    """Open text of a file; every error of reading becomes an ``InputError``."""
     try:
         with (
             io.BufferedReader(io.FileIO(path), MAX_LINE_BYTES) as raw,
@@ -151,7 +151,7 @@ def _opened(path: str | Path, shown: str) -> Iterator[TextIO]:
 
 
 def _chunks(handle: TextIO, line: int, first: str | None = None) -> Iterator[tuple[int, list[str]]]:
-    """(number of the first line, lines) of each chunk after line ``line``, or with it where given."""
+    """Chunks (number of the first line, lines) after line ``line``, preceded by the line itself if given."""
     if first is not None:
         yield line, [first]
     line += 1
@@ -161,7 +161,7 @@ def _chunks(handle: TextIO, line: int, first: str | None = None) -> Iterator[tup
 
 
 def _recognised(found: Sequence[str], where: str) -> TraceFormat:
-    """The format whose three columns are all there; ``InputError`` names what the nearest format misses."""
+    """Format whose three columns are all present; ``InputError`` names the missing columns of the nearest format."""
     for known in FORMATS:
         if set(known.columns) <= set(found):
             return known
@@ -179,14 +179,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 class _Reader(ABC):
-    """Turns chunks of lines into requests."""
+    """Reader of requests from chunks of lines."""
 
     def __init__(self, shown: str, known: TraceFormat) -> None:
         self.shown = shown
         self.format = known
 
     def read(self, line: int, lines: list[str]) -> _Chunk:
-        """Requests of the lines, the first of which is number ``line`` of the file."""
+        """Requests of the lines; the first line is number ``line`` of the file."""
         of_date = self.format.time_unit == "date"
         read_time = _date_ns if of_date else _time_s
         times: list[float] = []
@@ -210,13 +210,13 @@ class _Reader(ABC):
 
     @abstractmethod
     def values(self, text: str, where: str) -> tuple[Any, Any, Any]:
-        """Time, prompt and output tokens as they stand in the line."""
+        """Time, prompt and output tokens as written in the line."""
 
     def accepted(self, prompt_tokens: int) -> None:  # noqa: B027 (a reader may have nothing to count)
-        """Called after each request that was accepted."""
+        """Count an accepted request; called after each."""
 
     def prefix_reuse(self) -> tuple[float | None, tuple[str, ...]]:
-        """Share of prompt tokens seen before in a prefix, and a warning where it is of a part only."""
+        """Share of prompt tokens seen before in a prefix, and a warning if it covers only some of the requests."""
         return None, ()
 
 
@@ -238,7 +238,7 @@ class _CsvReader(_Reader):
         return super().read(line, lines) if chunk is None else chunk
 
     def _read_compiled(self, lines: list[str]) -> _Chunk | None:
-        """Requests of the lines, or None where they need the reading line by line."""
+        """Requests of the lines, or None if they must be read line by line."""
         rows: Iterable[str] = lines
         if self.format.time_unit == "date":
             if not all(":" in text for text in lines):
@@ -285,7 +285,7 @@ def _all_tokens(tokens: NDArray[np.int64]) -> bool:
 
 
 class _JsonReader(_Reader):
-    """JSON lines; counts the prefix blocks that Mooncake's ``hash_ids`` name."""
+    """Reader of JSON lines, which counts the prefix blocks that Mooncake's ``hash_ids`` name."""
 
     def __init__(self, shown: str, line: int, first: str) -> None:
         where = f"{shown}: line {line}"
@@ -348,7 +348,7 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\
 
 
 def _finite(value: object) -> float | None:
-    """A finite number as it is, or of a text that writes one; None for anything else."""
+    """Finite number of a value that is a number or its text; None for anything else."""
     if isinstance(value, str):
         value = float(value) if _NUMBER.fullmatch(value) else None
     if type(value) not in (int, float):

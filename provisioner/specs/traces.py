@@ -1,4 +1,4 @@
-"""Traces: requests with their arrival times and token counts, and how they arrived."""
+"""Traces: requests with their arrival times and token counts, and their arrival profile."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,9 +22,9 @@ MAX_PROFILE_MINUTES = 100_000  # ten weeks: a longer profile by minute is nothin
 class Trace:
     """Requests of a trace file in order of arrival; all arrays have shape (n,).
 
-    ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, where the trace has block
-    hashes. ``format`` is one of ``FORMATS``' names, ``warnings`` what was mended while reading, one line
-    each.
+    ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block
+    hashes. ``format`` is one of ``FORMATS``' names, ``warnings`` are the corrections made while reading, one
+    line each.
     """
 
     path: str
@@ -41,7 +41,7 @@ class Trace:
         return int(self.arrival_s.size)
 
     def scaled(self, rate: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> "Trace":
-        """This trace with its requests closer together and so many times as long, of at least one token."""
+        """Trace with its rate and its lengths multiplied by factors; at least one token on each side of a request."""
         return replace(
             self,
             arrival_s=self.arrival_s / rate,
@@ -52,8 +52,8 @@ class Trace:
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 
-        The rate is the trace's mean unless given; the coefficient of variation 1 where the trace is too
-        short to have one. Over 4,000 different pairs of lengths are put into bins
+        The rate is the trace's mean unless given; the coefficient of variation is 1 if the trace is too
+        short to have one. More than 4,000 different pairs of lengths are put into bins
         (``workload.from_lengths``).
         """
         arrivals = profile(self.arrival_s)
@@ -78,7 +78,7 @@ def _format(name: str) -> TraceFormat:
 
 
 def describe(trace: Trace) -> dict[str, str]:
-    """What a trace holds, as labels and texts for people, in order."""
+    """Description of a trace: labels and texts, in the order in which they are shown."""
     arrivals = profile(trace.arrival_s)
     known = _format(trace.format)
     seconds = "not measurable: no time between the requests"
@@ -110,8 +110,8 @@ def read_trace(path: str | Path) -> Trace:
     """Requests of a trace file, sorted by arrival.
 
     ``trace_files.FORMATS`` are recognised, as CSV with a header or as JSON lines. Times given as dates become
-    seconds since the first; times in seconds or milliseconds stay as they are, unless negative or since an
-    epoch. ``InputError`` names file, line, column and value of the first line that is wrong.
+    seconds since the first; times in seconds or milliseconds are kept, unless negative or counted from an
+    epoch. ``InputError`` names file, line, column and value of the first wrong line.
     """
     read = read_requests(path)
     warnings = list(read.warnings)

@@ -1,4 +1,4 @@
-"""Workloads: the joint distribution of prompt and output tokens, with the rate and how requests arrive."""
+"""Workloads: the joint distribution of prompt and output tokens, with rate and burstiness of arrivals."""
 
 import math
 from collections.abc import Mapping
@@ -19,12 +19,12 @@ MAX_CLASSES = 4000
 
 @dataclass(frozen=True, slots=True)
 class ArrivalProfile:
-    """How requests arrived in a trace: measured (``traces.profile``), not what a plan assumes.
+    """Arrivals of requests in a trace: measured (``traces.profile``), not a plan's assumption.
 
     ``cv`` is the coefficient of variation of the gaps between arrivals (1 for Poisson), None below three
     requests or without any time between them; ``mean_rate_rps`` is (requests - 1) / duration, None without
     duration. ``rate_by_minute_rps`` is the mean rate in each full minute from the first arrival on (in the
-    whole duration where that is below a minute). ``index_of_dispersion`` is, for each window length in s,
+    whole duration if it is below a minute). ``index_of_dispersion`` is, for each window length in s,
     the variance over the mean of the numbers of arrivals in full windows (1 for Poisson).
     """
 
@@ -46,9 +46,9 @@ class Workload:
     how). All arrays have shape (C,) and are read-only; the weights are scaled to sum to 1.
 
     ``rate_rps`` is the peak rate to plan for, ``cv`` the coefficient of variation of the gaps between
-    arrivals used when planning at a rate (1 for Poisson), ``arrivals`` what was measured in the trace,
-    ``context_share_reused`` the share of prompt tokens that a prefix cache had seen before, where a trace
-    says so.
+    arrivals used when planning at a rate (1 for Poisson), ``arrivals`` the profile measured in the trace,
+    ``context_share_reused`` the share of prompt tokens that a prefix cache had seen before, if the trace
+    states it.
 
     >>> w = from_lengths("two", [100, 300], [10, 20])
     >>> w.weight.tolist(), w.mean_prompt_tokens, w.quantile("output", 0.5)
@@ -130,7 +130,7 @@ class Workload:
     def quantile(self, side: Literal["prompt", "output"], q: float) -> float:
         """Smallest number of tokens that at least the fraction ``q`` of the requests do not exceed.
 
-        It is of the distribution that ``sample`` draws from, with the lengths spread over each bin.
+        The distribution is the one that ``sample`` draws from, with the lengths spread over each bin.
         """
         parse_fraction(q, f"workload {self.name}: quantile")
         lengths = {"prompt": self._prompt, "output": self._output}[side]
@@ -154,10 +154,10 @@ class Workload:
         return self._prompt.take(chosen).at(rng.random(n)), self._output.take(chosen).at(rng.random(n))
 
     def restrict(self, min_prompt_tokens: float = 1, max_prompt_tokens: float = math.inf) -> tuple["Workload", float]:
-        """The requests with prompts of ``min_prompt_tokens..max_prompt_tokens`` (inclusive), and their share.
+        """Workload of the prompts of ``min_prompt_tokens..max_prompt_tokens`` (inclusive), and their share.
 
-        A bin that straddles a limit is cut there. The rate becomes the share of the rate; what was measured
-        in the trace (``arrivals``) stays. ``InputError`` where no request is left.
+        A bin that straddles a limit is cut there. The rate becomes the share of the rate; the profile measured
+        in the trace (``arrivals``) stays. Raises ``InputError`` if no request is left.
         """
         longest = int(self.prompt_high.max())
         low = np.maximum(self.prompt_low, math.ceil(min(min_prompt_tokens, longest + 1)))
@@ -176,7 +176,7 @@ class Workload:
         return replace(part, rate_rps=self.rate_rps * share), share
 
     def coarsen(self, max_classes: int) -> "Workload":
-        """The same requests in at most ``max_classes`` classes, with the same mean lengths.
+        """Workload of at most ``max_classes`` classes, with the same mean lengths.
 
         Classes are grouped on a grid of logarithmic steps, the finest of a fixed series that is coarse
         enough; a group's lengths are the weighted means of its classes, its bins span theirs.
@@ -199,7 +199,7 @@ class Workload:
         )
 
     def independent(self) -> "Workload":
-        """Prompt and output drawn apart: the product of the marginals, in at most ``MAX_CLASSES`` classes."""
+        """Workload with independent prompts and outputs: the product of the marginals, coarsened to ``MAX_CLASSES``."""
         prompt_weight, prompt = self._marginal(self._prompt)
         output_weight, output = self._marginal(self._output)
         for ratio in coarser_ratios():
@@ -211,7 +211,7 @@ class Workload:
         return self._with(prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns))
 
     def scaled(self, prompt: float = 1.0, output: float = 1.0) -> "Workload":
-        """This workload with every prompt and every output so many times as long, of at least one token."""
+        """Workload with every prompt and every output length multiplied by a factor; at least one token each."""
         return self._with(self.weight, self._prompt.scaled(prompt), self._output.scaled(output))
 
     def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
@@ -221,7 +221,7 @@ class Workload:
         return _grouped(self.weight, lengths, group.reshape(-1).astype(np.int64))
 
     def _with(self, weight: FloatArray, prompt: Lengths, output: Lengths) -> "Workload":
-        """This workload with other classes."""
+        """Copy of the workload with other classes."""
         return replace(
             self,
             weight=weight,
@@ -252,7 +252,7 @@ def from_lengths(
     note: str = "",
     max_exact: int = MAX_CLASSES,
 ) -> Workload:
-    """Workload of the given lengths (both of shape (n,)), each request counting the same.
+    """Workload of the given lengths (both of shape (n,)), with the same weight for each request.
 
     Up to ``max_exact`` distinct pairs are kept exactly. More are put into bins, each side by itself
     (``lengths.binned``): a class is a pair of bins that a request falls into, with the mean lengths of

@@ -1,4 +1,4 @@
-"""Random clusters, what the simulator and the slow oracle measure on them, and what the queueing formulas say."""
+"""Random clusters, with the results of the simulator, the slow oracle and the queueing formulas."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Analytic:
         return float(self.pair.exceedance(kind, value, self.sizes, self.case.tokens)[0])
 
     def percentile(self, metric: str, kind: str, quantile: float) -> float:
-        """The smallest value that at most 1 - quantile of the requests exceed, to 1e-3; inf where there is none."""
+        """The smallest value that at most 1 - quantile of the requests exceed, to 1e-3; inf if there is none."""
         low, high = 1e-4, 1e-2
         while self.share(metric, kind, high) > 1.0 - quantile:
             low, high = high, high * 2.0
@@ -139,10 +139,10 @@ def simulated(case: Case, count: int, seed: int) -> Array:
 
 @dataclass(frozen=True)
 class Simulated:
-    """What the compiled simulator measures of a case on S independent request sets.
+    """Results of the compiled simulator for a case on S independent request sets.
 
     ``percentiles`` (S, 6, 3) are P50, P90 and P99 of ``METRICS``; ``unstable`` says why the case is not stable, judged
-    on all sets together ("" where it is); ``growth`` is the mean growth of the delay, in s/s.
+    on all sets together ("" if it is); ``growth`` is the mean growth of the delay, in s/s.
     """
 
     percentiles: Array
@@ -186,7 +186,7 @@ def simulated_percentiles(
 
 
 def at_load(case: Case, load: float) -> Case:
-    """The same cluster at the rate where its busier pool has this load."""
+    """The case at the rate at which its busier pool has this load."""
     low, high = 1e-3, 1e5
     while high / low > 1.0 + 1e-6:
         middle = float(np.sqrt(low * high))

@@ -1,9 +1,9 @@
-"""Chunked prefill a second time, iteration by iteration: a test oracle only.
+"""A second implementation of chunked prefill, iteration by iteration: a test oracle only.
 
 Whole requests on one replica, as vLLM serves by default: every iteration gives a token budget first to the sequences
 that run, in the order they joined (one token, or what the budget leaves of the prompt), then to waiting requests in
-order of arrival. Memory is taken token by token; where it runs out, the sequence that joined last goes back to wait and
-computes all of its tokens again; nobody joins in that iteration.
+order of arrival. Memory is taken token by token; when it runs out, the sequence that joined last goes back to wait and
+computes all of its tokens again, and no request joins in this iteration.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from provisioner.perf.assumptions import ReplicaPerf
 
 @dataclass(eq=False)
 class Sequence:
-    """A request: tokens generated, and tokens whose KV cache is there."""
+    """A request: its generated tokens, and its tokens in the KV cache."""
 
     number: int
     arrival_s: float
@@ -40,7 +40,7 @@ class Sequence:
 
 @dataclass(eq=False)
 class Replica:
-    """What runs and waits on a replica."""
+    """A replica: its running and waiting requests."""
 
     perf: ReplicaPerf
     batch_requests: int
@@ -53,12 +53,12 @@ class Replica:
 
     @property
     def pending_tokens(self) -> int:
-        """Prompts not done, and one for each request."""
+        """Tokens of prompts not done, and one for each request."""
         return sum(1 + (s.prompt_tokens if s.generated == 0 else 0) for s in self.waiting + self.running)
 
     @property
     def used_tokens(self) -> int:
-        """Cache of what runs, this iteration's included."""
+        """KV cache of the running sequences in tokens, this iteration's included."""
         return sum(s.computed + self.chunks.get(s.number, 0) for s in self.running)
 
     def schedule(self) -> None:

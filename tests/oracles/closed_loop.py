@@ -1,14 +1,14 @@
 """A closed loop of requests on one replica with chunked prefill, iteration by iteration: a test oracle only.
 
 ``concurrency`` requests of one prompt length are always in flight. Every iteration gives a budget of tokens first to
-the requests that run, in the order they joined (one token each, or the next chunk of the prompt), then to those that
-wait. A prompt joins when its KV cache fits; where a decode finds no room, the request that joined last goes back to
+the requests that run, in the order they joined (one token each, or the next chunk of the prompt), then to waiting
+requests. A prompt joins when its KV cache fits; if a decode finds no room, the request that joined last goes back to
 wait and computes all of its tokens again. Iterations with decodes only are taken together up to the next that ends.
 
     python -m tests.oracles.closed_loop PATH/TO/vllm_closed_loop.csv
 
 compares derived times with AIConfigurator's measured serving samples, by model and tensor parallelism, and fits the
-engine's overhead without each (model, TP) and without each model, to report it on what it was not fitted to.
+engine's overhead without each (model, TP) and without each model, to report it on runs that it was not fitted to.
 """
 
 from __future__ import annotations
@@ -121,8 +121,8 @@ def closed_loop(
 ) -> Latencies:
     """Run the loop until ``requests`` are done.
 
-    ``admission_s`` is what the front end needs for a request before the engine sees it, one request after the other;
-    ``output_spread`` the standard deviation of the output lengths over their mean.
+    ``admission_s`` is the front end's time for a request before the engine sees it, one request after the other;
+    ``output_spread`` is the standard deviation of the output lengths over their mean.
     """
     if capacity_tokens < prompt_tokens + output_tokens:
         raise ValueError(f"a request of {prompt_tokens} + {output_tokens} tokens never fits into {capacity_tokens:g}")
@@ -215,18 +215,18 @@ SYSTEMS = {"h100_sxm": ("h100-sxm-80gb", 80 * 2**30), "h200_sxm": ("h200-sxm-141
 """GPU and its memory in bytes."""
 MEMORY_FRACTION = 0.9
 ACTIVATION_BYTES = 4e9
-"""What vLLM takes of a GPU's memory by default, and of that for activations and graphs (assumed)."""
+"""Share of a GPU's memory that vLLM takes by default, and its part for activations and graphs (assumed)."""
 BUDGET_TOKENS = 8192
-"""vLLM's default budget of an iteration on GPUs of 80 GB and more; what the measurements used is not recorded."""
+"""vLLM's default budget of an iteration on GPUs of 80 GB and more; the budget of the measurements is not recorded."""
 WAVES = 10
 OUTPUT_SPREAD = 0.1
 ADMISSION_S = 0.003
-"""Assumed of the client: ten requests for each in flight, output lengths that vary by a tenth, 3 ms a request."""
+"""Assumptions on the client: ten requests for each in flight, output lengths that vary by a tenth, 3 ms a request."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run: a model served on ``tensor_parallel`` GPUs with so many requests in flight."""
+    """One measured run: a model served on ``tensor_parallel`` GPUs with ``concurrency`` requests in flight."""
 
     model: str
     system: str
@@ -250,12 +250,12 @@ class Run:
 
     @property
     def possible(self) -> bool:
-        """Whether the prompts were computed: two runs of Qwen3-32B in fp8 have less time per token than that takes."""
+        """Whether the prompts can have been computed: two runs of Qwen3-32B in fp8 have too little time per token."""
         return not (self.fp8 and "Qwen" in self.model and self.tensor_parallel < 8)
 
 
 def read_runs(path: Path) -> list[Run]:
-    """The measured runs; those without a precision are bf16."""
+    """The measured runs; runs without a precision are bf16."""
     with path.open(newline="") as stream:
         return [
             Run(
@@ -289,7 +289,7 @@ def predict(
     output_spread: float = OUTPUT_SPREAD,
     admission_s: float = ADMISSION_S,
 ) -> Latencies:
-    """Latencies of a run from derived times. In fp8 the KV cache is fp8 too: only so do 32 x 9216 tokens fit."""
+    """Latencies of a run from derived times. In fp8 the KV cache is fp8 too; else 32 x 9216 tokens would not fit."""
     times = _times(run.model, run.system, run.fp8, run.tensor_parallel, overhead, budget)
     width = 1 if run.fp8 else 2
     weight_bytes = MODELS[run.model][1] * width / run.tensor_parallel
@@ -308,7 +308,7 @@ def predict(
 
 
 def fit_overhead(runs: Sequence[Run], bare_tpot_s: Floats) -> EngineOverhead:
-    """Overhead that takes TPOTs predicted without it to the measured ones: least squares of relative errors."""
+    """Overhead that adjusts TPOTs predicted without it to the measured ones: least squares of relative errors."""
     measured_s = np.array([run.tpot_s for run in runs])
     columns = np.array([[1.0, run.concurrency] for run in runs]) / measured_s[:, None]
     fitted, *_ = np.linalg.lstsq(columns, 1 - bare_tpot_s / measured_s, rcond=None)

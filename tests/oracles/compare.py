@@ -2,7 +2,7 @@
 
 ``python -m tests.oracles.compare --cases 240`` prints the tables of docs/queueing.md, section 11 (three minutes on two
 cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy ``split`` and colocated
-designs under ``mixed``, with measured curves. ``--keep FILE`` stores what was simulated, so that a changed formula is
+designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a changed formula is
 compared again within half a minute.
 """
 
@@ -35,7 +35,7 @@ Rows = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 def numbered_case(number: tuple[int, int, bool]) -> Case:
-    """The k-th random case of a seed; near or beyond its capacity where asked for."""
+    """The k-th random case of a seed; near or beyond its capacity if requested."""
     seed, k, loaded = number
     rng = np.random.default_rng([seed, k])
     return random_case(rng, 0.85, 1.25) if loaded else random_case(rng)
@@ -53,17 +53,17 @@ def simulate(case: Case) -> tuple[Array, Array | None, str]:
 
 
 def evaluate(case: Case) -> tuple[Array, Array]:
-    """Load (3,) of what decides each metric, and percentiles (6, 3), by the formulas."""
+    """Load (3,) of the pool that decides each metric, and percentiles (6, 3), by the formulas."""
     analytic = case.analytic()
     return np.array([analytic.load_of(metric) for metric in ("ttft", "tbt", "e2e")]), analytic.percentiles()
 
 
 class Comparison:
-    """Cases with what was simulated and what the formulas say.
+    """Cases with the simulated percentiles and the formulas'.
 
-    ``loads`` (C, 3) by metric, ``sets`` (C, S, 6, 3) and ``said`` (C, 6, 3) percentiles, ``apart`` (C, 6, 3) those
-    of the first set with links not shared (NaN for mixed pools), ``unstable`` (C,) whether the simulator finds no
-    steady state.
+    ``loads`` (C, 3) are by metric; ``sets`` (C, S, 6, 3) are simulated percentiles, ``said`` (C, 6, 3) the formulas',
+    ``apart`` (C, 6, 3) the percentiles of the first set with links not shared (NaN for mixed pools), ``unstable`` (C,)
+    says whether the simulator finds no steady state.
     """
 
     def __init__(self, cases: Sequence[Case], seen: Sequence[tuple[Array, Array | None, str]], said: Sequence) -> None:
@@ -131,7 +131,7 @@ class Comparison:
                             )
 
     def links(self) -> Iterable[str]:
-        """Markdown: how much longer percentiles in seconds are where transfers share the links."""
+        """Markdown: increase of percentiles in seconds when transfers share the links."""
         yield "| strict pools, seconds | median | P95 | largest |"
         yield "|---|---|---|---|"
         change = self.sets[:, 0] / self.apart - 1.0
@@ -150,7 +150,7 @@ class Comparison:
         return f"median {np.median(errors[chosen]):.1%}, P95 {np.quantile(errors[chosen], 0.95):.1%}"
 
     def stability(self) -> Iterable[str]:
-        """Markdown: how often the simulator finds no steady state, by the load that the formulas give."""
+        """Markdown: share of cases without a steady state in the simulator, by the load that the formulas give."""
         yield "| the formulas' load | " + " | ".join(f"{a:g}-{b:g}" for a, b in pairwise(OVERLOADS)) + " |"
         yield "|---" * len(OVERLOADS) + "|"
         for title, rows in (("strict pools", ~self.mixed), ("mixed pools", self.mixed)):
@@ -173,7 +173,7 @@ def cell(errors: Array, aimed: bool) -> str:
 def kept_or(
     keep: Path | None, make: Callable[[], tuple[list[Case], list[tuple[Array, Array | None, str]]]]
 ) -> tuple[list[Case], list[tuple[Array, Array | None, str]]]:
-    """Cases with what was simulated, from a file where it is there; else made, and kept."""
+    """Cases with their simulations, from a file if it exists; else computed and stored."""
     if keep and keep.exists():
         kept = json.loads(keep.read_text(encoding="utf-8"))
         seen = [(np.array(e["seen"]), np.array(e["apart"]) if e["apart"] else None, e["unstable"]) for e in kept]

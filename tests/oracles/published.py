@@ -1,7 +1,7 @@
-"""The published simulator's rules, a second time and slowly: a test oracle only, written from the page of its rules.
+"""A second, slow implementation of the published simulator: a test oracle only, written from the page of its rules.
 
-Lists are walked, nothing is counted ahead, and every choice looks at all there is. Memory is in tokens of KV cache.
-Rules that the page leaves open were settled as its sentences run; they are marked "open".
+Lists are walked, nothing is counted ahead, and every choice looks at all tasks. Memory is in tokens of KV cache.
+Rules that the page leaves open follow the order of its sentences; they are marked "open".
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Task:
 
     @property
     def tokens(self) -> int:
-        """What it counts in an iteration."""
+        """Tokens that the task counts in an iteration."""
         return self.request.prompt_tokens if self.is_prompt else 1
 
     @property
     def memory_tokens(self) -> int:
-        """What it still has to take to run: nothing once it has started."""
+        """Memory that the task still has to take to run: 0 once it has started."""
         if self.started:
             return 0
         return self.request.prompt_tokens + 1 if self.is_prompt else self.request.output_tokens - 1
@@ -48,7 +48,7 @@ class Task:
 
 @dataclass(eq=False)
 class Request:
-    """A request with its two tasks, the machines that they go to, and what came of it."""
+    """A request with its two tasks, their machines, and its results."""
 
     arrival_s: float
     prompt_tokens: int
@@ -67,12 +67,12 @@ class Request:
 
     @property
     def total_tokens(self) -> int:
-        """Prompt and output."""
+        """Prompt and output tokens together."""
         return self.prompt_tokens + self.output_tokens
 
     @property
     def current(self) -> Task:
-        """The prompt until it has run, then the tokens."""
+        """The prompt task until it has run, then the token task."""
         return self.decode if self.prompt.done else self.prompt
 
 
@@ -81,7 +81,7 @@ class Machine:
     """A machine: its waiting list, its batch, and the sums that the cluster looks at."""
 
     perf: ReplicaPerf
-    pool: str  # where it belongs
+    pool: str  # its own pool
     waiting: list[Task] = field(default_factory=list)
     preempted: list[Task] = field(default_factory=list)  # waiting tasks that have run, in order of preemption
     batch: list[Task] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Machine:
     times: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def seconds(self, curve: str, at: int) -> float:
-        """A curve's value, kept."""
+        """Value of a curve, cached."""
         if (curve, at) not in self.times:
             value = self.perf.prompt_s(float(at)) if curve == "prompt" else self.perf.decode_s(float(at), 0.0)
             self.times[curve, at] = float(value)
@@ -106,7 +106,7 @@ class Machine:
 
     @property
     def only_tokens(self) -> bool:
-        """Whether it runs, and token tasks only."""
+        """Whether the machine runs token tasks only."""
         return self.run > 0 and not any(task.is_prompt for task in self.batch)
 
     @property
@@ -121,7 +121,7 @@ class Machine:
         return sorted(found.values(), key=lambda request: request.arrival_s)
 
     def has_room(self, tokens: int) -> bool:
-        """Whether so much more memory is free."""
+        """Whether ``tokens`` more memory is free."""
         return self.used_tokens + tokens <= self.perf.kv_capacity_tokens
 
     def take(self, tokens: int) -> None:
@@ -170,7 +170,7 @@ class Machine:
         return chosen
 
     def change_batch(self) -> None:
-        """Choose, put back what was not chosen, start what is new, and count preemptions."""
+        """Choose the tasks, put back the others, start the new ones, and count preemptions."""
         chosen = self.choose()
         present = self.requests
         kept = [task for task in self.batch if task in chosen]
@@ -211,7 +211,7 @@ class Published:
         heappush(self.events, (at_s, next(self.numbers), what, whom, number))
 
     def run(self) -> Published:
-        """All requests to their ends."""
+        """Run all requests to their ends."""
         for request in self.requests:
             self.later(request.arrival_s, "arrival", request)
         tried = 0  # transfers in a row that found no room
@@ -230,7 +230,7 @@ class Published:
     # The cluster
 
     def move(self, machine: Machine, to: str) -> None:
-        """To the end of another pool's list."""
+        """Move a machine to the end of another pool's list."""
         for pool in self.pools.values():
             if machine in pool:
                 pool.remove(machine)
@@ -238,7 +238,7 @@ class Published:
         machine.moves += 1
 
     def choose_machines(self, request: Request) -> tuple[Machine, Machine]:
-        """Where the prompt and the tokens go."""
+        """Machines of the prompt and of the tokens."""
         pending, scheduled = (lambda m: m.pending_tokens), (lambda m: m.scheduled_tokens)
         if self.baseline:
             machine = min(self.pools["mixed"], key=pending)
@@ -266,7 +266,7 @@ class Published:
         return prompt_at, tokens_at
 
     def arrive(self, request: Request) -> None:
-        """Assign a request and queue what goes to its first machine."""
+        """Assign a request and queue its tasks for its first machine."""
         first, second = self.choose_machines(request)
         request.prompt_at, request.tokens_at = first, second
         first.pending_tokens += request.prompt_tokens
@@ -345,7 +345,7 @@ class Published:
         self.start(machine)
 
     def complete(self, request: Request, machine: Machine) -> None:
-        """The request's end frees all its memory and what was scheduled."""
+        """Complete a request: free all its memory and its scheduled tokens."""
         request.last_s = self.now_s
         held = request.total_tokens if request.output_tokens > 1 else request.prompt_tokens + 1
         machine.used_tokens -= held

@@ -4,8 +4,9 @@
 
 Both simulate the same requests: the simulator with latency curves, the oracle (``closed_loop``) with the sum of
 operators for every iteration. For their difference the oracle has the simulator's memory, and its client too: the
-next request enters when one completes, after the next iteration has begun. What is left is what curves lose.
-How many requests the client sent is not recorded: the errors are printed for several guesses, by model too.
+next request enters when one completes, after the next iteration has begun. The remaining difference is the error of
+the curves. The number of requests that the client sent is not recorded: the errors are printed for several guesses,
+by model too.
 """
 
 from __future__ import annotations
@@ -48,12 +49,12 @@ MODELS = {"meta-llama/Llama-3.1-70B": "llama-3.1-70b", "Qwen/Qwen3-32B": "qwen3-
 MACHINES = {"h100_sxm": "dgx-h100", "h200_sxm": "dgx-h200"}
 """Machines of the catalogue with the GPUs that served."""
 JUST_LATER_S = 1e-9
-"""After a completion the simulator's next iteration begins before the next request enters: so much admission time."""
+"""Admission time in s: after a completion the simulator's next iteration begins before the next request enters."""
 GUESSED_WAVES = (5, 7, 8, 9, 10, 12, 20)
 """Requests for each in flight that a client may have sent."""
 MOST_BATCH = 160
 MOST_CONTEXT_TOKENS = 12288
-"""What the oracle's tables hold."""
+"""Largest context in the oracle's tables, in tokens."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ class CurveTimes(Times):
 
 @lru_cache(maxsize=64)
 def on_gpus(model: str, machine: str, tensor_parallel: int, fp8: bool = False) -> ReplicaPerf:
-    """One replica on a machine that has its GPUs only, so that the loop is that of one replica."""
+    """One replica on a machine that has its GPUs only, so that the loop runs on one replica."""
     of = catalog.model(model)
     alone = replace(catalog.machine(machine), gpus=tensor_parallel)
     return replica(of.in_dtype("fp8", "fp8") if fp8 else of, alone, tensor_parallel)

@@ -27,7 +27,7 @@ PROMPTS_DONE, TOKENS_DONE, TRANSFER_DONE, ARRIVAL = range(4)
 
 @dataclass(frozen=True)
 class Requests:
-    """What arrives, in order of time; arrays (R,)."""
+    """Arriving requests, in order of time; arrays (R,)."""
 
     arrival_s: Array
     prompt_tokens: NDArray[np.int64]
@@ -36,7 +36,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What each request (R,) saw, in s; NaN where it has no time between tokens."""
+    """Latencies of each request (R,), in s; NaN if it has no time between tokens."""
 
     ttft_s: Array
     tbt_s: Array

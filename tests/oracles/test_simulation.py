@@ -1,4 +1,4 @@
-"""The oracle against what can be counted by hand, and the queueing formulas against the oracle."""
+"""The oracle against counts by hand, and the queueing formulas against the oracle."""
 
 import numpy as np
 import pytest

@@ -66,7 +66,7 @@ def test_beyond_the_batch_limit_the_prompt_curve_is_that_of_single_prompts(
 
 
 def test_batches_of_prompts_do_not_stand_in_for_long_prompts() -> None:
-    """Why single prompts alone count beyond the limit: 512 x 16 tokens against 8,192, by group."""
+    """The reason why single prompts alone count beyond the limit: 512 x 16 tokens against 8,192, by group."""
     differs = {}
     for group in curve_groups():
         at = {(p.prompt_tokens, p.batch): p.latency_s for p in _load(group).points if p.phase == "prompt"}
@@ -153,7 +153,7 @@ def test_a_curve_without_two_rising_knots_is_refused(x: list[float], y: list[flo
 
 
 def test_context_slope_is_physical(group: Group) -> None:
-    """Between one and two times the time to read the KV cache; where a fit exceeds that, by a known cause.
+    """The slope is one to two times the time to read the KV cache; a fit that exceeds it has a known cause.
 
     A sequence of multi-head attention keeps all GPUs busy, so BLOOM-176B's own fits must lie there. One
     sequence of Llama2-70B has one to four KV heads per GPU; its fits may exceed the bound, more so the fewer.

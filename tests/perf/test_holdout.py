@@ -133,7 +133,7 @@ HEADER = (
 
 
 def _own(folder: Path, points: list[tuple[str, int, int, int, float]]) -> catalog.Catalog:
-    """A folder of one's own with points of qwen3-8b on a DGX-H100 at TP 2."""
+    """A user's own folder with points of qwen3-8b on a DGX-H100 at TP 2."""
     rows = [
         f"qwen3-8b,dgx-h100,2,{phase},{prompt},{batch},{context},1,{s},{s},{s},,,measured"
         for phase, prompt, batch, context, s in points
@@ -163,7 +163,7 @@ def test_ones_own_curves_are_told_apart_and_have_the_errors_that_their_points_al
 
 @pytest.mark.parametrize("machine", ["dgx-h100", "l40s-x8", "a10g-x4", "dgx-a100"])
 def test_coverage_is_what_a_replica_can_be_made_of(machine: str) -> None:
-    """Of every model, number type and degree: a replica exists just where coverage has a row with room, no other."""
+    """A replica of a model, number type and degree exists exactly if coverage has a row with room for it."""
     at = catalog.machine(machine)
     for model in catalog.models().values():
         rows = {(row.dtype, row.tensor_parallel): row for row in coverage(model, at)}

@@ -1,4 +1,4 @@
-"""Points from benchmark results: made-up replicas whose formulas an import must give back, and what it must refuse."""
+"""Points from benchmark results: an import must give back the formulas of made-up replicas, and refuse wrong files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Curves of one's own: files in a folder given with ``--specs``, before the shipped ones."""
+"""A user's own curves: files in a folder given with ``--specs``, before the shipped ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIPPED = catalog.data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-7
 
 
 def own(folder: Path, machine: str, model: str, text: str) -> catalog.Catalog:
-    """A catalog with one curve file of one's own."""
+    """A catalog with one curve file of the user's own."""
     (folder / "curves").mkdir(parents=True)
     (folder / "curves" / f"{machine}__{model}.csv").write_text(text)
     return catalog.with_own(str(folder))

@@ -1,4 +1,4 @@
-"""The all-reduces added to a share: what the sum of operators has of them, and what the rows then claim."""
+"""The all-reduces added to a share: their part in the sum of operators, and the evidence of the rows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ POINTS = (
 
 
 def _without_all_reduces(gpu: Operators) -> Operators:
-    """The same GPU whose links are boundless: an all-reduce then takes the shortest kernel."""
+    """A copy of the GPU with links without limit: an all-reduce then takes the shortest kernel."""
 
     def boundless(gpus: Any, _: Any) -> Any:
         return np.full(np.shape(gpus), 1e30)

@@ -1,4 +1,4 @@
-"""What nvidia-smi says, by a stand-in for it, and the timing of steps on a CPU."""
+"""Values of nvidia-smi, by a stand-in for it, and the timing of steps on a CPU."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _split(layer: Layer, shape: Shape, gpus: int, rank: int) -> tuple[Shard, Lay
 @kinds
 @pytest.mark.parametrize("gpus", [2, 4])
 def test_the_shares_of_all_gpus_add_up_to_the_whole_layer(shape: Shape, gpus: int) -> None:
-    """What the all-reduces would do, for a prompt and for the token after it."""
+    """The sum replaces the all-reduces, for a prompt and for the token after it."""
     if shape.heads % gpus:
         pytest.skip(f"{shape.heads} heads are not divided by {gpus}")
     whole = shape.shard(1)

@@ -1,4 +1,4 @@
-"""``python -m provisioner.profiling``: a run, its exit codes, an interrupt, and what it imports."""
+"""``python -m provisioner.profiling``: a run, its exit codes, an interrupt, and its imports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What fits: the whole model, some layers, or too little."""
+"""Plans for the memory: the whole model, some layers, or too little."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ SHORT_GRID = Grid(
 
 
 def _memory_for(layers: int) -> float:
-    """Just so much memory that this many of the deep model's layers leave room for all work."""
+    """The smallest memory in which this many of the deep model's layers leave room for all work."""
     shard = DEEP.shard(1)
     most = max(work_bytes(shard, work, layers, 4) for work in SHORT_GRID.works())
     return (weights_bytes(shard, layers, SHORT_GRID.longest_tokens, 4) + most) / USABLE_SHARE + 1024
@@ -132,7 +132,7 @@ def _seconds(layers: int) -> Callable[..., Timing]:
 
 @pytest.mark.parametrize(("held", "memory"), [(12, 1e10), (3, _memory_for(3)), (5, _memory_for(5))])
 def test_fewer_layers_are_scaled_to_all(monkeypatch: pytest.MonkeyPatch, held: int, memory: float) -> None:
-    """12 layers at 1 s and the ends at 7 s are 19 s, by however many layers they are found."""
+    """12 layers at 1 s and the ends at 7 s are 19 s, from any number of layers timed."""
     monkeypatch.setattr("provisioner.profiling.run.time_step", _seconds(DEEP.layers))
     found = profile(DEEP, "a-cpu", grid=SHORT_GRID, device="cpu", repeats=1, memory_bytes=memory)
     assert found.layers_timed == held
@@ -142,7 +142,7 @@ def test_fewer_layers_are_scaled_to_all(monkeypatch: pytest.MonkeyPatch, held: i
 
 @pytest.mark.parametrize("memory", [1e10, _memory_for(3)])
 def test_every_sequence_attends_to_as_many_tokens_as_asked(monkeypatch: pytest.MonkeyPatch, memory: float) -> None:
-    """What attention is given: a token's keys are those of the whole context, itself included, in every layer."""
+    """Attention gets a token's keys of the whole context, itself included, in every layer."""
     seen: list[tuple[int, int, int]] = []
     attend = torch.nn.functional.scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Shapes: what is refused, parameter counts against published ones, and how a model is split."""
+"""Shapes: refusals, parameter counts against published ones, and the split of a model."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -16,7 +16,7 @@ GPU = SimpleNamespace(type="cuda")
 
 
 class Device:
-    """A GPU whose clock moves by what each run costs; ``capture`` says what happens when a graph is captured."""
+    """A GPU whose clock moves by the cost of each run; ``capture`` says what happens when a graph is captured."""
 
     def __init__(self, costs_s: Callable[[int], float], capture: Exception | None = None) -> None:
         self.now_s = 0.0

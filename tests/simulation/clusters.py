@@ -1,4 +1,4 @@
-"""Clusters and requests for the simulator's tests: shipped replicas, replicas with curves of one's own, small sets."""
+"""Clusters and requests for the simulator's tests: shipped replicas, replicas with made-up curves, small sets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Rows = Sequence[tuple[float, int, int]]
 
 @dataclass(frozen=True, eq=False)
 class Degenerate:
-    """A replica with curves of one's own: prompt time by tokens, decode time by (batch, context), in s."""
+    """A replica with made-up curves: prompt time by tokens, decode time by (batch, context), in s."""
 
     prompt: Callable[[Floats], Floats]
     decode: Callable[[Floats, Floats], Floats] = lambda batch, context: 1e-3 + 0.0 * batch * context
@@ -84,7 +84,7 @@ def ready(requests: RequestSet | Rows, reference: Reference | None = None) -> Pr
 def cluster(
     policy: str | Policy, first: Any, machines: int = 1, second: Any = None, others: int = 1, *outages: Outage
 ) -> Cluster:
-    """Prompt and token machines (``second`` None: of the same type), or mixed ones, by what the policy wants."""
+    """Prompt and token machines (``second`` None: of the same type), or mixed ones, as the policy needs."""
     if isinstance(policy, str):
         policy = Policy(policy)  # type: ignore[arg-type]
     if policy.name in ("mixed", "chunked"):
@@ -115,7 +115,7 @@ def confidence_interval(values: ArrayLike, confidence: float = 0.999) -> tuple[f
 
 
 def assert_mean(values: ArrayLike, expected: float, slack: float = 0.0, narrow: float = 0.1) -> None:
-    """The interval holds what theory expects (plus or minus what it leaves out), and is narrow enough to tell."""
+    """Assert that the interval holds the theory's value (within its own error), and is narrow enough."""
     low, high = confidence_interval(values)
     assert low - slack <= expected <= high + slack, (low, expected, high)
     assert high - low <= 2 * narrow * expected + slack, (low, expected, high)

@@ -1,4 +1,4 @@
-"""What the compiled event loop leaves behind, for tests that look inside."""
+"""Arrays that the compiled event loop leaves behind, for tests that look inside."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From runs to a result: values that can be worked out by hand, means over sets, and threads that stop."""
+"""Assembly of a result from runs: values by hand, means over sets, and threads that stop."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_a_prompt_beyond_the_budget_is_cut(budget: int, prompt: int) -> None:
 
 
 def test_chunks_together_take_no_less_than_the_prompt_at_once() -> None:
-    """Each chunk pays what an iteration costs, and nothing of the attention between chunks is lost."""
+    """Each chunk pays the cost of an iteration, and no attention between chunks is lost."""
     for model in ("bloom-176b", "llama2-70b"):
         for machine in ("dgx-a100", "dgx-h100"):
             perf = shipped(model, machine)

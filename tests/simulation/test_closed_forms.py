@@ -1,4 +1,4 @@
-"""What can be counted by hand: a request alone, two that meet, links that are shared, layers that land."""
+"""Cases counted by hand: a request alone, two that meet, links that are shared, layers that land."""
 
 import numpy as np
 import pytest

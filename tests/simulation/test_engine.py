@@ -1,4 +1,4 @@
-"""How the event loop is compiled and kept."""
+"""Compilation of the event loop, and its cache."""
 
 from __future__ import annotations
 

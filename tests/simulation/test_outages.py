@@ -1,4 +1,4 @@
-"""Machines that fail and come back: what starts again, what is held, and that nothing is lost or counted twice."""
+"""Machines that fail and come back: restarts, held requests, and nothing lost or counted twice."""
 
 from functools import lru_cache
 

@@ -74,7 +74,7 @@ def test_the_rule_of_mixed_iterations_is_near_the_sum_of_operators(name: str) ->
 
 
 def test_several_prompts_in_one_iteration_count_as_one_long_prompt() -> None:
-    """What is simplified most: their attention is that of all tokens to each other, so TTFT errs upwards."""
+    """The largest simplification: their attention is of all tokens to each other, so TTFT errs upwards."""
     perf = on_gpus(*REPLICAS["llama-3.1-8b, A100"])
     short = Loop(perf, 128, 512, 512, waves=4)
     assert 0.05 < apart(simulate(short), oracle(short))[1] < 0.15
@@ -139,7 +139,7 @@ def test_tpot_of_vllm_within_a_tenth_and_ttft_within_a_quarter(served: list[Run]
 
 
 def test_the_error_of_tpot_does_not_rest_on_the_assumed_client_but_that_of_ttft_does(served: list[Run]) -> None:
-    """How many requests were sent is not recorded; all enter at once, and the mean TTFT holds that burst."""
+    """The number of requests sent is not recorded; all enter at once, and the mean TTFT contains this burst."""
     computed = [this for this in served if this.possible and this.concurrency in (8, 32, 128)]
     for changed in ({"waves": 5}, {"waves": 20}, {"output_spread": 0.05}, {"output_spread": 0.2}):
         assert mean(errors(computed, **changed)[0]) < 0.06, changed

@@ -133,7 +133,7 @@ def test_percentiles_of_an_m_m_1_queue(load: float) -> None:
         assert_mean(values, -log(1 - of) * mean_s / (1 - load), slack=S_PER_TOKEN, narrow=0.3)
 
 
-# -- several servers and one queue: a token replica whose batch has so many places, and decode that does not slow
+# -- several servers and one queue: a token replica with a limited batch, and decode that does not slow
 
 
 def token_phase_s(done: Run) -> Floats:

@@ -322,7 +322,7 @@ def test_reading_specs_and_traces_imports_no_pandas_or_scipy(repo_root):
 
 
 def own_folder(folder: Path) -> Path:
-    """A folder of one's own with a machine, a model, its price and a curve file."""
+    """A user's own folder with a machine, a model, its price and a curve file."""
     for part in catalog.OWN_FOLDERS:
         (folder / part).mkdir(parents=True)
     shipped = catalog.data_folder("hardware_specs")

@@ -1,4 +1,4 @@
-"""Models from ``config.json``: published parameter counts, and what each refusal names."""
+"""Models from ``config.json``: published parameter counts, and the content of each refusal."""
 
 from __future__ import annotations
 

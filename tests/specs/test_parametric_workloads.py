@@ -120,7 +120,7 @@ U = (np.arange(4_000) + 0.5) / 4_000
 
 
 def steps_below(script: ModuleType, tokens: float) -> float:
-    """Steps with a prompt of at most so many tokens, by integration over the cached prefix of every bin."""
+    """Steps with a prompt of at most ``tokens`` tokens, by integration over the cached prefix of every bin."""
     total = 0.0
     for bins in script.AGENT_STEPS.values():
         for low, high, steps, p50, p90 in bins:

@@ -1,4 +1,4 @@
-"""Latency curves from a user's own measurements: what benchmark tools wrote, and what it says about one replica."""
+"""Latency curves of one replica from a user's own measurements: the result files of benchmark tools."""
 
 from provisioner.perf.measurements.identify import Finding
 from provisioner.perf.measurements.measured import Fit, Measured, PhaseFit, read_measurements, write_points

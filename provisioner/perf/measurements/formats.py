@@ -1,6 +1,6 @@
-"""Result files of benchmark tools, recognised by what is in them, as runs; and plain tables, as points.
+"""Result files of benchmark tools, recognised by their contents: runs, or points of a plain table.
 
-Known are, by the code and documentation of each tool: ``vllm bench serve`` (``--save-result``, with and without
+The formats follow the code and documentation of each tool: ``vllm bench serve`` (``--save-result``, with and without
 ``--save-detailed``; several results one after the other from ``--append-result``), GuideLLM's ``benchmarks.json``
 (0.2 to 0.6), the CSV of AIPerf and genai-perf, and CSV with one point per row. Every value used is checked, and an
 ``InputError`` names file and field.
@@ -25,7 +25,7 @@ from provisioner.specs.units import quoted
 
 
 def read_file(path: Path, group: Group) -> Contents:
-    """Contents of one file; ``InputError`` in one line where it cannot be read or is not a known format."""
+    """Contents of one file; ``InputError`` in one line if it cannot be read or is of no known format."""
     text = _text(path)
     if text.lstrip().startswith(("{", "[")):
         return _from_json(str(path), text, group)
@@ -64,7 +64,7 @@ def _from_json(shown: str, text: str, group: Group) -> Contents:
 
 
 def _json_values(shown: str, text: str) -> list[Any]:
-    """The JSON values of a file, one or more after each other."""
+    """JSON values of a file, one or more after each other."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     position = 0
@@ -76,7 +76,7 @@ def _json_values(shown: str, text: str) -> list[Any]:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
             at = f"line {error.lineno}, column {error.colno}"
-            # a text that was cut off is wrong at its end, or in a string that never ends
+            # a truncated text is wrong at its end, or in a string that never ends
             if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated"):
                 raise InputError(f"{shown}: ends in the middle of its JSON ({at}): is it cut off?") from None
             raise InputError(f"{shown}: is not JSON: {at}: {error.msg}") from None

@@ -110,11 +110,11 @@ def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, grou
 
 
 def _guidellm_details(benchmark: Mapping[str, Any], requests: int) -> Details | None:
-    """Start, first and last token of every request, or None where the file holds a sample of them or none."""
+    """Start, first and last token of every request; None if the file lists some of the requests or none."""
     listed = nested(benchmark, "requests", "successful")
     failed = [nested(benchmark, "requests", kind) for kind in ("incomplete", "errored")]
     if not isinstance(listed, list) or len(listed) < max(requests, 1) or any(failed):
-        return None  # requests that are not listed may have overlapped those that are
+        return None  # requests that are not listed may have overlapped the listed ones
     rows = []
     for request in listed:
         times = nested(request, "info", "timings")

@@ -1,4 +1,4 @@
-"""What a benchmark run says about one replica: points of its curves, and what no curve can be made of.
+"""Points of one replica's curves that a benchmark run identifies, and the reasons for the quantities it does not.
 
 A time to the first token is a prompt time only when nothing else ran. A gap between tokens is a decode iteration at
 a known batch only where the batch is known and the prompts of other requests are not in it. With N requests held
@@ -6,11 +6,11 @@ in flight, O output tokens each and prompts of k chunks:
 
 - each request brings k iterations with prompt work and takes part in O - 1 gaps, so that at most
   N k / (O - 1) of the gaps hold a prompt of somebody. Below a half the median gap is one without; with the share s of
-  slower gaps above it, it is the (0.5 / (1 - s))-quantile of those without.
+  slower gaps above it, it is the (0.5 / (1 - s))-quantile of the gaps without a prompt.
 - the mean gap of a request holds the prompts that others brought while it decoded, at most the share
   (N - 1) / N x rate x prompt time of it.
 
-With the times of every request both are counted instead of bounded.
+If the file has the times of every request, both shares are counted instead of bounded.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ vLLM's ``--max-num-batched-tokens`` is 2,048 or 8,192 for a server by the GPU; t
 """
 
 MAX_OPEN_IN_FLIGHT: Final = 0.1
-"""Requests in flight on average up to which an open load is none: Poisson arrivals find another with this chance."""
+"""Mean requests in flight up to which an open load counts as unloaded: a Poisson arrival finds another this often."""
 
 MIN_HELD: Final = 0.8
-"""Smallest average of requests in flight, of those that the client should hold, that counts as a held batch."""
+"""Smallest mean of requests in flight, as a share of the client's number, that counts as a held batch."""
 
 MIN_DECODING: Final = 0.8
 """Smallest share of a request's time after its first token with which the batch counts as the number in flight.
 
-The rest of the time a request waits or is in its prompt; a server out of KV memory lets it wait, and then the
-batch is smaller than the number in flight.
+In the rest of the time a request waits or runs its prompt. A server out of KV memory makes requests wait, and then
+the batch is smaller than the number in flight.
 """
 
 MAX_PROMPT_GAPS: Final = 1 / 3
-"""Share of gaps with a prompt in them up to which the median gap is used: it then is at most their 75th percentile."""
+"""Share of gaps with a prompt up to which the median gap is used: at most the 75th percentile of the others."""
 
 MAX_PROMPT_TIME: Final = 0.10
 """Share of others' prompts in a request's mean gap up to which the mean is used as it is."""
@@ -59,10 +59,10 @@ MIN_GAPS: Final = 10
 """Gaps without prompts at one batch and context that make a point."""
 
 CONTEXT_WINDOW: Final = 0.10
-"""Distance from a run's mean context, as a fraction, of gaps that count as at it."""
+"""Largest distance of a gap's context from the run's mean context, as a fraction, for the gap to count."""
 
 CLOCK_S: Final = 1e-3
-"""Time by which a request may seem to start before the one that it follows has ended."""
+"""Time in s by which a request may seem to start before the one that it follows has ended."""
 
 SAME_LENGTH: Final = 1.10
 """Prompt lengths of one run up to this ratio share a point, at their median."""
@@ -70,7 +70,7 @@ SAME_LENGTH: Final = 1.10
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A quantity that was found in a run, or was not: where, which, and how or why not."""
+    """A quantity that a run identifies, or does not: source, name, and method or reason."""
 
     source: str
     quantity: str
@@ -79,7 +79,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Points of a run and what is said of it."""
+    """Points of a run, with the quantities that were found and not found."""
 
     points: tuple[CurvePoint, ...]
     found: tuple[Finding, ...]
@@ -87,7 +87,7 @@ class Identified:
 
 
 def prompt_points(run: Run) -> Identified:
-    """Prompt times of a run: of requests that ran alone, else none."""
+    """Prompt times of the requests of a run that ran alone, if any."""
     quantity = f"prompt time of {run.prompt_tokens:,.0f} tokens" if run.prompt_tokens else "prompt time"
     if run.ttft is None:
         return _nothing(run, quantity, "the file has no times to the first token (was the endpoint streaming?)")
@@ -116,7 +116,7 @@ def prompt_points(run: Run) -> Identified:
 def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
     """Decode times of a run, by the strictest rule that its data allow.
 
-    ``unloaded_ttft_s`` is the TTFT of such a prompt alone, where another run has it.
+    ``unloaded_ttft_s`` is the TTFT of a prompt of the run's length alone, if another run has it.
     """
     if run.speculative:
         return _nothing(run, "decode time", "speculative decoding: a gap is not one iteration of the model")
@@ -155,7 +155,7 @@ def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
 
 
 def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None) -> Identified:
-    """The median gap or the mean gap at a held batch, where others' prompts are bounded."""
+    """Point from the median or the mean gap at a held batch, if the share of other requests' prompts is bounded."""
     gaps = run.output_tokens - 1
     share = batch * math.ceil(run.prompt_tokens / CHUNK_TOKENS) / gaps
     of_gaps = f"{batch} prompts in {gaps:,.0f} gaps: up to {min(share, 1):.0%} of the gaps hold one"
@@ -182,11 +182,11 @@ def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None)
 
 
 def _counted(run: Run, details: Details) -> Identified:
-    """Gaps by the batch that was decoding during each, without those in which somebody's prompt was open.
+    """Decode points from the gaps of each batch size, without gaps during which a request's prompt was open.
 
-    At the middle of each gap: the batch is the number of requests between their first and last token, their context
-    what they hold by then. A request that was sent and has no token yet makes the gap unusable, since its prompt may
-    be in it.
+    The state at the middle of a gap counts: the batch is the number of requests between their first and last token,
+    the context is the tokens that they hold. A request that was sent and has no token yet makes the gap unusable,
+    since its prompt may be in it.
     """
     assert details.start_s is not None and details.gaps_s is not None
     first = details.start_s + details.ttft_s
@@ -210,7 +210,7 @@ def _counted(run: Run, details: Details) -> Identified:
         if of_batch.size < MIN_GAPS:
             continue
         by_request = np.split(gaps[of_batch], np.flatnonzero(np.diff(owner[of_batch])) + 1)
-        medians = np.array([np.median(each) for each in by_request])
+        medians = np.array([np.median(gaps_of_one) for gaps_of_one in by_request])
         median_s = float(np.median(gaps[of_batch]))
         spread = Spread(median_s, median_s, float(medians.min()), float(medians.max()))
         points.append(_point("decode", round(run.prompt_tokens), size, axis, spread, int(medians.size)))
@@ -223,7 +223,7 @@ def _counted(run: Run, details: Details) -> Identified:
 
 
 def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
-    """Number, or sum of weights, of ``times`` up to each of ``at``."""
+    """Number, or sum of weights, of ``times`` up to each of the times ``at``."""
     order = np.argsort(times)
     count = np.searchsorted(times[order], at, side="right")
     if weight is None:
@@ -232,18 +232,18 @@ def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
 
 
 def _alone(details: Details, until_s: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    """Whether no other request was in flight from each one's start until so many s later."""
+    """Mask of the requests with no other in flight from their start until ``until_s`` later."""
     assert details.start_s is not None
     end = details.start_s + details.last_s
     started = _before(details.start_s, details.start_s + until_s)
     ended = _before(end, details.start_s + CLOCK_S)
-    # of those started by then all must have ended before this one was sent, but for itself
+    # of the requests started by then, all but this one must have ended before it was sent
     result: np.ndarray[tuple[int], np.dtype[np.bool_]] = started - ended == 1
     return result
 
 
 def _by_length(run: Run, details: Details, used: np.ndarray[tuple[int], np.dtype[np.bool_]], how: str) -> Identified:
-    """A prompt point for each length among the requests used."""
+    """Prompt points, one for each length among the requests used."""
     order = np.argsort(details.prompt_tokens[used])
     lengths, times_s = details.prompt_tokens[used][order], details.ttft_s[used][order]
     points: list[CurvePoint] = []
@@ -259,7 +259,7 @@ def _by_length(run: Run, details: Details, used: np.ndarray[tuple[int], np.dtype
 
 
 def _unloaded(run: Run) -> str | None:
-    """Why requests of a run do not overlap, or None where they do or may."""
+    """Reason why the requests of a run do not overlap; None if they do or may."""
     if run.in_flight == 1:
         return "one request at a time"
     average = run.mean_in_flight
@@ -277,7 +277,7 @@ def _loaded(run: Run) -> str:
 
 
 def _unheld(run: Run) -> str:
-    """Why the client did not hold its requests in flight, or nothing."""
+    """Reason why the client did not hold its requests in flight; empty if it did or may have."""
     assert run.in_flight is not None
     average = run.mean_in_flight
     if average is None or average >= MIN_HELD * run.in_flight:
@@ -304,7 +304,7 @@ def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> Iden
 
 
 def _point(phase: Phase, prompt_tokens: int, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
-    """A point at ``context`` tokens per sequence, its extremes where known and around the median."""
+    """A point at ``context`` tokens per sequence, with its extremes if they are known and enclose the median."""
     median_s = spread.median_s
     return CurvePoint(
         phase=phase,

@@ -1,4 +1,4 @@
-"""Measurements of several files joined to one curve, with what is missing and how well the curve explains them."""
+"""Measurements of several files joined to one curve, with the fit's errors and the runs that are still missing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from provisioner.perf.points import COLUMNS, CurvePoint, Phase
 from provisioner.specs import catalog
 
 SAME_CONTEXT: Final = 1.05
-"""Lengths up to this ratio are one length: benchmark tools meet the length asked for within a few tokens."""
+"""Lengths up to this ratio count as one length: benchmark tools meet a requested length within a few tokens."""
 
 PROMPT_SIZES: Final = (256, 1024, 4096)
-"""Prompt lengths to propose where they are missing, in tokens."""
+"""Prompt lengths of proposed runs, in tokens."""
 
 BATCHES: Final = (1, 8, 32, 128)
-"""Requests in flight to propose where they are missing."""
+"""Requests in flight of proposed runs."""
 
 ALONE_REQUESTS: Final = 20
 """Requests of a proposed run of one at a time."""
@@ -44,8 +44,9 @@ ALONE_OUTPUT_TOKENS: Final = 64
 class PhaseFit:
     """Distance of the fitted curve from the points of a phase, as fractions of the measured times.
 
-    ``median`` and ``largest`` are of the curve through all points. ``left_out`` inner points were each
-    predicted by a curve without them; ``left_out_median`` and ``left_out_largest`` are of those, None without any.
+    ``median`` and ``largest`` are errors of the curve through all points. ``left_out`` inner points were each
+    predicted by a curve without the point; ``left_out_median`` and ``left_out_largest`` are the errors there, None
+    without any.
     """
 
     phase: Phase
@@ -59,7 +60,7 @@ class PhaseFit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """The curve that the points give, and its distance from them by phase."""
+    """Curve through the points, and its distance from them by phase."""
 
     curves: CurveSet
     phases: tuple[PhaseFit, ...]
@@ -68,10 +69,10 @@ class Fit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What measurements say about one model on one machine at one tensor parallelism.
+    """Measurements of one model on one machine at one tensor parallelism: points, findings and fit.
 
-    ``fit`` is None where the points do not make a curve yet; ``fit_refused`` then says why, and ``next_steps`` are
-    the commands that measure what is missing.
+    ``fit`` is None if the points do not make a curve yet; ``fit_refused`` then says why, and ``next_steps`` are
+    the commands that measure the missing points.
     """
 
     model: str
@@ -100,19 +101,18 @@ def read_measurements(
 ) -> Measured:
     """Curve points from result files of benchmark tools.
 
-    ``input_tokens`` and ``output_tokens`` are of every run, where the files do not say or the user knows better;
+    ``input_tokens`` and ``output_tokens`` hold for every run, if the files do not state them or the user knows better;
     ``concurrency`` is the number of requests in flight of AIPerf and genai-perf runs, whose CSV does not state it.
-    ``model`` and ``machine`` may be unknown to the catalogue (``own``: that of a user's folder); the slope of decode
-    time over context then is not held to what the memory can read. Raises ``InputError`` for a file that
-    cannot be read, is of no known format or of another model than the others, and where nothing in any file says
-    anything about a curve.
+    ``model`` and ``machine`` may be unknown to the catalogue (``own``, or the shipped one); the slope of decode time
+    over context then has no physical bounds. Raises ``InputError`` for a file that cannot be read, is of no known
+    format or of another model than the others, and if no file gives a point of a curve.
     """
     if not paths:
         raise InputError("curves import: give a result file or more")
     group = Group(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, own)
     contents = [read_file(Path(path), group) for path in paths]
-    _one_model([each.recognised for each in contents])
-    runs = [run for each in contents for run in each.runs]
+    _one_model([file.recognised for file in contents])
+    runs = [run for file in contents for run in file.runs]
     results = [prompt_points(run) for run in runs]
     results += [decode_points(run, _unloaded_ttft_s(run, results)) for run in runs]
     points = _joined(_levelled([p for r in results for p in r.points]) + _exact(contents))
@@ -128,20 +128,23 @@ def read_measurements(
         machine=machine,
         tensor_parallel=tensor_parallel,
         points=points,
-        recognised=tuple(each.recognised for each in contents),
+        recognised=tuple(file.recognised for file in contents),
         identified=_given(contents) + tuple(finding for r in results for finding in r.found),
         not_identified=_never(runs) + not_found,
         fit=fit,
         fit_refused=refused,
         warnings=_warnings(runs, fit, group),
-        next_steps=_next_steps(points, fit, [each.recognised for each in contents]),
+        next_steps=_next_steps(points, fit, [file.recognised for file in contents]),
     )
 
 
 def write_points(
     path: str | Path, points: Sequence[CurvePoint], *, model: str, machine: str, tensor_parallel: int
 ) -> None:
-    """Write points as a curve file of this project, which ``provisioner.perf.points.read_points`` reads."""
+    """Write points as a curve file, which ``provisioner.perf.points.read_points`` reads.
+
+    Raises ``InputError`` if the file cannot be written.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -158,17 +161,17 @@ def write_points(
 
 def _one_model(recognised: Sequence[Recognised]) -> None:
     """Refuse files that name different models."""
-    named = [each for each in recognised if each.model_id and each.tool != "curve file"]
-    for each in named[1:]:
-        if each.model_id != named[0].model_id:
+    named = [file for file in recognised if file.model_id and file.tool != "curve file"]
+    for file in named[1:]:
+        if file.model_id != named[0].model_id:
             raise InputError(
-                f"{each.path}: is of the model {each.model_id}, {named[0].path} of {named[0].model_id}: "
+                f"{file.path}: is of the model {file.model_id}, {named[0].path} of {named[0].model_id}: "
                 "one curve is of one model"
             )
 
 
 def _unloaded_ttft_s(run: Run, results: Sequence[Identified]) -> float | None:
-    """The largest prompt time found at a length like the run's."""
+    """Largest identified prompt time at a length near the run's; None without any."""
     near = [
         p.latency_s
         for r in results
@@ -180,7 +183,7 @@ def _unloaded_ttft_s(run: Run, results: Sequence[Identified]) -> float | None:
 
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """The points with lengths that differ by a few tokens set to one, so that they lie on one axis of the curve."""
+    """Points with lengths that differ by a few tokens set to one length, so that they lie on one axis of the curve."""
     lengths = {(p.phase, p.prompt_tokens, p.context_per_sequence_tokens): p.repeats for p in points}
     chosen: list[tuple[Phase, int, float]] = []
     # the length of most requests stands for those near it
@@ -203,7 +206,7 @@ def _near(a: tuple[Phase, int, float], b: tuple[Phase, int, float]) -> bool:
 
 
 def _exact(contents: Sequence[Contents]) -> list[CurvePoint]:
-    return [p for each in contents if each.exact for p in each.points]
+    return [p for file in contents if file.exact for p in file.points]
 
 
 def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
@@ -224,7 +227,7 @@ def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
 
 
 def _kv_read_s(group: Group) -> float | None:
-    """The physical floor of the context slope in s/token, None where model or machine are not in the catalogue."""
+    """Physical floor of the context slope in s/token; None if model or machine is not in the catalogue."""
     known = group.own or catalog.with_own(None)
     models, machines = known.models, known.machines
     if group.model not in models or group.machine not in machines:
@@ -233,7 +236,7 @@ def _kv_read_s(group: Group) -> float | None:
 
 
 def _curves(points: Sequence[CurvePoint], group: Group) -> CurveSet:
-    """The curve through the points; without bounds from the catalogue its context slope is as fitted, 0 or more."""
+    """Curve through the points; without bounds from the catalogue its context slope is as fitted, 0 or more."""
 
     def fitted(floor_s: float) -> CurveSet:
         return fit_measured(
@@ -253,7 +256,7 @@ def _curves(points: Sequence[CurvePoint], group: Group) -> CurveSet:
 
 
 def _fit(points: Sequence[CurvePoint], group: Group) -> tuple[Fit | None, str]:
-    """The curve through the points with its errors, or why there is none."""
+    """Curve through the points with its errors, or None and the reason why there is none."""
     try:
         curves = _curves(points, group)
     except InputError as error:
@@ -280,7 +283,7 @@ def _fit(points: Sequence[CurvePoint], group: Group) -> tuple[Fit | None, str]:
 
 
 def _is_off_axis(p: CurvePoint, curves: CurveSet) -> bool:
-    """Whether a point of decode is neither on the batch axis nor one of a single sequence, which give the slope."""
+    """Whether a decode point is neither on the batch axis nor of a single sequence, which gives the slope."""
     return p.phase == "decode" and p.batch > 1 and p.context_per_sequence_tokens != curves.axis_context_tokens
 
 
@@ -300,7 +303,7 @@ def _error(curves: CurveSet, p: CurvePoint) -> float:
 
 
 def _error_without(point: CurvePoint, points: Sequence[CurvePoint], group: Group) -> float | None:
-    """Error at a point of the curve through the others, None where they make no curve."""
+    """Error of the curve through the other points at a point; None if they make no curve."""
     try:
         return _error(_curves([p for p in points if p is not point], group), point)
     except InputError:
@@ -308,16 +311,16 @@ def _error_without(point: CurvePoint, points: Sequence[CurvePoint], group: Group
 
 
 def _given(contents: Sequence[Contents]) -> tuple[Finding, ...]:
-    """What tables of points say is taken as it stands."""
+    """Findings for tables of points, whose latencies are taken unchanged."""
     return tuple(
-        Finding(each.recognised.path, f"{len(each.points)} points", "latencies taken as they stand")
-        for each in contents
-        if each.exact
+        Finding(file.recognised.path, f"{len(file.points)} points", "latencies taken as they stand")
+        for file in contents
+        if file.exact
     )
 
 
 def _never(runs: Sequence[Run]) -> tuple[Finding, ...]:
-    """What no run of a client can tell, whatever its load."""
+    """Quantities that no client's run can identify, whatever its load."""
     if not runs:
         return ()
     overhead = "a client sees one time to the first token: the prompt curve includes client's and server's overhead"
@@ -340,7 +343,7 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
             "off, or no prompt was sent twice (another --seed for each run)"
         )
     if fit is not None:
-        warnings += [f"refused: {each.point.label}: {each.reason}" for each in fit.curves.refused]
+        warnings += [f"refused: {refused.point.label}: {refused.reason}" for refused in fit.curves.refused]
         warnings += [f"levelled: {dip.reason}" for dip in fit.curves.dips]
         if not fit.context_slope_known:
             unknown = group.model if group.model not in (group.own or catalog.with_own(None)).models else group.machine
@@ -365,7 +368,7 @@ def _next_steps(points: Sequence[CurvePoint], fit: Fit | None, recognised: Seque
     """Commands that measure what a curve still lacks."""
     if fit is not None:
         return ()
-    model = next((each.model_id for each in recognised if each.model_id), "MODEL")
+    model = next((file.model_id for file in recognised if file.model_id), "MODEL")
     sizes = {p.prompt_tokens for p in points if p.phase == "prompt"}
     steps = []
     if len(sizes) < 2:
@@ -375,7 +378,7 @@ def _next_steps(points: Sequence[CurvePoint], fit: Fit | None, recognised: Seque
         steps += [_command(model, tokens, ALONE_OUTPUT_TOKENS, 1, ALONE_REQUESTS) for tokens in new]
     decodes = [p for p in points if p.phase == "decode"]
     contexts = [(p.prompt_tokens, round(p.output_tokens)) for p in decodes]
-    # at the lengths that most batches have already
+    # at the lengths of most measured batches
     lengths = max(contexts, key=contexts.count) if contexts else (1024, 512)
     have = {p.batch for p, context in zip(decodes, contexts, strict=True) if context == lengths}
     if len(have) < 2 or max(have) < 2:
@@ -386,7 +389,7 @@ def _next_steps(points: Sequence[CurvePoint], fit: Fit | None, recognised: Seque
 
 
 def _command(model: str, prompt_tokens: int, output_tokens: int, in_flight: int, requests: int) -> str:
-    """One ``vllm bench serve`` of random prompts of one length with so many requests in flight."""
+    """Command of one ``vllm bench serve``: random prompts of one length with ``in_flight`` requests in flight."""
     return (
         f"vllm bench serve --model {shlex.quote(model)} --dataset-name random --random-input-len {prompt_tokens} "
         f"--random-output-len {output_tokens} --ignore-eos --max-concurrency {in_flight} --num-prompts {requests} "

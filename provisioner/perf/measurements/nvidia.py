@@ -1,4 +1,4 @@
-"""The CSV of AIPerf and of genai-perf before it: one run in blocks of a metric a row."""
+"""CSV of AIPerf and of its predecessor genai-perf: one run, in blocks with one metric per row."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
 
 
 def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Contents:
-    """One run from blocks of ``Metric,avg,min,max,...`` and ``Metric,Value``."""
+    """One run from blocks of ``Metric,avg,min,max,...`` and ``Metric,Value``; ``InputError`` names file and field."""
     where = str(path)
     header: Sequence[str] = ()
     values: dict[str, tuple[str, str, dict[str, str]]] = {}
@@ -58,7 +58,7 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
         given = given.replace(",", "")
         what = f"{where}: {title}: {stat}"
         if stat in ("min", "max", "std") and parse_number(given, what, unit) <= 0:
-            return None  # a single gap of 0 is no mistake, nor is no deviation
+            return None  # a single gap of 0 and a deviation of 0 are possible
         if key == "cached":
             return parse_non_negative(given, what, unit)
         number = parse_positive(given, what, unit)
@@ -94,7 +94,7 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
             failed=0,
             prompt_tokens=prompt_tokens,
             output_tokens=output_tokens,
-            # of a given range the deviation is at most half
+            # the deviation is at most half of the range
             vary=None if low is None or high is None else (number("input", "std") or (high - low) / 2) / prompt_tokens,
             ttft=spread("ttft"),
             tpot=spread("tpot"),
@@ -107,7 +107,7 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
 
 
 def _companion(path: Path) -> Mapping[str, Any]:
-    """The settings of a run from the tool's JSON beside its CSV, empty where there is none."""
+    """Settings of a run from the tool's JSON beside its CSV; empty if there is none."""
     try:
         value = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

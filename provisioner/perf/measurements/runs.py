@@ -1,4 +1,4 @@
-"""One run of a benchmark tool in common terms, whatever file it came from.
+"""One run of a benchmark tool, in terms common to all tools.
 
 All times are in s. A time of a run is a ``Spread`` over its requests (or over its gaps between tokens).
 """
@@ -15,15 +15,15 @@ from provisioner.errors import InputError
 Floats = NDArray[np.float64]
 
 TTFT_RANGE_S = (1e-3, 3600.0)
-"""Times to a first token that a client can see: a request over HTTP alone takes about 1 ms."""
+"""Range of plausible times to a first token at a client, in s: a request over HTTP alone takes about 1 ms."""
 
 GAP_RANGE_S = (1e-4, 10.0)
-"""Times between two tokens that an iteration of a model can take."""
+"""Range of plausible times of one iteration of a model, in s."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A time over the requests of a run, in s: its median and mean, its extremes where the file gives them."""
+    """A time over the requests of a run, in s: its median and mean, and its extremes if the file gives them."""
 
     median_s: float
     mean_s: float
@@ -37,7 +37,7 @@ class Spread:
 
     @property
     def low_s(self) -> float:
-        """The smallest value known."""
+        """Smallest known value."""
         return min(self.median_s, self.mean_s) if self.min_s is None else self.min_s
 
 
@@ -45,9 +45,9 @@ class Spread:
 class Details:
     """Every successful request of a run, in any order: arrays of shape (requests,).
 
-    ``start_s`` are times of sending on one clock, None where the file has none. ``last_s`` is the time from
-    sending to the last token. ``gaps_s`` holds the times between tokens of each request, None where the
-    file has none, or where tokens came in bundles.
+    ``start_s`` are times of sending on one clock, None if the file has none. ``last_s`` is the time from
+    sending to the last token. ``gaps_s`` holds the times between tokens of each request, None if the file
+    has none or if tokens came in bundles.
     """
 
     start_s: Floats | None
@@ -62,11 +62,11 @@ class Details:
 class Run:
     """One run of a benchmark: its load, its lengths and its times.
 
-    ``in_flight`` is the number of requests that the client keeps in flight, None where it does not hold it
-    (then ``load`` says what it does), or where the file does not say. ``requests`` succeeded, 0 where that is not
+    ``in_flight`` is the number of requests that the client keeps in flight, None if it does not hold the number
+    (``load`` describes the load) or if the file does not state it. ``requests`` is the number that succeeded, 0 if not
     stated. ``ttft`` is the time to the first token, ``tpot`` the mean gap of a request, ``gap`` the single gaps of all
-    requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean, None where unknown;
-    ``cached`` the share of prompt tokens that the server had in its prefix cache, None where the file does not say.
+    requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean, ``cached`` the share of
+    prompt tokens that the server had in its prefix cache; both are None if unknown.
     """
 
     source: str
@@ -104,14 +104,14 @@ class Run:
 
     @property
     def title(self) -> str:
-        """The run in words."""
+        """Text of the run: its requests, lengths and load."""
         lengths = f"{self.prompt_tokens:,.0f} in, {self.output_tokens:,.0f} out"
         return f"{self.requests:,} requests, {lengths}, {self.load}" if self.requests else f"{lengths}, {self.load}"
 
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """What a file was taken for: the tool, the model that it names, and its runs in words."""
+    """Interpretation of a file: its tool, the model that it names, and the titles of its runs."""
 
     path: str
     tool: str
@@ -120,7 +120,7 @@ class Recognised:
 
 
 def check_time(value_s: float, what: str, given: str, allowed_s: tuple[float, float]) -> float:
-    """The time, refused where no server can have it: nearly always a value in another unit."""
+    """Return the time if it is plausible, else raise ``InputError``: nearly always a value in another unit."""
     low, high = allowed_s
     if not low <= value_s <= high:
         raise InputError(

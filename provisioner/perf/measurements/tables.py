@@ -1,4 +1,4 @@
-"""Tables with one point per row: this project's curve files, and simpler ones of a user's own."""
+"""Tables with one point per row: this project's curve files, and a user's simpler tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 
 
 def read_curve_file(path: Path, group: Group) -> Contents:
-    """A curve file of this project: its points as they stand."""
+    """Points of a curve file of this project, unchanged."""
     groups = read_points(path, model=group.model, machine=group.machine)
     if group.tensor_parallel not in groups:
         have = ", ".join(map(str, groups))

@@ -1,4 +1,4 @@
-"""Checked values out of a result file, and what reading a file gives."""
+"""Checked values out of a result file, and the types that its reader returns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from provisioner.specs.catalog import Catalog
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 UNIT_SLIP: Final = 0.02
-"""Average in flight over what the client held, below which the times must be in another unit."""
+"""Mean requests in flight over the number held, below which the times must be in another unit."""
 
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
 """Columns that a table of points needs beside its latency."""
@@ -29,7 +29,7 @@ KNOWN: Final = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """What one file holds: runs to identify points from, or points as they are (``exact``: none is moved)."""
+    """Contents of one file: runs to identify points from, or finished points (``exact``: none is moved)."""
 
     recognised: Recognised
     runs: tuple[Run, ...] = ()
@@ -39,7 +39,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The replica that a file is read for, and what the user says of its runs where the file does not."""
+    """Replica that a file is read for, and properties of its runs that the user gives and the file may lack."""
 
     model: str
     machine: str
@@ -51,7 +51,7 @@ class Group:
 
 
 def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:
-    """What a file was taken for; ``InputError`` where its runs are of several models."""
+    """Interpretation of a file; ``InputError`` if its runs are of several models."""
     models = {run.model_id for run in runs if run.model_id}
     if len(models) > 1:
         raise InputError(f"{shown}: holds runs of several models ({', '.join(sorted(models))}); one curve is of one")
@@ -59,7 +59,7 @@ def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:
 
 
 def checked(run: Run) -> Run:
-    """The run, refused where rate and times contradict the requests in flight by orders of magnitude."""
+    """Return the run; ``InputError`` if rate and times contradict the requests in flight by orders of magnitude."""
     held = run.in_flight and min(run.in_flight, run.requests or run.in_flight)
     average = run.mean_in_flight
     if held and average is not None and (average < UNIT_SLIP * held or average > held / UNIT_SLIP):
@@ -71,27 +71,27 @@ def checked(run: Run) -> Run:
 
 
 def json_object(value: Any, where: str) -> dict[str, Any]:
-    """The value, refused where it is no JSON object."""
+    """Return the value if it is a JSON object, else raise ``InputError``."""
     if not isinstance(value, dict):
         raise InputError(f"{where}: must be a JSON object, got {quoted(value)}")
     return value
 
 
 def nested(value: Any, *names: str) -> Any:
-    """The value under names within names, None where a step is missing."""
+    """Value under nested names, None if one is missing."""
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
 
 
 def text(data: Any, key: str) -> str:
-    """The text under a key, empty where there is none."""
+    """Text under a key, empty if there is none."""
     value = data.get(key) if isinstance(data, dict) else None
     return value if isinstance(value, str) else ""
 
 
 def positive(data: Mapping[str, Any], key: str, where: str, unit: str) -> float:
-    """The number above 0 under a key; ``InputError`` names file, field and unit."""
+    """Number above 0 under a key; ``InputError`` names file, field and unit."""
     if key not in data:
         raise InputError(f"{where}: has no {key}")
     value = data[key]
@@ -101,23 +101,23 @@ def positive(data: Mapping[str, Any], key: str, where: str, unit: str) -> float:
 
 
 def milliseconds(data: Mapping[str, Any], key: str, where: str, allowed: tuple[float, float]) -> float:
-    """The time in s of a field in ms, refused where no server can have it."""
+    """Time in s of a field in ms; ``InputError`` if it is not plausible."""
     given = positive(data, key, where, "ms")
     return check_time(1e-3 * given, f"{where}: {key}", f"{given:g} ms", allowed)
 
 
 def count_of(data: Mapping[str, Any], key: str, where: str) -> int:
-    """The whole number of requests under a key, 0 or more."""
+    """Whole number of requests under a key, 0 or more; ``InputError`` for anything else."""
     return parse_whole(data.get(key, math.nan), f"{where}: {key}", "requests", minimum=0)
 
 
 def optional_count(data: Mapping[str, Any], key: str, where: str) -> int | None:
-    """The whole number of requests under a key, 1 or more, None where there is none."""
+    """Whole number of requests under a key, 1 or more, None if there is none; ``InputError`` for anything else."""
     return None if data.get(key) is None else parse_whole(data[key], f"{where}: {key}", "requests")
 
 
 def numbers(values: Any, where: str) -> Floats:
-    """Finite numbers of a list, shape (n,)."""
+    """Finite numbers of a list, shape (n,); ``InputError`` for anything else."""
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError):

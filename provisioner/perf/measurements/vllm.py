@@ -23,11 +23,11 @@ from provisioner.perf.measurements.values import (
 )
 
 MIN_TOKENS_A_GAP: Final = 0.9
-"""Gaps of a run over its tokens after the first, below which tokens came in bundles and a gap is no iteration."""
+"""Gaps of a run per token after the first, below which tokens came in bundles and a gap is no iteration."""
 
 
 def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
-    """The run that one result describes."""
+    """Run that one result describes; ``InputError`` names file and field."""
     completed = count_of(result, "completed", where)
     if completed < 1:
         raise InputError(f"{where}: completed: no request of the run succeeded")
@@ -87,7 +87,7 @@ def _vllm_spread(result: Mapping[str, Any], name: str, where: str, allowed: tupl
 
 
 def _vllm_details(result: Mapping[str, Any], where: str) -> Details:
-    """The requests that succeeded, from the lists that ``--save-detailed`` adds."""
+    """Requests that succeeded, from the lists that ``--save-detailed`` adds."""
     names = ("ttfts", "input_lens", "output_lens", "itls")
     lists = {name: result[name] for name in names if isinstance(result.get(name), list)}
     if set(lists) != set(names) or len({len(values) for values in lists.values()}) != 1:

@@ -1,7 +1,7 @@
 """Sample files of benchmark tools, in the forms that their documentation and code give, from a made-up replica.
 
 The replica is a loop of iterations as a server runs them: the oldest waiting prompts in chunks of 2,048 tokens together
-with one token of every sequence, else tokens alone. What it takes is known by formula, so an import of the files must
+with one token of every sequence, else tokens alone. Its times are known by formula, so an import of the files must
 give the formulas back. ``python -m tests.perf.samples.make`` writes the files; a test compares them.
 """
 
@@ -22,7 +22,7 @@ MODEL_ID = "example/made-up-8b"
 
 
 def prompt_s(tokens: float) -> float:
-    """Time of an iteration over so many prompt tokens, in s."""
+    """Time of an iteration over ``tokens`` prompt tokens, in s."""
     return 0.006 + 50e-6 * tokens + 2e-9 * tokens**2
 
 
@@ -71,7 +71,7 @@ def serve(
     max_batch: int = 10_000,
     seed: int = 1,
 ) -> list[Request]:
-    """Serve requests of (prompt, output) tokens: so many held in flight, or sent at given times.
+    """Serve requests of (prompt, output) tokens: a fixed number held in flight, or sent at given times.
 
     Every iteration takes up to 0.3 % more or less than its formula. A batch of ``max_batch`` is full.
     """
