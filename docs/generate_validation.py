@@ -41,7 +41,7 @@ from provisioner.simulation.policy import PolicyName
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
 from provisioner.specs import catalog
-from provisioner.specs.slo import METRICS, PERCENTILES, QUANTILE
+from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES, label
 from provisioner.specs.traces import read_trace
 
 Floats = NDArray[np.float64]
@@ -205,9 +205,9 @@ def fig_12(proven: Mapping[str, tuple[Cheapest, str]]) -> str:
     table = ["| plan | prompt + token machines | machines | $/h | one machine fewer breaks |", "|---|---|---|---|---|"]
     table += [f"| {name} | {split} | {count} | {cost:,.2f} | {breaks} |" for name, split, count, cost, breaks in rows]
     held = {}
-    for label, each in (("held", measured), ("held_all", with_whole_memory(measured))):
+    for name, each in (("held", measured), ("held_all", with_whole_memory(measured))):
         latency = DesignLatency(question(each), each.designs[0])
-        held[label] = latency.stages[1].largest_batch  # type: ignore[union-attr]
+        held[name] = latency.stages[1].largest_batch  # type: ignore[union-attr]
     stage = DesignLatency(question(measured), measured.designs[0]).stages[1]
     busy = 70 * stage.tokens_per_request * float(stage.iteration_s(np.array(20.0)))  # type: ignore[union-attr]
     return "\n".join([FIG_12_TEXT, *table, "", FIG_12_WHY.format(**held, busy=busy)])
@@ -261,7 +261,7 @@ class Reproduction:
     def verdicts(self, slowdowns: Floats) -> NDArray[np.bool_]:
         """Whether all nine limits hold (13,), strictly, as the published simulator has it."""
         limits = {(limit.metric, limit.percentile): limit.value for limit in self.given.slo.limits}
-        values = np.array([limits[metric, percentile] for metric in METRICS for percentile in PERCENTILES])
+        values = np.array([limits[metric, percentile] for metric in PREDICTED for percentile in REPORTED_PERCENTILES])
         return np.all(slowdowns < values, axis=1)
 
 
@@ -289,15 +289,17 @@ def reproduction(folder: Path) -> Reproduction:
 def measured_of(done: Run, kind: str) -> list[float]:
     """The nine percentiles of a run, TTFT, TBT and E2E by P50, P90 and P99; in seconds or as slowdowns."""
     found: list[float] = []
-    for metric in METRICS:
+    for metric in PREDICTED:
         values = done.latencies.both(metric)[kind == "slowdown"]
-        found += percentiles(values, [100.0 * QUANTILE[percentile] for percentile in PERCENTILES])
+        found += percentiles(values, list(REPORTED_PERCENTILES))
     return found
 
 
 def nine(by_metric: Mapping[str, Mapping[str, float]]) -> Floats:
     """Published percentiles in the same order."""
-    return np.array([by_metric[metric][percentile] for metric in METRICS for percentile in PERCENTILES])
+    return np.array(
+        [by_metric[metric][f"p{percentile:g}"] for metric in PREDICTED for percentile in REPORTED_PERCENTILES]
+    )
 
 
 def verdict_of(meets: bool) -> str:
@@ -405,7 +407,7 @@ def broken_with_one_fewer(judge: SimulationJudge, design: Design, machines: int)
     """The limits that the split with one machine fewer breaks which is nearest to meeting them all."""
     nearest: tuple[float, str] = (np.inf, "")
     values = [limit.value for limit in judge.slo.limits]
-    names = [f"{limit.metric.upper()} {limit.percentile.upper()}" for limit in judge.slo.limits]
+    names = [limit.label for limit in judge.slo.limits]
     for prompt in range(1, machines - 1):
         done = run(judge.cluster(Candidate(design, (prompt, machines - 1 - prompt))), judge.request_sets(0))
         ratios = np.array(measured_of(done, "slowdown")) / values
@@ -619,7 +621,7 @@ def formulas() -> str:
 
 def formulas_of_runs(these: Reproduction) -> str:
     """The table of the formulas' errors against the published simulator's runs."""
-    columns = [f"{metric.upper()} {percentile.upper()}" for metric in METRICS for percentile in PERCENTILES]
+    columns = [label(metric, percentile) for metric in PREDICTED for percentile in REPORTED_PERCENTILES]
     table = [
         f"| design | machines | load | {' | '.join(columns)} | published | here |",
         "|" + "---|" * (len(columns) + 5),
@@ -628,10 +630,11 @@ def formulas_of_runs(these: Reproduction) -> str:
     for each in these.published:
         latency = DesignLatency(question(given), each.design)
         errors = [
-            latency.percentile(metric, QUANTILE[percentile], "slowdown", each.sizes) / each.slowdown[metric][percentile]
+            latency.percentile(metric, percentile / 100.0, "slowdown", each.sizes)
+            / each.slowdown[metric][f"p{percentile:g}"]
             - 1.0
-            for metric in METRICS
-            for percentile in PERCENTILES
+            for metric in PREDICTED
+            for percentile in REPORTED_PERCENTILES
         ]
         meets = all(latency.meets(limit, each.sizes) for limit in given.slo.limits)
         loads = " / ".join(f"{load:.2f}" for load in latency.loads(each.sizes))

@@ -281,12 +281,13 @@ def test_a_closed_loop_holds_so_many_requests(case: Case, in_flight: int) -> Non
 
 @laws
 @given(rows(), st.integers(1, 4))
-def test_more_prompt_replicas_never_delay_the_last_first_token_of_equal_prompts(these: Rows, machines: int) -> None:
-    """Equal prompts one at a time, in order of arrival, each to the shortest queue: every one starts no later."""
+def test_more_prompt_replicas_never_delay_the_kth_first_token_of_equal_prompts(these: Rows, machines: int) -> None:
+    """Equal prompts one at a time, each to the shortest queue: the k-th first token of all comes no later."""
     equal = [(at, 1500, 1) for at, _, _ in these]
     policy = Policy("split")
     fewer, more = (serve(cluster(policy, perf(1.0, 1e9), m), equal) for m in (machines, machines + 1))
-    assert (more.requests["first_s"] <= fewer.requests["first_s"] + 1e-9).all()
+    # not request by request: one replica passes waiting prompts over, so that a late one may come before them
+    assert (np.sort(more.requests["first_s"]) <= np.sort(fewer.requests["first_s"]) + 1e-9).all()
 
 
 @pytest.mark.parametrize("policy", ["mixed", "splitwise"])
