@@ -83,7 +83,7 @@ def simulate(given: Given, out: OutOption = None, json: JsonOption = False) -> N
     """
     from provisioner import api
     from provisioner.report.files import check_outputs
-    from provisioner.report.reports import document
+    from provisioner.report.views.registry import document
     from provisioner.results.simulation import Simulation
 
     also = [given.get("records"), given.get("timeline")]

@@ -148,13 +148,13 @@ def _content(result: Reported | Result, output: Output, pictures: Sequence[str])
 
 
 def _document(result: Reported | Result) -> Document:
-    from provisioner.report.reports import document
+    from provisioner.report.views.registry import document
 
     return document(result, inputs=True) if isinstance(result, Result) else result.document()
 
 
 def _charts(result: Reported | Result) -> tuple[Chart, ...]:
-    from provisioner.report.reports import charts
+    from provisioner.report.views.registry import charts
 
     return tuple(charts(result).values()) if isinstance(result, Result) else result.charts()
 
@@ -164,8 +164,8 @@ def _csv(result: Reported | Result) -> str:
     from provisioner.planning.plan import Plan
 
     if isinstance(result, Result):
-        from provisioner.report.reports import rows
         from provisioner.report.tables import csv_text
+        from provisioner.report.views.registry import rows
 
         return csv_text(rows(result))
     if isinstance(result, Plan):

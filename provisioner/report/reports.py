@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 from provisioner.errors import UnknownNameError
-from provisioner.report.document import Document
 from provisioner.report.serialiser import to_json
-from provisioner.report.tables import Row, frame
-from provisioner.report.views import simulation
-from provisioner.report.views.view import View
+from provisioner.report.tables import frame
+from provisioner.report.views.registry import charts, document, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import pandas as pd
 
-    from provisioner.report.chart import Chart
     from provisioner.results.result import Result
-
-VIEWS: Final[tuple[View[Any], ...]] = (simulation.VIEW,)
-"""The view of every type of result: a new type is a value, a view and a row here."""
-
-
-def view_of(result: Result) -> View[Any]:
-    """Return the view of a result."""
-    return next(view for view in VIEWS if isinstance(result, view.kind))
-
-
-def document(result: Result, inputs: bool = False) -> Document:
-    """Return the report of a result."""
-    return view_of(result).document(result, inputs)
-
-
-def charts(result: Result) -> Mapping[str, Chart]:
-    """Return the charts of a result by name."""
-    return view_of(result).charts(result)
-
-
-def rows(result: Result, table: str | None = None) -> Sequence[Row]:
-    """Return the rows of a table of a result, the main one without a name."""
-    tables = view_of(result).tables
-    name = next(iter(tables)) if table is None else table
-    if name not in tables:
-        raise UnknownNameError("table", name, tables)
-    return tables[name](result)
 
 
 class Shown:

@@ -12,8 +12,8 @@ from provisioner.options import SimulateOptions
 from provisioner.planning.plan import Plan
 from provisioner.report.chart import Axis, BarChart, Bars, LineChart, Series
 from provisioner.report.page import page
-from provisioner.report.reports import charts, document
 from provisioner.report.scales import at_foot, hidden_number
+from provisioner.report.views.registry import charts, document
 from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.specs.slo import LatencyLimit
 from tests.simulation.test_result import pool as simulated_pool

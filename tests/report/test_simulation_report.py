@@ -19,9 +19,9 @@ from provisioner.options import SimulateOptions
 from provisioner.report import records as report
 from provisioner.report import timeline
 from provisioner.report.document import Table
-from provisioner.report.reports import rows
 from provisioner.report.tables import csv_text
 from provisioner.report.terminal import render
+from provisioner.report.views.registry import rows
 from provisioner.report.views.simulation import document
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.assemble import assemble

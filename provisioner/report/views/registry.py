@@ -1,0 +1,40 @@
+"""The view of every type of result, and what is asked of it: a new type is a value, a view and a row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from provisioner.errors import UnknownNameError
+from provisioner.report.chart import Chart
+from provisioner.report.document import Document
+from provisioner.report.tables import Row
+from provisioner.report.views import simulation
+from provisioner.report.views.view import View
+from provisioner.results.result import Result
+
+VIEWS: Final[tuple[View[Any], ...]] = (simulation.VIEW,)
+
+
+def view_of(result: Result) -> View[Any]:
+    """Return the view of a result."""
+    return next(view for view in VIEWS if isinstance(result, view.kind))
+
+
+def document(result: Result, inputs: bool = False) -> Document:
+    """Return the report of a result."""
+    return view_of(result).document(result, inputs)
+
+
+def charts(result: Result) -> Mapping[str, Chart]:
+    """Return the charts of a result by name."""
+    return view_of(result).charts(result)
+
+
+def rows(result: Result, table: str | None = None) -> Sequence[Row]:
+    """Return the rows of a table of a result, the main one without a name."""
+    tables = view_of(result).tables
+    name = next(iter(tables)) if table is None else table
+    if name not in tables:
+        raise UnknownNameError("table", name, tables)
+    return tables[name](result)
