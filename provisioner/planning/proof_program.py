@@ -26,7 +26,7 @@ from provisioner.planning.formulation import (
     one_size,
 )
 from provisioner.planning.lattice import LEVELS, Lattice, Point, Sizes, Totals, at_most
-from provisioner.planning.solver import DEFAULT_SOLVER, chosen, solver, write_problem
+from provisioner.planning.solver import DEFAULT_SOLVER, choose, solver, write_problem
 
 # With more sizes than this in one design, exclusions are not merged into stronger ones.
 _MOST_MERGED = 2_000_000
@@ -298,9 +298,8 @@ class Programs:
             program = build(p, level, at_least)
             if least is not None:
                 program.problem.setObjective(-least(program))
-            program.problem.solve(_engine(self.solver_name))
+            choice = choose(program, _engine(self.solver_name))
             self.solved += 1
-            choice = chosen(program, self.solver_name)
             if choice is None:
                 return None
             point = Point(p.positions[choice.design], choice.sizes)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pulp
 
@@ -78,13 +79,11 @@ def solve(
     best: tuple[tuple[Criterion, float], ...] = ()
     choice: Choice | None = None
     for criterion in order(objective):
-        program = build(parameters, criterion, best)
-        program.problem.solve(engine)
-        found = chosen(program, solver_name)
+        found = choose(build(parameters, criterion, best), engine)
         if found is None:
             if choice is None:
                 return None
-            raise ProvisionerError(f"solver {solver_name}: lost a solution while breaking ties; try --solver HiGHS")
+            raise ProvisionerError(f"solver {engine.name}: lost a solution while breaking ties; try --solver HiGHS")
         choice = found
         best = (*best, (criterion, _total(parameters, choice, criterion)))
     assert choice is not None
@@ -100,14 +99,32 @@ def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> floa
     )
 
 
-def chosen(program: Program, name: str) -> Choice | None:
-    """The choice in a solved program; None where it is infeasible; an error for anything but a proven optimum."""
-    status = program.problem.sol_status
-    if status in (pulp.LpSolutionInfeasible, pulp.LpSolutionNoSolutionFound) and program.problem.status != 1:
+def choose(program: Program, engine: pulp.LpSolver) -> Choice | None:
+    """Solve a program and return its choice; None if it is infeasible; an error for anything but a proven optimum."""
+    ending = _ending(program.problem, program.problem.solve(engine))
+    # A presolver may say "infeasible or unbounded", which PuLP calls undefined. No program of binaries is unbounded.
+    # HiGHS never says so of them; from it, undefined is an error inside the solver.
+    if ending == "Infeasible" or (ending == "Undefined" and engine.name != DEFAULT_SOLVER):
         return None
-    if status != pulp.LpSolutionOptimal:
-        found = pulp.LpStatus[program.problem.status]
-        raise ProvisionerError(f"solver {name}: stopped without a proven optimum ({found}); try --solver HiGHS")
+    if ending != "Optimal":
+        raise ProvisionerError(f"solver {engine.name}: stopped without a proven optimum ({ending}); try --solver HiGHS")
+    return read(program, engine.name)
+
+
+def _ending(problem: pulp.LpProblem, answer: Any) -> str:
+    """Why a solver stopped, as PuLP names it; "Optimal" for a proven optimum alone.
+
+    PuLP 4 answers with the statistics of the solve. PuLP 3 answers with a status, which is "Optimal" also after a time
+    limit if there is a solution; its problem has the status of that solution as well.
+    """
+    if hasattr(answer, "has_solution"):
+        return str(answer.status.name)
+    name = pulp.LpStatus[answer]
+    return name if name != "Optimal" or problem.sol_status == pulp.LpSolutionOptimal else "Not Proven"
+
+
+def read(program: Program, name: str) -> Choice:
+    """Return the choice in the variables of a solved program; an error if they are not integral."""
     values = {key: variable.varValue for key, variable in program.size.items()}
     for value in values.values():
         if value is None or abs(value - round(value)) > _INTEGRAL:
@@ -126,9 +143,10 @@ def write_problem(problem: pulp.LpProblem, path: str) -> None:
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:
+        part.touch()  # fails with the system's own words, which PuLP 4's error lacks
         problem.writeLP(str(part))
         part.replace(target)
-    except OSError as error:
-        raise InputError(f"--write-lp {path}: cannot be written: {error.strerror or error}") from None
+    except (OSError, pulp.PulpError) as error:
+        raise InputError(f"--write-lp {path}: cannot be written: {getattr(error, 'strerror', error)}") from None
     finally:
         part.unlink(missing_ok=True)

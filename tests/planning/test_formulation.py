@@ -1,17 +1,15 @@
 """The program as stated: its documentation, and golden text of every row family."""
 
-import os
 import re
 from pathlib import Path
 
-import pulp
 import pytest
 
 from provisioner.planning import formulation
-from provisioner.planning.formulation import Caps, Criterion, Program, Rows, build, total
+from provisioner.planning.formulation import Caps, Criterion, Program, Rows, build
+from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import two_candidates
 
-GOLDEN = Path(__file__).parent / "golden"
 BEST_SO_FAR: tuple[tuple[Criterion, float], ...] = (("cost", 80.0), ("power", 33_000.0))
 FAMILIES = ("one_design", "one_size", "share_beyond", "end_to_end", "in_stock", "capped", "as_good_as")
 
@@ -23,28 +21,11 @@ def rows_of(family: str, program: Program) -> Rows:
     return rows
 
 
-def lp_text(problem: pulp.LpProblem, folder: Path) -> list[str]:
-    """The program in CPLEX's LP format, without its comments and with single spaces."""
-    path = folder / "program.lp"
-    problem.writeLP(str(path))
-    lines = (" ".join(line.split()) for line in path.read_text().splitlines())
-    return [line for line in lines if line and not line.startswith("\\")]
-
-
 @pytest.mark.parametrize("family", ["objective", *FAMILIES])
 def test_golden_lp_of_each_row_family(family: str, tmp_path: Path) -> None:
     """Regenerate with REGENERATE_GOLDEN=1 pytest tests/planning/test_formulation.py, and read the difference."""
-    parameters = two_candidates()
-    program = build(parameters, "cost")
-    problem = pulp.LpProblem(family, pulp.LpMinimize)
-    problem.setObjective(total(parameters, program, "cost"))
-    for name, row in ({} if family == "objective" else rows_of(family, program)).items():
-        problem.addConstraint(row, name)
-    text = lp_text(problem, tmp_path)
-    golden = GOLDEN / f"{family}.lp"
-    if os.environ.get("REGENERATE_GOLDEN"):
-        golden.write_text("\n".join(text) + "\n")
-    assert text == golden.read_text().splitlines()
+    program = build(two_candidates(), "cost", BEST_SO_FAR)
+    assert_golden(family, lp_text(program.problem, family, tmp_path))
 
 
 def test_the_program_is_exactly_its_row_families() -> None:

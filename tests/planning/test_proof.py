@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,9 +24,9 @@ from provisioner.planning.proof import CUT_MARGIN, Candidate, Problem, Proof, Ve
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
 from provisioner.planning.search import Prices
 from provisioner.planning.solver import solver
+from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import MACHINES
 
-GOLDEN = Path(__file__).parent / "golden"
 FORMULATION = Path(__file__).parents[2] / "docs" / "formulation.md"
 Ratio = Callable[[str, tuple[int, ...]], float]
 Sizes = tuple[int, ...]
@@ -501,18 +500,7 @@ SHARED_FAMILIES = ("one_design", "one_size", "in_stock", "capped")
 def test_golden_lp_of_each_row_family(family: str, tmp_path: Path) -> None:
     """Regenerate with REGENERATE_GOLDEN=1 pytest tests/planning/test_proof.py, and read the difference."""
     _, program = stated()
-    problem = pulp.LpProblem(family, pulp.LpMaximize)
-    problem.setObjective(program.problem.objective)
-    for row in program.problem.constraints():
-        if str(row.name).split("(")[0] == family:
-            problem.addConstraint(row, row.name)
-    problem.writeLP(str(tmp_path / "program.lp"))
-    lines = (" ".join(line.split()) for line in (tmp_path / "program.lp").read_text().splitlines())
-    text = [line for line in lines if line and not line.startswith("\\")]
-    golden = GOLDEN / f"proof_{family}.lp"
-    if os.environ.get("REGENERATE_GOLDEN"):
-        golden.write_text("\n".join(text) + "\n")
-    assert text == golden.read_text().splitlines()
+    assert_golden(f"proof_{family}", lp_text(program.problem, family, tmp_path))
 
 
 def documented() -> dict[str, list[str]]:
@@ -528,7 +516,8 @@ def documented() -> dict[str, list[str]]:
 
 
 def test_documented_rows_equal_built_rows_both_ways() -> None:
-    built = {str(row.name) for row in stated()[1].problem.constraints()}
+    _, program = stated()
+    built = {str(row.name) for row in program.problem.constraints()}
     table = documented()
     assert [row[0] for row in table.values()] == [f"P{i}" for i in range(1, len(table) + 1)]
     assert set(table) == {name.split("(")[0] for name in built} == {*PROOF_FAMILIES, *SHARED_FAMILIES}

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pulp
 import pytest
@@ -11,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
-from provisioner.planning import solver as module
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, build
-from provisioner.planning.solver import order, solve, solver, write_lp
+from provisioner.planning.solver import choose, order, read, solve, solver, write_lp
 from tests.planning.instances import MACHINES, allowed, brute_force, instances, option, pool, totals, two_candidates
 
 CRITERION = st.sampled_from(CRITERIA)
@@ -102,21 +102,81 @@ def test_unknown_and_missing_solvers_are_refused() -> None:
         solver(missing[0])
 
 
-def test_a_fractional_solution_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fractional_solution_is_refused() -> None:
     program = build(two_candidates(), "cost")
-    program.problem.solve(solver("HiGHS"))
-    assert module.chosen(program, "HiGHS") is not None
+    choice = choose(program, solver("HiGHS"))
+    assert choice is not None and read(program, "HiGHS") == choice
     next(iter(program.size.values())).varValue = 0.4
     with pytest.raises(ProvisionerError, match="fractional"):
-        module.chosen(program, "HiGHS")
+        read(program, "HiGHS")
 
 
-def test_stopping_early_is_not_taken_for_an_optimum() -> None:
+def test_a_time_limit_is_taken_neither_for_an_optimum_nor_for_infeasible() -> None:
+    engine = pulp.getSolver("HiGHS", msg=False, timeLimit=0.0)
+    with pytest.raises(ProvisionerError, match=r"HiGHS: stopped without a proven optimum \((TimeLimit|Not Solved)\)"):
+        choose(build(two_candidates(), "cost"), engine)
+
+
+class Answered:
+    """A stand-in for a problem that a solver has worked on, as either version of PuLP leaves it."""
+
+    def __init__(self, answer: object, solution: int | None = None) -> None:
+        self.answer = answer
+        if solution is not None:
+            self.sol_status = solution
+
+    def solve(self, engine: pulp.LpSolver) -> object:
+        return self.answer
+
+
+def statistics(status: str, has_solution: bool = False) -> SimpleNamespace:
+    """The part read of what ``LpProblem.solve`` returns since PuLP 4."""
+    return SimpleNamespace(status=SimpleNamespace(name=status), has_solution=has_solution)
+
+
+PULP_3 = pytest.mark.skipif(not hasattr(pulp, "LpStatus"), reason="PuLP 4 has no LpStatus")
+CBC = SimpleNamespace(name="PULP_CBC_CMD")
+HIGHS = SimpleNamespace(name="HiGHS")
+
+
+@pytest.mark.parametrize(
+    ("answered", "engine"),
+    [
+        (Answered(statistics("Infeasible")), HIGHS),
+        (Answered(statistics("Undefined")), CBC),
+        pytest.param(Answered(-1, -1), HIGHS, marks=PULP_3),
+        pytest.param(Answered(-3, 0), CBC, marks=PULP_3),
+    ],
+)
+def test_infeasible_is_no_choice(answered: Answered, engine: SimpleNamespace) -> None:
+    assert choose(replace(build(two_candidates(), "cost"), problem=answered), engine) is None
+
+
+@pytest.mark.parametrize(
+    ("answered", "engine", "ending"),
+    [
+        (Answered(statistics("TimeLimit", has_solution=True)), HIGHS, "TimeLimit"),
+        (Answered(statistics("NotSolved")), CBC, "NotSolved"),
+        (Answered(statistics("Undefined")), HIGHS, "Undefined"),
+        pytest.param(Answered(1, 2), HIGHS, "Not Proven", marks=PULP_3),  # after a time limit, with a solution
+        pytest.param(Answered(0, 0), HIGHS, "Not Solved", marks=PULP_3),
+    ],
+)
+def test_stopping_early_is_not_taken_for_an_optimum(answered: Answered, engine: SimpleNamespace, ending: str) -> None:
+    with pytest.raises(ProvisionerError, match=rf"without a proven optimum \({ending}\)"):
+        choose(replace(build(two_candidates(), "cost"), problem=answered), engine)
+
+
+def test_an_optimum_is_a_choice_whichever_way_pulp_reports_it() -> None:
     program = build(two_candidates(), "cost")
-    program.problem.solve(solver("HiGHS"))
-    program.problem.sol_status = pulp.LpSolutionIntegerFeasible  # what a time limit leaves; the status reads Optimal
-    with pytest.raises(ProvisionerError, match="without a proven optimum"):
-        module.chosen(program, "HiGHS")
+    choice = choose(program, solver("HiGHS"))
+    assert choice is not None
+    assert choose(replace(program, problem=Answered(statistics("Optimal", has_solution=True))), HIGHS) == choice
+
+
+def test_a_program_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--write-lp .*: cannot be written: No such file or directory"):
+        write_lp(two_candidates(), "cost", str(tmp_path / "missing" / "model.lp"))
 
 
 def test_the_written_program_solves_to_the_same_cost(tmp_path_factory: pytest.TempPathFactory) -> None:
