@@ -249,8 +249,9 @@ class _CsvReader(_Reader):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of lines that are all blank
+                warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 reads 10.5 as the integer 10
                 table = np.loadtxt(rows, self._type, comments=None, delimiter=",", quotechar='"', ndmin=1)
-        except (ValueError, OverflowError):
+        except (ValueError, OverflowError, DeprecationWarning):
             return None
         time, prompt, output = (table[f"c{k}"] for k in self._at)
         if table.size == 0 or not (_all_tokens(prompt) and _all_tokens(output)):

@@ -17,7 +17,7 @@ HARDWARE = {"dgx-a100": "a100-80gb", "dgx-h100": "h100-80gb", "dgx-h100-capped":
 
 @pytest.fixture(scope="module")
 def original(perf_model_csv: Path) -> pd.DataFrame:
-    frame = pd.read_csv(perf_model_csv)
+    frame = pd.read_csv(perf_model_csv, float_precision="round_trip")
     frame["key"] = frame.prompt_size * frame.batch_size
     frame["context"] = frame.batch_size * (frame.prompt_size + frame.token_size / 2)
     return frame
@@ -57,7 +57,9 @@ def test_simulator_knots_are_unrounded_medians_over_all_runs_of_a_key(
 ) -> None:
     model, machine, tensor_parallel = group
     expected = _of_group(original, group).groupby("key")[["prompt_time", "token_time"]].median() / 1e3
-    shipped = pd.read_csv(CURVES / "splitwise-sim" / f"{machine}__{model}__tp{tensor_parallel}.csv")
+    shipped = pd.read_csv(
+        CURVES / "splitwise-sim" / f"{machine}__{model}__tp{tensor_parallel}.csv", float_precision="round_trip"
+    )
     assert shipped.batched_tokens.tolist() == expected.index.tolist()
     np.testing.assert_allclose(shipped[["prompt_s", "token_s"]].to_numpy(), expected.to_numpy(), rtol=1e-15, atol=0)
 
