@@ -3,6 +3,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+FAST = frozenset({"specs", "perf", "queueing", "planning"})  # folders of tests that need no proof
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the fast folders ``fast``, but not proofs nor what is marked ``slow``."""
+    tests = ROOT / "tests"
+    for item in items:
+        folder = item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
+        proof = item.path.name.startswith("test_proof")
+        if folder in FAST and not proof and item.get_closest_marker("slow") is None:
+            item.add_marker("fast")
 
 
 @pytest.fixture(scope="session")
