@@ -4,7 +4,7 @@
 
 Each is a distribution with published or fitted parameters, cut into bins as the lengths of a trace are. Nothing is
 drawn at random: lengths are quantiles at the points of a fixed sequence, so that the same numbers give the same bytes.
-What of each is published, fitted and assumed is in its note and in docs/data.md.
+What of each is published, fitted and assumed is in its note and in docs/reference/data.md.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 The pool sends each arrival to the replica with the least pending work, which is first come, first served from one queue
 up to the little that the work estimate errs; each replica runs the prompts that wait, in order, up to a token limit, as
-one iteration. `docs/queueing.md` derives every step; the references are given where they are used.
+one iteration. `docs/explanation/queueing.md` derives every step; the references are given where they are used.
 """
 
 from __future__ import annotations

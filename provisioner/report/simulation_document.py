@@ -308,7 +308,7 @@ def method_facts(found: Simulation) -> Facts:
     program = [f"{name} {found.versions[name]}" for name in _PROGRAM if name in found.versions]
     libraries = [f"{name} {version}" for name, version in found.versions.items() if name not in _PROGRAM]
     facts = [
-        ("policy", f"{found.policy} (docs/simulation.md): {_thresholds(found.thresholds)}"),
+        ("policy", f"{found.policy} (docs/reference/simulation.md): {_thresholds(found.thresholds)}"),
         ("assumptions", found.assumptions),
         ("seed", str(found.seed)),
         ("time", f"{format_seconds(found.wall_s)}, median of warm runs" if found.question.get("repeat") else ""),

@@ -1,9 +1,9 @@
 """Error of the queueing formulas against the compiled simulator over random clusters, by load.
 
-``python -m tests.oracles.compare --cases 240`` prints the tables of docs/queueing.md, section 11 (three minutes on two
-cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy ``split`` and colocated
-designs under ``mixed``, with measured curves. ``--keep FILE`` stores what was simulated, so that a changed formula is
-compared again within half a minute.
+``python -m tests.oracles.compare --cases 240`` prints the tables of docs/explanation/queueing.md, section 11 (three
+minutes on two cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy ``split``
+and colocated designs under ``mixed``, with measured curves. ``--keep FILE`` stores what was simulated, so that a
+changed formula is compared again within half a minute.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from tests.oracles.cases import METRICS, QUANTILES, Array, Case, random_case, simulated_percentiles
 
-PAGE = Path(__file__).parents[2] / "docs" / "queueing.md"
+PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "queueing.md"
 BEGIN, END = "<!-- tests/oracles/compare.py: begin -->", "<!-- tests/oracles/compare.py: end -->"
 LOADS = (0.0, 0.5, 0.7, 0.85, 1.0)
 OVERLOADS = (0.3, 0.7, 0.85, 0.95, 1.0, 1.05, 1.25)
@@ -189,7 +189,7 @@ def kept_or(
 
 
 def report(found: Comparison, loaded: Comparison, command: str) -> Iterable[str]:
-    """Markdown lines: everything for docs/queueing.md."""
+    """Markdown lines: everything for docs/explanation/queueing.md."""
     today, mixed = datetime.date.today().isoformat(), int(np.sum(found.mixed))
     beyond, unstable = int(np.sum(~found.predicted)), int(np.sum(found.unstable))
     yield f"`{command}`, {today}: {len(found.cases)} clusters, {mixed} of them mixed pools,"
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="file of simulated percentiles: read if it is there, else written")
     parser.add_argument("--worst", type=int, default=0, help="list this many of the largest errors")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/queueing.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/explanation/queueing.md")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as executor:
 

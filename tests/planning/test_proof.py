@@ -28,7 +28,7 @@ from provisioner.planning.solver import solver
 from tests.planning.instances import MACHINES
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMULATION = Path(__file__).parents[2] / "docs" / "formulation.md"
+FORMULATION = Path(__file__).parents[2] / "docs" / "reference" / "formulation.md"
 Ratio = Callable[[str, tuple[int, ...]], float]
 Sizes = tuple[int, ...]
 FLAT = Prices(dict.fromkeys("abc", 1.0), dict.fromkeys("abc", 1.0))
@@ -516,7 +516,7 @@ def test_golden_lp_of_each_row_family(family: str, tmp_path: Path) -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    """The rows table of "Proving a plan" in docs/formulation.md, by function."""
+    """The rows table of "Proving a plan" in docs/reference/formulation.md, by function."""
     text = FORMULATION.read_text(encoding="utf-8")
     section = text.split("## Proving a plan")[1].split("\n## ")[0].split("### Its rows")[1]
     rows = [
