@@ -1,4 +1,4 @@
-"""Write docs/validation.md: simulated runs and plans beside what was published. Run it as
+"""Write docs/explanation/validation.md: simulated runs and plans beside what was published. Run it as
 
     python docs/generate_validation.py FOLDER
 
@@ -46,8 +46,8 @@ from provisioner.specs.traces import read_trace
 
 Floats = NDArray[np.float64]
 
-PAGE = Path(__file__).with_name("validation.md")
-QUEUEING = Path(__file__).with_name("queueing.md")
+PAGE = Path(__file__).parent / "explanation" / "validation.md"
+QUEUEING = Path(__file__).parent / "explanation" / "queueing.md"
 FIG_12 = {
     "model": "bloom-176b",
     "workload": "coding",
@@ -61,7 +61,7 @@ INTRODUCTION = """\
 # Validation: simulations and plans beside what was published
 
 Written by `python docs/generate_validation.py FOLDER`; a test writes it again and compares. How well measured curves fit
-their points is in [hardware.md](hardware.md); how good curves are that were not measured is at the end of this page.
+their points is in [hardware.md](../reference/hardware.md); how good curves are that were not measured is at the end of this page.
 """
 
 RUNS_TEXT = """\
@@ -612,7 +612,7 @@ def lending(coding: RequestSet) -> str:
 
 
 def formulas() -> str:
-    """The summary of the formulas' errors, as docs/queueing.md has it from tests/oracles/compare.py."""
+    """The summary of the formulas' errors, as docs/explanation/queueing.md has it from tests/oracles/compare.py."""
     text = QUEUEING.read_text(encoding="utf-8")
     section = text[text.index("<!-- tests/oracles/compare.py: begin -->") :].splitlines()[1:]
     summary = "\n".join(section[: next(k for k, line in enumerate(section) if line.startswith("### "))]).strip()
@@ -651,7 +651,7 @@ For a model without measured curves the time of an iteration is the sum of its o
 limit over its utilisation, max(FLOP / peak, bytes / bandwidth) / utilisation, and the utilisation is read from tables that
 were fitted to measured kernels of six GPUs. The tables' errors against the rows they were fitted to: median and 95 %
 quantile, in %. They are from AIConfigurator's kernel times (Apache-2.0) and Vidur's profiles (MIT);
-[provenance.yaml](../hardware_specs/operators/provenance.yaml) has the versions, the rows, and what each rule refused, and
+`hardware_specs/operators/provenance.yaml` has the versions, the rows, and what each rule refused, and
 `python hardware_specs/derive_operators.py AIC_KERNELS VIDUR_PROFILES` derives them again from the two.
 """
 

@@ -18,7 +18,7 @@ SHOWN = re.compile(r"<!-- (slow )?output: (provision .*?) -->\n```\n(.*?)```", r
 
 def pages() -> list[Path]:
     """The pages that show output."""
-    return [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if SHOWN.search(_text(page))]
+    return [page for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if SHOWN.search(_text(page))]
 
 
 def _text(page: Path) -> str:

@@ -1,6 +1,7 @@
-"""The judge of plans: a cluster passes when simulations of it meet every limit (docs/design.md, "When a plan passes").
+"""The judge of plans: a cluster passes when simulations of it meet every limit.
 
-It stands between the two that must not know each other: the proof, which proposes candidates, and the simulator.
+The rule is in docs/explanation/design.md, "When a plan passes". It stands between the two that must not know each
+other: the proof, which proposes candidates, and the simulator.
 """
 
 from __future__ import annotations

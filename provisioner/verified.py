@@ -1,6 +1,7 @@
 """Verified plans: the formulas guess, the proof proposes, the simulator judges, and the plan shows the evidence.
 
-docs/formulation.md, "Proving a plan", has the procedure; docs/design.md, "When a plan passes", the rule.
+docs/reference/formulation.md, "Proving a plan", has the procedure; docs/explanation/design.md, "When a plan passes",
+the rule.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
 
-METHOD: Final = "proven by simulation (docs/simulation.md); the queueing formulas made the first guess"
+METHOD: Final = "proven by simulation (docs/reference/simulation.md); the queueing formulas made the first guess"
 
 # The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
 _OPTIMISM: Final = 1.1

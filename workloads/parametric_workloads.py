@@ -4,7 +4,7 @@
 
 Each is a distribution with published or fitted parameters, cut into bins as the lengths of a trace are. Nothing is
 drawn at random: lengths are quantiles at the points of a fixed sequence, so that the same numbers give the same bytes.
-A workload's note and docs/data.md say which of its numbers are published, fitted and assumed.
+A workload's note and docs/reference/data.md say which of its numbers are published, fitted and assumed.
 """
 
 import argparse

@@ -206,7 +206,7 @@ def import_curves(
 
     Says what it recognised, which points it could take, which not and why, and how well the curve explains them.
     Recognised: JSON of vllm bench serve and GuideLLM, CSV of AIPerf and genai-perf, and CSV of points
-    (docs/own-measurements.md).
+    (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
     from provisioner.report.curve_import import measured_data, measured_document

@@ -1,4 +1,7 @@
-"""``docs/cli.md``, generated from the command line: ``python -m provisioner.cli.document > docs/cli.md``."""
+"""``docs/reference/cli.md``, generated from the command line.
+
+``python -m provisioner.cli.document > docs/reference/cli.md`` writes it.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,8 @@ SIMULATION_KEYS: Final = {
 _INTRODUCTION: Final = """\
 # Command line
 
-Generated from the command line by `python -m provisioner.cli.document > docs/cli.md`; a test holds it to that.
+Generated from the command line by `python -m provisioner.cli.document > docs/reference/cli.md`; a test holds it to
+that.
 
 Results go to stdout, errors and the progress of long work to stderr. Piped, the output is plain text. A result is
 written whole or not at all."""

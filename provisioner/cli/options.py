@@ -246,7 +246,7 @@ CLUSTER: Final = group(
         "--power-caps",
         metavar="PERCENT,...",
         help="Consider every machine type with its GPUs' power limited to each of these shares of their TDP; 100 is "
-        "without limit. What a cap does to both phases is assumed (docs/hardware.md).",
+        "without limit. What a cap does to both phases is assumed (docs/reference/hardware.md).",
         default="machine types as they are",
         parse=lambda text, what: tuple(parse_positive(part, what, "% of the TDP") for part in text.split(",")),
     ),

@@ -173,7 +173,7 @@ POLICY: Final = group(
         "--policy",
         metavar="splitwise|split|mixed|chunked",
         help="How requests are scheduled: pools that lend machines to each other, strict pools, mixed batching, or "
-        "chunked prefill (see docs/simulation.md).",
+        "chunked prefill (see docs/reference/simulation.md).",
         default="splitwise; mixed for mixed machines",
     ),
     max_pending_tokens=Flag(

@@ -169,5 +169,5 @@ def remarks(
     for kind, how in _NOT_MEASURED.items():
         of_kind = {perf.machine.name: None for perf in replicas.values() if kind in perf.curve.provenance}
         if of_kind:
-            notes.append(f"latency of {', '.join(of_kind)}: {how}; its error: docs/validation.md")
+            notes.append(f"latency of {', '.join(of_kind)}: {how}; its error: docs/explanation/validation.md")
     return tuple(notes)

@@ -370,6 +370,6 @@ def _trace(
     if cv > _CLUSTERED_CV:
         notes.append(
             f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
-            "the formulas' P99s may be too low by a factor of two (docs/queueing.md, limits of the model)"
+            "the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, limits of the model)"
         )
     return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)

@@ -28,7 +28,7 @@ from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 from provisioner.specs.workload import Workload
 
-METHOD = "analytic: queueing formulas (docs/queueing.md), not simulated"
+METHOD = "analytic: queueing formulas (docs/explanation/queueing.md), not simulated"
 
 # Prompt lengths at which a role shared by two types may be divided: deciles of the workload's tokens between these.
 _DIVISIONS = (0.2, 0.35, 0.5, 0.65, 0.8)

@@ -1,4 +1,4 @@
-"""The integer linear program of docs/formulation.md: one function per row family, named as the table names it."""
+"""The integer linear program of docs/reference/formulation.md: one function per row family, named as there."""
 
 from __future__ import annotations
 

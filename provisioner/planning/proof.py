@@ -3,7 +3,7 @@
 The judge simulates; it is handed in, so that planning knows nothing of how. The search proposes candidates that are
 better than the best so far, dearest first. One that passes becomes the best; one that fails clearly excludes all
 smaller ones of its design; any other excludes itself alone. It ends when a program without a solution proves that
-nothing better is left (docs/formulation.md, "Proving a plan").
+nothing better is left (docs/reference/formulation.md, "Proving a plan").
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The integer linear program of a proof: is a plan as good as the best left that nothing excludes?
 
-Stated in docs/formulation.md, "Proving a plan". One function per row family; variables, and the rows that do not depend
-on the proof, are those of ``formulation``.
+Stated in docs/reference/formulation.md, "Proving a plan". One function per row family; variables, and the rows that do
+not depend on the proof, are those of ``formulation``.
 """
 
 from __future__ import annotations

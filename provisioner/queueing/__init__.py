@@ -1,1 +1,1 @@
-"""Load on one pool: pure formulas for the latency distributions of a pool of replicas (docs/queueing.md)."""
+"""Load on one pool: pure formulas for the latencies of a pool of replicas (docs/explanation/queueing.md)."""

@@ -3,7 +3,7 @@
 Prompts go first, as in the paper's baselines, so the prompt side is the prompt stage with mixed iterations for a
 service time. The token side is processor sharing at the speed that the prompts leave. A single request loses time to
 the work queued behind its own prompt and to a compound Poisson sum of busy periods of prompts.
-`docs/queueing.md`, "Mixed pool", derives it.
+`docs/explanation/queueing.md`, "Mixed pool", derives it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BATCH_RATIO = 1.15
 _MOST_BUSY = 0.995
 # Time lost to prompts is computed at whole numbers of gaps of about this ratio, and is linear between them.
 _GAPS_RATIO = 1.15
-# Beyond this load the time lost to prompts is not described (docs/queueing.md: errors double, and a fuller pool may
+# Beyond this load the time lost to prompts is not described (docs/explanation/queueing.md: errors double, and a fuller pool may
 # look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
 LARGEST_DESCRIBED_LOAD = 0.85
 _LEAST = 1e-9

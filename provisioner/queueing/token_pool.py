@@ -2,7 +2,8 @@
 
 A replica with b sequences produces one token for each of them every ``decode_s(b)``, so a sequence is served at the
 rate ``1 / decode_s(b)``: a processor-sharing station whose speed depends on its occupancy. Its stationary distribution
-depends on the output lengths only through their mean. `docs/queueing.md` derives the steps and gives the references.
+depends on the output lengths only through their mean. `docs/explanation/queueing.md` derives the steps and gives the
+references.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def error_notes(kinds: Iterable[str], known: bool = True) -> list[str]:
         + ("." if known else "; blank where there are too few points to leave one out."),
         "derived": (
             f"derived: mean errors of TTFT and TPOT in {SERVED_RUNS} runs served by vLLM, Llama-3.1-70B on H200 and "
-            "Qwen3-32B on H100; other models and GPUs were not compared (docs/validation.md)."
+            "Qwen3-32B on H100; other models and GPUs were not compared (docs/explanation/validation.md)."
         ),
         "estimated": (
             "estimated: median errors of prompt and decode iterations against derived ones, from the least to the most "

@@ -313,7 +313,7 @@ def method_facts(found: Any) -> Facts:
     facts = [
         ("passes", passing_rule(found.sets)),
         ("optimum", f"{_BEST[found.objective]}; then by cost, power, machines, and the largest slack"),
-        ("policy", f"{found.policy} (docs/simulation.md)"),
+        ("policy", f"{found.policy} (docs/reference/simulation.md)"),
         *program_facts(found),
     ]
     return Facts("How this was computed", tuple(facts))

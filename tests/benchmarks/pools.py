@@ -1,4 +1,7 @@
-"""Time of the analytic model and of the integer program: ``python -m tests.benchmarks.pools`` (docs/performance.md)."""
+"""Time of the analytic model and of the integer program, for docs/reference/performance.md.
+
+``python -m tests.benchmarks.pools`` prints it.
+"""
 
 from __future__ import annotations
 

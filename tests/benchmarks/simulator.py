@@ -1,4 +1,4 @@
-"""Time of the simulator: ``pytest tests/benchmarks/simulator.py -n 0 -s`` (docs/performance.md has what it gave).
+"""Time of the simulator, ``pytest tests/benchmarks/simulator.py -n 0 -s``; docs/reference/performance.md has results.
 
 Not part of the tests: the file's name keeps it out. ``-m slow`` runs the large cluster. Columns beside the times are in
 ``--benchmark-json FILE`` under ``extra_info``.

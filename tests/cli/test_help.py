@@ -76,8 +76,10 @@ def test_defaults_of_a_simulation_are_those_of_its_options_and_policies(provisio
 
 
 def test_documentation_is_fresh() -> None:
-    page = Path(__file__).parents[2] / "docs" / "cli.md"
-    assert page.read_text(encoding="utf-8") == document(), "run: python -m provisioner.cli.document > docs/cli.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+    assert page.read_text(encoding="utf-8") == document(), (
+        "run: python -m provisioner.cli.document > docs/reference/cli.md"
+    )
 
 
 @pytest.mark.parametrize("typed", [typed for _, typed in EXAMPLES])

@@ -15,9 +15,9 @@ from provisioner.perf.transfer import serialized_s
 from provisioner.specs import catalog
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-HARDWARE = ROOT / "docs" / "hardware.md"
-DATA = ROOT / "docs" / "data.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+HARDWARE = ROOT / "docs" / "reference" / "hardware.md"
+DATA = ROOT / "docs" / "reference" / "data.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|tmp|home|root|Users|mnt|opt|var)/|\b[A-Z]:\\")
@@ -63,7 +63,7 @@ def test_the_check_of_paths_finds_them() -> None:
         assert not MACHINE_PATH.search(text)
 
 
-# --- tables of docs/hardware.md -------------------------------------------------------------------------
+# --- tables of docs/reference/hardware.md -------------------------------------------------------------------------
 
 
 def _table(page: Path, name: str) -> tuple[list[str], Rows]:

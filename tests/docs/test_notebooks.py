@@ -15,7 +15,7 @@ import provisioner
 from tests.docs.test_outputs import words_and_numbers
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "docs").rglob("*.ipynb"))
 
 
 def code(notebook: Any) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHOWN = re.compile(r"<!-- (slow )?output: (provision .*?) -->\n```\n(.*?)```", re.DOTALL)
 CASES = [
     pytest.param(command, shown, id=f"{page.stem}: {command}", marks=[pytest.mark.slow] if slow else [])
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
     for slow, command, shown in SHOWN.findall(page.read_text(encoding="utf-8"))
 ]
 

@@ -1,4 +1,4 @@
-"""docs/validation.md is what the code gives today."""
+"""docs/explanation/validation.md is what the code gives today."""
 
 import csv
 import importlib.util

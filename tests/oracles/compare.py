@@ -1,6 +1,6 @@
 """Error of the queueing formulas against the compiled simulator over random clusters, by load.
 
-``python -m tests.oracles.compare --cases 240`` prints the tables of docs/queueing.md, section 11 (three minutes on two
+``python -m tests.oracles.compare --cases 240`` prints the tables of docs/explanation/queueing.md, section 11 (three minutes on two
 cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy ``split`` and colocated
 designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a changed formula is
 compared again within half a minute.
@@ -189,7 +189,7 @@ def kept_or(
 
 
 def report(found: Comparison, loaded: Comparison, command: str) -> Iterable[str]:
-    """Markdown lines: everything for docs/queueing.md."""
+    """Markdown lines: everything for docs/explanation/queueing.md."""
     today, mixed = datetime.date.today().isoformat(), int(np.sum(found.mixed))
     beyond, unstable = int(np.sum(~found.predicted)), int(np.sum(found.unstable))
     yield f"`{command}`, {today}: {len(found.cases)} clusters, {mixed} of them mixed pools,"
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="file of simulated percentiles: read if it is there, else written")
     parser.add_argument("--worst", type=int, default=0, help="list this many of the largest errors")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/queueing.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/explanation/queueing.md")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.jobs) as executor:
 

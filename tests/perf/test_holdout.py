@@ -193,7 +193,7 @@ def test_coverage_by_hand() -> None:
     weights, per_token = 2 * 68_976_648_192, 2 * 80 * 8 * 128 * 2
     assert two.kv_capacity_tokens == pytest.approx((0.9 * 2 * 80 * 2**30 - weights) / per_token, rel=1e-3)
     assert "llama2-70b does not fit on 1 of the 8 GPUs" in rows[0].reason
-    # the errors of points in docs/hardware.md, over 4 of the batch and 12 of the context
+    # the errors of points in docs/reference/hardware.md, over 4 of the batch and 12 of the context
     assert two.error is not None
     assert two.error.prompt[0] == two.error.prompt[1] == pytest.approx(0.045, abs=1e-3)
     assert two.error.decode[0] == pytest.approx((4 * 0.030 + 12 * 0.008) / 16, abs=1e-3)

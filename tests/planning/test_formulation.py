@@ -38,8 +38,8 @@ def test_the_program_is_exactly_its_row_families() -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    """The rows table of docs/formulation.md by function: id, row name, formula, for all, unit, function."""
-    text = (Path(__file__).parents[2] / "docs" / "formulation.md").read_text(encoding="utf-8")
+    """The rows table of docs/reference/formulation.md by function: id, row name, formula, for all, unit, function."""
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "formulation.md").read_text(encoding="utf-8")
     section = text.split("## Rows")[1].split("\n## ")[0]
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split(" | ")] for line in section.splitlines() if "|" in line

@@ -504,7 +504,7 @@ def test_golden_lp_of_each_row_family(family: str, tmp_path: Path) -> None:
 
 
 def documented() -> dict[str, list[str]]:
-    """The rows table of "Proving a plan" in docs/formulation.md, by function."""
+    """The rows table of "Proving a plan" in docs/reference/formulation.md, by function."""
     text = FORMULATION.read_text(encoding="utf-8")
     section = text.split("## Proving a plan")[1].split("\n## ")[0].split("### Its rows")[1]
     rows = [

@@ -90,7 +90,7 @@ def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps
 
 
 def test_the_documented_table_is_that_of_the_code() -> None:
-    text = (Path(__file__).parents[2] / "docs/network.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs/how-to/network.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]

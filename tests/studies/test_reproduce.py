@@ -199,8 +199,8 @@ def test_what_is_refused() -> None:
 
 
 def test_the_page_is_what_the_command_writes() -> None:
-    """The quick parts of docs/reproduction.md, computed again; the rest takes the better part of an hour."""
-    page = (Path(__file__).parents[2] / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    """The quick parts of docs/explanation/reproduction.md, computed again; the rest takes most of an hour."""
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "reproduction.md").read_text(encoding="utf-8")
     rows = [line for line in page.splitlines() if line.startswith("|")]
     for line in str(api.reproduce(only=["machines", "curves", "transfer"])).splitlines():
         if line.startswith("|"):

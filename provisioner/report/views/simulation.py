@@ -326,7 +326,7 @@ def _share(pool: SimulatedPool, low: int, high: int) -> str:
 
 def _method(simulation: Simulation) -> Facts:
     rows = (
-        ("policy", f"{simulation.policy} (docs/simulation.md): {_thresholds(simulation.thresholds)}"),
+        ("policy", f"{simulation.policy} (docs/reference/simulation.md): {_thresholds(simulation.thresholds)}"),
         ("assumptions", simulation.assumptions),
         ("seed", str(simulation.seed)),
         (
