@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedWriter
 from pathlib import Path
 from time import monotonic
@@ -15,7 +16,7 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 
-ENDING: Final = ".journal"
+_ENDING: Final = ".journal"
 _SYNC_S: Final = 1.0
 
 
@@ -75,6 +76,32 @@ class Journal:
                 self._synced_s = monotonic()
         except OSError as error:
             raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextmanager
+def kept(
+    out: Sequence[str], question: Mapping[str, Any], resume: bool
+) -> Iterator[tuple[dict[str, Any], Callable[[str, Any], None], str]]:
+    """Points by key that an earlier session finished, how to keep more, and a phrase on where they are kept.
+
+    The journal lies beside the first file of ``out`` and goes when the block ends without an error, so the files are
+    written inside the block. Without files nothing is kept.
+    """
+    if not out:
+        if resume:
+            raise InputError(
+                "--resume: goes on with the journal beside the first --out; give the --out of the first run"
+            )
+        yield {}, lambda key, record: None, "nothing written"
+        return
+    path = f"{out[0]}{_ENDING}"
+    journal = Journal.open(path, question, resume)
+    finished = False
+    try:
+        yield dict(journal.done), journal.add, f"kept in {path}, --resume goes on from there"
+        finished = True
+    finally:
+        journal.close(finished)
 
 
 def _read(path: Path, asked: Any) -> tuple[dict[str, Any], int]:
