@@ -16,12 +16,12 @@ from provisioner.specs import catalog
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
     from provisioner.results.grid import Grid
+    from provisioner.results.reproduction import Reproduction
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
     from provisioner.studies.capacity import Capacity
     from provisioner.studies.compare import Comparison
     from provisioner.studies.pareto import Frontier
-    from provisioner.studies.reproduce import Reproduction
     from provisioner.studies.sensitivity import Sensitivity
 
 __all__ = [
@@ -239,13 +239,13 @@ def reproduce(
 ) -> Reproduction:
     """A paper's published results beside ours, by the published simulator's rules and with measured curves.
 
-    ``only`` names experiments; ``studies.reproduce.reproduce`` says more.
+    ``only`` names experiments; ``studies.splitwise.reproduce`` says more.
 
     >>> r = reproduce(only=["machines"])
     >>> next(f for f in r.findings if "batch of 64" in f.result).measured
     '2.00x'
     """
-    from provisioner.studies import reproduce as study
+    from provisioner.studies.splitwise import reproduce as study
 
     return study.reproduce(
         paper,

@@ -19,11 +19,10 @@ from provisioner.studies.capacity import Capacity
 from provisioner.studies.compare import Comparison
 from provisioner.studies.grid import sweep, vary
 from provisioner.studies.pareto import Frontier
-from provisioner.studies.reproduce import Reproduction
 from provisioner.studies.result import StudyResult
 from provisioner.studies.sensitivity import Sensitivity
 
-KINDS = (Capacity, Comparison, Frontier, Reproduction, Sensitivity)
+KINDS = (Capacity, Comparison, Frontier, Sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
