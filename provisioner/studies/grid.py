@@ -71,42 +71,24 @@ def sweep(
     given = {"prompt": prompt, "token": token, "mixed": mixed}
     ranges = {role: _range(options, role, sizes) for role, sizes in given.items()}
     first_sizes: dict[str, Any] = {f"{role}_machines": sizes[0] if sizes else None for role, sizes in ranges.items()}
-    cases = Cases([replace(without_prices(options), **first_sizes)])
-    scenario = cases.scenario(Task("", 0, tuple(sizes[0] for sizes in ranges.values() if sizes)))
+    case = replace(without_prices(options), **first_sizes)
+    scenario = load_scenario(case)
     sizes: dict[str, tuple[int, ...]] = {pool.role: ranges[pool.role] or () for pool in scenario.cluster.pools}
     _check_count(prod(map(len, sizes.values())), "clusters")
     clusters = [cluster_of(scenario, each) for each in product(*sizes.values())]
     costs, price_sources = prices_of(clusters[:1], prices, options)
-    asked: dict[str, Any] = {"prices": prices, "objective": objective, **sizes}
-    question = question_of("sweep", options, str(scenario.versions.get("provisioner")), **asked)
-
-    def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
-        points = tuple(
-            GridPoint.of(outcome, cluster, None, totals_of(cluster, costs))
-            for cluster, outcome in zip(clusters, outcomes, strict=True)
-        )
-        passing = [k for k, point in enumerate(points) if point.state == "pass"]
-        machines = [tuple(pool.machines for pool in cluster.pools) for cluster in clusters]
-        rank = ranking(clusters[0], costs, objective)
-        best = min(passing, key=lambda k: (*rank(machines[k]), points[k].worst_ratio or 0.0, machines[k]), default=None)
-        edges = () if best is None else _edges(sizes, machines[best])
-        return Grid(
-            clusters=tuple(clusters),
-            varied=None,
-            points=points,
-            frontier=tuple(passing[k] for k in smallest_of([machines[k] for k in passing])),
-            optimum=best,
-            objective=objective,
-            load=str(scenario.arrivals),
-            sets=scenario.sets,
-            sources=(*scenario.sources, *price_sources),
-            warnings=(*scenario.warnings, *edges, *_notes(points, "clusters")),
-            command=sweep_command(options, asked),
-            **_basis(scenario, options, asked),
-        )
-
-    tasks = [Task("+".join(map(str, each)), 0, each) for each in product(*sizes.values())]
-    return simulated(cases, tasks, gridded, question, execution)
+    return _simulated(
+        options,
+        {"prices": prices, "objective": objective, **sizes},
+        clusters=clusters,
+        varied=None,
+        cases=[case],
+        prices=[costs],
+        price_sources=price_sources,
+        ends=[_Ends(scenario, scenario, ("", ""))],
+        objective=objective,
+        execution=execution,
+    )
 
 
 def vary(
@@ -143,39 +125,121 @@ def vary(
     fixed = [cluster_of(each.first) for each in ends]
     if len({str(cluster) for cluster in fixed}) < len(fixed):
         raise InputError("--cluster: a cluster is named twice; name each once")
-    asked = {"prices": prices, "vary": varied.name, "values": swept, "clusters": [_typed(each) for each in fixed]}
-    question = question_of("vary", options, str(ends[0].first.versions.get("provisioner")), **asked)
     every = [case for of_cluster in cases for case in of_cluster]
-    at = [(cluster, value) for cluster in fixed for value in swept]
-    costs = [prices_of([cluster], prices, case)[0] for (cluster, _), case in zip(at, every, strict=True)]
-    price_sources = prices_of(fixed, prices, options)[1]
+    owners = [cluster for cluster in fixed for _ in swept]
+    return _simulated(
+        options,
+        {"prices": prices, "vary": varied.name, "values": swept, "clusters": [_typed(each) for each in fixed]},
+        clusters=fixed,
+        varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
+        cases=every,
+        prices=[prices_of([cluster], prices, case)[0] for cluster, case in zip(owners, every, strict=True)],
+        price_sources=prices_of(fixed, prices, options)[1],
+        ends=ends,
+        objective=None,
+        execution=execution,
+    )
+
+
+def _simulated(
+    options: SimulateOptions,
+    asked: dict[str, Any],
+    *,
+    clusters: Sequence[Cluster],
+    varied: Varied | None,
+    cases: Sequence[SimulateOptions],
+    prices: Sequence[Prices],
+    price_sources: Sequence[str],
+    ends: Sequence[_Ends],
+    objective: CriterionName | None,
+    execution: Execution,
+) -> Grid:
+    """Simulate clusters by values, and answer with the grid; sizes share one case, each value has its own."""
+    from provisioner.report.command_line import simulate_question
+
+    at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
+    scenario = ends[0].first
+    perf = scenario.cluster.pools[0].perf
+    simulation = simulate_question({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__})
 
     def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
         points = tuple(
-            GridPoint.of(outcome, *where, totals_of(where[0], cost))
-            for where, cost, outcome in zip(at, costs, outcomes, strict=True)
+            GridPoint.of(outcome, cluster, value, totals_of(cluster, prices[k] if varied else prices[0]))
+            for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
         )
         warnings = dict.fromkeys(note for each in ends for note in each.warnings)
+        frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
         sources = dict.fromkeys(source for each in ends for end in (each.first, each.last) for source in end.sources)
         return Grid(
-            clusters=tuple(fixed),
-            varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
+            clusters=tuple(clusters),
+            varied=varied,
             points=points,
-            load=ends[0].first.arrivals.to(ends[0].last.arrivals),
+            frontier=frontier,
+            optimum=optimum,
+            objective=objective,
+            slo=scenario.slo.name,
+            limits=scenario.slo.limits,
+            model=perf.model.name,
+            workload=scenario.workload,
+            load=scenario.arrivals.to(ends[0].last.arrivals),
+            policy=scenario.cluster.policy.name,
+            assumptions=perf.assumptions,
             sets=ends[0].last.sets,
+            prices=asked["prices"],
             sources=(*sources, *price_sources),
-            warnings=(*warnings, *_notes(points, "points")),
-            command=vary_command(options, asked),
-            **_basis(ends[0].first, options, asked),
+            warnings=(*warnings, *edges, *_notes(points, "points" if varied else "clusters")),
+            question={**simulation, **asked},
+            command=command_of(options, asked),
+            seed=scenario.seed,
+            versions=scenario.versions,
         )
 
     tasks = [
-        Task(f"{cluster} {varied.name}={value:.12g}", k, tuple(pool.machines for pool in cluster.pools))
+        Task(
+            str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
+            k if varied else 0,
+            tuple(pool.machines for pool in cluster.pools),
+        )
         for k, (cluster, value) in enumerate(at)
     ]
-    return simulated(
-        Cases([without_prices(case) for case in every], occupancy=True), tasks, gridded, question, execution
-    )
+    question = question_of("vary" if varied else "sweep", options, str(scenario.versions.get("provisioner")), **asked)
+    shared = Cases([without_prices(case) for case in cases], occupancy=varied is not None)
+    return simulated(shared, tasks, gridded, question, execution)
+
+
+def _best(
+    clusters: Sequence[Cluster], points: Sequence[GridPoint], prices: Prices, objective: CriterionName
+) -> tuple[tuple[int, ...], int | None, tuple[str, ...]]:
+    """The frontier and the optimum of a grid of sizes, and warnings of an optimum on the edge of the sizes.
+
+    Totals are compared in whole units, so that equal totals are equal.
+    """
+    pools = clusters[0].pools
+    per_machine = {
+        "cost": prices.cost_usd_per_h,
+        "power": prices.power_w,
+        "machines": dict.fromkeys(prices.cost_usd_per_h, 1.0),
+    }
+    units = [whole_units(per_machine[criterion]) for criterion in order(objective)]
+    sizes = [tuple(pool.machines for pool in cluster.pools) for cluster in clusters]
+    passing = [k for k, point in enumerate(points) if point.state == "pass"]
+
+    def rank(k: int) -> tuple[float | tuple[int, ...], ...]:
+        totals = (sum(n * unit[pool.machine] for n, pool in zip(sizes[k], pools, strict=True)) for unit in units)
+        return (*totals, points[k].worst_ratio or 0.0, sizes[k])
+
+    best = min(passing, key=rank, default=None)
+    frontier = tuple(passing[k] for k in smallest_of([sizes[k] for k in passing]))
+    edges = []
+    for position, pool in enumerate(pools if best is not None else ()):
+        swept, size = {each[position] for each in sizes}, sizes[best or 0][position]
+        if len(swept) > 1 and size == min(swept) > 1:
+            edges.append(
+                f"the optimum has the fewest {pool.role} machines swept, {size}: a smaller cluster may pass too"
+            )
+        if len(swept) > 1 and size == max(swept):
+            edges.append(f"the optimum has the most {pool.role} machines swept, {size}: one with more may be better")
+    return frontier, best, tuple(edges)
 
 
 def cluster_of(scenario: Scenario, sizes: Sequence[int] | None = None) -> Cluster:
@@ -227,21 +291,6 @@ def totals_of(cluster: Cluster, prices: Prices) -> Totals:
     )
 
 
-def ranking(cluster: Cluster, prices: Prices, objective: CriterionName) -> Callable[[Sequence[int]], tuple[int, ...]]:
-    """The totals by which a plan is best, in order, of numbers of machines in the pools of a cluster.
-
-    In whole units, so that equal totals are equal.
-    """
-    machines = [pool.machine for pool in cluster.pools]
-    per_machine = {
-        "cost": {name: prices.cost_usd_per_h[name] for name in machines},
-        "power": {name: prices.power_w[name] for name in machines},
-        "machines": dict.fromkeys(machines, 1.0),
-    }
-    units = [whole_units(per_machine[criterion]) for criterion in order(objective)]
-    return lambda sizes: tuple(sum(n * unit[name] for n, name in zip(sizes, machines, strict=True)) for unit in units)
-
-
 def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Positions of the clusters than which no other has at most as many machines in every pool, in order of sizes.
 
@@ -255,25 +304,17 @@ def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def sweep_command(options: SimulateOptions, asked: Mapping[str, Any]) -> str:
+def command_of(options: SimulateOptions, asked: Mapping[str, Any]) -> str:
     """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-    sizes = [part for role in ROLES if role in asked for part in (f"--{role}", typed_range(asked[role]))]
-    return _command(options, [*sizes, "--prices", asked["prices"], "--objective", asked["objective"]])
-
-
-def vary_command(options: SimulateOptions, asked: Mapping[str, Any]) -> str:
-    """The ``provision sweep --vary`` command that asks the same again, with its defaults written out."""
-    clusters = [part for cluster in asked["clusters"] for part in ("--cluster", cluster)]
-    varied = f"{asked['vary']}={typed_range(asked['values'])}"
-    return _command(replace(options, design=None), [*clusters, "--vary", varied, "--prices", asked["prices"]])
-
-
-def _command(options: SimulateOptions, more: Sequence[str]) -> str:
-    """The command of a sweep: the options of its simulations without sizes, and those of the sweep."""
     from provisioner.report.command_line import simulate_command
 
-    bare = replace(options, prompt_machines=None, token_machines=None, mixed_machines=None)
-    simulate = simulate_command({name: getattr(bare, name) for name in SimulateOptions.__dataclass_fields__})
+    own: dict[str, Any] = {f"{role}_machines": None for role in ROLES} | ({"design": None} if "vary" in asked else {})
+    simulate = simulate_command({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__} | own)
+    typed = [(role, typed_range(asked[role])) for role in ROLES if role in asked]
+    typed += [("cluster", cluster) for cluster in asked.get("clusters", ())]
+    typed += [("vary", f"{asked['vary']}={typed_range(asked['values'])}")] if "vary" in asked else []
+    typed += [(name, asked[name]) for name in ("prices", "objective") if name in asked]
+    more = [part for name, value in typed for part in (f"--{name}", value)]
     return shlex.join(["provision", "sweep", *shlex.split(simulate)[2:], *more])
 
 
@@ -301,43 +342,12 @@ def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[in
     return whole_range(sizes, f"--{role}")
 
 
-def _edges(sizes: Mapping[str, tuple[int, ...]], best: Sequence[int]) -> tuple[str, ...]:
-    """Warnings of an optimum that lies on the edge of the sizes swept."""
-    notes = []
-    for (role, swept), size in zip(sizes.items(), best, strict=True):
-        if len(swept) > 1 and size == swept[0] > 1:
-            notes.append(f"the optimum has the fewest {role} machines swept, {size}: a smaller cluster may pass too")
-        if len(swept) > 1 and size == swept[-1]:
-            notes.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
-    return tuple(notes)
-
-
 def _notes(points: Iterable[GridPoint], what: Literal["clusters", "points"]) -> tuple[str, ...]:
     """A warning that stands for those of single points: how many have one, and the first."""
     notes = [point.note for point in points if point.note]
     if not notes:
         return ()
     return (f"{len(notes):,} of the {what} ran beyond what was measured; the first of them: {notes[0]}",)
-
-
-def _basis(scenario: Scenario, options: SimulateOptions, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a grid on what it rests on that one scenario and the question say."""
-    from provisioner.report.command_line import simulate_question
-
-    perf = scenario.cluster.pools[0].perf
-    simulate = {name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__}
-    return {
-        "slo": scenario.slo.name,
-        "limits": scenario.slo.limits,
-        "model": perf.model.name,
-        "workload": scenario.workload,
-        "policy": scenario.cluster.policy.name,
-        "assumptions": perf.assumptions,
-        "prices": asked["prices"],
-        "question": {**simulate_question(simulate), **asked},
-        "seed": scenario.seed,
-        "versions": scenario.versions,
-    }
 
 
 def _sized(options: SimulateOptions, clusters: Sequence[str]) -> list[SimulateOptions]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import signal
@@ -26,7 +27,7 @@ from provisioner.simulation.requests import drawn
 from provisioner.specs import catalog
 from provisioner.specs.metrics import name_of
 from provisioner.studies import points as points_module
-from provisioner.studies.grid import smallest_of, sweep
+from provisioner.studies.grid import smallest_of, sweep, vary
 
 SMALL = SimulateOptions(design="splitwise-hh", rate_rps=20.0, duration_s=20.0)
 PROMPT, TOKEN = (3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4)
@@ -367,3 +368,21 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(counted: list[
     with pytest.raises(InputError, match="does not exist"):
         sweep(SMALL, prompt="3:4", token=1, out=[str(tmp_path / "none" / "s.json")])
     assert counted == []
+
+
+def test_limits_on_any_percentile_and_on_the_largest_gap_show_everywhere() -> None:
+    limits = {"tbt_p95": "60ms", "ttft_p99.9": "3s", "gap_p99": "300ms"}
+    options = dataclasses.replace(SMALL, slo="batch", limits=limits)
+    found = sweep(options, prompt="5:7", token="1:2")
+    frame = found.to_frame()
+    assert {f"{name}_{unit}" for name in limits for unit in ("s", "slowdown")} <= set(frame.columns)
+    assert "gap_p50_s" not in frame.columns, "the largest gap shows only where it is limited"
+    text = str(found)
+    assert "| largest gap P99 | 300 ms |" in text and "G misses largest gap most" in text
+    assert list(charts(found)) == ["worst", "ttft", "tbt", "gap"]
+    worst = found.points[-1].worst
+    assert worst is not None and worst.label == "largest gap P99" and found.points[-1].binding == "gap_p99"
+    over_input = vary(
+        dataclasses.replace(options, prompt_machines=6, token_machines=2, rate_rps=None), name="rate", values=[10, 30]
+    )
+    assert "largest gap 99" in str(over_input) and "gap" in charts(over_input)
