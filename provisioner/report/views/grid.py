@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import Final
 
 from provisioner.options import DURATION_S
-from provisioner.report.document import Block, Code, Column, Document, Facts, Table, table
+from provisioner.report.document import Block, Code, Column, Document, Facts, Table, listing, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, drawn_values, number, plain
@@ -163,26 +164,19 @@ def _nearest(grid: Grid) -> str:
 
 def _latency_table(grid: Grid, point: GridPoint) -> Table:
     """One row per percentile of the optimum, beside its limit; the one that binds stands out."""
-    columns = (
-        Column("latency"),
-        Column("ms", True),
-        Column("slowdown, x", True),
-        Column("limit", True),
-        Column("slack, %", True),
-    )
     limits = {limit.name: limit.format(limit.value) for limit in grid.limits}
-    rows = [
+    return listing(
+        "Latency at the optimum",
+        point.latency,
         (
-            latency.label,
-            number(latency.seconds, milliseconds),
-            number(latency.slowdown),
-            limits.get(latency.name, ""),
-            _slack(latency),
-        )
-        for latency in point.latency
-    ]
-    strong = [k for k, latency in enumerate(point.latency) if latency.name == point.binding]
-    return table("Latency at the optimum", columns, rows, strong)
+            (Column("latency"), lambda latency: latency.label),
+            (Column("ms", True), lambda latency: number(latency.seconds, milliseconds)),
+            (Column("slowdown, x", True), lambda latency: number(latency.slowdown)),
+            (Column("limit", True), lambda latency: limits.get(latency.name, "")),
+            (Column("slack, %", True), _slack),
+        ),
+        strong=lambda latency: latency.name == point.binding,
+    )
 
 
 def _frontier_table(grid: Grid, most: int | None) -> Table:
@@ -190,43 +184,41 @@ def _frontier_table(grid: Grid, most: int | None) -> Table:
 
     With ``most``, that many rows around the optimum.
     """
-    roles = [pool.role for pool in grid.clusters[0].pools]
-    columns = (
-        *(Column(role, True) for role in roles),
-        Column("machines", True),
-        Column("$/h", True),
-        Column("kW", True),
-        Column("slack, %", True),
-        Column("binds"),
-        *(Column(f"{role} busy, %", True) for role in roles),
-    )
-    listed, left_out = list(grid.frontier), 0
-    if most is not None and len(listed) > most:
-        at = listed.index(grid.optimum) if grid.optimum in listed else 0
-        begin = min(max(at - most // 2, 0), len(listed) - most)
-        left_out = len(listed) - most
-        listed = listed[begin : begin + most]
-    rows = []
-    for k in listed:
-        point = grid.points[k]
-        rows.append(
-            (
-                *(whole(pool.machines) for pool in grid.clusters[k].pools),
-                *_totals(point),
-                _slack(point.worst),
-                "" if point.worst is None else point.worst.label,
-                *(per_cent(pool.utilization) for pool in point.pools),
-            )
-        )
+    shown, left_out = list(grid.frontier), 0
+    if most is not None and len(shown) > most:
+        at = shown.index(grid.optimum) if grid.optimum in shown else 0
+        begin = min(max(at - most // 2, 0), len(shown) - most)
+        left_out = len(shown) - most
+        shown = shown[begin : begin + most]
     more = f" ({left_out:,} more in the files of --out)" if left_out else ""
-    strong = [k for k, position in enumerate(listed) if position == grid.optimum]
-    return table(f"Frontier: they pass, and no smaller one swept does{more}", columns, rows, strong)
+    roles = list(enumerate(pool.role for pool in grid.clusters[0].pools))
+
+    def machines(k: int, pool: int) -> str:
+        return whole(grid.clusters[k].pools[pool].machines)
+
+    def busy(k: int, pool: int) -> str:
+        return per_cent(grid.points[k].pools[pool].utilization)
+
+    return listing(
+        f"Frontier: they pass, and no smaller one swept does{more}",
+        shown,
+        (
+            *((Column(role, True), partial(machines, pool=pool)) for pool, role in roles),
+            *((column, lambda k, text=text: text(grid.points[k])) for column, text in _TOTALS),
+            (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
+            (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
+            *((Column(f"{role} busy, %", True), partial(busy, pool=pool)) for pool, role in roles),
+        ),
+        strong=lambda k: k == grid.optimum,
+    )
 
 
-def _totals(point: GridPoint) -> tuple[str, str, str]:
-    """Machines, $/h and kW of a point."""
-    totals = point.totals
-    return whole(totals.machines), dollars(totals.cost_usd_per_h, sign=False), kilowatts(totals.power_w)
+_TOTALS: Final[tuple[tuple[Column, Callable[[GridPoint], str]], ...]] = (
+    (Column("machines", True), lambda point: whole(point.totals.machines)),
+    (Column("$/h", True), lambda point: dollars(point.totals.cost_usd_per_h, sign=False)),
+    (Column("kW", True), lambda point: kilowatts(point.totals.power_w)),
+)
+"""Columns of the totals of a point."""
 
 
 def _bindings_table(grid: Grid) -> Table:
@@ -323,19 +315,16 @@ def _input_blocks(grid: Grid) -> list[Block]:
 def _clusters_table(grid: Grid) -> Table:
     """One row per cluster: its totals, where it passes, and what binds first beyond that."""
     assert grid.varied is not None
-    columns = (
-        Column("cluster"),
-        Column("machines", True),
-        Column("$/h", True),
-        Column("kW", True),
-        Column("passes at", words=True),
-        Column("nearest that does not", words=True),
+    return listing(
+        f"Clusters, and the {grid.varied.label} at which they pass",
+        range(len(grid.clusters)),
+        (
+            (Column("cluster"), lambda k: str(grid.clusters[k])),
+            *((column, lambda k, text=text: text(grid.of(k)[0])) for column, text in _TOTALS),
+            (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
+            (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
+        ),
     )
-    rows = [
-        (str(cluster), *_totals(grid.of(k)[0]), _passes(grid, k).removeprefix("at "), _beyond(grid, k))
-        for k, cluster in enumerate(grid.clusters)
-    ]
-    return table(f"Clusters, and the {grid.varied.label} at which they pass", columns, rows)
 
 
 def _beyond(grid: Grid, k: int) -> str:
@@ -353,26 +342,30 @@ def _beyond(grid: Grid, k: int) -> str:
 
 def _points_table(grid: Grid, k: int) -> Table:
     """One row per value of the input: whether the cluster passes, what binds, and every limited percentile."""
-    points = grid.of(k)
     limits = {limit.name: limit for limit in grid.limits}
-    first = next((point.latency for point in points if point.latency), ())
+    first = next((point.latency for point in grid.of(k) if point.latency), ())
     shown = [latency for latency in first if latency.name in limits] if limits else list(first)
     kinds = {limit.kind for limit in limits.values()} or {"slowdown"}
-    columns = (
-        Column(_header(grid), True),
-        Column("state"),
-        Column("worst", True),
-        *(Column(f"{METRICS[each.metric].label} {each.percentile:g}", True) for each in shown),
+
+    def of(point: GridPoint, name: str) -> str:
+        latency = next((latency for latency in point.latency if latency.name == name), None)
+        return _shown(latency, limits.get(name), "seconds" in kinds)
+
+    unit = "slowdowns" if kinds == {"slowdown"} else "ms" if kinds == {"seconds"} else "ms, or slowdowns with an x"
+    return listing(
+        f"{grid.clusters[k]}: percentiles ({unit}); worst is the largest over its limit",
+        grid.of(k),
+        (
+            (Column(_header(grid), True), lambda point: plain(point.value or 0)),
+            (Column("state"), lambda point: point.state),
+            (Column("worst", True), lambda point: number(point.worst_ratio)),
+            *(
+                (Column(f"{METRICS[each.metric].label} {each.percentile:g}", True), partial(of, name=each.name))
+                for each in shown
+            ),
+        ),
+        strong=lambda point: point.state != "pass",
     )
-    rows = []
-    for value, point in zip(grid.values, points, strict=True):
-        latencies = {latency.name: latency for latency in point.latency}
-        cells = (_shown(latencies.get(each.name), limits.get(each.name), "seconds" in kinds) for each in shown)
-        rows.append((plain(value), point.state, number(point.worst_ratio), *cells))
-    strong = [j for j, point in enumerate(points) if point.state != "pass"]
-    of = "slowdowns" if kinds == {"slowdown"} else "ms" if kinds == {"seconds"} else "ms, or slowdowns with an x"
-    title = f"{grid.clusters[k]}: percentiles ({of}); worst is the largest over its limit"
-    return table(title, columns, rows, strong)
 
 
 def _header(grid: Grid) -> str:
