@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
@@ -70,8 +70,7 @@ def sweep(
         raise UnknownNameError("objective of a sweep", objective, OF_CLUSTERS)
     given = {"prompt": prompt, "token": token, "mixed": mixed}
     ranges = {role: _range(options, role, sizes) for role, sizes in given.items()}
-    first_sizes: dict[str, Any] = {f"{role}_machines": sizes[0] if sizes else None for role, sizes in ranges.items()}
-    case = replace(without_prices(options), **first_sizes)
+    case = _of_sizes(without_prices(options), {role: sizes[0] for role, sizes in ranges.items() if sizes})
     scenario = load_scenario(case)
     sizes: dict[str, tuple[int, ...]] = {pool.role: ranges[pool.role] or () for pool in scenario.cluster.pools}
     _check_count(prod(map(len, sizes.values())), "clusters")
@@ -79,7 +78,7 @@ def sweep(
     costs, price_sources = prices_of(clusters[:1], prices, options)
     return _simulated(
         options,
-        {"prices": prices, "objective": objective, **sizes},
+        price_list=prices,
         clusters=clusters,
         varied=None,
         cases=[case],
@@ -129,7 +128,7 @@ def vary(
     owners = [cluster for cluster in fixed for _ in swept]
     return _simulated(
         options,
-        {"prices": prices, "vary": varied.name, "values": swept, "clusters": [_typed(each) for each in fixed]},
+        price_list=prices,
         clusters=fixed,
         varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
         cases=every,
@@ -143,8 +142,8 @@ def vary(
 
 def _simulated(
     options: SimulateOptions,
-    asked: dict[str, Any],
     *,
+    price_list: str,
     clusters: Sequence[Cluster],
     varied: Varied | None,
     cases: Sequence[SimulateOptions],
@@ -160,6 +159,11 @@ def _simulated(
     at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
     scenario = ends[0].first
     perf = scenario.cluster.pools[0].perf
+    own: dict[str, object] = {"prices": price_list}
+    if varied is None:
+        own |= {"objective": objective, **_sizes(clusters)}
+    else:
+        own |= {"vary": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
     simulation = simulate_question({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__})
 
     def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
@@ -185,11 +189,11 @@ def _simulated(
             policy=scenario.cluster.policy.name,
             assumptions=perf.assumptions,
             sets=ends[0].last.sets,
-            prices=asked["prices"],
+            prices=price_list,
             sources=(*sources, *price_sources),
             warnings=(*warnings, *edges, *_notes(points, "points" if varied else "clusters")),
-            question={**simulation, **asked},
-            command=command_of(options, asked),
+            question={**simulation, **own},
+            command=_command(options, clusters, varied, price_list, objective),
             seed=scenario.seed,
             versions=scenario.versions,
         )
@@ -202,7 +206,7 @@ def _simulated(
         )
         for k, (cluster, value) in enumerate(at)
     ]
-    question = question_of("vary" if varied else "sweep", options, str(scenario.versions.get("provisioner")), **asked)
+    question = question_of("vary" if varied else "sweep", options, str(scenario.versions.get("provisioner")), **own)
     shared = Cases([without_prices(case) for case in cases], occupancy=varied is not None)
     return simulated(shared, tasks, gridded, question, execution)
 
@@ -231,14 +235,11 @@ def _best(
     best = min(passing, key=rank, default=None)
     frontier = tuple(passing[k] for k in smallest_of([sizes[k] for k in passing]))
     edges = []
-    for position, pool in enumerate(pools if best is not None else ()):
-        swept, size = {each[position] for each in sizes}, sizes[best or 0][position]
-        if len(swept) > 1 and size == min(swept) > 1:
-            edges.append(
-                f"the optimum has the fewest {pool.role} machines swept, {size}: a smaller cluster may pass too"
-            )
-        if len(swept) > 1 and size == max(swept):
-            edges.append(f"the optimum has the most {pool.role} machines swept, {size}: one with more may be better")
+    for (role, swept), size in zip(_sizes(clusters).items(), sizes[best] if best is not None else (), strict=False):
+        if len(swept) > 1 and size == swept[0] > 1:
+            edges.append(f"the optimum has the fewest {role} machines swept, {size}: a smaller cluster may pass too")
+        if len(swept) > 1 and size == swept[-1]:
+            edges.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
     return frontier, best, tuple(edges)
 
 
@@ -304,18 +305,40 @@ def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def command_of(options: SimulateOptions, asked: Mapping[str, Any]) -> str:
+def _command(
+    options: SimulateOptions,
+    clusters: Sequence[Cluster],
+    varied: Varied | None,
+    price_list: str,
+    objective: CriterionName | None,
+) -> str:
     """The ``provision sweep`` command that asks the same again, with its defaults written out."""
     from provisioner.report.command_line import simulate_command
 
-    own: dict[str, Any] = {f"{role}_machines": None for role in ROLES} | ({"design": None} if "vary" in asked else {})
-    simulate = simulate_command({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__} | own)
-    typed = [(role, typed_range(asked[role])) for role in ROLES if role in asked]
-    typed += [("cluster", cluster) for cluster in asked.get("clusters", ())]
-    typed += [("vary", f"{asked['vary']}={typed_range(asked['values'])}")] if "vary" in asked else []
-    typed += [(name, asked[name]) for name in ("prices", "objective") if name in asked]
+    bare = _of_sizes(options if varied is None else replace(options, design=None), {})
+    simulate = simulate_command({name: getattr(bare, name) for name in SimulateOptions.__dataclass_fields__})
+    if varied is None:
+        typed = [(role, typed_range(sizes)) for role, sizes in _sizes(clusters).items()]
+    else:
+        typed = [("cluster", _typed(cluster)) for cluster in clusters]
+        typed.append(("vary", f"{varied.name}={typed_range(varied.values)}"))
+    typed.append(("prices", price_list))
+    if objective is not None:
+        typed.append(("objective", objective))
     more = [part for name, value in typed for part in (f"--{name}", value)]
     return shlex.join(["provision", "sweep", *shlex.split(simulate)[2:], *more])
+
+
+def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
+    """The sizes of each pool of a grid of sizes, by role."""
+    sizes = zip(*([pool.machines for pool in cluster.pools] for cluster in clusters), strict=True)
+    return {pool.role: tuple(sorted(set(each))) for pool, each in zip(clusters[0].pools, sizes, strict=True)}
+
+
+def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOptions:
+    """The options with these machines by role, and no others."""
+    prompt, token, mixed = (sizes.get(role) for role in ROLES)
+    return replace(options, prompt_machines=prompt, token_machines=token, mixed_machines=mixed)
 
 
 def _check(options: SimulateOptions, execution: Execution) -> None:
@@ -369,9 +392,8 @@ def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
     if len(numbers) != len(design.slots) or sizes.count("+") + 1 != len(design.slots):
         roles = " + ".join(slot.role for slot in design.slots)
         raise InputError(f"--cluster {text}: {design.name} needs the machines of {roles}, one number for each")
-    counts: dict[str, Any] = {f"{role}_machines": None for role in ROLES}
-    counts |= {f"{slot.role}_machines": number for slot, number in zip(design.slots, numbers, strict=True)}
-    return replace(options, design=name, **counts)
+    counts: dict[str, int] = {slot.role: number for slot, number in zip(design.slots, numbers, strict=True)}
+    return _of_sizes(replace(options, design=name), counts)
 
 
 def _typed(cluster: Cluster) -> str:

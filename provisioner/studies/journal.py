@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from io import BufferedWriter
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from provisioner.errors import InputError
 
@@ -23,14 +23,14 @@ _SYNC_S: Final = 1.0
 class Journal:
     """Results by key, in a file beside the one that they will be in. ``done`` has those of an earlier session."""
 
-    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, Any]) -> None:
+    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, object]) -> None:
         self.path = path
         self.done = done
         self._file = file
         self._synced_s = 0.0
 
     @classmethod
-    def open(cls, path: str | Path, question: Mapping[str, Any], resume: bool) -> Journal:
+    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool) -> Journal:
         """A new journal, or the one that is there, where that is to be resumed.
 
         ``InputError`` where one is there and is not to be resumed, or is of another question.
@@ -42,7 +42,7 @@ class Journal:
             raise InputError(
                 f"{path}: is of a study that was interrupted: go on with --resume, or delete it to begin again"
             )
-        done: dict[str, Any] = {}
+        done: dict[str, object] = {}
         end = 0
         if there:
             done, end = _read(path, asked)
@@ -57,7 +57,7 @@ class Journal:
             journal._write({"question": asked})
         return journal
 
-    def add(self, key: str, record: Any) -> None:
+    def add(self, key: str, record: object) -> None:
         """Keep a finished point; it is in the file when this returns."""
         self._write({"key": key, "record": record})
 
@@ -67,7 +67,7 @@ class Journal:
         if finished:
             self.path.unlink(missing_ok=True)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()  # a killed process loses nothing, a machine that fails the last second
@@ -80,8 +80,8 @@ class Journal:
 
 @contextmanager
 def kept(
-    out: Sequence[str], question: Mapping[str, Any], resume: bool
-) -> Iterator[tuple[dict[str, Any], Callable[[str, Any], None], str]]:
+    out: Sequence[str], question: Mapping[str, object], resume: bool
+) -> Iterator[tuple[dict[str, object], Callable[[str, object], None], str]]:
     """Points by key that an earlier session finished, how to keep more, and a phrase on where they are kept.
 
     The journal lies beside the first file of ``out`` and goes when the block ends without an error, so the files are
@@ -104,9 +104,9 @@ def kept(
         journal.close(finished)
 
 
-def _read(path: Path, asked: Any) -> tuple[dict[str, Any], int]:
+def _read(path: Path, asked: Mapping[str, object]) -> tuple[dict[str, object], int]:
     """The results of a journal by key, and the length of its whole lines in bytes."""
-    done: dict[str, Any] = {}
+    done: dict[str, object] = {}
     end = 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
         if not line.endswith(b"\n"):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from provisioner.errors import InputError, Interrupted
 from provisioner.loading.scenario import load_scenario
@@ -25,8 +25,10 @@ from provisioner.results.result import door
 from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.cluster import Cluster
+from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
 from provisioner.specs.metrics import PREDICTED
+from provisioner.specs.roles import ROLES
 from provisioner.studies.journal import kept
 from provisioner.studies.work import check_wanted, time_left, workers
 
@@ -37,22 +39,15 @@ _CLUSTER_FIELDS: Final = frozenset(
     {
         "slo",
         "limits",
+        "percentiles",
         "sets",
         "design",
-        "prompt_machines",
-        "token_machines",
-        "mixed_machines",
+        *(f"{role}_machines" for role in ROLES),
         "tensor_parallel",
         "prompt_tensor_parallel",
         "token_tensor_parallel",
         "policy",
-        "max_pending_tokens",
-        "batch_tokens",
-        "batch_requests",
-        "max_preemptions",
-        "transfer_retry_s",
-        "share_links",
-        "percentiles",
+        *(field.name for field in fields(Policy)),
     }
 )
 """Fields of ``SimulateOptions`` that change nothing about the requests or what they are measured by."""
@@ -128,9 +123,9 @@ class Cases:
 
 def _requests_of(options: SimulateOptions) -> str:
     """A text of all that the requests of a case depend on; cases with equal texts share their request sets."""
-    fields = {name: value for name, value in asdict(options).items() if name not in _CLUSTER_FIELDS}
+    asked = {name: value for name, value in asdict(options).items() if name not in _CLUSTER_FIELDS}
     scale = {name: x for name, x in options.scale.items() if name.partition(":")[0] not in _CLUSTER_FACTORS}
-    return repr(sorted({**fields, "scale": scale}.items()))
+    return repr(sorted({**asked, "scale": scale}.items()))
 
 
 def simulate_point(cases: Cases, task: Task) -> PointOutcome:
@@ -209,7 +204,7 @@ def _why(simulation: Simulation, state: State) -> str:
     return ", ".join(f"{limit.label} {limit.format(value)} for {limit.format(limit.value)}" for limit, value in limited)
 
 
-def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, Any]:
+def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, object]:
     """The question of a journal: the options, and digests of the files that they name."""
     asked = asdict(options)
     own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
@@ -230,7 +225,7 @@ def simulated(
     cases: Cases,
     tasks: Sequence[Task],
     gridded: Callable[[Sequence[PointOutcome]], Grid],
-    question: dict[str, Any],
+    question: Mapping[str, object],
     execution: Execution,
 ) -> Grid:
     """Simulate all tasks, and write the grid that is made of their outcomes; then the journal goes.
@@ -251,7 +246,7 @@ def simulated(
     raise InputError(outcomes[0].why)
 
 
-def _outcomes(known: dict[str, Any]) -> dict[str, PointOutcome]:
+def _outcomes(known: dict[str, object]) -> dict[str, PointOutcome]:
     """The outcomes that a journal keeps."""
     from pydantic import TypeAdapter
 
@@ -262,7 +257,7 @@ def _simulate(
     cases: Cases,
     todo: Sequence[Task],
     done: dict[str, PointOutcome],
-    keep: Callable[[str, Any], None],
+    keep: Callable[[str, object], None],
     execution: Execution,
 ) -> None:
     """Simulate what is left to do, into ``done`` and the journal.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.scenario import load_scenario
@@ -137,11 +137,11 @@ def _changed_model(world: World, known: Known, progress: Progress) -> Values:
 
 def _held(options: PlanOptions, design: str, sizes: Sequence[int], best: Values, progress: Progress) -> Values:
     """The throughput that a cluster in hand holds, and the share of the best one's that it loses."""
-    roles = ("mixed",) if len(sizes) == 1 else ("prompt", "token")
-    in_hand: dict[str, Any] = dict(zip(roles, sizes, strict=True))
+    prompt, token, mixed = (None, None, *sizes) if len(sizes) == 1 else (*sizes, None)
+    asked = replace(options, designs=(design.lower(),))
     try:
-        asked = replace(options, designs=(design.lower(),))
-        rate_rps = capacity(asked, additions=False, progress=progress, **in_hand).rate_rps
+        in_hand = capacity(asked, prompt=prompt, token=token, mixed=mixed, additions=False, progress=progress)
+        rate_rps = in_hand.rate_rps
     except InfeasibleError:
         rate_rps = 0.0
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from provisioner.errors import Interrupted, UnknownNameError
 from provisioner.loading.common import versions
@@ -67,7 +67,7 @@ def reproduce(
                 except KeyboardInterrupt:
                     raise Interrupted(f"{position} of {len(steps)} experiments done", where) from None
                 keep(key, known[key])
-            values[world][each] = known[key]
+            values[world][each] = cast("Values", known[key])
         typed = [part for each in only for part in ("--only", each)]
         typed += ["--seeds", str(sets), "--duration", f"{duration_s:g}", "--seed", str(seed)]
         reproduction = Reproduction(
