@@ -15,15 +15,14 @@ from provisioner.specs import catalog
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
+    from provisioner.results.grid import Grid
+    from provisioner.results.reproduction import Reproduction
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
     from provisioner.studies.capacity import Capacity
     from provisioner.studies.compare import Comparison
     from provisioner.studies.pareto import Frontier
-    from provisioner.studies.reproduce import Reproduction
     from provisioner.studies.sensitivity import Sensitivity
-    from provisioner.studies.sweep import Sweep
-    from provisioner.studies.vary import Variation
 
 __all__ = [
     "capacity",
@@ -240,13 +239,13 @@ def reproduce(
 ) -> Reproduction:
     """A paper's published results beside ours, by the published simulator's rules and with measured curves.
 
-    ``only`` names experiments; ``studies.reproduce.reproduce`` says more.
+    ``only`` names experiments; ``studies.splitwise.reproduce`` says more.
 
     >>> r = reproduce(only=["machines"])
     >>> next(f for f in r.findings if "batch of 64" in f.result).measured
     '2.00x'
     """
-    from provisioner.studies import reproduce as study
+    from provisioner.studies.splitwise import reproduce as study
 
     return study.reproduce(
         paper,
@@ -274,18 +273,18 @@ def sweep(
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
     **fields: Any,
-) -> Sweep:
+) -> Grid:
     """Every size of a design's pools, each simulated whole: what passes, which limit binds where, the optimum.
 
     The scenario is that of ``simulate`` without its sizes, which are ranges: ``"1:40"``, ``"10:40:5"``, or numbers.
     ``out`` are files to write; points are kept in a journal beside the first as they come, and ``resume`` goes on from
-    it. ``studies.sweep.sweep`` says more.
+    it. ``studies.grid.sweep`` says more.
 
     >>> s = sweep(design="splitwise-hh", prompt="5:6", token=[1, 2], rate_rps=20, duration_s=15)
     >>> len(s.to_frame())
     4
     """
-    from provisioner.studies import sweep as study
+    from provisioner.studies import grid as study
 
     return study.sweep(
         _simulate_options(options, fields),
@@ -315,18 +314,18 @@ def vary(
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
     **fields: Any,
-) -> Variation:
+) -> Grid:
     """Clusters over an input: latency against the rate, or any other input, and how full their batches are.
 
     ``name`` is a number of a simulation under its flag's name (``rate``, ``batch-tokens``, ``duration``;
     ``studies.inputs.INPUTS``) or a factor of ``options.FACTORS`` and ``MACHINE_FACTORS``; ``values`` is a range such as
-    ``"30:250:10"``, or numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.vary.vary`` says more.
+    ``"30:250:10"``, or numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.grid.vary`` says more.
 
     >>> v = vary(name="rate", values=[10, 20], clusters=["splitwise-hh=6+1"], duration_s=15)
     >>> len(v.to_frame())
     2
     """
-    from provisioner.studies import vary as study
+    from provisioner.studies import grid as study
 
     return study.vary(
         _simulate_options(options, fields),

@@ -44,7 +44,7 @@ LEVEL = {
     "cli": 11,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow", "torch")
-STUDIES = ("capacity", "compare", "pareto", "reproduce", "result", "sensitivity", "sweep", "swept", "vary")
+STUDIES = ("capacity", "compare", "grid", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),

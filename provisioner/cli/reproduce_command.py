@@ -38,8 +38,8 @@ def reproduce(
     today's colocated baseline. All experiments take some twenty minutes; each is kept as it is finished.
     """
     from provisioner import api
-    from provisioner.report.reproduction_document import reproduction_document
+    from provisioner.report.views.reproduction import document
 
     with on_stderr() as progress:
         found = api.reproduce(paper, out=out or (), progress=progress, **given)
-    emit(result_text(found, reproduction_document, out or (), json))
+    emit(result_text(found, document, out or (), json))

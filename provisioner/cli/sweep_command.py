@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from provisioner.cli import simulate_options as simulation
 from provisioner.cli import sweep_options as sweeping
@@ -14,6 +14,9 @@ from provisioner.cli.run import emit
 from provisioner.cli.screen import result_text
 from provisioner.errors import InputError
 from provisioner.specs.units import parse_whole
+
+if TYPE_CHECKING:
+    from provisioner.results.grid import Grid
 
 
 @takes(
@@ -34,28 +37,28 @@ def sweep(given: Given, out: OutOption = None, json: JsonOption = False) -> None
     cluster in the files of --out. With --vary: latency against the rate or any other input. Clusters that fail are
     part of the result: exit code 0.
     """
+    from provisioner.report.views.grid import document
+
     if "vary" in given:
         if "objective" in given:
             raise InputError("--objective: is of a sweep of sizes; leave it out with --vary")
-        found, document = _input(given, out or ())
+        grid = _input(given, out or ())
     else:
         if "clusters" in given:
             raise InputError("--cluster: is for --vary; give --design with ranges of its machines")
-        found, document = _sizes(given, out or ())
-    emit(result_text(found, document, out or (), json))
+        grid = _sizes(given, out or ())
+    emit(result_text(grid, document, out or (), json))
 
 
-def _sizes(given: Given, out: Sequence[str]) -> Any:
+def _sizes(given: Given, out: Sequence[str]) -> Grid:
     from provisioner import api
-    from provisioner.report.sweep_document import sweep_document
 
     with on_stderr() as progress:
-        return api.sweep(out=out, progress=progress, **given), sweep_document
+        return api.sweep(out=out, progress=progress, **given)
 
 
-def _input(given: Given, out: Sequence[str]) -> Any:
+def _input(given: Given, out: Sequence[str]) -> Grid:
     from provisioner import api
-    from provisioner.report.vary_document import vary_document
 
     name, values = given.pop("vary")
     for role in ("prompt", "token", "mixed"):
@@ -68,4 +71,4 @@ def _input(given: Given, out: Sequence[str]) -> Any:
             raise InputError(f"--{role}: must be one number with --vary, which is at fixed sizes, got {text!r}")
         given[f"{role}_machines"] = parse_whole(text, f"--{role}", "machines")
     with on_stderr() as progress:
-        return api.vary(name=name, values=values, out=out, progress=progress, **given), vary_document
+        return api.vary(name=name, values=values, out=out, progress=progress, **given)

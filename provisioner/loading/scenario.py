@@ -23,12 +23,11 @@ from provisioner.loading.common import (
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
 from provisioner.specs import catalog
+from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.roles import ROLES
 from provisioner.specs.slo import load_slo
 from provisioner.specs.units import (
-    format_rate,
-    format_seconds,
     parse_duration,
     parse_fraction,
     parse_non_negative,
@@ -101,7 +100,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         percentiles=tuple(percentiles),
         slo=slo,
         workload=requests.workload.name,
-        load=requests.load,
+        arrivals=requests.arrivals,
         seed=seed,
         sources=(*curves, *requests.workload.sources),
         warnings=(
@@ -301,13 +300,13 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Requests:
-    """How request sets are made: ``load`` says it in words, ``expected`` is about how many requests each has."""
+    """Request sets as functions of their numbers; ``expected`` is about how many requests each has."""
 
     make: Callable[[int], RequestSet]
     sets: int
     expected: float
     workload: Workload
-    load: str
+    arrivals: Arrivals
     notes: tuple[str, ...] = ()
 
 
@@ -353,7 +352,7 @@ def _as_recorded(options: SimulateOptions, factors: Factors, warm_up: float, coo
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
     workload = trace.workload(Path(path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
-    return _Requests(lambda _: one, 1, trace.requests, workload, f"trace {path} as it is", trace.warnings)
+    return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=path), trace.warnings)
 
 
 def _in_flight(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
@@ -371,7 +370,7 @@ def _in_flight(options: SimulateOptions, factors: Factors, sets: int, shares: tu
     def draw(rng: np.random.Generator) -> RequestSet:
         return closed_loop(workload, in_flight, count, rng, warm_up=shares[0])
 
-    return _Requests(_drawn_by(draw, options), sets, count, workload, f"{in_flight:,} requests in flight")
+    return _Requests(_drawn_by(draw, options), sets, count, workload, Arrivals(in_flight=in_flight))
 
 
 def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
@@ -391,12 +390,12 @@ def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tu
         def by_minute(rng: np.random.Generator) -> RequestSet:
             return drawn_by_minute(workload, rates, rng, cv=cv, **windows)
 
-        shown = f"{format_rate(sum(rates) / len(rates))} on average, by minute, for {format_seconds(60.0 * len(rates))}"
-        return _Requests(_drawn_by(by_minute, options), sets, 60.0 * sum(rates), workload, shown, notes)
+        arrivals = Arrivals(sum(rates) / len(rates), 60.0 * len(rates), by_minute=True)
+        return _Requests(_drawn_by(by_minute, options), sets, 60.0 * sum(rates), workload, arrivals, notes)
     rate = workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
     rate *= factors.of("rate")
     duration_s = DURATION_S if options.duration_s is None else parse_positive(options.duration_s, "--duration", "s")
-    check_count(rate * duration_s, f"{format_rate(rate)} for {format_seconds(duration_s)}")
+    check_count(rate * duration_s, str(Arrivals(rate, duration_s)))
     if trace is not None and not options.independent:
 
         def draw(rng: np.random.Generator) -> RequestSet:
@@ -407,8 +406,8 @@ def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tu
         def draw(rng: np.random.Generator) -> RequestSet:
             return drawn(workload, rate, duration_s, rng, cv=cv, **windows)
 
-    load = f"{format_rate(rate)} for {format_seconds(duration_s)}"
-    return _Requests(_drawn_by(draw, options), sets, rate * duration_s, workload, load, notes)
+    arrivals = Arrivals(rate, duration_s)
+    return _Requests(_drawn_by(draw, options), sets, rate * duration_s, workload, arrivals, notes)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:

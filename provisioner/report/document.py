@@ -5,8 +5,11 @@ Built once from a result and drawn by ``terminal``, ``markdown`` and ``html``, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +80,14 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], 
         tuple(tuple(row[k] for k in used) for row in rows),
         frozenset(strong),
     )
+
+
+def listing(
+    title: str,
+    items: Sequence[T],
+    columns: Sequence[tuple[Column, Callable[[T], str]]],
+    strong: Callable[[T], bool] = lambda _: False,
+) -> Table:
+    """A table of one row per item, each column with the text of its cells; without the columns that are empty."""
+    rows = [[text(item) for _, text in columns] for item in items]
+    return table(title, [column for column, _ in columns], rows, [k for k, item in enumerate(items) if strong(item)])

@@ -10,6 +10,8 @@ from provisioner.report.tables import frame
 from provisioner.report.views.registry import charts, document, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
     from provisioner.results.result import Result
@@ -47,8 +49,14 @@ class Shown:
             raise UnknownNameError("chart", name, drawn)
         return draw(drawn[next(iter(drawn)) if name is None else name])
 
-    def save(self, result: Result, path: str) -> None:
-        """Write the result in the format of the path's ending."""
+    def check(self, kind: type[Result], paths: Sequence[str]) -> None:
+        """Refuse files that a result of this kind cannot be written to."""
+        from provisioner.report.files import check_outputs
+
+        check_outputs(paths, kind=kind)
+
+    def save(self, result: Result, paths: Sequence[str]) -> None:
+        """Write the result to all files or to none, each in the format of its ending."""
         from provisioner.report.files import check_outputs, write_outputs
 
-        write_outputs(result, check_outputs([path], kind=type(result)))
+        write_outputs(result, check_outputs(paths, kind=type(result)))

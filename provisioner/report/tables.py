@@ -44,12 +44,15 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame({name: _typed(column) for name, column in values.items()}, columns=columns)
 
 
-def _typed(column: list[Cell]) -> list[Cell]:
-    """A column of numbers with NaN in place of None, so that pandas has one type for it."""
-    known = [cell for cell in column if cell is not None]
-    numeric = all(isinstance(cell, (int, float)) and not isinstance(cell, bool) for cell in known)
-    if len(known) == len(column) or not numeric:
+def _typed(column: list[Cell]) -> object:
+    """A column with missing cells in one type of pandas: truths and whole numbers nullable, other numbers with NaN."""
+    import pandas as pd
+
+    kinds = {type(cell) for cell in column if cell is not None}
+    if None not in column or not kinds <= {bool, int, float}:
         return column
+    if kinds in ({bool}, {int}):
+        return pd.Series(column, dtype=pd.BooleanDtype() if kinds == {bool} else pd.Int64Dtype())
     return [math.nan if cell is None else float(cell) for cell in column]
 
 

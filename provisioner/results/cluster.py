@@ -39,7 +39,7 @@ class Pool:
     @derived
     def machines(self) -> int:
         """Machines that hold the replicas, in whole machines."""
-        return -(-self.replicas * self.tensor_parallel // self.gpus_per_machine)
+        return -(-self.replicas // (self.gpus_per_machine // self.tensor_parallel))
 
     @property
     def serves_all(self) -> bool:

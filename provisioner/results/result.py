@@ -7,7 +7,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
@@ -42,8 +42,11 @@ class Reports(Protocol):
     def markdown(self, result: Result) -> str:
         """Return the report as markdown, with every input."""
 
-    def save(self, result: Result, path: str) -> None:
-        """Write the result in the format of the path's ending; a folder gets every table."""
+    def check(self, kind: type[Result], paths: Sequence[str]) -> None:
+        """Refuse files that a result of this kind cannot be written to, before the work starts."""
+
+    def save(self, result: Result, paths: Sequence[str]) -> None:
+        """Write the result to all files or to none, each in the format of its ending; a folder gets every table."""
 
 
 def _closed() -> Reports:
@@ -90,7 +93,7 @@ class Result:
 
     def save(self, path: str) -> None:
         """Write the result in the format of the path's ending."""
-        door.open().save(self, path)
+        door.open().save(self, [path])
 
     def _repr_html_(self) -> str:
         return door.open().html(self)

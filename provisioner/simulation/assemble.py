@@ -24,6 +24,7 @@ from provisioner.simulation.measure import (
 )
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run, pool_slices
+from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
 
@@ -35,7 +36,7 @@ _NOTABLE_EXTRAPOLATION = 0.01
 class Scenario:
     """What is simulated: a cluster, its request sets by number, and what is asked of them.
 
-    ``expected_requests`` is about how many requests a set has; ``load`` says in words how they arrive.
+    ``expected_requests`` is about how many requests a set has.
     """
 
     design: str
@@ -47,7 +48,7 @@ class Scenario:
     percentiles: tuple[float, ...]
     slo: SLO
     workload: str
-    load: str = ""
+    arrivals: Arrivals = field(default_factory=Arrivals)
     seed: int = 0
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -194,7 +195,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         latency=tuple(latency),
         model=cluster.pools[0].perf.model.name,
         workload=scenario.workload,
-        load=scenario.load,
+        load=str(scenario.arrivals),
         slo=scenario.slo.name,
         slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
         stable=reason == "",

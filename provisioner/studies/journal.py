@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from io import BufferedWriter
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from provisioner.errors import InputError
 
-ENDING: Final = ".journal"
+_ENDING: Final = ".journal"
 _SYNC_S: Final = 1.0
 
 
 class Journal:
     """Results by key, in a file beside the one that they will be in. ``done`` has those of an earlier session."""
 
-    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, Any]) -> None:
+    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, object]) -> None:
         self.path = path
         self.done = done
         self._file = file
         self._synced_s = 0.0
 
     @classmethod
-    def open(cls, path: str | Path, question: Mapping[str, Any], resume: bool) -> Journal:
+    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool) -> Journal:
         """A new journal, or the one that is there, where that is to be resumed.
 
         ``InputError`` where one is there and is not to be resumed, or is of another question.
@@ -41,7 +42,7 @@ class Journal:
             raise InputError(
                 f"{path}: is of a study that was interrupted: go on with --resume, or delete it to begin again"
             )
-        done: dict[str, Any] = {}
+        done: dict[str, object] = {}
         end = 0
         if there:
             done, end = _read(path, asked)
@@ -56,7 +57,7 @@ class Journal:
             journal._write({"question": asked})
         return journal
 
-    def add(self, key: str, record: Any) -> None:
+    def add(self, key: str, record: object) -> None:
         """Keep a finished point; it is in the file when this returns."""
         self._write({"key": key, "record": record})
 
@@ -66,7 +67,7 @@ class Journal:
         if finished:
             self.path.unlink(missing_ok=True)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()  # a killed process loses nothing, a machine that fails the last second
@@ -77,9 +78,35 @@ class Journal:
             raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 
 
-def _read(path: Path, asked: Any) -> tuple[dict[str, Any], int]:
+@contextmanager
+def kept(
+    out: Sequence[str], question: Mapping[str, object], resume: bool
+) -> Iterator[tuple[dict[str, object], Callable[[str, object], None], str]]:
+    """Points by key that an earlier session finished, how to keep more, and a phrase on where they are kept.
+
+    The journal lies beside the first file of ``out`` and goes when the block ends without an error, so the files are
+    written inside the block. Without files nothing is kept.
+    """
+    if not out:
+        if resume:
+            raise InputError(
+                "--resume: goes on with the journal beside the first --out; give the --out of the first run"
+            )
+        yield {}, lambda key, record: None, "nothing written"
+        return
+    path = f"{out[0]}{_ENDING}"
+    journal = Journal.open(path, question, resume)
+    finished = False
+    try:
+        yield dict(journal.done), journal.add, f"kept in {path}, --resume goes on from there"
+        finished = True
+    finally:
+        journal.close(finished)
+
+
+def _read(path: Path, asked: Mapping[str, object]) -> tuple[dict[str, object], int]:
     """The results of a journal by key, and the length of its whole lines in bytes."""
-    done: dict[str, Any] = {}
+    done: dict[str, object] = {}
     end = 0
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
         if not line.endswith(b"\n"):

@@ -1,4 +1,4 @@
-"""Points of a study: each a cluster simulated whole on its request sets, as a flat record.
+"""Points of a grid: each a cluster simulated whole on its request sets, side by side, and kept in a journal.
 
 Points that differ in sizes alone share what was loaded and the request sets, which every process makes once. A finished
 point is a line of the journal, so that a study that is stopped goes on where it was.
@@ -7,45 +7,30 @@ point is a line of the journal, so that a study that is stopped goes on where it
 from __future__ import annotations
 
 import hashlib
-import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from provisioner.errors import InputError, Interrupted
-from provisioner.loading.factors import load_factors
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
-from provisioner.planning.search import Prices
 from provisioner.progress import worded
-from provisioner.results.simulation import LatencyResult, Simulation
+from provisioner.results.grid import Grid, PointLatency, PointOutcome, PoolWork, State
+from provisioner.results.result import door
+from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.cluster import Cluster
+from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
-from provisioner.specs import catalog
-from provisioner.specs.metrics import PREDICTED, name_of
-from provisioner.studies.journal import ENDING, Journal
+from provisioner.specs.metrics import PREDICTED
+from provisioner.specs.roles import ROLES
+from provisioner.studies.journal import kept
 from provisioner.studies.work import check_wanted, time_left, workers
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-
-Record = dict[str, Any]
-"""What one point showed: numbers and texts by the names of columns."""
-
-ROLES: Final = ("prompt", "token", "mixed")
-
-STATES: Final = ("pass", "undecided", "fail", "unstable", "stuck", "infeasible")
-"""``pass``: stable, and every limit met; ``undecided``: several sets leave a limit undecided; ``fail``: stable, but a
-limit is missed; ``unstable``: requests wait ever longer; ``stuck``: some are never served; ``infeasible``: this cluster
-cannot serve these requests at all."""
 
 _KEPT_REQUESTS: Final = 4_000_000
 """Requests of the prepared sets that a process keeps, about: 1.2 GB."""
@@ -54,68 +39,79 @@ _CLUSTER_FIELDS: Final = frozenset(
     {
         "slo",
         "limits",
+        "percentiles",
         "sets",
         "design",
-        "prompt_machines",
-        "token_machines",
-        "mixed_machines",
+        *(f"{role}_machines" for role in ROLES),
         "tensor_parallel",
         "prompt_tensor_parallel",
         "token_tensor_parallel",
         "policy",
-        "max_pending_tokens",
-        "batch_tokens",
-        "batch_requests",
-        "max_preemptions",
-        "transfer_retry_s",
-        "share_links",
-        "percentiles",
+        *(field.name for field in fields(Policy)),
     }
 )
 """Fields of ``SimulateOptions`` that change nothing about the requests or what they are measured by."""
+
+_CLUSTER_FACTORS: Final = frozenset({"slo", "prompt-time", "decode-time", "link-bandwidth"})
+"""Factors that change nothing about the requests."""
 
 _FILES: Final = ("trace", "workload", "slo")
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A cluster to simulate: which of the cases, with how many machines in each pool. ``key`` names it."""
+class Task:
+    """A point to simulate: one of the cases, with the machines of each pool. ``key`` names it in the journal."""
 
     key: str
     case: int
     sizes: tuple[int, ...]
 
 
-class Points:
-    """What the points of a study share: the options of each case, in which the sizes of pools do not count.
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where points are simulated, and which files hold the result.
+
+    ``threads`` None: as many as there are cores; ``dask`` is the address of a Dask scheduler whose workers simulate in
+    their place. A journal lies beside the first file of ``out``, from which ``resume`` goes on.
+    """
+
+    threads: int | None
+    dask: str | None
+    out: tuple[str, ...]
+    resume: bool
+    progress: Callable[[str], None]
+
+
+class Cases:
+    """The options of each case of a study, in which the sizes of pools do not count.
 
     Scenarios and request sets are made when first needed and kept while there is room. Each process has its own.
     """
 
-    def __init__(self, cases: Sequence[SimulateOptions], occupancy: bool = False) -> None:
-        self.cases = tuple(cases)
+    def __init__(self, options: Sequence[SimulateOptions], occupancy: bool = False) -> None:
+        self.options = tuple(options)
         self.occupancy = occupancy
         self._lock = threading.Lock()
-        self._requests = tuple(_requests_of(case) for case in self.cases)
+        self._requests = tuple(_requests_of(case) for case in self.options)
         self._scenarios: dict[int, Scenario] = {}
         self._sets: OrderedDict[tuple[str, int], Prepared] = OrderedDict()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Points, (self.cases, self.occupancy)
+    def __reduce__(self) -> tuple[object, ...]:
+        return Cases, (self.options, self.occupancy)
 
-    def scenario(self, point: Point) -> Scenario:
-        """The scenario of a point; its cluster has the point's sizes."""
+    def scenario(self, task: Task) -> Scenario:
+        """The scenario of a task; its cluster has the task's sizes."""
         with self._lock:
-            if point.case not in self._scenarios:
-                self._scenarios[point.case] = load_scenario(self.cases[point.case])
-            loaded = self._scenarios[point.case]
+            if task.case not in self._scenarios:
+                self._scenarios[task.case] = load_scenario(self.options[task.case])
+            loaded = self._scenarios[task.case]
         pools = loaded.cluster.pools
-        sized = tuple(replace(pool, machines=size) for pool, size in zip(pools, point.sizes, strict=True))
+        sized = tuple(replace(pool, machines=size) for pool, size in zip(pools, task.sizes, strict=True))
         return replace(loaded, cluster=Cluster(sized, loaded.cluster.policy))
 
-    def request_set(self, point: Point, scenario: Scenario, k: int) -> Prepared:
-        """The k-th request set of a point's case, ready for runs."""
-        key = (self._requests[point.case], k)
+    def request_set(self, task: Task, scenario: Scenario, k: int) -> Prepared:
+        """The k-th request set of a task's case, ready for runs."""
+        key = (self._requests[task.case], k)
         with self._lock:
             if key not in self._sets:
                 self._sets[key] = prepare(scenario.request_set(k), scenario.reference)
@@ -126,184 +122,95 @@ class Points:
 
 
 def _requests_of(options: SimulateOptions) -> str:
-    """What the requests of a case depend on; cases with the same text share their request sets."""
-    fields = {name: value for name, value in asdict(options).items() if name not in _CLUSTER_FIELDS}
-    same = {"slo", "prompt-time", "decode-time", "link-bandwidth"}
-    fields["scale"] = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in same}
-    return repr(sorted(fields.items()))
+    """A text of all that the requests of a case depend on; cases with equal texts share their request sets."""
+    asked = {name: value for name, value in asdict(options).items() if name not in _CLUSTER_FIELDS}
+    scale = {name: x for name, x in options.scale.items() if name.partition(":")[0] not in _CLUSTER_FACTORS}
+    return repr(sorted({**asked, "scale": scale}.items()))
 
 
-def simulate_point(points: Points, point: Point) -> Record:
-    """The record of one point: its request sets simulated one after another, none stopped early."""
+def simulate_point(cases: Cases, task: Task) -> PointOutcome:
+    """Simulate one point: its request sets one after another, none stopped early."""
     try:
-        scenario = points.scenario(point)
-        observations = [_observation(points, point, scenario, k) for k in range(scenario.sets)]
+        scenario = cases.scenario(task)
+        observations = [_observation(cases, task, scenario, k) for k in range(scenario.sets)]
     except InputError as error:
-        return {"state": "infeasible", "why": str(error)}
-    return record_of(scenario, assemble(scenario, observations), points.occupancy)
+        return PointOutcome(state="infeasible", why=str(error))
+    return outcome_of(scenario, assemble(scenario, observations), cases.occupancy)
 
 
-def _observation(points: Points, point: Point, scenario: Scenario, k: int) -> Observation:
-    prepared = points.request_set(point, scenario, k)
+def _observation(cases: Cases, task: Task, scenario: Scenario, k: int) -> Observation:
+    prepared = cases.request_set(task, scenario, k)
     check_wanted()
     done = run(scenario.cluster, prepared, progress=lambda now_s, served: check_wanted())
     return observe(done, percentiles_of(done.latencies, scenario.percentiles), 0.0)
 
 
-def record_of(scenario: Scenario, found: Simulation, occupancy: bool = False) -> Record:
-    """A simulation as a flat record; the time that it took is no part of it, so that it is the same every time."""
-    limited = [each for each in found.latency if each.limit is not None]
-    ratios = {each.limit.name: ratio_of(each) for each in limited if each.limit is not None}
-    known = {name: ratio for name, ratio in ratios.items() if not math.isnan(ratio)}
-    binding = max(known, key=lambda name: known[name], default="")
-    state = _state(found)
-    record: Record = {
-        "state": state,
-        "why": _why(found, limited, state),
-        "slo_met": found.slo_met,
-        "stable": found.stable,
-        "worst_ratio": known.get(binding, math.nan),
-        "binding": binding,
-        "missed": ",".join(each.limit.name for each in limited if each.limit is not None and each.met == "fail"),
-    }
-    for each in found.latency:
-        if each.limit is None and each.metric not in PREDICTED:
-            continue
-        name = name_of(each.metric, each.percentile)
-        for unit, value in (("s", each.seconds), ("slowdown", each.slowdown)):
-            record[f"{name}_{unit}"] = value.mean
-            if found.sets > 1:
-                record[f"{name}_{unit}_low"] = math.nan if value.low is None else value.low
-                record[f"{name}_{unit}_high"] = math.nan if value.high is None else value.high
-    for pool in found.pools:
-        record[f"{pool.role}_utilization"] = pool.utilization
-        record[f"{pool.role}_mean_batch"] = pool.mean_batch
-    record["offered_rps"] = found.rate_rps
-    record["throughput_rps"] = found.throughput_rps
-    record["requests"] = found.requests
-    record["unfinished"] = found.unfinished
-    record["note"] = "; ".join(found.warnings[len(scenario.warnings) :])
-    if occupancy:
-        record["batch_time_share"] = {pool.role: list(pool.batch_time_share) for pool in found.pools}
-    return record
+def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = False) -> PointOutcome:
+    """A simulation as the outcome of a point; the time that it took is no part of it, so it is the same every time."""
+    state = _state(simulation)
+    shown = [each for each in simulation.latency if each.limit is not None or each.metric in PREDICTED]
+    return PointOutcome(
+        state=state,
+        why=_why(simulation, state),
+        slo_met=simulation.slo_met,
+        stable=simulation.stable,
+        latency=tuple(_latency(each) for each in shown),
+        pools=tuple(
+            PoolWork(pool.role, pool.utilization, pool.mean_batch, pool.batch_time_share if occupancy else ())
+            for pool in simulation.pools
+        ),
+        offered_rps=simulation.rate_rps,
+        throughput_rps=simulation.throughput_rps,
+        requests=simulation.requests,
+        unfinished=simulation.unfinished,
+        note="; ".join(simulation.warnings[len(scenario.warnings) :]),
+    )
 
 
-def ratio_of(each: LatencyResult) -> float:
-    """A percentile over its limit: 0 where no request has the metric, NaN where there is no reference."""
-    assert each.limit is not None
-    return max(each.judged.mean, 0.0) / each.limit.value
+def _latency(result: LatencyResult) -> PointLatency:
+    """A percentile beside its limit: 0 over it where no request has the metric, NaN without a reference."""
+
+    def bounds(interval: Interval) -> tuple[float, float] | None:
+        return None if interval.low is None or interval.high is None else (interval.low, interval.high)
+
+    return PointLatency(
+        result.metric,
+        result.percentile,
+        result.seconds.mean,
+        result.slowdown.mean,
+        bounds(result.seconds),
+        bounds(result.slowdown),
+        over_limit=None if result.limit is None else max(result.judged.mean, 0.0) / result.limit.value,
+        met=result.met,
+    )
 
 
-def _state(found: Simulation) -> str:
-    if found.unfinished:
+def _state(simulation: Simulation) -> State:
+    if simulation.unfinished:
         return "stuck"
-    if not found.stable:
+    if not simulation.stable:
         return "unstable"
-    verdicts = {each.met for each in found.latency if each.met is not None}
+    verdicts = {each.met for each in simulation.latency}
     return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
 
 
-def _why(found: Simulation, limited: Sequence[LatencyResult], state: str) -> str:
-    """Why a point does not pass, in words."""
+def _why(simulation: Simulation, state: State) -> str:
+    """The reason that a point does not pass; "" where it does."""
     if state in ("unstable", "stuck"):
-        return found.instability
-    wanted = "fail" if state == "fail" else "undecided"
-    texts = [
-        f"{each.limit.label} {each.limit.format(each.judged.mean)} for {each.limit.format(each.limit.value)}"
-        for each in limited
-        if each.limit is not None and each.met == wanted
-    ]
-    return ", ".join(texts)
+        return simulation.instability
+    if state == "pass":
+        return ""
+    limited = [(each.limit, each.judged.mean) for each in simulation.latency if each.limit and each.met == state]
+    return ", ".join(f"{limit.label} {limit.format(value)} for {limit.format(limit.value)}" for limit, value in limited)
 
 
-_PRICED: Final = ("price", "power")
-
-
-def without_prices(options: SimulateOptions) -> SimulateOptions:
-    """The options without the factors that change no latency."""
-    scale = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in _PRICED}
-    return replace(options, scale=scale)
-
-
-def prices_of(machines: Iterable[str], price_list: str, options: SimulateOptions) -> tuple[Prices, tuple[str, ...]]:
-    """What machines cost and draw, with the factors of the options on them, and where that comes from."""
-    known = catalog.with_own(options.specs)
-    listed = known.price_list(price_list)
-    prices = {name: known.price(listed, name) for name in machines}
-    factors = load_factors(options.scale, known)
-    sources = {f"{name}: {price.source}": None for name, price in prices.items()}
-    return Prices(
-        {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
-        {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
-    ), (f"prices: {listed.title} ({listed.date})", *sources)
-
-
-def totals_of(pools: Sequence[tuple[str, str, int]], prices: Prices) -> Record:
-    """Sizes of the pools (role, machine, machines), and what they come to."""
-    sizes: Record = {f"{role}_machines": None for role in ROLES if role in {pool[0] for pool in pools}}
-    for role, _, machines in pools:
-        sizes[f"{role}_machines"] = machines
-    return {
-        **sizes,
-        "machines": sum(machines for _, _, machines in pools),
-        "cost_usd_per_h": math.fsum(n * prices.cost_usd_per_h[name] for _, name, n in pools),
-        "power_w": math.fsum(n * prices.power_w[name] for _, name, n in pools),
-    }
-
-
-_NOT_SWEPT: Final = {
-    "pools": "--pool: a sweep is over the sizes of designs; give --design",
-    "failures": "--fail: names machines of one cluster; simulate that one",
-    "repeat": "--repeat: times one simulation; leave it out of a sweep",
-    "records": "--records: are of one simulation; leave them out of a sweep",
-    "timeline": "--timeline: is of one simulation; leave it out of a sweep",
-}
-
-
-def refuse_not_swept(options: SimulateOptions) -> None:
-    """Refuse what belongs to a single simulation."""
-    for name, message in _NOT_SWEPT.items():
-        if getattr(options, name):
-            raise InputError(message)
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]], leave_out: Sequence[str] = ()) -> dict[str, list[Any]]:
-    """Rows as columns, in the order in which names first appear, texts last; None where a row has no value."""
-    names = {name: None for row in rows for name in row if name not in leave_out}
-    last = [name for name in ("why", "note") if name in names]
-    ordered = [*(name for name in names if name not in last), *last]
-    return {name: [row.get(name) for row in rows] for name in ordered}
-
-
-COUNTS: Final = frozenset({*(f"{role}_machines" for role in ROLES), "machines", "unfinished"})
-"""Columns of whole numbers."""
-
-
-def frame_of(columns: Mapping[str, list[Any]], counts: Container[str] = COUNTS) -> pd.DataFrame:
-    """Columns as a data frame: numbers NaN and texts empty where there is none, truths and counts those of pandas."""
-    import pandas as pd
-
-    found: dict[str, Any] = {}
-    for name, values in columns.items():
-        known = [value for value in values if value is not None]
-        if known and all(isinstance(value, bool) for value in known):
-            found[name] = pd.array(values, dtype="boolean" if len(known) < len(values) else "bool")
-        elif known and all(isinstance(value, str) for value in known):
-            found[name] = pd.array([value or "" for value in values], dtype="object")
-        elif name in counts:
-            found[name] = pd.array(values, dtype="Int64" if len(known) < len(values) else "int64")
-        else:
-            found[name] = pd.array([math.nan if value is None else value for value in values], dtype="float64")
-    return pd.DataFrame(found)
-
-
-def question_of(study: str, options: SimulateOptions, version: str, **more: Any) -> dict[str, Any]:
-    """What a journal is of: the options, and the content of the files that they name."""
-    fields = asdict(options)
+def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, object]:
+    """The question of a journal: the options, and digests of the files that they name."""
+    asked = asdict(options)
     own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
-    files = [*(fields[name] for name in _FILES), more.get("prices"), *own]
+    files = [*(asked[name] for name in _FILES), more.get("prices"), *own]
     digests = {str(path): _digest(str(path)) for path in files if path is not None and Path(str(path)).is_file()}
-    return {"study": study, "version": version, "options": fields, **more, "files": digests}
+    return {"study": study, "version": version, "options": asked, **more, "files": digests}
 
 
 def _digest(path: str) -> str:
@@ -314,58 +221,44 @@ def _digest(path: str) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def journal_path(out: Sequence[str]) -> str | None:
-    """Where a study that writes these files keeps its journal: beside the first."""
-    return f"{out[0]}{ENDING}" if out else None
-
-
-@contextmanager
 def simulated(
-    points: Points,
-    items: Sequence[Point],
-    *,
-    question: Mapping[str, Any],
-    journal: str | None,
-    resume: bool,
-    threads: int | None,
-    dask: str | None,
-    progress: Callable[[str], None],
-) -> Iterator[list[Record]]:
-    """The records of all points, in order of ``items``; the journal goes when the block ends without an error.
+    cases: Cases,
+    tasks: Sequence[Task],
+    gridded: Callable[[Sequence[PointOutcome]], Grid],
+    question: Mapping[str, object],
+    execution: Execution,
+) -> Grid:
+    """Simulate all tasks, and write the grid that is made of their outcomes; then the journal goes.
 
     ``KeyboardInterrupt`` says what was done and how to go on.
     """
-    if resume and journal is None:
-        raise InputError("--resume: goes on with the journal beside the first --out; give the --out of the first run")
-    book = None if journal is None else Journal.open(journal, dict(question), resume)
-    finished = False
-    try:
-        done: dict[str, Record] = dict(book.done) if book is not None else {}
-        todo = [item for item in items if item.key not in done]
+    with kept(execution.out, question, execution.resume) as (known, keep, where):
+        done = _outcomes(known)
         try:
-            _simulate(points, todo, done, book, threads, dask, progress)
+            _simulate(cases, [task for task in tasks if task.key not in done], done, keep, execution)
         except KeyboardInterrupt:
-            kept = "nothing written" if journal is None else f"kept in {journal}, --resume goes on from there"
-            raise Interrupted(f"{len(done):,} of {len(items):,} points done", kept) from None
-        records = [done[item.key] for item in items]
-        if all(record["state"] == "infeasible" for record in records):
-            finished = True
-            raise InputError(str(records[0]["why"]))
-        yield records
-        finished = True
-    finally:
-        if book is not None:
-            book.close(finished)
+            raise Interrupted(f"{len(done):,} of {len(tasks):,} points done", where) from None
+        outcomes = [done[task.key] for task in tasks]
+        if any(outcome.state != "infeasible" for outcome in outcomes):
+            grid = gridded(outcomes)
+            door.open().save(grid, execution.out)
+            return grid
+    raise InputError(outcomes[0].why)
+
+
+def _outcomes(known: dict[str, object]) -> dict[str, PointOutcome]:
+    """The outcomes that a journal keeps."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(dict[str, PointOutcome]).validate_python(known)
 
 
 def _simulate(
-    points: Points,
-    todo: Sequence[Point],
-    done: dict[str, Record],
-    book: Journal | None,
-    threads: int | None,
-    dask: str | None,
-    progress: Callable[[str], None],
+    cases: Cases,
+    todo: Sequence[Task],
+    done: dict[str, PointOutcome],
+    keep: Callable[[str, object], None],
+    execution: Execution,
 ) -> None:
     """Simulate what is left to do, into ``done`` and the journal.
 
@@ -373,14 +266,12 @@ def _simulate(
     """
     if not todo:
         return
-    compile_simulator(progress)
+    compile_simulator(execution.progress)
     mixed = Random(0).sample(todo, len(todo))
-    began, before = monotonic(), len(done)
-    with workers(threads=threads, dask=dask) as pool:
-        for index, record in pool.map(simulate_point, points, mixed):
-            point = mixed[index]
-            if book is not None:
-                book.add(point.key, record)
-            done[point.key] = record
+    began_s, before = monotonic(), len(done)
+    with workers(threads=execution.threads, dask=execution.dask) as pool:
+        for index, outcome in pool.map(simulate_point, cases, mixed):
+            keep(mixed[index].key, asdict(outcome))
+            done[mixed[index].key] = outcome
             earlier = f" and {before:,} earlier" if before else ""
-            progress(worded(time_left(len(done) - before, len(mixed), began), "sweeping: ", earlier))
+            execution.progress(worded(time_left(len(done) - before, len(mixed), began_s), "sweeping: ", earlier))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Final, TypeVar
 
@@ -95,3 +95,15 @@ def _rising(values: list[Number], what: str) -> tuple[Number, ...]:
         if before == after:
             raise InputError(f"{what}: {after:g} is given twice")
     return rising
+
+
+def typed_range(values: Sequence[float]) -> str:
+    """Values as a range is typed.
+
+    >>> typed_range((1, 2, 3)), typed_range((30.0, 40.0, 50.0)), typed_range((5,)), typed_range((1, 2, 4))
+    ('1:3:1', '30:50:10', '5', '1,2,4')
+    """
+    steps = {float(f"{after - before:.9g}") for before, after in pairwise(values)}
+    if len(values) > 2 and len(steps) == 1:
+        return f"{values[0]:.12g}:{values[-1]:.12g}:{steps.pop():.12g}"
+    return ",".join(f"{value:.12g}" for value in values)

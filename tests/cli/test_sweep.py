@@ -27,8 +27,8 @@ def test_a_sweep_of_sizes(provision: Run) -> None:
     assert ended.out.startswith("Splitwise-HH: ") and "15 simulated whole: " in ended.out
     assert "written to  s.json, s.md" in ended.out
     written = json.loads(Path("s.json").read_text(encoding="utf-8"))
-    best = written["optimum"]
-    assert f"{best['prompt_machines']} dgx-h100 (prompt) + {best['token_machines']} dgx-h100 (token)" in ended.out
+    prompt, token = (pool["machines"] for pool in written["clusters"][written["optimum"]]["pools"])
+    assert f"{prompt} dgx-h100 (prompt) + {token} dgx-h100 (token)" in ended.out
     page = Path("s.md").read_text(encoding="utf-8")
     assert written["command"] in page and "## Inputs" in page
     again = provision(*shlex.split(written["command"])[1:], "--json")
@@ -40,7 +40,7 @@ def test_a_sweep_over_an_input(provision: Run) -> None:
     ended = provision(*LOAD, "--vary", "rate=10:40:15", "--json")
     assert ended.code == 0
     found = json.loads(ended.out)
-    assert found["values"] == [10.0, 25.0, 40.0] and len(found["points"]) == 6
+    assert found["varied"]["values"] == [10.0, 25.0, 40.0] and len(found["points"]) == 6
     alone = api.simulate(design="baseline-h100", mixed_machines=8, rate_rps=25.0, duration_s=10.0)
     assert found["points"][4]["throughput_rps"] == alone.throughput_rps
     text = provision(*LOAD, "--vary", "rate=10:40:15").out

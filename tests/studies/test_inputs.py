@@ -14,9 +14,11 @@ from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions
 from provisioner.report import command_line
 from provisioner.report.chart import LineChart
 from provisioner.report.terminal import render
-from provisioner.report.vary_document import vary_command, vary_document
+from provisioner.report.views.grid import document
+from provisioner.report.views.registry import charts
+from provisioner.specs.metrics import name_of
+from provisioner.studies.grid import vary
 from provisioner.studies.inputs import INPUTS, check_varied, factor, input_of
-from provisioner.studies.vary import vary
 
 SPLIT: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": 6, "token_machines": 2}
 OPEN: dict[str, Any] = {**SPLIT, "rate_rps": 20.0, "duration_s": 10.0}
@@ -82,7 +84,7 @@ def test_a_point_is_the_simulation_with_that_number(name: str) -> None:
         alone = api.simulate(**{**given, varied.field: value})
         for each in alone.latency:
             if each.metric != "gap":
-                assert row[f"{each.metric}_{each.name}_slowdown"] == each.slowdown.mean
+                assert row[f"{name_of(each.metric, each.percentile)}_slowdown"] == each.slowdown.mean
         assert row["throughput_rps"] == alone.throughput_rps and row["requests"] == alone.requests
         assert bool(row["stable"]) == alone.stable
 
@@ -104,10 +106,10 @@ def test_one_request_an_iteration_is_the_slowest() -> None:
 def test_more_requests_in_flight_are_as_many_in_the_cluster() -> None:
     """Little's law: requests in a closed loop are its throughput times the mean time of one."""
     found = vary(SimulateOptions(**SPLIT, requests=3_000), name="in-flight", values="8,64")
-    for value, row in zip(found.values, found.points, strict=True):
+    for value, point in zip(found.values, found.points, strict=True):
         alone = api.simulate(**SPLIT, requests=3_000, in_flight=int(value), percentiles=tuple(range(1, 100)))
         mean_s = sum(each.seconds.mean for each in alone.latency if each.metric == "e2e") / 99
-        assert row["throughput_rps"] * mean_s == pytest.approx(value, rel=0.1)
+        assert (point.throughput_rps or 0.0) * mean_s == pytest.approx(value, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +199,9 @@ def test_unknown_names_list_what_can_be_varied_the_nearest_first() -> None:
 
 def test_a_value_that_no_machine_serves_is_a_row_wherever_it_stands() -> None:
     found = vary(SimulateOptions(**OPEN), name="tp", values="1,3,8")
-    assert [point["state"] for point in found.points] == ["infeasible", "infeasible", "pass"]
-    assert "does not fit on 1 of the 8 GPUs" in found.points[0]["why"]
-    assert "no latency curves" in found.points[1]["why"]
+    assert [point.state for point in found.points] == ["infeasible", "infeasible", "pass"]
+    assert "does not fit on 1 of the 8 GPUs" in found.points[0].why
+    assert "no latency curves" in found.points[1].why
     assert found.to_frame()["tensor_parallel"].tolist() == [1, 3, 8]
     with pytest.raises(InputError, match=r"does not fit on 1 of the 8 GPUs"):
         vary(SimulateOptions(**OPEN), name="tp", values="1,3")
@@ -207,11 +209,10 @@ def test_a_value_that_no_machine_serves_is_a_row_wherever_it_stands() -> None:
 
 def test_reports_and_pictures_name_the_input_its_unit_workload_and_model() -> None:
     found = vary(SimulateOptions(**SPLIT, rate_rps=20.0), name="duration", values="5,10")
-    assert found.load == "20 requests/s for 5 to 10 s" and found.document().headline.startswith(
-        "Latency against duration"
-    )
-    assert "Varied: duration (s), 5, 10; coding on llama2-70b" in found.document().subtitle
-    for chart in found.charts():
+    assert found.load == "20 requests/s for 5 to 10 s"
+    assert document(found).headline.startswith("Latency against duration")
+    assert "Varied: duration (s), 5, 10; coding on llama2-70b" in document(found).subtitle
+    for chart in charts(found).values():
         assert isinstance(chart, LineChart) and "coding on llama2-70b" in chart.title
         if not chart.steps:
             assert chart.x.label == "duration (s)" and "against duration" in chart.title
@@ -221,7 +222,7 @@ def test_loads_at_both_ends() -> None:
     loop = vary(SimulateOptions(**SPLIT, requests=50), name="in-flight", values="4,16,8")
     assert loop.load == "4 to 16 requests in flight"
     rate = vary(SimulateOptions(**SPLIT, duration_s=3.0), name="rate", values="5,10")
-    assert rate.load == "5 to 10 requests/s for 3 s" and "for 3 s each" in rate.document().subtitle
+    assert rate.load == "5 to 10 requests/s for 3 s" and "for 3 s each" in document(rate).subtitle
 
 
 def test_warnings_of_one_value_name_it() -> None:
@@ -234,8 +235,9 @@ def test_warnings_of_one_value_name_it() -> None:
 def test_numbers_of_request_sets_have_intervals_where_there_are_several() -> None:
     found = vary(SimulateOptions(**OPEN), name="seeds", values="1,3")
     assert found.sets == 3 and "the mean over its request sets" in str(found)
-    one, three = found.points
-    assert "e2e_p99_slowdown_low" not in one and three["e2e_p99_slowdown_low"] < three["e2e_p99_slowdown"]
+    one, three = (point.latency[-1] for point in found.points)
+    assert one.name == three.name == "e2e_p99" and one.slowdown_range is None and three.slowdown_range is not None
+    assert three.slowdown_range[0] < three.slowdown < three.slowdown_range[1]
     frame = found.to_frame()
     assert frame["e2e_p99_slowdown_low"].isna().tolist() == [True, False]
 
@@ -251,12 +253,17 @@ def test_tables_fit_a_terminal(name: str) -> None:
     if name != "in-flight":
         given = {**given, "requests": None, "rate_rps": 5.0, **({} if name == "duration" else {"duration_s": 3.0})}
     found = vary(SimulateOptions(**given), name=name, values=[1000, 8192] if "max" in name else [1, 2])
-    assert max(map(len, render(vary_document(found), 100).splitlines())) <= 100
+    assert max(map(len, render(document(found), 100).splitlines())) <= 100
 
 
 def test_the_command_asks_the_same() -> None:
     found = vary(SimulateOptions(**OPEN), name="tensor_parallel", values=[8, 4])
-    typed = shlex.split(vary_command(found.question))
-    assert found.name == "tp" and typed[typed.index("--vary") + 1] == "tp=4,8" and "--tp" not in typed
+    typed = shlex.split(found.command)
+    assert (
+        found.varied is not None
+        and found.varied.name == "tp"
+        and typed[typed.index("--vary") + 1] == "tp=4,8"
+        and "--tp" not in typed
+    )
     retried = vary(SimulateOptions(**OPEN), name="transfer-retry", values="0:1:0.5")
-    assert "transfer-retry=0:1:0.5" in shlex.split(vary_command(retried.question))
+    assert "transfer-retry=0:1:0.5" in shlex.split(retried.command)

@@ -11,12 +11,14 @@ import pytest
 
 from provisioner import api
 from provisioner.errors import InputError, Interrupted, UnknownNameError
-from provisioner.report.reproduction_document import command, reproduction_document
+from provisioner.report.chart import BarChart
 from provisioner.report.terminal import render
+from provisioner.report.views.reproduction import charts, document
+from provisioner.results.reproduction import Reproduction
 from provisioner.specs import catalog
-from provisioner.studies import reproduce as study
-from provisioner.studies import splitwise_paper as paper
-from provisioner.studies.reproduced import findings
+from provisioner.studies.splitwise import experiments as study
+from provisioner.studies.splitwise import paper
+from provisioner.studies.splitwise.findings import findings
 
 
 def cluster(sizes: list[int], throughput: float, cost: float = 100.0, power: float = 10.0) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def test_numbers_of_one_machine_are_those_of_the_curves() -> None:
     }
 
 
-def values_s(found: study.Reproduction) -> float:
+def values_s(found: Reproduction) -> float:
     """Time between tokens of one sequence, from what the transfer was divided by."""
     transfer = found.values["measured"]["transfer"]["dgx-h100"]
     return float(transfer["visible_s"] / transfer["of_second_token"])
@@ -145,16 +147,17 @@ def test_what_an_experiment_needs_is_run_too(quick: list[str]) -> None:
     found = api.reproduce(only=["changed-workload"])
     wanted = {"iso-power-coding", "iso-power-conversation", "changed-workload"}
     assert {name.split()[1] for name in quick} == wanted and len(quick) == 6
-    assert "--only changed-workload" in command(found)
+    assert "--only changed-workload" in found.command
 
 
 def test_the_report_has_every_experiment(quick: list[str]) -> None:
     found = api.reproduce(sets=3, duration_s=60.0)
-    text = render(reproduction_document(found), width=100, styled=False)
+    text = render(document(found), width=100, styled=False)
     for title in ("Fig. 12", "Iso-power, coding", "Iso-cost, conversation", "Batch job", "Changed model"):
         assert title in text
     assert "3 request sets of 60 s" in text
-    assert len(found.charts()) == 2 and found.charts()[0].bars[0].values[0] == 1.0  # type: ignore[union-attr]
+    power, cost = charts(found).values()
+    assert isinstance(power, BarChart) and isinstance(cost, BarChart) and power.bars[0].values[0] == 1.0
     assert set(found.to_frame().columns) == {"experiment", "result", "published", "simulator", "measured", "remark"}
     json.dumps(found.to_dict())
 

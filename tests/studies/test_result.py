@@ -17,14 +17,12 @@ from provisioner.report.document import Document, Notes
 from provisioner.report.files import offered
 from provisioner.studies.capacity import Capacity
 from provisioner.studies.compare import Comparison
+from provisioner.studies.grid import sweep, vary
 from provisioner.studies.pareto import Frontier
-from provisioner.studies.reproduce import Reproduction
 from provisioner.studies.result import StudyResult
 from provisioner.studies.sensitivity import Sensitivity
-from provisioner.studies.sweep import Sweep, sweep
-from provisioner.studies.vary import Variation, vary
 
-KINDS = (Capacity, Comparison, Frontier, Reproduction, Sensitivity, Sweep, Variation)
+KINDS = (Capacity, Comparison, Frontier, Sensitivity)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -18,17 +20,21 @@ import pytest
 from provisioner import api
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import SimulateOptions
+from provisioner.report.chart import HeatMap, LineChart
+from provisioner.report.views.registry import charts
+from provisioner.results.grid import Grid
 from provisioner.simulation.requests import drawn
 from provisioner.specs import catalog
+from provisioner.specs.metrics import name_of
 from provisioner.studies import points as points_module
-from provisioner.studies.sweep import Sweep, smallest_of, sweep
+from provisioner.studies.grid import smallest_of, sweep, vary
 
 SMALL = SimulateOptions(design="splitwise-hh", rate_rps=20.0, duration_s=20.0)
 PROMPT, TOKEN = (3, 4, 5, 6, 7, 8, 9), (1, 2, 3, 4)
 
 
 @pytest.fixture(scope="module")
-def small() -> Sweep:
+def small() -> Grid:
     return sweep(SMALL, prompt="3:9", token=TOKEN, prices="paper")
 
 
@@ -45,10 +51,16 @@ def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def brute(found: Sweep) -> tuple[set[tuple[int, ...]], tuple[int, ...] | None]:
+def sizes_of(found: Grid, k: int | None) -> tuple[int, ...]:
+    """Machines of each pool of a point."""
+    assert k is not None
+    return tuple(pool.machines for pool in found.clusters[k].pools)
+
+
+def brute(found: Grid) -> tuple[set[tuple[int, ...]], tuple[int, ...] | None]:
     """Frontier and optimum from the table alone: every pair of passing cells compared."""
     frame = found.to_frame()
-    names = [f"{role}_machines" for role, _ in found.pools]
+    names = [f"{pool.role}_machines" for pool in found.clusters[0].pools]
     passing = frame[(frame["slo_met"] == True) & (frame["stable"] == True)]  # noqa: E712
     sizes = [tuple(int(n) for n in row) for row in passing[names].to_numpy()]
     minimal = {
@@ -61,7 +73,7 @@ def brute(found: Sweep) -> tuple[set[tuple[int, ...]], tuple[int, ...] | None]:
     return minimal, (ranked[0][-1] if ranked else None)
 
 
-def test_every_cell_is_there_in_order_and_its_totals_add_up(small: Sweep) -> None:
+def test_every_cell_is_there_in_order_and_its_totals_add_up(small: Grid) -> None:
     frame = small.to_frame()
     assert list(zip(frame["prompt_machines"], frame["token_machines"], strict=True)) == list(product(PROMPT, TOKEN))
     assert (frame["machines"] == frame["prompt_machines"] + frame["token_machines"]).all()
@@ -69,7 +81,7 @@ def test_every_cell_is_there_in_order_and_its_totals_add_up(small: Sweep) -> Non
     assert {"pass", "fail"} <= set(frame["state"]), "the grid must have both sides"
 
 
-def test_cells_are_the_simulations_of_their_clusters(small: Sweep) -> None:
+def test_cells_are_the_simulations_of_their_clusters(small: Grid) -> None:
     frame = small.to_frame().set_index(["prompt_machines", "token_machines"])
     for prompt, token in ((3, 1), (6, 2), (9, 4)):
         alone = api.simulate(
@@ -78,19 +90,21 @@ def test_cells_are_the_simulations_of_their_clusters(small: Sweep) -> None:
         cell = frame.loc[(prompt, token)]
         for each in alone.latency:
             if each.metric != "gap":
-                assert cell[f"{each.metric}_{each.name}_s"] == each.seconds.mean
-                assert cell[f"{each.metric}_{each.name}_slowdown"] == each.slowdown.mean
+                assert cell[f"{name_of(each.metric, each.percentile)}_s"] == each.seconds.mean
+                assert cell[f"{name_of(each.metric, each.percentile)}_slowdown"] == each.slowdown.mean
         assert bool(cell["stable"]) == alone.stable and bool(cell["slo_met"]) == alone.slo_met
-        ratios = {f"{e.metric}_{e.name}": e.judged.mean / e.limit.value for e in alone.latency if e.limit is not None}
+        ratios = {
+            name_of(e.metric, e.percentile): e.judged.mean / e.limit.value for e in alone.latency if e.limit is not None
+        }
         assert cell["worst_ratio"] == max(ratios.values()) and ratios[cell["binding"]] == max(ratios.values())
         assert cell["prompt_utilization"] == alone.pools[0].utilization
         assert cell["token_utilization"] == alone.pools[1].utilization
 
 
-def test_frontier_and_optimum_are_those_of_brute_force(small: Sweep) -> None:
+def test_frontier_and_optimum_are_those_of_brute_force(small: Grid) -> None:
     minimal, best = brute(small)
-    assert {small.sizes_of(small.cells[k]) for k in small.frontier} == minimal and len(minimal) > 1
-    assert small.optimum is not None and small.sizes_of(small.cells[small.optimum]) == best
+    assert {sizes_of(small, k) for k in small.frontier} == minimal and len(minimal) > 1
+    assert sizes_of(small, small.optimum) == best
     frame = small.to_frame()
     assert frame["optimum"].sum() == 1 and frame["frontier"].sum() == len(minimal)
 
@@ -103,11 +117,12 @@ def test_among_equal_totals_the_largest_slack_decides() -> None:
         objective="power",
     )
     _, best = brute(found)
-    assert found.optimum is not None and found.sizes_of(found.cells[found.optimum]) == best
-    least = found.cells[found.optimum]
-    equal = [cell for cell in found.cells if cell["state"] == "pass" and cell["power_w"] == least["power_w"]]
-    assert len(equal) > 2 and min(map(found.sizes_of, equal)) != best, "ties that another order would break otherwise"
-    assert min(cell["worst_ratio"] for cell in equal) == least["worst_ratio"]
+    assert found.optimum is not None and sizes_of(found, found.optimum) == best
+    least = found.points[found.optimum]
+    power_w = least.totals.power_w
+    equal = [k for k, each in enumerate(found.points) if each.state == "pass" and each.totals.power_w == power_w]
+    assert len(equal) > 2 and min(sizes_of(found, k) for k in equal) != best, "ties that another order would break"
+    assert min(found.points[k].worst_ratio or math.inf for k in equal) == least.worst_ratio
 
 
 def test_smallest_of_random_clusters_is_brute_force() -> None:
@@ -141,10 +156,10 @@ def test_the_optimum_is_the_plan(design: str, ranges: dict[str, str], objective:
     )
     swept = sweep(SimulateOptions(design=design, trace=trace), prices="paper", objective=objective, **ranges)
     assert swept.optimum is not None
-    best = swept.cells[swept.optimum]
-    assert swept.sizes_of(best) == tuple(pool.machines for pool in planned.pools)
-    assert best["cost_usd_per_h"] == pytest.approx(planned.cost_usd_per_h)
-    assert 1.0 - best["worst_ratio"] == pytest.approx(planned.worst_slack)
+    best = swept.points[swept.optimum]
+    assert sizes_of(swept, swept.optimum) == tuple(pool.machines for pool in planned.pools)
+    assert best.totals.cost_usd_per_h == pytest.approx(planned.cost_usd_per_h)
+    assert best.worst_ratio is not None and 1.0 - best.worst_ratio == pytest.approx(planned.worst_slack)
 
 
 def test_one_pool_alone_and_several_request_sets() -> None:
@@ -158,16 +173,17 @@ def test_one_pool_alone_and_several_request_sets() -> None:
         alone = api.simulate(
             design="baseline-h100", mixed_machines=row["mixed_machines"], rate_rps=10.0, duration_s=10.0, sets=3
         )
-        figure = next(each for each in alone.latency if (each.metric, each.name) == ("e2e", "p90"))
+        figure = next(each for each in alone.latency if (each.metric, each.percentile) == ("e2e", 90.0))
         assert (row["e2e_p90_s"], row["e2e_p90_s_high"]) == (figure.seconds.mean, figure.seconds.high)
-    assert len(found.charts()) == 1 and "mixed machines" in found.charts()[0].x.label
+    (chart,) = charts(found).values()
+    assert isinstance(chart, LineChart) and "mixed machines" in chart.x.label
 
 
 def test_clusters_that_cannot_keep_up_are_rows_with_their_state() -> None:
     found = sweep(SimulateOptions(design="splitwise-hh", rate_rps=60.0, duration_s=20.0), prompt="1:2", token="1:2")
-    assert len(found.cells) == 4 and found.optimum is None and found.frontier == ()
+    assert len(found.points) == 4 and found.optimum is None and found.frontier == ()
     assert set(found.states) == {"unstable"}
-    assert all("wait ever longer" in cell["why"] for cell in found.cells)
+    assert all("wait ever longer" in point.why for point in found.points)
     assert "no cluster of the 4 swept passes" in str(found)
 
 
@@ -180,7 +196,7 @@ def test_requests_that_no_machine_holds_are_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_prices_and_power_scale_totals_and_not_latencies(small: Sweep) -> None:
+def test_prices_and_power_scale_totals_and_not_latencies(small: Grid) -> None:
     options = SimulateOptions(
         design="splitwise-hh", rate_rps=20.0, duration_s=20.0, scale={"price": 0.5, "power:dgx-h100": 2.0}
     )
@@ -191,29 +207,31 @@ def test_prices_and_power_scale_totals_and_not_latencies(small: Sweep) -> None:
     assert list(found["e2e_p99_s"]) == list(same["e2e_p99_s"])
 
 
-def test_the_report_and_the_pictures(small: Sweep) -> None:
+def test_the_report_and_the_pictures(small: Grid) -> None:
     text = str(small)
-    assert small.optimum is not None
-    prompt, token = small.sizes_of(small.cells[small.optimum])
+    prompt, token = sizes_of(small, small.optimum)
     assert text.startswith(f"# Splitwise-HH: {prompt} dgx-h100 (prompt) + {token} dgx-h100 (token)\n")
     drawn_map = text.split("Map: ")[1].split("```")[1]
     assert drawn_map.count("*") == 2 and drawn_map.count("o ") >= len(small.frontier) - 1  # and the legend's
-    chart, *by_metric = small.charts()
+    drawn = charts(small)
+    assert list(drawn) == ["worst", "ttft", "tbt", "e2e"]
+    chart, *by_metric = (each for each in drawn.values() if isinstance(each, HeatMap))
     assert chart.rows == PROMPT and chart.columns == TOKEN and chart.middle == 1.0
     for row, each in enumerate(PROMPT):
         for column, other in enumerate(TOKEN):
-            cell = small.cells[row * len(TOKEN) + column]
-            assert chart.values[row][column] == cell["worst_ratio"]
-            assert ((row, column) in chart.outlined) == (cell["state"] == "pass")
+            point = small.points[row * len(TOKEN) + column]
+            assert chart.values[row][column] == point.worst_ratio
+            assert ((row, column) in chart.outlined) == (point.state == "pass")
             assert chart.notes[row][column].startswith(f"{each} + {other}: ") and "TBT P99" in chart.notes[row][column]
     (star,) = [mark for mark in chart.marks if mark.symbol == "star"]
     assert (PROMPT[star.row], TOKEN[star.column]) == (prompt, token)
     tops = np.array([each.values for each in by_metric])
     assert tops.shape == (3, len(PROMPT), len(TOKEN)) and np.allclose(tops.max(axis=0), chart.values)
-    asked = small.to_dict()
-    assert len(asked["cells"]) == len(PROMPT) * len(TOKEN) and asked["optimum"]["prompt_machines"] == prompt
-    assert json.loads(json.dumps(asked, allow_nan=False)) == asked
-    assert "--prompt 3:9:1 --token 1:4:1" in asked["command"]
+    written: dict[str, Any] = small.to_dict()
+    assert len(written["points"]) == len(written["clusters"]) == len(PROMPT) * len(TOKEN)
+    assert written["clusters"][written["optimum"]]["pools"][0]["machines"] == prompt
+    assert json.loads(json.dumps(written, allow_nan=False)) == written
+    assert "--prompt 3:9:1 --token 1:4:1" in written["command"]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +269,10 @@ LONG_RANGES = {"prompt": "4:15", "token": "1:8"}
 PROGRAM = """
 import sys
 from provisioner.options import SimulateOptions
-from provisioner.studies.sweep import sweep
+from provisioner.report.chart import HeatMap, LineChart
+from provisioner.report.views.registry import charts
+from provisioner.results.grid import Grid
+from provisioner.studies.grid import sweep
 options = SimulateOptions(design="splitwise-hh", rate_rps=40.0, duration_s=30.0)
 try:
     sweep(options, prompt="4:15", token="1:8", threads=1, out=[sys.argv[1]])
@@ -347,3 +368,21 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(counted: list[
     with pytest.raises(InputError, match="does not exist"):
         sweep(SMALL, prompt="3:4", token=1, out=[str(tmp_path / "none" / "s.json")])
     assert counted == []
+
+
+def test_limits_on_any_percentile_and_on_the_largest_gap_show_everywhere() -> None:
+    limits = {"tbt_p95": "60ms", "ttft_p99.9": "3s", "gap_p99": "300ms"}
+    options = dataclasses.replace(SMALL, slo="batch", limits=limits)
+    found = sweep(options, prompt="5:7", token="1:2")
+    frame = found.to_frame()
+    assert {f"{name}_{unit}" for name in limits for unit in ("s", "slowdown")} <= set(frame.columns)
+    assert "gap_p50_s" not in frame.columns, "the largest gap shows only where it is limited"
+    text = str(found)
+    assert "| largest gap P99 | 300 ms |" in text and "G misses largest gap most" in text
+    assert list(charts(found)) == ["worst", "ttft", "tbt", "gap"]
+    worst = found.points[-1].worst
+    assert worst is not None and worst.label == "largest gap P99" and found.points[-1].binding == "gap_p99"
+    over_input = vary(
+        dataclasses.replace(options, prompt_machines=6, token_machines=2, rate_rps=None), name="rate", values=[10, 30]
+    )
+    assert "largest gap 99" in str(over_input) and "gap" in charts(over_input)

@@ -13,23 +13,26 @@ import pytest
 from provisioner import api
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import SimulateOptions
+from provisioner.report.chart import LineChart
+from provisioner.report.views.registry import charts
+from provisioner.results.grid import Grid
 from provisioner.specs import catalog
+from provisioner.specs.metrics import name_of
 from provisioner.specs.units import parse_non_negative
+from provisioner.studies.grid import sweep, vary
 from provisioner.studies.points import question_of
 from provisioner.studies.ranges import number_range, whole_range
-from provisioner.studies.sweep import sweep
-from provisioner.studies.vary import Variation, vary
 
 SHORT = SimulateOptions(duration_s=15.0)
 CLUSTERS = ("splitwise-hh=8+2", "baseline-h100=8")
 
 
 @pytest.fixture(scope="module")
-def rates() -> Variation:
+def rates() -> Grid:
     return vary(SHORT, name="rate", values="10:50:20", clusters=CLUSTERS, prices="paper")
 
 
-def test_points_are_the_simulations_of_their_clusters(rates: Variation) -> None:
+def test_points_are_the_simulations_of_their_clusters(rates: Grid) -> None:
     frame = rates.to_frame()
     assert list(frame["rate_rps"]) == [10.0, 30.0, 50.0] * 2
     assert list(dict.fromkeys(frame["cluster"])) == ["Splitwise-HH 8 + 2", "Baseline-H100 8"]
@@ -40,14 +43,14 @@ def test_points_are_the_simulations_of_their_clusters(rates: Variation) -> None:
         )
         for each in alone.latency:
             if each.metric != "gap":
-                assert row[f"{each.metric}_{each.name}_slowdown"] == each.slowdown.mean
+                assert row[f"{name_of(each.metric, each.percentile)}_slowdown"] == each.slowdown.mean
         assert bool(row["stable"]) == alone.stable
-        shares = rates.occupancy[int(str(k))]
-        assert [tuple(each) for each in shares.values()] == [pool.batch_time_share for pool in alone.pools]
+        pools = rates.points[int(str(k))].pools
+        assert [pool.batch_time_share for pool in pools] == [pool.batch_time_share for pool in alone.pools]
     assert frame["prompt_machines"].isna().tolist() == [False] * 3 + [True] * 3
 
 
-def test_occupancy_is_a_distribution(rates: Variation) -> None:
+def test_occupancy_is_a_distribution(rates: Grid) -> None:
     frame = rates.occupancy_frame()
     for _, group in frame.groupby(["cluster", "role", "rate_rps"]):
         assert group["time_share"].sum() == pytest.approx(1.0)
@@ -55,24 +58,24 @@ def test_occupancy_is_a_distribution(rates: Variation) -> None:
         assert np.allclose(group["cumulative"], group["time_share"].cumsum().clip(upper=1.0))
 
 
-def test_where_clusters_pass(rates: Variation) -> None:
+def test_where_clusters_pass(rates: Grid) -> None:
     frame = rates.to_frame()
     for k in range(2):
         mine = frame.iloc[3 * k : 3 * k + 3]
         passing = set(mine["rate_rps"][mine["state"] == "pass"])
-        spanned = {v for low, high in rates.spans(k) for v in rates.values if low <= v <= high}
+        spanned = {v for span in rates.spans(k) for v in rates.values if span.first <= v <= span.last}
         assert spanned == passing
     assert rates.spans(0), "the smallest rate must pass"
-    assert rates.points[5]["state"] != "pass", "the largest must not"
+    assert rates.points[5].state != "pass", "the largest must not"
 
 
-def test_pictures_have_the_limits_and_every_point(rates: Variation) -> None:
-    worst, *others = rates.charts()
+def test_pictures_have_the_limits_and_every_point(rates: Grid) -> None:
+    worst, *others = (chart for chart in charts(rates).values() if isinstance(chart, LineChart))
     assert [series.name for series in worst.series] == ["Splitwise-HH 8 + 2", "Baseline-H100 8"]
     assert worst.rules[0].value == 1.0 and worst.series[0].x == (10.0, 30.0, 50.0)
     ttft_p99 = next(chart for chart in others if chart.title.startswith("TTFT P99"))
     assert [rule.value for rule in ttft_p99.rules] == [6.0]
-    assert ttft_p99.series[1].y == tuple(rates.points[k]["ttft_p99_slowdown"] for k in (3, 4, 5))
+    assert ttft_p99.series[1].y == tuple(rates.to_frame()["ttft_p99_slowdown"][3:])
     batches = [chart for chart in others if chart.steps]
     assert len(batches) == 3 and all(series.y[-1] == pytest.approx(1.0) for series in batches[1].series)
 
@@ -103,13 +106,13 @@ def test_the_rate_of_a_trace_is_varied_by_its_times(tmp_path: Path) -> None:
 def test_what_cannot_be_simulated_is_a_row_with_the_reason() -> None:
     options = SimulateOptions(design="splitwise-hh", prompt_machines=6, token_machines=2, duration_s=5.0, rate_rps=5.0)
     found = vary(options, name="prompt-tokens", values=(1.0, 1000.0))
-    assert [point["state"] for point in found.points][1] == "infeasible"
-    assert "could never be served" in found.points[1]["why"]
+    assert [point.state for point in found.points][1] == "infeasible"
+    assert "could never be served" in found.points[1].why
     frame = found.to_frame()
     assert len(frame) == 2 and np.isnan(frame["e2e_p99_s"][1]) and not np.isnan(frame["e2e_p99_s"][0])
     assert "infeasible" in str(found) and len(found.occupancy_frame()["prompt_tokens_factor"].unique()) == 1
     json.dumps(found.to_dict(), allow_nan=False)
-    assert found.charts()
+    assert charts(found)
 
 
 def test_a_factor_of_one_machine_type() -> None:
@@ -142,7 +145,8 @@ def test_machines_of_ones_own(tmp_path: Path) -> None:
     assert found["cost_usd_per_h"].tolist() == pytest.approx([160.0] * 2 + [8 * 38.08] * 2)
     assert found["e2e_p99_s"][0] == found["e2e_p99_s"][2] == found["e2e_p99_s"][3] < found["e2e_p99_s"][1]
     sizes = sweep(dataclasses.replace(options, design="splitwise-zz"), prompt="6:7", token=2, prices="paper")
-    assert sizes.cells[0]["e2e_p99_s"] == found["e2e_p99_s"][0] and sizes.cells[0]["cost_usd_per_h"] == 160.0
+    first = sizes.to_frame().iloc[0]
+    assert first["e2e_p99_s"] == found["e2e_p99_s"][0] and first["cost_usd_per_h"] == 160.0
     asked = question_of("vary", options, "1", prices="paper")
     assert len(asked["files"]) == 3
     (tmp_path / "prices" / "paper.yaml").write_text(listed + price.replace("10.0", "11.0"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the Splitwise paper publishes of its cluster designs, and the machines behind them.
+"""Published numbers of the Splitwise paper on its cluster designs, and the machines behind them.
 
 Patel, Choukse, Zhang, Shah, Goiri, Maleki, Bianchini: Splitwise: Efficient Generative LLM Inference Using Phase
 Splitting, ISCA 2024 (arXiv 2311.18677).
@@ -44,10 +44,16 @@ CHANGED_WORKLOAD_LOSS: Final[Mapping[str, float]] = {
     "Splitwise-HA": 0.07,
     "Splitwise-HHcap": 0.07,
 }
+ISO_THROUGHPUT_BEST: Final[Mapping[str, str]] = {"power": "Splitwise-HHcap", "cost": "Splitwise-AA"}
+"""The design with the least power, or cost, at the same throughput."""
+
+GPUS: Final = 8
+"""GPUs of every machine of the paper."""
+
 BATCH_RPS_PER_USD: Final[Mapping[str, float]] = {
     "Baseline-A100": 0.89,
     "Splitwise-AA": 0.89,
     "Baseline-H100": 0.75,
     "Splitwise-HH": 0.75,
 }
-"""Requests/s for a dollar an hour, of which the paper counts those of one GPU of each machine."""
+"""Requests/s for a dollar an hour; the paper counts the dollars of one GPU of each machine."""

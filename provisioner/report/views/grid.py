@@ -1,0 +1,496 @@
+"""A grid as a report: of sizes the optimum, the frontier and a map; over an input where each cluster passes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import accumulate, pairwise
+from typing import Final
+
+from provisioner.options import DURATION_S
+from provisioner.report.document import Block, Code, Column, Document, Facts, Table, listing, table
+from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.report.tables import Cell, Row
+from provisioner.report.views.grid_charts import STATE, charts, drawn_values, number, plain
+from provisioner.report.views.view import View, closing, method_facts
+from provisioner.results.grid import Grid, GridPoint, PointLatency
+from provisioner.specs.criteria import CRITERIA
+from provisioner.specs.metrics import METRICS
+from provisioner.specs.roles import ROLES
+from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.units import format_cost, format_power, format_seconds
+
+_COUNTED: Final = {
+    "pass": "passing",
+    "undecided": "undecided",
+    "fail": "missing a limit",
+    "unstable": "unstable",
+    "stuck": "leaving requests unserved",
+    "infeasible": "that cannot serve these requests",
+}
+_TITLE: Final = {"rate": "Latency against load", "cv": "Latency against burstiness", "slo": "Limits scaled"}
+
+# Rows of the frontier that a terminal shows, and the width and height of a map as text.
+_SHOWN_FRONTIER: Final = 20
+_MAP_COLUMNS: Final = 90
+_MAP_ROWS: Final = 60
+_WIDE: Final = 44  # columns of a map that are set apart, at most
+
+# Signs of a map.
+_OPTIMUM, _FRONTIER, _PASSES, _MISSES = "*", "o", "+", "-"
+_OTHER: Final = {"undecided": "?", "unstable": "~", "stuck": "#", "infeasible": "x"}
+
+_BATCHES: Final = (1, 4, 16, 64, 256)
+_LONGEST_HEADER: Final = 5
+
+
+def document(grid: Grid, inputs: bool = False) -> Document:
+    """The report of a grid. ``inputs`` adds every option, and the whole frontier."""
+    if grid.varied is None:
+        headline, subtitle, blocks, what = *_sizes_head(grid), _sizes_blocks(grid, inputs), "sweep"
+    else:
+        headline, subtitle, blocks, what = *_input_head(grid), _input_blocks(grid), "study"
+    blocks += closing(
+        warnings=grid.warnings,
+        sources=grid.sources,
+        method=_method(grid),
+        question=grid.question if inputs else None,
+        command=grid.command,
+        what=what,
+    )
+    return Document(headline, subtitle, tuple(blocks))
+
+
+def _method(grid: Grid) -> Facts:
+    """How the grid was simulated, and when a cluster passes."""
+    rows = [("passes", _passing_rule(grid))]
+    if grid.objective is not None:
+        best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
+        rows += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
+    rows += [("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
+    return method_facts("How this was computed", rows, grid.versions)
+
+
+def _passing_rule(grid: Grid) -> str:
+    """When a cluster passes on the request sets of a point."""
+    if grid.sets == 1:
+        return "stable, and every percentile within its limit"
+    varied = grid.varied is not None and grid.varied.name == "seeds"
+    sets = "its request sets" if varied else f"{grid.sets} request sets"
+    return f"stable, and of every percentile the one-sided 95 % upper bound of the mean over {sets} is within its limit"
+
+
+def _judged(grid: Grid) -> str:
+    return f"SLO {grid.slo}" if grid.limits else "no latency limits"
+
+
+def _span(values: Sequence[float]) -> str:
+    """Values as a phrase: one, a run with its step, or all of them.
+
+    >>> _span((1, 2, 3, 4)), _span((30.0, 40.0, 50.0)), _span((7,)), _span((1, 2, 4))
+    ('1 to 4', '30 to 50 by 10', '7', '1, 2, 4')
+    """
+    steps = {float(f"{after - before:.9g}") for before, after in pairwise(values)}
+    if len(steps) == 1 and len(values) > 2:
+        step = steps.pop()
+        return f"{plain(values[0])} to {plain(values[-1])}" + ("" if step == 1 else f" by {step:g}")
+    listed = [plain(value) for value in values]
+    return ", ".join(listed if len(listed) <= 12 else [*listed[:5], "...", listed[-1]])
+
+
+# --- sizes ------------------------------------------------------------------------------------------------
+
+
+def _sizes_head(grid: Grid) -> tuple[str, str]:
+    """The optimum, or that there is none; and what was swept."""
+    first = grid.clusters[0]
+    headline = f"{first.design}: no cluster of the {len(grid.points):,} swept passes"
+    if grid.optimum is not None:
+        headline = grid.clusters[grid.optimum].headline
+    spans = " x ".join(f"{_span(sizes)} {pool.role}" for pool, sizes in zip(first.pools, grid.sizes, strict=True))
+    return headline, f"Swept: {spans} machines, {grid.workload} on {grid.model}, {grid.load}, {_judged(grid)}."
+
+
+def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
+    blocks: list[Block] = [_answer_facts(grid)]
+    if grid.optimum is not None:
+        blocks.append(_latency_table(grid, grid.points[grid.optimum]))
+    if grid.frontier:
+        blocks.append(_frontier_table(grid, None if inputs else _SHOWN_FRONTIER))
+    if grid.limits:
+        blocks.append(_bindings_table(grid))
+    text = _text_map(grid)
+    return [*blocks, text] if text else blocks
+
+
+def _answer_facts(grid: Grid) -> Facts:
+    """The optimum's totals and what binds it, and how many clusters pass."""
+    facts: list[tuple[str, str]] = []
+    if grid.optimum is not None:
+        best = grid.points[grid.optimum]
+        facts += [
+            ("cost", format_cost(best.totals.cost_usd_per_h)),
+            ("power", format_power(best.totals.power_w)),
+            ("machines", whole(best.totals.machines)),
+        ]
+        if best.worst is not None:
+            facts.append(("least slack", f"{_slack(best.worst)} % ({best.worst.label})"))
+    else:
+        facts.append(("nearest", _nearest(grid)))
+    counts = [f"{count:,} {_COUNTED[state]}" for state, count in grid.states.items()]
+    facts.append(("clusters", f"{len(grid.points):,} simulated whole: {', '.join(counts)}"))
+    if grid.frontier:
+        what = "cluster passes" if len(grid.frontier) == 1 else "clusters pass"
+        facts.append(("frontier", f"{len(grid.frontier):,} {what} where no smaller one swept does"))
+    return Facts("", tuple(facts))
+
+
+def _slack(latency: PointLatency | None) -> str:
+    """The slack of a percentile to its limit, in %; empty without a limit."""
+    over_limit = None if latency is None else latency.over_limit
+    return "" if over_limit is None else number(1.0 - over_limit, per_cent)
+
+
+def _nearest(grid: Grid) -> str:
+    """The cluster that comes nearest to passing, with why it does not."""
+    simulated = [k for k, point in enumerate(grid.points) if point.state != "infeasible"]
+    stable = [k for k in simulated if grid.points[k].stable] or simulated
+    worst = {k: grid.points[k].worst_ratio for k in stable}
+    ratios = {k: math.inf if ratio is None else ratio for k, ratio in worst.items()}
+    best = min(stable, key=lambda k: ratios[k])
+    return f"{grid.clusters[best].sizes}: {grid.points[best].why}"
+
+
+def _latency_table(grid: Grid, point: GridPoint) -> Table:
+    """One row per percentile of the optimum, beside its limit; the one that binds stands out."""
+    limits = {limit.name: limit.format(limit.value) for limit in grid.limits}
+    return listing(
+        "Latency at the optimum",
+        point.latency,
+        (
+            (Column("latency"), lambda latency: latency.label),
+            (Column("ms", True), lambda latency: number(latency.seconds, milliseconds)),
+            (Column("slowdown, x", True), lambda latency: number(latency.slowdown)),
+            (Column("limit", True), lambda latency: limits.get(latency.name, "")),
+            (Column("slack, %", True), _slack),
+        ),
+        strong=lambda latency: latency.name == point.binding,
+    )
+
+
+def _frontier_table(grid: Grid, most: int | None) -> Table:
+    """One row per cluster that passes where no smaller one does; the optimum stands out.
+
+    With ``most``, that many rows around the optimum.
+    """
+    shown, left_out = list(grid.frontier), 0
+    if most is not None and len(shown) > most:
+        at = shown.index(grid.optimum) if grid.optimum in shown else 0
+        begin = min(max(at - most // 2, 0), len(shown) - most)
+        left_out = len(shown) - most
+        shown = shown[begin : begin + most]
+    more = f" ({left_out:,} more in the files of --out)" if left_out else ""
+    roles = list(enumerate(pool.role for pool in grid.clusters[0].pools))
+
+    def machines(k: int, pool: int) -> str:
+        return whole(grid.clusters[k].pools[pool].machines)
+
+    def busy(k: int, pool: int) -> str:
+        return per_cent(grid.points[k].pools[pool].utilization)
+
+    return listing(
+        f"Frontier: they pass, and no smaller one swept does{more}",
+        shown,
+        (
+            *((Column(role, True), partial(machines, pool=pool)) for pool, role in roles),
+            *((column, lambda k, text=text: text(grid.points[k])) for column, text in _TOTALS),
+            (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
+            (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
+            *((Column(f"{role} busy, %", True), partial(busy, pool=pool)) for pool, role in roles),
+        ),
+        strong=lambda k: k == grid.optimum,
+    )
+
+
+_TOTALS: Final[tuple[tuple[Column, Callable[[GridPoint], str]], ...]] = (
+    (Column("machines", True), lambda point: whole(point.totals.machines)),
+    (Column("$/h", True), lambda point: dollars(point.totals.cost_usd_per_h, sign=False)),
+    (Column("kW", True), lambda point: kilowatts(point.totals.power_w)),
+)
+"""Columns of the totals of a point."""
+
+
+def _bindings_table(grid: Grid) -> Table:
+    """One row per limit: in how many clusters it is the one with the largest value for its limit."""
+    states = [state for state in grid.states if state != "infeasible"]
+    columns = (Column("limit"), Column("", True), *(Column(STATE[state], True) for state in states))
+    bindings = grid.bindings
+    rows = [
+        (
+            limit.label,
+            limit.format(limit.value),
+            *(whole(bindings[limit.name][state]) if state in bindings[limit.name] else "" for state in states),
+        )
+        for limit in grid.limits
+    ]
+    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, tuple(rows))
+
+
+def _text_map(grid: Grid) -> Code | None:
+    """Every cluster as one character, where there are two pools and room for them."""
+    if len(grid.sizes) != 2 or min(map(len, grid.sizes)) < 2:
+        return None
+    rows, columns = grid.sizes
+    if len(columns) > _MAP_COLUMNS or len(rows) > _MAP_ROWS:
+        return None
+    apart = " " if len(columns) <= _WIDE else ""
+    margin = max(len(str(rows[-1])), len(str(columns[-1])))
+    frontier = set(grid.frontier)
+    signs = [
+        _OPTIMUM if k == grid.optimum else _FRONTIER if k in frontier else _sign(point)
+        for k, point in enumerate(grid.points)
+    ]
+    lines = []
+    for k in reversed(range(len(rows))):
+        line = apart.join(signs[k * len(columns) : (k + 1) * len(columns)])
+        lines.append(f"{rows[k]:>{margin}} |{apart}{line}")
+    lines.append(f"{'':{margin}} +{'-' * (len(columns) * (1 + len(apart)) + len(apart))}")
+    digits = len(str(columns[-1]))
+    for place in range(digits):  # numbers of columns are read downwards
+        lines.append(f"{'':{margin}}  {apart}{apart.join(f'{n:>{digits}}'[place] for n in columns)}".rstrip())
+    up, right = (pool.role for pool in grid.clusters[0].pools)
+    meanings = {
+        _OPTIMUM: "optimum",
+        _FRONTIER: "frontier",
+        _PASSES: "passes",
+        **{metric.sign: f"misses {metric.label} most" for metric in METRICS.values()},
+        **{sign: STATE[state] for state, sign in _OTHER.items()},
+    }
+    used = [f"{sign} {text}" for sign, text in meanings.items() if sign in signs]
+    legend = ["   ".join(used[k : k + 4]) for k in range(0, len(used), 4)]
+    return Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*lines, "", *legend]))
+
+
+def _sign(point: GridPoint) -> str:
+    """The sign of a point that is not on the frontier: of one that misses a limit, of the metric that binds."""
+    if point.state == "pass":
+        return _PASSES
+    if point.state == "fail":
+        return _MISSES if point.worst is None else METRICS[point.worst.metric].sign
+    return _OTHER[point.state]
+
+
+# --- an input ---------------------------------------------------------------------------------------------
+
+
+def _input_head(grid: Grid) -> tuple[str, str]:
+    """The values at which each cluster passes; and what was varied."""
+    assert grid.varied is not None
+    parts = [f"{cluster} passes {_passes(grid, k)}" for k, cluster in enumerate(grid.clusters)]
+    load = grid.load
+    if grid.varied.name == "rate" and grid.question.get("trace") is None:
+        duration_s = grid.question.get("duration_s")
+        load = f"for {format_seconds(duration_s if isinstance(duration_s, float | int) else DURATION_S)} each"
+    title = _TITLE.get(grid.varied.name, f"Latency against {grid.varied.what}")
+    varied = f"{grid.varied.label}, {_span(grid.values)}"
+    return (
+        f"{title}: {'; '.join(parts)}",
+        f"Varied: {varied}; {grid.workload} on {grid.model}, {load}, {_judged(grid)}.",
+    )
+
+
+def _passes(grid: Grid, k: int) -> str:
+    spans = [
+        plain(span.first) if span.first == span.last else f"{plain(span.first)} to {plain(span.last)}"
+        for span in grid.spans(k)
+    ]
+    return f"at {', '.join(spans)}" if spans else "nowhere"
+
+
+def _input_blocks(grid: Grid) -> list[Block]:
+    return [_clusters_table(grid), *(_points_table(grid, k) for k in range(len(grid.clusters))), _batches_table(grid)]
+
+
+def _clusters_table(grid: Grid) -> Table:
+    """One row per cluster: its totals, where it passes, and what binds first beyond that."""
+    assert grid.varied is not None
+    return listing(
+        f"Clusters, and the {grid.varied.label} at which they pass",
+        range(len(grid.clusters)),
+        (
+            (Column("cluster"), lambda k: str(grid.clusters[k])),
+            *((column, lambda k, text=text: text(grid.of(k)[0])) for column, text in _TOTALS),
+            (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
+            (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
+        ),
+    )
+
+
+def _beyond(grid: Grid, k: int) -> str:
+    """The nearest point at which a cluster does not pass: after the last that passes, or before it."""
+    points = grid.of(k)
+    passing = [j for j, point in enumerate(points) if point.state == "pass"]
+    failing = [j for j, point in enumerate(points) if point.state != "pass"]
+    if not failing:
+        return "none"
+    after = [j for j in failing if not passing or j > passing[-1]]
+    at = after[0] if after else failing[-1]
+    why = points[at].why if points[at].state in ("fail", "undecided") else STATE[points[at].state]
+    return f"{plain(grid.values[at])}: {why}"
+
+
+def _points_table(grid: Grid, k: int) -> Table:
+    """One row per value of the input: whether the cluster passes, what binds, and every limited percentile."""
+    limits = {limit.name: limit for limit in grid.limits}
+    first = next((point.latency for point in grid.of(k) if point.latency), ())
+    shown = [latency for latency in first if latency.name in limits] if limits else list(first)
+    kinds = {limit.kind for limit in limits.values()} or {"slowdown"}
+
+    def of(point: GridPoint, name: str) -> str:
+        latency = next((latency for latency in point.latency if latency.name == name), None)
+        return _shown(latency, limits.get(name), "seconds" in kinds)
+
+    unit = "slowdowns" if kinds == {"slowdown"} else "ms" if kinds == {"seconds"} else "ms, or slowdowns with an x"
+    return listing(
+        f"{grid.clusters[k]}: percentiles ({unit}); worst is the largest over its limit",
+        grid.of(k),
+        (
+            (Column(_header(grid), True), lambda point: plain(point.value or 0)),
+            (Column("state"), lambda point: point.state),
+            (Column("worst", True), lambda point: number(point.worst_ratio)),
+            *(
+                (Column(f"{METRICS[each.metric].label} {each.percentile:g}", True), partial(of, name=each.name))
+                for each in shown
+            ),
+        ),
+        strong=lambda point: point.state != "pass",
+    )
+
+
+def _header(grid: Grid) -> str:
+    """The input above its column; a long name would push the table beyond the edge of a terminal."""
+    assert grid.varied is not None
+    return grid.varied.name if len(grid.varied.name) <= _LONGEST_HEADER else "value"
+
+
+def _shown(latency: PointLatency | None, limit: LatencyLimit | None, mixed: bool) -> str:
+    """A percentile in the unit of its limit; a slowdown has an x where others are in ms."""
+    if latency is None:
+        return ""
+    if limit is not None and limit.kind == "seconds":
+        return number(latency.seconds, milliseconds)
+    text: Callable[[float], str] = (lambda x: f"{significant(x)}x") if mixed else significant
+    return number(latency.slowdown, text)
+
+
+def _batches_table(grid: Grid) -> Table:
+    """One row per cluster, pool and value drawn: how much of its time a pool works, and at which batches."""
+    columns = (
+        Column("cluster"),
+        Column("role"),
+        Column(_header(grid), True),
+        Column("idle", True),
+        *(Column(f"{n}", True) for n in _BATCHES),
+        Column("median", True),
+        Column("largest", True),
+    )
+    rows = []
+    for k, cluster in enumerate(grid.clusters):
+        for position, pool in enumerate(cluster.pools):
+            for j in drawn_values(len(grid.values)):
+                point = grid.of(k)[j]
+                if point.pools:
+                    shares = _batches(point.pools[position].batch_time_share)
+                    rows.append((str(cluster), pool.role, plain(grid.values[j]), *shares))
+    return table("Share of time, %, with at most so many requests in an iteration; median while at work", columns, rows)
+
+
+def _batches(shares: Sequence[float]) -> tuple[str, ...]:
+    total = [min(each, 1.0) for each in accumulate(shares)]
+    upto = [f"{100.0 * total[min(n, len(total) - 1)]:.1f}" for n in (0, *_BATCHES)]
+    busy = total[-1] - total[0]
+    half = next((n for n, each in enumerate(total) if n and each - total[0] >= 0.5 * busy), 0)
+    return (*upto, whole(half), whole(len(shares) - 1))
+
+
+# --- tables -----------------------------------------------------------------------------------------------
+
+
+def point_rows(grid: Grid) -> list[Row]:
+    """One row per point: the cluster and the value, totals, the state, percentiles, and the work of the pools."""
+    roles = [role for role in ROLES if any(role == pool.role for cluster in grid.clusters for pool in cluster.pools)]
+    columns = dict.fromkeys(name for point in grid.points for name in _measured(point))
+    frontier = set(grid.frontier)
+    rows: list[Row] = []
+    for k, cluster in enumerate(grid.clusters):
+        machines: dict[str, Cell] = {f"{pool.role}_machines": pool.machines for pool in cluster.pools}
+        sizes = {f"{role}_machines": machines.get(f"{role}_machines") for role in roles}
+        for point in grid.of(k):
+            totals, measured = point.totals, _measured(point)
+            cost = {"machines": totals.machines, "cost_usd_per_h": totals.cost_usd_per_h, "power_w": totals.power_w}
+            head: dict[str, Cell] = {"design": cluster.design}
+            if grid.varied is not None:
+                head = {"cluster": point.cluster, **head, grid.varied.column: point.value}
+            head |= {**sizes, **cost, "state": point.state}
+            if grid.varied is None:
+                head |= {"frontier": k in frontier, "optimum": k == grid.optimum}
+            body = {name: measured.get(name) for name in columns if name not in head}
+            rows.append({**head, **body, "why": point.why, "note": point.note})
+    return rows
+
+
+def _measured(point: GridPoint) -> dict[str, Cell]:
+    """The columns of what a simulation showed; of one that could not be made those of its verdict alone."""
+    row: dict[str, Cell] = {
+        "slo_met": point.slo_met,
+        "stable": point.stable,
+        "worst_ratio": point.worst_ratio,
+        "binding": point.binding,
+        "missed": ",".join(point.missed),
+    }
+    for latency in point.latency:
+        row |= _latency_cells(latency)
+    for pool in point.pools:
+        row |= {f"{pool.role}_utilization": pool.utilization, f"{pool.role}_mean_batch": pool.mean_batch}
+    if point.state != "infeasible":
+        row |= {"offered_rps": point.offered_rps, "throughput_rps": point.throughput_rps}
+        row |= {"requests": point.requests, "unfinished": point.unfinished}
+    return row
+
+
+def _latency_cells(latency: PointLatency) -> dict[str, Cell]:
+    """The columns of a percentile, with its intervals where there are several request sets."""
+    cells: dict[str, Cell] = {}
+    for unit, mean, interval in (
+        ("s", latency.seconds, latency.seconds_range),
+        ("slowdown", latency.slowdown, latency.slowdown_range),
+    ):
+        cells[f"{latency.name}_{unit}"] = mean
+        if interval is not None:
+            cells |= {f"{latency.name}_{unit}_low": interval[0], f"{latency.name}_{unit}_high": interval[1]}
+    return cells
+
+
+def occupancy_rows(grid: Grid) -> list[Row]:
+    """One row per point, pool and batch: the share of the pool's time with that number of requests in an iteration.
+
+    ``batch`` is 0 while idle; ``cumulative`` is the share of time with at most that number.
+    """
+    rows: list[Row] = []
+    for k, cluster in enumerate(grid.clusters):
+        for point in grid.of(k):
+            first: dict[str, Cell] = {"cluster": point.cluster, "design": cluster.design}
+            if grid.varied is not None:
+                first[grid.varied.column] = point.value
+            for pool in point.pools:
+                totals = accumulate(pool.batch_time_share)
+                rows += [
+                    {**first, "role": pool.role, "batch": batch, "time_share": share, "cumulative": min(total, 1.0)}
+                    for batch, (share, total) in enumerate(zip(pool.batch_time_share, totals, strict=True))
+                ]
+    return rows
+
+
+VIEW: Final = View(Grid, document, charts, {"points": point_rows, "occupancy": occupancy_rows})
+"""How grids are shown."""

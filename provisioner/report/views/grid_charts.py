@@ -1,0 +1,303 @@
+"""The charts of a grid: how far every cluster is within or beyond its limits, latency over an input, and batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
+from typing import Final
+
+from provisioner.report.chart import Axis, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
+from provisioner.report.numbers import milliseconds, significant
+from provisioner.results.grid import Grid, GridPoint, PointLatency
+from provisioner.specs.metrics import METRICS
+from provisioner.specs.units import format_cost, format_power
+
+STATE: Final = {
+    "pass": "passes",
+    "undecided": "undecided",
+    "fail": "misses a limit",
+    "unstable": "unstable",
+    "stuck": "never served",
+    "infeasible": "cannot serve",
+}
+"""Each state of a point as a phrase."""
+
+_OVER_LIMIT: Final = "largest percentile over its limit"
+# Values whose batches are drawn, evenly spaced over all: more lines would cover each other.
+_DRAWN_VALUES: Final = 5
+
+
+def charts(grid: Grid) -> Mapping[str, Chart]:
+    """The charts of a grid by name.
+
+    Of sizes: the largest percentile over its limit of all limits, then of each metric; a map over two pools' sizes, a
+    curve where one alone varies; without limits the pools' shares of time at work. Over an input: the largest
+    percentile over its limit, then the percentiles of each metric, or with several clusters each percentile, and
+    batches.
+    """
+    if grid.varied is not None:
+        return _over_input(grid)
+    several = [k for k, sizes in enumerate(grid.sizes) if len(sizes) > 1]
+    if len(several) == 2:
+        return _maps(grid)
+    return {"worst": _curve(grid, several[0] if several else len(grid.sizes) - 1)}
+
+
+def number(value: float | None, text: Callable[[float], str] = significant) -> str:
+    """A number of a point; empty where there is none, "never" where requests are not served."""
+    if value is None or math.isnan(value) or value == -math.inf:
+        return ""
+    return "never" if value == math.inf else text(value)
+
+
+def plain(value: float) -> str:
+    """A value of a range: a whole number with all its digits, another with six.
+
+    >>> plain(1048576), plain(30.0), plain(1 / 3)
+    ('1048576', '30', '0.333333')
+    """
+    return str(value) if isinstance(value, int) else f"{value:g}"
+
+
+def drawn_values(count: int) -> list[int]:
+    """Positions of a few values, evenly spaced from the first to the last.
+
+    >>> drawn_values(23), drawn_values(3)
+    ([0, 6, 11, 16, 22], [0, 1, 2])
+    """
+    if count <= _DRAWN_VALUES:
+        return list(range(count))
+    return [round(k * (count - 1) / (_DRAWN_VALUES - 1)) for k in range(_DRAWN_VALUES)]
+
+
+def _served(grid: Grid) -> str:
+    """The workload and the model, as titles have them."""
+    return f"{grid.workload} on {grid.model}"
+
+
+def _limited(grid: Grid) -> list[str]:
+    """The metrics that have a limit, in the order of the limits."""
+    return list(dict.fromkeys(limit.metric for limit in grid.limits))
+
+
+def _positive(value: float | None) -> float | None:
+    """A value that a logarithmic axis can show."""
+    return None if value is None or not math.isfinite(value) or value <= 0.0 else value
+
+
+def _over_limit(point: GridPoint, *metrics: str) -> float | None:
+    """The largest percentile of some metrics over its limit, where a logarithmic axis can show it."""
+    worst = point.worst_of(metrics)
+    return None if worst is None else _positive(worst.over_limit)
+
+
+def _utilization(point: GridPoint, pool: int) -> float | None:
+    return point.pools[pool].utilization if point.pools else None
+
+
+# --- sizes ------------------------------------------------------------------------------------------------
+
+
+def _maps(grid: Grid) -> Mapping[str, Chart]:
+    metrics = _limited(grid)
+    if not metrics:
+        what = f"share of {grid.clusters[0].pools[0].role} machines' time at work"
+        return {"busy": _map(grid, what, [_utilization(point, 0) for point in grid.points], None)}
+    maps = {"worst": _map(grid, _OVER_LIMIT, [_over_limit(point, *metrics) for point in grid.points], 1.0)}
+    for metric in metrics if len(metrics) > 1 else ():
+        what = f"largest {METRICS[metric].label} percentile over its limit"
+        maps[metric] = _map(grid, what, [_over_limit(point, metric) for point in grid.points], 1.0, metric)
+    return maps
+
+
+def _map(grid: Grid, what: str, values: Sequence[float | None], middle: float | None, metric: str = "") -> HeatMap:
+    """A map of one number of every cluster; its notes have the percentiles of one metric, or of all."""
+    rows, columns = grid.sizes
+    width = len(columns)
+    notes = [_size_note(grid, k, metric) for k in range(len(grid.points))]
+    marks = [
+        Mark(*divmod(k, width), "dot", "frontier: no smaller one passes") for k in grid.frontier if k != grid.optimum
+    ]
+    if grid.optimum is not None:
+        cost = format_cost(grid.points[grid.optimum].totals.cost_usd_per_h)
+        label = f"optimum: {grid.clusters[grid.optimum].sizes}, {cost}"
+        marks.append(Mark(*divmod(grid.optimum, width), "star", label))
+    up, right = grid.clusters[0].pools
+    return HeatMap(
+        title=f"{grid.clusters[0].design}, {_served(grid)}: {what}",
+        x=Axis(f"{right.role} machines ({right.machine})"),
+        y=Axis(f"{up.role} machines ({up.machine})"),
+        value=Axis(what, logarithmic=middle is not None),
+        columns=columns,
+        rows=rows,
+        values=tuple(tuple(values[k * width : (k + 1) * width]) for k in range(len(rows))),
+        notes=tuple(tuple(notes[k * width : (k + 1) * width]) for k in range(len(rows))),
+        middle=middle,
+        marks=tuple(marks),
+        outlined=frozenset(divmod(k, width) for k, point in enumerate(grid.points) if point.state == "pass"),
+        outline="passes" if middle is None else "passes: stable, and every limit met",
+    )
+
+
+def _curve(grid: Grid, varied: int) -> LineChart:
+    """The largest percentile of each metric over its limit against the machines of one pool."""
+    pool = grid.clusters[0].pools[varied]
+    x = tuple(float(size) for size in grid.sizes[varied])
+    fixed = [f"{other.machines} {other.role}" for k, other in enumerate(grid.clusters[0].pools) if k != varied]
+    title = ", ".join([grid.clusters[0].design, *fixed, _served(grid)])
+    rules = []
+    if grid.optimum is not None:
+        best = grid.clusters[grid.optimum].pools[varied].machines
+        rules.append(Rule(float(best), f"optimum: {best}", "x"))
+    axis = Axis(f"{pool.role} machines ({pool.machine})")
+    notes = tuple(_size_note(grid, k) for k in range(len(grid.points)))
+    if not grid.limits:
+        busy = Series(pool.role, x, tuple(_utilization(point, varied) for point in grid.points), notes=notes)
+        y_axis = Axis("share of time at work", from_zero=True)
+        return LineChart(f"{title}: time at work", axis, y_axis, (busy,), tuple(rules))
+    return LineChart(
+        title=f"{title}: {_OVER_LIMIT}",
+        x=axis,
+        y=Axis(_OVER_LIMIT, logarithmic=True),
+        series=tuple(
+            Series(METRICS[metric].label, x, tuple(_over_limit(point, metric) for point in grid.points), notes=notes)
+            for metric in _limited(grid)
+        ),
+        rules=(Rule(1.0, "limit"), *rules),
+    )
+
+
+def _size_note(grid: Grid, k: int, metric: str = "") -> str:
+    """A cluster in lines: its sizes and totals, its state, every percentile, or those of a metric."""
+    totals = grid.points[k].totals
+    first = f"{grid.clusters[k].sizes}: {format_cost(totals.cost_usd_per_h)}, {format_power(totals.power_w)}"
+    return "\n".join([first, *_point_lines(grid, grid.points[k], metric)])
+
+
+def _point_lines(grid: Grid, point: GridPoint, metric: str = "") -> list[str]:
+    """The state of a point and why, then every percentile, or those of a metric, beside its limit."""
+    limits = {limit.name: f" (limit {limit.format(limit.value)})" for limit in grid.limits}
+    lines = [f"{STATE[point.state]}: {point.why}" if point.why and not metric else STATE[point.state]]
+    for latency in point.latency:
+        if metric in ("", latency.metric):
+            value = f"{number(latency.seconds, milliseconds)} ms, {number(latency.slowdown)}x"
+            lines.append(f"{latency.label} {value}{limits.get(latency.name, '')}")
+    return lines
+
+
+# --- an input ---------------------------------------------------------------------------------------------
+
+
+def _over_input(grid: Grid) -> Mapping[str, Chart]:
+    drawn: dict[str, Chart] = {}
+    if grid.limits:
+        drawn["worst"] = _worst(grid)
+    shown = next((point.latency for point in grid.points if point.latency), ())
+    if len(grid.clusters) == 1:
+        for metric in METRICS.values():
+            of_metric = [latency for latency in shown if latency.metric == metric.name]
+            if of_metric:
+                drawn[metric.name] = _latency(grid, of_metric, metric.label)
+    else:
+        drawn |= {latency.name: _latency(grid, [latency], latency.label) for latency in shown}
+    return {**drawn, **_occupancy(grid)}
+
+
+def _worst(grid: Grid) -> LineChart:
+    assert grid.varied is not None
+    return LineChart(
+        title=f"{_served(grid)}: {_OVER_LIMIT} against {grid.varied.what}",
+        x=Axis(grid.varied.label),
+        y=Axis(_OVER_LIMIT, logarithmic=True),
+        series=tuple(
+            Series(
+                str(cluster), grid.values, tuple(_positive(p.worst_ratio) for p in grid.of(k)), notes=_notes(grid, k)
+            )
+            for k, cluster in enumerate(grid.clusters)
+        ),
+        rules=(Rule(1.0, "limit"),),
+    )
+
+
+def _notes(grid: Grid, k: int) -> tuple[str, ...]:
+    """The points of a cluster in lines."""
+    assert grid.varied is not None
+    return tuple(
+        "\n".join([f"{grid.clusters[k]}, {grid.varied.name} {plain(value)}", *_point_lines(grid, point)])
+        for value, point in zip(grid.values, grid.of(k), strict=True)
+    )
+
+
+def _latency(grid: Grid, shown: Sequence[PointLatency], title: str) -> LineChart:
+    """Percentiles against the input with their limits: in the kind of the limits, slowdowns where there are none."""
+    assert grid.varied is not None
+    names = [latency.name for latency in shown]
+    limits = [limit for limit in grid.limits if limit.name in names]
+    kind = "seconds" if {limit.kind for limit in limits} == {"seconds"} else "slowdown"
+    alone = len(grid.clusters) == 1
+    series, rules = [], []
+    for k, cluster in enumerate(grid.clusters):
+        for latency in shown:
+            series.append(
+                Series(
+                    name=latency.label if alone else str(cluster),
+                    x=grid.values,
+                    **_curves(grid.of(k), latency.name, kind),
+                    notes=_notes(grid, k),
+                )
+            )
+    for limit in limits:
+        if limit.kind != kind:
+            continue
+        if grid.varied.name == "slo":  # the limit itself varies
+            scaled = tuple(limit.value * value for value in grid.values)
+            series.append(Series(f"{limit.label} limit", grid.values, scaled))
+        else:
+            rules.append(Rule(limit.value, f"{limit.label} limit {limit.format(limit.value)}"))
+    where = f", {grid.clusters[0]}" if alone else ""
+    return LineChart(
+        title=f"{title} against {grid.varied.what}{where}, {_served(grid)}",
+        x=Axis(grid.varied.label),
+        y=Axis(f"{title} {'(s)' if kind == 'seconds' else 'slowdown (x)'}", logarithmic=True),
+        series=tuple(series),
+        rules=tuple(rules),
+    )
+
+
+def _curves(points: Sequence[GridPoint], name: str, kind: str) -> dict[str, Values]:
+    """One percentile at every point, in s or as a slowdown, and its intervals if there are any."""
+    at_points = [next((latency for latency in point.latency if latency.name == name), None) for point in points]
+    means = [None if at is None else at.seconds if kind == "seconds" else at.slowdown for at in at_points]
+    ranges = [None if at is None else at.seconds_range if kind == "seconds" else at.slowdown_range for at in at_points]
+    curves = {"y": tuple(map(_positive, means))}
+    if any(ranges):
+        for end, field in enumerate(("low", "high")):
+            curves[field] = tuple(None if interval is None else _positive(interval[end]) for interval in ranges)
+    return curves
+
+
+def _occupancy(grid: Grid) -> Mapping[str, Chart]:
+    """The share of time with at most a number of requests in an iteration, of each pool at a few values."""
+    assert grid.varied is not None
+    drawn: dict[str, Chart] = {}
+    for k, cluster in enumerate(grid.clusters):
+        for position, pool in enumerate(cluster.pools):
+            series = []
+            for j in drawn_values(len(grid.values)):
+                point = grid.of(k)[j]
+                if point.pools:
+                    shares = point.pools[position].batch_time_share
+                    total = tuple(min(each, 1.0) for each in accumulate(shares))
+                    name = f"{grid.varied.name} {plain(grid.values[j])}"
+                    series.append(Series(name, tuple(map(float, range(len(total)))), total))
+            if series:
+                drawn[f"batches: {cluster}, {pool.role}"] = LineChart(
+                    title=f"{cluster}: batches of {pool.role} machines ({pool.machine}), {_served(grid)}",
+                    x=Axis("requests in an iteration at most (0: idle)"),
+                    y=Axis("share of time", from_zero=True),
+                    series=tuple(series),
+                    steps=True,
+                    points=False,
+                )
+    return drawn

@@ -1,0 +1,83 @@
+"""A reproduction as a report: every published result beside ours, and why they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
+from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, table
+from provisioner.report.tables import Row
+from provisioner.report.views.view import View
+from provisioner.results.reproduction import Reproduction
+
+_SIMULATOR: Final = "published simulator: github.com/Mutinifni/splitwise-sim"
+_CHARTS: Final = {"iso-power-conversation": "the power", "iso-cost-conversation": "the cost"}
+_BASE: Final = "Baseline-A100"
+
+
+def document(reproduction: Reproduction, inputs: bool = False) -> Document:
+    """The report of a reproduction: a table for each experiment, with the reasons for differences below it.
+
+    ``inputs`` adds the command that repeats it.
+    """
+    blocks: list[Block] = []
+    columns = (Column("result", words=True), Column("published"), Column("splitwise-sim"), Column("measured"))
+    for experiment in dict.fromkeys(finding.experiment for finding in reproduction.findings):
+        findings = [finding for finding in reproduction.findings if finding.experiment == experiment]
+        rows = [(each.result, each.published, each.simulator, each.measured) for each in findings]
+        blocks.append(table(experiment, columns, rows))
+        remarks = tuple(dict.fromkeys(finding.remark for finding in findings if finding.remark))
+        blocks += [Notes("", remarks)] if remarks else []
+    sets = f"{reproduction.sets} request sets of {reproduction.duration_s:g} s, seed {reproduction.seed}"
+    method = (
+        ("splitwise-sim", "the published simulator's rules, its flat token curve, its prices and its lengths"),
+        ("measured", "measured decode curves, today's baseline (chunked prefill) beside the paper's"),
+        ("verdicts", sets),
+        ("versions", ", ".join(f"{name} {version}" for name, version in reproduction.versions.items())),
+    )
+    blocks += [Notes("Sources", (*reproduction.sources, _SIMULATOR)), Facts("How this was computed", method)]
+    if inputs:
+        blocks.append(Code("To repeat this", reproduction.command))
+    compared = sum(bool(finding.published) for finding in reproduction.findings)
+    return Document(
+        "Splitwise (ISCA 2024), reproduced",
+        f"{compared} published results beside ours: by the published simulator's rules, and with measured curves.",
+        tuple(blocks),
+    )
+
+
+def charts(reproduction: Reproduction) -> Mapping[str, Chart]:
+    """Throughput of every design over the baseline's, within the same power and within the same cost."""
+    drawn: dict[str, Chart] = {}
+    for name, what in _CHARTS.items():
+        worlds = {world: values[name] for world, values in reproduction.values.items() if name in values}
+        labels = dict.fromkeys(label for clusters in worlds.values() for label in clusters)
+        bars = []
+        for world, clusters in worlds.items():
+            base = clusters.get(_BASE, {}).get("throughput")
+            sizes = [clusters.get(label, {}).get("sizes") or () for label in labels]
+            ratios = tuple(
+                clusters[label]["throughput"] / base if base and has else None
+                for label, has in zip(labels, sizes, strict=True)
+            )
+            bars.append(Bars(world, ratios, tuple(" + ".join(map(str, each)) or "no plan" for each in sizes)))
+        if bars:
+            drawn[name] = BarChart(
+                f"Throughput within {what} of 40 DGX-H100, conversation on BLOOM-176B",
+                tuple(labels),
+                Axis(f"throughput over {_BASE}", from_zero=True),
+                tuple(bars),
+                (Rule(1.0, _BASE),),
+            )
+    return drawn
+
+
+def finding_rows(reproduction: Reproduction) -> list[Row]:
+    """One row per published result."""
+    return [asdict(finding) for finding in reproduction.findings]
+
+
+VIEW: Final = View(Reproduction, document, charts, {"findings": finding_rows})
+"""How reproductions are shown."""

@@ -1,0 +1,444 @@
+"""Grids: every size of a design's pools, or clusters of fixed sizes over an input, each point simulated whole."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import Final, Literal
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.loading.factors import load_factors
+from provisioner.loading.scenario import load_scenario
+from provisioner.options import PlanOptions, SimulateOptions
+from provisioner.planning.designs import choose, designs
+from provisioner.planning.lattice import whole_units
+from provisioner.planning.search import Prices
+from provisioner.planning.solver import order
+from provisioner.results.cluster import Cluster, Pool, Totals
+from provisioner.results.grid import Grid, GridPoint, PointOutcome, Varied
+from provisioner.results.result import door
+from provisioner.simulation.assemble import Scenario
+from provisioner.specs import catalog
+from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
+from provisioner.specs.roles import ROLES
+from provisioner.specs.units import format_count, quoted
+from provisioner.studies.inputs import SCALE, Input, check_varied, input_of
+from provisioner.studies.points import Cases, Execution, Task, question_of, simulated
+from provisioner.studies.ranges import typed_range, whole_range
+
+Sizes = str | int | Iterable[int]
+"""Sizes of a pool: a range as typed (``1:40``, ``10:100:10``, ``1:5,8``), a number, or several."""
+
+MOST_POINTS: Final = 100_000
+"""Clusters that one sweep simulates at most."""
+
+_PRICED: Final = ("price", "power")
+_NOT_SWEPT: Final = {
+    "pools": "--pool: a sweep is over the sizes of designs; give --design",
+    "failures": "--fail: names machines of one cluster; simulate that one",
+    "repeat": "--repeat: times one simulation; leave it out of a sweep",
+    "records": "--records: are of one simulation; leave them out of a sweep",
+    "timeline": "--timeline: is of one simulation; leave it out of a sweep",
+}
+
+
+def sweep(
+    options: SimulateOptions,
+    *,
+    prompt: Sizes | None = None,
+    token: Sizes | None = None,
+    mixed: Sizes | None = None,
+    prices: str = PlanOptions().prices,
+    objective: str = PlanOptions().objective,
+    threads: int | None = None,
+    dask: str | None = None,
+    out: Sequence[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Grid:
+    """Simulate every cluster of a design with these sizes of its pools; one of ``options`` where a role has none here.
+
+    ``out`` are files to write, checked before the work starts; ``points.Execution`` explains the other arguments.
+    """
+    execution = Execution(threads, dask, tuple(out), resume, progress)
+    _check(options, execution)
+    if objective not in OF_CLUSTERS:
+        raise UnknownNameError("objective of a sweep", objective, OF_CLUSTERS)
+    given = {"prompt": prompt, "token": token, "mixed": mixed}
+    ranges = {role: _range(options, role, sizes) for role, sizes in given.items()}
+    case = _of_sizes(without_prices(options), {role: sizes[0] for role, sizes in ranges.items() if sizes})
+    scenario = load_scenario(case)
+    sizes: dict[str, tuple[int, ...]] = {pool.role: ranges[pool.role] or () for pool in scenario.cluster.pools}
+    _check_count(prod(map(len, sizes.values())), "clusters")
+    clusters = [cluster_of(scenario, each) for each in product(*sizes.values())]
+    costs, price_sources = prices_of(clusters[:1], prices, options)
+    return _simulated(
+        options,
+        price_list=prices,
+        clusters=clusters,
+        varied=None,
+        cases=[case],
+        prices=[costs],
+        price_sources=price_sources,
+        ends=[_Ends(scenario, scenario, ("", ""))],
+        objective=objective,
+        execution=execution,
+    )
+
+
+def vary(
+    options: SimulateOptions,
+    *,
+    name: str,
+    values: str | float | Iterable[float],
+    clusters: str | Sequence[str] = (),
+    prices: str = PlanOptions().prices,
+    threads: int | None = None,
+    dask: str | None = None,
+    out: Sequence[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Grid:
+    """Simulate clusters over the values of an input: of ``clusters`` such as ``splitwise-hh=35+5``, or of ``options``.
+
+    ``name`` is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
+    together; ``batch-tokens``, ``duration``, ``in-flight`` and so on), or one of the inputs that ``scale`` multiplies,
+    varied as a factor; ``values`` a range as typed (``30:250:10``), or numbers. The rest is as for ``sweep``.
+    """
+    execution = Execution(threads, dask, tuple(out), resume, progress)
+    _check(options, execution)
+    varied = input_of(name, options.specs)
+    check_varied(varied, options)
+    swept = varied.values(values)
+    sized = _sized(options, (clusters,) if isinstance(clusters, str) else clusters)
+    _check_count(len(sized) * len(swept), "points")
+    traced = varied.field == "rate_rps" and options.trace is not None
+    cases = _closer(sized, swept) if traced else [[varied.at(each, value) for value in swept] for each in sized]
+    # what is said of factors is what holds without them
+    as_given = traced or varied.field == SCALE
+    ends = [_ends(varied, [each] if as_given else of, swept) for each, of in zip(sized, cases, strict=True)]
+    fixed = [cluster_of(each.first) for each in ends]
+    if len({str(cluster) for cluster in fixed}) < len(fixed):
+        raise InputError("--cluster: a cluster is named twice; name each once")
+    every = [case for of_cluster in cases for case in of_cluster]
+    owners = [cluster for cluster in fixed for _ in swept]
+    return _simulated(
+        options,
+        price_list=prices,
+        clusters=fixed,
+        varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
+        cases=every,
+        prices=[prices_of([cluster], prices, case)[0] for cluster, case in zip(owners, every, strict=True)],
+        price_sources=prices_of(fixed, prices, options)[1],
+        ends=ends,
+        objective=None,
+        execution=execution,
+    )
+
+
+def _simulated(
+    options: SimulateOptions,
+    *,
+    price_list: str,
+    clusters: Sequence[Cluster],
+    varied: Varied | None,
+    cases: Sequence[SimulateOptions],
+    prices: Sequence[Prices],
+    price_sources: Sequence[str],
+    ends: Sequence[_Ends],
+    objective: CriterionName | None,
+    execution: Execution,
+) -> Grid:
+    """Simulate clusters by values, and answer with the grid; sizes share one case, each value has its own."""
+    from provisioner.report.command_line import simulate_question
+
+    at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
+    scenario = ends[0].first
+    perf = scenario.cluster.pools[0].perf
+    own: dict[str, object] = {"prices": price_list}
+    if varied is None:
+        own |= {"objective": objective, **_sizes(clusters)}
+    else:
+        own |= {"vary": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
+    simulation = simulate_question({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__})
+
+    def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
+        points = tuple(
+            GridPoint.of(outcome, cluster, value, totals_of(cluster, prices[k] if varied else prices[0]))
+            for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
+        )
+        warnings = dict.fromkeys(note for each in ends for note in each.warnings)
+        frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
+        sources = dict.fromkeys(source for each in ends for end in (each.first, each.last) for source in end.sources)
+        return Grid(
+            clusters=tuple(clusters),
+            varied=varied,
+            points=points,
+            frontier=frontier,
+            optimum=optimum,
+            objective=objective,
+            slo=scenario.slo.name,
+            limits=scenario.slo.limits,
+            model=perf.model.name,
+            workload=scenario.workload,
+            load=scenario.arrivals.to(ends[0].last.arrivals),
+            policy=scenario.cluster.policy.name,
+            assumptions=perf.assumptions,
+            sets=ends[0].last.sets,
+            prices=price_list,
+            sources=(*sources, *price_sources),
+            warnings=(*warnings, *edges, *_notes(points, "points" if varied else "clusters")),
+            question={**simulation, **own},
+            command=_command(options, clusters, varied, price_list, objective),
+            seed=scenario.seed,
+            versions=scenario.versions,
+        )
+
+    tasks = [
+        Task(
+            str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
+            k if varied else 0,
+            tuple(pool.machines for pool in cluster.pools),
+        )
+        for k, (cluster, value) in enumerate(at)
+    ]
+    question = question_of("vary" if varied else "sweep", options, str(scenario.versions.get("provisioner")), **own)
+    shared = Cases([without_prices(case) for case in cases], occupancy=varied is not None)
+    return simulated(shared, tasks, gridded, question, execution)
+
+
+def _best(
+    clusters: Sequence[Cluster], points: Sequence[GridPoint], prices: Prices, objective: CriterionName
+) -> tuple[tuple[int, ...], int | None, tuple[str, ...]]:
+    """The frontier and the optimum of a grid of sizes, and warnings of an optimum on the edge of the sizes.
+
+    Totals are compared in whole units, so that equal totals are equal.
+    """
+    pools = clusters[0].pools
+    per_machine = {
+        "cost": prices.cost_usd_per_h,
+        "power": prices.power_w,
+        "machines": dict.fromkeys(prices.cost_usd_per_h, 1.0),
+    }
+    units = [whole_units(per_machine[criterion]) for criterion in order(objective)]
+    sizes = [tuple(pool.machines for pool in cluster.pools) for cluster in clusters]
+    passing = [k for k, point in enumerate(points) if point.state == "pass"]
+
+    def rank(k: int) -> tuple[float | tuple[int, ...], ...]:
+        totals = (sum(n * unit[pool.machine] for n, pool in zip(sizes[k], pools, strict=True)) for unit in units)
+        return (*totals, points[k].worst_ratio or 0.0, sizes[k])
+
+    best = min(passing, key=rank, default=None)
+    frontier = tuple(passing[k] for k in smallest_of([sizes[k] for k in passing]))
+    edges = []
+    for (role, swept), size in zip(_sizes(clusters).items(), sizes[best] if best is not None else (), strict=False):
+        if len(swept) > 1 and size == swept[0] > 1:
+            edges.append(f"the optimum has the fewest {role} machines swept, {size}: a smaller cluster may pass too")
+        if len(swept) > 1 and size == swept[-1]:
+            edges.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
+    return frontier, best, tuple(edges)
+
+
+def cluster_of(scenario: Scenario, sizes: Sequence[int] | None = None) -> Cluster:
+    """The cluster of a scenario, with these numbers of machines in its pools, or its own."""
+    pools = scenario.cluster.pools
+    return Cluster(
+        scenario.design,
+        tuple(
+            Pool(
+                role=pool.role,
+                machine=pool.perf.machine.name,
+                tensor_parallel=pool.perf.tensor_parallel,
+                gpus_per_machine=pool.perf.machine.gpus,
+                replicas=machines * pool.perf.replicas_per_machine,
+                min_prompt_tokens=pool.min_prompt_tokens,
+                max_prompt_tokens=pool.max_prompt_tokens,
+            )
+            for pool, machines in zip(pools, sizes or [pool.machines for pool in pools], strict=True)
+        ),
+    )
+
+
+def without_prices(options: SimulateOptions) -> SimulateOptions:
+    """The options without the factors that change no latency."""
+    scale = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in _PRICED}
+    return replace(options, scale=scale)
+
+
+def prices_of(clusters: Iterable[Cluster], price_list: str, options: SimulateOptions) -> tuple[Prices, tuple[str, ...]]:
+    """Cost and power of the machines of clusters, with the factors of the options on them, and their sources."""
+    known = catalog.with_own(options.specs)
+    listed = known.price_list(price_list)
+    machines = dict.fromkeys(pool.machine for cluster in clusters for pool in cluster.pools)
+    prices = {name: known.price(listed, name) for name in machines}
+    factors = load_factors(options.scale, known)
+    sources = dict.fromkeys(f"{name}: {price.source}" for name, price in prices.items())
+    return Prices(
+        {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
+        {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
+    ), (f"prices: {listed.title} ({listed.date})", *sources)
+
+
+def totals_of(cluster: Cluster, prices: Prices) -> Totals:
+    """Cost, power and machines of a cluster."""
+    return Totals(
+        math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in cluster.pools),
+        math.fsum(pool.machines * prices.power_w[pool.machine] for pool in cluster.pools),
+        cluster.machines,
+    )
+
+
+def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """Positions of the clusters than which no other has at most as many machines in every pool, in order of sizes.
+
+    >>> smallest_of([(3, 1), (2, 2), (2, 3), (4, 1)])
+    (1, 0)
+    """
+    kept: list[int] = []
+    for k in sorted(range(len(clusters)), key=lambda k: clusters[k]):
+        if not any(all(a <= b for a, b in zip(clusters[j], clusters[k], strict=True)) for j in kept):
+            kept.append(k)
+    return tuple(kept)
+
+
+def _command(
+    options: SimulateOptions,
+    clusters: Sequence[Cluster],
+    varied: Varied | None,
+    price_list: str,
+    objective: CriterionName | None,
+) -> str:
+    """The ``provision sweep`` command that asks the same again, with its defaults written out."""
+    from provisioner.report.command_line import simulate_command
+
+    bare = _of_sizes(options if varied is None else replace(options, design=None), {})
+    simulate = simulate_command({name: getattr(bare, name) for name in SimulateOptions.__dataclass_fields__})
+    if varied is None:
+        typed = [(role, typed_range(sizes)) for role, sizes in _sizes(clusters).items()]
+    else:
+        typed = [("cluster", _typed(cluster)) for cluster in clusters]
+        typed.append(("vary", f"{varied.name}={typed_range(varied.values)}"))
+    typed.append(("prices", price_list))
+    if objective is not None:
+        typed.append(("objective", objective))
+    more = [part for name, value in typed for part in (f"--{name}", value)]
+    return shlex.join(["provision", "sweep", *shlex.split(simulate)[2:], *more])
+
+
+def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
+    """The sizes of each pool of a grid of sizes, by role."""
+    sizes = zip(*([pool.machines for pool in cluster.pools] for cluster in clusters), strict=True)
+    return {pool.role: tuple(sorted(set(each))) for pool, each in zip(clusters[0].pools, sizes, strict=True)}
+
+
+def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOptions:
+    """The options with these machines by role, and no others."""
+    prompt, token, mixed = (sizes.get(role) for role in ROLES)
+    return replace(options, prompt_machines=prompt, token_machines=token, mixed_machines=mixed)
+
+
+def _check(options: SimulateOptions, execution: Execution) -> None:
+    """Refuse files that cannot be written, and options of a single simulation."""
+    for name, message in _NOT_SWEPT.items():
+        if getattr(options, name):
+            raise InputError(message)
+    door.open().check(Grid, execution.out)
+
+
+def _check_count(count: int, what: Literal["clusters", "points"]) -> None:
+    """Refuse more points than a sweep may have."""
+    if count > MOST_POINTS:
+        raise InputError(f"{format_count(count)} {what} are more than the {format_count(MOST_POINTS)} of a sweep")
+
+
+def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[int, ...] | None:
+    """The sizes of a role: the range, or the one number of the options."""
+    single: int | None = getattr(options, f"{role}_machines")
+    if sizes is None:
+        return None if single is None else whole_range(single, f"--{role}")
+    if single is not None:
+        raise InputError(f"{role}_machines: is given as a range too; give one")
+    return whole_range(sizes, f"--{role}")
+
+
+def _notes(points: Iterable[GridPoint], what: Literal["clusters", "points"]) -> tuple[str, ...]:
+    """A warning that stands for those of single points: how many have one, and the first."""
+    notes = [point.note for point in points if point.note]
+    if not notes:
+        return ()
+    return (f"{len(notes):,} of the {what} ran beyond what was measured; the first of them: {notes[0]}",)
+
+
+def _sized(options: SimulateOptions, clusters: Sequence[str]) -> list[SimulateOptions]:
+    """The options of each cluster."""
+    if not clusters:
+        return [options]
+    if options.design is not None:
+        raise InputError("--cluster: names design and sizes; leave out --design")
+    return [_of_cluster(options, text) for text in clusters]
+
+
+def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
+    """The options with the cluster of a text such as ``splitwise-hh=35+5`` or ``baseline-h100=40``."""
+    name, equals, sizes = (part.strip() for part in text.partition("="))
+    if not (name and equals and sizes):
+        raise InputError(f"--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5, got {quoted(text)}")
+    (design,) = choose(designs(catalog.with_own(options.specs).machines.values()), (name,))
+    numbers = [part for size in sizes.split("+") for part in whole_range(size.strip(), f"--cluster {text}")]
+    if len(numbers) != len(design.slots) or sizes.count("+") + 1 != len(design.slots):
+        roles = " + ".join(slot.role for slot in design.slots)
+        raise InputError(f"--cluster {text}: {design.name} needs the machines of {roles}, one number for each")
+    counts: dict[str, int] = {slot.role: number for slot, number in zip(design.slots, numbers, strict=True)}
+    return _of_sizes(replace(options, design=name), counts)
+
+
+def _typed(cluster: Cluster) -> str:
+    """A cluster as ``--cluster`` takes it."""
+    return f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}"
+
+
+def _closer(sized: Sequence[SimulateOptions], rates_rps: Sequence[float]) -> list[list[SimulateOptions]]:
+    """The options of every cluster with the requests of its trace as close together as each rate wants."""
+    own_rps = load_scenario(without_prices(sized[0])).request_set(0).rate_rps
+    return [
+        [replace(each, scale={**each.scale, "rate": rate_rps / own_rps}) for rate_rps in rates_rps] for each in sized
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The scenarios of a cluster at the first and the last value at which it can be simulated, and those values."""
+
+    first: Scenario
+    last: Scenario
+    at: tuple[str, str]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings of both; those of one with its value."""
+        pairs = ((self.at[0], self.first, self.last), (self.at[1], self.last, self.first))
+        return tuple(
+            note if note in other.warnings else f"{at}: {note}" for at, end, other in pairs for note in end.warnings
+        )
+
+
+def _ends(varied: Input, cases: Sequence[SimulateOptions], values: Sequence[float]) -> _Ends:
+    """The ends of a cluster's cases; the first one's error where none can be simulated."""
+    first, at = _first_of(cases)
+    last, back = _first_of(cases[::-1]) if len(cases) > 1 else (first, 0)
+    return _Ends(first, last, (f"{varied.name} {values[at]:g}", f"{varied.name} {values[len(cases) - 1 - back]:g}"))
+
+
+def _first_of(cases: Sequence[SimulateOptions]) -> tuple[Scenario, int]:
+    """The first case that can be simulated, and its position."""
+    refused: list[InputError] = []
+    for k, case in enumerate(cases):
+        try:
+            return load_scenario(without_prices(case)), k
+        except InputError as error:
+            refused.append(error)
+    raise refused[0]

@@ -1,0 +1,90 @@
+"""The reproduction of a paper: its experiments under both sets of assumptions, kept as they are finished."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, cast
+
+from provisioner.errors import Interrupted, UnknownNameError
+from provisioner.loading.common import versions
+from provisioner.options import DURATION_S
+from provisioner.perf.curves import Assumptions
+from provisioner.progress import Step, worded
+from provisioner.results.reproduction import Reproduction, Values
+from provisioner.results.result import door
+from provisioner.studies.journal import kept
+from provisioner.studies.splitwise import experiments, paper
+from provisioner.studies.splitwise.experiments import NEEDS, World
+from provisioner.studies.splitwise.findings import findings
+
+PAPERS: Final = ("splitwise",)
+WORLDS: Final[tuple[Assumptions, ...]] = ("splitwise-sim", "measured")
+"""The two sets of assumptions, as ``--assumptions`` names them."""
+
+_SETS: Final = 5
+_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
+
+
+def reproduce(
+    name: str = "splitwise",
+    *,
+    only: Sequence[str] = (),
+    sets: int = _SETS,
+    duration_s: float = DURATION_S,
+    seed: int = 0,
+    out: Sequence[str] = (),
+    resume: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Reproduction:
+    """Compute the published results of a paper again, under the published simulator's rules and as measured.
+
+    ``only`` names experiments of ``EXPERIMENTS``, all unless given; those that they need are run too. ``sets`` request
+    sets of ``duration_s`` judge each cluster. ``out`` are files to write; finished experiments are kept in a journal
+    beside the first, and ``resume`` goes on from it.
+    """
+    if name not in PAPERS:
+        raise UnknownNameError("paper", name, PAPERS)
+    for each in only:
+        if each not in experiments.EXPERIMENTS:
+            raise UnknownNameError("experiment", each, tuple(experiments.EXPERIMENTS))
+    door.open().check(Reproduction, out)
+    needed = {needs for each in only for needs in NEEDS.get(each, ())}
+    wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
+    question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
+    values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}
+    steps = [(world, each) for world in WORLDS for each in wanted]
+    with kept(out, question, resume) as (known, keep, where):
+        for position, (world, each) in enumerate(steps):
+            key = f"{world} {each}"
+            if key not in known:
+                step = Step(f"{position} of {len(steps)} experiments done; {each} ({world})", position, len(steps))
+                progress(step)
+                asked = World(world, sets, duration_s, seed)
+                try:
+                    known[key] = experiments.EXPERIMENTS[each](asked, values[world], partial(_report, progress, step))
+                except KeyboardInterrupt:
+                    raise Interrupted(f"{position} of {len(steps)} experiments done", where) from None
+                keep(key, known[key])
+            values[world][each] = cast("Values", known[key])
+        typed = [part for each in only for part in ("--only", each)]
+        typed += ["--seeds", str(sets), "--duration", f"{duration_s:g}", "--seed", str(seed)]
+        reproduction = Reproduction(
+            paper=name,
+            findings=tuple(findings(*(values[world] for world in WORLDS))),
+            values=values,
+            sets=sets,
+            duration_s=duration_s,
+            seed=seed,
+            sources=(paper.SOURCE,),
+            versions=versions(_VERSIONS),
+            question=question,
+            command=shlex.join(["provision", "reproduce", name, *typed]),
+        )
+        door.open().save(reproduction, out)
+    return reproduction
+
+
+def _report(progress: Callable[[str], None], step: Step, text: str) -> None:
+    progress(worded(step, after=f": {text}"))
