@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner.errors import InputError
-from provisioner.loading.common import options_of
 from provisioner.loading.setting import load_setting
-from provisioner.options import DURATION_S, PlanOptions, SimulateOptions
+from provisioner.options import (
+    CapacityOptions,
+    CompareOptions,
+    Options,
+    ParetoOptions,
+    PlanOptions,
+    ReproduceOptions,
+    SensitivityOptions,
+    SimulateOptions,
+    SweepOptions,
+    VaryOptions,
+    declared,
+    documentation,
+)
 from provisioner.specs import catalog
 
 if TYPE_CHECKING:
@@ -38,14 +50,45 @@ __all__ = [
     "vary",
 ]
 
+Progress = Callable[[str], None] | None
+"""What is told of the progress of long work."""
 
-def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any) -> Plan:
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _silent(_: str) -> None:
+    """Tell nothing."""
+
+
+def _asks(kind: type[Options]) -> Callable[[Function], Function]:
+    """Give a function the signature and the documentation of the options that it takes by keyword."""
+
+    def decorate(function: Function) -> Function:
+        types = {each.name: each.type for each in fields(kind)}
+        listed = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=types.get(name, "str | None")
+            )
+            for name, each in declared(kind).items()
+        ]
+        signature = inspect.signature(function)
+        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        function.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
+        keywords = "\n    ".join(documentation(kind).splitlines())
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nKeywords:\n    {keywords}\n"
+        return function
+
+    return decorate
+
+
+@_asks(PlanOptions)
+def plan(options: PlanOptions | None = None, *, progress: Progress = None, **keywords: Any) -> Plan:
     """The best cluster for a workload at a rate within latency objectives.
 
-    Takes the fields of ``PlanOptions`` by keyword, or a ``PlanOptions``. ``progress`` is told about long work.
-    Raises ``InputError`` for what cannot be understood and ``InfeasibleError`` where no plan exists. Every plan is
-    recomputed from the specs before it is returned; what does not agree is among its warnings. The plan is proven by
-    simulation; ``fast=True`` gives the answer of the queueing formulas.
+    Takes the options by keyword, or a ``PlanOptions``. ``progress`` is told about long work. Raises ``InputError`` for
+    what cannot be understood and ``InfeasibleError`` where no plan exists. Every plan is recomputed from the specs
+    before it is returned; what does not agree is among its warnings. The plan is proven by simulation; ``fast=True``
+    gives the answer of the queueing formulas.
 
     >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, design="splitwise-hh")
     Traceback (most recent call last):
@@ -56,20 +99,19 @@ def plan(options: PlanOptions | None = None, *, progress: Callable[[str], None] 
     """
     from provisioner.planned import against, planned, with_promise
 
-    asked, told = _plan_options(options, fields), progress or (lambda _: None)
+    asked, tell = PlanOptions.made(options, keywords), progress or _silent
     setting, slo = load_setting(asked), against(asked)
-    found = planned(setting, told)
-    return found if slo is None else with_promise(found, slo, asked, told)
+    answer = planned(setting, tell)
+    return answer if slo is None else with_promise(answer, slo, asked, tell)
 
 
-def simulate(
-    options: SimulateOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any
-) -> Simulation:
+@_asks(SimulateOptions)
+def simulate(options: SimulateOptions | None = None, *, progress: Progress = None, **keywords: Any) -> Simulation:
     """What happens when a cluster serves requests: latencies with their intervals, use of the pools, stability.
 
-    Takes the fields of ``SimulateOptions`` by keyword, or a ``SimulateOptions``. ``progress`` is told about long work.
-    Raises ``InputError`` for what cannot be understood or simulated; a cluster that cannot keep up is a result.
-    Files that were asked for are checked before the work starts and written after it.
+    Takes the options by keyword, or a ``SimulateOptions``. ``progress`` is told about long work. Raises ``InputError``
+    for what cannot be understood or simulated; a cluster that cannot keep up is a result. Files that were asked for are
+    checked before the work starts and written after it.
 
     >>> s = simulate(design="splitwise-hh", prompt_machines=18, token_machines=2, rate_rps=70, duration_s=30)
     >>> s.design, s.requests, s.stable
@@ -81,7 +123,7 @@ def simulate(
     from provisioner.simulation.assemble import assemble
     from provisioner.simulation.serve import serve
 
-    asked = _simulate_options(options, fields)
+    asked, tell = SimulateOptions.made(options, keywords), progress or _silent
     check_files(asked.records, asked.timeline)
     scenario = load_scenario(asked)
     served = serve(
@@ -89,40 +131,27 @@ def simulate(
         repeat=asked.repeat,
         keep_requests=asked.records is not None,
         keep_timeline=asked.timeline is not None,
-        progress=progress or (lambda _: None),
+        progress=tell,
     )
-    found = replace(
+    simulation = replace(
         assemble(scenario, [each.observation for each in served]),
         question=simulate_question(scenario.question),
         command=simulate_command(scenario.question),
         repeated=asked.repeat is not None,
     )
-    runs = [each.run for each in served if each.run is not None]
-    write_files(runs, asked.records, asked.timeline, progress or (lambda _: None))
-    return found
+    write_files([each.run for each in served if each.run is not None], asked.records, asked.timeline, tell)
+    return simulation
 
 
+@_asks(SensitivityOptions)
 def sensitivity(
-    options: PlanOptions | None = None,
-    *,
-    inputs: Iterable[str] | None = None,
-    spread: float = 0.2,
-    switches: Mapping[str, tuple[float, float]] | None = None,
-    watch: str = "design",
-    tolerance: float = 0.01,
-    probes: int = 5,
-    rates_rps: Iterable[float] = (),
-    ratios: Iterable[float] = (),
-    dask: str | None = None,
-    progress: Callable[[str], None] | None = None,
-    **fields: Any,
+    options: SensitivityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Sensitivity:
     """How the plan moves with its inputs: a tornado, switch points found by bisection, where splitting pays.
 
     The question is that of ``plan``. ``inputs`` are divided and multiplied by 1 + ``spread``; ``switches`` name inputs
     with two factors between which ``watch`` (``design``, ``split``, ``machines`` or ``splitting``) is searched for
     changes, to a relative ``tolerance``; ``rates_rps`` by ``ratios`` of prompt to output tokens make the map.
-    ``studies.sensitivity.sensitivity`` says more.
 
     >>> s = sensitivity(rate_rps=20, fast=True, designs=["splitwise-hh", "splitwise-ha"], tensor_parallel=8,
     ...                 switches={"price:dgx-a100": (0.1, 1.0)}, watch="design")
@@ -131,37 +160,19 @@ def sensitivity(
     """
     from provisioner.studies import sensitivity as study
 
-    return study.sensitivity(
-        _plan_options(options, fields),
-        inputs=None if inputs is None else tuple(inputs),
-        spread=spread,
-        switches=switches,
-        watch=watch,
-        tolerance=tolerance,
-        probes=probes,
-        rates_rps=tuple(rates_rps),
-        ratios=tuple(ratios),
-        dask=dask,
-        progress=progress or (lambda _: None),
-    )
+    asked = SensitivityOptions.made(options, keywords)
+    return study.sensitivity(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
 
 
+@_asks(CompareOptions)
 def compare(
-    options: PlanOptions | None = None,
-    *,
-    same: Literal["power", "cost", "machines", "throughput"] = "power",
-    budget: str | float | None = None,
-    baseline: str | None = None,
-    chunked: bool = False,
-    dask: str | None = None,
-    progress: Callable[[str], None] | None = None,
-    **fields: Any,
+    options: CompareOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Comparison:
     """Designs side by side: the largest throughput of each within a budget, or the best of each at one throughput.
 
     The question is that of ``plan``, but ``tensor_parallel`` is ``"largest"`` unless given or named in ``designs``: a
     row for every combination of degrees hides the designs. ``budget`` is in W, $/h or machines, or machines of a type
-    (``"40 dgx-h100"``). ``studies.compare.compare`` says more.
+    (``"40 dgx-h100"``).
 
     >>> two = ["splitwise-hh", "baseline-h100"]
     >>> c = compare(same="throughput", rate_rps=20, tensor_parallel=8, fast=True, designs=two)
@@ -170,51 +181,28 @@ def compare(
     """
     from provisioner.studies import compare as study
 
-    names = fields.get("designs", ())
-    if options is None and not any(":" in str(name) for name in ([names] if isinstance(names, str) else names)):
-        fields = {"tensor_parallel": "largest", **fields}
-    return study.compare(
-        _plan_options(options, fields),
-        same=same,
-        budget=budget,
-        baseline=baseline,
-        chunked=chunked,
-        dask=dask,
-        progress=progress or (lambda _: None),
-    )
+    asked = CompareOptions.made(options, keywords)
+    return study.compare(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
 
 
+@_asks(CapacityOptions)
 def capacity(
-    options: PlanOptions | None = None,
-    *,
-    prompt: int | None = None,
-    token: int | None = None,
-    mixed: int | None = None,
-    to: Iterable[float] = (),
-    additions: bool = True,
-    progress: Callable[[str], None] | None = None,
-    **fields: Any,
+    options: CapacityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Capacity:
     """The largest rate that a cluster in hand holds, what binds it, and the least to add for more.
 
-    The question is that of ``plan`` with one design, of which the cluster has so many machines; ``to`` are rates in
-    requests/s to add for. ``studies.capacity.capacity`` says more.
+    The question is that of ``plan`` with one design, whose numbers of machines are those in hand; ``to`` are rates in
+    requests/s to add for.
     """
     from provisioner.studies import capacity as study
 
-    return study.capacity(
-        _plan_options(options, fields),
-        prompt=prompt,
-        token=token,
-        mixed=mixed,
-        to=tuple(to),
-        additions=additions,
-        progress=progress or (lambda _: None),
-    )
+    asked = CapacityOptions.made(options, keywords)
+    return study.capacity(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
 
 
+@_asks(ParetoOptions)
 def pareto(
-    options: PlanOptions | None = None, *, progress: Callable[[str], None] | None = None, **fields: Any
+    options: ParetoOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Frontier:
     """The plans that no other beats in cost, power and machines together; the question is that of ``plan``.
 
@@ -223,23 +211,21 @@ def pareto(
     """
     from provisioner.studies import pareto as study
 
-    return study.pareto(_plan_options(options, fields), progress=progress or (lambda _: None))
+    return study.pareto(ParetoOptions.made(options, keywords).part(PlanOptions), progress=progress or _silent)
 
 
+@_asks(ReproduceOptions)
 def reproduce(
-    paper: str = "splitwise",
+    options: ReproduceOptions | str | None = None,
     *,
-    only: Iterable[str] = (),
-    sets: int = 5,
-    duration_s: float = DURATION_S,
-    seed: int = 0,
     out: Iterable[str] = (),
-    resume: bool = False,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = None,
+    **keywords: Any,
 ) -> Reproduction:
     """A paper's published results beside ours, by the published simulator's rules and with measured curves.
 
-    ``only`` names experiments; ``studies.splitwise.reproduce`` says more.
+    The first argument may name the paper. ``out`` are files to write; a journal beside the first keeps what is
+    finished, and ``resume`` goes on from it.
 
     >>> r = reproduce(only=["machines"])
     >>> next(f for f in r.findings if "batch of 64" in f.result).measured
@@ -247,38 +233,25 @@ def reproduce(
     """
     from provisioner.studies.splitwise import reproduce as study
 
-    return study.reproduce(
-        paper,
-        only=tuple(only),
-        sets=sets,
-        duration_s=duration_s,
-        seed=seed,
-        out=tuple(out),
-        resume=resume,
-        progress=progress or (lambda _: None),
-    )
+    if isinstance(options, str):
+        options, keywords = None, {"paper": options, **keywords}
+    own = ReproduceOptions.made(options, keywords).beyond(Options)
+    return study.reproduce(own.pop("paper"), **own, out=tuple(out), progress=progress or _silent)
 
 
+@_asks(SweepOptions)
 def sweep(
-    options: SimulateOptions | None = None,
+    options: SweepOptions | SimulateOptions | None = None,
     *,
-    prompt: str | int | Iterable[int] | None = None,
-    token: str | int | Iterable[int] | None = None,
-    mixed: str | int | Iterable[int] | None = None,
-    prices: str = "2026",
-    objective: str = "cost",
-    threads: int | None = None,
-    dask: str | None = None,
     out: Iterable[str] = (),
-    resume: bool = False,
-    progress: Callable[[str], None] | None = None,
-    **fields: Any,
+    progress: Progress = None,
+    **keywords: Any,
 ) -> Grid:
     """Every size of a design's pools, each simulated whole: what passes, which limit binds where, the optimum.
 
     The scenario is that of ``simulate`` without its sizes, which are ranges: ``"1:40"``, ``"10:40:5"``, or numbers.
     ``out`` are files to write; points are kept in a journal beside the first as they come, and ``resume`` goes on from
-    it. ``studies.grid.sweep`` says more.
+    it.
 
     >>> s = sweep(design="splitwise-hh", prompt="5:6", token=[1, 2], rate_rps=20, duration_s=15)
     >>> len(s.to_frame())
@@ -286,40 +259,25 @@ def sweep(
     """
     from provisioner.studies import grid as study
 
+    asked = SweepOptions.made(options, keywords)
     return study.sweep(
-        _simulate_options(options, fields),
-        prompt=prompt,
-        token=token,
-        mixed=mixed,
-        prices=prices,
-        objective=objective,
-        threads=threads,
-        dask=dask,
-        out=tuple(out),
-        resume=resume,
-        progress=progress or (lambda _: None),
+        asked.part(SimulateOptions), **asked.beyond(SimulateOptions), out=tuple(out), progress=progress or _silent
     )
 
 
+@_asks(VaryOptions)
 def vary(
-    options: SimulateOptions | None = None,
+    options: VaryOptions | SimulateOptions | None = None,
     *,
-    name: str,
-    values: str | float | Iterable[float],
-    clusters: Iterable[str] = (),
-    prices: str = "2026",
-    threads: int | None = None,
-    dask: str | None = None,
     out: Iterable[str] = (),
-    resume: bool = False,
-    progress: Callable[[str], None] | None = None,
-    **fields: Any,
+    progress: Progress = None,
+    **keywords: Any,
 ) -> Grid:
     """Clusters over an input: latency against the rate, or any other input, and how full their batches are.
 
-    ``name`` is a number of a simulation under its flag's name (``rate``, ``batch-tokens``, ``duration``;
-    ``studies.inputs.INPUTS``) or a factor of ``options.FACTORS`` and ``MACHINE_FACTORS``; ``values`` is a range such as
-    ``"30:250:10"``, or numbers; ``clusters`` are written ``splitwise-hh=35+5``. ``studies.grid.vary`` says more.
+    ``name`` is a number of a simulation under its flag's name (``rate``, ``batch-tokens``, ``duration``), or an input
+    that ``scale`` multiplies; ``values`` is a range such as ``"30:250:10"``, or numbers; ``clusters`` are written
+    ``splitwise-hh=35+5``.
 
     >>> v = vary(name="rate", values=[10, 20], clusters=["splitwise-hh=6+1"], duration_s=15)
     >>> len(v.to_frame())
@@ -327,33 +285,10 @@ def vary(
     """
     from provisioner.studies import grid as study
 
+    asked = VaryOptions.made(options, keywords)
     return study.vary(
-        _simulate_options(options, fields),
-        name=name,
-        values=values,
-        clusters=tuple(clusters),
-        prices=prices,
-        threads=threads,
-        dask=dask,
-        out=tuple(out),
-        resume=resume,
-        progress=progress or (lambda _: None),
+        asked.part(SimulateOptions), **asked.beyond(SimulateOptions), out=tuple(out), progress=progress or _silent
     )
-
-
-_SEVERAL = {"pools": str, "failures": str, "percentiles": float, "rates_rps": float}
-
-
-def _simulate_options(options: SimulateOptions | None, fields: Mapping[str, Any]) -> SimulateOptions:
-    if options is not None and fields:
-        raise InputError("give options or keywords, not both")
-    return options or options_of(SimulateOptions, fields, _SEVERAL)
-
-
-def _plan_options(options: PlanOptions | None, fields: Mapping[str, Any]) -> PlanOptions:
-    if options is not None and fields:
-        raise InputError("give options or keywords, not both")
-    return options or options_of(PlanOptions, fields, {"designs": str, "machines": str})
 
 
 def load_workload(name_or_path: str | Path) -> Workload:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from provisioner.options.defaults import CUT_MARGIN, MOST_SETS
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
@@ -26,9 +27,6 @@ from provisioner.specs.slo import SLO, LatencyLimit
 
 if TYPE_CHECKING:
     from provisioner.simulation.measure import Latencies
-
-MOST_SETS: Final = 15
-"""Request sets at most, for a candidate that fewer leave undecided."""
 
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
@@ -55,7 +53,7 @@ class SimulationJudge:
     sets: int
     policy: PolicyName | None = None
     confidence: float = 0.95
-    cut_margin: float = 1.3
+    cut_margin: float = CUT_MARGIN
     job: BatchJob | None = None
     threads: int = 2
     stopped: bool = False

@@ -17,8 +17,9 @@ from typing import Any, Final
 import numpy as np
 
 from provisioner.errors import InfeasibleError, InputError, Interrupted, UnknownNameError
-from provisioner.judge import MOST_SETS, SimulationJudge
+from provisioner.judge import SimulationJudge
 from provisioner.options import PlanOptions
+from provisioner.options.defaults import MOST_SETS
 from provisioner.planning.answer import (
     Setting,
     largest_by_formulas,

@@ -211,7 +211,7 @@ def test_what_cannot_be_understood() -> None:
         simulate(SimulateOptions(), design="splitwise-hh")
     with pytest.raises(InputError, match="pools: must be a name or several, got 5"):
         simulate(pools=5)
-    with pytest.raises(InputError, match=r"--prompt: must be a whole number of machines, 1 or more, got 2\.5"):
+    with pytest.raises(InputError, match=r"prompt_machines: must be a whole number of machines, 1 or more, got 2\.5"):
         simulate(**{**HH, "prompt_machines": 2.5})
     assert simulate(percentiles=95, **HH).latency[2].percentile == 95.0
 

@@ -150,7 +150,7 @@ def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     assert limited.promise is None
     assert p90 is not None and p90.slo == "p90" and (p90.cost_usd_per_h or 0.0) <= kept.cost_usd_per_h
     impossible = provisioner.plan(**H100, model="llama-3.1-70b", dtype="fp8", slo="batch", fast=True, rate_rps=5.0)
-    assert impossible.promise is not None and "--reference" in impossible.promise.reason
+    assert impossible.promise is not None and "name another with reference" in impossible.promise.reason
     # inside a study, where each plan would be planned twice, nothing is set beside
     assert planned(load_setting(PlanOptions(slo="batch", **asked))).promise is None  # type: ignore[arg-type]
 
@@ -183,19 +183,19 @@ def test_tokens_for_a_dollar_and_a_kwh() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"within_s": None}, "--backlog: in what time? give --within"),
-        ({"backlog_requests": None}, "--within: is the time for a --backlog"),
+        ({"within_s": None}, "backlog_requests: in what time? give within_s"),
+        ({"backlog_requests": None}, "within_s: is the time for a backlog_requests"),
         ({"slo": "p99"}, "--backlog: requests wait for hours, so that limits on latency (TTFT P99 <= 6x) mean nothing"),
         ({"limits": {"ttft_p99": "2s"}}, "limits on latency (TTFT P99 <= 2 s) mean nothing"),
-        ({"rate_rps": 5.0}, "leave out --rate"),
-        ({"cv": 2.0}, "leave out --cv"),
+        ({"rate_rps": 5.0}, "leave out rate_rps"),
+        ({"cv": 2.0}, "leave out cv"),
         ({"objective": "throughput"}, "--backlog: has its throughput"),
         ({"within_s": 5.0}, "--within: must be longer than its longest request takes alone"),
-        ({"backlog_requests": 0}, "--backlog: must be a whole number of requests, 1 or more, got 0"),
-        ({"deadline_s": -1.0, "backlog_requests": None, "within_s": None}, "--deadline: must be above 0 s, got -1"),
+        ({"backlog_requests": 0}, "backlog_requests: must be a whole number of requests, 1 or more, got 0"),
+        ({"deadline_s": -1.0, "backlog_requests": None, "within_s": None}, "deadline_s: must be above 0 s, got -1"),
         (
             {"deadline_s": 9.0, "limits": {"e2e_p99": "9s"}, "backlog_requests": None, "within_s": None},
-            "--deadline: is a limit on E2E P99, and so is --e2e-p99",
+            "deadline_s: is a limit on E2E P99, and so is e2e_p99",
         ),
         ({"against": "p9", "backlog_requests": None, "within_s": None}, "unknown SLO 'p9'"),
     ],

@@ -100,9 +100,9 @@ def test_what_is_refused_and_what_is_said() -> None:
         setting({"rate:dgx-a100": 2.0})
     with pytest.raises(UnknownNameError, match="dgx-a1000"):
         setting({"price:dgx-a1000": 2.0})
-    with pytest.raises(InputError, match=r"--scale price: must be above 0"):
+    with pytest.raises(InputError, match=r"scale price: must be above 0"):
         setting({"price": 0.0})
-    with pytest.raises(InputError, match="--scale power: changes no latency"):
+    with pytest.raises(InputError, match="scale power: changes no latency"):
         load_scenario(SimulateOptions(**CLUSTER, scale={"power": 2.0}))
     plan = fast(rate_rps=20, scale={"output-tokens": 2.0, "rate": 1.5})
     assert any("a what-if: output-tokens x 2, rate x 1.5" in warning for warning in plan.warnings)

@@ -21,27 +21,28 @@ MODULES = sorted(
     if "_data" not in path.parts
 )
 
-# Who may import whom: specs <- perf <- queueing <- planning <- api <- cli. Errors and options stand beside specs, the
-# simulator beside queueing; loading makes what planning and simulation work on, the judge and verified plans join them,
+# Who may import whom: specs <- options <- perf <- queueing <- planning <- api <- cli. The simulator stands beside
+# queueing; loading makes what planning and simulation work on, the judge and verified plans join them,
 # studies ask many of both; profiling measures on the GPU at hand.
 LEVEL = {
     "errors": 0,
-    "options": 0,
     "progress": 0,
     "specs": 1,
-    "perf": 2,
-    "queueing": 3,
-    "simulation": 3,
-    "profiling": 3,
-    "planning": 4,
-    "loading": 5,
-    "judge": 5,
-    "verified": 6,
-    "planned": 7,
-    "studies": 8,
-    "report": 9,
-    "api": 10,
-    "cli": 11,
+    "options": 2,
+    "perf": 3,
+    "results": 3,
+    "queueing": 4,
+    "simulation": 4,
+    "profiling": 4,
+    "planning": 5,
+    "loading": 6,
+    "judge": 6,
+    "verified": 7,
+    "planned": 8,
+    "studies": 9,
+    "report": 10,
+    "api": 11,
+    "cli": 12,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow", "torch")
 STUDIES = ("capacity", "compare", "grid", "pareto", "result", "sensitivity")

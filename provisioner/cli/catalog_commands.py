@@ -7,9 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from provisioner.cli.given import takes
+from provisioner.cli.given import JsonOption, takes
 from provisioner.cli.help import Command, ShowByDefault, argument, option
-from provisioner.cli.options import JsonOption
 from provisioner.cli.run import emit
 from provisioner.cli.screen import json_text, report_text
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any, Final
 
 import typer
 from typer.main import get_command
 
-from provisioner.cli import simulate_options as simulation
-from provisioner.cli.capacity_command import capacity
 from provisioner.cli.catalog_commands import SETTINGS, curves_app, machines, models_app, workloads_app
-from provisioner.cli.compare_command import compare
-from provisioner.cli.given import Given, takes
-from provisioner.cli.help import Command, CommandGroup
-from provisioner.cli.options import AGAINST, LIMITS, PLAN, WRITE_LP, JsonOption, OutOption
-from provisioner.cli.pareto_command import pareto
+from provisioner.cli.given import Given, JsonOption, OutOption, takes
+from provisioner.cli.help import Command, CommandGroup, argument
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.reproduce_command import reproduce
 from provisioner.cli.run import PROGRAM, emit
-from provisioner.cli.screen import hand_over
-from provisioner.cli.sensitivity_command import sensitivity
-from provisioner.cli.sweep_command import sweep
+from provisioner.cli.screen import hand_over, result_text
+from provisioner.errors import InputError
+from provisioner.options import (
+    CapacityOptions,
+    CompareOptions,
+    Options,
+    ParetoOptions,
+    PlanOptions,
+    ReproduceOptions,
+    SensitivityOptions,
+    SimulateOptions,
+    SweepOptions,
+    VaryOptions,
+    flag_of,
+)
 from provisioner.progress import worded
 
 app = typer.Typer(cls=CommandGroup, **SETTINGS)
@@ -52,51 +61,194 @@ def provision(version: VersionOption = False) -> None:
     """
 
 
-@app.command(cls=Command)
-@takes(*PLAN, AGAINST, WRITE_LP)
-def plan(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
-    """Find the best cluster for a workload within latency limits.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A command that asks one function of ``api`` and writes its result.
 
-    Answers with the machines per pool, cost, power, predicted latencies beside their limits, and why each other
-    design lost. Exit code 3 where nothing meets the limits.
+    ``result`` is the class of the result with its module, ``document`` the function of ``report`` that shows it: both
+    are loaded when they are needed. ``told_as`` stands before what is told of the progress; ``written`` are
+    the options that name files which the function itself writes.
     """
-    from provisioner import api
-    from provisioner.planning.plan import Plan
-    from provisioner.report.files import check_outputs, check_writable
-    from provisioner.report.plan_document import plan_document
 
-    outputs = check_outputs(out or (), kind=Plan)
-    if "write_lp" in given:
-        check_writable(given["write_lp"], "--write-lp")
-    with on_stderr() as progress:
-        found = api.plan(progress=lambda text: progress(worded(text, "planning: ")), **given)
-    hand_over(found, plan_document, outputs, json)
+    name: str
+    options: type[Options]
+    result: str
+    document: str
+    help: str
+    told_as: str = ""
+    written: tuple[str, ...] = ()
 
 
-@app.command(cls=Command)
-@takes(simulation.WORKLOAD, simulation.CLUSTER, LIMITS, simulation.POLICY, simulation.METHOD, simulation.FILES)
-def simulate(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
-    """Simulate a cluster, iteration by iteration.
+QUESTIONS: Final = (
+    Question(
+        "plan",
+        PlanOptions,
+        "planning.plan.Plan",
+        "plan_document",
+        """Find the best cluster for a workload within latency limits.
 
-    Answers with the latencies beside their limits, whether the cluster keeps up, and what its machines did. A limit
-    that is missed is a result: exit code 0.
+        Answers with the machines per pool, cost, power, predicted latencies beside their limits, and why each other
+        design lost. Exit code 3 where nothing meets the limits.
+        """,
+        told_as="planning: ",
+    ),
+    Question(
+        "simulate",
+        SimulateOptions,
+        "results.simulation.Simulation",
+        "views.registry.document",
+        """Simulate a cluster, iteration by iteration.
+
+        Answers with the latencies beside their limits, whether the cluster keeps up, and what its machines did. A limit
+        that is missed is a result: exit code 0.
+        """,
+        written=("records", "timeline"),
+    ),
+    Question(
+        "compare",
+        CompareOptions,
+        "studies.compare.Comparison",
+        "compare_document",
+        """Compare designs within one budget, or at one throughput.
+
+        Answers with the largest throughput of each design within the budget (or its least cost, power or machines at
+        the throughput), with its best split, and everything relative to a baseline. A design without a plan is a row
+        with the reason: exit code 0.
+        """,
+    ),
+    Question(
+        "capacity",
+        CapacityOptions,
+        "studies.capacity.Capacity",
+        "capacity_document",
+        """Find the largest rate that a cluster in hand holds.
+
+        Answers with that rate and the first at which the cluster fails, what breaks there and by how much, the
+        latencies beside their limits, and the least machines to add for higher rates. Limits on cost, power and
+        machines, and stock, are of the whole cluster. Exit code 3 where it holds no rate at all.
+        """,
+        told_as="capacity: ",
+    ),
+    Question(
+        "pareto",
+        ParetoOptions,
+        "studies.pareto.Frontier",
+        "pareto_document",
+        """Find the clusters that none beats in cost, power and machines at once.
+
+        Answers with every such cluster at the rate, over all designs and sizes, each a plan proven by simulation. Exit
+        code 3 where nothing meets the limits.
+        """,
+    ),
+    Question(
+        "sensitivity",
+        SensitivityOptions,
+        "studies.sensitivity.Sensitivity",
+        "sensitivity_document",
+        """See how the plan moves with its inputs.
+
+        A tornado of every input; with --switch, the points where the answer switches, found by bisection; with --rates
+        and --ratios, the map of where splitting the phases pays. Every value is a plan of its own.
+        """,
+    ),
+)
+
+
+def _loaded(path: str) -> Any:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(f"provisioner.{module}"), name)
+
+
+def _document(name: str) -> Any:
+    return _loaded(f"report.{name}" if "." in name else f"report.{name}.{name}")
+
+
+def _command_of(question: Question) -> Callable[..., None]:
+    def ask(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
+        options = question.options.of(**given)
+        from provisioner import api
+        from provisioner.report.files import check_outputs, check_writable
+
+        also = [getattr(options, name) for name in question.written]
+        outputs = check_outputs(out or (), also=also, kind=_loaded(question.result))
+        if "write_lp" in given:
+            check_writable(given["write_lp"], flag_of("write_lp"))
+        with on_stderr() as tell:
+            result = getattr(api, question.name)(
+                options, progress=lambda text: tell(worded(text, question.told_as) if question.told_as else text)
+            )
+        hand_over(result, _document(question.document), outputs, json, also)
+
+    ask.__name__, ask.__doc__ = question.name, question.help
+    return takes(question.options)(ask)
+
+
+@takes(SweepOptions, VaryOptions)
+def sweep(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
+    """Simulate every size of a design's pools, or clusters over an input.
+
+    Answers with the optimum, the frontier of clusters that pass, which limit binds where, and every percentile of every
+    cluster in the files of --out. With --vary: latency against the rate or any other input. Clusters that fail are
+    part of the result: exit code 0.
     """
+    options: Options
+    if "name" in given:
+        function, options = "vary", VaryOptions.of(**_at_fixed_sizes(given))
+    elif "clusters" in given:
+        raise InputError("--cluster: is for --vary; give --design with ranges of its machines")
+    else:
+        function, options = "sweep", SweepOptions.of(**given)
     from provisioner import api
-    from provisioner.report.files import check_outputs
     from provisioner.report.views.registry import document
-    from provisioner.results.simulation import Simulation
 
-    also = [given.get("records"), given.get("timeline")]
-    outputs = check_outputs(out or (), also=also, kind=Simulation)
     with on_stderr() as progress:
-        found = api.simulate(progress=progress, **given)
-    hand_over(found, document, outputs, json, also)
+        grid = getattr(api, function)(options, out=out or (), progress=progress)
+    emit(result_text(grid, document, out or (), json))
 
 
-for study in (compare, capacity, pareto, sweep, sensitivity, reproduce):
-    app.command(cls=Command)(study)
+def _at_fixed_sizes(given: Given) -> Given:
+    """The keywords of a sweep over an input, with one number where a sweep over sizes has a range."""
+    if "objective" in given:
+        raise InputError("--objective: is of a sweep of sizes; leave it out with --vary")
+    name, _, values = (part.strip() for part in given["name"].partition("="))
+    if not (name and values):
+        raise InputError(f"--vary: must be INPUT=FROM:TO:STEP, such as rate=30:250:10, got {given['name']!r}")
+    sizes = {role: given[role] for role in ("prompt", "token", "mixed") if role in given}
+    for role, text in sizes.items():
+        if "clusters" in given:
+            raise InputError(f"--cluster: has the number of machines; leave out --{role}")
+        if not text.strip().isdigit():
+            raise InputError(f"--{role}: must be one number with --vary, which is at fixed sizes, got {text!r}")
+    others = {key: value for key, value in given.items() if key not in sizes}
+    return {**others, "name": name, "values": values, **{f"{role}_machines": text for role, text in sizes.items()}}
 
 
+@takes(ReproduceOptions)
+def reproduce(
+    paper: Annotated[str, argument("PAPER", "Paper whose results are computed: splitwise.")] = "splitwise",
+    *,
+    given: Given,
+    out: OutOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compute a paper's published results again.
+
+    Every published result stands beside ours: by the published simulator's rules, and with measured latency curves and
+    today's colocated baseline. All experiments take some twenty minutes; each is kept as it is finished.
+    """
+    options = ReproduceOptions.of(paper=paper, **given)
+    from provisioner import api
+    from provisioner.report.views.registry import document
+
+    with on_stderr() as progress:
+        result = api.reproduce(options, out=out or (), progress=progress)
+    emit(result_text(result, document, out or (), json))
+
+
+for _question in QUESTIONS:
+    app.command(_question.name, cls=Command)(_command_of(_question))
+app.command(cls=Command)(sweep)
+app.command(cls=Command)(reproduce)
 app.command(cls=Command)(profile)
 app.command(cls=Command)(machines)
 app.add_typer(models_app, name="models")

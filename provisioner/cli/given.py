@@ -1,100 +1,80 @@
-"""Options that commands share: declared once, in groups, and given to a command as one dictionary.
+"""Commands made of declared options: what typer shows of a class of options, and the options that were typed.
 
-An option is declared under the name of the field or keyword that it gives. ``takes`` shows typer a command that has
-the options of groups; the command itself gets the parsed values of those that were typed, as ``given``.
+``takes`` shows typer a command that has the options of a class; the command itself gets what was typed, as ``given``.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from functools import wraps
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from provisioner.cli.help import option
-from provisioner.errors import InputError
-from provisioner.options import LIMIT_NAMES
+from provisioner.options import Option, Options, declared
 
 Given = dict[str, Any]
-"""Parsed values of the shared options that were typed, by field."""
+"""What was typed, by keyword: texts, and for a switch the opposite of its default."""
+
+OutOption = Annotated[
+    list[str] | None,
+    option(
+        "--out",
+        metavar="FILE",
+        help="Write the result in the format of the ending: the table as .csv or .parquet, all as .json, a report as "
+        ".md or .html, the picture as .png or .svg. Repeatable.",
+    ),
+]
+JsonOption = Annotated[bool, option("--json", help="Print JSON.")]
+_DebugOption = Annotated[bool, option("--debug", help="Show a traceback where something goes wrong.", panel="Other")]
+_DEBUG: Final = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_DebugOption)
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """An option: how it is typed, what help says of it, and what makes its value of the text and its name.
+def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter:
+    """The parameter of a command from which typer makes an option."""
+    shown = option(
+        declaration.flag,
+        metavar=declaration.metavar,
+        help=declaration.help,
+        panel=declaration.group,
+        default=declaration.shown_default,
+    )
+    kind: Any = str | None
+    default: Any = None
+    if declaration.metavar is None:
+        kind, default = bool, False
+    elif declaration.repeatable:
+        kind = list[str] | None
+    elif needed:
+        kind, default = str, inspect.Parameter.empty
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
 
-    Without a ``metavar`` it is on or off. The text is a list of texts where it can be typed ``several`` times.
-    ``refuses`` are fields that cannot be given beside it, each with what is then said.
+
+def takes(*kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of classes, where its parameter ``given`` stands, and ``--debug``, which all have.
+
+    A flag that several classes have is that of the first. ``--debug`` is not passed on: the command line looks for it
+    before it parses anything.
     """
-
-    name: str
-    _: KW_ONLY
-    help: str
-    metavar: str | None = None
-    default: object = ""
-    several: bool = False
-    parse: Callable[[Any, str], Any] | None = None
-    refuses: Mapping[str, str] = field(default_factory=dict)
-    panel: str = "Output"
-
-    def parameter(self, name: str) -> inspect.Parameter:
-        """The parameter of a command from which typer makes the option."""
-        shown = option(self.name, metavar=self.metavar, help=self.help, panel=self.panel, default=self.default)
-        kind: Any = bool if self.metavar is None else list[str] | None if self.several else str | None
-        default = False if self.metavar is None else None
-        return inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown]
-        )
-
-    def value(self, typed: Any) -> Any:
-        """The value of what was typed."""
-        if self.parse is not None:
-            return self.parse(typed, self.name)
-        return tuple(typed) if self.several else typed
-
-
-Group = Mapping[str, Flag]
-"""Options by the field that each gives, in the order of help."""
-
-_DEBUG = {"debug": Flag("--debug", help="Show a traceback where something goes wrong.", panel="Other")}
-
-
-def group(panel: str, **flags: Flag) -> Group:
-    """Options that help shows under one heading."""
-    return {name: replace(flag, panel=panel) for name, flag in flags.items()}
-
-
-def only(options: Group, *names: str) -> Group:
-    """Some of a group."""
-    return {name: options[name] for name in names}
-
-
-def without(options: Group, *names: str) -> Group:
-    """All of a group but some."""
-    left_out = only(options, *names)
-    return {name: flag for name, flag in options.items() if name not in left_out}
-
-
-def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of groups, where its parameter ``given`` stands, and ``--debug``, which all have.
-
-    ``--debug`` is not passed on: the command line looks for it before it parses anything.
-    """
-    shared = [flag.parameter(name) for each in groups for name, flag in each.items()]
-    names = {each.name for each in shared}
+    options: dict[str, Option] = {}
+    for kind in kinds:
+        flags = {declaration.flag for declaration in options.values()}
+        options |= {name: each for name, each in declared(kind).items() if each.flag and each.flag not in flags}
+    needed = [name for kind in kinds[:1] for name, each in declared(kind).items() if each.default is MISSING]
+    shared = [parameter(name, each, name in needed) for name, each in in_order(options, kinds).items()]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(command, eval_str=True).parameters.values():
             parameters += shared if own.name == "given" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-        parameters += [flag.parameter(name) for name, flag in _DEBUG.items()]
+        parameters.append(_DEBUG)
 
         @wraps(command)
         def called(**typed: Any) -> None:
-            own = {name: value for name, value in typed.items() if name not in names and name not in _DEBUG}
+            own = {name: value for name, value in typed.items() if name not in options and name != "debug"}
             if shared:
-                own["given"] = fields_of(groups, {name: typed[name] for name in names})
+                own["given"] = given_of(options, typed)
             command(**own)
 
         # typer reads both
@@ -105,14 +85,17 @@ def takes(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
-def fields_of(groups: Iterable[Group], typed: Mapping[str, Any]) -> Given:
-    """The parsed values of what was typed; limits become one field, what was not typed is left out."""
-    options = {name: flag for each in groups for name, flag in each.items()}
-    given = {name: value for name, value in typed.items() if value is not None and value is not False and value != []}
-    for name in given:
-        for other, why in options[name].refuses.items():
-            if other in given:
-                raise InputError(f"{options[name].name}: {why}")
-    limits = {name: given.pop(name) for name in LIMIT_NAMES if name in given}
-    fields = {name: options[name].value(value) for name, value in given.items()}
-    return fields | ({"limits": limits} if limits else {})
+def in_order(options: Mapping[str, Option], kinds: tuple[type[Options], ...]) -> dict[str, Option]:
+    """Options by the headings of the first class."""
+    order = {group: position for position, group in enumerate(kinds[0].GROUPS)} if kinds else {}
+    return dict(sorted(options.items(), key=lambda pair: order.get(pair[1].group, -1)))
+
+
+def given_of(options: Mapping[str, Option], typed: Mapping[str, Any]) -> Given:
+    """What was typed of the options, as keywords."""
+    given: Given = {}
+    for name, declaration in options.items():
+        value = typed.get(name)
+        if value not in (None, False, [], ()):
+            given[name] = not declaration.default if declaration.metavar is None else value
+    return given

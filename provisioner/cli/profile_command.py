@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from provisioner.cli.given import Flag, Given, group, takes
-from provisioner.cli.help import option
+from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
-from provisioner.cli.options import JsonOption, whole
 from provisioner.cli.progress import on_stderr
 from provisioner.cli.run import emit
 from provisioner.cli.screen import json_text, report_text
 from provisioner.errors import InputError
+from provisioner.options import ProfileOptions, spelled
 from provisioner.progress import worded
-from provisioner.specs.units import parse_positive, parse_whole
 
 if TYPE_CHECKING:
     from provisioner.profiling.result import Profile
@@ -27,170 +24,21 @@ if TYPE_CHECKING:
     from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
 
-_SIZE: Final = re.compile(r"\s*(.+?)\s*([KMGT]i?)B\s*", re.IGNORECASE)
-_POWER_OF: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
-
-
-def parse_memory(text: str, what: str) -> float:
-    """Memory in bytes, from a number with its unit; above 0.
-
-    >>> parse_memory("1.5GiB", "--memory"), parse_memory("24 GB", "--memory")
-    (1610612736.0, 24000000000.0)
-    """
-    match = _SIZE.fullmatch(text)
-    try:
-        number, unit = match.groups() if match else ("", "")
-        base = 1024.0 if unit.lower().endswith("i") else 1000.0
-        return parse_positive(number, what) * float(base ** _POWER_OF[unit[:1].lower()])
-    except (InputError, KeyError):
-        raise InputError(f"{what}: must be memory above 0 with its unit, such as 24GiB or 80GB, got {text!r}") from None
-
-
-def numbers(unit: str, none: bool = False) -> Callable[[str, str], tuple[int, ...]]:
-    """What parses whole numbers with commas between, or the word none where there may be none."""
-
-    def parse(text: str, what: str) -> tuple[int, ...]:
-        if none and text == "none":
-            return ()
-        return tuple(parse_whole(part, what, unit) for part in text.split(","))
-
-    return parse
-
-
-POINTS: Final = group(
-    "Points to time",
-    prompt_tokens=Flag(
-        "--prompt-tokens",
-        metavar="TOKENS,...",
-        help="Lengths of single prompts.",
-        default="128,256,512,1024,2048,4096,8192",
-        parse=numbers("tokens"),
-    ),
-    prompt_batches=Flag(
-        "--prompt-batches",
-        metavar="COUNT,...|none",
-        help="Batches of prompts of --batched-prompt-tokens each.",
-        default="2,4",
-        parse=numbers("prompts", none=True),
-    ),
-    batched_prompt_tokens=Flag(
-        "--batched-prompt-tokens",
-        metavar="TOKENS",
-        help="Length of each prompt of a batch.",
-        default="512",
-        parse=whole("tokens"),
-    ),
-    decode_batches=Flag(
-        "--decode-batches",
-        metavar="COUNT,...",
-        help="Batches of sequences that decode at --context: the decode curve.",
-        default="1,2,4,8,16,32,64,128,256",
-        parse=numbers("sequences"),
-    ),
-    context_tokens=Flag(
-        "--context",
-        metavar="TOKENS",
-        help="Context of each sequence on the decode curve.",
-        default="1024",
-        parse=whole("tokens"),
-    ),
-    other_context_tokens=Flag(
-        "--other-contexts",
-        metavar="TOKENS,...|none",
-        help="Other contexts of each sequence: what context adds.",
-        default="128,256,512,2048,4096,8192",
-        parse=numbers("tokens", none=True),
-    ),
-    context_batches=Flag(
-        "--context-batches",
-        metavar="COUNT,...",
-        help="Batches at each of the other contexts.",
-        default="1,8,64",
-        parse=numbers("sequences"),
-    ),
+_GRID: Final = (
+    *("prompt_tokens", "prompt_batches", "batched_prompt_tokens", "decode_batches", "context_tokens"),
+    *("other_context_tokens", "context_batches"),
 )
-"""Fields of ``profiling.grid.Grid``; a test holds the defaults against it."""
-
-MEASUREMENT: Final = group(
-    "Measurement",
-    device=Flag("--device", metavar="cuda[:N]|cpu", help="Where to time.", default="cuda"),
-    dtype=Flag(
-        "--dtype",
-        metavar="bf16|fp16|fp32",
-        help="Number type of weights, activations and KV cache.",
-        default="bf16 on a GPU, fp32 on a CPU",
-    ),
-    repeats=Flag("--repeats", metavar="COUNT", help="Times that a point is timed.", default="20", parse=whole()),
-    warm_up=Flag(
-        "--warm-up",
-        metavar="COUNT",
-        help="Iterations before them that do not count.",
-        default="3",
-        parse=whole(minimum=0),
-    ),
-    memory_bytes=Flag(
-        "--memory",
-        metavar="SIZE",
-        help="Memory of the device to plan with, such as 24GiB.",
-        default="what is free",
-        parse=parse_memory,
-    ),
-    resume=Flag("--resume", help="Go on with a profile that was interrupted."),
-)
-
-_REPLICA: Final = "What to time"
+"""The options that are fields of ``profiling.grid.Grid``."""
 
 
-@takes(POINTS, MEASUREMENT)
-def profile(
-    model: Annotated[
-        str,
-        option(
-            "--model", metavar="NAME", help="Model whose shape to time (see provision models). Needed.", panel=_REPLICA
-        ),
-    ],
-    machine: Annotated[
-        str,
-        option("--machine", metavar="NAME", help="Machine type that the GPU at hand is of. Needed.", panel=_REPLICA),
-    ],
-    out: Annotated[
-        str,
-        option(
-            "--out",
-            metavar="FOLDER",
-            help="Folder of one's own specs that the curve is written into, which commands take with --specs; made if "
-            "missing. Points of other degrees of tensor parallelism that its file has stay. Needed.",
-            panel=_REPLICA,
-        ),
-    ],
-    given: Given,
-    tensor_parallel: Annotated[
-        str | None,
-        option(
-            "--tp",
-            metavar="GPUS",
-            help="Tensor parallelism: one GPU's share is timed, and the all-reduces are added from measured kernels.",
-            panel=_REPLICA,
-            default="1",
-        ),
-    ] = None,
-    specs: Annotated[
-        str | None,
-        option(
-            "--specs",
-            metavar="FOLDER",
-            help="Folder with the model or machine, where that is not the one of --out.",
-            panel=_REPLICA,
-        ),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+@takes(ProfileOptions)
+def profile(given: Given, json: JsonOption = False) -> None:
     """Time a model on the GPU at hand and write its latency curve.
 
     The model's layers are built with random weights of its shape, and nothing is downloaded. Needs PyTorch: pip install
     'provisioner[profile]'. Points are kept as they come: an interrupt loses none (--resume).
     """
-    asked = _ask(model, machine, "1" if tensor_parallel is None else tensor_parallel, specs, out, given)
+    asked = _ask(ProfileOptions.of(**given))
     found = _timed(asked)
     refused = _check_fit(asked, found)
     written, remarks = _write(asked, found)
@@ -220,13 +68,14 @@ class _Asked:
     journal: Path
 
 
-def _ask(model: str, machine: str, tensor_parallel: str, specs: str | None, out: str, given: Given) -> _Asked:
-    degree = parse_whole(tensor_parallel, "--tp", "GPUs")
+def _ask(options: ProfileOptions) -> _Asked:
+    model, machine, degree = options.model, options.machine, options.tensor_parallel
     stem = f"{machine}__{model}"
     curve, about, journal = (
-        own_file(out, "curves", f"{stem}{end}") for end in (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
+        own_file(options.out, "curves", f"{stem}{end}")
+        for end in (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
     )
-    known = check_replica(model, machine, degree, specs, out)
+    known = check_replica(model, machine, degree, options.specs, options.out)
     from provisioner.perf.points import read_points
     from provisioner.profiling.grid import Grid
     from provisioner.profiling.shape import Shape
@@ -238,15 +87,15 @@ def _ask(model: str, machine: str, tensor_parallel: str, specs: str | None, out:
     if curve.exists():
         read_points(curve, model=model, machine=machine)
     with _named():
-        grid = Grid(**{name: given[name] for name in POINTS if name in given})
+        grid = Grid(**{name: getattr(options, name) for name in _GRID})
     return _Asked(
         model=shape,
         machine=known.machine(machine),
         tensor_parallel=degree,
         grid=grid,
-        how={name: given[name] for name in ("device", "dtype", "repeats", "warm_up") if name in given},
-        memory_bytes=given.get("memory_bytes"),
-        resume="resume" in given,
+        how={name: getattr(options, name) for name in ("device", "dtype", "repeats", "warm_up")},
+        memory_bytes=options.memory_bytes,
+        resume=options.resume,
         curve=curve,
         about=about,
         journal=journal,
@@ -260,9 +109,9 @@ def _named() -> Iterator[None]:
         yield
     except InputError as error:
         text = str(error).removeprefix("grid: ")
-        for field, flag in {**POINTS, **MEASUREMENT}.items():
-            text = re.sub(rf"^{field}(?=:)", flag.name, text)
-        raise InputError(text) from None
+        name, colon, message = text.partition(":")
+        known = name in ProfileOptions.__dataclass_fields__
+        raise InputError(f"{spelled(name) if known else name}{colon}{message}") from None
 
 
 def _timed(asked: _Asked) -> Profile:

@@ -57,9 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     from provisioner.cli.commands import command
+    from provisioner.options import flag_also_called, spelled_as_flags
 
     try:
-        with command().make_context(PROGRAM, given) as context:
+        arguments = [flag_also_called(argument) for argument in given]
+        with spelled_as_flags(), command().make_context(PROGRAM, arguments) as context:
             context.command.invoke(context)
     except typer.Exit as done:
         code = done.exit_code

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import spelled
 from provisioner.specs.metrics import parse_target
 from provisioner.specs.model import DTYPE_BYTES
 from provisioner.specs.network import on_network, parse_networks
@@ -24,33 +24,10 @@ if TYPE_CHECKING:
     from provisioner.specs.slo import SLO
     from provisioner.specs.workload import Workload
 
-Options = TypeVar("Options")
-
 _NOT_MEASURED = {
     "derived": "derived from measured kernels, not measured",
     "estimated": "estimated from other GPUs' kernels, not measured",
 }
-
-
-def options_of(kind: type[Options], fields: Mapping[str, Any], several: Mapping[str, type]) -> Options:
-    """Options from keywords. ``several`` has the fields that take any number of a type: one alone is taken for several.
-
-    ``UnknownNameError`` names the nearest option.
-    """
-    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    given = dict(fields)
-    for name in given:
-        if name not in known:
-            raise UnknownNameError("option", name, known)
-    for name in set(several) & set(given):
-        value = given[name]
-        if isinstance(value, str) or (several[name] is not str and isinstance(value, int | float)):
-            given[name] = (value,)
-        elif isinstance(value, Iterable):
-            given[name] = tuple(value)
-        else:
-            raise InputError(f"{name}: must be a name or several, got {value!r}")
-    return kind(**given)
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -69,17 +46,17 @@ def latency_limits(limits: Mapping[str, str]) -> tuple[LatencyLimit, ...]:
     """Limits from their names and texts, such as ``ttft_p99`` and ``2s``."""
     parsed = []
     for name, text in limits.items():
-        metric, percentile = parse_target(name, "--limit")
-        parsed.append(parse_limit(metric, percentile, text, f"--{metric}-p{percentile:g}"))
+        metric, percentile = parse_target(name, spelled("limits"))
+        parsed.append(parse_limit(metric, percentile, text, spelled(name)))
     return tuple(parsed)
 
 
 def load_model(options: PlanOptions | SimulateOptions, known: Catalog) -> ModelArchitecture:
     """The model in the number types asked for."""
     model = known.model(options.model)
-    for name, given in (("--dtype", options.dtype), ("--kv-dtype", options.kv_dtype)):
+    for name, given in (("dtype", options.dtype), ("kv_dtype", options.kv_dtype)):
         if given is not None and given not in DTYPE_BYTES:
-            raise UnknownNameError(f"number type of {name}", given, DTYPE_BYTES)
+            raise UnknownNameError(f"number type of {spelled(name)}", given, DTYPE_BYTES)
     return model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]
 
 
@@ -114,7 +91,7 @@ def load_reference(
 
     if options.reference is not None:
         machine, mark, degree = options.reference.partition(":")
-        at = parse_whole(degree, "--reference: tensor parallelism", "GPUs") if mark else None
+        at = parse_whole(degree, f"{spelled('reference')}: tensor parallelism", "GPUs") if mark else None
         found = reference(model, options.assumptions, known, machine, at)  # type: ignore[arg-type]
         return found, ()
     try:
@@ -124,7 +101,7 @@ def load_reference(
         if slow:
             raise InputError(
                 f"slowdowns, such as {slow[0]}, are against a DGX-A100 at TP 8, which cannot be: {error}; name another "
-                "with --reference MACHINE or MACHINE:TP, or give limits in seconds"
+                f"with {spelled('reference')} MACHINE or MACHINE:TP, or give limits in seconds"
             ) from None
         first = next(iter(replicas))
         name = f"{first.machine.name} at TP {first.tensor_parallel}"
@@ -140,7 +117,7 @@ def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str,
     more = "burstier than planned for" if done == "planned" else "burstier than the requests here"
     return (
         f"the trace behind workload {workload.name} is {more}: its inter-arrival CV is {measured:.3g}, {how} (change "
-        "it with --cv)",
+        f"it with {spelled('cv')})",
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options import FACTORS, MACHINE_FACTORS
+from provisioner.options import FACTORS, MACHINE_FACTORS, spelled
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.units import parse_positive
 
@@ -42,7 +42,7 @@ class Factors:
         given = {*self.general, *(name for name, _ in self.of_machine)}
         for name in names:
             if name in given:
-                raise InputError(f"--scale {name}: {why}")
+                raise InputError(f"{spelled('scale')} {name}: {why}")
 
     def notes(self) -> tuple[str, ...]:
         """What a reader of the result has to know."""
@@ -59,11 +59,13 @@ def load_factors(scale: Mapping[str, float], known: Catalog | None = None) -> Fa
         name, _, machine = given.partition(":")
         if name not in (*FACTORS, *MACHINE_FACTORS):
             raise UnknownNameError("factor", name, (*FACTORS, *MACHINE_FACTORS))
-        factor = parse_positive(value, f"--scale {given}")
+        factor = parse_positive(value, f"{spelled('scale')} {given}")
         if not machine:
             general[name] = factor
         elif name in FACTORS:
-            raise InputError(f"--scale {given}: {name} is not an input of a machine type; leave out :{machine}")
+            raise InputError(
+                f"{spelled('scale')} {given}: {name} is not an input of a machine type; leave out :{machine}"
+            )
         else:
             of_machine[name, (known or with_own(None)).machine(machine).name] = factor
     return Factors(general, of_machine)

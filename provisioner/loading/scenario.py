@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import (
@@ -21,7 +21,7 @@ from provisioner.loading.common import (
     versions,
 )
 from provisioner.loading.factors import Factors, load_factors
-from provisioner.options import ASSUMPTIONS, DURATION_S, WARM_UP, SimulateOptions
+from provisioner.options import DURATION_S, WARM_UP, SimulateOptions, spelled
 from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
@@ -29,9 +29,6 @@ from provisioner.specs.roles import ROLES
 from provisioner.specs.slo import load_slo
 from provisioner.specs.units import (
     parse_duration,
-    parse_fraction,
-    parse_non_negative,
-    parse_positive,
     parse_whole,
 )
 
@@ -53,14 +50,6 @@ _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
 _LENGTHS_AND_RATE: Final = ("rate", "prompt-tokens", "output-tokens")
-_THRESHOLDS: Final = {
-    "max_pending_tokens": "--max-pending-tokens",
-    "batch_tokens": "--batch-tokens",
-    "batch_requests": "--batch-requests",
-    "max_preemptions": "--max-preemptions",
-    "transfer_retry_s": "--transfer-retry",
-    "share_links": "--links",
-}
 
 
 def load_scenario(options: SimulateOptions) -> Scenario:
@@ -68,8 +57,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     from provisioner.simulation.assemble import Scenario
     from provisioner.simulation.cluster import Cluster
 
-    if options.assumptions not in ASSUMPTIONS:
-        raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
+    options.check_needs()
     known = catalog.with_own(options.specs)
     model = load_model(options, known)
     factors = load_factors(options.scale, known)
@@ -77,12 +65,6 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
-    percentiles = sorted(
-        {*REPORTED_PERCENTILES, *slo.percentiles, *(_percentile(each) for each in options.percentiles)}
-    )
-    if options.repeat is not None:
-        parse_whole(options.repeat, "--repeat", "runs")
-    seed = parse_whole(options.seed, "--seed", minimum=0)
     design, pools = _pools(options, model, known)
     pools = tuple(dataclasses.replace(pool, perf=factors.replica(pool.perf)) for pool in pools)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
@@ -97,11 +79,11 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         request_set=requests.make,
         sets=requests.sets,
         expected_requests=requests.expected,
-        percentiles=tuple(percentiles),
+        percentiles=tuple(sorted({*REPORTED_PERCENTILES, *slo.percentiles, *options.percentiles})),
         slo=slo,
         workload=requests.workload.name,
         arrivals=requests.arrivals,
-        seed=seed,
+        seed=options.seed,
         sources=(*curves, *requests.workload.sources),
         warnings=(
             *factors.notes(),
@@ -114,13 +96,6 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     )
 
 
-def _percentile(value: float | str) -> float:
-    number = parse_positive(value, "--percentile")
-    if not number < 100.0:
-        raise InputError(f"--percentile: must be above 0 and below 100, got {value}")
-    return number
-
-
 # --- the cluster ------------------------------------------------------------------------------------------
 
 
@@ -131,22 +106,20 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
     counts = {"prompt": options.prompt_machines, "token": options.token_machines, "mixed": options.mixed_machines}
     degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel, "mixed": None}
     if options.pools:
-        if options.design is not None:
-            raise InputError("--pool: describes the whole cluster; leave out --design")
-        for role, count in counts.items():
-            if count is not None:
-                raise InputError(f"--pool: has the number of machines; leave out --{role}")
         slots = [_pool(text, known) for text in options.pools]
         name = _design_name(slots, known)
     elif options.design is None:
+        design, prompt, token = (spelled(name) for name in ("design", "prompt_machines", "token_machines"))
         raise InputError(
-            "--design: is missing: name one, such as --design splitwise-hh --prompt 27 --token 3, or give each --pool"
+            f"{design}: is missing: name one, such as {design} splitwise-hh {prompt} 27 {token} 3, or give each "
+            f"{spelled('pools')}"
         )
     else:
         name, slots = _designed(options.design, counts, known)
         given = (options.tensor_parallel, options.prompt_tensor_parallel, options.token_tensor_parallel)
         if ":" in options.design and any(degree is not None for degree in given):
-            raise InputError(f"--design {options.design}: has its tensor parallelism; leave out --tp")
+            leave_out = spelled("tensor_parallel")
+            raise InputError(f"{spelled('design')} {options.design}: has its tensor parallelism; leave out {leave_out}")
 
     on = load_machines(options, known)
 
@@ -157,14 +130,14 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
         return replica(model, on(machine), tensor_parallel, options.assumptions, known)  # type: ignore[arg-type]
 
     roles = {role for role, *_ in slots}
-    for role, flag in (("prompt", "--prompt-tp"), ("token", "--token-tp")):
+    for role in ("prompt", "token"):
         if degrees[role] is not None and role not in roles:
-            raise InputError(f"{flag}: design {name} has no {role} machines")
+            raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
     pools = []
     for role, machine, tensor_parallel, count in slots:
         for degree in (tensor_parallel, degrees[role], options.tensor_parallel):
             if degree is not None:
-                tensor_parallel = parse_whole(degree, "tensor parallelism", "GPUs")
+                tensor_parallel = degree
                 break
         pools.append(Pool(ROLES[role].name, perf(machine, tensor_parallel), count))
     return name, tuple(pools)
@@ -181,20 +154,23 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
     (design,) = choose(designs(_at_caps_named(family, known)), (family,))
     degrees: list[int | None] = [None] * len(design.slots)
     if typed:
-        degrees = [parse_whole(each, f"--design {name}: tensor parallelism", "GPUs") for each in typed.split("+")]
+        degrees = [
+            parse_whole(each, f"{spelled('design')} {name}: tensor parallelism", "GPUs") for each in typed.split("+")
+        ]
         if len(degrees) != len(design.slots):
             roles = " and ".join(slot.role for slot in design.slots)
-            raise InputError(f"--design {name}: must have the tensor parallelism of {roles}, got {typed!r}")
+            raise InputError(f"{spelled('design')} {name}: must have the tensor parallelism of {roles}, got {typed!r}")
         design = dataclasses.replace(design, name=f"{design.name}:{typed}")
     slots: list[_Slot] = []
     for slot, degree in zip(design.slots, degrees, strict=True):
         count = counts[slot.role]
         if count is None:
-            raise InputError(f"--{slot.role}: is missing: design {design.name} needs a number of {slot.role} machines")
-        slots.append((slot.role, slot.machine.name, degree, parse_whole(count, f"--{slot.role}", "machines")))
+            missing = spelled(f"{slot.role}_machines")
+            raise InputError(f"{missing}: is missing: design {design.name} needs a number of {slot.role} machines")
+        slots.append((slot.role, slot.machine.name, degree, count))
     for role, count in counts.items():
         if count is not None and role not in {slot.role for slot in design.slots}:
-            raise InputError(f"--{role}: design {design.name} has no {role} machines")
+            raise InputError(f"{spelled(f'{role}_machines')}: design {design.name} has no {role} machines")
     return design.name, slots
 
 
@@ -212,15 +188,15 @@ def _pool(text: str, known: catalog.Catalog) -> _Slot:
     """A pool written ``ROLE:MACHINE=COUNT`` or ``ROLE:MACHINE:TP=COUNT``."""
     match = _POOL.fullmatch(str(text))
     if match is None:
-        raise InputError(f"--pool: must be ROLE:MACHINE=COUNT, such as prompt:dgx-h100=20, got {text!r}")
+        raise InputError(f"{spelled('pools')}: must be ROLE:MACHINE=COUNT, such as prompt:dgx-h100=20, got {text!r}")
     role, machine, degree, count = match.groups()
     if role not in ROLES:
         raise UnknownNameError("role", role, ROLES)
     return (
         role,
         known.machine(machine).name,
-        None if degree is None else parse_whole(degree, f"--pool {text}: tensor parallelism", "GPUs"),
-        parse_whole(count, f"--pool {text}", "machines"),
+        None if degree is None else parse_whole(degree, f"{spelled('pools')} {text}: tensor parallelism", "GPUs"),
+        parse_whole(count, f"{spelled('pools')} {text}", "machines"),
     )
 
 
@@ -240,26 +216,16 @@ def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:
 
 def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
     """The policy asked for or the design's own, with its thresholds."""
-    from provisioner.simulation.policy import POLICIES, Policy
+    from provisioner.simulation.policy import Policy
 
     name = options.policy or ("mixed" if any(pool.role == "mixed" for pool in pools) else "splitwise")
-    if name not in POLICIES:
-        raise UnknownNameError("policy", name, POLICIES)
-    policy = Policy(name)
+    policy = Policy(name)  # type: ignore[arg-type]
     if options.assumptions == "splitwise-sim":
         policy = policy.as_published()
-    given: dict[str, Any] = {}
-    for field, flag in _THRESHOLDS.items():
-        value = getattr(options, field)
-        if value is None:
-            continue
-        if field == "share_links":
-            given[field] = bool(value)
-        elif field == "transfer_retry_s":
-            given[field] = parse_non_negative(value, flag, "s")
-        else:
-            given[field] = parse_whole(value, flag, minimum=0 if field == "max_pending_tokens" else 1)
-    return dataclasses.replace(policy, **given)
+    thresholds = {
+        each.name: getattr(options, each.name, None) for each in dataclasses.fields(Policy) if each.name != "name"
+    }
+    return dataclasses.replace(policy, **{name: value for name, value in thresholds.items() if value is not None})
 
 
 def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, ...]:
@@ -275,9 +241,11 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
     for text in failures:
         match = _FAILURE.fullmatch(str(text))
         if match is None:
-            raise InputError(f"--fail: must be ROLE:NUMBER@FROM-UNTIL, such as prompt:3@30s-60s, got {text!r}")
+            raise InputError(
+                f"{spelled('failures')}: must be ROLE:NUMBER@FROM-UNTIL, such as prompt:3@30s-60s, got {text!r}"
+            )
         role, number, start, end = match.groups()
-        what = f"--fail {text}"
+        what = f"{spelled('failures')} {text}"
         if role not in at:
             raise InputError(f"{what}: the cluster has no {role} machines, it has {' and '.join(at)} machines")
         machine = parse_whole(number, f"{what}: machine")
@@ -291,7 +259,9 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
     by_machine = sorted(outages, key=lambda outage: (outage.machine, outage.at_s))
     for before, after in pairwise(by_machine):
         if before.machine == after.machine and (before.until_s is None or after.at_s < before.until_s):
-            raise InputError("--fail: a machine fails again before it is back; give it one failure at a time")
+            raise InputError(
+                f"{spelled('failures')}: a machine fails again before it is back; give it one failure at a time"
+            )
     return tuple(outages)
 
 
@@ -312,41 +282,21 @@ class _Requests:
 
 def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     """The request sets in the one of four ways that the options ask for."""
-    sets = parse_whole(options.sets, "--seeds", "request sets")
-    warm_up = None if options.warm_up is None else parse_fraction(options.warm_up, "--warm-up")
-    shares = (WARM_UP if warm_up is None else warm_up, parse_fraction(options.cool_down, "--cool-down"))
+    shares = (WARM_UP if options.warm_up is None else options.warm_up, options.cool_down)
     if not sum(shares) < 1.0:
-        raise InputError("--warm-up and --cool-down: must leave a part to measure")
+        raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
     if options.trace is not None:
-        return _as_recorded(options, factors, 0.0 if warm_up is None else warm_up, shares[1])
-    if options.requests is not None and options.in_flight is None:
-        raise InputError("--requests: is the number in a closed loop; give --in-flight too, or --rate and --duration")
+        return _as_recorded(options.trace, factors, options.warm_up or 0.0, options.cool_down)
     if options.in_flight is not None:
-        return _in_flight(options, factors, sets, shares)
-    return _at_a_rate(options, factors, sets, shares)
+        return _in_flight(options, options.in_flight, factors, shares)
+    return _at_a_rate(options, factors, shares)
 
 
-def _refuse(options: SimulateOptions, flags: Mapping[str, str], why: str) -> None:
-    """Refuse options that mean nothing together with another."""
-    for name, flag in flags.items():
-        if getattr(options, name) not in (None, (), False, SimulateOptions.__dataclass_fields__[name].default):
-            raise InputError(f"{flag}: {why}")
-
-
-def _as_recorded(options: SimulateOptions, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
+def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
     from provisioner.simulation.requests import check_count, from_trace
     from provisioner.specs.traces import read_trace
 
-    path = str(options.trace)
-    flags = {"rate_rps": "--rate", "rates_rps": "--rates", "duration_s": "--duration", "in_flight": "--in-flight"}
-    _refuse(
-        options,
-        flags | {"requests": "--requests"},
-        "a --trace is simulated at its own times; give its file to --workload for its lengths at a rate",
-    )
-    _refuse(options, {"cv": "--cv", "independent": "--independent"}, "changes a workload; a --trace is taken as it is")
-    _refuse(options, {"sets": "--seeds"}, "a --trace is one request set, taken as it is")
-    factors.refuse(("cv",), "changes a workload; a --trace is taken as it is")
+    factors.refuse(("cv",), f"changes a workload; a {spelled('trace')} is taken as it is")
     trace = read_trace(path).scaled(*(factors.of(name) for name in _LENGTHS_AND_RATE))
     check_count(trace.requests, path)
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
@@ -355,46 +305,38 @@ def _as_recorded(options: SimulateOptions, factors: Factors, warm_up: float, coo
     return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=path), trace.warnings)
 
 
-def _in_flight(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
+def _in_flight(options: SimulateOptions, in_flight: int, factors: Factors, shares: tuple[float, float]) -> _Requests:
     from provisioner.simulation.requests import check_count, closed_loop
 
-    flags = {"rate_rps": "--rate", "rates_rps": "--rates", "duration_s": "--duration", "cv": "--cv"}
-    _refuse(options, flags | {"cool_down": "--cool-down"}, "a closed loop (--in-flight) has no arrival times")
-    factors.refuse(("rate", "cv"), "a closed loop (--in-flight) has no arrival times")
+    factors.refuse(("rate", "cv"), f"a closed loop ({spelled('in_flight')}) has no arrival times")
     workload, _ = _workload(options, factors)
-    in_flight = parse_whole(options.in_flight or 0, "--in-flight", "requests")
     count = max(2_000, 20 * in_flight) if options.requests is None else options.requests
-    count = parse_whole(count, "--requests", "requests")
-    check_count(count, "--requests")
+    check_count(count, spelled("requests"))
 
     def draw(rng: np.random.Generator) -> RequestSet:
         return closed_loop(workload, in_flight, count, rng, warm_up=shares[0])
 
-    return _Requests(_drawn_by(draw, options), sets, count, workload, Arrivals(in_flight=in_flight))
+    return _Requests(_drawn_by(draw, options), options.sets, count, workload, Arrivals(in_flight=in_flight))
 
 
-def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tuple[float, float]) -> _Requests:
+def _at_a_rate(options: SimulateOptions, factors: Factors, shares: tuple[float, float]) -> _Requests:
     from provisioner.simulation.requests import check_count, drawn, drawn_by_minute, lengths_of_trace
 
     windows: dict[str, float] = dict(zip(("warm_up", "cool_down"), shares, strict=True))
     workload, trace = _workload(options, factors)
-    cv = factors.of("cv") * (workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv"))
+    cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     notes = burstier(workload, cv, "simulated")
     if options.rates_rps:
-        _refuse(options, {"rate_rps": "--rate", "duration_s": "--duration"}, "--rates has a rate for each minute")
-        rates = tuple(
-            factors.of("rate") * parse_non_negative(rate, "--rates", "requests/s") for rate in options.rates_rps
-        )
-        check_count(60.0 * sum(rates), "--rates")
+        rates = tuple(factors.of("rate") * rate for rate in options.rates_rps)
+        check_count(60.0 * sum(rates), spelled("rates_rps"))
 
         def by_minute(rng: np.random.Generator) -> RequestSet:
             return drawn_by_minute(workload, rates, rng, cv=cv, **windows)
 
         arrivals = Arrivals(sum(rates) / len(rates), 60.0 * len(rates), by_minute=True)
-        return _Requests(_drawn_by(by_minute, options), sets, 60.0 * sum(rates), workload, arrivals, notes)
-    rate = workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
-    rate *= factors.of("rate")
-    duration_s = DURATION_S if options.duration_s is None else parse_positive(options.duration_s, "--duration", "s")
+        return _Requests(_drawn_by(by_minute, options), options.sets, 60.0 * sum(rates), workload, arrivals, notes)
+    rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
+    duration_s = DURATION_S if options.duration_s is None else options.duration_s
     check_count(rate * duration_s, str(Arrivals(rate, duration_s)))
     if trace is not None and not options.independent:
 
@@ -407,7 +349,7 @@ def _at_a_rate(options: SimulateOptions, factors: Factors, sets: int, shares: tu
             return drawn(workload, rate, duration_s, rng, cv=cv, **windows)
 
     arrivals = Arrivals(rate, duration_s)
-    return _Requests(_drawn_by(draw, options), sets, rate * duration_s, workload, arrivals, notes)
+    return _Requests(_drawn_by(draw, options), options.sets, rate * duration_s, workload, arrivals, notes)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:

@@ -211,8 +211,9 @@ def _degrees(
 
     Without ``evidence``: for named machines the best kind that each has, else the best that any has.
     """
+    from provisioner.options.defaults import EVIDENCE
     from provisioner.perf.curves import curve_groups
-    from provisioner.perf.evidence import EVIDENCE, degrees_of
+    from provisioner.perf.evidence import degrees_of
 
     accepted = options.evidence
     if accepted is not None and accepted not in EVIDENCE:

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.options.defaults import EVIDENCE
 from provisioner.perf import evidence, memory, transfer
 from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
-from provisioner.perf.evidence import EVIDENCE
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture

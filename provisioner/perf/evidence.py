@@ -14,6 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from provisioner.errors import InputError
+from provisioner.options.defaults import Evidence
 from provisioner.perf.curves import (
     ContextFit,
     CurveSet,
@@ -36,11 +37,6 @@ from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
-
-Evidence = Literal["measured", "derived", "estimated"]
-
-EVIDENCE: Final[tuple[Evidence, ...]] = ("measured", "derived", "estimated")
-"""Kinds of evidence for curves, the best first."""
 
 DEGREES: Final = (8, 4, 2, 1)
 """Degrees of tensor parallelism at which curves are derived."""

@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Final
 
 from provisioner.errors import InputError, ModelDoesNotFitError
+from provisioner.options.defaults import Evidence
 from provisioner.perf.checks import Dip, RefusedPoint
 from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set
-from provisioner.perf.evidence import DEGREES, Evidence, curves, degrees_of, operators_of, why_not_derived
+from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
 from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits

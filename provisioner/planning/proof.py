@@ -28,9 +28,6 @@ from provisioner.specs.slo import LatencyLimit
 
 Outcome = Literal["pass", "fail", "undecided"]
 
-# A candidate whose percentile is beyond this multiple of its limit fails by a clear margin: on one published trace a
-# candidate at 1.1 times a limit failed while a smaller one passed; at 1.3 times none did.
-CUT_MARGIN = 1.3
 # With more points than this to list, the next one to try is found by programs.
 _MOST_ENUMERATED = 4_000_000
 # Sizes tried for a first plan, as multiples of the guess, until one passes.

@@ -7,8 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from provisioner.errors import InputError
+from provisioner.options import ProfileOptions, declared
 from provisioner.perf.points import Phase
 from provisioner.specs.units import parse_whole
+
+_DEFAULT = {name: each.default for name, each in declared(ProfileOptions).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,13 @@ class Grid:
     the single sequences; batches at other contexts serve for comparison.
     """
 
-    prompt_tokens: tuple[int, ...] = (128, 256, 512, 1024, 2048, 4096, 8192)
-    batched_prompt_tokens: int = 512
-    prompt_batches: tuple[int, ...] = (2, 4)
-    context_tokens: int = 1024
-    decode_batches: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-    other_context_tokens: tuple[int, ...] = (128, 256, 512, 2048, 4096, 8192)
-    context_batches: tuple[int, ...] = (1, 8, 64)
+    prompt_tokens: tuple[int, ...] = _DEFAULT["prompt_tokens"]
+    batched_prompt_tokens: int = _DEFAULT["batched_prompt_tokens"]
+    prompt_batches: tuple[int, ...] = _DEFAULT["prompt_batches"]
+    context_tokens: int = _DEFAULT["context_tokens"]
+    decode_batches: tuple[int, ...] = _DEFAULT["decode_batches"]
+    other_context_tokens: tuple[int, ...] = _DEFAULT["other_context_tokens"]
+    context_batches: tuple[int, ...] = _DEFAULT["context_batches"]
 
     def __post_init__(self) -> None:
         """Refuse values that are no grid, and a grid too small for a curve."""

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Protocol
 
 from provisioner.errors import InputError, Interrupted
+from provisioner.options import ProfileOptions, declared
 from provisioner.perf.points import CurvePoint
 from provisioner.profiling import gpu
 from provisioner.profiling.grid import Grid, Work, curve_possible
@@ -30,8 +31,8 @@ DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 """Bytes of one number of each type."""
 
-DEFAULT_REPEATS: Final = 20
-DEFAULT_WARM_UP: Final = 3
+DEFAULT_REPEATS: Final[int] = declared(ProfileOptions)["repeats"].default
+DEFAULT_WARM_UP: Final[int] = declared(ProfileOptions)["warm_up"].default
 
 Record = dict[str, Any]
 """Result of one point: its times in s and their method, or the reason why it was left out."""

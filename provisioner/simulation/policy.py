@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Literal, get_args
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.options.defaults import (
+    BATCH_REQUESTS,
+    BATCH_TOKENS,
+    MAX_PENDING_TOKENS,
+    MAX_PREEMPTIONS,
+    POLICIES,
+    SHARE_LINKS,
+    TRANSFER_RETRY_S,
+    PolicyName,
+)
 
-PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
-POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+__all__ = ["POLICIES", "Policy", "PolicyName"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,12 @@ class Policy:
     """
 
     name: PolicyName
-    max_pending_tokens: int = 8192
-    batch_requests: int = 512
-    batch_tokens: int = 2048
-    max_preemptions: int = 4
-    transfer_retry_s: float = 0.0
-    share_links: bool = True
+    max_pending_tokens: int = MAX_PENDING_TOKENS
+    batch_requests: int = BATCH_REQUESTS
+    batch_tokens: int = BATCH_TOKENS
+    max_preemptions: int = MAX_PREEMPTIONS
+    transfer_retry_s: float = TRANSFER_RETRY_S["measured"]
+    share_links: bool = SHARE_LINKS["measured"]
 
     def __post_init__(self) -> None:
         if self.name not in POLICIES:
@@ -48,4 +56,5 @@ class Policy:
 
     def as_published(self) -> Policy:
         """Policy with the published simulator's transfers: links not shared, another try after 1 s."""
-        return replace(self, transfer_retry_s=1.0, share_links=False)
+        published = "splitwise-sim"
+        return replace(self, transfer_retry_s=TRANSFER_RETRY_S[published], share_links=SHARE_LINKS[published])

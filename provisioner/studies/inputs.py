@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from typing import Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
-from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions
+from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, declared, spelled
+from provisioner.options.conflicts import conflicts_of
+from provisioner.options.values import Number
 from provisioner.specs.catalog import with_own
 from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
 from provisioner.studies.ranges import number_range, whole_range
 
-Kind = Literal["whole", "real", "time", "share", "factor"]
+Kind = Number | Literal["factor"]
 
 SCALE: Final = "scale"
 """The field of every factor."""
@@ -59,7 +61,7 @@ class Input:
 
         ``InputError`` in the words of the flag for a value that it does not take.
         """
-        what = f"--vary {self.name}"
+        what = f"{spelled('name')} {self.name}"
         if self.kind == "whole":
             return whole_range(given, what, self.unit, 0 if self.zero else 1)
         return number_range(given, what, self._number)
@@ -87,25 +89,16 @@ def _is_number(text: str) -> bool:
 
 
 INPUTS: Final[Mapping[str, Input]] = {
-    each.name: each
-    for each in (
-        Input("rate", "rate_rps", "rate", "requests/s", "real"),
-        Input("cv", "cv", "CV of the gaps between arrivals", kind="real", zero=True),
-        Input("duration", "duration_s", "duration", "s", "time"),
-        Input("seeds", "sets", "request sets", "request sets"),
-        Input("in-flight", "in_flight", "requests in flight", "requests"),
-        Input("requests", "requests", "requests in all", "requests"),
-        Input("warm-up", "warm_up", "warm-up", "share of the time", "share"),
-        Input("cool-down", "cool_down", "cool-down", "share of the time", "share"),
-        Input("tp", "tensor_parallel", "tensor parallelism", "GPUs"),
-        Input("prompt-tp", "prompt_tensor_parallel", "tensor parallelism of prompt machines", "GPUs"),
-        Input("token-tp", "token_tensor_parallel", "tensor parallelism of token machines", "GPUs"),
-        Input("max-pending-tokens", "max_pending_tokens", "queue of a prompt machine at most", "tokens", zero=True),
-        Input("batch-tokens", "batch_tokens", "tokens in an iteration at most", "tokens"),
-        Input("batch-requests", "batch_requests", "requests in an iteration at most", "requests"),
-        Input("max-preemptions", "max_preemptions", "times that a request is passed over at most"),
-        Input("transfer-retry", "transfer_retry_s", "time until a transfer is tried again", "s", "time", zero=True),
+    each.flag.removeprefix("--"): Input(
+        name=each.flag.removeprefix("--"),
+        field=field,
+        what=each.varies,
+        unit=each.kind.unit,
+        kind=each.kind.number or "real",
+        zero=each.kind.zero,
     )
+    for field, each in declared(SimulateOptions).items()
+    if each.varies
 }
 """The numbers of ``SimulateOptions`` that are varied as they are, by name."""
 
@@ -136,9 +129,10 @@ def input_of(name: str, specs: str | None = None) -> Input:
         return known
     first, _, machine = name.partition(":")
     if first in _SIZES:
-        raise InputError(f"--vary {name}: pool sizes are swept without --vary: give --{first} a range")
+        vary = spelled("name")
+        raise InputError(f"{vary} {name}: pool sizes are swept without {vary}: give {spelled(first)} a range")
     if machine and first not in MACHINE_FACTORS and first in (*INPUTS, *FACTORS):
-        raise InputError(f"--vary {name}: {first} is not an input of a machine type; leave out :{machine}")
+        raise InputError(f"{spelled('name')} {name}: {first} is not an input of a machine type; leave out :{machine}")
     if first not in (*FACTORS, *MACHINE_FACTORS):
         names = dict.fromkeys((*INPUTS, *FACTORS, *MACHINE_FACTORS))
         raise UnknownNameError("input to vary", name, sorted(names, key=lambda each: -_likeness(name, each)))
@@ -150,37 +144,20 @@ def _likeness(a: str, b: str) -> float:
     return SequenceMatcher(None, a.lower(), b).ratio()
 
 
-# Fields that mean nothing together, one of the first with one of the second, and why.
-_APART: Final = (
-    (
-        ("in_flight", "requests"),
-        ("rate_rps", "rates_rps", "duration_s", "cv", "cool_down"),
-        "a closed loop (--in-flight) has no arrival times",
-    ),
-    (
-        ("trace",),
-        ("rates_rps", "duration_s", "in_flight", "requests", "cv", "independent", "sets"),
-        "a --trace is simulated as it is, at its own times",
-    ),
-    (("rates_rps",), ("rate_rps", "duration_s"), "--rates has a rate for each minute"),
-)
-_FLAGS: Final = {**{each.field: name for name, each in INPUTS.items()}, "trace": "trace", "rates_rps": "rates"}
-
-
 def check_varied(varied: Input, options: SimulateOptions) -> None:
     """Refuse an input that the options give too, or with which one of them means nothing."""
+    vary = f"{spelled('name')} {varied.name}"
     if varied.name in options.scale:
-        raise InputError(f"--vary {varied.name}: is scaled with --scale too; leave out one")
+        raise InputError(f"{vary}: is scaled with {spelled('scale')} too; leave out one")
     if varied.field == SCALE:
         return
-    defaults = {each.name: each.default for each in fields(SimulateOptions)}
-    given = [name for name in _FLAGS if getattr(options, name) != defaults[name]]
+    given = options.given()
     if varied.field in given:
-        raise InputError(f"--vary {varied.name}: takes its values from the range; leave out --{varied.name}")
-    for one, other, why in _APART:
-        for mine, theirs in ((one, other), (other, one)):
-            for name in theirs if varied.field in mine else ():
-                if name in given:
-                    raise InputError(f"--vary {varied.name}: {why}; leave out --{_FLAGS[name]}")
+        raise InputError(f"{vary}: takes its values from the range; leave out {spelled(varied.field)}")
+    for conflict, other in conflicts_of(options.QUESTION, {**given, varied.field: True}):
+        if varied.field in (conflict.option, other):
+            leave_out = other if varied.field == conflict.option else conflict.option
+            if (conflict.option, other) != ("trace", "rate_rps"):  # a trace is varied by its rate
+                raise InputError(f"{vary}: {conflict.reason(other)}; leave out {spelled(leave_out)}")
     if varied.field == "requests" and options.in_flight is None:
-        raise InputError("--vary requests: is the number in a closed loop; give --in-flight too")
+        raise InputError(f"{vary}: is the number in a closed loop; give {spelled('in_flight')} too")

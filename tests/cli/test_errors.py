@@ -188,7 +188,7 @@ def test_infeasible_within_a_cap(provision: Run, limit: str) -> None:
 
 
 def test_binding_limit_is_named_even_if_the_message_does_not(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise InfeasibleError("nothing\nfits", binding="TTFT P99", relaxations=["--rate 5", "--rate 4"])
 
     monkeypatch.setattr(api, "plan", refuse)
@@ -209,7 +209,7 @@ def test_failing_write_leaves_the_old_file(provision: Run, tmp_path: Path, monke
     assert (tmp_path / "p.csv").read_text() == "old"
 
 
-def defect(**_: object) -> None:
+def defect(*_: object, **__: object) -> None:
     raise ZeroDivisionError("division by zero")
 
 
@@ -234,7 +234,7 @@ def test_debug_shows_the_traceback(provision: Run, monkeypatch: pytest.MonkeyPat
 
 
 def test_interrupt(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(**_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(api, "plan", interrupt)

@@ -1,5 +1,5 @@
 import ast
-import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +8,19 @@ import pytest
 
 from provisioner import cli
 from provisioner.cli import main
-from provisioner.cli.commands import command
 from provisioner.cli.document import EXAMPLES, document
-from provisioner.options import LIMIT_NAMES, PlanOptions, SimulateOptions
+from provisioner.options import SimulateOptions, declared
 from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
+from tests.cli.test_catalog_commands import EVERY
 
+ROOT = Path(__file__).parents[2]
 STUDIES = ["compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce"]
 CATALOGUE = [
     *("machines", "models", "models show", "models import", "curves", "curves show", "curves import"),
     *("workloads", "workloads show", "workloads import"),
 ]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 COMMANDS = ["", "plan", "simulate", "profile", *STUDIES, *CATALOGUE]
 
 
@@ -44,47 +46,39 @@ def test_version(provision: Run) -> None:
     assert ended.out.startswith("provisioner ")
 
 
-@pytest.mark.parametrize(("name", "options"), [("plan", PlanOptions), ("simulate", SimulateOptions)])
-def test_every_field_of_the_options_can_be_typed(name: str, options: type) -> None:
-    typed = {param.name for param in command().commands[name].params}
-    fields = {field.name for field in dataclasses.fields(options)} - {"limits"}
-    assert fields | set(LIMIT_NAMES) <= typed
-    assert typed - fields - set(LIMIT_NAMES) <= {"out", "json", "debug", "help"}
-
-
-def test_defaults_are_those_of_the_options(provision: Run) -> None:
-    text = " ".join(provision("plan", "--help").out.split())
-    options = PlanOptions()
-    for value in (options.workload, options.model, options.slo, options.objective, options.prices, options.solver):
-        assert f"[default: {value}]" in text
-    assert f"[default: {options.headroom:g}]" in text
-
-
-def test_defaults_of_a_simulation_are_those_of_its_options_and_policies(provision: Run) -> None:
-    defaults = {param.name: str(param.show_default) for param in command().commands["simulate"].params}
+def test_defaults_are_those_of_the_policies() -> None:
     policy, published = Policy("splitwise"), Policy("splitwise").as_published()
-    for name in ("workload", "model", "slo", "sets", "assumptions", "seed"):
-        assert defaults[name] == str(getattr(SimulateOptions(), name))
+    options = declared(SimulateOptions)
     for name in ("max_pending_tokens", "batch_tokens", "batch_requests", "max_preemptions"):
-        assert defaults[name] == str(getattr(policy, name))
-    assert defaults["transfer_retry_s"] == (
+        assert options[name].shown_default == str(getattr(policy, name))
+    assert options["transfer_retry_s"].shown_default == (
         f"{policy.transfer_retry_s:g}; {published.transfer_retry_s:g}s with splitwise-sim"
     )
-    assert defaults["share_links"] == "shared; apart with splitwise-sim"
+    assert options["share_links"].shown_default == "shared; apart with splitwise-sim"
     assert (policy.share_links, published.share_links) == (True, False)
-    assert "[default: 2 min]" in " ".join(provision("simulate", "--help").out.split())
 
 
 def test_documentation_is_fresh() -> None:
-    page = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
+    page = ROOT / "docs" / "reference" / "cli.md"
     assert page.read_text(encoding="utf-8") == document(), (
         "run: python -m provisioner.cli.document > docs/reference/cli.md"
     )
 
 
-@pytest.mark.parametrize("typed", [typed for _, typed in EXAMPLES])
+ELSEWHERE = {
+    command
+    for page in PAGES
+    for _, command in re.findall(r"<!-- (slow )?output: (provision .*?) -->", page.read_text(encoding="utf-8"))
+} | {" ".join(("provision", *arguments)) for arguments in EVERY}
+"""Commands that run where their output is compared with a page, or with the other commands of the catalogue."""
+
+
+@pytest.mark.parametrize("typed", sorted({typed for _, typed in EXAMPLES} - ELSEWHERE))
 def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
-    ended = provision(*typed.split()[1:])
+    """As they are typed but for less work: formulas in place of the proof, one machine type, and few requests."""
+    cheap = {"plan": ("--fast", "--machine", "dgx-h100"), "simulate": ("--duration", "2s")}
+    arguments = typed.split()[1:]
+    ended = provision(*arguments, *(() if "--rates" in arguments else cheap[arguments[0]]))
     assert ended.code == 0
     assert all(line.startswith(("compiling", "planning", "simulating", "writing")) for line in ended.err.splitlines())
     assert ended.out

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from provisioner.cli.profile_command import MEASUREMENT, POINTS, parse_memory
+from provisioner.cli import profile_command
 from provisioner.errors import InputError
+from provisioner.options import ProfileOptions, declared
+from provisioner.options.values import parse_memory
 from provisioner.perf.points import read_points
 from provisioner.profiling.grid import Grid
-from provisioner.profiling.run import DEFAULT_REPEATS, DEFAULT_WARM_UP
 from provisioner.specs import catalog
 from tests.cli.conftest import Ended, Run
 from tests.profiling.clock import by_work
@@ -121,12 +122,11 @@ def test_no_row_of_a_share_is_measured_and_other_degrees_stay(provision: Run, ow
 
 
 def test_a_gpu_unlike_the_machines_is_said(provision: Run, own: Path, steady: None) -> None:
-    from provisioner.cli import profile_command
     from provisioner.profiling.run import profile
 
     grid = Grid(prompt_tokens=(16, 64), decode_batches=(1, 2), other_context_tokens=())
     found = profile(TINY, MACHINE, grid=grid, device="cpu")
-    asked = profile_command._ask("tiny", MACHINE, "1", None, "own", {})
+    asked = profile_command._ask(ProfileOptions(model="tiny", machine=MACHINE, out="own"))
     for gib, doubts in ((79.2, 0), (140.4, 1)):
         found.environment.update(device="cuda", device_name="A GPU", device_memory_gib=gib)
         said = [doubt for doubt in profile_command._doubts(asked, found) if "A GPU has" in doubt]
@@ -262,11 +262,8 @@ def test_progress_says_how_far_it_is(provision: Run, own: Path, steady: None, mo
 
 
 class TestOptions:
-    def test_defaults_are_those_of_the_grid_and_the_profiler(self) -> None:
-        typed = {name: flag.value(flag.default) for name, flag in POINTS.items()}
-        assert Grid(**typed) == Grid() and set(typed) == set(asdict(Grid()))
-        assert MEASUREMENT["repeats"].value(MEASUREMENT["repeats"].default) == DEFAULT_REPEATS
-        assert MEASUREMENT["warm_up"].value(MEASUREMENT["warm_up"].default) == DEFAULT_WARM_UP
+    def test_every_field_of_the_grid_can_be_typed(self) -> None:
+        assert set(profile_command._GRID) == set(asdict(Grid())) <= set(declared(ProfileOptions))
 
     @pytest.mark.parametrize("columns", [100, 70])
     def test_help_fits(self, provision: Run, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:

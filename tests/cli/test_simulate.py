@@ -281,7 +281,7 @@ def test_rates_can_be_read_from_a_file(provision: Run, tmp_path: Path) -> None:
 
 
 def test_an_interrupt_says_what_was_done(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(**_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise Interrupted("3 of 5 request sets done")
 
     monkeypatch.setattr(api, "simulate", interrupt)

@@ -16,11 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
+from provisioner.options.defaults import CUT_MARGIN
 from provisioner.planning import formulation, proof_program
 from provisioner.planning.designs import Design, Slot
 from provisioner.planning.formulation import CRITERIA, Caps
 from provisioner.planning.lattice import Enumeration, Lattice, Point, Region, at_most, whole_units
-from provisioner.planning.proof import CUT_MARGIN, Candidate, Problem, Proof, Verdict, one_by_one, prove
+from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, one_by_one, prove
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
 from provisioner.planning.search import Prices
 from provisioner.planning.solver import solver

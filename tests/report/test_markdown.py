@@ -3,9 +3,8 @@ import shlex
 from dataclasses import replace
 
 from provisioner.cli.commands import command
-from provisioner.cli.given import fields_of
-from provisioner.cli.options import PLAN, WRITE_LP
-from provisioner.options import PlanOptions
+from provisioner.cli.given import given_of
+from provisioner.options import PlanOptions, declared
 from provisioner.planning.plan import Plan
 from provisioner.report.command_line import command_line
 from provisioner.report.document import Column, Document, Table
@@ -49,8 +48,7 @@ def parsed(plan: Plan) -> PlanOptions:
     typed = shlex.split(command_line(plan))
     assert typed[:2] == ["provision", "plan"]
     context = command().commands["plan"].make_context("plan", typed[2:])
-    given = {name: value for name, value in context.params.items() if name not in ("out", "json", "debug")}
-    return PlanOptions(**fields_of((*PLAN, WRITE_LP), given))
+    return PlanOptions.of(**given_of(declared(PlanOptions), context.params))
 
 
 def test_printed_command_asks_the_same_question(plan: Plan) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError
-from provisioner.judge import MOST_SETS, SimulationJudge
+from provisioner.judge import SimulationJudge
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
+from provisioner.options.defaults import MOST_SETS
 from provisioner.planning.answer import Setting
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import BarChart, LineChart
@@ -178,7 +179,7 @@ def test_a_cluster_that_holds_nothing() -> None:
         ({"write_lp": "x.lp"}, {"mixed": 2}, "--write-lp"),
         ({}, {"mixed": 2, "to": (-1.0,)}, "--to: must be above 0 requests/s"),
         ({}, {"mixed": 2, "to": (5.0,), "additions": False}, "--to: names rates"),
-        ({"time_limit_s": 0.0}, {"mixed": 2}, "--time-limit: must be above 0 s"),
+        ({"time_limit_s": 0.0}, {"mixed": 2}, "time_limit_s: must be above 0 s"),
     ],
 )
 def test_what_cannot_be_asked(fields: dict[str, Any], arguments: dict[str, Any], message: str) -> None:

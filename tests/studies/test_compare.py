@@ -268,7 +268,7 @@ def test_progress_says_how_far_and_which_design() -> None:
         ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: is simulated"),
         ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: adds what"),
         ({"designs": ("splitwise-hh",)}, {"same": "machines", "budget": 4, "chunked": True}, "is for colocated"),
-        ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "--time-limit: must be above 0 s"),
+        ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "time_limit_s: must be above 0 s"),
     ],
 )
 def test_what_contradicts_itself(fields: dict[str, Any], arguments: dict[str, Any], message: str) -> None:

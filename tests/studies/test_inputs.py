@@ -10,8 +10,7 @@ import pytest
 
 from provisioner import api
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions
-from provisioner.report import command_line
+from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, flag_of, spelled_as_flags
 from provisioner.report.chart import LineChart
 from provisioner.report.terminal import render
 from provisioner.report.views.grid import document
@@ -67,7 +66,7 @@ def test_every_number_of_a_simulation_is_an_input() -> None:
 @pytest.mark.parametrize("name", INPUTS)
 def test_names_are_those_of_the_flags(name: str) -> None:
     field = INPUTS[name].field
-    assert command_line._SIMULATED[field] == f"--{name}"
+    assert flag_of(field) == f"--{name}"
     assert input_of(field) is input_of(field.replace("_", "-")) is INPUTS[name]
 
 
@@ -140,7 +139,7 @@ def test_more_requests_in_flight_are_as_many_in_the_cluster() -> None:
     ],
 )
 def test_values_are_refused_in_the_words_of_the_flag(name: str, values: Any, message: str) -> None:
-    with pytest.raises(InputError) as refused:
+    with spelled_as_flags(), pytest.raises(InputError) as refused:
         INPUTS[name].values(values)
     assert str(refused.value).startswith(f"--vary {name}: {message}")
 
@@ -156,12 +155,12 @@ def test_values_are_refused_in_the_words_of_the_flag(name: str, values: Any, mes
         ("in-flight", {"rates_rps": (5.0,)}, "a closed loop (--in-flight) has no arrival times; leave out --rates"),
         ("in-flight", {"duration_s": 5.0}, "a closed loop (--in-flight) has no arrival times; leave out --duration"),
         ("in-flight", {"cv": 2.0}, "a closed loop (--in-flight) has no arrival times; leave out --cv"),
-        ("requests", {"rate_rps": 5.0}, "a closed loop (--in-flight) has no arrival times; leave out --rate"),
+        ("requests", {"rate_rps": 5.0}, "is the number in a closed loop; give --in-flight too"),
         ("requests", {}, "is the number in a closed loop; give --in-flight too"),
-        ("duration", {"trace": "t.csv"}, "a --trace is simulated as it is, at its own times; leave out --trace"),
-        ("in-flight", {"trace": "t.csv"}, "a --trace is simulated as it is, at its own times; leave out --trace"),
-        ("seeds", {"trace": "t.csv"}, "a --trace is simulated as it is, at its own times; leave out --trace"),
-        ("cv", {"trace": "t.csv"}, "a --trace is simulated as it is, at its own times; leave out --trace"),
+        ("duration", {"trace": "t.csv"}, "a --trace is simulated at its own times; leave out --trace"),
+        ("in-flight", {"trace": "t.csv"}, "a --trace is simulated at its own times; leave out --trace"),
+        ("seeds", {"trace": "t.csv"}, "a --trace is one request set, taken as it is; leave out --trace"),
+        ("cv", {"trace": "t.csv"}, "changes a workload; a --trace is taken as it is; leave out --trace"),
         ("rate", {"rates_rps": (5.0,)}, "--rates has a rate for each minute; leave out --rates"),
         ("duration", {"rates_rps": (5.0,)}, "--rates has a rate for each minute; leave out --rates"),
         ("seeds", {"sets": 3}, "takes its values from the range; leave out --seeds"),
@@ -170,9 +169,12 @@ def test_values_are_refused_in_the_words_of_the_flag(name: str, values: Any, mes
     ],
 )
 def test_what_means_nothing_together_is_refused(name: str, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError) as refused:
+    with spelled_as_flags(), pytest.raises(InputError) as refused:
         vary(SimulateOptions(**SPLIT, **given), name=name, values="1,2")
     assert str(refused.value) == f"--vary {name}: {message}"
+    with pytest.raises(InputError) as in_python:
+        vary(SimulateOptions(**SPLIT, **given), name=name, values="1,2")
+    assert str(in_python.value).startswith(f"name {name}: ") and "--" not in str(in_python.value)
 
 
 def test_what_goes_together_is_not_refused() -> None:
@@ -190,10 +192,10 @@ def test_unknown_names_list_what_can_be_varied_the_nearest_first() -> None:
     assert refused.value.known[0] == "batch-tokens" and "did you mean batch-tokens?" in str(refused.value)
     assert set(refused.value.known) == {*INPUTS, *FACTORS, *MACHINE_FACTORS}
     for name in ("prompt", "token", "mixed"):
-        with pytest.raises(InputError, match=f"--vary {name}: pool sizes are swept without --vary"):
+        with spelled_as_flags(), pytest.raises(InputError, match=f"--vary {name}: pool sizes are swept without --vary"):
             input_of(name)
     for name in ("tp:dgx-a100", "slo:dgx-a100"):
-        with pytest.raises(InputError, match=f"--vary {name}: .* is not an input of a machine type"):
+        with pytest.raises(InputError, match=f"name {name}: .* is not an input of a machine type"):
             input_of(name)
 
 

@@ -193,8 +193,8 @@ def test_nothing_that_passes_is_an_error_with_its_reason() -> None:
         ({"objective": "throughput"}, "--objective: a frontier is of cost"),
         ({"objective": "power"}, "--objective power: is one of the three"),
         ({"write_lp": "x.lp"}, "--write-lp"),
-        ({"time_limit_s": -1.0}, "--time-limit"),
-        ({"sets": 0}, "--seeds"),
+        ({"time_limit_s": -1.0}, "time_limit_s"),
+        ({"sets": 0}, "sets"),
     ],
 )
 def test_bad_options(fields: dict[str, Any], message: str) -> None:

@@ -237,8 +237,8 @@ def test_the_report_and_the_pictures(small: Grid) -> None:
 @pytest.mark.parametrize(
     ("ranges", "message"),
     [
-        ({"prompt": "1:4"}, "--token: is missing: design Splitwise-HH needs a number of token machines"),
-        ({"prompt": "1:4", "token": 1, "mixed": 2}, "--mixed: design Splitwise-HH has no mixed machines"),
+        ({"prompt": "1:4"}, "token_machines: is missing: design Splitwise-HH needs a number of token machines"),
+        ({"prompt": "1:4", "token": 1, "mixed": 2}, "mixed_machines: design Splitwise-HH has no mixed machines"),
         ({"prompt": "4:1", "token": 1}, "--prompt: must rise, got '4:1': write the smaller number first"),
         ({"prompt": "0:4", "token": 1}, "--prompt: must be a whole number of machines, 1 or more, got 0"),
         ({"prompt": "1:4:x", "token": 1}, "--prompt: must be a number of machines, got 'x'"),

@@ -157,13 +157,13 @@ def test_machines_of_ones_own(tmp_path: Path) -> None:
     ("name", "values", "clusters", "message"),
     [
         ("rates", "1:2:1", CLUSTERS, "unknown input to vary 'rates': did you mean rate?"),
-        ("rate", "30:60", CLUSTERS, "--vary rate: must be FROM:TO:STEP, such as 30:250:10"),
-        ("rate", "0:60:10", CLUSTERS, "--vary rate: must be above 0 requests/s, got 0"),
+        ("rate", "30:60", CLUSTERS, "name rate: must be FROM:TO:STEP, such as 30:250:10"),
+        ("rate", "0:60:10", CLUSTERS, "name rate: must be above 0 requests/s, got 0"),
         ("rate", "10", ("splitwise-hh=8",), "--cluster splitwise-hh=8: Splitwise-HH needs the machines of prompt +"),
         ("rate", "10", ("splitwise-hh",), "--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5"),
         ("rate", "10", ("splitwise-hx=8+2",), "unknown design 'splitwise-hx'"),
         ("rate", "10", (CLUSTERS[0], CLUSTERS[0]), "--cluster: a cluster is named twice"),
-        ("cv:dgx-a100", "1", CLUSTERS, "--vary cv:dgx-a100: cv is not an input of a machine type"),
+        ("cv:dgx-a100", "1", CLUSTERS, "name cv:dgx-a100: cv is not an input of a machine type"),
     ],
 )
 def test_questions_that_make_no_sense(name: str, values: str, clusters: tuple[str, ...], message: str) -> None:
@@ -173,9 +173,9 @@ def test_questions_that_make_no_sense(name: str, values: str, clusters: tuple[st
 
 
 def test_an_input_is_given_once() -> None:
-    with pytest.raises(InputError, match="--vary rate: takes its values from the range; leave out --rate"):
+    with pytest.raises(InputError, match="name rate: takes its values from the range; leave out rate_rps"):
         vary(SimulateOptions(rate_rps=3.0), name="rate", values="1,2", clusters=CLUSTERS)
-    with pytest.raises(InputError, match="is scaled with --scale too"):
+    with pytest.raises(InputError, match="is scaled with scale too"):
         vary(SimulateOptions(scale={"slo": 2.0}), name="slo", values="1,2", clusters=CLUSTERS)
     with pytest.raises(UnknownNameError):
         vary(SHORT, name="", values="1,2", clusters=CLUSTERS)

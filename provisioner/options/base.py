@@ -1,0 +1,156 @@
+"""Classes of options: frozen dataclasses whose fields are declared by ``option``.
+
+Every field is parsed and checked when the object is made, from a text or a typed value alike; behind it there are only
+typed values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self, TypeVar
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options.conflicts import check_conflicts, check_needs
+from provisioner.options.declaration import Option, also_called, declaration_of, keywords, register, spelled
+
+AnyOptions = TypeVar("AnyOptions", bound="Options")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """A question as it is asked: options with their values, parsed and checked when it is made.
+
+    ``GROUPS`` are the headings of help in order. ``LEFT_OUT`` are inherited fields for which what is asked has no
+    use: neither the command line nor the documentation has them. ``QUESTION`` is what is asked: a plan or a simulation.
+    """
+
+    QUESTION: ClassVar[str] = ""
+    GROUPS: ClassVar[tuple[str, ...]] = ()
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls) -> None:
+        """Register the flags of the fields."""
+        for name, value in vars(cls).items():
+            if isinstance(value, dataclasses.Field):
+                register(name, value)
+
+    def __post_init__(self) -> None:
+        """Parse every value, and refuse options that exclude each other."""
+        for each in fields(self):
+            declaration = declaration_of(each)
+            value = getattr(self, each.name)
+            if value is not None or declaration.default is not None:
+                object.__setattr__(self, each.name, declaration.kind.parse(value, spelled(each.name)))
+        check_conflicts(self.QUESTION, self.given())
+
+    def given(self) -> dict[str, Any]:
+        """The values that differ from the defaults, those of members under their own names."""
+        given: dict[str, Any] = {}
+        for each in fields(self):
+            declaration = declaration_of(each)
+            value = getattr(self, each.name)
+            if declaration.members:
+                given |= value
+            elif value != declaration.default:
+                given[each.name] = value
+        return given
+
+    @classmethod
+    def of(cls, **keywords: Any) -> Self:
+        """The options of keywords, of which one that is None has its default.
+
+        ``UnknownNameError`` names the nearest option.
+        """
+        names = dict.fromkeys((*declared(cls), *(each.name for each in fields(cls))))
+        given = {}
+        for name, value in keywords.items():
+            name = also_called(name, names, "_")
+            if name not in names:
+                raise UnknownNameError("option", name, names)
+            if value is not None:
+                given[name] = value
+        given = cls.completed(given)
+        check_conflicts(cls.QUESTION, (), typed=given)
+        for each in fields(cls):
+            members = declaration_of(each).members
+            entries = {name: given.pop(name) for name in members if name in given}
+            if entries:
+                given[each.name] = {**given.get(each.name, {}), **entries}
+        return cls(**given)
+
+    def check_needs(self) -> None:
+        """Refuse an option that means nothing without another."""
+        check_needs(self.given(), [each.name for each in fields(self)])
+
+    @classmethod
+    def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is given, with the defaults that depend on it."""
+        return given
+
+    @classmethod
+    def made(cls, options: Options | None, keywords: Mapping[str, Any]) -> Self:
+        """The options that a function was called with: options, keywords, or the options of a plan with more keywords.
+
+        Options of a class from which this one inherits may have the keywords that only this one has beside them.
+        """
+        made = cls.of(**keywords) if options is None else cls._joined(options, keywords)
+        made.check_needs()
+        return made
+
+    @classmethod
+    def _joined(cls, options: Options, keywords: Mapping[str, Any]) -> Self:
+        if isinstance(options, cls):
+            if keywords:
+                raise InputError("give options or keywords, not both")
+            return options
+        if not issubclass(cls, type(options)):
+            raise InputError(f"options: must be {cls.__name__}, got {type(options).__name__}")
+        base = {each.name: getattr(options, each.name) for each in fields(options)}
+        for name in keywords:
+            if name in base or name in declared(type(options)):
+                raise InputError("give options or keywords, not both")
+            if name not in declared(cls):
+                raise UnknownNameError("option", name, [known for known in declared(cls) if known not in base])
+        return cls(**base, **keywords)
+
+    def part(self, kind: type[AnyOptions]) -> AnyOptions:
+        """The options of a class from which this one inherits."""
+        return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
+
+    def beyond(self, kind: type[Options]) -> dict[str, Any]:
+        """The values of the fields that the other class does not have."""
+        base = {each.name for each in fields(kind)}
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in base}
+
+
+def declared(kind: type[Options]) -> dict[str, Option]:
+    """The options of a class in the order of help, by keyword; members in place of the option that they are entries of.
+
+    A group that ``GROUPS`` does not name stands first.
+    """
+    listed: list[tuple[str, Option]] = []
+    for each in fields(kind):
+        declaration = declaration_of(each)
+        if each.name in kind.LEFT_OUT:
+            continue
+        listed += declaration.members.items() if declaration.members else [(each.name, declaration)]
+    order = {group: position for position, group in enumerate(kind.GROUPS)}
+    return dict(sorted(listed, key=lambda pair: order.get(pair[1].group, -1)))
+
+
+def documentation(kind: type[Options]) -> str:
+    """The keywords of a class as text: name, meaning and default of each."""
+    known = declared(kind)
+    keyword = {**keywords(), **{part.flag: name for name, part in known.items()}}
+
+    def in_python(text: str) -> str:
+        return re.sub(r"--([a-z0-9-]*[a-z0-9])", lambda match: keyword.get(match[0], match[1]), text)
+
+    lines = []
+    for name, part in known.items():
+        default = f" [default: {in_python(part.shown_default)}]" if part.shown_default else ""
+        lines.append(f"{name}: {in_python(part.help)}{default}")
+    return "\n".join(lines)

@@ -1,0 +1,132 @@
+"""The one table of options that exclude each other or need each other: for Python, command line and sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any, Final
+
+from provisioner.errors import InputError
+from provisioner.options.declaration import spelled
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An option that means nothing beside any of the others.
+
+    In ``why`` and ``mend``, ``{other}`` is the name of the other option, ``{rate_rps}`` that of a field. The message
+    names the other option first, or the first one where ``names_first``. A conflict holds ``of`` one kind of question,
+    a plan or a simulation, unless empty. One that is ``typed`` also holds for the value that is the default, if the
+    caller gave it.
+    """
+
+    option: str
+    others: tuple[str, ...]
+    why: str
+    mend: str = ""
+    names_first: bool = False
+    of: str = ""
+    typed: bool = False
+
+    def message(self, other: str) -> str:
+        """The message that refuses both."""
+        named = self.option if self.names_first else other
+        return f"{spelled(named)}: {_filled(self.why, other)}{'; ' if self.mend else ''}{_filled(self.mend, other)}"
+
+    def reason(self, other: str) -> str:
+        """Why the options exclude each other."""
+        return _filled(self.why, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """An option that means nothing without another."""
+
+    option: str
+    other: str
+    message: str
+
+
+class _Names(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return spelled(name)
+
+
+def _filled(text: str, other: str) -> str:
+    return text.format_map(_Names(other=spelled(other)))
+
+
+def _beside(option: str, others: tuple[str, ...], why: str, mend: str = "leave out {other}", **more: Any) -> Conflict:
+    """A conflict whose message names the first option."""
+    return Conflict(option, others, why, mend, names_first=True, **more)
+
+
+CONFLICTS: Final = (
+    _beside("trace", ("workload",), "takes requests and times as they are", typed=True),
+    _beside("trace", ("rate_rps",), "takes requests and times as they are", of="plan"),
+    Conflict(
+        "trace",
+        ("rate_rps", "rates_rps", "duration_s", "in_flight", "requests"),
+        "a {trace} is simulated at its own times",
+        mend="give its file to {workload} for its lengths at a rate",
+        of="simulation",
+    ),
+    Conflict("trace", ("cv", "independent"), "changes a workload; a {trace} is taken as it is"),
+    Conflict("trace", ("sets",), "a {trace} is one request set, taken as it is", of="simulation"),
+    Conflict(
+        "in_flight",
+        ("rate_rps", "rates_rps", "duration_s", "cv", "cool_down"),
+        "a closed loop ({in_flight}) has no arrival times",
+    ),
+    Conflict("rates_rps", ("rate_rps", "duration_s"), "{rates_rps} has a rate for each minute", of="simulation"),
+    _beside("pools", ("design",), "describes the whole cluster"),
+    _beside("pools", ("prompt_machines", "token_machines", "mixed_machines"), "has the number of machines"),
+    _beside("backlog_requests", ("rate_rps", "trace", "cv"), "its requests are all there at the start"),
+    _beside("deadline_s", ("e2e_p99",), "is a limit on E2E P99, and so is {other}", "give one of them"),
+    _beside("chunked", ("fast",), "is simulated, {other} has formulas of mixed batching only", "leave one of them out"),
+    _beside("to", ("additions",), "names rates to add machines for, and no additions were asked for", mend=""),
+)
+
+NEEDS: Final = (
+    Need(
+        "requests",
+        "in_flight",
+        "{requests}: is the number in a closed loop; give {in_flight} too, or {rate_rps} and {duration_s}",
+    ),
+    Need(
+        "within_s",
+        "backlog_requests",
+        "{within_s}: is the time for a {backlog_requests}; give its number of requests, or {deadline_s}",
+    ),
+    Need("backlog_requests", "within_s", "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h"),
+    Need("rates_rps", "ratios", "{rates_rps} and {ratios}: make the map together; give both"),
+    Need("ratios", "rates_rps", "{rates_rps} and {ratios}: make the map together; give both"),
+)
+
+
+def conflicts_of(question: str, given: Container[str]) -> list[tuple[Conflict, str]]:
+    """The conflicts among the options that are given to a question, each with the other option."""
+    return [
+        (conflict, other)
+        for conflict in CONFLICTS
+        if conflict.of in ("", question)
+        if conflict.option in given
+        for other in conflict.others
+        if other in given
+    ]
+
+
+def check_conflicts(question: str, given: Container[str], typed: Container[str] = ()) -> None:
+    """Refuse options that exclude each other: of ``given``, with other values than their defaults, or of ``typed``."""
+    for conflict, other in conflicts_of(question, given):
+        raise InputError(conflict.message(other))
+    for conflict, other in conflicts_of(question, typed):
+        if conflict.typed:
+            raise InputError(conflict.message(other))
+
+
+def check_needs(given: Container[str], known: Container[str]) -> None:
+    """Refuse an option that means nothing without another."""
+    for need in NEEDS:
+        if need.option in given and need.other in known and need.other not in given:
+            raise InputError(_filled(need.message, need.other))

@@ -1,0 +1,56 @@
+"""Names and numbers that options and the modules below them share: each stands here once."""
+
+from __future__ import annotations
+
+from typing import Final, Literal, get_args
+
+from provisioner.specs.metrics import ALIASES, PREDICTED, REPORTED_PERCENTILES, name_of
+from provisioner.specs.roles import ROLE_ALIASES
+
+Objective = Literal["cost", "power", "machines", "throughput"]
+OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
+
+Assumptions = Literal["measured", "splitwise-sim"]
+ASSUMPTIONS: Final[tuple[Assumptions, ...]] = get_args(Assumptions)
+
+Evidence = Literal["measured", "derived", "estimated"]
+EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)
+"""Kinds of latency curves, the best first."""
+
+PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
+POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+
+LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in PREDICTED for percentile in REPORTED_PERCENTILES)
+"""Limits that have a flag and a keyword of their own."""
+
+FACTORS: Final = ("rate", "cv", "prompt-tokens", "output-tokens", "slo")
+MACHINE_FACTORS: Final = ("prompt-time", "decode-time", "link-bandwidth", "price", "power")
+"""Inputs that ``scale`` multiplies; those of machines also of one type, as in ``price:dgx-a100``."""
+
+ALSO_CALLED: Final = {**ROLE_ALIASES, **ALIASES}
+"""Words of the field for roles and metrics, with the word that this program uses."""
+
+DURATION_S: Final = 120.0
+"""Time in which requests of a drawn set arrive, in s."""
+
+WARM_UP: Final = 0.1
+"""Share of a drawn set that is not measured at its start, while an empty cluster fills."""
+
+MOST_SETS: Final = 15
+"""Request sets on which a cluster is judged at most."""
+
+CUT_MARGIN: Final = 1.3
+"""Multiple of a limit beyond which a cluster fails by a clear margin, and excludes all smaller ones.
+
+On one published trace a cluster at 1.1 times a limit failed while a smaller one passed; at 1.3 times none did.
+"""
+
+MAX_PENDING_TOKENS: Final = 8192
+BATCH_TOKENS: Final = 2048
+BATCH_REQUESTS: Final = 512
+MAX_PREEMPTIONS: Final = 4
+"""Thresholds of every scheduling policy, as Splitwise publishes them."""
+
+TRANSFER_RETRY_S: Final = {"measured": 0.0, "splitwise-sim": 1.0}
+SHARE_LINKS: Final = {"measured": True, "splitwise-sim": False}
+"""Transfers of KV caches, by the set of assumptions."""

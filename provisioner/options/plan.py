@@ -1,0 +1,168 @@
+"""The options of a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Final, Literal
+
+from provisioner.options.declaration import Group
+from provisioner.options.defaults import CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, OBJECTIVES, POLICIES, Objective
+from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD, Question
+from provisioner.options.values import (
+    COUNT,
+    DEGREES,
+    HEADROOM,
+    LONG_TIME,
+    NON_NEGATIVE,
+    POWER,
+    STOCK,
+    TEXT,
+    TIME,
+    checked,
+    listed,
+    name_of,
+    positive,
+    several,
+    share,
+    whole,
+)
+
+BATCH: Final = Group("Batch work")
+PROOF: Final = Group("Proof by simulation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions(Question):
+    """The question that a plan answers."""
+
+    QUESTION: ClassVar[str] = "plan"
+    GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, LATENCY, BATCH, CLUSTER, METHOD, PROOF)
+
+    headroom: float = WORKLOAD.option(
+        HEADROOM, "Plan for that much more than the rate: 0.2 or 20%.", default=0.0, default_text="0"
+    )
+    deadline_s: float | None = BATCH.option(
+        LONG_TIME,
+        "99 % of the requests end within it, such as 60s or 5min: a limit on E2E P99, the only one with --slo batch.",
+        flag="--deadline",
+    )
+    backlog_requests: int | None = BATCH.option(
+        COUNT,
+        "Number of requests, such as 2M, that are all there at the start, in place of --rate; with --within and "
+        "--slo batch.",
+        flag="--backlog",
+    )
+    within_s: float | None = BATCH.option(LONG_TIME, "Time for the --backlog, such as 8h.", flag="--within")
+    against: str | None = BATCH.option(
+        TEXT,
+        "Set the plan of the same load within this SLO beside the answer, to show what its promise costs.",
+        metavar="SLO|none",
+        default_text="splitwise with --slo batch and no limit but --deadline, else none",
+    )
+    designs: tuple[str, ...] = CLUSTER.option(
+        several(TEXT),
+        "Consider this design only, such as splitwise-ha or baseline-h100. Repeatable.",
+        flag="--design",
+        default=(),
+        default_text="all that the machine types allow",
+    )
+    machines: tuple[str, ...] = CLUSTER.option(
+        several(TEXT),
+        "Consider this machine type only (see provision machines). Repeatable.",
+        flag="--machine",
+        default=(),
+        default_text="all with latency curves of the model",
+    )
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.option(
+        DEGREES,
+        "Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
+        "type has latency curves and holds the model, the largest of them, or these.",
+        flag="--tp",
+        default="all",
+        fixes=True,
+    )
+    power_caps: tuple[float, ...] = CLUSTER.option(
+        listed(positive("% of the TDP", "PERCENT")),
+        "Consider every machine type with its GPUs' power limited to each of these shares of their TDP; 100 is "
+        "without limit. What a cap does to both phases is assumed (docs/reference/hardware.md).",
+        default=(),
+        default_text="machine types as they are",
+    )
+    evidence: str | None = CLUSTER.option(
+        name_of("kind of evidence", EVIDENCE),
+        "Worst kind of latency curves that machine types are considered with: measured with this model, derived "
+        "from kernels measured on the GPU, or estimated from other GPUs.",
+        default_text="the best kind that any has",
+    )
+    stock: Mapping[str, int] = CLUSTER.option(
+        STOCK,
+        "Machines of a type that can be had at most, such as dgx-h100=20. Repeatable.",
+        default={},
+        default_text="no limit",
+    )
+    objective: Objective = CLUSTER.option(  # noqa: RUF009
+        name_of("objective", OBJECTIVES),
+        "What to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
+        default="cost",
+        fixes=True,
+    )
+    max_cost_usd_per_h: float | None = CLUSTER.option(
+        positive("$/h", "COST"), "Largest cost in $/h.", flag="--max-cost", default_text="no limit"
+    )
+    max_power_w: float | None = CLUSTER.option(
+        POWER, "Largest provisioned power, in W or with a unit: 400kW.", flag="--max-power", default_text="no limit"
+    )
+    max_machines: int | None = CLUSTER.option(whole("machines"), "Largest number of machines.", default_text="no limit")
+    prices: str = CLUSTER.option(
+        TEXT,
+        "List of $/h and provisioned power per machine: a shipped one or a YAML file.",
+        metavar="2026|paper|FILE",
+        default="2026",
+        fixes=True,
+    )
+    solver: str = METHOD.option(TEXT, "Any solver that PuLP knows and finds.", default="HiGHS", fixes=True)
+    write_lp: str | None = METHOD.option(TEXT, "Write the integer program in LP format.", metavar="FILE")
+    fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
+    sets: int = PROOF.option(
+        checked(whole("request sets"), lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
+        f"Independent request sets on which a cluster is judged (1 to {MOST_SETS}). A --trace is judged on itself.",
+        flag="--seeds",
+        default=5,
+        fixes=True,
+    )
+    duration_s: float = PROOF.option(
+        TIME,
+        "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up.",
+        flag="--duration",
+        default=DURATION_S,
+        default_text=f"{DURATION_S:g}s",
+        fixes=True,
+    )
+    confidence: float = PROOF.option(
+        checked(share(), lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
+        "Confidence of the bound that has to be within a limit, over the request sets.",
+        default=0.95,
+        fixes=True,
+    )
+    policy: str | None = PROOF.option(
+        name_of("policy", POLICIES),
+        "How designs schedule: splitwise (machines lent between the pools) or split (strict pools) where the "
+        "phases are split, mixed (mixed batching) or chunked (chunked prefill) where they are not.",
+        metavar="NAME",
+        default_text="splitwise and mixed",
+    )
+    exhaustive: bool = PROOF.switch("Simulate every better cluster: no failure excludes others.")
+    time_limit_s: float | None = PROOF.option(
+        TIME,
+        "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap.",
+        flag="--time-limit",
+        default_text="no limit",
+    )
+    cut_margin: float = PROOF.option(
+        checked(NON_NEGATIVE, lambda margin: margin > 1.0, "above 1 (times a limit)"),
+        "A cluster beyond this many times a limit excludes all smaller ones of its design.",
+        metavar="FACTOR",
+        default=CUT_MARGIN,
+        fixes=True,
+    )

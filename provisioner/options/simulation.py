@@ -1,0 +1,193 @@
+"""The options of a simulation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from provisioner.options.declaration import Group
+from provisioner.options.defaults import (
+    BATCH_REQUESTS,
+    BATCH_TOKENS,
+    DURATION_S,
+    MAX_PENDING_TOKENS,
+    MAX_PREEMPTIONS,
+    POLICIES,
+    SHARE_LINKS,
+    TRANSFER_RETRY_S,
+    WARM_UP,
+)
+from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD, Question
+from provisioner.options.values import (
+    POOLS,
+    RATES,
+    RETRY,
+    TEXT,
+    TIME,
+    checked,
+    name_of,
+    positive,
+    several,
+    share,
+    whole,
+    word_of,
+)
+from provisioner.specs.units import format_seconds
+
+POLICY: Final = Group("Policy")
+FILES: Final = Group("Output")
+
+_LINKS: Final = {"shared": True, "apart": False}
+_WORD: Final = {shared: word for word, shared in _LINKS.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulateOptions(Question):
+    """The question that a simulation answers."""
+
+    QUESTION: ClassVar[str] = "simulation"
+    GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, CLUSTER, LATENCY, POLICY, METHOD, FILES)
+
+    rates_rps: tuple[float, ...] = WORKLOAD.option(
+        RATES,
+        "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
+        flag="--rates",
+        default=(),
+    )
+    duration_s: float | None = WORKLOAD.option(
+        TIME,
+        "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served.",
+        flag="--duration",
+        default_text=format_seconds(DURATION_S),
+        varies="duration",
+    )
+    sets: int = WORKLOAD.option(
+        whole("request sets"),
+        "Independent request sets; results are means over them, with intervals.",
+        flag="--seeds",
+        default=1,
+        fixes=True,
+        varies="request sets",
+    )
+    in_flight: int | None = WORKLOAD.option(
+        whole("requests"),
+        "Closed loop: number of requests in the cluster at any time, the next one when one completes.",
+        varies="requests in flight",
+    )
+    requests: int | None = WORKLOAD.option(
+        whole("requests"),
+        "Requests of the closed loop in all.",
+        default_text="20 times --in-flight, 2,000 at least",
+        varies="requests in all",
+    )
+    warm_up: float | None = WORKLOAD.option(
+        share("share of the time"),
+        "Share of the time at its start whose arrivals are not measured: 0.1 or 10%.",
+        default_text=f"{WARM_UP:g}, of a trace 0",
+        varies="warm-up",
+    )
+    cool_down: float = WORKLOAD.option(
+        share("share of the time"),
+        "Share of the time at its end whose arrivals are not measured.",
+        default=0.0,
+        default_text="0",
+        varies="cool-down",
+    )
+    design: str | None = CLUSTER.option(
+        TEXT, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
+    )
+    prompt_machines: int | None = CLUSTER.option(whole("machines"), "Prompt machines of the design.", flag="--prompt")
+    token_machines: int | None = CLUSTER.option(whole("machines"), "Token machines of the design.", flag="--token")
+    mixed_machines: int | None = CLUSTER.option(whole("machines"), "Mixed machines of the design.", flag="--mixed")
+    pools: tuple[str, ...] = CLUSTER.option(
+        POOLS,
+        "A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together. "
+        "Repeatable.",
+        flag="--pool",
+        metavar="ROLE:MACHINE[:TP]=COUNT",
+        default=(),
+    )
+    tensor_parallel: int | None = CLUSTER.option(
+        whole("GPUs"),
+        "Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several.",
+        flag="--tp",
+        default_text="the largest with latency curves",
+        varies="tensor parallelism",
+    )
+    prompt_tensor_parallel: int | None = CLUSTER.option(
+        whole("GPUs"),
+        "Tensor parallelism of prompt machines only.",
+        flag="--prompt-tp",
+        varies="tensor parallelism of prompt machines",
+    )
+    token_tensor_parallel: int | None = CLUSTER.option(
+        whole("GPUs"),
+        "Tensor parallelism of token machines only.",
+        flag="--token-tp",
+        varies="tensor parallelism of token machines",
+    )
+    failures: tuple[str, ...] = CLUSTER.option(
+        POOLS,
+        "A machine that fails, such as prompt:3@30s-60s; without an end it does not come back. Its requests start "
+        "again. Repeatable.",
+        flag="--fail",
+        metavar="ROLE:NUMBER@FROM[-UNTIL]",
+        default=(),
+    )
+    policy: str | None = POLICY.option(
+        name_of("policy", POLICIES),
+        "How requests are scheduled: pools that lend machines to each other, strict pools, mixed batching, or "
+        "chunked prefill (see docs/reference/simulation.md).",
+        default_text="splitwise; mixed for mixed machines",
+    )
+    max_pending_tokens: int | None = POLICY.option(
+        whole("tokens", 0),
+        "Queue beyond which a prompt machine takes no more and the pool borrows one.",
+        default_text=f"{MAX_PENDING_TOKENS}",
+        varies="queue of a prompt machine at most",
+    )
+    batch_tokens: int | None = POLICY.option(
+        whole("tokens"),
+        "Most tokens in an iteration.",
+        default_text=f"{BATCH_TOKENS}",
+        varies="tokens in an iteration at most",
+    )
+    batch_requests: int | None = POLICY.option(
+        whole("requests"),
+        "Most requests in an iteration.",
+        default_text=f"{BATCH_REQUESTS}",
+        varies="requests in an iteration at most",
+    )
+    max_preemptions: int | None = POLICY.option(
+        whole(),
+        "How often a request is passed over before it goes first.",
+        default_text=f"{MAX_PREEMPTIONS}",
+        varies="times that a request is passed over at most",
+    )
+    transfer_retry_s: float | None = POLICY.option(
+        RETRY,
+        "When a KV cache that found no room tries again, such as 1s; 0 for as soon as memory is freed.",
+        flag="--transfer-retry",
+        default_text=f"{TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim",
+        varies="time until a transfer is tried again",
+    )
+    share_links: bool | None = POLICY.option(
+        word_of("value of {option}", _LINKS),
+        "Whether KV caches on their way at once share a link's bandwidth, or each has all of it.",
+        flag="--links",
+        default_text=f"{_WORD[SHARE_LINKS['measured']]}; {_WORD[SHARE_LINKS['splitwise-sim']]} with splitwise-sim",
+    )
+    percentiles: tuple[float, ...] = METHOD.option(
+        several(checked(positive(metavar="PERCENT"), lambda percent: percent < 100.0, "above 0 and below 100")),
+        "A percentile to report beside 50, 90 and 99, such as 95 or 99.9. Repeatable.",
+        flag="--percentile",
+        metavar="PERCENT",
+        default=(),
+    )
+    repeat: int | None = METHOD.option(
+        whole("runs"), "Number of runs again, one at a time; reports the median of their time."
+    )
+    records: str | None = FILES.option(TEXT, "Write every request as .parquet or .csv, by the ending.", metavar="FILE")
+    timeline: str | None = FILES.option(
+        TEXT, "Draw machines and batches over time as .png, .svg or .pdf.", metavar="FILE"
+    )

@@ -1,0 +1,323 @@
+"""The options of studies: those of a plan or a simulation, with their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar, Final, Literal
+
+from provisioner.errors import InputError
+from provisioner.options.base import Options
+from provisioner.options.declaration import Group, changed, spelled
+from provisioner.options.defaults import FACTORS, MACHINE_FACTORS
+from provisioner.options.plan import PlanOptions
+from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD
+from provisioner.options.simulation import POLICY, SimulateOptions
+from provisioner.options.values import (
+    BUDGET,
+    SIZES,
+    SWITCHES,
+    TEXT,
+    Kind,
+    listed,
+    name_of,
+    positive,
+    several,
+    share,
+    whole,
+)
+
+COMPARISON: Final = Group("Comparison")
+IN_HAND: Final = Group("Cluster in hand")
+MORE: Final = Group("More machines")
+SENSITIVITY: Final = Group("Sensitivity")
+REPRODUCTION: Final = Group("Reproduction")
+SWEEP: Final = Group("Sweep")
+SCALE: Final = Group("Scale")
+
+AT_LARGEST: Final = "largest, or what the names of designs have, as in splitwise-hh:2+4"
+CRITERIA: Final = ("cost", "power", "machines")
+FACTOR_NAMES: Final = (
+    f"{', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} of all machines or of one type, such as price:dgx-a100"
+)
+
+Same = Literal["power", "cost", "machines", "throughput"]
+SAME: Final[tuple[Same, ...]] = ("power", "cost", "machines", "throughput")
+
+
+def _dask(help: str, group: Group) -> Any:
+    return group.option(TEXT, help, metavar="ADDRESS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOptions(PlanOptions):
+    """The question of a comparison of designs."""
+
+    GROUPS: ClassVar[tuple[str, ...]] = (COMPARISON, *PlanOptions.GROUPS, SCALE)
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp")
+
+    same: Same = COMPARISON.option(  # noqa: RUF009
+        name_of("thing to hold the same", SAME),
+        "What all designs have in common: a --budget of power, cost or machines, or the throughput of --rate.",
+        default="power",
+        default_text="power, or throughput with --rate or --trace",
+    )
+    budget: str | float | None = COMPARISON.option(
+        BUDGET,
+        "What a design may use at most: 400kW, '1500 $/h', 40 (machines), or as much as machines of a type: "
+        "'40 dgx-h100'.",
+    )
+    baseline: str | None = COMPARISON.option(
+        TEXT, "Design that the others are measured against.", default_text="the first colocated one"
+    )
+    chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
+    objective: str = changed(  # type: ignore[assignment]
+        PlanOptions,
+        "objective",
+        metavar="|".join(CRITERIA),
+        help="What each design has least of with --same throughput.",
+        group=COMPARISON,
+    )
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
+        PlanOptions, "tensor_parallel", default_text=AT_LARGEST
+    )
+    dask: str | None = _dask("Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786.", SCALE)
+
+    @classmethod
+    def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is given; by default at one throughput with a rate or trace, and at the largest degrees.
+
+        A row for every combination of degrees hides the designs.
+        """
+        names = given.get("designs", ())
+        if not any(":" in str(name) for name in ([names] if isinstance(names, str) else names)):
+            given = {"tensor_parallel": "largest", **given}
+        if "budget" not in given and ("rate_rps" in given or "trace" in given):
+            given = {"same": "throughput", **given}
+        return given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityOptions(PlanOptions):
+    """The question about a cluster in hand."""
+
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (
+        "rate_rps",
+        "trace",
+        "deadline_s",
+        "backlog_requests",
+        "within_s",
+        "against",
+        "fast",
+        "write_lp",
+    )
+
+    designs: tuple[str, ...] = changed(
+        PlanOptions,
+        "designs",
+        help="Design of the cluster in hand, such as splitwise-hh or baseline-h100.",
+        group=IN_HAND,
+        default_text="",
+    )
+    prompt: int | None = IN_HAND.option(whole("machines"), "Prompt machines in hand.")
+    token: int | None = IN_HAND.option(whole("machines"), "Token machines in hand.")
+    mixed: int | None = IN_HAND.option(whole("machines"), "Machines in hand of a colocated design.")
+    to: tuple[float, ...] = MORE.option(
+        several(positive("requests/s", "RATE")),
+        "Rate in requests/s to find the least additions for. Repeatable.",
+        default=(),
+        default_text="1.1, 1.25 and 1.5 times the capacity",
+    )
+    additions: bool = MORE.switch(
+        "Find what the cluster holds, not what to add for more.", flag="--no-additions", default=True
+    )
+    objective: str = changed(  # type: ignore[assignment]
+        PlanOptions, "objective", metavar="|".join(CRITERIA), help="What to add least of.", group=MORE
+    )
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
+        PlanOptions, "tensor_parallel", default_text=AT_LARGEST
+    )
+
+    @classmethod
+    def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is given, after a check that the design is."""
+        if not given.get("designs"):
+            what = spelled("designs")
+            raise InputError(f"{what}: is needed: the design of the cluster in hand, such as splitwise-hh")
+        return given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParetoOptions(PlanOptions):
+    """The question of a frontier of plans."""
+
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (
+        "objective",
+        "deadline_s",
+        "backlog_requests",
+        "within_s",
+        "against",
+        "write_lp",
+    )
+
+    time_limit_s: float | None = changed(
+        PlanOptions,
+        "time_limit_s",
+        help="Stop after this time, such as 60s, with the points found so far and what was left open.",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitivityOptions(PlanOptions):
+    """The question how a plan moves with its inputs."""
+
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp", "exhaustive")
+
+    inputs: tuple[str, ...] | None = SENSITIVITY.option(
+        several(TEXT),
+        f"Input of the tornado: {FACTOR_NAMES}. Repeatable.",
+        flag="--input",
+        default_text="all that can move the answer; none with --switch or --rates",
+    )
+    spread: float = SENSITIVITY.option(
+        share(), "Divide and multiply each input by 1 and this share more: 0.2 or 20%.", default=0.2
+    )
+    switches: Mapping[str, tuple[float, float]] = SENSITIVITY.option(
+        SWITCHES,
+        "Find the factors on an input between these two at which the answer switches, such as "
+        "price:dgx-a100=0.2:1, link-bandwidth=0.001:1, cv=1:4. Repeatable.",
+        flag="--switch",
+        default={},
+    )
+    watch: str = SENSITIVITY.option(
+        TEXT,
+        "What counts as a switch: another best design, other sizes of its pools, another number of machines, or "
+        "whether the best design splits the phases.",
+        metavar="design|split|machines|splitting",
+        default="design",
+    )
+    tolerance: float = SENSITIVITY.option(share(), "How near a switch is found.", default=0.01)
+    probes: int = SENSITIVITY.option(
+        whole(minimum=0), "Factors between the ends that are looked at before bisection.", default=5
+    )
+    rates_rps: tuple[float, ...] = SENSITIVITY.option(
+        listed(positive()),
+        "Rates in requests/s of the map of where splitting pays; with --ratios.",
+        flag="--rates",
+        metavar="RATE,...",
+        default=(),
+    )
+    ratios: tuple[float, ...] = SENSITIVITY.option(
+        listed(positive()),
+        "Mean prompt over mean output tokens of the map, prompts as they are.",
+        metavar="RATIO,...",
+        default=(),
+    )
+    dask: str | None = _dask(
+        "Scheduler of a Dask cluster on which plans are made, such as tcp://10.0.0.1:8786 (extra: dask).", SENSITIVITY
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproduceOptions(Options):
+    """The question what a paper publishes, computed again."""
+
+    paper: str = REPRODUCTION.option(
+        TEXT, "Paper whose results are computed: splitwise.", flag="", metavar="PAPER", default="splitwise"
+    )
+    only: tuple[str, ...] = REPRODUCTION.option(
+        several(TEXT),
+        "Compute this experiment, and what it needs, such as fig-12 or iso-power-conversation. Repeatable.",
+        metavar="EXPERIMENT",
+        default=(),
+        default_text="all",
+    )
+    resume: bool = REPRODUCTION.switch("Go on where an interrupted reproduction to the same --out stopped.")
+    sets: int = changed(PlanOptions, "sets")
+    duration_s: float = changed(PlanOptions, "duration_s")
+    seed: int = changed(PlanOptions, "seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridOptions(SimulateOptions):
+    """What the studies that simulate many clusters have in common."""
+
+    GROUPS: ClassVar[tuple[str, ...]] = (CLUSTER, SWEEP, WORKLOAD, LATENCY, POLICY, METHOD, SCALE)
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("pools", "failures", "repeat", "records", "timeline")
+
+    prices: str = changed(PlanOptions, "prices")
+    threads: int | None = SCALE.option(whole(), "Clusters simulated at once on this machine.", default_text="its cores")
+    dask: str | None = _dask(
+        "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads.", SCALE
+    )
+    resume: bool = SCALE.switch("Go on with an interrupted sweep, from the journal beside its first --out.")
+
+
+def _sizes(help: str) -> Any:
+    return CLUSTER.option(SIZES, help)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepOptions(GridOptions):
+    """The question of a sweep over the sizes of pools."""
+
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (
+        "pools",
+        "failures",
+        "repeat",
+        "records",
+        "timeline",
+        "prompt_machines",
+        "token_machines",
+        "mixed_machines",
+    )
+
+    design: str | None = changed(
+        SimulateOptions,
+        "design",
+        help="Design to sweep, such as splitwise-ha or baseline-h100, with the ranges of its machines.",
+    )
+    prompt: str | tuple[int, ...] | None = _sizes(
+        "Prompt machines: 1:40, 10:100:10, one number, or several of those with commas."
+    )
+    token: str | tuple[int, ...] | None = _sizes("Token machines, written like prompt machines.")
+    mixed: str | tuple[int, ...] | None = _sizes("Mixed machines of a baseline, written like prompt machines.")
+    objective: str = SWEEP.option(
+        name_of("objective of a sweep", CRITERIA), "What the optimum has least of.", default="cost"
+    )
+
+
+def _parse_values(value: Any, _: str) -> Any:
+    return value if isinstance(value, str | float | int) else tuple(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaryOptions(GridOptions):
+    """The question of a sweep over an input at fixed sizes."""
+
+    clusters: tuple[str, ...] = CLUSTER.option(
+        several(TEXT),
+        "A cluster for --vary, in place of --design: splitwise-hh=35+5, baseline-h100=40. Repeatable.",
+        flag="--cluster",
+        metavar="DESIGN=SIZES",
+        default=(),
+    )
+    name: str = SWEEP.option(
+        TEXT,
+        "Vary an input at fixed sizes: any number of a simulation under its flag's name, such as rate=30:250:10 "
+        "(requests/s), in-flight=8:64:8, batch-tokens=512:4096:512, tp=2,4,8 or duration=30s:2min:30s; or by factors "
+        "any input of --scale, such as slo=0.8:1.2:0.1.",
+        flag="--vary",
+        metavar="INPUT=FROM:TO:STEP",
+        default=MISSING,
+    )
+    values: str | float | tuple[float, ...] = SWEEP.option(
+        Kind(_parse_values, None),
+        "Values of the input: a range such as 30:250:10, or numbers.",
+        flag="",
+        metavar="FROM:TO:STEP",
+        default=MISSING,
+    )
+
+    def check_needs(self) -> None:
+        """Leave the check to the study, which knows the input that is given by its range."""

@@ -1,0 +1,393 @@
+"""Kinds of values: the parser of each from text or a typed value, and the texts from which it is parsed again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options.defaults import ALSO_CALLED, FACTORS, MACHINE_FACTORS
+from provisioner.specs.units import (
+    parse_duration,
+    parse_fraction,
+    parse_non_negative,
+    parse_number,
+    parse_positive,
+    parse_whole,
+    quoted,
+)
+
+Parser = Callable[[Any, str], Any]
+"""A parser takes a text or a typed value, and the name of the option for messages."""
+
+Number = Literal["whole", "real", "time", "share"]
+
+
+def text_of(value: object) -> str:
+    """A value as it is typed: a number with up to twelve digits.
+
+    >>> text_of(70.0), text_of("coding"), text_of(3)
+    ('70', 'coding', '3')
+    """
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def _one_text(value: Any) -> Sequence[str]:
+    return (text_of(value),)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value: its parser, its placeholder in help, and the texts (one for each use of the flag) of a value.
+
+    ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied. A ``repeatable`` flag
+    is typed once for each value.
+    """
+
+    parse: Parser
+    metavar: str | None
+    texts: Callable[[Any], Sequence[str]] = _one_text
+    repeatable: bool = False
+    number: Number | None = None
+    unit: str = ""
+    zero: bool = False
+
+
+# --- texts and names --------------------------------------------------------------------------------------
+
+
+def _parse_text(value: Any, what: str) -> str:
+    if not isinstance(value, str | Path):
+        raise InputError(f"{what}: must be a name, got {quoted(value)}")
+    return str(value)
+
+
+def _parse_switch(value: Any, what: str) -> bool:
+    if isinstance(value, str) or value not in (True, False):
+        raise InputError(f"{what}: must be True or False, got {quoted(value)}")
+    return bool(value)
+
+
+TEXT: Final = Kind(_parse_text, "NAME")
+SWITCH: Final = Kind(_parse_switch, None, lambda _: ())
+
+
+def word_of(noun: str, values: Mapping[str, Any]) -> Kind:
+    """A value that is typed as a word. ``{option}`` in ``noun`` stands for the name of the option."""
+
+    def parse(value: Any, what: str) -> Any:
+        if not isinstance(value, str) and value in values.values():
+            return value
+        if value not in values:
+            raise UnknownNameError(noun.format(option=what), value, tuple(values))
+        return values[value]
+
+    def texts(value: Any) -> Sequence[str]:
+        return [word for word, known in values.items() if known == value]
+
+    return Kind(parse, "|".join(values), texts)
+
+
+def name_of(noun: str, known: Sequence[str]) -> Kind:
+    """One of the known names."""
+    return word_of(noun, {name: name for name in known})
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+
+def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
+    """A number above 0 of a unit."""
+    return Kind(lambda value, what: parse_positive(value, what, unit), metavar, number="real", unit=unit)
+
+
+def whole(unit: str = "", minimum: int = 1) -> Kind:
+    """A whole number of a unit, of at least ``minimum``."""
+
+    def parse(value: Any, what: str) -> int:
+        return parse_whole(value, what, unit, minimum)
+
+    return Kind(
+        parse, unit.upper() if unit in ("tokens", "GPUs") else "COUNT", _one_text, False, "whole", unit, minimum == 0
+    )
+
+
+def share(unit: str = "") -> Kind:
+    """A share from 0 to 1, also written in per cent."""
+    return Kind(parse_fraction, "SHARE", number="share", unit=unit, zero=True)
+
+
+def checked(kind: Kind, accepts: Callable[[Any], bool], must_be: str) -> Kind:
+    """A kind with a narrower range; ``must_be`` stands after "must be" in the message."""
+
+    def parse(value: Any, what: str) -> Any:
+        parsed = kind.parse(value, what)
+        if not accepts(parsed):
+            raise InputError(f"{what}: must be {must_be}, got {text_of(parsed)}")
+        return parsed
+
+    return replace(kind, parse=parse)
+
+
+def parse_headroom(value: Any, what: str) -> float:
+    """Headroom as a fraction of the rate, also written in per cent; 0 or above.
+
+    >>> parse_headroom("0.2", "--headroom"), parse_headroom("20%", "--headroom"), parse_headroom(1.5, "--headroom")
+    (0.2, 0.2, 1.5)
+    """
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return parse_non_negative(value.rstrip()[:-1], what, "%") / 100.0
+    return parse_non_negative(value, what)
+
+
+NON_NEGATIVE: Final = Kind(parse_non_negative, "NUMBER", number="real", zero=True)
+HEADROOM: Final = Kind(parse_headroom, "SHARE")
+
+
+def parse_time(value: Any, what: str, zero: bool = False, bare: bool = True) -> float:
+    """Time above 0 in s, or from 0 on where ``zero``; the text of a number alone is in s where ``bare``.
+
+    >>> parse_time("120", "--duration"), parse_time("10min", "--duration"), parse_time("0s", "--retry", zero=True)
+    (120.0, 600.0, 0.0)
+    """
+    if zero and value in (0, "0", "0s"):
+        return 0.0
+    if not isinstance(value, str) or (bare and re.fullmatch(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*", value)):
+        return parse_positive(value, what, "s")
+    return parse_duration(value, what)
+
+
+def _seconds_text(value: float) -> Sequence[str]:
+    return (f"{text_of(value)}s",)
+
+
+TIME: Final = Kind(parse_time, "TIME", number="time", unit="s")
+# 60 could be minutes: the text of a long time needs its unit.
+LONG_TIME: Final = Kind(lambda value, what: parse_time(value, what, bare=False), "DURATION", _seconds_text)
+RETRY: Final = replace(
+    TIME, parse=lambda value, what: parse_time(value, what, zero=True), texts=_seconds_text, zero=True
+)
+
+
+def _scaled(factors: Mapping[str, float], unit: str, value: Any, what: str, must_be: str) -> float:
+    """A number in units of the least, from a number of ``unit`` or a text that ends with one of the units."""
+    if not isinstance(value, str):
+        return parse_positive(value, what, unit)
+    match = re.fullmatch(rf"\s*(.+?)\s*({'|'.join(factors)})?\s*", value, re.IGNORECASE)
+    number, ending = match.groups() if match else (value, None)
+    known = {name.lower(): factor for name, factor in factors.items()}
+    try:
+        return parse_positive(number, what, unit) * known[(ending or unit).lower()]
+    except (InputError, KeyError):
+        raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
+
+
+_WATTS: Final = {"W": 1.0, "kW": 1e3, "MW": 1e6}
+_BYTES: Final = {f"{letter}iB": 1024.0**k for k, letter in enumerate("KMGT", 1)} | {
+    f"{letter}B": 1000.0**k for k, letter in enumerate("KMGT", 1)
+}
+
+
+def parse_power(value: Any, what: str) -> float:
+    """Power in W, from a number of W or one with its unit; above 0.
+
+    >>> parse_power("400kW", "--max-power"), parse_power("1.5 MW", "--max-power"), parse_power(500, "--max-power")
+    (400000.0, 1500000.0, 500.0)
+    """
+    return _scaled(_WATTS, "W", value, what, "a power above 0 W, such as 400000 or 400kW")
+
+
+def parse_memory(value: Any, what: str) -> float:
+    """Memory in bytes, from a number with its unit; above 0.
+
+    >>> parse_memory("1.5GiB", "--memory"), parse_memory("24 GB", "--memory")
+    (1610612736.0, 24000000000.0)
+    """
+    return _scaled(_BYTES, "bytes", value, what, "memory above 0 with its unit, such as 24GiB or 80GB")
+
+
+def parse_count(value: Any, what: str) -> int:
+    """A number of requests, in thousands or millions where it ends with k or M.
+
+    >>> parse_count("2M", "--backlog"), parse_count("1.5k", "--backlog"), parse_count(800, "--backlog")
+    (2000000, 1500, 800)
+    """
+    text = str(value).strip()
+    times = {"k": 1e3, "m": 1e6}.get(text[-1:].lower())
+    if times is None:
+        return parse_whole(value, what, "requests")
+    return parse_whole(round(times * parse_positive(text[:-1], what, "requests"), 6), what, "requests")
+
+
+POWER: Final = Kind(parse_power, "POWER")
+MEMORY: Final = Kind(parse_memory, "SIZE", lambda value: (f"{text_of(value / 1024)}KiB",))
+COUNT: Final = Kind(parse_count, "REQUESTS")
+# The unit of a budget depends on what is held the same: it stays a text.
+BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else parse_number(value, what), "AMOUNT")
+
+
+# --- several values ---------------------------------------------------------------------------------------
+
+
+def _each(kind: Kind, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
+    """The values of one or of several."""
+    if isinstance(value, str | Path) or (kind.number is not None and isinstance(value, int | float)):
+        value = (value,)
+    elif not isinstance(value, Iterable):
+        raise InputError(f"{what}: must be {must_be}, got {value!r}")
+    return tuple(kind.parse(each, what) for each in value)
+
+
+def several(kind: Kind) -> Kind:
+    """Any number of values: a flag for each, in Python one value or several."""
+
+    def texts(values: Any) -> Sequence[str]:
+        return [text for value in values for text in kind.texts(value)]
+
+    return Kind(lambda value, what: _each(kind, value, what, "a name or several"), kind.metavar, texts, repeatable=True)
+
+
+def listed(kind: Kind, none: bool = False) -> Kind:
+    """Numbers with commas between, in Python also one or several; the word none for no number where ``none``."""
+
+    def parse(value: Any, what: str) -> tuple[Any, ...]:
+        if none and value == "none":
+            return ()
+        return _each(kind, value.split(",") if isinstance(value, str) else value, what, "numbers")
+
+    def texts(values: Any) -> Sequence[str]:
+        return (",".join(text for value in values for text in kind.texts(value)) or "none",)
+
+    return Kind(parse, f"{kind.metavar},...{'|none' if none else ''}", texts)
+
+
+def parse_degrees(value: Any, what: str) -> str | tuple[int, ...]:
+    """Degrees of tensor parallelism: a word, or numbers of GPUs with commas between.
+
+    >>> parse_degrees("all", "--tp"), parse_degrees("4,8", "--tp"), parse_degrees(8, "--tp")
+    ('all', (4, 8), (8,))
+    """
+    if isinstance(value, str) and value not in ("largest", "all") and not re.fullmatch(r"[-+\d.,\s]+", value):
+        raise InputError(f"{what}: must be largest, all, or numbers of GPUs such as 4,8, got {value!r}")
+    degrees: str | tuple[int, ...] = value if value in ("largest", "all") else listed(whole("GPUs")).parse(value, what)
+    return degrees
+
+
+def _range_texts(value: Any) -> Sequence[str]:
+    return (value if isinstance(value, str) else ",".join(map(text_of, value)),)
+
+
+def parse_rates(value: Any, what: str) -> tuple[float, ...]:
+    """Rates minute by minute in requests/s: numbers with commas between, or a file that has one in a line.
+
+    >>> parse_rates("30,50,70", "--rates"), parse_rates([30, 50], "--rates")
+    ((30.0, 50.0, 70.0), (30.0, 50.0))
+    """
+    if not isinstance(value, str | Path):
+        return tuple(parse_non_negative(rate, what, "requests/s") for rate in value)
+    if Path(value).is_file():
+        try:
+            lines = Path(value).read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{what} {value}: cannot be read: {error}") from None
+        rates = tuple(parse_non_negative(line.rstrip(","), f"{value}: line {k}") for k, line in enumerate(lines, 1))
+        if not rates:
+            raise InputError(f"{what} {value}: is empty")
+        return rates
+    if not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
+        raise InputError(f"{what}: must be numbers with commas between, such as 30,50,70, or a file, got {value!r}")
+    return tuple(parse_non_negative(part, what, "requests/s") for part in str(value).split(","))
+
+
+def _parse_sizes(value: Any, _: str) -> str | tuple[int, ...]:
+    return value if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+
+
+DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
+RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts)
+SIZES: Final = Kind(_parse_sizes, "FROM:TO[:STEP]", _range_texts)
+
+
+def _pairs(value: Any, what: str, shape: str) -> dict[str, Any]:
+    """Names with their values, from a mapping or from texts ``NAME=VALUE``."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    pairs: dict[str, Any] = {}
+    for text in (value,) if isinstance(value, str) else value:
+        name, equals, rest = (part.strip() for part in str(text).partition("="))
+        if not (name and equals):
+            raise InputError(f"{what}: must be {shape}, got {text!r}")
+        if name in pairs:
+            raise InputError(f"{what}: {name} is given twice")
+        pairs[name] = rest
+    return pairs
+
+
+def _pair_texts(value: Mapping[str, Any]) -> Sequence[str]:
+    return [f"{name}={text_of(number)}" for name, number in value.items()]
+
+
+def _factor_name(name: str) -> str:
+    """The name of a factor: ``prefill-time`` is ``prompt-time``."""
+    first, dash, rest = name.partition("-")
+    other = f"{ALSO_CALLED.get(first, first)}{dash}{rest}"
+    known = (*FACTORS, *MACHINE_FACTORS)
+    return other if name.partition(":")[0] not in known and other.partition(":")[0] in known else name
+
+
+def parse_scale(value: Any, what: str) -> dict[str, float]:
+    """Factors on inputs, each written NAME=FACTOR.
+
+    >>> parse_scale(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale"), parse_scale({"prefill-time": 2}, "--scale")
+    ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
+    """
+    pairs = _pairs(value, what, "NAME=FACTOR, such as output-tokens=1.2")
+    return {_factor_name(name): parse_positive(factor, f"{what} {name}") for name, factor in pairs.items()}
+
+
+def parse_stock(value: Any, what: str) -> dict[str, int]:
+    """Machines in stock by type, each written NAME=COUNT.
+
+    >>> parse_stock(["dgx-h100=20", "dgx-a100=0"], "--stock")
+    {'dgx-h100': 20, 'dgx-a100': 0}
+    """
+    pairs = _pairs(value, what, "NAME=COUNT, such as dgx-h100=20")
+    return {name: parse_whole(count, f"{what} {name}", "machines", minimum=0) for name, count in pairs.items()}
+
+
+def parse_switches(value: Any, what: str) -> dict[str, tuple[float, float]]:
+    """Inputs to search, each written NAME=LOW:HIGH.
+
+    >>> parse_switches(["price:dgx-a100=0.2:1"], "--switch")
+    {'price:dgx-a100': (0.2, 1.0)}
+    """
+    shape = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
+    switches: dict[str, tuple[float, float]] = {}
+    for name, bounds in _pairs(value, what, shape).items():
+        ends = bounds.split(":", 1) if isinstance(bounds, str) else tuple(bounds)
+        if len(ends) != 2:
+            raise InputError(f"{what}: must be {shape}, got {f'{name}={bounds}'!r}")
+        low, high = (parse_positive(end, f"{what} {name}") for end in ends)
+        switches[name] = (low, high)
+    return switches
+
+
+def _switch_texts(value: Mapping[str, tuple[float, float]]) -> Sequence[str]:
+    return [f"{name}={text_of(low)}:{text_of(high)}" for name, (low, high) in value.items()]
+
+
+SCALE: Final = Kind(parse_scale, "NAME=FACTOR", _pair_texts, repeatable=True)
+STOCK: Final = Kind(parse_stock, "NAME=COUNT", _pair_texts, repeatable=True)
+SWITCHES: Final = Kind(parse_switches, "NAME=LOW:HIGH", _switch_texts, repeatable=True)
+
+
+def _parse_with_role(value: Any, what: str) -> str:
+    role, colon, rest = _parse_text(value, what).partition(":")
+    return f"{ALSO_CALLED.get(role.strip(), role)}{colon}{rest}"
+
+
+POOLS: Final = several(Kind(_parse_with_role, None))
+"""Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""

@@ -1,0 +1,403 @@
+"""Laws over every declared option: it survives the command line, has one flag, and is documented once."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pickle
+import shlex
+from typing import Any
+
+import pytest
+
+import provisioner
+from provisioner.cli.commands import _at_fixed_sizes, command
+from provisioner.cli.given import given_of
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import (
+    CapacityOptions,
+    CompareOptions,
+    Option,
+    Options,
+    ParetoOptions,
+    PlanOptions,
+    ProfileOptions,
+    ReproduceOptions,
+    SensitivityOptions,
+    SimulateOptions,
+    SweepOptions,
+    VaryOptions,
+    declared,
+    documentation,
+    flag_also_called,
+    flag_of,
+    spelled,
+    spelled_as_flags,
+)
+from provisioner.options.conflicts import CONFLICTS, NEEDS, Conflict
+from provisioner.report.command_line import arguments, simulate_command, typed
+
+KINDS: dict[type[Options], str] = {
+    PlanOptions: "plan",
+    SimulateOptions: "simulate",
+    CompareOptions: "compare",
+    CapacityOptions: "capacity",
+    ParetoOptions: "pareto",
+    SensitivityOptions: "sensitivity",
+    ReproduceOptions: "reproduce",
+    SweepOptions: "sweep",
+    VaryOptions: "sweep",
+    ProfileOptions: "profile",
+}
+"""Every class of options, with its command."""
+
+NEEDED: dict[type[Options], dict[str, Any]] = {
+    CapacityOptions: {"designs": ("splitwise-hh",)},
+    VaryOptions: {"name": "cv", "values": "1,2"},
+    ProfileOptions: {"model": "tiny", "machine": "dgx-a100", "out": "own"},
+}
+"""What a class cannot be made without."""
+
+SAMPLES: dict[str, Any] = {
+    "workload": "my trace.csv",
+    "rate_rps": 12.5,
+    "headroom": 0.2,
+    "trace": "t.csv",
+    "cv": 0.0,
+    "independent": True,
+    "model": "bloom-176b",
+    "slo": "p99",
+    **{f"ttft_{p}": "2s" for p in ("p50", "p90", "p99")},
+    **{f"tbt_{p}": "60ms" for p in ("p50", "p90", "p99")},
+    **{f"e2e_{p}": "1.5x" for p in ("p50", "p90", "p99")},
+    "deadline_s": 300.0,
+    "backlog_requests": 2_000_000,
+    "within_s": 28_800.0,
+    "against": "none",
+    "designs": ("splitwise-ha", "baseline-h100"),
+    "machines": ("dgx-h100", "dgx-a100"),
+    "tensor_parallel": (4, 8),
+    "power_caps": (50.0, 87.5),
+    "evidence": "derived",
+    "stock": {"dgx-h100": 20, "dgx-a100": 0},
+    "objective": "power",
+    "max_cost_usd_per_h": 1234.5,
+    "max_power_w": 4e5,
+    "max_machines": 40,
+    "prices": "paper",
+    "assumptions": "splitwise-sim",
+    "dtype": "fp8",
+    "kv_dtype": "bf16",
+    "reference": "dgx-h100:4",
+    "network": ("dgx-a100=400", "2xethernet-25"),
+    "specs": "my own",
+    "scale": {"slo": 1.5, "price:dgx-a100": 0.25},
+    "solver": "HiGHS_CMD",
+    "seed": 7,
+    "write_lp": "m.lp",
+    "fast": True,
+    "sets": 3,
+    "duration_s": 90.5,
+    "confidence": 0.9,
+    "policy": "chunked",
+    "exhaustive": True,
+    "time_limit_s": 10.0,
+    "cut_margin": 1.5,
+    # simulations
+    "rates_rps": (30.0, 0.0, 70.5),
+    "in_flight": 8,
+    "requests": 100,
+    "warm_up": 0.25,
+    "cool_down": 0.1,
+    "design": "splitwise-hh:2+4",
+    "prompt_machines": 18,
+    "token_machines": 3,
+    "mixed_machines": 5,
+    "pools": ("prompt:dgx-h100=20", "token:dgx-a100:4=2"),
+    "prompt_tensor_parallel": 4,
+    "token_tensor_parallel": 2,
+    "failures": ("prompt:3@30s-60s", "token:1@5s"),
+    "max_pending_tokens": 0,
+    "batch_tokens": 4096,
+    "batch_requests": 64,
+    "max_preemptions": 2,
+    "transfer_retry_s": 0.5,
+    "share_links": False,
+    "percentiles": (95.0, 99.9),
+    "repeat": 3,
+    "records": "r.parquet",
+    "timeline": "t.svg",
+    # studies
+    "same": "machines",
+    "budget": "1500 $/h",
+    "baseline": "splitwise-hh",
+    "chunked": True,
+    "dask": "tcp://127.0.0.1:8786",
+    "prompt": 3,
+    "token": 1,
+    "mixed": 4,
+    "to": (14.0, 16.5),
+    "additions": False,
+    "inputs": ("price:dgx-a100", "cv"),
+    "spread": 0.3,
+    "switches": {"price:dgx-a100": (0.2, 1.0)},
+    "watch": "split",
+    "tolerance": 0.02,
+    "probes": 0,
+    "ratios": (1.0, 12.5),
+    "only": ("fig-12", "machines"),
+    "resume": True,
+    "threads": 2,
+    "clusters": ("splitwise-hh=35+5", "baseline-h100=40"),
+    # a profile
+    "machine": "dgx-h100",
+    "out": "own",
+    "prompt_tokens": (64, 2048),
+    "prompt_batches": (),
+    "batched_prompt_tokens": 256,
+    "decode_batches": (1, 64),
+    "context_tokens": 256,
+    "other_context_tokens": (),
+    "context_batches": (1, 2),
+    "device": "cpu",
+    "repeats": 2,
+    "memory_bytes": 24.0 * 2**30,
+}
+"""A value of every option, other than its default."""
+
+OTHERWISE: dict[tuple[type[Options], str], Any] = {
+    **{(kind, "tensor_parallel"): 4 for kind in (SimulateOptions, SweepOptions, VaryOptions)},
+    (ProfileOptions, "tensor_parallel"): 2,
+    (ProfileOptions, "warm_up"): 1,
+    (ProfileOptions, "dtype"): "fp32",
+    (SensitivityOptions, "rates_rps"): (10.0, 20.5),
+    **{(SweepOptions, role): "1:40:3" for role in ("prompt", "token", "mixed")},
+}
+"""Values of options that another kind of question has by the same name."""
+
+EVERY = [(kind, name) for kind in KINDS for name, each in declared(kind).items() if each.flag]
+
+
+def sample(kind: type[Options], name: str) -> Any:
+    return OTHERWISE.get((kind, name), SAMPLES[name])
+
+
+def parsed(kind: type[Options], typed_arguments: list[str]) -> Options:
+    """The options that the arguments of the command ask for."""
+    name = KINDS[kind]
+    context = command().commands[name].make_context(name, typed_arguments)
+    options = {**declared(SweepOptions), **declared(kind)} if kind is VaryOptions else declared(kind)
+    given = given_of(options, context.params)
+    if kind is VaryOptions:
+        given = _at_fixed_sizes(given)
+    return kind.of(**given)
+
+
+def typed_all(kind: type[Options], options: Options) -> list[str]:
+    """Every option that is not its default, as it is typed."""
+    flags = []
+    for name, value in options.given().items():
+        if (kind, name) in EVERY and name != "name":
+            flags += declared(kind)[name].typed(value)
+    if isinstance(options, VaryOptions):
+        flags += [flag_of("name"), f"{options.name}={options.values}"]
+    return flags
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY, ids=[f"{KINDS[kind]} {name}" for kind, name in EVERY])
+def test_an_option_survives_the_command_line(kind: type[Options], name: str) -> None:
+    if (kind, name) == (VaryOptions, "name"):
+        value: Any = "duration"
+    else:
+        value = sample(kind, name)
+    asked = kind.of(**{**NEEDED.get(kind, {}), name: value})
+    members = {each for field in dataclasses.fields(kind) for each in field.metadata["option"].members}
+    if name not in members:
+        assert getattr(asked, name) == value, "the sample is typed"
+        assert value != declared(kind)[name].default, "the sample is another value than the default"
+    assert parsed(kind, typed_all(kind, asked)) == asked
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
+def test_options_are_values(kind: type[Options]) -> None:
+    options = kind.of(**NEEDED.get(kind, {}))
+    assert pickle.loads(pickle.dumps(options)) == options == dataclasses.replace(options)
+    assert "\n" not in documentation(kind).partition("\n")[0]
+    for name, each in declared(kind).items():
+        assert each.help.endswith((".", ")")) and each.group, name
+        assert name in documentation(kind)
+
+
+def test_the_printed_commands_ask_the_same() -> None:
+    plan = PlanOptions.of(
+        **{n: sample(PlanOptions, n) for n in ("rate_rps", "ttft_p99", "stock", "scale", "network", "power_caps")}
+    )
+    question = dataclasses.asdict(plan)
+    assert parsed(PlanOptions, arguments(question)) == plan
+    assert typed({"within_s": 28_800.0}, PlanOptions) == ["--within", "28800s"]
+    fast = arguments({**question, "fast": True})
+    assert "--fast" in fast and "--seeds" not in fast and "--cut-margin" not in fast
+    simulation = SimulateOptions.of(pools=SAMPLES["pools"], share_links=False, rates_rps=(30.0, 70.0), seed=2)
+    again = shlex.split(simulate_command(dataclasses.asdict(simulation)))
+    assert parsed(SimulateOptions, again[2:]) == simulation
+
+
+def test_text_and_typed_values_are_the_same() -> None:
+    assert PlanOptions.of(
+        rate_rps="70",
+        headroom="20%",
+        max_power_w="400kW",
+        duration_s="10min",
+        stock=["dgx-h100=3"],
+        scale="slo=1.5",
+        tensor_parallel="4,8",
+        designs="splitwise-hh",
+        backlog_requests=None,
+        tpot_p99="60ms",
+    ) == PlanOptions(
+        rate_rps=70,
+        headroom=0.2,
+        max_power_w=400_000,
+        duration_s=600,
+        stock={"dgx-h100": 3},
+        scale={"slo": 1.5},
+        tensor_parallel=(4, 8),
+        designs=("splitwise-hh",),
+        limits={"tbt_p99": "60ms"},
+    )
+    roles = SimulateOptions.of(pools=("prefill:dgx-h100=2", "decode:dgx-a100=1"), failures="colocated:1@3s")
+    assert roles.pools == ("prompt:dgx-h100=2", "token:dgx-a100=1") and roles.failures == ("mixed:1@3s",)
+
+
+@pytest.mark.parametrize(
+    ("written", "known"),
+    [
+        ("--tpot-p99", "--tbt-p99"),
+        ("--itl-p50=60ms", "--tbt-p50=60ms"),
+        ("--prefill", "--prompt"),
+        ("--decode-tp", "--token-tp"),
+        ("--colocated=3", "--mixed=3"),
+        *((same, same) for same in ("--decode-batches", "--rate", "decode", "--", "--out=itl")),
+    ],
+)
+def test_other_words_of_the_field_are_understood(written: str, known: str) -> None:
+    assert flag_also_called(written) == known
+
+
+def cases() -> list[tuple[Conflict, str, type[Options]]]:
+    return [
+        (conflict, other, kind)
+        for conflict in CONFLICTS
+        for other in conflict.others
+        for kind in KINDS
+        if {conflict.option, other} <= set(declared(kind)) and conflict.of in ("", kind.QUESTION)
+    ]
+
+
+def test_every_conflict_and_need_is_of_options() -> None:
+    names = {name for kind in KINDS for name in (*declared(kind), *(each.name for each in dataclasses.fields(kind)))}
+    assert {name for conflict in CONFLICTS for name in (conflict.option, *conflict.others)} <= names
+    assert {name for need in NEEDS for name in (need.option, need.other)} <= names
+    assert {(id(conflict), other) for conflict, other, _ in cases()} == {
+        (id(conflict), other) for conflict in CONFLICTS for other in conflict.others
+    }
+
+
+@pytest.mark.parametrize(
+    ("conflict", "other", "kind"), cases(), ids=[f"{k.__name__} {c.option} {o}" for c, o, k in cases()]
+)
+def test_what_excludes_each_other_is_refused_in_the_words_of_the_caller(
+    conflict: Conflict, other: str, kind: type[Options]
+) -> None:
+    both = {name: sample(kind, name) for name in (conflict.option, other)}
+    needed = {name: value for name, value in NEEDED.get(kind, {}).items() if name not in both}
+    with pytest.raises(InputError) as in_python:
+        kind.of(**both, **needed)
+    assert "--" not in str(in_python.value)
+    assert spelled(other) in str(in_python.value) or spelled(conflict.option) in str(in_python.value)
+    with spelled_as_flags(), pytest.raises(InputError) as typed_as_flags:
+        kind.of(**both, **needed)
+    assert str(typed_as_flags.value).startswith("--")
+    assert str(in_python.value).count(";") == str(typed_as_flags.value).count(";")
+
+
+def test_what_is_needed_is_named() -> None:
+    for options, message in (
+        (SimulateOptions(requests=50), "requests: is the number in a closed loop; give in_flight too, or rate_rps"),
+        (PlanOptions(within_s=60.0), "within_s: is the time for a backlog_requests"),
+        (PlanOptions(backlog_requests=50), "backlog_requests: in what time"),
+        (SensitivityOptions(ratios=(1.0,)), "rates_rps and ratios: make the map together"),
+    ):
+        with pytest.raises(InputError, match=message):
+            options.check_needs()
+    SimulateOptions(requests=50, in_flight=5).check_needs()
+    SimulateOptions(rates_rps=(5.0,)).check_needs()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"rate_rps": 0}, "rate_rps: must be above 0 requests/s, got 0"),
+        ({"confidence": 0.5}, "confidence: must be above 0.5 and below 1, got 0.5"),
+        ({"sets": 16}, "sets: must be from 1 to 15 request sets, got 16"),
+        ({"cut_margin": 1}, r"cut_margin: must be above 1 \(times a limit\), got 1"),
+        ({"policy": "mixt"}, "unknown policy 'mixt': did you mean mixed"),
+        ({"stock": {"dgx-h100": -1}}, "stock dgx-h100: must be a whole number of machines, 0 or more"),
+        ({"limits": {"ttft_p99": "0s"}}, "ttft_p99: must be a time above 0 s"),
+        ({"limits": "2s"}, "limits: must map names such as ttft_p99"),
+        ({"designs": 5}, "designs: must be a name or several, got 5"),
+        ({"workload": 5}, "workload: must be a name, got 5"),
+        ({"fast": "yes"}, "fast: must be True or False, got 'yes'"),
+        ({"tensor_parallel": "biggest"}, "tensor_parallel: must be largest, all, or numbers"),
+    ],
+)
+def test_values_are_checked_when_options_are_made(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        PlanOptions(**given)
+
+
+def test_unknown_options_offer_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="unknown option 'ttft_p98': did you mean ttft_p99"):
+        PlanOptions.of(ttft_p98="2s")
+    with pytest.raises(UnknownNameError, match="unknown option 'budgets': did you mean budget"):
+        CompareOptions.made(PlanOptions(), {"budgets": 3})
+
+
+def test_options_of_a_plan_with_the_keywords_of_a_study() -> None:
+    plan = PlanOptions(rate_rps=5.0)
+    study = CompareOptions.made(plan, {"same": "throughput"})
+    assert study.part(PlanOptions) == plan and study.beyond(PlanOptions)["same"] == "throughput"
+    for keywords in ({"rate_rps": 6.0}, {"ttft_p99": "2s"}):
+        with pytest.raises(InputError, match="give options or keywords, not both"):
+            CompareOptions.made(plan, keywords)
+    with pytest.raises(InputError, match="options: must be PlanOptions, got SimulateOptions"):
+        PlanOptions.made(SimulateOptions(), {})
+
+
+FUNCTIONS = {
+    kind: getattr(provisioner, name)
+    for kind, name in {**KINDS, VaryOptions: "vary"}.items()
+    if kind is not ProfileOptions
+}
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS, ids=[kind.__name__ for kind in FUNCTIONS])
+def test_functions_show_their_keywords(kind: type[Options]) -> None:
+    function = FUNCTIONS[kind]
+    shown = inspect.signature(function).parameters
+    assert set(declared(kind)) <= set(shown)
+    text = inspect.getdoc(function) or ""
+    for name, each in declared(kind).items():
+        assert shown[name].default is each.default or shown[name].default == each.default
+        assert f"    {name}: " in text
+    assert "--" not in text.partition("Keywords:")[2]
+
+
+def test_a_flag_is_of_one_field() -> None:
+    """In one class; over classes a field always has the same flag."""
+    for kind in KINDS:
+        flags = [each.flag for each in declared(kind).values() if each.flag]
+        assert len(set(flags)) == len(flags)
+        for name, each in declared(kind).items():
+            assert flag_of(name) == each.flag
+            assert isinstance(each, Option)
