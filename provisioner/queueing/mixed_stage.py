@@ -48,8 +48,8 @@ _BATCH_RATIO = 1.15
 _MOST_BUSY = 0.995
 # Time lost to prompts is computed at whole numbers of gaps of about this ratio, and is linear between them.
 _GAPS_RATIO = 1.15
-# Beyond this load the time lost to prompts is not described (docs/explanation/queueing.md: errors double, and a fuller pool may
-# look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
+# Beyond this load the time lost to prompts is not described (docs/explanation/queueing.md: errors double, and a fuller
+# pool may look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
 LARGEST_DESCRIBED_LOAD = 0.85
 _LEAST = 1e-9
 

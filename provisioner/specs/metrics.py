@@ -1,7 +1,7 @@
 """The latency metrics: one row each, from which limits, flags, labels, tables and charts take their names.
 
-A metric is measured per request and judged at a percentile over requests (``docs/reference/metrics.md``). A new one is a row here
-and its measurement in ``simulation.measure``; the formulas predict it where ``queueing`` has its share.
+A metric is measured per request and judged at a percentile over requests (``docs/reference/metrics.md``). A new one is
+a row here and its measurement in ``simulation.measure``; the formulas predict it where ``queueing`` has its share.
 """
 
 from __future__ import annotations
