@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import provisioner
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import LIMIT_NAMES
 from provisioner.specs.model import DTYPE_BYTES
@@ -59,6 +60,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
+    if package == "provisioner":
+        return provisioner.__version__
     try:
         return version(package)
     except PackageNotFoundError:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import provisioner
 from provisioner import cli
 from provisioner.cli import main
 from provisioner.cli.commands import command
@@ -41,7 +42,7 @@ def test_no_arguments_show_the_help(provision: Run) -> None:
 def test_version(provision: Run) -> None:
     ended = provision("--version")
     assert ended.code == 0
-    assert ended.out.startswith("provisioner ")
+    assert ended.out == f"provisioner {provisioner.__version__}\n"
 
 
 @pytest.mark.parametrize(("name", "options"), [("plan", PlanOptions), ("simulate", SimulateOptions)])
