@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
     from provisioner.results.simulation import Simulation
 
+    __version__: str
+
 __all__ = [
     "InfeasibleError",
     "InputError",
@@ -38,6 +40,7 @@ __all__ = [
     "ProvisionerError",
     "SimulateOptions",
     "Simulation",
+    "__version__",
     "capacity",
     "compare",
     "load_workload",
@@ -73,9 +76,21 @@ _HOME = {
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that importing the package costs nothing."""
+    if name == "__version__":
+        return _installed_version()
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def _installed_version() -> str:
+    """The version of the installed package; ``0+unknown`` in a checkout that is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("provisioner")
+    except PackageNotFoundError:
+        return "0+unknown"
 
 
 def _reports() -> Any:

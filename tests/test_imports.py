@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -163,9 +165,28 @@ def test_public_names() -> None:
     assert sorted(provisioner.__all__) == provisioner.__all__
     for name in provisioner.__all__:
         assert getattr(provisioner, name) is not None
-    assert provisioner.__all__ == sorted(provisioner._HOME)
+    assert provisioner.__all__ == sorted([*provisioner._HOME, "__version__"])
     with pytest.raises(AttributeError, match="has no attribute 'plann'"):
         provisioner.plann  # noqa: B018
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert provisioner.__version__ == metadata.version("provisioner")
+    assert "importlib.metadata" not in loaded_after("import provisioner")
+
+
+def test_a_checkout_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert provisioner.__version__ == "0+unknown"
+
+
+def test_only_the_package_asks_for_its_own_version() -> None:
+    for module in MODULES:
+        text = file_of(module).read_text(encoding="utf-8")
+        assert module == "provisioner.__init__" or not re.search(r"""version\(["']provisioner["']\)""", text), module
 
 
 @pytest.mark.parametrize("module", MODULES)

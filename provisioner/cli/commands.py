@@ -43,9 +43,9 @@ def command() -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        import provisioner
 
-        emit(f"provisioner {version('provisioner')}")
+        emit(f"provisioner {provisioner.__version__}")
         raise typer.Exit
 
 

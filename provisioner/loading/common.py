@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
+import provisioner
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
 from provisioner.specs.metrics import parse_target
@@ -36,6 +37,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def _version(package: str) -> str:
+    if package == "provisioner":
+        return provisioner.__version__
     try:
         return version(package)
     except PackageNotFoundError:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Protocol
 
+import provisioner
 from provisioner.errors import InputError, Interrupted
 from provisioner.options import ProfileOptions, declared
 from provisioner.perf.points import CurvePoint
@@ -319,10 +319,6 @@ def _environment(
     """Device, driver, clocks under load and versions."""
     torch = import_torch()
     cuda = device.type == "cuda"
-    try:
-        own = version("provisioner")
-    except PackageNotFoundError:
-        own = "not installed"
     return {
         "began": began.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -336,6 +332,6 @@ def _environment(
         "cuda": torch.version.cuda or getattr(torch.version, "hip", None),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "provisioner": own,
+        "provisioner": provisioner.__version__,
         "system": platform.platform(),
     }

@@ -8,6 +8,7 @@ from html import escape
 from importlib.resources import files
 from typing import Final
 
+import provisioner
 from provisioner.report.chart import BarChart, Chart, HeatMap, LineChart
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table
 from provisioner.report.draw import cell_label
@@ -43,7 +44,7 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         title=escape(document.headline),
         style=_asset("page.css"),
         body="\n".join(parts),
-        version=escape(f"provisioner {version or _version()}"),
+        version=escape(f"provisioner {version or provisioner.__version__}"),
         script=_asset("page.js"),
     )
 
@@ -76,15 +77,6 @@ _PAGE: Final = """\
 
 def _asset(name: str) -> str:
     return files("provisioner.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("provisioner")
-    except PackageNotFoundError:  # a checkout that is not installed
-        return ""
 
 
 def _place(block: Block) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import provisioner
 from provisioner import cli
 from provisioner.cli import main
 from provisioner.cli.document import EXAMPLES, document
@@ -43,7 +44,7 @@ def test_no_arguments_show_the_help(provision: Run) -> None:
 def test_version(provision: Run) -> None:
     ended = provision("--version")
     assert ended.code == 0
-    assert ended.out.startswith("provisioner ")
+    assert ended.out == f"provisioner {provisioner.__version__}\n"
 
 
 def test_defaults_are_those_of_the_policies() -> None:
