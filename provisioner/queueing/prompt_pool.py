@@ -2,8 +2,8 @@
 
 The pool sends each arrival to the replica with the least pending work. This is nearly first come, first served from
 one queue: they differ by the error of the work estimate. Each replica runs the prompts that wait, in order, up to a
-token limit, as one iteration. `docs/explanation/queueing.md` derives every step; the references are given where they are
-used.
+token limit, as one iteration. `docs/explanation/queueing.md` derives every step; the references are given where they
+are used.
 """
 
 from __future__ import annotations

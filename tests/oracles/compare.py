@@ -1,8 +1,8 @@
 """Error of the queueing formulas against the compiled simulator over random clusters, by load.
 
 ``python -m tests.oracles.compare --cases 240`` prints the tables of docs/explanation/queueing.md, section 11 (three
-minutes on two cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy ``split`` and colocated
-designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a changed formula is
+minutes on two cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy
+``split`` and colocated designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a changed formula is
 compared again within half a minute.
 """
 
