@@ -545,7 +545,7 @@ def test_a_trace_of_one_class(tmp_path: Path, prompt: int, output: int, rate: fl
         ({"stock": {"dgx-h100": -1}}, "stock dgx-h100: must"),
         ({"stock": {"dgx-h10": 1}}, "did you mean dgx-h100"),
         ({"stock": {"dgx-h100": 1}, "machines": ("dgx-a100",)}, "not among the machines"),
-        ({"limits": {"ttft_p95": "1s"}}, "unknown limit"),
+        ({"limits": {"ttft_95": "1s"}}, "unknown limit"),
         ({"limits": {"ttft_p99": "0s"}}, "ttft_p99: must"),
         ({"limits": {"ttft_p99": "-1x"}}, "ttft_p99: must"),
         ({"limits": {"ttft_p99": "soon"}}, "ttft_p99: must"),

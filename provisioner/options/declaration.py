@@ -54,12 +54,16 @@ class Option:
     def typed(self, value: Any) -> list[str]:
         """The arguments that give a value on the command line; none for the value that is not typed, None."""
         if self.members:
-            return [part for name, entry in value.items() for part in self.members[name].typed(entry)]
+            return [part for name, entry in value.items() for part in self._typed_entry(name, entry)]
         if value is None:
             return []
         if self.metavar is None:
             return [self.flag] if value != self.default else []
         return [part for text in self.kind.texts(value) for part in (self.flag, text)]
+
+    def _typed_entry(self, name: str, value: Any) -> list[str]:
+        member = self.members.get(name)
+        return [self.flag, *self.kind.texts({name: value})] if member is None else member.typed(value)
 
 
 class Group(str):

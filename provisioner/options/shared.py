@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from provisioner.errors import InputError, UnknownNameError
+from provisioner.errors import InputError
 from provisioner.options.base import Options
-from provisioner.options.declaration import Group, Option, also_called, spelled
+from provisioner.options.declaration import Group, Option, spelled
 from provisioner.options.defaults import ASSUMPTIONS, FACTORS, LIMIT_NAMES, MACHINE_FACTORS
 from provisioner.options.values import NON_NEGATIVE, SCALE, TEXT, Kind, name_of, positive, several, whole
-from provisioner.specs.metrics import METRICS
+from provisioner.specs.metrics import METRICS, parse_target
+from provisioner.specs.metrics import name_of as name_of_limit
 from provisioner.specs.units import parse_duration, parse_factor, quoted
 
 WORKLOAD: Final = Group("Workload")
@@ -37,11 +38,13 @@ def parse_limits(value: Any, what: str) -> dict[str, str]:
         raise InputError(f"{what}: must map names such as ttft_p99 to limits such as 2s, got {quoted(value)}")
     limits: dict[str, str] = {}
     for given, text in value.items():
-        name = also_called(str(given), LIMIT_NAMES, "_")
-        if name not in LIMIT_NAMES:
-            raise UnknownNameError("limit", given, LIMIT_NAMES)
+        name = name_of_limit(*parse_target(str(given), what))
         limits[name] = parse_limit_text(text, spelled(name))
     return limits
+
+
+def _limit_texts(value: Mapping[str, str]) -> list[str]:
+    return [f"{name.replace('_', '-')}={text}" for name, text in value.items()]
 
 
 def _limit(name: str) -> Option:
@@ -96,9 +99,9 @@ class Question(Options):
         fixes=True,
     )
     limits: Mapping[str, str] = LATENCY.option(
-        Kind(parse_limits, None),
+        Kind(parse_limits, "METRIC-pQ=VALUE", _limit_texts),
         "Limits by name, such as ttft_p99.",
-        flag="",
+        flag="--limit",
         default={},
         members={name: _limit(name) for name in LIMIT_NAMES},
     )
