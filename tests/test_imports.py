@@ -46,7 +46,7 @@ LEVEL = {
     "api": 11,
     "cli": 12,
 }
-HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "matplotlib", "numba", "pyarrow", "torch")
+HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "numba", "pyarrow", "torch")
 STUDIES = ("capacity", "compare", "grid", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
@@ -157,7 +157,7 @@ def test_options_and_errors_need_the_standard_library_only() -> None:
 
 def test_a_plan_is_made_without_reports_or_data_frames() -> None:
     loaded = loaded_after("import provisioner.api, provisioner.planning.answer")
-    assert not loaded & {"pandas", "matplotlib", "rich", "scipy.stats", "scipy.optimize"}
+    assert not loaded & {"pandas", "altair", "rich", "scipy.stats", "scipy.optimize"}
     assert not any(name.startswith(("provisioner.report", "provisioner.cli")) for name in loaded)
 
 

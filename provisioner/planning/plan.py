@@ -12,9 +12,9 @@ from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
+    from provisioner.report.charts import OfflineChart
     from provisioner.report.document import Document
 
 
@@ -274,11 +274,11 @@ class Plan:
 
         return plan_charts(self)
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures with matplotlib."""
-        from provisioner.report.draw import draw
+    def plot(self, axes: object = None) -> OfflineChart:
+        """Return the first of the charts as one of Altair, which a notebook shows without a network."""
+        from provisioner.report.charts import plotted
 
-        return draw(self.charts()[0], axes)
+        return plotted(self.charts()[0], axes)
 
     def _repr_html_(self) -> str:
         from provisioner.report.html import plan_html

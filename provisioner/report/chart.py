@@ -1,7 +1,7 @@
 """Pictures before they have a format: what is drawn, with axes, units and what a point says.
 
-Built once from a result, and drawn by ``draw`` (matplotlib: PNG, SVG, notebooks) and ``page`` (HTML with numbers to
-hover over), so that both show the same.
+Views build them from results. ``charts`` draws them with Vega-Lite for pages, notebooks and files, so that all show
+the same, and ``chart_text`` puts them into words and tables.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Bars side by side in groups; from ``base`` to both sides where that is given, as in a tornado."""
+    """Horizontal bars in groups; from ``base`` to both sides where that is given, as in a tornado."""
 
     title: str
     groups: tuple[str, ...]
@@ -77,7 +77,6 @@ class BarChart:
     bars: tuple[Bars, ...]
     rules: tuple[Rule, ...] = ()
     base: float = 0.0
-    horizontal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
@@ -59,7 +59,65 @@ class Code:
     text: str
 
 
-Block = Facts | Table | Notes | Code
+@dataclass(frozen=True, slots=True)
+class PoolBoxes:
+    """A pool of a cluster that is drawn: replicas of ``tensor_parallel`` GPUs, in boxes of whole machines."""
+
+    role: str
+    machine: str
+    tensor_parallel: int
+    replicas: int
+    machines: int
+
+    @property
+    def letter(self) -> str:
+        """The letter of the role, which stands beside its colour."""
+        return self.role[:1].upper()
+
+    @property
+    def boxes(self) -> tuple[int, ...]:
+        """Replicas in each machine that is drawn; a replica on several machines is drawn in each of them.
+
+        >>> PoolBoxes("token", "dgx-h100", 4, 5, 3).boxes
+        (2, 2, 1)
+        """
+        if self.replicas < self.machines:
+            return (1,) * min(self.machines, MOST_BOXES)
+        full, more = divmod(self.replicas, max(self.machines, 1))
+        return tuple(full + (k < more) for k in range(min(self.machines, MOST_BOXES)))
+
+    @property
+    def more(self) -> int:
+        """Machines that are not drawn."""
+        return max(self.machines - MOST_BOXES, 0)
+
+    def __str__(self) -> str:
+        return f"{self.machines:,} {self.machine}, {self.replicas:,} replicas at TP {self.tensor_parallel}"
+
+
+MOST_BOXES: Final = 48
+"""Machines of a pool that are drawn one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """A cluster drawn as boxes, pool by pool; where nothing can be drawn, a table."""
+
+    title: str
+    pools: tuple[PoolBoxes, ...]
+
+    def table(self) -> Table:
+        """The pools as rows."""
+        labels = ("machine", "machines", "replicas", "TP")
+        columns = (Column("role"), *(Column(label, number=k > 0) for k, label in enumerate(labels)))
+        rows = (
+            (pool.role, pool.machine, f"{pool.machines:,}", f"{pool.replicas:,}", str(pool.tensor_parallel))
+            for pool in self.pools
+        )
+        return Table(self.title, columns, tuple(rows))
+
+
+Block = Facts | Table | Notes | Code | Boxes
 
 
 @dataclass(frozen=True, slots=True)

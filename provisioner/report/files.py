@@ -48,7 +48,7 @@ class Reported(Protocol):
         """The report: HTML."""
 
     def charts(self) -> tuple[Chart, ...]:
-        """The pictures: HTML, PNG and SVG."""
+        """The charts: HTML, PNG, SVG and PDF."""
 
 
 # What a result must have for each ending.
@@ -60,6 +60,7 @@ _NEEDS: Final[Mapping[str, str]] = {
     ".html": "document",
     ".png": "charts",
     ".svg": "charts",
+    ".pdf": "charts",
 }
 _PICTURES: Final = (".png", ".svg")
 
@@ -142,9 +143,9 @@ def _content(result: Reported | Result, output: Output, pictures: Sequence[str])
 
             return page(_document(result), _charts(result))
         case _:
-            from provisioner.report.draw import figure_file
+            from provisioner.report.charts import charts_file
 
-            return figure_file(_charts(result), output.ending.removeprefix("."))
+            return charts_file(_charts(result), output.ending.removeprefix("."))
 
 
 def _document(result: Reported | Result) -> Document:

@@ -6,7 +6,7 @@ from html import escape
 from typing import Final
 
 from provisioner.planning.plan import Plan
-from provisioner.report.document import Block, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
 from provisioner.report.plan_document import plan_document
 
 # Colours come from the page, so that it is readable on a light and on a dark one.
@@ -54,6 +54,8 @@ def _block(block: Block) -> str:
             return f"<pre>{escape(text)}</pre>"
         case Table():
             return _table(block)
+        case Boxes():
+            return _table(block.table())
 
 
 def _table(block: Table) -> str:

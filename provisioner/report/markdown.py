@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 from provisioner.planning.plan import Plan
-from provisioner.report.document import Block, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
 from provisioner.report.plan_document import plan_document
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
@@ -45,6 +45,8 @@ def _block(block: Block) -> str:
             return f"```\n{text}\n```"
         case Table():
             return _table(block)
+        case Boxes():
+            return _table(block.table())
 
 
 def _table(block: Table) -> str:

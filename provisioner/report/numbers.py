@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 
 def _blank(value: float) -> str | None:
@@ -72,3 +73,37 @@ def dollars(amount_usd: float, sign: bool = True) -> str:
     """
     text = f"{amount_usd:,.2f}" if abs(amount_usd) >= 1 or amount_usd == 0 else significant(amount_usd)
     return f"${text}" if sign else text
+
+
+def five_digits(value: float | None) -> str:
+    """A value of a chart to five significant digits, and no fewer than its integer ones.
+
+    >>> five_digits(523.44), five_digits(1234567.0), five_digits(0.05), five_digits(-0.0), five_digits(None)
+    ('523.44', '1,234,567', '0.05', '0', 'no value')
+    """
+    return _digits(value, 5)
+
+
+def three_digits(value: float | None, limits: Iterable[float | None] = ()) -> str:
+    """A value to three significant digits, for a label in a chart; to five if three would show it as a limit.
+
+    >>> three_digits(1.0024, [1.0]), three_digits(1.0024), three_digits(12345.6), three_digits(1e7)
+    ('1.0024', '1', '12,346', '1e+07')
+    """
+    text = _digits(value, 3)
+    looks_equal = any(limit is not None and limit != value and _digits(limit, 3) == text for limit in limits)
+    return _digits(value, 5) if looks_equal else text
+
+
+def _digits(value: float | None, digits: int) -> str:
+    if value is None or math.isnan(value):
+        return "no value"
+    if math.isinf(value):
+        return "unbounded" if value > 0 else "none"
+    if value == 0:
+        return "0"
+    if not 1e-5 <= abs(value) < 10 ** (3 * digits - 2):
+        return f"{value:.{digits}g}"
+    decimals = digits - 1 - math.floor(math.log10(abs(value) * (1 + 5e-6)))
+    text = f"{value:,.{max(decimals, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

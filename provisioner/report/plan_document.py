@@ -138,7 +138,6 @@ def designs_chart(plan: Plan, criterion: str) -> BarChart:
         (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(label, from_zero=True),
         (Bars("", tuple(values), tuple(notes)),),
-        horizontal=True,
     )
 
 

@@ -40,14 +40,16 @@ class Shown:
 
         return markdown(document(result, inputs=True))
 
-    def chart(self, result: Result, name: str | None) -> object:
-        """Return a chart of the result by name, or its first."""
-        from provisioner.report.draw import draw
+    def chart(self, result: Result, name: str | None, axes: object = None) -> object:
+        """Return a chart of the result by name, or its first; ``axes`` of matplotlib are refused."""
+        from provisioner.report.charts import plotted
 
         drawn = charts(result)
+        if name is not None and not isinstance(name, str):  # the axes were the first parameter in 0.1
+            name, axes = None, name
         if name is not None and name not in drawn:
             raise UnknownNameError("chart", name, drawn)
-        return draw(drawn[next(iter(drawn)) if name is None else name])
+        return plotted(drawn[next(iter(drawn)) if name is None else name], axes)
 
     def check(self, kind: type[Result], paths: Sequence[str]) -> None:
         """Refuse files that a result of this kind cannot be written to."""

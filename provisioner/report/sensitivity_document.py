@@ -308,7 +308,6 @@ def _tornado_chart(found: Sensitivity) -> BarChart:
         Axis(_VALUE[found.objective]),
         tuple(bars),
         base=base,
-        horizontal=True,
     )
 
 

@@ -6,7 +6,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from provisioner.report.document import Block, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,6 +61,8 @@ def _print_block(console: Console, block: Block, width: int) -> None:
     match block:
         case Table():
             _print_table(console, block, width)
+        case Boxes():
+            _print_table(console, block.table(), width)
         case Facts():
             _print_facts(console, block, width)
         case Notes(lines=lines, warning=warning):

@@ -6,26 +6,33 @@ machines stays as small and as quick as one of a minute.
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.report.records import machine_labels
+from provisioner.report.theme import LIGHT, Spec, config
 from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
 
 if TYPE_CHECKING:
+    import altair as alt
+
     from provisioner.simulation.run import Run
 
 Floats = NDArray[np.float64]
 
-COLUMNS: Final = 1600  # of a picture: at 120 s, 75 ms each
-_CELLS: Final = 4_000_000  # columns x replicas at most, as far as 200 columns
-_DPI: Final = 150
-_WIDTH_IN: Final = 12.0
-_ROW_IN: Final = 0.11
-_PANEL_IN: Final = (1.6, 6.0)  # least and most height of the machines
-_NAMED_ROWS: Final = 60  # with more, machines are not named one by one
+COLUMNS: Final = 600  # of a picture: at 120 s, 200 ms each
+_CELLS: Final = 12_000  # columns x rows at most, as far as 120 columns
+_MOST_ROWS: Final = 60  # with more replicas, neighbours of a pool share a row
+_SHADES: Final = 5  # of a cell, by the share of its time at work
+_WIDTH: Final = 1000
+_ROW: Final = 14
 
 # Apart for the colour-blind and, from dark to light, in black and white.
 COLOURS: Final = {PROMPTS: "#12315f", MIXED: "#cc5c00", TOKENS: "#f2c84b"}
@@ -94,67 +101,129 @@ def in_cluster(run: Run, times_s: Floats) -> NDArray[np.int64]:
     return np.asarray(arrived - left)
 
 
-def figure(run: Run) -> Any:
-    """The picture as a matplotlib figure."""
-    from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgb
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch, Rectangle
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows of the picture: the first replica of each, their names, and the role of each."""
 
-    rows = run.replicas.size
-    edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // rows, 200)))
+    first: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.names)
+
+    def mean(self, values: Floats) -> Floats:
+        """Means over the replicas of each row; those without a value are left out. The last two axes are kept."""
+        known = ~np.isnan(values)
+        total = np.add.reduceat(np.where(known, values, 0.0), self.first, axis=-2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.asarray(total / np.add.reduceat(known, self.first, axis=-2, dtype=np.float64))
+
+
+def _rows(run: Run) -> _Rows:
+    """A row for each replica, or for neighbouring replicas of a pool where there are many."""
+    per_row = -(-run.replicas.size // _MOST_ROWS)
+    labels = machine_labels(run.cluster)
+    machines = run.replicas["machine"]
+    first: list[int] = []
+    names = []
+    at = 0
+    for pool in run.cluster.pools:
+        for start in range(at, at + pool.replicas, per_row):
+            end = min(start + per_row, at + pool.replicas) - 1
+            one, last = labels[machines[start]], labels[machines[end]]
+            first.append(start)
+            names.append(one if one == last else f"{one}-{last.rpartition(':')[2]}")
+        at += pool.replicas
+    return _Rows(np.array(first), tuple(names))
+
+
+def figure(run: Run) -> alt.VConcatChart:
+    """Return the picture as a chart of Altair: requests in the cluster, work and batches of every machine."""
+    import altair as alt
+
+    rows = _rows(run)
+    edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // rows.count, 120)))
     end_s = float(edges_s[-1])
-    machines_in = min(max(rows * _ROW_IN, _PANEL_IN[0]), _PANEL_IN[1])
-    picture = Figure(figsize=(_WIDTH_IN, 2 * machines_in + 2.6), layout="constrained")
-    above, middle, below = picture.subplots(3, 1, sharex=True, height_ratios=(1.1, machines_in, machines_in))
-
-    centres_s = (edges_s[1:] + edges_s[:-1]) / 2.0
-    above.fill_between(centres_s, in_cluster(run, centres_s), step="mid", color="#b5b5b5", linewidth=0)
-    above.set_ylabel("requests\nin the cluster")
-    above.set_ylim(bottom=0)
-    picture.suptitle(_title(run), fontsize=11)
-
-    white = np.ones(3)
-    colour = np.tile(white, (rows, edges_s.size - 1, 1))
-    for kind, name in COLOURS.items():
-        colour -= shares[kind][:, :, None] * (white - np.array(to_rgb(name)))
-    extent = (0.0, end_s, rows, 0.0)
-    # rows wider than a pixel have sharp edges; of more rows than pixels, none is left out
-    smooth: Any = "nearest" if rows < _DPI * machines_in else "antialiased"
-    middle.imshow(np.clip(colour, 0.0, 1.0), aspect="auto", extent=extent, interpolation=smooth)
-    legend = [Patch(facecolor=name, edgecolor="black", linewidth=0.4, label=_NAMES[k]) for k, name in COLOURS.items()]
-    legend.append(Patch(facecolor="white", edgecolor="black", linewidth=0.4, label="idle"))
-
-    largest = max(float(np.nanmax(batch)) if np.isfinite(batch).any() else 1.0, 2.0)
-    shown = below.imshow(
-        batch,
-        aspect="auto",
-        extent=extent,
-        interpolation=smooth,
-        cmap=LinearSegmentedColormap.from_list("batches", _BATCHES),
-        norm=LogNorm(1.0, largest),
+    x = alt.X("from_s:Q", title="time, s", scale=alt.Scale(domain=[0.0, end_s], nice=False))
+    axis = alt.Axis(
+        labelFontSize=9, labelLimit=120, labelOverlap=True, labelExpr=f"{json.dumps(rows.names)}[datum.value]"
     )
-    bar = picture.colorbar(shown, cax=below.inset_axes((1.015, 0.05, 0.012, 0.9)))
-    bar.set_label("requests in an iteration")
-    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick <= largest]
-    bar.set_ticks(ticks, labels=[str(tick) for tick in ticks])
-    bar.ax.minorticks_off()
+    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(rows.count)), padding=0))
+    height = min(max(_ROW * rows.count, 90), 600)
+    marks = _window(run, end_s)
 
-    down = _down(run, end_s)
-    for axes in (middle, below):
-        for row, since_s, until_s in down:
-            axes.add_patch(
-                Rectangle((since_s, row), until_s - since_s, 1, facecolor=_DOWN, edgecolor="black", hatch="///", lw=0.3)
-            )
-        _name_rows(axes, run)
-    if down:
-        legend.append(Patch(facecolor=_DOWN, edgecolor="black", linewidth=0.3, hatch="///", label="failed"))
-    middle.legend(handles=legend, loc="upper left", bbox_to_anchor=(1.005, 1.0), frameon=False, title="iterations of")
-    middle.set_ylabel("what machines do")
-    below.set_ylabel("batches")
-    below.set_xlabel("time, s")
-    below.set_xlim(0.0, end_s)
-    _mark_window(run, (above, middle, below), end_s)
-    return picture
+    busy = alt.Chart(_values(_work(rows.mean(shares), edges_s) + _failed(run, rows, end_s))).mark_rect()
+    names = [*_NAMES.values(), "failed"]
+    colours = alt.Scale(domain=names, range=[*COLOURS.values(), _DOWN])
+    legend = alt.Legend(title="iterations of (paler: part of the time idle)", columns=4)
+    work = busy.encode(
+        x=x,
+        x2="to_s:Q",
+        y=y,
+        color=alt.Color("kind:N", scale=colours, legend=legend),
+        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
+    )
+    sizes = _batches(rows.mean(batch), edges_s)
+    largest = max([2.0, *(cell["batch"] for cell in sizes)])
+    middle = math.sqrt(largest)
+    shade = alt.Scale(type="log", domain=[1.0, middle, largest], range=list(_BATCHES), clamp=True)
+    gradient = alt.Legend(title="requests in an iteration", gradientLength=300, format="~r")
+    batches = alt.Chart(_values(sizes)).mark_rect()
+    batches = batches.encode(x=x, x2="to_s:Q", y=y, color=alt.Color("batch:Q", scale=shade, legend=gradient))
+    centres_s = (edges_s[1:] + edges_s[:-1]) / 2.0
+    load = [
+        {"from_s": round(float(t), 6), "requests": int(n)}
+        for t, n in zip(centres_s, in_cluster(run, centres_s), strict=True)
+    ]
+    requests = alt.Chart(_values(load)).mark_area(color="#9aa2ab", interpolate="step")
+    requests = requests.encode(x=x, y=alt.Y("requests:Q", title=None))
+    panels = [
+        alt.layer(part, *marks).properties(width=_WIDTH, height=tall, title=title)
+        for part, tall, title in (
+            (requests, 80, "requests in the cluster"),
+            (work, height, "what machines do"),
+            (batches, height, "batches"),
+        )
+    ]
+    whole = alt.vconcat(*panels, title=alt.TitleParams(_title(run)), description=_title(run), padding=16)
+    whole.config = config(LIGHT)
+    drawn: alt.VConcatChart = whole.resolve_scale(color="independent")
+    return drawn
+
+
+def _values(rows: Sequence[Spec]) -> alt.InlineData:
+    import altair as alt
+
+    return alt.InlineData(values=list(rows))
+
+
+def _work(shares: Floats, edges_s: Floats) -> list[Spec]:
+    """Cells of the kind of work that takes most of their time, with the share at work; equal neighbours are one."""
+    kinds = shares.argmax(axis=0)
+    levels = np.ceil(shares.sum(axis=0) * _SHADES - 1e-6).astype(int)
+    return [
+        {"row": row, "from_s": from_s, "to_s": to_s, "kind": _NAMES[code % 10], "share": code // 10 / _SHADES}
+        for row, from_s, to_s, code in _stretches(np.where(levels > 0, 10 * levels + kinds, 0), edges_s)
+    ]
+
+
+def _batches(batch: Floats, edges_s: Floats) -> list[Spec]:
+    """Cells with their mean batch, to a tenth of its size; equal neighbours are one."""
+    levels = np.where(np.isnan(batch), 0, np.rint(8 * np.log2(np.maximum(np.nan_to_num(batch), 1.0))) + 1).astype(int)
+    return [
+        {"row": row, "from_s": from_s, "to_s": to_s, "batch": round(2.0 ** ((level - 1) / 8), 2)}
+        for row, from_s, to_s, level in _stretches(levels, edges_s)
+    ]
+
+
+def _stretches(codes: NDArray[np.int64], edges_s: Floats) -> Iterator[tuple[int, float, float, int]]:
+    """Row, beginning, end and code of every stretch of equal codes above 0."""
+    for row, line in enumerate(codes):
+        starts = np.flatnonzero(np.diff(line, prepend=-1))
+        for start, end in zip(starts, [*starts[1:], line.size], strict=True):
+            if line[start] > 0:
+                yield row, round(float(edges_s[start]), 4), round(float(edges_s[end]), 4), int(line[start])
 
 
 def _title(run: Run) -> str:
@@ -163,62 +232,42 @@ def _title(run: Run) -> str:
     return f"{pools}, {model}, policy {run.cluster.policy.name}: {run.prepared.requests.description}"
 
 
-def _down(run: Run, end_s: float) -> list[tuple[int, float, float]]:
-    """Rows of replicas with the times from and until which their machines are out of service."""
-    return [
-        (int(row), outage.at_s, end_s if outage.until_s is None else min(outage.until_s, end_s))
+def _failed(run: Run, rows: _Rows, end_s: float) -> list[Spec]:
+    """Cells of machines out of service, with the share of a row's replicas that they are."""
+    cells = Counter(
+        (int(np.searchsorted(rows.first, replica, side="right")) - 1, outage.at_s, outage.until_s)
         for outage in run.cluster.outages
-        for row in np.flatnonzero(run.replicas["machine"] == outage.machine)
+        for replica in np.flatnonzero(run.replicas["machine"] == outage.machine)
         if outage.at_s < end_s
+    )
+    sizes = np.diff(rows.first, append=run.replicas.size)
+    return [
+        {
+            "row": row,
+            "from_s": at_s,
+            "to_s": end_s if until_s is None else min(until_s, end_s),
+            "kind": "failed",
+            "share": failed / int(sizes[row]),
+        }
+        for (row, at_s, until_s), failed in cells.items()
     ]
 
 
-def _name_rows(axes: Any, run: Run) -> None:
-    """Lines between pools, and names of machines or, of many, of pools."""
-    machines = run.replicas["machine"]
-    labels = machine_labels(run.cluster)
-    first = np.flatnonzero(np.diff(machines, prepend=-1))
-    last = np.append(first[1:], machines.size)
-    if len(labels) <= _NAMED_ROWS:
-        axes.set_yticks((first + last) / 2.0, labels, fontsize=6)
-        axes.tick_params(axis="y", length=0)
-    at, middles, names = 0, [], []
-    for pool in run.cluster.pools:
-        middles.append(at + pool.replicas / 2.0)
-        names.append(f"{pool.role}\n{pool.machines:,} {pool.perf.machine.name}")
-        at += pool.replicas
-        if at < machines.size:
-            axes.axhline(at, color="black", linewidth=0.8)
-    if len(labels) > _NAMED_ROWS:
-        axes.set_yticks(middles, names, fontsize=8)
-
-
-def _mark_window(run: Run, panels: tuple[Any, ...], end_s: float) -> None:
+def _window(run: Run, end_s: float) -> list[alt.Chart]:
     """Dashed lines where the measured window begins and ends, unless it is the whole run."""
-    for moment_s, text in ((float(run.clock["from_s"]), "measured from"), (float(run.clock["until_s"]), "to")):
-        if 0.0 < moment_s < end_s:
-            for axes in panels:
-                axes.axvline(moment_s, color="black", linewidth=0.7, linestyle=(0, (4, 3)))
-            panels[0].annotate(
-                f"{text} {moment_s:.4g} s",
-                (moment_s, 1.0),
-                xycoords=("data", "axes fraction"),
-                xytext=(0, 2),
-                textcoords="offset points",
-                ha="center",
-                va="bottom",
-                fontsize=7,
-            )
+    import altair as alt
+
+    moments = ((float(run.clock["from_s"]), "measured from"), (float(run.clock["until_s"]), "to"))
+    rows = [{"from_s": at_s, "label": f"{text} {at_s:.4g} s"} for at_s, text in moments if 0.0 < at_s < end_s]
+    if not rows:
+        return []
+    base = alt.Chart(_values(rows)).encode(x="from_s:Q")
+    name = base.mark_text(style="label", baseline="bottom", dy=-2).encode(y=alt.value(0), text="label:N")
+    return [base.mark_rule(strokeDash=[4, 3]), name]
 
 
 def write_timeline(run: Run, kind: str, path: str) -> None:
     """Write the picture as ``png``, ``svg`` or ``pdf``."""
-    from matplotlib import rc_context
+    from provisioner.report.charts import write_chart
 
-    with rc_context({"svg.fonttype": "none", "hatch.linewidth": 0.4, "svg.hashsalt": "timeline"}):
-        figure(run).savefig(path, format=kind, dpi=_DPI, metadata=_undated(kind))
-
-
-def _undated(kind: str) -> dict[str, Any]:
-    """Metadata without the time, so that one run always gives the same file."""
-    return {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
+    write_chart(figure(run), kind, path)

@@ -33,8 +33,8 @@ class Reports(Protocol):
     def to_frame(self, result: Result, table: str | None) -> pd.DataFrame:
         """Return a table of the result by name, or its main table."""
 
-    def chart(self, result: Result, name: str | None) -> object:
-        """Return a chart of the result by name, or its first."""
+    def chart(self, result: Result, name: str | None, axes: object) -> object:
+        """Return a chart of the result by name, or its first; ``axes`` are refused."""
 
     def html(self, result: Result) -> str:
         """Return the result as HTML that a notebook shows, without network access."""
@@ -87,9 +87,9 @@ class Result:
         """Return the main table, or another by name, as a pandas DataFrame."""
         return door.open().to_frame(self, table)
 
-    def plot(self, name: str | None = None) -> object:
-        """Return the first chart, or another by name."""
-        return door.open().chart(self, name)
+    def plot(self, name: str | None = None, axes: object = None) -> object:
+        """Return the first chart, or another by name, as a chart of Altair; ``axes`` of matplotlib are refused."""
+        return door.open().chart(self, name, axes)
 
     def save(self, path: str) -> None:
         """Write the result in the format of the path's ending."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from provisioner.report.chart import Chart
+    from provisioner.report.charts import OfflineChart
     from provisioner.report.document import Document
 
 
@@ -37,11 +37,11 @@ class StudyResult(ABC):
     def charts(self) -> tuple[Chart, ...]:
         """The pictures, the one that answers the question first."""
 
-    def plot(self, axes: Axes | None = None) -> Axes:
-        """Draw the first of the pictures with matplotlib; on ``axes`` where they are given."""
-        from provisioner.report.draw import draw
+    def plot(self, axes: object = None) -> OfflineChart:
+        """Return the first of the charts as one of Altair, which a notebook shows without a network."""
+        from provisioner.report.charts import plotted
 
-        return draw(self.charts()[0], axes)
+        return plotted(self.charts()[0], axes)
 
     def __str__(self) -> str:
         from provisioner.report.markdown import markdown

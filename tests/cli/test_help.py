@@ -90,7 +90,7 @@ def test_help_loads_typer_and_the_standard_library_only() -> None:
         "import sys\n"
         "from provisioner.cli import main\n"
         "main(['--help']); main(['plan', '--help']); main(['simulate', '--help']); main(['sweep', '--help'])\n"
-        "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'matplotlib', 'numba', 'pyarrow'}\n"
+        "heavy = {'rich', 'numpy', 'pandas', 'scipy', 'pulp', 'pydantic', 'yaml', 'altair', 'numba', 'pyarrow'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

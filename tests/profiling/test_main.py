@@ -115,5 +115,5 @@ def test_a_bare_machine_needs_nothing_but_pytorch_and_yaml() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {name for name in done.stdout.split() if not name.startswith("_")}
-    assert not ours & {"numpy", "pydantic", "pulp", "numba", "pandas", "scipy", "torch", "matplotlib"}
+    assert not ours & {"numpy", "pydantic", "pulp", "numba", "pandas", "scipy", "torch", "altair"}
     assert "provisioner" in ours

@@ -100,7 +100,6 @@ CHARTS: dict[str, Chart] = {
         (Bars("20 % lower", (430.0, 500.0, 523.44, None)), Bars("20 % higher", (600.0, 540.0, 560.0, None))),
         (Rule(523.44, "now: $523.44/h of $600/h"),),
         base=523.44,
-        horizontal=True,
     ),
     "many long names": BarChart(
         "Long",

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from math import inf, nan
+from typing import Any
 
 import pytest
-from matplotlib.figure import Figure
 
+from provisioner.errors import InputError
 from provisioner.options import SimulateOptions
 from provisioner.planning.plan import Plan
-from provisioner.report.chart import Axis, BarChart, Bars, LineChart, Series
+from provisioner.report.chart import BarChart, LineChart
 from provisioner.report.page import page
-from provisioner.report.scales import at_foot, hidden_number
 from provisioner.report.views.registry import charts, document
 from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.specs.slo import LatencyLimit
@@ -147,26 +148,11 @@ def test_batches_are_cumulative_by_share_of_time() -> None:
 def test_results_draw_and_write_themselves(plan: Plan) -> None:
     found = simulation(LatencyResult("ttft", 99.0, interval(1.0), interval(3.0), LIMIT, "pass"))
     assert charts(found)["latency"].title in page(document(found), tuple(charts(found).values()))
-    for result in (plan,):
-        axes = Figure().add_subplot()
-        assert result.plot(axes) is axes
-        assert result.plot().get_title(loc="left").replace("\n", " ") == result.charts()[0].title
-        assert result.document().headline in page(result.document(), result.charts())
-        assert "To repeat this" in result.document().blocks[-1].title
-
-
-def test_a_bar_without_length_is_not_named_over_the_other_bar_of_its_row() -> None:
-    """In a tornado a side that does not move would be named inside the bar of the side that does."""
-    bars = (Bars("less", (90.0, 100.0, 100.0)), Bars("more", (120.0, 130.0, 100.0)))
-    chart = BarChart("", ("a", "b", "c"), Axis("$/h"), bars, base=100.0, horizontal=True)
-    hidden = [[hidden_number(chart, group, each.values[group] or 0.0) for group in range(3)] for each in bars]
-    assert hidden == [[False, True, False], [False, False, False]]
-    apart = BarChart("", ("a",), Axis("$/h"), (Bars("less", (110.0,)), Bars("more", (100.0,))), base=100.0)
-    assert not hidden_number(apart, 0, 100.0)  # its bars have a row each
-
-
-@pytest.mark.parametrize(("values", "foot"), [((0.9, 1.0, 0.95), True), ((0.1, 0.15, 1.0), False)])
-def test_an_upright_line_is_named_where_there_are_no_points(values: tuple[float, ...], foot: bool) -> None:
-    """Near the line at 1.0 the points are high, then low."""
-    chart = LineChart("", Axis("x"), Axis("y", from_zero=True), (Series("s", (1.0, 1.1, 3.0), values),))
-    assert at_foot(chart, 1.0) is foot
+    assert plan.plot().to_dict()["title"]["text"] == textwrap.wrap(plan.charts()[0].title, 90)
+    assert plan.document().headline in page(plan.document(), plan.charts())
+    assert "To repeat this" in plan.document().blocks[-1].title
+    drawn: Any = found.plot("batches")
+    assert drawn.to_dict()["title"]["text"] == textwrap.wrap(charts(found)["batches"].title, 90)
+    for refused in ({"axes": object()}, {"name": object()}):
+        with pytest.raises(InputError, match="use plot"):
+            found.plot(**refused)  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_every_file_as_it_was(plan: Plan, 
     [
         (
             "plan.txt",
-            r"--out .*plan\.txt: must end in \.csv, \.md, \.json, \.parquet, \.html, \.png, \.svg, which says",
+            r"--out .*plan\.txt: must end in \.csv, \.md, \.json, \.parquet, \.html, \.png, \.svg, \.pdf, which says",
         ),
         ("plan", "must end in"),
         ("none/plan.csv", r"the folder .*none does not exist"),

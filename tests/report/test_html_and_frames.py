@@ -73,7 +73,7 @@ def test_reports_load_pandas_only_for_frames() -> None:
     code = (
         "import sys, provisioner.report.terminal, provisioner.report.csv, provisioner.report.html,"
         " provisioner.report.markdown, provisioner.report.as_json, provisioner.report.frames,"
-        " provisioner.report.files; print([m for m in ('pandas', 'rich', 'matplotlib') if m in sys.modules])"
+        " provisioner.report.files; print([m for m in ('pandas', 'rich', 'altair') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

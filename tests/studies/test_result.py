@@ -6,11 +6,10 @@ import dataclasses
 import pickle
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
+from provisioner.errors import InputError
 from provisioner.options import SimulateOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Document, Notes
@@ -51,7 +50,7 @@ def test_every_result_is_made_the_same_way(kind: type[StudyResult]) -> None:
     assert kind.__dictoffset__ == 0, "an instance has a dictionary: a class above it is without slots"
     assert not {"plot", "__str__", "_repr_html_"} & set(vars(kind))
     assert not getattr(kind, "__abstractmethods__", ()), "it cannot be made"
-    assert offered(kind) == (".csv", ".md", ".json", ".parquet", ".html", ".png", ".svg")
+    assert offered(kind) == (".csv", ".md", ".json", ".parquet", ".html", ".png", ".svg", ".pdf")
 
 
 def test_a_result_without_a_report_cannot_be_made() -> None:
@@ -70,11 +69,12 @@ def test_text_is_markdown_and_a_notebook_shows_html() -> None:
     assert repr(found) == "Counted(number=7)"
 
 
-def test_the_first_picture_is_drawn_where_it_is_wanted() -> None:
-    axes = Figure().add_subplot()
-    assert Counted(3).plot(axes) is axes
-    assert axes.get_title(loc="left") == "first" and np.asarray(axes.lines[0].get_ydata()).tolist() == [1.0, 3.0]
-    assert Counted(3).plot().get_title(loc="left") == "first"
+def test_the_first_chart_is_drawn_and_axes_are_refused() -> None:
+    spec = Counted(3).plot().to_dict()
+    assert spec["title"]["text"] == ["first"]
+    assert any([row.get("y") for row in rows] == [1.0, 3.0] for rows in spec["datasets"].values())
+    with pytest.raises(InputError, match="use plot"):
+        Counted(3).plot(object())
 
 
 def test_results_are_values() -> None:

@@ -1,0 +1,607 @@
+"""Charts drawn by Vega-Lite through Altair: for pages, notebooks, PNG, SVG and PDF, without a network.
+
+Loading Altair takes a second, so this module is imported where a chart is drawn and nowhere else.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import altair as alt
+import vl_convert
+
+from provisioner.errors import InputError
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Rule
+from provisioner.report.chart_text import cell_label, description, mark_texts, merged
+from provisioner.report.numbers import five_digits, three_digits
+from provisioner.report.theme import (
+    CELLS,
+    CELLS_ABOVE,
+    CELLS_BELOW,
+    DASHES,
+    LIGHT,
+    NO_VALUE,
+    PAGE,
+    SHAPES,
+    STAR,
+    Spec,
+    config,
+)
+
+Width = int | Literal["container"]
+"""The width of a chart: pixels, or that of its box on a page."""
+
+WIDTH: Final = 720  # of a chart in a file or a notebook, in pixels
+_PNG_SCALE: Final = 2.0
+_MOST_BARS: Final = 12
+_MARKED_POINTS: Final = 40  # with more points, a curve has dashes only
+_NUMBERED_CELLS: Final = 120  # with more cells, they have no numbers in them
+_CELL_WIDTH: Final = 44  # pixels that a number in a cell needs
+_ROW: Final = 24  # height of a bar
+_NAME: Final = 24  # characters on a line of a name beside bars or cells
+_HEIGHT: Final = 300
+
+
+class OfflineChart(alt.LayerChart):
+    """A chart of Altair that a notebook shows as SVG, made on this machine: nothing is loaded from a network."""
+
+    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, str]:
+        return {"image/svg+xml": svg(self)}
+
+
+def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
+    """Return a chart as one of Altair, ``width`` pixels wide or as wide as its ``container``."""
+    match chart:
+        case LineChart():
+            layers, height = _lines(chart, width), _HEIGHT
+        case BarChart():
+            chart = folded(chart)
+            layers, height = _bars(chart, width), _bars_height(chart)
+        case HeatMap():
+            layers, height = _cells(chart), _cells_height(chart)
+    if not layers:
+        layers, height = [_nothing(chart)], 60
+    return OfflineChart(
+        layer=layers,
+        title=alt.TitleParams(textwrap.wrap(chart.title, 90) or "", subtitle=subtitle(chart)),
+        description=description(chart),
+        width=width,
+        height=height,
+        config=config(LIGHT),
+    )
+
+
+def plotted(chart: Chart, axes: object = None) -> OfflineChart:
+    """Return a chart as one of Altair. ``axes`` of matplotlib, which 0.1 drew on, are refused."""
+    if axes is not None:
+        raise InputError(
+            "plot(axes=...): charts are Altair's since 0.2; use plot() and its save(), or charts() as data"
+        )
+    return altair_chart(chart)
+
+
+def page_spec(chart: Chart) -> Spec:
+    """Return the specification of a chart on a page: as wide as its box, in the page's colours, without a title."""
+    spec: Spec = altair_chart(chart, "container").to_dict(validate=False)
+    spec |= {"config": config(PAGE), "autosize": {"type": "fit-x", "contains": "padding"}}
+    del spec["title"]
+    return spec
+
+
+def svg(chart: alt.TopLevelMixin) -> str:
+    """Return a chart of Altair as SVG; the same chart is always the same text."""
+    text = io.StringIO()
+    chart.save(text, format="svg")
+    numbers: dict[str, str] = {}  # Vega numbers gradients and clips through all charts of a process
+    return re.sub(
+        r"\b(gradient_|clip)\d+\b",
+        lambda found: numbers.setdefault(found[0], f"{found[1]}{len(numbers)}"),
+        text.getvalue(),
+    )
+
+
+def write_chart(chart: alt.TopLevelMixin, kind: str, path: str) -> None:
+    """Write a chart of Altair as ``png``, ``svg`` or ``pdf``."""
+    drawn = svg(chart)
+    match kind:
+        case "svg":
+            content = drawn.encode()
+        case "png":
+            content = vl_convert.svg_to_png(drawn, scale=_PNG_SCALE)
+        case _:
+            content = vl_convert.svg_to_pdf(drawn)
+    Path(path).write_bytes(content)
+
+
+def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
+    """Return what writes charts, one below the other, to a file as ``png``, ``svg`` or ``pdf``."""
+    parts = [altair_chart(chart) for chart in charts]
+    for part in parts:
+        part.config = alt.Undefined
+    whole = alt.vconcat(*parts, spacing=40).resolve_scale(color="independent", shape="independent")
+    return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
+
+
+def subtitle(chart: Chart) -> str:
+    """Return what a chart's cells without a value and its outline say."""
+    if not isinstance(chart, HeatMap):
+        return ""
+    texts = [f"outlined: {chart.outline}"] if chart.outlined and chart.outline else []
+    values = [value for row in chart.values for value in row]
+    if any(value is None or math.isnan(value) for value in values):
+        texts.append("\u00d7 on grey: no value")
+    if any(value is not None and math.isinf(value) for value in values):
+        texts.append("black: unbounded")
+    return "; ".join(texts)
+
+
+def _data(rows: Iterable[Spec]) -> alt.InlineData:
+    return alt.InlineData(values=list(rows))
+
+
+def _nothing(chart: Chart) -> alt.Chart:
+    words: alt.Chart = alt.Chart(_data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
+    return words
+
+
+def _known(value: float | None) -> float | None:
+    """A value that JSON and a chart can hold: neither NaN nor infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _finite(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if _known(value) is not None and value is not None]
+
+
+def _scale(axis: Axis, values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
+    """The scale and the axis of these values; a logarithmic one with 0 or less is linear around 0."""
+    title = textwrap.wrap(axis.label, 50)
+    if not axis.logarithmic or not any(values):
+        return alt.Scale(zero=axis.from_zero, nice=True), alt.Axis(
+            title=title, format=",~r" if _plain(values) else "~g"
+        )
+    if min(values) > 0 and not axis.from_zero:
+        return alt.Scale(type="log", nice=False, padding=8), alt.Axis(
+            title=title, format=",~r" if _plain(values) else "~g"
+        )
+    smallest = math.floor(math.log10(min(abs(value) for value in values if value)) + 1e-9)
+    largest = math.ceil(math.log10(max(map(abs, values))))
+    powers = [10.0**k for k in range(smallest, largest + 1)]
+    ticks = [*(-power for power in reversed(powers) if -power >= min(values)), 0.0, *powers]
+    scale = alt.Scale(type="symlog", constant=10.0**smallest, nice=False)
+    return scale, alt.Axis(title=title, values=ticks, format=",~r" if _plain(values) else "~g")
+
+
+def _plain(values: Sequence[float]) -> bool:
+    """Whether numbers on an axis are written without a power of ten."""
+    return all(1e-4 <= abs(value) < 1e9 for value in values if value)
+
+
+def _legend(names: Sequence[str], width: Width) -> alt.Legend | None:
+    """A legend below the chart, in as many columns as its width holds; none for a single entry."""
+    if len(names) < 2:
+        return None
+    entry = 52 + min(7 * max(map(len, names)), 330)
+    box = alt.ExprRef(f"max(1, floor(containerSize()[0] / {entry}))")
+    columns = max(1, width // entry) if isinstance(width, int) else box
+    return alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1)
+
+
+def _names(chart: LineChart | BarChart) -> list[str]:
+    """Names of curves or of kinds of bars, made different where they are not."""
+    listed = [part.name for part in (chart.series if isinstance(chart, LineChart) else chart.bars)]
+    return [name if name and listed.count(name) == 1 else f"{name} {k + 1}".strip() for k, name in enumerate(listed)]
+
+
+def _cycle(values: Sequence[Any], count: int) -> list[Any]:
+    return [values[k % len(values)] for k in range(count)]
+
+
+# Curves
+
+
+def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
+    rows = _points(chart)
+    if not any(row["y"] is not None or row["endless"] for row in rows):
+        return []
+    names = _names(chart)
+    rules = {axis: merged(chart.rules, axis) for axis in "xy"}
+    xs = [*_finite(row["x"] for row in rows), *(rule.value for rule in rules["x"])]
+    ys = _finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
+    ys += [rule.value for rule in rules["y"]]
+    x = _quantity(alt.X, "x", chart.x, xs)
+    y = _quantity(alt.Y, "y", chart.y, ys)
+    legend = _legend(names, width)
+    few = max(len(series.x) for series in chart.series) <= _MARKED_POINTS
+    pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
+    color = alt.Color("series:N", scale=alt.Scale(domain=names), legend=legend)
+    dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
+    dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
+    shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=_cycle(SHAPES, len(names))), legend=legend)
+    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
+    base = alt.Chart(_data(rows))
+    curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
+    layers = [*_bounds(base, rows, x, color, few), curve.encode(x=x, y=y, color=color, strokeDash=dash)]
+    marks = base.transform_filter("isValid(datum.y)")
+    if pointed:
+        point = marks.mark_point(filled=True, size=60, opacity=1)
+        layers.append(point.encode(x=x, y=y, color=color, shape=shape, **text))
+    else:
+        layers.append(marks.mark_point(filled=True, size=60, opacity=0).encode(x=x, y=y, **text))
+    if any(row["endless"] for row in rows):
+        top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
+        layers.append(top.encode(x=x, y=alt.value(4), color=color, **text))
+    height = _span(ys, chart.y.logarithmic)
+    return [*layers, *_levels(rules["y"], y, height), *_uprights(chart, rules["x"], x)]
+
+
+def _points(chart: LineChart) -> list[Spec]:
+    rows = []
+    for name, series, texts in zip(_names(chart), chart.series, mark_texts(chart), strict=True):
+        for k, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
+            row: Spec = {"series": name, "x": _known(x), "y": _known(y), "text": texts[k]}
+            row["endless"] = y is not None and y == math.inf
+            if series.low and series.high and _known(series.low[k]) is not None and _known(series.high[k]) is not None:
+                row |= {"low": series.low[k], "high": series.high[k]}
+            rows.append(row)
+    return rows
+
+
+def _quantity(channel: type[Any], field: str, axis: Axis, values: Sequence[float]) -> Any:
+    scale, drawn = _scale(axis, values)
+    return channel(f"{field}:Q", scale=scale, axis=drawn, title=textwrap.wrap(axis.label, 50))
+
+
+def _bounds(base: alt.Chart, rows: Sequence[Spec], x: Any, color: Any, few: bool) -> list[alt.Chart]:
+    """Intervals of values: bars where there are few, a band where there are many."""
+    if not any("low" in row for row in rows):
+        return []
+    bounded = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+    mark = bounded.mark_rule(aria=False) if few else bounded.mark_area(opacity=0.18, aria=False)
+    return [mark.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color)]
+
+
+def _span(values: Sequence[float], logarithmic: bool) -> Callable[[float], float]:
+    """The height of a value on an axis: 0 for the lowest, 1 for the highest."""
+    scaled = math.log10 if logarithmic and min(values, default=0.0) > 0 else float
+    low, high = scaled(min(values, default=0.0)), scaled(max(values, default=1.0))
+    return lambda value: (scaled(value) - low) / (high - low) if high > low else 0.5
+
+
+def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> list[alt.Chart]:
+    """Level lines, named above their right ends; the names of neighbours are one."""
+    if not rules:
+        return []
+    rows: list[Spec] = []
+    for rule in rules:
+        near = rows and height(rule.value) - height(rows[-1]["y"]) < 0.06
+        name = f"{rows[-1]['label']}, {rule.label}" if near else rule.label
+        if near:
+            rows[-1]["label"] = ""
+        rows.append({"y": rule.value, "label": name, "text": f"{rule.label}: {five_digits(rule.value)}"})
+    base = alt.Chart(_data(rows)).encode(y=y)
+    line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
+    name = base.mark_text(style="label", align="right", baseline="bottom", dx=-4, dy=-2, limit=260, aria=False)
+    return [line, name.encode(x=alt.value("width"), text="label:N")]
+
+
+def _uprights(chart: LineChart, rules: Sequence[Rule], x: Any) -> list[alt.Chart]:
+    """Upright lines with their names along them, at the head or, where curves are, at the foot."""
+    if not rules:
+        return []
+    rows = [
+        {"x": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
+    ]
+    base = alt.Chart(_data(rows)).encode(x=x)
+    line = base.mark_rule(strokeDash=[2, 3]).encode(tooltip="text:N", description="text:N")
+    name = base.mark_text(style="label", angle=270, align="right", baseline="bottom", dx=-4, dy=-3, limit=_HEIGHT - 30)
+    return [line, name.encode(y=alt.value(0), text="label:N")]
+
+
+# Bars
+
+
+def folded(chart: BarChart) -> BarChart:
+    """Return a chart of at most twelve bars: the last ones are folded into one, named by how many and from what value.
+
+    Charts with several bars in a group keep them all.
+
+    >>> bars = Bars("", tuple(float(k) for k in range(90, 110)))
+    >>> folded(BarChart("", tuple("abcdefghijklmnopqrst"), Axis("cost ($/h)"), (bars,))).groups[-1]
+    'and 9 more from 101'
+    """
+    if len(chart.groups) <= _MOST_BARS or len(chart.bars) != 1:
+        return chart
+    kept, (bars,) = _MOST_BARS - 1, chart.bars
+    rest = _finite(bars.values[kept:])
+    least = min(rest, default=None)
+    name = f"and {len(chart.groups) - kept} more" + ("" if least is None else f" from {three_digits(least)}")
+    note = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
+    notes = (*bars.notes[:kept], note) if bars.notes else (*[""] * kept, note)
+    return replace(
+        chart,
+        groups=(*chart.groups[:kept], name),
+        bars=(Bars(bars.name, (*bars.values[:kept], least), notes),),
+    )
+
+
+def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
+    values = _finite(value for bars in chart.bars for value in bars.values)
+    if not chart.groups or not chart.bars or not values:
+        return []
+    rules = merged([Rule(rule.value, rule.label) for rule in chart.rules], "y")
+    low, high, start = _extent(chart, [*values, *(rule.value for rule in rules)])
+    rows = _bar_rows(chart, low, high, start, [rule.value for rule in rules])
+    names = _names(chart)
+    y = alt.Y(
+        "group:O", title=None, axis=_named(chart.groups, ticks=False, domain=False), scale=alt.Scale(paddingInner=0.2)
+    )
+    log = chart.value.logarithmic and low > 0
+    scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
+    x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=",~r" if _plain(values) else "~g"))
+    offset: Spec = {} if shared_rows(chart) or len(names) < 2 else {"yOffset": alt.YOffset("bar:O", sort=names)}
+    base = alt.Chart(_data(rows)).encode(y=y, **offset)
+    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
+    bar = base.transform_filter("isValid(datum.end)").mark_bar(fillOpacity=0.8, strokeWidth=1.5, cornerRadiusEnd=1)
+    paint: Spec = {}
+    if len(names) > 1:
+        legend = _legend(names, width)
+        kinds = alt.Scale(domain=names, range="category")
+        opacity = alt.Scale(domain=names, range=_cycle((0.85, 0.25), len(names)))
+        dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
+        paint = {
+            "color": alt.Color("bar:O", scale=kinds, legend=legend),
+            "stroke": alt.Stroke("bar:O", scale=kinds, legend=legend),
+            "fillOpacity": alt.FillOpacity("bar:O", scale=opacity, legend=legend),
+            "strokeDash": alt.StrokeDash("bar:O", scale=dashes, legend=legend),
+        }
+    layers = [bar.encode(x=x, x2="start:Q", **paint, **text)]
+    sides: tuple[tuple[str, Any, int], ...] = (("right", "left", 5), ("left", "right", -5))
+    for side, align, dx in sides:
+        if any(row["side"] == side for row in rows):
+            shown = base.transform_filter(f"datum.side == '{side}'")
+            number = shown.mark_text(style="label", align=align, baseline="middle", dx=dx, aria=False)
+            layers.append(number.encode(x=x, text="shown:N"))
+    if any(row["end"] is None for row in rows):
+        missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
+        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **text))
+    layers.append(alt.Chart(_data([{"end": start}])).mark_rule(aria=False).encode(x=x))
+    return [*layers, *_bar_rules(rules, x, low, high)]
+
+
+def _extent(chart: BarChart, values: Sequence[float]) -> tuple[float, float, float]:
+    """The lowest and highest value of the axis, with room for numbers beside bars, and where bars begin."""
+    if chart.value.logarithmic and min(values) >= 0 and any(values):
+        positive = [value for value in values if value > 0]
+        low, high = min(positive) / 1.5, max(positive)
+        return low, high * (high / low) ** 0.18, chart.base if chart.base > 0 else low
+    low, high = min(*values, chart.base), max(*values, chart.base)
+    if high == low:
+        low, high = low - 0.5, high + 0.5
+    room = 0.16 * (high - low)
+    return low - (room if low < chart.base else 0.0), high + (room if high > chart.base else 0.0), chart.base
+
+
+def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Sequence[float]) -> list[Spec]:
+    rows = []
+    names, texts = _names(chart), mark_texts(chart)
+    shared = shared_rows(chart)
+    for b, bars in enumerate(chart.bars):
+        for g, value in enumerate(bars.values):
+            known = value is not None and not math.isnan(value)
+            end = min(max(value, low), high) if known and value is not None else None
+            note = bars.notes[g] if bars.notes else ""
+            shown = three_digits(value, limits) if known else f"\u00d7 {note or 'no value'}"
+            row = {"group": g, "bar": names[b], "value": _known(value), "start": start, "end": end}
+            # of bars in one row, the name of a bar without length would lie on the other one
+            row["side"] = None if end is None or (shared and end == start) else "left" if end < start else "right"
+            rows.append(row | {"shown": shown, "text": texts[b][g]})
+    return rows
+
+
+def shared_rows(chart: BarChart) -> bool:
+    """Return whether the bars of a group can lie in one row: two kinds, never on one side of the base (a tornado)."""
+    if len(chart.bars) != 2:
+        return False
+    sides = [[_side(chart, value) for value in bars.values] for bars in chart.bars]
+    pairs = list(zip(*sides, strict=True))
+    return any(a and b for a, b in pairs) and not any(a == b != 0 for a, b in pairs)
+
+
+def _side(chart: BarChart, value: float | None) -> int:
+    """On which side of the base a bar lies: -1, 1, or 0 for no bar."""
+    return 0 if value is None or math.isnan(value) or value == chart.base else 1 if value > chart.base else -1
+
+
+def _bar_rules(rules: Sequence[Rule], x: Any, low: float, high: float) -> list[alt.Chart]:
+    """Limits of bars, named above the chart."""
+    if not rules:
+        return []
+    rows = [
+        {"end": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
+    ]
+    base = alt.Chart(_data(rows)).encode(x=x)
+    line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
+    layers = [line]
+    sides: tuple[tuple[str, Any], ...] = (("<", "left"), (">=", "right"))
+    for test, align in sides:
+        named = base.transform_filter(f"datum.end {test} {(low + high) / 2}")
+        if any((rule.value < (low + high) / 2) == (test == "<") for rule in rules):
+            name = named.mark_text(style="label", align=align, baseline="bottom", dy=-3, limit=260, aria=False)
+            layers.append(name.encode(y=alt.value(0), text="label:N"))
+    return layers
+
+
+def _named(names: Sequence[str], **look: Any) -> alt.Axis:
+    """An axis of positions from 0 that shows names, long ones on several lines."""
+    lines = [textwrap.wrap(name, _NAME, max_lines=3, placeholder=" ...", break_on_hyphens=False) for name in names]
+    return alt.Axis(labelExpr=f"{json.dumps(lines)}[datum.value]", **look)
+
+
+def _bars_height(chart: BarChart) -> int:
+    rows = 1 if shared_rows(chart) else max(len(chart.bars), 1)
+    lines = max((len(textwrap.wrap(name, _NAME)) for name in chart.groups), default=1)
+    return len(chart.groups) * max(rows * _ROW + 6, 15 * min(lines, 3) + 6)
+
+
+# Cells
+
+
+def _cells(chart: HeatMap) -> list[alt.Chart]:
+    if not chart.rows or not chart.columns:
+        return []
+    scale, kept, dark_from = _shades(chart)
+    texts = mark_texts(chart)
+    rows: list[Spec] = [
+        {"row": r, "column": c, "value": _known(value), "text": texts[r][c]}
+        | ({"endless": True} if value == math.inf else {})
+        for r, row in enumerate(chart.values)
+        for c, value in enumerate(row)
+    ]
+    numbered = len(rows) <= _NUMBERED_CELLS
+    if numbered:
+        for row in (row for row in rows if row["value"] is not None or row.get("endless")):
+            row["shown"] = three_digits(chart.values[row["row"]][row["column"]], [chart.middle])
+    tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **_cell_axis(chart.rows))
+    x = alt.X("column:O", title=None, axis=alt.Axis(title=chart.x.label, labelAngle=0, **_cell_axis(chart.columns)))
+    y = alt.Y("row:O", sort="descending", axis=tall)
+    base = alt.Chart(_data(rows)).encode(x=x, y=y)
+    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
+    layers = []
+    if kept:
+        gradient = alt.Legend(
+            title=textwrap.wrap(chart.value.label, 60),
+            gradientLength=alt.ExprRef("min(360, width - 20)"),
+            format=",~r" if _plain(kept) else "~g",
+            labelOverlap="greedy",
+        )
+        cell = base.transform_filter("isValid(datum.value)").mark_rect()
+        color = alt.Color("value:Q", scale=scale, legend=gradient)
+        layers.append(cell.encode(color=color, **text))
+    if len(kept) < len(rows):
+        grey: Any = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
+        missing = base.transform_filter("!isValid(datum.value)")
+        layers.append(missing.mark_rect().encode(fill=grey, **text))
+        cross = missing.transform_filter("!datum.endless").mark_text(
+            text="\u00d7", fontSize=11, color="#000000", aria=False
+        )
+        layers.append(cross)
+    layers += _outline(chart, x, y)
+    if numbered:
+        wide = alt.ExprRef(f"width < {_CELL_WIDTH * len(chart.columns) + 60} ? 0 : 1")
+        marked = {(mark.row, mark.column) for mark in chart.marks}
+        dark = f"datum.endless || datum.value > {dark_from}"
+        for inside, dy in ((False, 0), (True, 7)):
+            these = [row for row in rows if "shown" in row and ((row["row"], row["column"]) in marked) == inside]
+            number = alt.Chart(_data(these)).mark_text(fontSize=11, opacity=wide, aria=False, dy=dy)
+            ink: Any = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
+            if these:
+                layers.append(number.encode(x=x, y=y, text="shown:N", color=ink))
+    return [*layers, *_symbols(chart, x, y, numbered)]
+
+
+def _cell_axis(values: Sequence[float | str]) -> Spec:
+    names = [cell_label(value) for value in values]
+    lines = [textwrap.wrap(name, _NAME, max_lines=2, placeholder=" ...") for name in names]
+    return {"labelExpr": f"{json.dumps(lines)}[datum.value]", "ticks": False, "domain": False}
+
+
+def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
+    """The colours of cells, the values that have one, and from which value on the colours are dark.
+
+    Cells are darker with the value, and the colours are divided where a limit is.
+    """
+    kept = _finite(value for row in chart.values for value in row)
+    low, high = (min(kept), max(kept)) if kept else (0.0, 1.0)
+    log = chart.value.logarithmic and low > 0
+    middle = chart.middle if chart.middle is not None and math.isfinite(chart.middle) else None
+    if middle is None:
+        stops, colors = _stops(low, high, len(CELLS), log), list(CELLS)
+        dark_from = stops[2]
+    else:
+        stops, colors, dark_from = [], [], math.inf
+        if low <= middle or not kept:
+            stops += _stops(min(low, middle), middle, len(CELLS_BELOW), log)
+            colors += CELLS_BELOW
+        if high > middle:
+            above = middle + 1e-9 * (abs(middle) or high - middle)
+            stops += _stops(above, high, len(CELLS_ABOVE), log)
+            dark_from = above + 0.3 * (stops[-2] - above)
+            colors += CELLS_ABOVE
+    return (
+        alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True),
+        kept,
+        min(dark_from, 1e300),
+    )
+
+
+def _stops(low: float, high: float, count: int, log: bool) -> list[float]:
+    """Values at equal distances on the scale, always rising."""
+    if high <= low:
+        high = low + (abs(low) or 1.0) * 1e-6
+    shares = [k / (count - 1) for k in range(count)]
+    if log:
+        return [low * (high / low) ** share for share in shares]
+    return [low + (high - low) * share for share in shares]
+
+
+def _outline(chart: HeatMap, x: Any, y: Any) -> list[alt.Chart]:
+    """Lines around the outlined cells, on a white ground so that they are seen on dark cells."""
+    cells = chart.outlined
+    layers = []
+    for dr, dc in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+        edges = [{"row": r, "column": c} for r, c in sorted(cells) if (r + dr, c + dc) not in cells]
+        if not edges:
+            continue
+        across, up = (0.5 + 0.5 * dc, 0.5 - 0.5 * dr)
+        ends: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
+        for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
+            line = alt.Chart(_data(edges)).mark_rule(color=color, strokeWidth=wide, strokeCap="square", aria=False)
+            layers.append(
+                line.encode(
+                    x=x.bandPosition(across if dc else 0),
+                    y=y.bandPosition(0 if dc else up),
+                    **ends,
+                )
+            )
+    return [*layers[::2], *layers[1::2]]
+
+
+def _symbols(chart: HeatMap, x: Any, y: Any, numbered: bool) -> list[alt.Chart]:
+    """The marks of cells, with a legend; many different labels of one symbol are one entry."""
+    if not chart.marks:
+        return []
+    shapes = {"star": STAR, "dot": "circle", "cross": "cross"}
+    labels: dict[str, dict[str, None]] = {}
+    for mark in chart.marks:
+        labels.setdefault(mark.symbol, {})[mark.label] = None
+    entries = {
+        (symbol, label): label if len(known) <= 3 else f"{next(iter(known))} and {len(known) - 1} others"
+        for symbol, known in labels.items()
+        for label in known
+    }
+    domain = list(dict.fromkeys(name or symbol for (symbol, _), name in entries.items()))
+    symbols = {name or symbol: shapes[symbol] for (symbol, _), name in entries.items()}
+    rows = [
+        {"row": m.row, "column": m.column, "mark": entries[m.symbol, m.label] or m.symbol, "star": m.symbol == "star"}
+        for m in chart.marks
+    ]
+    legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=110)
+    shape = alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[symbols[name] for name in domain]), legend=legend)
+    size: Any = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
+    mark = alt.Chart(_data(rows)).mark_point(
+        fill="#ffffff", stroke="#000000", strokeWidth=1, opacity=1, yOffset=-7 if numbered else 0, aria=False
+    )
+    return [mark.encode(x=x, y=y, shape=shape, size=size)]
+
+
+def _cells_height(chart: HeatMap) -> int:
+    return min(max(30 * len(chart.rows), 60), 480)
