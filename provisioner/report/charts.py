@@ -277,7 +277,7 @@ def _span(values: Sequence[float], logarithmic: bool) -> Callable[[float], float
 
 
 def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> list[alt.Chart]:
-    """Level lines, named above their right ends; the names of neighbours are one."""
+    """Level lines, named above their left ends, as curves rise to the right; the names of neighbours are one."""
     if not rules:
         return []
     rows: list[Spec] = []
@@ -289,8 +289,8 @@ def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> 
         rows.append({"y": rule.value, "label": name, "text": f"{rule.label}: {five_digits(rule.value)}"})
     base = alt.Chart(_data(rows)).encode(y=y)
     line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
-    name = base.mark_text(style="label", align="right", baseline="bottom", dx=-4, dy=-2, limit=260, aria=False)
-    return [line, name.encode(x=alt.value("width"), text="label:N")]
+    name = base.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
+    return [line, name.encode(x=alt.value(0), text="label:N")]
 
 
 def _uprights(chart: LineChart, rules: Sequence[Rule], x: Any) -> list[alt.Chart]:
@@ -478,7 +478,7 @@ def _cells(chart: HeatMap) -> list[alt.Chart]:
     layers = []
     if kept:
         gradient = alt.Legend(
-            title=textwrap.wrap(chart.value.label, 60),
+            title=textwrap.wrap(chart.value.label, 48),
             gradientLength=alt.ExprRef("min(360, width - 20)"),
             format=",~r" if _plain(kept) else "~g",
             labelOverlap="greedy",
@@ -594,7 +594,7 @@ def _symbols(chart: HeatMap, x: Any, y: Any, numbered: bool) -> list[alt.Chart]:
         {"row": m.row, "column": m.column, "mark": entries[m.symbol, m.label] or m.symbol, "star": m.symbol == "star"}
         for m in chart.marks
     ]
-    legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=110)
+    legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=160)
     shape = alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[symbols[name] for name in domain]), legend=legend)
     size: Any = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
     mark = alt.Chart(_data(rows)).mark_point(

@@ -2,8 +2,8 @@
 
 ``python -m tests.oracles.compare --cases 240`` prints the tables of docs/explanation/queueing.md, section 11 (three
 minutes on two cores), and with ``--write`` puts them there. The simulator runs strict pools under the policy
-``split`` and colocated designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a changed formula is
-compared again within half a minute.
+``split`` and colocated designs under ``mixed``, with measured curves. ``--keep FILE`` stores the simulations, so that a
+changed formula is compared again within half a minute.
 """
 
 from __future__ import annotations
