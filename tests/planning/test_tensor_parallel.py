@@ -95,9 +95,9 @@ def test_a_proven_plan_over_all_degrees_simulates_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("most", "--tp: must be largest, all or a number of GPUs, got 'most'"),
+        ("most", "tensor_parallel: must be largest, all, or numbers of GPUs such as 4,8, got 'most'"),
         ((3,), "no latency curves for llama2-70b on any machine at TP 3: there are curves for dgx-a100"),
-        ((0,), "--tp: must be a whole number of GPUs, 1 or more, got 0"),
+        ((0,), "tensor_parallel: must be a whole number of GPUs, 1 or more, got 0"),
     ],
 )
 def test_degrees_that_cannot_be_are_refused(given: object, message: str) -> None:
