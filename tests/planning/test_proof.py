@@ -28,7 +28,7 @@ from provisioner.planning.solver import solver
 from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import MACHINES
 
-FORMULATION = Path(__file__).parents[2] / "docs" / "formulation.md"
+FORMULATION = Path(__file__).parents[2] / "docs" / "reference" / "formulation.md"
 Ratio = Callable[[str, tuple[int, ...]], float]
 Sizes = tuple[int, ...]
 FLAT = Prices(dict.fromkeys("abc", 1.0), dict.fromkeys("abc", 1.0))
