@@ -245,12 +245,13 @@ def reproduce(
     emit(result_text(result, document, out or (), json))
 
 
-for _question in QUESTIONS:
-    app.command(_question.name, cls=Command)(_command_of(_question))
-app.command(cls=Command)(sweep)
-app.command(cls=Command)(reproduce)
-app.command(cls=Command)(profile)
-app.command(cls=Command)(machines)
+_FUNCTIONS: Final = {
+    **{question.name: _command_of(question) for question in QUESTIONS},
+    **{"sweep": sweep, "reproduce": reproduce, "profile": profile, "machines": machines},
+}
+_ORDER: Final = ("plan", "simulate", "compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce")
+for _name in (*_ORDER, "profile", "machines"):
+    app.command(_name, cls=Command)(_FUNCTIONS[_name])
 app.add_typer(models_app, name="models")
 app.add_typer(curves_app, name="curves")
 app.add_typer(workloads_app, name="workloads")
