@@ -126,7 +126,9 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
     parts = [altair_chart(chart) for chart in charts]
     for part in parts:
         part.config = alt.Undefined
-    whole = alt.vconcat(*parts, spacing=40).resolve_scale(color="independent", shape="independent")
+    whole = alt.vconcat(*parts, spacing=40)
+    apart = ("color", "stroke", "fillOpacity", "strokeDash", "shape")
+    whole = whole.resolve_scale(**dict.fromkeys(apart, "independent"))
     return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
 
 
