@@ -40,6 +40,19 @@ def legend_text(chart: Chart) -> str:
     return "; ".join([chart.value.label, *outline, *marks])
 
 
+def subtitle(chart: Chart) -> str:
+    """Return what a chart's cells without a value and its outline say."""
+    if not isinstance(chart, HeatMap):
+        return ""
+    texts = [f"outlined: {chart.outline}"] if chart.outlined and chart.outline else []
+    values = [value for row in chart.values for value in row]
+    if any(value is None or math.isnan(value) for value in values):
+        texts.append("\u00d7 on grey: no value")
+    if any(value is not None and math.isinf(value) for value in values):
+        texts.append("black: unbounded")
+    return "; ".join(texts)
+
+
 def merged(rules: Sequence[Rule], axis: str) -> list[Rule]:
     """The rules of an axis that can be drawn, in order; those at one value as one, with all of their labels."""
     labels: dict[float, dict[str, None]] = {}

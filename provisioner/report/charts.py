@@ -10,7 +10,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,21 +20,18 @@ import vl_convert
 
 from provisioner.errors import InputError
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Rule
-from provisioner.report.chart_text import cell_label, description, mark_texts, merged
+from provisioner.report.chart_text import description, mark_texts, merged, subtitle
+from provisioner.report.heat_map import cells, cells_height
 from provisioner.report.numbers import five_digits, three_digits
 from provisioner.report.theme import (
-    CELLS,
-    CELLS_ABOVE,
-    CELLS_BELOW,
     DASHES,
     LIGHT,
-    NO_VALUE,
     PAGE,
     SHAPES,
-    STAR,
     Spec,
     config,
 )
+from provisioner.report.vega import data, finite, known, number_format
 
 Width = int | Literal["container"]
 """The width of a chart: pixels, or that of its box on a page."""
@@ -43,8 +40,6 @@ WIDTH: Final = 720  # of a chart in a file or a notebook, in pixels
 _PNG_SCALE: Final = 2.0
 _MOST_BARS: Final = 12
 _MARKED_POINTS: Final = 40  # with more points, a curve has dashes only
-_NUMBERED_CELLS: Final = 120  # with more cells, they have no numbers in them
-_CELL_WIDTH: Final = 44  # pixels that a number in a cell needs
 _ROW: Final = 24  # height of a bar
 _NAME: Final = 24  # characters on a line of a name beside bars or cells
 _HEIGHT: Final = 300
@@ -66,7 +61,7 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
             chart = folded(chart)
             layers, height = _bars(chart, width), _bars_height(chart)
         case HeatMap():
-            layers, height = _cells(chart), _cells_height(chart)
+            layers, height = cells(chart), cells_height(chart)
     if not layers:
         layers, height = [_nothing(chart)], 60
     return OfflineChart(
@@ -126,63 +121,34 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
     parts = [altair_chart(chart) for chart in charts]
     for part in parts:
         part.config = alt.Undefined
-    whole = alt.vconcat(*parts, spacing=40).resolve_scale(color="independent", shape="independent")
+    whole = alt.vconcat(*parts, spacing=40).resolve_scale(
+        color="independent",
+        stroke="independent",
+        fillOpacity="independent",
+        strokeDash="independent",
+        shape="independent",
+    )
     return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
 
 
-def subtitle(chart: Chart) -> str:
-    """Return what a chart's cells without a value and its outline say."""
-    if not isinstance(chart, HeatMap):
-        return ""
-    texts = [f"outlined: {chart.outline}"] if chart.outlined and chart.outline else []
-    values = [value for row in chart.values for value in row]
-    if any(value is None or math.isnan(value) for value in values):
-        texts.append("\u00d7 on grey: no value")
-    if any(value is not None and math.isinf(value) for value in values):
-        texts.append("black: unbounded")
-    return "; ".join(texts)
-
-
-def _data(rows: Iterable[Spec]) -> alt.InlineData:
-    return alt.InlineData(values=list(rows))
-
-
 def _nothing(chart: Chart) -> alt.Chart:
-    words: alt.Chart = alt.Chart(_data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
+    words: alt.Chart = alt.Chart(data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
     return words
-
-
-def _known(value: float | None) -> float | None:
-    """A value that JSON and a chart can hold: neither NaN nor infinite."""
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _finite(values: Iterable[float | None]) -> list[float]:
-    return [value for value in values if _known(value) is not None and value is not None]
 
 
 def _scale(axis: Axis, values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
     """The scale and the axis of these values; a logarithmic one with 0 or less is linear around 0."""
     title = textwrap.wrap(axis.label, 50)
     if not axis.logarithmic or not any(values):
-        return alt.Scale(zero=axis.from_zero, nice=True), alt.Axis(
-            title=title, format=",~r" if _plain(values) else "~g"
-        )
+        return alt.Scale(zero=axis.from_zero, nice=True), alt.Axis(title=title, format=number_format(values))
     if min(values) > 0 and not axis.from_zero:
-        return alt.Scale(type="log", nice=False, padding=8), alt.Axis(
-            title=title, format=",~r" if _plain(values) else "~g"
-        )
+        return alt.Scale(type="log", nice=False, padding=8), alt.Axis(title=title, format=number_format(values))
     smallest = math.floor(math.log10(min(abs(value) for value in values if value)) + 1e-9)
     largest = math.ceil(math.log10(max(map(abs, values))))
     powers = [10.0**k for k in range(smallest, largest + 1)]
     ticks = [*(-power for power in reversed(powers) if -power >= min(values)), 0.0, *powers]
     scale = alt.Scale(type="symlog", constant=10.0**smallest, nice=False)
-    return scale, alt.Axis(title=title, values=ticks, format=",~r" if _plain(values) else "~g")
-
-
-def _plain(values: Sequence[float]) -> bool:
-    """Whether numbers on an axis are written without a power of ten."""
-    return all(1e-4 <= abs(value) < 1e9 for value in values if value)
+    return scale, alt.Axis(title=title, values=ticks, format=number_format(values))
 
 
 def _legend(names: Sequence[str], width: Width) -> alt.Legend | None:
@@ -214,20 +180,20 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
         return []
     names = _names(chart)
     rules = {axis: merged(chart.rules, axis) for axis in "xy"}
-    xs = [*_finite(row["x"] for row in rows), *(rule.value for rule in rules["x"])]
-    ys = _finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
+    xs = [*finite(row["x"] for row in rows), *(rule.value for rule in rules["x"])]
+    ys = finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
     ys += [rule.value for rule in rules["y"]]
     x = _quantity(alt.X, "x", chart.x, xs)
     y = _quantity(alt.Y, "y", chart.y, ys)
     legend = _legend(names, width)
     few = max(len(series.x) for series in chart.series) <= _MARKED_POINTS
-    pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
+    pointed = (chart.points and few) or any(len(finite(series.y)) == 1 for series in chart.series)
     color = alt.Color("series:N", scale=alt.Scale(domain=names), legend=legend)
     dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
     dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=_cycle(SHAPES, len(names))), legend=legend)
     text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
-    base = alt.Chart(_data(rows))
+    base = alt.Chart(data(rows))
     curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
     layers = [*_bounds(base, rows, x, color, few), curve.encode(x=x, y=y, color=color, strokeDash=dash)]
     marks = base.transform_filter("isValid(datum.y)")
@@ -247,9 +213,9 @@ def _points(chart: LineChart) -> list[Spec]:
     rows = []
     for name, series, texts in zip(_names(chart), chart.series, mark_texts(chart), strict=True):
         for k, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-            row: Spec = {"series": name, "x": _known(x), "y": _known(y), "text": texts[k]}
+            row: Spec = {"series": name, "x": known(x), "y": known(y), "text": texts[k]}
             row["endless"] = y is not None and y == math.inf
-            if series.low and series.high and _known(series.low[k]) is not None and _known(series.high[k]) is not None:
+            if series.low and series.high and known(series.low[k]) is not None and known(series.high[k]) is not None:
                 row |= {"low": series.low[k], "high": series.high[k]}
             rows.append(row)
     return rows
@@ -287,7 +253,7 @@ def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> 
         if near:
             rows[-1]["label"] = ""
         rows.append({"y": rule.value, "label": name, "text": f"{rule.label}: {five_digits(rule.value)}"})
-    base = alt.Chart(_data(rows)).encode(y=y)
+    base = alt.Chart(data(rows)).encode(y=y)
     line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
     name = base.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
     return [line, name.encode(x=alt.value(0), text="label:N")]
@@ -300,7 +266,7 @@ def _uprights(chart: LineChart, rules: Sequence[Rule], x: Any) -> list[alt.Chart
     rows = [
         {"x": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
     ]
-    base = alt.Chart(_data(rows)).encode(x=x)
+    base = alt.Chart(data(rows)).encode(x=x)
     line = base.mark_rule(strokeDash=[2, 3]).encode(tooltip="text:N", description="text:N")
     name = base.mark_text(style="label", angle=270, align="right", baseline="bottom", dx=-4, dy=-3, limit=_HEIGHT - 30)
     return [line, name.encode(y=alt.value(0), text="label:N")]
@@ -321,7 +287,7 @@ def folded(chart: BarChart) -> BarChart:
     if len(chart.groups) <= _MOST_BARS or len(chart.bars) != 1:
         return chart
     kept, (bars,) = _MOST_BARS - 1, chart.bars
-    rest = _finite(bars.values[kept:])
+    rest = finite(bars.values[kept:])
     least = min(rest, default=None)
     name = f"and {len(chart.groups) - kept} more" + ("" if least is None else f" from {three_digits(least)}")
     note = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
@@ -334,7 +300,7 @@ def folded(chart: BarChart) -> BarChart:
 
 
 def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
-    values = _finite(value for bars in chart.bars for value in bars.values)
+    values = finite(value for bars in chart.bars for value in bars.values)
     if not chart.groups or not chart.bars or not values:
         return []
     rules = merged([Rule(rule.value, rule.label) for rule in chart.rules], "y")
@@ -346,9 +312,9 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     )
     log = chart.value.logarithmic and low > 0
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
-    x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=",~r" if _plain(values) else "~g"))
+    x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=number_format(values)))
     offset: Spec = {} if shared_rows(chart) or len(names) < 2 else {"yOffset": alt.YOffset("bar:O", sort=names)}
-    base = alt.Chart(_data(rows)).encode(y=y, **offset)
+    base = alt.Chart(data(rows)).encode(y=y, **offset)
     text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
     bar = base.transform_filter("isValid(datum.end)").mark_bar(fillOpacity=0.8, strokeWidth=1.5, cornerRadiusEnd=1)
     paint: Spec = {}
@@ -373,7 +339,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     if any(row["end"] is None for row in rows):
         missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
         layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **text))
-    layers.append(alt.Chart(_data([{"end": start}])).mark_rule(aria=False).encode(x=x))
+    layers.append(alt.Chart(data([{"end": start}])).mark_rule(aria=False).encode(x=x))
     return [*layers, *_bar_rules(rules, x, low, high)]
 
 
@@ -396,11 +362,11 @@ def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Se
     shared = shared_rows(chart)
     for b, bars in enumerate(chart.bars):
         for g, value in enumerate(bars.values):
-            known = value is not None and not math.isnan(value)
-            end = min(max(value, low), high) if known and value is not None else None
+            drawn = value is not None and not math.isnan(value)
+            end = min(max(value, low), high) if drawn and value is not None else None
             note = bars.notes[g] if bars.notes else ""
-            shown = three_digits(value, limits) if known else f"\u00d7 {note or 'no value'}"
-            row = {"group": g, "bar": names[b], "value": _known(value), "start": start, "end": end}
+            shown = three_digits(value, limits) if drawn else f"\u00d7 {note or 'no value'}"
+            row = {"group": g, "bar": names[b], "value": known(value), "start": start, "end": end}
             # of bars in one row, the name of a bar without length would lie on the other one
             row["side"] = None if end is None or (shared and end == start) else "left" if end < start else "right"
             rows.append(row | {"shown": shown, "text": texts[b][g]})
@@ -428,7 +394,7 @@ def _bar_rules(rules: Sequence[Rule], x: Any, low: float, high: float) -> list[a
     rows = [
         {"end": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
     ]
-    base = alt.Chart(_data(rows)).encode(x=x)
+    base = alt.Chart(data(rows)).encode(x=x)
     line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
     layers = [line]
     sides: tuple[tuple[str, Any], ...] = (("<", "left"), (">=", "right"))
@@ -450,158 +416,3 @@ def _bars_height(chart: BarChart) -> int:
     rows = 1 if shared_rows(chart) else max(len(chart.bars), 1)
     lines = max((len(textwrap.wrap(name, _NAME)) for name in chart.groups), default=1)
     return len(chart.groups) * max(rows * _ROW + 6, 15 * min(lines, 3) + 6)
-
-
-# Cells
-
-
-def _cells(chart: HeatMap) -> list[alt.Chart]:
-    if not chart.rows or not chart.columns:
-        return []
-    scale, kept, dark_from = _shades(chart)
-    texts = mark_texts(chart)
-    rows: list[Spec] = [
-        {"row": r, "column": c, "value": _known(value), "text": texts[r][c]}
-        | ({"endless": True} if value == math.inf else {})
-        for r, row in enumerate(chart.values)
-        for c, value in enumerate(row)
-    ]
-    numbered = len(rows) <= _NUMBERED_CELLS
-    if numbered:
-        for row in (row for row in rows if row["value"] is not None or row.get("endless")):
-            row["shown"] = three_digits(chart.values[row["row"]][row["column"]], [chart.middle])
-    tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **_cell_axis(chart.rows))
-    x = alt.X("column:O", title=None, axis=alt.Axis(title=chart.x.label, labelAngle=0, **_cell_axis(chart.columns)))
-    y = alt.Y("row:O", sort="descending", axis=tall)
-    base = alt.Chart(_data(rows)).encode(x=x, y=y)
-    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
-    layers = []
-    if kept:
-        gradient = alt.Legend(
-            title=textwrap.wrap(chart.value.label, 48),
-            gradientLength=alt.ExprRef("min(360, width - 20)"),
-            format=",~r" if _plain(kept) else "~g",
-            labelOverlap="greedy",
-        )
-        cell = base.transform_filter("isValid(datum.value)").mark_rect()
-        color = alt.Color("value:Q", scale=scale, legend=gradient)
-        layers.append(cell.encode(color=color, **text))
-    if len(kept) < len(rows):
-        grey: Any = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
-        missing = base.transform_filter("!isValid(datum.value)")
-        layers.append(missing.mark_rect().encode(fill=grey, **text))
-        cross = missing.transform_filter("!datum.endless").mark_text(
-            text="\u00d7", fontSize=11, color="#000000", aria=False
-        )
-        layers.append(cross)
-    layers += _outline(chart, x, y)
-    if numbered:
-        wide = alt.ExprRef(f"width < {_CELL_WIDTH * len(chart.columns) + 60} ? 0 : 1")
-        marked = {(mark.row, mark.column) for mark in chart.marks}
-        dark = f"datum.endless || datum.value > {dark_from}"
-        for inside, dy in ((False, 0), (True, 7)):
-            these = [row for row in rows if "shown" in row and ((row["row"], row["column"]) in marked) == inside]
-            number = alt.Chart(_data(these)).mark_text(fontSize=11, opacity=wide, aria=False, dy=dy)
-            ink: Any = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
-            if these:
-                layers.append(number.encode(x=x, y=y, text="shown:N", color=ink))
-    return [*layers, *_symbols(chart, x, y, numbered)]
-
-
-def _cell_axis(values: Sequence[float | str]) -> Spec:
-    names = [cell_label(value) for value in values]
-    lines = [textwrap.wrap(name, _NAME, max_lines=2, placeholder=" ...") for name in names]
-    return {"labelExpr": f"{json.dumps(lines)}[datum.value]", "ticks": False, "domain": False}
-
-
-def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
-    """The colours of cells, the values that have one, and from which value on the colours are dark.
-
-    Cells are darker with the value, and the colours are divided where a limit is.
-    """
-    kept = _finite(value for row in chart.values for value in row)
-    low, high = (min(kept), max(kept)) if kept else (0.0, 1.0)
-    log = chart.value.logarithmic and low > 0
-    middle = chart.middle if chart.middle is not None and math.isfinite(chart.middle) else None
-    if middle is None:
-        stops, colors = _stops(low, high, len(CELLS), log), list(CELLS)
-        dark_from = stops[2]
-    else:
-        stops, colors, dark_from = [], [], math.inf
-        if low <= middle or not kept:
-            stops += _stops(min(low, middle), middle, len(CELLS_BELOW), log)
-            colors += CELLS_BELOW
-        if high > middle:
-            above = middle + 1e-9 * (abs(middle) or high - middle)
-            stops += _stops(above, high, len(CELLS_ABOVE), log)
-            dark_from = above + 0.3 * (stops[-2] - above)
-            colors += CELLS_ABOVE
-    return (
-        alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True),
-        kept,
-        min(dark_from, 1e300),
-    )
-
-
-def _stops(low: float, high: float, count: int, log: bool) -> list[float]:
-    """Values at equal distances on the scale, always rising."""
-    if high <= low:
-        high = low + (abs(low) or 1.0) * 1e-6
-    shares = [k / (count - 1) for k in range(count)]
-    if log:
-        return [low * (high / low) ** share for share in shares]
-    return [low + (high - low) * share for share in shares]
-
-
-def _outline(chart: HeatMap, x: Any, y: Any) -> list[alt.Chart]:
-    """Lines around the outlined cells, on a white ground so that they are seen on dark cells."""
-    cells = chart.outlined
-    layers = []
-    for dr, dc in ((0, -1), (0, 1), (-1, 0), (1, 0)):
-        edges = [{"row": r, "column": c} for r, c in sorted(cells) if (r + dr, c + dc) not in cells]
-        if not edges:
-            continue
-        across, up = (0.5 + 0.5 * dc, 0.5 - 0.5 * dr)
-        ends: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
-        for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
-            line = alt.Chart(_data(edges)).mark_rule(color=color, strokeWidth=wide, strokeCap="square", aria=False)
-            layers.append(
-                line.encode(
-                    x=x.bandPosition(across if dc else 0),
-                    y=y.bandPosition(0 if dc else up),
-                    **ends,
-                )
-            )
-    return [*layers[::2], *layers[1::2]]
-
-
-def _symbols(chart: HeatMap, x: Any, y: Any, numbered: bool) -> list[alt.Chart]:
-    """The marks of cells, with a legend; many different labels of one symbol are one entry."""
-    if not chart.marks:
-        return []
-    shapes = {"star": STAR, "dot": "circle", "cross": "cross"}
-    labels: dict[str, dict[str, None]] = {}
-    for mark in chart.marks:
-        labels.setdefault(mark.symbol, {})[mark.label] = None
-    entries = {
-        (symbol, label): label if len(known) <= 3 else f"{next(iter(known))} and {len(known) - 1} others"
-        for symbol, known in labels.items()
-        for label in known
-    }
-    domain = list(dict.fromkeys(name or symbol for (symbol, _), name in entries.items()))
-    symbols = {name or symbol: shapes[symbol] for (symbol, _), name in entries.items()}
-    rows = [
-        {"row": m.row, "column": m.column, "mark": entries[m.symbol, m.label] or m.symbol, "star": m.symbol == "star"}
-        for m in chart.marks
-    ]
-    legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=160)
-    shape = alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[symbols[name] for name in domain]), legend=legend)
-    size: Any = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
-    mark = alt.Chart(_data(rows)).mark_point(
-        fill="#ffffff", stroke="#000000", strokeWidth=1, opacity=1, yOffset=-7 if numbered else 0, aria=False
-    )
-    return [mark.encode(x=x, y=y, shape=shape, size=size)]
-
-
-def _cells_height(chart: HeatMap) -> int:
-    return min(max(30 * len(chart.rows), 60), 480)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import provisioner
 from provisioner.report.chart import Chart
-from provisioner.report.chart_text import description, legend_text, numbers_table
+from provisioner.report.chart_text import description, legend_text, numbers_table, subtitle
 from provisioner.report.document import Block, Document
 
 # What a result rests on comes after the charts, in this order; whatever else a report has, before them.
@@ -77,7 +77,7 @@ def _figure(chart: Chart) -> dict[str, Any]:
     """A chart with its texts, its specification and its numbers."""
     from markupsafe import Markup
 
-    from provisioner.report.charts import page_spec, subtitle
+    from provisioner.report.charts import page_spec
 
     spec = json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c")
     legend = subtitle(chart)

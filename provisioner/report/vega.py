@@ -1,0 +1,30 @@
+"""Data and numbers as Vega-Lite takes them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import altair as alt
+
+from provisioner.report.theme import Spec
+
+
+def data(rows: Iterable[Spec]) -> alt.InlineData:
+    """Return records as the data of a chart."""
+    return alt.InlineData(values=list(rows))
+
+
+def known(value: float | None) -> float | None:
+    """Return a value that JSON and a chart can hold: neither NaN nor infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """Return the values that a chart can draw."""
+    return [value for value in values if known(value) is not None and value is not None]
+
+
+def number_format(values: Sequence[float]) -> str:
+    """Return the format of the numbers on an axis: without a power of ten, if they are neither tiny nor huge."""
+    return ",~r" if all(1e-4 <= abs(value) < 1e9 for value in values if value) else "~g"
