@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from provisioner.cli.run import emit
-from provisioner.results.result import Result
 
 
 def json_text(value: Any) -> str:
@@ -19,6 +18,8 @@ def json_text(value: Any) -> str:
 
 def result_text(found: Any, document: Callable[[Any], Any], written: Iterable[object], json: bool) -> str:
     """A result as its report, with the files that hold it, or as JSON."""
+    from provisioner.results.result import Result
+
     if json and isinstance(found, Result):
         return found.to_json()
     return json_text(found.to_dict()) if json else report_text(document(found), written)
