@@ -51,7 +51,7 @@ __all__ = [
 ]
 
 Progress = Callable[[str], None] | None
-"""What is told of the progress of long work."""
+"""A function that is told of the progress of long work."""
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -107,7 +107,7 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
 
 @_asks(SimulateOptions)
 def simulate(options: SimulateOptions | None = None, *, progress: Progress = None, **keywords: Any) -> Simulation:
-    """What happens when a cluster serves requests: latencies with their intervals, use of the pools, stability.
+    """Serve requests with a cluster: latencies with their intervals, use of the pools, stability.
 
     Takes the options by keyword, or a ``SimulateOptions``. ``progress`` is told about long work. Raises ``InputError``
     for what cannot be understood or simulated; a cluster that cannot keep up is a result. Files that were asked for are
@@ -147,7 +147,7 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
 def sensitivity(
     options: SensitivityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Sensitivity:
-    """How the plan moves with its inputs: a tornado, switch points found by bisection, where splitting pays.
+    """Move the inputs of a plan: a tornado, switch points found by bisection, where splitting pays.
 
     The question is that of ``plan``. ``inputs`` are divided and multiplied by 1 + ``spread``; ``switches`` name inputs
     with two factors between which ``watch`` (``design``, ``split``, ``machines`` or ``splitting``) is searched for

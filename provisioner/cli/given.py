@@ -15,7 +15,7 @@ from provisioner.cli.help import option
 from provisioner.options import Option, Options, declared
 
 Given = dict[str, Any]
-"""What was typed, by keyword: texts, and for a switch the opposite of its default."""
+"""The typed values by keyword: texts, and for a switch the opposite of its default."""
 
 OutOption = Annotated[
     list[str] | None,
@@ -92,7 +92,7 @@ def in_order(options: Mapping[str, Option], kinds: tuple[type[Options], ...]) ->
 
 
 def given_of(options: Mapping[str, Option], typed: Mapping[str, Any]) -> Given:
-    """What was typed of the options, as keywords."""
+    """The options that were typed, as keywords."""
     given: Given = {}
     for name, declaration in options.items():
         value = typed.get(name)

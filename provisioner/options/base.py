@@ -87,7 +87,7 @@ class Options:
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """What is given, with the defaults that depend on it."""
+        """The given values, with the defaults that depend on them."""
         return given
 
     @classmethod

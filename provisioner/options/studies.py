@@ -85,7 +85,7 @@ class CompareOptions(PlanOptions):
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """What is given; by default at one throughput with a rate or trace, and at the largest degrees.
+        """The given values; by default at one throughput with a rate or trace, and at the largest degrees.
 
         A row for every combination of degrees hides the designs.
         """
@@ -140,7 +140,7 @@ class CapacityOptions(PlanOptions):
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """What is given, after a check that the design is."""
+        """The given values, after a check that the design is among them."""
         if not given.get("designs"):
             what = spelled("designs")
             raise InputError(f"{what}: is needed: the design of the cluster in hand, such as splitwise-hh")
@@ -240,7 +240,7 @@ class ReproduceOptions(Options):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridOptions(SimulateOptions):
-    """What the studies that simulate many clusters have in common."""
+    """Options common to the studies that simulate many clusters."""
 
     GROUPS: ClassVar[tuple[str, ...]] = (CLUSTER, SWEEP, WORKLOAD, LATENCY, POLICY, METHOD, SCALE)
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("pools", "failures", "repeat", "records", "timeline")

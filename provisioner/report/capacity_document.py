@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
 from provisioner.report.command_line import arguments
-from provisioner.report.compare_document import version_facts
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, per_cent, significant, whole
-from provisioner.report.plan_document import shown
 from provisioner.report.views.simulation import latency_table
+from provisioner.report.views.view import method_facts, shown
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def capacity_document(found: Capacity, *, inputs: bool = False) -> Document:
     blocks += [pools_table(found), latency_table(found.simulation)]
     if found.warnings:
         blocks.append(Notes("Warnings", tuple(found.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(found.sources)), method_facts(found)]
+    blocks += [Notes("Sources", tuple(found.sources)), _method(found)]
     if inputs:
         rows = [(name, shown(value)) for name, value in found.question.items()]
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows)))
@@ -188,15 +187,14 @@ def _pool_row(pool: SimulatedPool) -> tuple[str, ...]:
     )
 
 
-def method_facts(found: Capacity) -> Facts:
+def _method(found: Capacity) -> Facts:
     """How the rate was found."""
-    facts = [
+    rows = (
         ("passes when", found.rule),
         ("rates", f"{len(found.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"),
         ("seed", str(found.seed)),
-        *version_facts(found.versions),
-    ]
-    return Facts("How this was computed", tuple(facts))
+    )
+    return method_facts("How this was computed", rows, found.versions)
 
 
 def _series(name: str, tried: Sequence[Tried]) -> Series:

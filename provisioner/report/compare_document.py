@@ -10,7 +10,7 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, significant, whole
-from provisioner.report.plan_document import shown
+from provisioner.report.views.view import method_facts, shown
 from provisioner.specs.units import format_factor, format_rate
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 _SUPERLATIVE: Final = {"cost": "cheapest", "power": "least power", "machines": "fewest machines"}
 _UNIT: Final = {"throughput": "requests/s", "cost": "$/h", "power": "kW", "machines": "machines"}
 _LIMITED: Final = ("TTFT", "TBT", "E2E")
-# Of the versions, those of the program itself and of what runs it.
-_PROGRAM: Final = ("provisioner", "python")
 # Fields of the question that are arguments of the comparison, not options of its plans.
 _OWN: Final = ("same", "budget", "baseline", "chunked")
 
@@ -39,7 +37,7 @@ def compare_document(found: Comparison, *, inputs: bool = False) -> Document:
         blocks.append(Notes("How sharp the largest rates are", _sharpness(with_plan)))
     if found.warnings:
         blocks.append(Notes("Warnings", tuple(found.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(found.sources)), method_facts(found)]
+    blocks += [Notes("Sources", tuple(found.sources)), _method(found)]
     if inputs:
         rows = [(name, shown(value)) for name, value in found.question.items()]
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows)))
@@ -157,23 +155,15 @@ def _sharpness(rows: Sequence[Row]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def method_facts(found: Comparison) -> Facts:
+def _method(found: Comparison) -> Facts:
     """How the plans were found."""
     how = "largest rates to 1 %, from below; at each the cheapest cluster that passes" if found.budget else ""
-    facts = [
+    rows = (
         ("latency", found.method),
         ("rates", how),
         ("seed", str(found.seed)),
-        *version_facts(found.versions),
-    ]
-    return Facts("How this was computed", tuple(fact for fact in facts if fact[1]))
-
-
-def version_facts(versions: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """The versions of the program with what runs it, and of its libraries."""
-    program = ", ".join(f"{name} {versions[name]}" for name in _PROGRAM if name in versions)
-    libraries = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in _PROGRAM)
-    return ("program", program), ("libraries", libraries)
+    )
+    return method_facts("How this was computed", rows, found.versions)
 
 
 def compare_charts(found: Comparison) -> tuple[Chart, ...]:

@@ -10,15 +10,14 @@ is empty. ``limit`` is in ``limit_kind``, seconds or slowdown.
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from provisioner.planning.plan import Plan
 from provisioner.report.as_json import plain_value, plan_dict
 from provisioner.report.command_line import fixed_question
-from provisioner.report.plan_document import shown
+from provisioner.report.tables import csv_text
+from provisioner.report.views.view import shown
 
 COLUMNS: Final = (
     "section",
@@ -53,17 +52,7 @@ COLUMNS: Final = (
 
 def plan_csv(plan: Plan) -> str:
     """The plan as CSV with a header line."""
-    return csv_text(COLUMNS, _rows(plan))
-
-
-def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV with a header line; a column that a row lacks is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({column: cell(row.get(column)) for column in columns})
-    return text.getvalue()
+    return csv_text(_rows(plan), COLUMNS)
 
 
 def _rows(plan: Plan) -> Iterator[Mapping[str, Any]]:
@@ -108,15 +97,3 @@ def _rows(plan: Plan) -> Iterator[Mapping[str, Any]]:
 
 def _split(pools: Any) -> str:
     return " + ".join(f"{machines} {role} {machine}" for role, machine, machines in pools)
-
-
-def cell(value: Any) -> str:
-    """A value as a cell: empty for None, and no formula that a spreadsheet would run."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return repr(value)
-    # a spreadsheet runs a text that starts like this as a formula
-    return f"'{value}" if str(value).startswith(("=", "+", "-", "@")) else str(value)

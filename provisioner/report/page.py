@@ -51,7 +51,7 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
 
 
 def _place(block: Block) -> int:
-    """Where a block comes among those after the charts; -1 before them."""
+    """Position of a block among those after the charts; -1 before them."""
     return next((k for k, title in enumerate(_LAST) if block.title.startswith(title)), -1)
 
 

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.command_line import arguments
-from provisioner.report.compare_document import version_facts
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, per_cent, whole
-from provisioner.report.plan_document import shown
+from provisioner.report.views.view import method_facts, shown
 from provisioner.specs.units import format_rate
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def pareto_document(found: Frontier, *, inputs: bool = False) -> Document:
         blocks.append(candidates_table(found))
     if found.warnings:
         blocks.append(Notes("Warnings", tuple(found.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(found.sources)), method_facts(found)]
+    blocks += [Notes("Sources", tuple(found.sources)), _method(found)]
     if inputs:
         rows = [(name, shown(value)) for name, value in found.question.items()]
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows)))
@@ -138,19 +137,18 @@ def open_lines(found: Frontier) -> tuple[str, ...]:
     )
 
 
-def method_facts(found: Frontier) -> Facts:
+def _method(found: Frontier) -> Facts:
     """How the frontier was found."""
     boxes = "1 box" if found.boxes == 1 else f"{found.boxes} boxes"
     simulated = f"; {found.simulated:,} clusters simulated in {found.runs:,} runs" if found.simulated else ""
-    facts = [
+    rows = (
         ("passes when", found.rule),
         ("searched", f"{boxes} of power and machines, the cheapest cluster of each{simulated}"),
         ("proven", "every point, and that there are no others" if found.complete else "every point of the frontier"),
         ("latency", found.method),
         ("seed", str(found.seed)),
-        *version_facts(found.versions),
-    ]
-    return Facts("How this was computed", tuple(facts))
+    )
+    return method_facts("How this was computed", rows, found.versions)
 
 
 def pareto_charts(found: Frontier) -> tuple[Chart, ...]:

@@ -20,13 +20,11 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.command_line import command_line, fixed_question
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.report.views.view import method_facts, shown
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
 """Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
-
-# Of the versions, those of the program itself and of what runs it.
-_PROGRAM: Final = ("provisioner", "python")
 
 _SUPERLATIVE: Final = {
     "cost": "The cheapest plan",
@@ -53,7 +51,7 @@ def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = 
             blocks.append(neighbours_table(plan, plan.evidence))
     if plan.warnings:
         blocks.append(Notes("Warnings", tuple(plan.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(plan.sources)), method_facts(plan)]
+    blocks += [Notes("Sources", tuple(plan.sources)), _method(plan)]
     if inputs:
         blocks.append(inputs_table(plan))
         blocks.append(Code("To repeat this plan", command_line(plan)))
@@ -407,34 +405,16 @@ def neighbours_table(plan: Plan, evidence: Evidence) -> Table:
     return table("Better clusters that do not pass", columns, rows)
 
 
-def method_facts(plan: Plan) -> Facts:
-    """How the plan was computed."""
-    program = [f"{name} {plan.versions[name]}" for name in _PROGRAM if name in plan.versions]
-    libraries = [f"{name} {version}" for name, version in plan.versions.items() if name not in _PROGRAM]
-    facts = [
+def _method(plan: Plan) -> Facts:
+    rows = (
         ("latency", plan.method),
         ("choice", f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"),
         ("seed", str(plan.seed)),
-        ("program", ", ".join(program)),
-        ("libraries", ", ".join(libraries)),
-    ]
-    return Facts("How this was computed", tuple(fact for fact in facts if fact[1]))
+    )
+    return method_facts("How this was computed", rows, plan.versions)
 
 
 def inputs_table(plan: Plan) -> Table:
     """Every option of the question."""
     rows = [(name, shown(value)) for name, value in fixed_question(plan).items()]
     return Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows))
-
-
-def shown(value: object) -> str:
-    """An option's value as text; "not given" where there is none."""
-    if value is None or value in ((), {}, []):
-        return "not given"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={each}" for name, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)

@@ -10,7 +10,7 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineC
 from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, significant, whole
-from provisioner.report.plan_document import shown
+from provisioner.report.views.view import shown
 from provisioner.specs.units import format_cost, format_power, format_rate
 
 if TYPE_CHECKING:

@@ -56,18 +56,21 @@ def _typed(column: list[Cell]) -> object:
     return [math.nan if cell is None else float(cell) for cell in column]
 
 
-def csv_text(rows: Iterable[Row]) -> str:
-    """Return rows as CSV with a header line; a cell that would run as a formula in a spreadsheet begins with '."""
+def csv_text(rows: Iterable[Row], columns: Sequence[str] | None = None) -> str:
+    """Return rows as CSV with a header line, of these columns or of every name that a row has.
+
+    A cell that would run as a formula in a spreadsheet begins with an apostrophe.
+    """
     import csv
     import io
 
     listed = list(rows)
-    columns = list(dict.fromkeys(name for row in listed for name in row))
+    names = list(dict.fromkeys(name for row in listed for name in row)) if columns is None else list(columns)
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for row in listed:
-        writer.writerow({name: _cell(row.get(name)) for name in columns})
+        writer.writerow({name: _cell(row.get(name)) for name in names})
     return text.getvalue()
 
 

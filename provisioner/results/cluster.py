@@ -108,7 +108,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What a cluster adds up to: cost in $/h, provisioned power in W, and machines."""
+    """The sums over a cluster: cost in $/h, provisioned power in W, and machines."""
 
     cost_usd_per_h: float
     power_w: float

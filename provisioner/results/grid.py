@@ -203,7 +203,7 @@ class Grid(Result):
 
     @property
     def sizes(self) -> tuple[tuple[int, ...], ...]:
-        """Of each pool of a grid of sizes its numbers of machines, in rising order; empty over an input."""
+        """Numbers of machines of each pool in a grid of sizes, in rising order; empty over an input."""
         if self.varied is not None:
             return ()
         every = zip(*([pool.machines for pool in cluster.pools] for cluster in self.clusters), strict=True)

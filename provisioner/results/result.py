@@ -25,7 +25,7 @@ else:
 
 
 class Reports(Protocol):
-    """What the report package does for a result."""
+    """The services of the report package to a result."""
 
     def to_json(self, result: Result) -> str:
         """Return the result as JSON of the published schema."""

@@ -63,7 +63,7 @@ def document(grid: Grid, inputs: bool = False) -> Document:
 
 
 def _method(grid: Grid) -> Facts:
-    """How the grid was simulated, and when a cluster passes."""
+    """Method of the simulation, and the rule by which a cluster passes."""
     rows = [("passes", _passing_rule(grid))]
     if grid.objective is not None:
         best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
@@ -493,4 +493,4 @@ def occupancy_rows(grid: Grid) -> list[Row]:
 
 
 VIEW: Final = View(Grid, document, charts, {"points": point_rows, "occupancy": occupancy_rows})
-"""How grids are shown."""
+"""The view of grids."""

@@ -80,4 +80,4 @@ def finding_rows(reproduction: Reproduction) -> list[Row]:
 
 
 VIEW: Final = View(Reproduction, document, charts, {"findings": finding_rows})
-"""How reproductions are shown."""
+"""The view of reproductions."""

@@ -157,7 +157,7 @@ def batches_chart(simulation: Simulation) -> LineChart:
 
 
 def subtitle(simulation: Simulation) -> str:
-    """What was simulated, and whether it holds, in a sentence."""
+    """One sentence on the case that was simulated and whether it holds."""
     verdict = {None: "no latency limits", True: "meets", False: "does not meet"}[simulation.slo_met]
     judged = verdict if simulation.slo_met is None else f"{verdict} SLO {simulation.slo}"
     unstable = "" if simulation.stable else "; unstable"

@@ -1,4 +1,4 @@
-"""What a view is made of, and the blocks that the reports of all results share."""
+"""The parts of a view, and the blocks that the reports of all results share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PROGRAM: Final = ("provisioner", "python")
 
 @dataclass(frozen=True, slots=True)
 class View(Generic[R]):
-    """How results of one type are shown.
+    """The way in which results of one type are shown.
 
     ``document(result, inputs)`` is the report, with every input where asked for. ``charts`` are by name, the one that
     answers the question first. ``tables`` are by name, the main one first: what ``--out FILE.csv`` writes.
@@ -53,7 +53,7 @@ def closing(
 
 
 def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> Facts:
-    """How a result was computed, with the versions of the program and its libraries; empty rows are left out."""
+    """Method of a result, with the versions of the program and its libraries; empty rows are left out."""
     program = [f"{name} {versions[name]}" for name in _PROGRAM if name in versions]
     libraries = [f"{name} {version}" for name, version in versions.items() if name not in _PROGRAM]
     listed = (*rows, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
