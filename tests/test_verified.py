@@ -214,14 +214,14 @@ def test_what_no_cluster_can_do_is_refused_without_simulating() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"confidence": 1.0}, "--confidence: must be above 0.5 and below 1"),
-        ({"confidence": 0.3}, "--confidence"),
-        ({"cut_margin": 1.0}, "--cut-margin: must be above 1"),
-        ({"sets": 0}, "--seeds: must be from 1 to 15"),
-        ({"sets": 16}, "--seeds"),
+        ({"confidence": 1.0}, "confidence: must be above 0.5 and below 1, got 1"),
+        ({"confidence": 0.3}, "confidence: must be above 0.5 and below 1, got 0.3"),
+        ({"cut_margin": 1.0}, "cut_margin: must be above 1"),
+        ({"sets": 0}, "sets: must be a whole number of request sets, 1 or more, got 0"),
+        ({"sets": 16}, "sets: must be from 1 to 15"),
         ({"policy": "spilt"}, "policy"),
         ({"duration_s": -1.0}, "duration"),
-        ({"time_limit_s": 0.0}, "--time-limit"),
+        ({"time_limit_s": 0.0}, "time_limit_s: must be above 0 s"),
     ],
 )
 def test_bad_options(fields: dict[str, Any], message: str) -> None:

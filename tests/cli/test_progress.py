@@ -38,7 +38,7 @@ from provisioner import api
 from provisioner.cli import main
 from provisioner.progress import Step
 
-def simulate(progress, **_):
+def simulate(_, progress):
     for k in range(30):
         progress(Step(f"simulating: {k} of 60", k, 60))
         time.sleep(0.05)
