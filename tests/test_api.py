@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterable
 from functools import cache
 from itertools import pairwise
@@ -460,42 +459,36 @@ def test_an_infeasible_trace_is_not_told_to_change_its_rate(tmp_path: Path) -> N
     assert error.relaxations and not any("--rate" in text for text in error.relaxations)
 
 
-# Odd questions: a sensible plan or one clear error, soon
+# Odd questions: a sensible plan or one clear error. ``python -m tests.benchmarks.odd_questions`` times them.
 
-SOON_S = 60.0  # on two busy cores; 14 s and 10 s are the slowest alone, at 5,000 and 1,000 requests/s
+ODD: list[dict[str, Any]] = [
+    {"rate_rps": 0.001},
+    {"rate_rps": 5000.0},
+    {"workload": "conversation", "rate_rps": 5000.0, **TWO},
+    {"machines": ("dgx-a100",)},
+    {"machines": ("dgx-h100-capped",), "model": "bloom-176b", "workload": "conversation"},
+    {"stock": {"dgx-h100": 0}},
+    {"stock": {"dgx-a100": 0, "dgx-h100": 0, "dgx-h100-capped": 0}},
+    {"stock": {"dgx-h100": 6, "dgx-h100-capped": 2}},
+    {"workload": "conversation", "stock": {"dgx-h100": 4, "dgx-h100-capped": 0}},
+    {"max_machines": 1},
+    {"max_machines": 1, "rate_rps": 0.1},
+    {"headroom": 10.0},
+    {"limits": {"ttft_p99": "50ms"}},
+    {"limits": {"ttft_p50": "0.5x", "tbt_p50": "0.5x", "e2e_p50": "0.5x"}},
+    {"slo": "batch", "limits": {"e2e_p99": "1h"}},
+    {"slo": "batch", "limits": {"tbt_p99": "60ms"}, "workload": "conversation"},
+    {"cv": 6.0},
+    {"cv": 0.0},
+    {"max_cost_usd_per_h": 0.01},
+    {"assumptions": "splitwise-sim", "rate_rps": 1000.0},
+    {"model": "bloom-176b", "slo": "batch"},
+]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"rate_rps": 0.001},
-        {"rate_rps": 5000.0},
-        {"workload": "conversation", "rate_rps": 5000.0, **TWO},
-        {"machines": ("dgx-a100",)},
-        {"machines": ("dgx-h100-capped",), "model": "bloom-176b", "workload": "conversation"},
-        {"stock": {"dgx-h100": 0}},
-        {"stock": {"dgx-a100": 0, "dgx-h100": 0, "dgx-h100-capped": 0}},
-        {"stock": {"dgx-h100": 6, "dgx-h100-capped": 2}},
-        {"workload": "conversation", "stock": {"dgx-h100": 4, "dgx-h100-capped": 0}},
-        {"max_machines": 1},
-        {"max_machines": 1, "rate_rps": 0.1},
-        {"headroom": 10.0},
-        {"limits": {"ttft_p99": "50ms"}},
-        {"limits": {"ttft_p50": "0.5x", "tbt_p50": "0.5x", "e2e_p50": "0.5x"}},
-        {"slo": "batch", "limits": {"e2e_p99": "1h"}},
-        {"slo": "batch", "limits": {"tbt_p99": "60ms"}, "workload": "conversation"},
-        {"cv": 6.0},
-        {"cv": 0.0},
-        {"max_cost_usd_per_h": 0.01},
-        {"assumptions": "splitwise-sim", "rate_rps": 1000.0},
-        {"model": "bloom-176b", "slo": "batch"},
-    ],
-)
-def test_odd_questions_are_answered_soon(fields: dict[str, Any]) -> None:
-    before = time.perf_counter()
+@pytest.mark.parametrize("fields", ODD)
+def test_odd_questions_are_answered(fields: dict[str, Any]) -> None:
     found = ask(**fields)
-    took = time.perf_counter() - before
-    assert took < SOON_S
     if isinstance(found, InfeasibleError):
         assert found.binding and found.relaxations
 
@@ -509,7 +502,6 @@ def test_a_trace_of_one_class(tmp_path: Path, prompt: int, output: int, rate: fl
     arrivals = poisson(rng, (rate, 1000.0 / rate))
     path = write_trace(tmp_path / "one.csv", arrivals, [prompt] * arrivals.size, [output] * arrivals.size)
     for fields in ({"workload": path, "rate_rps": rate}, {"trace": path}):
-        before = time.perf_counter()
         try:
             found = ask(slo="p99", designs=("splitwise-hh", "baseline-h100"), **fields)
         except ProvisionerError as error:
@@ -517,7 +509,6 @@ def test_a_trace_of_one_class(tmp_path: Path, prompt: int, output: int, rate: fl
         else:
             if isinstance(found, InfeasibleError):
                 assert found.binding and found.relaxations
-        assert time.perf_counter() - before < SOON_S
 
 
 @pytest.mark.parametrize(
