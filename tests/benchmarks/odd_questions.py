@@ -1,4 +1,4 @@
-"""Times of the odd questions of ``tests/test_api.py``, by the formulas: ``python -m tests.benchmarks.odd_questions``."""
+"""Times of the odd questions of ``tests/test_api.py``: ``python -m tests.benchmarks.odd_questions``."""
 
 from __future__ import annotations
 
