@@ -118,7 +118,7 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
     ('Splitwise-HH', 2114, True)
     """
     from provisioner.loading.scenario import load_scenario
-    from provisioner.report.command_line import simulate_command, simulate_question
+    from provisioner.options.command import command_of, simulate_question
     from provisioner.report.records import check_files, write_files
     from provisioner.simulation.assemble import assemble
     from provisioner.simulation.serve import serve
@@ -133,10 +133,11 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
         keep_timeline=asked.timeline is not None,
         progress=tell,
     )
+    question = simulate_question(scenario.question)
     simulation = replace(
         assemble(scenario, [each.observation for each in served]),
-        question=simulate_question(scenario.question),
-        command=simulate_command(scenario.question),
+        question=question,
+        command=command_of("simulate", question, SimulateOptions),
         repeated=asked.repeat is not None,
     )
     write_files([each.run for each in served if each.run is not None], asked.records, asked.timeline, tell)

@@ -47,7 +47,7 @@ LEVEL = {
     "cli": 12,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "numba", "pyarrow", "torch")
-STUDIES = ("capacity", "compare", "grid", "pareto", "result", "sensitivity")
+STUDIES = ("capacity", "compare", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.planning.plan", "report"),

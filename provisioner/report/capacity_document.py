@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from provisioner.options import PlanOptions
+from provisioner.options.command import typed as arguments
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
-from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, per_cent, significant, whole
 from provisioner.report.views.simulation import latency_table
@@ -18,9 +19,6 @@ from provisioner.specs.units import format_cost, format_power, format_rate, form
 if TYPE_CHECKING:
     from provisioner.results.simulation import SimulatedPool
     from provisioner.studies.capacity import Addition, Capacity, Tried
-
-# Fields of the question that are arguments of the capacity, not options of a plan.
-_OWN: Final = ("prompt", "token", "mixed", "to", "additions")
 
 
 def capacity_document(found: Capacity, *, inputs: bool = False) -> Document:
@@ -53,7 +51,7 @@ def capacity_command(question: Mapping[str, Any]) -> str:
     for rate in question.get("to") or ():
         typed += ["--to", f"{rate:.12g}"]
     typed += [] if question.get("additions", True) else ["--no-additions"]
-    return shlex.join([*typed, *arguments({name: v for name, v in question.items() if name not in _OWN})])
+    return shlex.join([*typed, *arguments(question, PlanOptions)])
 
 
 def headline(found: Capacity) -> str:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from provisioner.options import PlanOptions
+from provisioner.options.command import typed as arguments
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, significant, whole
 from provisioner.report.views.view import method_facts, shown
@@ -55,7 +56,7 @@ def compare_command(question: Mapping[str, Any]) -> str:
     options = {name: value for name, value in question.items() if name not in _OWN}
     if question["same"] != "throughput":
         options.pop("objective", None)
-    return shlex.join([*typed, *arguments(options)])
+    return shlex.join([*typed, *arguments(options, PlanOptions)])
 
 
 def headline(found: Comparison) -> str:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from provisioner.options import PlanOptions
+from provisioner.options.command import typed as arguments
 from provisioner.report.chart import Axis, Chart, LineChart, Series
-from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, per_cent, whole
 from provisioner.report.views.view import method_facts, shown
@@ -41,7 +42,7 @@ def pareto_document(found: Frontier, *, inputs: bool = False) -> Document:
 def pareto_command(question: Mapping[str, Any]) -> str:
     """The ``provision pareto`` command of a question, with its defaults written out."""
     options = {name: value for name, value in question.items() if name != "objective"}
-    return shlex.join(["provision", "pareto", *arguments(options)])
+    return shlex.join(["provision", "pareto", *arguments(options, PlanOptions)])
 
 
 def headline(found: Frontier) -> str:

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from provisioner.options import PlanOptions
+from provisioner.options.command import typed as arguments
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
-from provisioner.report.command_line import arguments
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
 from provisioner.report.numbers import dollars, kilowatts, significant, whole
 from provisioner.report.views.view import shown
@@ -371,7 +372,7 @@ def _note(cell: Cell, objective: str) -> str:
 
 def command(found: Sensitivity) -> str:
     """The command that asks the same again."""
-    typed = ["provision", "sensitivity", *arguments(found.question)]
+    typed = ["provision", "sensitivity", *arguments(found.question, PlanOptions)]
     if found.swings:
         typed += ["--spread", f"{found.spread:g}"]
         typed += [part for swing in found.swings for part in ("--input", swing.name)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from math import prod
 from typing import Final, Literal
@@ -14,6 +14,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import PlanOptions, SimulateOptions
+from provisioner.options.command import simulate_question, typed
 from provisioner.planning.designs import choose, designs
 from provisioner.planning.lattice import whole_units
 from provisioner.planning.search import Prices
@@ -154,8 +155,6 @@ def _simulated(
     execution: Execution,
 ) -> Grid:
     """Simulate clusters by values, and answer with the grid; sizes share one case, each value has its own."""
-    from provisioner.report.command_line import simulate_question
-
     at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
     scenario = ends[0].first
     perf = scenario.cluster.pools[0].perf
@@ -164,7 +163,7 @@ def _simulated(
         own |= {"objective": objective, **_sizes(clusters)}
     else:
         own |= {"vary": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
-    simulation = simulate_question({name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__})
+    simulation = simulate_question({each.name: getattr(options, each.name) for each in fields(SimulateOptions)})
 
     def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
         points = tuple(
@@ -313,20 +312,18 @@ def _command(
     objective: CriterionName | None,
 ) -> str:
     """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-    from provisioner.report.command_line import simulate_command
-
     bare = _of_sizes(options if varied is None else replace(options, design=None), {})
-    simulate = simulate_command({name: getattr(bare, name) for name in SimulateOptions.__dataclass_fields__})
+    simulation = simulate_question({each.name: getattr(bare, each.name) for each in fields(SimulateOptions)})
     if varied is None:
-        typed = [(role, typed_range(sizes)) for role, sizes in _sizes(clusters).items()]
+        own = [(role, typed_range(sizes)) for role, sizes in _sizes(clusters).items()]
     else:
-        typed = [("cluster", _typed(cluster)) for cluster in clusters]
-        typed.append(("vary", f"{varied.name}={typed_range(varied.values)}"))
-    typed.append(("prices", price_list))
+        own = [("cluster", _typed(cluster)) for cluster in clusters]
+        own.append(("vary", f"{varied.name}={typed_range(varied.values)}"))
+    own.append(("prices", price_list))
     if objective is not None:
-        typed.append(("objective", objective))
-    more = [part for name, value in typed for part in (f"--{name}", value)]
-    return shlex.join(["provision", "sweep", *shlex.split(simulate)[2:], *more])
+        own.append(("objective", objective))
+    more = [part for name, value in own for part in (f"--{name}", value)]
+    return shlex.join(["provision", "sweep", *typed(simulation, SimulateOptions), *more])
 
 
 def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:

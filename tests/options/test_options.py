@@ -34,8 +34,8 @@ from provisioner.options import (
     spelled,
     spelled_as_flags,
 )
+from provisioner.options.command import command_of, typed
 from provisioner.options.conflicts import CONFLICTS, NEEDS, Conflict
-from provisioner.report.command_line import arguments, simulate_command, typed
 
 KINDS: dict[type[Options], str] = {
     PlanOptions: "plan",
@@ -233,12 +233,12 @@ def test_the_printed_commands_ask_the_same() -> None:
         **{n: sample(PlanOptions, n) for n in ("rate_rps", "ttft_p99", "stock", "scale", "network", "power_caps")}
     )
     question = dataclasses.asdict(plan)
-    assert parsed(PlanOptions, arguments(question)) == plan
+    assert parsed(PlanOptions, typed(question, PlanOptions)) == plan
     assert typed({"within_s": 28_800.0}, PlanOptions) == ["--within", "28800s"]
-    fast = arguments({**question, "fast": True})
+    fast = typed({**question, "fast": True}, PlanOptions)
     assert "--fast" in fast and "--seeds" not in fast and "--cut-margin" not in fast
     simulation = SimulateOptions.of(pools=SAMPLES["pools"], share_links=False, rates_rps=(30.0, 70.0), seed=2)
-    again = shlex.split(simulate_command(dataclasses.asdict(simulation)))
+    again = shlex.split(command_of("simulate", dataclasses.asdict(simulation), SimulateOptions))
     assert parsed(SimulateOptions, again[2:]) == simulation
 
 

@@ -11,8 +11,8 @@ import provisioner
 from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
+from provisioner.options.command import typed
 from provisioner.perf.assumptions import replica
-from provisioner.report.command_line import arguments
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.power_caps import PowerCap, PowerCaps, at_cap
@@ -165,8 +165,8 @@ def test_a_design_at_a_cap_is_simulated_by_its_name_and_typed_again() -> None:
         design="splitwise-hh70", prompt_machines=9, token_machines=2, rate_rps=30, duration_s=10
     )
     assert [pool.machine for pool in found.pools] == ["dgx-h100", "dgx-h100@70"]
-    typed = arguments({"power_caps": (100.0, 70.0), "tensor_parallel": (8, 4)})
-    assert typed == ["--tp", "8,4", "--power-caps", "100,70"]
+    flags = typed({"power_caps": (100.0, 70.0), "tensor_parallel": (8, 4)}, PlanOptions)
+    assert flags == ["--tp", "8,4", "--power-caps", "100,70"]
 
 
 def test_an_unknown_machine_that_is_capped_is_named(tmp_path: Path) -> None:

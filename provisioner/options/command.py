@@ -1,0 +1,55 @@
+"""The command that asks a question again, from the values of its options."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from provisioner.options.base import Options
+from provisioner.options.declaration import declaration_of
+from provisioner.options.plan import PROOF
+
+# How fast it ran and where it was written to are not part of what was asked.
+_NOT_ASKED: Final = ("write_lp", "repeat", "records", "timeline")
+
+
+def typed(question: Mapping[str, Any], kind: type[Options]) -> list[str]:
+    """The options of a question as they are typed: values other than the defaults, and those that fix the answer.
+
+    A plan by the formulas has none of the proof.
+
+    >>> from provisioner.options import PlanOptions
+    >>> typed({"workload": "coding", "limits": {"ttft_p99": "2s"}, "machines": ("dgx-h100",), "cv": None}, PlanOptions)
+    ['--workload', 'coding', '--ttft-p99', '2s', '--machine', 'dgx-h100']
+    """
+    declarations = {each.name: declaration_of(each) for each in fields(kind) if each.name not in _NOT_ASKED}
+    if question.get("fast"):
+        declarations = {name: each for name, each in declarations.items() if each.group != PROOF or name == "fast"}
+    given = [(declaration, question[name]) for name, declaration in declarations.items() if name in question]
+    return [
+        argument
+        for declaration, value in given
+        if value not in (None, (), [], {}) and (declaration.fixes or value != declaration.default)
+        for argument in declaration.typed(value)
+    ]
+
+
+def command_of(name: str, question: Mapping[str, Any], kind: type[Options]) -> str:
+    """The command that asks a question again, with the defaults that fix the answer written out.
+
+    >>> from provisioner.options import SimulateOptions
+    >>> command_of("simulate", {"design": "baseline-h100", "mixed_machines": 51, "cv": None}, SimulateOptions)
+    'provision simulate --design baseline-h100 --mixed 51'
+    """
+    return shlex.join(["provision", name, *typed(question, kind)])
+
+
+def simulate_question(question: Mapping[str, Any]) -> dict[str, Any]:
+    """The question of a simulation: its options, less those that mean nothing beside a trace."""
+    asked = {name: value for name, value in question.items() if name not in _NOT_ASKED}
+    if asked.get("trace") is not None:
+        for name in ("workload", "seed", "sets"):
+            asked.pop(name, None)
+    return asked
