@@ -24,7 +24,6 @@ import yaml
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.api import load_setting
-from provisioner.judge import SimulationJudge
 from provisioner.options import PlanOptions
 from provisioner.perf import memory
 from provisioner.perf.assumptions import ReplicaPerf, SplitwiseSimReplica, replica
@@ -43,6 +42,7 @@ from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare
 from provisioner.specs import catalog
 from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES, label
 from provisioner.specs.traces import read_trace
+from provisioner.verify.judge import SimulationJudge
 
 Floats = NDArray[np.float64]
 

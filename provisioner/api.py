@@ -97,11 +97,11 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     >>> p.design, p.machines, p.evidence.optimal
     ('Splitwise-HH:2+4', 8, True)
     """
-    from provisioner.planned import against, planned, with_promise
+    from provisioner.verify.answer import against, best_plan, with_promise
 
     asked, tell = PlanOptions.made(options, keywords), progress or _silent
     setting, slo = load_setting(asked), against(asked)
-    answer = planned(setting, tell)
+    answer = best_plan(setting, tell)
     return answer if slo is None else with_promise(answer, slo, asked, tell)
 
 

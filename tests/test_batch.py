@@ -13,7 +13,6 @@ import provisioner
 from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.proof import Candidate
 from provisioner.report.command_line import command_line
 from provisioner.report.plan_document import plan_document
@@ -21,7 +20,9 @@ from provisioner.report.terminal import render
 from provisioner.simulation.measure import MAX_GROWTH
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
-from provisioner.verified import Memory, RequestSets, _judge
+from provisioner.verify.answer import best_plan
+from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.verdicts import Verdicts
 
 H100 = {"machines": ("dgx-h100",), "designs": ("baseline-h100",), "tensor_parallel": "largest"}
 JOB = {**H100, "slo": "batch", "backlog_requests": 30_000, "within_s": 1800.0, "against": "none"}
@@ -44,7 +45,7 @@ def test_a_job_is_fed_early_enough_for_its_last_requests() -> None:
 def test_when_a_job_ends_is_when_a_whole_simulation_of_it_ends() -> None:
     """The judge simulates the first 600 s; the job is simulated whole beside it, in another way of arriving."""
     setting = load_setting(PlanOptions(**JOB))
-    _, judge = _judge(setting, setting.traffic.peak_rps, Memory())
+    _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
     assert setting.job is not None and setting.job.feed_s > 1500.0
     (design,) = setting.designs
     checked = 0
@@ -72,7 +73,7 @@ def test_when_a_job_ends_is_when_a_whole_simulation_of_it_ends() -> None:
 
 def test_a_small_job_is_simulated_whole() -> None:
     setting = load_setting(PlanOptions(**{**JOB, "backlog_requests": 500, "within_s": 300.0}))
-    sets, judge = _judge(setting, setting.traffic.peak_rps, Memory())
+    sets, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
     requests = sets.requests(0)
     assert isinstance(requests, RequestSet)
     assert requests.requests == pytest.approx(500, abs=1)
@@ -86,7 +87,7 @@ def test_a_small_job_is_simulated_whole() -> None:
 def test_the_cheapest_cluster_that_ends_in_time_by_trying_all() -> None:
     plan = provisioner.plan(**JOB)
     setting = load_setting(PlanOptions(**JOB))
-    _, judge = _judge(setting, setting.traffic.peak_rps, Memory())
+    _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
     passes = [n for n in range(1, 9) if judge.judge(Candidate(setting.designs[0], (n,))).passes]
     assert plan.machines == min(passes)
     assert plan.batch is not None and plan.batch.done_s is not None
@@ -152,7 +153,7 @@ def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     impossible = provisioner.plan(**H100, model="llama-3.1-70b", dtype="fp8", slo="batch", fast=True, rate_rps=5.0)
     assert impossible.promise is not None and "name another with reference" in impossible.promise.reason
     # inside a study, where each plan would be planned twice, nothing is set beside
-    assert planned(load_setting(PlanOptions(slo="batch", **asked))).promise is None  # type: ignore[arg-type]
+    assert best_plan(load_setting(PlanOptions(slo="batch", **asked))).promise is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("fields", [{"rate_rps": 10.0}, {"backlog_requests": 30_000, "within_s": 1800.0}])

@@ -112,21 +112,21 @@ def test_what_is_refused_and_what_is_said() -> None:
 
 
 def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> None:
-    from provisioner.planned import planned
-    from provisioner.verified import Memory
+    from provisioner.verify.answer import best_plan
+    from provisioner.verify.verdicts import Verdicts
 
     options = PlanOptions(rate_rps=20, designs=("splitwise-hh", "splitwise-ha"), sets=2, duration_s=30, slo="p99")
-    memory = Memory()
-    first = planned(load_setting(options), memory=memory)
-    again = planned(load_setting(options), memory=memory)
+    verdicts = Verdicts()
+    first = best_plan(load_setting(options), verdicts=verdicts)
+    again = best_plan(load_setting(options), verdicts=verdicts)
     assert first.evidence is not None and again.evidence is not None
     assert first.evidence.runs > 0 and again.evidence.runs == 0
     assert again.pools == first.pools
     dear = dataclasses.replace(options, scale={"price:dgx-h100": 40.0})
-    other = planned(load_setting(dear), memory=memory)
-    alone = planned(load_setting(dear))
+    other = best_plan(load_setting(dear), verdicts=verdicts)
+    alone = best_plan(load_setting(dear))
     assert (other.design, other.pools) == (alone.design, alone.pools)
     assert other.evidence is not None and alone.evidence is not None
     assert other.evidence.runs < alone.evidence.runs
-    slower = planned(load_setting(dataclasses.replace(options, scale={"decode-time": 1.2})), memory=memory)
+    slower = best_plan(load_setting(dataclasses.replace(options, scale={"decode-time": 1.2})), verdicts=verdicts)
     assert slower.evidence is not None and slower.evidence.runs > 0

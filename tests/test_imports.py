@@ -24,7 +24,7 @@ MODULES = sorted(
 )
 
 # Who may import whom: specs <- options <- perf <- queueing <- planning <- api <- cli. The simulator stands beside
-# queueing; loading makes what planning and simulation work on, the judge and verified plans join them,
+# queueing; loading makes what planning and simulation work on, verify proves plans by simulation,
 # studies ask many of both; profiling measures on the GPU at hand.
 LEVEL = {
     "errors": 0,
@@ -38,9 +38,8 @@ LEVEL = {
     "profiling": 4,
     "planning": 5,
     "loading": 6,
-    "judge": 6,
     "verified": 7,
-    "planned": 8,
+    "verify": 8,
     "studies": 9,
     "report": 10,
     "api": 11,
@@ -50,6 +49,7 @@ HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "n
 STUDIES = ("capacity", "compare", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
+    ("provisioner.verified", "verify"),
     ("provisioner.planning.plan", "report"),
     ("provisioner.results.simulation", "report"),
     ("provisioner.api", "report"),

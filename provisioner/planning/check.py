@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +47,12 @@ def check(plan: Plan, setting: Setting) -> tuple[str, ...]:
         return (*violations, *gaps)  # without its pools there is no latency to speak of
     latency = _Latency(plan, setting)
     return (*violations, *latency.loads(), *latency.limits(), *latency.figures())
+
+
+def confirmed(plan: Plan, setting: Setting) -> Plan:
+    """A plan with what is not confirmed when it is recomputed among its warnings."""
+    wrong = (f"not confirmed when recomputed from the specs: {each}" for each in check(plan, setting))
+    return replace(plan, warnings=(*plan.warnings, *wrong))
 
 
 def _differs(found: float, stated: float, tolerance: float = _ROUNDING) -> bool:

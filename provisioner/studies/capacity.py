@@ -23,7 +23,10 @@ from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_positive, parse_whole
 from provisioner.studies.result import StudyResult
-from provisioner.verified import BEYOND, Memory, Proven, Rates, Scope, TimeIsUp, proven
+from provisioner.verify.prove import Proven, proof_of
+from provisioner.verify.regions import Scope
+from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
+from provisioner.verify.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -254,8 +257,8 @@ def capacity(
     sizes = _sizes(design, {"prompt": prompt, "token": token, "mixed": mixed})
     hand = Candidate(design, sizes)
     compile_simulator(progress)
-    memory = Memory()
-    rates = Rates(setting, progress, memory)
+    verdicts = Verdicts()
+    rates = Rates(setting, progress, verdicts)
     try:
         rate, failed = rates.largest(hand, _guess(setting, hand, progress))
         if rate == 0.0:
@@ -270,7 +273,7 @@ def capacity(
     beyond = rates.simulation(hand, failed)
     served = 1.0 + options.headroom
     wanted = [float(each) * served for each in to] or [factor * rate for factor in DEFAULT_TO]
-    found = [_addition(rates, hand, each, memory, progress) for each in wanted] if additions else []
+    found = [_addition(rates, hand, each, verdicts, progress) for each in wanted] if additions else []
     sets, judge = rates.judge(rate)
     return Capacity(
         design=design.name,
@@ -391,7 +394,7 @@ def _tried(rates: Rates, hand: Candidate, served: float) -> tuple[Tried, ...]:
 
 
 def _addition(
-    rates: Rates, hand: Candidate, rate_rps: float, memory: Memory, progress: Callable[[str], None]
+    rates: Rates, hand: Candidate, rate_rps: float, verdicts: Verdicts, progress: Callable[[str], None]
 ) -> Addition:
     """The least to add, by the objective, to hold a rate: the best cluster with no pool smaller than in hand."""
     there = rates.at(rate_rps)
@@ -401,7 +404,7 @@ def _addition(
     try:
         limit_s = None if math.isinf(rates.time_left_s) else max(rates.time_left_s, 1e-3)
         scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: _start(there, hand)}, time_limit_s=limit_s)
-        found = proven(there, lambda text: progress(worded(text, f"{prefix}: ")), memory, scope)
+        found = proof_of(there, lambda text: progress(worded(text, f"{prefix}: ")), verdicts, scope)
     except InfeasibleError as error:
         reason = str(error)
     if found is None or found.proof.best is None:

@@ -13,9 +13,8 @@ from provisioner.errors import InfeasibleError, InputError, Interrupted, Unknown
 from provisioner.loading.factors import load_factors
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.answer import Setting, question_of
-from provisioner.planning.check import check
+from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
 from provisioner.planning.plan import Plan
@@ -24,7 +23,9 @@ from provisioner.specs import catalog
 from provisioner.specs.units import format_cost, format_power, parse_positive, parse_whole, quoted
 from provisioner.studies.result import StudyResult
 from provisioner.studies.work import time_left, workers
-from provisioner.verified import Memory, largest_throughput
+from provisioner.verify.answer import best_plan
+from provisioner.verify.throughput import largest_throughput
+from provisioner.verify.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -388,9 +389,9 @@ def _rows(setting: Setting, wanted: Sequence[_Wanted], dask: str | None, progres
                 for _, row in pool.map(_loaded, setting.options, wanted, waiting=lambda: tell("")):
                     rows.append(row)
             return rows
-        memory = Memory()
+        verdicts = Verdicts()
         for each in wanted:
-            rows.append(_row(setting, each, memory, partial(_named, tell, each.label)))
+            rows.append(_row(setting, each, verdicts, partial(_named, tell, each.label)))
     except KeyboardInterrupt:
         raise Interrupted(f"{len(rows)} of {len(wanted)} designs compared") from None
     return rows
@@ -402,27 +403,26 @@ def _named(tell: Callable[[str], None], label: str, text: str) -> None:
 
 def _loaded(options: PlanOptions, wanted: _Wanted) -> Row:
     """A row, where nothing has been loaded yet."""
-    return _row(load_setting(options), wanted, Memory(), lambda _: None)
+    return _row(load_setting(options), wanted, Verdicts(), lambda _: None)
 
 
-def _row(setting: Setting, wanted: _Wanted, memory: Memory, progress: Callable[[str], None]) -> Row:
+def _row(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> Row:
     began = monotonic()
     options = replace(setting.options, designs=(wanted.design.key,), policy=wanted.policy)
     alone = replace(setting, options=options, designs=(wanted.design,))
     row = Row(wanted.label, wanted.design.name, wanted.policy, not wanted.design.splits, None)
     try:
         if options.objective == "throughput" and not options.fast:
-            found = largest_throughput(alone, progress, memory)
+            found = largest_throughput(alone, progress, verdicts)
             served = 1.0 + options.headroom
-            wrong = (f"not confirmed when recomputed from the specs: {each}" for each in check(found.plan, alone))
             row = replace(
                 row,
-                plan=replace(found.plan, warnings=(*found.plan.warnings, *wrong)),
+                plan=confirmed(found.plan, alone),
                 failed_rps=None if found.failed_rps is None else found.failed_rps / served,
                 passes_again_rps=max(found.passes_again_rps) / served if found.passes_again_rps else None,
             )
         else:
-            row = replace(row, plan=planned(alone, progress, memory))
+            row = replace(row, plan=best_plan(alone, progress, verdicts))
     except InfeasibleError as error:
         row = replace(row, reason=_reason(error, alone.caps))
     return replace(row, wall_s=monotonic() - began)

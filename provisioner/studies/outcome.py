@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from provisioner.errors import InfeasibleError, Interrupted
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.answer import Setting
 from provisioner.progress import worded
 from provisioner.studies.work import Workers, time_left
-from provisioner.verified import Memory
+from provisioner.verify.answer import best_plan
+from provisioner.verify.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from provisioner.planning.plan import Plan
@@ -87,7 +87,7 @@ class Question:
     """A question with what is known of it already: elsewhere, in another process, nothing is."""
 
     options: PlanOptions
-    memory: Memory = field(default_factory=Memory, compare=False)
+    verdicts: Verdicts = field(default_factory=Verdicts, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Question, (self.options,)
@@ -109,7 +109,7 @@ def outcome(question: Question, change: Change) -> Outcome:
     options = replace(question.options, **{**change.options, "scale": scale})
     setting = load_setting(options)
     try:
-        plan = planned(setting, memory=question.memory)
+        plan = best_plan(setting, verdicts=question.verdicts)
     except InfeasibleError as error:
         return Outcome(dict(change.scale), False, reason=str(error))
     return outcome_of(plan, setting, change.scale)

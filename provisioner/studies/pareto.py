@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from provisioner.errors import InfeasibleError, InputError, Interrupted
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.answer import Setting, question_of
-from provisioner.planning.check import check
+from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Caps
 from provisioner.planning.plan import Plan
@@ -27,7 +26,10 @@ from provisioner.planning.search import Best
 from provisioner.specs.catalog import with_own
 from provisioner.specs.units import format_power
 from provisioner.studies.result import StudyResult
-from provisioner.verified import Memory, Proven, Scope, check_options, formulas_guess, proven
+from provisioner.verify.answer import best_plan
+from provisioner.verify.prove import Proven, check_options, formulas_guess, proof_of
+from provisioner.verify.regions import Scope
+from provisioner.verify.verdicts import Verdicts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -352,7 +354,7 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     plans = []
     for each in found:
         caps = _caps(setting.caps, each.box)
-        plans.append(planned(replace(setting, caps=caps, options=_capped(setting.options, caps)), progress))
+        plans.append(best_plan(replace(setting, caps=caps, options=_capped(setting.options, caps)), progress))
     return _frontier(setting, plans, (), (), len(asked), 0, 0, "the queueing formulas accept it")
 
 
@@ -361,7 +363,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     check_options(setting.options)
     limit_s = setting.options.time_limit_s
     ends_at = math.inf if limit_s is None else monotonic() + limit_s
-    memory = Memory()
+    verdicts = Verdicts()
     guesses = formulas_guess(setting, progress)
     proofs: list[Proven] = []
     unproven: list[_Best] = []
@@ -377,7 +379,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         caps = _caps(setting.caps, box)
         scope = Scope(caps=caps, time_limit_s=left_s)
         asked = replace(setting, caps=caps, options=_capped(setting.options, caps))
-        proof = proven(asked, tell, memory, scope, guesses)
+        proof = proof_of(asked, tell, verdicts, scope, guesses)
         proofs.append(proof)
         best = None if proof.proof.best is None else _Best(proof.proof.best, proof)
         if not (proof.proof.optimal and proof.proof.ties_judged):
@@ -415,8 +417,7 @@ def _plan_of(best: _Best) -> Plan:
     """The plan of a point, recomputed from the specs."""
     plan = best.proof.plan()
     assert plan is not None
-    wrong = (f"not confirmed when recomputed from the specs: {each}" for each in check(plan, best.proof.setting))
-    return replace(plan, warnings=(*plan.warnings, *wrong))
+    return confirmed(plan, best.proof.setting)
 
 
 def _nothing(proofs: Sequence[Proven], left_open: Sequence[Box], progress: Callable[[str], None]) -> InfeasibleError:

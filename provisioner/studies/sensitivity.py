@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from provisioner.errors import InfeasibleError, InputError, UnknownNameError
 from provisioner.loading.setting import load_setting
 from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.answer import Setting
 from provisioner.specs.units import parse_fraction, parse_positive
 from provisioner.studies.outcome import WATCHES, Change, Outcome, Question, Watch, outcome, outcome_of, outcomes
 from provisioner.studies.result import StudyResult
 from provisioner.studies.work import Workers, workers
+from provisioner.verify.answer import best_plan
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,7 +198,7 @@ def sensitivity(
     question = Question(options)
     progress("the plan as it is")
     try:
-        base = outcome_of(planned(setting, progress, question.memory), setting, {})
+        base = outcome_of(best_plan(setting, progress, question.verdicts), setting, {})
     except InfeasibleError as error:
         base = Outcome({}, False, reason=str(error))
     with workers(1 if dask is None else None, dask) as pool:  # a plan uses the threads of this machine itself

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from provisioner.api import load_setting
-from provisioner.judge import SimulationJudge
 from provisioner.options import PlanOptions
 from provisioner.planning.answer import Setting
 from provisioner.planning.designs import Design
@@ -26,6 +25,7 @@ from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs import catalog
 from provisioner.specs.traces import read_trace
+from provisioner.verify.judge import SimulationJudge
 
 FIG_12 = Path(__file__).parents[3] / "shared" / "reference" / "published-simulator-runs" / "coding-70rps-120s.csv"
 DESIGNS = ("splitwise-hh", "splitwise-aa", "splitwise-ha", "splitwise-hhcap", "baseline-h100", "baseline-a100")

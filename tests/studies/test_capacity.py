@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError
-from provisioner.judge import SimulationJudge
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.options.defaults import MOST_SETS
@@ -21,7 +20,9 @@ from provisioner.report.chart import BarChart, LineChart
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
 from provisioner.studies.capacity import DEFAULT_TO, Capacity, capacity
-from provisioner.verified import BEYOND, RequestSets
+from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.throughput import BEYOND
 
 SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper"}
 HAND = (5, 1)

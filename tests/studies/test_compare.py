@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from provisioner.errors import InputError, ProvisionerError
-from provisioner.judge import SimulationJudge
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planned import planned
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import BarChart
 from provisioner.studies.compare import RATIOS, Comparison, Row, budget_of, compare
-from provisioner.verified import RequestSets
+from provisioner.verify.answer import best_plan
+from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.request_sets import RequestSets
 
 SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper", "tensor_parallel": "largest"}
 DESIGNS = ("splitwise-hh", "splitwise-ha", "baseline-a100", "baseline-h100")
@@ -181,7 +181,7 @@ def test_at_a_rate_each_design_has_its_own_plan() -> None:
     assert found.rate_rps == 12.0 and found.budget is None
     costs = []
     for each in found.rows:
-        alone = planned(load_setting(PlanOptions(**SMALL, rate_rps=12.0, designs=(each.design.lower(),))))
+        alone = best_plan(load_setting(PlanOptions(**SMALL, rate_rps=12.0, designs=(each.design.lower(),))))
         assert each.plan is not None
         assert each.plan.pools == alone.pools and each.plan.cost_usd_per_h == alone.cost_usd_per_h
         costs.append(alone.cost_usd_per_h)

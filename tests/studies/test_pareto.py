@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.errors import InfeasibleError, InputError
-from provisioner.judge import SimulationJudge
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import LineChart
 from provisioner.studies.pareto import Answered, Box, Frontier, dominates, enumerated, pareto
-from provisioner.verified import RequestSets
+from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.request_sets import RequestSets
 
 SMALL: dict[str, Any] = {
     "tensor_parallel": "largest",

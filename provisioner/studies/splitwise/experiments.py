@@ -20,7 +20,6 @@ from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
 from provisioner.perf.transfer import serialized_s
-from provisioner.planned import planned
 from provisioner.results.reproduction import Values
 from provisioner.simulation.assemble import assemble
 from provisioner.simulation.serve import serve
@@ -28,6 +27,7 @@ from provisioner.specs import catalog
 from provisioner.studies.capacity import capacity
 from provisioner.studies.compare import Comparison, compare
 from provisioner.studies.splitwise import paper
+from provisioner.verify.answer import best_plan
 
 # The closed loop of the batch job, for each machine: requests in flight, and how often that number is served.
 _IN_FLIGHT: Final = 100
@@ -81,7 +81,7 @@ Experiment = Callable[[World, Known, Progress], Values]
 def _fig_12(world: World, _: Known, progress: Progress) -> Values:
     """The cheapest Splitwise-HH for coding at 70 requests/s."""
     options = replace(world.options, workload="coding", rate_rps=paper.RATE_RPS, designs=("splitwise-hh",))
-    plan = planned(load_setting(options), progress)
+    plan = best_plan(load_setting(options), progress)
     return {"sizes": [pool.machines for pool in plan.pools], "cost_usd_per_h": plan.cost_usd_per_h}
 
 

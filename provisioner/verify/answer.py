@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.answer import Setting, answer
-from provisioner.planning.check import check
-from provisioner.planning.plan import Promise
+from provisioner.planning.check import confirmed
+from provisioner.planning.plan import Plan, Promise
+from provisioner.planning.proof_program import write_lp
 from provisioner.specs.slo import load_slo
-
-if TYPE_CHECKING:
-    from provisioner.planning.plan import Plan
-    from provisioner.verified import Memory
+from provisioner.verify.prove import proof_of
+from provisioner.verify.throughput import largest_throughput
+from provisioner.verify.verdicts import Verdicts
 
 
 def against(options: PlanOptions) -> str | None:
@@ -45,7 +44,7 @@ def with_promise(plan: Plan, slo: str, options: PlanOptions, progress: Callable[
         asked = replace(asked, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
     progress(f"the plan within SLO {slo}, to compare")
     try:
-        found = planned(load_setting(asked), progress)
+        found = best_plan(load_setting(asked), progress)
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
         return replace(plan, promise=Promise(slo, reason=why))
@@ -63,17 +62,31 @@ def with_promise(plan: Plan, slo: str, options: PlanOptions, progress: Callable[
     return replace(plan, promise=promise)
 
 
-def planned(setting: Setting, progress: Callable[[str], None] = lambda _: None, memory: Memory | None = None) -> Plan:
+def best_plan(
+    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
+) -> Plan:
     """The plan that answers a question; ``InfeasibleError`` where there is none.
 
     Every plan is recomputed from the specs before it is returned; what does not agree is among its warnings.
-    ``memory`` is that of ``verified``.
+    ``verdicts`` are those of ``proven_plan``.
     """
-    if setting.options.fast:
-        found = answer(setting, progress)
-    else:
-        from provisioner.verified import verified
+    found = answer(setting, progress) if setting.options.fast else proven_plan(setting, progress, verdicts)
+    return confirmed(found, setting)
 
-        found = verified(setting, progress, memory)
-    wrong = (f"not confirmed when recomputed from the specs: {each}" for each in check(found, setting))
-    return replace(found, warnings=(*found.warnings, *wrong))
+
+def proven_plan(
+    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
+) -> Plan:
+    """The best plan that the simulator accepts, with the proof; ``InfeasibleError`` with the nearest miss for none.
+
+    ``verdicts`` has what was simulated for other questions, and keeps what is simulated for this one.
+    """
+    if setting.options.objective == "throughput":
+        return largest_throughput(setting, progress, verdicts).plan
+    found = proof_of(setting, progress, verdicts)
+    if setting.options.write_lp is not None and found.proof.program.positions:
+        write_lp(found.proof.program, setting.options.write_lp)
+    plan = found.plan()
+    if plan is None:
+        raise found.why_none(progress)
+    return plan

@@ -1,0 +1,111 @@
+"""The sizes of a design that could pass: an optimistic bound from below, guesses, caps and stock from above."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from provisioner.planning.answer import Setting
+from provisioner.planning.designs import Design
+from provisioner.planning.formulation import Caps
+from provisioner.planning.lattice import Region, Sizes
+from provisioner.planning.proof import Candidate
+from provisioner.planning.search import Best, Search
+from provisioner.verify.judge import SimulationJudge
+
+# The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
+_OPTIMISM: Final = 1.1
+# Pools are searched up to so many times the guess of the formulas, and at least to so many machines.
+_ROOM: Final = 2.5
+_LEAST_ROOM: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What narrows a proof beside its question.
+
+    ``caps`` and ``time_limit_s`` are in place of the question's. ``least`` has the fewest machines of each pool of a
+    design, ``starts`` sizes to begin with, ``excluded`` clusters that are known to fail clearly.
+    """
+
+    caps: Caps | None = None
+    least: Mapping[Design, Sizes] = field(default_factory=dict)
+    starts: Mapping[Design, Sizes] = field(default_factory=dict)
+    excluded: tuple[Candidate, ...] = ()
+    time_limit_s: float | None = None
+    any_plan: bool = False
+
+
+def region_of(
+    setting: Setting,
+    search: Search,
+    design: Design,
+    guesses: dict[Design, Best | None],
+    judge: SimulationJudge,
+    caps: Caps,
+    scope: Scope,
+) -> Region:
+    """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
+    pools = len(design.slots)
+    least = scope.least.get(design, (1,) * pools)
+    option = search.candidates[design]
+    if option.reason or option.unattainable:  # no number of machines meets the limits
+        return Region(design, least, (0,) * pools)
+    guess = guesses[design]
+    known = [max(found.sizes) for found in guesses.values() if found is not None]
+    room = max(_LEAST_ROOM, math.ceil(_ROOM * max(guess.sizes if guess is not None else known, default=0)))
+    if guess is None and not known:
+        room = max(room, math.ceil(_ROOM * 2.0 * sum(machines_at_best(setting, judge, design))))
+    start = scope.starts.get(design, None if guess is None else guess.sizes)
+    room += max((*least, *(start if design in scope.starts and start is not None else ()))) - 1
+    most = []
+    for slot in design.slots:
+        name = slot.machine.name
+        bounds = [room, caps.stock.get(name, room)]
+        for criterion, unit in (
+            ("cost", setting.prices.cost_usd_per_h[name]),
+            ("power", setting.prices.power_w[name]),
+            ("machines", 1.0),
+        ):
+            cap = caps.of(criterion)  # type: ignore[arg-type]
+            if cap is not None:
+                bounds.append(math.floor(cap / unit * (1.0 + 1e-9)))
+        most.append(min(bounds))
+    return Region(design, least, tuple(most), _work(setting, judge, design), start)
+
+
+def machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[float, ...]:
+    """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
+    requests = judge.request_sets(0).requests
+    span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
+    found = []
+    for slot in design.slots:
+        perf = setting.replicas[slot.kind]
+        prompt = requests.prompt_tokens
+        inside = prompt >= slot.min_prompt_tokens
+        if slot.max_prompt_tokens is not None:
+            inside &= prompt <= slot.max_prompt_tokens
+        limit = judge.policy_of(design).batch_tokens
+        tokens = np.arange(1.0, limit + 1.0)
+        least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
+        alone_s = np.asarray(perf.prompt_s(prompt[inside].astype(np.float64)))
+        each_s = np.minimum(alone_s, least_s * prompt[inside])
+        found.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
+    return tuple(found)
+
+
+def _work(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[tuple[float, ...], ...]:
+    """Rows of the optimistic bound: the prompts' work must fit the machines that may run prompts.
+
+    With a mixed pool every machine may; the work of tokens is left out, since they may ride along with prompts.
+    """
+    needed = machines_at_best(setting, judge, design)
+    lends = judge.policy_of(design).name == "splitwise"
+    runs = [lends or slot.role != "token" for slot in design.slots]
+    if design.shares_role:
+        return ()
+    return (tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(needed, runs, strict=True)),)

@@ -1,0 +1,101 @@
+"""The request sets on which candidates are judged, and the rule that they are judged by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from threading import Lock
+from typing import Final
+
+import numpy as np
+
+from provisioner.options.defaults import MOST_SETS
+from provisioner.planning.answer import Setting
+from provisioner.simulation.requests import RequestSet, drawn, from_trace
+from provisioner.simulation.run import Prepared, prepare
+from provisioner.specs.traces import Trace
+
+# A request set takes at least so many mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
+# the part that is not looked at); where nothing but growth decides, three times as many; and so many times any limit.
+_TOLD: Final = 7.0
+_WINDOWS: Final = 20.0
+_LIMITS: Final = 3.0
+# but no more than this for a limit, in s: then growth alone tells what keeps up (``measure.instability``)
+_SHARP_S: Final = 600.0
+
+
+class RequestSets:
+    """The request sets on which candidates are judged, made once each: the trace as it is, or drawn at the rate."""
+
+    def __init__(self, setting: Setting, rate_rps: float) -> None:
+        self.setting = setting
+        self.rate_rps = rate_rps
+        self._lock = Lock()
+        self._made: dict[int, Prepared] = {}
+
+    @property
+    def count(self) -> int:
+        """Sets to judge every candidate on: a trace as it is, one long set without limits, or as many as asked for.
+
+        Without limits a cluster passes when it keeps up, and whether a delay grows is told better by one set than by
+        several that are as long together.
+        """
+        return 1 if isinstance(self.setting.source, Trace) or not self.setting.slo.limits else self.setting.options.sets
+
+    @property
+    def set_s(self) -> float:
+        """Time of one drawn set, in s: long enough to tell whether a delay grows, and to grow beyond limits.
+
+        A limit of minutes would else be kept by clusters that never catch up.
+        """
+        options, job = self.setting.options, self.setting.job
+        c = self.setting.traffic.classes
+        alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
+        limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
+        if self.setting.slo.limits:
+            beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
+            return max(options.duration_s, _TOLD * alone_s, beyond_s)
+        together_s = max(options.sets * options.duration_s, _WINDOWS * alone_s)
+        return together_s if job is None else min(together_s, job.feed_s)
+
+    def requests(self, k: int) -> RequestSet:
+        """The k-th set."""
+        source, options = self.setting.source, self.setting.options
+        if isinstance(source, Trace):
+            recorded = from_trace(source)
+            factor = self.rate_rps / self.setting.rate_rps  # a headroom brings the requests closer together
+            return recorded if factor == 1.0 else replace(recorded, arrival_s=recorded.arrival_s / factor)
+        rng = np.random.default_rng([options.seed, k])
+        cv = self.setting.traffic.cv if self.setting.job is None else 0.0
+        return drawn(source, self.rate_rps, self.set_s, rng, cv=cv)
+
+    def __call__(self, k: int) -> Prepared:
+        """The k-th set, ready for runs."""
+        with self._lock:
+            if k not in self._made:
+                self._made[k] = prepare(self.requests(k), self.setting.reference)
+            return self._made[k]
+
+    def described(self) -> str:
+        """The sets in words."""
+        first = self(0).requests
+        if self.setting.job is not None:
+            return f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
+        if isinstance(self.setting.source, Trace):
+            faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
+            return f"the trace as it is: {first.requests:,} requests{faster}"
+        options = self.setting.options
+        number = "1 request set" if self.count == 1 else f"{options.sets} independent request sets"
+        return f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
+
+    def rule(self, confidence: float) -> str:
+        """What a cluster is judged on, and when a percentile passes, in words."""
+        if self.setting.job is not None:
+            passes = "passes when it keeps up and the last request ends in time"
+            return f"{self.described()}; a cluster {passes}, the delay growing to the end as it does in them"
+        if not self.setting.slo.limits and not isinstance(self.setting.source, Trace):
+            return f"{self.described()}; a cluster passes when it keeps up"
+        if self.count == 1:
+            return self.described()
+        bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
+        most = f"with up to {MOST_SETS} sets where fewer leave it undecided"
+        return f"{self.described()}; a percentile passes when {bound}, {most}"

@@ -1,0 +1,258 @@
+"""The largest rate at which some cluster passes, and what passes at which rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Final
+
+from provisioner.errors import InfeasibleError, InputError
+from provisioner.options.defaults import MOST_SETS
+from provisioner.planning.answer import Setting, largest_by_formulas, question_of, refuse_unbounded
+from provisioner.planning.designs import Design
+from provisioner.planning.explain import infeasible
+from provisioner.planning.lattice import Sizes
+from provisioner.planning.plan import Plan
+from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
+from provisioner.results.simulation import Simulation
+from provisioner.simulation.run import compile_simulator
+from provisioner.specs.traces import Trace
+from provisioner.verified import _simulated
+from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.prove import Proven, check_options, proof_within
+from provisioner.verify.regions import Scope
+from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.verdicts import Verdicts
+
+_RATE_TOLERANCE: Final = 0.01
+# The formulas' guess at a largest rate is found to this tolerance, and simulations step from it by this factor first.
+_GUESS_TOLERANCE: Final = 0.02
+_FIRST_STEP: Final = 1.05
+# Rates at which a request set has fewer requests than this are not looked at.
+_LEAST_REQUESTS: Final = 20.0
+# However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
+_LEAST_TIME_S: Final = 1.0
+BEYOND: Final = (1.01, 1.02, 1.04)
+"""Multiples of the first failure at which verdicts are looked at once more: near saturation they flip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """The largest rate at which some cluster passes, with the cheapest such cluster as a plan.
+
+    At ``failed_rps`` none passes, the first failure to 1 %; at ``passes_again_rps``, rates somewhat above it, some do
+    all the same. ``complete`` unless a time limit ended the search.
+    """
+
+    plan: Plan
+    rate_rps: float
+    failed_rps: float | None
+    passes_again_rps: tuple[float, ...]
+    complete: bool = True
+
+    @property
+    def note(self) -> str:
+        """How sharp the largest rate is, in words."""
+        passes = f"throughput: {self.rate_rps:.4g} requests/s pass"
+        if self.failed_rps is None:
+            return f"{passes}; the time limit was reached before a rate at which none does"
+        if not self.complete:
+            beyond = "the time limit was reached before rates beyond were tried"
+        elif self.passes_again_rps:
+            beyond = f"verdicts flip up to {max(self.passes_again_rps):.4g}"
+        else:
+            beyond = f"nor does any tried up to {self.failed_rps * BEYOND[-1]:.4g}"
+        return f"{passes}, {self.failed_rps:.4g} do not, the first failure to 1 %; {beyond}"
+
+
+class TimeIsUp(Exception):
+    """The time limit of a search over rates is reached."""
+
+
+class Rates:
+    """What passes at which rate, for a question whose rate is open. Of lower rates it keeps what fails clearly there.
+
+    ``setting`` has a traffic that is scaled to each rate. ``tried`` has the clusters judged by themselves with their
+    verdicts, and ``passed`` all that were found to pass, by rate. ``TimeIsUp``: the question's time limit is reached.
+    """
+
+    def __init__(
+        self, setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
+    ) -> None:
+        check_options(setting.options)
+        if setting.job is not None:
+            raise InputError("--backlog: has its own rate; ask for the capacity of a cluster with --slo batch alone")
+        self.setting = setting
+        self.progress = progress
+        self.verdicts = verdicts or Verdicts()
+        self.tried: list[tuple[float, Candidate, Verdict]] = []
+        self.passed: list[tuple[float, Candidate]] = []
+        limit_s = setting.options.time_limit_s
+        self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
+        self._unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+        self._clear: list[tuple[float, Candidate]] = []
+
+    def at(self, rate_rps: float) -> Setting:
+        """The question at a rate, which has the headroom in it."""
+        served = rate_rps / (1.0 + self.setting.options.headroom)
+        return replace(self.setting, traffic=self._unit.scaled(rate_rps), rate_rps=served)
+
+    @property
+    def time_left_s(self) -> float:
+        """Time left of the limit, in s; infinite without one."""
+        return self._ends_at - monotonic()
+
+    def verdict(self, candidate: Candidate, rate_rps: float) -> Verdict:
+        """The verdict on one cluster at a rate."""
+        if self.time_left_s <= 0.0:
+            raise TimeIsUp
+        self.progress(f"does {candidate} hold {rate_rps:.4g} requests/s?")
+        found = self.judge(rate_rps)[1].judge(candidate)
+        self.tried.append((rate_rps, candidate, found))
+        if found.passes:
+            self.passed.append((rate_rps, candidate))
+        if found.clear:
+            self._clear.append((rate_rps, candidate))
+        return found
+
+    def judge(self, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
+        """The request sets at a rate, and the judge on them."""
+        return self.verdicts.judge(self.at(rate_rps), rate_rps)
+
+    def simulation(self, candidate: Candidate, rate_rps: float) -> Simulation:
+        """Whole runs of a cluster at a rate, on as many request sets as it takes to decide about every limit."""
+        sets, judge = self.judge(rate_rps)
+        count = judge.sets
+        while True:
+            found = _simulated(self.at(rate_rps), judge, sets, candidate, count)
+            outcomes = {each.met for each in found.latency}
+            if "undecided" not in outcomes or "fail" in outcomes or count in (1, MOST_SETS):
+                return found
+            count = min(count + judge.sets, MOST_SETS)
+
+    def largest(self, candidate: Candidate, start_rps: float) -> tuple[float, float]:
+        """The largest rate of one cluster below its first failure, and that failure, to 1 %; from a start nearby."""
+        return largest_rate(
+            lambda rate_rps: self.verdict(candidate, rate_rps).passes,
+            start_rps,
+            _RATE_TOLERANCE,
+            _FIRST_STEP,
+            self.smallest_rps,
+        )
+
+    @property
+    def smallest_rps(self) -> float:
+        """The smallest rate looked at: below, a request set has too few requests to say anything."""
+        return max(SMALLEST_RATE_RPS, _LEAST_REQUESTS / self.setting.options.duration_s)
+
+    def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
+        """A cluster within the caps that passes at a rate; None where it is proven that there is none.
+
+        What fails clearly at a lower rate is taken to fail at this one, as smaller clusters are.
+        """
+        if self.time_left_s <= 0.0:
+            raise TimeIsUp
+        self.progress(f"is {rate_rps:.4g} requests/s possible?")
+        excluded = tuple(candidate for rate, candidate in self._clear if rate <= rate_rps)
+        limit_s = None if math.isinf(self._ends_at) else self.time_left_s
+        scope = Scope(starts=starts, excluded=excluded, time_limit_s=limit_s, any_plan=True)
+        proof = self._proven(rate_rps, scope).proof
+        if proof.best is not None:
+            self.passed.append((rate_rps, proof.best.candidate))
+            return proof.best.candidate
+        if not proof.optimal:
+            raise TimeIsUp
+        self._clear += [(rate_rps, each) for each in proof.cuts]
+        return None
+
+    def cheapest(self, rate_rps: float, start: Candidate) -> Proven:
+        """The cheapest cluster within the caps that passes at a rate, beginning with one that does."""
+        limit_s = None if math.isinf(self._ends_at) else max(self.time_left_s, _LEAST_TIME_S)
+        scope = Scope(starts={start.design: start.sizes}, time_limit_s=limit_s)
+        return self._proven(rate_rps, scope)
+
+    def _proven(self, rate_rps: float, scope: Scope) -> Proven:
+        there, designs = self.at(rate_rps), self.setting.designs
+        search = there.search()
+        sets, judge = self.judge(rate_rps)
+        proof = proof_within(there, search, designs, judge, "cost", lambda _: None, scope)
+        return Proven(there, search, designs, sets, judge, proof)
+
+
+def largest_throughput(
+    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
+) -> Throughput:
+    """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it.
+
+    From a cluster that the formulas think best: its own largest rate, then any cluster that passes at 1 % more, its
+    largest rate, and so on until it is proven that none does.
+    """
+    if setting.options.write_lp is not None:
+        raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
+    if isinstance(setting.source, Trace):
+        raise InputError("--objective throughput: a --trace has its own rate; give its file to --workload")
+    refuse_unbounded(setting)
+    compile_simulator(progress)
+    rates = Rates(setting, progress, verdicts)
+    failed: float | None = None
+    flips: list[float] = []
+    complete = False
+    candidate, rate = None, 0.0
+    try:
+        candidate, rate = _some_rate(rates)
+        while candidate is not None:
+            beyond = rate * (1.0 + _RATE_TOLERANCE)
+            better = rates.some(beyond, {candidate.design: candidate.sizes})
+            if better is None:
+                failed = beyond
+                flips += [at for factor in BEYOND if rates.some(at := factor * failed, {}) is not None]
+                break
+            candidate, (rate, _) = better, rates.largest(better, beyond)
+        complete = True
+    except TimeIsUp:
+        if failed is None and not rates.passed:
+            raise InfeasibleError(
+                "the time limit was reached before any rate was found to pass",
+                binding="--time-limit",
+                relaxations=("a longer --time-limit, or --fast for the formulas' answer",),
+            ) from None
+        if failed is None:
+            rate, candidate = max(rates.passed, key=lambda each: each[0])
+    if candidate is None:
+        unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
+        raise infeasible(setting, setting.search(unit.scaled(SMALLEST_RATE_RPS)), "cost")
+    progress(f"the cheapest cluster at {rate:.4g} requests/s")
+    plan = rates.cheapest(rate, candidate).plan()
+    assert plan is not None
+    found = Throughput(plan, rate, failed, tuple(flips), complete)
+    warnings = (*plan.warnings, found.note)
+    plan = replace(plan, objective="throughput", question=question_of(setting.options), warnings=warnings)
+    return replace(found, plan=plan)
+
+
+def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:
+    """A cluster that passes at some rate, by the formulas the best, and its largest rate; (None, 0) without any."""
+    setting = rates.setting
+    guesses = []
+    for design in setting.designs:
+        rates.progress(f"a first guess by the formulas: {design.name}")
+        guess = largest_by_formulas(setting, (design,), setting.traffic.peak_rps, tolerance=_GUESS_TOLERANCE)
+        if guess is not None:
+            guesses.append((guess[0], Candidate(design, guess[1].sizes)))
+    guesses.sort(key=lambda guess: -guess[0])
+    rate = setting.traffic.peak_rps
+    if guesses:
+        rate, candidate = guesses[0]
+        low, _ = rates.largest(candidate, rate)
+        if low > 0.0:
+            return candidate, low
+    starts = {candidate.design: candidate.sizes for _, candidate in guesses}
+    while rate >= rates.smallest_rps:
+        some = rates.some(rate, starts)
+        if some is not None:
+            return some, rates.largest(some, rate)[0]
+        rate /= 2.0
+    return None, 0.0
