@@ -8,13 +8,13 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from provisioner import api
 from tests.cli.conftest import Run
+from tests.waiting import wait_until
 
 GRID = ("sweep", "--design", "splitwise-hh", "--prompt", "4:8", "--token", "1:3", "--rate", "20", "--duration", "15")
 LOAD = ("sweep", "--cluster", "splitwise-hh=8+2", "--cluster", "baseline-h100=8", "--duration", "10")
@@ -87,10 +87,7 @@ def test_an_interrupt_keeps_the_journal_and_says_how_to_go_on(tmp_path: Path) ->
     command += ["--token", "1:10", "--rate", "60", "--out", "s.json"]
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     journal = tmp_path / "s.json.journal"
-    until = time.monotonic() + 120.0
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
-        assert running.poll() is None and time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: running.poll() is not None or (journal.exists() and journal.read_bytes().count(b"\n") >= 5))
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, out) == (130, "")

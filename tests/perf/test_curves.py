@@ -1,6 +1,6 @@
 """Laws of the curves over every shipped (model, machine, tensor parallelism), and facts of the paper."""
 
-import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ from provisioner.perf.curves import (
     kv_read_s_per_token,
     load_curve_set,
 )
-from provisioner.perf.points import CurvePoint
-from provisioner.perf.provenance import load_provenance
+from provisioner.perf.points import CurvePoint, read_points
 from provisioner.specs import catalog
+from tests.counting import calls_of
 
 Group = tuple[str, str, int]
 
@@ -253,31 +253,28 @@ def test_a_group_without_curves_is_refused_with_what_there_is() -> None:
     assert len(curve_groups()) == 12
 
 
-def test_all_curves_of_a_model_load_fast_and_evaluate_fast() -> None:
-    """Below 40 ms for three machines; 100,000 elements in a few ms (bounds doubled for busy machines)."""
-    machines = [catalog.machine(name) for name in ("dgx-a100", "dgx-h100", "dgx-h100-capped")]
-    model = catalog.model("llama2-70b")
+def test_a_file_of_curves_is_read_once_for_all_its_degrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
 
-    def load() -> float:
-        for cached in (
-            curves_module.load_curve_set,
-            curves_module._points_of,
-            load_provenance,
-        ):
-            cached.cache_clear()
-        start = time.perf_counter()
-        for machine in machines:
-            for tensor_parallel in (2, 4, 8):
-                load_curve_set(model, machine, tensor_parallel)
-        return time.perf_counter() - start
+    def counted(path: Path, **names: str) -> dict[int, tuple[CurvePoint, ...]]:
+        read.append(path.stem)
+        return read_points(path, **names)
 
-    assert min(load() for _ in range(3)) < 0.080
+    monkeypatch.setattr(curves_module, "read_points", counted)
+    for cached in (load_curve_set, curves_module._points_of):
+        cached.cache_clear()
+    machines = ("dgx-a100", "dgx-h100", "dgx-h100-capped")
+    for machine in machines * 2:
+        for tensor_parallel in (2, 4, 8):
+            _load(("llama2-70b", machine, tensor_parallel))
+    assert read == [f"{machine}__llama2-70b" for machine in machines]
+
+
+def test_curves_are_evaluated_in_arrays() -> None:
     curves = _load(("llama2-70b", "dgx-a100", 8))
-    batch = np.random.default_rng(1).uniform(1, 500, 100_000)
 
-    def evaluate() -> float:
-        start = time.perf_counter()
-        curves.decode_s(batch, batch * 1500)
-        return time.perf_counter() - start
+    def calls(elements: int) -> int:
+        batch = np.random.default_rng(1).uniform(1, 500, elements)
+        return calls_of(lambda: (curves.decode_s(batch, batch * 1500), curves.prompt_s(batch)))
 
-    assert min(evaluate() for _ in range(5)) < 0.020
+    assert calls(100_000) == calls(10) < 200

@@ -2,7 +2,6 @@
 
 import math
 import re
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -237,8 +236,6 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), REFUSED, ids=[message for _, message in REFUSED])
 def test_what_cannot_be_simulated_is_refused_in_one_line(make: Callable[[], object], message: str) -> None:
-    started = time.monotonic()
     with pytest.raises(InputError, match=re.escape(message)) as caught:
         make()
     assert "\n" not in str(caught.value)
-    assert time.monotonic() - started < 5.0  # before anything large is drawn

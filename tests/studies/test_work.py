@@ -16,6 +16,7 @@ import pytest
 
 from provisioner.errors import InputError
 from provisioner.studies.work import Stopped, check_wanted, time_left, workers
+from tests.waiting import wait_until
 
 
 def squared(shared: int, item: int) -> int:
@@ -64,18 +65,17 @@ def test_what_fails_ends_the_rest() -> None:
     seen: list[str] = []
     with workers(2) as pool, pytest.raises(InputError, match="first"):
         list(pool.map(until_stopped, seen, range(5)))
-    deadline = time.monotonic() + 5
-    while not seen and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(lambda: bool(seen))
     assert set(seen) == {"stopped"}
 
 
-def test_an_interrupt_ends_the_threads_within_a_second() -> None:
+def test_an_interrupt_ends_the_threads_before_their_work_is_done() -> None:
+    """Their work takes 200 s and asks 100 times a second whether it is wanted; threads that do not ask end with it."""
     code = """
 import sys, time
 from provisioner.studies.work import check_wanted, workers
 def slow(shared, item):
-    for _ in range(2000):
+    for _ in range(20_000):
         time.sleep(0.01)
         check_wanted()
 with workers(2) as pool:
@@ -86,15 +86,14 @@ with workers(2) as pool:
     assert process.stdout is not None and process.stdout.readline() == b"ready\n"
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    process.wait(timeout=10)
-    assert time.monotonic() - began < 1.0
+    assert process.wait(timeout=60) != 0
 
 
-def test_time_left() -> None:
-    assert time_left(0, 10, time.monotonic()) == "0 of 10"
-    assert time_left(5, 10, time.monotonic() - 50.0) == "5 of 10, 50 s left"
-    assert time_left(10, 10, time.monotonic() - 50.0) == "10 of 10"
+def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.studies.work.monotonic", lambda: 150.0)
+    assert time_left(0, 10, 150.0) == "0 of 10"
+    assert time_left(5, 10, 100.0) == "5 of 10, 50 s left"
+    assert time_left(10, 10, 100.0) == "10 of 10"
 
 
 def test_a_cluster_that_is_not_there() -> None:
@@ -115,10 +114,8 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
     scheduler = subprocess.Popen(
         [*dask, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(file)], **options
     )  # type: ignore[call-overload]
-    deadline = time.monotonic() + 60
-    while not file.is_file() or not file.read_text():
-        assert time.monotonic() < deadline, (tmp_path / "dask.log").read_text()
-        time.sleep(0.05)
+    wait_until(lambda: scheduler.poll() is not None or (file.is_file() and bool(file.read_text())))
+    assert scheduler.poll() is None, (tmp_path / "dask.log").read_text()
     import json
 
     address = json.loads(file.read_text())["address"]
