@@ -1,30 +1,22 @@
-"""The README's commands run; ``docs/test_outputs.py`` compares what it shows."""
+"""Commands that pages list without their output run; ``docs/test_outputs.py`` compares the outputs that are shown."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
 
-from provisioner.cli import main
+from tests.docs.test_outputs import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = (ROOT / "README.md", ROOT / "docs/how-to/plan.md", ROOT / "docs/how-to/simulate.md")
 EXAMPLES = [
     command.split("#")[0].strip()
-    for block in re.findall(r"```\n(provision .*?)```", README, re.DOTALL)
+    for page in PAGES
+    for block in re.findall(r"```\n(provision .*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     for line in block.splitlines()
     for command in line.split("#")[0].split(";")
 ]
-
-
-def run(command: str) -> int:
-    arguments = shlex.split(command)
-    assert arguments[0] == "provision"
-    try:
-        return main(arguments[1:]) or 0
-    except SystemExit as end:
-        return int(end.code or 0)
 
 
 @pytest.mark.parametrize("command", EXAMPLES)
@@ -41,3 +33,7 @@ def test_first_commands_are_those_that_ci_runs() -> None:
     for command in ("pip install . && provision plan --workload coding --slo p99", "pip install '.[test]' && pytest"):
         assert command in README
         assert command.replace("pip install", "pip install --quiet") in ci
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150

@@ -1,5 +1,4 @@
 import ast
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import provisioner
+from docs.refresh_outputs import PAGES, shown
 from provisioner import cli
 from provisioner.cli import main
 from provisioner.cli.document import EXAMPLES, document
@@ -21,7 +21,6 @@ CATALOGUE = [
     *("machines", "models", "models show", "models import", "curves", "curves show", "curves import"),
     *("workloads", "workloads show", "workloads import"),
 ]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 COMMANDS = ["", "plan", "simulate", "profile", *STUDIES, *CATALOGUE]
 
 
@@ -66,11 +65,9 @@ def test_documentation_is_fresh() -> None:
     )
 
 
-ELSEWHERE = {
-    command
-    for page in PAGES
-    for _, command in re.findall(r"<!-- (slow )?output: (provision .*?) -->", page.read_text(encoding="utf-8"))
-} | {" ".join(("provision", *arguments)) for arguments in EVERY}
+ELSEWHERE = {place.command for page in PAGES for place in shown(page)} | {
+    " ".join(("provision", *arguments)) for arguments in EVERY
+}
 """Commands that run where their output is compared with a page, or with the other commands of the catalogue."""
 
 
