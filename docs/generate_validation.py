@@ -28,7 +28,7 @@ from provisioner.options import PlanOptions
 from provisioner.perf import memory
 from provisioner.perf.assumptions import ReplicaPerf, SplitwiseSimReplica, replica
 from provisioner.perf.curves import CurveSet, PiecewiseLinear
-from provisioner.perf.derived import decode_iteration_s, prompt_iteration_s
+from provisioner.perf.derived import iteration_s
 from provisioner.perf.operators import estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint, read_points
 from provisioner.planning.answer import Setting, answer
@@ -892,11 +892,11 @@ def splitwise_measurements() -> str:
 
                 prompt = ratio(
                     lambda p: p.phase == "prompt" and p.batch == 1,
-                    lambda p: prompt_iteration_s(shape, gpu, tp, p.prompt_tokens),  # noqa: B023
+                    lambda p: iteration_s(shape, gpu, tp, prompt_tokens=p.prompt_tokens),  # noqa: B023
                 )
                 decode = ratio(
                     lambda p: p.phase == "decode" and (tp, p.batch) != (2, 64),  # noqa: B023
-                    lambda p: decode_iteration_s(shape, gpu, tp, p.batch, p.context_tokens),  # noqa: B023
+                    lambda p: iteration_s(shape, gpu, tp, batch=p.batch, context_tokens=p.context_tokens),  # noqa: B023
                 )
                 cells = [
                     f"{np.median(r):.2f} | {100 * np.abs(np.median(r) / r - 1).mean():.0f} %" for r in (prompt, decode)

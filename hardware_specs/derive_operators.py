@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError, ProvisionerError
-from provisioner.perf.derived import NO_OVERHEAD, decode_iteration_s, prompt_iteration_s
+from provisioner.perf.derived import NO_OVERHEAD, iteration_s
 from provisioner.perf.operators import (
     AXES,
     KINDS,
@@ -610,8 +610,10 @@ def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Float
     for model in CASES:
         of_type = catalog.model(model).in_dtype(dtype)
         for tp in sizes:
-            prompt.append(prompt_iteration_s(of_type, operators, tp, CASE_PROMPT_TOKENS, overhead=NO_OVERHEAD))
-            decode.append(decode_iteration_s(of_type, operators, tp, batch, batch * context, overhead=NO_OVERHEAD))
+            prompt.append(iteration_s(of_type, operators, tp, prompt_tokens=CASE_PROMPT_TOKENS, overhead=NO_OVERHEAD))
+            decode.append(
+                iteration_s(of_type, operators, tp, batch=batch, context_tokens=batch * context, overhead=NO_OVERHEAD)
+            )
     return np.concatenate(prompt), np.concatenate(decode)
 
 

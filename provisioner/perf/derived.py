@@ -65,7 +65,8 @@ def iteration_s(
     """Time of one iteration, in s: ``prompts`` chunks of ``prompt_tokens`` each and a decode batch; broadcast.
 
     ``prefix_tokens`` of each prompt are in the KV cache already; ``context_tokens`` is the decode batch's total
-    context. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
+    context. Matrix products go over all tokens together; the two attentions run one after the other. Raises
+    ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
     """
     if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
         raise InputError(
@@ -165,70 +166,6 @@ def _ends_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, toke
     )
 
 
-def prompt_iteration_s(
-    shape: ModelArchitecture,
-    gpu: Operators,
-    tensor_parallel: int,
-    tokens: ArrayLike,
-    *,
-    batch: ArrayLike = 1,
-    prefix_tokens: ArrayLike = 0,
-    overhead: EngineOverhead = VLLM,
-) -> Floats:
-    """Time of one iteration over ``batch`` prompts of ``tokens`` each, in s; broadcast."""
-    return iteration_s(
-        shape,
-        gpu,
-        tensor_parallel,
-        prompt_tokens=tokens,
-        prompts=batch,
-        prefix_tokens=prefix_tokens,
-        overhead=overhead,
-    )
-
-
-def decode_iteration_s(
-    shape: ModelArchitecture,
-    gpu: Operators,
-    tensor_parallel: int,
-    batch: ArrayLike,
-    context_tokens: ArrayLike,
-    *,
-    overhead: EngineOverhead = VLLM,
-) -> Floats:
-    """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s; broadcast."""
-    return iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=context_tokens, overhead=overhead)
-
-
-def mixed_iteration_s(
-    shape: ModelArchitecture,
-    gpu: Operators,
-    tensor_parallel: int,
-    prompt_tokens: ArrayLike,
-    batch: ArrayLike,
-    context_tokens: ArrayLike,
-    *,
-    prefix_tokens: ArrayLike = 0,
-    prompts: ArrayLike = 1,
-    overhead: EngineOverhead = VLLM,
-) -> Floats:
-    """Time of one iteration over chunks of prompts and a decode batch together, in s; broadcast.
-
-    Matrix products go over all tokens together; the two attentions run one after the other.
-    """
-    return iteration_s(
-        shape,
-        gpu,
-        tensor_parallel,
-        prompt_tokens=prompt_tokens,
-        prefix_tokens=prefix_tokens,
-        prompts=prompts,
-        batch=batch,
-        context_tokens=context_tokens,
-        overhead=overhead,
-    )
-
-
 PROMPT_TOKENS: Final[Sequence[int]] = (
     *(16, 32, 64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384),
     *(24576, 32768, 49152, 65536, 98304, 131072),
@@ -246,52 +183,29 @@ SLOPE_CONTEXTS: Final[Sequence[int]] = (256, 512, 2048, 4096, 8192, 16384)
 """Other contexts per sequence of a derived curve's decode points, in tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class DerivedPoint:
-    """One point of a derived curve, as ``points.CurvePoint`` has it: one prompt or decode iteration.
-
-    ``context_tokens`` is the whole batch's context: 0 for a prompt. A decode point's ``prompt_tokens`` are its
-    context per sequence, as if nothing had been generated yet.
-    """
-
-    phase: Phase
-    prompt_tokens: int
-    batch: int
-    context_tokens: float
-    latency_s: float
-
-    def as_curve_point(self, provenance: Provenance = "derived") -> CurvePoint:
-        """The point as a row of a curve file, of one repeat."""
-        return CurvePoint(
-            phase=self.phase,
-            prompt_tokens=self.prompt_tokens,
-            batch=self.batch,
-            context_tokens=self.context_tokens,
-            latency_s=self.latency_s,
-            repeats=1,
-            min_s=self.latency_s,
-            max_s=self.latency_s,
-            provenance=provenance,
-        )
-
-
 def derived_points(
-    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, *, overhead: EngineOverhead = VLLM
-) -> tuple[DerivedPoint, ...]:
-    """Points of a whole curve: single prompts, batches of prompts, decode over batch and over context.
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, provenance: Provenance = "derived"
+) -> tuple[CurvePoint, ...]:
+    """Points of a whole curve, of one repeat each: single prompts, batches of prompts, decode over batch and context.
 
-    Raises ``InputError`` for a tensor parallelism that does not divide the model.
+    A decode point's ``prompt_tokens`` are its context per sequence, as if nothing had been generated yet. Raises
+    ``InputError`` for a tensor parallelism that does not divide the model.
     """
+
+    def point(phase: Phase, tokens: int, batch: int, seconds: float) -> CurvePoint:
+        held = float(tokens * batch) if phase == "decode" else 0
+        return CurvePoint(phase, tokens, batch, held, seconds, 1, seconds, seconds, provenance)
+
     prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
     tokens, count = np.array(prompts).T
-    prompt_s = prompt_iteration_s(shape, gpu, tensor_parallel, tokens, batch=count, overhead=overhead)
-    decodes = [(batch, DECODE_CONTEXT) for batch in DECODE_BATCHES]
-    decodes += [(batch, context) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
-    batch, context = np.array(decodes).T
-    decode_s = decode_iteration_s(shape, gpu, tensor_parallel, batch, batch * context, overhead=overhead)
+    prompt_s = iteration_s(shape, gpu, tensor_parallel, prompt_tokens=tokens, prompts=count)
+    decodes = [(DECODE_CONTEXT, batch) for batch in DECODE_BATCHES]
+    decodes += [(context, batch) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
+    context, batch = np.array(decodes).T
+    decode_s = iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context)
     return (
-        *(DerivedPoint("prompt", n, b, 0, t) for (n, b), t in zip(prompts, prompt_s.tolist(), strict=True)),
-        *(DerivedPoint("decode", c, b, float(b * c), t) for (b, c), t in zip(decodes, decode_s.tolist(), strict=True)),
+        *(point("prompt", *work, seconds) for work, seconds in zip(prompts, prompt_s.tolist(), strict=True)),
+        *(point("decode", *work, seconds) for work, seconds in zip(decodes, decode_s.tolist(), strict=True)),
     )
 
 
@@ -309,6 +223,7 @@ def context_slope_s_per_token(
     sequence reads its cache at a fraction of the bandwidth, so its slope says nothing about a batch.
     """
     shorter, longer = (
-        float(decode_iteration_s(shape, gpu, tensor_parallel, batch, batch * context)) for context in contexts
+        float(iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context))
+        for context in contexts
     )
     return (longer - shorter) / (batch * (contexts[1] - contexts[0]))

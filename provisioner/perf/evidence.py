@@ -29,8 +29,7 @@ from provisioner.perf.derived import (
     DECODE_CONTEXT,
     context_slope_s_per_token,
     derived_points,
-    mixed_iteration_s,
-    prompt_iteration_s,
+    iteration_s,
 )
 from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint
@@ -190,7 +189,7 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
     """
     gpu = operators_of(machine)
     kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"
-    points = tuple(point.as_curve_point(kind) for point in derived_points(model, gpu, tensor_parallel))
+    points = derived_points(model, gpu, tensor_parallel, kind)
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
     slope = context_slope_s_per_token(model, gpu, tensor_parallel)
@@ -241,8 +240,17 @@ def _rising(seconds: np.ndarray) -> np.ndarray:
 def _mixed(model: ModelArchitecture, gpu: Operators, tensor_parallel: int, slope: float) -> MixedIteration:
     """Rule of mixed iterations: the time per sequence, from an iteration of 2,048 tokens of which 64 are decoded."""
     held = _MIXED_BATCH * _MIXED_CONTEXT
-    both_s = float(mixed_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS - _MIXED_BATCH, _MIXED_BATCH, held))
-    alone_s = float(prompt_iteration_s(model, gpu, tensor_parallel, _MIXED_TOKENS))
+    both_s = float(
+        iteration_s(
+            model,
+            gpu,
+            tensor_parallel,
+            prompt_tokens=_MIXED_TOKENS - _MIXED_BATCH,
+            batch=_MIXED_BATCH,
+            context_tokens=held,
+        )
+    )
+    alone_s = float(iteration_s(model, gpu, tensor_parallel, prompt_tokens=_MIXED_TOKENS))
     return MixedIteration(1.0, max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH, slope)
 
 

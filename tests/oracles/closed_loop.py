@@ -25,7 +25,7 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.derived import NO_OVERHEAD, VLLM, EngineOverhead, decode_iteration_s, prompt_iteration_s
+from provisioner.perf.derived import NO_OVERHEAD, VLLM, EngineOverhead, iteration_s
 from provisioner.perf.operators import Operators, load_operators
 from provisioner.specs.model import ModelArchitecture, NumberType
 from tests.oracles.shapes import architecture
@@ -59,7 +59,7 @@ class Times:
         whole = np.arange(self.most_context + 1)
         self.prompt_s = shape.layers * self.gpu.prompt_attention_s(whole, 0, 1, heads, kv, shape.head_dim)
         own = shape.layers * self.gpu.prompt_attention_s(tokens, 0, 1, heads, kv, shape.head_dim)
-        alone = prompt_iteration_s(shape, self.gpu, tp, tokens, overhead=self.overhead) - own
+        alone = iteration_s(shape, self.gpu, tp, prompt_tokens=tokens, overhead=self.overhead) - own
         self.base_s = np.concatenate([[0.0], alone])
         batch = np.arange(1, self.most_batch + 1)
         contexts = np.arange(0, self.most_context + STEP_TOKENS, STEP_TOKENS)
@@ -68,7 +68,7 @@ class Times:
         )
         self.decode_s = np.vstack([np.zeros_like(attention[:1]), attention])
         at = contexts[1]
-        decode = decode_iteration_s(shape, self.gpu, tp, batch, batch * at, overhead=self.overhead)
+        decode = iteration_s(shape, self.gpu, tp, batch=batch, context_tokens=batch * at, overhead=self.overhead)
         self.outputs_s = np.concatenate([[0.0], decode - self.base_s[batch] - attention[:, 1]])
 
     def iteration_s(self, chunks: list[tuple[int, int]], batch: int, context_tokens: Floats) -> Floats:

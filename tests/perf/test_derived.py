@@ -18,10 +18,8 @@ from provisioner.perf.derived import (
     VLLM,
     EngineOverhead,
     context_slope_s_per_token,
-    decode_iteration_s,
     derived_points,
-    mixed_iteration_s,
-    prompt_iteration_s,
+    iteration_s,
 )
 from provisioner.perf.operators import AXES, KINDS, GpuLimits, GridTable, Operators, gpu_limits, load_operators
 from provisioner.perf.points import read_points
@@ -87,8 +85,15 @@ def test_an_iteration_is_the_sum_of_its_operators() -> None:
     layer += (20 * (2 * 2 * each * 4 * 128 + 2 * 2 * 8 * 128)) / memory
     ends = 2 * 2 * 2 * m * 1024 / memory + 2 * m * 1024 / link + product(21, 16000, 1024)
     ends += 2 * 21 * 32000 / link / 2 + SAMPLING_PASSES * 4 * 21 * 32000 / memory
-    found = mixed_iteration_s(
-        shape, _ideal(), tp, chunk, batch, batch * each, prefix_tokens=prefix, overhead=EngineOverhead(0.001, 1e-5)
+    found = iteration_s(
+        shape,
+        _ideal(),
+        tp,
+        prompt_tokens=chunk,
+        batch=batch,
+        context_tokens=batch * each,
+        prefix_tokens=prefix,
+        overhead=EngineOverhead(0.001, 1e-5),
     )
     assert found.item() == pytest.approx(3 * layer + ends + 0.001 + 21e-5, rel=1e-9)
 
@@ -98,9 +103,9 @@ def test_an_iteration_is_the_sum_of_its_operators() -> None:
 def test_iterations_lie_between_the_physical_limit_and_a_few_times_it(gpu: str, name: str) -> None:
     found, shape = load_operators(gpu), SHAPES[name]
     weights = shape.layers * LAYER_WEIGHTS[name]
-    prompt_s = prompt_iteration_s(shape, found, 1, 4096, overhead=NO_OVERHEAD).item()
+    prompt_s = iteration_s(shape, found, 1, prompt_tokens=4096, overhead=NO_OVERHEAD).item()
     assert 1 < prompt_s / (2 * weights * 4096 / found.limits.bf16_flops) < 2.6
-    decode_s = decode_iteration_s(shape, found, 1, 1, 1000, overhead=NO_OVERHEAD).item()
+    decode_s = iteration_s(shape, found, 1, batch=1, context_tokens=1000, overhead=NO_OVERHEAD).item()
     assert 1 < decode_s / (2 * weights / found.limits.memory_bytes_per_s) < 2.4
 
 
@@ -112,39 +117,51 @@ def test_more_work_takes_longer_and_parts_take_longer_than_the_whole(gpu: str, n
     found = load_operators(gpu)
     shape = replace(SHAPES[name], dtype=dtype)
     for tp in (1, 2, 4, 8):
-        prompt_s = prompt_iteration_s(shape, found, tp, [16, 128, 1024, 4096, 16384])
+        prompt_s = iteration_s(shape, found, tp, prompt_tokens=[16, 128, 1024, 4096, 16384])
         assert prompt_s[1] > 0.9 * prompt_s[0] and (np.diff(prompt_s[1:]) > 0).all()
-        batch_s = decode_iteration_s(shape, found, tp, [1, 8, 64, 256], 1000 * np.array([1, 8, 64, 256]))
+        batch_s = iteration_s(shape, found, tp, batch=[1, 8, 64, 256], context_tokens=1000 * np.array([1, 8, 64, 256]))
         assert (batch_s[1:] > 0.85 * batch_s[:-1]).all() and batch_s[3] > batch_s[0]
-        assert (np.diff(decode_iteration_s(shape, found, tp, 64, 64 * np.array([512, 2048, 8192]))) > 0).all()
-        halves_s = prompt_iteration_s(shape, found, tp, 2048, prefix_tokens=[0, 2048]).sum()
-        assert 0.85 < halves_s / prompt_iteration_s(shape, found, tp, 4096) < 1.3
-        mixed_s = mixed_iteration_s(shape, found, tp, 1024, 64, 64_000)
-        apart_s = prompt_iteration_s(shape, found, tp, 1024), decode_iteration_s(shape, found, tp, 64, 64_000)
+        assert (
+            np.diff(iteration_s(shape, found, tp, batch=64, context_tokens=64 * np.array([512, 2048, 8192]))) > 0
+        ).all()
+        halves_s = iteration_s(shape, found, tp, prompt_tokens=2048, prefix_tokens=[0, 2048]).sum()
+        assert 0.85 < halves_s / iteration_s(shape, found, tp, prompt_tokens=4096) < 1.3
+        mixed_s = iteration_s(shape, found, tp, prompt_tokens=1024, batch=64, context_tokens=64_000)
+        apart_s = (
+            iteration_s(shape, found, tp, prompt_tokens=1024),
+            iteration_s(shape, found, tp, batch=64, context_tokens=64_000),
+        )
         assert max(apart_s) < mixed_s < 1.02 * sum(apart_s)
 
 
 def test_more_gpus_are_faster_over_nvlink_and_not_over_a_slow_host() -> None:
     tps = (1, 2, 4, 8)
-    h100 = [prompt_iteration_s(LLAMA_70B, load_operators("h100-sxm-80gb"), tp, 4096).item() for tp in tps]
+    h100 = [iteration_s(LLAMA_70B, load_operators("h100-sxm-80gb"), tp, prompt_tokens=4096).item() for tp in tps]
     assert all(more < 0.75 * fewer for fewer, more in pairwise(h100))
-    l40s = [prompt_iteration_s(LLAMA_70B, load_operators("l40s-48gb"), tp, 4096).item() for tp in tps]
+    l40s = [iteration_s(LLAMA_70B, load_operators("l40s-48gb"), tp, prompt_tokens=4096).item() for tp in tps]
     assert l40s[3] > l40s[2] > l40s[1]
 
 
 def test_fp8_weights_and_cache_are_faster_where_they_matter() -> None:
     h100 = load_operators("h100-sxm-80gb")
     small = replace(LLAMA_70B, dtype="fp8")
-    assert decode_iteration_s(small, h100, 2, 1, 500) < 0.75 * decode_iteration_s(LLAMA_70B, h100, 2, 1, 500)
+    assert iteration_s(small, h100, 2, batch=1, context_tokens=500) < 0.75 * iteration_s(
+        LLAMA_70B, h100, 2, batch=1, context_tokens=500
+    )
     cached = replace(LLAMA_70B, kv_dtype="fp8")
-    assert decode_iteration_s(cached, h100, 2, 256, 4e6) < 0.8 * decode_iteration_s(LLAMA_70B, h100, 2, 256, 4e6)
+    assert iteration_s(cached, h100, 2, batch=256, context_tokens=4e6) < 0.8 * iteration_s(
+        LLAMA_70B, h100, 2, batch=256, context_tokens=4e6
+    )
 
 
 def test_arrays_broadcast_as_numbers_do() -> None:
     found = load_operators("a100-sxm-80gb")
-    together = mixed_iteration_s(LLAMA_8B, found, 2, [[0], [500]], [1, 64], [1000, 64_000])
+    together = iteration_s(LLAMA_8B, found, 2, prompt_tokens=[[0], [500]], batch=[1, 64], context_tokens=[1000, 64_000])
     one_by_one = [
-        [mixed_iteration_s(LLAMA_8B, found, 2, tokens, b, c).item() for b, c in ((1, 1000), (64, 64_000))]
+        [
+            iteration_s(LLAMA_8B, found, 2, prompt_tokens=tokens, batch=b, context_tokens=c).item()
+            for b, c in ((1, 1000), (64, 64_000))
+        ]
         for tokens in (0, 500)
     ]
     np.testing.assert_allclose(together, one_by_one)
@@ -154,27 +171,27 @@ def test_arrays_broadcast_as_numbers_do() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_points_make_a_curve_that_agrees_with_the_sum_between_them(gpu: str, tp: int, name: str) -> None:
     found, shape = load_operators(gpu), SHAPES[name]
-    points = [point.as_curve_point() for point in derived_points(shape, found, tp)]
+    points = derived_points(shape, found, tp)
     assert {point.provenance for point in points} == {"derived"}
     kv_bytes = shape.layers * 2 * shape.kv_heads * shape.head_dim * 2
     floor = kv_bytes / (tp * found.limits.memory_bytes_per_s)
     curve = fit_measured(points, model="m", machine="x", tensor_parallel=tp, kv_read_s_per_token=floor)
     assert not curve.refused and curve.axis_context_tokens == 1024
     tokens = np.unique(np.geomspace(20, 16000, 50).astype(int))
-    off = curve.prompt_s(tokens) / prompt_iteration_s(shape, found, tp, tokens) - 1
+    off = curve.prompt_s(tokens) / iteration_s(shape, found, tp, prompt_tokens=tokens) - 1
     assert np.abs(off).mean() < 0.02 and np.abs(off).max() < 0.15
     slope = context_slope_s_per_token(shape, found, tp)
     assert 1 <= slope / floor < 1.6
     batch, context = (x.ravel() for x in np.meshgrid([3, 20, 80, 320], [300, 1500, 6000]))
     decode_s = curve.decode(batch) + slope * batch * (context - 1024)
-    off = decode_s / decode_iteration_s(shape, found, tp, batch, batch * context) - 1
+    off = decode_s / iteration_s(shape, found, tp, batch=batch, context_tokens=batch * context) - 1
     assert np.abs(off).mean() < 0.05 and np.abs(off).max() < 0.15
 
 
 @pytest.mark.parametrize("tp", [0, 3, 128])
 def test_a_tensor_parallelism_that_does_not_divide_the_model_is_refused(tp: int) -> None:
     with pytest.raises(InputError, match="tensor parallelism: must divide the model's 64 heads"):
-        decode_iteration_s(LLAMA_70B, _ideal(), tp, 1, 100)
+        iteration_s(LLAMA_70B, _ideal(), tp, batch=1, context_tokens=100)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +201,7 @@ def test_a_tensor_parallelism_that_does_not_divide_the_model_is_refused(tp: int)
 def test_amounts_of_work_that_there_are_none_of_are_refused(name: str, value: object, says: str) -> None:
     work: dict[str, object] = {"prompt_tokens": 10, "batch": 1, "context_tokens": 100, name: value}
     with pytest.raises(InputError, match=f"iteration: {name}: must be 0 or more, {says}"):
-        mixed_iteration_s(LLAMA_8B, _ideal(), 1, **work)  # type: ignore[arg-type]
+        iteration_s(LLAMA_8B, _ideal(), 1, **work)  # type: ignore[arg-type]
 
 
 class Steady(Times):
@@ -261,7 +278,7 @@ def test_decode_of_older_software_is_a_constant_factor_slower(
     path = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
     for tp, points in read_points(path, model=model, machine=machine).items():
         sound = [p for p in points if p.phase == "decode" and not (tp == 2 and p.batch == 64)]
-        found = [decode_iteration_s(shape, gpu, tp, p.batch, p.context_tokens).item() for p in sound]
+        found = [iteration_s(shape, gpu, tp, batch=p.batch, context_tokens=p.context_tokens).item() for p in sound]
         ratio = np.array([p.latency_s for p in sound]) / np.array(found)
         factor = np.median(ratio)
         assert 1 < factor < 3.2

@@ -11,7 +11,7 @@ import pytest
 
 import provisioner
 from provisioner.perf.assumptions import ReplicaPerf
-from provisioner.perf.derived import mixed_iteration_s
+from provisioner.perf.derived import iteration_s
 from provisioner.perf.evidence import operators_of
 from tests.oracles.closed_loop import Run, read_runs
 from tests.oracles.served import CurveTimes, Loop, apart, loop_of, off, on_gpus, oracle, requests_of, simulate
@@ -68,7 +68,9 @@ def test_the_rule_of_mixed_iterations_is_near_the_sum_of_operators(name: str) ->
     perf = on_gpus(*REPLICAS[name])
     tokens, batch, context = np.meshgrid([256, 1024, 2048, 4096, 8000], [1, 8, 64, 128], [512, 2048, 8192])
     gpu = operators_of(perf.machine)
-    summed_s = mixed_iteration_s(perf.model, gpu, perf.tensor_parallel, tokens, batch, batch * context)
+    summed_s = iteration_s(
+        perf.model, gpu, perf.tensor_parallel, prompt_tokens=tokens, batch=batch, context_tokens=batch * context
+    )
     off_by = np.abs(perf.mixed_s(tokens, batch, batch * context) / summed_s - 1)
     assert off_by.mean() < 0.015 and off_by.max() < 0.07
 
