@@ -71,7 +71,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     requests = _requests(options, factors)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
     against, reference_notes = load_reference(options, model, known, slo, replicas.values())
-    curves = {source: None for perf in replicas.values() for source in perf.sources}
+    curves = {source: None for perf in replicas.values() for source in perf.curve.sources}
     return Scenario(
         design=design,
         cluster=cluster,

@@ -90,7 +90,7 @@ def load_setting(options: PlanOptions) -> Setting:
         rate_rps = job.rate_rps / (1.0 + options.headroom)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
-    curves = {source: None for perf in used.values() for source in perf.sources}
+    curves = {source: None for perf in used.values() for source in perf.curve.sources}
     price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
     return Setting(
         options=options,

@@ -8,7 +8,7 @@ simulator's whole set, for reproducing published results.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Final, Protocol, get_args
+from typing import Final, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,81 +27,17 @@ REFERENCE_MACHINE: Final = "dgx-a100"
 REFERENCE_TENSOR_PARALLEL: Final = 8
 
 
-class ReplicaPerf(Protocol):
-    """One replica of a model on a machine, without a queue. All times in s, all arrays broadcast."""
-
-    @property
-    def machine(self) -> Machine:
-        """The machine that the replica runs on."""
-
-    @property
-    def model(self) -> ModelArchitecture:
-        """The model that the replica serves."""
-
-    @property
-    def tensor_parallel(self) -> int:
-        """GPUs of the replica."""
-
-    @property
-    def replicas_per_machine(self) -> int:
-        """Replicas that one machine runs."""
-
-    @property
-    def assumptions(self) -> Assumptions:
-        """The named set of assumptions."""
-
-    @property
-    def curve(self) -> CurveSet:
-        """The latency curves, with their provenance."""
-
-    @property
-    def mixed(self) -> MixedIteration:
-        """Rule for the time of an iteration that carries both phases."""
-
-    @property
-    def kv_bytes_per_token(self) -> float:
-        """KV cache of one token in bytes."""
-
-    @property
-    def kv_capacity_tokens(self) -> float:
-        """Tokens of KV cache that the replica holds."""
-
-    @property
-    def link_bytes_per_s(self) -> float:
-        """Bandwidth of the whole machine's link in bytes/s."""
-
-    @property
-    def prompt_range_tokens(self) -> tuple[float, float]:
-        """Range of prompt tokens in one iteration that the curve covers; beyond it, it is extrapolated."""
-
-    @property
-    def decode_batch_range(self) -> tuple[int, int]:
-        """Range of the decode batch that the curve covers; beyond it, it is extrapolated."""
-
-    @property
-    def decode_context_range(self) -> tuple[float, float]:
-        """Measured range of the context that a batch holds in total, in tokens."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Sources of the latency data, one line each."""
-
-    def prompt_s(self, tokens: ArrayLike) -> Floats:
-        """Time of one prompt iteration over ``tokens``: a batch up to 2048 tokens, one prompt beyond."""
-
-    def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total."""
-
-    def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one iteration over ``prompt_tokens`` and a decode batch together."""
-
-    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
-        """Time that the second token waits for the prompt's KV cache to reach ``destination``."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class _Replica:
-    """Attributes and times that both sets of assumptions share."""
+class ReplicaPerf:
+    """One replica of a model on ``tensor_parallel`` GPUs of a machine, without a queue, as measured: the default.
+
+    All times in s, all arrays broadcast. ``kv_bytes_per_token`` is the KV cache of one token, ``kv_capacity_tokens``
+    the tokens of KV cache that the replica holds; the factors are a what-if on the times of the curve and on the link.
+
+    >>> h = replica("llama2-70b", "dgx-h100")
+    >>> h.tensor_parallel, round(1e3 * float(h.decode_s(64, 64 * 576)), 1)
+    (8, 50.2)
+    """
 
     machine: Machine
     model: ModelArchitecture
@@ -109,19 +45,19 @@ class _Replica:
     curve: CurveSet
     kv_bytes_per_token: float
     kv_capacity_tokens: float
-    prompt_factor: float = 1.0  # a what-if on the times of the curve, and on the link
+    prompt_factor: float = 1.0
     decode_factor: float = 1.0
     link_factor: float = 1.0
 
     @property
+    def assumptions(self) -> Assumptions:
+        """The named set of assumptions."""
+        return self.curve.assumptions
+
+    @property
     def mixed(self) -> MixedIteration:
         """Rule for the time of an iteration that carries both phases: the curve's, scaled like the decode times."""
-        rule = self.curve.mixed
-        if self.decode_factor == 1.0:
-            return rule
-        return MixedIteration(
-            rule.factor, self.decode_factor * rule.s_per_sequence, self.decode_factor * rule.s_per_token
-        )
+        return self.curve.mixed.with_decode(self.decode_factor)
 
     @property
     def replicas_per_machine(self) -> int:
@@ -129,74 +65,36 @@ class _Replica:
         return self.machine.gpus // self.tensor_parallel
 
     @property
-    def prompt_range_tokens(self) -> tuple[float, float]:
-        """Range of prompt tokens in one iteration that the curve covers; beyond it, it is extrapolated."""
-        return self.curve.prompt_range_tokens
-
-    @property
-    def decode_batch_range(self) -> tuple[int, int]:
-        """Range of the decode batch that the curve covers; beyond it, it is extrapolated.
-
-        (1, 32768) with the published simulator's rules: above any batch, since nothing is extrapolated there.
-        """
-        return self.curve.decode_batch_range
-
-    @property
-    def decode_context_range(self) -> tuple[float, float]:
-        """Measured range of the context that a batch holds in total, in tokens."""
-        return self.curve.decode_context_range
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Sources of the latency data, one line each."""
-        return self.curve.sources
+    def link_bytes_per_s(self) -> float:
+        """Bandwidth of the whole machine's link in bytes/s: all its InfiniBand ports."""
+        return self.link_factor * self.machine.network_bytes_per_s
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
-        """Time of one prompt iteration over ``tokens`` prompt tokens, in s; any shape.
+        """Time of one prompt iteration over ``tokens`` prompt tokens.
 
         A batch of prompts up to 2048 tokens (``curves.MAX_BATCHED_PROMPT_TOKENS``), one prompt beyond.
         """
         return self.prompt_factor * self.curve.prompt_s(tokens)
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total, in s."""
+        """Time of one decode iteration of ``batch`` sequences that hold ``context_tokens`` in total."""
         return self.decode_factor * self.curve.decode_s(batch, context_tokens)
 
-    def _mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
-        return self.mixed.s(self.prompt_s(tokens), batch, context_tokens)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MeasuredReplica(_Replica):
-    """One replica as measured: the default.
-
-    >>> h = replica("llama2-70b", "dgx-h100")
-    >>> h.tensor_parallel, round(1e3 * float(h.decode_s(64, 64 * 576)), 1)
-    (8, 50.2)
-    """
-
-    @property
-    def assumptions(self) -> Assumptions:
-        """The named set of assumptions."""
-        return "measured"
-
-    @property
-    def link_bytes_per_s(self) -> float:
-        """Bandwidth of the whole machine's link in bytes/s: all its InfiniBand ports."""
-        return self.link_factor * self.machine.network_bytes_per_s
-
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one iteration over ``prompt_tokens`` and a decode batch together, in s; broadcast.
+        """Time of one iteration over ``prompt_tokens`` and a decode batch together.
 
         1.1 x prompt time of (prompt tokens + batch) as in the paper, or the sum that derived curves have; at least
         the decode time of the batch alone, which the iteration contains.
         """
         decode_s = self.decode_s(batch, context_tokens)
-        return np.maximum(self._mixed_s(prompt_tokens, batch, context_tokens), decode_s)
+        return np.maximum(self._by_rule_s(prompt_tokens, batch, context_tokens), decode_s)
+
+    def _by_rule_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
+        tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
+        return self.mixed.s(self.prompt_s(tokens), batch, context_tokens)
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
-        """Time that the second token waits for the KV cache to reach ``destination``, in s; any shape.
+        """Time that the second token waits for the KV cache to reach ``destination``.
 
         ``transfer.visible_s`` with the time of the prompt running alone. Each replica has a share of its machine's
         link (one port per GPU); the slower of the two shares counts.
@@ -212,7 +110,7 @@ class MeasuredReplica(_Replica):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SplitwiseSimReplica(_Replica):
+class SplitwiseSimReplica(ReplicaPerf):
     """One replica by the published simulator's rules, for reproducing its results.
 
     >>> s = replica("bloom-176b", "dgx-a100", assumptions="splitwise-sim")
@@ -221,21 +119,16 @@ class SplitwiseSimReplica(_Replica):
     """
 
     @property
-    def assumptions(self) -> Assumptions:
-        """The named set of assumptions."""
-        return "splitwise-sim"
-
-    @property
     def link_bytes_per_s(self) -> float:
         """Bandwidth of the link in bytes/s: 200 GiB/s between any two machines."""
         return self.link_factor * transfer.SIMULATOR_LINK_BYTES_PER_S
 
     def mixed_s(self, prompt_tokens: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one mixed iteration, in s: 1.1 x prompt curve at (prompt tokens + batch); broadcast."""
-        return self._mixed_s(prompt_tokens, batch, context_tokens)
+        """Time of one mixed iteration: 1.1 x prompt curve at (prompt tokens + batch)."""
+        return self._by_rule_s(prompt_tokens, batch, context_tokens)
 
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
-        """Time of the transfer, in s, all of it visible: KV bytes / 200 GiB/s; any shape."""
+        """Time of the transfer, all of it visible: KV bytes / 200 GiB/s."""
         tokens = np.asarray(prompt_tokens, dtype=np.float64)
         return transfer.serialized_s(tokens * self.kv_bytes_per_token, self.link_bytes_per_s)
 
@@ -270,7 +163,7 @@ def replica(
     if not degrees:
         why = evidence.why_not_derived(architecture, hardware) if assumptions == "measured" else ""
         raise InputError(why or no_curves(architecture.name, hardware.name, own))
-    return (MeasuredReplica if assumptions == "measured" else SplitwiseSimReplica)(
+    return (ReplicaPerf if assumptions == "measured" else SplitwiseSimReplica)(
         machine=hardware,
         model=architecture,
         tensor_parallel=gpus,
@@ -283,19 +176,13 @@ def replica(
 
 
 def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 1.0, link: float = 1.0) -> ReplicaPerf:
-    """A replica with its prompt times, decode times and link bandwidth multiplied: a what-if, not a measurement.
-
-    Raises ``TypeError`` for a replica that is not one of this module's.
-    """
-    if not isinstance(perf, _Replica):
-        raise TypeError(f"{type(perf).__name__} cannot be scaled")
-    result: ReplicaPerf = replace(
+    """A replica with its prompt times, decode times and link bandwidth multiplied: a what-if, not a measurement."""
+    return replace(
         perf,
         prompt_factor=perf.prompt_factor * prompt_time,
         decode_factor=perf.decode_factor * decode_time,
         link_factor=perf.link_factor * link,
     )
-    return result
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -133,6 +133,10 @@ class MixedIteration:
     s_per_sequence: float = 0.0
     s_per_token: float = 0.0
 
+    def with_decode(self, factor: float) -> MixedIteration:
+        """Rule with the part of the decode batch times ``factor``."""
+        return MixedIteration(self.factor, factor * self.s_per_sequence, factor * self.s_per_token)
+
     def s(self, prompt_s: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of the iteration, in s; ``prompt_s``: time of a prompt iteration over all its tokens; broadcast."""
         sequences = np.asarray(batch, dtype=np.float64)

@@ -126,7 +126,6 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
         )
 
     fit = uncapped.context
-    mixed = uncapped.mixed
     return replace(
         uncapped,
         machine=machine.name,
@@ -145,9 +144,7 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
             f"{machine.name}: at {machine.power_cap:.0%} of the TDP prompt times are {cap.prompt_slowdown:.3g} and "
             f"token times {cap.token_slowdown:.3g} times those without cap: assumed, {'; '.join(table.sources)}",
         ),
-        mixed=MixedIteration(
-            mixed.factor, cap.token_slowdown * mixed.s_per_sequence, cap.token_slowdown * mixed.s_per_token
-        ),
+        mixed=uncapped.mixed.with_decode(cap.token_slowdown),
     )
 
 

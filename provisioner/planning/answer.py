@@ -375,13 +375,13 @@ def _extrapolation(perf: ReplicaPerf, stage: PromptStage | TokenStage | MixedSta
     """The phases whose curve is continued beyond its measurements in a pool, each with the reason."""
     reasons = {}
     if not isinstance(stage, TokenStage):
-        c, longest = stage.traffic.classes, perf.prompt_range_tokens[1]
+        c, longest = stage.traffic.classes, perf.curve.prompt_range_tokens[1]
         beyond = float(c.weight[c.prompt_tokens > longest].sum())
         if beyond > 0.0:
             reasons["prompt"] = (
                 f"{beyond:.2%} of its prompts are longer than those measured (up to {longest:,.0f} tokens)"
             )
-    batch, largest = _mean_batch(stage, size), perf.decode_batch_range[1]
+    batch, largest = _mean_batch(stage, size), perf.curve.decode_batch_range[1]
     if batch is not None and batch > largest:
         reasons["token"] = f"its decode batches of {batch:.0f} on average are beyond the largest measured ({largest})"
     return reasons

@@ -256,7 +256,7 @@ def _warnings(
     """Warnings that only the runs show."""
     notes = []
     for pool, result in zip(scenario.cluster.pools, pools, strict=True):
-        largest = pool.perf.decode_batch_range[1]
+        largest = pool.perf.curve.decode_batch_range[1]
         beyond, busy = math.fsum(result.batch_time_share[largest + 1 :]), math.fsum(result.batch_time_share[1:])
         if beyond > _NOTABLE_EXTRAPOLATION * busy:
             notes.append(

@@ -262,7 +262,7 @@ def _world(
     lists["start"] = np.cumsum(lists["room"]) - lists["room"]
     arena_free = int(lists["room"].sum())
     longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
-    tables = [_tables(replica, longest, policy.batch_requests) for replica in types]  # type: ignore[arg-type]
+    tables = [_tables(replica, longest, policy.batch_requests) for replica in types]
     kinds = np.zeros(len(types), dtype=records.TYPE)
     for k, replica in enumerate(types):
         kinds["decode_s_per_token"][k] = tables[k][2]
