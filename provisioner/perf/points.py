@@ -7,11 +7,12 @@ points are (prompt tokens, batch); the token phase's also carry the KV context t
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Any, Final, Literal, TypeVar
 
 from provisioner.errors import InputError
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive, parse_whole, unit_of
@@ -25,31 +26,7 @@ PROVENANCES: Final[tuple[Provenance, ...]] = ("measured", "derived", "estimated"
 MAX_POWER_FRACTION: Final = 2.0
 """Power of a GPU, as a fraction of its TDP, that no measurement reaches; short peaks of 1.09 are real."""
 
-COLUMNS: Final = (
-    "model",
-    "machine",
-    "tensor_parallel",
-    "phase",
-    "prompt_tokens",
-    "batch",
-    "context_tokens",
-    "latency_s",
-    "repeats",
-    "min_s",
-    "max_s",
-    "provenance",
-    "power_average_fraction",
-    "power_peak_fraction",
-)
-KNOT_COLUMNS: Final = (
-    "model",
-    "machine",
-    "tensor_parallel",
-    "batched_tokens",
-    "prompt_s",
-    "token_s",
-    "repeats",
-)
+_GROUP: Final = ("model", "machine", "tensor_parallel")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +110,28 @@ class SimulatorKnot:
             parse_positive(getattr(self, field), field, unit_of(field))
 
 
+COLUMNS: Final = (*_GROUP, *(field.name for field in fields(CurvePoint)))
+"""Columns of a curve file."""
+
+KNOT_COLUMNS: Final = (*_GROUP, *(field.name for field in fields(SimulatorKnot)))
+"""Columns of a file of the published simulator's knots."""
+
+
+def curve_text(points: Sequence[CurvePoint], *, model: str, machine: str, tensor_parallel: int) -> str:
+    """Points as the text of a curve file, which ``read_points`` reads; what is unknown is an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for point in points:
+        values = ((name, getattr(point, name)) for name in COLUMNS[len(_GROUP) :])
+        shown = (
+            f"{value:.{15 if name == 'context_tokens' else 9}g}" if isinstance(value, float) else value
+            for name, value in values
+        )
+        writer.writerow((model, machine, tensor_parallel, *shown))
+    return text.getvalue()
+
+
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield (where, row) for each row of a CSV file that has ``columns``; ``where`` names file and row."""
     name = _short_name(path)
@@ -159,18 +158,29 @@ def _short_name(path: Path) -> str:
     return "/".join(parts[parts.index("hardware_specs") :]) if "hardware_specs" in parts else str(path)
 
 
-def _whole(row: Mapping[str, str], field: str) -> int:
-    return parse_whole(row[field], field, unit_of(field))
-
-
-def _number(row: Mapping[str, str], field: str) -> float:
-    return parse_number(row[field], field, unit_of(field))
-
-
 def _one_of(row: Mapping[str, str], field: str, known: Sequence[str]) -> str:
     if row[field] not in known:
         raise InputError(f"{field}: must be {' or '.join(known)}, got {row[field]!r}")
     return row[field]
+
+
+_Record = TypeVar("_Record", CurvePoint, SimulatorKnot)
+
+
+def _record(kind: type[_Record], row: Mapping[str, str]) -> _Record:
+    """Record of a row, each field read by its type."""
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        name, unit = field.name, unit_of(field.name)
+        if field.type == "int":
+            values[name] = parse_whole(row[name], name, unit)
+        elif field.type == "float":
+            values[name] = parse_number(row[name], name, unit)
+        elif field.type == "float | None":
+            values[name] = parse_number(row[name], name, unit) if row[name] else None
+        else:
+            values[name] = _one_of(row, name, {"phase": PHASES, "provenance": PROVENANCES}[name])
+    return kind(**values)
 
 
 @contextmanager
@@ -193,24 +203,8 @@ def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[Curv
         with _located(where):
             _one_of(row, "model", [model])
             _one_of(row, "machine", [machine])
-            group = groups.setdefault(_whole(row, "tensor_parallel"), {})
-            average, peak = (
-                _number(row, field) if row[field] else None
-                for field in ("power_average_fraction", "power_peak_fraction")
-            )
-            point = CurvePoint(
-                phase=cast(Phase, _one_of(row, "phase", PHASES)),
-                prompt_tokens=_whole(row, "prompt_tokens"),
-                batch=_whole(row, "batch"),
-                context_tokens=_number(row, "context_tokens"),
-                latency_s=_number(row, "latency_s"),
-                repeats=_whole(row, "repeats"),
-                min_s=_number(row, "min_s"),
-                max_s=_number(row, "max_s"),
-                provenance=cast(Provenance, _one_of(row, "provenance", PROVENANCES)),
-                power_average_fraction=average,
-                power_peak_fraction=peak,
-            )
+            group = groups.setdefault(parse_whole(row["tensor_parallel"], "tensor_parallel"), {})
+            point = _record(CurvePoint, row)
             key = (point.phase, point.prompt_tokens, point.batch, point.context_tokens)
             if key in group:
                 raise InputError(f"phase: the point {point.label} stands twice")
@@ -231,12 +225,7 @@ def read_knots(path: Path, *, model: str, machine: str, tensor_parallel: int) ->
             _one_of(row, "model", [model])
             _one_of(row, "machine", [machine])
             _one_of(row, "tensor_parallel", [str(tensor_parallel)])
-            knot = SimulatorKnot(
-                batched_tokens=_whole(row, "batched_tokens"),
-                prompt_s=_number(row, "prompt_s"),
-                token_s=_number(row, "token_s"),
-                repeats=_whole(row, "repeats"),
-            )
+            knot = _record(SimulatorKnot, row)
             if knots and knot.batched_tokens <= knots[-1].batched_tokens:
                 raise InputError(
                     f"batched_tokens: must rise from row to row, got {knot.batched_tokens}"

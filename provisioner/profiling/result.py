@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import tempfile
 from dataclasses import dataclass, fields, replace
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.perf.points import COLUMNS, CurvePoint, Provenance
+from provisioner.perf.points import CurvePoint, Provenance, curve_text
 from provisioner.profiling.grid import Grid
 from provisioner.profiling.shape import Shape
 
@@ -151,16 +149,7 @@ class Profile:
 
     def csv_text(self) -> str:
         """Points as the text of a curve file; power is not measured, and its columns are empty."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        group = {"model": self.model, "machine": self.machine, "tensor_parallel": self.tensor_parallel}
-        for point in self.points:
-            row = group | {field.name: getattr(point, field.name) for field in fields(point)}
-            for name in ("context_tokens", "latency_s", "min_s", "max_s"):
-                row[name] = f"{row[name]:.9g}"
-            writer.writerow("" if row[column] is None else row[column] for column in COLUMNS)
-        return out.getvalue()
+        return curve_text(self.points, model=self.model, machine=self.machine, tensor_parallel=self.tensor_parallel)
 
     def write(self, path: str | Path) -> tuple[Path, Path]:
         """Write the curve file, and beside it a .yaml file on method and environment; return the paths of both.

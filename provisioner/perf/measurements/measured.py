@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +16,7 @@ from provisioner.perf.measurements.formats import read_file
 from provisioner.perf.measurements.identify import Finding, Identified, decode_points, prompt_points
 from provisioner.perf.measurements.runs import Recognised, Run
 from provisioner.perf.measurements.values import Contents, Group
-from provisioner.perf.points import COLUMNS, CurvePoint, Phase
+from provisioner.perf.points import CurvePoint, Phase, curve_text
 from provisioner.specs import catalog
 
 SAME_CONTEXT: Final = 1.05
@@ -145,16 +143,9 @@ def write_points(
 
     Raises ``InputError`` if the file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for p in points:
-        powers = ("" if f is None else f"{f:.9g}" for f in (p.power_average_fraction, p.power_peak_fraction))
-        seconds = (f"{p.latency_s:.9g}", p.repeats, f"{p.min_s:.9g}", f"{p.max_s:.9g}")
-        work = (p.phase, p.prompt_tokens, p.batch, f"{p.context_tokens:.15g}")
-        writer.writerow((model, machine, tensor_parallel, *work, *seconds, p.provenance, *powers))
+    text = curve_text(points, model=model, machine=machine, tensor_parallel=tensor_parallel)
     try:
-        Path(path).write_text(text.getvalue(), encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
