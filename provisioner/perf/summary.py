@@ -9,14 +9,13 @@ from typing import Final
 
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.options.defaults import Evidence
-from provisioner.perf.checks import Dip, RefusedPoint
 from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set
 from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
 from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.operators_provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
-from provisioner.perf.points import Provenance, read_points
+from provisioner.perf.points import read_points
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
@@ -27,29 +26,17 @@ NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
 
 @dataclass(frozen=True, slots=True)
 class CurveSummary:
-    """One group of measured curves: its points, refused and levelled ones, its ranges, errors and source.
+    """One group of measured curves with its errors.
 
-    ``points`` counts the measured points, refused ones included. ``errors_repeats`` are of runs left out at
-    random (the Splitwise paper's kind), ``errors_points`` of whole points left out (the honest kind). Curves of the
-    user's ``own`` have only ``errors_points``, if there are points to spare.
+    ``errors_repeats`` are of runs left out at random (the Splitwise paper's kind), ``errors_points`` of whole points
+    left out (the honest kind). Curves of the user's ``own`` have only ``errors_points``, if there are points to spare.
     """
 
-    model: str
-    machine: str
-    tensor_parallel: int
-    own: bool
-    points: int
-    refused: tuple[RefusedPoint, ...]
-    dips: tuple[Dip, ...]
-    prompt_range_tokens: tuple[float, float]
-    decode_batch_range: tuple[int, int]
-    decode_context_range: tuple[float, float]
+    curve: CurveSet
     context: ContextFit
+    own: bool
     errors_repeats: tuple[HoldOutError, ...]
     errors_points: tuple[HoldOutError, ...]
-    provenance: tuple[Provenance, ...]
-    sources: tuple[str, ...]
-    curve: CurveSet
 
 
 def curve_summary(
@@ -59,7 +46,7 @@ def curve_summary(
 
     Raises ``UnknownNameError`` for a name that is not known. Empty if nothing was measured.
 
-    >>> [row.tensor_parallel for row in curve_summary("llama2-70b", "dgx-a100")]
+    >>> [row.curve.tensor_parallel for row in curve_summary("llama2-70b", "dgx-a100")]
     [2, 4, 8]
     """
     known = own or with_own(None)
@@ -72,26 +59,8 @@ def curve_summary(
         curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
         assert curve.context is not None  # measured curves have one
         mine = is_own_curve(name, at, tensor_parallel, own)
-        rows.append(
-            CurveSummary(
-                model=name,
-                machine=at,
-                tensor_parallel=tensor_parallel,
-                own=mine,
-                points=len(curve.points),
-                refused=curve.refused,
-                dips=curve.dips,
-                prompt_range_tokens=curve.prompt_range_tokens,
-                decode_batch_range=curve.decode_batch_range,
-                decode_context_range=curve.decode_context_range,
-                context=curve.context,
-                errors_repeats=() if mine else interpolation_error(curve, "repeats"),
-                errors_points=errors_of_points(curve),
-                provenance=curve.provenance,
-                sources=curve.sources,
-                curve=curve,
-            )
-        )
+        repeats = () if mine else interpolation_error(curve, "repeats")
+        rows.append(CurveSummary(curve, curve.context, mine, repeats, errors_of_points(curve)))
     return rows
 
 

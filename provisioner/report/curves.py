@@ -34,7 +34,7 @@ def curves_document(name: str | None = None, own: Catalog | None = None) -> Docu
     model, machine = _named(name, known)
     rows = _measured(model, machine, own)
     if name is None:
-        refused = sum(len(row.refused) for row in rows)
+        refused = sum(len(row.curve.refused) for row in rows)
         subtitle = (
             f"{refused} measured points were refused. Errors are mean absolute ones of prompt / decode times: of "
             "single runs left out at random (the Splitwise paper's kind), and of whole points left out, each predicted "
@@ -53,7 +53,7 @@ def curves_document(name: str | None = None, own: Catalog | None = None) -> Docu
     for row in rows:
         shown += _evidence(row)
     if rows:
-        shown.append(Notes("Sources", tuple(dict.fromkeys(source for row in rows for source in row.sources))))
+        shown.append(Notes("Sources", tuple(dict.fromkeys(source for row in rows for source in row.curve.sources))))
     return Document(f"Latency curves of {name}", "", tuple(shown))
 
 
@@ -145,15 +145,15 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
         columns,
         tuple(
             (
-                row.model,
-                marked(row.machine, row.own),
-                whole(row.tensor_parallel),
-                whole(row.points),
-                whole(len(row.refused)),
-                whole(len(row.dips)),
+                row.curve.model,
+                marked(row.curve.machine, row.own),
+                whole(row.curve.tensor_parallel),
+                whole(len(row.curve.points)),
+                whole(len(row.curve.refused)),
+                whole(len(row.curve.dips)),
                 " / ".join(per_cent(error.mape) for error in row.errors_repeats),
                 " / ".join(per_cent(error) for error in inner_errors(row.errors_points) or ()),
-                ", ".join(row.provenance),
+                ", ".join(row.curve.provenance),
             )
             for row in rows
         ),
@@ -161,13 +161,15 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
 
 
 def _evidence(row: CurveSummary) -> list[Block]:
-    title = f"{row.model} on {row.machine} at TP {row.tensor_parallel}"
+    curve = row.curve
+    obtained = ", ".join(curve.provenance)
+    title = f"{curve.model} on {curve.machine} at TP {curve.tensor_parallel}"
     slope = row.context
     facts = [
-        ("points", f"{row.points}, {len(row.refused)} refused, {len(row.dips)} levelled ({', '.join(row.provenance)})"),
-        ("prompt", f"measured from {_range(row.prompt_range_tokens)} batched tokens"),
-        ("decode", f"measured from {_range(row.decode_batch_range)} sequences in a batch"),
-        ("context", f"measured from {_range(row.decode_context_range)} tokens held by a batch"),
+        ("points", f"{len(curve.points)}, {len(curve.refused)} refused, {len(curve.dips)} levelled ({obtained})"),
+        ("prompt", f"measured from {_range(curve.prompt_range_tokens)} batched tokens"),
+        ("decode", f"measured from {_range(curve.decode_batch_range)} sequences in a batch"),
+        ("context", f"measured from {_range(curve.decode_context_range)} tokens held by a batch"),
         (
             "context slope",
             f"{1e9 * slope.slope_s_per_token:,.1f} ns per token ({_limited(row)}); fitted "
@@ -195,8 +197,8 @@ def _evidence(row: CurveSummary) -> list[Block]:
     blocks: list[Block] = [Facts(title, tuple(facts))]
     if errors:
         blocks.append(table("", columns, errors))
-    refused = tuple(f"refused: {each.point.label}: {each.reason}" for each in row.refused)
-    levelled = tuple(dip.reason for dip in row.dips)
+    refused = tuple(f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
+    levelled = tuple(dip.reason for dip in curve.dips)
     if refused or levelled:
         blocks.append(Notes("", refused + levelled))
     return blocks
@@ -245,22 +247,23 @@ def _machine_data(machine: Machine) -> dict[str, Any]:
 
 
 def _group_data(row: CurveSummary) -> dict[str, Any]:
+    curve = row.curve
     return {
-        "model": row.model,
-        "machine": row.machine,
-        "tensor_parallel": row.tensor_parallel,
+        "model": curve.model,
+        "machine": curve.machine,
+        "tensor_parallel": curve.tensor_parallel,
         "own": row.own,
-        "points": row.points,
-        "refused": [{"point": each.point.label, "reason": each.reason} for each in row.refused],
-        "levelled": [asdict(dip) for dip in row.dips],
-        "prompt_range_tokens": row.prompt_range_tokens,
-        "decode_batch_range": row.decode_batch_range,
-        "decode_context_range_tokens": row.decode_context_range,
+        "points": len(curve.points),
+        "refused": [{"point": each.point.label, "reason": each.reason} for each in curve.refused],
+        "levelled": [asdict(dip) for dip in curve.dips],
+        "prompt_range_tokens": curve.prompt_range_tokens,
+        "decode_batch_range": curve.decode_batch_range,
+        "decode_context_range_tokens": curve.decode_context_range,
         "context_slope_s_per_token": row.context.slope_s_per_token,
         "context_slope_fitted_s_per_token": row.context.fitted_s_per_token,
         "context_slope_limited_by": row.context.limited_by,
         "errors_runs_left_out": [asdict(error) for error in row.errors_repeats],
         "errors_points_left_out": [asdict(error) for error in row.errors_points],
-        "provenance": row.provenance,
-        "sources": row.sources,
+        "provenance": curve.provenance,
+        "sources": curve.sources,
     }

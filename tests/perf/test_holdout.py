@@ -111,14 +111,15 @@ def test_a_damaged_provenance_file_is_refused_by_field(tmp_path: Path) -> None:
 
 def test_the_summary_shows_every_group_with_its_evidence() -> None:
     rows = curve_summary()
-    assert [(r.model, r.machine, r.tensor_parallel) for r in rows] == list(curve_groups())
+    assert [(r.curve.model, r.curve.machine, r.curve.tensor_parallel) for r in rows] == list(curve_groups())
     for row in rows:
-        assert row.points == 32 and row.sources
+        assert len(row.curve.points) == 32 and row.curve.sources
         assert [e.axis for e in row.errors_repeats] == ["prompt: runs", "decode: runs"]
         assert len(row.errors_points) == 5
-        assert row.provenance == (("assumed",) if row.machine == "dgx-h100-capped" else ("measured",))
-        assert bool(row.refused) == ((row.model, row.tensor_parallel) == ("llama2-70b", 2))
-    assert {r.machine for r in curve_summary(model="bloom-176b")} == {"dgx-a100", "dgx-h100", "dgx-h100-capped"}
+        curve = row.curve
+        assert curve.provenance == (("assumed",) if curve.machine == "dgx-h100-capped" else ("measured",))
+        assert bool(curve.refused) == ((curve.model, curve.tensor_parallel) == ("llama2-70b", 2))
+    assert {r.curve.machine for r in curve_summary(model="bloom-176b")} == {"dgx-a100", "dgx-h100", "dgx-h100-capped"}
     assert len(curve_summary(machine="dgx-h100")) == 4
     with pytest.raises(InputError, match="unknown model"):
         curve_summary("gpt-2")
@@ -152,7 +153,7 @@ def test_ones_own_curves_are_told_apart_and_have_the_errors_that_their_points_al
     few, more = (_own(tmp_path / name, points) for name, points in (("few", FEW), ("more", MORE)))
     for own in (few, more):
         (row,) = curve_summary("qwen3-8b", own=own)
-        assert (row.own, row.tensor_parallel, row.errors_repeats) == (True, 2, ())
+        assert (row.own, row.curve.tensor_parallel, row.errors_repeats) == (True, 2, ())
         mine = [each for each in coverage(own.model("qwen3-8b"), own.machine("dgx-h100"), own) if each.own]
         assert [(each.dtype, each.tensor_parallel, each.evidence) for each in mine] == [("bf16", 2, "measured")]
         assert (row.errors_points == ()) == (mine[0].error is None) == (own is few)
