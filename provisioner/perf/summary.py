@@ -14,8 +14,8 @@ from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of,
 from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits
-from provisioner.perf.operators_provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
 from provisioner.perf.points import read_points
+from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from provisioner.perf.operators import gpu_limits
-from provisioner.perf.operators_provenance import SERVED_RUNS
+from provisioner.perf.provenance import SERVED_RUNS
 from provisioner.perf.summary import (
     NUMBER_TYPES,
     Coverage,

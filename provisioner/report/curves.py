@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from provisioner.errors import UnknownNameError
-from provisioner.perf.operators_provenance import KernelsProvenance, kernels_provenance
+from provisioner.perf.provenance import KernelsProvenance, kernels_provenance
 from provisioner.perf.summary import NUMBER_TYPES, CurveSummary, curve_summary, inner_errors, machine_curves
 from provisioner.report.coverage import (
     all_coverage,

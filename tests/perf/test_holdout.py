@@ -11,14 +11,15 @@ from provisioner.errors import InputError, ProvisionerError
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
 from provisioner.perf.holdout import HoldOutError, interpolation_error
-from provisioner.perf.operators_provenance import (
+from provisioner.perf.provenance import (
     SERVED_RUNS,
     SERVED_TPOT_ERROR,
     SERVED_TTFT_ERROR,
     kernels_provenance,
+    load_provenance,
     read_kernels_provenance,
+    read_provenance,
 )
-from provisioner.perf.provenance import load_provenance, read_provenance
 from provisioner.perf.summary import coverage, curve_summary, machine_curves
 from provisioner.specs import catalog
 from tests.oracles.closed_loop import predict, read_runs
