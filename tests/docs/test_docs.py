@@ -10,7 +10,7 @@ import pytest
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
-from provisioner.perf.memory import kv_capacity_tokens, requests_held, usable_memory_bytes, weight_bytes
+from provisioner.perf.memory import kv_capacity_tokens, usable_memory_bytes, weight_bytes
 from provisioner.perf.transfer import serialized_s
 from provisioner.specs import catalog
 from provisioner.specs.metrics import ALIASES
@@ -198,8 +198,8 @@ def _memory() -> Rows:
                     f"{usable_memory_bytes(machine, tp) / 1e9:.1f}",
                     f"{weight_bytes(architecture) / 1e9:.1f}",
                     f"{measured:,.0f}",
-                    f"{int(requests_held(measured, 1500, 13)):,}",
-                    f"{int(requests_held(measured, 1020, 129)):,}",
+                    f"{measured // (1500 + 13):,.0f}",
+                    f"{measured // (1020 + 129):,.0f}",
                     f"{kv_capacity_tokens(architecture, machine, tp, 'splitwise-sim'):,.0f}",
                 ]
             )
