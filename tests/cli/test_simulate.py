@@ -16,6 +16,7 @@ from provisioner.errors import Interrupted
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.simulation import serve as serving
 from tests.cli.conftest import Run
+from tests.docs.cli_page import documented
 
 HH = ("simulate", "--design", "splitwise-hh", "--prompt", "18", "--token", "3", "--duration", "20")
 SMALL = ("simulate", "--design", "splitwise-hh", "--prompt", "2", "--token", "1")
@@ -56,6 +57,7 @@ def test_several_sets_have_intervals(provision: Run) -> None:
 
 def test_json_has_what_was_promised(provision: Run) -> None:
     found = answer(provision, *HH, "--percentile", "95", "--percentile", "99.9")
+    assert list(found) == documented("The simulation as JSON")
     for kind in ("slowdown", "seconds"):
         for metric in ("ttft", "tbt", "e2e", "gap"):
             figures = [row for row in found["latency"] if row["metric"] == metric]
