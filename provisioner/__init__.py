@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     )
     from provisioner.errors import InfeasibleError, InputError, ProvisionerError
     from provisioner.options import PlanOptions, SimulateOptions
-    from provisioner.planning.plan import Plan
+    from provisioner.results.plan import Plan
     from provisioner.results.simulation import Simulation
 
     __version__: str
@@ -64,7 +64,7 @@ _HOME = {
     "sweep": "provisioner.api",
     "vary": "provisioner.api",
     "load_workload": "provisioner.api",
-    "Plan": "provisioner.planning.plan",
+    "Plan": "provisioner.results.plan",
     "Simulation": "provisioner.results.simulation",
     "PlanOptions": "provisioner.options",
     "SimulateOptions": "provisioner.options",

@@ -26,8 +26,8 @@ from provisioner.options import (
 from provisioner.specs import catalog
 
 if TYPE_CHECKING:
-    from provisioner.planning.plan import Plan
     from provisioner.results.grid import Grid
+    from provisioner.results.plan import Plan
     from provisioner.results.reproduction import Reproduction
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload

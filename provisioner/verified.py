@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.errors import InfeasibleError
 from provisioner.planning.answer import Setting, plan_of, ranked
@@ -17,20 +17,20 @@ from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import why_not
 from provisioner.planning.formulation import CRITERIA, Criterion
-from provisioner.planning.lattice import Sizes
-from provisioner.planning.plan import (
+from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
+from provisioner.planning.search import Best, Search
+from provisioner.results.cluster import Pool
+from provisioner.results.plan import (
     CAPACITY,
     ONLY_ONE,
     Alternative,
-    BatchPlan,
+    DesignCounts,
     Evidence,
     LatencyFigure,
     Neighbour,
     Plan,
-    PoolPlan,
+    PlanPool,
 )
-from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
-from provisioner.planning.search import Best, Search
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
 from provisioner.specs.metrics import REPORTED_PERCENTILES
@@ -66,7 +66,7 @@ def _plan(
         if design != candidate.design
     ]
     base = plan_of(setting, traffic, as_best, ranked(alternatives, objective), rate_rps)
-    evidence = _evidence(judge, sets, proof, candidate.design)
+    evidence = _evidence(setting, judge, sets, proof, candidate.design)
     bindings = [_binding(proof, candidate, position) for position in range(len(candidate.sizes))]
     pools = tuple(
         replace(
@@ -82,7 +82,7 @@ def _plan(
         pools=pools,
         latency=_figures(setting, simulation, pools, base.latency),
         method=METHOD,
-        batch=None if setting.job is None else BatchPlan(setting.job, best.verdict.worst_ratio * setting.job.within_s),
+        batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
         gap=proof.gap or 0.0,
         evidence=evidence,
         warnings=(*setting.warnings, *simulation.warnings, *_proof_warnings(proof)),
@@ -112,7 +112,7 @@ def _simulated(
 
 
 def _figures(
-    setting: Setting, simulation: Simulation, pools: tuple[PoolPlan, ...], predicted: Sequence[LatencyFigure]
+    setting: Setting, simulation: Simulation, pools: tuple[PlanPool, ...], predicted: Sequence[LatencyFigure]
 ) -> tuple[LatencyFigure, ...]:
     """The simulated percentiles beside their limits, with their intervals."""
     binding = {name for pool in pools for name in pool.binding}
@@ -122,13 +122,11 @@ def _figures(
             each for each in simulation.latency if each.metric == old.metric and each.percentile == old.percentile
         )
         limit = old.limit
-        value = found.seconds.mean if limit is not None and limit.kind == "seconds" else found.slowdown.mean
         figures.append(
             replace(
                 old,
                 seconds=found.seconds.mean,
                 slowdown=found.slowdown.mean,
-                slack=None if limit is None else 1.0 - value / limit.value,
                 binding=limit is not None and limit.label in binding,
                 seconds_range=_range(found.seconds),
                 slowdown_range=_range(found.slowdown),
@@ -172,22 +170,20 @@ def _binding(proof: Proof, best: Candidate, position: int) -> tuple[str, ...]:
     return (CAPACITY,)
 
 
-def _neighbour(judged: Judged) -> Neighbour:
+def _neighbour(setting: Setting, judged: Judged) -> Neighbour:
     candidate, verdict = judged.candidate, judged.verdict
-    slots = zip(candidate.design.slots, candidate.sizes, strict=True)
     return Neighbour(
         design=candidate.design.name,
-        pools=tuple((slot.role, slot.machine.name, n) for slot, n in slots),
+        pools=setting.pools(candidate.design, candidate.sizes),
         cost_usd_per_h=judged.totals["cost"],
         power_w=judged.totals["power"],
-        machines=int(judged.totals["machines"]),
         breaks=_broken(verdict),
         worst_ratio=verdict.worst_ratio,
         at_least=verdict.early,
     )
 
 
-def _evidence(judge: SimulationJudge, sets: RequestSets, proof: Proof, design: Design) -> Evidence:
+def _evidence(setting: Setting, judge: SimulationJudge, sets: RequestSets, proof: Proof, design: Design) -> Evidence:
     counts = proof.counts
     return Evidence(
         rule=sets.rule(judge.confidence),
@@ -203,9 +199,11 @@ def _evidence(judge: SimulationJudge, sets: RequestSets, proof: Proof, design: D
         cut=counts.cut,
         cut_margin=judge.cut_margin,
         exhaustive=proof.exhaustive,
-        neighbours=tuple(map(_neighbour, proof.failing_neighbours)),
+        neighbours=tuple(_neighbour(setting, each) for each in proof.failing_neighbours),
         violations=tuple(f"{each.passes.candidate} passes, {each.fails.candidate} fails" for each in proof.violations),
-        by_design=tuple((each.design.name, each.candidates, each.simulated, each.cut) for each in counts.designs),
+        by_design=tuple(
+            DesignCounts(each.design.name, each.candidates, each.simulated, each.cut) for each in counts.designs
+        ),
     )
 
 
@@ -217,10 +215,11 @@ def _alternative(setting: Setting, search: Search, proof: Proof, design: Design,
     passed = [each for each in judged if each.verdict.passes]
     if passed:
         least = min(passed, key=lambda each: tuple(each.totals.values()))
-        return _as_alternative(design, least.candidate.sizes, least.totals, best, "simulated")
+        pools = setting.pools(design, least.candidate.sizes)
+        return _as_alternative(design, pools, least.totals, best, "simulated")
     guess = search.best((design,), objective)
     if guess is not None and tuple(guess.totals.values()) > tuple(best.values()):
-        return _as_alternative(design, guess.sizes, guess.totals, best, "formulas")
+        return _as_alternative(design, setting.pools(design, guess.sizes), guess.totals, best, "formulas")
     option = search.candidates[design]
     reasons = (
         [why_not(search, design)] if guess is None and (option.reason or option.unattainable or not judged) else []
@@ -231,13 +230,17 @@ def _alternative(setting: Setting, search: Search, proof: Proof, design: Design,
     near = _nearest(judged)
     if near:
         reasons.append(f"nearest {near}")
-    return Alternative(design.name, False, (), None, None, None, None, "; ".join(reasons), basis="simulated")
+    return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
 
 def _as_alternative(
-    design: Design, sizes: Sizes, totals: Mapping[Criterion, float], best: Mapping[Criterion, float], basis: str
+    design: Design,
+    pools: tuple[Pool, ...],
+    totals: Mapping[Criterion, float],
+    best: Mapping[Criterion, float],
+    basis: Literal["formulas", "simulated"],
 ) -> Alternative:
-    """A design with its sizes, and by how much it loses in the first criterion that differs."""
+    """A design with its pools, and by how much it loses in the first criterion that differs."""
     reason = "equal in every criterion; less slack"
     for criterion in best:
         ratio = totals[criterion] / best[criterion]
@@ -246,12 +249,9 @@ def _as_alternative(
             break
     return Alternative(
         design=design.name,
-        feasible=True,
-        pools=tuple((slot.role, slot.machine.name, n) for slot, n in zip(design.slots, sizes, strict=True)),
+        pools=pools,
         cost_usd_per_h=totals["cost"],
         power_w=totals["power"],
-        machines=int(totals["machines"]),
-        rate_rps=None,
         reason=reason if basis == "simulated" else f"{reason} (formulas)",
         basis=basis,
     )

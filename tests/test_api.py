@@ -21,7 +21,7 @@ from provisioner.options import PlanOptions
 from provisioner.perf.curves import curve_groups
 from provisioner.planning.answer import answer
 from provisioner.planning.check import check
-from provisioner.planning.plan import Plan
+from provisioner.results.plan import Plan
 from provisioner.specs import catalog
 
 MEASURED = curve_groups()

@@ -14,9 +14,8 @@ from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.proof import Candidate
-from provisioner.report.command_line import command_line
-from provisioner.report.plan_document import plan_document
 from provisioner.report.terminal import render
+from provisioner.report.views.plan import document
 from provisioner.simulation.measure import MAX_GROWTH
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
@@ -93,10 +92,10 @@ def test_the_cheapest_cluster_that_ends_in_time_by_trying_all() -> None:
     assert plan.batch is not None and plan.batch.done_s is not None
     assert plan.batch.job.feed_s < plan.batch.done_s <= 1800.0
     assert plan.evidence is not None and "keeps up and the last request ends in time" in plan.evidence.rule
-    shown = render(plan_document(plan))
+    shown = render(document(plan))
     assert "30,000 requests of coding on llama2-70b within 30 min" in shown
     assert "the last ends after" in shown
-    command = command_line(plan)
+    command = plan.command
     assert "--backlog 30000" in command and "--within 1800s" in command and "--rate" not in command
     values = json.loads(json.dumps(plan.to_dict()))
     assert values["batch"]["requests"] == 30_000 and values["batch"]["done_s"] == plan.batch.done_s
@@ -144,7 +143,7 @@ def test_what_a_promise_costs_is_the_plan_within_it() -> None:
     assert kept.promise is None and free.promise is not None
     assert free.promise.cost_usd_per_h == kept.cost_usd_per_h > free.cost_usd_per_h
     share = kept.cost_usd_per_h / free.cost_usd_per_h - 1.0
-    assert f"{100 * share:.1f} % more money" in " ".join(render(plan_document(free)).split())
+    assert f"{100 * share:.1f} % more money" in " ".join(render(document(free)).split())
     assert provisioner.plan(**asked, slo="batch", against="none").promise is None
     p90 = provisioner.plan(**asked, slo="batch", against="p90").promise
     limited = provisioner.plan(**asked, slo="batch", limits={"ttft_p99": "2s"})
@@ -170,7 +169,7 @@ def test_a_promise_costs_throughput_within_the_same_caps() -> None:
     free = provisioner.plan(**asked, slo="batch")
     kept = provisioner.plan(**asked, slo="splitwise")
     assert free.promise is not None and free.promise.rate_rps == kept.rate_rps < free.rate_rps
-    assert "of the throughput" in " ".join(render(plan_document(free)).split())
+    assert "of the throughput" in " ".join(render(document(free)).split())
 
 
 def test_tokens_for_a_dollar_and_a_kwh() -> None:

@@ -15,8 +15,7 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions, SimulateOptions
 from provisioner.planning.answer import Setting
-from provisioner.planning.plan import Plan
-from provisioner.report.command_line import command_line
+from provisioner.results.plan import Plan
 
 CLUSTER = {"design": "splitwise-hh", "prompt_machines": 8, "token_machines": 1, "rate_rps": 20.0, "duration_s": 20.0}
 
@@ -106,9 +105,9 @@ def test_what_is_refused_and_what_is_said() -> None:
         load_scenario(SimulateOptions(**CLUSTER, scale={"power": 2.0}))
     plan = fast(rate_rps=20, scale={"output-tokens": 2.0, "rate": 1.5})
     assert any("a what-if: output-tokens x 2, rate x 1.5" in warning for warning in plan.warnings)
-    assert "--rate 20 " in command_line(plan) and "--scale output-tokens=2 --scale rate=1.5" in command_line(plan)
+    assert "--rate 20 " in plan.command and "--scale output-tokens=2 --scale rate=1.5" in plan.command
     own = fast(scale={"rate": 0.5})  # the workload's own rate is written out as it was, so its factor is in it
-    assert f"--rate {own.rate_rps:g} " in command_line(own) and "rate=" not in command_line(own)
+    assert f"--rate {own.rate_rps:g} " in own.command and "rate=" not in own.command
 
 
 def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> None:

@@ -50,7 +50,6 @@ STUDIES = ("capacity", "compare", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.verified", "verify"),
-    ("provisioner.planning.plan", "report"),
     ("provisioner.results.simulation", "report"),
     ("provisioner.api", "report"),
     *((f"provisioner.studies.{study}", "report") for study in STUDIES),

@@ -83,8 +83,8 @@ QUESTIONS: Final = (
     Question(
         "plan",
         PlanOptions,
-        "planning.plan.Plan",
-        "plan_document",
+        "results.plan.Plan",
+        "views.registry.document",
         """Find the best cluster for a workload within latency limits.
 
         Answers with the machines per pool, cost, power, predicted latencies beside their limits, and why each other

@@ -53,3 +53,17 @@ def simulate_question(question: Mapping[str, Any]) -> dict[str, Any]:
         for name in ("workload", "seed", "sets"):
             asked.pop(name, None)
     return asked
+
+
+def plan_question(question: Mapping[str, Any], rate_rps: float) -> dict[str, Any]:
+    """The question of a plan: its options with the rate that was planned for, as a workload's own may change."""
+    asked = dict(question)
+    if asked.get("trace") is not None:
+        asked.pop("workload", None)
+        asked.pop("rate_rps", None)
+    elif asked.get("backlog_requests") is not None:
+        asked.pop("rate_rps", None)
+    elif asked.get("rate_rps") is None and asked.get("objective") != "throughput":
+        asked["rate_rps"] = rate_rps
+        asked["scale"] = {name: value for name, value in asked.get("scale", {}).items() if name != "rate"}
+    return asked

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,18 +10,20 @@ import numpy as np
 
 from provisioner.errors import InputError
 from provisioner.options import PlanOptions
+from provisioner.options.command import command_of, plan_question
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import Question
-from provisioner.planning.designs import Design, kind_of, shared_roles
+from provisioner.planning.designs import Design, Slot, kind_of, shared_roles
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PoolPlan
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
 from provisioner.planning.solver import write_lp
 from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
+from provisioner.results.cluster import Pool
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PlanPool
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import SLO
@@ -63,6 +65,22 @@ class Setting:
         """The replica of a machine at a tensor parallelism that is considered."""
         kind = kind_of(machine, tensor_parallel)
         return self.replicas[kind if kind in self.replicas else machine]
+
+    def pools(self, design: Design, sizes: Sequence[int]) -> tuple[Pool, ...]:
+        """The pools of a design with these numbers of machines."""
+        return tuple(self._pool(slot, machines) for slot, machines in zip(design.slots, sizes, strict=True))
+
+    def _pool(self, slot: Slot, machines: int) -> Pool:
+        perf = self.replicas[slot.kind]
+        return Pool(
+            slot.role,
+            slot.machine.name,
+            tensor_parallel=perf.tensor_parallel,
+            gpus_per_machine=slot.machine.gpus,
+            replicas=machines * perf.replicas_per_machine,
+            min_prompt_tokens=slot.min_prompt_tokens,
+            max_prompt_tokens=slot.max_prompt_tokens,
+        )
 
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
@@ -107,9 +125,9 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
         raise infeasible(setting, search, objective)
     each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
     alternatives = [
-        Alternative(design.name, False, (), None, None, None, None, why_not(search, design))
+        Alternative(design=design.name, reason=why_not(search, design))
         if other is None
-        else _alternative(other, None, _compared(best, other, objective))
+        else _alternative(setting, other, None, _compared(best, other, objective))
         for design, other in each.items()
     ]
     return plan_of(setting, setting.traffic, best, ranked(alternatives, objective), setting.rate_rps)
@@ -165,16 +183,12 @@ def _compared(best: Best, other: Best, objective: Criterion) -> str:
     return "equal in every criterion; less slack"
 
 
-def _alternative(other: Best, rate_rps: float | None, reason: str) -> Alternative:
+def _alternative(setting: Setting, other: Best, rate_rps: float | None, reason: str) -> Alternative:
     return Alternative(
         design=other.design.name,
-        feasible=True,
-        pools=tuple(
-            (slot.role, slot.machine.name, size) for slot, size in zip(other.design.slots, other.sizes, strict=True)
-        ),
+        pools=setting.pools(other.design, other.sizes),
         cost_usd_per_h=other.totals["cost"],
         power_w=other.totals["power"],
-        machines=int(other.totals["machines"]),
         rate_rps=rate_rps,
         reason=reason,
     )
@@ -196,7 +210,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         if result is not None:
             results.append(result)
         else:
-            without.append(Alternative(design.name, False, (), None, None, None, None, "no rate is feasible"))
+            without.append(Alternative(design=design.name, reason="no rate is feasible"))
     sharing = setting.sharing_designs()
     if sharing and results:
         progress(f"largest rate of {len(sharing)} designs in which two machine types share a role")
@@ -209,7 +223,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
     others = [
-        _alternative(other, other_rate, f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput")
+        _alternative(setting, other, other_rate, f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput")
         for other_rate, other in results[1:]
     ]
     served = rate / (1.0 + setting.options.headroom)
@@ -266,25 +280,19 @@ def plan_of(
     latency = best.latency
     loads = latency.loads(best.sizes)
     pools = []
-    for position, (slot, size, stage) in enumerate(zip(best.design.slots, best.sizes, latency.stages, strict=True)):
+    for position, (pool, stage) in enumerate(zip(setting.pools(best.design, best.sizes), latency.stages, strict=True)):
+        slot, size = best.design.slots[position], best.sizes[position]
         perf = setting.replicas[slot.kind]
         token = stage if isinstance(stage, TokenStage) else None
         pools.append(
-            PoolPlan(
-                role=slot.role,
-                machine=slot.machine.name,
-                machines=size,
-                tensor_parallel=perf.tensor_parallel,
-                replicas=size * perf.replicas_per_machine,
+            PlanPool(
+                **asdict(pool),
                 utilization=loads[position],
-                cost_usd_per_h=size * setting.prices.cost_usd_per_h[slot.machine.name],
-                power_w=size * setting.prices.power_w[slot.machine.name],
-                requests=slot.requests,
+                cost_usd_per_h=size * setting.prices.cost_usd_per_h[pool.machine],
+                power_w=size * setting.prices.power_w[pool.machine],
                 binding=_binding(setting, best, position),
                 mean_batch=_mean_batch(stage, size),
                 link_load=float(token.link_load(np.array([size], dtype=np.int64))[0]) if token else None,
-                min_prompt_tokens=slot.min_prompt_tokens,
-                max_prompt_tokens=slot.max_prompt_tokens,
                 extrapolated=tuple(_extrapolation(perf, stage, size)),
                 curves=" and ".join(perf.curve.provenance),
             )
@@ -296,11 +304,12 @@ def plan_of(
         for metric, percentile in setting.slo.figures(PREDICTED)
         if METRICS[metric].by_formulas
     )
-    c = traffic.classes
+    c, job = traffic.classes, setting.job
     output = float(np.sum(c.weight * c.output_tokens))
     tokens = output + float(np.sum(c.weight * c.prompt_tokens))
     cost = best.totals["cost"]
     mean_rps = rate_rps * traffic.mean_rps / traffic.peak_rps  # a trace is planned at its peak and paid for all along
+    question = plan_question(question_of(setting.options), rate_rps)
     return Plan(
         design=best.design.name,
         pools=tuple(pools),
@@ -314,18 +323,18 @@ def plan_of(
         cost_usd_per_million_tokens=cost / (mean_rps * 3600.0 * tokens) * 1e6,
         cost_usd_per_million_output_tokens=cost / (mean_rps * 3600.0 * output) * 1e6,
         power_w=best.totals["power"],
-        machines=int(best.totals["machines"]),
         latency=figures,
         alternatives=alternatives,
         sources=setting.sources,
         warnings=(*setting.warnings, *_beyond(setting, best)),
-        question=question_of(setting.options),
+        question=question,
+        command=command_of("plan", question, PlanOptions),
         method=METHOD,
         solver=setting.options.solver,
         gap=0.0,
         seed=setting.options.seed,
         versions=setting.versions,
-        batch=None if setting.job is None else BatchPlan(setting.job, None),
+        batch=None if job is None else BatchPlan(job.requests, job.within_s, job.rate_rps, job.feed_s),
     )
 
 
@@ -347,7 +356,6 @@ def _figure(best: Best, metric: str, percentile: float, slo: SLO, binding: set[s
         seconds=values["seconds"],
         slowdown=values["slowdown"],
         limit=limit,
-        slack=None if limit is None else 1.0 - values[limit.kind] / limit.value,
         binding=limit is not None and limit.label in binding,
     )
 

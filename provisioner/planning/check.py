@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from provisioner.perf.memory import kv_bytes_per_token, usable_memory_bytes, weight_bytes
 from provisioner.planning.answer import Setting
-from provisioner.planning.plan import Plan, PoolPlan
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Traffic
+from provisioner.results.plan import Plan, PlanPool
 
 Sizes = NDArray[np.int64]
 
@@ -78,7 +78,6 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
     per_h = plan.rate_rps * traffic.mean_rps / traffic.peak_rps * 3600.0
     cost = math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in plan.pools)
     for name, found, stated in (
-        ("machines", sum(pool.machines for pool in plan.pools), plan.machines),
         ("cost", cost, plan.cost_usd_per_h),
         ("power", math.fsum(pool.machines * prices.power_w[pool.machine] for pool in plan.pools), plan.power_w),
         ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
@@ -147,7 +146,7 @@ def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
             yield f"{pool.role} pool of {pool.machine}: {needed / 1e9:.1f} GB of KV cache in {left / 1e9:.1f} GB"
 
 
-def _served(traffic: Traffic, pool: PoolPlan) -> tuple[Traffic, float]:
+def _served(traffic: Traffic, pool: PlanPool) -> tuple[Traffic, float]:
     """The requests that a pool serves, and their share."""
     classes = traffic.classes
     end = math.inf if pool.max_prompt_tokens is None else pool.max_prompt_tokens + 1.0
@@ -159,14 +158,10 @@ def _served(traffic: Traffic, pool: PoolPlan) -> tuple[Traffic, float]:
 
 
 def _slacks(plan: Plan) -> Iterator[str]:
-    """Simulated percentiles beyond their limits, and slacks that do not follow from them."""
+    """Simulated percentiles beyond their limits."""
     for figure in plan.latency:
-        if figure.limit is not None:
-            value = figure.seconds if figure.limit.kind == "seconds" else figure.slowdown
-            if not value <= figure.limit.value:
-                yield f"{figure.limit}: {value:g} simulated"
-            if figure.slack is None or abs(figure.slack - (1.0 - value / figure.limit.value)) > _ROUNDING:
-                yield f"{figure.limit}: slack {figure.slack} does not follow from {value:g}"
+        if figure.limit is not None and not figure.judged <= figure.limit.value:
+            yield f"{figure.limit}: {figure.judged:g} simulated"
 
 
 class _Latency:
@@ -177,7 +172,7 @@ class _Latency:
         self.setting = setting
         rate = plan.planned_rate_rps / setting.traffic.peak_rps
         self.traffic = setting.traffic.scaled(rate)
-        self.pools: list[tuple[PoolPlan, Traffic, float, Sizes]] = []
+        self.pools: list[tuple[PlanPool, Traffic, float, Sizes]] = []
         self.stages: list[PromptStage | TokenStage | MixedStage] = []
         source = next(
             (setting.replica(p.machine, p.tensor_parallel) for p in plan.pools if p.role == "prompt"),
@@ -241,7 +236,7 @@ class _Latency:
                 yield f"{limit}: {beyond:.4%} of the requests are beyond it"
 
     def figures(self) -> Iterator[str]:
-        """Reported percentiles that more requests exceed than a percentile allows, and slacks that do not follow."""
+        """Reported percentiles that more requests exceed than a percentile allows."""
         for figure in self.plan.latency:
             allowed = 1.0 - figure.percentile / 100.0
             for kind, value in (("seconds", figure.seconds), ("slowdown", figure.slowdown)):
@@ -250,7 +245,3 @@ class _Latency:
                 beyond = self.share(figure.metric, kind, value * (1.0 + _BISECTION))
                 if not beyond <= allowed + _GRID:
                     yield f"{figure.label}: {beyond:.4%} are above {value:g} {kind}"
-            if figure.limit is not None:
-                value = figure.seconds if figure.limit.kind == "seconds" else figure.slowdown
-                if figure.slack is None or abs(figure.slack - (1.0 - value / figure.limit.value)) > _ROUNDING:
-                    yield f"{figure.limit}: slack {figure.slack} does not follow from {value:g}"

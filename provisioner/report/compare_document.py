@@ -15,7 +15,7 @@ from provisioner.report.views.view import method_facts, shown
 from provisioner.specs.units import format_factor, format_rate
 
 if TYPE_CHECKING:
-    from provisioner.planning.plan import Plan
+    from provisioner.results.plan import Plan
     from provisioner.studies.compare import Comparison, Row
 
 _SUPERLATIVE: Final = {"cost": "cheapest", "power": "least power", "machines": "fewest machines"}

@@ -161,18 +161,11 @@ def _charts(result: Reported | Result) -> tuple[Chart, ...]:
 
 
 def _csv(result: Reported | Result) -> str:
-    """Plans and simulations have a CSV of their own, with every part of them; others are written row by row."""
-    from provisioner.planning.plan import Plan
-
     if isinstance(result, Result):
         from provisioner.report.tables import csv_text
         from provisioner.report.views.registry import rows
 
         return csv_text(rows(result))
-    if isinstance(result, Plan):
-        from provisioner.report.csv import plan_csv
-
-        return plan_csv(result)
     return result.to_frame().to_csv(index=False, lineterminator="\n")
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from provisioner.planning.plan import Plan
 from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
-from provisioner.report.plan_document import plan_document
 
 # Colours come from the page, so that it is readable on a light and on a dark one.
 _STYLE: Final = """\
@@ -22,11 +20,6 @@ _STYLE: Final = """\
 .provisioner ul { margin: 0; padding-left: 1.2em; }
 .provisioner .warning li::marker { content: "! "; font-weight: bold; }
 .provisioner pre { white-space: pre-wrap; margin: 0; }"""
-
-
-def plan_html(plan: Plan) -> str:
-    """The plan as HTML: the tables of the terminal."""
-    return html(plan_document(plan))
 
 
 def html(document: Document) -> str:

@@ -5,16 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from provisioner.planning.plan import Plan
 from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
-from provisioner.report.plan_document import plan_document
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
-
-
-def plan_markdown(plan: Plan) -> str:
-    """The plan as markdown: what the terminal shows, every input, versions, seed, and the command that repeats it."""
-    return markdown(plan_document(plan, inputs=True))
 
 
 def markdown(document: Document) -> str:

@@ -17,8 +17,8 @@ from provisioner.planning.answer import Setting, question_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.plan import Plan
 from provisioner.progress import worded
+from provisioner.results.plan import Plan
 from provisioner.specs import catalog
 from provisioner.specs.units import format_cost, format_power, parse_positive, parse_whole, quoted
 from provisioner.studies.result import StudyResult

@@ -17,7 +17,7 @@ from provisioner.verify.answer import best_plan
 from provisioner.verify.verdicts import Verdicts
 
 if TYPE_CHECKING:
-    from provisioner.planning.plan import Plan
+    from provisioner.results.plan import Plan
 
 Watch = Literal["design", "split", "machines", "splitting"]
 WATCHES: Final[Mapping[str, str]] = {

@@ -20,9 +20,9 @@ from provisioner.planning.answer import Setting, question_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Caps
-from provisioner.planning.plan import Plan
 from provisioner.planning.proof import Candidate, Judged
 from provisioner.planning.search import Best
+from provisioner.results.plan import Plan
 from provisioner.specs.catalog import with_own
 from provisioner.specs.units import format_power
 from provisioner.studies.result import StudyResult

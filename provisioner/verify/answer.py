@@ -10,8 +10,8 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.answer import Setting, answer
 from provisioner.planning.check import confirmed
-from provisioner.planning.plan import Plan, Promise
 from provisioner.planning.proof_program import write_lp
+from provisioner.results.plan import Plan, Promise
 from provisioner.specs.slo import load_slo
 from provisioner.verify.prove import proof_of
 from provisioner.verify.throughput import largest_throughput
@@ -47,17 +47,16 @@ def with_promise(plan: Plan, slo: str, options: PlanOptions, progress: Callable[
         found = best_plan(load_setting(asked), progress)
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
-        return replace(plan, promise=Promise(slo, reason=why))
+        return replace(plan, promise=Promise(slo=slo, reason=why))
     except InputError as error:
-        return replace(plan, promise=Promise(slo, reason=f"cannot be planned: {error}"))
+        return replace(plan, promise=Promise(slo=slo, reason=f"cannot be planned: {error}"))
     promise = Promise(
         slo=slo,
         design=found.design,
-        pools=tuple((pool.role, pool.machine, pool.machines) for pool in found.pools),
+        pools=found.pools,
         rate_rps=found.rate_rps,
         cost_usd_per_h=found.cost_usd_per_h,
         power_w=found.power_w,
-        machines=found.machines,
     )
     return replace(plan, promise=promise)
 

@@ -13,9 +13,9 @@ from provisioner.planning.answer import Setting, with_sharing_designs
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Caps, Criterion
-from provisioner.planning.plan import Plan
 from provisioner.planning.proof import Problem, Proof, prove
 from provisioner.planning.search import Search
+from provisioner.results.plan import Plan
 from provisioner.simulation.policy import POLICIES
 from provisioner.simulation.run import compile_simulator
 from provisioner.verified import _nothing_passes, _plan

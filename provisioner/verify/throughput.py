@@ -10,13 +10,13 @@ from typing import Final
 
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import Setting, largest_by_formulas, question_of, refuse_unbounded
+from provisioner.planning.answer import Setting, largest_by_formulas, refuse_unbounded
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.plan import Plan
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
+from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
@@ -229,7 +229,7 @@ def largest_throughput(
     assert plan is not None
     found = Throughput(plan, rate, failed, tuple(flips), complete)
     warnings = (*plan.warnings, found.note)
-    plan = replace(plan, objective="throughput", question=question_of(setting.options), warnings=warnings)
+    plan = replace(plan, objective="throughput", warnings=warnings)
     return replace(found, plan=plan)
 
 

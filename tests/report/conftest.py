@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from provisioner.options import PlanOptions
-from provisioner.planning.plan import Alternative, LatencyFigure, Plan, PoolPlan
+from provisioner.options.command import command_of, plan_question
+from provisioner.results.cluster import Pool
+from provisioner.results.plan import Alternative, LatencyFigure, Plan, PlanPool
 from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
 from provisioner.specs.slo import LatencyLimit
 
@@ -24,7 +26,6 @@ def _figures() -> tuple[LatencyFigure, ...]:
                     seconds=0.1 * 10**step * (position + 1),
                     slowdown=1.5 * (position + 1),
                     limit=limit,
-                    slack=0.25 if limited else None,
                     binding=metric == "ttft" and limited,
                 )
             )
@@ -32,32 +33,31 @@ def _figures() -> tuple[LatencyFigure, ...]:
 
 
 def make_plan(**changes: Any) -> Plan:
-    question = {name: getattr(PlanOptions(), name) for name in PlanOptions.__dataclass_fields__}
+    options = PlanOptions(slo="p99")
+    question = plan_question({name: getattr(options, name) for name in PlanOptions.__dataclass_fields__}, 70.0)
     plan = Plan(
         design="Splitwise-HA",
         pools=(
-            PoolPlan(
+            PlanPool(
                 role="prompt",
                 machine="dgx-h100",
-                machines=15,
                 tensor_parallel=8,
+                gpus_per_machine=8,
                 replicas=15,
                 utilization=0.8376,
                 cost_usd_per_h=478.8,
                 power_w=153_000.0,
-                requests="all requests",
                 binding=("TTFT P99",),
             ),
-            PoolPlan(
+            PlanPool(
                 role="token",
                 machine="dgx-a100",
-                machines=2,
                 tensor_parallel=8,
+                gpus_per_machine=8,
                 replicas=2,
                 utilization=0.41,
                 cost_usd_per_h=44.64,
                 power_w=13_000.0,
-                requests="all requests",
                 binding=("capacity",),
                 mean_batch=34.25,
                 link_load=0.12,
@@ -73,24 +73,21 @@ def make_plan(**changes: Any) -> Plan:
         cost_usd_per_million_tokens=0.9764,
         cost_usd_per_million_output_tokens=74.5,
         power_w=166_000.0,
-        machines=17,
         latency=_figures(),
         alternatives=(
             Alternative(
-                "Splitwise-AA",
-                True,
-                (("prompt", "dgx-a100", 27), ("token", "dgx-a100", 2)),
-                647.28,
-                188_500.0,
-                29,
-                None,
-                "23.7 % more cost",
+                design="Splitwise-AA",
+                pools=(Pool("prompt", "dgx-a100", 8, 8, 27), Pool("token", "dgx-a100", 8, 8, 2)),
+                cost_usd_per_h=647.28,
+                power_w=188_500.0,
+                reason="23.7 % more cost",
             ),
-            Alternative("Baseline-A100", False, (), None, None, None, None, "TTFT P99 of 6x is out of reach"),
+            Alternative(design="Baseline-A100", reason="TTFT P99 of 6x is out of reach"),
         ),
         sources=("curves: one source, 2024", "prices: a list (2026-09-20)"),
         warnings=("14.9 % of the requests are longer than the model was trained for",),
-        question=question | {"slo": "p99"},
+        question=question,
+        command=command_of("plan", question, PlanOptions),
         method="analytic: queueing formulas, not simulated",
         solver="HiGHS",
         gap=0.0,

@@ -1,14 +1,13 @@
 import re
 import shlex
-from dataclasses import replace
 
 from provisioner.cli.commands import command
 from provisioner.cli.given import given_of
 from provisioner.options import PlanOptions, declared
-from provisioner.planning.plan import Plan
-from provisioner.report.command_line import command_line
+from provisioner.options.command import command_of, plan_question
 from provisioner.report.document import Column, Document, Table
-from provisioner.report.markdown import markdown, plan_markdown
+from provisioner.report.markdown import markdown
+from provisioner.results.plan import Plan
 
 
 def tables(text: str) -> list[list[list[str]]]:
@@ -21,7 +20,7 @@ def tables(text: str) -> list[list[list[str]]]:
 
 
 def test_tables_are_well_formed(plan: Plan) -> None:
-    found = tables(plan_markdown(plan))
+    found = tables(str(plan))
     assert [rows[0][0] for rows in found] == ["role", "latency", "design", "option"]
     for rows in found:
         assert len({len(row) for row in rows}) == 1
@@ -31,11 +30,10 @@ def test_tables_are_well_formed(plan: Plan) -> None:
 
 
 def test_holds_what_repeats_the_plan(plan: Plan) -> None:
-    text = plan_markdown(plan)
-    assert str(plan) == text
+    text = str(plan)
     for part in ("- seed: 0", "provisioner 0.1.0", "numpy 2.4.6", "- curves: one source, 2024", "| slo | p99 |"):
         assert part in text
-    assert f"```\n{command_line(plan)}\n```" in text
+    assert f"```\n{plan.command}\n```" in text
 
 
 def test_escapes_cells() -> None:
@@ -43,15 +41,13 @@ def test_escapes_cells() -> None:
     assert "| x\\|y | &lt;b> z |" in text
 
 
-def parsed(plan: Plan) -> PlanOptions:
-    """The options that the printed command asks for."""
-    typed = shlex.split(command_line(plan))
-    assert typed[:2] == ["provision", "plan"]
-    context = command().commands["plan"].make_context("plan", typed[2:])
-    return PlanOptions.of(**given_of(declared(PlanOptions), context.params))
+def printed(asked: PlanOptions) -> list[str]:
+    """The command that a plan of some options prints, planned at 70 requests/s."""
+    question = {name: getattr(asked, name) for name in PlanOptions.__dataclass_fields__}
+    return shlex.split(command_of("plan", plan_question(question, 70.0), PlanOptions))
 
 
-def test_printed_command_asks_the_same_question(plan: Plan) -> None:
+def test_printed_command_asks_the_same_question() -> None:
     options = PlanOptions(
         workload="my trace.csv",
         slo="p99",
@@ -70,17 +66,18 @@ def test_printed_command_asks_the_same_question(plan: Plan) -> None:
         independent=True,
         seed=7,
     )
-    question = {name: getattr(options, name) for name in PlanOptions.__dataclass_fields__}
-    assert parsed(replace(plan, question=question, objective="power")) == options
+    typed = printed(options)
+    assert typed[:2] == ["provision", "plan"]
+    context = command().commands["plan"].make_context("plan", typed[2:])
+    assert PlanOptions.of(**given_of(declared(PlanOptions), context.params)) == options
 
 
-def test_printed_command_states_the_rate_that_was_planned_for(plan: Plan) -> None:
-    assert "--rate 70" in command_line(plan)
-    throughput = replace(plan, objective="throughput", question=dict(plan.question) | {"objective": "throughput"})
-    assert "--rate" not in command_line(throughput)
+def test_printed_command_states_the_rate_that_was_planned_for() -> None:
+    assert "--rate 70" in shlex.join(printed(PlanOptions()))
+    assert "--rate" not in printed(PlanOptions(objective="throughput"))
 
 
-def test_printed_command_of_a_trace_names_no_workload(plan: Plan) -> None:
-    typed = command_line(replace(plan, question=dict(plan.question) | {"trace": "a b.csv"}))
-    assert "--trace 'a b.csv'" in typed
+def test_printed_command_of_a_trace_names_no_workload() -> None:
+    typed = printed(PlanOptions(trace="a b.csv"))
+    assert typed[typed.index("--trace") + 1] == "a b.csv"
     assert "--workload" not in typed and "--rate" not in typed

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.planning.plan import Plan
 from provisioner.report.charts import page_spec
 from provisioner.report.document import Boxes, Code, Column, Document, Facts, Notes, PoolBoxes, Table
 from provisioner.report.html import html as notebook_html
 from provisioner.report.markdown import markdown
 from provisioner.report.page import page
 from provisioner.report.terminal import render
+from provisioner.report.views.registry import document
+from provisioner.results.plan import Plan
 from tests.report.charts import CHARTS, EVIL, LONG
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
@@ -153,7 +154,7 @@ def test_charts_have_their_numbers_as_tables_and_a_description() -> None:
 def test_a_page_of_five_charts_is_small_and_one_without_charts_has_no_scripts(plan: Plan) -> None:
     five = [CHARTS[name] for name in ("curves", "tornado", "names", "steps", "grid")]
     assert len(page(DOCUMENT, five).encode()) < 1_500_000
-    text = page(plan.document())
+    text = page(document(plan, inputs=True))
     assert "Pictures" not in Reader(text).text("h2")
     assert "<script" not in text and "script-src 'none'" in html.unescape(text)
 

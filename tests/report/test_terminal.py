@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.planning.plan import Plan
 from provisioner.report.document import Code, Column, Document, Facts, Notes, Table
-from provisioner.report.plan_document import plan_document
 from provisioner.report.terminal import MAX_WIDTH, render
+from provisioner.report.views.plan import document
+from provisioner.results.plan import Plan
 
 
 def test_answer_comes_first(plan: Plan) -> None:
-    lines = render(plan_document(plan)).splitlines()
+    lines = render(document(plan)).splitlines()
     assert lines[0] == "Splitwise-HA: 15 dgx-h100 (prompt) + 2 dgx-a100 (token)"
     assert lines[1] == "The cheapest plan for coding on llama2-70b at 70 requests/s, within SLO p99."
     assert "  cost         $523.44/h, $0.976 per million tokens ($74.50 per million output tokens)" in lines
@@ -21,7 +21,7 @@ def test_answer_comes_first(plan: Plan) -> None:
 
 
 def test_tables(plan: Plan) -> None:
-    text = render(plan_document(plan))
+    text = render(document(plan))
     assert re.search(r"^  prompt  dgx-h100 +15 +8 +83\.8 +478\.80  153\.0  misses TTFT P99$", text, re.M)
     assert re.search(r"^  token   dgx-a100 +2 +8 +41\.0 +34\.2 +44\.64   13\.0  overloaded$", text, re.M)
     assert re.search(r"^  TTFT P99 +300\.0 +4\.50 +6x +25\.0  binds$", text, re.M)
@@ -35,7 +35,7 @@ def test_tables(plan: Plan) -> None:
 
 
 def test_numbers_of_a_column_end_at_the_same_place(plan: Plan) -> None:
-    lines = render(plan_document(plan)).splitlines()
+    lines = render(document(plan)).splitlines()
     start = lines.index("Predicted latency")
     rows = [line for line in lines[start + 3 : start + 12]]
     end = lines[start + 1].index("ms") + 2
@@ -45,8 +45,8 @@ def test_numbers_of_a_column_end_at_the_same_place(plan: Plan) -> None:
 @pytest.mark.parametrize("width", [100, 90, 60, 40])
 def test_text_keeps_to_the_width(plan: Plan, width: int) -> None:
     long = replace(plan, warnings=("word " * 80, "https://" + "x" * 30), sources=("70 % of it " * 30,))
-    document = plan_document(long)
-    without_tables = replace(document, blocks=tuple(b for b in document.blocks if not isinstance(b, Table)))
+    report = document(long)
+    without_tables = replace(report, blocks=tuple(b for b in report.blocks if not isinstance(b, Table)))
     assert max(map(len, render(without_tables, width).splitlines())) <= width
 
 
@@ -55,22 +55,22 @@ def test_tables_fit_100_columns_with_large_numbers_and_long_names(plan: Plan) ->
         replace(
             pool,
             machine="dgx-h100-capped",
-            machines=1200,
+            replicas=1200,
             cost_usd_per_h=123456.78,
             power_w=12e6,
-            requests="prompts of 4,668 tokens or more",
+            min_prompt_tokens=4_668,
             binding=("TTFT P50", "TTFT P90", "TTFT P99", "E2E P99"),
         )
         for pool in plan.pools
     )
-    text = render(plan_document(replace(plan, pools=pools)))
+    text = render(document(replace(plan, pools=pools)))
     assert "123,456.78" in text
     assert "dgx-h100-capped" in text
     assert max(map(len, text.splitlines())) <= MAX_WIDTH + 6  # six digits of dollars an hour are beyond the aim
 
 
 def test_narrow_terminal_cuts_no_number(plan: Plan) -> None:
-    text = render(plan_document(plan), 40)
+    text = render(document(plan), 40)
     for number in ("478.80", "10,000.0", "647.28", "188.5"):
         assert number in text
 
@@ -78,9 +78,9 @@ def test_narrow_terminal_cuts_no_number(plan: Plan) -> None:
 def test_plain_text_has_no_escape_codes_whatever_the_environment(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TTY_COMPATIBLE", "1")
-    plain = render(plan_document(plan))
+    plain = render(document(plan))
     assert "\x1b" not in plain
-    styled = render(plan_document(plan), styled=True)
+    styled = render(document(plan), styled=True)
     assert "\x1b[1mSplitwise-HA" in styled
     stripped = "\n".join(line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", styled).splitlines())
     assert stripped == plain
@@ -100,8 +100,8 @@ def test_per_cent_sign_stays_with_its_number() -> None:
 
 
 def test_headroom_and_shared_roles_are_said(plan: Plan) -> None:
-    pools = (replace(plan.pools[0], requests="prompts of up to 900 tokens"), plan.pools[1])
-    text = render(plan_document(replace(plan, planned_rate_rps=84.0, pools=pools)))
+    pools = (replace(plan.pools[0], max_prompt_tokens=900), plan.pools[1])
+    text = render(document(replace(plan, planned_rate_rps=84.0, pools=pools)))
     assert "at 70 requests/s + 20 % headroom = 84 requests/s" in text
     assert "Predicted latency with the headroom" in text
     assert "serves" in text
@@ -109,9 +109,9 @@ def test_headroom_and_shared_roles_are_said(plan: Plan) -> None:
 
 
 def test_plan_without_limits(plan: Plan) -> None:
-    free = tuple(replace(figure, limit=None, slack=None, binding=False) for figure in plan.latency)
+    free = tuple(replace(figure, limit=None, binding=False) for figure in plan.latency)
     pools = tuple(replace(pool, binding=("a pool needs one machine",)) for pool in plan.pools)
-    text = render(plan_document(replace(plan, latency=free, pools=pools, alternatives=(), warnings=())))
+    text = render(document(replace(plan, latency=free, pools=pools, alternatives=(), warnings=())))
     assert "without latency limits." in text
     assert "least slack" not in text
     assert "binding nothing" in " ".join(text.split())
@@ -122,6 +122,6 @@ def test_plan_without_limits(plan: Plan) -> None:
 
 def test_values_that_are_none_or_unbounded(plan: Plan) -> None:
     worst = tuple(replace(f, seconds=float("inf"), slowdown=float("nan")) for f in plan.latency)
-    text = render(plan_document(replace(plan, latency=worst)))
+    text = render(document(replace(plan, latency=worst)))
     assert "unbounded" in text
     assert "nan" not in text

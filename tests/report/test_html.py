@@ -3,9 +3,7 @@ import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import pandas as pd
-
-from provisioner.planning.plan import Plan
+from provisioner.results.plan import Plan
 
 
 class Balanced(HTMLParser):
@@ -42,37 +40,10 @@ def test_html_is_balanced_self_contained_and_escaped(plan: Plan) -> None:
     assert "a < b & c" in text
 
 
-def test_pools_frame(plan: Plan) -> None:
-    frame = plan.to_frame()
-    assert frame[["role", "machine", "machines"]].to_dict("list") == {
-        "role": ["prompt", "token"],
-        "machine": ["dgx-h100", "dgx-a100"],
-        "machines": [15, 2],
-    }
-    assert frame.plan_machines.tolist() == [17, 17]
-    assert frame.cost_usd_per_h.sum() == frame.plan_cost_usd_per_h[0]
-
-
-def test_latency_frame(plan: Plan) -> None:
-    frame = plan.latency_frame().set_index(["metric", "percentile"])
-    assert len(frame) == 9
-    assert frame.loc[("ttft", "p99"), "limit"] == 6
-    assert frame.limit.dtype == "float64"
-    assert frame.slack.notna().sum() == 3
-
-
-def test_alternatives_frame(plan: Plan) -> None:
-    frame = plan.alternatives_frame()
-    assert frame.design.tolist() == ["Splitwise-AA", "Baseline-A100"]
-    assert frame.feasible.tolist() == [True, False]
-    assert frame.cost_usd_per_h.isna().tolist() == [False, True]
-    assert isinstance(replace(plan, alternatives=()).alternatives_frame(), pd.DataFrame)
-
-
 def test_reports_load_pandas_only_for_frames() -> None:
     code = (
-        "import sys, provisioner.report.terminal, provisioner.report.csv, provisioner.report.html,"
-        " provisioner.report.markdown, provisioner.report.as_json, provisioner.report.frames,"
+        "import sys, provisioner.report.terminal, provisioner.report.tables, provisioner.report.html,"
+        " provisioner.report.markdown, provisioner.report.as_json, provisioner.report.views.registry,"
         " provisioner.report.files; print([m for m in ('pandas', 'rich', 'altair') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from provisioner.planning.plan import (
-    CAPACITY,
-    ONLY_ONE,
-    Alternative,
-    Evidence,
-    LatencyFigure,
-    Plan,
-    PoolPlan,
-    Promise,
-)
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.command_line import command_line, fixed_question
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
-from provisioner.report.views.view import method_facts, shown
+from provisioner.report.tables import Row, flat
+from provisioner.report.views.view import View, closing, method_facts
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Evidence, LatencyFigure, Plan, Promise
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
@@ -34,11 +24,10 @@ _SUPERLATIVE: Final = {
 }
 
 
-def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = ()) -> Document:
-    """The report of a plan. ``inputs`` adds every option; ``written`` names files that hold the plan too."""
+def document(plan: Plan, inputs: bool = False) -> Document:
+    """The report of a plan. ``inputs`` adds every option."""
     blocks: list[Block] = [answer_facts(plan), pools_table(plan), latency_table(plan)]
-    feasible = [other for other in plan.alternatives if other.feasible]
-    if feasible:
+    if any(other.feasible for other in plan.alternatives):
         blocks.append(alternatives_table(plan))
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
     if refused:
@@ -48,22 +37,22 @@ def plan_document(plan: Plan, *, inputs: bool = False, written: Sequence[str] = 
     if plan.evidence is not None:
         blocks.append(evidence_facts(plan, plan.evidence))
         if plan.evidence.neighbours:
-            blocks.append(neighbours_table(plan, plan.evidence))
-    if plan.warnings:
-        blocks.append(Notes("Warnings", tuple(plan.warnings), warning=True))
-    blocks += [Notes("Sources", tuple(plan.sources)), _method(plan)]
-    if inputs:
-        blocks.append(inputs_table(plan))
-        blocks.append(Code("To repeat this plan", command_line(plan)))
-    if written:
-        blocks.append(Facts("", (("written to", ", ".join(written)),)))
-    return Document(headline(plan), subtitle(plan), tuple(blocks))
+            blocks.append(neighbours_table(plan.evidence))
+    blocks += closing(
+        warnings=plan.warnings,
+        sources=plan.sources,
+        method=_method(plan),
+        question=plan.question if inputs else None,
+        command=plan.command,
+        what="plan",
+    )
+    return Document(plan.cluster.headline, subtitle(plan), tuple(blocks))
 
 
-def plan_charts(plan: Plan) -> tuple[Chart, ...]:
+def charts(plan: Plan) -> Mapping[str, Chart]:
     """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
-    criteria = dict.fromkeys((plan.objective, "cost"))
-    return (latency_chart(plan), *(designs_chart(plan, criterion) for criterion in criteria if criterion in _MEASURED))
+    criteria = [criterion for criterion in dict.fromkeys((plan.objective, "cost")) if criterion in _MEASURED]
+    return {"latency": latency_chart(plan), **{criterion: designs_chart(plan, criterion) for criterion in criteria}}
 
 
 def latency_chart(plan: Plan) -> BarChart:
@@ -93,17 +82,15 @@ def latency_chart(plan: Plan) -> BarChart:
 
 
 def _case(plan: Plan) -> str:
-    pools = " + ".join(str(pool.machines) for pool in plan.pools)
-    return f"{plan.design} {pools}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
+    return f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
 
 
 def _beside_limit(figure: LatencyFigure) -> tuple[float, str]:
     """A percentile over its limit, and both in words."""
     limit = figure.limit
     assert limit is not None
-    seconds = limit.kind == "seconds"
-    value = figure.seconds if seconds else figure.slowdown
-    between = figure.seconds_range if seconds else figure.slowdown_range
+    value = figure.judged
+    between = figure.seconds_range if limit.kind == "seconds" else figure.slowdown_range
     interval = "" if between is None else f", interval {' to '.join(map(limit.format, between))}"
     binds = ", binds" if figure.binding else ""
     return value / limit.value, f"{limit.format(value)} of {limit.format(limit.value)}{interval}{binds}"
@@ -123,12 +110,12 @@ def designs_chart(plan: Plan, criterion: str) -> BarChart:
     title, name, label, unit = _MEASURED[criterion]
     at = "" if criterion == "throughput" else f" at {format_rate(plan.planned_rate_rps)}"
     values: list[float | None] = [unit * getattr(plan, name)]
-    notes = [f"this plan: {' + '.join(f'{pool.machines} {pool.role}' for pool in plan.pools)}"]
+    notes = [f"this plan: {plan.cluster.by_role}"]
     others = plan.alternatives[:_SHOWN_DESIGNS]
     for other in others:
         value = getattr(other, name) if other.feasible else None
         values.append(None if value is None else unit * value)
-        notes.append(f"{split(other)}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
+        notes.append(f"{other.cluster.by_role}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
     more = len(plan.alternatives) - len(others)
     which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if more > 0 else ""
     return BarChart(
@@ -139,18 +126,12 @@ def designs_chart(plan: Plan, criterion: str) -> BarChart:
     )
 
 
-def headline(plan: Plan) -> str:
-    """The answer: the design with its pools."""
-    pools = " + ".join(f"{pool.machines} {pool.machine} ({pool.role})" for pool in plan.pools)
-    return f"{plan.design}: {pools}"
-
-
 def subtitle(plan: Plan) -> str:
     """The question that the plan answers, in a sentence."""
     best = _SUPERLATIVE.get(plan.objective, "The best plan")
     within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
     if plan.batch is not None:
-        job = plan.batch.job
+        job = plan.batch
         return f"{best} for {job.requests:,} requests of {plan.workload} on {plan.model} within {_time(job.within_s)}."
     return f"{best} for {plan.workload} on {plan.model} at {_load(plan)}, {within}."
 
@@ -170,7 +151,7 @@ def _batch_facts(plan: Plan) -> list[tuple[str, str]]:
     tokens = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
     facts = [("throughput", "{} for a dollar, {} for a kWh".format(*tokens))]
     if plan.batch is not None:
-        job, done_s = plan.batch.job, plan.batch.done_s
+        job, done_s = plan.batch, plan.batch.done_s
         done = "not simulated" if done_s is None else f"the last ends after {_time(done_s)}"
         facts.append(("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
     if plan.promise is not None:
@@ -182,10 +163,10 @@ def _promise(plan: Plan, promise: Promise) -> str:
     """What another SLO costs for the same load, or of the throughput within the same caps."""
     if promise.cost_usd_per_h is None or promise.power_w is None or promise.rate_rps is None:
         return promise.reason
-    pools = " + ".join(f"{machines} {role}" for role, _, machines in promise.pools)
+    cluster = f"{promise.design} {promise.cluster.by_role}"
     if plan.objective == "throughput":
         less = 1.0 - promise.rate_rps / plan.rate_rps
-        held = f"{promise.design} {pools} holds {format_rate(promise.rate_rps)}"
+        held = f"{cluster} holds {format_rate(promise.rate_rps)}"
         return f"its promise costs {format_share(less)} of the throughput: {held}"
     changes = (
         f"{format_share(abs(change))} {'more' if change >= 0.0 else 'less'} {name} ({shown})"
@@ -194,7 +175,7 @@ def _promise(plan: Plan, promise: Promise) -> str:
             ("power", promise.power_w / plan.power_w - 1.0, format_power(promise.power_w)),
         )
     )
-    return f"the same load within it takes {' and '.join(changes)}: {promise.design} {pools}"
+    return f"the same load within it takes {' and '.join(changes)}: {cluster}"
 
 
 def _limited(plan: Plan) -> bool:
@@ -221,7 +202,7 @@ def answer_facts(plan: Plan) -> Facts:
         ("machines", whole(plan.machines)),
         ("binding", ", ".join(name for name in plan.binding if name != ONLY_ONE) or "nothing"),
     ]
-    worst = min((f for f in plan.latency if f.slack is not None), key=lambda f: f.slack or 0.0, default=None)
+    worst = plan.tightest
     if worst is not None and worst.slack is not None and worst.limit is not None:
         facts.append(("least slack", f"{format_share(worst.slack)} ({worst.limit.label})"))
     if found := latency_data(plan):
@@ -244,33 +225,24 @@ def latency_data(plan: Plan) -> str:
 
 def pools_table(plan: Plan) -> Table:
     """One row per pool."""
-    columns = (
-        Column("role"),
-        Column("machine"),
-        Column("serves", words=True),
-        Column("machines", True),
-        Column("TP", True),
-        Column("load, %" if plan.evidence is None else "busy, %", True),
-        Column("batch", True),
-        Column("$/h", True),
-        Column("kW", True),
-        Column("one machine fewer", words=True),
-    )
-    return table("Pools", columns, [_pool_row(pool) for pool in plan.pools])
-
-
-def _pool_row(pool: PoolPlan) -> tuple[str, ...]:
-    return (
-        pool.role,
-        pool.machine,
-        "" if pool.requests == "all requests" else pool.requests,
-        whole(pool.machines),
-        whole(pool.tensor_parallel),
-        per_cent(pool.utilization),
-        "" if pool.mean_batch is None else significant(pool.mean_batch),
-        dollars(pool.cost_usd_per_h, sign=False),
-        kilowatts(pool.power_w),
-        _breaks(pool.binding),
+    return listing(
+        "Pools",
+        plan.pools,
+        (
+            (Column("role"), lambda pool: pool.role),
+            (Column("machine"), lambda pool: pool.machine),
+            (Column("serves", words=True), lambda pool: "" if pool.serves_all else pool.requests),
+            (Column("machines", True), lambda pool: whole(pool.machines)),
+            (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
+            (
+                Column("load, %" if plan.evidence is None else "busy, %", True),
+                lambda pool: per_cent(pool.utilization),
+            ),
+            (Column("batch", True), lambda pool: _known(pool.mean_batch, significant)),
+            (Column("$/h", True), lambda pool: _dollars(pool.cost_usd_per_h)),
+            (Column("kW", True), lambda pool: kilowatts(pool.power_w)),
+            (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
+        ),
     )
 
 
@@ -287,66 +259,53 @@ def _breaks(binding: Sequence[str]) -> str:
 
 def latency_table(plan: Plan) -> Table:
     """One row per percentile, beside its limit; those that bind stand out."""
-    columns = (
-        Column("latency"),
-        Column("ms", True),
-        Column("slowdown, x", True),
-        Column("interval, x", True),
-        Column("limit", True),
-        Column("slack, %", True),
-        Column(""),
-    )
-    rows = [_latency_row(figure) for figure in plan.latency]
     how = "Predicted" if plan.evidence is None else "Simulated"
-    title = f"{how} latency" if plan.rate_rps == plan.planned_rate_rps else f"{how} latency with the headroom"
-    return table(title, columns, rows, [k for k, figure in enumerate(plan.latency) if figure.binding])
-
-
-def _latency_row(figure: LatencyFigure) -> tuple[str, ...]:
-    limit = figure.limit
-    return (
-        figure.label,
-        milliseconds(figure.seconds),
-        significant(figure.slowdown),
-        "" if figure.slowdown_range is None else " to ".join(map(significant, figure.slowdown_range)),
-        "" if limit is None else limit.format(limit.value),
-        "" if figure.slack is None else per_cent(figure.slack),
-        ", ".join([*(["binds"] if figure.binding else []), *(["extrapolated"] if figure.extrapolated else [])]),
+    return listing(
+        f"{how} latency" if plan.rate_rps == plan.planned_rate_rps else f"{how} latency with the headroom",
+        plan.latency,
+        (
+            (Column("latency"), lambda figure: figure.label),
+            (Column("ms", True), lambda figure: milliseconds(figure.seconds)),
+            (Column("slowdown, x", True), lambda figure: significant(figure.slowdown)),
+            (Column("interval, x", True), lambda figure: " to ".join(map(significant, figure.slowdown_range or ()))),
+            (Column("limit", True), lambda figure: figure.limit.format(figure.limit.value) if figure.limit else ""),
+            (Column("slack, %", True), lambda figure: _known(figure.slack, per_cent)),
+            (Column(""), _remarks),
+        ),
+        strong=lambda figure: figure.binding,
     )
+
+
+def _remarks(figure: LatencyFigure) -> str:
+    said = {"binds": figure.binding, "extrapolated": figure.extrapolated}
+    return ", ".join(remark for remark, holds in said.items() if holds)
 
 
 def alternatives_table(plan: Plan) -> Table:
     """One row per other design that has a plan: its own best, and why it lost."""
-    columns = (
-        Column("design"),
-        Column("machines", words=True),
-        Column("$/h", True),
-        Column("kW", True),
-        Column("total", True),
-        Column("requests/s", True),
-        Column("against this plan", words=True),
-    )
-    rows = [
+    feasible = [other for other in plan.alternatives if other.feasible]
+    more = f": {_SHOWN_DESIGNS} of {len(feasible)}" if len(feasible) > _SHOWN_DESIGNS else ""
+    return listing(
+        f"Other designs, each at its own best{more}",
+        feasible[:_SHOWN_DESIGNS],
         (
-            other.design,
-            split(other),
-            "" if other.cost_usd_per_h is None else dollars(other.cost_usd_per_h, sign=False),
-            "" if other.power_w is None else kilowatts(other.power_w),
-            "" if other.machines is None else whole(other.machines),
-            "" if other.rate_rps is None else significant(other.rate_rps),
-            other.reason,
-        )
-        for other in plan.alternatives
-        if other.feasible
-    ]
-    more = f": {_SHOWN_DESIGNS} of {len(rows)}" if len(rows) > _SHOWN_DESIGNS else ""
-    return table(f"Other designs, each at its own best{more}", columns, rows[:_SHOWN_DESIGNS])
+            (Column("design"), lambda other: other.design),
+            (Column("machines", words=True), lambda other: other.cluster.by_role),
+            (Column("$/h", True), lambda other: _known(other.cost_usd_per_h, _dollars)),
+            (Column("kW", True), lambda other: _known(other.power_w, kilowatts)),
+            (Column("total", True), lambda other: _known(other.machines, whole)),
+            (Column("requests/s", True), lambda other: _known(other.rate_rps, significant)),
+            (Column("against this plan", words=True), lambda other: other.reason),
+        ),
+    )
 
 
-def split(other: Alternative) -> str:
-    """Pool sizes in words; the design's letters say which machines they are, unless a role is shared."""
-    shared = max(Counter(role for role, _, _ in other.pools).values(), default=0) > 1
-    return other.split if shared else " + ".join(f"{machines} {role}" for role, _, machines in other.pools)
+def _known(value: float | None, text: Callable[[float], str]) -> str:
+    return "" if value is None else text(value)
+
+
+def _dollars(value: float) -> str:
+    return dollars(value, sign=False)
 
 
 # Neighbours shown: the answer's own, and the next misses of other designs.
@@ -383,26 +342,19 @@ def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
     return Facts("Proof", tuple(facts))
 
 
-def neighbours_table(plan: Plan, evidence: Evidence) -> Table:
+def neighbours_table(evidence: Evidence) -> Table:
     """The nearest clusters that would be better and do not pass, with what each breaks."""
-    columns = (
-        Column("design"),
-        Column("machines", words=True),
-        Column("$/h", True),
-        Column("kW", True),
-        Column("breaks", words=True),
-    )
-    rows = [
+    return listing(
+        "Better clusters that do not pass",
+        evidence.neighbours[:_SHOWN_NEIGHBOURS],
         (
-            each.design,
-            each.split,
-            dollars(each.cost_usd_per_h, sign=False),
-            kilowatts(each.power_w),
-            ", ".join(each.breaks),
-        )
-        for each in evidence.neighbours[:_SHOWN_NEIGHBOURS]
-    ]
-    return table("Better clusters that do not pass", columns, rows)
+            (Column("design"), lambda near: near.design),
+            (Column("machines", words=True), lambda near: near.cluster.by_role),
+            (Column("$/h", True), lambda near: _dollars(near.cost_usd_per_h)),
+            (Column("kW", True), lambda near: kilowatts(near.power_w)),
+            (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
+        ),
+    )
 
 
 def _method(plan: Plan) -> Facts:
@@ -414,7 +366,44 @@ def _method(plan: Plan) -> Facts:
     return method_facts("How this was computed", rows, plan.versions)
 
 
-def inputs_table(plan: Plan) -> Table:
-    """Every option of the question."""
-    rows = [(name, shown(value)) for name, value in fixed_question(plan).items()]
-    return Table("Inputs", (Column("option"), Column("value", words=True)), tuple(rows))
+def pool_rows(plan: Plan) -> list[Row]:
+    """One row per pool; the columns ``plan_...`` repeat what holds for all of them together."""
+    totals: Row = {
+        "plan_machines": plan.machines,
+        "plan_cost_usd_per_h": plan.cost_usd_per_h,
+        "plan_power_w": plan.power_w,
+        "plan_rate_rps": plan.rate_rps,
+    }
+    return [{"design": plan.design, **flat(pool), **totals} for pool in plan.pools]
+
+
+def latency_rows(plan: Plan) -> list[Row]:
+    """One row per metric and percentile; the limit is in ``limit_kind``."""
+    return [
+        {
+            **flat(figure),
+            "limit": None if figure.limit is None else figure.limit.value,
+            "limit_kind": "" if figure.limit is None else figure.limit.kind,
+        }
+        for figure in plan.latency
+    ]
+
+
+def design_rows(plan: Plan) -> list[Row]:
+    """One row per other design: its own best, and why it lost or has no plan."""
+    return [{"split": other.cluster.by_machine, **flat(other)} for other in plan.alternatives]
+
+
+def neighbour_rows(plan: Plan) -> list[Row]:
+    """One row per better cluster that does not pass, with what it breaks."""
+    near = () if plan.evidence is None else plan.evidence.neighbours
+    return [{"split": each.cluster.by_machine, **flat(each)} for each in near]
+
+
+VIEW: Final = View(
+    Plan,
+    document,
+    charts,
+    {"pools": pool_rows, "latency": latency_rows, "alternatives": design_rows, "neighbours": neighbour_rows},
+)
+"""The view of plans."""

@@ -1,0 +1,309 @@
+"""The result of planning: the cluster chosen, its cost and latencies, why not another, and what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from provisioner.results.cluster import Cluster, Pool, Totals
+from provisioner.results.result import Result
+from provisioner.specs.metrics import label
+from provisioner.specs.slo import LatencyLimit
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+
+    import pandas as pd
+else:
+    from provisioner.results.result import derived
+
+# What a pool lacks with one machine fewer, where it is not a latency limit.
+ONLY_ONE: Final = "a pool needs one machine"
+CAPACITY: Final = "capacity"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPool(Pool):
+    """A pool with its load and its price.
+
+    ``utilization`` is the rate over the largest one that the pool sustains; of a plan verified by simulation it is the
+    share of time in which the pool's replicas work. ``binding`` names what breaks with one machine fewer;
+    ``mean_batch`` is the sequences that a replica decodes together, ``link_load`` the share of the pool's link
+    bandwidth that arriving KV caches take; None where the role has neither. ``extrapolated`` names the phases whose
+    curve is continued beyond its measurements at this pool's load; ``curves`` says what the curves are: measured,
+    assumed, derived or estimated.
+    """
+
+    utilization: float
+    cost_usd_per_h: float
+    power_w: float
+    binding: tuple[str, ...]
+    mean_batch: float | None = None
+    link_load: float | None = None
+    extrapolated: tuple[str, ...] = ()
+    curves: str = "measured"
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFigure:
+    """One percentile (0..100) of a metric beside its limit.
+
+    ``binding``: one machine fewer in some pool would break the limit. ``extrapolated`` says that it rests on a latency
+    curve continued beyond its measurements. A simulated percentile is the mean over request sets, with its two-sided
+    confidence interval (None for one set) and what the queueing formulas predict.
+    """
+
+    metric: str
+    percentile: float
+    seconds: float
+    slowdown: float
+    limit: LatencyLimit | None
+    binding: bool
+    extrapolated: bool = False
+    seconds_range: tuple[float, float] | None = None
+    slowdown_range: tuple[float, float] | None = None
+    predicted_seconds: float | None = None
+    predicted_slowdown: float | None = None
+
+    @property
+    def label(self) -> str:
+        """The percentile as people write it, such as ``TTFT P99``."""
+        return label(self.metric, self.percentile)
+
+    @property
+    def judged(self) -> float:
+        """The value that the limit is on; the slowdown without a limit."""
+        return self.seconds if self.limit is not None and self.limit.kind == "seconds" else self.slowdown
+
+    @derived
+    def slack(self) -> float | None:
+        """(limit - value) / limit; None without a limit."""
+        return None if self.limit is None else 1.0 - self.judged / self.limit.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another design: its own best cluster, or the reason why it has none; then it has no pools.
+
+    ``reason`` says why it lost. ``basis`` says whether that cluster was ``simulated`` or is what the ``formulas`` find;
+    ``rate_rps`` is its largest rate where throughput is the objective.
+    """
+
+    design: str
+    pools: tuple[Pool, ...] = ()
+    cost_usd_per_h: float | None = None
+    power_w: float | None = None
+    rate_rps: float | None = None
+    reason: str
+    basis: Literal["formulas", "simulated"] = "formulas"
+
+    @property
+    def cluster(self) -> Cluster:
+        """The design's best cluster."""
+        return Cluster(self.design, self.pools)
+
+    @derived
+    def feasible(self) -> bool:
+        """Whether the design has a plan."""
+        return bool(self.pools)
+
+    @derived
+    def machines(self) -> int | None:
+        """Machines of all pools; None without a plan."""
+        return self.cluster.machines if self.pools else None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A cluster that would be better and does not pass: what it breaks, and by how much.
+
+    ``worst_ratio`` is the largest percentile over its limit; ``at_least``: its runs were stopped when that was certain.
+    """
+
+    design: str
+    pools: tuple[Pool, ...]
+    cost_usd_per_h: float
+    power_w: float
+    breaks: tuple[str, ...]
+    worst_ratio: float
+    at_least: bool
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that does not pass."""
+        return Cluster(self.design, self.pools)
+
+    @derived
+    def machines(self) -> int:
+        """Machines of all pools."""
+        return self.cluster.machines
+
+
+@dataclass(frozen=True, slots=True)
+class DesignCounts:
+    """Clusters of a design that are at least as good as the plan, and how many were simulated, and cut without."""
+
+    design: str
+    candidates: int
+    simulated: int
+    cut: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was simulated to prove a plan, and by which rule a cluster passes.
+
+    ``lower_bound`` is an objective that no plan can beat, ``gap`` the plan's distance to it. ``runs`` counts
+    simulations of one request set; of the ``simulated`` clusters some were ``rejected_early``, by runs stopped when a
+    limit was broken for certain. ``cut`` clusters were excluded without simulation (None: too many to count), because a
+    larger one missed a limit by more than ``cut_margin`` times; ``near_misses`` fail by less and exclude nothing else.
+    ``violations`` are pairs in which more machines fail where fewer pass.
+    """
+
+    rule: str
+    policy: str
+    optimal: bool
+    lower_bound: float
+    gap: float
+    simulated: int
+    runs: int
+    rejected_early: int
+    near_misses: int
+    undecided: int
+    cut: int | None
+    cut_margin: float
+    exhaustive: bool
+    neighbours: tuple[Neighbour, ...]
+    violations: tuple[str, ...]
+    by_design: tuple[DesignCounts, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """A batch job beside its plan: ``requests`` to be served ``within_s``, fed at ``rate_rps`` for ``feed_s``.
+
+    ``done_s`` is when its last request ends as simulated, None where it was not.
+    """
+
+    requests: int
+    within_s: float
+    rate_rps: float
+    feed_s: float
+    done_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promise:
+    """The plan of the same question within other limits: what their promise costs.
+
+    Without a plan ``reason`` says why, and there are no pools. ``rate_rps`` is what it serves, the question's own but
+    for the largest throughput.
+    """
+
+    slo: str
+    design: str = ""
+    pools: tuple[Pool, ...] = ()
+    rate_rps: float | None = None
+    cost_usd_per_h: float | None = None
+    power_w: float | None = None
+    reason: str = ""
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that keeps the promise."""
+        return Cluster(self.design, self.pools)
+
+    @derived
+    def machines(self) -> int | None:
+        """Machines of all pools; None without a plan."""
+        return self.cluster.machines if self.pools else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan(Result):
+    """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
+
+    ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
+    ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation.
+    ``question`` holds every option, ``command`` asks the same again.
+    """
+
+    design: str
+    pools: tuple[PlanPool, ...]
+    cost_usd_per_h: float
+    cost_usd_per_million_tokens: float
+    cost_usd_per_million_output_tokens: float
+    power_w: float
+    rate_rps: float
+    planned_rate_rps: float
+    objective: str
+    model: str
+    workload: str
+    slo: str
+    latency: tuple[LatencyFigure, ...]
+    batch: BatchPlan | None = None
+    promise: Promise | None = None
+    evidence: Evidence | None = None
+    alternatives: tuple[Alternative, ...]
+    warnings: tuple[str, ...]
+    sources: tuple[str, ...]
+    question: Mapping[str, object]
+    command: str
+    method: str
+    solver: str
+    gap: float
+    seed: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    kind: Literal["plan"] = "plan"
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster that was chosen."""
+        return Cluster(self.design, self.pools)
+
+    @property
+    def totals(self) -> Totals:
+        """Cost, power and machines of the cluster."""
+        return Totals(self.cost_usd_per_h, self.power_w, self.machines)
+
+    @derived
+    def machines(self) -> int:
+        """Machines of all pools."""
+        return self.cluster.machines
+
+    @derived
+    def tokens_per_usd(self) -> float:
+        """Prompt and output tokens that a dollar pays for."""
+        return 1e6 / self.cost_usd_per_million_tokens
+
+    @derived
+    def tokens_per_kwh(self) -> float:
+        """Prompt and output tokens for a kWh of the provisioned power."""
+        return self.tokens_per_usd * self.cost_usd_per_h / (1e-3 * self.power_w)
+
+    @derived
+    def binding(self) -> tuple[str, ...]:
+        """What breaks if any pool loses a machine, each named once."""
+        return tuple(dict.fromkeys(name for pool in self.pools for name in pool.binding))
+
+    @property
+    def tightest(self) -> LatencyFigure | None:
+        """The percentile with the smallest slack; None without limits, or where none is known."""
+        slacks = [(figure.slack, figure) for figure in self.latency]
+        limited = [(slack, figure) for slack, figure in slacks if slack is not None and not math.isnan(slack)]
+        return min(limited, key=lambda pair: pair[0])[1] if limited else None
+
+    @derived
+    def worst_slack(self) -> float | None:
+        """The smallest slack of any limit; None without limits."""
+        return None if self.tightest is None else self.tightest.slack
+
+    def latency_frame(self) -> pd.DataFrame:
+        """Return one row per percentile; ``limit`` is in ``limit_kind``, NaN where there is none."""
+        return self.to_frame("latency")
+
+    def alternatives_frame(self) -> pd.DataFrame:
+        """Return one row per other design; numbers are NaN where it has no plan, ``reason`` says why it lost."""
+        return self.to_frame("alternatives")
