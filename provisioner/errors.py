@@ -15,14 +15,14 @@ class ProvisionerError(Exception):
 
 
 class InputError(ProvisionerError):
-    """Something given is wrong: the message says what, where, and how to mend it; exit code 2."""
+    """An error in the input: the message says what is wrong, where, and how to mend it; exit code 2."""
 
 
 _MOST_NAMES = 24
 
 
 class UnknownNameError(InputError):
-    """A name that is not among the known ones; the message offers the nearest.
+    """An unknown name; the message offers the nearest known ones.
 
     >>> print(UnknownNameError("machine", "dgx-h10", ["dgx-a100", "dgx-h100"]))
     unknown machine 'dgx-h10': did you mean dgx-h100? (known: dgx-a100, dgx-h100)

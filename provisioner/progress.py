@@ -1,14 +1,14 @@
-"""What long work tells of itself: texts, of which some know how far the work is.
+"""Progress of long work, as texts; a ``Step`` also knows the share that is done.
 
-Whoever asks for long work gives a function of a text. A ``Step`` is a text that a bar can be drawn of; to everybody
-else it is the text. Imports the standard library only.
+The caller of long work gives a function that takes a text. A bar can be drawn of a ``Step``, which is otherwise a text
+as any other. Imports the standard library only.
 """
 
 from __future__ import annotations
 
 
 class Step(str):
-    """A text on long work with ``done`` of ``total`` of it, in any unit, and the time left in s if the text says it.
+    """A text on long work with ``done`` of ``total`` finished, in any unit, and the time left in s if the text has it.
 
     >>> step = Step("3 of 4 points", 3, 4)
     >>> step.share, worded(step, before="sweeping: ")
@@ -22,7 +22,7 @@ class Step(str):
     left_s: float | None
 
     def __new__(cls, text: str, done: float, total: float, left_s: float | None = None) -> Step:
-        """A text with how far the work is."""
+        """A text with the progress of the work."""
         step = super().__new__(cls, text)
         step.done, step.total, step.left_s = done, total, left_s
         return step

@@ -1,4 +1,4 @@
-"""``provision machines``, ``models``, ``curves`` and ``workloads``: what is known, and one's own made into it."""
+"""``provision machines``, ``models``, ``curves`` and ``workloads``: lists of specs, and imports of own ones."""
 
 from __future__ import annotations
 
@@ -104,10 +104,10 @@ def import_model(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Read a model's config.json: say what it describes, and write it as a model.
+    """Read a model's config.json: describe the model, and write it as a spec.
 
-    Understood are dense decoders: bloom, gemma, gpt2, gpt_bigcode, llama, mistral, opt, phi3, qwen2, qwen3, in 16 bits
-    or FP8. Anything else is refused with what is not understood.
+    Understands dense decoders: bloom, gemma, gpt2, gpt_bigcode, llama, mistral, opt, phi3, qwen2, qwen3, in 16 bits or
+    FP8. Refuses any other, and names the part that it does not understand.
     """
     from provisioner.cli.imports import import_model as read
     from provisioner.report.imports import model_data, model_document
@@ -127,9 +127,10 @@ def show_curves(
 ) -> None:
     """List the latency curves, or show those of a model or machine with their evidence.
 
-    Which are measured, which are derived from kernels or estimated, where a model fits, and how large the errors are.
-    The evidence of measured ones: points, those refused and why, dips levelled, ranges, errors on points held out, and
-    where the data came from; of derived ones: the tables of kernels, with rows used, refused and their errors.
+    The list has the kind of each curve (measured, derived from kernels, or estimated), where a model fits, and the
+    errors. The evidence of a measured curve: its points, refused points with the reason, levelled dips, ranges, errors
+    on points held out, and sources. The evidence of a derived curve: its tables of kernels, with the rows used and
+    refused and their errors.
     """
     from provisioner.report import curves as report
     from provisioner.specs.catalog import with_own
@@ -201,10 +202,10 @@ def import_curves(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Make a latency curve of what a benchmark has measured on one replica.
+    """Make a latency curve from a benchmark's measurements of one replica.
 
-    Says what it recognised, which points it could take, which not and why, and how well the curve explains them.
-    Recognised: JSON of vllm bench serve and GuideLLM, CSV of AIPerf and genai-perf, and CSV of points
+    Prints the recognised format, the points taken, the points left out with the reason, and how well the curve explains
+    the points. Recognises JSON of vllm bench serve and GuideLLM, CSV of AIPerf and genai-perf, and CSV of points
     (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
@@ -259,9 +260,9 @@ def import_workload(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Read a trace: say which format it has, what is in it, and write it as a workload.
+    """Read a trace: print its format and content, and write it as a workload.
 
-    Recognised by their columns: Azure LLM inference (CSV), Mooncake (JSON lines), SplitwiseSim, Vidur, and
+    Recognises by the columns: Azure LLM inference (CSV), Mooncake (JSON lines), SplitwiseSim, Vidur, and
     arrival_s,prompt_tokens,output_tokens.
     """
     from provisioner.cli.imports import import_trace

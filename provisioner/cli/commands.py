@@ -66,8 +66,8 @@ class Question:
     """A command that asks one function of ``api`` and writes its result.
 
     ``result`` is the class of the result with its module, ``document`` the function of ``report`` that shows it: both
-    are loaded when they are needed. ``told_as`` stands before what is told of the progress; ``written`` are
-    the options that name files which the function itself writes.
+    are loaded when they are needed. ``told_as`` begins every text of the progress; ``written`` are the options that
+    name files which the function itself writes.
     """
 
     name: str
@@ -187,9 +187,9 @@ def _command_of(question: Question) -> Callable[..., None]:
 def sweep(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
     """Simulate every size of a design's pools, or clusters over an input.
 
-    Answers with the optimum, the frontier of clusters that pass, which limit binds where, and every percentile of every
-    cluster in the files of --out. With --vary: latency against the rate or any other input. Clusters that fail are
-    part of the result: exit code 0.
+    Answers with the optimum, the frontier of clusters that pass, and the limit that binds in each region; the files of
+    --out have every percentile of every cluster. With --vary: latency against the rate or any other input. Clusters
+    that fail are part of the result: exit code 0.
     """
     options: Options
     if "name" in given:
@@ -233,8 +233,8 @@ def reproduce(
 ) -> None:
     """Compute a paper's published results again.
 
-    Every published result stands beside ours: by the published simulator's rules, and with measured latency curves and
-    today's colocated baseline. All experiments take some twenty minutes; each is kept as it is finished.
+    Each published result stands beside two computed ones: by the published simulator's rules, and with measured latency
+    curves and today's colocated baseline. All experiments take about twenty minutes; each finished one is kept.
     """
     options = ReproduceOptions.of(paper=paper, **given)
     from provisioner import api

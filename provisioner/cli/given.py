@@ -1,6 +1,6 @@
-"""Commands made of declared options: what typer shows of a class of options, and the options that were typed.
+"""Commands made of declared options: parameters for typer from a class of options, and the options that were typed.
 
-``takes`` shows typer a command that has the options of a class; the command itself gets what was typed, as ``given``.
+``takes`` shows typer a command with the options of a class; the command itself receives the typed values, ``given``.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
 
 
 def takes(*kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of classes, where its parameter ``given`` stands, and ``--debug``, which all have.
+    """Give a command the options of classes in place of its parameter ``given``, and ``--debug``.
 
-    A flag that several classes have is that of the first. ``--debug`` is not passed on: the command line looks for it
-    before it parses anything.
+    If several classes have a flag, the first counts. ``--debug`` is not passed on: the command line looks for it before
+    it parses anything.
     """
     options: dict[str, Option] = {}
     for kind in kinds:

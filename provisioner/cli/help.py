@@ -1,4 +1,4 @@
-"""Help as plain text: the same on every terminal, and without loading anything to draw it with."""
+"""Help as plain text: the same on every terminal, and without loading a library that draws."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INDENT: Final = "  "
 
 
 def option(*names: str, metavar: str | None = None, help: str, panel: str = "Output", default: object = "") -> Any:
-    """An option of a command: its names, the value's placeholder, what it is for, and its default in words."""
+    """An option of a command: its names, the value's placeholder, its help, and its default as text."""
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, show_default=str(default) or False)
 
 
@@ -32,7 +32,7 @@ def argument(metavar: str, help: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of help: names with their placeholder, text, default in words, and the panel it belongs to."""
+    """One line of help: names with their placeholder, text, default as text, and the panel it belongs to."""
 
     names: str
     text: str
@@ -82,7 +82,7 @@ def paragraphs(command: Any) -> list[str]:
 
 
 def usage(command: Any, context: Any) -> str:
-    """How a command is typed."""
+    """The usage of a command."""
     if subcommands(command):
         return f"{context.command_path} COMMAND"
     positional = [p.metavar for p in command.get_params(context) if p.param_type_name == "argument"]

@@ -1,6 +1,6 @@
-"""The imports: a trace to a workload, a ``config.json`` to a model, measurements to a curve, read and written.
+"""Imports: a trace to a workload, a ``config.json`` to a model, measurements to a curve.
 
-Models and curves go into a folder of one's own specs (``provisioner.specs.catalog.with_own``).
+Models and curves go into a folder of own specs (``provisioner.specs.catalog.with_own``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A trace, its workload where one was asked for, and the files that hold that."""
+    """A trace, the workload made of it if asked for, and the files written."""
 
     trace: Trace
     workload: Workload | None
@@ -109,7 +109,7 @@ def _write(workload: Workload, target: Path) -> tuple[Path, ...]:
 
 @dataclass(frozen=True, slots=True)
 class ImportedModel:
-    """A model, the file that holds it where one was asked for, and what to know of that."""
+    """A model, the file written if asked for, and notes on it."""
 
     model: ModelArchitecture
     written: Path | None
@@ -117,7 +117,7 @@ class ImportedModel:
 
 
 def import_model(file: str, name: str | None, title: str | None, out: str | None) -> ImportedModel:
-    """Read a ``config.json``; with ``out`` write the model into that folder of one's own specs.
+    """Read a ``config.json``; with ``out`` write the model into that folder of own specs.
 
     A file of the same name is replaced if an import wrote it, left if it describes the same model, else refused.
     """
@@ -153,7 +153,7 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
 
 
 def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
-    """Whether an import wrote a model file; one by hand must describe the same model."""
+    """Whether an import wrote a model file; a file written by hand must describe the same model."""
     from provisioner.specs.schema import load_model
     from provisioner.specs.writing import IMPORTED_MODEL
 
@@ -172,7 +172,7 @@ def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ImportedCurve:
-    """What was measured, the curve file where one was asked for, and what to know of that."""
+    """Measurements, the curve file written if asked for, and notes on it."""
 
     measured: Measured
     written: Path | None
@@ -191,10 +191,10 @@ def import_curve(
     specs: str | None = None,
     out: str | None = None,
 ) -> ImportedCurve:
-    """Read results of benchmarks; with ``out`` write their curve into that folder of one's own specs.
+    """Read results of benchmarks; with ``out`` write their curve into that folder of own specs.
 
-    Rows of the same tensor parallelism that the curve file has are replaced, others stay. Everything that was typed is
-    checked before the results are read.
+    New rows replace those of the same tensor parallelism in the curve file; others stay. All arguments are checked
+    before the results are read.
     """
     degree = parse_whole(tensor_parallel, "--tp", "GPUs")
     given_input = None if input_tokens is None else parse_positive(input_tokens, "--input-tokens", "tokens")
@@ -234,10 +234,10 @@ def write_curve(
     tensor_parallel: int,
     beside: Mapping[Path, str] | None = None,
 ) -> tuple[str, ...]:
-    """Write points into a curve file of a folder of one's own specs, and what is to be said of that.
+    """Write points into a curve file of a folder of own specs; return notes on it.
 
-    Rows of the same tensor parallelism that the file has are replaced, others stay. ``beside`` are texts by file of the
-    same folder: all are written, or none.
+    New rows replace those of the same tensor parallelism in the file; others stay. ``beside`` has texts by file name
+    for the same folder: all files are written, or none.
     """
     text, remarks = _curve_text(path, points, model, machine, tensor_parallel)
     _write_own({path: text, **(beside or {})})
@@ -250,7 +250,7 @@ def write_curve(
 
 
 def _refusals(model: str, machine: str, tensor_parallel: int, out: str) -> tuple[str, ...]:
-    """Why a plan with the curve would still be refused: the model does not fit, or slowdowns have no reference."""
+    """Reasons that a plan with the curve would still be refused: memory too small, or no reference of slowdowns."""
     from provisioner.perf.assumptions import reference, replica
     from provisioner.specs.catalog import with_own
 
@@ -270,7 +270,7 @@ def _refusals(model: str, machine: str, tensor_parallel: int, out: str) -> tuple
 def check_replica(
     model: str, machine: str, tensor_parallel: int, specs: str | None = None, out: str | None = None
 ) -> Catalog:
-    """The specs that a curve will stand among, which must have its model, and its machine with as many GPUs."""
+    """The specs beside a curve, which must have its model, and its machine with at least its GPUs."""
     from provisioner.specs.catalog import OWN_FOLDERS, with_own
 
     given = with_own(specs)
@@ -297,7 +297,7 @@ def check_replica(
 def _curve_text(
     path: Path, points: Sequence[CurvePoint], model: str, machine: str, degree: int
 ) -> tuple[str, list[str]]:
-    """The curve file with the new points and those of other degrees that it has, and what is to be said of them."""
+    """The curve file with the new points and its points of other degrees, and notes on them."""
     from provisioner.perf.measurements import write_points
     from provisioner.perf.points import COLUMNS, read_points
 
@@ -327,7 +327,7 @@ def _curve_rows(path: Path) -> list[dict[str, str]]:
 
 
 def own_file(out: str, part: str, name: str) -> Path:
-    """A file of a folder of one's own specs, after the checks on it; the folder may be missing, not what it is in."""
+    """A file of a folder of own specs, after checks on it; the folder may be missing, its parent may not."""
     from provisioner.report.files import check_writable
 
     folder = Path(out)
@@ -344,7 +344,7 @@ def own_file(out: str, part: str, name: str) -> Path:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of one's own specs where it is missing."""
+    """Make a folder of own specs if it is missing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

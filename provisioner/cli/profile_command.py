@@ -139,7 +139,7 @@ def _timed(asked: _Asked) -> Profile:
 
 @contextmanager
 def _kept(asked: _Asked, question: Callable[[], dict[str, Any]]) -> Iterator[Any]:
-    """A journal that stays until the curve is written; without any point it goes, with the folders made for it."""
+    """A journal that stays until the curve is written; one without points is removed with the folders made for it."""
     from provisioner.studies.journal import Journal
 
     asked_of = question()
@@ -157,7 +157,7 @@ def _kept(asked: _Asked, question: Callable[[], dict[str, Any]]) -> Iterator[Any
 
 
 def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
-    """The points that the curve does not use, with why; ``InputError`` where there is no curve through the rest."""
+    """The points left out of the curve, with reasons; ``InputError`` if the rest make no curve."""
     from provisioner.perf.curves import fit_measured, kv_read_s_per_token
 
     try:
@@ -187,11 +187,11 @@ def _write(asked: _Asked, found: Profile) -> tuple[tuple[Path, Path], tuple[str,
 
 
 _SAME_MEMORY: Final = 0.1
-"""Share by which the memory of the GPU that was timed may differ from the machine's: drivers keep some back."""
+"""Relative difference allowed between the memory of the timed GPU and the machine's: drivers reserve some."""
 
 
 def _doubts(asked: _Asked, found: Profile) -> tuple[str, ...]:
-    """Why the curve may not be one of the machine's."""
+    """Reasons to doubt that the curve is one of the machine."""
     doubts = []
     there = found.environment.get("device_memory_gib")
     if found.environment["device"] == "cpu":

@@ -1,4 +1,4 @@
-"""What long work is doing, told on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of long work on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _CLEAR: Final = "\r\x1b[K"
 
 @contextmanager
 def on_stderr() -> Iterator[Callable[[str], None]]:
-    """Where long work is told of, from its first second on.
+    """The display of the progress of long work.
 
-    On a terminal one line, cleared in the end: a bar with the time left where a ``Step`` says how far the work is, and
-    the text. Elsewhere the text as a line of its own, every five seconds at most.
+    On a terminal one line, cleared at the end: the text, after a bar with the time left if it is a ``Step``. Elsewhere
+    the text as a line of its own, at most every five seconds.
     """
     terminal = sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     pace = Pace()
@@ -51,7 +51,7 @@ def on_stderr() -> Iterator[Callable[[str], None]]:
 
 
 class Pace:
-    """How fast steps go, since the first of them or since they last fell back to less."""
+    """The pace of steps since the first one, or since the share done last fell."""
 
     __slots__ = ("_first", "_last")
 
@@ -60,7 +60,7 @@ class Pace:
         self._last = 0.0
 
     def left_s(self, text: str, now_s: float) -> float | None:
-        """The time left in s at this pace, None where nothing tells it or the text says it; ``now_s`` is a clock's."""
+        """The time left in s at this pace; None if unknown, or if the text has it. ``now_s`` is a clock's."""
         if not isinstance(text, Step):
             return None
         share = text.share
@@ -74,7 +74,7 @@ class Pace:
 
 
 def line(text: str, left_s: float | None, columns: int) -> str:
-    """A line of at most so many columns: bar, time left in s and text, or the text alone.
+    """A line of at most ``columns`` columns: bar, time left in s and text, or the text alone.
 
     >>> line(Step("3 of 4 points", 3, 4), 8.04, 48)
     '[############....]  75 %, 8 s left  3 of 4 po...'

@@ -1,4 +1,4 @@
-"""From arguments to an exit code: every way in which a command can end, told in one line."""
+"""From arguments to an exit code: every way in which a command can end, each with one line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line on these arguments (the process' own if None), and return its exit code.
 
     0 done; 1 a defect of this program; 2 bad input; 3 no plan is feasible; 130 interrupted; 141 the reader of
-    the output went away. What is wrong goes to stderr as one line starting ``error: ``, after a traceback with
+    the output went away. An error is one line on stderr that begins with ``error: ``, after a traceback with
     ``--debug``. A result is written whole or not at all.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -102,7 +102,7 @@ def _writing_stdout() -> Iterator[None]:
 
 
 def _abandon_stdout() -> None:
-    """Let nothing more be written to a stdout that fails: the interpreter flushes it once more as it ends."""
+    """Stop writes to a stdout that fails: the interpreter flushes it once more as it ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""What a command prints of a result: its report for the terminal, or JSON."""
+"""A result on the screen: its report for the terminal, or JSON."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def report_text(document: Any, written: Iterable[object] = ()) -> str:
 
 
 def screen() -> dict[str, Any]:
-    """Width and styles of what is printed: those of a terminal, or plain text where there is none."""
+    """Width and styles of the output: those of a terminal, else plain text."""
     import shutil
 
     from provisioner.report.terminal import MAX_WIDTH

@@ -1,1 +1,1 @@
-"""From options to what they name, checked: the setting of a plan, the scenario of a simulation."""
+"""From options to the loaded and checked values that they name: the setting of a plan, the scenario of a simulation."""

@@ -1,4 +1,4 @@
-"""What plans and simulations load alike: limits, remarks on model and workload, versions."""
+"""Loaders shared by plans and simulations: limits, remarks on model and workload, versions."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def load_reference(
     slo: SLO,
     replicas: Iterable[ReplicaPerf],
 ) -> tuple[Reference, tuple[str, ...]]:
-    """What slowdowns are against, and a remark where that is not the DGX-A100.
+    """The reference of slowdowns, and a remark if it is not the DGX-A100.
 
-    That machine may not hold the model or lack its number type. Limits that are slowdowns then need ``--reference``;
-    where there are none, the first of the replicas serves.
+    The DGX-A100 may not hold the model, or may lack its number type. Limits that are slowdowns then need a reference by
+    name; without such limits the first of the replicas serves as one.
     """
     from provisioner.perf.assumptions import Reference, reference
 
@@ -112,7 +112,7 @@ def load_reference(
 
 
 def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str, ...]:
-    """What to say where the trace behind a workload was far burstier than it is planned for (``done``)."""
+    """Warning that the trace behind a workload is far burstier than the arrivals that are ``done`` with it."""
     measured = None if workload.arrivals is None else workload.arrivals.cv
     if measured is None or measured <= 1.5 * max(cv, 1.0):
         return ()
@@ -127,7 +127,7 @@ def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str,
 def remarks(
     model: ModelArchitecture, workload: Workload, replicas: Mapping[str, ReplicaPerf], done: str = "planned"
 ) -> tuple[str, ...]:
-    """What a reader of the result should know about its data; ``done`` is what was done with them."""
+    """Warnings about the data of a result; ``done`` is the verb, such as "planned"."""
     notes = []
     context = workload.prompt_tokens + workload.output_tokens
     longer = float(workload.weight[context > model.trained_context_tokens].sum())

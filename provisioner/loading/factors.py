@@ -1,4 +1,4 @@
-"""Factors on inputs: the answer where prices, lengths, links or limits are so many times as large."""
+"""Factors on inputs: questions of "what if prices, lengths, links or limits were larger or smaller"."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Checked factors by name; one of a machine type is the product of that of all types and its own."""
+    """Checked factors by name; that of a machine type is the product of the factor of all types and its own."""
 
     general: Mapping[str, float] = field(default_factory=dict)
     of_machine: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -38,14 +38,14 @@ class Factors:
         return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)
 
     def refuse(self, names: Iterable[str], why: str) -> None:
-        """Refuse factors that mean nothing here."""
+        """Refuse factors that mean nothing for this question."""
         given = {*self.general, *(name for name, _ in self.of_machine)}
         for name in names:
             if name in given:
                 raise InputError(f"{spelled('scale')} {name}: {why}")
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the result has to know."""
+        """Warnings for readers of the result."""
         named = {**self.general, **{f"{name}:{machine}": value for (name, machine), value in self.of_machine.items()}}
         changed = [f"{name} x {value:g}" for name, value in named.items() if value != 1.0]
         return (f"a what-if: {', '.join(changed)} of what the data say",) if changed else ()

@@ -1,4 +1,4 @@
-"""From the options of a simulation to its scenario: the cluster, its requests, and what is asked of them."""
+"""From the options of a simulation to its scenario: the cluster, its requests, and their limits."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Requests:
-    """Request sets as functions of their numbers; ``expected`` is about how many requests each has."""
+    """Request sets as functions of their numbers; ``expected`` is the approximate number of requests of each."""
 
     make: Callable[[int], RequestSet]
     sets: int
@@ -281,7 +281,7 @@ class _Requests:
 
 
 def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
-    """The request sets in the one of four ways that the options ask for."""
+    """The request sets: of a trace, a closed loop, rates by minute, or one rate, as the options ask."""
     shares = (WARM_UP if options.warm_up is None else options.warm_up, options.cool_down)
     if not sum(shares) < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
@@ -353,7 +353,7 @@ def _at_a_rate(options: SimulateOptions, factors: Factors, shares: tuple[float, 
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:
-    """The workload, and the trace that it is of where the name is that of a trace file."""
+    """The workload, and its trace if the name is that of a trace file."""
     name, trace = options.workload, None
     lengths = {"prompt": factors.of("prompt-tokens"), "output": factors.of("output-tokens")}
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():

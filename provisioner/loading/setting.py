@@ -1,4 +1,4 @@
-"""From the options of a plan to its setting: everything that they name, loaded and checked."""
+"""From the options of a plan to its setting: the values that they name, loaded and checked."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _names(options: PlanOptions, known: catalog.Catalog) -> list[str]:
 
 
 def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str]) -> list[str]:
-    """Machines at every power cap asked for; those that have a cap of their own only where none is asked for."""
+    """Machines at every power cap asked for; machine types with a cap of their own only if none is asked for."""
     if not options.power_caps:
         return list(names)
     caps = parse_caps(options.power_caps)
@@ -189,7 +189,7 @@ def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str
 
 
 def _by_default(model: ModelArchitecture, known: catalog.Catalog, degrees: Mapping[str, Sequence[int]]) -> list[str]:
-    """Machines with curves that are accepted; of those with a power cap the ones that have measured curves."""
+    """Machines with accepted curves; machine types with a power cap of their own only with measured curves."""
     from provisioner.perf.curves import curve_groups
 
     measured = {machine for name, machine, _ in curve_groups(known) if name == model.name}
@@ -257,15 +257,14 @@ def _no_curves(model: ModelArchitecture, machine: Machine, at: str, known: catal
 
 
 def _at(degrees: Sequence[int]) -> str:
-    """Degrees of tensor parallelism in words, after a machine."""
+    """Degrees of tensor parallelism as text, to stand after a machine."""
     return f" at TP {', '.join(map(str, degrees))}" if degrees else ""
 
 
 def _traffic(
     options: PlanOptions, factors: Factors
 ) -> tuple[Workload, Workload | Trace, Traffic, float, tuple[str, ...]]:
-    """The workload, what request sets are made of, the traffic to plan for (with headroom), the rate without it, and
-    what to warn of."""
+    """The workload, the source of request sets, the traffic with headroom, the rate without, and warnings."""
     from provisioner.queueing.traffic import Classes, Traffic
 
     headroom = parse_non_negative(options.headroom, "--headroom")
@@ -301,7 +300,7 @@ def _traffic(
 
 
 def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
-    """A deadline as the limit that it is: 99 % of the requests end within it."""
+    """A deadline as a limit: 99 % of the requests end within it."""
     if options.deadline_s is None:
         return ()
     if "e2e_p99" in options.limits:
@@ -310,7 +309,7 @@ def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
 
 
 def _check_backlog(options: PlanOptions, slo: SLO) -> None:
-    """Refuse a backlog with what it has no use for, or without its time."""
+    """Refuse a backlog with options that mean nothing beside it, or without its time."""
     if options.backlog_requests is None:
         if options.within_s is not None:
             raise InputError("--within: is the time for a --backlog; give its number of requests, or --deadline")

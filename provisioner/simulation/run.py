@@ -150,7 +150,8 @@ def run(
 ) -> Run:
     """Serve a request set on a cluster.
 
-    ``stop`` ends the run as soon as a limit is broken for certain. ``progress`` receives the simulated time in s and
+    ``stop`` ends the run as soon as a limit is broken for certain; a metric that the loop does not count ends none.
+    ``progress`` receives the simulated time in s and
     the completed requests now and then, from the calling thread. Raises ``InputError`` if a request can never fit.
     """
     from provisioner.simulation.engine import advance, apply_outage
@@ -278,8 +279,9 @@ def _world(
             pool.min_prompt_tokens,
             pool.max_prompt_tokens or np.iinfo(np.int64).max,
         )
-    limits = np.zeros(len(stop), dtype=records.LIMIT)
-    for k, limit in enumerate(stop):
+    counted = [limit for limit in stop if limit.metric in records.LIMITED]
+    limits = np.zeros(len(counted), dtype=records.LIMIT)
+    for k, limit in enumerate(counted):
         metric = records.LIMITED.index(limit.metric)
         limits[k] = (metric, limit.kind == "slowdown", limit.value, limit.most, 0)
     changes = sorted(
