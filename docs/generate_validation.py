@@ -207,7 +207,7 @@ def fig_12(proven: Mapping[str, tuple[Cheapest, str]]) -> str:
     held = {}
     for name, each in (("held", measured), ("held_all", with_whole_memory(measured))):
         latency = DesignLatency(question(each), each.designs[0])
-        held[name] = latency.stages[1].largest_batch  # type: ignore[union-attr]
+        held[name] = int(latency.stages[1].memory.sequences)  # type: ignore[union-attr]
     stage = DesignLatency(question(measured), measured.designs[0]).stages[1]
     busy = 70 * stage.tokens_per_request * float(stage.iteration_s(np.array(20.0)))  # type: ignore[union-attr]
     return "\n".join([FIG_12_TEXT, *table, "", FIG_12_WHY.format(**held, busy=busy)])

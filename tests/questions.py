@@ -419,7 +419,7 @@ def plan_01(data: Json) -> Json:
     }
 
 
-def plan_2(data: Json) -> Json:
+def plan_02(data: Json) -> Json:
     """As in 0.1, whose latencies are by metric and percentile, and their limits numbers."""
     latency: dict[str, dict[str, Json]] = {}
     for figure in data["latency"]:
@@ -676,6 +676,76 @@ def _nothing(_: Json) -> Json:
     return None
 
 
+# --------------------------------------------------------------------------------- the same of layout 2, which 0.2 has
+
+
+def _number(value: Json) -> Json:
+    """A mean over request sets where there is one; infinite and missing numbers are null in the JSON."""
+    return value["mean"] if isinstance(value, dict) else value
+
+
+def _percentile(row: Json) -> str:
+    """A percentile as 0.1 names it: ``largest_gap p99.9``."""
+    return f"{'largest_gap' if row['metric'] == 'gap' else row['metric']} p{row['percentile']:g}"
+
+
+def simulate_02(data: Json) -> Json:
+    return {
+        **{key: data[key] for key in ("design", "slo_met", "stable", "rate_rps", "policy")},
+        "pools": _pools(data["pools"]),
+        "busy": [[pool[key] for key in ("utilization", "mean_batch", "kv_memory_most")] for pool in data["pools"]],
+        "latency": {
+            _percentile(row): [
+                _number(row["seconds"]),
+                _number(row["slowdown"]),
+                row["limit"] and row["limit"]["value"],
+                row["met"] or "",
+            ]
+            for row in data["latency"]
+        },
+        "requests": [data["requests"], data["measured_requests"], data["sets"], data["unfinished"]],
+        "throughput": [data["throughput_rps"], data["throughput_tokens_per_s"]],
+        "events": [data["moves"], data["preemptions"], data["restarts"]],
+        "warnings": len(data["warnings"]),
+    }
+
+
+def _sizes(cluster: str) -> list[int]:
+    """Numbers of machines of a cluster's pools by its name: ``Splitwise-HH:2+4 6 + 2``."""
+    sizes = cluster.split(" ", maxsplit=1)[1]
+    return [int(size.split()[0]) for size in sizes.split(" + ")]
+
+
+def _point(point: Json) -> Json:
+    """A point of a grid in the order of ``_cell``."""
+    p99 = {row["metric"]: row["seconds"] for row in point["latency"] if row["percentile"] == 99.0}
+    return [
+        *_sizes(point["cluster"]),
+        *(point[key] for key in ("state", "worst_ratio", "binding")),
+        *(p99.get(metric) for metric in ("ttft", "tbt", "e2e")),
+        point["throughput_rps"],
+        *(point["totals"][key] for key in ("cost_usd_per_h", "power_w")),
+    ]
+
+
+def grid_02(data: Json) -> Json:
+    if data["varied"] is not None:
+        spans: dict[str, Json] = {point["cluster"]: [] for point in data["points"]}
+        for span in data["passes"]:
+            spans[span["cluster"]].append([span["first"], span["last"]])
+        return {
+            "values": data["varied"]["values"],
+            "points": [[point["cluster"], point["value"], *_point(point)] for point in data["points"]],
+            "passes": spans,
+        }
+    return {
+        "optimum": None if data["optimum"] is None else _point(data["points"][data["optimum"]]),
+        "frontier": [_point(data["points"][k]) for k in data["frontier"]],
+        "states": data["states"],
+        "cells": [_point(point) for point in data["points"]],
+    }
+
+
 EXTRACTORS: dict[str, dict[str, Extract]] = {
     "0.1": {
         "plan": plan_01,
@@ -697,7 +767,12 @@ EXTRACTORS: dict[str, dict[str, Extract]] = {
         "version": _nothing,
         "refusal": _nothing,
     },
-    "2": {"plan": plan_2},
+    "2": {
+        "plan": plan_02,
+        "simulate": simulate_02,
+        "sweep": grid_02,
+        "reproduce": reproduce_01,
+    },
 }
 
 QUESTIONS = {question.name: question for question in (*PLANS, *SIMULATIONS, *STUDIES, *CATALOG, *REFUSALS)}

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from provisioner.cli.run import emit
 from provisioner.errors import UnknownNameError
+from provisioner.options.limits import LIMIT_FLAG, with_limits_named
 
 MAX_WIDTH: Final = 100
 _NAME_WIDTH: Final = 24
@@ -136,7 +137,7 @@ def _show_help(context: Any, _: Any, wanted: bool) -> None:
 
 
 class Command(TyperCommand):
-    """A command with this module's help."""
+    """A command with this module's help, to which a limit on any percentile can be given as a flag."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help of the command."""
@@ -145,6 +146,11 @@ class Command(TyperCommand):
     def get_help_option(self, ctx: Any) -> Any:
         """The option ``--help``."""
         return _help_option(super().get_help_option(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, of which flags of limits become ``--limit``."""
+        takes_limits = any(LIMIT_FLAG in param.opts for param in self.params)
+        return super().parse_args(ctx, list(with_limits_named(args)) if takes_limits else args)
 
 
 class CommandGroup(TyperGroup):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import provisioner
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
-from provisioner.specs.metrics import parse_target
+from provisioner.specs.metrics import METRICS, parse_target
 from provisioner.specs.model import DTYPE_BYTES
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.slo import LatencyLimit, parse_limit
@@ -52,6 +52,16 @@ def latency_limits(limits: Mapping[str, str]) -> tuple[LatencyLimit, ...]:
         metric, percentile = parse_target(name, spelled("limits"))
         parsed.append(parse_limit(metric, percentile, text, spelled(name)))
     return tuple(parsed)
+
+
+def check_predicted(slo: SLO) -> None:
+    """Refuse limits that the queueing formulas cannot decide, for an answer by the formulas alone."""
+    for limit in slo.limits:
+        if limit not in slo.predicted.limits:
+            raise InputError(
+                f"{spelled('fast')}: {limit} is decided by simulation alone, as the formulas do not give the "
+                f"{METRICS[limit.metric].label}; leave out one of them"
+            )
 
 
 def load_model(options: PlanOptions | SimulateOptions, known: Catalog) -> ModelArchitecture:

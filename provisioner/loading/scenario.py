@@ -91,7 +91,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
             *reference_notes,
             *remarks(model, requests.workload, replicas, "simulated"),
         ),
-        question={name: getattr(options, name) for name in SimulateOptions.__dataclass_fields__},
+        question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
         versions=versions(_SHOWN_VERSIONS),
     )
 

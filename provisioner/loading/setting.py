@@ -12,6 +12,7 @@ import numpy as np
 from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
 from provisioner.loading.common import (
     burstier,
+    check_predicted,
     latency_limits,
     load_machines,
     load_model,
@@ -61,6 +62,8 @@ def load_setting(options: PlanOptions) -> Setting:
     slo = load_slo(options.slo).with_limits((*latency_limits(options.limits), *_deadline(options)))
     if factors.of("slo") != 1.0:
         slo = slo.scaled(factors.of("slo"))
+    if options.fast:
+        check_predicted(slo)
     _check_backlog(options, slo)
     workload, source, traffic, rate_rps, notes = _traffic(options, factors)
     price_list = known.price_list(options.prices)

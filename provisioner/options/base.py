@@ -71,14 +71,20 @@ class Options:
             if name not in names:
                 raise UnknownNameError("option", name, names)
             if value is not None:
+                if name in given:
+                    raise InputError(f"{spelled(name)}: is given twice")
                 given[name] = value
         given = cls.completed(given)
         check_conflicts(cls.QUESTION, (), typed=given)
         for each in fields(cls):
-            members = declaration_of(each).members
-            entries = {name: given.pop(name) for name in members if name in given}
+            declaration = declaration_of(each)
+            entries = {name: given.pop(name) for name in declaration.members if name in given}
             if entries:
-                given[each.name] = {**given.get(each.name, {}), **entries}
+                others = declaration.kind.parse(given.get(each.name, {}), spelled(each.name))
+                for name in entries:
+                    if name in others:
+                        raise InputError(f"{spelled(name)}: is given twice")
+                given[each.name] = {**others, **entries}
         return cls(**given)
 
     def check_needs(self) -> None:
@@ -127,7 +133,7 @@ class Options:
 
 
 def declared(kind: type[Options]) -> dict[str, Option]:
-    """The options of a class in the order of help, by keyword; members in place of the option that they are entries of.
+    """The options of a class in the order of help, by keyword; members after the option that they are entries of.
 
     A group that ``GROUPS`` does not name stands first.
     """
@@ -136,7 +142,7 @@ def declared(kind: type[Options]) -> dict[str, Option]:
         declaration = declaration_of(each)
         if each.name in kind.LEFT_OUT:
             continue
-        listed += declaration.members.items() if declaration.members else [(each.name, declaration)]
+        listed += [(each.name, declaration), *declaration.members.items()]
     order = {group: position for position, group in enumerate(kind.GROUPS)}
     return dict(sorted(listed, key=lambda pair: order.get(pair[1].group, -1)))
 

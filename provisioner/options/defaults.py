@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-from provisioner.specs.metrics import ALIASES, PREDICTED, REPORTED_PERCENTILES, name_of
+from provisioner.specs.metrics import ALIASES, METRICS, NAMED_PERCENTILES, name_of
 from provisioner.specs.roles import ROLE_ALIASES
 
 Objective = Literal["cost", "power", "machines", "throughput"]
@@ -20,7 +20,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)
 PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
-LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in PREDICTED for percentile in REPORTED_PERCENTILES)
+LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES)
 """Limits that have a flag and a keyword of their own."""
 
 FACTORS: Final = ("rate", "cv", "prompt-tokens", "output-tokens", "slo")
@@ -29,6 +29,9 @@ MACHINE_FACTORS: Final = ("prompt-time", "decode-time", "link-bandwidth", "price
 
 ALSO_CALLED: Final = {**ROLE_ALIASES, **ALIASES}
 """Words of the field for roles and metrics, with the word that this program uses."""
+
+DESIGN_ALIASES: Final = {"colocated": "baseline"}
+"""Words of the field with which names of designs begin, with the word that this program uses."""
 
 DURATION_S: Final = 120.0
 """Time in which requests of a drawn set arrive, in s."""

@@ -8,10 +8,12 @@ from typing import ClassVar, Final, Literal
 
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, OBJECTIVES, POLICIES, Objective
-from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD, Question
+from provisioner.options.limits import LATENCY
+from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.options.values import (
     COUNT,
     DEGREES,
+    DESIGN,
     HEADROOM,
     LONG_TIME,
     NON_NEGATIVE,
@@ -61,7 +63,7 @@ class PlanOptions(Question):
         default_text="splitwise with --slo batch and no limit but --deadline, else none",
     )
     designs: tuple[str, ...] = CLUSTER.option(
-        several(TEXT),
+        several(DESIGN),
         "Consider this design only, such as splitwise-ha or baseline-h100. Repeatable.",
         flag="--design",
         default=(),

@@ -4,60 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from provisioner.errors import InputError
 from provisioner.options.base import Options
-from provisioner.options.declaration import Group, Option, spelled
-from provisioner.options.defaults import ASSUMPTIONS, FACTORS, LIMIT_NAMES, MACHINE_FACTORS
-from provisioner.options.values import NON_NEGATIVE, SCALE, TEXT, Kind, name_of, positive, several, whole
-from provisioner.specs.metrics import METRICS, parse_target
-from provisioner.specs.metrics import name_of as name_of_limit
-from provisioner.specs.units import parse_duration, parse_factor, quoted
+from provisioner.options.declaration import Group
+from provisioner.options.defaults import ASSUMPTIONS, FACTORS, MACHINE_FACTORS
+from provisioner.options.limits import LATENCY, limits_option
+from provisioner.options.values import NON_NEGATIVE, SCALE, TEXT, name_of, positive, several, whole
 
 WORKLOAD: Final = Group("Workload")
-LATENCY: Final = Group("Latency limits")
 CLUSTER: Final = Group("Cluster")
 METHOD: Final = Group("Method")
-
-
-def parse_limit_text(value: Any, what: str) -> str:
-    """The text of a limit, a time or a slowdown, after its check.
-
-    >>> parse_limit_text("60ms", "--tbt-p50"), parse_limit_text("6x", "--ttft-p99")
-    ('60ms', '6x')
-    """
-    parse = parse_factor if str(value).strip().lower().endswith("x") else parse_duration
-    parse(value, what)
-    return str(value)
-
-
-def parse_limits(value: Any, what: str) -> dict[str, str]:
-    """Limits by name, such as ``ttft_p99``, as texts."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{what}: must map names such as ttft_p99 to limits such as 2s, got {quoted(value)}")
-    limits: dict[str, str] = {}
-    for given, text in value.items():
-        name = name_of_limit(*parse_target(str(given), what))
-        limits[name] = parse_limit_text(text, spelled(name))
-    return limits
-
-
-def _limit_texts(value: Mapping[str, str]) -> list[str]:
-    return [f"{name.replace('_', '-')}={text}" for name, text in value.items()]
-
-
-def _limit(name: str) -> Option:
-    metric = METRICS[name.partition("_")[0]]
-    flag, kind = f"--{name.replace('_', '-')}", Kind(parse_limit_text, "LIMIT")
-    return Option(
-        flag,
-        kind,
-        f"Limit on the {metric.meaning}, such as {metric.example}. It replaces the one of --slo.",
-        kind.metavar,
-        LATENCY,
-        None,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,13 +55,7 @@ class Question(Options):
         default="splitwise",
         fixes=True,
     )
-    limits: Mapping[str, str] = LATENCY.option(
-        Kind(parse_limits, "METRIC-pQ=VALUE", _limit_texts),
-        "Limits by name, such as ttft_p99.",
-        flag="--limit",
-        default={},
-        members={name: _limit(name) for name in LIMIT_NAMES},
-    )
+    limits: Mapping[str, str] = limits_option()
     assumptions: str = METHOD.option(
         name_of("set of assumptions", ASSUMPTIONS),
         "How latencies are computed: from the measurements, or with the whole set of the published simulator.",

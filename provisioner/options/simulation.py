@@ -17,8 +17,10 @@ from provisioner.options.defaults import (
     TRANSFER_RETRY_S,
     WARM_UP,
 )
-from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD, Question
+from provisioner.options.limits import LATENCY
+from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.options.values import (
+    DESIGN,
     POOLS,
     RATES,
     RETRY,
@@ -94,7 +96,7 @@ class SimulateOptions(Question):
         varies="cool-down",
     )
     design: str | None = CLUSTER.option(
-        TEXT, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
+        DESIGN, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
     )
     prompt_machines: int | None = CLUSTER.option(whole("machines"), "Prompt machines of the design.", flag="--prompt")
     token_machines: int | None = CLUSTER.option(whole("machines"), "Token machines of the design.", flag="--token")

@@ -10,11 +10,14 @@ from provisioner.errors import InputError
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group, changed, spelled
 from provisioner.options.defaults import FACTORS, MACHINE_FACTORS
+from provisioner.options.limits import LATENCY
 from provisioner.options.plan import PlanOptions
-from provisioner.options.shared import CLUSTER, LATENCY, METHOD, WORKLOAD
+from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD
 from provisioner.options.simulation import POLICY, SimulateOptions
 from provisioner.options.values import (
     BUDGET,
+    DESIGN,
+    INPUT,
     SIZES,
     SWITCHES,
     TEXT,
@@ -68,7 +71,7 @@ class CompareOptions(PlanOptions):
         "'40 dgx-h100'.",
     )
     baseline: str | None = COMPARISON.option(
-        TEXT, "Design that the others are measured against.", default_text="the first colocated one"
+        DESIGN, "Design that the others are measured against.", default_text="the first colocated one"
     )
     chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
     objective: str = changed(  # type: ignore[assignment]
@@ -174,7 +177,7 @@ class SensitivityOptions(PlanOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp", "exhaustive")
 
     inputs: tuple[str, ...] | None = SENSITIVITY.option(
-        several(TEXT),
+        several(INPUT),
         f"Input of the tornado: {FACTOR_NAMES}. Repeatable.",
         flag="--input",
         default_text="all that can move the answer; none with --switch or --rates",
@@ -296,14 +299,14 @@ class VaryOptions(GridOptions):
     """The question of a sweep over an input at fixed sizes."""
 
     clusters: tuple[str, ...] = CLUSTER.option(
-        several(TEXT),
+        several(DESIGN),
         "A cluster for --vary, in place of --design: splitwise-hh=35+5, baseline-h100=40. Repeatable.",
         flag="--cluster",
         metavar="DESIGN=SIZES",
         default=(),
     )
     name: str = SWEEP.option(
-        TEXT,
+        INPUT,
         "Vary an input at fixed sizes: any number of a simulation under its flag's name, such as rate=30:250:10 "
         "(requests/s), in-flight=8:64:8, batch-tokens=512:4096:512, tp=2,4,8 or duration=30s:2min:30s; or by factors "
         "any input of --scale, such as slo=0.8:1.2:0.1.",

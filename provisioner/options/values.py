@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options.defaults import ALSO_CALLED, FACTORS, MACHINE_FACTORS
+from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS
+from provisioner.specs.roles import ROLE_ALIASES
 from provisioner.specs.units import (
     parse_duration,
     parse_fraction,
@@ -311,31 +312,43 @@ RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts)
 SIZES: Final = Kind(_parse_sizes, "FROM:TO[:STEP]", _range_texts)
 
 
-def _pairs(value: Any, what: str, shape: str) -> dict[str, Any]:
+def pairs(value: Any, what: str, shape: str) -> list[tuple[str, Any]]:
     """Names with their values, from a mapping or from texts ``NAME=VALUE``."""
     if isinstance(value, Mapping):
-        return dict(value)
-    pairs: dict[str, Any] = {}
-    for text in (value,) if isinstance(value, str) else value:
+        return [(str(name), each) for name, each in value.items()]
+    found = []
+    for text in (value,) if isinstance(value, str) or not isinstance(value, Iterable) else value:
         name, equals, rest = (part.strip() for part in str(text).partition("="))
         if not (name and equals):
             raise InputError(f"{what}: must be {shape}, got {text!r}")
-        if name in pairs:
+        found.append((name, rest))
+    return found
+
+
+def _by_name(value: Any, what: str, shape: str, known_as: Callable[[str], str] = str) -> dict[str, Any]:
+    """Values by the name that each is known as, given once."""
+    found: dict[str, Any] = {}
+    for given, each in pairs(value, what, shape):
+        name = known_as(given)
+        if name in found:
             raise InputError(f"{what}: {name} is given twice")
-        pairs[name] = rest
-    return pairs
+        found[name] = each
+    return found
 
 
 def _pair_texts(value: Mapping[str, Any]) -> Sequence[str]:
     return [f"{name}={text_of(number)}" for name, number in value.items()]
 
 
-def _factor_name(name: str) -> str:
-    """The name of a factor: ``prefill-time`` is ``prompt-time``."""
-    first, dash, rest = name.partition("-")
-    other = f"{ALSO_CALLED.get(first, first)}{dash}{rest}"
-    known = (*FACTORS, *MACHINE_FACTORS)
-    return other if name.partition(":")[0] not in known and other.partition(":")[0] in known else name
+def _first_word(name: str, mark: str, words: Mapping[str, str]) -> str:
+    """A name with its first word, up to ``mark``, replaced by the one of this program."""
+    first, mark, rest = name.partition(mark)
+    return f"{words.get(first.strip().lower(), first)}{mark}{rest}"
+
+
+def _input_name(name: str) -> str:
+    """The name of an input: ``prefill-time`` is ``prompt-time``."""
+    return name if name.partition(":")[0] in (*FACTORS, *MACHINE_FACTORS) else _first_word(name, "-", ROLE_ALIASES)
 
 
 def parse_scale(value: Any, what: str) -> dict[str, float]:
@@ -344,8 +357,8 @@ def parse_scale(value: Any, what: str) -> dict[str, float]:
     >>> parse_scale(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale"), parse_scale({"prefill-time": 2}, "--scale")
     ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
     """
-    pairs = _pairs(value, what, "NAME=FACTOR, such as output-tokens=1.2")
-    return {_factor_name(name): parse_positive(factor, f"{what} {name}") for name, factor in pairs.items()}
+    factors = _by_name(value, what, "NAME=FACTOR, such as output-tokens=1.2", _input_name)
+    return {name: parse_positive(factor, f"{what} {name}") for name, factor in factors.items()}
 
 
 def parse_stock(value: Any, what: str) -> dict[str, int]:
@@ -354,8 +367,8 @@ def parse_stock(value: Any, what: str) -> dict[str, int]:
     >>> parse_stock(["dgx-h100=20", "dgx-a100=0"], "--stock")
     {'dgx-h100': 20, 'dgx-a100': 0}
     """
-    pairs = _pairs(value, what, "NAME=COUNT, such as dgx-h100=20")
-    return {name: parse_whole(count, f"{what} {name}", "machines", minimum=0) for name, count in pairs.items()}
+    counts = _by_name(value, what, "NAME=COUNT, such as dgx-h100=20")
+    return {name: parse_whole(count, f"{what} {name}", "machines", minimum=0) for name, count in counts.items()}
 
 
 def parse_switches(value: Any, what: str) -> dict[str, tuple[float, float]]:
@@ -366,7 +379,7 @@ def parse_switches(value: Any, what: str) -> dict[str, tuple[float, float]]:
     """
     shape = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
     switches: dict[str, tuple[float, float]] = {}
-    for name, bounds in _pairs(value, what, shape).items():
+    for name, bounds in _by_name(value, what, shape, _input_name).items():
         ends = bounds.split(":", 1) if isinstance(bounds, str) else tuple(bounds)
         if len(ends) != 2:
             raise InputError(f"{what}: must be {shape}, got {f'{name}={bounds}'!r}")
@@ -384,10 +397,11 @@ STOCK: Final = Kind(parse_stock, "NAME=COUNT", _pair_texts, repeatable=True)
 SWITCHES: Final = Kind(parse_switches, "NAME=LOW:HIGH", _switch_texts, repeatable=True)
 
 
-def _parse_with_role(value: Any, what: str) -> str:
-    role, colon, rest = _parse_text(value, what).partition(":")
-    return f"{ALSO_CALLED.get(role.strip(), role)}{colon}{rest}"
-
-
-POOLS: Final = several(Kind(_parse_with_role, None))
+POOLS: Final = several(Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), None))
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""
+
+DESIGN: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), "-", DESIGN_ALIASES), "NAME")
+"""Name of a design, such as ``baseline-h100``; ``colocated-h100`` is known."""
+
+INPUT: Final = Kind(lambda value, what: _input_name(_parse_text(value, what)), "NAME")
+"""Name of an input, such as ``prompt-time``; ``prefill-time`` is known."""

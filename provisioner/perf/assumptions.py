@@ -216,8 +216,7 @@ class Reference:
     def e2e_s(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
         """E2E of the request alone: TTFT + (output - 1) x TBT; broadcast."""
         gaps = np.asarray(output_tokens, dtype=np.float64) - 1
-        result: Floats = self.ttft_s(prompt_tokens) + gaps * self.tbt_s(prompt_tokens, output_tokens)
-        return result
+        return self.ttft_s(prompt_tokens) + gaps * self.tbt_s(prompt_tokens, output_tokens)
 
 
 def reference(

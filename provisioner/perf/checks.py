@@ -74,8 +74,7 @@ def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
     more = no_less & (work[None, :, :] > work[:, None, :]).any(axis=2)
     fastest = np.array([p.min_s for p in points])
     slowest = np.array([p.max_s for p in points])
-    result: NDArray[np.bool_] = more & (slowest[None, :] < (1.0 - noise) * fastest[:, None])
-    return result
+    return more & (slowest[None, :] < (1.0 - noise) * fastest[:, None])
 
 
 def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOISE) -> tuple[RefusedPoint, ...]:

@@ -109,11 +109,6 @@ class ContextFit:
     floor_s_per_token: float
     limited_by: Literal["fit", "floor", "ceiling"]
 
-    @property
-    def significant(self) -> bool:
-        """Whether the fitted slope exceeds twice its standard error."""
-        return self.fitted_s_per_token > 2 * self.standard_error_s_per_token
-
 
 MIXED_FACTOR: Final = 1.1
 """Time of a mixed iteration relative to a prompt iteration over the same number of tokens (Splitwise paper)."""
@@ -219,8 +214,7 @@ class CurveSet:
         """
         sequences = np.asarray(batch, dtype=np.float64)
         beyond = np.asarray(context_tokens, dtype=np.float64) - self.axis_context_tokens * sequences
-        result: Floats = self.decode(sequences) + self.slope_s_per_context_token * beyond
-        return result
+        return self.decode(sequences) + self.slope_s_per_context_token * beyond
 
 
 def is_run(prompt_tokens: int, batch: int) -> bool:

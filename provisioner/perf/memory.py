@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.perf.curves import Assumptions
 from provisioner.specs.hardware import Machine
@@ -101,15 +98,3 @@ def _if_it_fitted(machine: Machine, tensor_parallel: int, weights: float, per_to
         f"{machine.memory_bandwidth_gb_per_s:g} GB/s, and sending the KV cache of 1,000 tokens "
         f"{format_seconds(cache_s)} at {machine.network_gbps:g} Gb/s"
     )
-
-
-def requests_held(capacity_tokens: float, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> NDArray[np.int64]:
-    """Requests of one size that a KV cache holds at their full length; any shape, broadcast.
-
-    floor(capacity / (prompt + output)): the last output token is never cached, but its place is reserved.
-
-    >>> requests_held(66_000, [1500, 1020], [13, 129]).tolist()
-    [43, 57]
-    """
-    reserved = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(output_tokens, dtype=np.float64)
-    return np.floor_divide(capacity_tokens, reserved).astype(np.int64)

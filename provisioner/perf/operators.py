@@ -110,8 +110,7 @@ def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: Array
     """
     rows, columns, depth = (np.asarray(x, dtype=np.float64) for x in (m, n, k))
     size = BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
-    result: Floats = np.maximum(2 * rows * columns * depth / gpu.flops(kind), size / gpu.memory_bytes_per_s)
-    return result
+    return np.maximum(2 * rows * columns * depth / gpu.flops(kind), size / gpu.memory_bytes_per_s)
 
 
 def prompt_attention_limit_s(
@@ -132,8 +131,7 @@ def prompt_attention_limit_s(
     of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
     pairs = sequences * new * (before + (new + 1) / 2)
     size = ACTIVATION_BYTES * sequences * 2 * (new * of_queries + (before + new) * of_keys)
-    result: Floats = np.maximum(4 * pairs * of_queries / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
-    return result
+    return np.maximum(4 * pairs * of_queries / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
 
 
 def decode_attention_limit_s(
@@ -155,8 +153,7 @@ def decode_attention_limit_s(
     of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
     size = sequences * (2 * BYTES[kind] * context * of_keys + 2 * ACTIVATION_BYTES * of_queries)
     flop = 4 * sequences * context * of_queries
-    result: Floats = np.maximum(flop / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
-    return result
+    return np.maximum(flop / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
 
 
 def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
@@ -165,8 +162,7 @@ def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
     Each GPU sends its part and receives the sum at least once; a switch that adds up the parts reaches this
     limit. Without such a switch, g GPUs need 2 (g - 1) / g times this time.
     """
-    result: Floats = np.asarray(size_bytes, dtype=np.float64) / gpu.link_bytes_per_s
-    return result
+    return np.asarray(size_bytes, dtype=np.float64) / gpu.link_bytes_per_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)

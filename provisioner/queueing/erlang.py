@@ -26,24 +26,7 @@ def erlang_b(servers: ArrayLike, offered_load: ArrayLike) -> Array:
         upper = gammaincc(c + 1.0, a)
         # Far overload: the upper tail underflows; there B -> 1 - c / a.
         blocked = np.where(upper > 1e-280, np.exp(log_pmf) / np.maximum(upper, 1e-300), 1.0 - c / a)
-    result: Array = np.where(a > 0.0, np.clip(blocked, 0.0, 1.0), np.where(c > 0.0, 0.0, 1.0))
-    return result
-
-
-def erlang_c(servers: ArrayLike, offered_load: ArrayLike) -> Array:
-    """Probability that an arrival waits in M/M/c; 1 if the offered load reaches the servers.
-
-    ``C = B / (1 - rho (1 - B))`` with ``rho = a / c`` (Erlang's second formula).
-
-    >>> round(float(erlang_c(1, 0.7)), 6)      # one server: the load itself
-    0.7
-    """
-    c = np.asarray(servers, dtype=np.float64)
-    a = np.asarray(offered_load, dtype=np.float64)
-    rho = a / c
-    blocked = erlang_b(c, a)
-    result: Array = np.where(rho < 1.0, blocked / (1.0 - np.minimum(rho, 1.0) * (1.0 - blocked)), 1.0)
-    return result
+    return np.where(a > 0.0, np.clip(blocked, 0.0, 1.0), np.where(c > 0.0, 0.0, 1.0))
 
 
 def peakedness(cv: float, service_s: Array, weight: Array) -> float:

@@ -107,8 +107,7 @@ class _PromptWork:
     def _leave_room(by_cell: Array, batch: Array) -> Array:
         """Batches of prompts, of those by token cell (cells + 1,), that leave room for the decode batch."""
         below = np.concatenate(([0.0], np.cumsum(by_cell[:-1])))
-        result: Array = np.interp(BATCH_TOKENS - batch, np.concatenate(([0.0], batch_cells())), below)
-        return result
+        return np.interp(BATCH_TOKENS - batch, np.concatenate(([0.0], batch_cells())), below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +145,7 @@ class _PromptSide:
     def prompt_s(self, prompt_tokens: Array, at: Sizes) -> Array:
         """Time of prompts (C,) beside the batch of the sizes with positions ``at`` (R,): (R, C)."""
         by_level = np.array([curve.prompt_s(prompt_tokens) for curve in self.curves])
-        result: Array = by_level[self.level[at]]
-        return result
+        return by_level[self.level[at]]
 
     def delayed(self, prompt_tokens: Array, allowed_s: Array, taken_s: Array, weight: Array, at: Sizes) -> Array:
         """Share (R,) of requests that other prompts delay by more than ``allowed_s - taken_s``.
@@ -499,8 +497,7 @@ class MixedStage:
         """Whether requests with ``gaps`` (C,) lose more than negligible time to prompts at the sizes ``at`` (R,)."""
         life_s = float(gaps.max(initial=0.0)) * self.token_side.iteration_s(load.tokens.batch[at, -1])
         prompts = load.interrupted[at] * load.prompt_rate_rps[at] * life_s
-        result: NDArray[np.bool_] = prompts + load.prompts.waits[at] > NEGLIGIBLE
-        return result
+        return prompts + load.prompts.waits[at] > NEGLIGIBLE
 
 
 def _after_release(replicas: Array, busy: Array, mean_s: Array) -> tuple[Array, Array]:
@@ -557,5 +554,4 @@ def _mates(sequences: Array, replicas: Array, busy: Array) -> Array:
     a sequence shares on average.
     """
     free = np.maximum(replicas * (1.0 - busy), 1.0)
-    result: Array = np.maximum(evenly_shared(sequences + 1.0, free) - 1.0, 0.0) * np.minimum(free / replicas, 1.0)
-    return result
+    return np.maximum(evenly_shared(sequences + 1.0, free) - 1.0, 0.0) * np.minimum(free / replicas, 1.0)

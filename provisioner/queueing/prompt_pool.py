@@ -175,11 +175,6 @@ def filling(prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKEN
     )
 
 
-def packing(curve: PromptTime, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Packing:
-    """Packing of independent prompts of a length distribution (C,) into iterations; see `Filling`."""
-    return filling(prompt_tokens, weight, batch_tokens).packed(curve)
-
-
 @dataclass(frozen=True, slots=True)
 class PromptPool:
     """Wait for a prompt iteration in pools of several sizes; one row per size.
@@ -485,8 +480,7 @@ def _longest_shortest_s(service_s: Array, weight: Array, c: Array) -> Array:
     s = service_s[order]
     below = np.cumsum(weight[order] * s)
     level = 1.0 - np.power(1e-3, 1.0 / c)
-    result: Array = s[np.minimum(np.searchsorted(below / below[-1], level), s.size - 1)]
-    return result
+    return s[np.minimum(np.searchsorted(below / below[-1], level), s.size - 1)]
 
 
 def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
@@ -499,8 +493,7 @@ def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
     eta = scaled / mean_s
     exponent = np.minimum(eta[:, None] * service_s[None, :], 600.0)
     ratio = (np.expm1(exponent) / eta[:, None]) @ weight / mean_s
-    result: Array = np.interp(np.log(drain_over_load), np.log(ratio), eta)
-    return result
+    return np.interp(np.log(drain_over_load), np.log(ratio), eta)
 
 
 def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -> tuple[Array, Array]:

@@ -118,8 +118,7 @@ class Occupancy:
         p = np.add.reduceat(self.probability, _MERGED)
 
         def mean(values: Array) -> Array:
-            result: Array = np.add.reduceat(values * self.probability, _MERGED, axis=-1) / p
-            return result
+            return np.add.reduceat(values * self.probability, _MERGED, axis=-1) / p
 
         return Occupancy(mean(self.iteration_s), p, mean(self.waiting_s), mean(self.join_s))
 
@@ -211,11 +210,6 @@ class TokenStage:
             self.facts.append(_Facts.of(self.traffic.classes, self.perf.kv_capacity_tokens))
         return self.facts[0]
 
-    @property
-    def largest_batch(self) -> int:
-        """Sequences that fit one replica's KV memory on average, or the scheduler's limit."""
-        return int(self.memory.sequences)
-
     def iteration_s(self, batch: Array) -> Array:
         """Time of an iteration of ``batch`` sequences of the mean context, in s; any shape."""
         return np.asarray(self.perf.decode_s(batch, batch * self.context_tokens), dtype=np.float64)
@@ -259,8 +253,7 @@ class TokenStage:
         c = self.traffic.classes
         moved = c.weight * c.prompt_tokens * (c.output_tokens > 1.0)
         bytes_per_s = self.traffic.peak_rps * float(moved.sum()) * self.perf.kv_bytes_per_token
-        result: Array = bytes_per_s / (sizes.astype(np.float64) * self.perf.link_bytes_per_s)
-        return result
+        return bytes_per_s / (sizes.astype(np.float64) * self.perf.link_bytes_per_s)
 
     def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
         """Sizes (M,) at which no window's load reaches the capacity."""

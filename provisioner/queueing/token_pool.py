@@ -38,9 +38,8 @@ class TokenPool:
     the whole pool that an arrival finds, with probabilities ``probability`` (N, A). ``batch`` (N, A) are the sequences
     on the replica that it joins, itself included, and ``mean_batch`` (N,) per replica on average. ``waiting_s`` (N, A)
     is the mean wait for KV memory in that state, ``joins`` (N, A) is 1 if an arrival meets an iteration in progress
-    and 0 if some replica idles. ``relaxation_s`` (N,) is the time for which the occupancy remembers its state,
-    ``fastest_rps`` (N,) the most requests per second that one replica completes, ``largest_batch`` the sequences that
-    its memory holds.
+    and 0 if some replica idles. ``relaxation_s`` (N,) is the time for which the occupancy remembers its state, and
+    ``fastest_rps`` (N,) the most requests per second that one replica completes.
     """
 
     replicas: NDArray[np.int64]
@@ -53,7 +52,6 @@ class TokenPool:
     joins: Array
     relaxation_s: Array
     fastest_rps: Array
-    largest_batch: float
 
     @property
     def stable(self) -> NDArray[np.bool_]:
@@ -95,8 +93,7 @@ def token_pool(
         held = np.minimum(b - beyond_memory(b, n, largest_batch, size_cv), BATCH_REQUESTS)
         whole = held.astype(np.int64)
         low, high = np.take_along_axis(done, whole, 1), np.take_along_axis(done, whole + 1, 1)
-        result: Array = low + (held - whole) * (high - low)
-        return result
+        return low + (held - whole) * (high - low)
 
     every = np.append(np.arange(1.0, largest_batch), 4.0 * largest_batch)
     fastest = np.broadcast_to(np.max(completions(every[None, :]), axis=1), replicas.shape)
@@ -150,7 +147,6 @@ def token_pool(
         joins=(ahead >= n * (1.0 - 1e-9)).astype(np.float64),
         # A birth-death process forgets its state at about variance over rate (exact for M/M/infinity: one lifetime).
         relaxation_s=spread / (peakedness * rate[:, 0]),
-        largest_batch=largest_batch,
     )
 
 
@@ -182,8 +178,7 @@ def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
         before = np.where(index > 0, cumulative[rows, index - 1], 0.0)
         moment = np.where(index > 0, first_moment[rows, index - 1], 0.0)
         partial.append(moment + np.maximum(edge - before, 0.0) * x[rows, index])
-    result: Array = np.diff(np.stack(partial, axis=1), axis=1) / np.diff(_ATOM_EDGES)
-    return result
+    return np.diff(np.stack(partial, axis=1), axis=1) / np.diff(_ATOM_EDGES)
 
 
 def evenly_shared(sequences: Array, replicas: Array) -> Array:

@@ -40,20 +40,13 @@ class Latencies:
     reference_e2e_s: Floats
     counted: NDArray[np.bool_]
 
-    def seconds(self, metric: str) -> Floats:
-        """Metric in s of the measured requests that have it.
+    def both(self, metric: str) -> tuple[Floats, Floats]:
+        """Metric of the measured requests that have it, in s and as a slowdown.
 
         TTFT = first - arrival, E2E = last - arrival, TBT = (last - first) / divisor. Left out are a TBT with a divisor
-        of 0, and the largest gap of a request with one output token.
+        of 0, and the largest gap of a request with one output token. A slowdown is over the request's own value alone
+        on the reference; the largest gap is over the reference's TBT.
         """
-        return self.both(metric)[0]
-
-    def slowdown(self, metric: str) -> Floats:
-        """Metric over the request's own value alone on the reference; the largest gap over the reference's TBT."""
-        return self.both(metric)[1]
-
-    def both(self, metric: str) -> tuple[Floats, Floats]:
-        """Metric in s and as a slowdown."""
         has = self.counted
         if metric == "ttft":
             until, since, reference = self.first_s, self.arrival_s, self.reference_ttft_s
@@ -117,15 +110,6 @@ def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
         else:
             results.append(high - (high - low) * (1.0 - share))
     return tuple(results)
-
-
-def percentile(values: ArrayLike, of: float) -> float:
-    """One percentile (0..100) of values, see ``percentiles``.
-
-    >>> percentile(range(101), 99)
-    99.0
-    """
-    return percentiles(values, (of,))[0]
 
 
 def student_t(probability: float, freedom: int) -> float:

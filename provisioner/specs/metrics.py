@@ -20,7 +20,10 @@ LARGEST_PERCENTILE: Final = 99.9
 """The largest percentile that a limit may be on; a share of requests beyond it is too small to measure."""
 
 REPORTED_PERCENTILES: Final = (50.0, 90.0, 99.0)
-"""Percentiles of every metric that reports show, and whose limits have flags and keywords of their own."""
+"""Percentiles of every metric that reports show."""
+
+NAMED_PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0)
+"""Percentiles whose limits have flags and keywords of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,16 @@ def parse_percentile(value: float, what: str) -> float:
     return value
 
 
+def is_target(text: str) -> bool:
+    """Whether a text names a percentile of a metric.
+
+    >>> is_target("tpot-p99.9"), is_target("prompt-p99"), is_target("tbt")
+    (True, False, False)
+    """
+    match = _TARGET.fullmatch(text)
+    return match is not None and match[1].lower() in ALIASES
+
+
 def parse_target(text: str, what: str) -> tuple[str, float]:
     """The metric and the percentile of a text such as ``tbt-p99.9`` or ``tpot_p95``.
 
@@ -124,7 +137,8 @@ def parse_target(text: str, what: str) -> tuple[str, float]:
     """
     match = _TARGET.fullmatch(text.strip())
     if match is None:
-        raise UnknownNameError("limit", text, [name_of(m, p) for m in METRICS for p in REPORTED_PERCENTILES])
+        known = [name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES]
+        raise UnknownNameError("limit", text, known if "_" in text else [name.replace("_", "-") for name in known])
     name = match[1].lower()
     if name not in ALIASES:
         raise UnknownNameError("metric", name, ALIASES)

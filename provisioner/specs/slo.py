@@ -148,7 +148,7 @@ def _read_slo(path: Path) -> SLO:
     from provisioner.specs.schema import read_yaml
 
     shape = "write it as 'ttft: {p99: 2s}', 'tbt: {p50: 60ms}', 'e2e: {p90: 1.5x}'"
-    limits = []
+    limits: list[LatencyLimit] = []
     for name, row in read_yaml(path, str(path)).items():
         metric = ALIASES.get(str(name).lower())
         if metric is None:
@@ -160,7 +160,10 @@ def _read_slo(path: Path) -> SLO:
             number = re.fullmatch(r"p(\d+(?:\.\d+)?)", str(key))
             if number is None:
                 raise InputError(f"{what}: unknown percentile; write it as p50, p99 or p99.9")
-            limits.append(parse_limit(metric, parse_percentile(float(number[1]), what), value, what))
+            limit = parse_limit(metric, parse_percentile(float(number[1]), what), value, what)
+            if any((limit.metric, limit.percentile) == (other.metric, other.percentile) for other in limits):
+                raise InputError(f"{what}: {limit.label} is given twice")
+            limits.append(limit)
     if not limits:
         raise InputError(f"{path}: holds no limits; {shape}")
     return SLO(path.name, ()).with_limits(tuple(limits), name=path.name)

@@ -1,6 +1,5 @@
 """Workloads: the joint distribution of prompt and output tokens, with rate and burstiness of arrivals."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -152,28 +151,6 @@ class Workload:
         chosen = np.searchsorted(np.cumsum(self.weight), rng.random(n), side="right")
         chosen = np.minimum(chosen, self.classes - 1)
         return self._prompt.take(chosen).at(rng.random(n)), self._output.take(chosen).at(rng.random(n))
-
-    def restrict(self, min_prompt_tokens: float = 1, max_prompt_tokens: float = math.inf) -> tuple["Workload", float]:
-        """Workload of the prompts of ``min_prompt_tokens..max_prompt_tokens`` (inclusive), and their share.
-
-        A bin that straddles a limit is cut there. The rate becomes the share of the rate; the profile measured
-        in the trace (``arrivals``) stays. Raises ``InputError`` if no request is left.
-        """
-        longest = int(self.prompt_high.max())
-        low = np.maximum(self.prompt_low, math.ceil(min(min_prompt_tokens, longest + 1)))
-        high = np.minimum(self.prompt_high, math.floor(min(max_prompt_tokens, longest)))
-        inside = np.maximum(self._prompt.cdf(high) - self._prompt.cdf(low - 1), 0.0)
-        kept = (low <= high) & (inside > 0)
-        if not kept.any():
-            raise InputError(
-                f"workload {self.name}: no request has a prompt of {min_prompt_tokens:g} to "
-                f"{max_prompt_tokens:g} tokens"
-            )
-        share = float(min((self.weight * inside)[kept].sum(), 1.0))
-        cut = (low != self.prompt_low) | (high != self.prompt_high)
-        prompt = Lengths(np.where(cut, (low + high) / 2, self.prompt_tokens), low, high)
-        part = self._with((self.weight * inside)[kept], prompt.take(kept), self._output.take(kept))
-        return replace(part, rate_rps=self.rate_rps * share), share
 
     def coarsen(self, max_classes: int) -> "Workload":
         """Workload of at most ``max_classes`` classes, with the same mean lengths.

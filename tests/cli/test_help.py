@@ -9,13 +9,13 @@ import provisioner
 from docs.refresh_outputs import PAGES, shown
 from provisioner import cli
 from provisioner.cli import main
-from provisioner.cli.document import EXAMPLES, document
+from provisioner.cli.document import refreshed
 from provisioner.options import SimulateOptions, declared
 from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
 from tests.cli.test_catalog_commands import EVERY
+from tests.docs.cli_page import CLI_PAGE, examples
 
-ROOT = Path(__file__).parents[2]
 STUDIES = ["compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce"]
 CATALOGUE = [
     *("machines", "models", "models show", "models import", "curves", "curves show", "curves import"),
@@ -59,10 +59,8 @@ def test_defaults_are_those_of_the_policies() -> None:
 
 
 def test_documentation_is_fresh() -> None:
-    page = ROOT / "docs" / "reference" / "cli.md"
-    assert page.read_text(encoding="utf-8") == document(), (
-        "run: python -m provisioner.cli.document > docs/reference/cli.md"
-    )
+    text = CLI_PAGE.read_text(encoding="utf-8")
+    assert text == refreshed(text), "run: python -m provisioner.cli.document docs/reference/cli.md"
 
 
 ELSEWHERE = {place.command for page in PAGES for place in shown(page)} | {
@@ -71,7 +69,7 @@ ELSEWHERE = {place.command for page in PAGES for place in shown(page)} | {
 """Commands that run where their output is compared with a page, or with the other commands of the catalogue."""
 
 
-@pytest.mark.parametrize("typed", sorted({typed for _, typed in EXAMPLES} - ELSEWHERE))
+@pytest.mark.parametrize("typed", sorted({*examples()} - ELSEWHERE))
 def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
     """As they are typed but for less work: formulas in place of the proof, one machine type, and few requests."""
     cheap = {"plan": ("--fast", "--machine", "dgx-h100"), "simulate": ("--duration", "2s")}

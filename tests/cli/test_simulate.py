@@ -16,6 +16,7 @@ from provisioner.errors import Interrupted
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.simulation import serve as serving
 from tests.cli.conftest import Run
+from tests.docs.cli_page import documented
 
 HH = ("simulate", "--design", "splitwise-hh", "--prompt", "18", "--token", "3", "--duration", "20")
 SMALL = ("simulate", "--design", "splitwise-hh", "--prompt", "2", "--token", "1")
@@ -56,6 +57,7 @@ def test_several_sets_have_intervals(provision: Run) -> None:
 
 def test_json_has_what_was_promised(provision: Run) -> None:
     found = answer(provision, *HH, "--percentile", "95", "--percentile", "99.9")
+    assert list(found) == documented("The simulation as JSON")
     for kind in ("slowdown", "seconds"):
         for metric in ("ttft", "tbt", "e2e", "gap"):
             figures = [row for row in found["latency"] if row["metric"] == metric]
@@ -66,6 +68,23 @@ def test_json_has_what_was_promised(provision: Run) -> None:
     assert found["requests"] > found["measured_requests"] > 1000
     assert 0 < found["wall_s"] < 60
     assert [pool["energy_kwh"] for pool in found["pools"]] == [None, None]
+
+
+def test_limits_on_any_percentile_and_on_the_largest_gap(provision: Run, tmp_path: Path) -> None:
+    asked = (*HH, "--slo", "batch", "--gap-p99", "2s", "--tpot-p95=5x", "--tbt-p99.9", "9s", "--limit", "ttft-p95=1s")
+    found = answer(provision, *asked, "--out", "s.csv", "--out", "s.html")
+    limits = {(each["metric"], each["percentile"]): each["met"] for each in found["latency"] if each["limit"]}
+    assert limits == {("ttft", 95): "pass", ("tbt", 95): "pass", ("tbt", 99.9): "pass", ("gap", 99): "pass"}
+    assert found["slo_met"] and found["slo"].startswith("TTFT P95 <= 1 s, TBT P95 <= 5x, TBT P99.9 <= 9 s, largest gap")
+    limited = [row for row in csv.DictReader((tmp_path / "s.csv").open()) if row["limit"]]
+    assert [(row["metric"], row["percentile"], row["limit"], row["limit_kind"]) for row in limited] == [
+        ("ttft", "95.0", "1.0", "seconds"), ("tbt", "95.0", "5.0", "slowdown"),
+        ("tbt", "99.9", "9.0", "seconds"), ("gap", "99.0", "2.0", "seconds"),
+    ]  # fmt: skip
+    page = (tmp_path / "s.html").read_text()
+    assert all(text in page for text in ("TBT P99.9", "largest gap P99", "--limit tbt-p99.9=9s", "--gap-p99 2s"))
+    missed = answer(provision, *HH, "--slo", "batch", "--limit", "gap-p99=1ms")
+    assert not missed["slo_met"] and figure(missed, "gap", "p99")["met"] == "fail"
 
 
 def test_the_command_in_the_result_asks_the_same_again(provision: Run) -> None:

@@ -49,6 +49,18 @@ def test_a_sweep_over_an_input(provision: Run) -> None:
     assert again["points"] == found["points"]
 
 
+def test_limits_on_any_percentile_and_on_the_largest_gap(provision: Run, tmp_path: Path) -> None:
+    ended = provision(
+        *("sweep", "--design", "colocated-h100", "--colocated", "5:6", "--rate", "10", "--duration", "15"),
+        *("--slo", "batch", "--largest-gap-p99", "1ms", "--tbt-p99.9=9s", "--limit", "tpot-p95=5x", "--out", "s.csv"),
+    )
+    assert ended.code == 0 and "no cluster of the 2 swept passes" in ended.out
+    told = " ".join(ended.out.split())
+    assert "largest gap P99 <= 1 ms" in told and "TBT P99.9 <= 9 s" in told
+    header = (tmp_path / "s.csv").read_text().splitlines()[0].split(",")
+    assert {"gap_p99_s", "tbt_p99.9_s", "tbt_p95_slowdown"} <= set(header)
+
+
 def test_one_cluster_by_its_design(provision: Run) -> None:
     ended = provision("sweep", "--design", "baseline-h100", "--mixed", "8", "--duration", "10", "--vary", "cv=0.5,1,2")
     assert ended.code == 0 and "Latency against burstiness: Baseline-H100 8 passes " in ended.out

@@ -10,9 +10,11 @@ import pytest
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
-from provisioner.perf.memory import kv_capacity_tokens, requests_held, usable_memory_bytes, weight_bytes
+from provisioner.perf.memory import kv_capacity_tokens, usable_memory_bytes, weight_bytes
 from provisioner.perf.transfer import serialized_s
 from provisioner.specs import catalog
+from provisioner.specs.metrics import ALIASES
+from provisioner.specs.roles import ROLE_ALIASES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -61,6 +63,19 @@ def test_the_check_of_paths_finds_them() -> None:
         assert MACHINE_PATH.search(text)
     for text in ("hardware_specs/curves/", "../shared/data", "https://a.b/home/x", "$/h"):
         assert not MACHINE_PATH.search(text)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
+def test_sources_that_pages_name_exist(page: Path) -> None:
+    named = re.findall(r"(?<![\w/.])((?:[\w-]+/)+[\w-]+\.py)\b", page.read_text(encoding="utf-8"))
+    missing = [name for name in named if not any((root / name).is_file() for root in (ROOT, ROOT / "provisioner"))]
+    assert not missing, f"{page.name}: {missing}"
+
+
+def test_the_glossary_has_every_other_word_of_roles_and_metrics() -> None:
+    text = (ROOT / "docs" / "reference" / "glossary.md").read_text(encoding="utf-8").lower()
+    missing = [word for word in (*ROLE_ALIASES, *ALIASES) if not re.search(rf"\b{word.replace('_', ' ')}\b", text)]
+    assert not missing
 
 
 # --- tables of docs/reference/hardware.md -------------------------------------------------------------------------
@@ -183,8 +198,8 @@ def _memory() -> Rows:
                     f"{usable_memory_bytes(machine, tp) / 1e9:.1f}",
                     f"{weight_bytes(architecture) / 1e9:.1f}",
                     f"{measured:,.0f}",
-                    f"{int(requests_held(measured, 1500, 13)):,}",
-                    f"{int(requests_held(measured, 1020, 129)):,}",
+                    f"{measured // (1500 + 13):,.0f}",
+                    f"{measured // (1020 + 129):,.0f}",
                     f"{kv_capacity_tokens(architecture, machine, tp, 'splitwise-sim'):,.0f}",
                 ]
             )

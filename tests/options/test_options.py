@@ -15,6 +15,7 @@ from provisioner.cli.commands import _at_fixed_sizes, command
 from provisioner.cli.given import given_of
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import (
+    LIMIT_NAMES,
     CapacityOptions,
     CompareOptions,
     Option,
@@ -36,6 +37,8 @@ from provisioner.options import (
 )
 from provisioner.options.command import command_of, typed
 from provisioner.options.conflicts import CONFLICTS, NEEDS, Conflict
+from provisioner.options.shared import Question
+from provisioner.specs.metrics import METRICS
 
 KINDS: dict[type[Options], str] = {
     PlanOptions: "plan",
@@ -67,9 +70,8 @@ SAMPLES: dict[str, Any] = {
     "independent": True,
     "model": "bloom-176b",
     "slo": "p99",
-    **{f"ttft_{p}": "2s" for p in ("p50", "p90", "p99")},
-    **{f"tbt_{p}": "60ms" for p in ("p50", "p90", "p99")},
-    **{f"e2e_{p}": "1.5x" for p in ("p50", "p90", "p99")},
+    "limits": {"tbt_p99.9": "60ms", "gap_p42": "1.5x"},
+    **{name: "1.5x" if name.startswith("e2e") else "2s" for name in LIMIT_NAMES},
     "deadline_s": 300.0,
     "backlog_requests": 2_000_000,
     "within_s": 28_800.0,
@@ -196,9 +198,12 @@ def parsed(kind: type[Options], typed_arguments: list[str]) -> Options:
 def typed_all(kind: type[Options], options: Options) -> list[str]:
     """Every option that is not its default, as it is typed."""
     flags = []
+    known = declared(kind)
     for name, value in options.given().items():
         if (kind, name) in EVERY and name != "name":
-            flags += declared(kind)[name].typed(value)
+            flags += known[name].typed(value)
+        elif name not in known and name in getattr(options, "limits", ()):
+            flags += known["limits"].typed({name: value})
     if isinstance(options, VaryOptions):
         flags += [flag_of("name"), f"{options.name}={options.values}"]
     return flags
@@ -272,8 +277,6 @@ def test_text_and_typed_values_are_the_same() -> None:
 @pytest.mark.parametrize(
     ("written", "known"),
     [
-        ("--tpot-p99", "--tbt-p99"),
-        ("--itl-p50=60ms", "--tbt-p50=60ms"),
         ("--prefill", "--prompt"),
         ("--decode-tp", "--token-tp"),
         ("--colocated=3", "--mixed=3"),
@@ -282,6 +285,66 @@ def test_text_and_typed_values_are_the_same() -> None:
 )
 def test_other_words_of_the_field_are_understood(written: str, known: str) -> None:
     assert flag_also_called(written) == known
+
+
+def test_designs_and_inputs_have_other_names_too() -> None:
+    assert PlanOptions.of(designs="colocated-h100").designs == ("baseline-h100",)
+    assert SimulateOptions.of(design="Colocated-a100:4").design == "baseline-a100:4"
+    assert CompareOptions.of(baseline="colocated-h100").baseline == "baseline-h100"
+    assert VaryOptions.of(name="decode-tp", values="4", clusters="colocated-h100=3").name == "token-tp"
+    found = SensitivityOptions.of(inputs=["prefill-time:dgx-a100", "decode-time"], switches="prefill-time=1:2")
+    assert found.inputs == ("prompt-time:dgx-a100", "decode-time") and found.switches == {"prompt-time": (1.0, 2.0)}
+
+
+def test_every_metric_has_flags_and_keywords() -> None:
+    assert tuple(f"{metric}_p{q}" for metric in METRICS for q in (50, 90, 95, 99)) == LIMIT_NAMES
+    for kind in KINDS:
+        names = set(declared(kind))
+        assert names >= {"limits", *LIMIT_NAMES} or not names & {"limits", *LIMIT_NAMES}
+
+
+LIMITED = [kind for kind in KINDS if "limits" in declared(kind) and kind is not VaryOptions]
+
+
+@pytest.mark.parametrize("kind", LIMITED, ids=[kind.__name__ for kind in LIMITED])
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [
+        (["--limit", "tbt-p99.9=50ms", "--limit", "ttft-p99=2s"], {"ttft_p99": "2s", "tbt_p99.9": "50ms"}),
+        (["--tbt-p99.9", "50ms"], {"tbt_p99.9": "50ms"}),
+        (["--tbt-p99.9=50ms", "--tbt-p95", "5x"], {"tbt_p95": "5x", "tbt_p99.9": "50ms"}),
+        (["--tpot-p99", "50ms", "--itl-p0.5=1ms"], {"tbt_p0.5": "1ms", "tbt_p99": "50ms"}),
+        (["--gap-p95", "1s", "--largest-gap-p99=2s", "--e2e-p33.3", "9s"],
+         {"gap_p95": "1s", "gap_p99": "2s", "e2e_p33.3": "9s"}),
+    ],
+)  # fmt: skip
+def test_limits_as_they_are_typed(kind: type[Options], arguments: list[str], limits: dict[str, str]) -> None:
+    asked = kind.of(limits=limits, **NEEDED.get(kind, {}))
+    design = ["--design", "splitwise-hh"] if kind is CapacityOptions else []
+    assert parsed(kind, [*design, *arguments]) == asked
+    assert list(asked.part(Question).limits) == list(limits), "in the order of reports"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--limit", "tbt-p99=1s", "--limit", "tbt-p99=2s"],
+        ["--tbt-p99", "1s", "--tbt-p99", "1s"],
+        ["--tbt-p99", "1s", "--limit", "tpot-p99.0=2s"],
+        ["--itl-p99=1s", "--tbt-p99=2s"],
+    ],
+)
+def test_a_limit_given_twice_is_refused(arguments: list[str]) -> None:
+    with spelled_as_flags(), pytest.raises(InputError, match=r"^--tbt-p99: is given twice$"):
+        parsed(PlanOptions, arguments)
+
+
+def test_a_keyword_given_twice_is_refused() -> None:
+    for given in ({"limits": {"tpot_p99": "1s"}, "tbt_p99": "2s"}, {"tpot_p99": "1s", "tbt_p99": "2s"}):
+        with pytest.raises(InputError, match=r"^tbt_p99: is given twice$"):
+            PlanOptions.of(**given)
+    both = PlanOptions.of(limits={"tbt_p99.9": "1s"}, tpot_p99="2s")
+    assert both.limits == {"tbt_p99": "2s", "tbt_p99.9": "1s"}
 
 
 def cases() -> list[tuple[Conflict, str, type[Options]]]:
@@ -344,7 +407,15 @@ def test_what_is_needed_is_named() -> None:
         ({"policy": "mixt"}, "unknown policy 'mixt': did you mean mixed"),
         ({"stock": {"dgx-h100": -1}}, "stock dgx-h100: must be a whole number of machines, 0 or more"),
         ({"limits": {"ttft_p99": "0s"}}, "ttft_p99: must be a time above 0 s"),
-        ({"limits": "2s"}, "limits: must map names such as ttft_p99"),
+        ({"limits": "2s"}, "limits: must be METRIC-pQ=VALUE, such as tbt-p99.9=60ms, got '2s'"),
+        ({"limits": 5}, "limits: must be METRIC-pQ=VALUE, such as tbt-p99.9=60ms, got 5"),
+        ({"limits": {"ttft": "2s"}}, "unknown limit 'ttft': did you mean ttft-p99"),
+        ({"limits": {"tbtt_p99": "2s"}}, "unknown metric 'tbtt': did you mean tbt"),
+        ({"limits": {"tbt_p99.95": "2s"}}, r"limits tbt_p99.95: the percentile must be above 0 and at most 99.9"),
+        ({"limits": {"tbt_p99.9": 2.0}}, "limits tbt_p99.9: must be a time with its unit, such as 2s"),
+        ({"limits": {"tpot_p99": "2s", "tbt_p99.0": "3s"}}, "tbt_p99: is given twice"),
+        ({"stock": 5}, "stock: must be NAME=COUNT, such as dgx-h100=20, got 5"),
+        ({"scale": ["prefill-time=2", "prompt-time=3"]}, "scale: prompt-time is given twice"),
         ({"designs": 5}, "designs: must be a name or several, got 5"),
         ({"workload": 5}, "workload: must be a name, got 5"),
         ({"fast": "yes"}, "fast: must be True or False, got 'yes'"),

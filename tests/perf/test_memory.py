@@ -1,9 +1,6 @@
 import dataclasses
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.perf.curves import curve_groups
@@ -12,7 +9,6 @@ from provisioner.perf.memory import (
     USABLE_MEMORY_FRACTION,
     kv_bytes_per_token,
     kv_capacity_tokens,
-    requests_held,
     usable_memory_bytes,
     weight_bytes,
 )
@@ -90,14 +86,3 @@ def test_a_replica_needs_gpus_that_the_machine_has(tensor_parallel: int) -> None
 def test_every_shipped_group_fits() -> None:
     for name, at, tensor_parallel in curve_groups():
         assert kv_capacity_tokens(model(name), machine(at), tensor_parallel) > 40_000
-
-
-@settings(deadline=None)
-@given(st.integers(1, 8192), st.integers(1, 8192), st.floats(0, 1e6))
-def test_requests_held_fill_the_cache_and_no_more(prompt: int, output: int, capacity: float) -> None:
-    held = int(requests_held(capacity, prompt, output))
-    assert held * (prompt + output) <= capacity < (held + 1) * (prompt + output)
-
-
-def test_requests_held_broadcasts() -> None:
-    assert requests_held(10_000, np.array([[100], [200]]), np.array([10, 20, 30])).shape == (2, 3)

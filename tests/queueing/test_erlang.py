@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from provisioner.queueing.erlang import erlang_b, erlang_c, peakedness
+from provisioner.queueing.erlang import erlang_b, peakedness
 
 
 def blocking(servers: int, load: float) -> float:
@@ -18,13 +18,6 @@ def test_erlang_b_is_the_sum_over_states(servers: int, rho: float) -> None:
     assert float(erlang_b(servers, load)) == pytest.approx(blocking(servers, load), rel=1e-9)
 
 
-@pytest.mark.parametrize("servers", [1, 2, 5, 20, 60])
-def test_erlang_c_from_erlang_b(servers: int) -> None:
-    load = 0.8 * servers
-    b = blocking(servers, load)
-    assert float(erlang_c(servers, load)) == pytest.approx(servers * b / (servers - load * (1 - b)), rel=1e-9)
-
-
 def test_erlang_b_between_whole_servers_satisfies_the_recursion() -> None:
     for c in (0.3, 1.7, 12.5):
         before = float(erlang_b(c, 3.0))
@@ -33,8 +26,6 @@ def test_erlang_b_between_whole_servers_satisfies_the_recursion() -> None:
 
 def test_far_overload_and_no_load() -> None:
     assert float(erlang_b(100, 1e6)) == pytest.approx(1.0, abs=2e-4)
-    assert float(erlang_c(5, 5.0)) == 1.0
-    assert float(erlang_c(5, 7.0)) == 1.0
     assert float(erlang_b(3, 0.0)) == 0.0
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import reference, replica
-from provisioner.queueing.erlang import erlang_c
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import Array, PromptStage, Sizes, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.specs import catalog
 from tests.counting import calls_of
+from tests.oracles.erlang import erlang_c
 from tests.queueing.conftest import exponential_tokens
 
 MODELS, MACHINES = ("llama2-70b", "bloom-176b"), ("dgx-a100", "dgx-h100", "dgx-h100-capped")
@@ -205,7 +205,7 @@ def test_a_request_that_no_replica_holds_is_refused() -> None:
     c = Classes(np.array([1e6]), np.array([1000.0]), np.array([1.0]))
     perf = replica("bloom-176b", "dgx-h100")
     with pytest.raises(ModelDoesNotFitError, match="holds no request of"):
-        _ = TokenStage(perf, Traffic(c, ((1.0, 1.0),)), reference("bloom-176b"), perf).largest_batch
+        _ = TokenStage(perf, Traffic(c, ((1.0, 1.0),)), reference("bloom-176b"), perf).memory
 
 
 def test_memory_in_sequences_counts_the_longer_stay_of_long_outputs() -> None:

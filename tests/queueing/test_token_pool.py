@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from provisioner.queueing.erlang import erlang_c
 from provisioner.queueing.token_pool import Array, TokenPool, beyond_memory, evenly_shared, token_pool
+from tests.oracles.erlang import erlang_c
 
 FAR = 5000.0  # more memory than any case needs
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from provisioner.cli.document import JSON_KEYS
 from provisioner.errors import UnknownNameError
 from provisioner.report.tables import csv_text
 from provisioner.report.views.registry import rows
 from provisioner.results.plan import Evidence, Neighbour, Plan
+from tests.docs.cli_page import documented
 
 
 def read(plan: Plan, table: str) -> pd.DataFrame:
@@ -20,7 +20,7 @@ def read(plan: Plan, table: str) -> pd.DataFrame:
 
 
 def test_keys_are_those_of_the_documentation(plan: Plan) -> None:
-    assert sorted(plan.to_dict()) == sorted(JSON_KEYS)
+    assert sorted(plan.to_dict()) == sorted(documented("The plan as JSON"))
 
 
 def test_json(plan: Plan) -> None:

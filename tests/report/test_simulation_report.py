@@ -30,6 +30,7 @@ from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
 from provisioner.simulation.run import Run
 from provisioner.simulation.serve import serve
 from provisioner.specs.metrics import METRICS
+from tests.docs.cli_page import documented
 
 BUSY: dict[str, Any] = {
     "design": "splitwise-ha",
@@ -116,7 +117,7 @@ def test_records_agree_with_the_percentiles(busy: tuple[Simulation, list[Run]], 
     path = tmp_path / "r.parquet"
     report.write_files(runs, str(path), None)
     frame = pd.read_parquet(path)
-    assert list(frame.columns) == list(report.COLUMNS)
+    assert list(frame.columns) == documented("The records of a simulation")
     assert frame["set"].value_counts().tolist() == [run.requests.size for run in runs] or set(frame["set"]) == {0, 1}
     for k in (0, 1):
         measured = frame[(frame["set"] == k) & frame.measured]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import ArrayLike
 
 from provisioner.errors import UnknownNameError
 from provisioner.perf.assumptions import reference, replica, tbt_divisor
@@ -17,7 +18,6 @@ from provisioner.simulation.measure import (
     backlog,
     instability,
     interval,
-    percentile,
     percentiles,
     student_t,
     verdict,
@@ -28,6 +28,11 @@ from tests.oracles.cases import Case
 from tests.oracles.simulation import Requests, simulate_mixed, simulate_split
 
 NAN, INF = math.nan, math.inf
+
+
+def percentile(values: ArrayLike, of: float) -> float:
+    return percentiles(values, (of,))[0]
+
 
 # -- latencies of single requests
 
@@ -59,30 +64,30 @@ def four(assumptions: str = "measured") -> Latencies:
     ],
 )
 def test_metrics_of_single_requests(metric: str, seconds: list[float], slowdown: list[float]) -> None:
-    assert four().seconds(metric).tolist() == seconds  # type: ignore[arg-type]
-    assert four().slowdown(metric).tolist() == slowdown  # type: ignore[arg-type]
+    assert four().both(metric)[0].tolist() == seconds  # type: ignore[arg-type]
+    assert four().both(metric)[1].tolist() == slowdown  # type: ignore[arg-type]
 
 
 def test_the_published_simulator_divides_by_all_tokens_and_counts_one() -> None:
-    assert four("splitwise-sim").seconds("tbt").tolist() == [8.0 / 5.0, 0.0, INF]
-    assert four("splitwise-sim").seconds("gap").tolist() == [4.0, INF]
+    assert four("splitwise-sim").both("tbt")[0].tolist() == [8.0 / 5.0, 0.0, INF]
+    assert four("splitwise-sim").both("gap")[0].tolist() == [4.0, INF]
 
 
 def test_a_request_that_never_started_is_infinitely_late() -> None:
     never = replace(four(), first_s=np.array([3.0, NAN, 7.0, 5.0]), last_s=np.array([11.0, NAN, NAN, 6.0]))
-    assert never.seconds("ttft").tolist() == [2.0, INF, 4.0]
-    assert percentile(never.seconds("e2e"), 50) == INF and percentile(never.seconds("ttft"), 50) == 4.0
+    assert never.both("ttft")[0].tolist() == [2.0, INF, 4.0]
+    assert percentile(never.both("e2e")[0], 50) == INF and percentile(never.both("ttft")[0], 50) == 4.0
 
 
 def test_without_a_reference_there_is_no_slowdown() -> None:
     unknown = replace(four(), reference_ttft_s=np.full(4, NAN))
-    assert percentile(unknown.seconds("ttft"), 50) == 2.0
-    assert math.isnan(percentile(unknown.slowdown("ttft"), 50))
+    assert percentile(unknown.both("ttft")[0], 50) == 2.0
+    assert math.isnan(percentile(unknown.both("ttft")[1], 50))
 
 
 def test_an_unknown_metric_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean ttft"):
-        four().seconds("tttf")  # type: ignore[arg-type]
+        four().both("tttf")[0]  # type: ignore[arg-type]
 
 
 # -- percentiles

@@ -140,7 +140,7 @@ def test_a_pool_that_never_returns_ends_the_run_and_says_how_many_are_left(polic
     assert left > 0
     assert int(done.clock["held"]) == left == int(done.clock["in_system"])
     assert int(done.clock["done"]) == 30 - left
-    assert np.isinf(done.latencies.seconds("e2e")).sum() == left
+    assert np.isinf(done.latencies.both("e2e")[0]).sum() == left
 
 
 def test_with_a_mixed_pool_the_other_pool_takes_over() -> None:

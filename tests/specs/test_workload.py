@@ -113,47 +113,6 @@ def test_binning_and_coarsening_keep_means_and_bounds(lengths, most):
     assert exact.coarsen(most).classes <= most
 
 
-@given(pairs, st.integers(1, 20_000))
-@settings(max_examples=60)
-def test_a_split_by_prompt_length_loses_nothing(lengths, limit):
-    workload = made(lengths, rate_rps=7.0, max_exact=0)
-    shares, prompts, outputs, rates = [], [], [], []
-    for bounds in ((1, limit), (limit + 1, np.inf)):
-        try:
-            part, share = workload.restrict(*bounds)
-        except InputError:
-            continue
-        assert bounds[0] <= part.prompt_low.min()
-        assert part.prompt_high.max() <= bounds[1]
-        shares.append(share)
-        rates.append(part.rate_rps)
-        prompts.append(share * part.mean_prompt_tokens)
-        outputs.append(share * part.mean_output_tokens)
-    assert sum(shares) == pytest.approx(1)
-    assert sum(rates) == pytest.approx(7.0)
-    assert sum(outputs) == pytest.approx(workload.mean_output_tokens)
-    # a bin that is cut becomes two uniform ones: its mean moves by less than the bin's width
-    widest = (workload.prompt_high - workload.prompt_low).max()
-    assert sum(prompts) == pytest.approx(workload.mean_prompt_tokens, abs=max(1e-6, float(widest)))
-
-
-def test_restricting_to_all_changes_nothing(shipped):
-    whole, share = shipped.restrict()
-    assert share == pytest.approx(1)
-    assert whole.classes == shipped.classes
-    assert whole.mean_prompt_tokens == pytest.approx(shipped.mean_prompt_tokens)
-    with pytest.raises(InputError, match=r"no request has a prompt of 50000 to inf tokens$"):
-        shipped.restrict(50_000)
-    with pytest.raises(InputError, match="no request"):
-        shipped.restrict(100, 50)
-
-
-def test_the_share_below_a_length_is_that_of_the_samples(shipped):
-    prompt, _ = shipped.sample(np.random.default_rng(1), 400_000)
-    for limit in (180, 1000, 2048, 4100):
-        assert shipped.restrict(1, limit)[1] == pytest.approx((prompt <= limit).mean(), abs=0.003)
-
-
 def test_independent_drops_the_correlation_and_keeps_the_marginals(shipped):
     apart = shipped.independent()
     assert apart.classes <= MAX_CLASSES

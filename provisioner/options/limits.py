@@ -1,0 +1,90 @@
+"""Limits on latency: ``--limit`` for every percentile of every metric, and options of their own for the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from provisioner.errors import InputError
+from provisioner.options.declaration import Group, Option, spelled
+from provisioner.options.defaults import LIMIT_NAMES
+from provisioner.options.values import Kind, pairs
+from provisioner.specs.metrics import METRICS, is_target, name_of, parse_target
+from provisioner.specs.units import parse_duration, parse_factor
+
+LATENCY: Final = Group("Latency limits")
+LIMIT_FLAG: Final = "--limit"
+
+
+def parse_limit_text(value: Any, what: str) -> str:
+    """The text of a limit, a time or a slowdown, after its check.
+
+    >>> parse_limit_text("60ms", "--tbt-p50"), parse_limit_text("6x", "--ttft-p99")
+    ('60ms', '6x')
+    """
+    parse = parse_factor if str(value).strip().lower().endswith("x") else parse_duration
+    parse(value, what)
+    return str(value)
+
+
+def parse_limits(value: Any, what: str) -> dict[str, str]:
+    """Limits by name, such as ``ttft_p99``, as texts in the order of reports.
+
+    Given as a mapping or as texts METRIC-pQ=VALUE. ``InputError`` for one that is given twice.
+
+    >>> parse_limits(["tpot-p99.9=50ms"], "--limit"), parse_limits({"ttft_p95": "2s"}, "limits")
+    ({'tbt_p99.9': '50ms'}, {'ttft_p95': '2s'})
+    """
+    limits: dict[tuple[str, float], str] = {}
+    for given, text in pairs(value, what, "METRIC-pQ=VALUE, such as tbt-p99.9=60ms"):
+        target = parse_target(given, what)
+        name = name_of(*target)
+        called = spelled(name) if name in LIMIT_NAMES else f"{what} {given}"
+        if target in limits:
+            raise InputError(f"{called}: is given twice")
+        limits[target] = parse_limit_text(text, called)
+    order = list(METRICS)
+    ordered = sorted(limits, key=lambda target: (order.index(target[0]), target[1]))
+    return {name_of(*target): limits[target] for target in ordered}
+
+
+def _limit_texts(value: Mapping[str, str]) -> list[str]:
+    return [f"{name.replace('_', '-')}={text}" for name, text in value.items()]
+
+
+def _member(name: str) -> Option:
+    metric = METRICS[name.partition("_")[0]]
+    alone = "" if metric.by_formulas else " The simulator alone judges it."
+    text = f"Limit on the {metric.meaning}, such as {metric.example}. It replaces the one of --slo.{alone}"
+    return Option(f"--{name.replace('_', '-')}", Kind(parse_limit_text, "LIMIT"), text, "LIMIT", LATENCY, None)
+
+
+def limits_option() -> Any:
+    """Declare the field that has all limits; those of ``LIMIT_NAMES`` are options too."""
+    return LATENCY.option(
+        Kind(parse_limits, "METRIC-pQ=VALUE", _limit_texts, repeatable=True),
+        f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
+        "written --tbt-p99.9 60ms. It replaces the one of --slo. Repeatable.",
+        flag=LIMIT_FLAG,
+        default={},
+        members={name: _member(name) for name in LIMIT_NAMES},
+    )
+
+
+def with_limits_named(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments of a command, with every flag of a limit written ``--limit``.
+
+    >>> list(with_limits_named(["--tbt-p99.9", "50ms", "--rate", "70", "--itl-p95=60ms"]))
+    ['--limit', 'tbt-p99.9=50ms', '--rate', '70', '--limit', 'itl-p95=60ms']
+    """
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, text = argument.partition("=")
+        if not (flag.startswith("--") and is_target(flag[2:])):
+            yield argument
+            continue
+        value = text if equals else next(rest, None)
+        if value is None:  # typer refuses what has no value
+            yield flag if flag[2:].replace("-", "_") in LIMIT_NAMES else LIMIT_FLAG
+        else:
+            yield from (LIMIT_FLAG, f"{flag[2:]}={value}")
