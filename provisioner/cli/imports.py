@@ -86,9 +86,9 @@ def _target(file: str, name: str | None, out: str) -> Path:
 
 def _refuse_foreign(bins: Path, out: str) -> None:
     """Refuse to overwrite a CSV file that is not a workload's table of bins."""
-    from provisioner.specs.schema import BIN_COLUMNS
+    from provisioner.specs.schema import BINS
 
-    header = ",".join(BIN_COLUMNS).encode()
+    header = ",".join(BINS).encode()
     if bins.exists():
         with bins.open("rb") as file:
             if file.read(len(header)) != header:
@@ -135,7 +135,7 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
         return ImportedModel(model, None, ())
     remarks = []
     from provisioner.specs import catalog
-    from provisioner.specs.writing import model_text
+    from provisioner.specs.schema import model_text
 
     if path.exists():
         was_imported = _was_imported(path, model, out)
@@ -154,8 +154,7 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
 
 def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
     """Whether an import wrote a model file; a file written by hand must describe the same model."""
-    from provisioner.specs.schema import load_model
-    from provisioner.specs.writing import IMPORTED_MODEL
+    from provisioner.specs.schema import IMPORTED_MODEL, load_model
 
     try:
         if path.read_text(encoding="utf-8").startswith(IMPORTED_MODEL):

@@ -9,11 +9,11 @@ import dataclasses
 import datetime
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import yaml
@@ -228,15 +228,34 @@ def load_price_list(path: Path, shown: str) -> PriceList:
     return PriceList(**file.model_dump() | {"name": name, "title": file.title or name, "machines": prices})
 
 
-BIN_COLUMNS = (
-    "prompt_low",
-    "prompt_high",
-    "prompt_mean",
-    "output_low",
-    "output_high",
-    "output_mean",
-    "count",
-)
+IMPORTED_MODEL: Final = "# Written by provision models import."
+"""First line of a model file that was imported, by which the next import knows that it may replace it."""
+
+
+def model_text(model: ModelArchitecture) -> str:
+    """Text of a model's YAML file, which ``load_model`` reads back as the same model."""
+    content = dataclasses.asdict(model)
+    content["parameters"] = int(model.parameters) if model.parameters == int(model.parameters) else model.parameters
+    content["sources"] = list(model.sources)
+    if not model.note:
+        del content["note"]
+    return f"{IMPORTED_MODEL}\n{_yaml_text(content)}"
+
+
+def _yaml_text(content: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
+
+
+BINS: Final[Mapping[str, str]] = {
+    "prompt_low": "prompt_low",
+    "prompt_high": "prompt_high",
+    "prompt_mean": "prompt_tokens",
+    "output_low": "output_low",
+    "output_high": "output_high",
+    "output_mean": "output_tokens",
+    "count": "weight",
+}
+"""Columns of a table of bins, with the field of ``Workload`` that each holds."""
 
 
 def load_workload(path: Path, shown: str) -> Workload:
@@ -244,37 +263,23 @@ def load_workload(path: Path, shown: str) -> Workload:
     file = check_file(WorkloadFile, read_yaml(path, shown), shown)
     if Path(file.bins).name != file.bins:
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {file.bins!r}")
-    bins = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
-    build = partial(
-        Workload,
-        name=file.name,
-        title=file.title,
-        prompt_tokens=bins["prompt_mean"],
-        output_tokens=bins["output_mean"],
-        weight=bins["count"],
-        prompt_low=bins["prompt_low"].astype(np.int64),
-        prompt_high=bins["prompt_high"].astype(np.int64),
-        output_low=bins["output_low"].astype(np.int64),
-        output_high=bins["output_high"].astype(np.int64),
-        rate_rps=file.rate_rps,
-        cv=file.cv,
-        arrivals=None if file.arrivals is None else ArrivalProfile(**_fields(file.arrivals)),
-        context_share_reused=file.context_share_reused,
-        sources=tuple(file.sources),
-        note=file.note,
-    )
-    return _built(build, f"{shown}: ", f"workload {file.name}: ")
+    table = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
+    fields = _fields(file) | {field: table[:, k] for k, field in enumerate(BINS.values())}
+    del fields["bins"]
+    if file.arrivals is not None:
+        fields["arrivals"] = ArrivalProfile(**_fields(file.arrivals))
+    return _built(partial(Workload, **fields), f"{shown}: ", f"workload {file.name}: ")
 
 
-def _read_bins(path: Path, shown: str) -> dict[str, FloatArray]:
-    """Columns of a table of bins, one row per class; ``InputError`` names file, line and column."""
+def _read_bins(path: Path, shown: str) -> FloatArray:
+    """Table of bins, a row per class and a column per key of ``BINS``; ``InputError`` names file, line and column."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise InputError(f"{shown}: is not a text file") from None
-    header = ",".join(BIN_COLUMNS)
+    header = ",".join(BINS)
     if lines[0].strip() != header:
         raise InputError(f"{shown}: line 1: must be {header}, got {quoted(lines[0])}")
     rows = [(number, line.split(",")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
@@ -284,16 +289,16 @@ def _read_bins(path: Path, shown: str) -> dict[str, FloatArray]:
         table = np.array([row for _, row in rows], dtype=np.float64)
     except ValueError:
         table = np.empty((0, 0))
-    if table.shape != (len(rows), len(BIN_COLUMNS)) or not np.isfinite(table).all():
+    if table.shape != (len(rows), len(BINS)) or not np.isfinite(table).all():
         raise InputError(_first_bad_row(rows, shown))
-    return {column: table[:, k] for k, column in enumerate(BIN_COLUMNS)}
+    return table
 
 
 def _first_bad_row(rows: list[tuple[int, list[str]]], shown: str) -> str:
     for number, row in rows:
-        if len(row) != len(BIN_COLUMNS):
-            return f"{shown}: line {number}: has {len(row)} columns, must have {len(BIN_COLUMNS)}"
-        for column, value in zip(BIN_COLUMNS, row, strict=True):
+        if len(row) != len(BINS):
+            return f"{shown}: line {number}: has {len(row)} columns, must have {len(BINS)}"
+        for column, value in zip(BINS, row, strict=True):
             try:
                 finite = bool(np.isfinite(float(value)))
             except ValueError:
@@ -341,23 +346,12 @@ def save_workload(
             "index_of_dispersion": {k: _rounded(v) for k, v in arrivals.index_of_dispersion.items()},
             "rate_by_minute_rps": [_rounded(rate, 5) for rate in arrivals.rate_by_minute_rps],
         }
-    rows = [",".join(BIN_COLUMNS)]
-    for low, high, mean, output_low, output_high, output_mean, weight in zip(
-        workload.prompt_low,
-        workload.prompt_high,
-        workload.prompt_tokens,
-        workload.output_low,
-        workload.output_high,
-        workload.output_tokens,
-        workload.weight,
-        strict=True,
-    ):
-        count = f"{weight * requests:.10g}"
-        rows.append(f"{low},{high},{_mean(mean)},{output_low},{output_high},{_mean(output_mean)},{count}")
+    text_of = {"mean": _mean, "count": lambda weight: f"{weight * requests:.10g}"}
+    columns = (map(text_of.get(name.split("_")[-1], str), getattr(workload, BINS[name])) for name in BINS)
+    rows = [",".join(BINS), *map(",".join, zip(*columns, strict=True))]
     header = "".join(f"# {line}\n" for line in comment.splitlines())
-    text = yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
     paths = folder / f"{workload.name}.yaml", folder / f"{workload.name}.csv"
-    paths[0].write_text(header + text, encoding="utf-8")
+    paths[0].write_text(header + _yaml_text(content), encoding="utf-8")
     paths[1].write_text("\n".join(rows) + "\n", encoding="utf-8")
     return paths
 

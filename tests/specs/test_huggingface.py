@@ -13,8 +13,7 @@ from provisioner.errors import InputError
 from provisioner.specs import catalog
 from provisioner.specs.huggingface import FAMILIES, read_config
 from provisioner.specs.model import ModelArchitecture
-from provisioner.specs.schema import load_model
-from provisioner.specs.writing import IMPORTED_MODEL, model_text
+from provisioner.specs.schema import IMPORTED_MODEL, load_model, model_text
 
 CONFIGS = Path(__file__).parent / "configs"
 

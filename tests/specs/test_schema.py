@@ -154,7 +154,7 @@ def workload_file(tmp_path):
         "name: w\ntitle: W\nrate_rps: 2\nbins: w.csv\nsources: [made up]\n"
         "arrivals: {duration_s: 10, requests: 4, rate_by_minute_rps: [], index_of_dispersion: {1: 1.5}}\n"
     )
-    bins = ",".join(schema.BIN_COLUMNS) + "\n10,20,14.5,3,3,3,3\n30,30,30,5,9,7,1\n"
+    bins = ",".join(schema.BINS) + "\n10,20,14.5,3,3,3,3\n30,30,30,5,9,7,1\n"
 
     def load(in_yaml=("", ""), in_bins=("", "")):
         (tmp_path / "w.yaml").write_text(text.replace(*in_yaml))
