@@ -78,12 +78,12 @@ def _ask(options: ProfileOptions) -> _Asked:
     known = check_replica(model, machine, degree, options.specs, options.out)
     from provisioner.perf.points import read_points
     from provisioner.profiling.grid import Grid
-    from provisioner.profiling.shape import Shape
+    from provisioner.profiling.shape import Shard
 
     shape = known.model(model)
     if "fp8" in (shape.dtype, shape.kv_dtype):
         raise InputError(f"--model {model}: is in fp8, which is not built here; time a copy of its file in bf16")
-    Shape.of(shape).shard(degree)
+    Shard.of(shape, degree)
     if curve.exists():
         read_points(curve, model=model, machine=machine)
     with _named():

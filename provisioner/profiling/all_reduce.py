@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from provisioner.profiling.result import AllReduces
-from provisioner.profiling.shape import Shape
 
 if TYPE_CHECKING:
     from provisioner.perf.operators import Operators
     from provisioner.perf.points import CurvePoint
     from provisioner.specs.hardware import Machine
+    from provisioner.specs.model import ModelArchitecture
 
 
 def all_reduces_s(
-    shape: Shape, gpu: Operators, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
 ) -> tuple[float, ...]:
     """Time of all all-reduces of each point's iteration, in s.
 
@@ -40,7 +40,7 @@ def all_reduces_s(
 
 
 def all_reduces_of(
-    shape: Shape, machine: Machine, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
+    shape: ModelArchitecture, machine: Machine, tensor_parallel: int, points: Sequence[CurvePoint], element_bytes: int
 ) -> AllReduces:
     """All-reduces of each point on a machine, and their evidence.
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.perf.points import CurvePoint, Provenance, curve_text
 from provisioner.profiling.grid import Grid
-from provisioner.profiling.shape import Shape
+from provisioner.profiling.shape import shape_of
+from provisioner.specs.model import ModelArchitecture
 
 NOT_MEASURED: Final = (
     "scheduling, sampling and network of a serving engine",
@@ -57,7 +58,7 @@ class Profile:
     names points on a GPU that were timed launch by launch, not as replays of a CUDA graph.
     """
 
-    shape: Shape
+    shape: ModelArchitecture
     machine: str
     tensor_parallel: int
     points: tuple[CurvePoint, ...]
@@ -126,8 +127,8 @@ class Profile:
             "warm_up": self.warm_up,
             "seed": self.seed,
             "without_cuda_graph": list(self.without_graph),
-            "shape": _plain(self.shape),
-            "grid": _plain(self.grid),
+            "shape": shape_of(self.shape),
+            "grid": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.grid).items()},
             "environment": self.environment,
         }
 
@@ -203,8 +204,3 @@ def _beside(target: Path, text: str) -> str:
         Path(temporary).unlink(missing_ok=True)
         raise
     return temporary
-
-
-def _plain(record: Shape | Grid) -> dict[str, Any]:
-    values = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}

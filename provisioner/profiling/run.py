@@ -6,7 +6,7 @@ import gc
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -19,10 +19,11 @@ from provisioner.profiling.grid import Grid, Work, curve_possible
 from provisioner.profiling.layers import Decoder, Place, Window
 from provisioner.profiling.result import LeftOut, Profile
 from provisioner.profiling.room import Plan, free_bytes, plan
-from provisioner.profiling.shape import Shape, Shard
+from provisioner.profiling.shape import Shard, shape_of
 from provisioner.profiling.timing import Timing, time_step
 from provisioner.profiling.torch_import import import_torch
 from provisioner.progress import Step
+from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import format_seconds, parse_positive, parse_whole
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -60,7 +61,7 @@ class _Job:
 
 
 def question_of(
-    model: object,
+    model: ModelArchitecture,
     machine_name: str,
     tensor_parallel: int = 1,
     device: str = "cuda",
@@ -75,7 +76,7 @@ def question_of(
     name = torch.cuda.get_device_name(made) if made.type == "cuda" else platform.processor()
     return {
         "study": "profile",
-        "shape": asdict(Shape.of(model)),
+        "shape": shape_of(model),
         "machine": machine_name,
         "tensor_parallel": tensor_parallel,
         "device": f"{made.type}: {name}",
@@ -88,7 +89,7 @@ def question_of(
 
 
 def profile(
-    model: object,
+    model: ModelArchitecture,
     machine_name: str,
     tensor_parallel: int = 1,
     grid: Grid | None = None,
@@ -103,16 +104,15 @@ def profile(
 ) -> Profile:
     """Time prompt and decode iterations of a model's shape with random weights, for a latency curve.
 
-    ``model`` is any object with the fields of ``Shape``. With ``tensor_parallel`` above 1 one GPU's share is timed
-    without the all-reduces, and points are ``assumed``. The whole model is timed if it leaves room for a curve in
-    ``memory_bytes`` (by default the free memory of the device), else as many layers as fit, scaled to all. ``dtype`` is
-    bf16, fp16 or fp32; by default bf16 on a GPU and fp32 on a CPU. Work that does not fit is left out with its reason.
+    With ``tensor_parallel`` above 1 one GPU's share is timed without the all-reduces, and points are ``assumed``. The
+    whole model is timed if it leaves room for a curve in ``memory_bytes`` (by default the free memory of the device),
+    else as many layers as fit, scaled to all. ``dtype`` is bf16, fp16 or fp32; by default bf16 on a GPU and fp32 on a
+    CPU. Work that does not fit is left out with its reason.
     Raises ``InputError`` without PyTorch or the device, or if too little fits for a curve; an interrupt raises
     ``Interrupted`` with the number of points done.
     """
     torch = import_torch()
-    shape = Shape.of(model)
-    shard = Shard.of(shape, tensor_parallel)
+    shard = Shard.of(model, tensor_parallel)
     grid = grid or Grid()
     repeats, warm_up = parse_whole(repeats, "repeats"), parse_whole(warm_up, "warm_up", minimum=0)
     where = _device(device)
@@ -141,10 +141,10 @@ def profile(
     timed = [work for work in planned.works if "latency_s" in records[work.label]]
     if not curve_possible(timed, grid.context_tokens):
         reasons = "; ".join(sorted({each.reason for each in left_out}))
-        raise InputError(f"model {shape.name}: too few points could be timed for a curve: {reasons}")
+        raise InputError(f"model {model.name}: too few points could be timed for a curve: {reasons}")
     without = tuple(w.label for w in timed if not records[w.label]["graph"]) if where.type == "cuda" else ()
     return Profile(
-        shape=shape,
+        shape=model,
         machine=machine_name,
         tensor_parallel=shard.tensor_parallel,
         points=points,

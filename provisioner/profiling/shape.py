@@ -1,19 +1,18 @@
-"""Shape of a decoder-only transformer, and the share of it that one GPU of a tensor-parallel replica holds."""
+"""Share of a model that one GPU of a tensor-parallel replica holds, and the shape on which its times depend."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.specs.units import parse_whole, quoted
+from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.units import parse_positive, parse_whole, quoted
 
-Positions = Literal["rotary", "alibi", "learned"]
-Norm = Literal["rms", "layer"]
-
-_COUNTS: Final = (
+SHAPE: Final = (
+    "name",
     "layers",
     "hidden_size",
     "heads",
@@ -21,60 +20,16 @@ _COUNTS: Final = (
     "head_dim",
     "intermediate_size",
     "vocab_size",
+    "gated_mlp",
+    "positions",
+    "norm",
 )
+"""Fields of a model on which the time of an iteration depends. Biases are left out: they add no matrix product."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Shape of a dense decoder-only transformer without its weights, on which the time of a layer depends.
-
-    ``gated_mlp`` says whether the MLP has a gate (three matrices) or not (two). Biases of linear layers are left
-    out: they add no matrix product.
-    """
-
-    name: str
-    layers: int
-    hidden_size: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    intermediate_size: int
-    vocab_size: int
-    gated_mlp: bool
-    positions: Positions
-    norm: Norm
-
-    def __post_init__(self) -> None:
-        """Refuse a shape that cannot be built, naming model, field and value."""
-        what = f"model {self.name}"
-        for field in _COUNTS:
-            parse_whole(getattr(self, field), f"{what}: {field}")
-        if not isinstance(self.gated_mlp, bool):
-            raise InputError(f"{what}: gated_mlp: must be true or false, got {quoted(self.gated_mlp)}")
-        for field, known in (("positions", get_args(Positions)), ("norm", get_args(Norm))):
-            value = getattr(self, field)
-            if value not in known:
-                raise InputError(f"{what}: {field}: must be {' or '.join(known)}, got {quoted(value)}")
-        if self.heads % self.kv_heads:
-            raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
-        if self.positions == "rotary" and self.head_dim % 2:
-            raise InputError(f"{what}: head_dim: must be even with rotary positions, got {self.head_dim}")
-
-    @classmethod
-    def of(cls, model: object) -> Shape:
-        """Shape of any object that has its fields as attributes, such as a model; ``InputError`` if one is missing."""
-        name = getattr(model, "name", type(model).__name__)
-        values: dict[str, Any] = {}
-        for field in fields(cls):
-            value = getattr(model, field.name, None)
-            if value is None:
-                raise InputError(f"model {name}: {field.name}: is missing, and without it no layer can be built")
-            values[field.name] = value
-        return cls(**values)
-
-    def shard(self, tensor_parallel: int) -> Shard:
-        """One GPU's share at a tensor parallelism; ``InputError`` if heads or MLP cannot be divided."""
-        return Shard.of(self, tensor_parallel)
+def shape_of(model: ModelArchitecture) -> dict[str, Any]:
+    """Shape of a model, by field."""
+    return {field: getattr(model, field) for field in SHAPE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +41,7 @@ class Shard:
     are enough, then repeated. ``rank`` is the number of the GPU.
     """
 
-    shape: Shape
+    shape: ModelArchitecture
     tensor_parallel: int
     rank: int
     heads: int
@@ -95,13 +50,15 @@ class Shard:
     vocab_size: int
 
     @classmethod
-    def of(cls, shape: Shape, tensor_parallel: int, rank: int = 0) -> Shard:
+    def of(cls, shape: ModelArchitecture, tensor_parallel: int, rank: int = 0) -> Shard:
         """Share of GPU ``rank`` of ``tensor_parallel``."""
         gpus = parse_whole(tensor_parallel, "tensor_parallel")
         what = f"model {shape.name}: tensor_parallel {gpus}"
         for field in ("heads", "intermediate_size"):
             if getattr(shape, field) % gpus:
                 raise InputError(f"{what}: must divide {field} = {getattr(shape, field)}")
+        if shape.positions == "rotary" and shape.head_dim % 2:
+            raise InputError(f"model {shape.name}: head_dim: must be even with rotary positions, got {shape.head_dim}")
         if shape.kv_heads % gpus and gpus % shape.kv_heads:
             raise InputError(f"{what}: must divide kv_heads = {shape.kv_heads}, or be a multiple of it")
         return cls(
@@ -128,8 +85,9 @@ class Shard:
     def layer_parameters(self) -> int:
         """Weights of one layer: QKV, attention output, MLP, norms.
 
-        >>> shape = Shape("llama2-70b", 80, 8192, 64, 8, 128, 28672, 32000, True, "rotary", "rms")
-        >>> shape.shard(1).layer_parameters * 80 + shape.shard(1).ends_parameters(0)  # published: 68.98 billion
+        >>> from provisioner.specs.catalog import model
+        >>> whole = Shard.of(model("llama2-70b"), 1)
+        >>> whole.layer_parameters * 80 + whole.ends_parameters(0)  # published: 68.98 billion
         68976648192
         """
         hidden = self.shape.hidden_size
@@ -152,8 +110,8 @@ class Shard:
         return self.shape.hidden_size * (2 if self.shape.norm == "layer" else 1)
 
 
-def read_shape(path: Path) -> Shape:
-    """Shape in a YAML file, such as one of ``hardware_specs/models``; other fields are ignored.
+def read_shape(path: Path) -> ModelArchitecture:
+    """Model of a YAML file, such as one of ``hardware_specs/models``, by PyYAML alone.
 
     Raises ``InputError`` with file and field.
     """
@@ -169,11 +127,25 @@ def read_shape(path: Path) -> Shape:
         raise InputError(f"{path}:{where} is not a YAML text file") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a YAML mapping of fields to values")
-    wanted = [field.name for field in fields(Shape)]
-    missing = [field for field in wanted if content.get(field) is None]
-    if missing:
-        raise InputError(f"{path}: {missing[0]}: is missing; must have {', '.join(wanted)}")
+    values: dict[str, Any] = {}
+    for field in fields(ModelArchitecture):
+        value = content.get(field.name)
+        if value is not None:
+            values[field.name] = _checked(field.type, value, f"{path}: {field.name}")
+        elif field.default is MISSING:
+            raise InputError(f"{path}: {field.name}: is missing; must have {', '.join(SHAPE)} and the rest of a model")
     try:
-        return Shape(**{field: cast(Any, content[field]) for field in wanted})
+        return ModelArchitecture(**values)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _checked(kind: Any, value: Any, what: str) -> Any:
+    """Value of a field of a type, as a file states it."""
+    if kind is int:
+        return parse_whole(value, what)
+    if kind is float:
+        return parse_positive(value, what)
+    if kind is bool and not isinstance(value, bool):
+        raise InputError(f"{what}: must be true or false, got {quoted(value)}")
+    return tuple(value) if isinstance(value, list) else value

@@ -15,11 +15,11 @@ from provisioner.perf.points import CurvePoint
 from provisioner.profiling.all_reduce import all_reduces_of, all_reduces_s
 from provisioner.profiling.grid import Grid
 from provisioner.profiling.result import AllReduces, Profile
-from provisioner.profiling.shape import Shape
+from provisioner.profiling.shape import shape_of
 from provisioner.specs import catalog
+from tests.profiling.shapes import shaped
 
 MODEL = catalog.model("llama-3.1-8b")
-SHAPE = Shape.of(MODEL)
 
 
 def _point(phase: Any, tokens: int, batch: int) -> CurvePoint:
@@ -51,8 +51,8 @@ def _without_all_reduces(gpu: Operators) -> Operators:
 @pytest.mark.parametrize("name", ["dgx-h100", "l40s-x8", "mi300x-x8"])
 def test_they_are_what_the_sum_of_operators_has_of_them(name: str, gpus: int) -> None:
     gpu = operators_of(catalog.machine(name))
-    found = all_reduces_s(SHAPE, gpu, gpus, POINTS, 2)
-    shortest = (2 * SHAPE.layers + 1 + 0.5) * MIN_KERNEL_S
+    found = all_reduces_s(MODEL, gpu, gpus, POINTS, 2)
+    shortest = (2 * MODEL.layers + 1 + 0.5) * MIN_KERNEL_S
     for point, seconds in zip(POINTS, found, strict=True):
         work: dict[str, Any] = (
             {"prompt_tokens": point.prompt_tokens, "prompts": point.batch}
@@ -68,8 +68,9 @@ def test_they_are_what_the_sum_of_operators_has_of_them(name: str, gpus: int) ->
 
 def test_numbers_of_four_bytes_are_twice_as_much_to_add_up() -> None:
     gpu = operators_of(catalog.machine("dgx-h100"))
-    wide = replace(SHAPE, hidden_size=2 * SHAPE.hidden_size, vocab_size=2 * SHAPE.vocab_size)
-    assert all_reduces_s(SHAPE, gpu, 4, POINTS, 4) == pytest.approx(all_reduces_s(wide, gpu, 4, POINTS, 2))
+    sizes = {"hidden_size": 2 * MODEL.hidden_size, "vocab_size": 2 * MODEL.vocab_size}
+    wide = shaped(**shape_of(MODEL) | sizes)
+    assert all_reduces_s(MODEL, gpu, 4, POINTS, 4) == pytest.approx(all_reduces_s(wide, gpu, 4, POINTS, 2))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_numbers_of_four_bytes_are_twice_as_much_to_add_up() -> None:
 )
 def test_they_are_derived_only_where_they_were_measured(name: str, provenance: str) -> None:
     machine = catalog.machine(name)
-    added = all_reduces_of(SHAPE, machine, 2, POINTS, 2)
+    added = all_reduces_of(MODEL, machine, 2, POINTS, 2)
     assert added.provenance == provenance
     assert ("table" in added.source) == (provenance == "derived")
     assert min(added.seconds) > 0
@@ -86,7 +87,7 @@ def test_they_are_derived_only_where_they_were_measured(name: str, provenance: s
 
 def _profile(gpus: int) -> Profile:
     points = tuple(replace(p, provenance="measured" if gpus == 1 else "assumed") for p in POINTS)
-    return Profile(SHAPE, "dgx-h100", gpus, points, (), (), 32, Grid(), "bf16", 3, 3, 0, {})
+    return Profile(MODEL, "dgx-h100", gpus, points, (), (), 32, Grid(), "bf16", 3, 3, 0, {})
 
 
 def test_no_row_of_a_share_claims_to_be_measured() -> None:

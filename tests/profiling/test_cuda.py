@@ -10,7 +10,8 @@ import pytest
 from provisioner.profiling import timing
 from provisioner.profiling.layers import Decoder, Place, Window
 from provisioner.profiling.run import profile
-from provisioner.profiling.shape import Shape
+from provisioner.profiling.shape import Shard
+from provisioner.specs.model import ModelArchitecture
 from tests.profiling.shapes import KINDS, SMALL_GRID, TINY
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra provisioner[profile])")
@@ -19,10 +20,10 @@ if not torch.cuda.is_available():
 
 
 @pytest.mark.parametrize("shape", KINDS, ids=[shape.name for shape in KINDS])
-def test_a_captured_iteration_gives_what_the_cpu_gives(shape: Shape) -> None:
+def test_a_captured_iteration_gives_what_the_cpu_gives(shape: ModelArchitecture) -> None:
     on_gpu = Place.of("cuda", "float32")
     on_cpu = Place.of("cpu", "float32")
-    decoder = Decoder.random(shape.shard(1), on_gpu, shape.layers, 16)
+    decoder = Decoder.random(Shard.of(shape, 1), on_gpu, shape.layers, 16)
     ids = torch.randint(shape.vocab_size, (2, 16), device="cuda")
     caches = decoder.caches(2, 16)
     other = [replace(c, keys=c.keys.cpu(), values=c.values.cpu()) for c in caches]

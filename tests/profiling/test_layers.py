@@ -18,9 +18,10 @@ from provisioner.profiling.layers import (
     attention_part,
     mlp_part,
 )
-from provisioner.profiling.shape import Shape, Shard
+from provisioner.profiling.shape import Shard
+from provisioner.specs.model import ModelArchitecture
 from tests.profiling.reference import logits_of
-from tests.profiling.shapes import KINDS, TINY
+from tests.profiling.shapes import KINDS, TINY, tiny
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra provisioner[profile])")
 
@@ -30,8 +31,8 @@ TOKENS, BATCH = 7, 2
 kinds = pytest.mark.parametrize("shape", KINDS, ids=[shape.name for shape in KINDS])
 
 
-def _decoder(shape: Shape, seed: int = 7) -> Decoder:
-    return Decoder.random(shape.shard(1), Place.of("cpu", "float32", seed), shape.layers, TOKENS + 1)
+def _decoder(shape: ModelArchitecture, seed: int = 7) -> Decoder:
+    return Decoder.random(Shard.of(shape, 1), Place.of("cpu", "float32", seed), shape.layers, TOKENS + 1)
 
 
 def _ids(decoder: Decoder) -> Any:
@@ -45,7 +46,7 @@ def _prompt_logits(decoder: Decoder, ids: Any) -> Any:
 
 
 @kinds
-def test_a_prompt_gives_the_logits_of_the_slow_implementation(shape: Shape) -> None:
+def test_a_prompt_gives_the_logits_of_the_slow_implementation(shape: ModelArchitecture) -> None:
     decoder = _decoder(shape)
     ids = _ids(decoder)
     found = _prompt_logits(decoder, ids).double().numpy()
@@ -56,7 +57,7 @@ def test_a_prompt_gives_the_logits_of_the_slow_implementation(shape: Shape) -> N
 
 @kinds
 @pytest.mark.parametrize("prompt", [1, 4])
-def test_tokens_decoded_one_by_one_give_the_logits_of_one_prompt(shape: Shape, prompt: int) -> None:
+def test_tokens_decoded_one_by_one_give_the_logits_of_one_prompt(shape: ModelArchitecture, prompt: int) -> None:
     """The cache is right: of random content before, and read and written where it must be."""
     decoder = _decoder(shape)
     ids = _ids(decoder)
@@ -70,7 +71,7 @@ def test_tokens_decoded_one_by_one_give_the_logits_of_one_prompt(shape: Shape, p
 
 
 @kinds
-def test_a_token_sees_what_was_before_it_and_not_what_comes(shape: Shape) -> None:
+def test_a_token_sees_what_was_before_it_and_not_what_comes(shape: ModelArchitecture) -> None:
     decoder = _decoder(shape)
     ids = _ids(decoder)
     window = Window.of(decoder.shard, decoder.place, 0, TOKENS)
@@ -88,7 +89,7 @@ def test_a_token_sees_what_was_before_it_and_not_what_comes(shape: Shape) -> Non
     assert not torch.allclose(states[0][:, -1], other[:, -1])
 
 
-def _split(layer: Layer, shape: Shape, gpus: int, rank: int) -> tuple[Shard, Layer]:
+def _split(layer: Layer, shape: ModelArchitecture, gpus: int, rank: int) -> tuple[Shard, Layer]:
     """The share of a rank, cut out of a whole layer's weights by their meaning."""
     size, heads = shape.head_dim, shape.heads
     mine = [h for h in range(heads) if h * gpus // heads == rank]
@@ -113,11 +114,11 @@ def _split(layer: Layer, shape: Shape, gpus: int, rank: int) -> tuple[Shard, Lay
 
 @kinds
 @pytest.mark.parametrize("gpus", [2, 4])
-def test_the_shares_of_all_gpus_add_up_to_the_whole_layer(shape: Shape, gpus: int) -> None:
+def test_the_shares_of_all_gpus_add_up_to_the_whole_layer(shape: ModelArchitecture, gpus: int) -> None:
     """The sum replaces the all-reduces, for a prompt and for the token after it."""
     if shape.heads % gpus:
         pytest.skip(f"{shape.heads} heads are not divided by {gpus}")
-    whole = shape.shard(1)
+    whole = Shard.of(shape, 1)
     place = Place.of("cpu", "float32", 3)
     layer = Layer.random(whole, place)
     x, token = place.normal(BATCH, TOKENS, shape.hidden_size), place.normal(BATCH, 1, shape.hidden_size)
@@ -136,8 +137,8 @@ def test_the_shares_of_all_gpus_add_up_to_the_whole_layer(shape: Shape, gpus: in
 
 @kinds
 @pytest.mark.parametrize("gpus", [1, 2])
-def test_weights_have_as_many_elements_as_the_estimate_says(shape: Shape, gpus: int) -> None:
-    shard = shape.shard(gpus)
+def test_weights_have_as_many_elements_as_the_estimate_says(shape: ModelArchitecture, gpus: int) -> None:
+    shard = Shard.of(shape, gpus)
     decoder = Decoder.random(shard, Place.of("cpu", "float32"), 1, TOKENS)
     (layer,) = decoder.layers
     of_layer = [*layer.attention_norm, layer.qkv, layer.out, *layer.mlp_norm, layer.up, layer.down]
@@ -151,10 +152,11 @@ def test_weights_have_as_many_elements_as_the_estimate_says(shape: Shape, gpus: 
 
 def test_every_layer_has_a_cache_of_its_own() -> None:
     """One cache for all would fit where the model's do not, and stay near the GPU's cores."""
-    decoder = Decoder.random(replace(TINY, layers=5).shard(1), Place.of("cpu", "float32"), 5, TOKENS)
+    decoder = Decoder.random(Shard.of(tiny(layers=5), 1), Place.of("cpu", "float32"), 5, TOKENS)
     parts = [part for cache in decoder.caches(BATCH, TOKENS) for part in (cache.keys, cache.values)]
     assert len({part.untyped_storage().data_ptr() for part in parts}) == 2 * 5
-    assert sum(part.untyped_storage().nbytes() for part in parts) == 4 * 5 * TINY.shard(1).kv_elements(BATCH * TOKENS)
+    elements = Shard.of(TINY, 1).kv_elements(BATCH * TOKENS)
+    assert sum(part.untyped_storage().nbytes() for part in parts) == 4 * 5 * elements
 
 
 def test_in_half_precision_the_logits_are_near() -> None:
@@ -187,8 +189,8 @@ def _halved(layer: Layer) -> Layer:
 
 def test_values_stay_in_range_through_many_layers() -> None:
     """Random weights that let values grow or vanish would be timed at other power than a trained model's."""
-    deep = replace(TINY, layers=40, hidden_size=128, head_dim=32)
-    decoder = Decoder.random(deep.shard(1), Place.of("cpu", "bfloat16"), deep.layers, TOKENS)
+    deep = tiny(layers=40, hidden_size=128, head_dim=32)
+    decoder = Decoder.random(Shard.of(deep, 1), Place.of("cpu", "bfloat16"), deep.layers, TOKENS)
     x = decoder.embed(_ids(decoder), Window.of(decoder.shard, decoder.place, 0, TOKENS))
     after = decoder.through_layers(x, decoder.caches(BATCH, TOKENS), Window.of(decoder.shard, decoder.place, 0, TOKENS))
     assert 0.5 < float(after.float().std()) < 100
@@ -204,4 +206,4 @@ def test_slopes_of_published_head_counts() -> None:
 
 def test_a_window_is_a_whole_prompt_or_one_token() -> None:
     with pytest.raises(ValueError, match="whole prompt or one token"):
-        Window.of(TINY.shard(1), Place.of("cpu", "float32"), 4, 2)
+        Window.of(Shard.of(TINY, 1), Place.of("cpu", "float32"), 4, 2)

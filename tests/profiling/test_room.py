@@ -8,17 +8,19 @@ from provisioner.errors import InputError
 from provisioner.perf.points import Phase
 from provisioner.profiling.grid import Grid, Work
 from provisioner.profiling.room import USABLE_SHARE, Plan, plan, weights_bytes, work_bytes
-from provisioner.profiling.shape import Shape
+from provisioner.profiling.shape import Shard
+from provisioner.specs.model import ModelArchitecture
+from tests.profiling.shapes import shaped
 
-LLAMA_8B = Shape("llama-3.1-8b", 32, 4096, 32, 8, 128, 14336, 128256, True, "rotary", "rms")
-LLAMA_70B = Shape("llama-3.1-70b", 80, 8192, 64, 8, 128, 28672, 128256, True, "rotary", "rms")
+LLAMA_8B = shaped("llama-3.1-8b", 32, 4096, 32, 8, 128, 14336, 128256, True, "rotary", "rms")
+LLAMA_70B = shaped("llama-3.1-70b", 80, 8192, 64, 8, 128, 28672, 128256, True, "rotary", "rms")
 GIB = 2.0**30
 
 
-def _plan(shape: Shape, gib: float, gpus: int = 1, grid: Grid | None = None) -> Plan:
+def _plan(shape: ModelArchitecture, gib: float, gpus: int = 1, grid: Grid | None = None) -> Plan:
     grid = grid or Grid()
     return plan(
-        shape.shard(gpus),
+        Shard.of(shape, gpus),
         grid.works(),
         context_tokens=grid.context_tokens,
         memory_bytes=gib * GIB,
@@ -44,7 +46,7 @@ def test_what_does_not_fit_beside_the_whole_model_is_left_out() -> None:
 def test_a_large_model_is_timed_in_as_many_layers_as_leave_room_for_everything() -> None:
     found = _plan(LLAMA_70B, 79)
     assert 2 < found.layers < 80 and not found.left_out
-    shard, longest = LLAMA_70B.shard(1), 8192
+    shard, longest = Shard.of(LLAMA_70B, 1), 8192
 
     def needed(layers: int) -> float:
         most = max(work_bytes(shard, work, layers, 2) for work in Grid().works())
@@ -70,8 +72,8 @@ def test_too_little_memory_is_refused_with_what_is_needed() -> None:
 
 
 def test_the_bias_of_alibi_takes_its_room() -> None:
-    bloom = Shape("bloom-176b", 70, 14336, 112, 112, 128, 57344, 250880, False, "alibi", "layer").shard(8)
-    rotary = Shape("rotary", 70, 14336, 112, 112, 128, 57344, 250880, False, "rotary", "layer").shard(8)
+    bloom = Shard.of(shaped("bloom-176b", 70, 14336, 112, 112, 128, 57344, 250880, False, "alibi", "layer"), 8)
+    rotary = Shard.of(shaped("rotary", 70, 14336, 112, 112, 128, 57344, 250880, False, "rotary", "layer"), 8)
     work = Work("prompt", 8192, 1)
     assert work_bytes(bloom, work, 2, 2) - work_bytes(rotary, work, 2, 2) == 14 * 8192**2 * 2
 
@@ -80,7 +82,7 @@ def test_the_bias_of_alibi_takes_its_room() -> None:
 def test_every_layer_held_takes_a_kv_cache_of_its_own(phase: Phase) -> None:
     """Llama-3.1-8B: 4 KiB a token and layer, 128 KiB a token in all."""
     work = Work(phase, 2048, 3)
-    one, all_layers = (work_bytes(LLAMA_8B.shard(1), work, layers, 2) for layers in (1, 32))
+    one, all_layers = (work_bytes(Shard.of(LLAMA_8B, 1), work, layers, 2) for layers in (1, 32))
     assert all_layers - one == 31 * 4096 * 3 * 2048
-    halves = [work_bytes(LLAMA_8B.shard(2), work, layers, 2) for layers in (1, 32)]
+    halves = [work_bytes(Shard.of(LLAMA_8B, 2), work, layers, 2) for layers in (1, 32)]
     assert halves[1] - halves[0] == 31 * 2048 * 3 * 2048

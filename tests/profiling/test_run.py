@@ -20,16 +20,17 @@ from provisioner.profiling.grid import Grid
 from provisioner.profiling.result import NO_ALL_REDUCE, Profile, output_paths
 from provisioner.profiling.room import USABLE_SHARE, weights_bytes, work_bytes
 from provisioner.profiling.run import profile, question_of
+from provisioner.profiling.shape import Shard
 from provisioner.profiling.timing import Timing
 from provisioner.progress import Step
 from provisioner.studies.journal import Journal
 from tests.profiling.clock import by_work
-from tests.profiling.shapes import KINDS, SMALL_GRID, TINY
+from tests.profiling.shapes import KINDS, SMALL_GRID, TINY, tiny
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra provisioner[profile])")
 torch.set_num_threads(1)
 
-DEEP = replace(TINY, name="deep", layers=12, hidden_size=256, heads=8, kv_heads=8, head_dim=32, intermediate_size=1024)
+DEEP = tiny(name="deep", layers=12, hidden_size=256, heads=8, kv_heads=8, head_dim=32, intermediate_size=1024)
 SHORT_GRID = Grid(
     prompt_tokens=(32, 128),
     batched_prompt_tokens=16,
@@ -43,7 +44,7 @@ SHORT_GRID = Grid(
 
 def _memory_for(layers: int) -> float:
     """The smallest memory in which this many of the deep model's layers leave room for all work."""
-    shard = DEEP.shard(1)
+    shard = Shard.of(DEEP, 1)
     most = max(work_bytes(shard, work, layers, 4) for work in SHORT_GRID.works())
     return (weights_bytes(shard, layers, SHORT_GRID.longest_tokens, 4) + most) / USABLE_SHARE + 1024
 
