@@ -401,7 +401,7 @@ def lengths(rng: np.random.Generator, count: int) -> tuple[Any, Any]:
 
 
 def poisson(rng: np.random.Generator, *levels: tuple[float, float]) -> Any:
-    """Poisson arrivals at each rate (requests/s) for so many seconds in turn."""
+    """Poisson arrivals at each rate (requests/s) for its duration (s) in turn."""
     times, start = [], 0.0
     for rate, duration in levels:
         times.append(start + np.sort(rng.uniform(0.0, duration, rng.poisson(rate * duration))))

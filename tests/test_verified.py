@@ -46,7 +46,7 @@ def judge(of: Setting, **changes: Any) -> SimulationJudge:
 
 
 def passing(of: Setting, design: Design, most: int) -> dict[tuple[int, ...], float]:
-    """Every cluster of a design up to so many machines a pool that passes, with its cost."""
+    """Every passing cluster of a design with at most ``most`` machines a pool, with its cost."""
     verdicts = judge(of)
     sizes = np.ndindex(*(most,) * len(design.slots))
     prices = [of.prices.cost_usd_per_h[slot.machine.name] for slot in design.slots]

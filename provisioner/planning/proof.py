@@ -64,7 +64,7 @@ class Verdict:
     bound where it was stopped ``early``, in which case ``ratios`` has what is known only. ``clear`` says that the
     candidate fails by so much that no smaller one of its design can pass: its worst ratio is beyond the margin of cuts,
     or the limit is one that no number of machines meets. An undecided candidate counts as not shown to pass. ``late``:
-    a batch job ends after so many times its window (None: within it).
+    the end of a batch job over its window (None: within it).
     """
 
     outcome: Outcome

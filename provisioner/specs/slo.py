@@ -101,7 +101,7 @@ class SLO:
         return next((x for x in self.limits if (x.metric, x.percentile) == (metric, percentile)), None)
 
     def scaled(self, factor: float) -> SLO:
-        """This SLO with every limit so many times as large."""
+        """This SLO with every limit times ``factor``."""
         limits = tuple(replace(limit, value=factor * limit.value) for limit in self.limits)
         return SLO(f"{self.name} x {factor:g}", limits)
 

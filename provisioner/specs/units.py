@@ -198,7 +198,7 @@ def format_seconds(seconds: float) -> str:
     return f"{_three_digits(seconds / scale)} {unit}"
 
 
-# A time below this many seconds is shown in this unit of so many seconds.
+# A time below the first number of seconds is shown in the unit, which has the second number of seconds.
 _TIME_UNITS = ((1e-3, "us", 1e-6), (1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0))
 
 

@@ -62,7 +62,7 @@ class Totals(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Clusters with at most so much power, in W, and at most so many machines; infinite where there is no end."""
+    """Clusters within a power, in W, and a number of machines; infinite for no bound."""
 
     power_w: float = math.inf
     machines: float = math.inf

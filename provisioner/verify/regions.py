@@ -19,7 +19,7 @@ from provisioner.verify.judge import SimulationJudge
 
 # The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
 _OPTIMISM: Final = 1.1
-# Pools are searched up to so many times the guess of the formulas, and at least to so many machines.
+# Pools are searched up to this multiple of the formulas' guess, and at least to this number of machines.
 _ROOM: Final = 2.5
 _LEAST_ROOM: Final = 24
 

@@ -14,8 +14,8 @@ from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs.traces import Trace
 
-# A request set takes at least so many mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
-# the part that is not looked at); where nothing but growth decides, three times as many; and so many times any limit.
+# A request set takes at least ``_TOLD`` mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
+# the part that is not looked at), ``_WINDOWS`` if growth alone decides, and ``_LIMITS`` times the largest limit.
 _TOLD: Final = 7.0
 _WINDOWS: Final = 20.0
 _LIMITS: Final = 3.0

@@ -157,7 +157,7 @@ def hashing() -> None:
 
 
 def throughput(work: Callable[[], object], threads: int, runs: int = 16) -> float:
-    """Runs per second on so many threads."""
+    """Runs per second on a number of threads."""
     with ThreadPoolExecutor(threads) as executor:
         began = perf_counter()
         list(executor.map(lambda _: work(), range(runs)))

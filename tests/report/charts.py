@@ -64,7 +64,7 @@ CHARTS: dict[str, Chart] = {
         points=False,
     ),
     "steps": LineChart(
-        "Share of time with at most so many requests",
+        "Share of time with at most N requests",
         Axis("requests in an iteration", logarithmic=True),
         Axis("share of time (%)", from_zero=True),
         (Series("token", tuple(map(float, range(300))), tuple(100 * (1 - exp(-k / 18)) for k in range(300))),),

@@ -403,7 +403,7 @@ def _batches_table(grid: Grid) -> Table:
                 if point.pools:
                     shares = _batches(point.pools[position].batch_time_share)
                     rows.append((str(cluster), pool.role, plain(grid.values[j]), *shares))
-    return table("Share of time, %, with at most so many requests in an iteration; median while at work", columns, rows)
+    return table("Share of time, %, with at most N requests in an iteration; median while at work", columns, rows)
 
 
 def _batches(shares: Sequence[float]) -> tuple[str, ...]:

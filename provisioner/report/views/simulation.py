@@ -134,7 +134,7 @@ def _beside_limit(result: LatencyResult) -> str:
 
 
 def batches_chart(simulation: Simulation) -> LineChart:
-    """For each pool the share of its time with at most so many requests in an iteration, from none."""
+    """The share of time with at most N requests in an iteration, for each pool, N from 0."""
     series = []
     for pool in simulation.pools:
         sums = list(accumulate(pool.batch_time_share))
@@ -147,7 +147,7 @@ def batches_chart(simulation: Simulation) -> LineChart:
             )
         )
     return LineChart(
-        f"Share of time with at most so many requests in an iteration: {_case(simulation)}",
+        f"Share of time with at most N requests in an iteration: {_case(simulation)}",
         Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
         Axis("share of the pool's time (%)", from_zero=True),
         tuple(series),

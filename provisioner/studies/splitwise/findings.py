@@ -84,7 +84,7 @@ _MACHINES: Final = (
     ),
     (
         "Machine behaviour",
-        "a prompt of 1,500 tokens on the H100 takes as long as so many output tokens (BLOOM-176B)",
+        "output tokens that take as long as a prompt of 1,500 tokens (BLOOM-176B, H100)",
         "about 6",
         "prompt_in_tokens",
         _one_digit,
