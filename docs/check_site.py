@@ -26,7 +26,7 @@ IN_STYLE = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 
 
 class _Page(HTMLParser):
-    """What a page links to and loads, and its anchors."""
+    """The links of a page, the files that it loads, and its anchors."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def _elsewhere(target: str) -> bool:
 
 
 def faults(site: Path) -> list[str]:
-    """What is wrong with the site in a folder, one line each."""
+    """The faults of the site in a folder, one line each."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
     found = [] if pages else [f"{site}: no pages"]
     for path, page in pages.items():

@@ -1,4 +1,4 @@
-"""What pytest leaves out of docs/: the site's extension, where the ``docs`` extra is not installed."""
+"""Files of docs/ that pytest leaves out: the site's extension, if the ``docs`` extra is not installed."""
 
 from importlib.util import find_spec
 

@@ -249,7 +249,7 @@ class Reproduction:
     published: tuple[Published, ...]
 
     def judge(self, replicas: Mapping[str, ReplicaPerf]) -> SimulationJudge:
-        """What simulates clusters of these replicas on the trace."""
+        """The judge of clusters of these replicas on the trace."""
         return SimulationJudge(replicas, self.given.slo, lambda k: self.prepared, 1)
 
     def slowdowns(self, replicas: Mapping[str, ReplicaPerf]) -> Floats:
@@ -356,7 +356,7 @@ def all_noisy(these: Reproduction, eps: float, seed: int) -> dict[str, ReplicaPe
 
 
 def noise_floor(these: Reproduction) -> str:
-    """How far noise in the latencies moves the runs, and the cheapest plan."""
+    """The section on how far noise in the latencies moves the runs and the cheapest plan."""
     exact = these.slowdowns(these.given.replicas)
     table = [
         "| eps | verdicts that change, of 39 | percentiles: median move | P95 | largest |",
@@ -452,7 +452,7 @@ def conversation(seed: int) -> RequestSet:
 
 
 def on(given: Setting, requests: RequestSet, policy: PolicyName | None = None) -> SimulationJudge:
-    """What simulates clusters of a setting on one request set."""
+    """The judge of clusters of a setting on one request set."""
     prepared = prepare(requests, given.reference)
     return SimulationJudge(given.replicas, given.slo, lambda k: prepared, 1, policy=policy)
 
@@ -546,7 +546,7 @@ def noisy_decode(given: Setting, eps: float, seed: int) -> Setting:
 
 @dataclass(frozen=True, slots=True)
 class Lending:
-    """What the mixed pool did in one run: shares of 0..1."""
+    """The work of the mixed pool in one run: shares of 0..1."""
 
     row: str
     lent: float  # of the token machines' time
@@ -695,7 +695,7 @@ Qwen3-32B fp8 TP 1              1    61.4   132.2    65.3   119.5     2.3     5.
 Qwen3-32B fp8 TP 2              1   116.2   272.2   117.6   252.1     0.7     5.8     0.7     5.8
 Qwen3-32B fp8 TP 8              1    27.9    15.2    27.1    17.8     0.6     3.2     0.6     3.2
 """
-"""What tests/oracles/served.py prints of the samples, which are no part of the project; a slow test compares."""
+"""Output of tests/oracles/served.py for the samples, which are no part of the project; a slow test compares."""
 
 SERVED_WHY = """\
 *Prompts computed* leaves out two FP8 runs of Qwen3-32B (TP 1 and 2) that take less time than reading the weights and computing the
@@ -724,7 +724,7 @@ Llama-3.1-70B                      58  0.66 0.0329   5.2   5.2
 Qwen3-32B                          87  0.21 0.0225   5.9  10.1
 all, fitted to all                145  0.37 0.0328   4.1   8.2
 """
-"""What tests/oracles/closed_loop.py prints of fits to other runs; the same test compares."""
+"""Output of tests/oracles/closed_loop.py for fits to other runs; the same test compares."""
 
 CLIENT_TEXT = """\
 From one TP to another the overhead carries over; from one model to the other less. Qwen3-32B alone gives 0.66 ms an iteration,
@@ -751,7 +751,7 @@ CLIENTS = """\
   12    4.3   24.2  -22.8   13.7   31.1
   20    4.5   37.2  -36.8   25.8   44.7
 """
-"""What tests/oracles/served.py prints of other clients; the same test compares."""
+"""Output of tests/oracles/served.py for other clients; the same test compares."""
 
 CLIENT_WHY = """\
 - **TPOT is predicted, TTFT only as far as the client is guessed.** The number that suits Qwen3-32B best (8) leaves 12 % on Llama-3.1-70B, and the
@@ -839,7 +839,7 @@ LIKE = (
 
 
 def operators_provenance() -> dict[str, dict[str, Any]]:
-    """What the operator tables of each GPU were fitted to, and how well."""
+    """The sources of each GPU's operator tables, and the errors of their fits."""
     path = catalog.data_folder("hardware_specs") / "operators" / "provenance.yaml"
     found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["gpus"]
     return found
@@ -943,7 +943,7 @@ def estimated() -> str:
 
 
 def not_measured() -> str:
-    """What is known of derived and estimated curves; the rest of the page needs the published runs, this does not."""
+    """The sections on derived and estimated curves, which do not need the published runs."""
     return "\n".join([tables(), served(), splitwise_measurements(), estimated()])
 
 

@@ -814,7 +814,7 @@ def read_file(path: Path) -> Json:
 
 
 def pose(question: Question) -> tuple[dict[str, Any], float]:
-    """What came of a question, and the time in s that it took."""
+    """The answer to a question, and the time in s that it took."""
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""No test looks at a clock: a busy machine is slow. What takes time is counted, or printed by a benchmark."""
+"""No test looks at a clock: a busy machine is slow. Tests count work; benchmarks print times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent
 CLOCKS = frozenset({"clock_gettime", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time", "time_ns"})
 MAY_LOOK = ("benchmarks", "questions.py", "waiting.py")
-"""What prints times, and what waits for another process without an assertion."""
+"""Files that print times, or wait for another process, without an assertion."""
 
 
 def clocks(source: str) -> Iterator[str]:

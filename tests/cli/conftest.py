@@ -11,7 +11,7 @@ from provisioner.cli import main
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended: its exit code and what it wrote."""
+    """The end of a command: its exit code and its output."""
 
     code: int
     out: str

@@ -1,4 +1,4 @@
-"""What long work tells on stderr: a bar on a terminal of any width, lines elsewhere."""
+"""Progress of long work on stderr: a bar on a terminal of any width, lines elsewhere."""
 
 from __future__ import annotations
 

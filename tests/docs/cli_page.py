@@ -1,4 +1,4 @@
-"""What ``docs/reference/cli.md`` says by hand: examples, and tables of keys and columns."""
+"""The parts of ``docs/reference/cli.md`` written by hand: examples, and tables of keys and columns."""
 
 from __future__ import annotations
 

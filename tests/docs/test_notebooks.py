@@ -24,7 +24,7 @@ def code(notebook: Any) -> str:
 
 
 def printed(notebook: Any) -> str:
-    """What cells print, and results that are shown as text only."""
+    """Texts that cells print, and results that are shown as text only."""
     texts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):

@@ -50,7 +50,7 @@ def test_page_is_fresh(generator: ModuleType) -> None:
 
 
 def test_every_published_run_is_reproduced(generator: ModuleType) -> None:
-    """What the page says: thirteen rows, each within 2 % (in fact 0.02 %), each with the verdict that was published."""
+    """The page has thirteen rows, each within 2 % (in fact 0.02 %), each with the verdict that was published."""
     page = generator.PAGE.read_text(encoding="utf-8")
     found = section(page, "## Thirteen runs of the published simulator")
     rows = [line.split("|")[1:-1] for line in found if line.count("|") == 7 and "%" in line]
@@ -69,7 +69,7 @@ def test_the_formulas_reproduce_the_lightly_loaded_run(generator: ModuleType) ->
 
 
 def test_simulation_of_strict_pools_wants_one_prompt_machine_more(generator: ModuleType) -> None:
-    """What the page says of the formulas' 25 + 4: the P99 of TTFT with 25 and 26 prompt machines on forty sets."""
+    """The page's text on the formulas' 25 + 4: the P99 of TTFT with 25 and 26 prompt machines on forty sets."""
     perf, alone = replica("bloom-176b", "dgx-h100"), reference("bloom-176b")
     drawn_sets = [prepare(each, alone) for each in sets(lambda rng: drawn(workload("coding"), 70.0, 120.0, rng), 1, 40)]
     found = []
@@ -114,7 +114,7 @@ def test_factors_of_the_splitwise_measurements_by_curves(generator: ModuleType, 
 
 
 def test_estimates_of_one_gpu_from_another_are_better_than_from_all(generator: ModuleType) -> None:
-    """What the page advises with ``kernels_like``: the H100's row of both tables, in BF16."""
+    """The page's advice with ``kernels_like``: the H100's row of both tables, in BF16."""
     found = section(generator.PAGE.read_text(encoding="utf-8"), "## Estimated curves")
     others, one = (line.split("|") for line in found if line.startswith("| h100-sxm-80gb |"))
     for k in (0, 1):

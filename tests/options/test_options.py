@@ -59,7 +59,7 @@ NEEDED: dict[type[Options], dict[str, Any]] = {
     VaryOptions: {"name": "cv", "values": "1,2"},
     ProfileOptions: {"model": "tiny", "machine": "dgx-a100", "out": "own"},
 }
-"""What a class cannot be made without."""
+"""Options that a class cannot be made without."""
 
 SAMPLES: dict[str, Any] = {
     "workload": "my trace.csv",

@@ -207,7 +207,7 @@ def test_one_verdict_on_a_size_whatever_else_is_asked() -> None:
 
 
 def test_a_queue_for_one_size_differs_little_from_that_for_many() -> None:
-    """What ``check`` allows for: another numerical grid moves a share by less than 1e-4."""
+    """The tolerance of ``check``: another numerical grid moves a share by less than 1e-4."""
     for workload, model in product(("coding", "conversation"), ("llama2-70b", "bloom-176b")):
         setting = setting_of(workload=workload, model=model, designs=("splitwise-hh",))
         latency = DesignLatency(question_of(setting), setting.designs[0])

@@ -294,7 +294,7 @@ def test_a_staircase_takes_few_judgements(corners: tuple[Sizes, ...], batch: int
 
 
 def test_a_hopeless_design_takes_few_judgements() -> None:
-    """What is left of a design far from passing is excluded by a few large failures."""
+    """A few large failures exclude the rest of a design that is far from passing."""
 
     def ratio(name: str, sizes: Sizes) -> float:
         return staircase((30, 5))(name, sizes) if name == "good" else 5.0
@@ -461,7 +461,7 @@ def test_without_any_plan_in_time_the_bound_is_the_cheapest_candidate_left() -> 
 
 
 def test_what_is_known_to_fail_excludes_smaller_ones_unseen() -> None:
-    """Of 12 sizes those up to 5 are known to fail; the judge, which would pass 3, is not asked about them."""
+    """Sizes up to 5 of 12 are known to fail; the judge, which would pass 3, is not asked about them."""
     asked: list[int] = []
 
     def ratio(_: str, sizes: Sizes) -> float:

@@ -173,7 +173,7 @@ def test_a_cluster_is_drawn_as_boxes_and_elsewhere_a_table() -> None:
 
 
 def chromium(path: Path, profile: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    """What Chromium makes of a page: its elements on stdout, messages of its console on stderr."""
+    """A page in Chromium: its elements on stdout, messages of its console on stderr."""
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
     fixed = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={profile}")

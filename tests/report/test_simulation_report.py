@@ -1,4 +1,4 @@
-"""What a simulation is written as: tables, CSV, records of requests, and the picture."""
+"""Files of a simulation: tables, CSV, records of requests, and the picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a cluster in hand holds and what to add for more: against whole runs and against every cluster around it."""
+"""Capacity of a cluster in hand and additions for more: against whole runs and against every cluster around it."""
 
 from __future__ import annotations
 

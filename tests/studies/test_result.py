@@ -1,4 +1,4 @@
-"""What the results of all studies have alike."""
+"""Behaviour that the results of all studies share."""
 
 from __future__ import annotations
 
