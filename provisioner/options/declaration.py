@@ -59,7 +59,7 @@ class Option:
             return []
         if self.metavar is None:
             return [self.flag] if value != self.default else []
-        return [part for text in self.kind.texts(value) for part in (self.flag, text)]
+        return [part for text in self.kind.texts(value) for part in (self.flag, text) if part]
 
     def _typed_entry(self, name: str, value: Any) -> list[str]:
         member = self.members.get(name)
@@ -113,8 +113,8 @@ def _field(declaration: Option) -> Any:
     return field(default=default, metadata=metadata)
 
 
-_FLAGS: Final[dict[str, str]] = {}
-"""The flag of every field, by name: the same in all classes that have the field."""
+_FLAGS: Final[dict[str, str]] = {"out": "--out"}
+"""The flag of every field, by name: the same in all classes that have the field; and that of files to write."""
 
 _spelled_as_flags = False
 

@@ -226,7 +226,7 @@ class ReproduceOptions(Options):
     """The question what a paper publishes, computed again."""
 
     paper: str = REPRODUCTION.option(
-        TEXT, "Paper whose results are computed: splitwise.", flag="", metavar="PAPER", default="splitwise"
+        TEXT, "Paper whose results are computed: splitwise.", flag="", metavar="PAPER", default="splitwise", fixes=True
     )
     only: tuple[str, ...] = REPRODUCTION.option(
         several(TEXT),
@@ -286,7 +286,7 @@ class SweepOptions(GridOptions):
     token: str | tuple[int, ...] | None = _sizes("Token machines, written like prompt machines.")
     mixed: str | tuple[int, ...] | None = _sizes("Mixed machines of a baseline, written like prompt machines.")
     objective: str = SWEEP.option(
-        name_of("objective of a sweep", CRITERIA), "What the optimum has least of.", default="cost"
+        name_of("objective of a sweep", CRITERIA), "What the optimum has least of.", default="cost", fixes=True
     )
 
 

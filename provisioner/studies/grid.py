@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -13,8 +12,8 @@ from typing import Final, Literal
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
 from provisioner.loading.scenario import load_scenario
-from provisioner.options import PlanOptions, SimulateOptions
-from provisioner.options.command import simulate_question, typed
+from provisioner.options import PlanOptions, SimulateOptions, SweepOptions, VaryOptions, spelled
+from provisioner.options.command import command_of, simulate_question
 from provisioner.planning.designs import choose, designs
 from provisioner.planning.lattice import whole_units
 from provisioner.planning.search import Prices
@@ -39,11 +38,11 @@ MOST_POINTS: Final = 100_000
 
 _PRICED: Final = ("price", "power")
 _NOT_SWEPT: Final = {
-    "pools": "--pool: a sweep is over the sizes of designs; give --design",
-    "failures": "--fail: names machines of one cluster; simulate that one",
-    "repeat": "--repeat: times one simulation; leave it out of a sweep",
-    "records": "--records: are of one simulation; leave them out of a sweep",
-    "timeline": "--timeline: is of one simulation; leave it out of a sweep",
+    "pools": "a sweep is over the sizes of designs; name one",
+    "failures": "names machines of one cluster; simulate that one",
+    "repeat": "times one simulation; leave it out of a sweep",
+    "records": "are of one simulation; leave them out of a sweep",
+    "timeline": "is of one simulation; leave it out of a sweep",
 }
 
 
@@ -124,7 +123,7 @@ def vary(
     ends = [_ends(varied, [each] if as_given else of, swept) for each, of in zip(sized, cases, strict=True)]
     fixed = [cluster_of(each.first) for each in ends]
     if len({str(cluster) for cluster in fixed}) < len(fixed):
-        raise InputError("--cluster: a cluster is named twice; name each once")
+        raise InputError(f"{spelled('clusters')}: a cluster is named twice; name each once")
     every = [case for of_cluster in cases for case in of_cluster]
     owners = [cluster for cluster in fixed for _ in swept]
     return _simulated(
@@ -313,17 +312,13 @@ def _command(
 ) -> str:
     """The ``provision sweep`` command that asks the same again, with its defaults written out."""
     bare = _of_sizes(options if varied is None else replace(options, design=None), {})
-    simulation = simulate_question({each.name: getattr(bare, each.name) for each in fields(SimulateOptions)})
+    question = simulate_question({each.name: getattr(bare, each.name) for each in fields(SimulateOptions)})
+    question["prices"] = price_list
     if varied is None:
-        own = [(role, typed_range(sizes)) for role, sizes in _sizes(clusters).items()]
-    else:
-        own = [("cluster", _typed(cluster)) for cluster in clusters]
-        own.append(("vary", f"{varied.name}={typed_range(varied.values)}"))
-    own.append(("prices", price_list))
-    if objective is not None:
-        own.append(("objective", objective))
-    more = [part for name, value in own for part in (f"--{name}", value)]
-    return shlex.join(["provision", "sweep", *typed(simulation, SimulateOptions), *more])
+        sizes = {role: typed_range(sizes) for role, sizes in _sizes(clusters).items()}
+        return command_of("sweep", {**question, **sizes, "objective": objective}, SweepOptions)
+    own = {"clusters": [_typed(cluster) for cluster in clusters], "name": f"{varied.name}={typed_range(varied.values)}"}
+    return command_of("sweep", {**question, **own}, VaryOptions)
 
 
 def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
@@ -340,9 +335,9 @@ def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOpt
 
 def _check(options: SimulateOptions, execution: Execution) -> None:
     """Refuse files that cannot be written, and options of a single simulation."""
-    for name, message in _NOT_SWEPT.items():
+    for name, why in _NOT_SWEPT.items():
         if getattr(options, name):
-            raise InputError(message)
+            raise InputError(f"{spelled(name)}: {why}")
     door.open().check(Grid, execution.out)
 
 
@@ -375,20 +370,21 @@ def _sized(options: SimulateOptions, clusters: Sequence[str]) -> list[SimulateOp
     if not clusters:
         return [options]
     if options.design is not None:
-        raise InputError("--cluster: names design and sizes; leave out --design")
+        raise InputError(f"{spelled('clusters')}: names design and sizes; leave out {spelled('design')}")
     return [_of_cluster(options, text) for text in clusters]
 
 
 def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
     """The options with the cluster of a text such as ``splitwise-hh=35+5`` or ``baseline-h100=40``."""
+    what = spelled("clusters")
     name, equals, sizes = (part.strip() for part in text.partition("="))
     if not (name and equals and sizes):
-        raise InputError(f"--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5, got {quoted(text)}")
+        raise InputError(f"{what}: must be DESIGN=SIZES, such as splitwise-hh=35+5, got {quoted(text)}")
     (design,) = choose(designs(catalog.with_own(options.specs).machines.values()), (name,))
-    numbers = [part for size in sizes.split("+") for part in whole_range(size.strip(), f"--cluster {text}")]
+    numbers = [part for size in sizes.split("+") for part in whole_range(size.strip(), f"{what} {text}")]
     if len(numbers) != len(design.slots) or sizes.count("+") + 1 != len(design.slots):
         roles = " + ".join(slot.role for slot in design.slots)
-        raise InputError(f"--cluster {text}: {design.name} needs the machines of {roles}, one number for each")
+        raise InputError(f"{what} {text}: {design.name} needs the machines of {roles}, one number for each")
     counts: dict[str, int] = {slot.role: number for slot, number in zip(design.slots, numbers, strict=True)}
     return _of_sizes(replace(options, design=name), counts)
 

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final
 
 from provisioner.errors import InputError
+from provisioner.options import spelled
 
 _ENDING: Final = ".journal"
 _SYNC_S: Final = 1.0
@@ -39,9 +40,8 @@ class Journal:
         asked = json.loads(json.dumps(question, default=str))
         there = path.is_file() and path.stat().st_size > 0
         if there and not resume:
-            raise InputError(
-                f"{path}: is of a study that was interrupted: go on with --resume, or delete it to begin again"
-            )
+            go_on = f"go on with {spelled('resume')}, or delete it to begin again"
+            raise InputError(f"{path}: is of a study that was interrupted: {go_on}")
         done: dict[str, object] = {}
         end = 0
         if there:
@@ -89,16 +89,16 @@ def kept(
     """
     if not out:
         if resume:
-            raise InputError(
-                "--resume: goes on with the journal beside the first --out; give the --out of the first run"
-            )
+            out_name = spelled("out")
+            why = f"goes on with the journal beside the first {out_name}; give the {out_name} of the first run"
+            raise InputError(f"{spelled('resume')}: {why}")
         yield {}, lambda key, record: None, "nothing written"
         return
     path = f"{out[0]}{_ENDING}"
     journal = Journal.open(path, question, resume)
     finished = False
     try:
-        yield dict(journal.done), journal.add, f"kept in {path}, --resume goes on from there"
+        yield dict(journal.done), journal.add, f"kept in {path}, {spelled('resume')} goes on from there"
         finished = True
     finally:
         journal.close(finished)

@@ -23,7 +23,7 @@ def whole_range(
 
     Numbers that are given as such, one or several, are taken as they are.
 
-    >>> whole_range("1:4", "--prompt"), whole_range("1:3,10:30:10", "--prompt"), whole_range(7, "--token")
+    >>> whole_range("1:4", "prompt"), whole_range("1:3,10:30:10", "prompt"), whole_range(7, "token")
     ((1, 2, 3, 4), (1, 2, 3, 10, 20, 30), (7,))
     """
 
@@ -42,7 +42,7 @@ def number_range(
 
     ``number`` reads one and refuses what it must not be; without it they are above 0.
 
-    >>> number_range("30:50:10", "--vary rate"), number_range("0.9,1:1.2:0.1", "--vary slo")
+    >>> number_range("30:50:10", "rate"), number_range("0.9,1:1.2:0.1", "slo")
     ((30.0, 40.0, 50.0), (0.9, 1.0, 1.1, 1.2))
     """
     return _values(text, what, number, None)

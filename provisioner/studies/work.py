@@ -14,9 +14,10 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from provisioner.errors import InputError
+from provisioner.options import spelled
 from provisioner.progress import Step
 from provisioner.specs.units import format_seconds
 
@@ -46,7 +47,7 @@ def check_wanted() -> None:
 class Workers:
     """Where independent work runs. ``count`` is how many pieces run at once, for those who plan by it."""
 
-    def __init__(self, executor: Executor, count: int, share: Callable[[Any], Any] = lambda value: value) -> None:
+    def __init__(self, executor: Executor, count: int, share: Callable[[object], object] = lambda value: value) -> None:
         self._executor = executor
         self._share = share
         self._wanted = threading.Event()
@@ -66,7 +67,7 @@ class Workers:
         ``waiting`` is called ten times a second while nothing is finished. Raises what the first to fail raised.
         """
         finished: SimpleQueue[tuple[int, Future[Result]]] = SimpleQueue()
-        everywhere = self._share(shared)
+        everywhere = cast("Shared", self._share(shared))  # of a cluster its future, which a worker gets the value of
         wanted = self._wanted if isinstance(self._executor, ThreadPoolExecutor) else None
         futures = [self._executor.submit(_work, wanted, function, everywhere, item) for item in items]
         try:
@@ -92,11 +93,13 @@ class Workers:
         self._wanted.clear()
 
 
-def _put(finished: SimpleQueue[Any], index: int, future: Future[Any]) -> None:
+def _put(finished: SimpleQueue[tuple[int, Future[Result]]], index: int, future: Future[Result]) -> None:
     finished.put((index, future))
 
 
-def _work(wanted: threading.Event | None, function: Callable[[Any, Any], Any], shared: Any, item: Any) -> Any:
+def _work(
+    wanted: threading.Event | None, function: Callable[[Shared, Item], Result], shared: Shared, item: Item
+) -> Result:
     _thread.wanted = wanted
     check_wanted()
     return function(shared, item)
@@ -106,8 +109,6 @@ def _work(wanted: threading.Event | None, function: Callable[[Any, Any], Any], s
 def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Workers]:
     """Threads of this machine, as many as it has cores unless told otherwise; or a Dask cluster by its address."""
     if dask is not None:
-        if threads is not None:
-            raise InputError("--threads: are of this machine; leave them out with --dask")
         with _dask(dask) as found:
             yield found
         return
@@ -131,28 +132,29 @@ def _cores() -> int:
 
 @contextmanager
 def _dask(address: str) -> Iterator[Workers]:
+    what = spelled("dask")
     try:
         from distributed import Client
     except ImportError as error:
-        raise InputError("--dask: needs the extra: pip install 'provisioner[dask]'") from error
+        raise InputError(f"{what}: needs the extra: pip install 'provisioner[dask]'") from error
     try:
         client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
-            f"--dask {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
+            f"{what} {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
         ) from error
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise InputError(f"--dask {address}: the scheduler has no workers; start one with: dask worker {address}")
+            raise InputError(f"{what} {address}: the scheduler has no workers; start one with: dask worker {address}")
 
-        def share(value: Any) -> Any:
+        def share(value: object) -> object:
             return client.submit(_same, value, pure=False)  # a task, so that it is made again when its worker is lost
 
         yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share)
 
 
-def _same(value: Any) -> Any:
+def _same(value: object) -> object:
     return value
 
 

@@ -59,7 +59,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.csv.journal"
     write(path, "a")
     before = path.read_bytes()
-    with pytest.raises(InputError, match="go on with --resume, or delete it"):
+    with pytest.raises(InputError, match="go on with resume, or delete it"):
         Journal.open(path, QUESTION, resume=False)
     with pytest.raises(InputError, match=r"another question \(it differs in prompt\)"):
         Journal.open(path, {**QUESTION, "prompt": (1, 3)}, resume=True)

@@ -254,11 +254,11 @@ def test_ranges_that_make_no_sense(ranges: dict[str, Any], message: str) -> None
 
 
 def test_options_of_one_simulation_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--fail: names machines of one cluster"):
+    with pytest.raises(InputError, match="failures: names machines of one cluster"):
         sweep(SimulateOptions(design="splitwise-hh", failures=("prompt:1@3s",)), prompt=1, token=1)
     with pytest.raises(UnknownNameError, match="objective"):
         sweep(SMALL, prompt=1, token=1, objective="throughput")
-    with pytest.raises(InputError, match="--resume: goes on with the journal beside the first --out"):
+    with pytest.raises(InputError, match="resume: goes on with the journal beside the first out"):
         sweep(SMALL, prompt=1, token=1, resume=True)
 
 
@@ -326,7 +326,7 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, uninterrupted: byte
     assert not out.exists() and 10 <= len(before) < total
     with open(journal, "ab") as file:  # and a line that was cut off for certain
         file.write(b'{"key": "4+1", "record": {"state": "pa')
-    with pytest.raises(InputError, match="go on with --resume, or delete it"):
+    with pytest.raises(InputError, match="go on with resume, or delete it"):
         sweep(LONG, out=[str(out)], **LONG_RANGES)
     with pytest.raises(InputError, match="of another question"):
         sweep(LONG, out=[str(out)], resume=True, prompt="4:15", token="1:7")
@@ -342,7 +342,7 @@ def test_an_interrupt_says_what_was_done(tmp_path: Path, uninterrupted: bytes, c
     out = tmp_path / "interrupted.json"
     said = stopped_midway(out, signal.SIGINT)
     done = len(keys_of(Path(f"{out}.journal")))
-    assert f"interrupted: {done} of 96 points done; kept in {out}.journal, --resume goes on from there" in said
+    assert f"interrupted: {done} of 96 points done; kept in {out}.journal, resume goes on from there" in said
     assert 10 <= done < 96
     sweep(LONG, out=[str(out)], resume=True, **LONG_RANGES)
     assert len(counted) == 96 - done and out.read_bytes() == uninterrupted

@@ -159,10 +159,10 @@ def test_machines_of_ones_own(tmp_path: Path) -> None:
         ("rates", "1:2:1", CLUSTERS, "unknown input to vary 'rates': did you mean rate?"),
         ("rate", "30:60", CLUSTERS, "name rate: must be FROM:TO:STEP, such as 30:250:10"),
         ("rate", "0:60:10", CLUSTERS, "name rate: must be above 0 requests/s, got 0"),
-        ("rate", "10", ("splitwise-hh=8",), "--cluster splitwise-hh=8: Splitwise-HH needs the machines of prompt +"),
-        ("rate", "10", ("splitwise-hh",), "--cluster: must be DESIGN=SIZES, such as splitwise-hh=35+5"),
+        ("rate", "10", ("splitwise-hh=8",), "clusters splitwise-hh=8: Splitwise-HH needs the machines of prompt +"),
+        ("rate", "10", ("splitwise-hh",), "clusters: must be DESIGN=SIZES, such as splitwise-hh=35+5"),
         ("rate", "10", ("splitwise-hx=8+2",), "unknown design 'splitwise-hx'"),
-        ("rate", "10", (CLUSTERS[0], CLUSTERS[0]), "--cluster: a cluster is named twice"),
+        ("rate", "10", (CLUSTERS[0], CLUSTERS[0]), "clusters: a cluster is named twice"),
         ("cv:dgx-a100", "1", CLUSTERS, "name cv:dgx-a100: cv is not an input of a machine type"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from provisioner import api
 from provisioner.errors import InputError
 from provisioner.studies.work import Stopped, check_wanted, time_left, workers
 from tests.waiting import wait_until
@@ -97,10 +98,10 @@ def test_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_cluster_that_is_not_there() -> None:
-    with pytest.raises(InputError, match=r"--dask 127\.0\.0\.1:9: no scheduler answers"), workers(dask="127.0.0.1:9"):
+    with pytest.raises(InputError, match=r"dask 127\.0\.0\.1:9: no scheduler answers"), workers(dask="127.0.0.1:9"):
         pass
-    with pytest.raises(InputError, match="--threads"), workers(2, "127.0.0.1:9"):
-        pass
+    with pytest.raises(InputError, match="threads: are of this machine; leave them out with dask"):
+        api.sweep(design="baseline-h100", mixed="1:2", threads=2, dask="127.0.0.1:9")
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, cast
 
 from provisioner.errors import Interrupted, UnknownNameError
 from provisioner.loading.common import versions
-from provisioner.options import DURATION_S
+from provisioner.options import DURATION_S, ReproduceOptions
+from provisioner.options.command import command_of
 from provisioner.perf.curves import Assumptions
 from provisioner.progress import Step, worded
 from provisioner.results.reproduction import Reproduction, Values
@@ -68,8 +68,6 @@ def reproduce(
                     raise Interrupted(f"{position} of {len(steps)} experiments done", where) from None
                 keep(key, known[key])
             values[world][each] = cast("Values", known[key])
-        typed = [part for each in only for part in ("--only", each)]
-        typed += ["--seeds", str(sets), "--duration", f"{duration_s:g}", "--seed", str(seed)]
         reproduction = Reproduction(
             paper=name,
             findings=tuple(findings(*(values[world] for world in WORLDS))),
@@ -80,7 +78,7 @@ def reproduce(
             sources=(paper.SOURCE,),
             versions=versions(_VERSIONS),
             question=question,
-            command=shlex.join(["provision", "reproduce", name, *typed]),
+            command=command_of("reproduce", question, ReproduceOptions),
         )
         door.open().save(reproduction, out)
     return reproduction
