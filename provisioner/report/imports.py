@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from provisioner.report.document import Block, Document, Facts, Notes
-from provisioner.report.specs import workload_data
+from provisioner.report.specs import shape_facts, workload_data
 from provisioner.specs.lengths import IntArray
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.trace_files import FORMATS
@@ -78,19 +78,13 @@ def _lengths(tokens: IntArray) -> dict[str, float]:
 
 def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> Document:
     """What a ``config.json`` describes, what was left out of it, and what was written."""
-    heads = f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"
-    tied = ", embedding and head tied" if model.tied_embeddings else ""
     facts = (
         ("name", model.name),
         ("read from", "; ".join(model.sources)),
         ("parameters", f"{model.parameters:,.0f}"),
         ("weights", f"{format_bytes(model.weight_bytes)}, layers at {DTYPE_BYTES[model.dtype]:g} bytes a number"),
         ("layers", f"{model.layers}, of hidden size {model.hidden_size:,}"),
-        ("heads", heads),
-        ("MLP", f"{model.intermediate_size:,} {'gated' if model.gated_mlp else 'plain'}"),
-        ("vocabulary", f"{model.vocab_size:,}{tied}"),
-        ("positions", f"{model.positions}, {model.norm} norm"),
-        ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
+        *shape_facts(model),
         ("context", f"{model.trained_context_tokens:,} tokens"),
     )
     blocks: list[Block] = [Facts("", facts)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from provisioner.perf.curves import curve_groups
@@ -18,12 +19,13 @@ from provisioner.report.coverage import (
     own_names,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, table
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
+from provisioner.specs.prices import PriceList
 from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
 from provisioner.specs.workload import Workload
 
@@ -35,19 +37,27 @@ def machines_document(name: str | None = None, own: Catalog | None = None) -> Do
     known = known_of(own)
     if name is None:
         mine = own_names(own, "machines")
-        rows = [_machine_row(machine, known, machine.name in mine) for machine in known.machines.values()]
-        columns = (
-            Column("machine"),
-            Column("GPUs", True),
-            Column("GPU"),
-            Column("HBM, GiB", True),
-            Column("HBM, GB/s", True),
-            Column("W", True),
-            *(Column(prices, True) for prices in known.price_lists),
-        )
         note = " ".join(filter(None, ("Prices are in $/h, by list; blank where a list has none.", own_note(own))))
-        listing = _listing("machine types", "machines", rows, Table("", columns, tuple(rows)), note)
-        return replace(listing, blocks=(*listing.blocks, *_curves_of_machines(known, own)))
+        groups = curve_groups(own)
+        models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
+        measured = f"of {models} on {', '.join(sorted({machine for _, machine, _ in groups}))}"
+        shown = listing(
+            "",
+            tuple(known.machines.values()),
+            (
+                (Column("machine"), lambda machine: marked(machine.name, machine.name in mine)),
+                (Column("GPUs", True), lambda machine: whole(machine.gpus)),
+                (Column("GPU"), lambda machine: machine.gpu),
+                (Column("HBM, GiB", True), lambda machine: whole(machine.memory_bytes / 2**30)),
+                (Column("HBM, GB/s", True), lambda machine: whole(machine.memory_bandwidth_gb_per_s)),
+                (Column("W", True), lambda machine: whole(machine.max_power_w)),
+                *(
+                    (Column(prices, True), partial(_price, prices=known.price_list(prices)))
+                    for prices in known.price_lists
+                ),
+            ),
+        )
+        return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
     machine = known.machine(name)
     facts = (
         ("name", machine.name),
@@ -97,17 +107,9 @@ def machines_data(name: str | None = None, own: Catalog | None = None) -> Any:
     }
 
 
-def _machine_row(machine: Machine, known: Catalog, mine: bool) -> tuple[str, ...]:
-    prices = [known.price_list(name).machines.get(machine.name) for name in known.price_lists]
-    return (
-        marked(machine.name, mine),
-        whole(machine.gpus),
-        machine.gpu,
-        f"{machine.memory_bytes / 2**30:,.0f}",
-        f"{machine.memory_bandwidth_gb_per_s:,.0f}",
-        whole(machine.max_power_w),
-        *("" if price is None else dollars(price.cost_usd_per_h, sign=False) for price in prices),
-    )
+def _price(machine: Machine, prices: PriceList) -> str:
+    price = prices.machines.get(machine.name)
+    return "" if price is None else dollars(price.cost_usd_per_h, sign=False)
 
 
 def _peaks(machine: Machine) -> str:
@@ -128,16 +130,12 @@ def _curves_of_machine(machine: Machine, own: Catalog | None) -> str:
     return "; ".join(f"{model} at TP {', '.join(tps)}" for model, tps in by_model.items()) or "none"
 
 
-def _curves_of_machines(known: Catalog, own: Catalog | None) -> tuple[Block, ...]:
-    """On which machines curves are measured, and which they get for other models."""
-    groups = curve_groups(own)
-    measured = dict.fromkeys(machine for _, machine, _ in groups)
-    models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
-    others = by_evidence(known.machines.values())
-    rows = [("measured", f"of {models} on {', '.join(sorted(measured))}")]
-    rows += [(kind, ", ".join(machine.name for machine in machines)) for kind, machines in others.items()]
-    hint = "provision curves shows the errors, provision curves NAME where a model fits."
-    return Facts("Latency curves", tuple(rows)), Notes("", (hint,))
+def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[Block, ...]:
+    """Latency curves that are measured, and by their evidence the machines on which the ``others`` are."""
+    by_kind = by_evidence(known.machines.values())
+    rows = [(kind, others.format(", ".join(machine.name for machine in on))) for kind, on in by_kind.items()]
+    hint = f"provision curves shows the errors, provision {command} NAME where a model fits."
+    return Facts("Latency curves", (("measured", measured), *rows)), Notes("", (hint,))
 
 
 def models_document(name: str | None = None, own: Catalog | None = None) -> Document:
@@ -145,20 +143,26 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
     known = known_of(own)
     if name is None:
         mine = own_names(own, "models")
-        rows = [_model_row(model, model.name in mine) for model in known.models.values()]
-        columns = (
-            Column("model"),
-            Column("parameters, 10^9", True),
-            Column("weights, GiB", True),
-            Column("layers", True),
-            Column("KV heads", True),
-            Column("KV cache", True),
-            Column("context", True),
-        )
         note = "KV cache is in KiB per token, the context trained for in tokens."
         note = " ".join(filter(None, (note, own_note(own))))
-        listing = _listing("models", "models", rows, Table("", columns, tuple(rows)), note)
-        return replace(listing, blocks=(*listing.blocks, *_curves_of_models(known, own)))
+        machines: dict[str, dict[str, None]] = {}
+        for of_model, machine, _ in curve_groups(own):
+            machines.setdefault(of_model, {})[machine] = None
+        measured = "; ".join(f"{of_model} on {', '.join(on)}" for of_model, on in machines.items())
+        shown = listing(
+            "",
+            tuple(known.models.values()),
+            (
+                (Column("model"), lambda model: marked(model.name, model.name in mine)),
+                (Column("parameters, 10^9", True), lambda model: significant(model.parameters / 1e9)),
+                (Column("weights, GiB", True), lambda model: f"{model.weight_bytes / 2**30:,.1f}"),
+                (Column("layers", True), lambda model: whole(model.layers)),
+                (Column("KV heads", True), lambda model: whole(model.kv_heads)),
+                (Column("KV cache", True), lambda model: whole(model.kv_bytes_per_token / 2**10)),
+                (Column("context", True), lambda model: whole(model.trained_context_tokens)),
+            ),
+        )
+        return _overview("models", "models", shown, note, *_curves(known, measured, "all, on {}", "models"))
     model = known.model(name)
     facts = (
         ("name", model.name),
@@ -166,11 +170,7 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
         ("weights", format_bytes(model.weight_bytes)),
         ("layers", whole(model.layers)),
         ("hidden size", whole(model.hidden_size)),
-        ("heads", f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"),
-        ("MLP", f"{model.intermediate_size:,} {'gated' if model.gated_mlp else 'plain'}"),
-        ("vocabulary", f"{whole(model.vocab_size)}{', embedding and head tied' if model.tied_embeddings else ''}"),
-        ("positions", f"{model.positions}, {model.norm} norm"),
-        ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
+        *shape_facts(model),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
     where = coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), own)
@@ -191,42 +191,35 @@ def models_data(name: str | None = None, own: Catalog | None = None) -> Any:
     }
 
 
-def _model_row(model: ModelArchitecture, mine: bool) -> tuple[str, ...]:
+def shape_facts(model: ModelArchitecture) -> tuple[tuple[str, str], ...]:
+    """Shape of a model's layers, and the KV cache of a token."""
     return (
-        marked(model.name, mine),
-        significant(model.parameters / 1e9),
-        f"{model.weight_bytes / 2**30:,.1f}",
-        whole(model.layers),
-        whole(model.kv_heads),
-        f"{model.kv_bytes_per_token / 2**10:,.0f}",
-        whole(model.trained_context_tokens),
+        ("heads", f"{model.heads} of dimension {model.head_dim}, {model.kv_heads} for keys and values"),
+        ("MLP", f"{model.intermediate_size:,} {'gated' if model.gated_mlp else 'plain'}"),
+        ("vocabulary", f"{model.vocab_size:,}{', embedding and head tied' if model.tied_embeddings else ''}"),
+        ("positions", f"{model.positions}, {model.norm} norm"),
+        ("KV cache", f"{model.kv_bytes_per_token:,.0f} bytes per token"),
     )
-
-
-def _curves_of_models(known: Catalog, own: Catalog | None) -> tuple[Block, ...]:
-    """Which models are measured, and on how many machines the others are derived or estimated."""
-    measured: dict[str, dict[str, None]] = {}
-    for model, machine, _ in curve_groups(own):
-        measured.setdefault(model, {})[machine] = None
-    rows = [("measured", "; ".join(f"{model} on {', '.join(on)}" for model, on in measured.items()))]
-    others = by_evidence(known.machines.values())
-    rows += [(kind, f"all, on {', '.join(machine.name for machine in on)}") for kind, on in others.items()]
-    hint = "provision curves shows the errors, provision models NAME where a model fits."
-    return Facts("Latency curves", tuple(rows)), Notes("", (hint,))
 
 
 def workloads_document(name: str | None = None) -> Document:
     """All shipped workloads, or one: of a shipped name, a workload file or a trace file."""
     if name is None:
-        rows = [_workload_row(catalog.workload(each)) for each in catalog.workloads()]
-        columns = (
-            Column("workload"),
-            Column("requests/s", True),
-            Column("CV", True),
-            *(Column(f"{'prompt ' if q == 50 else ''}P{q}", True) for q in _QUANTILES),
-            *(Column(f"{'output ' if q == 50 else ''}P{q}", True) for q in _QUANTILES),
+        shown = listing(
+            "",
+            [catalog.workload(each) for each in catalog.workloads()],
+            (
+                (Column("workload"), lambda workload: workload.name),
+                (Column("requests/s", True), lambda workload: significant(workload.rate_rps)),
+                (Column("CV", True), lambda workload: significant(workload.cv)),
+                *(
+                    (Column(f"{side} P{q}" if q == 50 else f"P{q}", True), partial(_quantile, side=side, q=q))
+                    for side in ("prompt", "output")
+                    for q in _QUANTILES
+                ),
+            ),
         )
-        return _listing("workloads", "workloads", rows, Table("", columns, tuple(rows)), "Lengths are in tokens.")
+        return _overview("workloads", "workloads", shown, "Lengths are in tokens.")
     workload = catalog.workload(name)
     return Document(workload.title, "", (*workload_blocks(workload), *_notes(workload.note, workload.sources)))
 
@@ -299,14 +292,8 @@ def workload_data(workload: Workload) -> dict[str, Any]:
 _QUANTILES = (50, 90, 99)
 
 
-def _workload_row(workload: Workload) -> tuple[str, ...]:
-    return (
-        workload.name,
-        significant(workload.rate_rps),
-        significant(workload.cv),
-        *(whole(workload.quantile("prompt", q / 100)) for q in _QUANTILES),
-        *(whole(workload.quantile("output", q / 100)) for q in _QUANTILES),
-    )
+def _quantile(workload: Workload, side: Any, q: int) -> str:
+    return whole(workload.quantile(side, q / 100))
 
 
 def _length_data(workload: Workload, side: Any, mean: float) -> dict[str, float]:
@@ -319,9 +306,9 @@ def _length_row(workload: Workload, side: str, mean: float) -> tuple[str, ...]:
     return (side, f"{mean:,.1f}", *(whole(value) for name, value in values.items() if name != "mean"))
 
 
-def _listing(what: str, name: str, rows: Any, listing: Table, note: str = "") -> Document:
-    hint = f"provision {name} NAME shows one with its sources."
-    return Document(f"{len(rows)} {what}", " ".join(filter(None, (note, hint))), (listing,))
+def _overview(what: str, command: str, shown: Table, note: str, *more: Block) -> Document:
+    subtitle = f"{note} provision {command} NAME shows one with its sources."
+    return Document(f"{len(shown.rows)} {what}", subtitle, (shown, *more))
 
 
 def _notes(note: str, sources: tuple[str, ...]) -> tuple[Block, ...]:
