@@ -7,10 +7,11 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from provisioner.cli.given import JsonOption, takes
+from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, ShowByDefault, argument, option
 from provisioner.cli.run import emit
 from provisioner.cli.screen import json_text, report_text
+from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 
 SETTINGS: Final[dict[str, Any]] = {
     "add_completion": False,
@@ -85,23 +86,11 @@ def show_models(
 
 
 @models_app.command("import", cls=Command)
-@takes()
+@takes(ModelImportOptions)
 def import_model(
     file: Annotated[str, argument("FILE", "config.json of a model on Hugging Face.")],
-    name: Annotated[
-        str | None, option("--name", metavar="NAME", help="Name of the model.", default="the file's, if not config")
-    ] = None,
-    title: Annotated[
-        str | None, option("--title", metavar="TITLE", help="Name that reports show.", default="the name")
-    ] = None,
-    out: Annotated[
-        str | None,
-        option(
-            "--out",
-            metavar="FOLDER",
-            help="Write the model into a folder of one's own specs, which commands take with --specs; made if missing.",
-        ),
-    ] = None,
+    *,
+    given: Given,
     json: JsonOption = False,
 ) -> None:
     """Read a model's config.json: describe the model, and write it as a spec.
@@ -112,8 +101,7 @@ def import_model(
     from provisioner.cli.imports import import_model as read
     from provisioner.report.imports import model_data, model_document
 
-    found = read(file, name, title, out)
-    _show(model_document, model_data, json, found.model, found.written, found.remarks)
+    _show(model_document, model_data, json, *read(file, ModelImportOptions.of(**given)))
 
 
 @curves_app.command("show", cls=Command)
@@ -138,68 +126,12 @@ def show_curves(
     _show(report.curves_document, report.curves_data, json, name, with_own(specs))
 
 
-_REPLICA: Final = "What was measured"
-
-
 @curves_app.command("import", cls=Command)
-@takes()
+@takes(CurveImportOptions)
 def import_curves(
     files: Annotated[list[str], argument("FILE...", "Results of benchmarks, or tables of points.")],
-    model: Annotated[str, option("--model", metavar="NAME", help="Model that was served. Needed.", panel=_REPLICA)],
-    machine: Annotated[
-        str, option("--machine", metavar="NAME", help="Machine type that served it. Needed.", panel=_REPLICA)
-    ],
-    tensor_parallel: Annotated[
-        str, option("--tp", metavar="GPUS", help="Tensor parallelism: GPUs of the replica. Needed.", panel=_REPLICA)
-    ],
-    input_tokens: Annotated[
-        str | None,
-        option(
-            "--input-tokens",
-            metavar="TOKENS",
-            help="Prompt length of every run.",
-            panel=_REPLICA,
-            default="what the files say",
-        ),
-    ] = None,
-    output_tokens: Annotated[
-        str | None,
-        option(
-            "--output-tokens",
-            metavar="TOKENS",
-            help="Output length of every run.",
-            panel=_REPLICA,
-            default="what the files say",
-        ),
-    ] = None,
-    concurrency: Annotated[
-        str | None,
-        option(
-            "--concurrency",
-            metavar="COUNT",
-            help="Requests that AIPerf or genai-perf held in flight, whose CSV does not state it.",
-            panel=_REPLICA,
-            default="from the JSON beside the file, or the folder's name",
-        ),
-    ] = None,
-    specs: Annotated[
-        str | None,
-        option(
-            "--specs",
-            metavar="FOLDER",
-            help="Folder with models and machines of one's own; where --out is given, that folder's are known.",
-            panel=_REPLICA,
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        option(
-            "--out",
-            metavar="FOLDER",
-            help="Write the curve into a folder of one's own specs, which commands take with --specs; made if missing. "
-            "Points of other degrees of tensor parallelism that its file has stay.",
-        ),
-    ] = None,
+    *,
+    given: Given,
     json: JsonOption = False,
 ) -> None:
     """Make a latency curve from a benchmark's measurements of one replica.
@@ -211,18 +143,7 @@ def import_curves(
     from provisioner.cli.imports import import_curve
     from provisioner.report.curve_import import measured_data, measured_document
 
-    found = import_curve(
-        files,
-        model=model,
-        machine=machine,
-        tensor_parallel=tensor_parallel,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        concurrency=concurrency,
-        specs=specs,
-        out=out,
-    )
-    _show(measured_document, measured_data, json, found.measured, found.written, found.remarks)
+    _show(measured_document, measured_data, json, *import_curve(files, CurveImportOptions.of(**given)))
 
 
 @workloads_app.command("show", cls=Command)
@@ -240,24 +161,11 @@ def show_workloads(
 
 
 @workloads_app.command("import", cls=Command)
-@takes()
+@takes(WorkloadImportOptions)
 def import_workload(
     file: Annotated[str, argument("FILE", "Trace file: CSV with a header, or JSON lines.")],
-    name: Annotated[
-        str | None, option("--name", metavar="NAME", help="Name of the workload.", default="the file's")
-    ] = None,
-    rate: Annotated[
-        str | None,
-        option("--rate", metavar="RATE", help="Rate to plan for in requests/s.", default="the trace's mean"),
-    ] = None,
-    out: Annotated[
-        str | None,
-        option(
-            "--out",
-            metavar="FOLDER|FILE.yaml",
-            help="Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",
-        ),
-    ] = None,
+    *,
+    given: Given,
     json: JsonOption = False,
 ) -> None:
     """Read a trace: print its format and content, and write it as a workload.
@@ -268,5 +176,4 @@ def import_workload(
     from provisioner.cli.imports import import_trace
     from provisioner.report.imports import import_data, import_document
 
-    found = import_trace(file, name, rate, out)
-    _show(import_document, import_data, json, found.trace, found.workload, found.written)
+    _show(import_document, import_data, json, *import_trace(file, WorkloadImportOptions.of(**given)))

@@ -5,18 +5,15 @@ Models and curves go into a folder of own specs (``provisioner.specs.catalog.wit
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.specs.units import parse_positive, parse_whole
+from provisioner.options.imports import NAME, CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 
 if TYPE_CHECKING:
     from provisioner.perf.measurements import Measured
@@ -26,38 +23,21 @@ if TYPE_CHECKING:
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """A trace, the workload made of it if asked for, and the files written."""
-
-    trace: Trace
-    workload: Workload | None
-    written: tuple[Path, ...]
-
-
-def import_trace(file: str, name: str | None = None, rate: str | None = None, out: str | None = None) -> Imported:
+def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Workload | None, tuple[Path, ...]]:
     """Read a trace; with ``out``, a folder or a file ending in .yaml, write it there as a workload.
 
-    Everything about the names is checked before the trace is read.
+    Return the trace, the workload made of it if asked for, and the files written. The names are checked before the
+    trace is read.
     """
-    rate_rps = None if rate is None else parse_positive(rate, "--rate", "requests/s")
-    _check_name(name)
-    target = None if out is None else _target(file, name, out)
+    target = None if options.out is None else _target(file, options.named, options.out)
     from provisioner.specs.traces import read_trace
 
     trace = read_trace(file)
     if target is None:
-        return Imported(trace, None, ())
-    workload = trace.workload(target.stem, rate_rps=rate_rps)
-    return Imported(trace, workload, _write(workload, target))
-
-
-def _check_name(name: str | None) -> None:
-    if name is not None and not _NAME.fullmatch(name):
-        raise InputError(f"--name {name}: must be letters, digits, '.', '_' and '-', for it names files")
+        return trace, None, ()
+    workload = trace.workload(target.stem, rate_rps=options.rate_rps)
+    return trace, workload, _write(workload, target)
 
 
 def _target(file: str, name: str | None, out: str) -> Path:
@@ -67,14 +47,14 @@ def _target(file: str, name: str | None, out: str) -> Path:
     path = Path(out)
     if path.is_dir():
         stem = name or Path(file).stem
-        if not _NAME.fullmatch(stem):
+        if not NAME.fullmatch(stem):
             raise InputError(f"--out {out}: {stem!r} does not do as a name of files; give one with --name")
         path = path / f"{stem}.yaml"
     elif path.suffix != ".yaml":
         raise InputError(f"--out {out}: must be a folder that exists, or a file ending in .yaml")
     elif name is not None and name != path.stem:
         raise InputError(f"--out {out}: names the workload {path.stem}, --name {name}; leave out one of them")
-    elif not _NAME.fullmatch(path.stem):
+    elif not NAME.fullmatch(path.stem):
         raise InputError(f"--out {out}: must be named with letters, digits, '.', '_' and '-'")
     for each in (path, path.with_name(f"{path.stem}.csv")):
         check_writable(str(each), "--out")
@@ -107,32 +87,24 @@ def _write(workload: Workload, target: Path) -> tuple[Path, ...]:
     return target, bins
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedModel:
-    """A model, the file written if asked for, and notes on it."""
-
-    model: ModelArchitecture
-    written: Path | None
-    remarks: tuple[str, ...]
-
-
-def import_model(file: str, name: str | None, title: str | None, out: str | None) -> ImportedModel:
+def import_model(file: str, options: ModelImportOptions) -> tuple[ModelArchitecture, Path | None, tuple[str, ...]]:
     """Read a ``config.json``; with ``out`` write the model into that folder of own specs.
 
-    A file of the same name is replaced if an import wrote it, left if it describes the same model, else refused.
+    Return the model, the file written if asked for, and notes on it. A file of the same name is replaced if an import
+    wrote it, left if it describes the same model, else refused.
     """
-    _check_name(name)
+    name, out = options.named, options.out
     named = name or Path(file).stem
     if out is not None and name is None and named == "config":
         raise InputError(f"--name: must be given, for {file} does not say what the model is to be called")
-    if out is not None and not _NAME.fullmatch(named):
+    if out is not None and not NAME.fullmatch(named):
         raise InputError(f"--out {out}: {named!r} does not do as a name of files; give one with --name")
     path = None if out is None else own_file(out, "models", f"{named}.yaml")
     from provisioner.specs.huggingface import read_config
 
-    model = read_config(file, named, title)
+    model = read_config(file, named, options.title)
     if out is None or path is None:
-        return ImportedModel(model, None, ())
+        return model, None, ()
     remarks = []
     from provisioner.specs import catalog
     from provisioner.specs.schema import model_text
@@ -145,11 +117,11 @@ def import_model(file: str, name: str | None, title: str | None, out: str | None
             else "the file had the same model: left as it was"
         )
         if not was_imported:
-            return ImportedModel(model, path, tuple(remarks))
+            return model, path, tuple(remarks)
     if named in catalog.models():
         remarks.append(f"with --specs {out} it takes the place of the shipped {named}")
     _write_own({path: model_text(model)})
-    return ImportedModel(model, path, tuple(remarks))
+    return model, path, tuple(remarks)
 
 
 def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
@@ -169,38 +141,15 @@ def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class ImportedCurve:
-    """Measurements, the curve file written if asked for, and notes on it."""
-
-    measured: Measured
-    written: Path | None
-    remarks: tuple[str, ...]
-
-
-def import_curve(
-    files: Sequence[str],
-    *,
-    model: str,
-    machine: str,
-    tensor_parallel: str,
-    input_tokens: str | None = None,
-    output_tokens: str | None = None,
-    concurrency: str | None = None,
-    specs: str | None = None,
-    out: str | None = None,
-) -> ImportedCurve:
+def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Measured, Path | None, tuple[str, ...]]:
     """Read results of benchmarks; with ``out`` write their curve into that folder of own specs.
 
-    New rows replace those of the same tensor parallelism in the curve file; others stay. All arguments are checked
-    before the results are read.
+    Return what was measured, the curve file written if asked for, and notes on it. New rows replace those of the same
+    tensor parallelism in the curve file; others stay. The names are checked before the results are read.
     """
-    degree = parse_whole(tensor_parallel, "--tp", "GPUs")
-    given_input = None if input_tokens is None else parse_positive(input_tokens, "--input-tokens", "tokens")
-    given_output = None if output_tokens is None else parse_positive(output_tokens, "--output-tokens", "tokens")
-    in_flight = None if concurrency is None else parse_whole(concurrency, "--concurrency", "requests")
+    model, machine, degree, out = options.model, options.machine, options.tensor_parallel, options.out
     path = None if out is None else own_file(out, "curves", f"{machine}__{model}.csv")
-    catalog = check_replica(model, machine, degree, specs, out)
+    catalog = check_replica(model, machine, degree, options.specs, out)
     from provisioner.perf.measurements import read_measurements
 
     measured = read_measurements(
@@ -208,20 +157,19 @@ def import_curve(
         model=model,
         machine=machine,
         tensor_parallel=degree,
-        input_tokens=given_input,
-        output_tokens=given_output,
-        concurrency=in_flight,
+        input_tokens=options.input_tokens,
+        output_tokens=options.output_tokens,
+        concurrency=options.concurrency,
         own=catalog,
     )
     if path is None:
-        return ImportedCurve(measured, None, ())
+        return measured, None, ()
     if measured.fit is None:
         raise InputError(
             f"--out {out}: nothing was written, for the points make no curve: {measured.fit_refused}; without --out "
             "the report says what to measure next"
         )
-    remarks = write_curve(path, measured.points, model=model, machine=machine, tensor_parallel=degree)
-    return ImportedCurve(measured, path, remarks)
+    return measured, path, write_curve(path, measured.points, model=model, machine=machine, tensor_parallel=degree)
 
 
 def write_curve(
@@ -296,33 +244,16 @@ def check_replica(
 def _curve_text(
     path: Path, points: Sequence[CurvePoint], model: str, machine: str, degree: int
 ) -> tuple[str, list[str]]:
-    """The curve file with the new points and its points of other degrees, and notes on them."""
-    from provisioner.perf.measurements import write_points
-    from provisioner.perf.points import COLUMNS, read_points
+    """Text of the curve file with the new points and its points at other degrees, and notes on these."""
+    from provisioner.perf.points import curve_text, read_points
 
-    with tempfile.TemporaryDirectory() as folder:
-        new = Path(folder) / "points.csv"
-        write_points(new, points, model=model, machine=machine, tensor_parallel=degree)
-        rows = _curve_rows(new)
+    had = read_points(path, model=model, machine=machine) if path.exists() else {}
     remarks = []
-    if path.exists():
-        had = read_points(path, model=model, machine=machine)
-        if degree in had:
-            remarks.append(f"the {len(had.pop(degree))} points at TP {degree} that the file had are replaced")
-        if had:
-            remarks.append(f"its points at TP {', '.join(map(str, had))} are kept")
-        rows += [row for row in _curve_rows(path) if int(float(row["tensor_parallel"])) != degree]
-    rows.sort(key=lambda row: float(row["tensor_parallel"]))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue(), remarks
-
-
-def _curve_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    if degree in had:
+        remarks.append(f"the {len(had.pop(degree))} points at TP {degree} that the file had are replaced")
+    if had:
+        remarks.append(f"its points at TP {', '.join(map(str, had))} are kept")
+    return curve_text({**had, degree: points}, model=model, machine=machine), remarks
 
 
 def own_file(out: str, part: str, name: str) -> Path:

@@ -117,18 +117,19 @@ KNOT_COLUMNS: Final = (*_GROUP, *(field.name for field in fields(SimulatorKnot))
 """Columns of a file of the published simulator's knots."""
 
 
-def curve_text(points: Sequence[CurvePoint], *, model: str, machine: str, tensor_parallel: int) -> str:
-    """Points as the text of a curve file, which ``read_points`` reads; what is unknown is an empty field."""
+def curve_text(groups: Mapping[int, Sequence[CurvePoint]], *, model: str, machine: str) -> str:
+    """Points by tensor parallelism as the text of a curve file, which ``read_points`` reads.
+
+    A field of an unknown value is empty.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for point in points:
-        values = ((name, getattr(point, name)) for name in COLUMNS[len(_GROUP) :])
-        shown = (
-            f"{value:.{15 if name == 'context_tokens' else 9}g}" if isinstance(value, float) else value
-            for name, value in values
-        )
-        writer.writerow((model, machine, tensor_parallel, *shown))
+    for tensor_parallel, points in sorted(groups.items()):
+        for point in points:
+            values = (getattr(point, name) for name in COLUMNS[len(_GROUP) :])
+            shown = (f"{value:.15g}" if isinstance(value, float) else value for value in values)
+            writer.writerow((model, machine, tensor_parallel, *shown))
     return text.getvalue()
 
 

@@ -150,7 +150,7 @@ class Profile:
 
     def csv_text(self) -> str:
         """Points as the text of a curve file; power is not measured, and its columns are empty."""
-        return curve_text(self.points, model=self.model, machine=self.machine, tensor_parallel=self.tensor_parallel)
+        return curve_text({self.tensor_parallel: self.points}, model=self.model, machine=self.machine)
 
     def write(self, path: str | Path) -> tuple[Path, Path]:
         """Write the curve file, and beside it a .yaml file on method and environment; return the paths of both.

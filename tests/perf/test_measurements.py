@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from provisioner.errors import InputError
-from provisioner.perf.measurements import Measured, read_measurements, write_points
-from provisioner.perf.points import COLUMNS, CurvePoint, read_points
+from provisioner.perf.measurements import Measured, read_measurements
+from provisioner.perf.points import COLUMNS, CurvePoint, curve_text, read_points
 from provisioner.report.curve_import import measured_data, measured_document
 from provisioner.report.terminal import render
 from tests.perf.samples import make
@@ -462,7 +462,7 @@ class TestTables:
     def test_a_written_file_reads_back_the_same(self, tmp_path: Path) -> None:
         measured = read("vllm/appended.json", "vllm/alone-256.json")
         path = tmp_path / "curve.csv"
-        write_points(path, measured.points, **REPLICA)
+        path.write_text(curve_text({REPLICA["tensor_parallel"]: measured.points}, model="made-up-8b", machine="box"))
         assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
         (points,) = read_points(path, model="made-up-8b", machine="box").values()
         again = read_measurements([path], **REPLICA)
@@ -475,10 +475,6 @@ class TestTables:
             read_measurements([path], model="other", machine="box", tensor_parallel=1)
         with pytest.raises(InputError, match=r"has no rows at tensor_parallel 4 \(has 1\)"):
             read_measurements([path], model="made-up-8b", machine="box", tensor_parallel=4)
-
-    def test_a_folder_that_is_not_there_is_one_line(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="cannot be written: No such file"):
-            write_points(tmp_path / "none" / "curve.csv", (), **REPLICA)
 
 
 class TestBadInput:

@@ -1,7 +1,7 @@
 """Latency curves of one replica from a user's own measurements: the result files of benchmark tools."""
 
 from provisioner.perf.measurements.identify import Finding
-from provisioner.perf.measurements.measured import Fit, Measured, PhaseFit, read_measurements, write_points
+from provisioner.perf.measurements.measured import Fit, Measured, PhaseFit, read_measurements
 from provisioner.perf.measurements.runs import Recognised
 
-__all__ = ["Finding", "Fit", "Measured", "PhaseFit", "Recognised", "read_measurements", "write_points"]
+__all__ = ["Finding", "Fit", "Measured", "PhaseFit", "Recognised", "read_measurements"]

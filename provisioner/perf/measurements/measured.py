@@ -16,7 +16,7 @@ from provisioner.perf.measurements.formats import read_file
 from provisioner.perf.measurements.identify import Finding, Identified, decode_points, prompt_points
 from provisioner.perf.measurements.runs import Recognised, Run
 from provisioner.perf.measurements.values import Contents, Group
-from provisioner.perf.points import CurvePoint, Phase, curve_text
+from provisioner.perf.points import CurvePoint, Phase
 from provisioner.specs import catalog
 
 SAME_CONTEXT: Final = 1.05
@@ -134,20 +134,6 @@ def read_measurements(
         warnings=_warnings(runs, fit, group),
         next_steps=_next_steps(points, fit, [file.recognised for file in contents]),
     )
-
-
-def write_points(
-    path: str | Path, points: Sequence[CurvePoint], *, model: str, machine: str, tensor_parallel: int
-) -> None:
-    """Write points as a curve file, which ``provisioner.perf.points.read_points`` reads.
-
-    Raises ``InputError`` if the file cannot be written.
-    """
-    text = curve_text(points, model=model, machine=machine, tensor_parallel=tensor_parallel)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
 
 
 def _one_model(recognised: Sequence[Recognised]) -> None:

@@ -1,0 +1,92 @@
+"""The options of imports: a trace to a workload, a ``config.json`` to a model, measurements to a curve."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar, Final
+
+from provisioner.errors import InputError
+from provisioner.options.base import Options
+from provisioner.options.declaration import Group
+from provisioner.options.simulation import FILES
+from provisioner.options.values import TEXT, Kind, positive, whole
+
+MEASURED: Final = Group("What was measured")
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""Name that also names files."""
+
+
+def _parse_name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise InputError(f"{what} {value}: must be letters, digits, '.', '_' and '-', for it names files")
+    return value
+
+
+def _named(help: str, default_text: str) -> Any:
+    return FILES.option(Kind(_parse_name, "NAME"), help, flag="--name", default_text=default_text)
+
+
+def _out(help: str, metavar: str = "FOLDER") -> Any:
+    return FILES.option(TEXT, help, metavar=metavar)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadImportOptions(Options):
+    """A workload made of a trace."""
+
+    named: str | None = _named("Name of the workload.", "the file's")
+    rate_rps: float | None = FILES.option(
+        positive("requests/s", "RATE"),
+        "Rate to plan for in requests/s.",
+        flag="--rate",
+        default_text="the trace's mean",
+    )
+    out: str | None = _out(
+        "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.", "FOLDER|FILE.yaml"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelImportOptions(Options):
+    """A model made of a ``config.json``."""
+
+    named: str | None = _named("Name of the model.", "the file's, if not config")
+    title: str | None = FILES.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
+    out: str | None = _out(
+        "Write the model into a folder of one's own specs, which commands take with --specs; made if missing."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurveImportOptions(Options):
+    """A curve made of measurements of one replica."""
+
+    GROUPS: ClassVar[tuple[str, ...]] = (MEASURED, FILES)
+
+    model: str = MEASURED.option(TEXT, "Model that was served. Needed.", default=MISSING)
+    machine: str = MEASURED.option(TEXT, "Machine type that served it. Needed.", default=MISSING)
+    tensor_parallel: int = MEASURED.option(
+        whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", flag="--tp", default=MISSING
+    )
+    input_tokens: float | None = MEASURED.option(
+        positive("tokens", "TOKENS"), "Prompt length of every run.", default_text="what the files say"
+    )
+    output_tokens: float | None = MEASURED.option(
+        positive("tokens", "TOKENS"), "Output length of every run.", default_text="what the files say"
+    )
+    concurrency: int | None = MEASURED.option(
+        whole("requests"),
+        "Requests that AIPerf or genai-perf held in flight, whose CSV does not state it.",
+        default_text="from the JSON beside the file, or the folder's name",
+    )
+    specs: str | None = MEASURED.option(
+        TEXT,
+        "Folder with models and machines of one's own; where --out is given, that folder's are known.",
+        metavar="FOLDER",
+    )
+    out: str | None = _out(
+        "Write the curve into a folder of one's own specs, which commands take with --specs; made if missing. Points "
+        "of other degrees of tensor parallelism that its file has stay."
+    )
