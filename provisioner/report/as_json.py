@@ -1,4 +1,4 @@
-"""Plain values, and as JSON: what is no result."""
+"""JSON of values that are no results, such as lists of specs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def plain_value(value: Any) -> Any:
-    """A value of any kind as JSON has them: numbers that are not finite become None, sequences lists.
+    """A value as JSON has it: numbers that are not finite become None, sequences lists.
 
     >>> plain_value({"a": (1, float("inf")), 2: None})
     {'a': [1, None], '2': None}

@@ -1,4 +1,4 @@
-"""Pictures before they have a format: what is drawn, with axes, units and what a point says.
+"""Charts before they have a format: their values, with axes, units and the text of each point.
 
 Views build them from results. ``charts`` draws them with Vega-Lite for pages, notebooks and files, so that all show
 the same, and ``chart_text`` puts them into words and tables.
@@ -14,7 +14,7 @@ Values = tuple[float | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """What an axis shows, with its unit: "rate (requests/s)"."""
+    """An axis: its quantity with the unit, such as "rate (requests/s)"."""
 
     label: str
     logarithmic: bool = False

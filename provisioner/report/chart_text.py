@@ -26,7 +26,7 @@ def description(chart: Chart) -> str:
 
 
 def legend_text(chart: Chart) -> str:
-    """What the lines and marks of a chart say."""
+    """The text of the lines and marks of a chart."""
     if not isinstance(chart, HeatMap):
         rules = [rule for axis in "xy" for rule in merged(chart.rules, axis)]
         return "; ".join(f"{rule.label} at {five_digits(rule.value)}" for rule in rules)
@@ -41,7 +41,7 @@ def legend_text(chart: Chart) -> str:
 
 
 def subtitle(chart: Chart) -> str:
-    """Return what a chart's cells without a value and its outline say."""
+    """Return the text on a chart's cells without a value and on its outline."""
     if not isinstance(chart, HeatMap):
         return ""
     texts = [f"outlined: {chart.outline}"] if chart.outlined and chart.outline else []

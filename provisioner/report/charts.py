@@ -117,7 +117,7 @@ def write_chart(chart: alt.TopLevelMixin, kind: str, path: str) -> None:
 
 
 def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
-    """Return what writes charts, one below the other, to a file as ``png``, ``svg`` or ``pdf``."""
+    """Return a function that writes charts, one below the other, to a file as ``png``, ``svg`` or ``pdf``."""
     parts = [altair_chart(chart) for chart in charts]
     for part in parts:
         part.config = alt.Undefined
@@ -383,7 +383,7 @@ def shared_rows(chart: BarChart) -> bool:
 
 
 def _side(chart: BarChart, value: float | None) -> int:
-    """On which side of the base a bar lies: -1, 1, or 0 for no bar."""
+    """The side of the base on which a bar lies: -1, 1, or 0 for no bar."""
     return 0 if value is None or math.isnan(value) or value == chart.base else 1 if value > chart.base else -1
 
 

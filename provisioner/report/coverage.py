@@ -1,4 +1,4 @@
-"""Which curves are measured, derived or estimated, where a model fits, and how large the errors are: as reports."""
+"""Coverage of models and machines by curves, as reports: kind of curve, fit of the model, and errors."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ OWN_MARK = " *"
 
 
 def own_names(own: Catalog | None, part: Literal["machines", "models"]) -> frozenset[str]:
-    """Names of the machines or models in a folder of one's own."""
+    """Names of the machines or models in a folder of own specs."""
     if own is None or own.own is None:
         return frozenset()
     return frozenset(path.stem for path in (Path(own.own) / part).glob("*.yaml"))
 
 
 def marked(name: str, mine: bool) -> str:
-    """A name, marked where it is one's own."""
+    """A name, marked if it is of own specs."""
     return name + OWN_MARK if mine else name
 
 
 def own_note(own: Catalog | None) -> str:
-    """What the mark means; empty without a folder of one's own."""
+    """The meaning of the mark; empty without own specs."""
     return "" if own is None or own.own is None else f"*: of one's own, from {own.own}."
 
 
@@ -55,7 +55,7 @@ def all_coverage(
 def coverage_blocks(
     title: str, models: Sequence[ModelArchitecture], machines: Sequence[Machine], own: Catalog | None = None
 ) -> list[Block]:
-    """A table of the curves of one model on machines, or of models on one machine, and what its numbers mean."""
+    """A table of the curves of one model on machines, or of models on one machine, and notes on its numbers."""
     rows = all_coverage(models, machines, own)
     degrees = sorted({row.tensor_parallel for row in rows})
     one_model = len(models) == 1
@@ -122,7 +122,7 @@ def _legend(
 
 
 def error_notes(kinds: Iterable[str], known: bool = True) -> list[str]:
-    """What the errors of each kind of curve are of."""
+    """The meaning of the errors of each kind of curve."""
     shown = set(kinds)
     notes = {
         "measured": "measured: mean errors of prompt and decode times at points left out"
@@ -156,7 +156,7 @@ def coverage_data(rows: Iterable[Coverage]) -> list[dict[str, Any]]:
 
 
 def machines_table(machines: Iterable[Machine], own: Catalog | None = None) -> Table:
-    """What curves each machine gets for models that were not measured on it, with errors of prompt / decode."""
+    """The curves of each machine for models that were not measured on it, with errors of prompt / decode."""
     mine = own_names(own, "machines")
     columns = (
         Column("machine"),
@@ -181,7 +181,7 @@ def _kernels(found: MachineCurves) -> str:
 
 
 def other_curves(machine: Machine) -> str:
-    """In one sentence: what curves a machine gets for models that were not measured on it, and their errors."""
+    """A sentence on the curves of a machine for models that were not measured on it, and on their errors."""
     found = machine_curves(machine)
     first, second = ("TTFT", "TPOT") if found.evidence == "derived" else ("prompt", "decode")
     types: dict[tuple[str, str], list[str]] = {}
@@ -201,5 +201,5 @@ def by_evidence(machines: Iterable[Machine]) -> Mapping[str, list[Machine]]:
 
 
 def known_of(own: Catalog | None) -> Catalog:
-    """The shipped specs, with those of one's own."""
+    """The shipped specs, with own ones."""
     return own or with_own(None)

@@ -1,4 +1,4 @@
-"""What was read from a user's own measurements, as a report."""
+"""The import of own measurements as a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from provisioner.report.numbers import per_cent, significant, whole
 
 
 def measured_document(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> Document:
-    """What was recognised, which points it gives, what it cannot tell, how well the curve fits, and what to do next."""
+    """The format recognised, the points, what they cannot tell, the fit of the curve, and the next step."""
     names = short_names([each.path for each in measured.recognised])
     recognised = [
         (names[each.path], "; ".join((_title(each.tool, each.model_id), *each.runs))) for each in measured.recognised
@@ -123,7 +123,7 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _findings(title: str, findings: Sequence[Finding], names: Mapping[str, str]) -> Table:
-    """What was found or not, by short names of files; a source is a file, or a part of one named after a colon."""
+    """Findings by short names of files; a source is a file, or a part of one named after a colon."""
 
     def short(source: str) -> str:
         path = max((path for path in names if source == path or source.startswith(f"{path}: ")), key=len, default="")

@@ -1,4 +1,4 @@
-"""The latency curves as reports: what each model has on each machine, and measured ones with their evidence."""
+"""The latency curves as reports: their list by model and machine, and measured ones with their evidence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from provisioner.specs.model import ModelArchitecture
 
 
 def curves_document(name: str | None = None, own: Catalog | None = None) -> Document:
-    """What curves there are: all in brief, or those of a model or machine with their evidence."""
+    """The curves: all in brief, or those of a model or machine with their evidence."""
     known = known_of(own)
     model, machine = _named(name, known)
     rows = _measured(model, machine, own)
@@ -74,7 +74,7 @@ def _named(name: str | None, known: Catalog) -> tuple[ModelArchitecture | None, 
 
 
 def _origin(machine: Machine) -> list[Block]:
-    """Where the curves of a machine come from: tables of its GPU's kernels, or of what it is estimated from."""
+    """The origin of a machine's curves: tables of its GPU's kernels, or the GPUs that it is estimated from."""
     found = machine_curves(machine)
     facts = [("where not measured", other_curves(machine))]
     if found.borrowed:

@@ -1,4 +1,4 @@
-"""What a report says, before it has a format: facts, tables and notes under their titles.
+"""Reports before they have a format: facts, tables and notes under their titles.
 
 Built once from a result and drawn by ``terminal``, ``markdown`` and ``html``, so that all three say the same.
 """
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: its header with the unit, and what it holds.
+    """A column of a table: its header with the unit, and the kind of its cells.
 
     Numbers are set to the right; words may be broken over several lines, anything else stays on one.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from provisioner.report.document import Document
 
 Content = str | Callable[[str], None]
-"""What a file is to hold: a text, or what writes it to a file of a name."""
+"""The content of a file: a text, or a function that writes it to a file of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Output:
 
 
 class Reported(Protocol):
-    """What can be written: a plan, a simulation, or a study; each format needs one of its methods."""
+    """A value that can be written; each format needs one of its methods."""
 
     def to_frame(self) -> pd.DataFrame:
         """Rows as a DataFrame: CSV and parquet."""
@@ -77,9 +77,9 @@ def offered(kind: type | None) -> tuple[str, ...]:
 def check_outputs(
     given: Iterable[str], what: str = "--out", also: Iterable[str | None] = (), kind: type | None = None
 ) -> tuple[Output, ...]:
-    """The files of ``--out``, each of an ending that this kind of result has, in a writable folder, and named once.
+    """The files to write, each of an ending that this kind of result has, in a writable folder, and named once.
 
-    ``also`` are files that something else is written to.
+    ``also`` are other files that the question writes.
     """
     outputs = []
     seen: set[str] = {os.path.realpath(name) for name in also if name is not None}

@@ -82,7 +82,7 @@ def _cell_axis(values: Sequence[float | str]) -> Spec:
 
 
 def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
-    """The colours of cells, the values that have one, and from which value on the colours are dark.
+    """The colours of cells, the values that have one, and the value from which on the colours are dark.
 
     Cells are darker with the value, and the colours are divided where a limit is.
     """

@@ -1,4 +1,4 @@
-"""What was read from a trace file or a model's ``config.json``, as a report."""
+"""The import of a trace file or of a model's ``config.json`` as a report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def import_document(trace: Trace, workload: Workload | None, written: Sequence[P
 
 
 def import_warnings(trace: Trace) -> tuple[str, ...]:
-    """What was mended while reading, and what a plan for this trace leaves out."""
+    """Repairs made while reading, and parts of the trace that a plan leaves out."""
     if trace.prefix_reuse is None or trace.prefix_reuse <= NOTABLE_PREFIX_REUSE:
         return trace.warnings
     return (
@@ -77,7 +77,7 @@ def _lengths(tokens: IntArray) -> dict[str, float]:
 
 
 def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> Document:
-    """What a ``config.json`` describes, what was left out of it, and what was written."""
+    """The model of a ``config.json``, the parts left out, and the file written."""
     facts = (
         ("name", model.name),
         ("read from", "; ".join(model.sources)),

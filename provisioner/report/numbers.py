@@ -1,4 +1,4 @@
-"""Numbers as tables show them, without units: those are in the headers. A value that is none is empty."""
+"""Numbers as tables show them, without units, which are in the headers; None is an empty text."""
 
 from __future__ import annotations
 

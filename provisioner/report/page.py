@@ -56,7 +56,7 @@ def _place(block: Block) -> int:
 
 
 def _scripts() -> list[str]:
-    """Vega with its interpreter, and what draws the charts of the page."""
+    """Vega with its interpreter, and the script that draws the charts of the page."""
     import altair
     import vl_convert
 

@@ -1,4 +1,4 @@
-"""What a simulation writes beside its result: every request in a table, and a picture of the machines.
+"""Files of a simulation beside its result: every request in a table, and a picture of the machines.
 
 The records have a row per request of every set: where it went, when its tokens came, and what it was judged by. Times
 are in s from the start; what there is none of is empty (a time between tokens of one token, the times of a request that

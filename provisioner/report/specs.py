@@ -225,7 +225,7 @@ def workloads_document(name: str | None = None) -> Document:
 
 
 def workload_blocks(workload: Workload) -> tuple[Block, ...]:
-    """What to plan for, the lengths, and how requests arrived in the trace."""
+    """The rate to plan for, the lengths, and the arrivals of the trace."""
     facts = [
         ("name", workload.name),
         ("rate to plan for", format_rate(workload.rate_rps)),

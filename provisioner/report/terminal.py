@@ -1,4 +1,4 @@
-"""A report as text for a terminal: calm tables within 100 columns, and plain text where nobody looks."""
+"""A report as text: tables within 100 columns, styled for a terminal and plain for a pipe."""
 
 from __future__ import annotations
 

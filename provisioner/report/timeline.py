@@ -1,7 +1,7 @@
-"""A picture of a run: what every replica did when, in batches of what size, and how many requests were in the cluster.
+"""A picture of a run: work and batches of every replica over time, and the number of requests in the cluster.
 
-Time is cut into columns, each showing the mean of what happened in it, so that a picture of hours or of a thousand
-machines stays as small and as quick as one of a minute.
+Time is cut into columns, each of which shows a mean, so that a picture of hours or of a thousand machines stays as
+small and as quick as one of a minute.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _DOWN: Final = "#9a9a9a"
 
 
 def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
-    """Time in s between neighbouring edges (n + 1,) that stretches cover; those in order and apart. Shape (n,).
+    """Time in s between neighbouring edges (n + 1,) that stretches cover, in order and apart. Shape (n,).
 
     >>> busy_s(np.array([0.0, 2.0]), np.array([1.0, 5.0]), np.array([0.0, 2.0, 4.0, 6.0])).tolist()
     [1.0, 2.0, 1.0]

@@ -153,7 +153,7 @@ class DesignCounts:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was simulated to prove a plan, and by which rule a cluster passes.
+    """The simulations that prove a plan, and the rule by which a cluster passes.
 
     ``lower_bound`` is an objective that no plan can beat, ``gap`` the plan's distance to it. ``runs`` counts
     simulations of one request set; of the ``simulated`` clusters some were ``rejected_early``, by runs stopped when a
@@ -285,7 +285,7 @@ class Plan(Result):
 
     @derived
     def binding(self) -> tuple[str, ...]:
-        """What breaks if any pool loses a machine, each named once."""
+        """The limits that break, or capacity, if any pool loses a machine, each named once."""
         return tuple(dict.fromkeys(name for pool in self.pools for name in pool.binding))
 
     @property

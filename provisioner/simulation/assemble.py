@@ -34,7 +34,7 @@ _NOTABLE_EXTRAPOLATION = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scenario:
-    """What is simulated: a cluster, its request sets by number, and what is asked of them.
+    """The input of a simulation: a cluster, its request sets by number, and the limits and percentiles asked for.
 
     ``expected_requests`` is about how many requests a set has.
     """
@@ -58,7 +58,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one run showed. ``seconds`` and ``slowdown`` have the scenario's percentiles by metric.
+    """The outcome of one run. ``seconds`` and ``slowdown`` have the scenario's percentiles by metric.
 
     ``throughput_rps`` and ``throughput_tokens_per_s`` are those of requests completed in the measured window; ``held``
     requests that no machine in service could take; ``end_s`` is when the last event happened.
@@ -96,7 +96,7 @@ def percentiles_of(latencies: Latencies, of: Sequence[float]) -> Percentiles:
 
 
 def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
-    """What one run showed; ``values`` are its percentiles, ``wall_s`` the time that the run and they took."""
+    """The outcome of one run; ``values`` are its percentiles, ``wall_s`` the time that the run and they took."""
     requests, latencies = run.prepared.requests, run.latencies
     start_s, end_s = _window(run)
     span_s = end_s - start_s
@@ -133,7 +133,7 @@ def _window(run: Run) -> tuple[float, float]:
 
 
 def _pool(run: Run, slot: int, pool: Pool, these: slice) -> SimulatedPool:
-    """What the machines of one pool did; shares are of the time of all its replicas in the measured window."""
+    """The work of the machines of one pool; shares are of the time of all its replicas in the measured window."""
     replicas = run.replicas[these]
     replica_s = replicas.size * run.window_s
     by_batch_s = np.trim_zeros(run.batch_time_s[slot], "b")

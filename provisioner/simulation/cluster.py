@@ -1,4 +1,4 @@
-"""What is simulated: pools of machines with their roles, and the machines that fail."""
+"""The simulated cluster: pools of machines with their roles, and the machines that fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A grid as a report: of sizes the optimum, the frontier and a map; over an input where each cluster passes."""
+"""A grid as a report: for sizes the optimum, the frontier and a map; for an input the values at which clusters pass."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _method(grid: Grid) -> Facts:
 
 
 def _passing_rule(grid: Grid) -> str:
-    """When a cluster passes on the request sets of a point."""
+    """The rule by which a cluster passes on the request sets of a point."""
     if grid.sets == 1:
         return "stable, and every percentile within its limit"
     varied = grid.varied is not None and grid.varied.name == "seeds"
@@ -103,7 +103,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _sizes_head(grid: Grid) -> tuple[str, str]:
-    """The optimum, or that there is none; and what was swept."""
+    """Headline and subject: the optimum, or that there is none, and the grid that was swept."""
     first = grid.clusters[0]
     headline = f"{first.design}: no cluster of the {len(grid.points):,} swept passes"
     if grid.optimum is not None:
@@ -125,7 +125,7 @@ def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
 
 
 def _answer_facts(grid: Grid) -> Facts:
-    """The optimum's totals and what binds it, and how many clusters pass."""
+    """The optimum's totals, its binding limit, and the number of clusters that pass."""
     facts: list[tuple[str, str]] = []
     if grid.optimum is not None:
         best = grid.points[grid.optimum]
@@ -153,7 +153,7 @@ def _slack(latency: PointLatency | None) -> str:
 
 
 def _nearest(grid: Grid) -> str:
-    """The cluster that comes nearest to passing, with why it does not."""
+    """The cluster that comes nearest to passing, with the reason why it does not."""
     simulated = [k for k, point in enumerate(grid.points) if point.state != "infeasible"]
     stable = [k for k in simulated if grid.points[k].stable] or simulated
     worst = {k: grid.points[k].worst_ratio for k in stable}
@@ -222,7 +222,7 @@ _TOTALS: Final[tuple[tuple[Column, Callable[[GridPoint], str]], ...]] = (
 
 
 def _bindings_table(grid: Grid) -> Table:
-    """One row per limit: in how many clusters it is the one with the largest value for its limit."""
+    """One row per limit: the number of clusters in which it binds, having the largest ratio."""
     states = [state for state in grid.states if state != "infeasible"]
     columns = (Column("limit"), Column("", True), *(Column(STATE[state], True) for state in states))
     bindings = grid.bindings
@@ -285,7 +285,7 @@ def _sign(point: GridPoint) -> str:
 
 
 def _input_head(grid: Grid) -> tuple[str, str]:
-    """The values at which each cluster passes; and what was varied."""
+    """Headline and subject: the values at which each cluster passes, and the input that was varied."""
     assert grid.varied is not None
     parts = [f"{cluster} passes {_passes(grid, k)}" for k, cluster in enumerate(grid.clusters)]
     load = grid.load
@@ -313,7 +313,7 @@ def _input_blocks(grid: Grid) -> list[Block]:
 
 
 def _clusters_table(grid: Grid) -> Table:
-    """One row per cluster: its totals, where it passes, and what binds first beyond that."""
+    """One row per cluster: its totals, the values at which it passes, and the limit that binds first beyond them."""
     assert grid.varied is not None
     return listing(
         f"Clusters, and the {grid.varied.label} at which they pass",
@@ -341,7 +341,7 @@ def _beyond(grid: Grid, k: int) -> str:
 
 
 def _points_table(grid: Grid, k: int) -> Table:
-    """One row per value of the input: whether the cluster passes, what binds, and every limited percentile."""
+    """One row per value of the input: whether the cluster passes, the binding limit, and every limited percentile."""
     limits = {limit.name: limit for limit in grid.limits}
     first = next((point.latency for point in grid.of(k) if point.latency), ())
     shown = [latency for latency in first if latency.name in limits] if limits else list(first)
@@ -385,7 +385,7 @@ def _shown(latency: PointLatency | None, limit: LatencyLimit | None, mixed: bool
 
 
 def _batches_table(grid: Grid) -> Table:
-    """One row per cluster, pool and value drawn: how much of its time a pool works, and at which batches."""
+    """One row per cluster, pool and value drawn: the share of time in which a pool works, and its batches."""
     columns = (
         Column("cluster"),
         Column("role"),
@@ -441,7 +441,7 @@ def point_rows(grid: Grid) -> list[Row]:
 
 
 def _measured(point: GridPoint) -> dict[str, Cell]:
-    """The columns of what a simulation showed; of one that could not be made those of its verdict alone."""
+    """The columns of a simulated point; an infeasible point has those of its verdict alone."""
     row: dict[str, Cell] = {
         "slo_met": point.slo_met,
         "stable": point.stable,

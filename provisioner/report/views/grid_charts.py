@@ -1,4 +1,4 @@
-"""The charts of a grid: how far every cluster is within or beyond its limits, latency over an input, and batches."""
+"""The charts of a grid: distances to the limits, latency over an input, and batches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def charts(grid: Grid) -> Mapping[str, Chart]:
 
 
 def number(value: float | None, text: Callable[[float], str] = significant) -> str:
-    """A number of a point; empty where there is none, "never" where requests are not served."""
+    """A number of a point; empty if there is none, "never" if requests are not served."""
     if value is None or math.isnan(value) or value == -math.inf:
         return ""
     return "never" if value == math.inf else text(value)

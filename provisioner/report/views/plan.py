@@ -145,7 +145,7 @@ def _time(seconds: float) -> str:
 
 
 def _batch_facts(plan: Plan) -> list[tuple[str, str]]:
-    """What counts where no user waits: tokens for a dollar and a kWh, when a batch job ends, what a promise costs."""
+    """Facts for batch work: tokens for a dollar and a kWh, the end of a batch job, the cost of a promise."""
     if _limited(plan) and plan.batch is None and plan.promise is None:
         return []
     tokens = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
@@ -160,7 +160,7 @@ def _batch_facts(plan: Plan) -> list[tuple[str, str]]:
 
 
 def _promise(plan: Plan, promise: Promise) -> str:
-    """What another SLO costs for the same load, or of the throughput within the same caps."""
+    """The price of another SLO: its cost for the same load, or its throughput within the same caps."""
     if promise.cost_usd_per_h is None or promise.power_w is None or promise.rate_rps is None:
         return promise.reason
     cluster = f"{promise.design} {promise.cluster.by_role}"
@@ -190,7 +190,7 @@ def _load(plan: Plan) -> str:
 
 
 def answer_facts(plan: Plan) -> Facts:
-    """Cost, power, machines and what binds."""
+    """Cost, power, machines and the limits that bind."""
     facts = [
         (
             "cost",
@@ -211,7 +211,7 @@ def answer_facts(plan: Plan) -> Facts:
 
 
 def latency_data(plan: Plan) -> str:
-    """What the plan's latencies rest on where that is not measurements alone."""
+    """The data behind the plan's latencies, unless they are measurements alone."""
     kinds: dict[str, dict[str, None]] = {}
     for pool in plan.pools:
         if pool.curves != "measured":
@@ -313,7 +313,7 @@ _SHOWN_NEIGHBOURS: Final = 6
 
 
 def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
-    """What was simulated to prove the plan, and by which rule a cluster passes."""
+    """The simulations that prove the plan, and the rule by which a cluster passes."""
     if evidence.optimal:
         found = f"nothing with less {plan.objective} passes, nor a tie with more slack"
     else:

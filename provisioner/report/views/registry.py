@@ -1,4 +1,4 @@
-"""The view of every type of result, and what is asked of it: a new type is a value, a view and a row here."""
+"""The views of all types of results: a new type is a value, a view and a row in ``VIEWS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A simulation as a report: whether it holds first, then latency, pools, batches, warnings and evidence."""
+"""A simulation as a report: the verdict first, then latency, pools, batches, warnings and evidence."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def subtitle(simulation: Simulation) -> str:
 
 
 def answer_facts(simulation: Simulation) -> Facts:
-    """Whether limits are met and the cluster is stable, throughput, and what was counted."""
+    """The verdicts on limits and stability, throughput, and counts."""
     facts = []
     if simulation.slo_met is not None:
         facts.append(("SLO", _slo(simulation)))
@@ -248,7 +248,7 @@ def _interval(of: Interval, text: Callable[[float], str]) -> str:
 
 
 def pools_table(simulation: Simulation) -> Table:
-    """One row per pool: its size, and how its time went."""
+    """One row per pool: its size, and its time by kind of work."""
     columns = (
         Column("role"),
         Column("machine"),
@@ -280,7 +280,7 @@ def pools_table(simulation: Simulation) -> Table:
 
 
 def queues_table(simulation: Simulation) -> Table:
-    """One row per pool: waiting prompts and KV memory of its replicas, and the tokens that they gave."""
+    """One row per pool: waiting prompts and KV memory of its replicas, and the tokens generated."""
     columns = (
         Column("role"),
         Column("machine"),

@@ -40,7 +40,7 @@ def closing(
     command: str,
     what: str,
 ) -> list[Block]:
-    """The end of every report: warnings, sources, how it was computed, and with a question the inputs to repeat it."""
+    """The end of every report: warnings, sources, method, and with a question the inputs to repeat it."""
     blocks: list[Block] = []
     if warnings:
         blocks.append(Notes("Warnings", tuple(warnings), warning=True))
