@@ -15,14 +15,12 @@ FOLDERS = ("docs", "hardware_specs", "provisioner", "tests", "workloads")
 """Folders whose prose is held to the rules, with all folders below."""
 
 LATER = (
-    "provisioner/planning/",
-    "provisioner/report/",
-    "provisioner/results/plan.py",
-    "provisioner/simulation/assemble.py",
-    "provisioner/simulation/cluster.py",
+    "provisioner/report/capacity_document.py",
+    "provisioner/report/compare_document.py",
+    "provisioner/report/pareto_document.py",
+    "provisioner/report/sensitivity_document.py",
     "provisioner/studies/",
     "provisioner/verified.py",
-    "provisioner/verify/",
 )
 """Beginnings of the paths of files that are not held to the rules yet."""
 

@@ -38,7 +38,7 @@ _DIVISIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Everything that the options name, loaded: what the answer is computed from."""
+    """The loaded question: all values that the answer is computed from."""
 
     options: PlanOptions
     workload: str
@@ -90,7 +90,7 @@ class Setting:
         )
 
     def sharing_designs(self) -> tuple[Design, ...]:
-        """The designs in which two types share a role, for where stock is short; none where designs were named."""
+        """The designs in which two types share a role, for short stock; none if designs were named."""
         if not self.caps.stock or self.options.designs:
             return ()
         machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
@@ -136,7 +136,7 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
 def _best_in_stock(
     setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
 ) -> Best | None:
-    """The best choice; two types share a role only where stock keeps the best choice of one type per role from it."""
+    """The best choice; two types share a role only if stock rules out the best choice of one type per role."""
     with_sharing_designs(setting, search, objective, progress)
     return search.best(tuple(search.candidates), objective)
 
@@ -144,7 +144,7 @@ def _best_in_stock(
 def with_sharing_designs(
     setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
 ) -> tuple[Design, ...]:
-    """Where stock keeps the best choice from being built, add the designs in which two types share a role; those."""
+    """Add shared-role designs if stock rules out the best choice. Return the designs added."""
     sharing = setting.sharing_designs()
     if not sharing:
         return ()
@@ -158,7 +158,7 @@ def with_sharing_designs(
 
 
 def ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
-    """Feasible ones by objective first, then those that cannot be built."""
+    """Other designs in order: feasible ones by objective, then those without a plan."""
 
     def key(other: Alternative) -> tuple[bool, float]:
         values = {
@@ -173,7 +173,7 @@ def ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative
 
 
 def _compared(best: Best, other: Best, objective: Criterion) -> str:
-    """Why another design lost: by how much more of the first criterion that differs."""
+    """The reason why another design lost: the difference in the first criterion that differs."""
     names = {"cost": "cost", "power": "power", "machines": "machines"}
     for criterion in best.totals:
         mine, theirs = best.totals[criterion], other.totals[criterion]
@@ -237,7 +237,7 @@ def largest_by_formulas(
     shared: bool = False,
     tolerance: float = RATE_TOLERANCE,
 ) -> tuple[float, Best] | None:
-    """The largest rate of some designs by the formulas, and the cheapest choice at it; None where none is feasible.
+    """The largest rate of some designs by the formulas, and the cheapest choice at it; None if none is feasible.
 
     With ``shared`` the designs are those in which two types share a role, which are tried at the start only.
     """
@@ -260,7 +260,7 @@ def largest_by_formulas(
 
 
 def refuse_unbounded(setting: Setting) -> None:
-    """Refuse a largest rate where the limits leave some design free to grow for ever."""
+    """Refuse to look for the largest rate if the limits let some design grow without end."""
     caps = setting.caps
     if any(caps.of(criterion) is not None for criterion in CRITERIA):
         return
@@ -276,7 +276,7 @@ def refuse_unbounded(setting: Setting) -> None:
 def plan_of(
     setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...], rate_rps: float
 ) -> Plan:
-    """Assemble the plan: pools, percentiles, what binds, and the evidence."""
+    """Assemble the plan: pools, percentiles, binding limits, and the evidence."""
     latency = best.latency
     loads = latency.loads(best.sizes)
     pools = []
@@ -361,7 +361,7 @@ def _figure(best: Best, metric: str, percentile: float, slo: SLO, binding: set[s
 
 
 def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
-    """What breaks when one pool loses a machine: its capacity, or limits by name."""
+    """The limits, by name, that break if one pool loses a machine, or its capacity."""
     sizes = tuple(size - (i == position) for i, size in enumerate(best.sizes))
     if sizes[position] == 0:
         return (ONLY_ONE,)
@@ -402,7 +402,7 @@ def _rests_on(metric: str, phases: set[str]) -> bool:
 
 
 def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
-    """What in the chosen plan goes beyond the measurements or the model, one line each."""
+    """Warnings on parts of the plan beyond the measurements or the model, one line each."""
     notes = []
     for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
         for reason in _extrapolation(setting.replicas[slot.kind], stage, size).values():

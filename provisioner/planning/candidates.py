@@ -1,7 +1,7 @@
 """Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them.
 
-Everything non-linear happens here, before the program is stated: which size of a pool meets the limits that the pool
-decides alone, which pairs meet the end-to-end limits, and the best that any size can do where none is enough.
+Everything non-linear happens here, before the program is stated: the sizes of a pool that meet the limits it decides
+alone, the pairs that meet the end-to-end limits, and the best value attainable if no size is enough.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _MOST_SIZES = 64
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a plan is asked for, as far as latency goes: requests, objectives, and how machines perform."""
+    """The part of a question that decides latency: requests, limits, and the performance of machines."""
 
     traffic: Traffic
     slo: SLO

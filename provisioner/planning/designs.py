@@ -35,7 +35,7 @@ class Slot:
 
     @property
     def requests(self) -> str:
-        """The prompt lengths served, in words."""
+        """The prompt lengths served, as text."""
         if self.serves_all:
             return "all requests"
         if self.max_prompt_tokens is None:
@@ -91,7 +91,7 @@ def split(prompt: Machine, token: Machine, degrees: tuple[int | None, int | None
 
 
 def _degrees(slots: Iterable[Slot]) -> str:
-    """What a design's name says of tensor parallelism: nothing where no pool has a choice."""
+    """The end of a design's name with its tensor parallelism; empty if no pool has a choice."""
     each = [slot.tensor_parallel for slot in slots]
     return "" if None in each else f":{'+'.join(map(str, each))}"
 

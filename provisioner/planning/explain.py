@@ -1,4 +1,4 @@
-"""Why there is no plan, or none of a design: the limit that binds, and the smallest changes that would help."""
+"""Reasons for a missing plan, of a question or a design: the limit that binds, and the smallest changes that help."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _caps_text(criterion: Criterion, value: float) -> str:
 
 
 def _cap_needed(search: Search, designs: tuple[Design, ...], criterion: Criterion) -> str:
-    """How much of a capped criterion would do, all other limits kept; empty where that alone does not help."""
+    """The smallest cap of a criterion that would do, all other limits kept; empty if that alone does not help."""
     cap = search.caps.of(criterion)
     if cap is None:
         return ""
@@ -143,7 +143,7 @@ def _four_digits_below(value: float) -> str:
 
 
 def _described(best: Best) -> str:
-    """A choice in words, with its totals."""
+    """A choice as text, with its totals."""
     slots = zip(best.design.slots, best.sizes, strict=True)
     pools = " + ".join(f"{size} {slot.machine.name} ({slot.role})" for slot, size in slots)
     totals = ", ".join(_caps_text(criterion, value) for criterion, value in best.totals.items())

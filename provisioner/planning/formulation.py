@@ -58,7 +58,7 @@ class Parameters:
     caps: Caps
 
     def per_machine(self, criterion: Criterion, machine: str) -> float:
-        """What one machine adds to a criterion: $/h, W, or 1."""
+        """The amount of a criterion per machine: $/h, W, or 1."""
         if criterion == "machines":
             return 1.0
         return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]

@@ -76,7 +76,7 @@ class Region:
 
 
 def whole_units(per_machine: Mapping[str, float]) -> dict[str, int]:
-    """What each machine adds to a criterion, in whole multiples of a common unit, to seven digits of the largest.
+    """The amount of a criterion per machine, in whole multiples of a common unit, to seven digits of the largest.
 
     >>> whole_units({"dgx-h100": 38.08, "dgx-a100": 17.68})  # in units of 1.36 $/h
     {'dgx-h100': 28, 'dgx-a100': 13}

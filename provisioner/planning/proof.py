@@ -49,7 +49,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class LimitRatio:
-    """What was measured of one limit: its percentile, in the limit's kind, and that over the limit."""
+    """The measurement of one limit: its percentile, in the limit's kind, and the ratio of that to the limit."""
 
     limit: LatencyLimit
     value: float
@@ -58,13 +58,12 @@ class LimitRatio:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the judge found about a candidate.
+    """The verdict of the judge on a candidate.
 
-    ``worst_ratio`` is the largest percentile over its limit: infinite where a run is unstable or unfinished, a lower
-    bound where it was stopped ``early``, in which case ``ratios`` has what is known only. ``clear`` says that the
-    candidate fails by so much that no smaller one of its design can pass: its worst ratio is beyond the margin of cuts,
-    or the limit is one that no number of machines meets. An undecided candidate counts as not shown to pass. ``late``:
-    the end of a batch job over its window (None: within it).
+    ``worst_ratio`` is the largest percentile over its limit: infinite if a run is unstable or unfinished, a lower bound
+    if one was stopped ``early``; ``ratios`` then has the known ones only. ``clear``: no smaller candidate of the design
+    can pass, since the worst ratio is beyond the margin of cuts, or no number of machines meets the limit. An undecided
+    candidate counts as not shown to pass. ``late`` is the end of a batch job over its window, None if it is within it.
     """
 
     outcome: Outcome
@@ -115,7 +114,7 @@ def one_by_one(judge: Judge) -> JudgeMany:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is to be proven: the regions of all designs, prices, caps and the objective.
+    """The problem of a proof: the regions of all designs, prices, caps and the objective.
 
     ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time.
     ``time_limit_s`` is looked at between batches; None for no limit. With ``any_plan`` the search ends with the first
@@ -161,9 +160,9 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class DesignCount:
-    """Of one design, the candidates as good as the best or better: all, simulated, and excluded by cuts alone.
+    """The candidates of one design that are as good as the best or better: all, simulated, and excluded by cuts alone.
 
-    What is left when a time limit ends the search is ``candidates - simulated - cut``.
+    When a time limit ends the search, ``candidates - simulated - cut`` are left.
     """
 
     design: Design
@@ -174,7 +173,7 @@ class DesignCount:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How much was simulated, and with what outcome; ``cut`` is None where there are too many candidates to count."""
+    """Numbers of simulated clusters by outcome; ``cut`` is None if there are too many candidates to count."""
 
     simulated: int
     rejected_early: int
@@ -314,7 +313,7 @@ class _Search:
         return None
 
     def _choice(self) -> Enumeration | Programs:
-        """What finds the next candidates: by listing them, or by programs where there are too many."""
+        """The search for the next candidates: a list of them, or programs if there are too many."""
         if self.open is None:
             if self.lattice.points(self.totals) <= self.problem.most_enumerated:
                 self.open = Enumeration(self.lattice, self.totals)
@@ -556,7 +555,7 @@ class _Search:
         )
 
     def _miss(self, point: Point) -> tuple[bool, bool, float, Totals]:
-        """How far a candidate is from passing: what is known exactly first, and of equal ones the smaller."""
+        """The distance of a candidate from passing, to sort by: exact ones first, then the smaller of equal ones."""
         verdict = self.verdicts[point]
         return math.isinf(verdict.worst_ratio), verdict.early, verdict.worst_ratio, self.lattice.totals(point)
 
@@ -600,7 +599,7 @@ class _Search:
         )
 
     def _violations(self) -> Iterable[Violation]:
-        """Of each design, the pairs in which the smaller candidate passes and the larger one fails."""
+        """The pairs of each design in which the smaller candidate passes and the larger one fails."""
         for d, region in enumerate(self.problem.regions):
             passing = [p for p, v in self.verdicts.items() if p.design == d and v.passes]
             failing = [p for p, v in self.verdicts.items() if p.design == d and v.outcome == "fail"]

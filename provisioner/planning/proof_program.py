@@ -105,12 +105,11 @@ def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
 
 
 def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
-    """What is excluded of one design up to the largest sizes, in as few and as strong rows: cuts, and single sizes.
+    """The excluded sizes of one design up to the largest, in few and strong rows: cuts, and single sizes.
 
-    Where everything below some sizes is excluded (below a failure's cut, simulated, or not able to do the work), these
+    If everything below some sizes is excluded (below a failure's cut, simulated, or not able to do the work), these
     sizes are a cut, whatever excludes it. With two pools such cuts alone bound the program's relaxation by a plan that
-    is left, so that the proof needs no branching. Where there are too many sizes to list, what is excluded is given as
-    it is.
+    is left, so that the proof needs no branching. Too many sizes to list are returned as they were excluded.
     """
     region = lattice.regions[d]
     shape = tuple(m - n + 1 for n, m in zip(region.least, largest, strict=True))

@@ -24,7 +24,7 @@ _UNLIMITED = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """What a machine costs and draws, by machine name."""
+    """Cost and power of a machine, by its name."""
 
     cost_usd_per_h: dict[str, float]
     power_w: dict[str, float]

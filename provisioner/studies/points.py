@@ -69,7 +69,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """Where points are simulated, and which files hold the result.
+    """The place where points are simulated, and the files that hold the result.
 
     ``threads`` None: as many as there are cores; ``dask`` is the address of a Dask scheduler whose workers simulate in
     their place. A journal lies beside the first file of ``out``, from which ``resume`` goes on.

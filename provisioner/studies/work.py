@@ -1,7 +1,7 @@
 """Independent work, side by side: threads of this machine, or the workers of a Dask cluster.
 
-Both through the interface of ``concurrent.futures``. The compiled simulator lets threads run at once; a Dask cluster is
-reached through its client's own executor, and what a lost worker had is done again by another.
+Both have the interface of ``concurrent.futures``. The compiled simulator lets threads run at once. A Dask cluster is
+reached through its client's own executor; the work of a lost worker is done again by another.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _thread = threading.local()
 
 
 class Stopped(Exception):
-    """Raised in a thread whose work is no longer wanted."""
+    """The work of a thread is no longer wanted."""
 
 
 def check_wanted() -> None:
-    """End the calling thread's work where it is no longer wanted; called now and then by what may take long."""
+    """End the calling thread's work if it is no longer wanted; called now and then by long work."""
     wanted = getattr(_thread, "wanted", None)
     if wanted is not None and not wanted.is_set():
         raise Stopped
 
 
 class Workers:
-    """Where independent work runs. ``count`` is how many pieces run at once, for those who plan by it."""
+    """The place where independent work runs; ``count`` pieces of it run at once."""
 
     def __init__(self, executor: Executor, count: int, share: Callable[[object], object] = lambda value: value) -> None:
         self._executor = executor
@@ -159,7 +159,7 @@ def _same(value: object) -> object:
 
 
 def time_left(done: int, total: int, since_s: float) -> Step:
-    """How far work is, and how long it will take at this pace; ``since_s`` is when it began, by ``monotonic``."""
+    """The share of work done, and the time left at this pace; ``since_s`` is its beginning, by ``monotonic``."""
     text = f"{done:,} of {total:,}"
     if not 0 < done < total:
         return Step(text, done, total)

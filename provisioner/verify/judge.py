@@ -87,7 +87,7 @@ class SimulationJudge:
         return Cluster(pools, self.policy_of(candidate.design))
 
     def policy_of(self, design: Design) -> Policy:
-        """How a design schedules: the one asked for where it fits, else Splitwise's own, or mixed batching."""
+        """The policy of a design: the one asked for where it fits, else Splitwise's own, or mixed batching."""
         if design not in self._policies:
             self._policies[design] = policy_of(design, self.policy, next(iter(self.replicas.values())).assumptions)
         return self._policies[design]
@@ -151,7 +151,7 @@ class SimulationJudge:
     def _stop_limits(
         self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]], k: int
     ) -> tuple[StopLimit, ...]:
-        """What in set k puts the mean over the sets beyond the margin, whatever the other sets show.
+        """The limits in set k that put the mean over the sets beyond the margin, whatever the other sets show.
 
         With n values, the percentile at rank h = (n - 1) q is beyond x for certain when at least n - floor(h) of them
         are; the sets to come add nothing below zero.

@@ -26,7 +26,7 @@ _LEAST_ROOM: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What narrows a proof beside its question.
+    """Restrictions of a proof beside its question.
 
     ``caps`` and ``time_limit_s`` are in place of the question's. ``least`` has the fewest machines of each pool of a
     design, ``starts`` sizes to begin with, ``excluded`` clusters that are known to fail clearly.

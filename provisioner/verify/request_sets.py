@@ -76,7 +76,7 @@ class RequestSets:
             return self._made[k]
 
     def described(self) -> str:
-        """The sets in words."""
+        """The sets as text."""
         first = self(0).requests
         if self.setting.job is not None:
             return f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
@@ -88,7 +88,7 @@ class RequestSets:
         return f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
 
     def rule(self, confidence: float) -> str:
-        """What a cluster is judged on, and when a percentile passes, in words."""
+        """The rule of the verdict as text: the request sets, and when a percentile passes."""
         if self.setting.job is not None:
             passes = "passes when it keeps up and the last request ends in time"
             return f"{self.described()}; a cluster {passes}, the delay growing to the end as it does in them"

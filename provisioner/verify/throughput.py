@@ -1,4 +1,4 @@
-"""The largest rate at which some cluster passes, and what passes at which rate."""
+"""The largest rate at which some cluster passes, and the clusters that pass at each rate."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Throughput:
 
     @property
     def note(self) -> str:
-        """How sharp the largest rate is, in words."""
+        """The sharpness of the largest rate, as text."""
         passes = f"throughput: {self.rate_rps:.4g} requests/s pass"
         if self.failed_rps is None:
             return f"{passes}; the time limit was reached before a rate at which none does"
@@ -73,7 +73,7 @@ class TimeIsUp(Exception):
 
 
 class Rates:
-    """What passes at which rate, for a question whose rate is open. Of lower rates it keeps what fails clearly there.
+    """The clusters that pass at each rate, for a question whose rate is open. It keeps clear failures of lower rates.
 
     ``setting`` has a traffic that is scaled to each rate. ``tried`` has the clusters judged by themselves with their
     verdicts, and ``passed`` all that were found to pass, by rate. ``TimeIsUp``: the question's time limit is reached.

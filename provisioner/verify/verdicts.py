@@ -1,4 +1,4 @@
-"""The memory of what was simulated: verdicts and request sets, shared by questions that no verdict tells apart."""
+"""Verdicts and request sets of earlier simulations, shared by questions that no verdict tells apart."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Verdicts:
 
     @staticmethod
     def _key(setting: Setting, rate_rps: float) -> str:
-        """What verdicts depend on: every option but those that only choose among clusters, or how to search them."""
+        """The options that verdicts depend on: all but those that only choose among clusters, or how to search them."""
         options = setting.options
         scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
         same = replace(options, scale=scale, **_CHOOSES)
