@@ -6,15 +6,13 @@ from pathlib import Path
 import pytest
 
 import provisioner
-from docs.refresh_outputs import PAGES, shown
 from provisioner import cli
 from provisioner.cli import main
 from provisioner.cli.document import refreshed
 from provisioner.options import SimulateOptions, declared
 from provisioner.simulation.policy import Policy
 from tests.cli.conftest import Run
-from tests.cli.test_catalog_commands import EVERY
-from tests.docs.cli_page import CLI_PAGE, examples
+from tests.docs.cli_page import CLI_PAGE
 
 STUDIES = ["compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce"]
 CATALOGUE = [
@@ -61,23 +59,6 @@ def test_defaults_are_those_of_the_policies() -> None:
 def test_documentation_is_fresh() -> None:
     text = CLI_PAGE.read_text(encoding="utf-8")
     assert text == refreshed(text), "run: python -m provisioner.cli.document docs/reference/cli.md"
-
-
-ELSEWHERE = {place.command for page in PAGES for place in shown(page)} | {
-    " ".join(("provision", *arguments)) for arguments in EVERY
-}
-"""Commands that run where their output is compared with a page, or with the other commands of the catalogue."""
-
-
-@pytest.mark.parametrize("typed", sorted({*examples()} - ELSEWHERE))
-def test_examples_of_the_documentation_run(provision: Run, typed: str) -> None:
-    """As they are typed but for less work: formulas in place of the proof, one machine type, and few requests."""
-    cheap = {"plan": ("--fast", "--machine", "dgx-h100"), "simulate": ("--duration", "2s")}
-    arguments = typed.split()[1:]
-    ended = provision(*arguments, *(() if "--rates" in arguments else cheap[arguments[0]]))
-    assert ended.code == 0
-    assert all(line.startswith(("compiling", "planning", "simulating", "writing")) for line in ended.err.splitlines())
-    assert ended.out
 
 
 def test_help_loads_typer_and_the_standard_library_only() -> None:
