@@ -320,36 +320,30 @@ def _in_flight(options: SimulateOptions, in_flight: int, factors: Factors, share
 
 
 def _at_a_rate(options: SimulateOptions, factors: Factors, shares: tuple[float, float]) -> _Requests:
-    from provisioner.simulation.requests import check_count, drawn, drawn_by_minute, lengths_of_trace
+    from provisioner.simulation.requests import check_count, drawn
 
-    windows: dict[str, float] = dict(zip(("warm_up", "cool_down"), shares, strict=True))
     workload, trace = _workload(options, factors)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     notes = burstier(workload, cv, "simulated")
+    source: Workload | Trace = workload
+    rates: float | tuple[float, ...]
     if options.rates_rps:
         rates = tuple(factors.of("rate") * rate for rate in options.rates_rps)
-        check_count(60.0 * sum(rates), spelled("rates_rps"))
-
-        def by_minute(rng: np.random.Generator) -> RequestSet:
-            return drawn_by_minute(workload, rates, rng, cv=cv, **windows)
-
+        expected = 60.0 * sum(rates)
+        check_count(expected, spelled("rates_rps"))
         arrivals = Arrivals(sum(rates) / len(rates), 60.0 * len(rates), by_minute=True)
-        return _Requests(_drawn_by(by_minute, options), options.sets, 60.0 * sum(rates), workload, arrivals, notes)
-    rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
-    duration_s = DURATION_S if options.duration_s is None else options.duration_s
-    check_count(rate * duration_s, str(Arrivals(rate, duration_s)))
-    if trace is not None and not options.independent:
-
-        def draw(rng: np.random.Generator) -> RequestSet:
-            return lengths_of_trace(trace, rate, duration_s, rng, cv=cv, **windows)
-
     else:
+        rates = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
+        arrivals = Arrivals(rates, DURATION_S if options.duration_s is None else options.duration_s)
+        expected = rates * arrivals.duration_s
+        check_count(expected, str(arrivals))
+        if trace is not None and not options.independent:
+            source = trace
 
-        def draw(rng: np.random.Generator) -> RequestSet:
-            return drawn(workload, rate, duration_s, rng, cv=cv, **windows)
+    def draw(rng: np.random.Generator) -> RequestSet:
+        return drawn(source, rates, arrivals.duration_s, rng, cv=cv, warm_up=shares[0], cool_down=shares[1])
 
-    arrivals = Arrivals(rate, duration_s)
-    return _Requests(_drawn_by(draw, options), options.sets, rate * duration_s, workload, arrivals, notes)
+    return _Requests(_drawn_by(draw, options), options.sets, expected, workload, arrivals, notes)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:

@@ -160,8 +160,8 @@ def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -
 
 
 def drawn(
-    workload: Workload,
-    rate_rps: float,
+    source: Workload | Trace,
+    rate_rps: float | Sequence[float],
     duration_s: float,
     rng: Generator,
     *,
@@ -169,63 +169,65 @@ def drawn(
     warm_up: float = WARM_UP,
     cool_down: float = 0.0,
 ) -> RequestSet:
-    """Requests of a workload at a rate, arriving in (0, ``duration_s``].
+    """Requests of a workload at a rate, arriving in (0, ``duration_s``]; of a trace: its lengths, as pairs at random.
 
     The gaps between arrivals are independent and Gamma-distributed with mean 1 / rate and coefficient of variation
-    ``cv``: shape 1 / cv^2, scale cv^2 / rate; 1 is Poisson, 0 evenly spaced. ``warm_up`` and ``cool_down`` are the
-    shares of the duration at its start and end that are not measured.
+    ``cv``: shape 1 / cv^2, scale cv^2 / rate; 1 is Poisson, 0 evenly spaced. Of several rates each holds for an equal
+    part of the duration: the k-th arrival then comes when the integral of the rate reaches the sum of k gaps of mean 1;
+    a part with rate 0 has no arrivals, and Poisson gaps make it the inhomogeneous Poisson process. ``warm_up`` and
+    ``cool_down`` are the shares of the duration at its start and end that are not measured.
 
     >>> from provisioner.specs.workload import from_lengths
     >>> even = drawn(from_lengths("one", [100], [10]), 2.0, 3.0, np.random.default_rng(0), cv=0.0, warm_up=0.5)
     >>> even.arrival_s.tolist(), int(even.counted.sum())
     ([0.5, 1.0, 1.5, 2.0, 2.5, 3.0], 4)
     """
-    rates = (parse_positive(rate_rps, "rate", "requests/s"),)
-    return _drawn(rates, duration_s, cv, (warm_up, cool_down), rng, workload.name, _of_workload(workload))
+    if isinstance(rate_rps, Sequence):
+        named = ((rate, f"rate of window {k}") for k, rate in enumerate(rate_rps, start=1))
+        rates = np.array([parse_non_negative(rate, what, "requests/s") for rate, what in named])
+        if not rates.any():
+            raise InputError("rates: at least one window must have a rate above 0 requests/s")
+    else:
+        rates = np.array([parse_positive(rate_rps, "rate", "requests/s")])
+    parse_positive(duration_s, "duration", "s")
+    parse_non_negative(cv, "cv")
+    _check_shares(warm_up, cool_down)
+    window_s = duration_s / rates.size
+    mean_rps = float(rates.mean())
+    name = f"lengths of {source.path}" if isinstance(source, Trace) else source.name
+    at = f"{format_rate(mean_rps)} for {format_seconds(duration_s)}"
+    what = f"{name} at {at}" + ("" if cv == 1.0 else f", CV {cv:g}")
+    check_count(mean_rps * duration_s, what)
+    arrivals, stream = rng.spawn(2)
+    reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
+    unit = _renewal(float(reached[-1]), cv, arrivals, what)
+    # the window in which the integral reaches the arrival: never one with rate 0
+    window = np.searchsorted(reached[1:], unit, side="left")
+    window = np.minimum(window, int(np.flatnonzero(rates)[-1]))
+    arrival_s = window * window_s + (unit - reached[window]) / rates[window]
+    arrival_s = np.maximum.accumulate(np.minimum(arrival_s, duration_s))  # last digits only
+    if not arrival_s.size:
+        raise InputError(f"{what}: no request arrives in that time: take a longer time or a higher rate")
+    prompt_tokens, output_tokens = _lengths(source, stream, int(arrival_s.size))
+    return RequestSet(
+        arrival_s,
+        prompt_tokens,
+        output_tokens,
+        rate_rps=mean_rps,
+        from_s=warm_up * duration_s,
+        until_s=duration_s - cool_down * duration_s,
+        description=what,
+    )
 
 
-def drawn_by_minute(
-    workload: Workload,
-    rates_rps: Sequence[float],
-    rng: Generator,
-    *,
-    cv: float = 1.0,
-    window_s: float = 60.0,
-    warm_up: float = WARM_UP,
-    cool_down: float = 0.0,
-) -> RequestSet:
-    """Requests of a workload whose rate changes from one window of ``window_s`` to the next.
-
-    A renewal process of rate 1 in changed time: its k-th arrival comes when the integral of the rate reaches the
-    sum of k gaps. A window with rate 0 has no arrivals; Poisson gaps make it the inhomogeneous Poisson process.
-    """
-    rates = tuple(parse_non_negative(rate, f"rate of window {k + 1}", "requests/s") for k, rate in enumerate(rates_rps))
-    if not any(rates):
-        raise InputError("rates: at least one window must have a rate above 0 requests/s")
-    return _drawn(rates, window_s, cv, (warm_up, cool_down), rng, workload.name, _of_workload(workload))
-
-
-def lengths_of_trace(
-    trace: Trace,
-    rate_rps: float,
-    duration_s: float,
-    rng: Generator,
-    *,
-    cv: float = 1.0,
-    warm_up: float = WARM_UP,
-    cool_down: float = 0.0,
-) -> RequestSet:
-    """Requests at a rate with the lengths of a trace: its pairs of prompt and output, drawn with replacement.
-
-    Requests arrive as in ``drawn``.
-    """
-    rates = (parse_positive(rate_rps, "rate", "requests/s"),)
-
-    def lengths(stream: Generator, count: int) -> tuple[Integers, Integers]:
-        chosen = stream.integers(0, trace.requests, size=count)
-        return trace.prompt_tokens[chosen], trace.output_tokens[chosen]
-
-    return _drawn(rates, duration_s, cv, (warm_up, cool_down), rng, f"lengths of {trace.path}", lengths)
+def _lengths(source: Workload | Trace, stream: Generator, count: int) -> tuple[Integers, Integers]:
+    """Prompt and output tokens of ``count`` requests; pairs of a trace are drawn with replacement."""
+    if isinstance(source, Trace):
+        chosen = stream.integers(0, source.requests, size=count)
+        return source.prompt_tokens[chosen], source.output_tokens[chosen]
+    blocks = [source.sample(stream, _BLOCK) for _ in range(-(-count // _BLOCK))]
+    prompt, output = (np.concatenate(side)[:count] for side in zip(*blocks, strict=True))
+    return prompt, output
 
 
 def closed_loop(
@@ -247,7 +249,7 @@ def closed_loop(
             f"measure: more than {format_count(in_flight + from_index)} are needed"
         )
     _, stream = rng.spawn(2)
-    prompt_tokens, output_tokens = _of_workload(workload)(stream, count)
+    prompt_tokens, output_tokens = _lengths(workload, stream, count)
     return RequestSet(
         np.zeros(count),
         prompt_tokens,
@@ -268,60 +270,6 @@ def sets(make: Callable[[Generator], RequestSet], seed: int, count: int, first: 
     parse_whole(seed, "seed", minimum=0)
     parse_whole(count, "request sets")
     return tuple(make(np.random.default_rng([seed, k])) for k in range(first, first + count))
-
-
-_LengthsOf = Callable[[Generator, int], tuple[Integers, Integers]]
-
-
-def _of_workload(workload: Workload) -> _LengthsOf:
-    def lengths(stream: Generator, count: int) -> tuple[Integers, Integers]:
-        blocks = [workload.sample(stream, _BLOCK) for _ in range(-(-count // _BLOCK))]
-        prompt, output = (np.concatenate(side)[:count] for side in zip(*blocks, strict=True))
-        return prompt, output
-
-    return lengths
-
-
-def _drawn(
-    rates_rps: tuple[float, ...],
-    window_s: float,
-    cv: float,
-    shares: tuple[float, float],
-    rng: Generator,
-    name: str,
-    lengths: _LengthsOf,
-) -> RequestSet:
-    """Requests with rate ``rates_rps[k]`` in the k-th window of ``window_s``."""
-    parse_positive(window_s, "duration" if len(rates_rps) == 1 else "window", "s")
-    parse_non_negative(cv, "cv")
-    _check_shares(*shares)
-    rates = np.array(rates_rps)
-    duration_s = window_s * rates.size
-    mean_rps = float(rates.mean())
-    at = f"{format_rate(mean_rps)} for {format_seconds(duration_s)}"
-    what = f"{name} at {at}" + ("" if cv == 1.0 else f", CV {cv:g}")
-    check_count(mean_rps * duration_s, what)
-    arrivals, stream = rng.spawn(2)
-    reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
-    unit = _renewal(float(reached[-1]), cv, arrivals, what)
-    # the window in which the integral reaches the arrival: never one with rate 0
-    window = np.searchsorted(reached[1:], unit, side="left")
-    window = np.minimum(window, int(np.flatnonzero(rates)[-1]))
-    arrival_s = window * window_s + (unit - reached[window]) / rates[window]
-    arrival_s = np.maximum.accumulate(np.minimum(arrival_s, duration_s))  # last digits only
-    if not arrival_s.size:
-        raise InputError(f"{what}: no request arrives in that time: take a longer time or a higher rate")
-    prompt_tokens, output_tokens = lengths(stream, int(arrival_s.size))
-    warm_up, cool_down = shares
-    return RequestSet(
-        arrival_s,
-        prompt_tokens,
-        output_tokens,
-        rate_rps=mean_rps,
-        from_s=warm_up * duration_s,
-        until_s=duration_s - cool_down * duration_s,
-        description=what,
-    )
 
 
 def _renewal(end: float, cv: float, rng: Generator, what: str) -> Floats:

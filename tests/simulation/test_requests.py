@@ -15,9 +15,7 @@ from provisioner.simulation.requests import (
     RequestSet,
     closed_loop,
     drawn,
-    drawn_by_minute,
     from_trace,
-    lengths_of_trace,
     sets,
 )
 from provisioner.specs import catalog
@@ -96,7 +94,7 @@ def test_lengths_are_drawn_as_pairs() -> None:
 
 def test_the_rate_follows_its_windows() -> None:
     rates = [40.0, 0.0, 10.0, 80.0]
-    made = drawn_by_minute(workload(), rates, rng(), window_s=60.0)
+    made = drawn(workload(), rates, 240.0, rng())
     counts, _ = np.histogram(made.arrival_s, np.arange(0.0, 241.0, 60.0))
     assert counts[1] == 0
     assert chi_square_is_usual(counts[[0, 2, 3]], 60.0 * np.array([40.0, 10.0, 80.0]))
@@ -106,12 +104,12 @@ def test_the_rate_follows_its_windows() -> None:
 
 
 def test_even_arrivals_skip_the_windows_without_any() -> None:
-    made = drawn_by_minute(workload(), [0.0, 1.0, 0.0, 2.0, 0.0], rng(), cv=0.0, window_s=2.0, warm_up=0.0)
+    made = drawn(workload(), [0.0, 1.0, 0.0, 2.0, 0.0], 10.0, rng(), cv=0.0, warm_up=0.0)
     assert made.arrival_s == pytest.approx([3.0, 4.0, 6.5, 7.0, 7.5, 8.0])
 
 
 def test_equal_windows_are_one_rate() -> None:
-    by_window = drawn_by_minute(workload(), [30.0] * 3, rng(5), cv=2.0, window_s=40.0)
+    by_window = drawn(workload(), [30.0] * 3, 120.0, rng(5), cv=2.0)
     at_once = drawn(workload(), 30.0, 120.0, rng(5), cv=2.0)
     assert by_window.arrival_s == pytest.approx(at_once.arrival_s)
     assert (by_window.prompt_tokens == at_once.prompt_tokens).all()
@@ -171,7 +169,7 @@ def test_requests_all_at_once_have_no_finite_rate() -> None:
 
 
 def test_lengths_of_a_trace_are_its_pairs_with_replacement() -> None:
-    made = lengths_of_trace(trace(0.0, 1.0, 2.0, 3.0), 40.0, 50.0, rng(), cv=1.0)
+    made = drawn(trace(0.0, 1.0, 2.0, 3.0), 40.0, 50.0, rng(), cv=1.0)
     assert (made.output_tokens - made.prompt_tokens == 10).all()
     counts = np.bincount(made.prompt_tokens)[1:]
     assert chi_square_is_usual(counts, np.full(4, made.requests / 4))
@@ -213,9 +211,9 @@ REFUSED: list[tuple[Callable[[], object], str]] = [
         "no request is in the measured",
     ),
     (lambda: drawn(workload(), 1e6, 1e6, rng()), "1,000,000,000,000 requests would take about 300,000.0 GB of memory"),
-    (lambda: drawn_by_minute(workload(), [0.0, 0.0], rng()), "at least one window must have a rate above 0"),
-    (lambda: drawn_by_minute(workload(), [], rng()), "at least one window"),
-    (lambda: drawn_by_minute(workload(), [1.0, -1.0], rng()), "rate of window 2: must be 0 requests/s or more"),
+    (lambda: drawn(workload(), [0.0, 0.0], 120.0, rng()), "at least one window must have a rate above 0"),
+    (lambda: drawn(workload(), [], 120.0, rng()), "at least one window"),
+    (lambda: drawn(workload(), [1.0, -1.0], 120.0, rng()), "rate of window 2: must be 0 requests/s or more"),
     (lambda: closed_loop(workload(), 0, 100, rng()), "requests in flight: must be a whole number"),
     (lambda: closed_loop(workload(), 10, 20, rng()), "more than 20 are needed"),
     (lambda: closed_loop(workload(), 10, 30_000_000, rng()), "30,000,000 requests would take about 9.0 GB"),
