@@ -14,7 +14,6 @@ from provisioner.report.document import Block, Document, Facts, Notes
 from provisioner.report.specs import shape_facts, workload_data
 from provisioner.specs.lengths import IntArray
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
-from provisioner.specs.trace_files import FORMATS
 from provisioner.specs.traces import Trace, describe, profile
 from provisioner.specs.units import format_bytes
 from provisioner.specs.workload import Workload
@@ -36,8 +35,7 @@ def import_document(trace: Trace, workload: Workload | None, written: Sequence[P
             ("to plan with it", shlex.join(["provision", "plan", "--workload", str(written[0])])),
         )
         blocks.append(Facts(f"Written as workload {workload.name}", facts))
-    title = next(known.title for known in FORMATS if known.name == trace.format)
-    return Document(f"{title} trace of {trace.requests:,} requests", "", tuple(blocks))
+    return Document(f"{trace.format.title} trace of {trace.requests:,} requests", "", tuple(blocks))
 
 
 def import_warnings(trace: Trace) -> tuple[str, ...]:
@@ -55,7 +53,7 @@ def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]
     """The same as plain values."""
     return {
         "file": trace.path,
-        "format": trace.format,
+        "format": trace.format.name,
         "requests": trace.requests,
         "prompt_tokens": _lengths(trace.prompt_tokens),
         "output_tokens": _lengths(trace.output_tokens),

@@ -5,11 +5,11 @@ folders. A user's own folder is laid out as ``hardware_specs/``, any part of it 
 shipped ones of the same name. The loaders are imported on first use, so that importing this module costs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from provisioner.specs.power_caps import PowerCaps
     from provisioner.specs.prices import MachinePrice, PriceList
     from provisioner.specs.workload import Workload
+
+_Spec = TypeVar("_Spec", "Machine", "ModelArchitecture")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -44,11 +46,6 @@ def _files(kind: Literal["hardware_specs", "workloads"], folder: str = "") -> li
     return [(path.stem, path, f"{kind}/{folder}{'/' if folder else ''}{path.name}") for path in paths]
 
 
-def _same_name(given: str, stem: str, shown: str) -> None:
-    if given != stem:
-        raise InputError(f"{shown}: name: must be the file's own, {stem}, got {given!r}")
-
-
 class Catalog:
     """Machines, models, price lists and curve files by name: the shipped ones, and those of a user's folder ``own``."""
 
@@ -60,15 +57,21 @@ class Catalog:
         own = [] if self.own is None else sorted((Path(self.own) / folder).glob("*.yaml"), key=lambda path: path.stem)
         return [*_files("hardware_specs", folder), *((path.stem, path, str(path)) for path in own)]
 
+    def _loaded(self, folder: str, load: Callable[[Path, str], _Spec]) -> dict[str, _Spec]:
+        """Specs of a folder by name, which must be the file's."""
+        loaded: dict[str, _Spec] = {}
+        for stem, path, shown in self._specs(folder):
+            loaded[stem] = load(path, shown)
+            if loaded[stem].name != stem:
+                raise InputError(f"{shown}: name: must be the file's own, {stem}, got {loaded[stem].name!r}")
+        return loaded
+
     @cached_property
     def machines(self) -> Mapping[str, "Machine"]:
         """Machine types by name."""
         from provisioner.specs.schema import load_machine
 
-        loaded: dict[str, Machine] = {}
-        for stem, path, shown in self._specs("machines"):
-            loaded[stem] = load_machine(path, shown)
-            _same_name(loaded[stem].name, stem, shown)
+        loaded = self._loaded("machines", load_machine)
         letters: dict[str, str] = {}
         for name, machine in loaded.items():
             other = letters.setdefault(machine.letter.lower(), name)
@@ -129,11 +132,7 @@ class Catalog:
         """Models by name."""
         from provisioner.specs.schema import load_model
 
-        loaded: dict[str, ModelArchitecture] = {}
-        for stem, path, shown in self._specs("models"):
-            loaded[stem] = load_model(path, shown)
-            _same_name(loaded[stem].name, stem, shown)
-        return MappingProxyType(loaded)
+        return MappingProxyType(self._loaded("models", load_model))
 
     def model(self, name: str) -> "ModelArchitecture":
         """Model of a name; ``UnknownNameError`` names the nearest."""

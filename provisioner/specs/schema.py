@@ -9,7 +9,7 @@ import dataclasses
 import datetime
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -73,7 +73,7 @@ def _as_in_file(kind: Any) -> Any:
             return dict[arguments[0], arguments[1]]  # type: ignore[valid-type]
 
 
-def file_of(spec: type, **others: Any) -> Any:
+def file_of(spec: type, without: Collection[str] = (), **others: Any) -> Any:
     """Model of a YAML file with the fields of a dataclass, and ``others`` (type, default) in place or in addition.
 
     Defaults are the dataclass's, but ``sources`` are required, and a field that may be None may be missing.
@@ -81,6 +81,8 @@ def file_of(spec: type, **others: Any) -> Any:
     fields: dict[str, Any] = {}
     hints = get_type_hints(spec)
     for field in dataclasses.fields(spec):
+        if field.name in without:
+            continue
         kind, default = hints[field.name], field.default
         if default is dataclasses.MISSING or field.name == "sources":
             default = None if types.NoneType in get_args(kind) else ...
@@ -88,25 +90,22 @@ def file_of(spec: type, **others: Any) -> Any:
     return create_model(f"{spec.__name__}File", __base__=_File, **fields | others)
 
 
+BINS: Final[Mapping[str, str]] = {
+    "prompt_low": "prompt_low",
+    "prompt_high": "prompt_high",
+    "prompt_mean": "prompt_tokens",
+    "output_low": "output_low",
+    "output_high": "output_high",
+    "output_mean": "output_tokens",
+    "count": "weight",
+}
+"""Columns of a table of bins, with the field of ``Workload`` that each holds."""
+
 MachineFile = file_of(Machine)
 ModelFile = file_of(ModelArchitecture)
 PowerCapsFile = file_of(PowerCaps, title=(str, ""), note=(str, ""))
 PriceFile = file_of(PriceList, name=(str, ""), title=(str, ""), date=(Date, ""))
-
-
-class WorkloadFile(_File):
-    """Fields of ``workloads/*.yaml``; ``bins`` names the table of bins beside it."""
-
-    name: str
-    title: str
-    rate_rps: Number
-    cv: Number = 1.0
-    bins: str
-    arrivals: file_of(ArrivalProfile) | None = None  # type: ignore[valid-type]
-    context_share_reused: Number | None = None
-    sources: list[str]
-    note: str = ""
-
+WorkloadFile = file_of(Workload, without=BINS.values(), bins=(str, ...))
 
 _FileT = TypeVar("_FileT", bound=_File)
 _SpecT = TypeVar("_SpecT")
@@ -244,18 +243,6 @@ def model_text(model: ModelArchitecture) -> str:
 
 def _yaml_text(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
-
-
-BINS: Final[Mapping[str, str]] = {
-    "prompt_low": "prompt_low",
-    "prompt_high": "prompt_high",
-    "prompt_mean": "prompt_tokens",
-    "output_low": "output_low",
-    "output_high": "output_high",
-    "output_mean": "output_tokens",
-    "count": "weight",
-}
-"""Columns of a table of bins, with the field of ``Workload`` that each holds."""
 
 
 def load_workload(path: Path, shown: str) -> Workload:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
-from provisioner.specs.trace_files import FORMATS, TraceFormat, read_requests
+from provisioner.specs.trace_files import TraceFormat, read_requests
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
 
@@ -23,15 +23,15 @@ class Trace:
     """Requests of a trace file in order of arrival; all arrays have shape (n,).
 
     ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block
-    hashes. ``format`` is one of ``FORMATS``' names, ``warnings`` are the corrections made while reading, one
-    line each.
+    hashes. ``format`` is one of ``trace_files.FORMATS``, ``warnings`` are the corrections made while reading, one line
+    each.
     """
 
     path: str
     arrival_s: FloatArray
     prompt_tokens: IntArray
     output_tokens: IntArray
-    format: str
+    format: TraceFormat
     warnings: tuple[str, ...] = ()
     prefix_reuse: float | None = None
 
@@ -64,7 +64,7 @@ class Trace:
             name,
             self.prompt_tokens,
             self.output_tokens,
-            title=title or f"{Path(self.path).name} ({_format(self.format).title} trace)",
+            title=title or f"{Path(self.path).name} ({self.format.title} trace)",
             rate_rps=rate,
             cv=1.0 if arrivals.cv is None else arrivals.cv,
             arrivals=arrivals,
@@ -73,14 +73,9 @@ class Trace:
         )
 
 
-def _format(name: str) -> TraceFormat:
-    return next(known for known in FORMATS if known.name == name)
-
-
 def describe(trace: Trace) -> dict[str, str]:
     """Description of a trace: labels and texts, in the order in which they are shown."""
     arrivals = profile(trace.arrival_s)
-    known = _format(trace.format)
     seconds = "not measurable: no time between the requests"
 
     def percentiles(tokens: IntArray) -> str:
@@ -89,7 +84,7 @@ def describe(trace: Trace) -> dict[str, str]:
         return f"mean {tokens.mean():,.1f}, {shown}, largest {format_count(int(tokens.max()))}"
 
     facts = {
-        "format": f"{known.title} ({', '.join(known.columns)})",
+        "format": f"{trace.format.title} ({', '.join(trace.format.columns)})",
         "requests": format_count(trace.requests),
         "duration": format_seconds(arrivals.duration_s),
         "mean rate": seconds if arrivals.mean_rate_rps is None else format_rate(arrivals.mean_rate_rps),
@@ -131,7 +126,7 @@ def read_trace(path: str | Path) -> Trace:
         arrival_s=arrival,
         prompt_tokens=prompt,
         output_tokens=output,
-        format=read.format.name,
+        format=read.format,
         warnings=tuple(warnings),
         prefix_reuse=read.prefix_reuse,
     )

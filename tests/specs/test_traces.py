@@ -72,7 +72,7 @@ def refused(trace, tmp_path):
 )  # fmt: skip
 def test_every_format_is_recognised(trace, content, name):
     read = trace(content)
-    assert read.format == name
+    assert read.format.name == name
     assert read.prompt_tokens.tolist() == [10, 20]
     assert read.output_tokens.tolist() == [3, 4]
     # dates have no zero of their own: theirs is the first request
@@ -380,14 +380,14 @@ def test_blocks_are_counted_up_to_a_limit(trace, monkeypatch):
 @pytest.mark.parametrize(("name", "requests", "share"), [("conversation", 12_031, 0.374), ("synthetic", 3_993, 0.651)])
 def test_mooncake_traces(shared_data, name, requests, share):
     read = read_trace(shared_data / "mooncake" / f"{name}_trace.jsonl")
-    assert (read.format, read.requests) == ("mooncake", requests)
+    assert (read.format.name, read.requests) == ("mooncake", requests)
     assert read.prefix_reuse == pytest.approx(share, abs=0.001)
 
 
 @pytest.mark.parametrize(("name", "requests", "cv"), [("code", 8_819, 13.15), ("conv", 19_366, 1.094)])
 def test_azure_traces(shared_data, name, requests, cv):
     read = read_trace(shared_data / "azure-2023" / f"AzureLLMInferenceTrace_{name}.csv")
-    assert (read.format, read.requests, read.warnings) == ("azure", requests, ())
+    assert (read.format.name, read.requests, read.warnings) == ("azure", requests, ())
     assert profile(read.arrival_s).cv == pytest.approx(cv, rel=1e-3)
 
 
