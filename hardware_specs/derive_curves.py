@@ -187,9 +187,7 @@ def fit_group(group: Group, points: Sequence[CurvePoint]) -> CurveSet:
     """Curves through the points of one group."""
     model, machine, tensor_parallel = group
     floor = kv_read_s_per_token(catalog.model(model), catalog.machine(machine), tensor_parallel)
-    return fit_measured(
-        points, model=model, machine=machine, tensor_parallel=tensor_parallel, kv_read_s_per_token=floor
-    )
+    return fit_measured(points, group, floor)
 
 
 def leave_out_repeats(group: Group, runs: Sequence[Run], *, splits: int = SPLITS, seed: int = SEED) -> RepeatError:

@@ -161,13 +161,8 @@ def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
     from provisioner.perf.curves import fit_measured, kv_read_s_per_token
 
     try:
-        fit = fit_measured(
-            found.points,
-            model=found.model,
-            machine=found.machine,
-            tensor_parallel=found.tensor_parallel,
-            kv_read_s_per_token=kv_read_s_per_token(asked.model, asked.machine, found.tensor_parallel),
-        )
+        floor_s = kv_read_s_per_token(asked.model, asked.machine, found.tensor_parallel)
+        fit = fit_measured(found.points, (found.model, found.machine, found.tensor_parallel), floor_s)
     except InputError as error:
         raise InputError(f"{error}; nothing was written: delete {asked.journal} to time all points again") from None
     return tuple(f"the curve leaves out {each.point.label}: {each.reason}" for each in fit.refused)

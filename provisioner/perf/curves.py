@@ -36,6 +36,9 @@ from provisioner.specs.model import ModelArchitecture
 Floats = NDArray[np.float64]
 Assumptions = Literal["measured", "splitwise-sim"]
 
+Group = tuple[str, str, int]
+"""Name of a group of curves: its model, its machine, its tensor parallelism."""
+
 MAX_CONTEXT_SLOPE_RATIO: Final = 2.0
 """Largest context slope used, as a multiple of the time to read the KV cache at full HBM bandwidth.
 
@@ -156,14 +159,19 @@ class CurveSet:
     prompt: PiecewiseLinear
     decode: PiecewiseLinear
     axis_context_tokens: float
-    context: ContextFit | None
-    points: tuple[CurvePoint, ...]
-    refused: tuple[RefusedPoint, ...]
-    dips: tuple[Dip, ...]
     provenance: tuple[Provenance, ...]
     sources: tuple[str, ...]
+    context: ContextFit | None = None
+    points: tuple[CurvePoint, ...] = ()
+    refused: tuple[RefusedPoint, ...] = ()
+    dips: tuple[Dip, ...] = ()
     mixed: MixedIteration = MixedIteration()
     known_prompt_tokens: float = float("inf")  # the curve beyond is extrapolated
+
+    @property
+    def group(self) -> Group:
+        """The (model, machine, tensor parallelism) that the curves are of."""
+        return self.model, self.machine, self.tensor_parallel
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:
@@ -215,6 +223,11 @@ class CurveSet:
         sequences = np.asarray(batch, dtype=np.float64)
         beyond = np.asarray(context_tokens, dtype=np.float64) - self.axis_context_tokens * sequences
         return self.decode(sequences) + self.slope_s_per_context_token * beyond
+
+    def error_at(self, p: CurvePoint) -> float:
+        """Signed error of the curve at a measured point, as a fraction of its time: above 0 if too slow."""
+        at = self.prompt_s(p.batched_tokens) if p.phase == "prompt" else self.decode_s(p.batch, p.context_tokens)
+        return float(at) / p.latency_s - 1
 
 
 def is_run(prompt_tokens: int, batch: int) -> bool:
@@ -284,22 +297,17 @@ def _knots(at: Sequence[float], points: Sequence[CurvePoint]) -> tuple[Floats, F
 
 
 def fit_measured(
-    points: Sequence[CurvePoint],
-    *,
-    model: str,
-    machine: str,
-    tensor_parallel: int,
-    kv_read_s_per_token: float,
-    sources: tuple[str, ...] = (),
+    points: Sequence[CurvePoint], group: Group, kv_read_s_per_token: float, sources: tuple[str, ...] = ()
 ) -> CurveSet:
-    """Curves through measured points: checked, refused points left out, dips inside the noise levelled.
+    """Curves of a group through its measured points: checked, refused ones left out, dips inside the noise levelled.
 
     Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but the prompt curve does not go
     through them: a scheduler runs single prompts with this number of tokens instead.
     ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
     part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
     """
-    group = f"curves of {model} on {machine} at TP {tensor_parallel}"
+    model, machine, tensor_parallel = group
+    named = f"curves of {model} on {machine} at TP {tensor_parallel}"
     refused = find_unphysical(points)
     out = {r.point for r in refused}
     kept = [p for p in points if p not in out]
@@ -307,11 +315,11 @@ def fit_measured(
     decodes = [p for p in kept if p.phase == "decode"]
     batched = [p.context_per_sequence_tokens for p in decodes if p.batch > 1]
     if len({p.batched_tokens for p in prompts}) < 2 or not batched:
-        raise InputError(f"{group}: must have 2 or more prompt sizes and 2 or more decode batches")
+        raise InputError(f"{named}: must have 2 or more prompt sizes and 2 or more decode batches")
     axis_context = max(sorted(set(batched)), key=batched.count)
     axis = [p for p in decodes if p.context_per_sequence_tokens == axis_context]
     if len({p.batch for p in axis}) < 2:
-        raise InputError(f"{group}: must have 2 or more decode batches at one context per sequence")
+        raise InputError(f"{named}: must have 2 or more decode batches at one context per sequence")
     context = fit_context_slope(kept, axis_context, kv_read_s_per_token)
 
     tokens, prompt_s, weight = _knots([p.batched_tokens for p in prompts], prompts)
@@ -345,14 +353,14 @@ def _dips(phase: Literal["prompt", "decode"], at: Floats, measured_s: Floats, us
 
 
 @lru_cache(maxsize=64)
-def _shipped_groups() -> frozenset[tuple[str, str, int]]:
+def _shipped_groups() -> frozenset[Group]:
     """All (model, machine, tensor parallelism) with shipped curves; the same in both forms."""
     names = (path.stem.split("__") for path in (data_folder("hardware_specs") / "curves/splitwise-sim").glob("*.csv"))
     return frozenset((parts[1], parts[0], int(parts[2].removeprefix("tp"))) for parts in names if len(parts) == 3)
 
 
 @lru_cache(maxsize=64)
-def curve_groups(own: Catalog | None = None) -> tuple[tuple[str, str, int], ...]:
+def curve_groups(own: Catalog | None = None) -> tuple[Group, ...]:
     """All (model, machine, tensor parallelism) with measured curves, shipped or the user's own, in order."""
     files = own.own_curves if own is not None else {}
     mine = {(*pair, degree) for pair, path in files.items() for degree in _points_of(path, *pair, own)}
@@ -365,7 +373,7 @@ def _points_of(path: Path, model: str, machine: str, _: Catalog | None) -> dict[
     return read_points(path, model=model, machine=machine)
 
 
-def _measured_points(group: tuple[str, str, int], own: Catalog | None) -> tuple[tuple[CurvePoint, ...], Path | None]:
+def _measured_points(group: Group, own: Catalog | None) -> tuple[tuple[CurvePoint, ...], Path | None]:
     """Points of a group, and its file if it is the user's own, which comes before the shipped one."""
     model, machine, tensor_parallel = group
     path = own.own_curves.get((model, machine)) if own is not None else None
@@ -379,7 +387,7 @@ def _obtained(points: Sequence[CurvePoint]) -> str:
     return " and ".join(sorted({point.provenance for point in points}))
 
 
-def evidence_of(group: tuple[str, str, int], own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
+def evidence_of(group: Group, own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
     """Weakest evidence among a curve group's rows: the user's own file may have derived or estimated rows."""
     model, machine, _ = group
     if own is None or (model, machine) not in own.own_curves:
@@ -409,11 +417,9 @@ def load_curve_set(
         points, path = _measured_points(group, own)
         return fit_measured(
             points,
-            model=model.name,
-            machine=machine.name,
-            tensor_parallel=tensor_parallel,
-            kv_read_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
-            sources=sources if path is None else (f"{machine.name}: {_obtained(points)}, {path}",),
+            group,
+            kv_read_s_per_token(model, machine, tensor_parallel),
+            sources if path is None else (f"{machine.name}: {_obtained(points)}, {path}",),
         )
     name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
     knots = read_knots(
@@ -431,10 +437,6 @@ def load_curve_set(
         prompt=PiecewiseLinear(keys, np.array([k.prompt_s for k in knots])),
         decode=PiecewiseLinear(keys, np.array([k.token_s for k in knots])),
         axis_context_tokens=0.0,
-        context=None,
-        points=(),
-        refused=(),
-        dips=(),
         provenance=("assumed",) if machine.name in load_provenance().assumed else ("measured",),
         sources=sources,
     )

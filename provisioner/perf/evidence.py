@@ -216,8 +216,6 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
         axis_context_tokens=DECODE_CONTEXT,
         context=fit,
         points=points,
-        refused=(),
-        dips=(),
         provenance=(kind,),
         sources=_sources(machine, gpu),
         mixed=_mixed(model, gpu, tensor_parallel, slope),

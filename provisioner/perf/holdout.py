@@ -56,10 +56,10 @@ def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] =
         raise InputError("hold-out errors are those of the measured curves: ask with assumptions measured")
     if how == "points":
         return leave_out_points(curve_set)
-    group = (curve_set.model, curve_set.machine, curve_set.tensor_parallel)
-    error = load_provenance().repeats.get(group)
+    error = load_provenance().repeats.get(curve_set.group)
     if error is None:
-        raise InputError(f"no error of left-out repeats is known for {' on '.join(group[:2])} at TP {group[2]}")
+        model, machine, degree = curve_set.group
+        raise InputError(f"no error of left-out repeats is known for {model} on {machine} at TP {degree}")
     return (
         HoldOutError("prompt: runs", 0, error.prompt_mape, error.prompt_max),
         HoldOutError("decode: runs", 0, error.decode_mape, error.decode_max),
@@ -80,24 +80,13 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
 
     def without(left_out: Sequence[CurvePoint]) -> CurveSet:
         assert curve_set.context is not None  # measured curves have one
-        return fit_measured(
-            [p for p in kept if p not in left_out],
-            model=curve_set.model,
-            machine=curve_set.machine,
-            tensor_parallel=curve_set.tensor_parallel,
-            kv_read_s_per_token=curve_set.context.floor_s_per_token,
-        )
+        rest = [p for p in kept if p not in left_out]
+        return fit_measured(rest, curve_set.group, curve_set.context.floor_s_per_token)
 
     def error(name: Axis, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
         signed: list[float] = []
         for left_out in groups:
-            curves = without(left_out)
-            for p in left_out:
-                if p.phase == "prompt":
-                    predicted = curves.prompt_s(p.batched_tokens)
-                else:
-                    predicted = curves.decode_s(p.batch, p.context_tokens)
-                signed.append(float(predicted) / p.latency_s - 1)
+            signed += map(without(left_out).error_at, left_out)
         size = np.abs(signed)
         return HoldOutError(name, len(signed), float(size.mean()), float(size.max()), float(np.mean(signed)))
 

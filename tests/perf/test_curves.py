@@ -201,7 +201,7 @@ def test_without_rows_to_fit_the_slope_is_the_physical_floor() -> None:
 
 def test_too_few_points_are_refused_by_group() -> None:
     with pytest.raises(InputError, match="curves of m on x at TP 8: must have 2 or more prompt sizes"):
-        fit_measured([], model="m", machine="x", tensor_parallel=8, kv_read_s_per_token=1e-7)
+        fit_measured([], ("m", "x", 8), 1e-7)
 
 
 def test_bloom_decode_doubles_at_batch_64() -> None:

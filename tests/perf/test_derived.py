@@ -175,7 +175,7 @@ def test_points_make_a_curve_that_agrees_with_the_sum_between_them(gpu: str, tp:
     assert {point.provenance for point in points} == {"derived"}
     kv_bytes = shape.layers * 2 * shape.kv_heads * shape.head_dim * 2
     floor = kv_bytes / (tp * found.limits.memory_bytes_per_s)
-    curve = fit_measured(points, model="m", machine="x", tensor_parallel=tp, kv_read_s_per_token=floor)
+    curve = fit_measured(points, ("m", "x", tp), floor)
     assert not curve.refused and curve.axis_context_tokens == 1024
     tokens = np.unique(np.geomspace(20, 16000, 50).astype(int))
     off = curve.prompt_s(tokens) / iteration_s(shape, found, tp, prompt_tokens=tokens) - 1

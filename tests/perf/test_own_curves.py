@@ -39,9 +39,12 @@ def test_curves_of_ones_own_come_before_the_shipped(tmp_path: Path) -> None:
     known = own(tmp_path / "own", "dgx-h100", "llama2-70b", halved(SHIPPED.read_text(), 8))
     mine, shipped = (replica("llama2-70b", "dgx-h100", 8, own=each) for each in (known, None))
     assert float(mine.prompt_s(1000)) == pytest.approx(float(shipped.prompt_s(1000)) / 2)
-    assert mine.sources == (f"dgx-h100: measured, {tmp_path / 'own' / 'curves' / 'dgx-h100__llama2-70b.csv'}",)
+    assert mine.curve.sources == (f"dgx-h100: measured, {tmp_path / 'own' / 'curves' / 'dgx-h100__llama2-70b.csv'}",)
     # a degree that the file does not have is the shipped one's
-    assert replica("llama2-70b", "dgx-h100", 4, own=known).sources == replica("llama2-70b", "dgx-h100", 4).sources
+    assert (
+        replica("llama2-70b", "dgx-h100", 4, own=known).curve.sources
+        == replica("llama2-70b", "dgx-h100", 4).curve.sources
+    )
     assert curve_groups(known) == curve_groups()
 
 
@@ -76,11 +79,11 @@ def test_a_file_of_ones_own_counts_as_the_worst_of_its_rows(tmp_path: Path, kind
     assert {degrees_of(model, machine, known)[degree] for degree in (2, 4)} == {"measured"}
     mine, shipped = (replica("llama2-70b", "dgx-h100", 8, own=each) for each in (known, None))
     assert float(mine.prompt_s(1000)) == pytest.approx(float(shipped.prompt_s(1000)) / 2)
-    assert mine.sources[0].startswith(f"dgx-h100: {' and '.join(sorted((kind, 'measured')))}, ")
+    assert mine.curve.sources[0].startswith(f"dgx-h100: {' and '.join(sorted((kind, 'measured')))}, ")
 
 
 def test_a_capped_machine_has_the_curves_of_ones_own_slowed_down(tmp_path: Path) -> None:
     known = own(tmp_path / "own", "dgx-h100", "llama2-70b", halved(SHIPPED.read_text(), 8))
     free, capped = (replica("llama2-70b", name, 8, own=known) for name in ("dgx-h100", "dgx-h100@70"))
     assert float(capped.prompt_s(1000)) == pytest.approx(1.1 * float(free.prompt_s(1000)))
-    assert str(tmp_path) in capped.sources[0]
+    assert str(tmp_path) in capped.curve.sources[0]

@@ -24,9 +24,7 @@ def _points(grid: Grid) -> list[CurvePoint]:
 
 def test_the_default_grid_gives_the_curve_of_a_known_machine_back() -> None:
     grid = Grid()
-    curves = fit_measured(
-        _points(grid), model="m", machine="x", tensor_parallel=1, kv_read_s_per_token=0.9e-7, sources=()
-    )
+    curves = fit_measured(_points(grid), ("m", "x", 1), 0.9e-7)
     assert not curves.refused
     assert curves.axis_context_tokens == grid.context_tokens == 1024
     assert curves.decode.x.tolist() == [1, 2, 4, 8, 16, 32, 64, 128, 256]

@@ -67,7 +67,7 @@ def test_a_profile_gives_a_curve_that_loads(tiny: Profile, tmp_path: Path) -> No
     for read, timed in zip(groups[1], tiny.points, strict=True):
         assert read.latency_s == pytest.approx(timed.latency_s, rel=1e-8)
         assert (read.provenance, read.repeats) == ("measured", 5)
-    curves = fit_measured(groups[1], model="tiny", machine="a-cpu", tensor_parallel=1, kv_read_s_per_token=1e-12)
+    curves = fit_measured(groups[1], ("tiny", "a-cpu", 1), 1e-12)
     assert curves.axis_context_tokens == 64
     assert not curves.refused and not curves.dips
     # one token through 2 layers and the head; QKV, output, gate and up, down, and attention to 64 tokens

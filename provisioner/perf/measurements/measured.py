@@ -111,9 +111,10 @@ def read_measurements(
     contents = [read_file(Path(path), group) for path in paths]
     _one_model([file.recognised for file in contents])
     runs = [run for file in contents for run in file.runs]
+    exact = [p for file in contents if file.exact for p in file.points]
     results = [prompt_points(run) for run in runs]
     results += [decode_points(run, _unloaded_ttft_s(run, results)) for run in runs]
-    points = _joined(_levelled([p for r in results for p in r.points]) + _exact(contents))
+    points = _joined(_levelled([p for r in results for p in r.points]) + exact)
     not_found = tuple(finding for r in results for finding in r.not_found)
     if not points:
         reasons = list(dict.fromkeys(f"{f.quantity}: {f.why}" for f in not_found))
@@ -182,10 +183,6 @@ def _near(a: tuple[Phase, int, float], b: tuple[Phase, int, float]) -> bool:
     return a[0] == b[0] and close(a[1], b[1]) and close(a[2], b[2])
 
 
-def _exact(contents: Sequence[Contents]) -> list[CurvePoint]:
-    return [p for file in contents if file.exact for p in file.points]
-
-
 def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     """One point for each place: the median of its repeats and their extremes, in the order of a curve file."""
     places: dict[tuple[int, int, int, float], list[CurvePoint]] = {}
@@ -216,13 +213,7 @@ def _curves(points: Sequence[CurvePoint], group: Group) -> CurveSet:
     """Curve through the points; without bounds from the catalogue its context slope is as fitted, 0 or more."""
 
     def fitted(floor_s: float) -> CurveSet:
-        return fit_measured(
-            points,
-            model=group.model,
-            machine=group.machine,
-            tensor_parallel=group.tensor_parallel,
-            kv_read_s_per_token=floor_s,
-        )
+        return fit_measured(points, (group.model, group.machine, group.tensor_parallel), floor_s)
 
     floor_s = _kv_read_s(group)
     if floor_s is not None:
@@ -241,7 +232,7 @@ def _fit(points: Sequence[CurvePoint], group: Group) -> tuple[Fit | None, str]:
     phases = []
     for phase in ("prompt", "decode"):
         of_phase = curves.prompt_points if phase == "prompt" else tuple(p for p in curves.kept if p.phase == "decode")
-        errors = [abs(_error(curves, p)) for p in of_phase]
+        errors = [abs(curves.error_at(p)) for p in of_phase]
         inner = [p for p in of_phase if _is_inner(p, of_phase)]
         without = [_error_without(p, curves.kept, group) for p in inner]
         left_out = [abs(e) for e in without if e is not None]
@@ -259,11 +250,6 @@ def _fit(points: Sequence[CurvePoint], group: Group) -> tuple[Fit | None, str]:
     return Fit(curves, tuple(phases), _kv_read_s(group) is not None), ""
 
 
-def _is_off_axis(p: CurvePoint, curves: CurveSet) -> bool:
-    """Whether a decode point is neither on the batch axis nor of a single sequence, which gives the slope."""
-    return p.phase == "decode" and p.batch > 1 and p.context_per_sequence_tokens != curves.axis_context_tokens
-
-
 def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
     """Whether a point lies between others of its phase: by batched tokens, or by batch at its context."""
     if point.phase == "prompt":
@@ -274,15 +260,10 @@ def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
     return min(all_at) < at < max(all_at)
 
 
-def _error(curves: CurveSet, p: CurvePoint) -> float:
-    at = curves.prompt_s(p.batched_tokens) if p.phase == "prompt" else curves.decode_s(p.batch, p.context_tokens)
-    return float(at) / p.latency_s - 1
-
-
 def _error_without(point: CurvePoint, points: Sequence[CurvePoint], group: Group) -> float | None:
     """Error of the curve through the other points at a point; None if they make no curve."""
     try:
-        return _error(_curves([p for p in points if p is not point], group), point)
+        return _curves([p for p in points if p is not point], group).error_at(point)
     except InputError:
         return None
 
@@ -331,9 +312,12 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
                 else f"{unknown} is not in the catalogue, and too few single requests at several prompt lengths are "
                 "there for a slope: decode time does not rise with the context of a sequence"
             )
-        off = [p for p in fit.curves.kept if _is_off_axis(p, fit.curves)]
+        # neither on the batch axis nor of a single sequence, which gives the slope
+        axis = fit.curves.axis_context_tokens
+        batches = [p for p in fit.curves.kept if p.phase == "decode" and p.batch > 1]
+        off = [p for p in batches if p.context_per_sequence_tokens != axis]
         if off:
-            context = f"{fit.curves.axis_context_tokens:,.0f} tokens of context each"
+            context = f"{axis:,.0f} tokens of context each"
             warnings.append(
                 f"{', '.join(p.label for p in off)}: not at the {context} that most batches have; the curve does not "
                 "go through them"
