@@ -31,10 +31,11 @@ from provisioner.perf.curves import CurveSet, PiecewiseLinear
 from provisioner.perf.derived import iteration_s
 from provisioner.perf.operators import estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint, read_points
-from provisioner.planning.answer import Setting, answer
-from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.planning.answer import answer
+from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
+from provisioner.planning.setting import Setting
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.policy import PolicyName
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
@@ -219,9 +220,9 @@ def described(plan: Any) -> tuple[str, int, float, str]:
     return split, plan.machines, plan.cost_usd_per_h, ", ".join(plan.binding)
 
 
-def question(given: Setting) -> Question:
+def question(given: Setting) -> LatencyInputs:
     """The latency question of a setting."""
-    return Question(given.traffic, given.slo, given.reference, given.replicas)
+    return LatencyInputs(given.traffic, given.slo, given.reference, given.replicas)
 
 
 @dataclass(frozen=True, slots=True)

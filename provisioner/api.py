@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner.loading.setting import load_setting
+from provisioner.loading.setting import load_promise, load_setting, promised_slo
 from provisioner.options import (
     CapacityOptions,
     CompareOptions,
@@ -97,12 +97,14 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     >>> p.design, p.machines, p.evidence.optimal
     ('Splitwise-HH:2+4', 8, True)
     """
-    from provisioner.verify.answer import against, best_plan, with_promise
+    from provisioner.verify.answer import best_plan, with_promise
 
     asked, tell = PlanOptions.made(options, keywords), progress or _silent
-    setting, slo = load_setting(asked), against(asked)
+    setting, slo = load_setting(asked), promised_slo(asked)
     answer = best_plan(setting, tell)
-    return answer if slo is None else with_promise(answer, slo, asked, tell)
+    if slo is None:
+        return answer
+    return with_promise(answer, slo, lambda: load_promise(asked, slo, answer.rate_rps), tell)
 
 
 @_asks(SimulateOptions)

@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.errors import InfeasibleError
-from provisioner.planning.answer import Setting, plan_of, ranked
+from provisioner.options import spelled
+from provisioner.planning.answer import plan_of, ranked
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
-from provisioner.planning.explain import why_not
-from provisioner.planning.formulation import CRITERIA, Criterion
+from provisioner.planning.explain import raised, why_not
+from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Criterion
 from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
 from provisioner.planning.search import Best, Search
+from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Pool
 from provisioner.results.plan import (
     CAPACITY,
@@ -34,7 +36,6 @@ from provisioner.results.plan import (
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
 from provisioner.specs.metrics import REPORTED_PERCENTILES
-from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
     from provisioner.verify.judge import SimulationJudge
@@ -103,7 +104,7 @@ def _simulated(
         percentiles=tuple(sorted({*REPORTED_PERCENTILES, *setting.slo.percentiles})),
         slo=setting.slo,
         workload=setting.workload,
-        seed=setting.options.seed,
+        seed=setting.judging.seed,
     )
     observations = []
     for done in judge.runs(candidate, count):
@@ -281,45 +282,36 @@ def _nothing_passes(setting: Setting, proof: Proof, free: Judged | None) -> Infe
     """The error where no candidate passes: the nearest miss, and what would do: ``free`` passes without caps."""
     miss = proof.nearest_miss
     texts: list[str] = []
-    binding = "the limits together"
+    binding = ""
     caps = setting.caps
     if free is not None:
-        flags: dict[Criterion, str] = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
         needed = []
-        for criterion in CRITERIA:
-            cap = caps.of(criterion)
-            value = free.totals[criterion]
-            if cap is not None and value > cap * (1.0 + 1e-9):
-                needed.append(f"{flags[criterion]} {math.ceil(value * (1.0 - 1e-9))}")
-                if binding == "the limits together":
-                    binding = f"{flags[criterion]} {cap:g}"
+        for criterion, option in CAP_OPTIONS.items():
+            cap, value = caps.of(criterion), free.totals[criterion]
+            if cap is not None and value > cap * (1.0 + ROUNDING):
+                needed.append(f"{spelled(option)} {math.ceil(value * (1.0 - ROUNDING))}")
+                binding = binding or f"{spelled(option)} {cap:g}"
         for name, available in caps.stock.items():
             slots = zip(free.candidate.design.slots, free.candidate.sizes, strict=True)
             used = sum(n for slot, n in slots if slot.machine.name == name)
             if used > available:
-                needed.append(f"--stock {name}={used}")
-                binding = "--stock" if binding == "the limits together" else binding
+                needed.append(f"{spelled('stock')} {name}={used}")
+                binding = binding or spelled("stock")
         texts.append(f"{' '.join(needed)} ({free.candidate}, which passes)")
     if miss is not None:
         broken = _broken(miss.verdict)
         known = [each for each in miss.verdict.ratios if each.ratio > 1.0 and math.isfinite(each.value)]
         if known and not miss.verdict.early and miss.verdict.stable:
-            changes = " ".join(
-                f"--{each.limit.metric}-p{each.limit.percentile:g} {_typed(each.limit, each.value)}" for each in known
-            )
+            changes = " ".join(raised(each.limit, 1.01 * each.value) for each in known)
             texts.append(f"{changes} ({miss.candidate})")
-            binding = known[0].limit.label if binding == "the limits together" else binding
+            binding = binding or known[0].limit.label
         nearest = f"; the nearest miss is {miss.candidate}: {', '.join(broken)}"
     else:
         nearest = ""
     done = proof.counts.simulated
     how = "it is proven that none does" if proof.optimal else "the time limit was reached"
     return InfeasibleError(
-        f"no plan passes simulation ({done} simulated; {how}){nearest}", binding=binding, relaxations=tuple(texts)
+        f"no plan passes simulation ({done} simulated; {how}){nearest}",
+        binding=binding or "the limits together",
+        relaxations=texts,
     )
-
-
-def _typed(limit: LatencyLimit, value: float) -> str:
-    """A limit just above a simulated value, as it is typed."""
-    value *= 1.01
-    return f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"

@@ -185,12 +185,15 @@ def test_tokens_for_a_dollar_and_a_kwh() -> None:
     [
         ({"within_s": None}, "backlog_requests: in what time? give within_s"),
         ({"backlog_requests": None}, "within_s: is the time for a backlog_requests"),
-        ({"slo": "p99"}, "--backlog: requests wait for hours, so that limits on latency (TTFT P99 <= 6x) mean nothing"),
+        (
+            {"slo": "p99"},
+            "backlog_requests: requests wait for hours, so that limits on latency (TTFT P99 <= 6x) mean nothing",
+        ),
         ({"limits": {"ttft_p99": "2s"}}, "limits on latency (TTFT P99 <= 2 s) mean nothing"),
         ({"rate_rps": 5.0}, "leave out rate_rps"),
         ({"cv": 2.0}, "leave out cv"),
-        ({"objective": "throughput"}, "--backlog: has its throughput"),
-        ({"within_s": 5.0}, "--within: must be longer than its longest request takes alone"),
+        ({"objective": "throughput"}, "backlog_requests: has its throughput"),
+        ({"within_s": 5.0}, "within_s: must be longer than its longest request takes alone"),
         ({"backlog_requests": 0}, "backlog_requests: must be a whole number of requests, 1 or more, got 0"),
         ({"deadline_s": -1.0, "backlog_requests": None, "within_s": None}, "deadline_s: must be above 0 s, got -1"),
         (
@@ -208,5 +211,5 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, object], message: str
 
 def test_a_backlog_has_no_capacity() -> None:
     asked = {name: value for name, value in JOB.items() if name not in ("machines", "against")}
-    with pytest.raises(InputError, match="--backlog: has its own rate"):
+    with pytest.raises(InputError, match="backlog_requests: has its own rate"):
         provisioner.capacity(mixed=4, **asked)

@@ -14,7 +14,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions, SimulateOptions
-from provisioner.planning.answer import Setting
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
 
 CLUSTER = {"design": "splitwise-hh", "prompt_machines": 8, "token_machines": 1, "rate_rps": 20.0, "duration_s": 20.0}

@@ -14,10 +14,10 @@ import pytest
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting
 from provisioner.planning.check import check
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
@@ -203,8 +203,8 @@ def test_nothing_within_the_caps_names_the_nearest_miss_and_what_would_do() -> N
     with pytest.raises(InfeasibleError) as caught:
         plan(designs=("splitwise-hh",), max_machines=free.machines - 1)
     assert "no plan passes simulation" in str(caught.value) and "the nearest miss is Splitwise-HH" in str(caught.value)
-    assert caught.value.binding == f"--max-machines {free.machines - 1}"
-    assert any(f"--max-machines {free.machines} " in text for text in caught.value.relaxations)
+    assert caught.value.binding == f"max_machines {free.machines - 1}"
+    assert any(f"max_machines {free.machines} " in text for text in caught.value.relaxations)
 
 
 def test_what_no_cluster_can_do_is_refused_without_simulating() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from provisioner.errors import InputError, ModelDoesNotFitError, UnknownNameError
+from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.loading.common import (
     burstier,
     check_predicted,
@@ -21,16 +22,16 @@ from provisioner.loading.common import (
     versions,
 )
 from provisioner.loading.factors import Factors, load_factors
-from provisioner.options import ASSUMPTIONS, OBJECTIVES, PlanOptions
+from provisioner.options import PlanOptions, spelled
+from provisioner.options.defaults import EVIDENCE
 from provisioner.specs import catalog
 from provisioner.specs.batch_job import BatchJob, batch_job
 from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
-from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole
 
 if TYPE_CHECKING:
     from provisioner.perf.assumptions import Reference, ReplicaPerf
-    from provisioner.planning.answer import Setting
+    from provisioner.planning.setting import Load, Setting
     from provisioner.queueing.traffic import Traffic
     from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
@@ -40,21 +41,26 @@ if TYPE_CHECKING:
 
 # Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
 _CLUSTERED_CV = 2.0
+# Options on which no verdict depends, or which are in the limits and in how clusters are judged.
+_NO_VERDICT = frozenset(
+    (
+        *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
+        *("designs", "machines", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "prices"),
+        *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against"),
+    )
+)
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
 def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
-    from provisioner.planning.answer import Setting
     from provisioner.planning.designs import choose, designs, kind_of
     from provisioner.planning.formulation import Caps
     from provisioner.planning.search import Prices
+    from provisioner.planning.setting import Judging, Searching, Setting
     from provisioner.planning.solver import solver
 
-    if options.objective not in OBJECTIVES:
-        raise UnknownNameError("objective", options.objective, OBJECTIVES)
-    if options.assumptions not in ASSUMPTIONS:
-        raise UnknownNameError("set of assumptions", options.assumptions, ASSUMPTIONS)
+    options.check_needs()
     solver(options.solver)
     known = catalog.with_own(options.specs)
     model = load_model(options, known)
@@ -65,7 +71,7 @@ def load_setting(options: PlanOptions) -> Setting:
     if options.fast:
         check_predicted(slo)
     _check_backlog(options, slo)
-    workload, source, traffic, rate_rps, notes = _traffic(options, factors)
+    workload, source, traffic, load, notes = _traffic(options, factors)
     price_list = known.price_list(options.prices)
     found, left_out = _replicas(options, model, known, price_list)
     machines = {perf.machine.name: perf.machine for perf in found}
@@ -77,40 +83,37 @@ def load_setting(options: PlanOptions) -> Setting:
     prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
-    stock = {name: parse_whole(count, f"--stock {name}", minimum=0) for name, count in options.stock.items()}
-    for name in stock:
+    for name in options.stock:
         if known.machine(name).name not in machines:
-            raise InputError(f"--stock {name}: is not among the machines considered ({', '.join(machines)})")
-    caps = Caps(
-        cost_usd_per_h=_positive(options.max_cost_usd_per_h, "--max-cost", "$/h"),
-        power_w=_positive(options.max_power_w, "--max-power", "W"),
-        machines=None if options.max_machines is None else parse_whole(options.max_machines, "--max-machines"),
-        stock=stock,
-    )
+            raise InputError(f"{spelled('stock')} {name}: is not among the machines considered ({', '.join(machines)})")
     against, reference_notes = load_reference(options, model, known, slo, found)
-    job = _job(options, traffic, against)
+    job = _job(options, load, traffic, against)
     if job is not None:
-        rate_rps = job.rate_rps / (1.0 + options.headroom)
+        load = load.planned_at(job.rate_rps)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
     price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
     return Setting(
-        options=options,
+        model=options.model,
         workload=workload.name,
         source=source,
-        rate_rps=rate_rps,
+        load=load,
         traffic=traffic,
         slo=slo,
         job=job,
         reference=against,
         replicas=replicas,
         designs=chosen,
+        named=bool(options.designs),
         prices=Prices(
             {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
             {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
         ),
-        caps=caps,
+        caps=Caps(options.max_cost_usd_per_h, options.max_power_w, options.max_machines, options.stock),
+        objective=options.objective,
+        judging=Judging(**{each.name: getattr(options, each.name) for each in fields(Judging)}),
+        searching=Searching(**{each.name: getattr(options, each.name) for each in fields(Searching)}),
         sources=(
             *curves,
             *workload.sources,
@@ -119,11 +122,43 @@ def load_setting(options: PlanOptions) -> Setting:
         ),
         warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks(model, workload, used)),
         versions=versions(_SHOWN_VERSIONS),
+        question=asdict(options),
+        verdicts_rest_on=_verdicts_rest_on(options),
     )
 
 
-def _positive(value: float | None, what: str, unit: str) -> float | None:
-    return None if value is None else parse_positive(value, what, unit)
+def promised_slo(options: PlanOptions) -> str | None:
+    """The SLO whose plan is set beside that of a question: the one asked for, or ``splitwise`` for batch work.
+
+    Batch work has no limit but a deadline; ``batch`` with limits of one's own is a way to give these alone.
+    """
+    slo = options.against or ("splitwise" if options.slo == "batch" and not options.limits else "none")
+    if slo == "none":
+        return None
+    load_slo(slo)
+    return slo
+
+
+def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
+    """The question of the same load, ``rate_rps``, within another SLO.
+
+    The load is the same, arriving at random, for a deadline and a batch job too; caps are dropped but where throughput
+    is asked for, which is then the largest within them.
+    """
+    asked = replace(options, slo=slo, limits={}, backlog_requests=None, within_s=None, deadline_s=None, write_lp=None)
+    if options.backlog_requests is not None:  # which has its rate from its window, whatever the factor on rates
+        scale = {name: factor for name, factor in options.scale.items() if name != "rate"}
+        asked = replace(asked, rate_rps=rate_rps, scale=scale)
+    if options.objective != "throughput":
+        asked = replace(asked, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
+    return load_setting(asked)
+
+
+def _verdicts_rest_on(options: PlanOptions) -> str:
+    """The inputs that change a verdict on a cluster beside limits, rate and judging, as one text."""
+    scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
+    asked = {**asdict(options), "scale": scale}
+    return repr({name: value for name, value in asked.items() if name not in _NO_VERDICT})
 
 
 def _replicas(
@@ -136,10 +171,8 @@ def _replicas(
     machine = load_machines(options, known)
     names = _names(options, known)
     degrees = _degrees(options, model, known, names)
-    given = (options.tensor_parallel,) if isinstance(options.tensor_parallel, int) else options.tensor_parallel
-    if isinstance(given, str) and given not in ("largest", "all"):
-        raise InputError(f"--tp: must be largest, all or a number of GPUs, got {given!r}")
-    wanted = [] if isinstance(given, str) else [parse_whole(degree, "--tp", "GPUs") for degree in given]
+    given = options.tensor_parallel
+    wanted = [] if isinstance(given, str) else list(given)
     found: list[ReplicaPerf] = []
     left_out = []
     for name in names or _with_caps(options, known, _by_default(model, known, degrees)):
@@ -179,9 +212,9 @@ def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str
     """Machines at every power cap asked for; machine types with a cap of their own only if none is asked for."""
     if not options.power_caps:
         return list(names)
-    caps = parse_caps(options.power_caps)
+    caps = parse_caps(options.power_caps, spelled("power_caps"))
     if options.assumptions != "measured":
-        raise InputError(f"--power-caps: is of the measured assumptions; {options.assumptions} has its own curves")
+        raise _of_measured("power_caps", options)
     found: dict[str, None] = {}
     for machine in map(known.machine, names):
         if machine.power_cap == 1.0:
@@ -189,6 +222,10 @@ def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str
         elif options.machines:
             found[machine.name] = None
     return list(found)
+
+
+def _of_measured(name: str, options: PlanOptions) -> InputError:
+    return InputError(f"{spelled(name)}: is of the measured assumptions; {options.assumptions} has its own curves")
 
 
 def _by_default(model: ModelArchitecture, known: catalog.Catalog, degrees: Mapping[str, Sequence[int]]) -> list[str]:
@@ -214,16 +251,13 @@ def _degrees(
 
     Without ``evidence``: for named machines the best kind that each has, else the best that any has.
     """
-    from provisioner.options.defaults import EVIDENCE
     from provisioner.perf.curves import curve_groups
     from provisioner.perf.evidence import degrees_of
 
     accepted = options.evidence
-    if accepted is not None and accepted not in EVIDENCE:
-        raise UnknownNameError("kind of evidence", accepted, EVIDENCE)
     if options.assumptions != "measured":
         if accepted is not None:
-            raise InputError(f"--evidence: is of the measured assumptions; {options.assumptions} has its own curves")
+            raise _of_measured("evidence", options)
         published: dict[str, list[int]] = {}
         for name, machine, degree in curve_groups():
             if name == model.name:
@@ -266,29 +300,21 @@ def _at(degrees: Sequence[int]) -> str:
 
 def _traffic(
     options: PlanOptions, factors: Factors
-) -> tuple[Workload, Workload | Trace, Traffic, float, tuple[str, ...]]:
-    """The workload, the source of request sets, the traffic with headroom, the rate without, and warnings."""
+) -> tuple[Workload, Workload | Trace, Traffic, Load, tuple[str, ...]]:
+    """The workload, the source of request sets, the traffic with headroom, the load, and warnings."""
+    from provisioner.planning.setting import Load
     from provisioner.queueing.traffic import Classes, Traffic
 
-    headroom = parse_non_negative(options.headroom, "--headroom")
     notes: tuple[str, ...] = ()
     source: Workload | Trace
     if options.trace is not None:
-        if options.rate_rps is not None:
-            raise InputError(
-                "--rate: a --trace is planned at its own times; give its file to --workload to plan at a rate"
-            )
-        if options.independent or options.cv is not None:
-            raise InputError("--independent and --cv change a workload; a --trace is taken as it is")
-        factors.refuse(("cv",), "a --trace is taken at its own times")
+        factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
         workload, source, windows, cv, notes = _trace(options.trace, factors)
     else:
         workload = catalog.workload(options.workload)
-        rate = (
-            workload.rate_rps if options.rate_rps is None else parse_positive(options.rate_rps, "--rate", "requests/s")
-        )
+        rate = workload.rate_rps if options.rate_rps is None else options.rate_rps
         windows = ((factors.of("rate") * rate, 1.0),)
-        cv = factors.of("cv") * (workload.cv if options.cv is None else parse_non_negative(options.cv, "--cv"))
+        cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
         workload = _longer(workload, factors)
         if options.backlog_requests is None:
             notes = burstier(workload, cv)
@@ -299,47 +325,40 @@ def _traffic(
         source = workload
     classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
     traffic = Traffic(classes, windows, cv)
-    return workload, source, traffic.scaled(1.0 + headroom), traffic.peak_rps, notes
+    load = Load(traffic.peak_rps, options.headroom)
+    return workload, source, traffic.scaled(load.factor), load, notes
 
 
 def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
     """A deadline as a limit: 99 % of the requests end within it."""
     if options.deadline_s is None:
         return ()
-    if "e2e_p99" in options.limits:
-        raise InputError("--deadline: is a limit on E2E P99, and so is --e2e-p99; give one of them")
-    return (LatencyLimit("e2e", 99.0, parse_positive(options.deadline_s, "--deadline", "s"), "seconds"),)
+    return (LatencyLimit("e2e", 99.0, options.deadline_s, "seconds"),)
 
 
 def _check_backlog(options: PlanOptions, slo: SLO) -> None:
-    """Refuse a backlog with options that mean nothing beside it, or without its time."""
+    """Refuse a backlog with an objective or limits that mean nothing beside it."""
     if options.backlog_requests is None:
-        if options.within_s is not None:
-            raise InputError("--within: is the time for a --backlog; give its number of requests, or --deadline")
         return
-    if options.within_s is None:
-        raise InputError("--backlog: in what time? give --within, such as --within 8h")
-    for given, flag in ((options.rate_rps, "--rate"), (options.trace, "--trace"), (options.cv, "--cv")):
-        if given is not None:
-            raise InputError(f"--backlog: its requests are all there at the start; leave out {flag}")
+    backlog = spelled("backlog_requests")
     if options.objective == "throughput":
-        raise InputError("--backlog: has its throughput; ask for --objective cost, power or machines")
+        raise InputError(f"{backlog}: has its throughput; ask for {spelled('objective')} cost, power or machines")
     if slo.limits:
         raise InputError(
-            f"--backlog: requests wait for hours, so that limits on latency ({slo.limits[0]}) mean nothing; add --slo "
-            "batch, and leave out other limits"
+            f"{backlog}: requests wait for hours, so that limits on latency ({slo.limits[0]}) mean nothing; add "
+            f"{spelled('slo')} batch, and leave out other limits"
         )
 
 
-def _job(options: PlanOptions, traffic: Traffic, reference: Reference) -> BatchJob | None:
+def _job(options: PlanOptions, load: Load, traffic: Traffic, reference: Reference) -> BatchJob | None:
     """The backlog, with its headroom, and the rate at which it is fed."""
-    if options.backlog_requests is None:
+    if options.backlog_requests is None or options.within_s is None:
         return None
-    requests = parse_whole(options.backlog_requests, "--backlog", "requests")
-    within_s = parse_positive(options.within_s or 0.0, "--within", "s")
     c = traffic.classes
     longest_s = float(np.max(reference.e2e_s(c.prompt_tokens, c.output_tokens)))
-    return batch_job(math.ceil(requests * (1.0 + options.headroom)), within_s, longest_s)
+    return batch_job(
+        math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s, spelled("within_s")
+    )
 
 
 def _longer(workload: Workload, factors: Factors) -> Workload:
@@ -357,7 +376,8 @@ def _trace(
     trace = read_trace(path).scaled(*(factors.of(name) for name in ("rate", "prompt-tokens", "output-tokens")))
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
-            f"{path}: needs at least two requests at different times to have a rate; give --workload and --rate"
+            f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "
+            f"{spelled('rate_rps')}"
         )
     windows, cv = windows_of(trace.arrival_s)
     notes = list(trace.warnings)

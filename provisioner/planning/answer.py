@@ -2,124 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from provisioner.errors import InputError
-from provisioner.options import PlanOptions
+from provisioner.options import PlanOptions, spelled
 from provisioner.options.command import command_of, plan_question
-from provisioner.perf.assumptions import Reference, ReplicaPerf
-from provisioner.planning.candidates import Question
-from provisioner.planning.designs import Design, Slot, kind_of, shared_roles
+from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
-from provisioner.planning.formulation import CRITERIA, Caps, Criterion
-from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Prices, Search, largest_rate
+from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, Criterion
+from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
+from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_lp
 from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import PromptStage, TokenStage
 from provisioner.queueing.traffic import Traffic
-from provisioner.results.cluster import Pool
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PlanPool
-from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import SLO
-from provisioner.specs.traces import Trace
-from provisioner.specs.workload import Workload
 
 METHOD = "analytic: queueing formulas (docs/explanation/queueing.md), not simulated"
-
-# Prompt lengths at which a role shared by two types may be divided: deciles of the workload's tokens between these.
-_DIVISIONS = (0.2, 0.35, 0.5, 0.65, 0.8)
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """The loaded question: all values that the answer is computed from."""
-
-    options: PlanOptions
-    workload: str
-    source: Workload | Trace  # what request sets are made of
-    rate_rps: float
-    traffic: Traffic  # at the rate with headroom
-    slo: SLO
-    job: BatchJob | None  # in place of a rate
-    reference: Reference
-    replicas: Mapping[str, ReplicaPerf]
-    designs: tuple[Design, ...]
-    prices: Prices
-    caps: Caps
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    versions: Mapping[str, str]
-
-    @property
-    def machines(self) -> tuple[str, ...]:
-        """Names of the machine types considered."""
-        return tuple(dict.fromkeys(perf.machine.name for perf in self.replicas.values()))
-
-    def replica(self, machine: str, tensor_parallel: int) -> ReplicaPerf:
-        """The replica of a machine at a tensor parallelism that is considered."""
-        kind = kind_of(machine, tensor_parallel)
-        return self.replicas[kind if kind in self.replicas else machine]
-
-    def pools(self, design: Design, sizes: Sequence[int]) -> tuple[Pool, ...]:
-        """The pools of a design with these numbers of machines."""
-        return tuple(self._pool(slot, machines) for slot, machines in zip(design.slots, sizes, strict=True))
-
-    def _pool(self, slot: Slot, machines: int) -> Pool:
-        perf = self.replicas[slot.kind]
-        return Pool(
-            slot.role,
-            slot.machine.name,
-            tensor_parallel=perf.tensor_parallel,
-            gpus_per_machine=slot.machine.gpus,
-            replicas=machines * perf.replicas_per_machine,
-            min_prompt_tokens=slot.min_prompt_tokens,
-            max_prompt_tokens=slot.max_prompt_tokens,
-        )
-
-    def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
-        """The search over some designs at some traffic, those of the question unless given."""
-        question = Question(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
-        return Search(
-            question, self.designs if designs is None else designs, self.prices, self.caps, self.options.solver
-        )
-
-    def sharing_designs(self) -> tuple[Design, ...]:
-        """The designs in which two types share a role, for short stock; none if designs were named."""
-        if not self.caps.stock or self.options.designs:
-            return ()
-        machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
-        degrees: dict[str, int | None] = {}
-        for slot in (slot for design in self.designs for slot in design.slots):  # the largest of each
-            degrees[slot.machine.name] = max(degrees.get(slot.machine.name) or 0, slot.tensor_parallel or 0) or None
-        mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
-        fastest = {name: self.replicas[kind_of(name, degree)] for name, degree in degrees.items()}
-        speed = {name: perf.replicas_per_machine / float(perf.prompt_s(mean)[0]) for name, perf in fastest.items()}
-        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees)
-
-    def _divisions(self) -> tuple[int, ...]:
-        """Prompt lengths below which these shares of all prompt tokens lie."""
-        c = self.traffic.classes
-        by_length = np.argsort(c.prompt_tokens)
-        tokens = np.cumsum((c.weight * c.prompt_tokens)[by_length])
-        at = np.searchsorted(tokens, np.array(_DIVISIONS) * tokens[-1])
-        lengths = {int(c.prompt_tokens[by_length][i]) for i in at}
-        return tuple(sorted(length for length in lengths if length < c.prompt_tokens.max()))
 
 
 def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -> Plan:
     """The best plan; ``InfeasibleError`` with the binding limit and the nearest relaxations where there is none."""
-    if setting.options.objective == "throughput":
+    if setting.objective == "throughput":
         return _largest_throughput(setting, progress)
-    objective: Criterion = setting.options.objective
+    objective = setting.criterion
     search = setting.search()
-    if setting.options.write_lp is not None:
-        write_lp(search.parameters(tuple(search.candidates)), objective, setting.options.write_lp)
+    if setting.searching.write_lp is not None:
+        write_lp(search.parameters(tuple(search.candidates)), objective, setting.searching.write_lp)
     best = _best_in_stock(setting, search, objective, progress)
     if best is None:
         raise infeasible(setting, search, objective)
@@ -196,10 +112,9 @@ def _alternative(setting: Setting, other: Best, rate_rps: float | None, reason: 
 
 def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
     """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
-    if setting.options.write_lp is not None:
-        raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
+    if setting.searching.write_lp is not None:
+        raise one_program()
     refuse_unbounded(setting)
-    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     results: list[tuple[float, Best]] = []
     without: list[Alternative] = []
     for position, design in enumerate(setting.designs):
@@ -219,15 +134,23 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         results += [more] if more is not None else []
     if not results:
         # At next to no load, what the limits would have to be for any rate at all.
-        raise infeasible(setting, setting.search(unit.scaled(SMALLEST_RATE_RPS)), "cost")
+        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
     others = [
         _alternative(setting, other, other_rate, f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput")
         for other_rate, other in results[1:]
     ]
-    served = rate / (1.0 + setting.options.headroom)
-    return plan_of(setting, unit.scaled(rate), best, ranked(others + without, "throughput"), served)
+    at = setting.at(rate)
+    return plan_of(at, at.traffic, best, ranked(others + without, "throughput"), at.rate_rps)
+
+
+def one_program() -> InputError:
+    """The error that refuses to write the program of a largest throughput."""
+    objective = spelled("objective")
+    return InputError(
+        f"{spelled('write_lp')}: {objective} throughput solves many programs; write the one of {objective} cost"
+    )
 
 
 def largest_by_formulas(
@@ -241,11 +164,10 @@ def largest_by_formulas(
 
     With ``shared`` the designs are those in which two types share a role, which are tried at the start only.
     """
-    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     found: dict[float, Best] = {}
 
     def feasible_at(rate_rps: float) -> bool:
-        search = setting.search(unit.scaled(rate_rps), () if shared else designs)
+        search = setting.search(setting.traffic_at(rate_rps), () if shared else designs)
         if shared:
             search.add(designs, "cost", None)
         best = search.best(designs, "cost")
@@ -266,10 +188,10 @@ def refuse_unbounded(setting: Setting) -> None:
         return
     for design in setting.designs:
         if not any(slot.machine.name in caps.stock for slot in design.slots):
-            more = ", which takes none of the machines in --stock" if caps.stock else ""
+            more = f", which takes none of the machines in {spelled('stock')}" if caps.stock else ""
             raise InputError(
-                f"--objective throughput: is unbounded for {design.name}{more}; give --max-cost, --max-power, "
-                "--max-machines or --stock of every machine"
+                f"{spelled('objective')} throughput: is unbounded for {design.name}{more}; give "
+                f"{', '.join(map(spelled, CAP_OPTIONS.values()))} or {spelled('stock')} of every machine"
             )
 
 
@@ -309,12 +231,12 @@ def plan_of(
     tokens = output + float(np.sum(c.weight * c.prompt_tokens))
     cost = best.totals["cost"]
     mean_rps = rate_rps * traffic.mean_rps / traffic.peak_rps  # a trace is planned at its peak and paid for all along
-    question = plan_question(question_of(setting.options), rate_rps)
+    question = plan_question(setting.question, rate_rps)
     return Plan(
         design=best.design.name,
         pools=tuple(pools),
-        objective=setting.options.objective,
-        model=setting.options.model,
+        objective=setting.objective,
+        model=setting.model,
         workload=setting.workload,
         slo=setting.slo.name,
         rate_rps=rate_rps,
@@ -330,17 +252,12 @@ def plan_of(
         question=question,
         command=command_of("plan", question, PlanOptions),
         method=METHOD,
-        solver=setting.options.solver,
+        solver=setting.searching.solver,
         gap=0.0,
-        seed=setting.options.seed,
+        seed=setting.judging.seed,
         versions=setting.versions,
         batch=None if job is None else BatchPlan(job.requests, job.within_s, job.rate_rps, job.feed_s),
     )
-
-
-def question_of(options: PlanOptions) -> dict[str, Any]:
-    """Every option as plain values."""
-    return asdict(replace(options, limits=dict(options.limits), stock=dict(options.stock)))
 
 
 def _figure(best: Best, metric: str, percentile: float, slo: SLO, binding: set[str]) -> LatencyFigure:

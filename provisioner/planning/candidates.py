@@ -40,7 +40,7 @@ _MOST_SIZES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class LatencyInputs:
     """The part of a question that decides latency: requests, limits, and the performance of machines."""
 
     traffic: Traffic
@@ -92,7 +92,7 @@ class Candidates:
 class DesignLatency:
     """Latency of one design at given pool sizes: the share of requests beyond any limit, from its stages."""
 
-    def __init__(self, question: Question, design: Design) -> None:
+    def __init__(self, question: LatencyInputs, design: Design) -> None:
         self.question = question
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
@@ -246,7 +246,7 @@ def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
     return traffic.restricted(inside, share), share
 
 
-def candidates(question: Question, design: Design) -> Candidates:
+def candidates(question: LatencyInputs, design: Design) -> Candidates:
     """The sizes worth choosing between for one design; where no size is enough, the best that any can do."""
     try:
         latency = DesignLatency(question, design)
@@ -257,7 +257,7 @@ def candidates(question: Question, design: Design) -> Candidates:
         return Candidates(design, (), (), reason=str(error))
 
 
-def _limits(question: Question, metric: str) -> tuple[LatencyLimit, ...]:
+def _limits(question: LatencyInputs, metric: str) -> tuple[LatencyLimit, ...]:
     return tuple(limit for limit in question.slo.limits if limit.metric == metric)
 
 

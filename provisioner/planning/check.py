@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.perf.memory import kv_bytes_per_token, usable_memory_bytes, weight_bytes
-from provisioner.planning.answer import Setting
+from provisioner.planning.setting import Setting
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Traffic
@@ -82,7 +82,7 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
         ("power", math.fsum(pool.machines * prices.power_w[pool.machine] for pool in plan.pools), plan.power_w),
         ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
         ("cost per million output tokens", 1e6 * cost / (per_h * outputs), plan.cost_usd_per_million_output_tokens),
-        ("planned rate", plan.rate_rps * (1.0 + setting.options.headroom), plan.planned_rate_rps),
+        ("planned rate", replace(setting.load, served_rps=plan.rate_rps).planned_rps, plan.planned_rate_rps),
     ):
         if _differs(found, stated):
             yield f"{name}: {stated:g} stated, {found:g} recomputed"

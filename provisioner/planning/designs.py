@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import spelled
 from provisioner.specs.hardware import Machine
 
 Role = Literal["prompt", "token", "mixed"]
@@ -141,7 +142,7 @@ def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...
             raise UnknownNameError("design", name, by_key)
         chosen += by_key[name.lower()]
     if len({design.key for design in chosen}) < len(chosen):
-        raise InputError("--design: a design is named twice; name each once")
+        raise InputError(f"{spelled('designs')}: a design is named twice; name each once")
     return tuple(chosen)
 
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from provisioner.errors import InfeasibleError
+from provisioner.options import spelled
 from provisioner.planning.candidates import Attainable, Candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion
+from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, ROUNDING, Caps, Criterion
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
+from provisioner.planning.setting import Setting
+from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_cost, format_power
-
-if TYPE_CHECKING:
-    from provisioner.planning.answer import Setting
-
 
 # A rate that is suggested is found to this relative tolerance, from below.
 _SUGGESTED = 0.02
@@ -97,33 +96,33 @@ def infeasible(setting: Setting, search: Search, objective: Criterion) -> Infeas
             continue
         value = best.totals[criterion]
         binding = binding or _flagged(criterion, cap)
-        relaxations.append((value / cap, f"{_FLAGS[criterion]} {_whole_above(value)} ({best.design.name})"))
+        relaxations.append((value / cap, f"{_raised_cap(criterion, value)} ({best.design.name})"))
     stock = _stock_needed(search, possible)
     if stock:
-        binding = binding or "--stock"
+        binding = binding or spelled("stock")
         relaxations.append((float("inf"), f"more stock: {stock}"))
     relaxations.sort()
     texts = [text for _, text in relaxations] or [_all_caps(search, least)]
     room = [cap / least.totals[criterion] for criterion in CRITERIA if (cap := search.caps.of(criterion)) is not None]
     rate = _rate_that_fits(setting, least.design, possible, min([*room, 0.5]))
     if rate > 0.0:
-        what = "--rate" if setting.options.trace is None else "a trace whose busiest minute has requests/s of"
+        trace = isinstance(setting.source, Trace)
+        what = "a trace whose busiest minute has requests/s of" if trace else spelled("rate_rps")
         texts.append(f"{what} {_four_digits_below(rate)} (now {setting.rate_rps:.4g})")
     message = f"no plan within the limits: {binding or 'the limits together'} binds; without them {_described(least)}"
     return InfeasibleError(message, binding=binding or "the limits together", relaxations=texts)
 
 
-_FLAGS = {"cost": "--max-cost", "power": "--max-power", "machines": "--max-machines"}
-
-
 def _flagged(criterion: Criterion, cap: float) -> str:
-    return f"{_FLAGS[criterion]} {f'{cap:.0f}' if criterion == 'machines' else _caps_text(criterion, cap)}"
+    return (
+        f"{spelled(CAP_OPTIONS[criterion])} {f'{cap:.0f}' if criterion == 'machines' else _caps_text(criterion, cap)}"
+    )
 
 
 def _all_caps(search: Search, least: Best) -> str:
     """Every limit raised at once to what a choice needs, where raising one alone does not help."""
     raised = [
-        f"{_FLAGS[criterion]} {_whole_above(max(least.totals[criterion], cap))}"
+        _raised_cap(criterion, max(least.totals[criterion], cap))
         for criterion in CRITERIA
         if (cap := search.caps.of(criterion)) is not None
     ]
@@ -131,9 +130,9 @@ def _all_caps(search: Search, least: Best) -> str:
     return f"{' '.join([*raised, *([f'more stock: needs {short}'] if short else [])])} ({least.design.name})"
 
 
-def _whole_above(value: float) -> str:
-    """A value rounded up to a whole number, so that what is typed is enough."""
-    return f"{math.ceil(value * (1.0 - ROUNDING)):d}"
+def _raised_cap(criterion: Criterion, value: float) -> str:
+    """A cap that is enough, rounded up to a whole number, as the caller writes it."""
+    return f"{spelled(CAP_OPTIONS[criterion])} {math.ceil(value * (1.0 - ROUNDING)):d}"
 
 
 def _four_digits_below(value: float) -> str:
@@ -167,15 +166,14 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
         f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {cause} on every machine: "
         f"{worst.limit.format(worst.best)} at best, on {worst.where}"
     )
-    option_names = {each.limit: f"--{each.limit.metric}-p{each.limit.percentile:g}" for each in nearest.unattainable}
-    changes = " ".join(f"{option_names[each.limit]} {_typed(each)}" for each in nearest.unattainable)
+    changes = " ".join(raised(each.limit, 1.005 * each.best) for each in nearest.unattainable)
     return InfeasibleError(message, binding=worst.limit.label, relaxations=(f"{changes} ({nearest.design.name})",))
 
 
-def _typed(each: Attainable) -> str:
-    """A limit just above what is attainable, as it is typed."""
-    value = each.best * 1.005
-    return f"{value:.4g}x" if each.limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
+def raised(limit: LatencyLimit, value: float) -> str:
+    """A limit raised to a value, as the caller writes it."""
+    text = f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
+    return f"{spelled(limit.name)} {text}"
 
 
 def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ...], guess: float) -> float:
@@ -183,14 +181,13 @@ def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ..
 
     ``guess`` is about which part of the rate asked for it may be.
     """
-    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
     colocated = tuple(other for other in possible if not (other.splits or other.shares_role or other == design))
     for each in (design, *colocated):
 
         def feasible_at(rate_rps: float, each: Design = each) -> bool:
-            return setting.search(unit.scaled(rate_rps), designs=(each,)).best((each,), "cost") is not None
+            return setting.search(setting.traffic_at(rate_rps), designs=(each,)).best((each,), "cost") is not None
 
         if feasible_at(SMALLEST_RATE_RPS):
             rate, _ = largest_rate(feasible_at, max(setting.traffic.peak_rps * guess, SMALLEST_RATE_RPS), _SUGGESTED)
-            return rate / (1.0 + setting.options.headroom)
+            return setting.load.planned_at(rate).served_rps
     return 0.0

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final
 
 import pulp
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
+from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
+from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
 from provisioner.specs.slo import LatencyLimit
 
-Criterion = Literal["cost", "power", "machines"]
-CRITERIA: tuple[Criterion, ...] = ("cost", "power", "machines")
+Criterion = CriterionName
+CRITERIA: Final = OF_CLUSTERS
+CAP_OPTIONS: Final = {name: f"max_{ALL_CRITERIA[name].field}" for name in CRITERIA}
+"""The option that caps each criterion."""
 
 # A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
 ROUNDING = 1e-9

@@ -135,8 +135,6 @@ class Problem:
     excluded: tuple[Candidate, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.time_limit_s is not None and not self.time_limit_s > 0.0:
-            raise InputError(f"--time-limit: must be above 0 s, got {self.time_limit_s}")
         if self.batch < 1:
             raise InputError(f"candidates judged at a time: must be at least 1, got {self.batch}")
 

@@ -14,6 +14,7 @@ import numpy as np
 import pulp
 
 from provisioner.errors import InputError
+from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
 from provisioner.planning.formulation import (
     Criterion,
@@ -338,5 +339,7 @@ def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
     design, there is no program to write, which is an ``InputError``.
     """
     if not p.positions:
-        raise InputError(f"--write-lp {path}: no design has a size that could be better, so there is no program")
+        raise InputError(
+            f"{spelled('write_lp')} {path}: no design has a size that could be better, so there is no program"
+        )
     write_problem(build(p, level).problem, path)

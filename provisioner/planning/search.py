@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, Question, candidates
+from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, LatencyInputs, candidates
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters
 from provisioner.planning.solver import Choice, solve
@@ -44,7 +44,7 @@ class Search:
     """Designs at one question and rate: candidates are found once and shared by every program solved."""
 
     def __init__(
-        self, question: Question, designs: tuple[Design, ...], prices: Prices, caps: Caps, solver: str
+        self, question: LatencyInputs, designs: tuple[Design, ...], prices: Prices, caps: Caps, solver: str
     ) -> None:
         self.question = question
         self.prices = prices

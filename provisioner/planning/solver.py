@@ -14,6 +14,7 @@ from typing import Any
 import pulp
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
+from provisioner.options import spelled
 from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build
 
 DEFAULT_SOLVER = "HiGHS"
@@ -39,7 +40,7 @@ def solver(name: str) -> pulp.LpSolver:
     chosen = pulp.getSolver(known[name.lower()], msg=False, **options)
     if not chosen.available():
         at_hand = ", ".join(pulp.listSolvers(onlyAvailable=True))
-        raise InputError(f"--solver {name}: is not installed here; at hand are {at_hand}")
+        raise InputError(f"{spelled('solver')} {name}: is not installed here; at hand are {at_hand}")
     return chosen
 
 
@@ -83,7 +84,7 @@ def solve(
         if found is None:
             if choice is None:
                 return None
-            raise ProvisionerError(f"solver {engine.name}: lost a solution while breaking ties; try --solver HiGHS")
+            raise _failed(engine.name, "lost a solution while breaking ties")
         choice = found
         best = (*best, (criterion, _total(parameters, choice, criterion)))
     assert choice is not None
@@ -107,7 +108,7 @@ def choose(program: Program, engine: pulp.LpSolver) -> Choice | None:
     if ending == "Infeasible" or (ending == "Undefined" and engine.name != DEFAULT_SOLVER):
         return None
     if ending != "Optimal":
-        raise ProvisionerError(f"solver {engine.name}: stopped without a proven optimum ({ending}); try --solver HiGHS")
+        raise _failed(engine.name, f"stopped without a proven optimum ({ending})")
     return read(program, engine.name)
 
 
@@ -128,7 +129,7 @@ def read(program: Program, name: str) -> Choice:
     values = {key: variable.varValue for key, variable in program.size.items()}
     for value in values.values():
         if value is None or abs(value - round(value)) > _INTEGRAL:
-            raise ProvisionerError(f"solver {name}: returned a fractional choice ({value}); try --solver HiGHS")
+            raise _failed(name, f"returned a fractional choice ({value})")
     ones = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
     return Choice(ones[0][0], tuple(n for _, _, n in ones))
 
@@ -136,6 +137,10 @@ def read(program: Program, name: str) -> Choice:
 def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
     """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves what was there."""
     write_problem(build(parameters, objective).problem, path)
+
+
+def _failed(solver_name: str, what: str) -> ProvisionerError:
+    return ProvisionerError(f"solver {solver_name}: {what}; try {spelled('solver')} HiGHS")
 
 
 def write_problem(problem: pulp.LpProblem, path: str) -> None:
@@ -147,6 +152,8 @@ def write_problem(problem: pulp.LpProblem, path: str) -> None:
         problem.writeLP(str(part))
         part.replace(target)
     except (OSError, pulp.PulpError) as error:
-        raise InputError(f"--write-lp {path}: cannot be written: {getattr(error, 'strerror', error)}") from None
+        raise InputError(
+            f"{spelled('write_lp')} {path}: cannot be written: {getattr(error, 'strerror', error)}"
+        ) from None
     finally:
         part.unlink(missing_ok=True)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting, question_of
-from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import Criterion
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import largest_rate
+from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
@@ -271,7 +270,7 @@ def capacity(
             relaxations=("a longer --time-limit",),
         ) from None
     beyond = rates.simulation(hand, failed)
-    served = 1.0 + options.headroom
+    served = setting.load.factor
     wanted = [float(each) * served for each in to] or [factor * rate for factor in DEFAULT_TO]
     found = [_addition(rates, hand, each, verdicts, progress) for each in wanted] if additions else []
     sets, judge = rates.judge(rate)
@@ -299,7 +298,7 @@ def capacity(
             **{role: n for role, n in zip((slot.role for slot in design.slots), sizes, strict=True)},
             "to": tuple(to),
             "additions": additions,
-            **question_of(options),
+            **setting.question,
         },
         seed=options.seed,
         versions=setting.versions,
@@ -345,10 +344,9 @@ def _total(each: Mapping[str, float], design: Design, sizes: Sizes) -> float:
 def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -> float:
     """The largest rate by the formulas, or the workload's own where they know of none."""
     progress("a first guess by the formulas")
-    unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
 
     def holds(rate_rps: float) -> bool:
-        question = Question(unit.scaled(rate_rps), setting.slo, setting.reference, setting.replicas)
+        question = LatencyInputs(setting.traffic_at(rate_rps), setting.slo, setting.reference, setting.replicas)
         latency = DesignLatency(question, hand.design)
         if not latency.stable(hand.sizes):
             return False
@@ -434,6 +432,5 @@ def _addition(
 
 def _start(setting: Setting, hand: Candidate) -> Sizes:
     """Sizes to begin with: those of the formulas' best choice, no pool smaller than in hand."""
-    objective: Criterion = setting.options.objective  # type: ignore[assignment]
-    guess = setting.search().best((hand.design,), objective)
+    guess = setting.search().best((hand.design,), setting.criterion)
     return hand.sizes if guess is None else tuple(map(max, guess.sizes, hand.sizes))

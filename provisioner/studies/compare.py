@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -13,10 +13,11 @@ from provisioner.errors import InfeasibleError, InputError, Interrupted, Unknown
 from provisioner.loading.factors import load_factors
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting, question_of
+from provisioner.options.defaults import PolicyName
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion
+from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.plan import Plan
 from provisioner.specs import catalog
@@ -284,10 +285,10 @@ def compare(
     if bought is None and asked.rate_rps is None and asked.trace is None:
         factors = load_factors(asked.scale, catalog.with_own(asked.specs))
         asked = replace(asked, rate_rps=setting.rate_rps / factors.of("rate"))
-        setting = replace(setting, options=asked)
+        setting = replace(setting, question={**setting.question, "rate_rps": asked.rate_rps})
     wanted = _wanted(setting, chunked)
     _check_baseline(baseline, wanted)
-    rows = _rows(setting, wanted, dask, progress)
+    rows = _rows(asked, setting, wanted, dask, progress)
     objective = asked.objective
     place = {each.label: position for position, each in enumerate(wanted)}
     rows.sort(key=lambda row: (_rank(row, objective), place[row.label]))
@@ -308,7 +309,7 @@ def compare(
             "budget": None if bought is None else bought.given,
             "baseline": baseline,
             "chunked": chunked,
-            **question_of(options if bought is not None else asked),
+            **(asdict(options) if bought is not None else setting.question),
         },
         method=next((row.plan.method for row in rows if row.plan is not None), "nothing was found to pass"),
         seed=options.seed,
@@ -361,11 +362,11 @@ class _Wanted:
 
     label: str
     design: Design
-    policy: str | None
+    policy: PolicyName | None
 
 
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
-    policy = setting.options.policy
+    policy = setting.judging.policy
     found = [_Wanted(design.name, design, policy) for design in setting.designs]
     if chunked:
         more = [_Wanted(f"{d.name}, chunked", d, "chunked") for d in setting.designs if not d.splits]
@@ -375,7 +376,13 @@ def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
     return found
 
 
-def _rows(setting: Setting, wanted: Sequence[_Wanted], dask: str | None, progress: Callable[[str], None]) -> list[Row]:
+def _rows(
+    options: PlanOptions,
+    setting: Setting,
+    wanted: Sequence[_Wanted],
+    dask: str | None,
+    progress: Callable[[str], None],
+) -> list[Row]:
     """Every row, one after another (each is found on threads), or side by side on a cluster."""
     rows: list[Row] = []
     began = monotonic()
@@ -386,7 +393,7 @@ def _rows(setting: Setting, wanted: Sequence[_Wanted], dask: str | None, progres
     try:
         if dask is not None:
             with workers(dask=dask) as pool:
-                for _, row in pool.map(_loaded, setting.options, wanted, waiting=lambda: tell("")):
+                for _, row in pool.map(_loaded, options, wanted, waiting=lambda: tell("")):
                     rows.append(row)
             return rows
         verdicts = Verdicts()
@@ -408,13 +415,12 @@ def _loaded(options: PlanOptions, wanted: _Wanted) -> Row:
 
 def _row(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> Row:
     began = monotonic()
-    options = replace(setting.options, designs=(wanted.design.key,), policy=wanted.policy)
-    alone = replace(setting, options=options, designs=(wanted.design,))
+    alone = setting.only(wanted.design, wanted.policy)
     row = Row(wanted.label, wanted.design.name, wanted.policy, not wanted.design.splits, None)
     try:
-        if options.objective == "throughput" and not options.fast:
+        if alone.objective == "throughput" and not alone.searching.fast:
             found = largest_throughput(alone, progress, verdicts)
-            served = 1.0 + options.headroom
+            served = alone.load.factor
             row = replace(
                 row,
                 plan=confirmed(found.plan, alone),

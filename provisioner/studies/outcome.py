@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from provisioner.errors import InfeasibleError, Interrupted
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting
+from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.studies.work import Workers, time_left
 from provisioner.verify.answer import best_plan

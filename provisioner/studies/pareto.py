@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from provisioner.errors import InfeasibleError, InputError, Interrupted
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting, question_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Caps
 from provisioner.planning.proof import Candidate, Judged
 from provisioner.planning.search import Best
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
 from provisioner.specs.catalog import with_own
 from provisioner.specs.units import format_power
 from provisioner.studies.result import StudyResult
 from provisioner.verify.answer import best_plan
-from provisioner.verify.prove import Proven, check_options, formulas_guess, proof_of
+from provisioner.verify.prove import Proven, formulas_guess, proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.verdicts import Verdicts
 
@@ -326,15 +326,15 @@ def pareto(options: PlanOptions, *, progress: Callable[[str], None] = lambda _: 
         raise InputError("--write-lp: a frontier solves many programs; write that of provision plan")
     setting = load_setting(options)
     if options.rate_rps is None and options.trace is None:
-        options = replace(options, rate_rps=_unscaled_rate(setting))
-        setting = replace(setting, options=options)
+        options = replace(options, rate_rps=_unscaled_rate(options, setting))
+        setting = replace(setting, question={**setting.question, "rate_rps": options.rate_rps})
     return _by_formulas(setting, progress) if options.fast else _simulated(setting, progress)
 
 
-def _unscaled_rate(setting: Setting) -> float:
+def _unscaled_rate(options: PlanOptions, setting: Setting) -> float:
     from provisioner.loading.factors import load_factors
 
-    return setting.rate_rps / load_factors(setting.options.scale, with_own(setting.options.specs)).of("rate")
+    return setting.rate_rps / load_factors(options.scale, with_own(options.specs)).of("rate")
 
 
 def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
@@ -353,15 +353,13 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         raise infeasible(setting, search, "cost")
     plans = []
     for each in found:
-        caps = _caps(setting.caps, each.box)
-        plans.append(best_plan(replace(setting, caps=caps, options=_capped(setting.options, caps)), progress))
+        plans.append(best_plan(setting.within(_caps(setting.caps, each.box)), progress))
     return _frontier(setting, plans, (), (), len(asked), 0, 0, "the queueing formulas accept it")
 
 
 def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     """The frontier of what the simulator accepts; every cluster is simulated once."""
-    check_options(setting.options)
-    limit_s = setting.options.time_limit_s
+    limit_s = setting.searching.time_limit_s
     ends_at = math.inf if limit_s is None else monotonic() + limit_s
     verdicts = Verdicts()
     guesses = formulas_guess(setting, progress)
@@ -378,8 +376,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         left_s = None if math.isinf(ends_at) else max(ends_at - monotonic(), 1e-3)
         caps = _caps(setting.caps, box)
         scope = Scope(caps=caps, time_limit_s=left_s)
-        asked = replace(setting, caps=caps, options=_capped(setting.options, caps))
-        proof = proof_of(asked, tell, verdicts, scope, guesses)
+        proof = proof_of(setting.within(caps), tell, verdicts, scope, guesses)
         proofs.append(proof)
         best = None if proof.proof.best is None else _Best(proof.proof.best, proof)
         if not (proof.proof.optimal and proof.proof.ties_judged):
@@ -401,7 +398,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     candidates = [_plan_of(each) for each in _distinct(unproven)]
     clusters = {judged.candidate for proof in proofs for judged in proof.proof.simulated}
     runs = sum(proof.judge.simulated_runs for proof in proofs)
-    rule = proofs[0].sets.rule(setting.options.confidence)
+    rule = proofs[0].sets.rule(setting.judging.confidence)
     return _frontier(setting, plans, left_open, candidates, len(proofs), len(clusters), runs, rule)
 
 
@@ -440,10 +437,6 @@ def _caps(caps: Caps, box: Box) -> Caps:
     )
 
 
-def _capped(options: PlanOptions, caps: Caps) -> PlanOptions:
-    return replace(options, max_power_w=caps.power_w, max_machines=caps.machines)
-
-
 def _frontier(
     setting: Setting,
     points: Sequence[Plan],
@@ -469,15 +462,15 @@ def _frontier(
         runs=runs,
         rate_rps=setting.rate_rps,
         planned_rate_rps=setting.traffic.peak_rps,
-        model=setting.options.model,
+        model=setting.model,
         workload=setting.workload,
         slo=setting.slo.name,
         designs=tuple(design.name for design in setting.designs),
         sources=setting.sources,
         warnings=(*setting.warnings, *(f"{'; '.join(where)}: {text}" for text, where in about.items())),
-        question=question_of(setting.options),
+        question=setting.question,
         method=(*points, *candidates)[0].method,
         rule=rule,
-        seed=setting.options.seed,
+        seed=setting.judging.seed,
         versions=setting.versions,
     )

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from provisioner.errors import InfeasibleError, InputError, UnknownNameError
 from provisioner.loading.setting import load_setting
 from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions
-from provisioner.planning.answer import Setting
+from provisioner.planning.setting import Setting
+from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_fraction, parse_positive
 from provisioner.studies.outcome import WATCHES, Change, Outcome, Question, Watch, outcome, outcome_of, outcomes
 from provisioner.studies.result import StudyResult
@@ -189,12 +190,12 @@ def sensitivity(
     ``InputError`` for what cannot be understood. A factor at which there is no plan is part of the answer.
     """
     setting = load_setting(options)
-    _check(setting, switches or {}, watch, tolerance, probes, rates_rps, ratios)
+    _check(options, setting, switches or {}, watch, tolerance, probes, rates_rps, ratios)
     spread = parse_positive(spread, "--spread")
     if inputs is None:
         inputs = () if switches or rates_rps else known_inputs(setting)
     for name in inputs:
-        _check_input(name, setting)
+        _check_input(name, options, setting)
     question = Question(options)
     progress("the plan as it is")
     try:
@@ -228,8 +229,8 @@ def sensitivity(
 
 def known_inputs(setting: Setting) -> tuple[str, ...]:
     """The inputs that can move the answer to a question: prices of every machine type, lengths, links, limits."""
-    objective, caps = setting.options.objective, setting.caps
-    if setting.options.trace is not None:
+    objective, caps = setting.objective, setting.caps
+    if isinstance(setting.source, Trace):
         names = [name for name in FACTORS if name != "cv"]
     elif objective == "throughput":
         names = [name for name in FACTORS if name != "rate"]
@@ -249,16 +250,17 @@ def known_inputs(setting: Setting) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _check_input(name: str, setting: Setting) -> None:
+def _check_input(name: str, options: PlanOptions, setting: Setting) -> None:
     kind, _, machine = name.partition(":")
     if kind not in (*FACTORS, *MACHINE_FACTORS):
         raise UnknownNameError("input", kind, (*FACTORS, *MACHINE_FACTORS))
-    load_setting(replace(setting.options, scale={name: 1.0}))  # refuses what means nothing for this question
+    load_setting(replace(options, scale={name: 1.0}))  # refuses what means nothing for this question
     if machine and machine not in setting.machines:
         raise InputError(f"{name}: {machine} is not among the machines considered ({', '.join(setting.replicas)})")
 
 
 def _check(
+    options: PlanOptions,
     setting: Setting,
     switches: Mapping[str, tuple[float, float]],
     watch: str,
@@ -274,7 +276,7 @@ def _check(
     if not 0 <= probes <= _MOST_PROBES:
         raise InputError(f"--probes: must be from 0 to {_MOST_PROBES}, got {probes}")
     for name, (low, high) in switches.items():
-        _check_input(name, setting)
+        _check_input(name, options, setting)
         low, high = (parse_positive(each, f"--switch {name}") for each in (low, high))
         if not high > low:
             raise InputError(f"--switch {name}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
@@ -283,15 +285,14 @@ def _check(
     for what, values in (("--rates", rates_rps), ("--ratios", ratios)):
         for value in values:
             parse_positive(value, what)
-    if rates_rps and (setting.options.trace is not None or setting.options.objective == "throughput"):
+    if rates_rps and (isinstance(setting.source, Trace) or setting.objective == "throughput"):
         raise InputError("--rates: the map needs a workload at a rate, and an objective other than throughput")
-    if rates_rps and setting.options.policy is not None:
+    if rates_rps and setting.judging.policy is not None:
         raise InputError("--policy: the map compares the policies itself; leave it out")
 
 
 def _title(setting: Setting) -> str:
-    options = setting.options
-    return f"{setting.workload} on {options.model} at {setting.rate_rps:.4g} requests/s, SLO {setting.slo.name}"
+    return f"{setting.workload} on {setting.model} at {setting.rate_rps:.4g} requests/s, SLO {setting.slo.name}"
 
 
 def _values(setting: Setting) -> dict[str, tuple[float, str]]:
@@ -377,7 +378,7 @@ def _map(
     now = _mean(setting, "prompt_tokens") / _mean(setting, "output_tokens")
     cells = [(rate, ratio) for rate in rates_rps for ratio in ratios]
     ways: list[dict[str, Any]] = [{"designs": split}, {"designs": whole}]
-    if not setting.options.fast:
+    if not setting.searching.fast:
         ways.append({"designs": whole, "policy": "chunked"})
     changes = [
         Change({"output-tokens": now / ratio}, {**way, "rate_rps": rate}) for rate, ratio in cells for way in ways

@@ -6,17 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from provisioner.errors import InfeasibleError, InputError, Interrupted, UnknownNameError
-from provisioner.options import PlanOptions
-from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import Setting, with_sharing_designs
+from provisioner.errors import InfeasibleError, Interrupted
+from provisioner.planning.answer import with_sharing_designs
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Caps, Criterion
 from provisioner.planning.proof import Problem, Proof, prove
 from provisioner.planning.search import Search
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
-from provisioner.simulation.policy import POLICIES
 from provisioner.simulation.run import compile_simulator
 from provisioner.verified import _nothing_passes, _plan
 from provisioner.verify.judge import SimulationJudge
@@ -68,36 +66,18 @@ def proof_of(
     ``guesses`` are those of another question at the same rate with the same machines, designs and stock.
     ``InfeasibleError`` where the formulas know that no number of machines is enough.
     """
-    check_options(setting.options)
     search, designs = guesses or formulas_guess(setting, progress)
     _refuse_impossible(setting, search)
     compile_simulator(progress)
     sets, judge = (verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps)
-    objective: Criterion = setting.options.objective  # type: ignore[assignment]
-    proof = proof_within(setting, search, designs, judge, objective, progress, scope or Scope())
+    proof = proof_within(setting, search, designs, judge, setting.criterion, progress, scope or Scope())
     return Proven(setting, search, designs, sets, judge, proof)
-
-
-def check_options(options: PlanOptions) -> None:
-    """Refuse options of the verification that make no sense."""
-    if not 0.5 < options.confidence < 1.0:
-        raise InputError(f"--confidence: must be above 0.5 and below 1, got {options.confidence:g}")
-    if not options.cut_margin > 1.0:
-        raise InputError(f"--cut-margin: must be above 1 (times a limit), got {options.cut_margin:g}")
-    if not 1 <= options.sets <= MOST_SETS:
-        raise InputError(f"--seeds: must be from 1 to {MOST_SETS} request sets, got {options.sets}")
-    if not options.duration_s > 0.0:
-        raise InputError(f"--duration: must be above 0 s, got {options.duration_s:g}")
-    if options.time_limit_s is not None and not options.time_limit_s > 0.0:
-        raise InputError(f"--time-limit: must be above 0 s, got {options.time_limit_s}")
-    if options.policy is not None and options.policy not in POLICIES:
-        raise UnknownNameError("policy", options.policy, POLICIES)
 
 
 def formulas_guess(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:
     """The formulas' search, and the designs to prove over: with those that share a role where stock is short."""
     search = setting.search()
-    objective: Criterion = "cost" if setting.options.objective == "throughput" else setting.options.objective
+    objective = setting.criterion
     sharing = with_sharing_designs(setting, search, objective, progress)
     best = [found for design in sharing if (found := search.best((design,), objective)) is not None]
     best.sort(key=lambda found: tuple(found.totals.values()))
@@ -127,9 +107,9 @@ def proof_within(
         prices=setting.prices,
         caps=caps,
         objective=objective,
-        exhaustive=setting.options.exhaustive,
-        time_limit_s=setting.options.time_limit_s if scope.time_limit_s is None else scope.time_limit_s,
-        solver=setting.options.solver,
+        exhaustive=setting.searching.exhaustive,
+        time_limit_s=setting.searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s,
+        solver=setting.searching.solver,
         any_plan=scope.any_plan,
         excluded=scope.excluded,
     )

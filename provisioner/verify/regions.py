@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from provisioner.planning.answer import Setting
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps
 from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import Best, Search
+from provisioner.planning.setting import Setting
 from provisioner.verify.judge import SimulationJudge
 
 # The work that a machine can do at best is taken as this much more: request sets differ in what they offer.

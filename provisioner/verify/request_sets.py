@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import Setting
+from provisioner.planning.setting import Setting
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs.traces import Trace
@@ -39,7 +39,7 @@ class RequestSets:
         Without limits a cluster passes when it keeps up, and whether a delay grows is told better by one set than by
         several that are as long together.
         """
-        return 1 if isinstance(self.setting.source, Trace) or not self.setting.slo.limits else self.setting.options.sets
+        return 1 if isinstance(self.setting.source, Trace) or not self.setting.slo.limits else self.setting.judging.sets
 
     @property
     def set_s(self) -> float:
@@ -47,24 +47,24 @@ class RequestSets:
 
         A limit of minutes would else be kept by clusters that never catch up.
         """
-        options, job = self.setting.options, self.setting.job
+        judging, job = self.setting.judging, self.setting.job
         c = self.setting.traffic.classes
         alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
         limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
         if self.setting.slo.limits:
             beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
-            return max(options.duration_s, _TOLD * alone_s, beyond_s)
-        together_s = max(options.sets * options.duration_s, _WINDOWS * alone_s)
+            return max(judging.duration_s, _TOLD * alone_s, beyond_s)
+        together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s)
         return together_s if job is None else min(together_s, job.feed_s)
 
     def requests(self, k: int) -> RequestSet:
         """The k-th set."""
-        source, options = self.setting.source, self.setting.options
+        source = self.setting.source
         if isinstance(source, Trace):
             recorded = from_trace(source)
             factor = self.rate_rps / self.setting.rate_rps  # a headroom brings the requests closer together
             return recorded if factor == 1.0 else replace(recorded, arrival_s=recorded.arrival_s / factor)
-        rng = np.random.default_rng([options.seed, k])
+        rng = np.random.default_rng([self.setting.judging.seed, k])
         cv = self.setting.traffic.cv if self.setting.job is None else 0.0
         return drawn(source, self.rate_rps, self.set_s, rng, cv=cv)
 
@@ -83,8 +83,7 @@ class RequestSets:
         if isinstance(self.setting.source, Trace):
             faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
             return f"the trace as it is: {first.requests:,} requests{faster}"
-        options = self.setting.options
-        number = "1 request set" if self.count == 1 else f"{options.sets} independent request sets"
+        number = "1 request set" if self.count == 1 else f"{self.count} independent request sets"
         return f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
 
     def rule(self, confidence: float) -> str:

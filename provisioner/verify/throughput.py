@@ -9,20 +9,22 @@ from time import monotonic
 from typing import Final
 
 from provisioner.errors import InfeasibleError, InputError
+from provisioner.options import spelled
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import Setting, largest_by_formulas, refuse_unbounded
+from provisioner.planning.answer import largest_by_formulas, one_program, refuse_unbounded
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.verified import _simulated
 from provisioner.verify.judge import SimulationJudge
-from provisioner.verify.prove import Proven, check_options, proof_within
+from provisioner.verify.prove import Proven, proof_within
 from provisioner.verify.regions import Scope
 from provisioner.verify.request_sets import RequestSets
 from provisioner.verify.verdicts import Verdicts
@@ -82,23 +84,23 @@ class Rates:
     def __init__(
         self, setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
     ) -> None:
-        check_options(setting.options)
         if setting.job is not None:
-            raise InputError("--backlog: has its own rate; ask for the capacity of a cluster with --slo batch alone")
+            raise InputError(
+                f"{spelled('backlog_requests')}: has its own rate; ask for the capacity of a cluster with "
+                f"{spelled('slo')} batch alone"
+            )
         self.setting = setting
         self.progress = progress
         self.verdicts = verdicts or Verdicts()
         self.tried: list[tuple[float, Candidate, Verdict]] = []
         self.passed: list[tuple[float, Candidate]] = []
-        limit_s = setting.options.time_limit_s
+        limit_s = setting.searching.time_limit_s
         self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
-        self._unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
         self._clear: list[tuple[float, Candidate]] = []
 
     def at(self, rate_rps: float) -> Setting:
         """The question at a rate, which has the headroom in it."""
-        served = rate_rps / (1.0 + self.setting.options.headroom)
-        return replace(self.setting, traffic=self._unit.scaled(rate_rps), rate_rps=served)
+        return self.setting.at(rate_rps)
 
     @property
     def time_left_s(self) -> float:
@@ -146,7 +148,7 @@ class Rates:
     @property
     def smallest_rps(self) -> float:
         """The smallest rate looked at: below, a request set has too few requests to say anything."""
-        return max(SMALLEST_RATE_RPS, _LEAST_REQUESTS / self.setting.options.duration_s)
+        return max(SMALLEST_RATE_RPS, _LEAST_REQUESTS / self.setting.judging.duration_s)
 
     def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
         """A cluster within the caps that passes at a rate; None where it is proven that there is none.
@@ -190,10 +192,13 @@ def largest_throughput(
     From a cluster that the formulas think best: its own largest rate, then any cluster that passes at 1 % more, its
     largest rate, and so on until it is proven that none does.
     """
-    if setting.options.write_lp is not None:
-        raise InputError("--write-lp: --objective throughput solves many programs; write the one of --objective cost")
+    if setting.searching.write_lp is not None:
+        raise one_program()
     if isinstance(setting.source, Trace):
-        raise InputError("--objective throughput: a --trace has its own rate; give its file to --workload")
+        raise InputError(
+            f"{spelled('objective')} throughput: a {spelled('trace')} has its own rate; give its file to "
+            f"{spelled('workload')}"
+        )
     refuse_unbounded(setting)
     compile_simulator(progress)
     rates = Rates(setting, progress, verdicts)
@@ -216,21 +221,19 @@ def largest_throughput(
         if failed is None and not rates.passed:
             raise InfeasibleError(
                 "the time limit was reached before any rate was found to pass",
-                binding="--time-limit",
-                relaxations=("a longer --time-limit, or --fast for the formulas' answer",),
+                binding=spelled("time_limit_s"),
+                relaxations=(f"a longer {spelled('time_limit_s')}, or {spelled('fast')} for the formulas' answer",),
             ) from None
         if failed is None:
             rate, candidate = max(rates.passed, key=lambda each: each[0])
     if candidate is None:
-        unit = setting.traffic.scaled(1.0 / setting.traffic.peak_rps)
-        raise infeasible(setting, setting.search(unit.scaled(SMALLEST_RATE_RPS)), "cost")
+        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
     plan = rates.cheapest(rate, candidate).plan()
     assert plan is not None
     found = Throughput(plan, rate, failed, tuple(flips), complete)
     warnings = (*plan.warnings, found.note)
-    plan = replace(plan, objective="throughput", warnings=warnings)
-    return replace(found, plan=plan)
+    return replace(found, plan=replace(plan, warnings=warnings))
 
 
 def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:

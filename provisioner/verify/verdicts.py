@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Hashable
 from threading import Lock
-from typing import Any, Final
+from typing import Final
 
-from provisioner.planning.answer import Setting
 from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.setting import Setting
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
-# Options on which no verdict depends.
-_CHOOSES: Final[Mapping[str, Any]] = {
-    "designs": (),
-    "machines": (),
-    "objective": "cost",
-    "max_cost_usd_per_h": None,
-    "max_power_w": None,
-    "max_machines": None,
-    "stock": {},
-    "prices": "",
-    "solver": "",
-    "write_lp": None,
-    "fast": False,
-    "exhaustive": False,
-    "time_limit_s": None,
-    "against": None,
-}
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 
 
@@ -40,32 +22,20 @@ class Verdicts:
     """
 
     def __init__(self) -> None:
-        self._verdicts: dict[str, dict[Candidate, Verdict]] = {}
-        self._sets: OrderedDict[str, RequestSets] = OrderedDict()
+        self._verdicts: dict[Hashable, dict[Candidate, Verdict]] = {}
+        self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
         self._lock = Lock()
 
-    def _known(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, dict[Candidate, Verdict]]:
-        """The request sets of a question at a rate, and the verdicts that are known on them."""
-        key = self._key(setting, rate_rps)
+    def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
+        """The request sets of a question at a rate, and the judge on them, who knows the verdicts of before."""
+        judging = setting.judging
+        key = (rate_rps, setting.slo, judging, setting.verdicts_rest_on)
         with self._lock:
             sets = self._sets.pop(key, None) or RequestSets(setting, rate_rps)
             self._sets[key] = sets
             if len(self._sets) > _REMEMBERED_SETS:
                 self._sets.popitem(last=False)
-            return sets, self._verdicts.setdefault(key, {})
-
-    @staticmethod
-    def _key(setting: Setting, rate_rps: float) -> str:
-        """The options that verdicts depend on: all but those that only choose among clusters, or how to search them."""
-        options = setting.options
-        scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
-        same = replace(options, scale=scale, **_CHOOSES)
-        return f"{rate_rps!r} {setting.slo} {same}"
-
-    def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
-        """The request sets of a question at a rate, and the judge on them, who knows the verdicts of before."""
-        options = setting.options
-        sets, known = self._known(setting, rate_rps)
+            known = self._verdicts.setdefault(key, {})
         for k in range(sets.count):
             sets(k)
         return sets, SimulationJudge(
@@ -73,9 +43,9 @@ class Verdicts:
             setting.slo,
             sets,
             sets.count,
-            policy=options.policy,  # type: ignore[arg-type]
-            confidence=options.confidence,
-            cut_margin=options.cut_margin,
+            policy=judging.policy,
+            confidence=judging.confidence,
+            cut_margin=judging.cut_margin,
             job=setting.job,
             known=known,
         )

@@ -13,8 +13,8 @@ import numpy as np
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting
-from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.planning.candidates import DesignLatency, LatencyInputs
+from provisioner.planning.setting import Setting
 from provisioner.queueing.mixed_stage import MixedStage
 
 SIZES = np.arange(1, 201)
@@ -33,7 +33,7 @@ def median_ms(run: Callable[[], object], runs: int = 7) -> float:
 
 def all_sizes(setting: Setting, position: int, metric: str) -> None:
     """The share of requests beyond a limit at all sizes of one pool, from nothing."""
-    question = Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
+    question = LatencyInputs(setting.traffic, setting.slo, setting.reference, setting.replicas)
     stage = DesignLatency(question, setting.designs[0]).stages[position]
     if isinstance(stage, MixedStage):
         stage.exceedance(metric, "slowdown", 3.0, SIZES)

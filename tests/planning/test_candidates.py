@@ -11,17 +11,17 @@ import pytest
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting
-from provisioner.planning.candidates import DesignLatency, Question, candidates, restricted
+from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, restricted
 from provisioner.planning.designs import Design, shared_roles
 from provisioner.planning.formulation import CRITERIA, Caps, Program
 from provisioner.planning.search import Prices, Search
+from provisioner.planning.setting import Setting
 from provisioner.planning.solver import choose, order
 from provisioner.queueing.stages import PromptStage, TokenStage
 
 
-def question_of(setting: Setting) -> Question:
-    return Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
+def question_of(setting: Setting) -> LatencyInputs:
+    return LatencyInputs(setting.traffic, setting.slo, setting.reference, setting.replicas)
 
 
 def setting_of(**fields: Any) -> Setting:

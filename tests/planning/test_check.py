@@ -7,8 +7,9 @@ import pytest
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting, answer
+from provisioner.planning.answer import answer
 from provisioner.planning.check import check
+from provisioner.planning.setting import Setting
 from provisioner.results.plan import LatencyFigure, Plan, PlanPool
 
 

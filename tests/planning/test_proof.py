@@ -600,8 +600,6 @@ def test_prices_are_compared_as_whole_numbers() -> None:
         (lambda: Region(pair(0, 0), (1,), (2, 2)), "has 2 pools"),
         (lambda: Region(pair(0, 0), (0, 1), (2, 2)), "at least one machine"),
         (lambda: Region(pair(0, 0), (1, 1), (2, 2), ((0.1, math.nan),)), "must be finite"),
-        (lambda: Problem((), FLAT, time_limit_s=0.0), "--time-limit: must be above 0"),
-        (lambda: Problem((), FLAT, time_limit_s=math.nan), "--time-limit: must be above 0"),
         (lambda: Problem((), FLAT, batch=0), "at least 1"),
         (lambda: Verdict("pass", 0.9, clear=True), "cannot be a clear failure"),
         (lambda: Verdict("fail", math.nan), "must be a number"),

@@ -17,10 +17,10 @@ import pytest
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.answer import Setting
 from provisioner.planning.designs import Design
 from provisioner.planning.lattice import Region
 from provisioner.planning.proof import Candidate, Problem, Proof, prove
+from provisioner.planning.setting import Setting
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs import catalog

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.planning import search as module
-from provisioner.planning.candidates import Question
+from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters
 from provisioner.planning.search import RATE_TOLERANCE, Prices, Search, largest_rate
@@ -26,7 +26,7 @@ class FakeLatency:
     value: Value
     calls = 0
 
-    def __init__(self, question: Question, design: Design) -> None:
+    def __init__(self, question: LatencyInputs, design: Design) -> None:
         self.design = design
 
     def percentile(self, metric: str, quantile: float, kind: str, sizes: tuple[int, ...]) -> float:
@@ -42,7 +42,7 @@ def search_over(
 ) -> tuple[Search, tuple[Design, ...]]:
     monkeypatch.setattr(module, "DesignLatency", FakeLatency)
     monkeypatch.setattr(FakeLatency, "value", staticmethod(value), raising=False)
-    question = Question(None, SLO("test", limits), None, {})  # type: ignore[arg-type]
+    question = LatencyInputs(None, SLO("test", limits), None, {})  # type: ignore[arg-type]
     prices = Prices(dict(parameters.cost_usd_per_h), dict(parameters.power_w))
     search = Search(question, (), prices, parameters.caps, "HiGHS")
     search.candidates = {each.design: each for each in parameters.candidates}

@@ -175,7 +175,7 @@ def test_an_optimum_is_a_choice_whichever_way_pulp_reports_it() -> None:
 
 
 def test_a_program_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--write-lp .*: cannot be written: No such file or directory"):
+    with pytest.raises(InputError, match=r"write_lp .*: cannot be written: No such file or directory"):
         write_lp(two_candidates(), "cost", str(tmp_path / "missing" / "model.lp"))
 
 

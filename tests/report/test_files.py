@@ -118,7 +118,7 @@ def test_refuses_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: py
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", fail)
-    with pytest.raises(InputError, match=r"--write-lp .*p\.lp: cannot be written: Read-only file system"):
+    with pytest.raises(InputError, match=r"write_lp .*p\.lp: cannot be written: Read-only file system"):
         check_writable(str(tmp_path / "p.lp"), "--write-lp")
 
 

@@ -12,7 +12,7 @@ import provisioner
 from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.candidates import DesignLatency, Question
+from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.specs.catalog import machine
 from provisioner.specs.network import NETWORKS, on_network, parse_networks
 
@@ -68,7 +68,7 @@ def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps
     setting = load_setting(
         PlanOptions(rate_rps=rate_rps, designs=("splitwise-hh",), tensor_parallel="largest", network=("ethernet-25",))
     )
-    question = Question(setting.traffic, setting.slo, setting.reference, setting.replicas)
+    question = LatencyInputs(setting.traffic, setting.slo, setting.reference, setting.replicas)
     latency = DesignLatency(question, setting.designs[0])
     taken = latency.stages[1].link_load(np.array([1]))[0]  # type: ignore[union-attr]
     assert taken == pytest.approx(0.3068 * rate_rps, rel=1e-3)

@@ -14,8 +14,8 @@ from provisioner.errors import InfeasibleError, InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import Setting
 from provisioner.planning.proof import Candidate
+from provisioner.planning.setting import Setting
 from provisioner.report.chart import BarChart, LineChart
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run

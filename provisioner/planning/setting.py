@@ -1,0 +1,196 @@
+"""A question with everything loaded: values alone, from which guesses, proofs and plans are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+
+from provisioner.options.defaults import Objective, PolicyName
+from provisioner.perf.assumptions import Reference, ReplicaPerf
+from provisioner.planning.candidates import LatencyInputs
+from provisioner.planning.designs import Design, Slot, kind_of, shared_roles
+from provisioner.planning.formulation import Caps, Criterion
+from provisioner.planning.search import Prices, Search
+from provisioner.queueing.traffic import Traffic
+from provisioner.results.cluster import Pool
+from provisioner.specs.batch_job import BatchJob
+from provisioner.specs.slo import SLO
+from provisioner.specs.traces import Trace
+from provisioner.specs.workload import Workload
+
+# Prompt lengths at which a role shared by two types may be divided: deciles of the workload's tokens between these.
+_DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The rate that is served, and the headroom above it that is planned for.
+
+    >>> Load(70.0, headroom=0.2).planned_rps, Load(70.0, headroom=0.2).planned_at(60.0).served_rps
+    (84.0, 50.0)
+    """
+
+    served_rps: float
+    headroom: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """The planned rate over the served one."""
+        return 1.0 + self.headroom
+
+    @property
+    def planned_rps(self) -> float:
+        """The rate that is planned for, with the headroom."""
+        return self.served_rps * self.factor
+
+    def planned_at(self, planned_rps: float) -> Load:
+        """The load with the same headroom for which a rate is planned."""
+        return Load(planned_rps / self.factor, self.headroom)
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """How a cluster is judged: request sets, the rule by which it passes, and the scheduling of its machines.
+
+    ``policy`` None is each design's own.
+    """
+
+    sets: int
+    duration_s: float
+    seed: int
+    confidence: float
+    cut_margin: float
+    policy: PolicyName | None
+
+
+@dataclass(frozen=True, slots=True)
+class Searching:
+    """How the best cluster is looked for. No verdict on a cluster depends on it."""
+
+    solver: str
+    fast: bool = False
+    exhaustive: bool = False
+    time_limit_s: float | None = None
+    write_lp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A loaded question: what the answer is computed from.
+
+    ``traffic`` is at the planned rate. ``job`` is in place of a rate. ``named`` says whether designs were named.
+    ``question`` has every option as a plain value, which is only shown. ``verdicts_rest_on`` are the inputs that change
+    a verdict on a cluster beside rate, limits and judging: two questions in which they are equal share verdicts.
+    """
+
+    model: str
+    workload: str
+    source: Workload | Trace  # what request sets are made of
+    load: Load
+    traffic: Traffic
+    slo: SLO
+    job: BatchJob | None
+    reference: Reference
+    replicas: Mapping[str, ReplicaPerf]
+    designs: tuple[Design, ...]
+    named: bool
+    prices: Prices
+    caps: Caps
+    objective: Objective
+    judging: Judging
+    searching: Searching
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    versions: Mapping[str, str]
+    question: Mapping[str, Any]
+    verdicts_rest_on: Hashable
+
+    @property
+    def rate_rps(self) -> float:
+        """The rate that is served, without headroom."""
+        return self.load.served_rps
+
+    @property
+    def criterion(self) -> Criterion:
+        """The criterion of the objective; for the largest throughput, that of the cluster at it: cost."""
+        return "cost" if self.objective == "throughput" else self.objective
+
+    def at(self, planned_rps: float) -> Setting:
+        """This question at another rate, headroom included."""
+        return replace(self, traffic=self.traffic_at(planned_rps), load=self.load.planned_at(planned_rps))
+
+    def traffic_at(self, planned_rps: float) -> Traffic:
+        """The traffic at another peak rate."""
+        return self.traffic.scaled(1.0 / self.traffic.peak_rps).scaled(planned_rps)
+
+    def within(self, caps: Caps) -> Setting:
+        """This question within other caps."""
+        shown = {f"max_{name}": getattr(caps, name) for name in ("cost_usd_per_h", "power_w", "machines")}
+        return replace(self, caps=caps, question={**self.question, **shown})
+
+    def only(self, design: Design, policy: PolicyName | None) -> Setting:
+        """This question for one design under a policy."""
+        return replace(
+            self,
+            designs=(design,),
+            named=True,
+            judging=replace(self.judging, policy=policy),
+            question={**self.question, "designs": (design.key,), "policy": policy},
+        )
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Names of the machine types considered."""
+        return tuple(dict.fromkeys(perf.machine.name for perf in self.replicas.values()))
+
+    def replica(self, machine: str, tensor_parallel: int) -> ReplicaPerf:
+        """The replica of a machine at a tensor parallelism that is considered."""
+        kind = kind_of(machine, tensor_parallel)
+        return self.replicas[kind if kind in self.replicas else machine]
+
+    def pools(self, design: Design, sizes: Sequence[int]) -> tuple[Pool, ...]:
+        """The pools of a design with these numbers of machines."""
+        return tuple(self._pool(slot, machines) for slot, machines in zip(design.slots, sizes, strict=True))
+
+    def _pool(self, slot: Slot, machines: int) -> Pool:
+        perf = self.replicas[slot.kind]
+        return Pool(
+            slot.role,
+            slot.machine.name,
+            tensor_parallel=perf.tensor_parallel,
+            gpus_per_machine=slot.machine.gpus,
+            replicas=machines * perf.replicas_per_machine,
+            min_prompt_tokens=slot.min_prompt_tokens,
+            max_prompt_tokens=slot.max_prompt_tokens,
+        )
+
+    def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
+        """The search over some designs at some traffic, those of the question unless given."""
+        question = LatencyInputs(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
+        designs = self.designs if designs is None else designs
+        return Search(question, designs, self.prices, self.caps, self.searching.solver)
+
+    def sharing_designs(self) -> tuple[Design, ...]:
+        """The designs in which two types share a role, for where stock is short; none where designs were named."""
+        if not self.caps.stock or self.named:
+            return ()
+        machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
+        degrees: dict[str, int | None] = {}
+        for slot in (slot for design in self.designs for slot in design.slots):  # the largest of each
+            degrees[slot.machine.name] = max(degrees.get(slot.machine.name) or 0, slot.tensor_parallel or 0) or None
+        mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
+        fastest = {name: self.replicas[kind_of(name, degree)] for name, degree in degrees.items()}
+        speed = {name: perf.replicas_per_machine / float(perf.prompt_s(mean)[0]) for name, perf in fastest.items()}
+        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees)
+
+    def _divisions(self) -> tuple[int, ...]:
+        """Prompt lengths below which these shares of all prompt tokens lie."""
+        c = self.traffic.classes
+        by_length = np.argsort(c.prompt_tokens)
+        tokens = np.cumsum((c.weight * c.prompt_tokens)[by_length])
+        at = np.searchsorted(tokens, np.array(_DIVISIONS) * tokens[-1])
+        lengths = {int(c.prompt_tokens[by_length][i]) for i in at}
+        return tuple(sorted(length for length in lengths if length < c.prompt_tokens.max()))
