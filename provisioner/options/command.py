@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from provisioner.options.base import Options
-from provisioner.options.declaration import declaration_of
+from provisioner.options.declaration import declaration_of, spelled
 from provisioner.options.plan import PROOF
 
 # How fast it ran and where it was written to are not part of what was asked.
@@ -34,6 +34,35 @@ def typed(question: Mapping[str, Any], kind: type[Options]) -> list[str]:
         if value not in (None, (), [], {}) and (declaration.fixes or value != declaration.default)
         for argument in declaration.typed(value)
     ]
+
+
+def given_and_defaults(
+    question: Mapping[str, Any], kind: type[Options]
+) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
+    """The options of a question with their values as they are written: those given, and those left at their defaults.
+
+    Names are flags or keywords, as the caller writes them. A default of nothing is left out.
+
+    >>> from provisioner.options import PlanOptions
+    >>> question = {"slo": "p99", "limits": {"tbt_p99": "60ms"}, "objective": "cost", "independent": False, "cv": None}
+    >>> given_and_defaults(question, PlanOptions)
+    ((('slo', 'p99'), ('tbt_p99', '60ms')), (('objective', 'cost'),))
+    """
+    given: list[tuple[str, str]] = []
+    defaults: list[tuple[str, str]] = []
+    for each in fields(kind):
+        declaration = declaration_of(each)
+        value: Any = question.get(each.name)
+        if (value in (None, (), [], {}, False) and value == declaration.default) or each.name not in question:
+            continue
+        rows = defaults if value == declaration.default else given
+        if declaration.members:
+            rows += [(spelled(name), text) for name, text in value.items()]
+        elif declaration.metavar is None:
+            rows.append((spelled(each.name), "yes" if value else "no"))
+        else:
+            rows.append((spelled(each.name), ", ".join(declaration.kind.texts(value))))
+    return tuple(given), tuple(defaults)
 
 
 def command_of(name: str, question: Mapping[str, Any], kind: type[Options]) -> str:

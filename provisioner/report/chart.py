@@ -69,7 +69,10 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class BarChart:
-    """Horizontal bars in groups; from ``base`` to both sides where that is given, as in a tornado."""
+    """Horizontal bars in groups; from ``base`` to both sides where that is given, as in a tornado.
+
+    ``strong`` are the positions of the groups that stand out; the others are paler then.
+    """
 
     title: str
     groups: tuple[str, ...]
@@ -77,6 +80,7 @@ class BarChart:
     bars: tuple[Bars, ...]
     rules: tuple[Rule, ...] = ()
     base: float = 0.0
+    strong: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

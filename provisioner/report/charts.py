@@ -40,6 +40,8 @@ WIDTH: Final = 720  # of a chart in a file or a notebook, in pixels
 _PNG_SCALE: Final = 2.0
 _MOST_BARS: Final = 12
 _MARKED_POINTS: Final = 40  # with more points, a curve has dashes only
+_FULL: Final = 0.85  # opacity of a bar, and of one beside a bar that stands out
+_PALE: Final = 0.3
 _ROW: Final = 24  # height of a bar
 _NAME: Final = 24  # characters on a line of a name beside bars or cells
 _HEIGHT: Final = 300
@@ -321,7 +323,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     if len(names) > 1:
         legend = _legend(names, width)
         kinds = alt.Scale(domain=names, range="category")
-        opacity = alt.Scale(domain=names, range=_cycle((0.85, 0.25), len(names)))
+        opacity = alt.Scale(domain=names, range=_cycle((_FULL, _PALE), len(names)))
         dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
         paint = {
             "color": alt.Color("bar:O", scale=kinds, legend=legend),
@@ -329,6 +331,8 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
             "fillOpacity": alt.FillOpacity("bar:O", scale=opacity, legend=legend),
             "strokeDash": alt.StrokeDash("bar:O", scale=dashes, legend=legend),
         }
+    elif chart.strong:
+        paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
     layers = [bar.encode(x=x, x2="start:Q", **paint, **text)]
     sides: tuple[tuple[str, Any, int], ...] = (("right", "left", 5), ("left", "right", -5))
     for side, align, dx in sides:
@@ -366,7 +370,15 @@ def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Se
             end = min(max(value, low), high) if drawn and value is not None else None
             note = bars.notes[g] if bars.notes else ""
             shown = three_digits(value, limits) if drawn else f"\u00d7 {note or 'no value'}"
-            row = {"group": g, "bar": names[b], "value": known(value), "start": start, "end": end}
+            row = {
+                "group": g,
+                "pale": bool(chart.strong) and g not in chart.strong,
+                "bar": names[b],
+                "value": known(value),
+                "start": start,
+                "end": end,
+            }
+            row["pale"] = bool(chart.strong) and g not in chart.strong
             # of bars in one row, the name of a bar without length would lie on the other one
             row["side"] = None if end is None or (shared and end == start) else "left" if end < start else "right"
             rows.append(row | {"shown": shown, "text": texts[b][g]})

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import TypeVar
+
+from provisioner.results.cluster import Pool
 
 T = TypeVar("T")
 
@@ -60,64 +62,58 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class PoolBoxes:
-    """A pool of a cluster that is drawn: replicas of ``tensor_parallel`` GPUs, in boxes of whole machines."""
+class KeyNumber:
+    """A number of the answer: its label, the number with its unit, and what else there is to say of it."""
 
-    role: str
-    machine: str
-    tensor_parallel: int
-    replicas: int
-    machines: int
+    label: str
+    value: str
+    note: str = ""
 
     @property
-    def letter(self) -> str:
-        """The letter of the role, which stands beside its colour."""
-        return self.role[:1].upper()
-
-    @property
-    def boxes(self) -> tuple[int, ...]:
-        """Replicas in each machine that is drawn; a replica on several machines is drawn in each of them.
-
-        >>> PoolBoxes("token", "dgx-h100", 4, 5, 3).boxes
-        (2, 2, 1)
-        """
-        if self.replicas < self.machines:
-            return (1,) * min(self.machines, MOST_BOXES)
-        full, more = divmod(self.replicas, max(self.machines, 1))
-        return tuple(full + (k < more) for k in range(min(self.machines, MOST_BOXES)))
-
-    @property
-    def more(self) -> int:
-        """Machines that are not drawn."""
-        return max(self.machines - MOST_BOXES, 0)
-
-    def __str__(self) -> str:
-        return f"{self.machines:,} {self.machine}, {self.replicas:,} replicas at TP {self.tensor_parallel}"
+    def text(self) -> str:
+        """The number with its note, in one line."""
+        return f"{self.value}{' ' if self.note.startswith('(') else ', ' if self.note else ''}{self.note}"
 
 
-MOST_BOXES: Final = 48
-"""Machines of a pool that are drawn one by one."""
+@dataclass(frozen=True, slots=True)
+class KeyNumbers:
+    """The answer in a few numbers: a row of cards on a page, elsewhere facts."""
+
+    rows: tuple[KeyNumber, ...]
+    title: str = ""
+
+    def facts(self) -> Facts:
+        """The numbers as labels with their values."""
+        return Facts(self.title, tuple((number.label, number.text) for number in self.rows))
 
 
 @dataclass(frozen=True, slots=True)
 class Boxes:
-    """A cluster drawn as boxes, pool by pool; where nothing can be drawn, a table."""
+    """The pools of a cluster as a table, which a page draws as boxes too: machines with the replicas in them."""
+
+    table: Table
+    pools: tuple[Pool, ...]
+
+    @property
+    def title(self) -> str:
+        """The title of the table."""
+        return self.table.title
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """Labels with their values that few will read: folded away on a page, elsewhere in one paragraph."""
 
     title: str
-    pools: tuple[PoolBoxes, ...]
+    rows: tuple[tuple[str, str], ...]
 
-    def table(self) -> Table:
-        """The pools as rows."""
-        labels = ("machine", "machines", "replicas", "TP")
-        columns = (Column("role"), *(Column(label, number=k > 0) for k, label in enumerate(labels)))
-        rows = (
-            (pool.role, pool.machine, f"{pool.machines:,}", f"{pool.replicas:,}", str(pool.tensor_parallel))
-            for pool in self.pools
-        )
-        return Table(self.title, columns, tuple(rows))
+    @property
+    def text(self) -> str:
+        """All of them in one line."""
+        return ", ".join(f"{label} {value}" for label, value in self.rows)
 
 
-Block = Facts | Table | Notes | Code | Boxes
+Block = Facts | KeyNumbers | Table | Notes | Code | Boxes | Folded
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
 
 # Colours come from the page, so that it is readable on a light and on a dark one.
 _STYLE: Final = """\
@@ -48,7 +48,11 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Boxes():
-            return _table(block.table())
+            return _table(block.table)
+        case KeyNumbers():
+            return _block(block.facts())
+        case Folded(text=text):
+            return f"<p>{escape(text)}</p>"
 
 
 def _table(block: Table) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
@@ -39,7 +39,11 @@ def _block(block: Block) -> str:
         case Table():
             return _table(block)
         case Boxes():
-            return _table(block.table())
+            return _table(block.table)
+        case KeyNumbers():
+            return _block(block.facts())
+        case Folded(text=text):
+            return _escape(text)
 
 
 def _table(block: Table) -> str:

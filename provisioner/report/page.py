@@ -16,7 +16,11 @@ from typing import Any, Final
 import provisioner
 from provisioner.report.chart import Chart
 from provisioner.report.chart_text import description, legend_text, numbers_table, subtitle
-from provisioner.report.document import Block, Document
+from provisioner.report.document import Block, Boxes, Document, KeyNumbers
+from provisioner.results.cluster import Pool
+
+MOST_BOXES: Final = 48
+"""Machines of a pool that are drawn one by one."""
 
 # What a result rests on comes after the charts, in this order; whatever else a report has, before them.
 _LAST: Final = ("Inputs", "Sources", "How this", "To repeat")
@@ -25,8 +29,8 @@ _LAST: Final = ("Inputs", "Sources", "How this", "To repeat")
 def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "") -> str:
     """Return the page: one file with its style and scripts inside, which loads nothing.
 
-    Its first block, the answer, is a row of cards. Blocks keep their order, but those titled "Inputs", "Sources",
-    "How this ..." and "To repeat ..." come after the charts. ``version`` is the program that made it.
+    It begins with the answer: key numbers as a row of cards, the cluster drawn, the charts. The other blocks follow in
+    their order, with inputs, sources, method and the command last. ``version`` is the program that made it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -35,12 +39,15 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
 
     folder = str(files("provisioner.report"))
     environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
-    last = sorted((block for block in document.blocks if _place(block) >= 0), key=_place)
+    blocks = sorted(document.blocks, key=_place)
+    answer = [block for k, block in enumerate(blocks) if isinstance(block, (KeyNumbers, Boxes)) or k == 0]
     scripts = _scripts() if charts else []
     return environment.get_template("page.html.jinja").render(
         document=document,
-        first=[block for block in document.blocks if _place(block) < 0],
-        last=last,
+        answer=answer,
+        details=[block for block in blocks if block not in answer],
+        machines=_machines,
+        most=MOST_BOXES,
         figures=[_figure(chart) for chart in charts],
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
@@ -48,6 +55,16 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         light=LIGHT,
         dark=DARK,
     )
+
+
+def _machines(pool: Pool) -> list[int]:
+    """Replicas in each machine of a pool that is drawn.
+
+    >>> _machines(Pool("token", "dgx-h100", tensor_parallel=4, gpus_per_machine=8, replicas=5))
+    [2, 2, 1]
+    """
+    full = max(pool.gpus_per_machine // pool.tensor_parallel, 1)
+    return [min(full, pool.replicas - k * full) for k in range(min(pool.machines, MOST_BOXES))]
 
 
 def _place(block: Block) -> int:

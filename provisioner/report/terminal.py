@@ -6,7 +6,7 @@ import io
 import textwrap
 from typing import TYPE_CHECKING, Final
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,11 @@ def _print_block(console: Console, block: Block, width: int) -> None:
         case Table():
             _print_table(console, block, width)
         case Boxes():
-            _print_table(console, block.table(), width)
+            _print_table(console, block.table, width)
+        case KeyNumbers():
+            _print_facts(console, block.facts(), width)
+        case Folded(text=text):
+            _print_lines(console, _wrap(text, width, _INDENT, _INDENT))
         case Facts():
             _print_facts(console, block, width)
         case Notes(lines=lines, warning=warning):

@@ -161,7 +161,7 @@ def _simulated(
     if varied is None:
         own |= {"objective": objective, **_sizes(clusters)}
     else:
-        own |= {"vary": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
+        own |= {"name": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
     simulation = simulate_question({each.name: getattr(options, each.name) for each in fields(SimulateOptions)})
 
     def gridded(outcomes: Sequence[PointOutcome]) -> Grid:

@@ -16,12 +16,25 @@ from pathlib import Path
 import pytest
 
 from provisioner.report.charts import page_spec
-from provisioner.report.document import Boxes, Code, Column, Document, Facts, Notes, PoolBoxes, Table
+from provisioner.report.document import (
+    Boxes,
+    Code,
+    Column,
+    Document,
+    Facts,
+    Folded,
+    KeyNumber,
+    KeyNumbers,
+    Notes,
+    Table,
+)
 from provisioner.report.html import html as notebook_html
 from provisioner.report.markdown import markdown
 from provisioner.report.page import page
 from provisioner.report.terminal import render
 from provisioner.report.views.registry import document
+from provisioner.report.views.view import cluster_boxes
+from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.plan import Plan
 from tests.report.charts import CHARTS, EVIL, LONG
 
@@ -59,12 +72,14 @@ class Reader(HTMLParser):
         return [text for name, text in self.texts if name == tag]
 
 
-CLUSTER = Boxes("Cluster", (PoolBoxes("prompt", "dgx-h100", 8, 15, 15), PoolBoxes("token", "dgx-a100", 4, 160, 80)))
+CLUSTER = cluster_boxes(
+    "Cluster", Cluster("Splitwise-HA", (Pool("prompt", "dgx-h100", 8, 8, 15), Pool("token", "dgx-a100", 4, 8, 160)))
+)
 DOCUMENT = Document(
     "Splitwise-HA: 15 dgx-h100 (prompt) + 80 dgx-a100 (token)",
     "The cheapest plan for coding.",
     (
-        Facts("", (("cost", "$523.44/h"), ("sources", "a fact"))),
+        KeyNumbers((KeyNumber("cost", "$523.44/h", "(a note)"), KeyNumber("sources", "a fact"))),
         CLUSTER,
         Table(
             "Pools", (Column("role"), *(Column(f"number {k}", True) for k in range(20))), (("prompt", *("1.5",) * 20),)
@@ -74,6 +89,7 @@ DOCUMENT = Document(
         Facts("How this was computed", (("seed", "0"),)),
         Code("Map", "\n".join("* " * 80 for _ in range(3))),
         Table("Inputs", (Column("option"), Column("value", words=True)), (("workload", LONG),)),
+        Folded("Inputs left at their defaults", (("model", "llama2-70b"), ("objective", "cost"))),
         Code("To repeat this plan", "provision plan " + "x" * 300),
     ),
 )
@@ -85,7 +101,9 @@ _EVIL_DOCUMENT = Document(
         Table(EVIL, (Column(EVIL), Column(EVIL, True)), ((EVIL, EVIL),)),
         Notes(EVIL, (EVIL,), True),
         Code(EVIL, EVIL),
-        Boxes(EVIL, (PoolBoxes(EVIL, EVIL, 8, 1, 1),)),
+        KeyNumbers((KeyNumber(EVIL, EVIL, EVIL),)),
+        Boxes(Table(EVIL, (Column(EVIL),), ((EVIL,),)), (Pool(EVIL, EVIL, 8, 8, 1),)),  # type: ignore[arg-type]
+        Folded(EVIL, ((EVIL, EVIL),)),
         Code("To repeat", EVIL),
     ),
 )
@@ -99,11 +117,15 @@ def everything() -> str:
 def test_the_answer_comes_first_and_what_it_rests_on_last(everything: str) -> None:
     read = Reader(everything)
     assert read.text("h1") == [DOCUMENT.headline] == read.text("title")
-    titles = ["Cluster", "Pools", "Warnings", "Map", "Pictures", "Inputs", "Sources"]
+    titles = ["Cluster", "Pictures", "Pools", "Warnings", "Map", "Inputs", "Sources"]
     assert read.text("h2") == [*titles, "How this was computed", "To repeat this plan"]
-    order = [everything.index(text) for text in (DOCUMENT.subtitle, "$523.44/h</dd>", "number 3", "<figure", "xxxxx")]
+    order = [
+        everything.index(text)
+        for text in (DOCUMENT.subtitle, "$523.44/h", "<figure", "number 3", "llama2-70b", "xxxxx")
+    ]
     assert order == sorted(order)
-    assert [attributes.get("class") for attributes in read.all("dl")] == ["cards", None]
+    assert [attributes.get("class") for attributes in read.all("dl")] == ["cards", None, None]
+    assert read.text("small")[0] == "a note" and "Inputs left at their defaults" in read.text("summary")
     assert read.all("html")[0]["lang"] == "en"
     assert re.fullmatch(r"Made by provisioner \d.*\.", read.text("footer")[0])
 
@@ -145,7 +167,7 @@ def test_charts_have_their_numbers_as_tables_and_a_description() -> None:
     captions = read.text("caption")
     assert captions[0] == "Baseline-H100 at 101"
     assert captions[1].startswith("cost of splitting (%); with *: splitting pays by a tenth; most gained: rate")
-    assert len(read.all("figcaption")) == len(read.all("details")) == 3
+    assert len(read.all("figcaption")) == len(read.all("details")) - 1 == 3
     drawn = [attributes for attributes in read.all("div") if attributes.get("class") == "chart"]
     assert all(attributes["tabindex"] == "0" for attributes in drawn)
     assert drawn[0]["aria-label"].startswith("Bar chart. Throughput at the power of 40 DGX-H100. ")
@@ -165,7 +187,7 @@ def test_a_cluster_is_drawn_as_boxes_and_elsewhere_a_table() -> None:
     assert boxes["machine"] == 15 + 48 and boxes["replica"] == 15 + 96
     assert Counter(text for text in read.text("span"))["P"] == 15
     assert any("and 32 more" in text for text in read.text("div"))
-    assert ": 80 dgx-a100, 160 replicas at TP 4" in read.text("p")
+    assert ": 80 dgx-a100, 160 replicas at TP 4" in read.text("p") and "160" in read.text("td")
     document = Document("Plan", "", (CLUSTER,))
     assert "| token | dgx-a100 | 80 | 160 | 4 |" in markdown(document)
     assert re.search(r"token\s+dgx-a100\s+80\s+160\s+4", render(document))

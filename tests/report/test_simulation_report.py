@@ -19,7 +19,7 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.report import records as report
 from provisioner.report import timeline
-from provisioner.report.document import Table
+from provisioner.report.document import Boxes, Table
 from provisioner.report.tables import csv_text
 from provisioner.report.terminal import render
 from provisioner.report.views.registry import rows
@@ -55,7 +55,8 @@ def busy() -> tuple[Simulation, list[Run]]:
 
 
 def tables(found: Simulation) -> dict[str, Table]:
-    return {block.title: block for block in document(found).blocks if isinstance(block, Table)}
+    shown = [block.table if isinstance(block, Boxes) else block for block in document(found).blocks]
+    return {block.title: block for block in shown if isinstance(block, Table)}
 
 
 def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, list[Run]]) -> None:
@@ -82,7 +83,7 @@ def test_limits_that_are_missed_stand_out(busy: tuple[Simulation, list[Run]]) ->
     shown = replace(found, latency=tuple(results), slo_met=False, stable=False, instability="it is too slow")
     report = document(shown)
     assert report.subtitle.endswith("does not meet SLO splitwise; unstable.")
-    facts = dict(report.blocks[0].rows)  # type: ignore[union-attr]
+    facts = dict(report.blocks[0].facts().rows)  # type: ignore[union-attr]
     assert "missed by TTFT P50 (" in facts["SLO"] and "undecided for TTFT P90 (" in facts["SLO"]
     assert facts["stable"] == "no: it is too slow"
     assert tables(shown)["Latency"].strong == frozenset({0, 1, 2, 3, 4, 5, 9, 10, 11})

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from provisioner.report.document import Code, Column, Document, Facts, Notes, Table
+from provisioner.report.document import Boxes, Code, Column, Document, Facts, Folded, Notes, Table
 from provisioner.report.terminal import MAX_WIDTH, render
 from provisioner.report.views.plan import document
 from provisioner.results.plan import Plan
@@ -46,7 +46,7 @@ def test_numbers_of_a_column_end_at_the_same_place(plan: Plan) -> None:
 def test_text_keeps_to_the_width(plan: Plan, width: int) -> None:
     long = replace(plan, warnings=("word " * 80, "https://" + "x" * 30), sources=("70 % of it " * 30,))
     report = document(long)
-    without_tables = replace(report, blocks=tuple(b for b in report.blocks if not isinstance(b, Table)))
+    without_tables = replace(report, blocks=tuple(b for b in report.blocks if not isinstance(b, Table | Boxes)))
     assert max(map(len, render(without_tables, width).splitlines())) <= width
 
 
@@ -92,6 +92,11 @@ def test_names_are_not_read_as_markup() -> None:
     text = render(Document("[b]h", "", blocks))
     for given in ("[b]h", "[bold]t[/bold]", "[red]x[/red] :smile:", "[i]  [link]", "- [/]", "  [x]"):
         assert given in text
+
+
+def test_defaults_are_one_paragraph() -> None:
+    text = render(Document("", "", (Folded("Defaults", (("model", "llama2-70b"), ("seed", "0"))),)))
+    assert text.endswith("Defaults\n  model llama2-70b, seed 0")
 
 
 def test_per_cent_sign_stays_with_its_number() -> None:

@@ -8,8 +8,19 @@ from functools import partial
 from itertools import accumulate, pairwise
 from typing import Final
 
-from provisioner.options import DURATION_S
-from provisioner.report.document import Block, Code, Column, Document, Facts, Table, listing, table
+from provisioner.options import DURATION_S, SweepOptions, VaryOptions
+from provisioner.report.document import (
+    Block,
+    Code,
+    Column,
+    Document,
+    Facts,
+    KeyNumber,
+    KeyNumbers,
+    Table,
+    listing,
+    table,
+)
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, drawn_values, number, plain
@@ -58,6 +69,7 @@ def document(grid: Grid, inputs: bool = False) -> Document:
         question=grid.question if inputs else None,
         command=grid.command,
         what=what,
+        options=SweepOptions if grid.varied is None else VaryOptions,
     )
     return Document(headline, subtitle, tuple(blocks))
 
@@ -113,7 +125,7 @@ def _sizes_head(grid: Grid) -> tuple[str, str]:
 
 
 def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
-    blocks: list[Block] = [_answer_facts(grid)]
+    blocks: list[Block] = [_key_numbers(grid)]
     if grid.optimum is not None:
         blocks.append(_latency_table(grid, grid.points[grid.optimum]))
     if grid.frontier:
@@ -124,26 +136,26 @@ def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
     return [*blocks, text] if text else blocks
 
 
-def _answer_facts(grid: Grid) -> Facts:
+def _key_numbers(grid: Grid) -> KeyNumbers:
     """The optimum's totals, its binding limit, and the number of clusters that pass."""
-    facts: list[tuple[str, str]] = []
+    numbers: list[KeyNumber] = []
     if grid.optimum is not None:
         best = grid.points[grid.optimum]
-        facts += [
-            ("cost", format_cost(best.totals.cost_usd_per_h)),
-            ("power", format_power(best.totals.power_w)),
-            ("machines", whole(best.totals.machines)),
+        numbers += [
+            KeyNumber("cost", format_cost(best.totals.cost_usd_per_h)),
+            KeyNumber("power", format_power(best.totals.power_w)),
+            KeyNumber("machines", whole(best.totals.machines)),
         ]
         if best.worst is not None:
-            facts.append(("least slack", f"{_slack(best.worst)} % ({best.worst.label})"))
+            numbers.append(KeyNumber("least slack", f"{_slack(best.worst)} %", f"({best.worst.label})"))
     else:
-        facts.append(("nearest", _nearest(grid)))
+        numbers.append(KeyNumber("nearest", _nearest(grid)))
     counts = [f"{count:,} {_COUNTED[state]}" for state, count in grid.states.items()]
-    facts.append(("clusters", f"{len(grid.points):,} simulated whole: {', '.join(counts)}"))
+    numbers.append(KeyNumber("clusters", f"{len(grid.points):,} simulated whole: {', '.join(counts)}"))
     if grid.frontier:
         what = "cluster passes" if len(grid.frontier) == 1 else "clusters pass"
-        facts.append(("frontier", f"{len(grid.frontier):,} {what} where no smaller one swept does"))
-    return Facts("", tuple(facts))
+        numbers.append(KeyNumber("frontier", f"{len(grid.frontier):,} {what} where no smaller one swept does"))
+    return KeyNumbers(tuple(numbers))
 
 
 def _slack(latency: PointLatency | None) -> str:

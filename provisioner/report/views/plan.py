@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from provisioner.options import PlanOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing
+from provisioner.report.document import (
+    Block,
+    Boxes,
+    Column,
+    Document,
+    Facts,
+    KeyNumber,
+    KeyNumbers,
+    Notes,
+    Table,
+    listing,
+)
 from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import View, closing, method_facts
@@ -26,7 +38,7 @@ _SUPERLATIVE: Final = {
 
 def document(plan: Plan, inputs: bool = False) -> Document:
     """The report of a plan. ``inputs`` adds every option."""
-    blocks: list[Block] = [answer_facts(plan), pools_table(plan), latency_table(plan)]
+    blocks: list[Block] = [key_numbers(plan), Boxes(pools_table(plan), plan.pools), latency_table(plan)]
     if any(other.feasible for other in plan.alternatives):
         blocks.append(alternatives_table(plan))
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
@@ -45,6 +57,7 @@ def document(plan: Plan, inputs: bool = False) -> Document:
         question=plan.question if inputs else None,
         command=plan.command,
         what="plan",
+        options=PlanOptions,
     )
     return Document(plan.cluster.headline, subtitle(plan), tuple(blocks))
 
@@ -123,6 +136,7 @@ def designs_chart(plan: Plan, criterion: str) -> BarChart:
         (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(label, from_zero=True),
         (Bars("", tuple(values), tuple(notes)),),
+        strong=frozenset({0}),
     )
 
 
@@ -144,19 +158,19 @@ def _time(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
 
 
-def _batch_facts(plan: Plan) -> list[tuple[str, str]]:
+def _batch_numbers(plan: Plan) -> list[KeyNumber]:
     """Facts for batch work: tokens for a dollar and a kWh, the end of a batch job, the cost of a promise."""
     if _limited(plan) and plan.batch is None and plan.promise is None:
         return []
-    tokens = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
-    facts = [("throughput", "{} for a dollar, {} for a kWh".format(*tokens))]
+    usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
+    numbers = [KeyNumber("throughput", f"{usd} for a dollar", f"{kwh} for a kWh")]
     if plan.batch is not None:
         job, done_s = plan.batch, plan.batch.done_s
         done = "not simulated" if done_s is None else f"the last ends after {_time(done_s)}"
-        facts.append(("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
+        numbers.append(KeyNumber("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
     if plan.promise is not None:
-        facts.append((f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
-    return facts
+        numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
+    return numbers
 
 
 def _promise(plan: Plan, promise: Promise) -> str:
@@ -189,25 +203,26 @@ def _load(plan: Plan) -> str:
     return f"{format_rate(plan.rate_rps)} + {100 * headroom:.3g} % headroom = {format_rate(plan.planned_rate_rps)}"
 
 
-def answer_facts(plan: Plan) -> Facts:
+def key_numbers(plan: Plan) -> KeyNumbers:
     """Cost, power, machines and the limits that bind."""
-    facts = [
-        (
-            "cost",
-            f"{format_cost(plan.cost_usd_per_h)}, {dollars(plan.cost_usd_per_million_tokens)} per million tokens "
-            f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)",
-        ),
-        ("power", format_power(plan.power_w)),
-        *_batch_facts(plan),
-        ("machines", whole(plan.machines)),
-        ("binding", ", ".join(name for name in plan.binding if name != ONLY_ONE) or "nothing"),
+    per_million = (
+        f"{dollars(plan.cost_usd_per_million_tokens)} per million tokens "
+        f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)"
+    )
+    first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
+    numbers = [
+        KeyNumber("cost", format_cost(plan.cost_usd_per_h), per_million),
+        KeyNumber("power", format_power(plan.power_w)),
+        *_batch_numbers(plan),
+        KeyNumber("machines", whole(plan.machines)),
+        KeyNumber("binding", first, ", ".join(others)),
     ]
     worst = plan.tightest
     if worst is not None and worst.slack is not None and worst.limit is not None:
-        facts.append(("least slack", f"{format_share(worst.slack)} ({worst.limit.label})"))
+        numbers.append(KeyNumber("least slack", format_share(worst.slack), f"({worst.limit.label})"))
     if found := latency_data(plan):
-        facts.append(("latency data", found))
-    return Facts("", tuple(facts))
+        numbers.append(KeyNumber("latency data", found))
+    return KeyNumbers(tuple(numbers))
 
 
 def latency_data(plan: Plan) -> str:

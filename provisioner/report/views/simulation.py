@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from typing import Final
 
+from provisioner.options import SimulateOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
-from provisioner.report.document import Block, Column, Document, Facts, Table, table
+from provisioner.report.document import Block, Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Table, table
 from provisioner.report.numbers import milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import View, closing, method_facts
@@ -22,8 +23,8 @@ _BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), 
 
 def document(simulation: Simulation, inputs: bool = False) -> Document:
     """The report of a simulation. ``inputs`` adds every option."""
-    blocks: list[Block] = [answer_facts(simulation), latency_table(simulation), pools_table(simulation)]
-    blocks += [queues_table(simulation), batches_table(simulation)]
+    blocks: list[Block] = [key_numbers(simulation), latency_table(simulation)]
+    blocks += [Boxes(pools_table(simulation), simulation.pools), queues_table(simulation), batches_table(simulation)]
     blocks += closing(
         warnings=simulation.warnings,
         sources=simulation.sources,
@@ -31,6 +32,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
         question=simulation.question if inputs else None,
         command=simulation.command,
         what="simulation",
+        options=SimulateOptions,
     )
     return Document(simulation.cluster.headline, subtitle(simulation), tuple(blocks))
 
@@ -164,19 +166,22 @@ def subtitle(simulation: Simulation) -> str:
     return f"Simulated: {simulation.workload} on {simulation.model}, {simulation.load}: {judged}{unstable}."
 
 
-def answer_facts(simulation: Simulation) -> Facts:
+def key_numbers(simulation: Simulation) -> KeyNumbers:
     """The verdicts on limits and stability, throughput, and counts."""
-    facts = []
+    numbers = []
     if simulation.slo_met is not None:
-        facts.append(("SLO", _slo(simulation)))
-    facts.append(("stable", "yes" if simulation.stable else f"no: {simulation.instability}"))
+        numbers.append(KeyNumber("SLO", _slo(simulation)))
+    numbers.append(KeyNumber("stable", "yes" if simulation.stable else f"no: {simulation.instability}"))
     offered = "" if not math.isfinite(simulation.rate_rps) else f" of {format_rate(simulation.rate_rps)} offered"
     if math.isfinite(simulation.throughput_rps):
-        tokens = significant(simulation.throughput_tokens_per_s)
-        facts.append(("throughput", f"{format_rate(simulation.throughput_rps)}{offered}, {tokens} output tokens/s"))
-    measured = f"{whole(simulation.requests)} requests, {whole(simulation.measured_requests)} of them measured"
-    facts.append(
-        ("simulated", measured if simulation.sets == 1 else f"{simulation.sets} request sets, on average {measured}")
+        tokens = f"{significant(simulation.throughput_tokens_per_s)} output tokens/s"
+        numbers.append(KeyNumber("throughput", f"{format_rate(simulation.throughput_rps)}{offered}", tokens))
+    requests = f"{whole(simulation.requests)} requests"
+    measured = f"{whole(simulation.measured_requests)} of them measured"
+    numbers.append(
+        KeyNumber("simulated", requests, measured)
+        if simulation.sets == 1
+        else KeyNumber("simulated", f"{simulation.sets} request sets", f"on average {requests}, {measured}")
     )
     events = (
         (simulation.moves, "moves to the mixed pool"),
@@ -186,8 +191,8 @@ def answer_facts(simulation: Simulation) -> Facts:
     )
     happened = [f"{count:,} {what}" for count, what in events if count]
     if happened:
-        facts.append(("events", ", ".join(happened)))
-    return Facts("", tuple(facts))
+        numbers.append(KeyNumber("events", happened[0], ", ".join(happened[1:])))
+    return KeyNumbers(tuple(numbers))
 
 
 def _slo(simulation: Simulation) -> str:

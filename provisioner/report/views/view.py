@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from provisioner.options.base import Options
+from provisioner.options.command import given_and_defaults
 from provisioner.report.chart import Chart
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table
+from provisioner.report.document import Block, Boxes, Code, Column, Document, Facts, Folded, Notes, Table, listing
+from provisioner.report.numbers import whole
 from provisioner.report.tables import Row
+from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.result import Result
 
 R = TypeVar("R", bound=Result)
@@ -39,17 +43,37 @@ def closing(
     question: Mapping[str, object] | None,
     command: str,
     what: str,
+    options: type[Options] | None = None,
 ) -> list[Block]:
-    """The end of every report: warnings, sources, method, and with a question the inputs to repeat it."""
+    """The end of every report: warnings, sources, method, and with a question the inputs to repeat it.
+
+    Inputs of ``options`` are those given, the defaults folded; without them, all.
+    """
     blocks: list[Block] = []
     if warnings:
         blocks.append(Notes("Warnings", tuple(warnings), warning=True))
     blocks += [Notes("Sources", tuple(sources)), method]
     if question is not None:
-        rows = tuple((name, shown(value)) for name, value in question.items())
-        blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), rows))
+        given = tuple((name, shown(value)) for name, value in question.items())
+        defaults: tuple[tuple[str, str], ...] = ()
+        if options is not None:
+            given, defaults = given_and_defaults(question, options)
+        blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
+        blocks += [Folded("Inputs left at their defaults", defaults)] if defaults else []
         blocks.append(Code(f"To repeat this {what}", command))
     return blocks
+
+
+def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
+    """A cluster, drawn pool by pool where that is possible."""
+    columns: tuple[tuple[Column, Callable[[Pool], str]], ...] = (
+        (Column("role"), lambda pool: pool.role),
+        (Column("machine"), lambda pool: pool.machine),
+        (Column("machines", True), lambda pool: whole(pool.machines)),
+        (Column("replicas", True), lambda pool: whole(pool.replicas)),
+        (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
+    )
+    return Boxes(listing(title, cluster.pools, columns), cluster.pools)
 
 
 def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> Facts:
