@@ -48,7 +48,7 @@ SpecsOption = Annotated[
     option(
         "--specs",
         metavar="FOLDER",
-        help="Folder with machines, models, prices and curves of one's own, shown with a mark beside the shipped ones.",
+        help="Folder with own machines, models, prices and curves, shown with a mark beside the shipped ones.",
     ),
 ]
 """The option of the listings that own specs join."""

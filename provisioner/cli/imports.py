@@ -262,7 +262,7 @@ def own_file(out: str, part: str, name: str) -> Path:
 
     folder = Path(out)
     if not folder.is_dir() and (folder.exists() or folder.suffix in (".yaml", ".yml", ".csv", ".json")):
-        raise InputError(f"--out {out}: must be a folder of one's own specs, which holds {part}/{name}")
+        raise InputError(f"--out {out}: must be a folder of own specs, which holds {part}/{name}")
     if not Path(os.path.realpath(out)).parent.is_dir():
         raise InputError(f"--out {out}: the folder {folder.parent} does not exist")
     path = folder / part / name

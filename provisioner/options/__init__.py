@@ -1,4 +1,4 @@
-"""All that can be asked: each option is declared once, for Python, the command line, its help and its documentation.
+"""The options: each is declared once, for Python, the command line, its help and its documentation.
 
 ``defaults`` has shared names and numbers, ``values`` kinds of values, ``declaration`` and ``base`` what an option and
 a class of options are, ``conflicts`` the options that exclude each other. The options are in ``shared``, ``plan``,

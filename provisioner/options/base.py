@@ -21,10 +21,10 @@ AnyOptions = TypeVar("AnyOptions", bound="Options")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """A question as it is asked: options with their values, parsed and checked when it is made.
+    """A question: options with their values, parsed and checked when it is made.
 
-    ``GROUPS`` are the headings of help in order. ``LEFT_OUT`` are inherited fields for which what is asked has no
-    use: neither the command line nor the documentation has them. ``QUESTION`` is what is asked: a plan or a simulation.
+    ``GROUPS`` are the headings of help in order. ``LEFT_OUT`` are inherited fields that the question has no use for:
+    neither the command line nor the documentation has them. ``QUESTION`` is the kind of question: plan or simulation.
     """
 
     QUESTION: ClassVar[str] = ""
@@ -60,7 +60,7 @@ class Options:
 
     @classmethod
     def of(cls, **keywords: Any) -> Self:
-        """The options of keywords, of which one that is None has its default.
+        """The options given by keywords; None stands for the default.
 
         ``UnknownNameError`` names the nearest option.
         """
@@ -133,7 +133,7 @@ class Options:
 
 
 def declared(kind: type[Options]) -> dict[str, Option]:
-    """The options of a class in the order of help, by keyword; members after the option that they are entries of.
+    """The options of a class in the order of help, by keyword; members stand after the option whose entries they are.
 
     A group that ``GROUPS`` does not name stands first.
     """

@@ -54,9 +54,7 @@ class ModelImportOptions(Options):
 
     named: str | None = _named("Name of the model.", "the file's, if not config")
     title: str | None = FILES.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
-    out: str | None = _out(
-        "Write the model into a folder of one's own specs, which commands take with --specs; made if missing."
-    )
+    out: str | None = _out("Write the model into a folder of own specs, for --specs; made if missing.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +81,10 @@ class CurveImportOptions(Options):
     )
     specs: str | None = MEASURED.option(
         TEXT,
-        "Folder with models and machines of one's own; where --out is given, that folder's are known.",
+        "Folder with own models and machines; with --out, those of its folder count.",
         metavar="FOLDER",
     )
     out: str | None = _out(
-        "Write the curve into a folder of one's own specs, which commands take with --specs; made if missing. Points "
+        "Write the curve into a folder of own specs, for --specs; made if missing. Points "
         "of other degrees of tensor parallelism that its file has stay."
     )

@@ -42,11 +42,12 @@ class PlanOptions(Question):
     GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, LATENCY, BATCH, CLUSTER, METHOD, PROOF)
 
     headroom: float = WORKLOAD.option(
-        HEADROOM, "Plan for that much more than the rate: 0.2 or 20%.", default=0.0, default_text="0"
+        HEADROOM, "Share of the rate to plan for in addition: 0.2 or 20%.", default=0.0, default_text="0"
     )
     deadline_s: float | None = BATCH.option(
         LONG_TIME,
-        "99 % of the requests end within it, such as 60s or 5min: a limit on E2E P99, the only one with --slo batch.",
+        "Time within which 99 % of the requests end, such as 60s or 5min: a limit on E2E P99, with --slo batch the "
+        "only one.",
         flag="--deadline",
     )
     backlog_requests: int | None = BATCH.option(
@@ -58,7 +59,7 @@ class PlanOptions(Question):
     within_s: float | None = BATCH.option(LONG_TIME, "Time for the --backlog, such as 8h.", flag="--within")
     against: str | None = BATCH.option(
         TEXT,
-        "Set the plan of the same load within this SLO beside the answer, to show what its promise costs.",
+        "SLO whose plan for the same load stands beside the answer, to show the cost of its promise.",
         metavar="SLO|none",
         default_text="splitwise with --slo batch and no limit but --deadline, else none",
     )
@@ -105,7 +106,7 @@ class PlanOptions(Question):
     )
     objective: Objective = CLUSTER.option(  # noqa: RUF009
         name_of("objective", OBJECTIVES),
-        "What to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
+        "Quantity to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
         default="cost",
         fixes=True,
     )
@@ -123,7 +124,7 @@ class PlanOptions(Question):
         default="2026",
         fixes=True,
     )
-    solver: str = METHOD.option(TEXT, "Any solver that PuLP knows and finds.", default="HiGHS", fixes=True)
+    solver: str = METHOD.option(TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS", fixes=True)
     write_lp: str | None = METHOD.option(TEXT, "Write the integer program in LP format.", metavar="FILE")
     fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
     sets: int = PROOF.option(
@@ -143,18 +144,18 @@ class PlanOptions(Question):
     )
     confidence: float = PROOF.option(
         checked(share(), lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
-        "Confidence of the bound that has to be within a limit, over the request sets.",
+        "Confidence of the upper bound over the request sets that has to be within a limit.",
         default=0.95,
         fixes=True,
     )
     policy: str | None = PROOF.option(
         name_of("policy", POLICIES),
-        "How designs schedule: splitwise (machines lent between the pools) or split (strict pools) where the "
-        "phases are split, mixed (mixed batching) or chunked (chunked prefill) where they are not.",
+        "Scheduling: splitwise (machines lent between the pools) or split (strict pools) for designs that split the "
+        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones.",
         metavar="NAME",
         default_text="splitwise and mixed",
     )
-    exhaustive: bool = PROOF.switch("Simulate every better cluster: no failure excludes others.")
+    exhaustive: bool = PROOF.switch("Simulate every better cluster: a failure excludes no other cluster.")
     time_limit_s: float | None = PROOF.option(
         TIME,
         "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap.",
@@ -163,7 +164,7 @@ class PlanOptions(Question):
     )
     cut_margin: float = PROOF.option(
         checked(NON_NEGATIVE, lambda margin: margin > 1.0, "above 1 (times a limit)"),
-        "A cluster beyond this many times a limit excludes all smaller ones of its design.",
+        "Multiple of a limit beyond which a cluster excludes all smaller ones of its design.",
         metavar="FACTOR",
         default=CUT_MARGIN,
         fixes=True,

@@ -1,4 +1,4 @@
-"""The options of a profile: what is timed on the GPU at hand, and how often."""
+"""The options of a profile: the points timed on the GPU at hand, and the number of runs."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class ProfileOptions(Options):
     machine: str = REPLICA.option(TEXT, "Machine type that the GPU at hand is of. Needed.", default=MISSING)
     out: str = REPLICA.option(
         TEXT,
-        "Folder of one's own specs that the curve is written into, which commands take with --specs; made if "
-        "missing. Points of other degrees of tensor parallelism that its file has stay. Needed.",
+        "Folder of own specs into which the curve is written, for --specs; made if missing. Points of other degrees of "
+        "tensor parallelism in its file stay. Needed.",
         metavar="FOLDER",
         default=MISSING,
     )
@@ -40,7 +40,7 @@ class ProfileOptions(Options):
         default=1,
     )
     specs: str | None = REPLICA.option(
-        TEXT, "Folder with the model or machine, where that is not the one of --out.", metavar="FOLDER"
+        TEXT, "Folder with the model or machine, if other than the one of --out.", metavar="FOLDER"
     )
     prompt_tokens: tuple[int, ...] = _listed(
         "tokens", "Lengths of single prompts.", (128, 256, 512, 1024, 2048, 4096, 8192)
@@ -59,22 +59,22 @@ class ProfileOptions(Options):
     )
     other_context_tokens: tuple[int, ...] = _listed(
         "tokens",
-        "Other contexts of each sequence: what context adds.",
+        "Other contexts of each sequence, for the time that context adds.",
         (128, 256, 512, 2048, 4096, 8192),
         none=True,
         flag="--other-contexts",
     )
     context_batches: tuple[int, ...] = _listed("sequences", "Batches at each of the other contexts.", (1, 8, 64))
-    device: str = MEASUREMENT.option(TEXT, "Where to time.", metavar="cuda[:N]|cpu", default="cuda")
+    device: str = MEASUREMENT.option(TEXT, "Device to time on.", metavar="cuda[:N]|cpu", default="cuda")
     dtype: str | None = MEASUREMENT.option(
         TEXT,
         "Number type of weights, activations and KV cache.",
         metavar="bf16|fp16|fp32",
         default_text="bf16 on a GPU, fp32 on a CPU",
     )
-    repeats: int = MEASUREMENT.option(whole(), "Times that a point is timed.", default=20)
-    warm_up: int = MEASUREMENT.option(whole(minimum=0), "Iterations before them that do not count.", default=3)
+    repeats: int = MEASUREMENT.option(whole(), "Timed runs of each point.", default=20)
+    warm_up: int = MEASUREMENT.option(whole(minimum=0), "Runs of each point before them that do not count.", default=3)
     memory_bytes: float | None = MEASUREMENT.option(
-        MEMORY, "Memory of the device to plan with, such as 24GiB.", flag="--memory", default_text="what is free"
+        MEMORY, "Memory of the device to plan with, such as 24GiB.", flag="--memory", default_text="the free memory"
     )
     resume: bool = MEASUREMENT.switch("Go on with a profile that was interrupted.")

@@ -30,7 +30,7 @@ class Question(Options):
     )
     rate_rps: float | None = WORKLOAD.option(
         positive("requests/s", "RATE"),
-        "Load in requests/s; of a plan the peak.",
+        "Load in requests/s; for a plan the peak load.",
         flag="--rate",
         default_text="the workload's own",
         varies="rate",
@@ -45,7 +45,7 @@ class Question(Options):
         default_text="the workload's own",
         varies="CV of the gaps between arrivals",
     )
-    independent: bool = WORKLOAD.switch("Draw prompt and output tokens apart, not as the pairs of the workload.")
+    independent: bool = WORKLOAD.switch("Draw prompt and output tokens independently, not as pairs of the workload.")
     model: str = WORKLOAD.option(TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
     slo: str = LATENCY.option(
         TEXT,
@@ -58,7 +58,7 @@ class Question(Options):
     limits: Mapping[str, str] = limits_option()
     assumptions: str = METHOD.option(
         name_of("set of assumptions", ASSUMPTIONS),
-        "How latencies are computed: from the measurements, or with the whole set of the published simulator.",
+        "Rules for latencies: measured curves, or the published simulator's whole set.",
         default="measured",
         fixes=True,
     )
@@ -73,7 +73,7 @@ class Question(Options):
     )
     reference: str | None = METHOD.option(
         TEXT,
-        "What slowdowns are against: a request alone on this machine.",
+        "Reference of slowdowns: a request alone on this machine.",
         metavar="MACHINE[:TP]",
         default_text="dgx-a100:8",
     )
@@ -86,7 +86,7 @@ class Question(Options):
         default_text="the machine's own",
     )
     specs: str | None = METHOD.option(
-        TEXT, "Folder with machines, models, prices and curves of one's own, beside the shipped ones.", metavar="FOLDER"
+        TEXT, "Folder with own machines, models, prices and curves, beside the shipped ones.", metavar="FOLDER"
     )
     scale: Mapping[str, float] = METHOD.option(
         SCALE,

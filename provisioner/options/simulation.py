@@ -78,7 +78,7 @@ class SimulateOptions(Question):
     )
     requests: int | None = WORKLOAD.option(
         whole("requests"),
-        "Requests of the closed loop in all.",
+        "Total number of requests of the closed loop.",
         default_text="20 times --in-flight, 2,000 at least",
         varies="requests in all",
     )
@@ -138,13 +138,13 @@ class SimulateOptions(Question):
     )
     policy: str | None = POLICY.option(
         name_of("policy", POLICIES),
-        "How requests are scheduled: pools that lend machines to each other, strict pools, mixed batching, or "
-        "chunked prefill (see docs/reference/simulation.md).",
+        "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, or chunked "
+        "prefill (see docs/reference/simulation.md).",
         default_text="splitwise; mixed for mixed machines",
     )
     max_pending_tokens: int | None = POLICY.option(
         whole("tokens", 0),
-        "Queue beyond which a prompt machine takes no more and the pool borrows one.",
+        "Queue at which a prompt machine takes no more prompts and the pool borrows a machine.",
         default_text=f"{MAX_PENDING_TOKENS}",
         varies="queue of a prompt machine at most",
     )
@@ -162,20 +162,20 @@ class SimulateOptions(Question):
     )
     max_preemptions: int | None = POLICY.option(
         whole(),
-        "How often a request is passed over before it goes first.",
+        "Number of times that a request is passed over before it goes first.",
         default_text=f"{MAX_PREEMPTIONS}",
         varies="times that a request is passed over at most",
     )
     transfer_retry_s: float | None = POLICY.option(
         RETRY,
-        "When a KV cache that found no room tries again, such as 1s; 0 for as soon as memory is freed.",
+        "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed.",
         flag="--transfer-retry",
         default_text=f"{TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim",
         varies="time until a transfer is tried again",
     )
     share_links: bool | None = POLICY.option(
         word_of("value of {option}", _LINKS),
-        "Whether KV caches on their way at once share a link's bandwidth, or each has all of it.",
+        "Bandwidth of a link for simultaneous KV-cache transfers: shared among them, or all of it for each.",
         flag="--links",
         default_text=f"{_WORD[SHARE_LINKS['measured']]}; {_WORD[SHARE_LINKS['splitwise-sim']]} with splitwise-sim",
     )
@@ -187,7 +187,7 @@ class SimulateOptions(Question):
         default=(),
     )
     repeat: int | None = METHOD.option(
-        whole("runs"), "Number of runs again, one at a time; reports the median of their time."
+        whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
     )
     records: str | None = FILES.option(TEXT, "Write every request as .parquet or .csv, by the ending.", metavar="FILE")
     timeline: str | None = FILES.option(

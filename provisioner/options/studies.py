@@ -61,24 +61,23 @@ class CompareOptions(PlanOptions):
 
     same: Same = COMPARISON.option(  # noqa: RUF009
         name_of("thing to hold the same", SAME),
-        "What all designs have in common: a --budget of power, cost or machines, or the throughput of --rate.",
+        "Quantity that all designs have in common: a --budget of power, cost or machines, or the throughput of --rate.",
         default="power",
         default_text="power, or throughput with --rate or --trace",
     )
     budget: str | float | None = COMPARISON.option(
         BUDGET,
-        "What a design may use at most: 400kW, '1500 $/h', 40 (machines), or as much as machines of a type: "
-        "'40 dgx-h100'.",
+        "Budget of each design: 400kW, '1500 $/h', 40 (machines), or the use of machines of a type: '40 dgx-h100'.",
     )
     baseline: str | None = COMPARISON.option(
-        DESIGN, "Design that the others are measured against.", default_text="the first colocated one"
+        DESIGN, "Design that the others are compared with.", default_text="the first colocated one"
     )
     chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
     objective: str = changed(  # type: ignore[assignment]
         PlanOptions,
         "objective",
         metavar="|".join(CRITERIA),
-        help="What each design has least of with --same throughput.",
+        help="Quantity to make smallest with --same throughput.",
         group=COMPARISON,
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
@@ -132,10 +131,10 @@ class CapacityOptions(PlanOptions):
         default_text="1.1, 1.25 and 1.5 times the capacity",
     )
     additions: bool = MORE.switch(
-        "Find what the cluster holds, not what to add for more.", flag="--no-additions", default=True
+        "Find the capacity only, without additions for more load.", flag="--no-additions", default=True
     )
     objective: str = changed(  # type: ignore[assignment]
-        PlanOptions, "objective", metavar="|".join(CRITERIA), help="What to add least of.", group=MORE
+        PlanOptions, "objective", metavar="|".join(CRITERIA), help="Quantity to add least of.", group=MORE
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
         PlanOptions, "tensor_parallel", default_text=AT_LARGEST
@@ -166,13 +165,13 @@ class ParetoOptions(PlanOptions):
     time_limit_s: float | None = changed(
         PlanOptions,
         "time_limit_s",
-        help="Stop after this time, such as 60s, with the points found so far and what was left open.",
+        help="Stop after this time, such as 60s, with the points found so far and the parts left open.",
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensitivityOptions(PlanOptions):
-    """The question how a plan moves with its inputs."""
+    """The question of the sensitivity of a plan to its inputs."""
 
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp", "exhaustive")
 
@@ -183,7 +182,7 @@ class SensitivityOptions(PlanOptions):
         default_text="all that can move the answer; none with --switch or --rates",
     )
     spread: float = SENSITIVITY.option(
-        share(), "Divide and multiply each input by 1 and this share more: 0.2 or 20%.", default=0.2
+        share(), "Divide and multiply each input by 1 plus this share: 0.2 or 20%.", default=0.2
     )
     switches: Mapping[str, tuple[float, float]] = SENSITIVITY.option(
         SWITCHES,
@@ -194,14 +193,14 @@ class SensitivityOptions(PlanOptions):
     )
     watch: str = SENSITIVITY.option(
         TEXT,
-        "What counts as a switch: another best design, other sizes of its pools, another number of machines, or "
-        "whether the best design splits the phases.",
+        "Change that counts as a switch: another best design, other sizes of its pools, another number of machines, or "
+        "a change between split and colocated.",
         metavar="design|split|machines|splitting",
         default="design",
     )
-    tolerance: float = SENSITIVITY.option(share(), "How near a switch is found.", default=0.01)
+    tolerance: float = SENSITIVITY.option(share(), "Relative width to which a switch is narrowed.", default=0.01)
     probes: int = SENSITIVITY.option(
-        whole(minimum=0), "Factors between the ends that are looked at before bisection.", default=5
+        whole(minimum=0), "Number of factors between the ends that are tried before bisection.", default=5
     )
     rates_rps: tuple[float, ...] = SENSITIVITY.option(
         listed(positive()),
@@ -212,7 +211,7 @@ class SensitivityOptions(PlanOptions):
     )
     ratios: tuple[float, ...] = SENSITIVITY.option(
         listed(positive()),
-        "Mean prompt over mean output tokens of the map, prompts as they are.",
+        "Ratios of mean prompt to mean output tokens of the map; prompts stay as they are.",
         metavar="RATIO,...",
         default=(),
     )
@@ -223,14 +222,14 @@ class SensitivityOptions(PlanOptions):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReproduceOptions(Options):
-    """The question what a paper publishes, computed again."""
+    """The question of a paper's published results, computed again."""
 
     paper: str = REPRODUCTION.option(
         TEXT, "Paper whose results are computed: splitwise.", flag="", metavar="PAPER", default="splitwise", fixes=True
     )
     only: tuple[str, ...] = REPRODUCTION.option(
         several(TEXT),
-        "Compute this experiment, and what it needs, such as fig-12 or iso-power-conversation. Repeatable.",
+        "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation. Repeatable.",
         metavar="EXPERIMENT",
         default=(),
         default_text="all",
@@ -286,7 +285,7 @@ class SweepOptions(GridOptions):
     token: str | tuple[int, ...] | None = _sizes("Token machines, written like prompt machines.")
     mixed: str | tuple[int, ...] | None = _sizes("Mixed machines of a baseline, written like prompt machines.")
     objective: str = SWEEP.option(
-        name_of("objective of a sweep", CRITERIA), "What the optimum has least of.", default="cost", fixes=True
+        name_of("objective of a sweep", CRITERIA), "Quantity that the optimum has least of.", default="cost", fixes=True
     )
 
 

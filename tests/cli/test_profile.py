@@ -41,7 +41,7 @@ MODEL = asdict(TINY) | {"title": "Tiny", "parameters": 90_000, "trained_context_
 
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
-    """A folder of one's own specs with the tiny model."""
+    """A folder of own specs with the tiny model."""
     folder = tmp_path / "own"
     (folder / "models").mkdir(parents=True)
     (folder / "models" / "tiny.yaml").write_text(yaml.safe_dump(MODEL))
@@ -172,7 +172,7 @@ class TestRefusals:
             (("--memory", "24"), "--memory: must be memory above 0 with its unit, such as 24GiB or 80GB, got '24'"),
             (("--specs", "none"), "--specs: must be a folder with"),
             (("--out", "no/own"), "--out no/own: the folder no does not exist"),
-            (("--out", "points.csv"), "--out points.csv: must be a folder of one's own specs"),
+            (("--out", "points.csv"), "--out points.csv: must be a folder of own specs"),
             (("--out", "there", "--specs", "own"), "--out there: has no model tiny, which own has: give --out own"),
             (("--machine", "dgx-h100"), "dgx-h100__tiny.csv: row 1: missing column model"),
             (("--model", "fp8"), "--model fp8: is in fp8, which is not built here"),
