@@ -38,7 +38,6 @@ LEVEL = {
     "profiling": 4,
     "planning": 5,
     "loading": 6,
-    "verified": 7,
     "verify": 8,
     "studies": 9,
     "report": 10,
@@ -49,7 +48,6 @@ HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "n
 STUDIES = ("capacity", "compare", "pareto", "result", "sensitivity")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
-    ("provisioner.verified", "verify"),
     ("provisioner.results.simulation", "report"),
     ("provisioner.api", "report"),
     *((f"provisioner.studies.{study}", "report") for study in STUDIES),

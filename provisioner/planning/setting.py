@@ -53,7 +53,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """How a cluster is judged: request sets, the rule by which it passes, and the scheduling of its machines.
+    """The rule by which clusters are judged: request sets, the bound of a percentile, and the scheduling.
 
     ``policy`` None is each design's own.
     """
@@ -68,7 +68,7 @@ class Judging:
 
 @dataclass(frozen=True, slots=True)
 class Searching:
-    """How the best cluster is looked for. No verdict on a cluster depends on it."""
+    """The search for the best cluster. No verdict on a cluster depends on it."""
 
     solver: str
     fast: bool = False

@@ -16,7 +16,7 @@ from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
 from provisioner.simulation.run import compile_simulator
-from provisioner.verified import _nothing_passes, _plan
+from provisioner.verify.evidence import nothing_passes, plan_with_evidence
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.regions import Scope, region_of
 from provisioner.verify.request_sets import RequestSets
@@ -42,7 +42,7 @@ class Proven:
         best, rate_rps = self.proof.best, self.setting.rate_rps
         if best is None:
             return None
-        return _plan(self.setting, self.search, self.judge, self.sets, self.proof, best, rate_rps)
+        return plan_with_evidence(self.setting, self.search, self.judge, self.sets, self.proof, best, rate_rps)
 
     def why_none(self, progress: Callable[[str], None] = lambda _: None) -> InfeasibleError:
         """The error where nothing passes: the nearest miss, and what would do."""
@@ -51,7 +51,7 @@ class Proven:
             progress("nothing within the limits passes; looking for what would")
             objective, scope = self.proof.program.order[0], Scope(caps=Caps())
             free = proof_within(self.setting, self.search, self.designs, self.judge, objective, progress, scope).best
-        return _nothing_passes(self.setting, self.proof, free)
+        return nothing_passes(self.setting, self.proof, free)
 
 
 def proof_of(

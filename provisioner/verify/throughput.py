@@ -22,7 +22,7 @@ from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
-from provisioner.verified import _simulated
+from provisioner.verify.evidence import whole_runs
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.prove import Proven, proof_within
 from provisioner.verify.regions import Scope
@@ -129,7 +129,7 @@ class Rates:
         sets, judge = self.judge(rate_rps)
         count = judge.sets
         while True:
-            found = _simulated(self.at(rate_rps), judge, sets, candidate, count)
+            found = whole_runs(self.at(rate_rps), judge, sets, candidate, count)
             outcomes = {each.met for each in found.latency}
             if "undecided" not in outcomes or "fail" in outcomes or count in (1, MOST_SETS):
                 return found

@@ -1,15 +1,11 @@
-"""Verified plans: the formulas guess, the proof proposes, the simulator judges, and the plan shows the evidence.
-
-docs/reference/formulation.md, "Proving a plan", has the procedure; docs/explanation/design.md, "When a plan passes",
-the rule.
-"""
+"""The evidence of a proven plan: its latencies, neighbours and alternatives; or the reason why nothing passes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
@@ -36,15 +32,13 @@ from provisioner.results.plan import (
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
 from provisioner.specs.metrics import REPORTED_PERCENTILES
-
-if TYPE_CHECKING:
-    from provisioner.verify.judge import SimulationJudge
-    from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.request_sets import RequestSets
 
 METHOD: Final = "proven by simulation (docs/reference/simulation.md); the queueing formulas made the first guess"
 
 
-def _plan(
+def plan_with_evidence(
     setting: Setting,
     search: Search,
     judge: SimulationJudge,
@@ -55,7 +49,7 @@ def _plan(
 ) -> Plan:
     """The plan with its evidence: figures from whole runs of the chosen cluster on all its request sets."""
     candidate = best.candidate
-    simulation = _simulated(setting, judge, sets, candidate)
+    simulation = whole_runs(setting, judge, sets, candidate)
     traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
     objective: Criterion = proof.program.order[0]
     as_best = Best(
@@ -90,7 +84,7 @@ def _plan(
     )
 
 
-def _simulated(
+def whole_runs(
     setting: Setting, judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int | None = None
 ) -> Simulation:
     """Whole runs of a candidate on the request sets that judged it, the first ``count`` of them."""
@@ -278,7 +272,7 @@ def _proof_warnings(proof: Proof) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _nothing_passes(setting: Setting, proof: Proof, free: Judged | None) -> InfeasibleError:
+def nothing_passes(setting: Setting, proof: Proof, free: Judged | None) -> InfeasibleError:
     """The error where no candidate passes: the nearest miss, and what would do: ``free`` passes without caps."""
     miss = proof.nearest_miss
     texts: list[str] = []
