@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from provisioner.errors import ProvisionerError
@@ -26,7 +27,6 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m provisioner.profiling",
         description="Time prompt and decode iterations of a model's shape with random weights; writes a curve file.",
     )
-    grid = Grid()
     parser.add_argument("--shape", required=True, type=Path, metavar="FILE.yaml", help="model file with the shape")
     parser.add_argument("--machine", required=True, metavar="NAME", help="machine that the curve is of")
     parser.add_argument(
@@ -38,13 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS)
     parser.add_argument("--warm-up", type=int, default=DEFAULT_WARM_UP)
     parser.add_argument("--memory-gib", type=float, help="memory to plan with; what is free unless given")
-    parser.add_argument("--prompt-tokens", type=_numbers, default=grid.prompt_tokens)
-    parser.add_argument("--batched-prompt-tokens", type=int, default=grid.batched_prompt_tokens)
-    parser.add_argument("--prompt-batches", type=_numbers, default=grid.prompt_batches)
-    parser.add_argument("--context-tokens", type=int, default=grid.context_tokens)
-    parser.add_argument("--decode-batches", type=_numbers, default=grid.decode_batches)
-    parser.add_argument("--other-context-tokens", type=_numbers, default=grid.other_context_tokens)
-    parser.add_argument("--context-batches", type=_numbers, default=grid.context_batches)
+    for name, default in asdict(Grid()).items():
+        kind = _numbers if isinstance(default, tuple) else int
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
     return parser
 
 
@@ -53,15 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         output_paths(given.out)
-        grid = Grid(
-            prompt_tokens=given.prompt_tokens,
-            batched_prompt_tokens=given.batched_prompt_tokens,
-            prompt_batches=given.prompt_batches,
-            context_tokens=given.context_tokens,
-            decode_batches=given.decode_batches,
-            other_context_tokens=given.other_context_tokens,
-            context_batches=given.context_batches,
-        )
+        grid = Grid(**{field.name: getattr(given, field.name) for field in fields(Grid)})
         result = profile(
             read_shape(given.shape),
             given.machine,

@@ -185,13 +185,25 @@ class Catalog:
         return MappingProxyType(found)
 
 
+_SHIPPED: Final = Catalog()
+
+machine = _SHIPPED.machine
+"""Shipped machine type of a name; ``UnknownNameError`` names the nearest."""
+
+model = _SHIPPED.model
+"""Shipped model of a name; ``UnknownNameError`` names the nearest."""
+
+price_list = _SHIPPED.price_list
+"""Price list of a shipped name, or of a YAML file."""
+
+
 def with_own(own: str | None) -> Catalog:
     """Catalog of the shipped specs and a user's own folder; ``InputError`` if it is no folder of specs.
 
     The object stays the same as long as no file of the folder changes.
     """
     if own is None:
-        return _shipped()
+        return _SHIPPED
     folder = Path(own)
     if not folder.is_dir():
         raise InputError(f"--specs: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
@@ -203,11 +215,6 @@ def with_own(own: str | None) -> Catalog:
     return _opened(own, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 
-@lru_cache(maxsize=1)
-def _shipped() -> Catalog:
-    return Catalog()
-
-
 @lru_cache(maxsize=8)
 def _opened(own: str, _: tuple[tuple[str, int, int], ...]) -> Catalog:
     return Catalog(own)
@@ -215,32 +222,17 @@ def _opened(own: str, _: tuple[tuple[str, int, int], ...]) -> Catalog:
 
 def machines() -> Mapping[str, "Machine"]:
     """Shipped machine types by name."""
-    return _shipped().machines
-
-
-def machine(name: str) -> "Machine":
-    """Shipped machine type of a name; ``UnknownNameError`` names the nearest."""
-    return _shipped().machine(name)
+    return _SHIPPED.machines
 
 
 def models() -> Mapping[str, "ModelArchitecture"]:
     """Shipped models by name."""
-    return _shipped().models
-
-
-def model(name: str) -> "ModelArchitecture":
-    """Shipped model of a name; ``UnknownNameError`` names the nearest."""
-    return _shipped().model(name)
+    return _SHIPPED.models
 
 
 def price_lists() -> tuple[str, ...]:
     """Names of the shipped price lists."""
-    return _shipped().price_lists
-
-
-def price_list(name_or_path: str | Path) -> "PriceList":
-    """Price list of a shipped name, or of a YAML file."""
-    return _shipped().price_list(name_or_path)
+    return _SHIPPED.price_lists
 
 
 @lru_cache(maxsize=1)

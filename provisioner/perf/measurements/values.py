@@ -125,8 +125,3 @@ def numbers(values: Any, where: str) -> Floats:
     if array.ndim != 1 or not np.isfinite(array).all():
         raise InputError(f"{where}: must be a list of finite numbers")
     return array
-
-
-def vary(lengths: Floats) -> float:
-    """Standard deviation of lengths over their mean."""
-    return float(lengths.std() / lengths.mean())

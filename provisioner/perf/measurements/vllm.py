@@ -19,7 +19,6 @@ from provisioner.perf.measurements.values import (
     optional_count,
     positive,
     text,
-    vary,
 )
 
 MIN_TOKENS_A_GAP: Final = 0.9
@@ -68,7 +67,7 @@ def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
             failed=max(0, (optional_count(result, "num_prompts", where) or completed) - completed),
             prompt_tokens=group.input_tokens or positive(result, "total_input_tokens", where, "tokens") / completed,
             output_tokens=group.output_tokens or positive(result, "total_output_tokens", where, "tokens") / completed,
-            vary=None if details is None else vary(details.prompt_tokens),
+            vary=None if details is None else float(details.prompt_tokens.std() / details.prompt_tokens.mean()),
             ttft=ttft,
             tpot=tpot,
             gap=gap,
