@@ -59,17 +59,12 @@ class Dip:
         )
 
 
-def _work(points: Sequence[CurvePoint]) -> Floats:
-    """Work of each point, shape (points, 3): prompt tokens, batch, output tokens of its run."""
-    return np.array([[p.prompt_tokens, p.batch, p.output_tokens] for p in points], dtype=float)
-
-
 def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
     """Whether point j falls below point i although its work is no smaller, shape (points, points).
 
     falls[i, j] = work_j >= work_i in every coordinate, more in one, and max_j < (1 - noise) x min_i.
     """
-    work = _work(points)
+    work = np.array([[p.prompt_tokens, p.batch, p.output_tokens] for p in points], dtype=float)
     no_less = (work[None, :, :] >= work[:, None, :]).all(axis=2)
     more = no_less & (work[None, :, :] > work[:, None, :]).any(axis=2)
     fastest = np.array([p.min_s for p in points])

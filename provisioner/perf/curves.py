@@ -383,10 +383,6 @@ def _measured_points(group: Group, own: Catalog | None) -> tuple[tuple[CurvePoin
     return _points_of(shipped, model, machine, None).get(tensor_parallel, ()), None
 
 
-def _obtained(points: Sequence[CurvePoint]) -> str:
-    return " and ".join(sorted({point.provenance for point in points}))
-
-
 def evidence_of(group: Group, own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
     """Weakest evidence among a curve group's rows: the user's own file may have derived or estimated rows."""
     model, machine, _ = group
@@ -415,11 +411,12 @@ def load_curve_set(
     sources = load_provenance().sources(machine.name)
     if assumptions == "measured":
         points, path = _measured_points(group, own)
+        kinds = " and ".join(sorted({point.provenance for point in points}))
         return fit_measured(
             points,
             group,
             kv_read_s_per_token(model, machine, tensor_parallel),
-            sources if path is None else (f"{machine.name}: {_obtained(points)}, {path}",),
+            sources if path is None else (f"{machine.name}: {kinds}, {path}",),
         )
     name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
     knots = read_knots(

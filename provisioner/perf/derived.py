@@ -86,9 +86,12 @@ def iteration_s(
     chunks = np.where(chunk > 0, count, 0.0)
     outputs = chunks + sequences
     tokens = chunks * chunk + sequences
+    heads, kv_heads = shape.heads // tensor_parallel, max(shape.kv_heads // tensor_parallel, 1)
+    mean_context = context / np.maximum(sequences, 1)
+    decode_s = gpu.decode_attention_s(sequences, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
     of_layers = shape.layers * (
         _layer_s(shape, gpu, tensor_parallel, tokens)
-        + _attention_s(shape, gpu, tensor_parallel, chunk, prefix, chunks, sequences, context)
+        + (gpu.prompt_attention_s(chunk, prefix, chunks, heads, kv_heads, shape.head_dim) + decode_s)
     )
     result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
     return result + overhead.iteration_s + overhead.sequence_s * outputs
@@ -133,23 +136,6 @@ def _all_reduce_s(gpu: Operators, tensor_parallel: int, tokens: Floats, size_byt
         return np.zeros_like(size_bytes)
     graph, eager = (gpu.all_reduce_s(tensor_parallel, size_bytes, launch) for launch in ("graph", "eager"))
     return np.where(tokens <= GRAPH_TOKENS, graph, eager)
-
-
-def _attention_s(
-    shape: ModelArchitecture,
-    gpu: Operators,
-    tensor_parallel: int,
-    chunk: Floats,
-    prefix: Floats,
-    chunks: Floats,
-    batch: Floats,
-    context: Floats,
-) -> Floats:
-    heads = shape.heads // tensor_parallel
-    kv_heads = max(shape.kv_heads // tensor_parallel, 1)
-    mean_context = context / np.maximum(batch, 1)
-    prompt_s = gpu.prompt_attention_s(chunk, prefix, chunks, heads, kv_heads, shape.head_dim)
-    return prompt_s + gpu.decode_attention_s(batch, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
 
 
 def _ends_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:

@@ -51,18 +51,15 @@ def query(wanted: dict[str, str], uuid: str | None) -> dict[str, str | float]:
     rows = list(csv.reader(done.stdout.splitlines(), skipinitialspace=True))
     if not rows or len(rows[0]) != len(wanted):
         return {}
-    return {name: _value(text) for name, text in zip(wanted, rows[0], strict=True) if _known(text)}
-
-
-def _known(text: str) -> bool:
-    return bool(text.strip()) and not text.strip().startswith("[")  # [N/A], [Not Supported]
+    values = {name: text.strip() for name, text in zip(wanted, rows[0], strict=True)}
+    return {name: _value(text) for name, text in values.items() if text and text[0] != "["}  # [N/A], [Not Supported]
 
 
 def _value(text: str) -> str | float:
     try:
         return float(text)
     except ValueError:
-        return text.strip()
+        return text
 
 
 def ranges(states: Sequence[dict[str, str | float]]) -> dict[str, dict[str, float]]:

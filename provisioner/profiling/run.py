@@ -226,7 +226,8 @@ def _time_all(
                 if journal is not None:
                     journal.add(_key(work, planned), record)
                 records[work.label] = record
-                text = f"{work.label}: {_shown(record)} ({len(records)} of {len(works)})"
+                took = format_seconds(record["latency_s"]) if "latency_s" in record else record["left_out"]
+                text = f"{work.label}: {took} ({len(records)} of {len(works)})"
                 progress(Step(text, len(records), len(works)))
     except KeyboardInterrupt:
         kept = "kept in the journal, --resume goes on from there" if journal is not None and records else ""
@@ -237,10 +238,6 @@ def _time_all(
 def _key(work: Work, planned: Plan) -> str:
     """Key of a point in a journal; it contains the layers timed."""
     return f"{work.label} through {planned.layers} layers"
-
-
-def _shown(record: Record) -> str:
-    return format_seconds(record["latency_s"]) if "latency_s" in record else str(record["left_out"])
 
 
 def _record(job: _Job, work: Work) -> Record:

@@ -26,7 +26,7 @@ from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run, pool_slices
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import METRICS
-from provisioner.specs.slo import SLO, LatencyLimit
+from provisioner.specs.slo import SLO
 
 # Share of a pool's busy time at extrapolated batches from which on it is worth a warning.
 _NOTABLE_EXTRAPOLATION = 0.01
@@ -181,7 +181,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         for k, percentile in enumerate(scenario.percentiles):
             seconds = [each.seconds[metric][k] for each in observations]
             slowdown = [each.slowdown[metric][k] for each in observations]
-            limits = _limits(scenario.slo, metric, percentile)
+            limits = [x for x in scenario.slo.limits if (x.metric, x.percentile) == (metric, percentile)]
             for limit in limits or (None,):
                 judged = seconds if limit is not None and limit.kind == "seconds" else slowdown
                 met = None if limit is None else verdict(limit.value, judged, strict)
@@ -220,11 +220,6 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         seed=scenario.seed,
         versions=scenario.versions,
     )
-
-
-def _limits(slo: SLO, metric: str, percentile: float) -> tuple[LatencyLimit, ...]:
-    """The limits on one percentile (0..100) of a metric: in s, as a slowdown, or both."""
-    return tuple(limit for limit in slo.limits if limit.metric == metric and limit.percentile == percentile)
 
 
 def _thresholds(cluster: Cluster) -> dict[str, float | bool]:

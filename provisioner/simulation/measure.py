@@ -273,19 +273,9 @@ def instability(backlogs: Sequence[Backlog]) -> str:
     that grows by more than ``MIN_BACKLOG_REQUESTS``, both as means over the sets. Several sets are judged together
     because the load offered in one set of 2 minutes differs from the nominal load by a few per cent.
 
-    Share of answers "not stable", in %, by nominal load, from an event-by-event simulation of 12 clusters of 1 to 26
-    machines (strict and mixed pools, coding and conversation, Poisson arrivals at 2 to 107 requests/s; 30 sets each of
-    120 s, 3 of 300 s, 1 of 600 s):
-
-    | load | 0.5 | 0.7 | 0.8 | 0.9 | 0.95 | 1.0 | 1.05 | 1.1 | 1.2 |
-    |---|---|---|---|---|---|---|---|---|---|
-    | 5 sets of 120 s | 0 | 0 | 0 | 1 | 7 | 26 | 79 | 98 | 100 |
-    | one of 120 s | 0 | 1 | 2 | 7 | 16 | 31 | 66 | 89 | 100 |
-    | one of 300 s | 0 | 0 | 0 | 0 | 3 | 11 | 64 | 100 | 100 |
-    | one of 600 s | 0 | 0 | 0 | 0 | 0 | 0 | 100 | 100 | 100 |
-
     A token pool whose batches still fill (load near 1, minutes of arrivals) can count as either. Stability means that
-    the load can be sustained; the latency limits judge a burst inside a long trace.
+    the load can be sustained; the latency limits judge a burst inside a long trace. docs/reference/metrics.md has the
+    rule's error rates.
 
     >>> instability([Backlog(0.002, 15.0, 120, 0, 8400, True)])
     ''

@@ -289,6 +289,9 @@ def _world(
         + [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
     )
 
+    # two winner trees for each pool, in which all members are equal at first
+    trees = np.stack([_tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in range(pools)])
+
     def numbers(values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(values, dtype=dtype["value"]).ravel().view(dtype)
 
@@ -298,7 +301,7 @@ def _world(
         ("lists", lists),
         ("arena", np.zeros(2 * arena_free + 16384, dtype=records.INTEGER)),
         ("blocks", np.zeros(2 * requests.requests, dtype=records.INTEGER)),
-        ("trees", numbers(_trees(replicas["pool"], pools, leaves), records.INTEGER)),
+        ("trees", numbers(np.repeat(trees, 2, axis=0), records.INTEGER)),
         ("ends", numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER)),
         ("heap", np.zeros(requests.requests, dtype=records.INTEGER)),
         ("types", kinds),
@@ -391,11 +394,6 @@ def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
         tree[first : 2 * first] = np.where(left >= 0, left, right)
         first //= 2
     return tree
-
-
-def _trees(pool_of: NDArray[Any], pools: int, leaves: int) -> NDArray[np.int64]:
-    """Both winner trees of every pool (2 * pools, 2 * leaves)."""
-    return np.stack([_tree(np.flatnonzero(pool_of == tree // 2), leaves) for tree in range(2 * pools)])
 
 
 def _link_bytes_per_s(perf: ReplicaPerf) -> float:

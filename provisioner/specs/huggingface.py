@@ -132,7 +132,8 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
     dtype, said = _number_type(config, outer, shown)
     scaling = config.get("rope_scaling")
     if isinstance(scaling, dict) and scaling.get("factor"):
-        notes.append(f"Its positions are scaled ({_scaling(scaling)}); the context is the file's own number.")
+        kind = f"{scaling.get('rope_type') or scaling.get('type') or 'scaled'}, factor {_short(scaling['factor'])}"
+        notes.append(f"Its positions are scaled ({kind}); the context is the file's own number.")
     name = Path(path).stem if name is None else name
     source = _source(outer, config, model_type)
     try:
@@ -280,11 +281,9 @@ def _is_whole(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    return value if isinstance(value, str) and len(value) < 30 else json.dumps(value) if _is_plain(value) else "given"
-
-
-def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float)
+    if isinstance(value, str) and len(value) < 30:
+        return value
+    return json.dumps(value) if value is None or isinstance(value, bool | int | float) else "given"
 
 
 def _value(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> tuple[str, Any]:
@@ -306,10 +305,10 @@ def _whole(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> int
     return int(value)
 
 
-def _needed(config: Mapping[str, Any], names: tuple[str, ...], shown: str, why: str = "") -> int:
+def _needed(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> int:
     value = _whole(config, names, shown)
     if value is None:
-        raise InputError(f"{shown}: {' or '.join(names)}: is missing{f': {why}' if why else ''}")
+        raise InputError(f"{shown}: {' or '.join(names)}: is missing")
     return value
 
 
@@ -487,11 +486,6 @@ def _is_fp8(given: Mapping[str, Any], method: str) -> bool:
             if not isinstance(scheme, dict) or (scheme.get("num_bits"), scheme.get("type")) != (8, "float"):
                 return False
     return True
-
-
-def _scaling(scaling: Mapping[str, Any]) -> str:
-    kind = scaling.get("rope_type") or scaling.get("type") or "scaled"
-    return f"{kind}, factor {_short(scaling['factor'])}"
 
 
 def _source(outer: Mapping[str, Any], config: Mapping[str, Any], model_type: str) -> str:
