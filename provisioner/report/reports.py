@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from provisioner.errors import UnknownNameError
+from provisioner.errors import InputError, UnknownNameError
 from provisioner.report.serialiser import to_json
 from provisioner.report.tables import frame
 from provisioner.report.views.registry import charts, document, rows
@@ -49,6 +49,8 @@ class Shown:
             name, axes = None, name
         if name is not None and name not in drawn:
             raise UnknownNameError("chart", name, drawn)
+        if not drawn:
+            raise InputError("this result has no chart")
         return plotted(drawn[next(iter(drawn)) if name is None else name], axes)
 
     def check(self, kind: type[Result], paths: Sequence[str]) -> None:

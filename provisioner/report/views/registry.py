@@ -9,11 +9,21 @@ from provisioner.errors import UnknownNameError
 from provisioner.report.chart import Chart
 from provisioner.report.document import Document
 from provisioner.report.tables import Row
-from provisioner.report.views import grid, plan, reproduction, simulation
+from provisioner.report.views import (
+    grid,
+    plan,
+    reproduction,
+    simulation,
+)
 from provisioner.report.views.view import View
 from provisioner.results.result import Result
 
-VIEWS: Final[tuple[View[Any], ...]] = (plan.VIEW, simulation.VIEW, grid.VIEW, reproduction.VIEW)
+VIEWS: Final[tuple[View[Any], ...]] = (
+    grid.VIEW,
+    plan.VIEW,
+    reproduction.VIEW,
+    simulation.VIEW,
+)
 
 
 def view_of(result: Result) -> View[Any]:
