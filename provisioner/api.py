@@ -26,15 +26,15 @@ from provisioner.options import (
 from provisioner.specs import catalog
 
 if TYPE_CHECKING:
+    from provisioner.results.capacity import Capacity
     from provisioner.results.grid import Grid
     from provisioner.results.plan import Plan
     from provisioner.results.reproduction import Reproduction
+    from provisioner.results.sensitivity import Sensitivity
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
-    from provisioner.studies.capacity import Capacity
     from provisioner.studies.compare import Comparison
     from provisioner.studies.pareto import Frontier
-    from provisioner.studies.sensitivity import Sensitivity
 
 __all__ = [
     "capacity",
@@ -163,8 +163,7 @@ def sensitivity(
     """
     from provisioner.studies import sensitivity as study
 
-    asked = SensitivityOptions.made(options, keywords)
-    return study.sensitivity(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
+    return study.sensitivity(SensitivityOptions.made(options, keywords), progress=progress or _silent)
 
 
 @_asks(CompareOptions)
@@ -199,8 +198,7 @@ def capacity(
     """
     from provisioner.studies import capacity as study
 
-    asked = CapacityOptions.made(options, keywords)
-    return study.capacity(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
+    return study.capacity(CapacityOptions.made(options, keywords), progress=progress or _silent)
 
 
 @_asks(ParetoOptions)

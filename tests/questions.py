@@ -689,20 +689,24 @@ def _percentile(row: Json) -> str:
     return f"{'largest_gap' if row['metric'] == 'gap' else row['metric']} p{row['percentile']:g}"
 
 
+def _latencies_02(rows: list[Json]) -> Json:
+    return {
+        _percentile(row): [
+            _number(row["seconds"]),
+            _number(row["slowdown"]),
+            row["limit"] and row["limit"]["value"],
+            row["met"] or "",
+        ]
+        for row in rows
+    }
+
+
 def simulate_02(data: Json) -> Json:
     return {
         **{key: data[key] for key in ("design", "slo_met", "stable", "rate_rps", "policy")},
         "pools": _pools(data["pools"]),
         "busy": [[pool[key] for key in ("utilization", "mean_batch", "kv_memory_most")] for pool in data["pools"]],
-        "latency": {
-            _percentile(row): [
-                _number(row["seconds"]),
-                _number(row["slowdown"]),
-                row["limit"] and row["limit"]["value"],
-                row["met"] or "",
-            ]
-            for row in data["latency"]
-        },
+        "latency": _latencies_02(data["latency"]),
         "requests": [data["requests"], data["measured_requests"], data["sets"], data["unfinished"]],
         "throughput": [data["throughput_rps"], data["throughput_tokens_per_s"]],
         "events": [data["moves"], data["preemptions"], data["restarts"]],
@@ -746,6 +750,54 @@ def grid_02(data: Json) -> Json:
     }
 
 
+def capacity_02(data: Json) -> Json:
+    labels = {"ttft": "TTFT", "tbt": "TBT", "gap": "largest gap", "e2e": "E2E"}
+    totals = data["totals"]
+    return {
+        "pools": [[p["role"], p["machine"], p["machines"], None] for p in data["pools"]],
+        **{key: data[key] for key in ("design", "rate_rps", "failed_rps", "binding")},
+        "breaks": [[f"{labels[b['metric']]} P{b['percentile']:g}", b["over_limit"]] for b in data["breaks"]],
+        "latency": _latencies_02(data["latency"]),
+        "additions": [
+            [
+                data["design"],
+                a["rate_rps"],
+                a["feasible"],
+                a["totals"] and a["totals"]["machines"],
+                a["totals"] and a["totals"]["cost_usd_per_h"],
+                a["totals"] and totals["cost_usd_per_h"] + a["totals"]["cost_usd_per_h"],
+            ]
+            for a in data["additions"]
+        ],
+        "cost": [totals["cost_usd_per_h"], totals["power_w"]],
+    }
+
+
+def _outcome(data: Json) -> Json:
+    """A plan in brief in the order of ``_small_plan``."""
+    cluster = data["cluster"] or {"design": "", "pools": []}
+    pools = [[pool["role"], pool["machine"], pool["machines"]] for pool in cluster["pools"]]
+    totals = [data["totals"] and data["totals"][key] for key in ("cost_usd_per_h", "power_w", "machines")]
+    return [data["feasible"], cluster["design"], pools, *totals, data["rate_rps"]]
+
+
+def sensitivity_02(data: Json) -> Json:
+    return {
+        "base": _outcome(data["base"]),
+        "swings": {swing["name"]: [_outcome(swing["low"]), _outcome(swing["high"])] for swing in data["swings"]},
+        "switches": {
+            search["name"]: [
+                [s["below"], s["above"], _outcome(s["before"])[1], _outcome(s["after"])[1]] for s in search["switches"]
+            ]
+            for search in data["searches"]
+        },
+        "map": [
+            [cell["rate_rps"], cell["ratio"], *(_outcome(cell[kind]) for kind in ("split", "mixed", "chunked"))]
+            for cell in data["cells"]
+        ],
+    }
+
+
 EXTRACTORS: dict[str, dict[str, Extract]] = {
     "0.1": {
         "plan": plan_01,
@@ -771,6 +823,8 @@ EXTRACTORS: dict[str, dict[str, Extract]] = {
         "plan": plan_02,
         "simulate": simulate_02,
         "sweep": grid_02,
+        "sensitivity": sensitivity_02,
+        "capacity": capacity_02,
         "reproduce": reproduce_01,
     },
 }

@@ -45,7 +45,7 @@ LEVEL = {
     "cli": 12,
 }
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "numba", "pyarrow", "torch")
-STUDIES = ("capacity", "compare", "pareto", "result", "sensitivity")
+STUDIES = ("compare", "pareto", "result")
 # Imported only when something is rendered, by the level below it.
 LAZY = {
     ("provisioner.results.simulation", "report"),

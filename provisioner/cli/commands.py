@@ -119,8 +119,8 @@ QUESTIONS: Final = (
     Question(
         "capacity",
         CapacityOptions,
-        "studies.capacity.Capacity",
-        "capacity_document",
+        "results.capacity.Capacity",
+        "views.registry.document",
         """Find the largest rate that a cluster in hand holds.
 
         Answers with that rate and the first at which the cluster fails, what breaks there and by how much, the
@@ -143,8 +143,8 @@ QUESTIONS: Final = (
     Question(
         "sensitivity",
         SensitivityOptions,
-        "studies.sensitivity.Sensitivity",
-        "sensitivity_document",
+        "results.sensitivity.Sensitivity",
+        "views.registry.document",
         """See how the plan moves with its inputs.
 
         A tornado of every input; with --switch, the points where the answer switches, found by bisection; with --rates

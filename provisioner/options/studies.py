@@ -22,6 +22,7 @@ from provisioner.options.values import (
     SWITCHES,
     TEXT,
     Kind,
+    checked,
     listed,
     name_of,
     positive,
@@ -29,6 +30,7 @@ from provisioner.options.values import (
     share,
     whole,
 )
+from provisioner.specs.criteria import WATCHES, Watch
 
 COMPARISON: Final = Group("Comparison")
 IN_HAND: Final = Group("Cluster in hand")
@@ -43,6 +45,10 @@ CRITERIA: Final = ("cost", "power", "machines")
 FACTOR_NAMES: Final = (
     f"{', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} of all machines or of one type, such as price:dgx-a100"
 )
+
+LARGEST_TOLERANCE: Final = 0.5
+MOST_PROBES: Final = 1000
+"""Bounds of a search for switches."""
 
 Same = Literal["power", "cost", "machines", "throughput"]
 SAME: Final[tuple[Same, ...]] = ("power", "cost", "machines", "throughput")
@@ -182,7 +188,9 @@ class SensitivityOptions(PlanOptions):
         default_text="all that can move the answer; none with --switch or --rates",
     )
     spread: float = SENSITIVITY.option(
-        share(), "Divide and multiply each input by 1 plus this share: 0.2 or 20%.", default=0.2
+        checked(share(), lambda value: value > 0.0, "above 0"),
+        "Divide and multiply each input by 1 plus this share: 0.2 or 20%.",
+        default=0.2,
     )
     switches: Mapping[str, tuple[float, float]] = SENSITIVITY.option(
         SWITCHES,
@@ -191,16 +199,21 @@ class SensitivityOptions(PlanOptions):
         flag="--switch",
         default={},
     )
-    watch: str = SENSITIVITY.option(
-        TEXT,
+    watch: Watch = SENSITIVITY.option(  # noqa: RUF009
+        name_of("thing to watch", tuple(WATCHES)),
         "Change that counts as a switch: another best design, other sizes of its pools, another number of machines, or "
         "a change between split and colocated.",
-        metavar="design|split|machines|splitting",
         default="design",
     )
-    tolerance: float = SENSITIVITY.option(share(), "Relative width to which a switch is narrowed.", default=0.01)
+    tolerance: float = SENSITIVITY.option(
+        checked(share(), lambda value: 0.0 < value <= LARGEST_TOLERANCE, f"above 0 and at most {LARGEST_TOLERANCE:g}"),
+        "Relative width to which a switch is narrowed.",
+        default=0.01,
+    )
     probes: int = SENSITIVITY.option(
-        whole(minimum=0), "Number of factors between the ends that are tried before bisection.", default=5
+        checked(whole(minimum=0), lambda value: value <= MOST_PROBES, f"from 0 to {MOST_PROBES}"),
+        "Number of factors between the ends that are tried before bisection.",
+        default=5,
     )
     rates_rps: tuple[float, ...] = SENSITIVITY.option(
         listed(positive()),

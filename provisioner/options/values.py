@@ -384,6 +384,8 @@ def parse_switches(value: Any, what: str) -> dict[str, tuple[float, float]]:
         if len(ends) != 2:
             raise InputError(f"{what}: must be {shape}, got {f'{name}={bounds}'!r}")
         low, high = (parse_positive(end, f"{what} {name}") for end in ends)
+        if not high > low:
+            raise InputError(f"{what} {name}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
         switches[name] = (low, high)
     return switches
 

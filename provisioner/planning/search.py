@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignL
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters
 from provisioner.planning.solver import Choice, solve
+from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.slo import LatencyLimit
 
 # A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
@@ -28,6 +30,14 @@ class Prices:
 
     cost_usd_per_h: dict[str, float]
     power_w: dict[str, float]
+
+    def totals(self, cluster: Cluster) -> Totals:
+        """Cost, power and machines of a cluster."""
+        return Totals(
+            math.fsum(pool.machines * self.cost_usd_per_h[pool.machine] for pool in cluster.pools),
+            math.fsum(pool.machines * self.power_w[pool.machine] for pool in cluster.pools),
+            cluster.machines,
+        )
 
 
 @dataclass(frozen=True, slots=True)

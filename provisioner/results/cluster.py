@@ -98,9 +98,14 @@ class Cluster:
         return " + ".join(f"{pool.machines} {pool.role} {pool.machine}" for pool in self.pools)
 
     @property
+    def listed(self) -> str:
+        """The machines with the roles behind them: ``15 dgx-h100 (prompt) + 2 dgx-a100 (token)``."""
+        return " + ".join(f"{pool.machines} {pool.machine} ({pool.role})" for pool in self.pools)
+
+    @property
     def headline(self) -> str:
         """The cluster in one line: ``Splitwise-HA: 15 dgx-h100 (prompt) + 2 dgx-a100 (token)``."""
-        return f"{self.design}: {' + '.join(f'{p.machines} {p.machine} ({p.role})' for p in self.pools)}"
+        return f"{self.design}: {self.listed}"
 
     def __str__(self) -> str:
         return f"{self.design} {self.sizes}"

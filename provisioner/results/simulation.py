@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.result import Result
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+else:
+    from provisioner.results.result import derived
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -49,6 +54,17 @@ class LatencyResult:
     def judged(self) -> Interval:
         """The value that the limit is on; the slowdown without a limit."""
         return self.seconds if self.limit is not None and self.limit.kind == "seconds" else self.slowdown
+
+    @derived
+    def over_limit(self) -> float | None:
+        """The value over its limit; None without a limit."""
+        return None if self.limit is None else self.judged.mean / self.limit.value
+
+    @property
+    def beside_limit(self) -> str:
+        """The value with its limit, such as ``4.21x of 5x``; "" without a limit."""
+        limit = self.limit
+        return "" if limit is None else f"{limit.format(self.judged.mean)} of {limit.format(limit.value)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
+Watch = Literal["design", "split", "machines", "splitting"]
 CriterionName = Literal["cost", "power", "machines"]
 ObjectiveName = Literal["cost", "power", "machines", "throughput"]
 
@@ -56,3 +57,13 @@ CRITERIA: Final[Mapping[str, Criterion]] = MappingProxyType(
 
 OF_CLUSTERS: Final[tuple[CriterionName, ...]] = ("cost", "power", "machines")
 """The criteria that are totals of a cluster's machines."""
+
+WATCHES: Final[Mapping[Watch, str]] = MappingProxyType(
+    {
+        "design": "the best design",
+        "split": "the machines of its pools",
+        "machines": "the number of machines",
+        "splitting": "whether to split",
+    }
+)
+"""Properties of the best plan whose changes can be searched for, as phrases."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import product
@@ -18,7 +17,7 @@ from provisioner.planning.designs import choose, designs
 from provisioner.planning.lattice import whole_units
 from provisioner.planning.search import Prices
 from provisioner.planning.solver import order
-from provisioner.results.cluster import Cluster, Pool, Totals
+from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.grid import Grid, GridPoint, PointOutcome, Varied
 from provisioner.results.result import door
 from provisioner.simulation.assemble import Scenario
@@ -166,7 +165,7 @@ def _simulated(
 
     def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
         points = tuple(
-            GridPoint.of(outcome, cluster, value, totals_of(cluster, prices[k] if varied else prices[0]))
+            GridPoint.of(outcome, cluster, value, (prices[k] if varied else prices[0]).totals(cluster))
             for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
         )
         warnings = dict.fromkeys(note for each in ends for note in each.warnings)
@@ -279,15 +278,6 @@ def prices_of(clusters: Iterable[Cluster], price_list: str, options: SimulateOpt
         {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
         {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
     ), (f"prices: {listed.title} ({listed.date})", *sources)
-
-
-def totals_of(cluster: Cluster, prices: Prices) -> Totals:
-    """Cost, power and machines of a cluster."""
-    return Totals(
-        math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in cluster.pools),
-        math.fsum(pool.machines * prices.power_w[pool.machine] for pool in cluster.pools),
-        cluster.machines,
-    )
 
 
 def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

@@ -14,14 +14,12 @@ from provisioner.options import SimulateOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Document, Notes
 from provisioner.report.files import offered
-from provisioner.studies.capacity import Capacity
 from provisioner.studies.compare import Comparison
 from provisioner.studies.grid import sweep, vary
 from provisioner.studies.pareto import Frontier
 from provisioner.studies.result import StudyResult
-from provisioner.studies.sensitivity import Sensitivity
 
-KINDS = (Capacity, Comparison, Frontier, Sensitivity)
+KINDS = (Comparison, Frontier)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

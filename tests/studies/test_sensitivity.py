@@ -10,11 +10,12 @@ import pytest
 
 from provisioner import api
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
-from provisioner.options import PlanOptions
-from provisioner.report.sensitivity_document import command, noise_notes, sensitivity_document
+from provisioner.options import PlanOptions, SensitivityOptions
 from provisioner.report.terminal import render
-from provisioner.studies.outcome import Outcome
-from provisioner.studies.sensitivity import Cell, Sensitivity, Swing, sensitivity
+from provisioner.report.views.registry import charts, document
+from provisioner.results.cluster import Cluster, Pool, Totals
+from provisioner.results.sensitivity import Cell, Outcome, Swing
+from provisioner.studies.sensitivity import noise_notes, sensitivity
 
 HH_HA = ("splitwise-hh", "splitwise-ha")
 QUICK: dict[str, Any] = {"fast": True, "slo": "p99", "rate_rps": 40.0, "tensor_parallel": "largest"}
@@ -22,22 +23,22 @@ QUICK: dict[str, Any] = {"fast": True, "slo": "p99", "rate_rps": 40.0, "tensor_p
 
 def test_the_tornado_is_the_plans_at_each_end() -> None:
     options = PlanOptions(**QUICK, designs=HH_HA)
-    found = sensitivity(options, inputs=("rate", "price:dgx-h100", "slo"), spread=0.5)
+    found = api.sensitivity(options, inputs=("rate", "price:dgx-h100", "slo"), spread=0.5)
     assert {swing.name for swing in found.swings} == {"rate", "price:dgx-h100", "slo"}
     for swing in found.swings:
         for end, factor in ((swing.low, 1 / 1.5), (swing.high, 1.5)):
             alone = api.plan(dataclasses.replace(options, scale={swing.name: factor}))
-            assert end.cost_usd_per_h == alone.cost_usd_per_h
+            assert end.of("cost") == alone.cost_usd_per_h
             assert end.sizes == " + ".join(str(pool.machines) for pool in alone.pools)
     rate = next(swing for swing in found.swings if swing.name == "rate")
-    assert rate.low.cost_usd_per_h == api.plan(**{**QUICK, "rate_rps": 40 / 1.5}, designs=HH_HA).cost_usd_per_h
-    widths = [swing.width("cost", found.base.cost_usd_per_h or 0.0) for swing in found.swings]
+    assert rate.low.of("cost") == api.plan(**{**QUICK, "rate_rps": 40 / 1.5}, designs=HH_HA).cost_usd_per_h
+    widths = [swing.width("cost", found.base.of("cost") or 0.0) for swing in found.swings]
     assert widths == sorted(widths, reverse=True)
 
 
 def test_factors_come_on_top_of_those_of_the_question() -> None:
-    found = sensitivity(PlanOptions(**QUICK, designs=HH_HA, scale={"rate": 2.0}), inputs=("rate",), spread=1.0)
-    assert found.swings[0].low.cost_usd_per_h == api.plan(**QUICK, designs=HH_HA).cost_usd_per_h
+    options = SensitivityOptions(**QUICK, designs=HH_HA, scale={"rate": 2.0}, inputs=("rate",), spread=1.0)
+    assert sensitivity(options).swings[0].low.of("cost") == api.plan(**QUICK, designs=HH_HA).cost_usd_per_h
 
 
 def test_a_price_at_which_designs_switch_is_where_their_costs_are_equal() -> None:
@@ -47,8 +48,8 @@ def test_a_price_at_which_designs_switch_is_where_their_costs_are_equal() -> Non
     a, b = (pool.machines for pool in other.pools)
     at = (one.cost_usd_per_h - a * h100) / (b * a100)
     assert one.cost_usd_per_h == pytest.approx(one.machines * h100)
-    found = sensitivity(
-        PlanOptions(**QUICK, designs=HH_HA), switches={"price:dgx-a100": (0.05, 20.0)}, tolerance=0.002, probes=2
+    found = api.sensitivity(
+        **QUICK, designs=HH_HA, switches={"price:dgx-a100": (0.05, 20.0)}, tolerance=0.002, probes=2
     )
     (switch,) = found.searches[0].switches
     assert (switch.before.design, switch.after.design) == ("Splitwise-HA", "Splitwise-HH")
@@ -61,10 +62,10 @@ def test_every_switch_of_a_fine_grid_is_found() -> None:
     grid = np.geomspace(0.5, 1.2, 15)
     answers = [api.plan(dataclasses.replace(options, scale={"rate": factor})) for factor in grid]
     machines = [plan.machines for plan in answers]
-    found = sensitivity(options, switches={"rate": (0.5, 1.2)}, watch="machines", probes=2, tolerance=0.03)
+    found = api.sensitivity(options, switches={"rate": (0.5, 1.2)}, watch="machines", probes=2, tolerance=0.03)
     switches = found.searches[0].switches
     for switch in switches:
-        assert switch.before.machines != switch.after.machines
+        assert switch.before.of("machines") != switch.after.of("machines")
         assert switch.above <= 1.03 * switch.below
     at = [switch.at for switch in switches]
     assert at == sorted(at)
@@ -76,17 +77,17 @@ def test_every_switch_of_a_fine_grid_is_found() -> None:
 
 def test_proven_plans_switch_where_plans_made_apart_do() -> None:
     proven: dict[str, Any] = {"slo": "p99", "rate_rps": 15.0, "sets": 2, "duration_s": 30.0, "designs": HH_HA}
-    found = sensitivity(PlanOptions(**proven), switches={"price:dgx-a100": (0.5, 3.0)}, tolerance=0.05, probes=0)
+    found = api.sensitivity(**proven, switches={"price:dgx-a100": (0.5, 3.0)}, tolerance=0.05, probes=0)
     assert found.searches[0].switches
     for switch in found.searches[0].switches:
         for factor, end in ((switch.below, switch.before), (switch.above, switch.after)):
             alone = api.plan(**proven, scale={"price:dgx-a100": factor})
-            assert (alone.design, alone.cost_usd_per_h) == (end.design, end.cost_usd_per_h)
+            assert (alone.design, alone.cost_usd_per_h) == (end.design, end.of("cost"))
 
 
 def test_the_map_compares_the_best_of_each_kind() -> None:
     designs = (*HH_HA, "baseline-h100", "baseline-a100")
-    found = sensitivity(PlanOptions(**QUICK, designs=designs), rates_rps=(20.0, 60.0), ratios=(4.0, 100.0))
+    found = api.sensitivity(**{**QUICK, "designs": designs}, rates_rps=(20.0, 60.0), ratios=(4.0, 100.0))
     assert len(found.cells) == 4
     assert not found.swings
     cell = found.cells[1]
@@ -100,62 +101,69 @@ def test_the_map_compares_the_best_of_each_kind() -> None:
             f"splitwise-{pair}" for pair in ("aa", "ah", "ahcap", "ha", "hh", "hhcap", "hcapa", "hcaph", "hcaphcap")
         ],
     )
-    assert cell.split.cost_usd_per_h == split.cost_usd_per_h
-    assert not cell.mixed.splits and cell.split.splits
-    assert cell.mixed.cost_usd_per_h is not None and "mixed batching only" in cell.chunked.reason
-    assert cell.saving("cost") == 1.0 - split.cost_usd_per_h / cell.mixed.cost_usd_per_h
-    table = render(sensitivity_document(found), width=100, styled=False)
+    assert cell.split.of("cost") == split.cost_usd_per_h
+    assert (cell.split.watched("splitting"), cell.mixed.watched("splitting")) == ("split", "colocated")
+    mixed = cell.mixed.of("cost")
+    assert mixed is not None and "mixed batching only" in cell.chunked.reason
+    assert cell.saving == 1.0 - split.cost_usd_per_h / mixed
+    assert list(found.to_frame("map")["saving"]) == [cell.saving for cell in found.cells]
+    table = render(document(found), width=100, styled=False)
     assert "Should I split?" in table and "100 : 1" in table
 
 
 def test_where_there_is_no_plan_it_is_said() -> None:
-    found = sensitivity(PlanOptions(**QUICK, designs=HH_HA), inputs=("slo",), spread=9.0)
+    near = {**QUICK, "designs": HH_HA, "scale": {"slo": 0.2}}
+    found = api.sensitivity(**near, inputs=("slo",), spread=1.0)
     low = found.swings[0].low
-    assert not low.feasible and low.cost_usd_per_h is None and "TTFT P99" in low.reason
-    text = render(sensitivity_document(found), width=100, styled=False)
+    assert not low.feasible and low.of("cost") is None and "TTFT P99" in low.reason
+    text = render(document(found), width=100, styled=False)
     assert "no plan" in text
     frame = found.to_frame()
-    assert frame.loc[frame["factor"] == 0.1, "feasible"].tolist() == [False]
-    found = sensitivity(PlanOptions(**QUICK, designs=HH_HA), switches={"slo": (0.1, 1.0)}, probes=0, tolerance=0.1)
+    assert frame.loc[frame["factor"] == 0.5, "feasible"].tolist() == [False]
+    found = api.sensitivity(**QUICK, designs=HH_HA, switches={"slo": (0.1, 1.0)}, probes=0, tolerance=0.1)
     assert found.searches[0].switches[0].before.watched("design") == "no plan"
 
 
 def outcome(cost: float, name: str, factor: float) -> Outcome:
-    return Outcome({name: factor}, True, "Splitwise-HH", True, (("prompt", "dgx-h100", 3),), cost, 1.0, 3, 1.0)
+    cluster = Cluster("Splitwise-HH", (Pool("prompt", "dgx-h100", 8, 8, replicas=3),))
+    return Outcome(scale={name: factor}, cluster=cluster, totals=Totals(cost, 1.0, 3), rate_rps=1.0)
 
 
 def test_inputs_that_only_add_noise_are_named() -> None:
     def told(low: float, high: float) -> list[str]:
         swing = Swing("rate", outcome(low, "rate", 0.8), outcome(high, "rate", 1.2))
-        return noise_notes(Sensitivity(outcome(100.0, "rate", 1.0), "cost", "", 0.2, (swing,)))
+        return noise_notes([swing], "cost", 100.0)
 
     assert told(90.0, 110.0) == told(100.0, 110.0) == told(100.0, 100.0) == []
     assert "the same way" in told(103.0, 110.0)[0] and told(90.0, 99.0)[0].startswith("rate")
 
 
 def test_a_cell_without_a_plan_of_one_kind_has_no_saving() -> None:
-    there, none = outcome(10.0, "rate", 1.0), Outcome({}, False, reason="none")
-    assert Cell(1.0, 1.0, there, none, none).saving("cost") is None
-    assert Cell(1.0, 1.0, none, there, there).saving("cost") is None
-    assert Cell(1.0, 1.0, there, none, dataclasses.replace(there, cost_usd_per_h=20.0)).saving("cost") == 0.5
-    rounded = dataclasses.replace(there, cost_usd_per_h=there.cost_usd_per_h * (1.0 - 1e-15))  # type: ignore[operator]
-    assert Cell(1.0, 1.0, rounded, none, there).saving("cost") == 0.0
+    there, none = outcome(10.0, "rate", 1.0), Outcome(scale={}, reason="none")
+    dearer, rounded = outcome(20.0, "rate", 1.0), outcome(10.0 * (1.0 - 1e-15), "rate", 1.0)
+    for plans, saving in (
+        ((there, none, none), None),
+        ((none, there, there), None),
+        ((there, none, dearer), 0.5),
+        ((rounded, none, there), 0.0),
+    ):
+        assert Cell.of(1.0, 1.0, plans, "cost").saving == saving
 
 
 def test_the_report_repeats_its_command() -> None:
-    found = sensitivity(
-        PlanOptions(**QUICK, designs=HH_HA),
+    found = api.sensitivity(
+        **QUICK,
+        designs=HH_HA,
         inputs=("rate",),
         switches={"price:dgx-a100": (0.2, 1.0)},
         watch="machines",
         probes=1,
     )
-    text = command(found)
     for part in ("--input rate", "--switch price:dgx-a100=0.2:1", "--watch machines", "--probes 1", "--fast"):
-        assert part in text
-    assert all(len(line) <= 100 for line in render(sensitivity_document(found), width=100, styled=False).splitlines())
+        assert part in found.command
+    assert all(len(line) <= 100 for line in render(document(found), width=100, styled=False).splitlines())
     assert {"base", "tornado"} <= set(found.to_frame()["part"])
-    assert len(found.charts()) == 2
+    assert list(charts(found)) == ["tornado", "switches: price:dgx-a100"]
     assert str(found).startswith("# ")
     assert "of dgx-h100's" in str(found) or not found.searches[0].switches
 
@@ -168,12 +176,13 @@ def test_the_report_repeats_its_command() -> None:
         ({"switches": {"rate": (2.0, 1.0)}}, InputError, "from a smaller factor to a larger"),
         ({"switches": {"rate": (0.0, 1.0)}}, InputError, "must be above 0"),
         ({"watch": "cost"}, UnknownNameError, "unknown thing to watch"),
-        ({"tolerance": 0.0}, InputError, "--tolerance"),
+        ({"tolerance": 0.0}, InputError, "tolerance: must be above 0 and at most 0.5"),
         ({"probes": -1}, InputError, "probes"),
+        ({"probes": 1001}, InputError, "probes: must be from 0 to 1000"),
         ({"rates_rps": (1.0,)}, InputError, "give both"),
         ({"spread": -0.5}, InputError, "spread"),
         ({"rates_rps": (1.0,), "ratios": (2.0,), "designs": HH_HA}, InputError, "consider both kinds"),
-        ({"rates_rps": (1.0,), "ratios": (2.0,), "policy": "chunked"}, InputError, "--policy"),
+        ({"rates_rps": (1.0,), "ratios": (2.0,), "policy": "chunked"}, InputError, "policy: the map"),
         ({"switches": {"slo": (0.5, 2.0)}, "slo": "batch", "objective": "bad"}, UnknownNameError, "objective"),
     ],
 )

@@ -10,18 +10,22 @@ from provisioner.report.chart import Chart
 from provisioner.report.document import Document
 from provisioner.report.tables import Row
 from provisioner.report.views import (
+    capacity,
     grid,
     plan,
     reproduction,
+    sensitivity,
     simulation,
 )
 from provisioner.report.views.view import View
 from provisioner.results.result import Result
 
 VIEWS: Final[tuple[View[Any], ...]] = (
+    capacity.VIEW,
     grid.VIEW,
     plan.VIEW,
     reproduction.VIEW,
+    sensitivity.VIEW,
     simulation.VIEW,
 )
 

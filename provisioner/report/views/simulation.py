@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Final
 
@@ -23,7 +23,7 @@ _BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), 
 
 def document(simulation: Simulation, inputs: bool = False) -> Document:
     """The report of a simulation. ``inputs`` adds every option."""
-    blocks: list[Block] = [key_numbers(simulation), latency_table(simulation)]
+    blocks: list[Block] = [key_numbers(simulation), latency_table(simulation.latency)]
     blocks += [Boxes(pools_table(simulation), simulation.pools), queues_table(simulation), batches_table(simulation)]
     blocks += closing(
         warnings=simulation.warnings,
@@ -42,7 +42,7 @@ def charts(simulation: Simulation) -> Mapping[str, Chart]:
     return {"latency": latency_chart(simulation), "batches": batches_chart(simulation)}
 
 
-def latency_rows(simulation: Simulation) -> list[Row]:
+def latency_rows(latency: Sequence[LatencyResult]) -> list[Row]:
     """One row per metric and percentile: means with their intervals, the limit in ``limit_kind``, and the verdict."""
     return [
         {
@@ -58,13 +58,13 @@ def latency_rows(simulation: Simulation) -> list[Row]:
             "limit_kind": "" if figure.limit is None else figure.limit.kind,
             "met": figure.met or "",
         }
-        for figure in simulation.latency
+        for figure in latency
     ]
 
 
-def pool_rows(simulation: Simulation) -> list[Row]:
+def pool_rows(pools: Sequence[SimulatedPool]) -> list[Row]:
     """One row per pool."""
-    return [flat(pool) for pool in simulation.pools]
+    return [flat(pool) for pool in pools]
 
 
 def batch_rows(simulation: Simulation) -> list[Row]:
@@ -213,7 +213,7 @@ def _limited(result: LatencyResult) -> str:
     return f"{result.label} ({shown} for {result.limit.format(result.limit.value)})"
 
 
-def latency_table(simulation: Simulation) -> Table:
+def latency_table(latency: Sequence[LatencyResult]) -> Table:
     """One row per percentile with its interval, beside its limit; those not met stand out."""
     columns = (
         Column("latency"),
@@ -234,9 +234,9 @@ def latency_table(simulation: Simulation) -> Table:
             "" if each.limit is None else each.limit.format(each.limit.value),
             _MET[each.met],
         )
-        for each in simulation.latency
+        for each in latency
     ]
-    strong = [k for k, each in enumerate(simulation.latency) if each.met in ("fail", "undecided")]
+    strong = [k for k, each in enumerate(latency) if each.met in ("fail", "undecided")]
     return table("Latency", columns, rows, strong)
 
 
@@ -356,4 +356,14 @@ def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-VIEW: Final = View(Simulation, document, charts, {"latency": latency_rows, "pools": pool_rows, "batches": batch_rows})
+VIEW: Final = View(
+    Simulation,
+    document,
+    charts,
+    {
+        "latency": lambda simulation: latency_rows(simulation.latency),
+        "pools": lambda simulation: pool_rows(simulation.pools),
+        "batches": batch_rows,
+    },
+)
+"""The view of simulations."""

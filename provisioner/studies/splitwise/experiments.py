@@ -15,7 +15,7 @@ from typing import Final, Literal
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
-from provisioner.options import PlanOptions, SimulateOptions
+from provisioner.options import CapacityOptions, PlanOptions, SimulateOptions
 from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
@@ -138,10 +138,10 @@ def _changed_model(world: World, known: Known, progress: Progress) -> Values:
 def _held(options: PlanOptions, design: str, sizes: Sequence[int], best: Values, progress: Progress) -> Values:
     """The throughput that a cluster in hand holds, and the share of the best one's that it loses."""
     prompt, token, mixed = (None, None, *sizes) if len(sizes) == 1 else (*sizes, None)
-    asked = replace(options, designs=(design.lower(),))
+    in_hand = {"prompt": prompt, "token": token, "mixed": mixed, "additions": False}
+    asked = CapacityOptions.made(replace(options, designs=(design.lower(),)), in_hand)
     try:
-        in_hand = capacity(asked, prompt=prompt, token=token, mixed=mixed, additions=False, progress=progress)
-        rate_rps = in_hand.rate_rps
+        rate_rps = capacity(asked, progress=progress).rate_rps
     except InfeasibleError:
         rate_rps = 0.0
     return {

@@ -1,0 +1,257 @@
+"""A capacity as a report: the largest rate first, then what breaks above it, what to add for more, and latencies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from provisioner.options import CapacityOptions
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
+from provisioner.report.document import Block, Boxes, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.numbers import dollars, kilowatts, per_cent, significant, whole
+from provisioner.report.tables import Row, flat
+from provisioner.report.views.simulation import latency_rows, latency_table, pool_rows
+from provisioner.report.views.view import View, closing, method_facts
+from provisioner.results.capacity import Addition, Capacity, Tried
+from provisioner.results.cluster import Totals
+from provisioner.results.simulation import LatencyResult
+from provisioner.specs.roles import RoleName
+from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.units import format_cost, format_power, format_rate, format_share
+
+
+def document(capacity: Capacity, inputs: bool = False) -> Document:
+    """The report of a capacity. ``inputs`` adds every option."""
+    blocks: list[Block] = [_key_numbers(capacity)]
+    if capacity.breaks:
+        blocks.append(_breaks_table(capacity))
+    if capacity.additions:
+        blocks.append(_additions_table(capacity))
+        refused = [f"{format_rate(each.rate_rps)}: {each.reason}" for each in capacity.additions if not each.feasible]
+        blocks += [Notes("Rates that nothing added holds", tuple(refused))] if refused else []
+    blocks += [Boxes(_pools_table(capacity), capacity.pools), latency_table(capacity.latency)]
+    tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
+    rows = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
+    blocks += closing(
+        warnings=capacity.warnings,
+        sources=capacity.sources,
+        method=method_facts("How this was computed", rows, capacity.versions),
+        question=capacity.question if inputs else None,
+        command=capacity.command,
+        what="capacity",
+        options=CapacityOptions,
+    )
+    limited = any(each.limit for each in capacity.latency)
+    within = f"within SLO {capacity.slo}" if limited else "stable"
+    return Document(
+        f"{capacity.design} with {capacity.cluster.listed} holds {format_rate(capacity.rate_rps)}",
+        f"The largest rate of {capacity.workload} on {capacity.model} that this cluster serves {within}.",
+        tuple(blocks),
+    )
+
+
+def _key_numbers(capacity: Capacity) -> KeyNumbers:
+    """The rate, the first failure, what binds, and what the cluster costs."""
+    beyond = KeyNumber("beyond", "fails too", "at 1, 2 and 4 % more")
+    if capacity.passes_again_rps:
+        again = ", ".join(f"{rate:.4g}" for rate in capacity.passes_again_rps)
+        beyond = KeyNumber("beyond", f"passes again at {again} requests/s", "between these rates chance decides")
+    numbers = [
+        KeyNumber("holds", f"{capacity.rate_rps:.4g} requests/s"),
+        KeyNumber("fails at", f"{capacity.failed_rps:.4g} requests/s", "the first failure, to 1 %"),
+        beyond,
+    ]
+    if not capacity.stable_beyond:
+        numbers.append(KeyNumber("binding", "capacity", "above, requests wait ever longer"))
+    elif capacity.breaks:
+        worst = capacity.breaks[0]
+        how = ", within, but not with the confidence asked for" if worst.met == "undecided" else ""
+        numbers.append(KeyNumber("binding", worst.label, f"above, {worst.beside_limit}{how}"))
+    numbers += [
+        KeyNumber("cost", format_cost(capacity.totals.cost_usd_per_h)),
+        KeyNumber("power", format_power(capacity.totals.power_w)),
+        KeyNumber("machines", whole(capacity.totals.machines)),
+    ]
+    return KeyNumbers(tuple(numbers))
+
+
+def _breaks_table(capacity: Capacity) -> Table:
+    """Limits that are missed at the first failure, with their values there and at the largest rate that passes."""
+    held = {each.limit: each.judged.mean for each in capacity.latency}
+
+    def shown(limit: LatencyLimit | None, value: float | None) -> str:
+        if limit is None or value is None:
+            return ""
+        return limit.format(value) if math.isfinite(value) else "unbounded"
+
+    def over_by(each: LatencyResult) -> str:
+        ratio = each.over_limit or 0.0
+        return per_cent(ratio - 1.0) if ratio > 1.0 else ""
+
+    return listing(
+        "What breaks just above",
+        capacity.breaks,
+        (
+            (Column("limit"), lambda each: each.label),
+            (Column("allowed", True), lambda each: shown(each.limit, each.limit.value if each.limit else None)),
+            (Column(f"at {capacity.rate_rps:.4g} requests/s", True), lambda each: shown(each.limit, held[each.limit])),
+            (Column(f"at {capacity.failed_rps:.4g}", True), lambda each: shown(each.limit, each.judged.mean)),
+            (Column("over by, %", True), over_by),
+            (Column(""), lambda each: "undecided: its upper bound is beyond" if each.met == "undecided" else ""),
+        ),
+    )
+
+
+def _additions_table(capacity: Capacity) -> Table:
+    """The least to add for each higher rate."""
+
+    def against_now(each: Addition) -> str:
+        return f"+{format_share(each.rate_rps / capacity.rate_rps - 1.0)}".replace("+-", "-")
+
+    return listing(
+        f"What to add for more, the least {capacity.objective}",
+        capacity.additions,
+        (
+            (Column("requests/s", True), lambda each: significant(each.rate_rps)),
+            (Column("against now", True), against_now),
+            (Column("add", words=True), _added),
+            (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
+            (Column("$/h more", True), lambda each: _cost(each.totals)),
+            (Column("kW more", True), lambda each: _power(each.totals)),
+            (Column("$/h", True), lambda each: _cost(_whole(capacity, each))),
+            (Column("kW", True), lambda each: _power(_whole(capacity, each))),
+            (Column("simulated", True), lambda each: whole(each.simulated)),
+        ),
+    )
+
+
+def _cost(totals: Totals | None) -> str:
+    return "" if totals is None else dollars(totals.cost_usd_per_h, sign=False)
+
+
+def _power(totals: Totals | None) -> str:
+    return "" if totals is None else kilowatts(totals.power_w)
+
+
+def _whole(capacity: Capacity, each: Addition) -> Totals | None:
+    """The totals of the cluster in hand with an addition; None if nothing would do."""
+    return None if each.totals is None else Totals.over((capacity.totals, each.totals))
+
+
+def _sizes(capacity: Capacity, each: Addition) -> list[tuple[RoleName, int]]:
+    """The machines of each pool with an addition, by role; none if nothing would do."""
+    if each.added is None:
+        return []
+    pools = zip(capacity.pools, each.added.pools, strict=True)
+    return [(pool.role, pool.machines + more.machines) for pool, more in pools]
+
+
+def _added(each: Addition) -> str:
+    """The machines that are added, as a phrase."""
+    if each.added is None:
+        return "not possible"
+    text = " + ".join(f"{pool.machines} {pool.role}" for pool in each.added.pools if pool.machines) or "nothing"
+    return text if each.proven else f"{text} (less may do: time limit)"
+
+
+def _pools_table(capacity: Capacity) -> Table:
+    """The work of the pools at the largest rate."""
+    return listing(
+        f"Pools at {format_rate(capacity.rate_rps)}",
+        capacity.pools,
+        (
+            (Column("role"), lambda pool: pool.role),
+            (Column("machine"), lambda pool: pool.machine),
+            (Column("machines", True), lambda pool: whole(pool.machines)),
+            (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
+            (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
+            (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
+            (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+            (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
+            (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
+        ),
+    )
+
+
+def charts(capacity: Capacity) -> Mapping[str, Chart]:
+    """The worst limit against the rate; then the cost with what is added for more."""
+    drawn: dict[str, Chart] = {"limits": _limits_chart(capacity)}
+    if capacity.additions:
+        drawn["additions"] = _additions_chart(capacity)
+    return drawn
+
+
+def _limits_chart(capacity: Capacity) -> LineChart:
+    tried = [each for each in capacity.tried if math.isfinite(each.worst_ratio)]
+    kinds = {
+        f"{capacity.design} {capacity.cluster.by_role}": [each for each in tried if not each.at_least],
+        "at least this (stopped early)": [each for each in tried if each.at_least],
+    }
+    case = f"{capacity.workload} on {capacity.model}, SLO {capacity.slo}"
+    return LineChart(
+        f"How close the cluster is to its limits: {case}",
+        Axis("rate (requests/s)"),
+        Axis("largest percentile over its limit", from_zero=True),
+        tuple(_series(name, points) for name, points in kinds.items() if points),
+        rules=(Rule(1.0, "limit"), Rule(capacity.rate_rps, f"holds {capacity.rate_rps:.4g} requests/s", "x")),
+    )
+
+
+def _series(name: str, tried: list[Tried]) -> Series:
+    x = tuple(each.rate_rps for each in tried)
+    return Series(name, x, tuple(each.worst_ratio for each in tried), notes=tuple(each.outcome for each in tried))
+
+
+def _additions_chart(capacity: Capacity) -> BarChart:
+    more = [(each, _whole(capacity, each)) for each in capacity.additions]
+    costs = (capacity.totals.cost_usd_per_h, *(None if of is None else of.cost_usd_per_h for _, of in more))
+    notes = ("in hand", *(f"add {_added(each)}" if each.feasible else each.reason for each, _ in more))
+    return BarChart(
+        "What more costs: the cluster in hand with the least that has to be added",
+        (format_rate(capacity.rate_rps), *(format_rate(each.rate_rps) for each, _ in more)),
+        Axis("cost ($/h)", from_zero=True),
+        (Bars("cost", costs, notes),),
+    )
+
+
+def rate_rows(capacity: Capacity) -> list[Row]:
+    """One row per rate: the cluster in hand at the largest that it holds, then with what is added for more."""
+    none = replace(capacity.cluster, pools=tuple(replace(pool, replicas=0) for pool in capacity.cluster.pools))
+    in_hand = Addition(capacity.rate_rps, none, Totals(0.0, 0.0, 0), True, len(capacity.tried))
+    return [_rate_row(capacity, each, each is in_hand) for each in (in_hand, *capacity.additions)]
+
+
+def _rate_row(capacity: Capacity, each: Addition, in_hand: bool) -> Row:
+    added, total = each.totals, _whole(capacity, each)
+    more = each.added.pools if each.added is not None else ()
+    return {
+        "design": capacity.design,
+        "rate_rps": each.rate_rps,
+        "in_hand": in_hand,
+        "feasible": each.feasible,
+        **{f"{role}_machines": machines for role, machines in _sizes(capacity, each)},
+        **{f"added_{pool.role}_machines": pool.machines for pool in more},
+        "added_cost_usd_per_h": None if added is None else added.cost_usd_per_h,
+        "added_power_w": None if added is None else added.power_w,
+        "added_machines": None if added is None else added.machines,
+        "cost_usd_per_h": None if total is None else total.cost_usd_per_h,
+        "power_w": None if total is None else total.power_w,
+        "proven": each.proven,
+        "reason": each.reason,
+    }
+
+
+VIEW: Final = View(
+    Capacity,
+    document,
+    charts,
+    {
+        "rates": rate_rows,
+        "tried": lambda capacity: [flat(each) for each in capacity.tried],
+        "latency": lambda capacity: latency_rows(capacity.latency),
+        "pools": lambda capacity: pool_rows(capacity.pools),
+    },
+)
+"""The view of capacities."""

@@ -1,0 +1,409 @@
+"""A sensitivity as a report: the tornado, the switch points, and the map of where splitting pays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from provisioner.options import SensitivityOptions
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
+from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.numbers import dollars, kilowatts, significant, whole
+from provisioner.report.tables import Row
+from provisioner.report.views.view import View, closing, method_facts
+from provisioner.results.sensitivity import Cell, Outcome, Search, Sensitivity, Swing, Switch
+from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
+from provisioner.specs.units import format_cost, format_power, format_rate
+
+# The value of an objective with its unit, and as a table shows it.
+_FORMAT: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+    "cost": format_cost,
+    "power": format_power,
+    "machines": lambda machines: f"{whole(machines)} machines",
+    "throughput": format_rate,
+}
+_NUMBER: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+    "cost": partial(dollars, sign=False),
+    "power": kilowatts,
+    "machines": whole,
+    "throughput": significant,
+}
+_MOVED: Final = 1e-9  # relative change of the objective from which on it counts
+_PAYS: Final = 5e-4  # saving from which on splitting counts as better
+_MOST_BARS: Final = 12
+
+
+def document(sensitivity: Sensitivity, inputs: bool = False) -> Document:
+    """The report of a sensitivity. ``inputs`` adds every option."""
+    blocks: list[Block] = [_key_numbers(sensitivity)]
+    if sensitivity.swings:
+        blocks.append(_tornado_table(sensitivity))
+    for search in sensitivity.searches:
+        blocks += _search_blocks(sensitivity, search)
+    if sensitivity.cells:
+        blocks.append(_map_table(sensitivity))
+        if sensitivity.fast:
+            blocks.append(Notes("", ("the formulas know mixed batching only: chunked prefill is left out",)))
+    how = "by the queueing formulas, not simulated" if sensitivity.fast else "of its own, proven by simulation"
+    rows = (("method", f"every value is a plan {how}"), ("seed", "" if sensitivity.fast else str(sensitivity.seed)))
+    blocks += closing(
+        warnings=sensitivity.warnings,
+        sources=sensitivity.sources,
+        method=method_facts("How this was computed", rows, sensitivity.versions),
+        question=sensitivity.question if inputs else None,
+        command=sensitivity.command,
+        what="sensitivity",
+        options=SensitivityOptions,
+    )
+    return Document(_headline(sensitivity), f"How the plan moves: {_case(sensitivity)}.", tuple(blocks))
+
+
+def _case(sensitivity: Sensitivity) -> str:
+    served = f"{sensitivity.workload} on {sensitivity.model} at {sensitivity.rate_rps:.4g} requests/s"
+    return f"{served}, SLO {sensitivity.slo}"
+
+
+def _headline(sensitivity: Sensitivity) -> str:
+    """The first switch, or else what moves the plan most, or else where splitting pays."""
+    for search in sensitivity.searches:
+        if search.switches:
+            at = _where(sensitivity, search.name, search.switches[0])
+            return f"{search.name}: {WATCHES[search.watch]} switches at {at}"
+    if sensitivity.swings:
+        return f"{_base(sensitivity)}; {sensitivity.swings[0].name} moves it most"
+    if sensitivity.cells:
+        better = sum((cell.saving or 0.0) > 0 for cell in sensitivity.cells)
+        return f"Splitting pays in {better} of {len(sensitivity.cells)} cells"
+    return _base(sensitivity)
+
+
+def _key_numbers(sensitivity: Sensitivity) -> KeyNumbers:
+    """The plan, the inputs that move it most, its switches, and where splitting pays."""
+    base = sensitivity.base
+    numbers = [KeyNumber("plan as it is", "no plan", base.reason)]
+    if base.feasible:
+        numbers = [KeyNumber("plan as it is", str(base.cluster), _value(sensitivity, base))]
+    if sensitivity.swings:
+        first, *others = [swing.name for swing in _moving(sensitivity)[:3]] or ["none of the inputs"]
+        numbers.append(KeyNumber("moved most by", first, f"then by {' and '.join(others)}" if others else ""))
+    for search in sensitivity.searches:
+        places = ", ".join(_where(sensitivity, search.name, switch) for switch in search.switches)
+        numbers.append(KeyNumber(f"switches with {search.name}", places or "nowhere in the range"))
+    if sensitivity.cells:
+        better = sum((cell.saving or 0.0) > _PAYS for cell in sensitivity.cells)
+        numbers.append(KeyNumber("splitting pays", f"in {better} of {len(sensitivity.cells)} cells"))
+    return KeyNumbers(tuple(numbers))
+
+
+def _moving(sensitivity: Sensitivity) -> list[Swing]:
+    """The inputs that move the objective, the widest swing first."""
+    base = sensitivity.base.of(sensitivity.objective)
+    if base is None:
+        return []
+    return [swing for swing in sensitivity.swings if swing.width(sensitivity.objective, base) > _MOVED]
+
+
+def _base(sensitivity: Sensitivity) -> str:
+    base = sensitivity.base
+    return f"{base.cluster}, {_value(sensitivity, base)}" if base.feasible else "no plan as it is"
+
+
+def _value(sensitivity: Sensitivity, outcome: Outcome) -> str:
+    """The value of the objective with its unit."""
+    value = outcome.of(sensitivity.objective)
+    return "no plan" if value is None else _FORMAT[sensitivity.objective](value)
+
+
+def _number(sensitivity: Sensitivity, outcome: Outcome) -> str:
+    """The value of the objective as a table shows it."""
+    value = outcome.of(sensitivity.objective)
+    return "no plan" if value is None else _NUMBER[sensitivity.objective](value)
+
+
+def _plan(outcome: Outcome) -> str:
+    """A plan as short as tables need it: ``HA 28+1``; "" without one."""
+    return f"{outcome.design.removeprefix('Splitwise-')} {outcome.sizes.replace(' ', '')}".strip()
+
+
+# --- tornado ----------------------------------------------------------------------------------------------
+
+
+def _tornado_table(sensitivity: Sensitivity) -> Table:
+    """Each input at both ends: the objective and the plan there, the widest swing first."""
+    unit = CRITERIA[sensitivity.objective].shown_unit
+    base = sensitivity.base.of(sensitivity.objective)
+
+    def now(swing: Swing) -> str:
+        known = sensitivity.values.get(swing.name)
+        return "" if known is None else f"{significant(known.value)} {known.unit}".strip()
+
+    def width(swing: Swing) -> str:
+        if base is None:
+            return ""
+        share = swing.width(sensitivity.objective, base)
+        return f"{100.0 * share:.1f}" if math.isfinite(share) else "no plan"
+
+    return listing(
+        f"How far each input moves the answer from {_base(sensitivity)}",
+        sensitivity.swings,
+        (
+            (Column("input"), lambda swing: swing.name),
+            (Column("now", True), now),
+            (Column(f"{unit} {_end(sensitivity, '/')}", True), lambda swing: _number(sensitivity, swing.low)),
+            (Column("plan"), lambda swing: _plan(swing.low)),
+            (Column(f"{unit} {_end(sensitivity, 'x')}", True), lambda swing: _number(sensitivity, swing.high)),
+            (Column("plan"), lambda swing: _plan(swing.high)),
+            (Column("swing, %", True), width),
+        ),
+    )
+
+
+def _end(sensitivity: Sensitivity, sign: str) -> str:
+    """The factor of an end of the tornado, such as ``x 1.2``."""
+    return f"{sign} {1.0 + sensitivity.spread:g}"
+
+
+def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
+    """The widest swings, without the inputs that move nothing if some do."""
+    shown = (_moving(sensitivity) or sensitivity.swings)[:_MOST_BARS]
+    ends = (("/", [swing.low for swing in shown]), ("x", [swing.high for swing in shown]))
+    left_out = len(sensitivity.swings) - len(shown)
+    more = f" ({left_out} other inputs move it less)" if left_out else ""
+    return BarChart(
+        f"What moves the plan: {_case(sensitivity)}{more}",
+        tuple(swing.name for swing in shown),
+        Axis(CRITERIA[sensitivity.objective].axis),
+        tuple(
+            Bars(
+                f"input {_end(sensitivity, sign)}",
+                tuple(_shown(sensitivity, each) for each in outcomes),
+                tuple(_plan(each) or each.reason for each in outcomes),
+            )
+            for sign, outcomes in ends
+        ),
+        base=CRITERIA[sensitivity.objective].shown_scale * base,
+    )
+
+
+def _shown(sensitivity: Sensitivity, outcome: Outcome) -> float | None:
+    """The value of the objective in the unit of its axis."""
+    value = outcome.of(sensitivity.objective)
+    return None if value is None else CRITERIA[sensitivity.objective].shown_scale * value
+
+
+# --- switches ---------------------------------------------------------------------------------------------
+
+
+def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
+    ends, watched, count = f"{search.low:g} to {search.high:g} times", WATCHES[search.watch], len(search.probes)
+    if not search.switches:
+        same = search.probes[0].watched(search.watch)
+        text = f"{search.name}, {ends}: no switch of {watched} found; it is {same} at all {count} factors"
+        return [Notes(f"Switch points of {search.name}", (text,))]
+    unit = CRITERIA[sensitivity.objective].shown_unit
+    table = listing(
+        f"Where {watched} switches with {search.name}, {ends} what it is, to {100 * search.tolerance:g} %",
+        search.switches,
+        (
+            (Column("between factors"), lambda switch: f"{switch.below:.4g} and {switch.above:.4g}"),
+            (Column("at", words=True), lambda switch: _where(sensitivity, search.name, switch)),
+            (Column("below"), lambda switch: _plan(switch.before) or "no plan"),
+            (Column(unit, True), lambda switch: _number(sensitivity, switch.before)),
+            (Column("above"), lambda switch: _plan(switch.after) or "no plan"),
+            (Column(unit, True), lambda switch: _number(sensitivity, switch.after)),
+        ),
+    )
+    note = (
+        f"{search.name}: looked at {count} factors from {search.low:g} to {search.high:g}, then by bisection where "
+        "neighbours differ; a switch there and back between two that agree is not seen"
+    )
+    return [table, Notes("", (note,))]
+
+
+def _where(sensitivity: Sensitivity, name: str, switch: Switch) -> str:
+    """The place of a switch in the input's own unit, and as a ratio of prices."""
+    values = sensitivity.values
+    if name not in values:
+        each = [
+            f"{significant(switch.at * known.value)} {known.unit} a {of.partition(':')[2]}"
+            for of, known in values.items()
+            if of.startswith(f"{name}:") and name == "link-bandwidth"
+        ]
+        return f"{switch.at:.3g} times" + (f" ({', '.join(each)})" if each else "")
+    value = switch.at * values[name].value
+    text = f"{significant(value)} {values[name].unit}".strip()
+    kind, _, machine = name.partition(":")
+    if kind in ("price", "power") and machine:
+        others = [
+            f"{value / other.value:.3g} of {of.partition(':')[2]}'s"
+            for of, other in values.items()
+            if of.startswith(f"{kind}:") and of != name
+        ]
+        return f"{text} ({', '.join(others)})" if others else text
+    return text
+
+
+def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
+    """The objective over the factor: what the probes and the ends of the switches showed."""
+    known = sensitivity.values.get(search.name)
+    value, unit = (1.0, "times what it is") if known is None else (known.value, known.unit)
+    points = {outcome.scale[search.name]: outcome for outcome in search.probes}
+    for switch in search.switches:
+        points |= {switch.below: switch.before, switch.above: switch.after}
+    ordered = sorted(points.items(), key=lambda point: point[0])
+    series = Series(
+        sensitivity.objective,
+        tuple(value * factor for factor, _ in ordered),
+        tuple(_shown(sensitivity, outcome) for _, outcome in ordered),
+        notes=tuple(_plan(outcome) or outcome.reason for _, outcome in ordered),
+    )
+    rules = tuple(Rule(value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
+    return LineChart(
+        f"Where {WATCHES[search.watch]} switches with {search.name}: {_case(sensitivity)}",
+        Axis(f"{search.name} ({unit})" if unit else search.name, logarithmic=search.high > 10.0 * search.low),
+        Axis(CRITERIA[sensitivity.objective].axis),
+        (series,),
+        rules,
+    )
+
+
+# --- map --------------------------------------------------------------------------------------------------
+
+
+def _map(sensitivity: Sensitivity) -> tuple[list[float], list[float], dict[tuple[float, float], Cell]]:
+    """The rates and the ratios of the map in rising order, and its cells by both."""
+    cells = {(cell.rate_rps, cell.ratio): cell for cell in sensitivity.cells}
+    return sorted({rate for rate, _ in cells}), sorted({ratio for _, ratio in cells}), cells
+
+
+def _map_table(sensitivity: Sensitivity) -> Table:
+    """Rates down, prompt : output ratios across: the better kind of design, and by how much."""
+    rates, ratios, cells = _map(sensitivity)
+
+    def better(rate: float, ratio: float) -> str:
+        return _better(cells[rate, ratio], sensitivity.objective)
+
+    objective = f"{sensitivity.objective} of the best split design against the best colocated one"
+    return listing(
+        f"Should I split? {objective}, by mean prompt : output tokens",
+        rates,
+        (
+            (Column("requests/s", True), significant),
+            *((Column(f"{ratio:g} : 1"), partial(better, ratio=ratio)) for ratio in ratios),
+        ),
+    )
+
+
+def _better(cell: Cell, objective: ObjectiveName) -> str:
+    """The better kind of design of a cell, with how much less it needs."""
+    if cell.saving is None:
+        if not any(each.feasible for _, each in _ways(cell)):
+            return "no plan"
+        return "only split" if cell.split.feasible else "only colocated"
+    if abs(cell.saving) < _PAYS:
+        return "equal"
+    if cell.saving > 0:
+        return f"{cell.split.design.removeprefix('Splitwise-')} {-100.0 * cell.saving:.1f} %"
+    colocated = [(value, name) for name, each in _ways(cell)[1:] if (value := each.of(objective)) is not None]
+    best = min(colocated, key=lambda pair: pair[0])[1]
+    return f"{best} {100.0 * cell.saving / (1.0 - cell.saving):.1f} %"
+
+
+def _ways(cell: Cell) -> tuple[tuple[str, Outcome], ...]:
+    """The best plans of a cell, by the way in which they serve."""
+    return ("split", cell.split), ("mixed", cell.mixed), ("chunked", cell.chunked)
+
+
+def _map_chart(sensitivity: Sensitivity) -> HeatMap:
+    rates, ratios, cells = _map(sensitivity)
+    rows = [[cells[rate, ratio] for ratio in ratios] for rate in rates]
+
+    def note(cell: Cell) -> str:
+        return "; ".join(f"{n}: {_plan(each) or 'no plan'}, {_value(sensitivity, each)}" for n, each in _ways(cell))
+
+    marks = [
+        Mark(i, j, "dot", "splitting pays")
+        for i, row in enumerate(rows)
+        for j, cell in enumerate(row)
+        if (cell.saving or 0.0) > _PAYS
+    ]
+    return HeatMap(
+        f"Should I split? {sensitivity.workload} on {sensitivity.model}, SLO {sensitivity.slo}",
+        Axis("mean prompt tokens : mean output tokens"),
+        Axis("rate (requests/s)"),
+        Axis(f"{sensitivity.objective} of the best split design against the best colocated one (%)"),
+        tuple(ratios),
+        tuple(rates),
+        tuple(tuple(None if cell.saving is None else -100.0 * cell.saving for cell in row) for row in rows),
+        tuple(tuple(note(cell) for cell in row) for row in rows),
+        middle=0.0,
+        marks=tuple(marks),
+    )
+
+
+# --- charts and tables ------------------------------------------------------------------------------------
+
+
+def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
+    """The tornado, a curve for each search, the map."""
+    drawn: dict[str, Chart] = {}
+    base = sensitivity.base.of(sensitivity.objective)
+    if sensitivity.swings and base is not None:
+        drawn["tornado"] = _tornado_chart(sensitivity, base)
+    drawn |= {f"switches: {search.name}": _search_chart(sensitivity, search) for search in sensitivity.searches}
+    if sensitivity.cells:
+        drawn["map"] = _map_chart(sensitivity)
+    return drawn
+
+
+def plan_rows(sensitivity: Sensitivity) -> list[Row]:
+    """One row per plan: the part of the result, the input with its factor or the cell of the map, and the plan."""
+    rows: list[Row] = [{"part": "base", **_cells(sensitivity.base)}]
+    for swing in sensitivity.swings:
+        rows += [_factor_row("tornado", swing.name, end.scale[swing.name], end) for end in (swing.low, swing.high)]
+    for search in sensitivity.searches:
+        for switch in search.switches:
+            ends = ((switch.below, switch.before), (switch.above, switch.after))
+            rows += [_factor_row("switch", search.name, factor, end) for factor, end in ends]
+    for cell in sensitivity.cells:
+        given = {"map_rate_rps": cell.rate_rps, "prompt_output_ratio": cell.ratio}
+        rows += [{"part": "map", **given, "served_by": name, **_cells(each)} for name, each in _ways(cell)]
+    return rows
+
+
+def _factor_row(part: str, name: str, factor: float, outcome: Outcome) -> Row:
+    return {"part": part, "input": name, "factor": factor, **_cells(outcome)}
+
+
+def _cells(outcome: Outcome) -> Row:
+    """The columns of a plan."""
+    totals, cluster = outcome.totals, outcome.cluster
+    return {
+        "feasible": outcome.feasible,
+        "design": outcome.design,
+        "pools": "" if cluster is None else cluster.listed,
+        "machines": None if totals is None else totals.machines,
+        "cost_usd_per_h": None if totals is None else totals.cost_usd_per_h,
+        "power_w": None if totals is None else totals.power_w,
+        "rate_rps": outcome.rate_rps,
+        "reason": outcome.reason,
+    }
+
+
+def map_rows(sensitivity: Sensitivity) -> list[Row]:
+    """One row per cell of the map: the best design of each way to serve, and the saving of splitting."""
+    return [
+        {
+            "rate_rps": cell.rate_rps,
+            "prompt_output_ratio": cell.ratio,
+            **{f"{name}_{sensitivity.objective}": each.of(sensitivity.objective) for name, each in _ways(cell)},
+            "saving": cell.saving,
+        }
+        for cell in sensitivity.cells
+    ]
+
+
+VIEW: Final = View(Sensitivity, document, charts, {"plans": plan_rows, "map": map_rows})
+"""The view of sensitivities."""

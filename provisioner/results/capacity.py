@@ -1,0 +1,99 @@
+"""The result of a capacity: the largest rate that a cluster in hand holds, what binds it, and what to add for more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from provisioner.results.cluster import Cluster, Totals
+from provisioner.results.result import Result
+from provisioner.results.simulation import LatencyResult, SimulatedPool, Verdict
+from provisioner.specs.criteria import CriterionName
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+else:
+    from provisioner.results.result import derived
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A verdict on the cluster at a rate; ``worst_ratio`` is the largest percentile over its limit.
+
+    It is infinite if the cluster does not keep up, and a lower bound if ``at_least``.
+    """
+
+    rate_rps: float
+    outcome: Verdict
+    worst_ratio: float
+    at_least: bool
+    stable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """The least to add to hold a rate: machines of each pool with their totals, or the reason why nothing would do.
+
+    ``added`` has every pool, also one that needs no more; it and its ``totals`` are None if nothing would do.
+    ``proven`` says that nothing less passes; ``simulated`` counts the clusters that were simulated for it.
+    """
+
+    rate_rps: float
+    added: Cluster | None
+    totals: Totals | None
+    proven: bool
+    simulated: int
+    reason: str = ""
+
+    @derived
+    def feasible(self) -> bool:
+        """Whether some addition holds the rate."""
+        return self.added is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity(Result):
+    """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
+
+    ``passes_again_rps`` are rates somewhat above that at which it passes all the same: between them verdicts flip.
+    ``breaks`` are the percentiles that miss their limit at the first failure or are undecided, the largest over its
+    limit first; ``stable_beyond`` says whether the cluster keeps up there. ``pools`` and ``latency`` are those of the
+    cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without the headroom
+    that they hold. ``objective`` is what additions have the least of. ``rule`` says when a cluster passes; ``command``
+    asks the same again.
+    """
+
+    design: str
+    pools: tuple[SimulatedPool, ...]
+    totals: Totals
+    rate_rps: float
+    failed_rps: float
+    passes_again_rps: tuple[float, ...]
+    breaks: tuple[LatencyResult, ...]
+    stable_beyond: bool
+    additions: tuple[Addition, ...]
+    objective: CriterionName
+    latency: tuple[LatencyResult, ...]
+    tried: tuple[Tried, ...]
+    rule: str
+    model: str
+    workload: str
+    slo: str
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    question: Mapping[str, object]
+    command: str
+    seed: int
+    versions: Mapping[str, str]
+    kind: Literal["capacity"] = "capacity"
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster in hand."""
+        return Cluster(self.design, self.pools)
+
+    @derived
+    def binding(self) -> str:
+        """The limit that is missed by most at the first failure; ``capacity`` if the cluster does not keep up."""
+        return self.breaks[0].label if self.stable_beyond and self.breaks else "capacity"
