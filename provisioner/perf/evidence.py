@@ -154,17 +154,13 @@ def operators_of(machine: Machine) -> Operators:
 
     Raises ``InputError`` if the machine's file names kernels that are not shipped.
     """
+    for field in ("kernels", "kernels_like"):
+        table = getattr(machine, field)
+        if table and table not in gpu_limits():
+            known = ", ".join(gpu_limits())
+            raise InputError(f"machine {machine.name}: {field}: must be one of {known}, got {table!r}")
     if machine.kernels:
-        if machine.kernels not in gpu_limits():
-            raise InputError(
-                f"machine {machine.name}: kernels: must be one of {', '.join(gpu_limits())}, got {machine.kernels!r}"
-            )
         return load_operators(machine.kernels)
-    if machine.kernels_like and machine.kernels_like not in gpu_limits():
-        raise InputError(
-            f"machine {machine.name}: kernels_like: must be one of {', '.join(gpu_limits())}, "
-            f"got {machine.kernels_like!r}"
-        )
     limits = GpuLimits(
         machine.gpu,
         bf16_flops=machine.peak_fp16_tflops * 1e12,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from provisioner.errors import InputError
 from provisioner.options import WARM_UP
+from provisioner.specs.lengths import freeze
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import (
     format_count,
@@ -68,9 +69,9 @@ class RequestSet:
     def __post_init__(self) -> None:
         what = self.description or "requests"
         check_count(np.size(self.arrival_s), what)
-        self._freeze("arrival_s", np.array(self.arrival_s, dtype=np.float64))
-        self._freeze("prompt_tokens", np.array(self.prompt_tokens, dtype=np.int64))
-        self._freeze("output_tokens", np.array(self.output_tokens, dtype=np.int64))
+        freeze(self, "arrival_s", np.array(self.arrival_s, dtype=np.float64))
+        freeze(self, "prompt_tokens", np.array(self.prompt_tokens, dtype=np.int64))
+        freeze(self, "output_tokens", np.array(self.output_tokens, dtype=np.int64))
         if not self.arrival_s.size:
             raise InputError(f"{what}: there are none")
         shape = self.arrival_s.shape
@@ -93,10 +94,6 @@ class RequestSet:
             parse_whole(self.in_flight, f"{what}: in_flight", "requests")
         if not self.counted.any():
             raise InputError(f"{what}: no request is in the measured window {self._window}: measure more of the run")
-
-    def _freeze(self, field: str, array: Floats | Integers) -> None:
-        array.flags.writeable = False
-        object.__setattr__(self, field, array)
 
     @property
     def _window(self) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible, check_positive, quoted
+from provisioner.specs.units import check_plausible, quoted
 
 GPU_LINKS = ("nvlink", "xgmi", "pcie")
 
@@ -66,12 +66,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         what = f"machine {self.name}"
-        numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
-        check_positive(what, **numbers)
-        check_plausible(what, PLAUSIBLE_RANGES, **numbers)
+        check_plausible(what, self, PLAUSIBLE_RANGES)
         if self.peak_fp8_tflops:
-            check_positive(what, peak_fp8_tflops=self.peak_fp8_tflops)
-            check_plausible(what, {"peak_fp8_tflops": (1, 200_000)}, peak_fp8_tflops=self.peak_fp8_tflops)
+            check_plausible(what, self, {"peak_fp8_tflops": (1, 200_000)})
         if self.gpu_link not in GPU_LINKS:
             raise InputError(f"{what}: gpu_link: must be {', '.join(GPU_LINKS)}, got {quoted(self.gpu_link)}")
         if not 0 < self.power_cap <= 1:

@@ -93,6 +93,12 @@ class Lengths:
         return numbered(np.searchsorted(edges, self.tokens, side="right"))
 
 
+def freeze(owner: object, field: str, array: FloatArray | IntArray) -> None:
+    """Set a field of a frozen dataclass to an array that nobody can change."""
+    array.flags.writeable = False
+    object.__setattr__(owner, field, array)
+
+
 def scaled_tokens(tokens: IntArray, factor: float) -> IntArray:
     """Token counts multiplied by ``factor`` and rounded; at least one token.
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible, check_positive, quoted
+from provisioner.specs.units import check_plausible, quoted
 
 PLAUSIBLE_RANGES = {
     "layers": (1, 1000),
@@ -67,9 +67,7 @@ class ModelArchitecture:
 
     def __post_init__(self) -> None:
         what = f"model {self.name}"
-        numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
-        check_positive(what, **numbers)
-        check_plausible(what, PLAUSIBLE_RANGES, **numbers)
+        check_plausible(what, self, PLAUSIBLE_RANGES)
         if self.heads % self.kv_heads:
             raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
         for field, known in (

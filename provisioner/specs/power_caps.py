@@ -24,8 +24,7 @@ class PowerCap:
     def __post_init__(self) -> None:
         if not 0 < self.cap <= 1:
             raise InputError(f"cap: must be above 0 and at most 1 of the TDP, got {self.cap}")
-        for field in ("prompt_slowdown", "token_slowdown"):
-            check_plausible("cap", {field: (1, 100)}, **{field: getattr(self, field)})
+        check_plausible("cap", self, {"prompt_slowdown": (1, 100), "token_slowdown": (1, 100)})
 
 
 @dataclass(frozen=True, slots=True)

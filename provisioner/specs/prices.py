@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible, check_positive
+from provisioner.specs.units import check_plausible
 
 PLAUSIBLE_RANGES = {"cost_usd_per_h": (1e-3, 1e5), "provisioned_power_w": (50, 1_000_000)}
 
@@ -18,9 +18,7 @@ class MachinePrice:
     source: str = ""
 
     def __post_init__(self) -> None:
-        numbers = {field: getattr(self, field) for field in PLAUSIBLE_RANGES}
-        check_positive("price", **numbers)
-        check_plausible("price", PLAUSIBLE_RANGES, **numbers)
+        check_plausible("price", self, PLAUSIBLE_RANGES)
 
 
 @dataclass(frozen=True, slots=True)

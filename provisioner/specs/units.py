@@ -155,28 +155,21 @@ def parse_whole(value: str | float, what: str, unit: str = "", minimum: int = 1)
     return int(number)
 
 
-def check_positive(what: str, **fields: float) -> None:
-    """Refuse any field that is not a finite number above 0; its name's suffix states the unit.
+def check_plausible(what: str, spec: object, ranges: Mapping[str, tuple[float, float]]) -> None:
+    """Refuse a field that is not above 0, or far outside what such hardware has: nearly always in another unit.
 
-    >>> check_positive("machine x", gpus=8, memory_gib_per_gpu=-3)
-    Traceback (most recent call last):
-    provisioner.errors.InputError: machine x: memory_gib_per_gpu: must be above 0 GiB, got -3
-    """
-    for field, value in fields.items():
-        parse_positive(value, f"{what}: {field}", unit_of(field))
+    ``ranges`` are by field of the spec; the suffix of a field's name states its unit.
 
-
-def check_plausible(what: str, ranges: Mapping[str, tuple[float, float]], **fields: float) -> None:
-    """Refuse a field far outside what such hardware has: nearly always a value in another unit.
-
-    >>> check_plausible("machine x", {"max_power_w": (100, 1e6)}, max_power_w=10.2)
+    >>> from types import SimpleNamespace
+    >>> check_plausible("machine x", SimpleNamespace(max_power_w=10.2), {"max_power_w": (100, 1e6)})
     Traceback (most recent call last):
     provisioner.errors.InputError: machine x: max_power_w: 10.2 W is not plausible (100 to 1,000,000 W): ...
     """
-    for field, value in fields.items():
-        low, high = ranges[field]
+    for field, (low, high) in ranges.items():
+        unit = unit_of(field)
+        value = getattr(spec, field)
+        parse_positive(value, f"{what}: {field}", unit)
         if not low <= value <= high:
-            unit = unit_of(field)
             raise InputError(
                 f"{what}: {field}: {_with_unit(f'{value:g}', unit)} is not plausible "
                 f"({low:,.12g} to {_with_unit(f'{high:,.12g}', unit)}): is it in another unit?"

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
-from provisioner.specs.lengths import FloatArray, IntArray, Lengths, binned, coarser_ratios, numbered, summed
+from provisioner.specs.lengths import FloatArray, IntArray, Lengths, binned, coarser_ratios, freeze, numbered, summed
 from provisioner.specs.units import parse_fraction, parse_non_negative, parse_positive
 
 # A trace with at most this many distinct (prompt, output) pairs is kept exactly; the product of two
@@ -73,9 +73,9 @@ class Workload:
     def __post_init__(self) -> None:
         what = f"workload {self.name}"
         for field in ("prompt_tokens", "output_tokens", "weight"):
-            self._freeze(field, np.array(getattr(self, field), dtype=np.float64))
+            freeze(self, field, np.array(getattr(self, field), dtype=np.float64))
         for field in ("prompt_low", "prompt_high", "output_low", "output_high"):
-            self._freeze(field, np.array(getattr(self, field), dtype=np.int64))
+            freeze(self, field, np.array(getattr(self, field), dtype=np.int64))
         if self.weight.ndim != 1 or not self.weight.size:
             raise InputError(f"{what}: has no classes of requests")
         for side, lengths in (("prompt", self._prompt), ("output", self._output)):
@@ -93,15 +93,11 @@ class Workload:
         if bad.size:
             k = int(bad[0])
             raise InputError(f"{what}: class {k + 1}: weight: must be above 0, got {self.weight[k]:g}")
-        self._freeze("weight", self.weight / self.weight.sum())
+        freeze(self, "weight", self.weight / self.weight.sum())
         parse_positive(self.rate_rps, f"{what}: rate_rps", "requests/s")
         parse_non_negative(self.cv, f"{what}: cv")
         if self.context_share_reused is not None:
             parse_fraction(self.context_share_reused, f"{what}: context_share_reused")
-
-    def _freeze(self, field: str, array: FloatArray | IntArray) -> None:
-        array.flags.writeable = False
-        object.__setattr__(self, field, array)
 
     @property
     def classes(self) -> int:

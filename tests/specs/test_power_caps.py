@@ -110,7 +110,7 @@ def test_a_table_of_one_s_own_slows_down_both_phases(tmp_path: Path) -> None:
     free, capped = (replica("llama2-70b", name, own=own) for name in ("dgx-h100", "dgx-h100@70"))
     assert float(capped.prompt_s(1000)) == pytest.approx(1.3 * float(free.prompt_s(1000)))
     assert float(capped.decode_s(8, 8000)) == pytest.approx(1.1 * float(free.decode_s(8, 8000)))
-    assert any("my measurement" in source for source in capped.sources)
+    assert any("my measurement" in source for source in capped.curve.sources)
     (tmp_path / "power_caps.yaml").write_text("rows:\n  - {cap: 1.0, prompt_slowdown: 1}\nsources: []\n")
     with pytest.raises(InputError, match=r"power_caps.yaml: rows.0.token_slowdown: is missing"):
         _ = catalog.with_own(str(tmp_path)).power_caps

@@ -14,7 +14,6 @@ from provisioner.perf.measurements.values import (
     KNOWN,
     Contents,
     Group,
-    checked,
     count_of,
     json_object,
     milliseconds,
@@ -89,23 +88,21 @@ def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, grou
         model = nested(arguments, "model") or nested(arguments, "backend_kwargs", "model")
     failed = nested(benchmark, "request_totals", "errored") or nested(metrics, "request_totals", "errored")
     # the gap is a request's mean, never a single one
-    return checked(
-        Run(
-            source=where,
-            model_id=model if isinstance(model, str) else "",
-            load=load,
-            in_flight=in_flight,
-            requests=requests,
-            failed=failed if isinstance(failed, int) else 0,
-            prompt_tokens=group.input_tokens or prompt_tokens,
-            output_tokens=group.output_tokens or positive(outputs, "mean", f"{where}: output_token_count", "tokens"),
-            vary=deviation / prompt_tokens if isinstance(deviation, int | float) else None,
-            ttft=ttft,
-            tpot=spread("inter_token_latency_ms", GAP_RANGE_S),
-            gap=None,
-            rate_rps=None if rates is None else positive(rates, "mean", f"{where}: requests_per_second", "requests/s"),
-            details=details,
-        )
+    return Run(
+        source=where,
+        model_id=model if isinstance(model, str) else "",
+        load=load,
+        in_flight=in_flight,
+        requests=requests,
+        failed=failed if isinstance(failed, int) else 0,
+        prompt_tokens=group.input_tokens or prompt_tokens,
+        output_tokens=group.output_tokens or positive(outputs, "mean", f"{where}: output_token_count", "tokens"),
+        vary=deviation / prompt_tokens if isinstance(deviation, int | float) else None,
+        ttft=ttft,
+        tpot=spread("inter_token_latency_ms", GAP_RANGE_S),
+        gap=None,
+        rate_rps=None if rates is None else positive(rates, "mean", f"{where}: requests_per_second", "requests/s"),
+        details=details,
     )
 
 

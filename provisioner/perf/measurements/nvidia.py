@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Run, Spread, check_time
-from provisioner.perf.measurements.values import KNOWN, Contents, Group, checked, nested, recognised, text
+from provisioner.perf.measurements.values import KNOWN, Contents, Group, nested, recognised, text
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive
 
 _METRICS: Final = {
@@ -84,24 +84,22 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
     cached = number("cached", "avg")
     low, high = number("input", "min"), number("input", "max")
     in_flight = group.concurrency or _stated_concurrency(path)
-    run = checked(
-        Run(
-            source=where,
-            model_id=_stated_model(path),
-            load=_UNSTATED if in_flight is None else f"{in_flight} in flight",
-            in_flight=in_flight,
-            requests=round(count or 0),
-            failed=0,
-            prompt_tokens=prompt_tokens,
-            output_tokens=output_tokens,
-            # the deviation is at most half of the range
-            vary=None if low is None or high is None else (number("input", "std") or (high - low) / 2) / prompt_tokens,
-            ttft=spread("ttft"),
-            tpot=spread("tpot"),
-            gap=None,
-            rate_rps=count / duration if count and duration else rate,
-            cached=None if cached is None else cached / prompt_tokens,
-        )
+    run = Run(
+        source=where,
+        model_id=_stated_model(path),
+        load=_UNSTATED if in_flight is None else f"{in_flight} in flight",
+        in_flight=in_flight,
+        requests=round(count or 0),
+        failed=0,
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        # the deviation is at most half of the range
+        vary=None if low is None or high is None else (number("input", "std") or (high - low) / 2) / prompt_tokens,
+        ttft=spread("ttft"),
+        tpot=spread("tpot"),
+        gap=None,
+        rate_rps=count / duration if count and duration else rate,
+        cached=None if cached is None else cached / prompt_tokens,
     )
     return Contents(recognised(where, tool, [run]), (run,))
 

@@ -6,6 +6,7 @@ All times are in s. A time of a run is a ``Spread`` over its requests (or over i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ TTFT_RANGE_S = (1e-3, 3600.0)
 
 GAP_RANGE_S = (1e-4, 10.0)
 """Range of plausible times of one iteration of a model, in s."""
+
+
+UNIT_SLIP: Final = 0.02
+"""Mean requests in flight over the number held, below which the times must be in another unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,16 @@ class Run:
     speculative: bool = False
     cached: float | None = None
     details: Details | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a rate and times that contradict the requests in flight by orders of magnitude."""
+        held = self.in_flight and min(self.in_flight, self.requests or self.in_flight)
+        average = self.mean_in_flight
+        if held and average is not None and (average < UNIT_SLIP * held or average > held / UNIT_SLIP):
+            raise InputError(
+                f"{self.source}: its rate and times give {average:.3g} requests in flight where {held} were held: "
+                "are its times in another unit?"
+            )
 
     @property
     def mean_in_flight(self) -> float | None:

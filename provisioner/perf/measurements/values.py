@@ -15,9 +15,6 @@ from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
-UNIT_SLIP: Final = 0.02
-"""Mean requests in flight over the number held, below which the times must be in another unit."""
-
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
 """Columns that a table of points needs beside its latency."""
 
@@ -56,18 +53,6 @@ def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:
     if len(models) > 1:
         raise InputError(f"{shown}: holds runs of several models ({', '.join(sorted(models))}); one curve is of one")
     return Recognised(shown, tool, next(iter(models), ""), tuple(run.title for run in runs))
-
-
-def checked(run: Run) -> Run:
-    """Return the run; ``InputError`` if rate and times contradict the requests in flight by orders of magnitude."""
-    held = run.in_flight and min(run.in_flight, run.requests or run.in_flight)
-    average = run.mean_in_flight
-    if held and average is not None and (average < UNIT_SLIP * held or average > held / UNIT_SLIP):
-        raise InputError(
-            f"{run.source}: its rate and times give {average:.3g} requests in flight where {held} were held: "
-            "are its times in another unit?"
-        )
-    return run
 
 
 def json_object(value: Any, where: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Details, Run, Spread, check_time
 from provisioner.perf.measurements.values import (
     Group,
-    checked,
     count_of,
     milliseconds,
     numbers,
@@ -57,24 +56,22 @@ def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
         gap = Spread.of(np.concatenate(details.gaps_s)) if details.gaps_s is not None and several.any() else None
     elif gap is not None and tpot is not None and tpot.mean_s < MIN_TOKENS_A_GAP * gap.mean_s:
         gap = None  # fewer gaps than tokens: they came in bundles
-    return checked(
-        Run(
-            source=where,
-            model_id=text(result, "model_id"),
-            load=load,
-            in_flight=in_flight,
-            requests=completed,
-            failed=max(0, (optional_count(result, "num_prompts", where) or completed) - completed),
-            prompt_tokens=group.input_tokens or positive(result, "total_input_tokens", where, "tokens") / completed,
-            output_tokens=group.output_tokens or positive(result, "total_output_tokens", where, "tokens") / completed,
-            vary=None if details is None else float(details.prompt_tokens.std() / details.prompt_tokens.mean()),
-            ttft=ttft,
-            tpot=tpot,
-            gap=gap,
-            rate_rps=positive(result, "request_throughput", where, "requests/s"),
-            speculative=any(key.startswith("spec_decode_") for key in result),
-            details=details,
-        )
+    return Run(
+        source=where,
+        model_id=text(result, "model_id"),
+        load=load,
+        in_flight=in_flight,
+        requests=completed,
+        failed=max(0, (optional_count(result, "num_prompts", where) or completed) - completed),
+        prompt_tokens=group.input_tokens or positive(result, "total_input_tokens", where, "tokens") / completed,
+        output_tokens=group.output_tokens or positive(result, "total_output_tokens", where, "tokens") / completed,
+        vary=None if details is None else float(details.prompt_tokens.std() / details.prompt_tokens.mean()),
+        ttft=ttft,
+        tpot=tpot,
+        gap=gap,
+        rate_rps=positive(result, "request_throughput", where, "requests/s"),
+        speculative=any(key.startswith("spec_decode_") for key in result),
+        details=details,
     )
 
 
