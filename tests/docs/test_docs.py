@@ -67,7 +67,8 @@ def test_the_check_of_paths_finds_them() -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=lambda page: page.name)
 def test_sources_that_pages_name_exist(page: Path) -> None:
-    named = re.findall(r"(?<![\w/.])((?:[\w-]+/)+[\w-]+\.py)\b", page.read_text(encoding="utf-8"))
+    text = re.sub(r"^```diff.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    named = re.findall(r"(?<![\w/.])((?:[\w-]+/)+[\w-]+\.py)\b", text)
     missing = [name for name in named if not any((root / name).is_file() for root in (ROOT, ROOT / "provisioner"))]
     assert not missing, f"{page.name}: {missing}"
 
