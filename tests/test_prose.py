@@ -15,12 +15,11 @@ FOLDERS = ("docs", "hardware_specs", "provisioner", "tests", "workloads")
 """Folders whose prose is held to the rules, with all folders below."""
 
 LATER = (
-    "provisioner/report/capacity_document.py",
     "provisioner/report/compare_document.py",
     "provisioner/report/pareto_document.py",
-    "provisioner/report/sensitivity_document.py",
-    "provisioner/studies/",
-    "provisioner/verified.py",
+    "provisioner/studies/compare.py",
+    "provisioner/studies/pareto.py",
+    "provisioner/studies/result.py",
 )
 """Beginnings of the paths of files that are not held to the rules yet."""
 

@@ -1,4 +1,4 @@
-"""The result of a capacity: the largest rate that a cluster in hand holds, what binds it, and what to add for more."""
+"""The result of a capacity: the largest rate that a cluster in hand holds, its binding limit, and additions."""
 
 from __future__ import annotations
 

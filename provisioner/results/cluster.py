@@ -1,4 +1,4 @@
-"""A cluster: its pools of replicas on machines, and what it adds up to."""
+"""A cluster: its pools of replicas on machines, and its totals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Replicas of one kind with one role: what a cluster is counted in.
+    """Replicas of one kind with one role, the parts of a cluster.
 
     A replica is ``tensor_parallel`` GPUs of a machine type that has ``gpus_per_machine``. The pool serves prompts from
     ``min_prompt_tokens`` to ``max_prompt_tokens`` (None: without end).
@@ -61,7 +61,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A design with the sizes of its pools: the one value for what is bought, everywhere.
+    """A design with the sizes of its pools: the one value for a cluster, everywhere.
 
     >>> h = Pool("prompt", "dgx-h100", 8, 8, replicas=15), Pool("token", "dgx-h100", 8, 8, replicas=2)
     >>> str(Cluster("Splitwise-HH", h)), Cluster("Splitwise-HH", h).sizes, Cluster("Splitwise-HH", h).machines

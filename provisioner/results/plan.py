@@ -1,4 +1,4 @@
-"""The result of planning: the cluster chosen, its cost and latencies, why not another, and what it rests on."""
+"""The result of planning: the chosen cluster, its cost and latencies, its rivals, and its evidence."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ class BatchPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise:
-    """The plan of the same question within other limits: what their promise costs.
+    """The plan of the same question within other limits, which shows the cost of their promise.
 
     Without a plan ``reason`` says why, and there are no pools. ``rate_rps`` is what it serves, the question's own but
     for the largest throughput.

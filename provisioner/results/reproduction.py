@@ -1,4 +1,4 @@
-"""The result of a reproduction: what a paper publishes beside what was computed."""
+"""The result of a reproduction: a paper's published results beside computed ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cluster in hand: the largest rate that it holds, what binds it there, and what to add for a higher one."""
+"""A cluster in hand: the largest rate that it holds, the limit that binds there, and additions for a higher rate."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _LEAST_TIME_S: Final = 1e-3  # for the search of an addition, however little is 
 
 
 def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lambda _: None) -> Capacity:
-    """Find the largest rate that a cluster holds, what binds it, and the least to add by the objective for more.
+    """Find the largest rate that a cluster holds, its binding limit, and the least to add by the objective for more.
 
     The options name one design, at the largest tensor parallelism that its machines have curves at unless its name or
     ``tensor_parallel`` says another, and its machines. Machines are added for the rates ``to``, or for ``DEFAULT_TO``

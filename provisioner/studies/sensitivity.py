@@ -1,4 +1,4 @@
-"""How the answer moves with each input: a tornado, the points where it switches, and where splitting pays.
+"""Sensitivity of the answer to its inputs: a tornado, the points where it switches, and where splitting pays.
 
 Inputs are multiplied by factors (``options.FACTORS``, ``MACHINE_FACTORS``), and every value is a plan of its own.
 Switch points are found by bisection, not read off a grid.

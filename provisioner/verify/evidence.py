@@ -137,7 +137,7 @@ def _range(interval: Interval) -> tuple[float, float] | None:
 
 
 def _broken(verdict: Verdict) -> tuple[str, ...]:
-    """What a verdict breaks, in words."""
+    """The limits that a verdict breaks, as texts."""
     names = [
         f"{each.limit.label} {'at least ' if verdict.early else ''}{each.limit.format(each.value)} of "
         f"{each.limit.format(each.limit.value)}"
@@ -154,7 +154,7 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
 
 
 def _binding(proof: Proof, best: Candidate, position: int) -> tuple[str, ...]:
-    """What breaks when one pool loses a machine: limits by name, or its capacity."""
+    """The limits, by name, that break if one pool loses a machine, or its capacity."""
     sizes = tuple(n - (i == position) for i, n in enumerate(best.sizes))
     if sizes[position] == 0:
         return (ONLY_ONE,)
@@ -203,7 +203,7 @@ def _evidence(setting: Setting, judge: SimulationJudge, sets: RequestSets, proof
 
 
 def _alternative(setting: Setting, search: Search, proof: Proof, design: Design, objective: Criterion) -> Alternative:
-    """Another design: its best simulated plan, or what the formulas find if that is worse, or why it has none."""
+    """Another design: its best simulated plan, or the formulas' plan if that is worse, or the reason for none."""
     assert proof.best is not None
     best = proof.best.totals
     judged = [each for each in proof.simulated if each.candidate.design == design]
@@ -253,7 +253,7 @@ def _as_alternative(
 
 
 def _nearest(failed: Sequence[Judged]) -> str:
-    """The nearest miss among simulated candidates, in words; "" without any."""
+    """The nearest miss among simulated candidates, as text; "" without any."""
     known = [each for each in failed if not each.verdict.early and math.isfinite(each.verdict.worst_ratio)] or failed
     if not known:
         return ""
@@ -273,7 +273,7 @@ def _proof_warnings(proof: Proof) -> tuple[str, ...]:
 
 
 def nothing_passes(setting: Setting, proof: Proof, free: Judged | None) -> InfeasibleError:
-    """The error where no candidate passes: the nearest miss, and what would do: ``free`` passes without caps."""
+    """The error if no candidate passes: the nearest miss, and changes that would do: ``free`` passes without caps."""
     miss = proof.nearest_miss
     texts: list[str] = []
     binding = ""

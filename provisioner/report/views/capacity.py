@@ -1,4 +1,4 @@
-"""A capacity as a report: the largest rate first, then what breaks above it, what to add for more, and latencies."""
+"""A capacity as a report: the largest rate, the limits that break above it, additions for more, and latencies."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
 
 
 def _key_numbers(capacity: Capacity) -> KeyNumbers:
-    """The rate, the first failure, what binds, and what the cluster costs."""
+    """The rate, the first failure, the binding limit, and the cost of the cluster."""
     beyond = KeyNumber("beyond", "fails too", "at 1, 2 and 4 % more")
     if capacity.passes_again_rps:
         again = ", ".join(f"{rate:.4g}" for rate in capacity.passes_again_rps)
