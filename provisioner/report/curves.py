@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from provisioner.errors import UnknownNameError
@@ -21,11 +22,11 @@ from provisioner.report.coverage import (
     other_curves,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, table
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import ModelArchitecture, NumberType
 
 
 def curves_document(name: str | None = None, own: Catalog | None = None) -> Document:
@@ -88,74 +89,70 @@ def _origin(machine: Machine) -> list[Block]:
 
 
 def _kernels(kernels: KernelsProvenance) -> list[Block]:
-    columns = (
-        Column("operator"),
-        Column("rows", True),
-        Column("used", True),
-        Column("refused or replaced", True),
-        Column("median error, %", True),
-        Column("P95 of it, %", True),
-    )
-    rows = [
+    tables = listing(
+        f"Kernels of {kernels.gpu}",
+        kernels.tables,
         (
-            each.name,
-            whole(each.rows),
-            whole(each.rows_used),
-            whole(sum(refused.rows for refused in each.refused)),
-            "" if each.error_median is None else per_cent(each.error_median),
-            "" if each.error_p95 is None else per_cent(each.error_p95),
-        )
-        for each in kernels.tables
-    ]
+            (Column("operator"), lambda each: each.name),
+            (Column("rows", True), lambda each: whole(each.rows)),
+            (Column("used", True), lambda each: whole(each.rows_used)),
+            (Column("refused or replaced", True), lambda each: whole(sum(part.rows for part in each.refused))),
+            (Column("median error, %", True), lambda each: _error(each.error_median)),
+            (Column("P95 of it, %", True), lambda each: _error(each.error_p95)),
+        ),
+    )
     notes = [
         f"{each.name}: {whole(refused.rows)} rows: {refused.rule} (such as {refused.examples[0]})"
         for each in kernels.tables
         for refused in each.refused
     ]
     source = "Tables and rules: hardware_specs/operators/provenance.yaml; errors are of a table against its rows."
-    return [table(f"Kernels of {kernels.gpu}", columns, rows), Notes("", (*notes, kernels.limits, source))]
+    return [tables, Notes("", (*notes, kernels.limits, source))]
 
 
 def _left_out_gpus() -> Table:
     cases = [(phase, dtype) for dtype in NUMBER_TYPES for phase in ("prompt", "decode")]
-    rows = []
-    for gpu, kernels in kernels_provenance().items():
-        errors = (kernels.estimated.get(case) for case in cases)
-        rows.append(
-            (gpu, *("" if error is None else f"{per_cent(error.median)}, {per_cent(error.p95)}" for error in errors))
-        )
-    columns = (Column("GPU"), *(Column(f"{phase} {dtype}, %", True) for phase, dtype in cases))
-    return table("GPUs with kernels, estimated from the others: median error, and its P95", columns, rows)
+    provenance = kernels_provenance()
+
+    def errors(gpu: str, case: tuple[str, NumberType]) -> str:
+        error = provenance[gpu].estimated.get(case)
+        return "" if error is None else f"{per_cent(error.median)}, {per_cent(error.p95)}"
+
+    return listing(
+        "GPUs with kernels, estimated from the others: median error, and its P95",
+        list(provenance),
+        (
+            (Column("GPU"), str),
+            *((Column(f"{phase} {dtype}, %", True), partial(errors, case=(phase, dtype))) for phase, dtype in cases),
+        ),
+    )
+
+
+def _pair(errors: Iterable[float]) -> str:
+    return " / ".join(map(per_cent, errors))
+
+
+def _error(share: float | None) -> str:
+    return "" if share is None else per_cent(share)
 
 
 def _overview(rows: Sequence[CurveSummary]) -> Table:
-    columns = (
-        Column("model"),
-        Column("machine"),
-        Column("TP", True),
-        Column("points", True),
-        Column("refused", True),
-        Column("levelled", True),
-        Column("runs out, %", True),
-        Column("points out, %", True),
-        Column("obtained"),
-    )
-    return Table(
+    return listing(
         "Measured",
-        columns,
-        tuple(
+        rows,
+        (
+            (Column("model"), lambda row: row.curve.model),
+            (Column("machine"), lambda row: marked(row.curve.machine, row.own)),
+            (Column("TP", True), lambda row: whole(row.curve.tensor_parallel)),
+            (Column("points", True), lambda row: whole(len(row.curve.points))),
+            (Column("refused", True), lambda row: whole(len(row.curve.refused))),
+            (Column("levelled", True), lambda row: whole(len(row.curve.dips))),
+            (Column("runs out, %", True), lambda row: _pair(error.mape for error in row.errors_repeats)),
             (
-                row.curve.model,
-                marked(row.curve.machine, row.own),
-                whole(row.curve.tensor_parallel),
-                whole(len(row.curve.points)),
-                whole(len(row.curve.refused)),
-                whole(len(row.curve.dips)),
-                " / ".join(per_cent(error.mape) for error in row.errors_repeats),
-                " / ".join(per_cent(error) for error in inner_errors(row.errors_points) or ()),
-                ", ".join(row.curve.provenance),
-            )
-            for row in rows
+                Column("points out, %", True),
+                lambda row: _pair(inner_errors(row.errors_points) or ()),
+            ),
+            (Column("obtained"), lambda row: ", ".join(row.curve.provenance)),
         ),
     )
 
@@ -177,26 +174,20 @@ def _evidence(row: CurveSummary) -> list[Block]:
             f"{1e3 * slope.residual_s:.2f} ms over {slope.rows} rows",
         ),
     ]
-    columns = (
-        Column("left out"),
-        Column("points", True),
-        Column("mean error, %", True),
-        Column("largest, %", True),
-        Column("bias, %", True),
-    )
-    errors = [
+    errors = listing(
+        "",
+        (*row.errors_repeats, *row.errors_points),
         (
-            error.axis,
-            whole(error.left_out) if error.left_out else "",
-            per_cent(error.mape),
-            per_cent(error.largest),
-            "" if error.bias is None else f"{100 * error.bias:+.1f}",
-        )
-        for error in (*row.errors_repeats, *row.errors_points)
-    ]
+            (Column("left out"), lambda error: error.axis),
+            (Column("points", True), lambda error: whole(error.left_out) if error.left_out else ""),
+            (Column("mean error, %", True), lambda error: per_cent(error.mape)),
+            (Column("largest, %", True), lambda error: per_cent(error.largest)),
+            (Column("bias, %", True), lambda error: "" if error.bias is None else f"{100 * error.bias:+.1f}"),
+        ),
+    )
     blocks: list[Block] = [Facts(title, tuple(facts))]
-    if errors:
-        blocks.append(table("", columns, errors))
+    if errors.rows:
+        blocks.append(errors)
     refused = tuple(f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
     levelled = tuple(dip.reason for dip in curve.dips)
     if refused or levelled:
