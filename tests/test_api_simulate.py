@@ -193,7 +193,7 @@ def test_files_are_checked_before_the_work(tmp_path: Path, monkeypatch: pytest.M
         raise AssertionError("the work had started")
 
     monkeypatch.setattr("provisioner.simulation.serve.run", never)
-    with pytest.raises(InputError, match=r"--records .*none/r\.csv: the folder .*none does not exist"):
+    with pytest.raises(InputError, match=r"records .*none/r\.csv: the folder .*none does not exist"):
         simulate(records=str(tmp_path / "none" / "r.csv"), **HH)
 
 

@@ -90,7 +90,7 @@ def test_the_cheapest_cluster_that_ends_in_time_by_trying_all() -> None:
     passes = [n for n in range(1, 9) if judge.judge(Candidate(setting.designs[0], (n,))).passes]
     assert plan.machines == min(passes)
     assert plan.batch is not None and plan.batch.done_s is not None
-    assert plan.batch.job.feed_s < plan.batch.done_s <= 1800.0
+    assert plan.batch.feed_s < plan.batch.done_s <= 1800.0
     assert plan.evidence is not None and "keeps up and the last request ends in time" in plan.evidence.rule
     shown = render(document(plan))
     assert "30,000 requests of coding on llama2-70b within 30 min" in shown
@@ -107,7 +107,7 @@ def test_more_time_takes_fewer_machines_and_headroom_more() -> None:
     assert machines[0] > machines[1] > machines[2]
     more = provisioner.plan(**fast, headroom=0.5)
     assert more.machines > provisioner.plan(**fast).machines
-    assert more.batch is not None and more.batch.job.requests == 45_000 and more.batch.done_s is None
+    assert more.batch is not None and more.batch.requests == 45_000 and more.batch.done_s is None
     assert more.rate_rps * 1.5 == pytest.approx(more.planned_rate_rps)
 
 

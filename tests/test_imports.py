@@ -29,6 +29,8 @@ MODULES = sorted(
 LEVEL = {
     "errors": 0,
     "progress": 0,
+    "spelling": 0,
+    "files": 1,
     "specs": 1,
     "options": 2,
     "perf": 3,

@@ -167,7 +167,8 @@ def _command_of(question: Question) -> Callable[..., None]:
     def ask(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
         options = question.options.of(**given)
         from provisioner import api
-        from provisioner.report.files import check_outputs, check_writable
+        from provisioner.files import check_writable
+        from provisioner.report.files import check_outputs
 
         also = [getattr(options, name) for name in question.written]
         outputs = check_outputs(out or (), also=also, kind=_loaded(question.result))

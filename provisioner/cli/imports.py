@@ -42,7 +42,7 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
 
 def _target(file: str, name: str | None, out: str) -> Path:
     """The workload's YAML file, after the checks on it and on the table of bins beside it."""
-    from provisioner.report.files import check_writable
+    from provisioner.files import check_writable
 
     path = Path(out)
     if path.is_dir():
@@ -76,7 +76,7 @@ def _refuse_foreign(bins: Path, out: str) -> None:
 
 
 def _write(workload: Workload, target: Path) -> tuple[Path, ...]:
-    from provisioner.report.files import write_files
+    from provisioner.files import write_files
     from provisioner.specs.schema import save_workload
 
     bins = target.with_name(f"{target.stem}.csv")
@@ -258,7 +258,7 @@ def _curve_text(
 
 def own_file(out: str, part: str, name: str) -> Path:
     """A file of a folder of own specs, after checks on it; the folder may be missing, its parent may not."""
-    from provisioner.report.files import check_writable
+    from provisioner.files import check_writable
 
     folder = Path(out)
     if not folder.is_dir() and (folder.exists() or folder.suffix in (".yaml", ".yml", ".csv", ".json")):
@@ -282,7 +282,7 @@ def make_folder(folder: Path) -> None:
 
 
 def _write_own(texts: Mapping[Path, str]) -> None:
-    from provisioner.report.files import write_files
+    from provisioner.files import write_files
 
     for path in texts:
         make_folder(path.parent)

@@ -356,9 +356,7 @@ def _job(options: PlanOptions, load: Load, traffic: Traffic, reference: Referenc
         return None
     c = traffic.classes
     longest_s = float(np.max(reference.e2e_s(c.prompt_tokens, c.output_tokens)))
-    return batch_job(
-        math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s, spelled("within_s")
-    )
+    return batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
 
 
 def _longer(workload: Workload, factors: Factors) -> Workload:

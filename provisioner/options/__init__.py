@@ -7,7 +7,7 @@ roles and the units only, so that the command line shows its help without loadin
 """
 
 from provisioner.options.base import Options, declared, documentation
-from provisioner.options.declaration import Option, flag_also_called, flag_of, spelled, spelled_as_flags
+from provisioner.options.declaration import Option, flag_also_called, flag_of
 from provisioner.options.defaults import (
     ASSUMPTIONS,
     DURATION_S,
@@ -30,6 +30,7 @@ from provisioner.options.studies import (
     SweepOptions,
     VaryOptions,
 )
+from provisioner.spelling import spelled, spelled_as_flags
 
 __all__ = [
     "ASSUMPTIONS",

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.conflicts import check_conflicts, check_needs
-from provisioner.options.declaration import Option, also_called, declaration_of, keywords, register, spelled
+from provisioner.options.declaration import Option, also_called, declaration_of, keywords, register
+from provisioner.spelling import spelled
 
 AnyOptions = TypeVar("AnyOptions", bound="Options")
 

@@ -8,8 +8,9 @@ from dataclasses import fields
 from typing import Any, Final
 
 from provisioner.options.base import Options
-from provisioner.options.declaration import declaration_of, spelled
+from provisioner.options.declaration import declaration_of
 from provisioner.options.plan import PROOF
+from provisioner.spelling import spelled
 
 # How fast it ran and where it was written to are not part of what was asked.
 _NOT_ASKED: Final = ("write_lp", "repeat", "records", "timeline")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.options.declaration import spelled
+from provisioner.spelling import spelled
 
 
 @dataclass(frozen=True, slots=True)

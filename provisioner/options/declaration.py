@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 from provisioner.options.defaults import ALSO_CALLED
 from provisioner.options.values import SWITCH, Kind
+from provisioner.spelling import FLAGS
 
 BY_NAME: Final = "--"
 """The flag of a field that is the field's name."""
@@ -113,12 +113,6 @@ def _field(declaration: Option) -> Any:
     return field(default=default, metadata=metadata)
 
 
-_FLAGS: Final[dict[str, str]] = {"out": "--out"}
-"""The flag of every field, by name: the same in all classes that have the field; and that of files to write."""
-
-_spelled_as_flags = False
-
-
 def register(name: str, each: dataclasses.Field[Any]) -> None:
     """Know the flag of a field, and those of its members; every class has to give a field the same flag."""
     declaration = declaration_of(each)
@@ -126,41 +120,18 @@ def register(name: str, each: dataclasses.Field[Any]) -> None:
         declaration = dataclasses.replace(declaration, flag=f"--{name.replace('_', '-')}")
         each.metadata = MappingProxyType({"option": declaration})
     for known, part in {name: declaration, **declaration.members}.items():
-        if _FLAGS.setdefault(known, part.flag) != part.flag:
-            raise TypeError(f"{known}: has the flags {_FLAGS[known]} and {part.flag}")
-
-
-@contextmanager
-def spelled_as_flags() -> Iterator[None]:
-    """Name options by their flags in messages: set by the command line, for all threads of the process."""
-    global _spelled_as_flags
-    before, _spelled_as_flags = _spelled_as_flags, True
-    try:
-        yield
-    finally:
-        _spelled_as_flags = before
-
-
-def spelled(name: str) -> str:
-    """The name of an option as the caller writes it: a keyword in Python, a flag on the command line.
-
-    >>> spelled("rate_rps")
-    'rate_rps'
-    >>> with spelled_as_flags():
-    ...     spelled("rate_rps")
-    '--rate'
-    """
-    return _FLAGS.get(name) or name if _spelled_as_flags else name
+        if FLAGS.setdefault(known, part.flag) != part.flag:
+            raise TypeError(f"{known}: has the flags {FLAGS[known]} and {part.flag}")
 
 
 def flag_of(name: str) -> str:
     """The flag of a field."""
-    return _FLAGS[name]
+    return FLAGS[name]
 
 
 def keywords() -> dict[str, str]:
     """The keyword of every flag."""
-    return {flag: name for name, flag in _FLAGS.items()}
+    return {flag: name for name, flag in FLAGS.items()}
 
 
 def also_called(name: str, known: Iterable[str], separator: str) -> str:
@@ -184,4 +155,4 @@ def flag_also_called(argument: str) -> str:
     flag, equals, value = argument.partition("=")
     if not flag.startswith("--"):
         return argument
-    return f"--{also_called(flag[2:], [known[2:] for known in _FLAGS.values()], '-')}{equals}{value}"
+    return f"--{also_called(flag[2:], [known[2:] for known in FLAGS.values()], '-')}{equals}{value}"

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.options.declaration import Group, Option, spelled
+from provisioner.options.declaration import Group, Option
 from provisioner.options.defaults import LIMIT_NAMES
 from provisioner.options.values import Kind, pairs
 from provisioner.specs.metrics import METRICS, is_target, name_of, parse_target
 from provisioner.specs.units import parse_duration, parse_factor
+from provisioner.spelling import spelled
 
 LATENCY: Final = Group("Latency limits")
 LIMIT_FLAG: Final = "--limit"

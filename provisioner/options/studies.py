@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from provisioner.errors import InputError
 from provisioner.options.base import Options
-from provisioner.options.declaration import Group, changed, spelled
+from provisioner.options.declaration import Group, changed
 from provisioner.options.defaults import FACTORS, MACHINE_FACTORS
 from provisioner.options.limits import LATENCY
 from provisioner.options.plan import PlanOptions
@@ -31,6 +31,7 @@ from provisioner.options.values import (
     whole,
 )
 from provisioner.specs.criteria import WATCHES, Watch
+from provisioner.spelling import spelled
 
 COMPARISON: Final = Group("Comparison")
 IN_HAND: Final = Group("Cluster in hand")

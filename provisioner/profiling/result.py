@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
+from provisioner.files import check_writable, write_files
 from provisioner.perf.points import CurvePoint, Provenance, curve_text
 from provisioner.profiling.grid import Grid
 from provisioner.profiling.shape import shape_of
@@ -157,19 +156,8 @@ class Profile:
 
         Both are written or none: ``InputError`` if one cannot be written.
         """
-        paths = output_paths(path)
-        written: list[str] = []
-        try:
-            for target, text in zip(paths, (self.csv_text(), self.about_text()), strict=True):
-                written.append(_beside(target, text))
-            for target in paths:
-                os.replace(written[0], target)
-                written.pop(0)
-        except OSError as error:
-            raise InputError(f"{paths[0]}: cannot be written: {error.strerror or error}") from None
-        finally:
-            for temporary in written:
-                Path(temporary).unlink(missing_ok=True)
+        curve, about = paths = output_paths(path)
+        write_files({str(curve): self.csv_text(), str(about): self.about_text()})
         return paths
 
 
@@ -179,28 +167,6 @@ def output_paths(path: str | Path) -> tuple[Path, Path]:
     if curve.suffix != ".csv":
         raise InputError(f"{curve}: must end in .csv: a profile is written as a curve file")
     about = curve.with_suffix(".yaml")
-    if not curve.parent.is_dir():
-        raise InputError(f"{curve}: the folder {curve.parent} does not exist")
     for each in (curve, about):
-        if each.exists() and not each.is_file():
-            raise InputError(f"{each}: is not a file that can be written")
-    if not os.access(curve.parent, os.W_OK):
-        raise InputError(f"{curve}: the folder {curve.parent} is write-protected")
+        check_writable(str(each))
     return curve, about
-
-
-def _beside(target: Path, text: str) -> str:
-    """Write the text to a temporary file beside ``target``, with the permissions of a new file; return its path."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return temporary

@@ -1,27 +1,24 @@
-"""Writing results to files: checked before the work starts, and each file whole or not at all."""
+"""Results written to files, each in the format of its ending."""
 
 from __future__ import annotations
 
 import os
-import stat
-import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote
 
 from provisioner.errors import InputError
+from provisioner.files import Content, check_writable, write_files
 from provisioner.results.result import Result
+from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from provisioner.report.chart import Chart
     from provisioner.report.document import Document
-
-Content = str | Callable[[str], None]
-"""The content of a file: a text, or a function that writes it to a file of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ def offered(kind: type | None) -> tuple[str, ...]:
 
 
 def check_outputs(
-    given: Iterable[str], what: str = "--out", also: Iterable[str | None] = (), kind: type | None = None
+    given: Iterable[str], also: Iterable[str | None] = (), kind: type | None = None
 ) -> tuple[Output, ...]:
     """The files to write, each of an ending that this kind of result has, in a writable folder, and named once.
 
@@ -85,45 +82,28 @@ def check_outputs(
     seen: set[str] = {os.path.realpath(name) for name in also if name is not None}
     for name in given:
         ending = Path(name).suffix.lower()
-        _check_ending(name, ending, kind, what)
-        check_writable(name, what)
+        _check_ending(name, ending, kind)
+        check_writable(name, spelled("out"))
         real = os.path.realpath(name)
         if real in seen:
-            raise InputError(f"{what} {name}: is given twice")
+            raise InputError(f"{spelled('out')} {name}: is given twice")
         seen.add(real)
         outputs.append(Output(name, ending))
     return tuple(outputs)
 
 
-def _check_ending(name: str, ending: str, kind: type | None, what: str) -> None:
+def _check_ending(name: str, ending: str, kind: type | None) -> None:
     known = offered(kind)
     if ending not in known:
-        raise InputError(f"{what} {name}: must end in {', '.join(known)}, which says the format")
-
-
-def check_writable(name: str, what: str) -> None:
-    """Refuse a file that cannot be written: no folder, a folder in its place, or no permission."""
-    path = Path(os.path.realpath(name))
-    if not path.parent.is_dir():
-        raise InputError(f"{what} {name}: the folder {Path(name).parent} does not exist")
-    if path.exists() and not path.is_file():
-        raise InputError(f"{what} {name}: is not a file that can be written")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise InputError(f"{what} {name}: is write-protected")
-    try:
-        # a name as long as the one that will be written beside it, so that a name too long shows now
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-    except OSError as error:
-        raise InputError(f"{what} {name}: cannot be written: {error.strerror or error}") from None
+        raise InputError(f"{spelled('out')} {name}: must end in {', '.join(known)}, which says the format")
 
 
 def write_outputs(result: Reported | Result, outputs: Sequence[Output]) -> None:
     """Write a result to every file, in the format of its ending; markdown shows the pictures written with it."""
     for output in outputs:
-        _check_ending(output.given, output.ending, type(result), "--out")
+        _check_ending(output.given, output.ending, type(result))
     pictures = [output.given for output in outputs if output.ending in _PICTURES]
-    write_files({output.given: _content(result, output, pictures) for output in outputs}, "--out")
+    write_files({output.given: _content(result, output, pictures) for output in outputs}, spelled("out"))
 
 
 def _content(result: Reported | Result, output: Output, pictures: Sequence[str]) -> Content:
@@ -184,51 +164,3 @@ def with_pictures(markdown: str, name: str, pictures: Sequence[str]) -> str:
     others = [f"[{Path(each).name}]({link})" for each, link in zip(pictures[1:], links[1:], strict=True)]
     also = [f"Also as {', '.join(others)}."] if others else []
     return "\n\n".join([first, f"![{shown}]({links[0]})", *also, rest])
-
-
-def write_files(contents: Mapping[str, Content], what: str) -> None:
-    """Write files by name: first all beside their places, then each moved there.
-
-    A file that cannot be written leaves every file as it was.
-    """
-    written: list[tuple[str, str]] = []
-    name = ""
-    try:
-        for name, content in contents.items():
-            written.append((_write_beside(os.path.realpath(name), content), os.path.realpath(name)))
-        while written:
-            temporary, path = written[0]
-            os.replace(temporary, path)
-            written.pop(0)
-    except OSError as error:
-        raise InputError(f"{what} {name}: cannot be written: {error.strerror or error}") from None
-    finally:
-        for temporary, _ in written:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _write_beside(path: str, content: Content) -> str:
-    """A new file beside ``path`` with the content, on disk, and with the permissions that ``path`` has or would get."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            if isinstance(content, str):
-                file.write(content)
-            else:
-                content(temporary)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return temporary
-
-
-def _mode(path: str) -> int:
-    try:
-        return stat.S_IMODE(os.stat(path).st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
-from provisioner.report.files import check_writable
-from provisioner.report.files import write_files as write_all
+from provisioner.files import check_writable
+from provisioner.files import write_files as write_all
+from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
     from provisioner.simulation.cluster import Cluster
@@ -29,7 +30,7 @@ PICTURES: Final = (".png", ".svg", ".pdf")
 
 def check_files(records: str | None, timeline: str | None) -> None:
     """Refuse files of records and of a timeline that cannot be written, or whose ending says no known format."""
-    for name, what, endings in ((records, "--records", RECORDS), (timeline, "--timeline", PICTURES)):
+    for name, what, endings in ((records, spelled("records"), RECORDS), (timeline, spelled("timeline"), PICTURES)):
         if name is not None:
             if Path(name).suffix.lower() not in endings:
                 raise InputError(f"{what} {name}: must end in {', '.join(endings)}, which says the format")
@@ -49,7 +50,10 @@ def write_files(
         contents[timeline] = partial(write_timeline, runs[0], Path(timeline).suffix.lower()[1:])
     if contents:
         progress(f"writing {' and '.join(contents)}")
-        write_all(contents, " and ".join(f for f, name in (("--records", records), ("--timeline", timeline)) if name))
+        write_all(
+            contents,
+            " and ".join(f for f, name in ((spelled("records"), records), (spelled("timeline"), timeline)) if name),
+        )
 
 
 def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:

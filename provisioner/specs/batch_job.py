@@ -7,6 +7,7 @@ from typing import Final
 
 from provisioner.errors import InputError
 from provisioner.specs.units import format_seconds
+from provisioner.spelling import spelled
 
 ALLOWED_GROWTH: Final = 0.03
 """Growth of the delay, in s/s, up to which a simulated cluster counts as stable (``simulation.measure``)."""
@@ -51,11 +52,11 @@ class BatchJob:
         return self.feed_s + max(growth, 0.0) * max(self.feed_s - simulated_s, 0.0) + drain_s
 
 
-def batch_job(requests: int, within_s: float, longest_alone_s: float, what: str = "within_s") -> BatchJob:
+def batch_job(requests: int, within_s: float, longest_alone_s: float) -> BatchJob:
     """A job with the time that its last requests need; ``InputError`` if not even one request could end in time."""
     if longest_alone_s >= within_s:
         raise InputError(
-            f"{what}: must be longer than its longest request takes alone, {format_seconds(longest_alone_s)}, "
-            f"got {format_seconds(within_s)}"
+            f"{spelled('within_s')}: must be longer than its longest request takes alone, "
+            f"{format_seconds(longest_alone_s)}, got {format_seconds(within_s)}"
         )
     return BatchJob(requests, within_s, min(LONGEST_REQUESTS * longest_alone_s, 0.5 * (within_s + longest_alone_s)))

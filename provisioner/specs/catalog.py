@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
     from provisioner.specs.hardware import Machine
@@ -206,12 +207,12 @@ def with_own(own: str | None) -> Catalog:
         return _SHIPPED
     folder = Path(own)
     if not folder.is_dir():
-        raise InputError(f"--specs: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
+        raise InputError(f"{spelled('specs')}: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
     parts = {**OWN_FOLDERS, ".": POWER_CAPS}
     files = sorted(path for part, names in parts.items() for path in (folder / part).glob(names))
     if not files:
         has = ", ".join(f"{part}/{names}" for part, names in OWN_FOLDERS.items())
-        raise InputError(f"--specs: {own} has no {has}, {POWER_CAPS}")
+        raise InputError(f"{spelled('specs')}: {own} has no {has}, {POWER_CAPS}")
     return _opened(own, tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
 
 

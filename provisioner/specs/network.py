@@ -9,6 +9,7 @@ from typing import Final
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.hardware import Machine
 from provisioner.specs.units import parse_positive, parse_whole
+from provisioner.spelling import spelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +57,15 @@ def on_network(machine: Machine, text: str) -> Machine:
     """
     match = _WRITTEN.fullmatch(text)
     if match is None:
-        gbps = parse_positive(text, "--network", "Gb/s")
+        gbps = parse_positive(text, spelled("network"), "Gb/s")
         return replace(machine, network=f"{gbps:g} Gb/s", network_gbps=gbps)
     ports_text, name = match.groups()
     if name.lower() not in NETWORKS:
         raise UnknownNameError("network", name, NETWORKS)
     kind = NETWORKS[name.lower()]
-    ports = parse_whole(ports_text, "--network: ports") if ports_text else machine.gpus if kind.per_gpu else 1
+    ports = (
+        parse_whole(ports_text, f"{spelled('network')}: ports") if ports_text else machine.gpus if kind.per_gpu else 1
+    )
     return replace(machine, network=f"{ports} x {kind.title}", network_gbps=ports * kind.gbps * kind.efficiency)
 
 
@@ -77,8 +80,10 @@ def parse_networks(given: tuple[str, ...]) -> dict[str, str]:
         machine, equals, network = (part.strip() for part in text.partition("="))
         name, network = (machine, network) if equals else ("", machine)
         if not network:
-            raise InputError(f"--network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}")
+            raise InputError(
+                f"{spelled('network')}: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}"
+            )
         if name in networks:
-            raise InputError(f"--network: is given twice{f' for {name}' if name else ''}")
+            raise InputError(f"{spelled('network')}: is given twice{f' for {name}' if name else ''}")
         networks[name] = network
     return networks

@@ -93,10 +93,10 @@ def price_at_cap(price: MachinePrice, uncapped: Machine, cap: float) -> MachineP
     )
 
 
-def parse_caps(given: Sequence[float | str], what: str = "--power-caps") -> tuple[float, ...]:
+def parse_caps(given: Sequence[float | str], what: str) -> tuple[float, ...]:
     """Caps in percent of the TDP, converted to shares; ``InputError`` names a wrong value.
 
-    >>> parse_caps([100, "70"])
+    >>> parse_caps([100, "70"], "--power-caps")
     (1.0, 0.7)
     """
     caps = []

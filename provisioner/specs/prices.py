@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from provisioner.errors import InputError
 from provisioner.specs.units import check_plausible
+from provisioner.spelling import spelled
 
 PLAUSIBLE_RANGES = {"cost_usd_per_h": (1e-3, 1e5), "provisioned_power_w": (50, 1_000_000)}
 
@@ -44,8 +45,8 @@ class PriceList:
         except KeyError:
             known = ", ".join(self.machines) or "none"
             raise InputError(
-                f"price list {self.name}: has no price of {machine}; add it in a file given with --prices FILE, or "
-                f"leave the machine out with --machine (the list has {known})"
+                f"price list {self.name}: has no price of {machine}; add it in a file given with "
+                f"{spelled('prices')} FILE, or leave the machine out with {spelled('machines')} (the list has {known})"
             ) from None
 
     def with_prices(self, other: "PriceList") -> "PriceList":

@@ -11,6 +11,7 @@ from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
 from provisioner.specs.trace_files import TraceFormat, read_requests
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
+from provisioner.spelling import spelled
 
 MAX_RELATIVE_S = 1e8  # three years: a larger time is one since an epoch, not since the trace's start
 
@@ -59,7 +60,9 @@ class Trace:
         arrivals = profile(self.arrival_s)
         rate = arrivals.mean_rate_rps if rate_rps is None else rate_rps
         if rate is None:
-            raise InputError(f"{self.path}: all requests arrive at one time, so it has no rate: give one with --rate")
+            raise InputError(
+                f"{self.path}: all requests arrive at one time, so it has no rate: give one with {spelled('rate_rps')}"
+            )
         return from_lengths(
             name,
             self.prompt_tokens,

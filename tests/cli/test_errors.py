@@ -226,7 +226,7 @@ def test_failing_write_leaves_the_old_file(provision: Run, tmp_path: Path, monke
     def fail(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("provisioner.report.files.os.fsync", fail)
+    monkeypatch.setattr("provisioner.files.os.fsync", fail)
     ended = provision(*HH, "--out", "p.csv")
     assert ended.code == 2
     assert ended.error == "--out p.csv: cannot be written: No space left on device"

@@ -287,16 +287,16 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(tiny: Profile,
 def test_a_failure_between_the_files_leaves_neither(
     tiny: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from provisioner.profiling import result
+    from provisioner import files
 
-    beside = result._beside
+    beside = files._write_beside
 
-    def full(target: Path, text: str) -> str:
-        if target.suffix == ".yaml":
+    def full(target: str, content: files.Content) -> str:
+        if target.endswith(".yaml"):
             raise OSError(28, "No space left on device")
-        return beside(target, text)
+        return beside(target, content)
 
-    monkeypatch.setattr(result, "_beside", full)
+    monkeypatch.setattr(files, "_write_beside", full)
     with pytest.raises(InputError, match="cannot be written: No space left on device"):
         tiny.write(tmp_path / "curve.csv")
     assert not list(tmp_path.iterdir())

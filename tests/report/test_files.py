@@ -9,9 +9,10 @@ from urllib.parse import unquote
 import pandas as pd
 import pytest
 
+from provisioner import files
 from provisioner.errors import InputError
-from provisioner.report import files
-from provisioner.report.files import check_outputs, check_writable, offered, write_files, write_outputs
+from provisioner.files import check_writable, write_files
+from provisioner.report.files import check_outputs, offered, write_outputs
 from provisioner.results.plan import Plan
 
 
@@ -98,7 +99,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_every_file_as_it_was(plan: Plan, 
     [
         (
             "plan.txt",
-            r"--out .*plan\.txt: must end in \.csv, \.md, \.json, \.parquet, \.html, \.png, \.svg, \.pdf, which says",
+            r"out .*plan\.txt: must end in \.csv, \.md, \.json, \.parquet, \.html, \.png, \.svg, \.pdf, which says",
         ),
         ("plan", "must end in"),
         ("none/plan.csv", r"the folder .*none does not exist"),
@@ -118,7 +119,7 @@ def test_refuses_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: py
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", fail)
-    with pytest.raises(InputError, match=r"write_lp .*p\.lp: cannot be written: Read-only file system"):
+    with pytest.raises(InputError, match=r"--write-lp .*p\.lp: cannot be written: Read-only file system"):
         check_writable(str(tmp_path / "p.lp"), "--write-lp")
 
 
@@ -148,7 +149,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
 
     outputs = check_outputs([str(target)])
     monkeypatch.setattr(files.os, failing, fail)
-    with pytest.raises(InputError, match=r"--out .*p\.csv: cannot be written: No space left on device"):
+    with pytest.raises(InputError, match=r"out .*p\.csv: cannot be written: No space left on device"):
         write_outputs(plan, outputs)
     assert names(tmp_path) == ["p.csv"]
     assert target.read_text() == "old"

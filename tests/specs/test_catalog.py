@@ -244,8 +244,8 @@ def test_a_machine_without_a_price():
         catalog.price_list("2026").price("rtx2080ti-x8")
     message = str(error.value)
     assert message.startswith(
-        "price list 2026: has no price of rtx2080ti-x8; add it in a file given with --prices FILE, or leave the "
-        "machine out with --machine (the list has dgx-a100, "
+        "price list 2026: has no price of rtx2080ti-x8; add it in a file given with prices FILE, or leave the "
+        "machine out with machines (the list has dgx-a100, "
     )
     assert "\n" not in message
     with pytest.raises(InputError, match="has no price of gb200"):
@@ -378,7 +378,7 @@ def test_a_changed_file_of_ones_own_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: None, "--specs: must be a folder with machines, models, prices, curves, got "),
+        (lambda f: None, "specs: must be a folder with machines, models, prices, curves, got "),
         (lambda f: f.mkdir(), "has no machines/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv"),
         (
             lambda f: (own_folder(f) / "curves" / "mine-tuned.csv").write_text(""),

@@ -35,10 +35,10 @@ def test_a_named_network_has_a_port_for_each_gpu_or_one_for_the_machine() -> Non
     ("given", "message"),
     [
         (("token-ring",), "unknown network 'token-ring'"),
-        (("0",), "--network: must be above 0 Gb/s, got 0"),
-        (("0xroce-100",), "--network: ports: must be a whole number, 1 or more, got 0"),
-        (("dgx-h100=",), "--network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got 'dgx-h100='"),
-        (("roce-100", "ethernet-25"), "--network: is given twice"),
+        (("0",), "network: must be above 0 Gb/s, got 0"),
+        (("0xroce-100",), "network: ports: must be a whole number, 1 or more, got 0"),
+        (("dgx-h100=",), "network: must be NETWORK or MACHINE=NETWORK, such as roce-100, got 'dgx-h100='"),
+        (("roce-100", "ethernet-25"), "network: is given twice"),
         (("dgx-h10=roce-100",), "unknown machine 'dgx-h10': did you mean dgx-h100"),
     ],
 )
