@@ -25,7 +25,7 @@ def setting(scale: Mapping[str, float], **options: Any) -> Setting:
 
 
 def fast(**options: Any) -> Plan:
-    return api.plan(fast=True, slo="p99", **options)
+    return api.plan(fast=True, slo="p99", tensor_parallel="largest", **options)
 
 
 def test_rate_and_cv_are_those_given() -> None:
@@ -114,7 +114,8 @@ def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> Non
     from provisioner.verify.answer import best_plan
     from provisioner.verify.verdicts import Verdicts
 
-    options = PlanOptions(rate_rps=20, designs=("splitwise-hh", "splitwise-ha"), sets=2, duration_s=30, slo="p99")
+    designs = ("splitwise-hh", "splitwise-ha")
+    options = PlanOptions(rate_rps=20, designs=designs, sets=2, duration_s=30, slo="p99", tensor_parallel="largest")
     verdicts = Verdicts()
     first = best_plan(load_setting(options), verdicts=verdicts)
     again = best_plan(load_setting(options), verdicts=verdicts)

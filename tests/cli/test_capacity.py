@@ -12,7 +12,7 @@ import pytest
 from provisioner.report.terminal import MAX_WIDTH
 from tests.cli.conftest import Run
 
-SMALL = ("--slo", "p99", "--prices", "paper", "--duration", "30s", "--seeds", "2")
+SMALL = ("--slo", "p99", "--prices", "paper", "--duration", "30s", "--seeds", "2", "--tp", "8")
 HH = ("capacity", *SMALL, "--design", "splitwise-hh", "--prompt", "3", "--token", "1")
 
 

@@ -47,7 +47,7 @@ def test_a_rate_alone_is_the_same_throughput(provision: Run) -> None:
 
 
 def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
-    asked = (*FAST, *TWO, "--same", "cost", "--budget", "300 $/h", "--baseline", "splitwise-hh", "--tp", "all")
+    asked = (*FAST, *TWO, "--same", "cost", "--budget", "300 $/h", "--baseline", "splitwise-hh", "--tp", "4,8")
     ended = provision(*asked, "--out", "c.csv", "--out", "c.json", "--out", "c.md")
     assert ended.code == 0, ended.err
     assert ended.out.splitlines()[-1].split() == ["written", "to", "c.csv,", "c.json,", "c.md"]

@@ -67,7 +67,7 @@ class TestModels:
         assert list(contents(tmp_path)) == ["own/models/mine.yaml"]
         assert catalog.with_own("own").model("mine").title == "My 8B"
         # known to a plan, which may still lack its curves
-        plan = provision("plan", "--fast", "--specs", "own", "--model", "mine")
+        plan = provision("plan", "--fast", "--specs", "own", "--model", "mine", "--machine", "dgx-h100", "--tp", "8")
         assert "My 8B" in plan.out or "cheapest plan for coding on mine" in plan.out or "no latency curves" in plan.err
 
     def test_what_an_import_wrote_is_replaced(self, provision: Run, tmp_path: Path) -> None:

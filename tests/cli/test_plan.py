@@ -10,7 +10,8 @@ from provisioner.report.terminal import MAX_WIDTH
 from tests.cli.conftest import Run
 
 P99 = ("plan", "--fast", "--slo", "p99")
-HH = (*P99, "--design", "splitwise-hh", "--tp", "8")
+AT_8 = (*P99, "--tp", "8")
+HH = (*AT_8, "--design", "splitwise-hh")
 
 
 def answer(provision: Run, *arguments: str) -> dict[str, Any]:
@@ -126,19 +127,19 @@ def test_option_changes_the_answer(provision: Run, options: tuple[str, ...], cha
 def test_every_solver_at_hand_finds_the_same_plan(provision: Run) -> None:
     import pulp
 
-    plans = [answer(provision, *P99, "--solver", name) for name in pulp.listSolvers(onlyAvailable=True)]
+    plans = [answer(provision, *AT_8, "--solver", name) for name in pulp.listSolvers(onlyAvailable=True)]
     assert [plan["solver"] for plan in plans] == pulp.listSolvers(onlyAvailable=True)
     assert len({json.dumps(plan["pools"]) for plan in plans}) == 1
 
 
 def test_objective_and_caps_choose_another_design(provision: Run) -> None:
-    cheapest = answer(provision, *P99)
-    thriftiest = answer(provision, *P99, "--objective", "power")
+    cheapest = answer(provision, *AT_8)
+    thriftiest = answer(provision, *AT_8, "--objective", "power")
     assert thriftiest["power_w"] < cheapest["power_w"]
     assert thriftiest["cost_usd_per_h"] > cheapest["cost_usd_per_h"]
-    capped = answer(provision, *P99, "--max-power", f"{cheapest['power_w'] - 1}")
+    capped = answer(provision, *AT_8, "--max-power", f"{cheapest['power_w'] - 1}")
     assert capped["power_w"] < cheapest["power_w"]
-    smallest = answer(provision, *P99, "--objective", "machines")
+    smallest = answer(provision, *AT_8, "--objective", "machines")
     assert smallest["machines"] <= cheapest["machines"]
 
 
