@@ -27,14 +27,14 @@ from provisioner.specs import catalog
 
 if TYPE_CHECKING:
     from provisioner.results.capacity import Capacity
+    from provisioner.results.comparison import Comparison
+    from provisioner.results.frontier import Frontier
     from provisioner.results.grid import Grid
     from provisioner.results.plan import Plan
     from provisioner.results.reproduction import Reproduction
     from provisioner.results.sensitivity import Sensitivity
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
-    from provisioner.studies.compare import Comparison
-    from provisioner.studies.pareto import Frontier
 
 __all__ = [
     "capacity",
@@ -178,13 +178,12 @@ def compare(
 
     >>> two = ["splitwise-hh", "baseline-h100"]
     >>> c = compare(same="throughput", rate_rps=20, tensor_parallel=8, fast=True, designs=two)
-    >>> [row.label for row in c.rows]
+    >>> [design.label for design in c.designs]
     ['Splitwise-HH', 'Baseline-H100']
     """
     from provisioner.studies import compare as study
 
-    asked = CompareOptions.made(options, keywords)
-    return study.compare(asked.part(PlanOptions), **asked.beyond(PlanOptions), progress=progress or _silent)
+    return study.compare(CompareOptions.made(options, keywords), progress=progress or _silent)
 
 
 @_asks(CapacityOptions)
@@ -212,7 +211,7 @@ def pareto(
     """
     from provisioner.studies import pareto as study
 
-    return study.pareto(ParetoOptions.made(options, keywords).part(PlanOptions), progress=progress or _silent)
+    return study.pareto(ParetoOptions.made(options, keywords), progress=progress or _silent)
 
 
 @_asks(ReproduceOptions)

@@ -466,6 +466,18 @@ def compare_01(data: Json) -> Json:
     }
 
 
+def compare_02(data: Json) -> Json:
+    """As in 0.1, with totals in the plan of each design, and the ratios of all apart."""
+
+    def row(design: Json) -> Json:
+        plan, ratios = design["plan"], data["ratios"][design["label"]]
+        totals = {key: plan and plan[key] for key in ("rate_rps", "cost_usd_per_h", "power_w", "machines")}
+        totals |= {f"{name}_ratio": ratio for name, ratio in ratios.items()}
+        return design | totals | {"feasible": plan is not None, "worst_slack": plan and plan["worst_slack"]}
+
+    return compare_01(data | {"designs": [row(design) for design in data["designs"]]})
+
+
 def _cell(cell: Json) -> Json:
     keys = [
         "state",
@@ -559,6 +571,13 @@ def pareto_01(data: Json) -> Json:
         "complete": data["complete"],
         "rate_rps": data["rate_rps"],
     }
+
+
+def pareto_02(data: Json) -> Json:
+    """As in 0.1, whose points had their plan beside its totals, and those that are not proven among them."""
+    proven = [plan | {"plan": plan, "proven": True} for plan in data["points"]]
+    others = [plan | {"plan": plan, "proven": False} for plan in data["candidates"]]
+    return pareto_01(data | {"points": proven + others})
 
 
 def reproduce_01(data: Json) -> Json:
@@ -826,6 +845,8 @@ EXTRACTORS: dict[str, dict[str, Extract]] = {
         "sensitivity": sensitivity_02,
         "capacity": capacity_02,
         "reproduce": reproduce_01,
+        "compare": compare_02,
+        "pareto": pareto_02,
     },
 }
 

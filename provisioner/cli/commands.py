@@ -107,8 +107,8 @@ QUESTIONS: Final = (
     Question(
         "compare",
         CompareOptions,
-        "studies.compare.Comparison",
-        "compare_document",
+        "results.comparison.Comparison",
+        "views.registry.document",
         """Compare designs within one budget, or at one throughput.
 
         Answers with the largest throughput of each design within the budget (or its least cost, power or machines at
@@ -132,8 +132,8 @@ QUESTIONS: Final = (
     Question(
         "pareto",
         ParetoOptions,
-        "studies.pareto.Frontier",
-        "pareto_document",
+        "results.frontier.Frontier",
+        "views.registry.document",
         """Find the clusters that none beats in cost, power and machines at once.
 
         Answers with every such cluster at the rate, over all designs and sizes, each a plan proven by simulation. Exit

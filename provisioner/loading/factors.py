@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options import FACTORS, MACHINE_FACTORS, spelled
+from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions, spelled
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.units import parse_positive
 
 if TYPE_CHECKING:
     from provisioner.perf.assumptions import ReplicaPerf
+
+AnyPlanOptions = TypeVar("AnyPlanOptions", bound=PlanOptions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +71,13 @@ def load_factors(scale: Mapping[str, float], known: Catalog | None = None) -> Fa
         else:
             of_machine[name, (known or with_own(None)).machine(machine).name] = factor
     return Factors(general, of_machine)
+
+
+def with_own_rate(options: AnyPlanOptions, rate_rps: float) -> AnyPlanOptions:
+    """The options with the workload's own rate written out, as the workload may change.
+
+    ``rate_rps`` is that rate with the factor on it. Options with a rate, a trace or a backlog are as they were.
+    """
+    if options.rate_rps is not None or options.trace is not None or options.backlog_requests is not None:
+        return options
+    return replace(options, rate_rps=rate_rps / load_factors(options.scale, with_own(options.specs)).of("rate"))

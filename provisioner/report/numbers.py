@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final
+
+from provisioner.specs.criteria import ObjectiveName
+from provisioner.specs.units import format_cost, format_power, format_rate
 
 
 def _blank(value: float) -> str | None:
@@ -107,3 +112,20 @@ def _digits(value: float | None, digits: int) -> str:
     decimals = digits - 1 - math.floor(math.log10(abs(value) * (1 + 5e-6)))
     text = f"{value:,.{max(decimals, 0)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+NUMBERS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+    "cost": partial(dollars, sign=False),
+    "power": kilowatts,
+    "machines": whole,
+    "throughput": significant,
+}
+"""The text of each criterion's value in a table, whose header has the unit."""
+
+AMOUNTS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+    "cost": format_cost,
+    "power": format_power,
+    "machines": lambda machines: "1 machine" if machines == 1 else f"{whole(machines)} machines",
+    "throughput": format_rate,
+}
+"""The text of each criterion's value with its unit."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.results.cluster import Cluster, Pool, Totals
 from provisioner.results.result import Result
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
 
@@ -267,6 +268,10 @@ class Plan(Result):
     def totals(self) -> Totals:
         """Cost, power and machines of the cluster."""
         return Totals(self.cost_usd_per_h, self.power_w, self.machines)
+
+    def of(self, criterion: ObjectiveName) -> float:
+        """The value of a criterion: $/h, W, machines or requests/s."""
+        return float(getattr(self, CRITERIA[criterion].field))
 
     @derived
     def machines(self) -> int:

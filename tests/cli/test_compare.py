@@ -40,10 +40,10 @@ def test_a_rate_alone_is_the_same_throughput(provision: Run) -> None:
     assert ended.code == 0, ended.err
     values = json.loads(ended.out)
     assert (values["same"], values["rate_rps"], values["objective"]) == ("throughput", 12.0, "power")
-    powers = [row["power_w"] for row in values["designs"]]
+    powers = [design["plan"]["power_w"] for design in values["designs"]]
     assert powers == sorted(powers)
-    base = next(row for row in values["designs"] if row["label"] == values["baseline"])
-    assert base["power_ratio"] == 1.0 and base["plan"]["objective"] == "power"
+    base = next(design for design in values["designs"] if design["label"] == values["baseline"])
+    assert values["ratios"][base["label"]]["power"] == 1.0 and base["plan"]["objective"] == "power"
 
 
 def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
     assert ended.out.splitlines()[-1].split() == ["written", "to", "c.csv,", "c.json,", "c.md"]
     values = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()))
-    assert [float(row["rate_rps"]) for row in rows] == [row["rate_rps"] for row in values["designs"]]
+    assert [float(row["rate_rps"]) for row in rows] == [design["plan"]["rate_rps"] for design in values["designs"]]
     labels = [row["label"] for row in values["designs"]]  # the best first
     assert values["baseline"] == next(label for label in labels if label.startswith("Splitwise-HH:"))
     assert values["command"] in (tmp_path / "c.md").read_text(encoding="utf-8")

@@ -115,8 +115,8 @@ def test_bad_option(provision: Run, tmp_path: Path, arguments: tuple[str, ...], 
 
 STUDIES = [
     ("capacity", "provisioner.results.capacity.Capacity", ("--design", "baseline-h100", "--mixed", "4")),
-    ("compare", "provisioner.studies.compare.Comparison", ("--budget", "400kW")),
-    ("pareto", "provisioner.studies.pareto.Frontier", ()),
+    ("compare", "provisioner.results.comparison.Comparison", ("--budget", "400kW")),
+    ("pareto", "provisioner.results.frontier.Frontier", ()),
     ("plan", "provisioner.results.plan.Plan", ()),
     ("sensitivity", "provisioner.results.sensitivity.Sensitivity", ()),
     ("simulate", "provisioner.results.simulation.Simulation", ("--design", "baseline-h100", "--mixed", "4")),

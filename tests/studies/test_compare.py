@@ -12,10 +12,12 @@ import pytest
 
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
-from provisioner.options import PlanOptions
+from provisioner.options import CompareOptions, PlanOptions
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import BarChart
-from provisioner.studies.compare import RATIOS, Comparison, Row, budget_of, compare
+from provisioner.report.views.registry import charts
+from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
+from provisioner.studies.compare import budget_of, compare
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
@@ -27,16 +29,16 @@ MACHINES = 5
 
 @cache
 def within_machines() -> Comparison:
-    return compare(PlanOptions(**SMALL, designs=DESIGNS), same="machines", budget=MACHINES, chunked=True)
+    return compare(CompareOptions(**SMALL, designs=DESIGNS, same="machines", budget=MACHINES, chunked=True))
 
 
 @cache
 def at_a_rate() -> Comparison:
-    return compare(PlanOptions(**SMALL, rate_rps=12.0, designs=DESIGNS), same="throughput")
+    return compare(CompareOptions(**SMALL, rate_rps=12.0, designs=DESIGNS, same="throughput"))
 
 
-def row(found: Comparison, label: str) -> Row:
-    return next(each for each in found.rows if each.label == label)
+def design_of(found: Comparison, label: str) -> ComparedDesign:
+    return next(each for each in found.designs if each.label == label)
 
 
 # --- budgets -----------------------------------------------------------------------------------------------------
@@ -88,7 +90,7 @@ def test_budgets_in_words() -> None:
 @pytest.mark.parametrize(
     ("given", "criterion", "message"),
     [
-        ("1500 $/h", "power", "must be a power with --same power, such as 400kW or '40 dgx-h100', got '1500"),
+        ("1500 $/h", "power", "must be a power with same power, such as 400kW or '40 dgx-h100', got '1500"),
         ("400kW", "cost", "must be a cost in"),
         ("400kW", "machines", "must be a number of machines"),
         ("-3", "cost", "must be a cost"),
@@ -112,7 +114,7 @@ def test_budgets_that_are_none(given: str, criterion: Any, message: str) -> None
 @pytest.mark.parametrize("label", ["Splitwise-HH", "Splitwise-HA", "Baseline-A100", "Baseline-H100, chunked"])
 def test_no_cluster_within_the_budget_does_more(label: str) -> None:
     """The plan's own cluster passes at its rate; at the first failure, 1 % above, no cluster of the design does."""
-    found = row(within_machines(), label)
+    found = design_of(within_machines(), label)
     assert found.plan is not None and found.failed_rps is not None
     assert found.failed_rps / found.plan.rate_rps == pytest.approx(1.01)
     of = load_setting(PlanOptions(**SMALL, designs=(found.design.lower(),)))
@@ -136,23 +138,25 @@ def test_no_cluster_within_the_budget_does_more(label: str) -> None:
 
 def test_rows_are_in_order_and_ratios_are_of_the_baseline() -> None:
     found = within_machines()
-    rates = [each.plan.rate_rps for each in found.rows if each.plan is not None]
+    rates = [each.plan.rate_rps for each in found.designs if each.plan is not None]
     assert rates == sorted(rates, reverse=True) and len(rates) == len(DESIGNS) + 2
     assert found.baseline == "Baseline-A100", "the first colocated design in the order given"
-    base = row(found, "Baseline-A100").totals()
+    base = design_of(found, "Baseline-A100").plan
     assert base is not None
-    for each in found.rows:
-        totals = each.totals()
-        assert totals is not None
-        ratios = found.ratios(each)
-        assert ratios == {name: totals[name] / base[name] for name in RATIOS}
+    for each in found.designs:
         assert each.plan is not None and each.plan.machines <= MACHINES
-    assert set(found.ratios(row(found, "Baseline-A100")).values()) == {1.0}
+        assert found.ratios[each.label] == {
+            "throughput": each.plan.rate_rps / base.rate_rps,
+            "cost": each.plan.cost_usd_per_h / base.cost_usd_per_h,
+            "power": each.plan.power_w / base.power_w,
+            "machines": each.plan.machines / base.machines,
+        }
+    assert set(found.ratios["Baseline-A100"].values()) == {1.0}
 
 
 def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
     found = within_machines()
-    policies = {each.label: each.plan.evidence.policy for each in found.rows if each.plan and each.plan.evidence}
+    policies = {each.label: each.plan.evidence.policy for each in found.designs if each.plan and each.plan.evidence}
     assert policies == {
         "Splitwise-HH": "splitwise",
         "Splitwise-HA": "splitwise",
@@ -161,13 +165,12 @@ def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
         "Baseline-A100, chunked": "chunked",
         "Baseline-H100, chunked": "chunked",
     }
-    assert row(found, "Baseline-H100, chunked").key == "baseline-h100-chunked"
 
 
 def test_headroom_is_served_beside_the_rate() -> None:
     options = {**SMALL, "designs": ("baseline-h100",)}
-    plain = compare(PlanOptions(**options), same="machines", budget=3).rows[0]
-    spare = compare(PlanOptions(**options, headroom=0.25), same="machines", budget=3).rows[0]
+    plain = compare(CompareOptions(**options, same="machines", budget=3)).designs[0]
+    spare = compare(CompareOptions(**options, headroom=0.25, same="machines", budget=3)).designs[0]
     assert plain.plan is not None and spare.plan is not None and spare.failed_rps is not None
     assert spare.plan.rate_rps == pytest.approx(plain.plan.rate_rps / 1.25, rel=0.02)
     assert spare.failed_rps / spare.plan.rate_rps == pytest.approx(1.01)
@@ -180,7 +183,7 @@ def test_at_a_rate_each_design_has_its_own_plan() -> None:
     found = at_a_rate()
     assert found.rate_rps == 12.0 and found.budget is None
     costs = []
-    for each in found.rows:
+    for each in found.designs:
         alone = best_plan(load_setting(PlanOptions(**SMALL, rate_rps=12.0, designs=(each.design.lower(),))))
         assert each.plan is not None
         assert each.plan.pools == alone.pools and each.plan.cost_usd_per_h == alone.cost_usd_per_h
@@ -190,21 +193,23 @@ def test_at_a_rate_each_design_has_its_own_plan() -> None:
 
 
 def test_a_design_without_a_plan_is_a_row_with_its_reason() -> None:
-    options = PlanOptions(**{**SMALL, "slo": "splitwise"}, rate_rps=12.0, designs=DESIGNS, limits={"ttft_p50": "120ms"})
-    found = compare(options, same="throughput")
-    without = [each for each in found.rows if each.plan is None]
+    limits = {"ttft_p50": "120ms"}
+    asked = {**SMALL, "slo": "splitwise", "rate_rps": 12.0, "designs": DESIGNS, "limits": limits, "same": "throughput"}
+    found = compare(CompareOptions(**asked))
+    without = [each for each in found.designs if each.plan is None]
     assert without and len(without) < len(DESIGNS), "A100 prompts take longer than this limit, H100 prompts do not"
-    assert found.rows[-len(without) :] == tuple(without)
+    assert found.designs[-len(without) :] == tuple(without)
     for each in without:
         assert "TTFT P50" in each.reason
-        assert set(found.ratios(each).values()) == {None}
+        assert set(found.ratios[each.label].values()) == {None}
     text = str(found)
     assert "Designs without a plan" in text and all(f"{each.label}: " in text for each in without)
     frame = found.to_frame()
     assert list(frame["feasible"]).count(False) == len(without)
     assert math.isnan(frame.iloc[-1]["rate_rps"]) and frame.iloc[-1]["reason"]
-    named = compare(options, same="throughput", baseline="baseline-a100")
-    assert named.baseline == "Baseline-A100" and all(v is None for r in named.rows for v in named.ratios(r).values())
+    named = compare(CompareOptions(**asked, baseline="baseline-a100"))
+    assert named.baseline == "Baseline-A100"
+    assert all(ratio is None for ratios in named.ratios.values() for ratio in ratios.values())
     assert "Against Baseline-A100, which has no plan" in str(named)
 
 
@@ -214,20 +219,24 @@ def test_a_design_without_a_plan_is_a_row_with_its_reason() -> None:
 def test_the_results_in_every_form() -> None:
     found = within_machines()
     frame = found.to_frame()
-    assert list(frame["label"]) == [each.label for each in found.rows]
-    assert list(frame["rate_rps"]) == [each.plan.rate_rps for each in found.rows if each.plan]
+    assert list(frame["label"]) == [each.label for each in found.designs]
+    assert list(frame["rate_rps"]) == [each.plan.rate_rps for each in found.designs if each.plan]
     values = json.loads(json.dumps(found.to_dict()))
-    assert values["budget"] == {"value": 5.0, "given": "5"} and values["baseline"] == "Baseline-A100"
-    assert [d["throughput_ratio"] for d in values["designs"]] == list(frame["throughput_ratio"])
-    assert values["designs"][0]["plan"]["design"] == found.rows[0].design
-    assert values["command"].startswith("provision compare --same machines --budget 5 --chunked --workload coding ")
+    assert (values["kind"], values["schema_version"], values["baseline"]) == ("comparison", 2, "Baseline-A100")
+    assert values["budget"] == {"criterion": "machines", "value": 5.0, "given": "5", "machine": None}
+    assert [values["ratios"][label]["throughput"] for label in frame["label"]] == list(frame["throughput_ratio"])
+    assert values["designs"][0]["plan"]["design"] == found.designs[0].design
+    assert values["command"].startswith("provision compare --workload coding ")
+    assert values["command"].endswith(" --same machines --budget 5 --chunked")
     assert "--objective" not in values["command"] and "--rate" not in values["command"]
     text = str(found)
-    assert text.startswith(f"# {found.rows[0].label}: ") and "Against Baseline-A100" in text
-    chart = found.charts()[0]
+    assert text.startswith(f"# {found.designs[0].label}: ") and "Against Baseline-A100" in text
+    chart = charts(found)["ratios"]
     assert isinstance(chart, BarChart) and chart.value.label == "relative to Baseline-A100 (x)"
-    assert chart.groups == tuple(each.label for each in found.rows)
-    assert [bars.name for bars in chart.bars] == list(RATIOS)
+    best, *others = found.designs
+    assert chart.groups == (f"{best.label} (best)", *(each.label for each in others))
+    same = [name for name in COMPARED if frame[f"{name}_ratio"].round(9).nunique() == 1]
+    assert "machines" in same and [bars.name for bars in chart.bars] == [name for name in COMPARED if name not in same]
     for bars in chart.bars:
         assert list(bars.values) == list(frame[f"{bars.name}_ratio"])
     assert "<table>" in found._repr_html_()
@@ -235,19 +244,19 @@ def test_the_results_in_every_form() -> None:
 
 def test_the_printed_command_says_the_rate() -> None:
     command = at_a_rate().to_dict()["command"]
-    assert command.startswith("provision compare --same throughput ") and "--rate 12 " in command
+    assert command.endswith(" --same throughput") and "--rate 12 " in command
     assert "--objective cost" in command
 
 
 def test_formulas_alone() -> None:
-    found = compare(PlanOptions(**SMALL, designs=DESIGNS[:2], fast=True), same="power", budget="5 dgx-h100")
-    assert all(each.plan is not None and each.plan.evidence is None for each in found.rows)
-    assert all(each.plan.power_w <= 51_000.0 for each in found.rows if each.plan)
+    found = compare(CompareOptions(**SMALL, designs=DESIGNS[:2], fast=True, same="power", budget="5 dgx-h100"))
+    assert all(each.plan is not None and each.plan.evidence is None for each in found.designs)
+    assert all(each.plan.power_w <= 51_000.0 for each in found.designs if each.plan)
 
 
 def test_progress_says_how_far_and_which_design() -> None:
     told: list[str] = []
-    compare(PlanOptions(**SMALL, designs=DESIGNS[:2], fast=True), same="machines", budget=4, progress=told.append)
+    compare(CompareOptions(**SMALL, designs=DESIGNS[:2], fast=True, same="machines", budget=4), progress=told.append)
     assert told[0].startswith("comparing: 0 of 2; Splitwise-HH: ")
     assert any(text.startswith("comparing: 1 of 2, ") and "left; Splitwise-HA: " in text for text in told)
 
@@ -255,23 +264,23 @@ def test_progress_says_how_far_and_which_design() -> None:
 @pytest.mark.parametrize(
     ("fields", "arguments", "message"),
     [
-        ({}, {"same": "power"}, "--budget: is needed with --same power, such as 400kW"),
+        ({}, {"same": "power"}, "budget: is needed with same power, such as 400kW"),
         ({}, {"same": "energy", "budget": 4}, "unknown thing to hold the same 'energy'"),
-        ({"rate_rps": 5.0}, {"same": "cost", "budget": 4}, "--rate: is what --same cost finds"),
-        ({"trace": "x.csv"}, {"same": "cost", "budget": 4}, "--trace: has its own rate"),
-        ({"objective": "power"}, {"same": "cost", "budget": 4}, "--objective: is throughput with --same cost"),
-        ({"max_machines": 4}, {"same": "machines", "budget": 4}, "--max-machines: is what --budget gives"),
-        ({}, {"same": "throughput", "budget": 4}, "--budget: --same throughput has a --rate in its place"),
-        ({"objective": "throughput"}, {"same": "throughput"}, "--objective: must be cost, power or machines"),
+        ({"rate_rps": 5.0}, {"same": "cost", "budget": 4}, "rate_rps: is what same cost finds"),
+        ({"trace": "x.csv"}, {"same": "cost", "budget": 4}, "trace: has its own rate"),
+        ({"objective": "power"}, {"same": "cost", "budget": 4}, "objective: is throughput with same cost"),
+        ({"max_machines": 4}, {"same": "machines", "budget": 4}, "max_machines: is what budget gives"),
+        ({}, {"same": "throughput", "budget": 4}, "budget: same throughput has a rate_rps in its place"),
+        ({"objective": "throughput"}, {"same": "throughput"}, "objective: must be cost, power or machines"),
         ({}, {"same": "machines", "budget": 4, "baseline": "baseline-h10"}, "did you mean baseline-h100"),
-        ({"write_lp": "x.lp"}, {"same": "throughput"}, "--write-lp"),
-        ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: is simulated"),
-        ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "--chunked: adds what"),
+        ({"write_lp": "x.lp"}, {"same": "throughput"}, "write_lp: a comparison"),
+        ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: is simulated"),
+        ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: adds what"),
         ({"designs": ("splitwise-hh",)}, {"same": "machines", "budget": 4, "chunked": True}, "is for colocated"),
         ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "time_limit_s: must be above 0 s"),
     ],
 )
 def test_what_contradicts_itself(fields: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ProvisionerError) as caught:
-        compare(PlanOptions(**{**SMALL, "designs": DESIGNS, **fields}), **arguments)
+        compare(CompareOptions(**{**SMALL, "designs": DESIGNS, **fields, **arguments}))
     assert message in str(caught.value) and caught.value.exit_code == 2

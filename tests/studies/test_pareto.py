@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -16,10 +16,13 @@ from hypothesis import strategies as st
 
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
-from provisioner.options import PlanOptions
+from provisioner.options import ParetoOptions, PlanOptions
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import LineChart
-from provisioner.studies.pareto import Answered, Box, Frontier, dominates, enumerated, pareto
+from provisioner.report.views.registry import charts
+from provisioner.results.cluster import Totals
+from provisioner.results.frontier import Box, Frontier
+from provisioner.studies.pareto import Answer, dominates, enumerated, pareto
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
@@ -33,13 +36,6 @@ SMALL: dict[str, Any] = {
     "prices": "paper",
     "designs": ("splitwise-ha", "splitwise-aa", "splitwise-hhcap", "baseline-h100", "baseline-a100"),
 }
-
-
-@dataclass(frozen=True)
-class Point:
-    cost_usd_per_h: float
-    power_w: float
-    machines: int
 
 
 def totals(point: Any) -> tuple[float, float, int]:
@@ -58,13 +54,13 @@ class Counted:
     """The first point of a box by looking at all, and how often it was asked."""
 
     def __init__(self, points: list[tuple[int, int, int]]) -> None:
-        self.points = [Point(float(c), float(p), m) for c, p, m in points]
+        self.points = [Totals(float(c), float(p), m) for c, p, m in points]
         self.asked: list[Box] = []
 
-    def __call__(self, box: Box) -> Answered[Point]:
+    def __call__(self, box: Box) -> Answer:
         self.asked.append(box)
         inside = [point for point in self.points if point.power_w <= box.power_w and point.machines <= box.machines]
-        return Answered(min(inside, key=totals, default=None), True)
+        return Answer(min(inside, key=totals, default=None))
 
 
 @settings(max_examples=300, deadline=None)
@@ -87,24 +83,24 @@ def test_what_is_missing_when_time_is_up_lies_in_an_open_box(cloud: list[tuple[i
     found = set(map(totals, points))
     assert found <= whole
     for cost, power, machines in whole - found:
-        assert any(box.holds(Point(cost, power, machines)) for box in left_open)
+        assert any(box.holds(Totals(cost, power, machines)) for box in left_open)
 
 
 def test_an_answer_without_proof_leaves_its_box_open() -> None:
-    points, left_open = enumerated(lambda box: Answered(None, False))  # type: ignore[var-annotated]
+    points, left_open = enumerated(lambda box: Answer(None, False))
     assert (points, left_open) == ([], [Box()])
 
 
 def test_dominance() -> None:
-    a = Point(1.0, 2.0, 3)
-    assert dominates(a, Point(1.0, 2.0, 4)) and dominates(a, Point(1.5, 2.0, 3))
-    assert not dominates(a, a) and not dominates(a, Point(0.9, 3.0, 3))
+    a = Totals(1.0, 2.0, 3)
+    assert dominates(a, Totals(1.0, 2.0, 4)) and dominates(a, Totals(1.5, 2.0, 3))
+    assert not dominates(a, a) and not dominates(a, Totals(0.9, 3.0, 3))
     assert str(Box(102_000.0, 9)) == "less than 102.0 kW and at most 9 machines" and str(Box()) == "everything"
 
 
 @cache
 def frontier() -> Frontier:
-    return pareto(PlanOptions(**SMALL))
+    return pareto(ParetoOptions(**SMALL))
 
 
 def passing(options: PlanOptions) -> set[tuple[float, float, int]]:
@@ -149,12 +145,15 @@ def test_the_results_in_every_form() -> None:
     frame = found.to_frame()
     assert list(frame["machines"]) == [plan.machines for plan in found.points] and frame["proven"].all()
     values = json.loads(json.dumps(found.to_dict()))
-    assert values["complete"] and [p["power_w"] for p in values["points"]] == list(frame["power_w"])
+    assert (values["kind"], values["schema_version"], values["complete"]) == ("frontier", 2, True)
+    assert values["open_boxes"] == values["candidates"] == [] and [p["power_w"] for p in values["points"]] == list(
+        frame["power_w"]
+    )
     assert values["command"].startswith("provision pareto --workload coding --rate 15 ")
     text = str(found)
     assert f"# {len(found.points)} clusters are beaten by none in cost, power and machines at once" in text
     assert all(plan.design in text for plan in found.points) and "To repeat this frontier" in text
-    (chart,) = found.charts()
+    (chart,) = charts(found).values()
     assert isinstance(chart, LineChart) and chart.x.label == "cost ($/h)" and chart.y.label == "power (kW)"
     drawn = sorted((x, y) for series in chart.series for x, y in zip(series.x, series.y, strict=True))
     assert np.allclose(drawn, sorted((p.cost_usd_per_h, p.power_w / 1e3) for p in found.points))
@@ -163,7 +162,7 @@ def test_the_results_in_every_form() -> None:
 
 
 def test_the_formulas_frontier() -> None:
-    found = pareto(PlanOptions(**{**SMALL, "fast": True}))
+    found = pareto(ParetoOptions(**{**SMALL, "fast": True}))
     assert found.complete and found.simulated == 0
     points = {totals(plan) for plan in found.points}
     assert points == nondominated(points)
@@ -172,37 +171,37 @@ def test_the_formulas_frontier() -> None:
 def test_a_time_limit_says_what_is_left_open() -> None:
     options = {**SMALL, "designs": (), "max_machines": None, "slo": "splitwise", "rate_rps": 60.0, "sets": 5}
     try:
-        found = pareto(PlanOptions(**{**options, "time_limit_s": 1.5, "exhaustive": True}))
+        found = pareto(ParetoOptions(**{**options, "time_limit_s": 1.5, "exhaustive": True}))
     except InfeasibleError as error:
         assert "time limit was reached before any cluster was found to pass" in str(error)
         return
     assert not found.complete and found.open_boxes
     text = str(found)
     assert "Not searched to the end: the time limit" in text and str(found.open_boxes[0]) in text
-    assert not all(record["proven"] for record in found.records()) or found.points
+    assert not found.to_frame()["proven"].all() or found.points
 
 
 def test_nothing_that_passes_is_an_error_with_its_reason() -> None:
     with pytest.raises(InfeasibleError, match="no plan passes simulation"):
-        pareto(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",), "max_machines": 2}))
+        pareto(ParetoOptions(**{**SMALL, "designs": ("splitwise-hh",), "max_machines": 2}))
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"objective": "throughput"}, "--objective: a frontier is of cost"),
-        ({"objective": "power"}, "--objective power: is one of the three"),
-        ({"write_lp": "x.lp"}, "--write-lp"),
+        ({"objective": "throughput"}, "objective: a frontier is of cost"),
+        ({"objective": "power"}, "objective: a frontier is of cost"),
+        ({"write_lp": "x.lp"}, "write_lp: a frontier"),
         ({"time_limit_s": -1.0}, "time_limit_s"),
         ({"sets": 0}, "sets"),
     ],
 )
 def test_bad_options(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        pareto(PlanOptions(**{**SMALL, **fields}))
+        pareto(ParetoOptions(**{**SMALL, **fields}))
 
 
 def test_a_box_is_divided_below_its_point() -> None:
-    less_power, fewer = Box().divided(Point(10.0, 408_000.0, 40))
-    assert not less_power.holds(Point(0.0, 408_000.0, 1)) and less_power.holds(Point(0.0, 407_990.0, 999))
+    less_power, fewer = Box().divided(Totals(10.0, 408_000.0, 40))
+    assert not less_power.holds(Totals(0.0, 408_000.0, 1)) and less_power.holds(Totals(0.0, 407_990.0, 999))
     assert fewer.machines == 39 and math.isinf(fewer.power_w)

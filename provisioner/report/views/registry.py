@@ -11,6 +11,8 @@ from provisioner.report.document import Document
 from provisioner.report.tables import Row
 from provisioner.report.views import (
     capacity,
+    comparison,
+    frontier,
     grid,
     plan,
     reproduction,
@@ -22,6 +24,8 @@ from provisioner.results.result import Result
 
 VIEWS: Final[tuple[View[Any], ...]] = (
     capacity.VIEW,
+    comparison.VIEW,
+    frontier.VIEW,
     grid.VIEW,
     plan.VIEW,
     reproduction.VIEW,

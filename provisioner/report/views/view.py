@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
 from provisioner.report.chart import Chart
 from provisioner.report.document import Block, Boxes, Code, Column, Document, Facts, Folded, Notes, Table, listing
-from provisioner.report.numbers import whole
+from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Row
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.result import Result
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
 
+T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
 # Of the versions, those of the program itself and of what runs it.
@@ -74,6 +77,18 @@ def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
         (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
     )
     return Boxes(listing(title, cluster.pools, columns), cluster.pools)
+
+
+def criteria_columns(
+    names: Iterable[ObjectiveName], of: Callable[[T, ObjectiveName], float]
+) -> list[tuple[Column, Callable[[T], str]]]:
+    """A column of a listing for each criterion, with the criterion's value ``of`` an item."""
+
+    def cell(item: T, name: ObjectiveName) -> str:
+        return NUMBERS[name](of(item, name))
+
+    headers = {name: "total" if name == "machines" else CRITERIA[name].shown_unit for name in names}
+    return [(Column(header, True), partial(cell, name=name)) for name, header in headers.items()]
 
 
 def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> Facts:

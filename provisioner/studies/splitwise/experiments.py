@@ -15,17 +15,18 @@ from typing import Final, Literal
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
-from provisioner.options import CapacityOptions, PlanOptions, SimulateOptions
+from provisioner.options import CapacityOptions, CompareOptions, PlanOptions, SimulateOptions
 from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
 from provisioner.perf.transfer import serialized_s
+from provisioner.results.comparison import COMPARED
 from provisioner.results.reproduction import Values
 from provisioner.simulation.assemble import assemble
 from provisioner.simulation.serve import serve
 from provisioner.specs import catalog
 from provisioner.studies.capacity import capacity
-from provisioner.studies.compare import Comparison, compare
+from provisioner.studies.compare import compare
 from provisioner.studies.splitwise import paper
 from provisioner.verify.answer import best_plan
 
@@ -85,31 +86,30 @@ def _fig_12(world: World, _: Known, progress: Progress) -> Values:
     return {"sizes": [pool.machines for pool in plan.pools], "cost_usd_per_h": plan.cost_usd_per_h}
 
 
-def _by_design(comparison: Comparison) -> Values:
-    """The sizes and totals of each design; why it has no plan."""
+def _compared(options: PlanOptions, progress: Progress, **own: object) -> Values:
+    """The sizes and totals of each of the paper's designs in a comparison; why it has no plan."""
+    asked = CompareOptions.made(replace(options, designs=paper.DESIGNS), own)
     return {
-        row.label: {
-            "sizes": [] if row.plan is None else [pool.machines for pool in row.plan.pools],
-            "reason": row.reason,
-            **(row.totals() or {}),
+        design.label: {
+            "sizes": [] if design.plan is None else [pool.machines for pool in design.plan.pools],
+            "reason": design.reason,
+            **({} if design.plan is None else {name: design.of(name) for name in COMPARED}),
         }
-        for row in comparison.rows
+        for design in compare(asked, progress=progress).designs
     }
 
 
 def _iso(world: World, _: Known, progress: Progress, *, workload: str, same: Literal["power", "cost"]) -> Values:
     """Every design at its largest throughput within the power, or the cost, of 40 DGX-H100."""
-    options = replace(world.options, workload=workload, designs=paper.DESIGNS)
-    chunked = not world.published
-    return _by_design(compare(options, same=same, budget=paper.BUDGET, chunked=chunked, progress=progress))
+    options = replace(world.options, workload=workload)
+    return _compared(options, progress, same=same, budget=paper.BUDGET, chunked=not world.published)
 
 
-def _iso_throughput(world: World, known: Known, progress: Progress, *, objective: str) -> Values:
+def _iso_throughput(world: World, known: Known, progress: Progress, *, objective: Literal["power", "cost"]) -> Values:
     """Every design with the least power, or cost, at the throughput of Baseline-H100 with 40 machines."""
     rate_rps = known["iso-power-conversation"]["Baseline-H100"]["throughput"]
-    question = {"workload": "conversation", "rate_rps": rate_rps, "designs": paper.DESIGNS, "objective": objective}
-    options = replace(world.options, **question)
-    return _by_design(compare(options, same="throughput", chunked=not world.published, progress=progress))
+    options = replace(world.options, workload="conversation", rate_rps=rate_rps, objective=objective)
+    return _compared(options, progress, same="throughput", chunked=not world.published)
 
 
 def _changed_workload(world: World, known: Known, progress: Progress) -> Values:
@@ -126,8 +126,8 @@ def _changed_workload(world: World, known: Known, progress: Progress) -> Values:
 def _changed_model(world: World, known: Known, progress: Progress) -> Values:
     """Llama2-70B on the clusters that are best for BLOOM-176B, against those that are best for it."""
     options = replace(world.options, model="llama2-70b", workload="conversation")
-    compared = compare(replace(options, designs=paper.DESIGNS), same="power", budget=paper.BUDGET, progress=progress)
-    best, bloom = _by_design(compared), known["iso-power-conversation"]
+    best = _compared(options, progress, same="power", budget=paper.BUDGET)
+    bloom = known["iso-power-conversation"]
     return {
         label: _held(options, label, bloom[label]["sizes"], best[label], progress)
         for label in best

@@ -1,0 +1,236 @@
+"""A comparison as a report: the best design first, each with its cluster, then all against the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from provisioner.options import CompareOptions
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
+from provisioner.report.document import Block, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.numbers import AMOUNTS, NUMBERS
+from provisioner.report.tables import Row, flat
+from provisioner.report.views.view import View, closing, cluster_boxes, criteria_columns, method_facts
+from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.units import format_factor, format_rate, format_share
+
+_MOST_GROUPS: Final = 12
+"""Designs that a chart of ratios shows at most."""
+
+Planned = tuple[ComparedDesign, Plan]
+
+
+def document(comparison: Comparison, inputs: bool = False) -> Document:
+    """The report of a comparison. ``inputs`` adds every option."""
+    blocks: list[Block] = []
+    if comparison.planned:
+        best = comparison.planned[0][1].cluster
+        blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.design}", best)]
+        blocks += [designs_table(comparison), ratios_table(comparison)]
+    refused = [f"{design.label}: {design.reason}" for design in comparison.designs if design.plan is None]
+    if refused:
+        blocks.append(Notes("Designs without a plan", tuple(refused)))
+    sharpness = [_sharpness(*pair) for pair in comparison.planned if pair[0].failed_rps is not None]
+    if sharpness:
+        blocks.append(Notes("How sharp the largest rates are", tuple(sharpness)))
+    blocks += closing(
+        warnings=comparison.warnings,
+        sources=comparison.sources,
+        method=_method(comparison),
+        question=comparison.question if inputs else None,
+        command=comparison.command,
+        what="comparison",
+        options=CompareOptions,
+    )
+    return Document(headline(comparison), subtitle(comparison), tuple(blocks))
+
+
+def headline(comparison: Comparison) -> str:
+    """The best design, with its cluster and how much better than the baseline it is."""
+    if not comparison.planned:
+        return "No design has a plan"
+    best, plan = comparison.planned[0]
+    objective = comparison.objective
+    amount = AMOUNTS[objective](plan.of(objective))
+    against = _against(comparison, best)
+    pools = plan.cluster.headline.partition(": ")[2]
+    return f"{best.label}: {amount}{f', {against}' if against else ''}, with {pools}"
+
+
+def _against(comparison: Comparison, design: ComparedDesign) -> str:
+    """The ratio of a design's value of the objective to the baseline's; empty for the baseline."""
+    ratio = comparison.ratios[design.label][comparison.objective]
+    if ratio is None or design.label == comparison.baseline:
+        return ""
+    return f"{format_factor(ratio)} {'' if comparison.objective == 'throughput' else 'of '}{comparison.baseline}"
+
+
+def subtitle(comparison: Comparison) -> str:
+    """The quantity that is held the same, and what each design is best in, in a sentence."""
+    if comparison.budget is not None:
+        return f"The largest throughput of each design within {comparison.budget}: {_case(comparison)}."
+    best, at = CRITERIA[comparison.objective].short, format_rate(comparison.rate_rps or 0.0)
+    return f"The {best} of each design at {at}: {_case(comparison)}."
+
+
+def _case(comparison: Comparison) -> str:
+    return f"{comparison.workload} on {comparison.model}, SLO {comparison.slo}"
+
+
+def key_numbers(comparison: Comparison) -> KeyNumbers:
+    """The best design's value of the objective beside the baseline's, its totals, and what binds it."""
+    best, plan = comparison.planned[0]
+    notes = {"machines": f"({plan.cluster.by_role})", comparison.objective: _against(comparison, best)}
+    names = (comparison.objective, *(name for name in COMPARED if name != comparison.objective))
+    texts = {name: NUMBERS[name] if name == "machines" else AMOUNTS[name] for name in names}
+    numbers = [KeyNumber(name, text(plan.of(name)), notes.get(name, "")) for name, text in texts.items()]
+    numbers.append(KeyNumber("one machine fewer", _binds(plan)))
+    if plan.tightest is not None and plan.tightest.slack is not None:
+        numbers.append(KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})"))
+    return KeyNumbers(tuple(numbers))
+
+
+def designs_table(comparison: Comparison) -> Table:
+    """One row per design that has a plan: its machines, throughput and totals, and what binds; the best stands out."""
+    within = "" if comparison.budget is None else f", within {comparison.budget}"
+    return listing(
+        f"Each design at its best{within}",
+        comparison.planned,
+        (
+            (Column("design"), lambda pair: pair[0].label),
+            (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
+            *criteria_columns(COMPARED, _value),
+            (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
+        ),
+        strong=lambda pair: pair[0] is comparison.designs[0],
+    )
+
+
+def _value(pair: Planned, name: ObjectiveName) -> float:
+    return pair[1].of(name)
+
+
+def _binds(plan: Plan) -> str:
+    """The limits that a plan misses with one machine fewer; else whether a pool is overloaded."""
+    limits = [name for name in plan.binding if name not in (CAPACITY, ONLY_ONE)]
+    return f"misses {', '.join(limits)}" if limits else "overloaded" if plan.binding else "still enough"
+
+
+def ratios_table(comparison: Comparison) -> Table:
+    """One row per design: everything over the baseline's, which stands out."""
+
+    def cell(pair: Planned, name: ObjectiveName, per: ObjectiveName | None) -> str:
+        ratios = comparison.ratios[pair[0].label]
+        ratio, divisor = ratios[name], 1.0 if per is None else ratios[per]
+        return "" if ratio is None or divisor is None else f"{ratio / divisor:.2f}"
+
+    columns: list[tuple[str, ObjectiveName, ObjectiveName | None]] = [(f"{name}, x", name, None) for name in COMPARED]
+    columns += [("per $, x", "throughput", "cost"), ("per W, x", "throughput", "power")]
+    has_base = any(design.label == comparison.baseline for design, _ in comparison.planned)
+    return listing(
+        f"Against {comparison.baseline}" + ("" if has_base else ", which has no plan"),
+        comparison.planned,
+        (
+            (Column("design"), lambda pair: pair[0].label),
+            *((Column(header, True), partial(cell, name=name, per=per)) for header, name, per in columns),
+        ),
+        strong=lambda pair: pair[0].label == comparison.baseline,
+    )
+
+
+def _sharpness(design: ComparedDesign, plan: Plan) -> str:
+    """The rates between which the verdicts of a design change."""
+    flips = "" if design.passes_again_rps is None else f"; verdicts flip up to {design.passes_again_rps:.4g}"
+    return f"{design.label}: {plan.rate_rps:.4g} requests/s pass, {design.failed_rps:.4g} do not{flips}"
+
+
+def _method(comparison: Comparison) -> Facts:
+    how = "largest rates to 1 %, from below; at each the cheapest cluster that passes" if comparison.budget else ""
+    rows = (("latency", comparison.method), ("rates", how), ("seed", str(comparison.seed)))
+    return method_facts("How this was computed", rows, comparison.versions)
+
+
+def charts(comparison: Comparison) -> Mapping[str, Chart]:
+    """Every design against the baseline in the quantities that differ, and each design's value of the objective."""
+    drawn: dict[str, Chart] = {}
+    shown = _shown(comparison)
+    best = frozenset({0} if comparison.planned else ())
+    ratios = [comparison.ratios[design.label] for design in shown]
+    known = {name: {f"{each[name]:.6g}" for each in ratios if each[name] is not None} for name in COMPARED}
+    differing = [name for name in COMPARED if len(known[name]) > 1]
+    if differing:
+        few = f", {len(shown)} of {len(comparison.designs)} designs" if len(shown) < len(comparison.designs) else ""
+        notes = tuple(map(_note, shown))
+        drawn["ratios"] = BarChart(
+            f"Every design over {comparison.baseline}: {_case(comparison)}{few}",
+            tuple(_name(comparison, design) for design in shown),
+            Axis(f"relative to {comparison.baseline} (x)", from_zero=True),
+            tuple(Bars(name, tuple(each[name] for each in ratios), notes) for name in differing),
+            rules=(Rule(1.0, comparison.baseline),),
+            strong=best,
+        )
+    criterion = CRITERIA[comparison.objective]
+    values = [design.of(comparison.objective) for design in comparison.designs]
+    scaled = tuple(None if value is None else criterion.shown_scale * value for value in values)
+    drawn[comparison.objective] = BarChart(
+        subtitle(comparison).removesuffix("."),
+        tuple(_name(comparison, design) for design in comparison.designs),
+        Axis(criterion.axis, from_zero=True),
+        (Bars(comparison.objective, scaled, tuple(map(_note, comparison.designs))),),
+        strong=best,
+    )
+    return drawn
+
+
+def _shown(comparison: Comparison) -> Sequence[ComparedDesign]:
+    """The best designs, as many as a chart of ratios shows; the baseline is the last if it is not among them."""
+    shown = comparison.designs[:_MOST_GROUPS]
+    if any(design.label == comparison.baseline for design in shown):
+        return shown
+    base = [design for design in comparison.designs if design.label == comparison.baseline]
+    return (*shown[: _MOST_GROUPS - len(base)], *base)
+
+
+def _name(comparison: Comparison, design: ComparedDesign) -> str:
+    best = design.plan is not None and design is comparison.designs[0]
+    return f"{design.label} (best)" if best else design.label
+
+
+def _note(design: ComparedDesign) -> str:
+    return design.reason if design.plan is None else design.plan.cluster.by_role
+
+
+def design_rows(comparison: Comparison) -> list[Row]:
+    """One row per design: its cluster and totals, their ratios to the baseline's, what binds, or why it has no plan."""
+    return [
+        {
+            "label": design.label,
+            "design": design.design,
+            "policy": design.policy,
+            "feasible": design.plan is not None,
+            "split": "" if design.plan is None else design.plan.cluster.by_machine,
+            "rate_rps": design.of("throughput"),
+            "failed_rps": design.failed_rps,
+            "passes_again_rps": design.passes_again_rps,
+            "cost_usd_per_h": design.of("cost"),
+            "power_w": design.of("power"),
+            "machines": None if design.plan is None else design.plan.machines,
+            **{f"{name}_ratio": value for name, value in comparison.ratios[design.label].items()},
+            "binding": "" if design.plan is None else ", ".join(design.plan.binding),
+            "worst_slack": None if design.plan is None else design.plan.worst_slack,
+            "reason": design.reason,
+        }
+        for design in comparison.designs
+    ]
+
+
+def pool_rows(comparison: Comparison) -> list[Row]:
+    """One row per design and pool of its cluster."""
+    return [{"label": design.label, **flat(pool)} for design, plan in comparison.planned for pool in plan.pools]
+
+
+VIEW: Final = View(Comparison, document, charts, {"designs": design_rows, "pools": pool_rows})
+"""The view of comparisons."""

@@ -1,0 +1,192 @@
+"""A frontier as a report: the best cluster in each criterion, all points, and what was left open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Final
+
+from provisioner.options import ParetoOptions
+from provisioner.report.chart import Axis, Chart, LineChart, Series
+from provisioner.report.document import Block, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.numbers import AMOUNTS, per_cent
+from provisioner.report.tables import Row, flat
+from provisioner.report.views.view import View, closing, criteria_columns, method_facts
+from provisioner.results.frontier import Frontier
+from provisioner.results.plan import Plan
+from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
+from provisioner.specs.units import format_rate
+
+
+def document(frontier: Frontier, inputs: bool = False) -> Document:
+    """The report of a frontier. ``inputs`` adds every option."""
+    blocks: list[Block] = []
+    if frontier.points:
+        blocks += [key_numbers(frontier), _table("The frontier, the cheapest first", frontier, frontier.points)]
+    if len(frontier.points) > 1:
+        blocks.append(changes_table(frontier))
+    if not frontier.complete:
+        blocks.append(Notes("Not searched to the end: the time limit", open_lines(frontier), warning=True))
+    if frontier.candidates:
+        title = "Clusters that pass in what was left open; something may beat them"
+        blocks.append(_table(title, frontier, frontier.candidates))
+    blocks += closing(
+        warnings=frontier.warnings,
+        sources=frontier.sources,
+        method=_method(frontier),
+        question=frontier.question if inputs else None,
+        command=frontier.command,
+        what="frontier",
+        options=ParetoOptions,
+    )
+    return Document(headline(frontier), subtitle(frontier), tuple(blocks))
+
+
+def headline(frontier: Frontier) -> str:
+    """The number of choices, or the one that is best in everything."""
+    count = len(frontier.points)
+    if not count:
+        return "No point of the frontier was proven"
+    if count == 1 and frontier.complete:
+        (plan,) = frontier.points
+        return f"{plan.design} {plan.cluster.by_role} is best in cost, power and machines at once"
+    more = "" if frontier.complete else ", and more may be left"
+    noun = "cluster is" if count == 1 else "clusters are"
+    return f"{count} {noun} beaten by none in cost, power and machines at once{more}"
+
+
+def subtitle(frontier: Frontier) -> str:
+    """The question, in a sentence."""
+    designs = f"{len(frontier.designs)} designs" if len(frontier.designs) > 1 else frontier.designs[0]
+    load = format_rate(frontier.rate_rps)
+    if abs(frontier.planned_rate_rps / frontier.rate_rps - 1.0) > 1e-9:
+        load += f" with headroom, {format_rate(frontier.planned_rate_rps)}"
+    return f"{frontier.workload} on {frontier.model} at {load}, SLO {frontier.slo}, over {designs} of any size."
+
+
+def key_numbers(frontier: Frontier) -> KeyNumbers:
+    """The least cost, power and machines, each with the first cluster that has it."""
+    numbers = []
+    for name in OF_CLUSTERS:
+        best = next(plan for plan in frontier.points if name in frontier.best_in(plan))
+        numbers.append(KeyNumber(CRITERIA[name].short, AMOUNTS[name](best.of(name)), f"({best.cluster})"))
+    return KeyNumbers(tuple(numbers))
+
+
+def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
+    """One row per cluster; the cheapest point stands out."""
+    return listing(
+        title,
+        plans,
+        (
+            (Column("design"), lambda plan: plan.design),
+            (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+            *criteria_columns(OF_CLUSTERS, Plan.of),
+            (Column("slack, %", True), lambda plan: "" if plan.worst_slack is None else per_cent(plan.worst_slack)),
+            (Column("least of all", words=True), lambda plan: _least(frontier, plan)),
+        ),
+        strong=lambda plan: plan is frontier.points[0] if frontier.points else False,
+    )
+
+
+def _least(frontier: Frontier, plan: Plan) -> str:
+    """The criteria in which nothing has less than a point; empty for a candidate."""
+    return ", ".join(frontier.best_in(plan)) if plan in frontier.points else ""
+
+
+def changes_table(frontier: Frontier) -> Table:
+    """One row per point after the cheapest: its totals against that, in per cent."""
+
+    def change(plan: Plan, name: CriterionName) -> str:
+        return f"{100.0 * (plan.of(name) / frontier.points[0].of(name) - 1.0):+.1f}"
+
+    return listing(
+        "Against the cheapest",
+        frontier.points[1:],
+        (
+            (Column("design"), lambda plan: plan.design),
+            (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+            *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
+        ),
+    )
+
+
+def open_lines(frontier: Frontier) -> tuple[str, ...]:
+    """The boxes that were not searched to the end, a line each."""
+    proven = "the points above are proven; " if frontier.points else ""
+    return (
+        f"{proven}points that none of them beats may be missing among the clusters below:",
+        *map(str, frontier.open_boxes),
+    )
+
+
+def _method(frontier: Frontier) -> Facts:
+    boxes = "1 box" if frontier.boxes == 1 else f"{frontier.boxes} boxes"
+    simulated = f"; {frontier.simulated:,} clusters simulated in {frontier.runs:,} runs" if frontier.simulated else ""
+    rows = (
+        ("passes when", frontier.rule),
+        ("searched", f"{boxes} of power and machines, the cheapest cluster of each{simulated}"),
+        ("proven", "every point, and that there are no others" if frontier.complete else "every point of the frontier"),
+        ("latency", frontier.method),
+        ("seed", str(frontier.seed)),
+    )
+    return method_facts("How this was computed", rows, frontier.versions)
+
+
+def charts(frontier: Frontier) -> Mapping[str, Chart]:
+    """Power against cost, a series for each design."""
+    notes = [(plan, f"least {name}" if (name := _least(frontier, plan)) else "") for plan in frontier.points]
+    notes += [(plan, "not proven") for plan in frontier.candidates]
+    series = []
+    for design in dict.fromkeys(plan.design for plan, _ in notes):
+        own = [(plan, note) for plan, note in notes if plan.design == design]
+        series.append(
+            Series(
+                design,
+                tuple(plan.cost_usd_per_h for plan, _ in own),
+                tuple(1e-3 * plan.power_w for plan, _ in own),
+                notes=tuple(
+                    ", ".join(filter(None, (plan.cluster.by_role, f"{plan.machines} machines", note)))
+                    for plan, note in own
+                ),
+            )
+        )
+    title = f"Beaten by none in cost, power and machines: {subtitle(frontier).removesuffix('.')}"
+    cost, power = (Axis(CRITERIA[name].axis) for name in ("cost", "power"))
+    return {"frontier": LineChart(title, cost, power, tuple(series))}
+
+
+def _plans(frontier: Frontier) -> list[tuple[Plan, bool]]:
+    """Points, then candidates, each with whether it is proven."""
+    return [*((plan, True) for plan in frontier.points), *((plan, False) for plan in frontier.candidates)]
+
+
+def point_rows(frontier: Frontier) -> list[Row]:
+    """One row per point, then per candidate, which is not ``proven``."""
+    return [
+        {
+            "design": plan.design,
+            "split": plan.cluster.by_machine,
+            "cost_usd_per_h": plan.cost_usd_per_h,
+            "power_w": plan.power_w,
+            "machines": plan.machines,
+            "rate_rps": plan.rate_rps,
+            "worst_slack": plan.worst_slack,
+            "binding": ", ".join(plan.binding),
+            "proven": proven,
+        }
+        for plan, proven in _plans(frontier)
+    ]
+
+
+def pool_rows(frontier: Frontier) -> list[Row]:
+    """One row per pool of each point, then of each candidate; ``point`` is the cluster's row in the table of points."""
+    return [
+        {"point": k, "design": plan.design, **flat(pool)}
+        for k, (plan, _) in enumerate(_plans(frontier))
+        for pool in plan.pools
+    ]
+
+
+VIEW: Final = View(Frontier, document, charts, {"points": point_rows, "pools": pool_rows})
+"""The view of frontiers."""

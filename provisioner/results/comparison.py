@@ -1,0 +1,108 @@
+"""The result of a comparison: every design at its best, within one budget or at one throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from provisioner.results.plan import Plan
+from provisioner.results.result import Result
+from provisioner.specs.criteria import CriterionName, ObjectiveName
+from provisioner.specs.units import format_cost, format_power
+
+if TYPE_CHECKING:
+    from functools import cached_property as derived
+else:
+    from provisioner.results.result import derived
+
+COMPARED: Final[tuple[ObjectiveName, ...]] = ("throughput", "cost", "power", "machines")
+"""The quantities that are given relative to the baseline, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The most that a design may use: ``value`` in W, $/h or machines, read from the text ``given``.
+
+    ``machine`` is the machine type whose number was given, None where the amount itself was.
+    """
+
+    criterion: CriterionName
+    value: float
+    given: str
+    machine: str | None = None
+
+    def __str__(self) -> str:
+        if self.criterion == "machines":
+            return "1 machine" if self.value == 1 else f"{self.value:,.0f} machines"
+        amount = format_cost(self.value) if self.criterion == "cost" else format_power(self.value)
+        return amount if self.machine is None else f"{amount} (as {self.given})"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedDesign:
+    """One design at its best, or the reason why it has no plan.
+
+    ``label`` names it beside the others, ``policy`` is the one that was asked for, None for the design's own.
+    ``failed_rps`` is the first rate at which none of its clusters within the budget passes, ``passes_again_rps`` the
+    largest rate beyond at which one does all the same; both None if no rate was looked for.
+    """
+
+    label: str
+    design: str
+    policy: str | None
+    colocated: bool
+    plan: Plan | None = None
+    reason: str = ""
+    failed_rps: float | None = None
+    passes_again_rps: float | None = None
+
+    def of(self, criterion: ObjectiveName) -> float | None:
+        """The plan's value of a criterion: requests/s, $/h, W or machines; None without a plan."""
+        return None if self.plan is None else self.plan.of(criterion)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Result):
+    """Designs side by side, the best first; those without a plan last, with the reason.
+
+    ``same`` is what they have in common: at most a ``budget`` of power, cost or machines, or the throughput
+    ``rate_rps``. ``objective`` is what each is best in. Ratios are against the design labelled ``baseline``, "" if no
+    design has a plan. ``command`` asks the same again.
+    """
+
+    same: ObjectiveName
+    budget: Budget | None
+    rate_rps: float | None
+    objective: ObjectiveName
+    baseline: str
+    designs: tuple[ComparedDesign, ...]
+    model: str
+    workload: str
+    slo: str
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    question: Mapping[str, object]
+    command: str
+    method: str
+    seed: int
+    versions: Mapping[str, str]
+    kind: Literal["comparison"] = "comparison"
+
+    @property
+    def planned(self) -> tuple[tuple[ComparedDesign, Plan], ...]:
+        """The designs that have a plan, the best first, each with it."""
+        return tuple((each, each.plan) for each in self.designs if each.plan is not None)
+
+    @derived
+    def ratios(self) -> dict[str, dict[ObjectiveName, float | None]]:
+        """By label, a design's quantities over those of the baseline; None where either has no plan."""
+        base = next((each for each in self.designs if each.label == self.baseline), None)
+        return {
+            each.label: {name: _ratio(each.of(name), None if base is None else base.of(name)) for name in COMPARED}
+            for each in self.designs
+        }
+
+
+def _ratio(value: float | None, base: float | None) -> float | None:
+    return None if value is None or base is None else value / base
