@@ -83,7 +83,7 @@ def test_pages(name: str) -> None:
     """No page has one of the phrases."""
     faults = [
         f"{path.relative_to(ROOT)}: {fault}"
-        for path in _files(name, ".md", ".yaml")
+        for path in _files(name, ".md", ".yaml", ".ipynb")
         for fault in faults_of_phrases(path.read_text(encoding="utf-8"))
     ]
     assert not faults, "\n".join(faults)

@@ -12,7 +12,7 @@ from provisioner.options.declaration import declaration_of
 from provisioner.options.plan import PROOF
 from provisioner.spelling import spelled
 
-# How fast it ran and where it was written to are not part of what was asked.
+# Options on speed and files are no part of the question.
 _NOT_ASKED: Final = ("write_lp", "repeat", "records", "timeline")
 
 

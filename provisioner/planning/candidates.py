@@ -33,9 +33,9 @@ _SPAN_DEVIATIONS = 8.0
 _SPAN_EXTRA = 24
 # Percentiles are found to this relative tolerance.
 _PERCENTILE_TOLERANCE = 1e-4
-# Where two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
+# If two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
 _SETTLED = 1e-4
-# Where the end-to-end limits decide a shared role, a pool has at most this many sizes from the first that is enough.
+# If the end-to-end limits decide a shared role, a pool has at most this many sizes from the first that is enough.
 _MOST_SIZES = 64
 
 
@@ -189,7 +189,7 @@ class DesignLatency:
                 role = METRICS[metric].stage if self.design.splits else "mixed"
                 shares = [self.pool_share(i, metric, kind, value, _one(sizes[i])) for i, _ in self.stages_of(role)]
                 result = float(sum(share[0] for share in shares))
-            # What the numerics cannot give does not count as met.
+            # A value that the numerics cannot give does not count as met.
             self._shares[key] = 1.0 if np.isnan(result) else result
         return self._shares[key]
 

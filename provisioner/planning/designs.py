@@ -53,7 +53,7 @@ def kind_of(machine: str, tensor_parallel: int | None) -> str:
 class Design:
     """A cluster's shape: its pools without their sizes.
 
-    Where machines are considered at several degrees of tensor parallelism, the name ends with those of its pools:
+    If machines are considered at several degrees of tensor parallelism, the name ends with those of its pools:
     Splitwise-HH:8+4.
 
     >>> from provisioner.specs.catalog import machine
@@ -114,7 +114,7 @@ def designs(
 ) -> tuple[Design, ...]:
     """Every ordered pair of machine types, and one colocated design per type.
 
-    ``degrees`` has the tensor parallelism that each machine's replicas are considered at, by its name. Where some
+    ``degrees`` has the tensor parallelism that each machine's replicas are considered at, by its name. If some
     machine has several, each combination is a design of its own.
 
     >>> from provisioner.specs.catalog import machine

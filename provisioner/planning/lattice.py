@@ -27,7 +27,7 @@ Totals = tuple[int, ...]  # whole units of each criterion in the order of ``solv
 PRICE_DIGITS = 7
 # Work below the capacity by this relative rounding error counts as equal to it.
 _WORK_ROUNDING = 1e-9
-# Of candidates equal in the first criteria the next decides; this many levels, the last of which is a tie.
+# The next criterion decides among candidates equal in the first ones; this many levels, the last of which is a tie.
 LEVELS = len(CRITERIA) + 1
 
 

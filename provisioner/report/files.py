@@ -48,7 +48,7 @@ class Reported(Protocol):
         """The charts: HTML, PNG, SVG and PDF."""
 
 
-# What a result must have for each ending.
+# The method that a result must have for each ending.
 _NEEDS: Final[Mapping[str, str]] = {
     ".csv": "to_frame",
     ".md": "__str__",

@@ -22,7 +22,7 @@ from provisioner.results.cluster import Pool
 MOST_BOXES: Final = 48
 """Machines of a pool that are drawn one by one."""
 
-# What a result rests on comes after the charts, in this order; whatever else a report has, before them.
+# Evidence comes after the charts, in this order; all other blocks before them.
 _LAST: Final = ("Inputs", "Sources", "How this", "To repeat")
 
 

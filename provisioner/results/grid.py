@@ -168,7 +168,7 @@ class Grid(Result):
     None in a grid of sizes; the last pool's size then changes fastest. ``frontier`` has the positions of the points of
     a grid of sizes that pass where no smaller one does, ``optimum`` that of the best by the ``objective``; ties go to
     the lower cost, power and machines, then to the smaller worst ratio. ``limits`` are those given: where the input is
-    ``slo``, each point is judged by its value times those. Where the input changes the pools, such as their tensor
+    ``slo``, each point is judged by its value times those. If the input changes the pools, such as their tensor
     parallelism, ``clusters`` are those of the first value that can be simulated. ``load`` says how requests arrive,
     ``sets`` is the number of request sets of a point, the largest where it is varied. ``command`` asks the same again.
     """

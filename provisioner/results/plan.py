@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 else:
     from provisioner.results.result import derived
 
-# What a pool lacks with one machine fewer, where it is not a latency limit.
+# Reasons other than a latency limit for which a pool needs its last machine.
 ONLY_ONE: Final = "a pool needs one machine"
 CAPACITY: Final = "capacity"
 

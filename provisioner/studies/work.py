@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 _POLL_S: Final = 0.1
 _CONNECT_S: Final = 10.0
-# How often a task whose worker was lost is given to another.
+# Number of times that a task whose worker was lost is given to another.
 _RETRIES: Final = 5
 
 _thread = threading.local()

@@ -20,7 +20,7 @@ from provisioner.specs.criteria import CRITERIA, ObjectiveName
 T = TypeVar("T")
 R = TypeVar("R", bound=Result)
 
-# Of the versions, those of the program itself and of what runs it.
+# The versions of the program itself and of its interpreter.
 _PROGRAM: Final = ("provisioner", "python")
 
 
