@@ -222,7 +222,7 @@ def plan_of(
     binding_names = {name for pool in pools for name in pool.binding}
     phases = {phase for pool in pools for phase in pool.extrapolated}
     figures = tuple(
-        replace(_figure(best, metric, percentile, setting.slo, binding_names), extrapolated=_rests_on(metric, phases))
+        replace(_figure(best, metric, percentile, setting.slo, binding_names), extrapolated=rests_on(metric, phases))
         for metric, percentile in setting.slo.figures(PREDICTED)
         if METRICS[metric].by_formulas
     )
@@ -284,7 +284,7 @@ def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
         return (ONLY_ONE,)
     if not best.latency.stable(sizes):
         return (CAPACITY,)
-    return tuple(limit.label for limit in setting.slo.limits if not best.latency.meets(limit, sizes))
+    return tuple(limit.label for limit in setting.slo.predicted.limits if not best.latency.meets(limit, sizes))
 
 
 def _mean_batch(stage: PromptStage | TokenStage | MixedStage, size: int) -> float | None:
@@ -312,7 +312,7 @@ def _extrapolation(perf: ReplicaPerf, stage: PromptStage | TokenStage | MixedSta
     return reasons
 
 
-def _rests_on(metric: str, phases: set[str]) -> bool:
+def rests_on(metric: str, phases: set[str]) -> bool:
     """Whether a metric rests on the curve of one of these phases."""
     stage = METRICS[metric].stage
     return bool(phases) if stage == "both" else stage in phases

@@ -12,6 +12,7 @@ from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, ROUNDING, Caps, Criterion
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_cost, format_power
@@ -157,13 +158,9 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
         return InfeasibleError(f"no design can serve this: {reasons}", binding="memory")
     nearest = min(attained, key=lambda option: max(each.best / each.limit.value for each in option.unattainable))
     worst = max(nearest.unattainable, key=lambda each: each.best / each.limit.value)
-    cause = {
-        "ttft": "the prompt time alone",
-        "tbt": "the time of a decode iteration with the KV-cache transfer",
-        "e2e": "the time of the request alone",
-    }[worst.limit.metric]
+    floor = METRICS[worst.limit.metric].floor
     message = (
-        f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {cause} on every machine: "
+        f"{worst.limit.label} of {worst.limit.format(worst.limit.value)} is below {floor} on every machine: "
         f"{worst.limit.format(worst.best)} at best, on {worst.where}"
     )
     changes = " ".join(raised(each.limit, 1.005 * each.best) for each in nearest.unattainable)

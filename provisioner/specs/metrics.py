@@ -32,8 +32,10 @@ class Metric:
 
     ``name`` is used in flags, keywords and files, ``aliases`` are other names of the field, ``label`` is shown,
     ``sign`` stands for it in maps of letters. ``meaning`` completes "limit on the ..." and ``example`` shows values.
-    ``stage`` is the phase that decides it, and so the curves that it rests on. ``by_formulas``: the queueing formulas
-    predict it; without, the simulator alone decides a limit on it.
+    ``stage`` is the phase that decides it, and so the curves that it rests on. ``floor`` is the part of it that no
+    number of machines shortens. ``by_formulas``: the queueing formulas predict it; without, the simulator alone decides
+    a limit on it. ``falls_with_machines``: more machines make it smaller, but for noise, so that a clear failure of a
+    limit excludes smaller clusters.
     """
 
     name: str
@@ -42,8 +44,10 @@ class Metric:
     meaning: str
     example: str
     stage: Stage
+    floor: str
     aliases: tuple[str, ...] = ()
     by_formulas: bool = True
+    falls_with_machines: bool = True
 
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
@@ -57,6 +61,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
                 "time to first token",
                 "2s, 400ms, or 6x the same request alone on the reference machine",
                 "prompt",
+                floor="the prompt time alone",
             ),
             Metric(
                 "tbt",
@@ -65,6 +70,7 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
                 "time between tokens (a request's mean gap)",
                 "60ms or 5x",
                 "token",
+                floor="the time of a decode iteration with the KV-cache transfer",
                 aliases=("tpot", "itl"),
             ),
             Metric(
@@ -74,10 +80,20 @@ METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
                 "largest gap between two tokens of a request",
                 "500ms or 5x",
                 "token",
+                floor="the longest decode iteration of a request alone",
                 aliases=("largest-gap", "largest_gap"),
                 by_formulas=False,
+                falls_with_machines=False,
             ),
-            Metric("e2e", "E", "E2E", "time from arrival to the last token", "20s or 5x", "both"),
+            Metric(
+                "e2e",
+                "E",
+                "E2E",
+                "time from arrival to the last token",
+                "20s or 5x",
+                "both",
+                floor="the time of the request alone",
+            ),
         )
     }
 )

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
-from provisioner.planning.answer import plan_of, ranked
+from provisioner.planning.answer import plan_of, ranked, rests_on
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, why_not
@@ -31,7 +31,7 @@ from provisioner.results.plan import (
 )
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
-from provisioner.specs.metrics import REPORTED_PERCENTILES
+from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
@@ -109,24 +109,27 @@ def whole_runs(
 def _figures(
     setting: Setting, simulation: Simulation, pools: tuple[PlanPool, ...], predicted: Sequence[LatencyFigure]
 ) -> tuple[LatencyFigure, ...]:
-    """The simulated percentiles beside their limits, with their intervals."""
+    """The simulated percentiles beside their limits, with their intervals; predicted ones where formulas give them."""
     binding = {name for pool in pools for name in pool.binding}
+    by_formulas = {(each.metric, each.percentile): each for each in predicted}
+    simulated = {(each.metric, each.percentile): each for each in simulation.latency}
     figures = []
-    for old in predicted:
-        found = next(
-            each for each in simulation.latency if each.metric == old.metric and each.percentile == old.percentile
-        )
-        limit = old.limit
+    for metric, percentile in setting.slo.figures(PREDICTED):
+        found, guess = simulated[metric, percentile], by_formulas.get((metric, percentile))
+        limit = setting.slo.limit_on(metric, percentile)
         figures.append(
-            replace(
-                old,
+            LatencyFigure(
+                metric,
+                percentile,
                 seconds=found.seconds.mean,
                 slowdown=found.slowdown.mean,
+                limit=limit,
                 binding=limit is not None and limit.label in binding,
+                extrapolated=rests_on(metric, {phase for pool in pools for phase in pool.extrapolated}),
                 seconds_range=_range(found.seconds),
                 slowdown_range=_range(found.slowdown),
-                predicted_seconds=old.seconds,
-                predicted_slowdown=old.slowdown,
+                predicted_seconds=None if guess is None else guess.seconds,
+                predicted_slowdown=None if guess is None else guess.slowdown,
             )
         )
     return tuple(figures)

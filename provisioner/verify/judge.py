@@ -23,6 +23,7 @@ from provisioner.simulation.measure import Backlog, backlog, instability, interv
 from provisioner.simulation.policy import Policy, PolicyName
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.specs.batch_job import BatchJob
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ class SimulationJudge:
             self._policies[design] = policy_of(design, self.policy, next(iter(self.replicas.values())).assumptions)
         return self._policies[design]
 
+    def lends(self, design: Design) -> bool:
+        """Whether the pools of a design lend machines to each other."""
+        return self.policy_of(design).name == "splitwise"
+
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
         """The candidate's runs on the first sets, whole."""
         cluster = self.cluster(candidate)
@@ -157,18 +162,24 @@ class SimulationJudge:
         are; the sets to come add nothing below zero.
         """
         stops = []
-        for limit in self.slo.limits:
+        for limit in self._stopping(prepared):
             count = measured(prepared, limit.metric)
-            if count:
-                beyond = self.sets * self.cut_margin * limit.value - sum(v for v in values[limit] if math.isfinite(v))
-                most = count - math.floor((count - 1) * limit.quantile) - 1
-                stops.append(StopLimit(limit.metric, limit.kind, beyond, most))
+            beyond = self.sets * self.cut_margin * limit.value - sum(v for v in values[limit] if math.isfinite(v))
+            most = count - math.floor((count - 1) * limit.quantile) - 1
+            stops.append(StopLimit(limit.metric, limit.kind, beyond, most))
         return tuple(stops)
+
+    def _stopping(self, prepared: Prepared) -> tuple[LatencyLimit, ...]:
+        """The limits that may stop a run early: those whose failure excludes smaller clusters.
+
+        A run that another limit stopped would not show whether one of these fails clearly too.
+        """
+        return tuple(limit for limit in self.slo.limits if _excludes(limit) and measured(prepared, limit.metric))
 
     def _rejected(self, done: Run, stop: tuple[StopLimit, ...], values: Mapping[LatencyLimit, list[float]]) -> Verdict:
         """The verdict on a candidate whose run was stopped: what broke, with the bound that is known."""
         over = np.flatnonzero(np.array([done.limits_beyond[i] > s.most for i, s in enumerate(stop)]))
-        broken = [limit for limit in self.slo.limits if measured(done.prepared, limit.metric)]
+        broken = self._stopping(done.prepared)
         ratios = tuple(LimitRatio(broken[i], self.cut_margin * broken[i].value, self.cut_margin) for i in over)
         return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
 
@@ -186,24 +197,31 @@ class SimulationJudge:
 
     def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
         strict = slo_strict(next(iter(self.replicas.values())).assumptions)
-        ratios, outcomes, worst = [], [], 0.0
+        ratios, outcomes, worst, excluding = [], [], 0.0, 0.0
         for limit, found in values.items():
             outcome = verdict(limit.value, found, strict, self.confidence)
             mean = interval(found).mean
-            if outcome == "undecided":
-                known = [value for value in found if math.isfinite(value)]
-                error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
-                worst = max(worst, (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value)
             ratio = mean / limit.value
             ratios.append(LimitRatio(limit, mean, ratio))
             outcomes.append(outcome)
+            if outcome == "undecided":
+                known = [value for value in found if math.isfinite(value)]
+                error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
+                ratio = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
             worst = max(worst, ratio)
+            if _excludes(limit):
+                excluding = max(excluding, ratio)
         unstable = instability(backlogs)
         if unstable or "fail" in outcomes:
             growth = sum(each.growth for each in backlogs) / len(backlogs)
-            clear = worst > self.cut_margin or (bool(unstable) and growth > CLEARLY_GROWING)
+            clear = excluding > self.cut_margin or (bool(unstable) and growth > CLEARLY_GROWING)
             return Verdict("fail", math.inf if unstable else worst, tuple(ratios), stable=not unstable, clear=clear)
         return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
+
+
+def _excludes(limit: LatencyLimit) -> bool:
+    """Whether a clear failure of a limit excludes smaller clusters."""
+    return METRICS[limit.metric].falls_with_machines
 
 
 def measured(prepared: Prepared, metric: str) -> int:

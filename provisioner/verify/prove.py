@@ -18,7 +18,7 @@ from provisioner.results.plan import Plan
 from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import nothing_passes, plan_with_evidence
 from provisioner.verify.judge import SimulationJudge
-from provisioner.verify.regions import Scope, region_of
+from provisioner.verify.regions import Scope, region_of, rule_out_gaps
 from provisioner.verify.request_sets import RequestSets
 from provisioner.verify.verdicts import Verdicts
 
@@ -68,8 +68,10 @@ def proof_of(
     """
     search, designs = guesses or formulas_guess(setting, progress)
     _refuse_impossible(setting, search)
-    compile_simulator(progress)
     sets, judge = (verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps)
+    rule_out_gaps(setting, search, designs, judge)
+    _refuse_impossible(setting, search)
+    compile_simulator(progress)
     proof = proof_within(setting, search, designs, judge, setting.criterion, progress, scope or Scope())
     return Proven(setting, search, designs, sets, judge, proof)
 
@@ -85,7 +87,7 @@ def formulas_guess(setting: Setting, progress: Callable[[str], None]) -> tuple[S
 
 
 def _refuse_impossible(setting: Setting, search: Search) -> None:
-    """Raise what the formulas know for certain: no design meets the limits even without any queue."""
+    """Raise what is certain without simulation: no design meets the limits even without any queue."""
     if all(not option.feasible and (option.reason or option.unattainable) for option in search.candidates.values()):
         raise infeasible(setting, search, "cost")
 
@@ -100,6 +102,7 @@ def proof_within(
     scope: Scope,
 ) -> Proof:
     """The proof over some designs within a scope."""
+    rule_out_gaps(setting, search, designs, judge)
     caps = setting.caps if scope.caps is None else scope.caps
     guesses = {design: search.best((design,), objective, caps) for design in designs}
     problem = Problem(

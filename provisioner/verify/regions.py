@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps
 from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import Best, Search
 from provisioner.planning.setting import Setting
+from provisioner.simulation.measure import interval, percentiles
+from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
 
 # The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
@@ -78,6 +81,42 @@ def region_of(
     return Region(design, least, tuple(most), _work(setting, judge, design), start)
 
 
+def rule_out_gaps(setting: Setting, search: Search, designs: Iterable[Design], judge: SimulationJudge) -> None:
+    """Rule out the designs whose own iterations are beyond a limit on the largest gap, whatever their sizes."""
+    limits = [limit for limit in setting.slo.limits if limit.metric == "gap"]
+    for design in designs if limits else ():
+        option = search.candidates[design]
+        known = {each.limit for each in option.unattainable}
+        found = tuple(
+            Attainable(limit, least, " and ".join(dict.fromkeys(slot.machine.name for slot in design.slots)))
+            for limit in limits
+            if limit not in known and (least := least_gap(judge, design, limit)) > limit.value
+        )
+        if found:
+            search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
+
+
+def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:
+    """The percentile of a limit on the largest gap that no size of a design can fall below, in the limit's kind.
+
+    A request's largest gap is at least its last decode iteration alone on the fastest machine that may decode. The
+    result is the mean over the request sets of the percentile of that, as clusters are judged. The published
+    simulator's iterations with prompts may be shorter than those without: 0 there.
+    """
+    decoding = [judge.replicas[slot.kind] for slot in design.slots if slot.role != "prompt" or judge.lends(design)]
+    if decoding[0].assumptions != "measured":
+        return 0.0
+    values = []
+    for k in range(judge.sets):
+        prepared = judge.request_sets(k)
+        has = prepared.requests.counted & (prepared.requests.output_tokens > 1)
+        context = (prepared.requests.prompt_tokens + prepared.requests.output_tokens)[has] - 2
+        iteration_s = np.min([perf.decode_s(1, context) for perf in decoding], axis=0)
+        reference_s = prepared.records["reference_tbt_s"][has] if limit.kind == "slowdown" else 1.0
+        values.append(percentiles(iteration_s / reference_s, (limit.percentile,))[0])
+    return interval(values).mean
+
+
 def machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[float, ...]:
     """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
     requests = judge.request_sets(0).requests
@@ -104,8 +143,7 @@ def _work(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[tup
     With a mixed pool every machine may; the work of tokens is left out, since they may ride along with prompts.
     """
     needed = machines_at_best(setting, judge, design)
-    lends = judge.policy_of(design).name == "splitwise"
-    runs = [lends or slot.role != "token" for slot in design.slots]
+    runs = [judge.lends(design) or slot.role != "token" for slot in design.slots]
     if design.shares_role:
         return ()
     return (tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(needed, runs, strict=True)),)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from threading import Lock
 from typing import Final
 
 import numpy as np
 
-from provisioner.options.defaults import MOST_SETS
+from provisioner.errors import InputError
+from provisioner.options import spelled
+from provisioner.options.defaults import MOST_SETS, WARM_UP
 from provisioner.planning.setting import Setting
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
+from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.specs.traces import Trace
 
 # A request set takes at least ``_TOLD`` mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
@@ -23,12 +27,61 @@ _LIMITS: Final = 3.0
 _SHARP_S: Final = 600.0
 
 
+LEAST_BEYOND: Final = 10.0
+"""Measured requests beyond a percentile in each request set, at least: fewer are chance."""
+
+LONGEST_S: Final = 3600.0
+"""Time up to which a request set grows until it has them, in s."""
+
+
+def _rarest(slo: SLO) -> LatencyLimit:
+    return max(slo.limits, key=lambda limit: limit.percentile)
+
+
+def needed_s(slo: SLO, rate_rps: float) -> float:
+    """Time of a request set at a rate that has ``LEAST_BEYOND`` requests beyond every percentile, in whole s.
+
+    >>> from provisioner.specs.slo import load_slo
+    >>> needed_s(load_slo("p99"), 70.0), needed_s(load_slo("p99"), 5.0), needed_s(load_slo("batch"), 5.0)
+    (16.0, 223.0, 0.0)
+    """
+    return float(math.ceil(LONGEST_S * least_rate_rps(slo) / rate_rps))
+
+
+def least_rate_rps(slo: SLO) -> float:
+    """The rate at which the longest request set has ``LEAST_BEYOND`` requests beyond every percentile."""
+    if not slo.limits:
+        return 0.0
+    return LEAST_BEYOND / ((1.0 - _rarest(slo).quantile) * (1.0 - WARM_UP) * LONGEST_S)
+
+
+def check_percentiles(setting: Setting, rate_rps: float) -> None:
+    """Refuse a question whose request sets cannot have ``LEAST_BEYOND`` requests beyond every percentile."""
+    slo, source = setting.slo, setting.source
+    if not slo.limits:
+        return
+    limit = _rarest(slo)
+    least = LEAST_BEYOND / (1.0 - limit.quantile)
+    what = f"{limit.label} is judged on {least:,.0f} requests or more"
+    if isinstance(source, Trace) and source.requests < least * (1.0 - 1e-9):
+        raise InputError(
+            f"{spelled('trace')}: {what}, and {source.path} has {source.requests:,}; give limits on lower percentiles, "
+            f"or its file to {spelled('workload')}"
+        )
+    if not isinstance(source, Trace) and needed_s(slo, rate_rps) > LONGEST_S:
+        raise InputError(
+            f"{spelled('rate_rps')}: {what}, and {rate_rps:.4g} requests/s are fewer in {LONGEST_S:,.0f} s; give "
+            f"limits on lower percentiles, or {least_rate_rps(slo):.3g} requests/s"
+        )
+
+
 class RequestSets:
     """The request sets on which candidates are judged, made once each: the trace as it is, or drawn at the rate."""
 
     def __init__(self, setting: Setting, rate_rps: float) -> None:
         self.setting = setting
         self.rate_rps = rate_rps
+        check_percentiles(setting, rate_rps)
         self._lock = Lock()
         self._made: dict[int, Prepared] = {}
 
@@ -53,7 +106,7 @@ class RequestSets:
         limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
         if self.setting.slo.limits:
             beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
-            return max(judging.duration_s, _TOLD * alone_s, beyond_s)
+            return max(judging.duration_s, _TOLD * alone_s, beyond_s, needed_s(self.setting.slo, self.rate_rps))
         together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s)
         return together_s if job is None else min(together_s, job.feed_s)
 

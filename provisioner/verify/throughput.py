@@ -26,7 +26,7 @@ from provisioner.verify.evidence import whole_runs
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.prove import Proven, proof_within
 from provisioner.verify.regions import Scope
-from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.request_sets import RequestSets, least_rate_rps
 from provisioner.verify.verdicts import Verdicts
 
 _RATE_TOLERANCE: Final = 0.01
@@ -148,7 +148,8 @@ class Rates:
     @property
     def smallest_rps(self) -> float:
         """The smallest rate looked at: below, a request set has too few requests to say anything."""
-        return max(SMALLEST_RATE_RPS, _LEAST_REQUESTS / self.setting.judging.duration_s)
+        few_rps = _LEAST_REQUESTS / self.setting.judging.duration_s
+        return max(SMALLEST_RATE_RPS, few_rps, least_rate_rps(self.setting.slo))
 
     def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
         """A cluster within the caps that passes at a rate; None where it is proven that there is none.
