@@ -121,7 +121,8 @@ def make_files(folder: Path) -> None:
         (folder / name).write_text("\n".join(lines) + "\n")
 
     trace = list(lengths(600, 10.0, seed=1))
-    write("trace.csv", "arrival_s,prompt_tokens,output_tokens", *(f"{t:.6f},{p},{o}" for t, p, o in trace))
+    for name, rows in (("trace.csv", trace), ("long.csv", list(lengths(1200, 10.0, seed=1)))):  # a P99 takes 1,000
+        write(name, "arrival_s,prompt_tokens,output_tokens", *(f"{t:.6f},{p},{o}" for t, p, o in rows))
     write(
         "azure.csv",
         "TIMESTAMP,ContextTokens,GeneratedTokens",
@@ -190,7 +191,7 @@ PLANS = [
     ask("plan-throughput-power", f"plan {HH} --fast --objective throughput --max-power 100kW"),
     ask("plan-throughput-cost", f"plan {HH} --fast --objective throughput --max-cost 400"),
     ask("plan-all-limits", "plan --rate 20 --tp 8 --design splitwise-hh --design baseline-h100 --duration 30"),
-    ask("plan-trace", f"plan {HH} --trace trace.csv"),
+    ask("plan-trace", f"plan {HH} --trace long.csv"),
     ask("plan-trace-workload", f"plan {HH} --workload trace.csv --rate 15 --duration 20 --cv 2"),
     ask("plan-policy-split", f"plan {HH} --rate 20 --duration 20 --policy split"),
     ask("plan-policy-chunked", "plan --rate 20 --slo p99 --design baseline-h100 --tp 8 --duration 20 --policy chunked"),

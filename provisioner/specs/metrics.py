@@ -44,7 +44,7 @@ class Metric:
     meaning: str
     example: str
     stage: Stage
-    floor: str
+    floor: str = ""
     aliases: tuple[str, ...] = ()
     by_formulas: bool = True
     falls_with_machines: bool = True

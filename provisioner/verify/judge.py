@@ -21,6 +21,7 @@ from provisioner.planning.proof import Candidate, LimitRatio, Verdict
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy, PolicyName
+from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS
@@ -174,7 +175,8 @@ class SimulationJudge:
 
         A run that another limit stopped would not show whether one of these fails clearly too.
         """
-        return tuple(limit for limit in self.slo.limits if _excludes(limit) and measured(prepared, limit.metric))
+        counted = (limit for limit in self.slo.limits if _excludes(limit) and limit.metric in LIMITED)
+        return tuple(limit for limit in counted if measured(prepared, limit.metric))
 
     def _rejected(self, done: Run, stop: tuple[StopLimit, ...], values: Mapping[LatencyLimit, list[float]]) -> Verdict:
         """The verdict on a candidate whose run was stopped: what broke, with the bound that is known."""

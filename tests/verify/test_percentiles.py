@@ -93,6 +93,18 @@ def test_another_limit_beside_it_still_excludes_smaller_clusters() -> None:
         assert found.outcome == "fail" and found.clear
 
 
+def test_more_machines_need_not_lower_the_largest_gap() -> None:
+    """The reason for the rule, as docs/explanation/design.md quotes it."""
+    of = setting()
+    judge = Verdicts().judge(of, 15.0)[1]
+
+    def p99_ms(*sizes: int) -> float:
+        runs = judge.runs(Candidate(of.designs[0], sizes))
+        return 1e3 * float(np.mean([np.percentile(each.latencies.both("gap")[0], 99.0) for each in runs]))
+
+    assert [round(p99_ms(prompts, 1), 1) for prompts in (7, 10)] == [72.3, 72.7]
+
+
 # --- the least that any size can do ------------------------------------------------------------------------------
 
 
