@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from provisioner.results.result import door as _door
+from provisioner.version import version_of as _version_of
 
 if TYPE_CHECKING:
     from provisioner.api import (
@@ -77,20 +78,10 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that importing the package costs nothing."""
     if name == "__version__":
-        return _installed_version()
+        return _version_of()
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
-
-
-def _installed_version() -> str:
-    """The version of the installed package; ``0+unknown`` in a checkout that is not installed."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("provisioner")
-    except PackageNotFoundError:
-        return "0+unknown"
 
 
 def _reports() -> Any:

@@ -9,7 +9,7 @@ import typer
 
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, ShowByDefault, argument, option
-from provisioner.cli.run import emit
+from provisioner.cli.output import emit
 from provisioner.cli.screen import json_text, report_text
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 

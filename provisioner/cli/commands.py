@@ -13,9 +13,9 @@ from typer.main import get_command
 from provisioner.cli.catalog_commands import SETTINGS, curves_app, machines, models_app, workloads_app
 from provisioner.cli.given import Given, JsonOption, OutOption, takes
 from provisioner.cli.help import Command, CommandGroup, argument
+from provisioner.cli.output import PROGRAM, emit
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.run import PROGRAM, emit
 from provisioner.cli.screen import hand_over, result_text
 from provisioner.errors import InputError
 from provisioner.options import (
@@ -43,9 +43,9 @@ def command() -> Any:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        import provisioner
+        from provisioner.version import version_of
 
-        emit(f"provisioner {provisioner.__version__}")
+        emit(f"provisioner {version_of()}")
         raise typer.Exit
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from provisioner.cli.commands import command
 from provisioner.cli.help import Entry, entries, paragraphs, subcommands, usage
-from provisioner.cli.run import PROGRAM
+from provisioner.cli.output import PROGRAM
 
 _BEGIN: Final = "<!-- commands -->\n\n"
 _END: Final = "\n\n<!-- end of commands -->"

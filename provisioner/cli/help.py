@@ -12,7 +12,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from provisioner.cli.run import emit
+from provisioner.cli.output import emit
 from provisioner.errors import UnknownNameError
 from provisioner.options.limits import LIMIT_FLAG, with_limits_named
 

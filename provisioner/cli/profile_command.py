@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
+from provisioner.cli.output import emit
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.run import emit
 from provisioner.cli.screen import json_text, report_text
 from provisioner.errors import InputError
 from provisioner.options import ProfileOptions, spelled

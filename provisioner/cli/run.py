@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import typer
 
-from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
-
-PROGRAM: Final = "provision"
+from provisioner.cli.output import PROGRAM, abandon_stdout, writing_stdout
+from provisioner.errors import InfeasibleError, ProvisionerError, UnknownNameError
 
 EXIT_DEFECT: Final = 1
 EXIT_BAD_INPUT: Final = 2
@@ -35,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(given)
     except BrokenPipeError:
-        _abandon_stdout()
+        abandon_stdout()
         return EXIT_CLOSED_PIPE
     except KeyboardInterrupt as interrupt:
         done = f": {interrupt}" if str(interrupt) else ""
@@ -70,41 +68,9 @@ def _run(given: list[str]) -> int:
     else:
         code = 0
     if sys.stdout is not None:
-        with _writing_stdout():
+        with writing_stdout():
             sys.stdout.flush()
     return code
-
-
-def emit(text: str) -> None:
-    """Write a whole result to stdout, ending in one newline."""
-    if sys.stdout is None:
-        raise InputError("standard output: is closed")
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:  # rules become dashes, what else there is no character for question marks
-        text = text.replace("─", "-").encode(encoding, "replace").decode(encoding)
-    with _writing_stdout():
-        sys.stdout.write(text.rstrip("\n") + "\n")
-        sys.stdout.flush()
-
-
-@contextlib.contextmanager
-def _writing_stdout() -> Iterator[None]:
-    """Turn a stdout that cannot be written (a full disk) into an ``InputError``; a closed pipe stays one."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _abandon_stdout()
-        raise InputError(f"standard output: cannot be written: {error.strerror or error}") from error
-
-
-def _abandon_stdout() -> None:
-    """Stop writes to a stdout that fails: the interpreter flushes it once more as it ends."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(debug: bool, *lines: str, code: int) -> int:

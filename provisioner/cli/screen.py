@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from provisioner.cli.run import emit
+from provisioner.cli.output import emit
 
 
 def json_text(value: Any) -> str:

@@ -1,13 +1,10 @@
-"""Loaders shared by plans and simulations: limits, remarks on model and workload, versions."""
+"""Loaders shared by plans and simulations: limits, remarks on model and workload."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-import provisioner
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
 from provisioner.specs.metrics import METRICS, parse_target
@@ -29,20 +26,6 @@ _NOT_MEASURED = {
     "derived": "derived from measured kernels, not measured",
     "estimated": "estimated from other GPUs' kernels, not measured",
 }
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of packages and of Python."""
-    return {**{name: _version(name) for name in packages}, "python": platform.python_version()}
-
-
-def _version(package: str) -> str:
-    if package == "provisioner":
-        return provisioner.__version__
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def latency_limits(limits: Mapping[str, str]) -> tuple[LatencyLimit, ...]:

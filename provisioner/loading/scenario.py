@@ -18,7 +18,6 @@ from provisioner.loading.common import (
     load_model,
     load_reference,
     remarks,
-    versions,
 )
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import DURATION_S, WARM_UP, SimulateOptions, spelled
@@ -31,6 +30,7 @@ from provisioner.specs.units import (
     parse_duration,
     parse_whole,
 )
+from provisioner.version import versions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -19,7 +19,6 @@ from provisioner.loading.common import (
     load_model,
     load_reference,
     remarks,
-    versions,
 )
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, spelled
@@ -28,6 +27,7 @@ from provisioner.specs import catalog
 from provisioner.specs.batch_job import BatchJob, batch_job
 from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
+from provisioner.version import versions
 
 if TYPE_CHECKING:
     from provisioner.perf.assumptions import Reference, ReplicaPerf

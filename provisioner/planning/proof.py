@@ -92,24 +92,11 @@ class Verdict:
 
 
 class Judge(Protocol):
-    """Decides about one candidate; the same candidate always gets the same verdict."""
-
-    def __call__(self, candidate: Candidate) -> Verdict:
-        """The verdict on a candidate."""
-        ...
-
-
-class JudgeMany(Protocol):
-    """Decides about several candidates at once, for instance on as many threads; verdicts in the order given."""
+    """Decides about several candidates at once; the same candidate always gets the same verdict."""
 
     def __call__(self, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
-        """The verdict on each candidate."""
+        """The verdict on each candidate, in their order."""
         ...
-
-
-def one_by_one(judge: Judge) -> JudgeMany:
-    """A judge of several candidates that asks a judge of one for each."""
-    return lambda candidates: [judge(candidate) for candidate in candidates]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +206,7 @@ class Proof:
 
 def prove(
     problem: Problem,
-    judge: JudgeMany,
+    judge: Judge,
     progress: Callable[[str], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Proof:
@@ -235,7 +222,7 @@ class _Search:
     """One run: what was judged, the best so far, and how far failures are lifted."""
 
     def __init__(
-        self, problem: Problem, judge: JudgeMany, progress: Callable[[str], None], clock: Callable[[], float]
+        self, problem: Problem, judge: Judge, progress: Callable[[str], None], clock: Callable[[], float]
     ) -> None:
         solver(problem.solver)  # an unknown one is refused before anything is simulated
         self.problem = problem

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
-import provisioner
 from provisioner.errors import InputError, Interrupted
 from provisioner.options import ProfileOptions, declared
 from provisioner.perf.points import CurvePoint
@@ -25,6 +24,7 @@ from provisioner.profiling.torch_import import import_torch
 from provisioner.progress import Step
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import format_seconds, parse_positive, parse_whole
+from provisioner.version import version_of
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """PyTorch's number types by name; weights, activations and KV cache have the same."""
@@ -329,6 +329,6 @@ def _environment(
         "cuda": torch.version.cuda or getattr(torch.version, "hip", None),
         "torch": str(torch.__version__),
         "python": platform.python_version(),
-        "provisioner": provisioner.__version__,
+        "provisioner": version_of(),
         "system": platform.platform(),
     }

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-import provisioner
 from provisioner.report.chart import Chart
 from provisioner.report.chart_text import description, legend_text, numbers_table, subtitle
 from provisioner.report.document import Block, Boxes, Document, KeyNumbers
 from provisioner.results.cluster import Pool
+from provisioner.version import version_of
 
 MOST_BOXES: Final = 48
 """Machines of a pool that are drawn one by one."""
@@ -51,7 +51,7 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         figures=[_figure(chart) for chart in charts],
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
-        version=f"provisioner {version or provisioner.__version__}",
+        version=f"provisioner {version or version_of()}",
         light=LIGHT,
         dark=DARK,
     )

@@ -21,7 +21,6 @@ from provisioner.files import write_files as write_all
 from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
-    from provisioner.simulation.cluster import Cluster
     from provisioner.simulation.run import Run
 
 RECORDS: Final = (".parquet", ".csv")
@@ -72,17 +71,6 @@ def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
     finally:
         if writer is not None:
             writer.close()
-
-
-def machine_labels(cluster: Cluster) -> tuple[str, ...]:
-    """Names of the machines in the order of the cluster: the role and the number within it, from 1."""
-    count: dict[str, int] = {}
-    labels = []
-    for pool in cluster.pools:
-        for _ in range(pool.machines):
-            count[pool.role] = count.get(pool.role, 0) + 1
-            labels.append(f"{pool.role}:{count[pool.role]}")
-    return tuple(labels)
 
 
 def records_table(run: Run, set_number: int = 0) -> Any:
@@ -140,5 +128,5 @@ def _machines(run: Run, replicas: NDArray[np.int64]) -> Any:
     nowhere = (state == HELD) | (state == NOT_ARRIVED)
     machine = run.replicas["machine"][np.where(nowhere, 0, replicas)]
     return pyarrow.DictionaryArray.from_arrays(
-        pyarrow.array(machine.astype(np.int32), mask=nowhere), pyarrow.array(machine_labels(run.cluster))
+        pyarrow.array(machine.astype(np.int32), mask=nowhere), pyarrow.array(run.cluster.machine_names)
     )

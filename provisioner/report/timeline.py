@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.report.records import machine_labels
 from provisioner.report.theme import LIGHT, Spec, config
 from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
 
@@ -123,7 +122,7 @@ class _Rows:
 def _rows(run: Run) -> _Rows:
     """A row for each replica, or for neighbouring replicas of a pool where there are many."""
     per_row = -(-run.replicas.size // _MOST_ROWS)
-    labels = machine_labels(run.cluster)
+    labels = run.cluster.machine_names
     machines = run.replicas["machine"]
     first: list[int] = []
     names = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from provisioner.errors import InputError
@@ -85,3 +86,13 @@ class Cluster:
     def machines(self) -> int:
         """Machines of all pools."""
         return sum(pool.machines for pool in self.pools)
+
+    @property
+    def machine_names(self) -> tuple[str, ...]:
+        """Names of the machines in the order of the pools: the role and the number within it, from 1."""
+        count: Counter[str] = Counter()
+        names = []
+        for pool in self.pools:
+            names += [f"{pool.role}:{count[pool.role] + k}" for k in range(1, pool.machines + 1)]
+            count[pool.role] += pool.machines
+        return tuple(names)

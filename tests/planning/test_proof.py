@@ -21,7 +21,7 @@ from provisioner.planning import formulation, proof_program
 from provisioner.planning.designs import Design, Slot
 from provisioner.planning.formulation import CRITERIA, Caps
 from provisioner.planning.lattice import Enumeration, Lattice, Point, Region, at_most, whole_units
-from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, one_by_one, prove
+from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, prove
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
 from provisioner.planning.search import Prices
 from provisioner.planning.solver import solver
@@ -622,17 +622,16 @@ def test_a_judge_that_loses_a_verdict_is_an_error() -> None:
         prove(Problem((region(alone(0), 9, (3,)),), FLAT), lambda candidates: [Verdict("fail", 1.2)])
 
 
-def test_one_by_one_and_progress() -> None:
+def test_progress_is_told() -> None:
     lines: list[str] = []
+
+    def judge(candidates: Sequence[Candidate]) -> list[Verdict]:
+        sizes = [candidate.sizes[0] for candidate in candidates]
+        return [Verdict("pass", 3.0 / n) if n >= 3 else Verdict("fail", 2.0, clear=True) for n in sizes]
+
     proof = prove(
         Problem((region(alone(0), 9, (3,)),), FLAT),
-        one_by_one(
-            lambda candidate: (
-                Verdict("pass", 3.0 / candidate.sizes[0])
-                if candidate.sizes[0] >= 3
-                else Verdict("fail", 2.0, clear=True)
-            )
-        ),
+        judge,
         lines.append,
     )
     assert proof.best is not None and proof.best.candidate.sizes == (3,)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final, cast
 
 from provisioner.errors import Interrupted, UnknownNameError
-from provisioner.loading.common import versions
 from provisioner.options import DURATION_S, ReproduceOptions
 from provisioner.options.command import command_of
 from provisioner.perf.curves import Assumptions
@@ -18,6 +17,7 @@ from provisioner.studies.journal import kept
 from provisioner.studies.splitwise import experiments, paper
 from provisioner.studies.splitwise.experiments import NEEDS, World
 from provisioner.studies.splitwise.findings import findings
+from provisioner.version import versions
 
 PAPERS: Final = ("splitwise",)
 WORLDS: Final[tuple[Assumptions, ...]] = ("splitwise-sim", "measured")
