@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
+from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
@@ -28,9 +28,9 @@ from provisioner.queueing.prompt_pool import (
     prompt_pools,
     token_cell,
 )
-from provisioner.queueing.stages import TokenStage, limits_s
+from provisioner.queueing.stages import TokenStage, limits_s, with_tbt
 from provisioner.queueing.token_pool import TokenPool, evenly_shared, token_pool
-from provisioner.queueing.traffic import Classes, Traffic
+from provisioner.queueing.traffic import Traffic
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
@@ -440,15 +440,10 @@ class MixedStage:
         )
 
     def _tbt_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
-        every = self.traffic.by_output()
-        divisor = tbt_divisor(every.output_tokens, self.perf.assumptions)
-        has = divisor > 0.0
-        c = Classes(every.prompt_tokens[has], every.output_tokens[has], every.weight[has])
-        if not c.weight.size:
+        c, gaps, limit_s = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        if not gaps.size:
             return np.zeros(at.shape)
-        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        limit_s = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
-        weight, probability = c.weight / c.weight.sum(), load.tokens.probability[0]
+        probability = load.tokens.probability[0]
 
         def slack_s(batch: Array) -> Array:
             """Largest affordable loss of the requests, in s (R, C, A)."""
@@ -458,13 +453,13 @@ class MixedStage:
         batch = load.tokens.batch[at]
         into = probability[:, None] * (_MERGED[:, None] == np.arange(_MERGED[-1] + 1))
         slow = (slack_s(batch) < 0.0).astype(np.float64) @ into
-        share: Array = weight @ slow.sum(axis=2).T
+        share: Array = c.weight @ slow.sum(axis=2).T
 
         # The time lost to prompts varies little with the batch, so that fewer atoms suffice.
         rows = np.flatnonzero(self._losing(load, at, gaps))
         merged = batch[rows] @ into / into.sum(axis=0)
         above = self._lost(load, at[rows], gaps, merged).above(np.maximum(slack_s(merged), 0.0))
-        share[rows] += weight @ np.sum(above * (into.sum(axis=0) - slow[rows]), axis=2).T
+        share[rows] += c.weight @ np.sum(above * (into.sum(axis=0) - slow[rows]), axis=2).T
         return share
 
     def _e2e_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:

@@ -42,6 +42,18 @@ def limits_s(reference: Reference, metric: str, kind: str, value: float, classes
     return value * np.asarray(alone, dtype=np.float64)
 
 
+def with_tbt(
+    traffic: Traffic, reference: Reference, perf: ReplicaPerf, kind: str, value: float
+) -> tuple[Classes, Array, Array]:
+    """Classes (C,) of the requests that have a TBT, their gaps (C,), and the limit on these gaps together (C,) in s."""
+    every = traffic.by_output()
+    divisor = tbt_divisor(every.output_tokens, perf.assumptions)
+    has = divisor > 0.0
+    weight = every.weight[has]
+    c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
+    return c, np.maximum(c.output_tokens - 1.0, 0.0), limits_s(reference, "tbt", kind, value, c) * divisor[has]
+
+
 @dataclass(frozen=True, slots=True)
 class PromptStage:
     """The prompt phase on machines of one type."""
@@ -323,16 +335,10 @@ class TokenStage:
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (M,) of the requests with a TBT whose TBT is above the limit."""
-        c = self.traffic.by_output()
-        divisor = tbt_divisor(c.output_tokens, self.perf.assumptions)
-        has = divisor > 0.0
-        c = Classes(c.prompt_tokens[has], c.output_tokens[has], c.weight[has])
-        if not c.weight.size:
-            return np.zeros(sizes.shape)
-        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        allowed = limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
-        weight = c.weight / c.weight.sum()
+        c, gaps, allowed = with_tbt(self.traffic, self.reference, self.perf, kind, value)
         total = np.zeros(sizes.shape)
+        if not gaps.size:
+            return total
         visible_s = [np.where(gaps > 0.0, self.visible_transfer_s(c.prompt_tokens, int(n)), 0.0) for n in sizes]
         for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
             for row in range(sizes.size):
@@ -344,7 +350,7 @@ class TokenStage:
                 )
                 join = np.where(gaps[:, None] > 0.0, seen.join_s, 0.0)
                 fits = np.where(join > 0.0, np.clip(left / np.maximum(join, 1e-12), 0.0, 1.0), left >= 0.0)
-                total[row] += share * float(weight @ (1.0 - fits) @ seen.probability)
+                total[row] += share * float(c.weight @ (1.0 - fits) @ seen.probability)
         return np.where(self.stable(sizes), total, 1.0)
 
 

@@ -14,7 +14,7 @@ from numba import njit
 
 from provisioner.simulation.chunked import start_chunked
 from provisioner.simulation.machine import choose, make_ready, note_run, start, take_memory
-from provisioner.simulation.outages import bring_back, restart, take_down, void_prompt, void_tokens
+from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
 from provisioner.simulation.pointers import (
     arena_at,
     compiled,
@@ -45,7 +45,7 @@ from provisioner.simulation.records import (
 )
 from provisioner.simulation.routing import route
 from provisioner.simulation.structures import INFINITE, insert_sorted, remove_sorted, update_pending, withdraw
-from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer
+from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer, void_prompt
 
 # Positions in records.LIMITED.
 TTFT, TBT, E2E, GAP = 0, 1, 2, 3

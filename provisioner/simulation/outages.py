@@ -38,7 +38,7 @@ from provisioner.simulation.structures import (
     update_scheduled,
     withdraw,
 )
-from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, share_links
+from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, share_links, void_prompt
 
 
 @compiled
@@ -61,16 +61,6 @@ def void_tokens(world: World, request: int) -> None:
         token.pending_tokens -= 1
         update_scheduled(world, this.token_at)
         update_pending(world, this.token_at)
-
-
-@compiled
-def void_prompt(world: World, request: int, now_s: float) -> None:
-    """Free the KV cache that a request's prompt left on its prompt replica."""
-    this = request_at(world, request)
-    freed = this.prompt_tokens + 1
-    take_memory(world, this.prompt_at, -freed, now_s)
-    replica_at(world, this.prompt_at).scheduled_tokens -= freed
-    update_scheduled(world, this.prompt_at)
 
 
 @compiled

@@ -62,15 +62,12 @@ class Prepared:
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Return a request set made ready for runs: its records with the reference times."""
     fresh = _aligned(requests.requests, records.REQUEST)
-    fresh["arrival_s"] = requests.arrival_s
-    fresh["prompt_tokens"] = requests.prompt_tokens
-    fresh["output_tokens"] = requests.output_tokens
-    fresh["counted"] = requests.counted
+    for name in ("arrival_s", "prompt_tokens", "output_tokens", "counted"):
+        fresh[name] = getattr(requests, name)
     fresh["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
     fresh["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
     fresh["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
-    fresh["first_s"] = np.nan
-    fresh["last_s"] = np.nan
+    fresh["first_s"] = fresh["last_s"] = np.nan
     fresh["heap_at"] = -1
     return Prepared(requests, reference, fresh)
 

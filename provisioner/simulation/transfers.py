@@ -58,6 +58,16 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
 
 
 @compiled
+def void_prompt(world: World, request: int, now_s: float) -> None:
+    """Free the KV cache that a request's prompt left on its prompt replica."""
+    this = request_at(world, request)
+    freed = this.prompt_tokens + 1
+    take_memory(world, this.prompt_at, -freed, now_s)
+    replica_at(world, this.prompt_at).scheduled_tokens -= freed
+    update_scheduled(world, this.prompt_at)
+
+
+@compiled
 def finish_transfer(world: World, request: int, now_s: float) -> None:
     """End a transfer whose bytes are sent: free its links, and land the KV cache at once or after a last exchange."""
     this = request_at(world, request)
@@ -70,11 +80,7 @@ def finish_transfer(world: World, request: int, now_s: float) -> None:
             push(world, request, now_s + this.landing_s)
             return
     world.moving -= 1
-    freed = this.prompt_tokens + 1
-    source = replica_at(world, this.prompt_at)
-    take_memory(world, this.prompt_at, -freed, now_s)
-    source.scheduled_tokens -= freed
-    update_scheduled(world, this.prompt_at)
+    void_prompt(world, request, now_s)
     arrive_tokens(world, this.token_at, request, now_s)
     admit_blocked(world, this.prompt_at, now_s)
     wake(world, this.prompt_at, now_s)
