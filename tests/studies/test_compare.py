@@ -167,6 +167,19 @@ def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
     }
 
 
+def test_limits_on_any_percentile_and_on_the_largest_gap_bind() -> None:
+    """Chunked prefill bounds the gaps that mixed batching leaves, so it serves more within a limit on the largest."""
+    options = {**SMALL, "slo": "batch", "designs": ("baseline-h100",), "same": "machines", "budget": 3, "chunked": True}
+    gaps = compare(CompareOptions(**options, limits={"ttft_p95": "1s", "gap_p99": "500ms"}))
+    free = compare(CompareOptions(**options, limits={"ttft_p95": "1s"}))
+    assert gaps.slo == "TTFT P95 <= 1 s, largest gap P99 <= 500 ms"
+    assert gaps.designs[0].label == "Baseline-H100, chunked"
+    mixed, unlimited = design_of(gaps, "Baseline-H100"), design_of(free, "Baseline-H100")
+    assert mixed.plan is not None and unlimited.plan is not None
+    assert "largest gap P99" in mixed.plan.binding and mixed.plan.rate_rps < 0.5 * unlimited.plan.rate_rps
+    assert "misses largest gap P99" in " ".join(str(gaps).split())
+
+
 def test_headroom_is_served_beside_the_rate() -> None:
     options = {**SMALL, "designs": ("baseline-h100",)}
     plain = compare(CompareOptions(**options, same="machines", budget=3)).designs[0]

@@ -27,8 +27,8 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
     """The report of a comparison. ``inputs`` adds every option."""
     blocks: list[Block] = []
     if comparison.planned:
-        best = comparison.planned[0][1].cluster
-        blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.design}", best)]
+        best, plan = comparison.planned[0]
+        blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.label}", plan.cluster)]
         blocks += [designs_table(comparison), ratios_table(comparison)]
     refused = [f"{design.label}: {design.reason}" for design in comparison.designs if design.plan is None]
     if refused:
