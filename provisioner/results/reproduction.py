@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from provisioner.results.result import Result
 
-Values = Mapping[str, Any]
+Values = Mapping[str, Any]  # type: ignore[explicit-any]  # each experiment has numbers, texts and lists of its own
 """Numbers of one experiment under one set of assumptions, by names of their own."""
 
 

@@ -138,7 +138,10 @@ def _dask(address: str) -> Iterator[Workers]:
     except ImportError as error:
         raise InputError(f"{what}: needs the extra: pip install 'provisioner[dask]'") from error
     try:
-        client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call]
+        # a class whose methods have no types
+        client: Any = Client(  # type: ignore[no-untyped-call, explicit-any]
+            address, timeout=_CONNECT_S, set_as_default=False
+        )
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"{what} {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
