@@ -1,4 +1,4 @@
-"""The one direction of imports, what is loaded when, and the public names."""
+"""The one direction of imports, the length of files, what is loaded when, and the public names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -17,118 +18,111 @@ import pytest
 import provisioner
 
 PACKAGE = Path(provisioner.__file__).parent
-MODULES = sorted(
-    ".".join(("provisioner", *path.relative_to(PACKAGE).with_suffix("").parts))
-    for path in PACKAGE.rglob("*.py")
-    if "_data" not in path.parts
-)
+FILES = sorted(path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix in {".py", ".js", ".jinja"})
+MODULES = {
+    ".".join(("provisioner", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in FILES
+    if path.suffix == ".py"
+}
+MOST_LINES = 600
 
-# Who may import whom: specs <- options <- perf <- queueing <- planning <- api <- cli. The simulator stands beside
-# queueing; loading makes what planning and simulation work on, verify proves plans by simulation,
-# studies ask many of both; profiling measures on the GPU at hand.
-LEVEL = {
-    "errors": 0,
-    "progress": 0,
-    "spelling": 0,
-    "files": 1,
-    "version": 0,
-    "specs": 1,
-    "options": 2,
-    "perf": 3,
-    "results": 3,
-    "queueing": 4,
-    "simulation": 4,
-    "profiling": 4,
-    "planning": 5,
-    "loading": 6,
-    "verify": 8,
-    "studies": 9,
-    "report": 10,
-    "api": 11,
-    "cli": 12,
-}
+# Folders and modules of the package from the ground up: a module imports its own folder and lower floors only. The
+# package itself is the roof.
+FLOORS = (
+    {"errors", "progress", "spelling", "version"},
+    {"files", "specs"},
+    {"options", "results"},
+    {"perf"},
+    {"queueing", "simulation", "profiling"},
+    {"planning"},
+    {"loading"},
+    {"verify"},
+    {"studies", "report"},
+    {"api"},
+    {"cli"},
+    {"__main__", ""},
+)
+FLOOR = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 HEAVY = ("numpy", "pandas", "scipy", "pulp", "highspy", "pydantic", "altair", "numba", "pyarrow", "torch")
-STUDIES = ("compare", "pareto", "result")
-# Imported only when something is rendered, by the level below it.
-LAZY = {
-    ("provisioner.results.simulation", "report"),
-    ("provisioner.api", "report"),
-    *((f"provisioner.studies.{study}", "report") for study in STUDIES),
-}
 
 
 def part(module: str) -> str:
-    """The part of the package that a module is in; the package itself has none."""
+    """The folder of the package, or the module in the package itself, that a module is in; "" for the package."""
     return [*module.split("."), ""][1]
 
 
-def file_of(module: str) -> Path:
-    path = PACKAGE.joinpath(*module.split(".")[1:])
-    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else path / "__init__.py"
+@cache
+def imported(module: str) -> frozenset[str]:
+    """All modules of the package that a module imports: at its head, for types alone, in functions, and by importlib.
+
+    A module that asks importlib imports whatever one of its texts names.
+    """
+    nodes = list(ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))))
+    names = [name for node in nodes for name in _imports(node)]
+    called = [ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute)]
+    if any(name.endswith("import_module") for name in called):
+        names += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return frozenset(known for name in names if (known := _module_of(name)) is not None) - {module}
 
 
-def imports(tree: ast.AST, lazy: bool = True) -> Iterator[str]:
-    """Modules of this package that a module imports; those in functions too where ``lazy``."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not lazy:
-            continue
-        if (
-            isinstance(node, ast.If)
-            and isinstance(node.test, ast.Name)
-            and node.test.id == "TYPE_CHECKING"
-            and not lazy
-        ):
-            continue
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.startswith("provisioner"))
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports hide the direction"
-            if (node.module or "").startswith("provisioner"):
-                yield node.module or ""
-                if node.module == "provisioner" or part(node.module or "") == node.names[0].name:
-                    yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
-            yield from imports(node, lazy)
+def _imports(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports hide the direction"
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def arrows() -> Iterator[tuple[str, str]]:
-    """Every import of one module of the package by another: (module, target), lazy ones too."""
+def _module_of(name: str) -> str | None:
+    """The module of the package that a dotted name is, or is in; names in the package itself may leave that out."""
+    if not re.fullmatch(r"[a-z_]+(\.\w+)*", name):
+        return None
+    parts = name.removeprefix("provisioner.").split(".") if name != "provisioner" else []
+    absolute = name.split(".")[0] == "provisioner"
+    for count in range(len(parts), -1 if absolute else 0, -1):
+        module = ".".join(("provisioner", *parts[:count]))
+        if module in MODULES:
+            return module
+    return None
+
+
+def test_imports_of_every_kind_are_seen() -> None:
+    assert {"provisioner.options.plan", "provisioner.options.base"} <= imported("provisioner.options")
+    assert {"provisioner.api", "provisioner.report.reports"} <= imported("provisioner")  # for types, and by importlib
+    assert "provisioner.loading.scenario" in imported("provisioner.api")  # in a function
+    assert "provisioner.results.simulation" in imported("provisioner.cli.commands")  # by a part of its name
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    left = {module: imported(module) for module in MODULES}
+    while True:
+        targets = {target for module in left for target in left[module]}
+        kept = {module for module in left if module in targets and left[module] & left.keys()}
+        if kept == left.keys():
+            break
+        left = {module: left[module] & kept for module in kept}
+    assert not left, "\n".join(f"{module} imports {', '.join(sorted(left[module]))}" for module in sorted(left))
+
+
+def test_imports_go_down() -> None:
+    up = [
+        f"{module} imports {target}"
+        for module in MODULES
+        for target in sorted(imported(module))
+        if part(module) != part(target) and FLOOR[part(module)] <= FLOOR[part(target)]
+    ]
+    assert not up, "\n".join(up)
+
+
+def test_what_proposes_clusters_knows_nothing_of_what_judges_them() -> None:
     for module in MODULES:
-        for target in imports(ast.parse(file_of(module).read_text(encoding="utf-8"))):
-            if (module, part(target)) not in LAZY:
-                yield module, target
-
-
-def test_imports_point_one_way() -> None:
-    for module, target in arrows():
-        mine, theirs = part(module), part(target)
-        if mine in LEVEL and theirs not in ("", mine):
-            assert theirs in LEVEL, f"{module} imports {target}, which has no level"
-            assert LEVEL[theirs] < LEVEL[mine], f"{module} imports {target}"
-
-
-def test_the_simulator_stands_apart_from_what_it_judges() -> None:
-    beside = {"simulation", "errors", "options", "progress", "specs", "perf", "results"}
-    for module, target in arrows():
-        if part(module) == "simulation":
-            assert part(target) in beside, f"{module} imports {target}"
         if part(module) in ("planning", "queueing"):
-            assert part(target) != "simulation", f"{module} imports {target}"
+            assert not any(part(target) == "simulation" for target in imported(module)), module
 
 
-def test_every_module_has_a_level() -> None:
-    known = set(LEVEL) | {"", "__init__", "__main__", "py"}
-    assert {part(module) for module in MODULES} <= known
-
-
-def test_reports_are_imported_by_the_cli_and_where_a_plan_shows_itself_only() -> None:
-    for module in MODULES:
-        tree = ast.parse(file_of(module).read_text(encoding="utf-8"))
-        if part(module) not in ("report", "cli"):
-            lazily = {part(target) for target in imports(tree)} - {part(target) for target in imports(tree, lazy=False)}
-            everything = {part(target) for target in imports(tree)}
-            if "report" in everything:
-                assert (module, "report") in LAZY and "report" in lazily, module
+def test_no_file_is_long() -> None:
+    lines = {str(path.relative_to(PACKAGE)): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert not {name: count for name, count in lines.items() if count > MOST_LINES}
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -150,9 +144,8 @@ def test_nothing_heavy_is_loaded_for_help(statement: str) -> None:
 
 
 def test_options_and_errors_need_the_standard_library_only() -> None:
-    modules = "provisioner.options, provisioner.errors, provisioner.specs.units, provisioner.specs.names"
-    existing = [name for name in modules.split(", ") if file_of(name).is_file()]
-    ours = {name.split(".")[0] for name in loaded_after(f"import {', '.join(existing)}")}
+    modules = "provisioner.options, provisioner.errors, provisioner.specs.units"
+    ours = {name.split(".")[0] for name in loaded_after(f"import {modules}")}
     bare = {name.split(".")[0] for name in loaded_after("import dataclasses, difflib, math, re, typing")}
     third_party = {name for name in ours - bare - {"provisioner"} if name not in sys.stdlib_module_names}
     assert not third_party
@@ -188,11 +181,11 @@ def test_a_checkout_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatc
 
 def test_only_the_package_asks_for_its_own_version() -> None:
     for module in MODULES:
-        text = file_of(module).read_text(encoding="utf-8")
+        text = MODULES[module].read_text(encoding="utf-8")
         assert module == "provisioner.version" or not re.search(r"""version\(["']provisioner["']\)""", text), module
 
 
 def test_every_module_imports() -> None:
     for module in MODULES:
         if not module.endswith("__main__"):
-            importlib.import_module(module.removesuffix(".__init__"))
+            importlib.import_module(module)
