@@ -79,9 +79,7 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
 def plotted(chart: Chart, axes: object = None) -> OfflineChart:
     """Return a chart as one of Altair. ``axes`` of matplotlib, which 0.1 drew on, are refused."""
     if axes is not None:
-        raise InputError(
-            "plot(axes=...): charts are Altair's since 0.2; use plot() and its save(), or charts() as data"
-        )
+        raise InputError("plot(axes=...): charts are Altair's since 0.2; use plot() and its save()")
     return altair_chart(chart)
 
 
