@@ -6,14 +6,13 @@ Loading Altair takes a second, so this module is imported where a chart is drawn
 from __future__ import annotations
 
 import io
-import json
 import math
 import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal, TypeVar
 
 import altair as alt
 import vl_convert
@@ -31,7 +30,10 @@ from provisioner.report.theme import (
     Spec,
     config,
 )
-from provisioner.report.vega import data, finite, known, number_format
+from provisioner.report.vega import NAME_WIDTH, data, finite, known, named_axis, number_format
+
+T = TypeVar("T")
+Channel = TypeVar("Channel", alt.X, alt.Y)
 
 Width = int | Literal["container"]
 """The width of a chart: pixels, or that of its box on a page."""
@@ -43,14 +45,13 @@ _MARKED_POINTS: Final = 40  # with more points, a curve has dashes only
 _FULL: Final = 0.85  # opacity of a bar, and of one beside a bar that stands out
 _PALE: Final = 0.3
 _ROW: Final = 24  # height of a bar
-_NAME: Final = 24  # characters on a line of a name beside bars or cells
 _HEIGHT: Final = 300
 
 
 class OfflineChart(alt.LayerChart):
     """A chart of Altair that a notebook shows as SVG, made on this machine: nothing is loaded from a network."""
 
-    def _repr_mimebundle_(self, *_: Any, **__: Any) -> dict[str, str]:
+    def _repr_mimebundle_(self, *_: object, **__: object) -> dict[str, str]:
         return {"image/svg+xml": svg(self)}
 
 
@@ -167,7 +168,7 @@ def _names(chart: LineChart | BarChart) -> list[str]:
     return [name if name and listed.count(name) == 1 else f"{name} {k + 1}".strip() for k, name in enumerate(listed)]
 
 
-def _cycle(values: Sequence[Any], count: int) -> list[Any]:
+def _cycle(values: Sequence[T], count: int) -> list[T]:
     return [values[k % len(values)] for k in range(count)]
 
 
@@ -221,12 +222,12 @@ def _points(chart: LineChart) -> list[Spec]:
     return rows
 
 
-def _quantity(channel: type[Any], field: str, axis: Axis, values: Sequence[float]) -> Any:
+def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[float]) -> Channel:
     scale, drawn = _scale(axis, values)
     return channel(f"{field}:Q", scale=scale, axis=drawn, title=textwrap.wrap(axis.label, 50))
 
 
-def _bounds(base: alt.Chart, rows: Sequence[Spec], x: Any, color: Any, few: bool) -> list[alt.Chart]:
+def _bounds(base: alt.Chart, rows: Sequence[Spec], x: alt.X, color: alt.Color, few: bool) -> list[alt.Chart]:
     """Intervals of values: bars where there are few, a band where there are many."""
     if not any("low" in row for row in rows):
         return []
@@ -242,7 +243,7 @@ def _span(values: Sequence[float], logarithmic: bool) -> Callable[[float], float
     return lambda value: (scaled(value) - low) / (high - low) if high > low else 0.5
 
 
-def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> list[alt.Chart]:
+def _levels(rules: Sequence[Rule], y: alt.Y, height: Callable[[float], float]) -> list[alt.Chart]:
     """Level lines, named above their left ends, as curves rise to the right; the names of neighbours are one."""
     if not rules:
         return []
@@ -259,7 +260,7 @@ def _levels(rules: Sequence[Rule], y: Any, height: Callable[[float], float]) -> 
     return [line, name.encode(x=alt.value(0), text="label:N")]
 
 
-def _uprights(chart: LineChart, rules: Sequence[Rule], x: Any) -> list[alt.Chart]:
+def _uprights(chart: LineChart, rules: Sequence[Rule], x: alt.X) -> list[alt.Chart]:
     """Upright lines with their names along them, at the head or, where curves are, at the foot."""
     if not rules:
         return []
@@ -307,9 +308,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     low, high, start = _extent(chart, [*values, *(rule.value for rule in rules)])
     rows = _bar_rows(chart, low, high, start, [rule.value for rule in rules])
     names = _names(chart)
-    y = alt.Y(
-        "group:O", title=None, axis=_named(chart.groups, ticks=False, domain=False), scale=alt.Scale(paddingInner=0.2)
-    )
+    y = alt.Y("group:O", title=None, axis=alt.Axis(**named_axis(chart.groups, 3)), scale=alt.Scale(paddingInner=0.2))
     log = chart.value.logarithmic and low > 0
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
     x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=number_format(values)))
@@ -332,7 +331,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     elif chart.strong:
         paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
     layers = [bar.encode(x=x, x2="start:Q", **paint, **text)]
-    sides: tuple[tuple[str, Any, int], ...] = (("right", "left", 5), ("left", "right", -5))
+    sides: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 5), ("left", "right", -5))
     for side, align, dx in sides:
         if any(row["side"] == side for row in rows):
             shown = base.transform_filter(f"datum.side == '{side}'")
@@ -397,7 +396,7 @@ def _side(chart: BarChart, value: float | None) -> int:
     return 0 if value is None or math.isnan(value) or value == chart.base else 1 if value > chart.base else -1
 
 
-def _bar_rules(rules: Sequence[Rule], x: Any, low: float, high: float) -> list[alt.Chart]:
+def _bar_rules(rules: Sequence[Rule], x: alt.X, low: float, high: float) -> list[alt.Chart]:
     """Limits of bars, named above the chart."""
     if not rules:
         return []
@@ -407,7 +406,7 @@ def _bar_rules(rules: Sequence[Rule], x: Any, low: float, high: float) -> list[a
     base = alt.Chart(data(rows)).encode(x=x)
     line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
     layers = [line]
-    sides: tuple[tuple[str, Any], ...] = (("<", "left"), (">=", "right"))
+    sides: tuple[tuple[str, Literal["left", "right"]], ...] = (("<", "left"), (">=", "right"))
     for test, align in sides:
         named = base.transform_filter(f"datum.end {test} {(low + high) / 2}")
         if any((rule.value < (low + high) / 2) == (test == "<") for rule in rules):
@@ -416,13 +415,7 @@ def _bar_rules(rules: Sequence[Rule], x: Any, low: float, high: float) -> list[a
     return layers
 
 
-def _named(names: Sequence[str], **look: Any) -> alt.Axis:
-    """An axis of positions from 0 that shows names, long ones on several lines."""
-    lines = [textwrap.wrap(name, _NAME, max_lines=3, placeholder=" ...", break_on_hyphens=False) for name in names]
-    return alt.Axis(labelExpr=f"{json.dumps(lines)}[datum.value]", **look)
-
-
 def _bars_height(chart: BarChart) -> int:
     rows = 1 if shared_rows(chart) else max(len(chart.bars), 1)
-    lines = max((len(textwrap.wrap(name, _NAME)) for name in chart.groups), default=1)
+    lines = max((len(textwrap.wrap(name, NAME_WIDTH)) for name in chart.groups), default=1)
     return len(chart.groups) * max(rows * _ROW + 6, 15 * min(lines, 3) + 6)

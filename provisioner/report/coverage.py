@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.provenance import SERVED_RUNS
@@ -150,7 +150,7 @@ def _missing(models: Sequence[ModelArchitecture], machines: Sequence[Machine]) -
         yield f"None derived or estimated where a machine {why}: {', '.join(names)}."
 
 
-def coverage_data(rows: Iterable[Coverage]) -> list[dict[str, Any]]:
+def coverage_data(rows: Iterable[Coverage]) -> list[dict[str, object]]:
     """The same as plain values."""
     return [asdict(row) for row in rows]
 

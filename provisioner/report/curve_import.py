@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from provisioner.perf.measurements import Finding, Fit, Measured
 from provisioner.perf.points import CurvePoint
@@ -48,7 +47,7 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
     return Document(f"{len(measured.points)} measured points of {group}", "", tuple(blocks))
 
 
-def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, Any]:
+def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, object]:
     """The same as plain values."""
     fit = measured.fit
     return {

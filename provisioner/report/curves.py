@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from provisioner.errors import UnknownNameError
 from provisioner.perf.provenance import KernelsProvenance, kernels_provenance
@@ -207,20 +206,20 @@ def _limited(row: CurveSummary) -> str:
     }[row.context.limited_by]
 
 
-def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str, Any]:
+def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str, object]:
     """The same as plain values: ``measured`` groups, ``machines``, and of one model or machine its ``coverage``."""
     known = known_of(own)
     model, machine = _named(name, known)
     measured = [_group_data(row) for row in _measured(model, machine, own)]
     machines = (machine,) if machine is not None else tuple(known.machines.values())
-    data: dict[str, Any] = {"measured": measured, "machines": [_machine_data(each) for each in machines]}
+    data: dict[str, object] = {"measured": measured, "machines": [_machine_data(each) for each in machines]}
     if name is not None:
         models = (model,) if model is not None else tuple(known.models.values())
         data["coverage"] = coverage_data(all_coverage(models, machines, own))
     return data
 
 
-def _machine_data(machine: Machine) -> dict[str, Any]:
+def _machine_data(machine: Machine) -> dict[str, object]:
     found = machine_curves(machine)
     provenance = kernels_provenance()
     kernels = [
@@ -237,7 +236,7 @@ def _machine_data(machine: Machine) -> dict[str, Any]:
     return asdict(found) | {"kernels": kernels}
 
 
-def _group_data(row: CurveSummary) -> dict[str, Any]:
+def _group_data(row: CurveSummary) -> dict[str, object]:
     curve = row.curve
     return {
         "model": curve.model,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import textwrap
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import altair as alt
 
@@ -14,9 +12,8 @@ from provisioner.report.chart import HeatMap
 from provisioner.report.chart_text import cell_label, mark_texts
 from provisioner.report.numbers import three_digits
 from provisioner.report.theme import CELLS, CELLS_ABOVE, CELLS_BELOW, NO_VALUE, STAR, Spec
-from provisioner.report.vega import data, finite, known, number_format
+from provisioner.report.vega import data, finite, known, named_axis, number_format
 
-_NAME: Final = 24  # characters on a line of a name beside cells
 _NUMBERED_CELLS: Final = 120  # with more cells, they have no numbers in them
 _CELL_WIDTH: Final = 44  # pixels that a number in a cell needs
 
@@ -37,8 +34,12 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
     if numbered:
         for row in (row for row in rows if row["value"] is not None or row.get("endless")):
             row["shown"] = three_digits(chart.values[row["row"]][row["column"]], [chart.middle])
-    tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **_cell_axis(chart.rows))
-    x = alt.X("column:O", title=None, axis=alt.Axis(title=chart.x.label, labelAngle=0, **_cell_axis(chart.columns)))
+    tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **named_axis(map(cell_label, chart.rows), 2))
+    x = alt.X(
+        "column:O",
+        title=None,
+        axis=alt.Axis(title=chart.x.label, labelAngle=0, **named_axis(map(cell_label, chart.columns), 2)),
+    )
     y = alt.Y("row:O", sort="descending", axis=tall)
     base = alt.Chart(data(rows)).encode(x=x, y=y)
     text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
@@ -54,7 +55,7 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
         color = alt.Color("value:Q", scale=scale, legend=gradient)
         layers.append(cell.encode(color=color, **text))
     if len(kept) < len(rows):
-        grey: Any = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
+        grey: Spec = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
         missing = base.transform_filter("!isValid(datum.value)")
         layers.append(missing.mark_rect().encode(fill=grey, **text))
         cross = missing.transform_filter("!datum.endless").mark_text(
@@ -69,16 +70,10 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
         for inside, dy in ((False, 0), (True, 7)):
             these = [row for row in rows if "shown" in row and ((row["row"], row["column"]) in marked) == inside]
             number = alt.Chart(data(these)).mark_text(fontSize=11, opacity=wide, aria=False, dy=dy)
-            ink: Any = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
+            ink: Spec = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
             if these:
                 layers.append(number.encode(x=x, y=y, text="shown:N", color=ink))
     return [*layers, *_symbols(chart, x, y, numbered)]
-
-
-def _cell_axis(values: Sequence[float | str]) -> Spec:
-    names = [cell_label(value) for value in values]
-    lines = [textwrap.wrap(name, _NAME, max_lines=2, placeholder=" ...") for name in names]
-    return {"labelExpr": f"{json.dumps(lines)}[datum.value]", "ticks": False, "domain": False}
 
 
 def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
@@ -120,7 +115,7 @@ def _stops(low: float, high: float, count: int, log: bool) -> list[float]:
     return [low + (high - low) * share for share in shares]
 
 
-def _outline(chart: HeatMap, x: Any, y: Any) -> list[alt.Chart]:
+def _outline(chart: HeatMap, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Lines around the outlined cells, on a white ground so that they are seen on dark cells."""
     cells = chart.outlined
     layers = []
@@ -142,7 +137,7 @@ def _outline(chart: HeatMap, x: Any, y: Any) -> list[alt.Chart]:
     return [*layers[::2], *layers[1::2]]
 
 
-def _symbols(chart: HeatMap, x: Any, y: Any, numbered: bool) -> list[alt.Chart]:
+def _symbols(chart: HeatMap, x: alt.X, y: alt.Y, numbered: bool) -> list[alt.Chart]:
     """The marks of cells, with a legend; many different labels of one symbol are one entry."""
     if not chart.marks:
         return []
@@ -163,7 +158,7 @@ def _symbols(chart: HeatMap, x: Any, y: Any, numbered: bool) -> list[alt.Chart]:
     ]
     legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=160)
     shape = alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[symbols[name] for name in domain]), legend=legend)
-    size: Any = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
+    size: Spec = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
     mark = alt.Chart(data(rows)).mark_point(
         fill="#ffffff", stroke="#000000", strokeWidth=1, opacity=1, yOffset=-7 if numbered else 0, aria=False
     )

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -49,7 +48,7 @@ def import_warnings(trace: Trace) -> tuple[str, ...]:
     )
 
 
-def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> dict[str, Any]:
+def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> dict[str, object]:
     """The same as plain values."""
     return {
         "file": trace.path,
@@ -102,7 +101,7 @@ def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequ
     return Document(f"{model.title}: {model.parameters / 1e9:,.4g} x 10^9 parameters", "", tuple(blocks))
 
 
-def model_data(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> dict[str, Any]:
+def model_data(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> dict[str, object]:
     """The same as plain values."""
     return asdict(model) | {
         "weight_bytes": model.weight_bytes,

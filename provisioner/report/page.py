@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, Final
+from typing import Final
 
 from provisioner.report.chart import Chart
 from provisioner.report.chart_text import description, legend_text, numbers_table, subtitle
@@ -90,7 +90,7 @@ def _policy(scripts: Sequence[str]) -> str:
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:"
 
 
-def _figure(chart: Chart) -> dict[str, Any]:
+def _figure(chart: Chart) -> dict[str, object]:
     """A chart with its texts, its specification and its numbers."""
     from markupsafe import Markup
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from provisioner.files import write_files as write_all
 from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
     from provisioner.simulation.run import Run
 
 RECORDS: Final = (".parquet", ".csv")
@@ -60,7 +64,7 @@ def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
-    writer: Any = None
+    writer: pyarrow.parquet.ParquetWriter | pyarrow.csv.CSVWriter | None = None
     try:
         for k, run in enumerate(runs):
             table = records_table(run, k)
@@ -73,7 +77,7 @@ def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
             writer.close()
 
 
-def records_table(run: Run, set_number: int = 0) -> Any:
+def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
     """The requests of one run as a pyarrow table; ``docs/reference/cli.md`` says what its columns hold."""
     import pyarrow
 
@@ -84,7 +88,7 @@ def records_table(run: Run, set_number: int = 0) -> Any:
         tbt_s = np.where(latencies.tbt_divisor > 0.0, (last_s - first_s) / latencies.tbt_divisor, np.nan)
     gap_s = np.where(has_gaps & ~np.isnan(last_s), latencies.largest_gap_s, np.nan)
     ttft_s, e2e_s = first_s - latencies.arrival_s, last_s - latencies.arrival_s
-    values: dict[str, Any] = {
+    values: dict[str, pyarrow.Array] = {
         "set": np.full(this.size, set_number, dtype=np.int32),
         "request": np.arange(this.size),
         "arrival_s": latencies.arrival_s,
@@ -109,7 +113,7 @@ def records_table(run: Run, set_number: int = 0) -> Any:
     return pyarrow.table({name: _column(array) for name, array in values.items()})
 
 
-def _column(array: Any) -> Any:
+def _column(array: pyarrow.Array) -> pyarrow.Array:
     """An array as a column; NaN is what there is none of."""
     import pyarrow
 
@@ -118,7 +122,7 @@ def _column(array: Any) -> Any:
     return array
 
 
-def _machines(run: Run, replicas: NDArray[np.int64]) -> Any:
+def _machines(run: Run, replicas: NDArray[np.int64]) -> pyarrow.Array:
     """The machines of replicas by name; none for a request that was never given to one."""
     import pyarrow
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Any
+from typing import Literal
 
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
@@ -28,6 +28,8 @@ from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.prices import PriceList
 from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
 from provisioner.specs.workload import Workload
+
+Side = Literal["prompt", "output"]
 
 _LINKS = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
 
@@ -86,7 +88,7 @@ def machines_document(name: str | None = None, own: Catalog | None = None) -> Do
     return Document(machine.title, "", (*blocks, *_notes(machine.note, machine.sources)))
 
 
-def machines_data(name: str | None = None, own: Catalog | None = None) -> Any:
+def machines_data(name: str | None = None, own: Catalog | None = None) -> object:
     """All machine types, or the one of that name, as plain values."""
     known = known_of(own)
     if name is None:
@@ -177,7 +179,7 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
     return Document(model.title, "", (Facts("", facts), *where, *_notes(model.note, model.sources)))
 
 
-def models_data(name: str | None = None, own: Catalog | None = None) -> Any:
+def models_data(name: str | None = None, own: Catalog | None = None) -> object:
     """All models, or the one of that name, as plain values."""
     known = known_of(own)
     if name is None:
@@ -264,7 +266,7 @@ def workload_blocks(workload: Workload) -> tuple[Block, ...]:
     return (*blocks, Facts("Arrivals in its trace", tuple(measured)))
 
 
-def workloads_data(name: str | None = None) -> Any:
+def workloads_data(name: str | None = None) -> object:
     """All shipped workloads, or one, as plain values; its lengths as statistics, not class by class."""
     if name is None:
         return [workloads_data(each) for each in catalog.workloads()]
@@ -272,7 +274,7 @@ def workloads_data(name: str | None = None) -> Any:
     return workload_data(workload)
 
 
-def workload_data(workload: Workload) -> dict[str, Any]:
+def workload_data(workload: Workload) -> dict[str, object]:
     """A workload as plain values."""
     return {
         "name": workload.name,
@@ -292,16 +294,16 @@ def workload_data(workload: Workload) -> dict[str, Any]:
 _QUANTILES = (50, 90, 99)
 
 
-def _quantile(workload: Workload, side: Any, q: int) -> str:
+def _quantile(workload: Workload, side: Side, q: int) -> str:
     return whole(workload.quantile(side, q / 100))
 
 
-def _length_data(workload: Workload, side: Any, mean: float) -> dict[str, float]:
+def _length_data(workload: Workload, side: Side, mean: float) -> dict[str, float]:
     quantiles = {f"p{q}": workload.quantile(side, q / 100) for q in _QUANTILES}
     return {"mean": mean, **quantiles, "largest": workload.quantile(side, 1.0)}
 
 
-def _length_row(workload: Workload, side: str, mean: float) -> tuple[str, ...]:
+def _length_row(workload: Workload, side: Side, mean: float) -> tuple[str, ...]:
     values = _length_data(workload, side, mean)
     return (side, f"{mean:,.1f}", *(whole(value) for name, value in values.items() if name != "mean"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-Spec = dict[str, Any]
+Spec = dict[str, Any]  # type: ignore[explicit-any]  # Vega-Lite nests values of every kind
 """A part of a Vega-Lite specification, or a record of its data."""
 
 

@@ -11,7 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def raster(run: Run, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
     return edges_s, shares, batch
 
 
-def _weighted(stretches: NDArray[Any], edges_s: Floats) -> Floats:
+def _weighted(stretches: NDArray[np.void], edges_s: Floats) -> Floats:
     """The integral of the batch between neighbouring edges, in requests x s."""
     if not stretches.size:
         return np.zeros(edges_s.size - 1)

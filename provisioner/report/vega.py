@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import altair as alt
 
 from provisioner.report.theme import Spec
+
+NAME_WIDTH: Final = 24
+"""Characters on a line of a name beside bars or cells."""
 
 
 def data(rows: Iterable[Spec]) -> alt.InlineData:
@@ -23,6 +29,14 @@ def known(value: float | None) -> float | None:
 def finite(values: Iterable[float | None]) -> list[float]:
     """Return the values that a chart can draw."""
     return [value for value in values if known(value) is not None and value is not None]
+
+
+def named_axis(names: Iterable[str], lines: int) -> Spec:
+    """Return the look of an axis of positions from 0 that shows names, long ones on several lines."""
+    wrapped = [
+        textwrap.wrap(name, NAME_WIDTH, max_lines=lines, placeholder=" ...", break_on_hyphens=False) for name in names
+    ]
+    return {"labelExpr": f"{json.dumps(wrapped)}[datum.value]", "ticks": False, "domain": False}
 
 
 def number_format(values: Sequence[float]) -> str:

@@ -22,7 +22,9 @@ from provisioner.report.views import (
 from provisioner.report.views.view import View
 from provisioner.results.result import Result
 
-VIEWS: Final[tuple[View[Any], ...]] = (
+AnyView = View[Any]  # type: ignore[explicit-any]  # the registry holds views of all types of results
+
+VIEWS: Final[tuple[AnyView, ...]] = (
     capacity.VIEW,
     comparison.VIEW,
     frontier.VIEW,
@@ -34,7 +36,7 @@ VIEWS: Final[tuple[View[Any], ...]] = (
 )
 
 
-def view_of(result: Result) -> View[Any]:
+def view_of(result: Result) -> AnyView:
     """Return the view of a result."""
     return next(view for view in VIEWS if isinstance(result, view.kind))
 
