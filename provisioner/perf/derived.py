@@ -56,28 +56,26 @@ def iteration_s(
     tensor_parallel: int,
     *,
     prompt_tokens: ArrayLike = 0,
-    prefix_tokens: ArrayLike = 0,
     prompts: ArrayLike = 1,
     batch: ArrayLike = 0,
     context_tokens: ArrayLike = 0,
     overhead: EngineOverhead = VLLM,
 ) -> Floats:
-    """Time of one iteration, in s: ``prompts`` chunks of ``prompt_tokens`` each and a decode batch; broadcast.
+    """Time of one iteration, in s: ``prompts`` of ``prompt_tokens`` each and a decode batch; broadcast.
 
-    ``prefix_tokens`` of each prompt are in the KV cache already; ``context_tokens`` is the decode batch's total
-    context. Matrix products go over all tokens together; the two attentions run one after the other. Raises
-    ``InputError`` for amounts below 0 and a tensor parallelism that does not divide the model.
+    ``context_tokens`` is the decode batch's total context. Matrix products go over all tokens together; the two
+    attentions run one after the other. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not
+    divide the model.
     """
     if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
         raise InputError(
             f"tensor parallelism: must divide the model's {shape.heads} heads and its inner dimension of"
             f" {shape.intermediate_size}, got {tensor_parallel}"
         )
-    chunk, prefix, count, sequences, context = (
+    chunk, count, sequences, context = (
         _at_least_none(name, given)
         for name, given in (
             ("prompt_tokens", prompt_tokens),
-            ("prefix_tokens", prefix_tokens),
             ("prompts", prompts),
             ("batch", batch),
             ("context_tokens", context_tokens),
@@ -91,7 +89,7 @@ def iteration_s(
     decode_s = gpu.decode_attention_s(sequences, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
     of_layers = shape.layers * (
         _layer_s(shape, gpu, tensor_parallel, tokens)
-        + (gpu.prompt_attention_s(chunk, prefix, chunks, heads, kv_heads, shape.head_dim) + decode_s)
+        + (gpu.prompt_attention_s(chunk, chunks, heads, kv_heads, shape.head_dim) + decode_s)
     )
     result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
     return result + overhead.iteration_s + overhead.sequence_s * outputs

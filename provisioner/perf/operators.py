@@ -120,17 +120,16 @@ def prompt_attention_limit_s(
     heads: ArrayLike,
     kv_heads: ArrayLike,
     head_dim: ArrayLike,
-    prefix_tokens: ArrayLike = 0,
 ) -> Floats:
     """Physical limit of causal attention of whole prompts, in s; broadcast.
 
     A token attends to itself and to all tokens before it: 4 x head_dim FLOP per head and pair of tokens.
     """
-    new, before, sequences = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens, batch))
+    new, sequences = (np.asarray(x, dtype=np.float64) for x in (tokens, batch))
     of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
     of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
-    pairs = sequences * new * (before + (new + 1) / 2)
-    size = ACTIVATION_BYTES * sequences * 2 * (new * of_queries + (before + new) * of_keys)
+    pairs = sequences * new * ((new + 1) / 2)
+    size = ACTIVATION_BYTES * sequences * 2 * (new * of_queries + new * of_keys)
     return np.maximum(4 * pairs * of_queries / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
 
 
@@ -253,31 +252,18 @@ class Operators:
     def prompt_attention_s(
         self,
         tokens: ArrayLike,
-        prefix_tokens: ArrayLike = 0,
         batch: ArrayLike = 1,
         heads: ArrayLike = 1,
         kv_heads: ArrayLike = 1,
         head_dim: ArrayLike = 128,
     ) -> Floats:
-        """Time of causal attention of ``batch`` chunks of ``tokens`` after ``prefix_tokens`` each, in s; broadcast.
-
-        A later chunk takes the time of the whole prompt less the prefix's, but at least its own physical limit.
-        """
-        new, before = (np.asarray(x, dtype=np.float64) for x in (tokens, prefix_tokens))
-        whole = self._whole_prompt_s(before + new, batch, heads, kv_heads, head_dim)
-        cached = self._whole_prompt_s(before, batch, heads, kv_heads, head_dim)
-        limit_s = prompt_attention_limit_s(self.limits, new, batch, heads, kv_heads, head_dim, before)
-        later = np.maximum(np.maximum(whole - cached, limit_s), MIN_KERNEL_S)
-        return _where(new * np.asarray(batch), np.where(before > 0, later, whole))
-
-    def _whole_prompt_s(
-        self, tokens: ArrayLike, batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, head_dim: ArrayLike
-    ) -> Floats:
+        """Time of causal attention of ``batch`` prompts of ``tokens`` each, in s; broadcast."""
         queries = np.asarray(heads, dtype=np.float64)
         per_key = queries / np.asarray(kv_heads, dtype=np.float64)
         sizes = _at_least("prompt_attention", tokens, np.asarray(batch, dtype=np.float64) * queries, per_key)
         limit_s = prompt_attention_limit_s(self.limits, sizes[0], batch, heads, kv_heads, head_dim)
-        return self._time_s("prompt_attention", "bf16", limit_s, *sizes)
+        work = np.asarray(tokens, dtype=np.float64) * np.asarray(batch)
+        return _where(work, self._time_s("prompt_attention", "bf16", limit_s, *sizes))
 
     def decode_attention_s(
         self,

@@ -57,8 +57,8 @@ class Times:
         heads, kv = shape.heads // tp, max(shape.kv_heads // tp, 1)
         tokens = np.arange(1, self.most_tokens + self.most_batch + 1)
         whole = np.arange(self.most_context + 1)
-        self.prompt_s = shape.layers * self.gpu.prompt_attention_s(whole, 0, 1, heads, kv, shape.head_dim)
-        own = shape.layers * self.gpu.prompt_attention_s(tokens, 0, 1, heads, kv, shape.head_dim)
+        self.prompt_s = shape.layers * self.gpu.prompt_attention_s(whole, 1, heads, kv, shape.head_dim)
+        own = shape.layers * self.gpu.prompt_attention_s(tokens, 1, heads, kv, shape.head_dim)
         alone = iteration_s(shape, self.gpu, tp, prompt_tokens=tokens, overhead=self.overhead) - own
         self.base_s = np.concatenate([[0.0], alone])
         batch = np.arange(1, self.most_batch + 1)

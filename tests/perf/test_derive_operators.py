@@ -212,7 +212,7 @@ def test_times_agree_with_rows_of_the_originals_read_a_second_way(originals: tup
         assert np.median(np.abs(1e3 * time_s / of_kind.latency - 1)) < 0.04
     rows = pd.read_parquet(aic / "h100_sxm__context_attention__vllm-0.19.0.parquet")
     rows = rows.query("head_dim == 128 and window_size == 0 and isl >= 128 and kv_cache_dtype == 'bfloat16'")
-    time_s = found.prompt_attention_s(rows.isl, 0, rows.batch_size, rows.num_heads, rows.num_key_value_heads)
+    time_s = found.prompt_attention_s(rows.isl, rows.batch_size, rows.num_heads, rows.num_key_value_heads)
     assert np.median(np.abs(1e3 * time_s / rows.latency - 1)) < 0.05
     rows = pd.read_parquet(aic / "h100_sxm__custom_allreduce__vllm-0.19.0.parquet")
     rows = rows.query("backend == 'vllm_graph' and message_size >= 4096")
