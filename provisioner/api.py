@@ -244,14 +244,15 @@ def sweep(
     options: SweepOptions | SimulateOptions | None = None,
     *,
     out: Iterable[str] = (),
+    table: str | None = None,
     progress: Progress = None,
     **keywords: Any,
 ) -> Grid:
     """Every size of a design's pools, each simulated whole: what passes, which limit binds where, the optimum.
 
     The scenario is that of ``simulate`` without its sizes, which are ranges: ``"1:40"``, ``"10:40:5"``, or numbers.
-    ``out`` are files to write; points are kept in a journal beside the first as they come, and ``resume`` goes on from
-    it.
+    ``out`` are files to write, ``table`` the one of .csv and .parquet; points are kept in a journal beside the first as
+    they come, and ``resume`` goes on from it.
 
     >>> s = sweep(design="splitwise-hh", prompt="5:6", token=[1, 2], rate_rps=20, duration_s=15)
     >>> len(s.to_frame())
@@ -261,7 +262,11 @@ def sweep(
 
     asked = SweepOptions.made(options, keywords)
     return study.sweep(
-        asked.part(SimulateOptions), **asked.beyond(SimulateOptions), out=tuple(out), progress=progress or _silent
+        asked.part(SimulateOptions),
+        **asked.beyond(SimulateOptions),
+        out=tuple(out),
+        table=table,
+        progress=progress or _silent,
     )
 
 
@@ -270,6 +275,7 @@ def vary(
     options: VaryOptions | SimulateOptions | None = None,
     *,
     out: Iterable[str] = (),
+    table: str | None = None,
     progress: Progress = None,
     **keywords: Any,
 ) -> Grid:
@@ -287,7 +293,11 @@ def vary(
 
     asked = VaryOptions.made(options, keywords)
     return study.vary(
-        asked.part(SimulateOptions), **asked.beyond(SimulateOptions), out=tuple(out), progress=progress or _silent
+        asked.part(SimulateOptions),
+        **asked.beyond(SimulateOptions),
+        out=tuple(out),
+        table=table,
+        progress=progress or _silent,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-FLAGS: Final[dict[str, str]] = {"out": "--out"}
+FLAGS: Final[dict[str, str]] = {"out": "--out", "table": "--table"}
 """The flag of every field, by name: the same in all classes that have the field; and that of files to write."""
 
 _as_flags = False

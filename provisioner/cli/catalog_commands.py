@@ -10,7 +10,7 @@ import typer
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, ShowByDefault, argument, option
 from provisioner.cli.output import emit
-from provisioner.cli.screen import json_text, report_text
+from provisioner.cli.screen import report_text
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 
 SETTINGS: Final[dict[str, Any]] = {
@@ -55,6 +55,8 @@ SpecsOption = Annotated[
 
 
 def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *subject: Any) -> None:
+    from provisioner.report.serialiser import json_text
+
     emit(json_text(data(*subject)) if json else report_text(document(*subject)))
 
 

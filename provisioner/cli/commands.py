@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.main import get_command
 
 from provisioner.cli.catalog_commands import SETTINGS, curves_app, machines, models_app, workloads_app
-from provisioner.cli.given import Given, JsonOption, OutOption, takes
+from provisioner.cli.given import Given, JsonOption, OutOption, TableOption, takes
 from provisioner.cli.help import Command, CommandGroup, argument
 from provisioner.cli.output import PROGRAM, emit
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.screen import hand_over, result_text
+from provisioner.cli.screen import result_text
 from provisioner.errors import InputError
 from provisioner.options import (
     CapacityOptions,
@@ -32,6 +32,9 @@ from provisioner.options import (
     flag_of,
 )
 from provisioner.progress import worded
+
+if TYPE_CHECKING:
+    from provisioner.results.result import Result
 
 app = typer.Typer(cls=CommandGroup, **SETTINGS)
 
@@ -65,15 +68,13 @@ def provision(version: VersionOption = False) -> None:
 class Question:
     """A command that asks one function of ``api`` and writes its result.
 
-    ``result`` is the class of the result with its module, ``document`` the function of ``report`` that shows it: both
-    are loaded when they are needed. ``told_as`` begins every text of the progress; ``written`` are the options that
-    name files which the function itself writes.
+    ``result`` is the class of the result with its module, loaded when it is needed. ``told_as`` begins every text of
+    the progress; ``written`` are the options that name files which the function itself writes.
     """
 
     name: str
     options: type[Options]
     result: str
-    document: str
     help: str
     told_as: str = ""
     written: tuple[str, ...] = ()
@@ -83,8 +84,7 @@ QUESTIONS: Final = (
     Question(
         "plan",
         PlanOptions,
-        "results.plan.Plan",
-        "views.registry.document",
+        "plan.Plan",
         """Find the best cluster for a workload within latency limits.
 
         Answers with the machines per pool, cost, power, predicted latencies beside their limits, and why each other
@@ -95,8 +95,7 @@ QUESTIONS: Final = (
     Question(
         "simulate",
         SimulateOptions,
-        "results.simulation.Simulation",
-        "views.registry.document",
+        "simulation.Simulation",
         """Simulate a cluster, iteration by iteration.
 
         Answers with the latencies beside their limits, whether the cluster keeps up, and what its machines did. A limit
@@ -107,8 +106,7 @@ QUESTIONS: Final = (
     Question(
         "compare",
         CompareOptions,
-        "results.comparison.Comparison",
-        "views.registry.document",
+        "comparison.Comparison",
         """Compare designs within one budget, or at one throughput.
 
         Answers with the largest throughput of each design within the budget (or its least cost, power or machines at
@@ -119,8 +117,7 @@ QUESTIONS: Final = (
     Question(
         "capacity",
         CapacityOptions,
-        "results.capacity.Capacity",
-        "views.registry.document",
+        "capacity.Capacity",
         """Find the largest rate that a cluster in hand holds.
 
         Answers with that rate and the first at which the cluster fails, what breaks there and by how much, the
@@ -132,8 +129,7 @@ QUESTIONS: Final = (
     Question(
         "pareto",
         ParetoOptions,
-        "results.frontier.Frontier",
-        "views.registry.document",
+        "frontier.Frontier",
         """Find the clusters that none beats in cost, power and machines at once.
 
         Answers with every such cluster at the rate, over all designs and sizes, each a plan proven by simulation. Exit
@@ -143,8 +139,7 @@ QUESTIONS: Final = (
     Question(
         "sensitivity",
         SensitivityOptions,
-        "results.sensitivity.Sensitivity",
-        "views.registry.document",
+        "sensitivity.Sensitivity",
         """See how the plan moves with its inputs.
 
         A tornado of every input; with --switch, the points where the answer switches, found by bisection; with --rates
@@ -154,38 +149,37 @@ QUESTIONS: Final = (
 )
 
 
-def _loaded(path: str) -> Any:
+def _loaded(path: str) -> type[Result]:
     module, _, name = path.rpartition(".")
-    return getattr(import_module(f"provisioner.{module}"), name)
-
-
-def _document(name: str) -> Any:
-    return _loaded(f"report.{name}" if "." in name else f"report.{name}.{name}")
+    kind: type[Result] = getattr(import_module(f"provisioner.results.{module}"), name)
+    return kind
 
 
 def _command_of(question: Question) -> Callable[..., None]:
-    def ask(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
+    def ask(given: Given, out: OutOption = None, table: TableOption = None, json: JsonOption = False) -> None:
         options = question.options.of(**given)
         from provisioner import api
         from provisioner.files import check_writable
-        from provisioner.report.files import check_outputs
+        from provisioner.report.files import check_outputs, write_outputs
 
-        also = [getattr(options, name) for name in question.written]
-        outputs = check_outputs(out or (), also=also, kind=_loaded(question.result))
+        also = [name for each in question.written if (name := getattr(options, each)) is not None]
+        outputs = check_outputs(out or (), _loaded(question.result), table, also)
         if "write_lp" in given:
             check_writable(given["write_lp"], flag_of("write_lp"))
         with on_stderr() as tell:
             result = getattr(api, question.name)(
                 options, progress=lambda text: tell(worded(text, question.told_as) if question.told_as else text)
             )
-        hand_over(result, _document(question.document), outputs, json, also)
+        text = result_text(result, json, [*also, *outputs])
+        write_outputs(result, outputs, table)
+        emit(text)
 
     ask.__name__, ask.__doc__ = question.name, question.help
     return takes(question.options)(ask)
 
 
 @takes(SweepOptions, VaryOptions)
-def sweep(given: Given, out: OutOption = None, json: JsonOption = False) -> None:
+def sweep(given: Given, out: OutOption = None, table: TableOption = None, json: JsonOption = False) -> None:
     """Simulate every size of a design's pools, or clusters over an input.
 
     Answers with the optimum, the frontier of clusters that pass, and the limit that binds in each region; the files of
@@ -200,11 +194,10 @@ def sweep(given: Given, out: OutOption = None, json: JsonOption = False) -> None
     else:
         function, options = "sweep", SweepOptions.of(**given)
     from provisioner import api
-    from provisioner.report.views.registry import document
 
     with on_stderr() as progress:
-        grid = getattr(api, function)(options, out=out or (), progress=progress)
-    emit(result_text(grid, document, out or (), json))
+        grid = getattr(api, function)(options, out=out or (), table=table, progress=progress)
+    emit(result_text(grid, json, out or ()))
 
 
 def _at_fixed_sizes(given: Given) -> Given:
@@ -239,11 +232,10 @@ def reproduce(
     """
     options = ReproduceOptions.of(paper=paper, **given)
     from provisioner import api
-    from provisioner.report.views.registry import document
 
     with on_stderr() as progress:
         result = api.reproduce(options, out=out or (), progress=progress)
-    emit(result_text(result, document, out or (), json))
+    emit(result_text(result, json, out or ()))
 
 
 _FUNCTIONS: Final = {

@@ -22,8 +22,17 @@ OutOption = Annotated[
     option(
         "--out",
         metavar="FILE",
-        help="Write the result in the format of the ending: the table as .csv or .parquet, all as .json, a report as "
-        ".md or .html, the picture as .png or .svg. Repeatable.",
+        help="Write the result in the format of the ending: a table as .csv or .parquet, all as .json, a report as .md "
+        "or .html, the pictures as .png, .svg or .pdf. A folder, ending in /, gets every table, the report and the "
+        "page. Repeatable.",
+    ),
+]
+TableOption = Annotated[
+    str | None,
+    option(
+        "--table",
+        metavar="NAME",
+        help="Table to write as .csv or .parquet in place of the main one; an unknown name lists them all.",
     ),
 ]
 JsonOption = Annotated[bool, option("--json", help="Print JSON.")]

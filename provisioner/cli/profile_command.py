@@ -13,7 +13,7 @@ from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
 from provisioner.cli.output import emit
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.screen import json_text, report_text
+from provisioner.cli.screen import report_text
 from provisioner.errors import InputError
 from provisioner.options import ProfileOptions, spelled
 from provisioner.progress import worded
@@ -45,6 +45,8 @@ def profile(given: Given, json: JsonOption = False) -> None:
     remarks = (*refused, *remarks)
     if json:
         from dataclasses import asdict
+
+        from provisioner.report.serialiser import json_text
 
         points = [asdict(point) for point in found.points]
         emit(json_text(found.to_dict() | {"points": points, "written": written, "remarks": remarks}))

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Final
 from urllib.parse import quote
 
 from provisioner.errors import InputError
 from provisioner.files import Content, check_writable, write_files
+from provisioner.report.views.registry import charts, document, rows, table_names
 from provisioner.results.result import Result
 from provisioner.spelling import spelled
 
-if TYPE_CHECKING:
-    import pandas as pd
+FORMATS: Final = (".csv", ".md", ".json", ".parquet", ".html", ".png", ".svg", ".pdf")
+"""The endings that say in which format a result is written."""
 
-    from provisioner.report.chart import Chart
-    from provisioner.report.document import Document
+_TABLES: Final = (".csv", ".parquet")
+_PICTURES: Final = (".png", ".svg")
+_REPORT: Final = ("report.md", "report.html")  # the files of a folder beside its tables
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A file to write, as it was given, with the ending that says in which format."""
+    """A file to write, as it was given, with its ending; a folder for all of a result ends in a slash."""
 
     given: str
     ending: str
@@ -32,121 +34,94 @@ class Output:
         return self.given
 
 
-class Reported(Protocol):
-    """A value that can be written; each format needs one of its methods."""
-
-    def to_frame(self) -> pd.DataFrame:
-        """Rows as a DataFrame: CSV and parquet."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values: JSON."""
-
-    def document(self) -> Document:
-        """The report: HTML."""
-
-    def charts(self) -> tuple[Chart, ...]:
-        """The charts: HTML, PNG, SVG and PDF."""
-
-
-# The method that a result must have for each ending.
-_NEEDS: Final[Mapping[str, str]] = {
-    ".csv": "to_frame",
-    ".md": "__str__",
-    ".json": "to_dict",
-    ".parquet": "to_frame",
-    ".html": "document",
-    ".png": "charts",
-    ".svg": "charts",
-    ".pdf": "charts",
-}
-_PICTURES: Final = (".png", ".svg")
-
-
-def offered(kind: type | None) -> tuple[str, ...]:
-    """The endings in whose format a kind of result can be written; all of them where the kind is not known."""
-    if kind is None:
-        return tuple(_NEEDS)
-    if issubclass(kind, Result):
-        return tuple(_NEEDS)
-    return tuple(ending for ending, name in _NEEDS.items() if getattr(kind, name, object.__str__) is not object.__str__)
-
-
 def check_outputs(
-    given: Iterable[str], also: Iterable[str | None] = (), kind: type | None = None
+    given: Iterable[str], kind: type[Result], table: str | None = None, also: Iterable[str | None] = ()
 ) -> tuple[Output, ...]:
-    """The files to write, each of an ending that this kind of result has, in a writable folder, and named once.
+    """The files to write, each of a known ending, in a writable folder, and named once.
 
-    ``also`` are other files that the question writes.
+    ``table`` names the table of .csv and .parquet in place of the main one; ``also`` are other files that the question
+    writes. Raises ``InputError``, and ``UnknownNameError`` for a table that this kind of result does not have.
     """
-    outputs = []
+    what, outputs = spelled("out"), []
     seen: set[str] = {os.path.realpath(name) for name in also if name is not None}
     for name in given:
-        ending = Path(name).suffix.lower()
-        _check_ending(name, ending, kind)
-        check_writable(name, spelled("out"))
+        ending = "/" if name.endswith("/") else Path(name).suffix.lower()
+        if ending == "/":
+            _check_folder(name, what)
+        elif ending not in FORMATS:
+            raise InputError(
+                f"{what} {name}: must end in {', '.join(FORMATS)}, which says the format, or in / for a folder with all"
+            )
+        else:
+            check_writable(name, what)
         real = os.path.realpath(name)
         if real in seen:
             raise InputError(f"{spelled('out')} {name}: is given twice")
         seen.add(real)
         outputs.append(Output(name, ending))
+    if table is not None:
+        table_names(kind, table)
+        if not any(output.ending in _TABLES for output in outputs):
+            raise InputError(
+                f"{spelled('table')} {table}: names the table of a .csv or .parquet file; add one to {what}"
+            )
     return tuple(outputs)
 
 
-def _check_ending(name: str, ending: str, kind: type | None) -> None:
-    known = offered(kind)
-    if ending not in known:
-        raise InputError(f"{spelled('out')} {name}: must end in {', '.join(known)}, which says the format")
+def _check_folder(name: str, what: str) -> None:
+    """Refuse a folder that cannot be made or written to."""
+    path = Path(os.path.realpath(name))
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{what} {name}: is a file, not a folder")
+    if path.is_dir():
+        check_writable(str(path / _REPORT[0]), what)
+    else:
+        check_writable(str(path), what)
 
 
-def write_outputs(result: Reported | Result, outputs: Sequence[Output]) -> None:
-    """Write a result to every file, in the format of its ending; markdown shows the pictures written with it."""
-    for output in outputs:
-        _check_ending(output.given, output.ending, type(result))
+def write_outputs(result: Result, outputs: Sequence[Output], table: str | None = None) -> None:
+    """Write a result to every file, in the format of its ending; markdown shows the pictures written with it.
+
+    A folder gets every table that has rows as CSV, the report as markdown and the page.
+    """
     pictures = [output.given for output in outputs if output.ending in _PICTURES]
-    write_files({output.given: _content(result, output, pictures) for output in outputs}, spelled("out"))
+    contents: dict[str, Content] = {}
+    for output in outputs:
+        match output.ending:
+            case ".md":
+                contents[output.given] = with_pictures(str(result), output.given, pictures)
+            case "/":
+                Path(output.given).mkdir(exist_ok=True)
+                for name in table_names(type(result)):
+                    if rows(result, name):
+                        contents[f"{output.given}{name}.csv"] = _content(result, ".csv", name)
+                for name in _REPORT:
+                    contents[f"{output.given}{name}"] = _content(result, Path(name).suffix, None)
+            case ending:
+                contents[output.given] = _content(result, ending, table)
+    write_files(contents, spelled("out"))
 
 
-def _content(result: Reported | Result, output: Output, pictures: Sequence[str]) -> Content:
-    match output.ending:
+def _content(result: Result, ending: str, table: str | None) -> Content:
+    match ending:
         case ".csv":
-            return _csv(result)
-        case ".md":
-            return with_pictures(str(result), output.given, pictures)
-        case ".json":
-            from provisioner.report.as_json import json_text
+            from provisioner.report.tables import csv_text
 
-            return (result.to_json() if isinstance(result, Result) else json_text(result.to_dict())) + "\n"
+            return csv_text(rows(result, table))
+        case ".md":
+            return str(result)
+        case ".json":
+            return f"{result.to_json()}\n"
         case ".parquet":
-            return lambda path: result.to_frame().to_parquet(path, index=False)
+            return lambda path: result.to_frame(table).to_parquet(path, index=False)
         case ".html":
             from provisioner.report.page import page
 
-            return page(_document(result), _charts(result))
+            return page(document(result, inputs=True), tuple(charts(result).values()))
         case _:
             from provisioner.report.charts import charts_file
 
-            return charts_file(_charts(result), output.ending.removeprefix("."))
-
-
-def _document(result: Reported | Result) -> Document:
-    from provisioner.report.views.registry import document
-
-    return document(result, inputs=True) if isinstance(result, Result) else result.document()
-
-
-def _charts(result: Reported | Result) -> tuple[Chart, ...]:
-    from provisioner.report.views.registry import charts
-
-    return tuple(charts(result).values()) if isinstance(result, Result) else result.charts()
-
-
-def _csv(result: Reported | Result) -> str:
-    if isinstance(result, Result):
-        from provisioner.report.tables import csv_text
-        from provisioner.report.views.registry import rows
-
-        return csv_text(rows(result))
-    return result.to_frame().to_csv(index=False, lineterminator="\n")
+            return charts_file(tuple(charts(result).values()), ending.removeprefix("."))
 
 
 def with_pictures(markdown: str, name: str, pictures: Sequence[str]) -> str:

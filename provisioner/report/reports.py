@@ -53,14 +53,14 @@ class Shown:
             raise InputError("this result has no chart")
         return plotted(drawn[next(iter(drawn)) if name is None else name], axes)
 
-    def check(self, kind: type[Result], paths: Sequence[str]) -> None:
+    def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None:
         """Refuse files that a result of this kind cannot be written to."""
         from provisioner.report.files import check_outputs
 
-        check_outputs(paths, kind=kind)
+        check_outputs(paths, kind, table)
 
-    def save(self, result: Result, paths: Sequence[str]) -> None:
+    def save(self, result: Result, paths: Sequence[str], table: str | None) -> None:
         """Write the result to all files or to none, each in the format of its ending."""
         from provisioner.report.files import check_outputs, write_outputs
 
-        write_outputs(result, check_outputs(paths, kind=type(result)))
+        write_outputs(result, check_outputs(paths, type(result), table), table)

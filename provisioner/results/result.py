@@ -42,10 +42,10 @@ class Reports(Protocol):
     def markdown(self, result: Result) -> str:
         """Return the report as markdown, with every input."""
 
-    def check(self, kind: type[Result], paths: Sequence[str]) -> None:
+    def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None:
         """Refuse files that a result of this kind cannot be written to, before the work starts."""
 
-    def save(self, result: Result, paths: Sequence[str]) -> None:
+    def save(self, result: Result, paths: Sequence[str], table: str | None) -> None:
         """Write the result to all files or to none, each in the format of its ending; a folder gets every table."""
 
 
@@ -91,9 +91,12 @@ class Result:
         """Return the first chart, or another by name, as a chart of Altair; ``axes`` of matplotlib are refused."""
         return door.open().chart(self, name, axes)
 
-    def save(self, path: str) -> None:
-        """Write the result in the format of the path's ending."""
-        door.open().save(self, [path])
+    def save(self, path: str, table: str | None = None) -> None:
+        """Write the result in the format of the path's ending; to a folder, ending in a slash, all of it.
+
+        ``table`` names the table of a .csv or .parquet file in place of the main one.
+        """
+        door.open().save(self, [path], table)
 
     def _repr_html_(self) -> str:
         return door.open().html(self)

@@ -56,6 +56,7 @@ def sweep(
     threads: int | None = None,
     dask: str | None = None,
     out: Sequence[str] = (),
+    table: str | None = None,
     resume: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Grid:
@@ -63,7 +64,7 @@ def sweep(
 
     ``out`` are files to write, checked before the work starts; ``points.Execution`` explains the other arguments.
     """
-    execution = Execution(threads, dask, tuple(out), resume, progress)
+    execution = Execution(threads, dask, tuple(out), table, resume, progress)
     _check(options, execution)
     if objective not in OF_CLUSTERS:
         raise UnknownNameError("objective of a sweep", objective, OF_CLUSTERS)
@@ -99,6 +100,7 @@ def vary(
     threads: int | None = None,
     dask: str | None = None,
     out: Sequence[str] = (),
+    table: str | None = None,
     resume: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Grid:
@@ -108,7 +110,7 @@ def vary(
     together; ``batch-tokens``, ``duration``, ``in-flight`` and so on), or one of the inputs that ``scale`` multiplies,
     varied as a factor; ``values`` a range as typed (``30:250:10``), or numbers. The rest is as for ``sweep``.
     """
-    execution = Execution(threads, dask, tuple(out), resume, progress)
+    execution = Execution(threads, dask, tuple(out), table, resume, progress)
     _check(options, execution)
     varied = input_of(name, options.specs)
     check_varied(varied, options)
@@ -328,7 +330,7 @@ def _check(options: SimulateOptions, execution: Execution) -> None:
     for name, why in _NOT_SWEPT.items():
         if getattr(options, name):
             raise InputError(f"{spelled(name)}: {why}")
-    door.open().check(Grid, execution.out)
+    door.open().check(Grid, execution.out, execution.table)
 
 
 def _check_count(count: int, what: Literal["clusters", "points"]) -> None:

@@ -94,7 +94,7 @@ def kept(
             raise InputError(f"{spelled('resume')}: {why}")
         yield {}, lambda key, record: None, "nothing written"
         return
-    path = f"{out[0]}{_ENDING}"
+    path = f"{out[0].rstrip('/')}{_ENDING}"
     journal = Journal.open(path, question, resume)
     finished = False
     try:

@@ -72,12 +72,14 @@ class Execution:
     """The place where points are simulated, and the files that hold the result.
 
     ``threads`` None: as many as there are cores; ``dask`` is the address of a Dask scheduler whose workers simulate in
-    their place. A journal lies beside the first file of ``out``, from which ``resume`` goes on.
+    their place. A journal lies beside the first file of ``out``, from which ``resume`` goes on. ``table`` names the
+    table of files that hold one, None: the main one.
     """
 
     threads: int | None
     dask: str | None
     out: tuple[str, ...]
+    table: str | None
     resume: bool
     progress: Callable[[str], None]
 
@@ -241,7 +243,7 @@ def simulated(
         outcomes = [done[task.key] for task in tasks]
         if any(outcome.state != "infeasible" for outcome in outcomes):
             grid = gridded(outcomes)
-            door.open().save(grid, execution.out)
+            door.open().save(grid, execution.out, execution.table)
             return grid
     raise InputError(outcomes[0].why)
 

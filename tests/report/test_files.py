@@ -3,16 +3,15 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 
 from provisioner import files
-from provisioner.errors import InputError
+from provisioner.errors import InputError, UnknownNameError
 from provisioner.files import check_writable, write_files
-from provisioner.report.files import check_outputs, offered, write_outputs
+from provisioner.report.files import check_outputs, write_outputs
 from provisioner.results.plan import Plan
 
 
@@ -22,7 +21,7 @@ def names(folder: Path) -> list[str]:
 
 def test_writes_each_format_by_its_ending(plan: Plan, tmp_path: Path) -> None:
     given = [str(tmp_path / name) for name in ("p.csv", "p.MD", "p.json")]
-    write_outputs(plan, check_outputs(given))
+    write_outputs(plan, check_outputs(given, Plan))
     assert names(tmp_path) == ["p.MD", "p.csv", "p.json"]
     assert (tmp_path / "p.csv").read_text(encoding="utf-8").startswith("design,role,machine,")
     assert (tmp_path / "p.MD").read_text(encoding="utf-8").startswith("# Splitwise-HA")
@@ -31,7 +30,7 @@ def test_writes_each_format_by_its_ending(plan: Plan, tmp_path: Path) -> None:
 
 def test_writes_pictures_pages_and_rows(plan: Plan, tmp_path: Path) -> None:
     given = [str(tmp_path / name) for name in ("p.html", "p.png", "p.svg", "p.parquet")]
-    write_outputs(plan, check_outputs(given))
+    write_outputs(plan, check_outputs(given, Plan))
     assert names(tmp_path) == ["p.html", "p.parquet", "p.png", "p.svg"]
     page = (tmp_path / "p.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>") and page.count("<figure") == 2
@@ -44,7 +43,7 @@ def test_markdown_shows_the_pictures_written_with_it(plan: Plan, tmp_path: Path)
     (tmp_path / "pictures").mkdir()
     (tmp_path / "text").mkdir()
     given = [str(tmp_path / name) for name in ("text/p.md", "pictures/of it.png", "pictures/p.svg")]
-    write_outputs(plan, check_outputs(given))
+    write_outputs(plan, check_outputs(given, Plan))
     text = (tmp_path / "text" / "p.md").read_text(encoding="utf-8")
     first, shown, also, rest = text.split("\n\n", 3)
     assert first == "# Splitwise-HA: 15 dgx-h100 (prompt) + 2 dgx-a100 (token)"
@@ -55,38 +54,35 @@ def test_markdown_shows_the_pictures_written_with_it(plan: Plan, tmp_path: Path)
     assert f"{first}\n\n{rest}" == str(plan)
 
 
-class Study:
-    """A result of rows only, and with a text of its own."""
-
-    def to_frame(self) -> pd.DataFrame:
-        return pd.DataFrame({"rate_rps": [1.5, 2.0], "note": ["a,b", None]})
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"rows": 2}
-
-
-def test_what_a_result_does_not_offer_is_refused(tmp_path: Path) -> None:
-    assert offered(Study) == (".csv", ".json", ".parquet")
-    for name in ("s.html", "s.png", "s.md"):
-        with pytest.raises(InputError, match=r"must end in \.csv, \.json, \.parquet, which says the format"):
-            check_outputs([str(tmp_path / name)], kind=Study)
-    study: Any = Study()
-    with pytest.raises(InputError, match=r"s\.svg: must end in \.csv, \.json, \.parquet"):
-        write_outputs(study, check_outputs([str(tmp_path / "s.csv"), str(tmp_path / "s.svg")]))
-    assert names(tmp_path) == []
+def test_a_table_by_name_goes_to_the_files_that_hold_one(plan: Plan, tmp_path: Path) -> None:
+    given = [str(tmp_path / name) for name in ("p.csv", "p.parquet", "p.json")]
+    write_outputs(plan, check_outputs(given, Plan, "alternatives"), "alternatives")
+    assert pd.read_csv(tmp_path / "p.csv").design.tolist() == ["Splitwise-AA", "Baseline-A100"]
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "p.parquet"), plan.alternatives_frame())
+    assert json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["kind"] == "plan"
+    plan.save(str(tmp_path / "l.csv"), table="latency")
+    assert len(pd.read_csv(tmp_path / "l.csv")) == 9
 
 
-def test_other_results_are_written_row_by_row(tmp_path: Path) -> None:
-    given = [str(tmp_path / name) for name in ("s.csv", "s.json")]
-    study: Any = Study()
-    write_outputs(study, check_outputs(given, kind=Study))
-    assert (tmp_path / "s.csv").read_bytes() == b'rate_rps,note\n1.5,"a,b"\n2.0,\n'
-    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8")) == {"rows": 2}
+def test_a_folder_gets_every_table_with_rows_the_report_and_the_page(plan: Plan, tmp_path: Path) -> None:
+    plan.save(f"{tmp_path}/all/")
+    tables = ["alternatives.csv", "latency.csv", "pools.csv"]
+    assert names(tmp_path / "all") == [*tables, "report.html", "report.md"]
+    assert (tmp_path / "all" / "report.md").read_text(encoding="utf-8") == str(plan)
+    plan.save(f"{tmp_path}/all/")  # again over what is there
+    assert names(tmp_path) == ["all"]
+
+
+def test_a_table_that_goes_nowhere_or_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown table 'desings' \(known: pools, latency, alternatives"):
+        check_outputs([str(tmp_path / "p.csv")], Plan, "desings")
+    with pytest.raises(InputError, match=r"table latency: names the table of a \.csv or \.parquet file"):
+        check_outputs([str(tmp_path / "p.json"), f"{tmp_path}/all/"], Plan, "latency")
 
 
 def test_a_picture_that_cannot_be_drawn_leaves_every_file_as_it_was(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("old")
-    outputs = check_outputs([str(tmp_path / "p.csv"), str(tmp_path / "p.png")])
+    outputs = check_outputs([str(tmp_path / "p.csv"), str(tmp_path / "p.png")], Plan)
     broken = replace(plan, pools=None)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         write_outputs(broken, outputs)
@@ -104,14 +100,17 @@ def test_a_picture_that_cannot_be_drawn_leaves_every_file_as_it_was(plan: Plan, 
         ("plan", "must end in"),
         ("none/plan.csv", r"the folder .*none does not exist"),
         ("folder.csv", "is not a file that can be written"),
+        ("none/all/", r"the folder .*none does not exist"),
+        ("file/", "is a file, not a folder"),
         ("x" * 250 + ".csv", "cannot be written: File name too long"),
     ],
 )
 def test_refuses_before_the_work_starts(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file").touch()
     with pytest.raises(InputError, match=message):
-        check_outputs([str(tmp_path / name)])
-    assert names(tmp_path) == ["folder.csv"]
+        check_outputs([f"{tmp_path}/{name}"], Plan)
+    assert names(tmp_path) == ["file", "folder.csv"]
 
 
 def test_refuses_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,13 +127,13 @@ def test_refuses_a_write_protected_file(tmp_path: Path, monkeypatch: pytest.Monk
     target.write_text("old")
     monkeypatch.setattr(files.os, "access", lambda path, mode: False)  # root may write what is protected
     with pytest.raises(InputError, match="is write-protected"):
-        check_outputs([str(target)])
+        check_outputs([str(target)], Plan)
 
 
 def test_refuses_a_file_given_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="is given twice"):
-        check_outputs(["p.csv", "./p.csv"])
+        check_outputs(["p.csv", "./p.csv"], Plan)
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -147,7 +146,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    outputs = check_outputs([str(target)])
+    outputs = check_outputs([str(target)], Plan)
     monkeypatch.setattr(files.os, failing, fail)
     with pytest.raises(InputError, match=r"out .*p\.csv: cannot be written: No space left on device"):
         write_outputs(plan, outputs)
@@ -158,7 +157,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(
 def test_nothing_is_written_when_the_second_file_fails(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outputs = check_outputs([str(tmp_path / "a.json"), str(tmp_path / "b.csv")])
+    outputs = check_outputs([str(tmp_path / "a.json"), str(tmp_path / "b.csv")], Plan)
     calls = []
 
     def fail_second(handle: int) -> None:

@@ -43,7 +43,7 @@ def test_html_is_balanced_self_contained_and_escaped(plan: Plan) -> None:
 def test_reports_load_pandas_only_for_frames() -> None:
     code = (
         "import sys, provisioner.report.terminal, provisioner.report.tables, provisioner.report.html,"
-        " provisioner.report.markdown, provisioner.report.as_json, provisioner.report.views.registry,"
+        " provisioner.report.markdown, provisioner.report.serialiser, provisioner.report.views.registry,"
         " provisioner.report.files; print([m for m in ('pandas', 'rich', 'altair') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

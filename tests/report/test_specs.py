@@ -1,5 +1,6 @@
 """The listings of machines, models, curves and workloads."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -7,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from provisioner.perf.evidence import degrees_of
-from provisioner.report.as_json import plain_value
 from provisioner.report.coverage import span
 from provisioner.report.curves import curves_data, curves_document
 from provisioner.report.document import Document, Facts, Table
+from provisioner.report.serialiser import json_text
 from provisioner.report.specs import (
     machines_data,
     machines_document,
@@ -130,7 +131,7 @@ def test_coverage_of_a_model_names_every_machine_degree_and_type(name: str) -> N
         assert rows["dgx-h100", "bf16", "derived"][3:7] == ("no room", "", "", "")
     data = models_data(name)["machines"]
     assert {(row["machine"], row["dtype"], row["tensor_parallel"], row["evidence"]) for row in data} == shown
-    assert plain_value(curves_data(name))["coverage"] == plain_value(data)
+    assert json.loads(json_text(curves_data(name)))["coverage"] == json.loads(json_text(data))
 
 
 @pytest.mark.parametrize("name", list(catalog.machines()))
@@ -145,7 +146,7 @@ def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels
         rows = found[f"Kernels of {kernels}"].rows
         assert rows[0][0] == "gemm bf16" and all(row[1] and row[2] for row in rows)
     assert any(title.startswith("GPUs with kernels, estimated") for title in found) == (not machine.kernels)
-    (data,) = plain_value(curves_data(name))["machines"]
+    (data,) = json.loads(json_text(curves_data(name)))["machines"]
     assert data["evidence"] == ("derived" if machine.kernels else "estimated")
     assert [each["gpu"] for each in data["kernels"]] == [kernels] if kernels else len(data["kernels"]) == 6
 

@@ -393,10 +393,14 @@ def pool_rows(plan: Plan) -> list[Row]:
 
 
 def latency_rows(plan: Plan) -> list[Row]:
-    """One row per metric and percentile; the limit is in ``limit_kind``."""
+    """One row per metric and percentile; the limit is in ``limit_kind``, intervals are of a simulated plan."""
     return [
         {
-            **flat(figure),
+            **flat(figure, leave_out=("seconds_range", "slowdown_range")),
+            "seconds_low": None if figure.seconds_range is None else figure.seconds_range[0],
+            "seconds_high": None if figure.seconds_range is None else figure.seconds_range[1],
+            "slowdown_low": None if figure.slowdown_range is None else figure.slowdown_range[0],
+            "slowdown_high": None if figure.slowdown_range is None else figure.slowdown_range[1],
             "limit": None if figure.limit is None else figure.limit.value,
             "limit_kind": "" if figure.limit is None else figure.limit.kind,
         }

@@ -53,8 +53,17 @@ def charts(result: Result) -> Mapping[str, Chart]:
 
 def rows(result: Result, table: str | None = None) -> Sequence[Row]:
     """Return the rows of a table of a result, the main one without a name."""
-    tables = view_of(result).tables
-    name = next(iter(tables)) if table is None else table
-    if name not in tables:
-        raise UnknownNameError("table", name, tables)
-    return tables[name](result)
+    return view_of(result).tables[table_names(type(result), table)[0]](result)
+
+
+def table_names(kind: type[Result], first: str | None = None) -> tuple[str, ...]:
+    """Return the names of the tables of a type of result: one ``first``, by default the main one.
+
+    ``UnknownNameError`` for a name that is not of a table.
+    """
+    names = tuple(next(view for view in VIEWS if issubclass(kind, view.kind)).tables)
+    if first is None:
+        return names
+    if first not in names:
+        raise UnknownNameError("table", first, names)
+    return (first, *(name for name in names if name != first))

@@ -49,7 +49,7 @@ def reproduce(
     for each in only:
         if each not in experiments.EXPERIMENTS:
             raise UnknownNameError("experiment", each, tuple(experiments.EXPERIMENTS))
-    door.open().check(Reproduction, out)
+    door.open().check(Reproduction, out, None)
     needed = {needs for each in only for needs in NEEDS.get(each, ())}
     wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
     question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
@@ -80,7 +80,7 @@ def reproduce(
             question=question,
             command=command_of("reproduce", question, ReproduceOptions),
         )
-        door.open().save(reproduction, out)
+        door.open().save(reproduction, out, None)
     return reproduction
 
 
