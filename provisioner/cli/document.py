@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from provisioner.cli.commands import command
-from provisioner.cli.help import Entry, entries, paragraphs, subcommands, usage
+from provisioner.cli.help import Entry, TyperObject, entries, paragraphs, subcommands, usage
 from provisioner.cli.output import PROGRAM
 
 _BEGIN: Final = "<!-- commands -->\n\n"
@@ -26,7 +26,7 @@ def refreshed(page: str) -> str:
     return f"{before}{_BEGIN}{sections}{_END}{after}"
 
 
-def _sections(each: Any, parent: Any) -> Iterator[str]:
+def _sections(each: TyperObject, parent: TyperObject) -> Iterator[str]:
     """The sections of a command and of those below it."""
     name = PROGRAM if parent is None else each.name
     context = each.context_class(each, info_name=name, parent=parent, **each.context_settings)

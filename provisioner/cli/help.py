@@ -16,17 +16,22 @@ from provisioner.cli.output import emit
 from provisioner.errors import UnknownNameError
 from provisioner.options.limits import LIMIT_FLAG, with_limits_named
 
+TyperObject = Any  # type: ignore[explicit-any]  # the classes of typer's parser have no public names
+"""A command, a parameter, a context or an error of typer."""
+
 MAX_WIDTH: Final = 100
 _NAME_WIDTH: Final = 24
 _INDENT: Final = "  "
 
 
-def option(*names: str, metavar: str | None = None, help: str, panel: str = "Output", default: object = "") -> Any:
+def option(
+    *names: str, metavar: str | None = None, help: str, panel: str = "Output", default: object = ""
+) -> TyperObject:
     """An option of a command: its names, the value's placeholder, its help, and its default as text."""
     return typer.Option(*names, metavar=metavar, help=help, rich_help_panel=panel, show_default=str(default) or False)
 
 
-def argument(metavar: str, help: str) -> Any:
+def argument(metavar: str, help: str) -> TyperObject:
     """A positional argument of a command."""
     return typer.Argument(metavar=metavar, help=help, show_default=False)
 
@@ -46,7 +51,7 @@ class Entry:
         return f"{self.text} [default: {self.default}]" if self.default else self.text
 
 
-def entries(command: Any, context: Any) -> list[Entry]:
+def entries(command: TyperObject, context: TyperObject) -> list[Entry]:
     """The options and arguments of a command in order; neighbours that share a text become one entry."""
     shown = [param for param in command.get_params(context) if not getattr(param, "hidden", False)]
     result = []
@@ -62,27 +67,27 @@ def entries(command: Any, context: Any) -> list[Entry]:
     return result
 
 
-def _spellings(param: Any) -> list[str]:
+def _spellings(param: TyperObject) -> list[str]:
     """The names of an option, long ones first; typer keeps those of --help in no order."""
     return sorted(param.opts, key=lambda name: (-len(name), name))
 
 
-def _help_of(param: Any) -> str:
+def _help_of(param: TyperObject) -> str:
     text = getattr(param, "help", None) or ""
     return "Show this help." if "--help" in param.opts else " ".join(text.split())
 
 
-def subcommands(command: Any) -> list[tuple[str, Any]]:
+def subcommands(command: TyperObject) -> list[tuple[str, TyperObject]]:
     """The commands of a group by name; none for a command that is not a group."""
     return [(name, each) for name, each in getattr(command, "commands", {}).items() if not each.hidden]
 
 
-def paragraphs(command: Any) -> list[str]:
+def paragraphs(command: TyperObject) -> list[str]:
     """The description of a command, each paragraph on one line."""
     return [" ".join(part.split()) for part in (command.help or "").split("\n\n") if part.strip()]
 
 
-def usage(command: Any, context: Any) -> str:
+def usage(command: TyperObject, context: TyperObject) -> str:
     """The usage of a command."""
     if subcommands(command):
         return f"{context.command_path} COMMAND"
@@ -90,7 +95,7 @@ def usage(command: Any, context: Any) -> str:
     return " ".join([context.command_path, *positional, "[OPTIONS]"])
 
 
-def help_text(command: Any, context: Any, width: int) -> str:
+def help_text(command: TyperObject, context: TyperObject, width: int) -> str:
     """The help of a command, at most ``width`` columns wide."""
     parts = [f"Usage: {usage(command, context)}", ""]
     for paragraph in paragraphs(command):
@@ -117,12 +122,12 @@ def _definitions(rows: Sequence[tuple[str, str]], width: int) -> Iterable[str]:
         yield from (" " * hanging + line for line in lines)
 
 
-def _write_help(command: Any, context: Any, formatter: Any) -> None:
+def _write_help(command: TyperObject, context: TyperObject, formatter: TyperObject) -> None:
     width = min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH)
     formatter.write(help_text(command, context, width))
 
 
-def _help_option(found: Any) -> Any:
+def _help_option(found: TyperObject) -> TyperObject:
     """The help option, off by default: without one, typer loads pydantic to convert what was not given."""
     if found is not None:
         found.default = False
@@ -130,7 +135,7 @@ def _help_option(found: Any) -> Any:
     return found
 
 
-def _show_help(context: Any, _: Any, wanted: bool) -> None:
+def _show_help(context: TyperObject, _: TyperObject, wanted: bool) -> None:
     if wanted and not context.resilient_parsing:
         emit(context.get_help())
         context.exit()
@@ -139,15 +144,15 @@ def _show_help(context: Any, _: Any, wanted: bool) -> None:
 class Command(TyperCommand):
     """A command with this module's help, to which a limit on any percentile can be given as a flag."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self, ctx: TyperObject, formatter: TyperObject) -> None:
         """Write the help of the command."""
         _write_help(self, ctx, formatter)
 
-    def get_help_option(self, ctx: Any) -> Any:
+    def get_help_option(self, ctx: TyperObject) -> TyperObject:
         """The option ``--help``."""
         return _help_option(super().get_help_option(ctx))
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, of which flags of limits become ``--limit``."""
         takes_limits = any(LIMIT_FLAG in param.opts for param in self.params)
         return super().parse_args(ctx, list(with_limits_named(args)) if takes_limits else args)
@@ -156,19 +161,19 @@ class Command(TyperCommand):
 class CommandGroup(TyperGroup):
     """A group of commands with this module's help; without arguments it shows that."""
 
-    def format_help(self, ctx: Any, formatter: Any) -> None:
+    def format_help(self, ctx: TyperObject, formatter: TyperObject) -> None:
         """Write the help of the group."""
         _write_help(self, ctx, formatter)
 
-    def get_help_option(self, ctx: Any) -> Any:
+    def get_help_option(self, ctx: TyperObject) -> TyperObject:
         """The option ``--help``."""
         return _help_option(super().get_help_option(ctx))
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, of which none at all ask for help."""
         return super().parse_args(ctx, args or ["--help"])
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+    def resolve_command(self, ctx: TyperObject, args: list[str]) -> TyperObject:
         """Find a command by name; an unknown one is an error that offers the nearest."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise UnknownNameError("command", args[0], self.list_commands(ctx))
@@ -178,7 +183,7 @@ class CommandGroup(TyperGroup):
 class ShowByDefault(CommandGroup):
     """A group whose command ``show`` is meant when no command is named: ``workloads coding``."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, naming ``show`` where no command is named."""
         named = bool(args) and (args[0] in self.commands or args[0] in ctx.help_option_names)
         return super().parse_args(ctx, args if named else ["show", *args])

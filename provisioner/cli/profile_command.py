@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
@@ -19,10 +19,12 @@ from provisioner.options import ProfileOptions, spelled
 from provisioner.progress import worded
 
 if TYPE_CHECKING:
+    from provisioner.profiling.grid import Grid
     from provisioner.profiling.result import Profile
     from provisioner.report.document import Document
     from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
+    from provisioner.studies.journal import Journal
 
 _GRID: Final = (
     *("prompt_tokens", "prompt_batches", "batched_prompt_tokens", "decode_batches", "context_tokens"),
@@ -58,13 +60,10 @@ def profile(given: Given, json: JsonOption = False) -> None:
 class _Asked:
     """A profile to be made, after all checks that need no device."""
 
+    options: ProfileOptions
     model: ModelArchitecture
     machine: Machine
-    tensor_parallel: int
-    grid: Any
-    how: dict[str, Any]
-    memory_bytes: float | None
-    resume: bool
+    grid: Grid
     curve: Path
     about: Path
     journal: Path
@@ -90,18 +89,7 @@ def _ask(options: ProfileOptions) -> _Asked:
         read_points(curve, model=model, machine=machine)
     with _named():
         grid = Grid(**{name: getattr(options, name) for name in _GRID})
-    return _Asked(
-        model=shape,
-        machine=known.machine(machine),
-        tensor_parallel=degree,
-        grid=grid,
-        how={name: getattr(options, name) for name in ("device", "dtype", "repeats", "warm_up")},
-        memory_bytes=options.memory_bytes,
-        resume=options.resume,
-        curve=curve,
-        about=about,
-        journal=journal,
-    )
+    return _Asked(options, shape, known.machine(machine), grid, curve, about, journal)
 
 
 @contextmanager
@@ -121,33 +109,38 @@ def _timed(asked: _Asked) -> Profile:
     from provisioner.profiling.run import ELEMENT_BYTES, question_of
     from provisioner.profiling.run import profile as time_all
 
-    replica = (asked.model, asked.machine.name, asked.tensor_parallel)
-    with _named(), on_stderr() as progress, _kept(asked, lambda: question_of(*replica, **asked.how)) as journal:
+    options = asked.options
+    replica = (asked.model, asked.machine.name, options.tensor_parallel)
+    question = (*replica, options.device, options.dtype, options.repeats, options.warm_up)
+    with _named(), on_stderr() as progress, _kept(asked, lambda: question_of(*question)) as journal:
         found = time_all(
             *replica,
-            grid=asked.grid,
-            memory_bytes=asked.memory_bytes,
+            asked.grid,
+            device=options.device,
+            dtype=options.dtype,
+            repeats=options.repeats,
+            warm_up=options.warm_up,
+            memory_bytes=options.memory_bytes,
             journal=journal,
             progress=lambda text: progress(worded(text, "timing: ")),
-            **asked.how,
         )
-        if asked.tensor_parallel > 1:
+        if options.tensor_parallel > 1:
             added = all_reduces_of(
-                found.shape, asked.machine, asked.tensor_parallel, found.points, ELEMENT_BYTES[found.dtype]
+                found.shape, asked.machine, options.tensor_parallel, found.points, ELEMENT_BYTES[found.dtype]
             )
             found = found.with_all_reduces(added)
     return found
 
 
 @contextmanager
-def _kept(asked: _Asked, question: Callable[[], dict[str, Any]]) -> Iterator[Any]:
+def _kept(asked: _Asked, question: Callable[[], Mapping[str, object]]) -> Iterator[Journal]:
     """A journal that stays until the curve is written; one without points is removed with the folders made for it."""
     from provisioner.studies.journal import Journal
 
     asked_of = question()
     missing = [each for each in (asked.journal.parent, asked.journal.parent.parent) if not each.exists()]
     make_folder(asked.journal.parent)
-    book = Journal.open(asked.journal, asked_of, asked.resume)
+    book = Journal.open(asked.journal, asked_of, asked.options.resume)
     try:
         yield book
     finally:
@@ -204,7 +197,7 @@ def _doubts(asked: _Asked, found: Profile) -> tuple[str, ...]:
 
 
 def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ...]) -> Document:
-    from provisioner.report.document import Column, Document, Facts, Notes, table
+    from provisioner.report.document import Block, Column, Document, Facts, Notes, listing
     from provisioner.report.numbers import significant, whole
 
     environment = found.environment
@@ -218,26 +211,20 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
     added = found.all_reduces
     if added is not None:
         facts.append(("all-reduces", f"{added.provenance}: {added.source}"))
-    columns = (
-        Column("phase"),
-        Column("tokens each", True),
-        Column("batch", True),
-        Column("median, ms", True),
-        Column("least, ms", True),
-        Column("most, ms", True),
-        Column("of it all-reduces, ms", True),
-    )
     seconds = added.seconds if added is not None else (None,) * len(found.points)
-    rows = [
+    points = listing(
+        "Points",
+        list(zip(found.points, seconds, strict=True)),
         (
-            point.phase,
-            whole(point.prompt_tokens),
-            whole(point.batch),
-            *(significant(1e3 * each) for each in (point.latency_s, point.min_s, point.max_s)),
-            "" if more_s is None else significant(1e3 * more_s),
-        )
-        for point, more_s in zip(found.points, seconds, strict=True)
-    ]
+            (Column("phase"), lambda pair: pair[0].phase),
+            (Column("tokens each", True), lambda pair: whole(pair[0].prompt_tokens)),
+            (Column("batch", True), lambda pair: whole(pair[0].batch)),
+            (Column("median, ms", True), lambda pair: significant(1e3 * pair[0].latency_s)),
+            (Column("least, ms", True), lambda pair: significant(1e3 * pair[0].min_s)),
+            (Column("most, ms", True), lambda pair: significant(1e3 * pair[0].max_s)),
+            (Column("of it all-reduces, ms", True), lambda pair: "" if pair[1] is None else significant(1e3 * pair[1])),
+        ),
+    )
     curve, about = written
     own = ["--specs", str(curve.parent.parent), "--model", found.model]
     files = (
@@ -245,11 +232,11 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
         ("what was done on what", str(about)),
         ("to plan with it", shlex.join(["provision", "plan", *own, "--machine", found.machine])),
     )
-    blocks: list[Any] = [Facts("", tuple(facts)), table("Points", columns, rows)]
+    blocks: list[Block] = [Facts("", tuple(facts)), points]
     if found.left_out:
         blocks.append(Notes("Left out", tuple(f"{each.work}: {each.reason}" for each in found.left_out), warning=True))
     blocks += [Notes("Not measured", found.not_measured), Facts("Written", files)]
     if remarks:
         blocks.append(Notes("", remarks, warning=True))
     group_of = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
-    return Document(f"{len(rows)} points of {group_of}, {found.provenance}", "", tuple(blocks))
+    return Document(f"{len(points.rows)} points of {group_of}, {found.provenance}", "", tuple(blocks))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import typer
 
 from provisioner.cli.output import PROGRAM, abandon_stdout, writing_stdout
 from provisioner.errors import InfeasibleError, ProvisionerError, UnknownNameError
+
+if TYPE_CHECKING:
+    from provisioner.cli.help import TyperObject
 
 EXIT_DEFECT: Final = 1
 EXIT_BAD_INPUT: Final = 2
@@ -91,7 +94,7 @@ def _one_line(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
 
 
-def _usage(error: Any, given: Sequence[str]) -> str:
+def _usage(error: TyperObject, given: Sequence[str]) -> str:
     """A usage error of typer in one line, with the nearest name where one is unknown."""
     context = error.ctx
     named = [PROGRAM, *given[:1]] if given and given[0].isalpha() else [PROGRAM]
