@@ -46,12 +46,15 @@ def test_every_page_is_of_one_kind_and_linked_from_the_index() -> None:
     assert linked == pages
 
 
-def test_every_public_name_is_on_the_page_of_the_python_api() -> None:
+def test_every_public_name_and_every_result_is_on_the_page_of_the_python_api() -> None:
     import provisioner
+    from provisioner.report.views.registry import VIEWS
 
+    public = {name for name in provisioner.__all__ if not name.startswith("__")}
+    results = {"Result", "Cluster", "Pool", "Totals", *(view.kind.__name__ for view in VIEWS)}
     page = (DOCS / "reference" / "python-api.md").read_text(encoding="utf-8")
     shown = re.findall(r"^::: provisioner\.[\w.]*?(\w+)$", page, flags=re.MULTILINE)
-    assert sorted(shown) == sorted(name for name in provisioner.__all__ if not name.startswith("__"))
+    assert sorted(shown) == sorted(public | results)
 
 
 @pytest.mark.parametrize(
