@@ -13,6 +13,8 @@ from provisioner.specs.units import parse_positive
 
 if TYPE_CHECKING:
     from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.planning.search import Prices
+    from provisioner.specs.prices import MachinePrice
 
 AnyPlanOptions = TypeVar("AnyPlanOptions", bound=PlanOptions)
 
@@ -38,6 +40,15 @@ class Factors:
         if prompt == decode == link == 1.0:
             return perf
         return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)
+
+    def prices(self, prices: Mapping[str, MachinePrice]) -> Prices:
+        """Cost and power of machines by name, with the factors on them."""
+        from provisioner.planning.search import Prices
+
+        return Prices(
+            {name: self.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
+            {name: self.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
+        )
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Refuse factors that mean nothing for this question."""

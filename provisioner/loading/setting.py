@@ -56,7 +56,6 @@ def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
     from provisioner.planning.designs import choose, designs, kind_of
     from provisioner.planning.formulation import Caps
-    from provisioner.planning.search import Prices
     from provisioner.planning.setting import Judging, Searching, Setting
     from provisioner.planning.solver import solver
 
@@ -106,10 +105,7 @@ def load_setting(options: PlanOptions) -> Setting:
         replicas=replicas,
         designs=chosen,
         named=bool(options.designs),
-        prices=Prices(
-            {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
-            {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
-        ),
+        prices=factors.prices(prices),
         caps=Caps(options.max_cost_usd_per_h, options.max_power_w, options.max_machines, options.stock),
         objective=options.objective,
         judging=Judging(**{each.name: getattr(options, each.name) for each in fields(Judging)}),

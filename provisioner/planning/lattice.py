@@ -101,11 +101,7 @@ class Lattice:
         self.caps = caps
         self.order = order(objective)
         names = sorted({slot.machine.name for region in self.regions for slot in region.design.slots})
-        by_criterion: dict[Criterion, dict[str, float]] = {
-            "cost": {name: prices.cost_usd_per_h[name] for name in names},
-            "power": {name: prices.power_w[name] for name in names},
-            "machines": dict.fromkeys(names, 1.0),
-        }
+        by_criterion = {criterion: {name: prices.of(criterion, name) for name in names} for criterion in CRITERIA}
         whole = {criterion: whole_units(by_criterion[criterion]) for criterion in CRITERIA} if names else {}
         machines = [[slot.machine.name for slot in region.design.slots] for region in self.regions]
         # By design, then criterion in order, then pool: whole units and the numbers themselves.

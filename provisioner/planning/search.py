@@ -31,6 +31,12 @@ class Prices:
     cost_usd_per_h: dict[str, float]
     power_w: dict[str, float]
 
+    def of(self, criterion: Criterion, machine: str) -> float:
+        """The amount of a criterion per machine: $/h, W, or 1."""
+        if criterion == "machines":
+            return 1.0
+        return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]
+
     def totals(self, cluster: Cluster) -> Totals:
         """Cost, power and machines of a cluster."""
         return Totals(

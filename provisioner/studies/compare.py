@@ -55,9 +55,8 @@ def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions
     if criterion == "machines":
         return Budget(criterion, count, text, machine)
     price = known.price(known.price_list(options.prices), machine)
-    each = price.cost_usd_per_h if criterion == "cost" else price.provisioned_power_w
-    factor = load_factors(options.scale, known).of("price" if criterion == "cost" else "power", machine)
-    return Budget(criterion, count * factor * each, text, machine)
+    prices = load_factors(options.scale, known).prices({machine: price})
+    return Budget(criterion, count * prices.of(criterion, machine), text, machine)
 
 
 def _amount(text: str, criterion: CriterionName) -> float:

@@ -218,12 +218,7 @@ def _best(
     Totals are compared in whole units, so that equal totals are equal.
     """
     pools = clusters[0].pools
-    per_machine = {
-        "cost": prices.cost_usd_per_h,
-        "power": prices.power_w,
-        "machines": dict.fromkeys(prices.cost_usd_per_h, 1.0),
-    }
-    units = [whole_units(per_machine[criterion]) for criterion in order(objective)]
+    units = [whole_units({pool.machine: prices.of(each, pool.machine) for pool in pools}) for each in order(objective)]
     sizes = [tuple(pool.machines for pool in cluster.pools) for cluster in clusters]
     passing = [k for k, point in enumerate(points) if point.state == "pass"]
 
@@ -274,12 +269,9 @@ def prices_of(clusters: Iterable[Cluster], price_list: str, options: SimulateOpt
     listed = known.price_list(price_list)
     machines = dict.fromkeys(pool.machine for cluster in clusters for pool in cluster.pools)
     prices = {name: known.price(listed, name) for name in machines}
-    factors = load_factors(options.scale, known)
     sources = dict.fromkeys(f"{name}: {price.source}" for name, price in prices.items())
-    return Prices(
-        {name: factors.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
-        {name: factors.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
-    ), (f"prices: {listed.title} ({listed.date})", *sources)
+    scaled = load_factors(options.scale, known).prices(prices)
+    return scaled, (f"prices: {listed.title} ({listed.date})", *sources)
 
 
 def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

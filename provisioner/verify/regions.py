@@ -11,7 +11,7 @@ import numpy as np
 
 from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import Caps
+from provisioner.planning.formulation import CRITERIA, Caps
 from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.planning.search import Best, Search
@@ -69,14 +69,10 @@ def region_of(
     for slot in design.slots:
         name = slot.machine.name
         bounds = [room, caps.stock.get(name, room)]
-        for criterion, unit in (
-            ("cost", setting.prices.cost_usd_per_h[name]),
-            ("power", setting.prices.power_w[name]),
-            ("machines", 1.0),
-        ):
-            cap = caps.of(criterion)  # type: ignore[arg-type]
+        for criterion in CRITERIA:
+            cap = caps.of(criterion)
             if cap is not None:
-                bounds.append(math.floor(cap / unit * (1.0 + 1e-9)))
+                bounds.append(math.floor(cap / setting.prices.of(criterion, name) * (1.0 + 1e-9)))
         most.append(min(bounds))
     return Region(design, least, tuple(most), _work(setting, judge, design), start)
 
