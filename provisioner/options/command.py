@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from provisioner.options.base import Options
-from provisioner.options.declaration import declaration_of
+from provisioner.options.declaration import Option, declaration_of
 from provisioner.options.plan import PROOF
 from provisioner.spelling import spelled
 
@@ -25,16 +25,20 @@ def typed(question: Mapping[str, Any], kind: type[Options]) -> list[str]:
     >>> typed({"workload": "coding", "limits": {"ttft_p99": "2s"}, "machines": ("dgx-h100",), "cv": None}, PlanOptions)
     ['--workload', 'coding', '--ttft-p99', '2s', '--machine', 'dgx-h100']
     """
-    declarations = {each.name: declaration_of(each) for each in fields(kind) if each.name not in _NOT_ASKED}
-    if question.get("fast"):
-        declarations = {name: each for name, each in declarations.items() if each.group != PROOF or name == "fast"}
-    given = [(declaration, question[name]) for name, declaration in declarations.items() if name in question]
     return [
         argument
-        for declaration, value in given
-        if value not in (None, (), [], {}) and (declaration.fixes or value != declaration.default)
+        for name, declaration in _asked(question, kind).items()
+        if (value := question[name]) not in (None, (), [], {}) and (declaration.fixes or value != declaration.default)
         for argument in declaration.typed(value)
     ]
+
+
+def _asked(question: Mapping[str, Any], kind: type[Options]) -> dict[str, Option]:
+    """The declarations of the options of a question that mean something."""
+    declarations = {each.name: declaration_of(each) for each in fields(kind)}
+    left_out = {name for name, each in declarations.items() if each.group == PROOF and name != "fast"}
+    without = {*_NOT_ASKED, *(left_out if question.get("fast") else ())}
+    return {name: each for name, each in declarations.items() if name in question and name not in without}
 
 
 def given_and_defaults(
@@ -51,18 +55,17 @@ def given_and_defaults(
     """
     given: list[tuple[str, str]] = []
     defaults: list[tuple[str, str]] = []
-    for each in fields(kind):
-        declaration = declaration_of(each)
-        value: Any = question.get(each.name)
-        if (value in (None, (), [], {}, False) and value == declaration.default) or each.name not in question:
+    for name, declaration in _asked(question, kind).items():
+        value = question[name]
+        if value is None or (value == declaration.default and (value is False or value in ((), [], {}))):
             continue
         rows = defaults if value == declaration.default else given
         if declaration.members:
-            rows += [(spelled(name), text) for name, text in value.items()]
+            rows += [(spelled(entry), text) for entry, text in value.items()]
         elif declaration.metavar is None:
-            rows.append((spelled(each.name), "yes" if value else "no"))
+            rows.append((spelled(name), "yes" if value else "no"))
         else:
-            rows.append((spelled(each.name), ", ".join(declaration.kind.texts(value))))
+            rows.append((spelled(name), ", ".join(declaration.kind.texts(value))))
     return tuple(given), tuple(defaults)
 
 

@@ -46,21 +46,18 @@ def closing(
     question: Mapping[str, object] | None,
     command: str,
     what: str,
-    options: type[Options] | None = None,
+    options: type[Options],
 ) -> list[Block]:
     """The end of every report: warnings, sources, method, and with a question the inputs to repeat it.
 
-    Inputs of ``options`` are those given, the defaults folded; without them, all.
+    ``options`` is the class of the question's options: those given are listed, the others folded.
     """
     blocks: list[Block] = []
     if warnings:
         blocks.append(Notes("Warnings", tuple(warnings), warning=True))
     blocks += [Notes("Sources", tuple(sources)), method]
     if question is not None:
-        given = tuple((name, shown(value)) for name, value in question.items())
-        defaults: tuple[tuple[str, str], ...] = ()
-        if options is not None:
-            given, defaults = given_and_defaults(question, options)
+        given, defaults = given_and_defaults(question, options)
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
         blocks += [Folded("Inputs left at their defaults", defaults)] if defaults else []
         blocks.append(Code(f"To repeat this {what}", command))
@@ -97,16 +94,3 @@ def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[
     libraries = [f"{name} {version}" for name, version in versions.items() if name not in _PROGRAM]
     listed = (*rows, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
     return Facts(title, tuple(row for row in listed if row[1]))
-
-
-def shown(value: object) -> str:
-    """An option's value as text; "not given" for none."""
-    if value is None or value in ((), {}, []):
-        return "not given"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{name}={each}" for name, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value))
-    return str(value)
