@@ -61,7 +61,8 @@ def imported(module: str) -> frozenset[str]:
     names = [name for node in nodes for name in _imports(node)]
     called = [ast.unparse(node) for node in nodes if isinstance(node, ast.Name | ast.Attribute)]
     if any(name.endswith("import_module") for name in called):
-        names += [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        names += [text.rstrip(".") for text in texts]
     return frozenset(known for name in names if (known := _module_of(name)) is not None) - {module}
 
 
@@ -90,7 +91,7 @@ def test_imports_of_every_kind_are_seen() -> None:
     assert {"provisioner.options.plan", "provisioner.options.base"} <= imported("provisioner.options")
     assert {"provisioner.api", "provisioner.report.reports"} <= imported("provisioner")  # for types, and by importlib
     assert "provisioner.loading.scenario" in imported("provisioner.api")  # in a function
-    assert "provisioner.results.simulation" in imported("provisioner.cli.commands")  # by a part of its name
+    assert "provisioner.results" in imported("provisioner.cli.commands")  # by the part of a name that is known
 
 
 def test_no_import_goes_round_in_a_circle() -> None:
