@@ -6,6 +6,12 @@ ROOT = Path(__file__).resolve().parent.parent
 FAST = frozenset({"specs", "perf", "queueing", "planning"})  # folders of tests that need no proof
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Collect nothing but the fast folders where ``-m fast`` names no others: it takes longer than their tests."""
+    if config.getoption("markexpr") == "fast" and config.args_source is config.ArgsSource.TESTPATHS:
+        config.args[:] = [str(ROOT / "tests" / folder) for folder in sorted(FAST)]
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of the fast folders ``fast``, but not proofs nor what is marked ``slow``."""

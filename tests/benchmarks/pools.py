@@ -1,4 +1,4 @@
-"""Time of the analytic model and of the integer program, for docs/reference/performance.md.
+"""Time of specs and curves, of the analytic model and of the integer program, for docs/reference/performance.md.
 
 ``python -m tests.benchmarks.pools`` prints it.
 """
@@ -13,9 +13,12 @@ import numpy as np
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
+from provisioner.perf.curves import load_curve_set
 from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.setting import Setting
 from provisioner.queueing.mixed_stage import MixedStage
+from provisioner.specs import catalog
+from provisioner.specs.catalog import Catalog
 
 SIZES = np.arange(1, 201)
 
@@ -41,8 +44,19 @@ def all_sizes(setting: Setting, position: int, metric: str) -> None:
         stage.exceedance("slowdown", 3.0, SIZES)
 
 
+def read_specs() -> None:
+    """Read machines, models and the price lists."""
+    known = Catalog()
+    assert known.machines and known.models and known.price_list("2026")
+
+
 def main() -> None:
     """Print a line for each measurement."""
+    print(f"machines, models and price lists read: {median_ms(read_specs):.0f} ms")
+    curves = load_curve_set(catalog.model("llama2-70b"), catalog.machine("dgx-a100"), 8)
+    batch = np.linspace(1.0, 500.0, 100_000)
+    took = median_ms(lambda: curves.decode_s(batch, 1500.0 * batch))
+    print(f"a decode curve at 100,000 points: {took:.1f} ms")
     for design, position, metric in (
         ("splitwise-hh", 0, "ttft"),
         ("splitwise-hh", 1, "tbt"),

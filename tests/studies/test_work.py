@@ -162,7 +162,7 @@ def test_studies_on_a_cluster_find_what_threads_find(
 ) -> None:
     import provisioner
 
-    asked: dict[str, Any] = {"rate_rps": 8.0, "slo": "p99", "duration_s": 20.0, "sets": 2}
+    asked: dict[str, Any] = {"rate_rps": 8.0, "slo": "p99", "duration_s": 20.0, "sets": 2, "tensor_parallel": "largest"}
     designs = ("splitwise-hh", "baseline-h100")
     for study in (
         partial(provisioner.compare, same="throughput", designs=designs, **asked),
