@@ -54,7 +54,7 @@ def test_times_and_links_of_a_replica_and_not_of_the_reference(assumptions: str)
     plain, changed = setting({}, assumptions=assumptions), setting(scale, assumptions=assumptions)
     tokens = np.array([1.0, 512.0, 3000.0])
     for name, decode in (("dgx-a100", 3.0), ("dgx-h100", 1.0)):
-        a, b = plain.replicas[name], changed.replicas[name]
+        a, b = plain.replica(name, 8), changed.replica(name, 8)
         np.testing.assert_allclose(b.prompt_s(tokens), 2.0 * a.prompt_s(tokens))
         np.testing.assert_allclose(b.decode_s(tokens, 9.0 * tokens), decode * a.decode_s(tokens, 9.0 * tokens))
         assert b.link_bytes_per_s == 0.25 * a.link_bytes_per_s

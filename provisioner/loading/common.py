@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
@@ -118,7 +118,7 @@ def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str,
 
 
 def remarks(
-    model: ModelArchitecture, workload: Workload, replicas: Mapping[str, ReplicaPerf], done: str = "planned"
+    model: ModelArchitecture, workload: Workload, replicas: Collection[ReplicaPerf], done: str = "planned"
 ) -> tuple[str, ...]:
     """Warnings about the data of a result; ``done`` is the verb, such as "planned"."""
     notes = []
@@ -134,13 +134,13 @@ def remarks(
             f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching is "
             "not modelled, and would shorten the prompt phase"
         )
-    assumed = list(dict.fromkeys(perf.machine.name for perf in replicas.values() if "assumed" in perf.curve.provenance))
+    assumed = list(dict.fromkeys(perf.machine.name for perf in replicas if "assumed" in perf.curve.provenance))
     if len(assumed) == 1:
         notes.append(f"{assumed[0]}: part of its latency curve is assumed by its source, not measured")
     elif assumed:
         notes.append(f"{', '.join(assumed)}: part of their latency curves is assumed by their sources, not measured")
     for kind, how in _NOT_MEASURED.items():
-        of_kind = {perf.machine.name: None for perf in replicas.values() if kind in perf.curve.provenance}
+        of_kind = {perf.machine.name: None for perf in replicas if kind in perf.curve.provenance}
         if of_kind:
             notes.append(f"latency of {', '.join(of_kind)}: {how}; its error: docs/explanation/validation.md")
     return tuple(notes)

@@ -89,7 +89,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
             *factors.notes(),
             *requests.notes,
             *reference_notes,
-            *remarks(model, requests.workload, replicas, "simulated"),
+            *remarks(model, requests.workload, replicas.values(), "simulated"),
         ),
         question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
         versions=versions(_SHOWN_VERSIONS),
@@ -160,18 +160,18 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
         if len(degrees) != len(design.slots):
             roles = " and ".join(slot.role for slot in design.slots)
             raise InputError(f"{spelled('design')} {name}: must have the tensor parallelism of {roles}, got {typed!r}")
-        design = dataclasses.replace(design, name=f"{design.name}:{typed}")
+    shown = f"{design.name}:{typed}" if typed else design.name
     slots: list[_Slot] = []
     for slot, degree in zip(design.slots, degrees, strict=True):
         count = counts[slot.role]
         if count is None:
             missing = spelled(f"{slot.role}_machines")
-            raise InputError(f"{missing}: is missing: design {design.name} needs a number of {slot.role} machines")
+            raise InputError(f"{missing}: is missing: design {shown} needs a number of {slot.role} machines")
         slots.append((slot.role, slot.machine.name, degree, count))
     for role, count in counts.items():
         if count is not None and role not in {slot.role for slot in design.slots}:
-            raise InputError(f"{spelled(f'{role}_machines')}: design {design.name} has no {role} machines")
-    return design.name, slots
+            raise InputError(f"{spelled(f'{role}_machines')}: design {shown} has no {role} machines")
+    return shown, slots
 
 
 def _at_caps_named(name: str, known: catalog.Catalog) -> list[Machine]:

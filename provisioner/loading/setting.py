@@ -54,7 +54,7 @@ _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
-    from provisioner.planning.designs import choose, designs, kind_of
+    from provisioner.planning.designs import ReplicaKey, choose, designs
     from provisioner.planning.formulation import Caps
     from provisioner.planning.setting import Judging, Searching, Setting
     from provisioner.planning.solver import solver
@@ -75,10 +75,7 @@ def load_setting(options: PlanOptions) -> Setting:
     found, left_out = _replicas(options, model, known, price_list)
     machines = {perf.machine.name: perf.machine for perf in found}
     degrees = {name: tuple(perf.tensor_parallel for perf in found if perf.machine.name == name) for name in machines}
-    several = any(len(each) > 1 for each in degrees.values())
-    replicas = {
-        kind_of(perf.machine.name, perf.tensor_parallel if several else None): factors.replica(perf) for perf in found
-    }
+    replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in found}
     prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
@@ -90,7 +87,7 @@ def load_setting(options: PlanOptions) -> Setting:
     if job is not None:
         load = load.planned_at(job.rate_rps)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
-    used = {slot.kind: replicas[slot.kind] for design in chosen for slot in design.slots}
+    used = {slot.replica: replicas[slot.replica] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
     price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
     return Setting(
@@ -116,7 +113,7 @@ def load_setting(options: PlanOptions) -> Setting:
             f"prices: {price_list.title} ({price_list.date})",
             *price_sources,
         ),
-        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks(model, workload, used)),
+        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks(model, workload, used.values())),
         versions=versions(_SHOWN_VERSIONS),
         question=asdict(options),
         verdicts_rest_on=_verdicts_rest_on(options),

@@ -204,7 +204,7 @@ def plan_of(
     pools = []
     for position, (pool, stage) in enumerate(zip(setting.pools(best.design, best.sizes), latency.stages, strict=True)):
         slot, size = best.design.slots[position], best.sizes[position]
-        perf = setting.replicas[slot.kind]
+        perf = setting.replicas[slot.replica]
         token = stage if isinstance(stage, TokenStage) else None
         pools.append(
             PlanPool(
@@ -322,7 +322,7 @@ def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
     """Warnings on parts of the plan beyond the measurements or the model, one line each."""
     notes = []
     for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
-        for reason in _extrapolation(setting.replicas[slot.kind], stage, size).values():
+        for reason in _extrapolation(setting.replicas[slot.replica], stage, size).values():
             notes.append(
                 f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
                 f"{slot.machine.name})"

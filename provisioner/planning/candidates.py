@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf
-from provisioner.planning.designs import Design, Slot
+from provisioner.planning.designs import Design, ReplicaKey, Slot
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Traffic
@@ -46,9 +46,10 @@ class LatencyInputs:
     traffic: Traffic
     slo: SLO
     reference: Reference
-    replicas: Mapping[str, ReplicaPerf]  # by machine name
-    tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)  # queues, shared by designs
-    pools: dict[tuple[Slot, str], PoolCandidates | None] = field(default_factory=dict, repr=False)  # of shared roles
+    replicas: Mapping[ReplicaKey, ReplicaPerf]
+    # queues shared by designs, and pools of shared roles
+    tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)
+    pools: dict[tuple[Slot, ReplicaKey | None], PoolCandidates | None] = field(default_factory=dict, repr=False)
     most: Mapping[str, int] = field(default_factory=dict)  # machines worth considering in shared roles, by name
 
 
@@ -105,14 +106,14 @@ class DesignLatency:
 
     def _stage(self, slot: Slot, _share: float, traffic: Traffic) -> PromptStage | TokenStage | MixedStage:
         q = self.question
-        perf = q.replicas[slot.kind]
+        perf = q.replicas[slot.replica]
         tables = q.tables.setdefault(slot, {})
         if slot.role == "prompt":
             return PromptStage(perf, traffic, q.reference, tables=tables)
         if slot.role == "mixed":
             return MixedStage(perf, traffic, q.reference, tables=tables)
         source = next(s for s in self.design.slots if s.role == "prompt")
-        return TokenStage(perf, traffic, q.reference, q.replicas[source.kind], tables=tables)
+        return TokenStage(perf, traffic, q.reference, q.replicas[source.replica], tables=tables)
 
     def stages_of(self, role: str) -> list[tuple[int, float]]:
         """Positions and shares of requests of the pools with a role."""
@@ -420,7 +421,7 @@ def _shared(latency: DesignLatency) -> Candidates:
     """
     pools = []
     for position, slot in enumerate(latency.design.slots):
-        source = "" if slot.role != "token" else latency.design.slots[0].kind
+        source = None if slot.role != "token" else latency.design.slots[0].replica
         key = (slot, source)
         if key not in latency.question.pools:
             latency.question.pools[key] = _pool(latency, position)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
@@ -14,20 +14,27 @@ from provisioner.specs.hardware import Machine
 Role = Literal["prompt", "token", "mixed"]
 
 
+class ReplicaKey(NamedTuple):
+    """A kind of replica: its machine type, and its tensor parallelism in GPUs."""
+
+    machine: str
+    tensor_parallel: int
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One pool of a design: a role, a machine type, and the prompt lengths that it serves (in tokens, inclusive)."""
+    """One pool of a design: a role, a kind of replica, and the prompt lengths that it serves (in tokens, inclusive)."""
 
     role: Role
     machine: Machine
+    tensor_parallel: int
     min_prompt_tokens: int = 1
     max_prompt_tokens: int | None = None
-    tensor_parallel: int | None = None  # None where the machine is considered at one degree only
 
     @property
-    def kind(self) -> str:
-        """The machine, with the tensor parallelism of its replicas where several are considered."""
-        return kind_of(self.machine.name, self.tensor_parallel)
+    def replica(self) -> ReplicaKey:
+        """The kind of its replicas."""
+        return ReplicaKey(self.machine.name, self.tensor_parallel)
 
     @property
     def serves_all(self) -> bool:
@@ -44,35 +51,32 @@ class Slot:
         return f"prompts of up to {self.max_prompt_tokens:,} tokens"
 
 
-def kind_of(machine: str, tensor_parallel: int | None) -> str:
-    """A machine and the tensor parallelism of its replicas, as ``dgx-h100:4``; the machine where that is None."""
-    return machine if tensor_parallel is None else f"{machine}:{tensor_parallel}"
-
-
 @dataclass(frozen=True, slots=True)
 class Design:
     """A cluster's shape: its pools without their sizes.
 
-    If machines are considered at several degrees of tensor parallelism, the name ends with those of its pools:
-    Splitwise-HH:8+4.
+    ``family`` names the machine types of its roles. If machines are considered at several degrees of tensor
+    parallelism, the name ends with those of the pools: Splitwise-HH:8+4.
 
     >>> from provisioner.specs.catalog import machine
     >>> split(machine("dgx-h100"), machine("dgx-a100")).name
     'Splitwise-HA'
     """
 
-    name: str
+    family: str
     slots: tuple[Slot, ...]
+    shows_degrees: bool = False
+
+    @property
+    def name(self) -> str:
+        """The family, with the tensor parallelism of the pools if it shows."""
+        degrees = "+".join(str(slot.tensor_parallel) for slot in self.slots)
+        return f"{self.family}:{degrees}" if self.shows_degrees else self.family
 
     @property
     def key(self) -> str:
         """The name as it is typed, in lower case."""
         return self.name.lower()
-
-    @property
-    def family(self) -> str:
-        """The name as it is typed, without tensor parallelism."""
-        return self.key.partition(":")[0]
 
     @property
     def splits(self) -> bool:
@@ -85,28 +89,26 @@ class Design:
         return any(not slot.serves_all for slot in self.slots)
 
 
-def split(prompt: Machine, token: Machine, degrees: tuple[int | None, int | None] = (None, None)) -> Design:
-    """The Splitwise design with these machines, and tensor parallelism, for the prompt and the token phase."""
-    slots = Slot("prompt", prompt, tensor_parallel=degrees[0]), Slot("token", token, tensor_parallel=degrees[1])
-    return Design(f"Splitwise-{prompt.letter}{token.letter}{_degrees(slots)}", slots)
+def split(prompt: Machine, token: Machine, degrees: tuple[int, int] | None = None) -> Design:
+    """The Splitwise design with these machines for the prompt and the token phase.
 
-
-def _degrees(slots: Iterable[Slot]) -> str:
-    """The end of a design's name with its tensor parallelism; empty if no pool has a choice."""
-    each = [slot.tensor_parallel for slot in slots]
-    return "" if None in each else f":{'+'.join(map(str, each))}"
+    The name shows the tensor parallelism of the pools if ``degrees`` are given; a replica is a whole machine otherwise.
+    """
+    at = degrees or (prompt.gpus, token.gpus)
+    slots = Slot("prompt", prompt, at[0]), Slot("token", token, at[1])
+    return Design(f"Splitwise-{prompt.letter}{token.letter}", slots, degrees is not None)
 
 
 def baseline(machine: Machine, tensor_parallel: int | None = None) -> Design:
-    """The colocated design: every machine does mixed batching.
+    """The colocated design: every machine does mixed batching. ``tensor_parallel`` is as the degrees of ``split``.
 
     >>> from provisioner.specs.catalog import machine
     >>> baseline(machine("dgx-a100")).name
     'Baseline-A100'
     """
     short = machine.name.removeprefix("dgx-")
-    slots = (Slot("mixed", machine, tensor_parallel=tensor_parallel),)
-    return Design(f"Baseline-{short[:1].upper()}{short[1:]}{_degrees(slots)}", slots)
+    slot = Slot("mixed", machine, tensor_parallel or machine.gpus)
+    return Design(f"Baseline-{short[:1].upper()}{short[1:]}", (slot,), tensor_parallel is not None)
 
 
 def designs(
@@ -114,17 +116,18 @@ def designs(
 ) -> tuple[Design, ...]:
     """Every ordered pair of machine types, and one colocated design per type.
 
-    ``degrees`` has the tensor parallelism that each machine's replicas are considered at, by its name. If some
-    machine has several, each combination is a design of its own.
+    ``degrees`` has the tensor parallelism that each machine's replicas are considered at, by its name; a replica is a
+    whole machine otherwise. If some machine has several, each combination is a design of its own, and names show them.
 
     >>> from provisioner.specs.catalog import machine
     >>> [d.name for d in designs([machine("dgx-a100"), machine("dgx-h100")])]
     ['Splitwise-AA', 'Splitwise-AH', 'Splitwise-HA', 'Splitwise-HH', 'Baseline-A100', 'Baseline-H100']
     """
     several = any(len(each) > 1 for each in degrees.values())
-    types = [(machine, degree) for machine in machines for degree in (degrees[machine.name] if several else (None,))]
-    pairs = tuple(split(p, t, (prompt, token)) for p, prompt in types for t, token in types)
-    return pairs + tuple(baseline(*each) for each in types)
+    types = [(machine, degree) for machine in machines for degree in degrees.get(machine.name, (machine.gpus,))]
+    pairs = (split(p, t, (prompt, token)) for p, prompt in types for t, token in types)
+    alone = (baseline(*each) for each in types)
+    return tuple(replace(design, shows_degrees=several) for design in (*pairs, *alone))
 
 
 def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...]:
@@ -134,8 +137,9 @@ def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...
     """
     by_key: dict[str, tuple[Design, ...]] = {}
     for design in known:
-        by_key[design.family] = (*by_key.get(design.family, ()), design)
-    by_key |= {design.key: (design,) for design in known if design.key != design.family}
+        family = design.family.lower()
+        by_key[family] = (*by_key.get(family, ()), design)
+    by_key |= {design.key: (design,) for design in known if design.shows_degrees}
     chosen: list[Design] = []
     for name in names:
         if name.lower() not in by_key:
@@ -151,23 +155,24 @@ def shared_roles(
     stocked: set[str],
     thresholds: tuple[int, ...],
     speed: Mapping[str, float],
-    degrees: Mapping[str, int | None] = MappingProxyType({}),
+    degrees: Mapping[str, int],
+    shows_degrees: bool = False,
 ) -> tuple[Design, ...]:
     """Designs in which one role is served by two machine types, at least one of which has limited stock.
 
     The faster type (``speed``: prompts per second by machine name) takes the prompts above a threshold, the other those
     up to it. One role is shared at a time; the rest of the design has one type per role. ``degrees`` has the tensor
-    parallelism of each machine's replicas, where several are considered.
+    parallelism of each machine's replicas.
     """
     types = tuple(machines)
     result: list[Design] = []
 
     def slot(role: Role, machine: Machine, *lengths: int | None) -> Slot:
         low, high = lengths or (1, None)
-        return Slot(role, machine, low or 1, high, degrees.get(machine.name))
+        return Slot(role, machine, degrees[machine.name], low or 1, high)
 
-    def add(name: str, *slots: Slot) -> None:
-        result.append(Design(f"{name}{_degrees(slots)}", slots))
+    def add(family: str, *slots: Slot) -> None:
+        result.append(Design(family, slots, shows_degrees))
 
     for first in types:
         for second in types:

@@ -11,7 +11,7 @@ import numpy as np
 from provisioner.options.defaults import Objective, PolicyName
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import LatencyInputs
-from provisioner.planning.designs import Design, Slot, kind_of, shared_roles
+from provisioner.planning.designs import Design, ReplicaKey, Slot, shared_roles
 from provisioner.planning.formulation import Caps, Criterion
 from provisioner.planning.search import Prices, Search
 from provisioner.queueing.traffic import Traffic
@@ -94,7 +94,7 @@ class Setting:
     slo: SLO
     job: BatchJob | None
     reference: Reference
-    replicas: Mapping[str, ReplicaPerf]
+    replicas: Mapping[ReplicaKey, ReplicaPerf]
     designs: tuple[Design, ...]
     named: bool
     prices: Prices
@@ -148,15 +148,14 @@ class Setting:
 
     def replica(self, machine: str, tensor_parallel: int) -> ReplicaPerf:
         """The replica of a machine at a tensor parallelism that is considered."""
-        kind = kind_of(machine, tensor_parallel)
-        return self.replicas[kind if kind in self.replicas else machine]
+        return self.replicas[ReplicaKey(machine, tensor_parallel)]
 
     def pools(self, design: Design, sizes: Sequence[int]) -> tuple[Pool, ...]:
         """The pools of a design with these numbers of machines."""
         return tuple(self._pool(slot, machines) for slot, machines in zip(design.slots, sizes, strict=True))
 
     def _pool(self, slot: Slot, machines: int) -> Pool:
-        perf = self.replicas[slot.kind]
+        perf = self.replicas[slot.replica]
         return Pool(
             slot.role,
             slot.machine.name,
@@ -178,13 +177,14 @@ class Setting:
         if not self.caps.stock or self.named:
             return ()
         machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
-        degrees: dict[str, int | None] = {}
+        degrees: dict[str, int] = {}
         for slot in (slot for design in self.designs for slot in design.slots):  # the largest of each
-            degrees[slot.machine.name] = max(degrees.get(slot.machine.name) or 0, slot.tensor_parallel or 0) or None
+            degrees[slot.machine.name] = max(degrees.get(slot.machine.name, 0), slot.tensor_parallel)
+        shown = any(design.shows_degrees for design in self.designs)
         mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
-        fastest = {name: self.replicas[kind_of(name, degree)] for name, degree in degrees.items()}
+        fastest = {name: self.replica(name, degree) for name, degree in degrees.items()}
         speed = {name: perf.replicas_per_machine / float(perf.prompt_s(mean)[0]) for name, perf in fastest.items()}
-        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees)
+        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees, shown)
 
     def _divisions(self) -> tuple[int, ...]:
         """Prompt lengths below which these shares of all prompt tokens lie."""

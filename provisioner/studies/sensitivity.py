@@ -123,7 +123,7 @@ def _check(options: SensitivityOptions, asked: PlanOptions, setting: Setting, in
             raise UnknownNameError("input", kind, (*FACTORS, *MACHINE_FACTORS))
         load_setting(replace(asked, scale={name: 1.0}))
         if machine and machine not in setting.machines:
-            considered = ", ".join(setting.replicas)
+            considered = ", ".join(setting.machines)
             raise InputError(f"{name}: {machine} is not among the machines considered ({considered})")
     if options.rates_rps and (options.trace is not None or options.objective == "throughput"):
         needs = "the map needs a workload at a rate, and an objective other than throughput"

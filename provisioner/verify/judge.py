@@ -16,7 +16,7 @@ import numpy as np
 
 from provisioner.options.defaults import CUT_MARGIN, MOST_SETS
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
-from provisioner.planning.designs import Design
+from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
@@ -49,7 +49,7 @@ class SimulationJudge:
     must end within its time. ``known`` keeps the verdicts: no candidate is simulated twice.
     """
 
-    replicas: Mapping[str, ReplicaPerf]
+    replicas: Mapping[ReplicaKey, ReplicaPerf]
     slo: SLO
     request_sets: Callable[[int], Prepared]
     sets: int
@@ -79,7 +79,7 @@ class SimulationJudge:
         pools = tuple(
             Pool(
                 slot.role,
-                self.replicas[slot.kind],
+                self.replicas[slot.replica],
                 machines,
                 slot.min_prompt_tokens,
                 slot.max_prompt_tokens,

@@ -99,7 +99,7 @@ def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> fl
     result is the mean over the request sets of the percentile of that, as clusters are judged. The published
     simulator's iterations with prompts may be shorter than those without: 0 there.
     """
-    decoding = [judge.replicas[slot.kind] for slot in design.slots if slot.role != "prompt" or judge.lends(design)]
+    decoding = [judge.replicas[slot.replica] for slot in design.slots if slot.role != "prompt" or judge.lends(design)]
     if decoding[0].assumptions != "measured":
         return 0.0
     values = []
@@ -119,7 +119,7 @@ def machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) -
     span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
     found = []
     for slot in design.slots:
-        perf = setting.replicas[slot.kind]
+        perf = setting.replicas[slot.replica]
         prompt = requests.prompt_tokens
         inside = prompt >= slot.min_prompt_tokens
         if slot.max_prompt_tokens is not None:

@@ -30,7 +30,7 @@ def pool(
 ) -> PoolCandidates:
     """One pool's sizes; ``part`` 1 and 2 are the pools of a role that two types share."""
     bounds = {0: (1, None), 1: (1001, None), 2: (1, 1000)}[part]
-    slot = Slot(role, which, *bounds)  # type: ignore[arg-type]
+    slot = Slot(role, which, which.gpus, *bounds)  # type: ignore[arg-type]
     columns = {limit: np.array(values, dtype=np.float64) for limit, values in (shares or {}).items()}
     return PoolCandidates(slot, np.array(sizes, dtype=np.int64), columns)
 

@@ -44,8 +44,8 @@ def grid(setting: Setting, design: Design, most: tuple[int, ...]) -> list[tuple[
 def random_prices(setting: Setting, seed: int) -> Prices:
     rng = np.random.default_rng(seed)
     return Prices(
-        {name: float(rng.integers(5, 60)) for name in setting.replicas},
-        {name: 100.0 * float(rng.integers(30, 120)) for name in setting.replicas},
+        {name: float(rng.integers(5, 60)) for name in setting.machines},
+        {name: 100.0 * float(rng.integers(30, 120)) for name in setting.machines},
     )
 
 
@@ -129,7 +129,7 @@ def test_a_pool_of_short_prompts_may_be_smaller_than_half_its_unbatched_work() -
 
     setting = setting_of(machines=("dgx-h100",))
     classes = Classes(np.array([60.0]), np.array([20.0]), np.array([1.0]))
-    stage = PromptStage(setting.replicas["dgx-h100"], Traffic(classes, ((200.0, 1.0),)), setting.reference)
+    stage = PromptStage(setting.replica("dgx-h100", 8), Traffic(classes, ((200.0, 1.0),)), setting.reference)
     low, _ = span(stage)
     sizes = np.arange(1, low + 3, dtype=np.int64)
     assert np.flatnonzero(stage.stable(sizes))[0] + 1 >= low
@@ -140,7 +140,7 @@ def shared_designs(setting: Setting) -> tuple[Design, ...]:
     """Designs in which H100 and A100 share a role at one division."""
     machines = [perf.machine for perf in setting.replicas.values()]
     speed = {m.name: {"dgx-a100": 1.0, "dgx-h100": 2.0}[m.name] for m in machines}
-    return shared_roles(machines, {"dgx-h100"}, (1500,), speed)
+    return shared_roles(machines, {"dgx-h100"}, (1500,), speed, dict.fromkeys(speed, 8))
 
 
 @pytest.mark.parametrize("workload", ["coding", "conversation"])

@@ -36,19 +36,19 @@ PRICED = Prices({"a": 22.32, "b": 31.92, "c": 31.92}, {"a": 6500.0, "b": 10200.0
 
 
 def pair(first: int, second: int, name: str = "") -> Design:
-    slots = (Slot("prompt", MACHINES[first]), Slot("token", MACHINES[second]))
+    slots = (Slot("prompt", MACHINES[first], 8), Slot("token", MACHINES[second], 8))
     return Design(name or f"pair {first}{second}", slots)
 
 
 def alone(which: int) -> Design:
-    return Design(f"alone {which}", (Slot("mixed", MACHINES[which]),))
+    return Design(f"alone {which}", (Slot("mixed", MACHINES[which], 8),))
 
 
 def triple(first: int, second: int, third: int) -> Design:
     slots = (
-        Slot("prompt", MACHINES[first], 1001, None),
-        Slot("prompt", MACHINES[second], 1, 1000),
-        Slot("token", MACHINES[third]),
+        Slot("prompt", MACHINES[first], 8, 1001, None),
+        Slot("prompt", MACHINES[second], 8, 1, 1000),
+        Slot("token", MACHINES[third], 8),
     )
     return Design(f"triple {first}{second}{third}", slots)
 

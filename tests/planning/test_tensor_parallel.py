@@ -28,12 +28,14 @@ def test_each_combination_is_a_design_where_there_is_a_choice() -> None:
         "Baseline-H100:4",
         "Baseline-A100:8",
     ]
-    assert [slot.kind for slot in found[1].slots] == ["dgx-h100:8", "dgx-h100:4"]
+    assert [slot.replica for slot in found[1].slots] == [("dgx-h100", 8), ("dgx-h100", 4)]
 
 
 def test_names_say_nothing_where_there_is_no_choice() -> None:
-    assert designs([H], {"dgx-h100": (4,)}) == designs([H])
-    assert [slot.kind for design in designs([H]) for slot in design.slots] == ["dgx-h100"] * 3
+    one, whole = designs([H], {"dgx-h100": (4,)}), designs([H])
+    assert [design.name for design in one] == [design.name for design in whole] == ["Splitwise-HH", "Baseline-H100"]
+    assert {slot.replica for design in one for slot in design.slots} == {("dgx-h100", 4)}
+    assert {slot.replica for design in whole for slot in design.slots} == {("dgx-h100", 8)}
 
 
 def test_a_design_is_named_with_all_its_degrees_or_with_one() -> None:
@@ -48,7 +50,7 @@ def test_a_design_is_named_with_all_its_degrees_or_with_one() -> None:
 
 def test_shared_roles_keep_one_degree_of_each_machine() -> None:
     found = shared_roles(
-        [H, A], {"dgx-h100"}, (1000,), {"dgx-h100": 2.0, "dgx-a100": 1.0}, {"dgx-h100": 4, "dgx-a100": 8}
+        [H, A], {"dgx-h100"}, (1000,), {"dgx-h100": 2.0, "dgx-a100": 1.0}, {"dgx-h100": 4, "dgx-a100": 8}, True
     )
     assert {(slot.machine.name, slot.tensor_parallel) for d in found for slot in d.slots} == {
         ("dgx-h100", 4),
