@@ -106,7 +106,7 @@ def test_the_evidence() -> None:
     for pool in found.pools:
         assert pool.binding and (pool.machines > 1 or pool.binding == (ONLY_ONE,))
         assert set(pool.binding) <= {ONLY_ONE, CAPACITY, *(limit.label for limit in setting().slo.limits)}
-    assert sum(count for _, count, _, _ in evidence.by_design) >= evidence.simulated - evidence.runs
+    assert sum(each.candidates for each in evidence.by_design) >= evidence.simulated - evidence.runs
 
 
 def test_the_same_question_has_the_same_answer() -> None:

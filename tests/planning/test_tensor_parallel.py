@@ -80,14 +80,14 @@ def test_the_best_over_all_degrees_is_the_best_of_each_alone() -> None:
 
 def test_a_proven_plan_over_all_degrees_simulates_what_it_says() -> None:
     found = provisioner.plan(
-        rate_rps=20.0, machines=("dgx-h100",), slo="p99", tensor_parallel="all", duration_s=30.0, sets=3
+        rate_rps=20.0, machines=("dgx-h100",), slo="p99", tensor_parallel="all", duration_s=60.0, sets=3
     )
     asked: dict[str, Any] = {f"{pool.role}_machines": pool.machines for pool in found.pools}
     asked |= {f"{pool.role}_tensor_parallel": pool.tensor_parallel for pool in found.pools}
     if "mixed_tensor_parallel" in asked:
         asked["tensor_parallel"] = asked.pop("mixed_tensor_parallel")
     family = found.design.partition(":")[0].lower()
-    again = provisioner.simulate(design=family, rate_rps=20.0, slo="p99", duration_s=30.0, sets=3, **asked)
+    again = provisioner.simulate(design=family, rate_rps=20.0, slo="p99", duration_s=60.0, sets=3, **asked)
     simulated = {(each.metric, each.percentile): each.seconds.mean for each in again.latency}
     assert len(found.latency) == 9
     for figure in found.latency:

@@ -185,7 +185,7 @@ def test_headroom_is_served_beside_the_rate() -> None:
     plain = compare(CompareOptions(**options, same="machines", budget=3)).designs[0]
     spare = compare(CompareOptions(**options, headroom=0.25, same="machines", budget=3)).designs[0]
     assert plain.plan is not None and spare.plan is not None and spare.failed_rps is not None
-    assert spare.plan.rate_rps == pytest.approx(plain.plan.rate_rps / 1.25, rel=0.02)
+    assert spare.plan.rate_rps == pytest.approx(plain.plan.rate_rps / 1.25, rel=0.05)
     assert spare.failed_rps / spare.plan.rate_rps == pytest.approx(1.01)
 
 

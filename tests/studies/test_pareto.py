@@ -28,7 +28,7 @@ from provisioner.verify.request_sets import RequestSets
 
 SMALL: dict[str, Any] = {
     "tensor_parallel": "largest",
-    "rate_rps": 15.0,
+    "rate_rps": 20.0,
     "slo": "p99",
     "duration_s": 40.0,
     "sets": 2,
@@ -134,7 +134,7 @@ def test_every_point_is_a_verified_plan_and_costs_little_more_than_one() -> None
         assert plan.evidence is not None and plan.evidence.optimal
         assert plan.worst_slack is not None and plan.worst_slack >= 0.0
         assert not any("not confirmed" in text for text in plan.warnings)
-        assert plan.rate_rps == 15.0
+        assert plan.rate_rps == 20.0
     best = [set(found.best_in(plan)) for plan in found.points]
     assert set.union(*best) == {"cost", "power", "machines"}
     assert found.points[0].cost_usd_per_h == min(plan.cost_usd_per_h for plan in found.points)
@@ -149,7 +149,7 @@ def test_the_results_in_every_form() -> None:
     assert values["open_boxes"] == values["candidates"] == [] and [p["power_w"] for p in values["points"]] == list(
         frame["power_w"]
     )
-    assert values["command"].startswith("provision pareto --workload coding --rate 15 ")
+    assert values["command"].startswith("provision pareto --workload coding --rate 20 ")
     text = str(found)
     assert f"# {len(found.points)} clusters are beaten by none in cost, power and machines at once" in text
     assert all(plan.design in text for plan in found.points) and "To repeat this frontier" in text
