@@ -163,7 +163,7 @@ def problems(draw: st.DrawFn) -> tuple[Problem, Ratio]:
             design, most = pair(draw(indices), draw(indices)), draw(st.integers(1, 9))
         else:
             design, most = triple(draw(indices), draw(indices), draw(indices)), draw(st.integers(1, 4))
-        design = replace(design, name=f"{d}: {design.name}")
+        design = replace(design, family=f"{d}: {design.name}")
         start = draw(st.none() | st.tuples(*(st.integers(1, 12) for _ in design.slots)))
         work = draw(st.sampled_from([0.0, 0.0, 0.2, 0.3]))
         regions.append(region(design, most, start, work))
