@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, TypeVarTuple
 
 import typer
 
 from provisioner.cli.given import Given, JsonOption, takes
-from provisioner.cli.help import Command, ShowByDefault, argument, option
+from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.output import emit
 from provisioner.cli.screen import report_text
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 
-SETTINGS: Final[dict[str, Any]] = {
-    "add_completion": False,
-    "rich_markup_mode": None,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["--help", "-h"]},
-}
-"""Settings of every typer of the command line."""
+if TYPE_CHECKING:
+    from provisioner.report.document import Document
+
+Subject = TypeVarTuple("Subject")
 
 
-def _group(help: str) -> typer.Typer:
-    return typer.Typer(cls=ShowByDefault, help=help, **SETTINGS)
+def group(help: str, kind: type[CommandGroup] = ShowByDefault) -> typer.Typer:
+    """A group of commands with this program's help and errors."""
+    return typer.Typer(
+        cls=kind,
+        help=help,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
 
 
-models_app = _group(
+models_app = group(
     """List the models, show one, or import one.
 
     provision models NAME is provision models show NAME."""
 )
-curves_app = _group(
+curves_app = group(
     """List the latency curves, show some, or import measurements.
 
     provision curves NAME is provision curves show NAME."""
 )
-workloads_app = _group(
+workloads_app = group(
     """List the workloads, show one, or import a trace.
 
     provision workloads NAME is provision workloads show NAME."""
@@ -54,7 +59,9 @@ SpecsOption = Annotated[
 """The option of the listings that own specs join."""
 
 
-def _show(document: Callable[..., Any], data: Callable[..., Any], json: bool, *subject: Any) -> None:
+def _show(
+    document: Callable[[*Subject], Document], data: Callable[[*Subject], object], json: bool, *subject: *Subject
+) -> None:
     from provisioner.report.serialiser import json_text
 
     emit(json_text(data(*subject)) if json else report_text(document(*subject)))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from typer.main import get_command
 
-from provisioner.cli.catalog_commands import SETTINGS, curves_app, machines, models_app, workloads_app
-from provisioner.cli.given import Given, JsonOption, OutOption, TableOption, takes
-from provisioner.cli.help import Command, CommandGroup, argument
+from provisioner.cli.catalog_commands import curves_app, group, machines, models_app, workloads_app
+from provisioner.cli.given import Function, Given, JsonOption, OutOption, TableOption, takes
+from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
 from provisioner.cli.output import PROGRAM, emit
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
@@ -36,10 +35,17 @@ from provisioner.progress import worded
 if TYPE_CHECKING:
     from provisioner.results.result import Result
 
-app = typer.Typer(cls=CommandGroup, **SETTINGS)
+app = group(
+    """Capacity planning for LLM inference.
+
+    For a model, a workload, a load and latency limits: which machines to buy or rent, and how to split them
+    between the prompt and the token phase.
+    """,
+    CommandGroup,
+)
 
 
-def command() -> Any:
+def command() -> TyperObject:
     """The whole command line, as the object that parses it."""
     return get_command(app)
 
@@ -57,11 +63,7 @@ VersionOption = Annotated[bool, typer.Option("--version", help="Show the version
 
 @app.callback()
 def provision(version: VersionOption = False) -> None:
-    """Capacity planning for LLM inference.
-
-    For a model, a workload, a load and latency limits: which machines to buy or rent, and how to split them
-    between the prompt and the token phase.
-    """
+    """Take the options of the program itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,7 @@ def _loaded(path: str) -> type[Result]:
     return kind
 
 
-def _command_of(question: Question) -> Callable[..., None]:
+def _command_of(question: Question) -> Function:
     def ask(given: Given, out: OutOption = None, table: TableOption = None, json: JsonOption = False) -> None:
         options = question.options.of(**given)
         from provisioner import api
@@ -165,7 +167,7 @@ def _command_of(question: Question) -> Callable[..., None]:
         also = [name for each in question.written if (name := getattr(options, each)) is not None]
         outputs = check_outputs(out or (), _loaded(question.result), table, also)
         if "write_lp" in given:
-            check_writable(given["write_lp"], flag_of("write_lp"))
+            check_writable(str(given["write_lp"]), flag_of("write_lp"))
         with on_stderr() as tell:
             result = getattr(api, question.name)(
                 options, progress=lambda text: tell(worded(text, question.told_as) if question.told_as else text)
@@ -204,10 +206,10 @@ def _at_fixed_sizes(given: Given) -> Given:
     """The keywords of a sweep over an input, with one number where a sweep over sizes has a range."""
     if "objective" in given:
         raise InputError("--objective: is of a sweep of sizes; leave it out with --vary")
-    name, _, values = (part.strip() for part in given["name"].partition("="))
+    name, _, values = (part.strip() for part in str(given["name"]).partition("="))
     if not (name and values):
         raise InputError(f"--vary: must be INPUT=FROM:TO:STEP, such as rate=30:250:10, got {given['name']!r}")
-    sizes = {role: given[role] for role in ("prompt", "token", "mixed") if role in given}
+    sizes = {role: str(given[role]) for role in ("prompt", "token", "mixed") if role in given}
     for role, text in sizes.items():
         if "clusters" in given:
             raise InputError(f"--cluster: has the number of machines; leave out --{role}")

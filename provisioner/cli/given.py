@@ -9,13 +9,17 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING
 from functools import wraps
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from provisioner.cli.help import option
 from provisioner.options import Option, Options, declared
 
-Given = dict[str, Any]
+Value = str | bool | list[str]
+Given = dict[str, Value]
 """The typed values by keyword: texts, and for a switch the opposite of its default."""
+
+Function = Callable[..., None]  # type: ignore[explicit-any]  # each command has parameters of its own
+"""A command."""
 
 OutOption = Annotated[
     list[str] | None,
@@ -49,8 +53,8 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
         panel=declaration.group,
         default=declaration.shown_default,
     )
-    kind: Any = str | None
-    default: Any = None
+    kind: object = str | None
+    default: object = None
     if declaration.metavar is None:
         kind, default = bool, False
     elif declaration.repeatable:
@@ -60,7 +64,7 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
 
 
-def takes(*kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
     """Give a command the options of classes in place of its parameter ``given``, and ``--debug``.
 
     If several classes have a flag, the first counts. ``--debug`` is not passed on: the command line looks for it before
@@ -73,18 +77,16 @@ def takes(*kinds: type[Options]) -> Callable[[Callable[..., None]], Callable[...
     needed = [name for kind in kinds[:1] for name, each in declared(kind).items() if each.default is MISSING]
     shared = [parameter(name, each, name in needed) for name, each in in_order(options, kinds).items()]
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Function) -> Function:
         parameters: list[inspect.Parameter] = []
         for own in inspect.signature(command, eval_str=True).parameters.values():
             parameters += shared if own.name == "given" else [own.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
         parameters.append(_DEBUG)
 
         @wraps(command)
-        def called(**typed: Any) -> None:
+        def called(**typed: Value | None) -> None:
             own = {name: value for name, value in typed.items() if name not in options and name != "debug"}
-            if shared:
-                own["given"] = given_of(options, typed)
-            command(**own)
+            command(**own, **({"given": given_of(options, typed)} if shared else {}))
 
         # typer reads both
         called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -100,11 +102,11 @@ def in_order(options: Mapping[str, Option], kinds: tuple[type[Options], ...]) ->
     return dict(sorted(options.items(), key=lambda pair: order.get(pair[1].group, -1)))
 
 
-def given_of(options: Mapping[str, Option], typed: Mapping[str, Any]) -> Given:
+def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -> Given:
     """The options that were typed, as keywords."""
     given: Given = {}
     for name, declaration in options.items():
         value = typed.get(name)
-        if value not in (None, False, [], ()):
+        if value not in (None, False, [], ()) and value is not None:
             given[name] = not declaration.default if declaration.metavar is None else value
     return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from provisioner.report.document import Document
@@ -19,25 +19,16 @@ def result_text(result: Result, json: bool, written: Iterable[object] = ()) -> s
 
 
 def report_text(document: Document, written: Iterable[object] = ()) -> str:
-    """A report for the terminal, or for a pipe."""
+    """A report with the width and styles of the terminal, or plain text for a pipe."""
+    import shutil
     from dataclasses import replace
 
     from provisioner.report.document import Facts
-    from provisioner.report.terminal import render
+    from provisioner.report.terminal import MAX_WIDTH, render
 
     names = ", ".join(map(str, written))
     if names:
         document = replace(document, blocks=(*document.blocks, Facts("", (("written to", names),))))
-    return render(document, **screen())
-
-
-def screen() -> dict[str, Any]:
-    """Width and styles of the output: those of a terminal, else plain text."""
-    import shutil
-
-    from provisioner.report.terminal import MAX_WIDTH
-
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    if not terminal:
-        return {"width": MAX_WIDTH, "styled": False}
-    return {"width": min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH), "styled": True}
+    width = min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH) if terminal else MAX_WIDTH
+    return render(document, width, styled=terminal)
