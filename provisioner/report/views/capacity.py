@@ -10,13 +10,14 @@ from typing import Final
 from provisioner.options import CapacityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
 from provisioner.report.document import Block, Boxes, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import dollars, kilowatts, per_cent, significant, whole
+from provisioner.report.numbers import NUMBERS, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table, pool_rows
 from provisioner.report.views.view import View, closing, method_facts
 from provisioner.results.capacity import Addition, Capacity, Tried
 from provisioner.results.cluster import Totals
 from provisioner.results.simulation import LatencyResult
+from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
@@ -34,15 +35,8 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
     blocks += [Boxes(_pools_table(capacity), capacity.pools), latency_table(capacity.latency)]
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
     rows = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
-    blocks += closing(
-        warnings=capacity.warnings,
-        sources=capacity.sources,
-        method=method_facts("How this was computed", rows, capacity.versions),
-        question=capacity.question if inputs else None,
-        command=capacity.command,
-        what="capacity",
-        options=CapacityOptions,
-    )
+    method = method_facts("How this was computed", rows, capacity.versions)
+    blocks += closing(capacity, method, CapacityOptions, inputs)
     limited = any(each.limit for each in capacity.latency)
     within = f"within SLO {capacity.slo}" if limited else "stable"
     return Document(
@@ -118,21 +112,17 @@ def _additions_table(capacity: Capacity) -> Table:
             (Column("against now", True), against_now),
             (Column("add", words=True), _added),
             (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
-            (Column("$/h more", True), lambda each: _cost(each.totals)),
-            (Column("kW more", True), lambda each: _power(each.totals)),
-            (Column("$/h", True), lambda each: _cost(_whole(capacity, each))),
-            (Column("kW", True), lambda each: _power(_whole(capacity, each))),
+            (Column("$/h more", True), lambda each: _total(each.totals, "cost")),
+            (Column("kW more", True), lambda each: _total(each.totals, "power")),
+            (Column("$/h", True), lambda each: _total(_whole(capacity, each), "cost")),
+            (Column("kW", True), lambda each: _total(_whole(capacity, each), "power")),
             (Column("simulated", True), lambda each: whole(each.simulated)),
         ),
     )
 
 
-def _cost(totals: Totals | None) -> str:
-    return "" if totals is None else dollars(totals.cost_usd_per_h, sign=False)
-
-
-def _power(totals: Totals | None) -> str:
-    return "" if totals is None else kilowatts(totals.power_w)
+def _total(totals: Totals | None, name: CriterionName) -> str:
+    return "" if totals is None else NUMBERS[name](totals.of(name))
 
 
 def _whole(capacity: Capacity, each: Addition) -> Totals | None:

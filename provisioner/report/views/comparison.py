@@ -36,15 +36,7 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
     sharpness = [_sharpness(*pair) for pair in comparison.planned if pair[0].failed_rps is not None]
     if sharpness:
         blocks.append(Notes("How sharp the largest rates are", tuple(sharpness)))
-    blocks += closing(
-        warnings=comparison.warnings,
-        sources=comparison.sources,
-        method=_method(comparison),
-        question=comparison.question if inputs else None,
-        command=comparison.command,
-        what="comparison",
-        options=CompareOptions,
-    )
+    blocks += closing(comparison, _method(comparison), CompareOptions, inputs)
     return Document(headline(comparison), subtitle(comparison), tuple(blocks))
 
 

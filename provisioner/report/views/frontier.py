@@ -30,15 +30,7 @@ def document(frontier: Frontier, inputs: bool = False) -> Document:
     if frontier.candidates:
         title = "Clusters that pass in what was left open; something may beat them"
         blocks.append(_table(title, frontier, frontier.candidates))
-    blocks += closing(
-        warnings=frontier.warnings,
-        sources=frontier.sources,
-        method=_method(frontier),
-        question=frontier.question if inputs else None,
-        command=frontier.command,
-        what="frontier",
-        options=ParetoOptions,
-    )
+    blocks += closing(frontier, _method(frontier), ParetoOptions, inputs)
     return Document(headline(frontier), subtitle(frontier), tuple(blocks))
 
 

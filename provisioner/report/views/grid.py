@@ -59,18 +59,10 @@ _LONGEST_HEADER: Final = 5
 def document(grid: Grid, inputs: bool = False) -> Document:
     """The report of a grid. ``inputs`` adds every option, and the whole frontier."""
     if grid.varied is None:
-        headline, subtitle, blocks, what = *_sizes_head(grid), _sizes_blocks(grid, inputs), "sweep"
+        headline, subtitle, blocks = *_sizes_head(grid), _sizes_blocks(grid, inputs)
     else:
-        headline, subtitle, blocks, what = *_input_head(grid), _input_blocks(grid), "study"
-    blocks += closing(
-        warnings=grid.warnings,
-        sources=grid.sources,
-        method=_method(grid),
-        question=grid.question if inputs else None,
-        command=grid.command,
-        what=what,
-        options=SweepOptions if grid.varied is None else VaryOptions,
-    )
+        headline, subtitle, blocks = *_input_head(grid), _input_blocks(grid)
+    blocks += closing(grid, _method(grid), SweepOptions if grid.varied is None else VaryOptions, inputs)
     return Document(headline, subtitle, tuple(blocks))
 
 

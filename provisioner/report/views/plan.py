@@ -50,15 +50,7 @@ def document(plan: Plan, inputs: bool = False) -> Document:
         blocks.append(evidence_facts(plan, plan.evidence))
         if plan.evidence.neighbours:
             blocks.append(neighbours_table(plan.evidence))
-    blocks += closing(
-        warnings=plan.warnings,
-        sources=plan.sources,
-        method=_method(plan),
-        question=plan.question if inputs else None,
-        command=plan.command,
-        what="plan",
-        options=PlanOptions,
-    )
+    blocks += closing(plan, _method(plan), PlanOptions, inputs)
     return Document(plan.cluster.headline, subtitle(plan), tuple(blocks))
 
 

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
 from provisioner.options import SensitivityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import dollars, kilowatts, significant, whole
+from provisioner.report.numbers import AMOUNTS, NUMBERS, significant
 from provisioner.report.tables import Row
 from provisioner.report.views.view import View, closing, method_facts
 from provisioner.results.sensitivity import Cell, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
-from provisioner.specs.units import format_cost, format_power, format_rate
 
-# The value of an objective with its unit, and as a table shows it.
-_FORMAT: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
-    "cost": format_cost,
-    "power": format_power,
-    "machines": lambda machines: f"{whole(machines)} machines",
-    "throughput": format_rate,
-}
-_NUMBER: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
-    "cost": partial(dollars, sign=False),
-    "power": kilowatts,
-    "machines": whole,
-    "throughput": significant,
-}
 _MOVED: Final = 1e-9  # relative change of the objective from which on it counts
 _PAYS: Final = 5e-4  # saving from which on splitting counts as better
 _MOST_BARS: Final = 12
@@ -48,15 +34,8 @@ def document(sensitivity: Sensitivity, inputs: bool = False) -> Document:
             blocks.append(Notes("", ("the formulas know mixed batching only: chunked prefill is left out",)))
     how = "by the queueing formulas, not simulated" if sensitivity.fast else "of its own, proven by simulation"
     rows = (("method", f"every value is a plan {how}"), ("seed", "" if sensitivity.fast else str(sensitivity.seed)))
-    blocks += closing(
-        warnings=sensitivity.warnings,
-        sources=sensitivity.sources,
-        method=method_facts("How this was computed", rows, sensitivity.versions),
-        question=sensitivity.question if inputs else None,
-        command=sensitivity.command,
-        what="sensitivity",
-        options=SensitivityOptions,
-    )
+    method = method_facts("How this was computed", rows, sensitivity.versions)
+    blocks += closing(sensitivity, method, SensitivityOptions, inputs)
     return Document(_headline(sensitivity), f"How the plan moves: {_case(sensitivity)}.", tuple(blocks))
 
 
@@ -113,13 +92,13 @@ def _base(sensitivity: Sensitivity) -> str:
 def _value(sensitivity: Sensitivity, outcome: Outcome) -> str:
     """The value of the objective with its unit."""
     value = outcome.of(sensitivity.objective)
-    return "no plan" if value is None else _FORMAT[sensitivity.objective](value)
+    return "no plan" if value is None else AMOUNTS[sensitivity.objective](value)
 
 
 def _number(sensitivity: Sensitivity, outcome: Outcome) -> str:
     """The value of the objective as a table shows it."""
     value = outcome.of(sensitivity.objective)
-    return "no plan" if value is None else _NUMBER[sensitivity.objective](value)
+    return "no plan" if value is None else NUMBERS[sensitivity.objective](value)
 
 
 def _plan(outcome: Outcome) -> str:

@@ -25,15 +25,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
     """The report of a simulation. ``inputs`` adds every option."""
     blocks: list[Block] = [key_numbers(simulation), latency_table(simulation.latency)]
     blocks += [Boxes(pools_table(simulation), simulation.pools), queues_table(simulation), batches_table(simulation)]
-    blocks += closing(
-        warnings=simulation.warnings,
-        sources=simulation.sources,
-        method=_method(simulation),
-        question=simulation.question if inputs else None,
-        command=simulation.command,
-        what="simulation",
-        options=SimulateOptions,
-    )
+    blocks += closing(simulation, _method(simulation), SimulateOptions, inputs)
     return Document(simulation.cluster.headline, subtitle(simulation), tuple(blocks))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
@@ -38,29 +38,44 @@ class View(Generic[R]):
     tables: Mapping[str, Callable[[R], Sequence[Row]]]
 
 
-def closing(
-    *,
-    warnings: Sequence[str],
-    sources: Sequence[str],
-    method: Facts,
-    question: Mapping[str, object] | None,
-    command: str,
-    what: str,
-    options: type[Options],
-) -> list[Block]:
-    """The end of every report: warnings, sources, method, and with a question the inputs to repeat it.
+class Answer(Protocol):
+    """A result with what it rests on."""
+
+    @property
+    def kind(self) -> str:
+        """The type of the result, as JSON names it."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Remarks that a reader of the answer has to know."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Data that the answer rests on."""
+
+    @property
+    def question(self) -> Mapping[str, object]:
+        """The options by name."""
+
+    @property
+    def command(self) -> str:
+        """The command that asks the same again."""
+
+
+def closing(answer: Answer, method: Facts, options: type[Options], inputs: bool) -> list[Block]:
+    """The end of every report: warnings, sources, method, and with ``inputs`` those and the command to repeat it.
 
     ``options`` is the class of the question's options: those given are listed, the others folded.
     """
     blocks: list[Block] = []
-    if warnings:
-        blocks.append(Notes("Warnings", tuple(warnings), warning=True))
-    blocks += [Notes("Sources", tuple(sources)), method]
-    if question is not None:
-        given, defaults = given_and_defaults(question, options)
+    if answer.warnings:
+        blocks.append(Notes("Warnings", answer.warnings, warning=True))
+    blocks += [Notes("Sources", answer.sources), method]
+    if inputs:
+        given, defaults = given_and_defaults(answer.question, options)
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
         blocks += [Folded("Inputs left at their defaults", defaults)] if defaults else []
-        blocks.append(Code(f"To repeat this {what}", command))
+        blocks.append(Code(f"To repeat this {answer.kind}", answer.command))
     return blocks
 
 
