@@ -31,9 +31,15 @@ WORKLOADS = catalog.workloads()
 HH: dict[str, Any] = {"designs": ("splitwise-hh",)}
 TWO: dict[str, Any] = {"machines": ("dgx-a100", "dgx-h100")}
 
-every_machine = pytest.mark.parametrize("machine", MACHINES)
-every_model = pytest.mark.parametrize("model", MODELS)
 every_workload = pytest.mark.parametrize("workload", WORKLOADS)
+every_machine_and_workload = pytest.mark.parametrize(
+    ("machine", "model", "workload"),
+    [
+        (machine, MODELS[(i + k) % len(MODELS)], workload)  # the models by turns
+        for i, machine in enumerate(MACHINES)
+        for k, workload in enumerate(WORKLOADS)
+    ],
+)
 
 
 @cache
@@ -51,8 +57,11 @@ def _solved(options: str) -> Plan | InfeasibleError:
 
 
 def ask(**fields: Any) -> Plan | InfeasibleError:
-    """The plan, checked, or the error that says why there is none."""
-    return _solved(json.dumps(fields, sort_keys=True))
+    """The plan, checked, or the error that says why there is none; at one degree of TP unless told otherwise.
+
+    Several degrees are as several machine types; over all of them a question takes up to nine times as long.
+    """
+    return _solved(json.dumps({"tensor_parallel": "largest", **fields}, sort_keys=True))
 
 
 def plan(**fields: Any) -> Plan:
@@ -92,26 +101,28 @@ def test_the_same_options_give_the_same_plan() -> None:
     assert provisioner.plan(PlanOptions(workload="conversation", fast=True, **HH)) == first
 
 
-def one_type(machine: str) -> dict[str, Any]:
-    """The split design of one machine type."""
+def one_type(machine: str, workload: str) -> dict[str, Any]:
+    """The split design of one machine type, for one workload at all degrees of TP."""
     letter = catalog.machine(machine).letter
-    return {"designs": (f"splitwise-{letter}{letter}".lower(),), "machines": (machine,)}
+    degrees = "all" if workload == "coding" else "largest"
+    return {
+        "designs": (f"splitwise-{letter}{letter}".lower(),),
+        "machines": (machine,),
+        "workload": workload,
+        "tensor_parallel": degrees,
+    }
 
 
-@every_workload
-@every_model
-@every_machine
+@every_machine_and_workload
 def test_cost_does_not_fall_when_the_rate_rises(machine: str, model: str, workload: str) -> None:
-    same = {"model": model, "workload": workload, **one_type(machine)}
+    same = {"model": model, **one_type(machine, workload)}
     optima = [cost(rate_rps=rate, **same) for rate in (2.0, 7.0, 40.0)]
     assert does_not_fall(optima)
 
 
-@every_workload
-@every_model
-@every_machine
+@every_machine_and_workload
 def test_cost_does_not_fall_when_a_limit_tightens(machine: str, model: str, workload: str) -> None:
-    same = {"model": model, "workload": workload, "rate_rps": 7.0, "slo": "batch", **one_type(machine)}
+    same = {"model": model, "rate_rps": 7.0, "slo": "batch", **one_type(machine, workload)}
     for name, limits in (("ttft_p90", ("9x", "2x")), ("e2e_p90", ("3x", "1.3x"))):
         assert does_not_fall(cost(limits={name: limit}, **same) for limit in limits)
     assert does_not_fall(cost(**{**same, "slo": slo}) for slo in ("batch", "p90", "splitwise"))
@@ -212,14 +223,15 @@ def test_the_prices() -> None:
 
 
 def test_machines_and_designs() -> None:
-    only = plan(machines=("dgx-a100",), slo="p90", tensor_parallel="largest")
+    only = plan(machines=("dgx-a100",), slo="p90")
     assert {pool.machine for pool in only.pools} == {"dgx-a100"}
     assert {only.design, *(a.design for a in only.alternatives)} == {"Splitwise-AA", "Baseline-A100"}
-    named = plan(designs=("Splitwise-HA", "baseline-h100"), tensor_parallel="largest")
+    named = plan(designs=("Splitwise-HA", "baseline-h100"))
     assert {named.design, *(a.design for a in named.alternatives)} == {"Splitwise-HA", "Baseline-H100"}
-    assert len(plan(tensor_parallel="largest").alternatives) == 11
-    every = plan()  # three machine types at three degrees: 81 pairs and 9 colocated designs, this plan's one of them
-    assert len(every.alternatives) == 89 and every.cost_usd_per_h < plan(tensor_parallel="largest").cost_usd_per_h
+    assert len(plan().alternatives) == 11
+    # three machine types at three degrees: 81 pairs and 9 colocated designs, this plan's one of them
+    every = plan(tensor_parallel="all")
+    assert len(every.alternatives) == 89 and every.cost_usd_per_h < plan().cost_usd_per_h
 
 
 def test_burstiness_costs() -> None:
@@ -329,7 +341,6 @@ def applied(fields: dict[str, Any], relaxation: str) -> dict[str, Any]:
     ],
 )
 def test_an_infeasible_question_names_what_binds_and_each_relaxation_makes_it_feasible(fields: dict[str, Any]) -> None:
-    fields = {**fields, "tensor_parallel": "largest"}  # the limits above are chosen for it
     error = refused(**fields)
     assert error.exit_code == 3
     assert error.binding
@@ -420,11 +431,10 @@ def test_the_busy_half_of_a_trace_decides(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     arrivals = poisson(rng, (4.0, 600.0), (16.0, 600.0))
     path = write_trace(tmp_path / "levels.csv", arrivals, *lengths(rng, arrivals.size))
-    one = {**HH, "tensor_parallel": "largest"}
-    traced = plan(trace=path, **one)
+    traced = plan(trace=path, **HH)
     assert traced.rate_rps == pytest.approx(16.0, rel=0.15)
-    assert cost(workload=path, rate_rps=10.0, **one) < traced.cost_usd_per_h
-    assert traced.cost_usd_per_h <= cost(workload=path, rate_rps=17.0, **one)
+    assert cost(workload=path, rate_rps=10.0, **HH) < traced.cost_usd_per_h
+    assert traced.cost_usd_per_h <= cost(workload=path, rate_rps=17.0, **HH)
     assert any("busiest minute" in warning for warning in traced.warnings)
 
 
@@ -452,14 +462,14 @@ def test_an_infeasible_trace_is_not_told_to_change_its_rate(tmp_path: Path) -> N
     rng = np.random.default_rng(4)
     arrivals = poisson(rng, (20.0, 200.0))
     path = write_trace(tmp_path / "much.csv", arrivals, *lengths(rng, arrivals.size))
-    error = refused(trace=path, max_machines=3, tensor_parallel="largest", **HH)
+    error = refused(trace=path, max_machines=3, **HH)
     assert error.relaxations and not any("rate_rps" in text for text in error.relaxations)
 
 
 # Odd questions: a sensible plan or one clear error. ``python -m tests.benchmarks.odd_questions`` times them.
 
 ODD: list[dict[str, Any]] = [
-    {"rate_rps": 0.001},
+    {"rate_rps": 0.001, "tensor_parallel": "all"},
     {"rate_rps": 5000.0},
     {"workload": "conversation", "rate_rps": 5000.0, **TWO},
     {"machines": ("dgx-a100",)},
@@ -551,7 +561,8 @@ def test_options_by_keyword() -> None:
         provisioner.plan(workloads="coding")
     with pytest.raises(InputError, match="not both"):
         provisioner.plan(PlanOptions(), workload="coding")
-    assert provisioner.plan(designs="splitwise-hh", fast=True).pools == plan(**HH).pools
+    named = provisioner.plan(designs="splitwise-hh", tensor_parallel="largest", fast=True)
+    assert named.pools == plan(**HH).pools
 
 
 def test_a_workload_for_notebooks() -> None:
@@ -566,7 +577,7 @@ def test_a_burstier_trace_is_warned_of_by_the_cv_that_is_planned_for() -> None:
 
 
 def test_no_latency_is_predicted_for_a_mixed_pool_beyond_the_described_load() -> None:
-    found = plan(workload="coding", slo="batch", designs=("baseline-h100",), tensor_parallel="largest")
+    found = plan(workload="coding", slo="batch", designs=("baseline-h100",))
     assert found.pools[0].utilization > 0.85
     assert all(np.isinf(figure.seconds) for figure in found.latency)
     assert any("no latency is predicted" in warning for warning in found.warnings)
@@ -574,7 +585,6 @@ def test_no_latency_is_predicted_for_a_mixed_pool_beyond_the_described_load() ->
         workload="coding",
         slo="batch",
         designs=("baseline-h100",),
-        tensor_parallel="largest",
         limits={"tbt_p50": "100x"},
     )
     assert limited.pools[0].utilization <= 0.85 and limited.machines > found.machines
