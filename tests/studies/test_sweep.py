@@ -40,7 +40,7 @@ def small() -> Grid:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory) -> str:
-    requests = drawn(catalog.workload("coding"), 20.0, 20.0, np.random.default_rng(7))
+    requests = drawn(catalog.workload("coding"), 20.0, 60.0, np.random.default_rng(7))
     path = tmp_path_factory.mktemp("trace") / "own.csv"
     columns = {
         "arrival_s": requests.arrival_s,
