@@ -261,13 +261,7 @@ def sweep(
     from provisioner.studies import grid as study
 
     asked = SweepOptions.made(options, keywords)
-    return study.sweep(
-        asked.part(SimulateOptions),
-        **asked.beyond(SimulateOptions),
-        out=tuple(out),
-        table=table,
-        progress=progress or _silent,
-    )
+    return study.sweep(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
 @_asks(VaryOptions)
@@ -292,13 +286,7 @@ def vary(
     from provisioner.studies import grid as study
 
     asked = VaryOptions.made(options, keywords)
-    return study.vary(
-        asked.part(SimulateOptions),
-        **asked.beyond(SimulateOptions),
-        out=tuple(out),
-        table=table,
-        progress=progress or _silent,
-    )
+    return study.vary(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
 def load_workload(name_or_path: str | Path) -> Workload:

@@ -30,7 +30,7 @@ from provisioner.options.values import (
     share,
     whole,
 )
-from provisioner.specs.criteria import WATCHES, Watch
+from provisioner.specs.criteria import OF_CLUSTERS, WATCHES, CriterionName, Watch
 from provisioner.spelling import spelled
 
 COMPARISON: Final = Group("Comparison")
@@ -42,7 +42,6 @@ SWEEP: Final = Group("Sweep")
 SCALE: Final = Group("Scale")
 
 AT_LARGEST: Final = "largest, or what the names of designs have, as in splitwise-hh:2+4"
-CRITERIA: Final = ("cost", "power", "machines")
 FACTOR_NAMES: Final = (
     f"{', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} of all machines or of one type, such as price:dgx-a100"
 )
@@ -83,7 +82,7 @@ class CompareOptions(PlanOptions):
     objective: str = changed(  # type: ignore[assignment]
         PlanOptions,
         "objective",
-        metavar="|".join(CRITERIA),
+        metavar="|".join(OF_CLUSTERS),
         help="Quantity to make smallest with --same throughput.",
         group=COMPARISON,
     )
@@ -141,7 +140,7 @@ class CapacityOptions(PlanOptions):
         "Find the capacity only, without additions for more load.", flag="--no-additions", default=True
     )
     objective: str = changed(  # type: ignore[assignment]
-        PlanOptions, "objective", metavar="|".join(CRITERIA), help="Quantity to add least of.", group=MORE
+        PlanOptions, "objective", metavar="|".join(OF_CLUSTERS), help="Quantity to add least of.", group=MORE
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
         PlanOptions, "tensor_parallel", default_text=AT_LARGEST
@@ -298,8 +297,11 @@ class SweepOptions(GridOptions):
     )
     token: str | tuple[int, ...] | None = _sizes("Token machines, written like prompt machines.")
     mixed: str | tuple[int, ...] | None = _sizes("Mixed machines of a baseline, written like prompt machines.")
-    objective: str = SWEEP.option(
-        name_of("objective of a sweep", CRITERIA), "Quantity that the optimum has least of.", default="cost", fixes=True
+    objective: CriterionName = SWEEP.option(  # noqa: RUF009
+        name_of("objective of a sweep", OF_CLUSTERS),
+        "Quantity that the optimum has least of.",
+        default="cost",
+        fixes=True,
     )
 
 

@@ -8,10 +8,10 @@ from itertools import product
 from math import prod
 from typing import Final, Literal
 
-from provisioner.errors import InputError, UnknownNameError
+from provisioner.errors import InputError
 from provisioner.loading.factors import load_factors
 from provisioner.loading.scenario import load_scenario
-from provisioner.options import PlanOptions, SimulateOptions, SweepOptions, VaryOptions, spelled
+from provisioner.options import SimulateOptions, SweepOptions, VaryOptions, spelled
 from provisioner.options.command import command_of, simulate_question
 from provisioner.planning.designs import choose, designs
 from provisioner.planning.lattice import whole_units
@@ -22,7 +22,7 @@ from provisioner.results.grid import Grid, GridPoint, PointOutcome, Varied
 from provisioner.results.result import door
 from provisioner.simulation.assemble import Scenario
 from provisioner.specs import catalog
-from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
+from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_count, quoted
 from provisioner.studies.inputs import SCALE, Input, check_varied, input_of
@@ -46,38 +46,30 @@ _NOT_SWEPT: Final = {
 
 
 def sweep(
-    options: SimulateOptions,
+    options: SweepOptions,
     *,
-    prompt: Sizes | None = None,
-    token: Sizes | None = None,
-    mixed: Sizes | None = None,
-    prices: str = PlanOptions().prices,
-    objective: str = PlanOptions().objective,
-    threads: int | None = None,
-    dask: str | None = None,
     out: Sequence[str] = (),
     table: str | None = None,
-    resume: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Grid:
-    """Simulate every cluster of a design with these sizes of its pools; one of ``options`` where a role has none here.
+    """Simulate every cluster of a design with these sizes of its pools.
 
-    ``out`` are files to write, checked before the work starts; ``points.Execution`` explains the other arguments.
+    ``out`` are files to write, checked before the work starts, ``table`` is the one of those that hold one. A journal
+    beside the first file keeps finished points.
     """
-    execution = Execution(threads, dask, tuple(out), table, resume, progress)
-    _check(options, execution)
-    if objective not in OF_CLUSTERS:
-        raise UnknownNameError("objective of a sweep", objective, OF_CLUSTERS)
-    given = {"prompt": prompt, "token": token, "mixed": mixed}
-    ranges = {role: _range(options, role, sizes) for role, sizes in given.items()}
-    case = _of_sizes(without_prices(options), {role: sizes[0] for role, sizes in ranges.items() if sizes})
+    base, prices = options.part(SimulateOptions), options.prices
+    execution = Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
+    _check(base, execution)
+    given = {"prompt": options.prompt, "token": options.token, "mixed": options.mixed}
+    ranges = {role: _range(base, role, sizes) for role, sizes in given.items()}
+    case = _of_sizes(without_prices(base), {role: sizes[0] for role, sizes in ranges.items() if sizes})
     scenario = load_scenario(case)
     sizes: dict[str, tuple[int, ...]] = {pool.role: ranges[pool.role] or () for pool in scenario.cluster.pools}
     _check_count(prod(map(len, sizes.values())), "clusters")
     clusters = [cluster_of(scenario, each) for each in product(*sizes.values())]
-    costs, price_sources = prices_of(clusters[:1], prices, options)
+    costs, price_sources = prices_of(clusters[:1], prices, base)
     return _simulated(
-        options,
+        base,
         price_list=prices,
         clusters=clusters,
         varied=None,
@@ -85,39 +77,33 @@ def sweep(
         prices=[costs],
         price_sources=price_sources,
         ends=[_Ends(scenario, scenario, ("", ""))],
-        objective=objective,
+        objective=options.objective,
         execution=execution,
     )
 
 
 def vary(
-    options: SimulateOptions,
+    options: VaryOptions,
     *,
-    name: str,
-    values: str | float | Iterable[float],
-    clusters: str | Sequence[str] = (),
-    prices: str = PlanOptions().prices,
-    threads: int | None = None,
-    dask: str | None = None,
     out: Sequence[str] = (),
     table: str | None = None,
-    resume: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Grid:
-    """Simulate clusters over the values of an input: of ``clusters`` such as ``splitwise-hh=35+5``, or of ``options``.
+    """Simulate clusters over the values of an input: those named, or the one of the options.
 
-    ``name`` is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
-    together; ``batch-tokens``, ``duration``, ``in-flight`` and so on), or one of the inputs that ``scale`` multiplies,
-    varied as a factor; ``values`` a range as typed (``30:250:10``), or numbers. The rest is as for ``sweep``.
+    The input is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
+    together; ``batch-tokens``, ``duration``, ``in-flight`` and others), or one of the inputs that ``scale`` multiplies,
+    varied as a factor. The other arguments are those of ``sweep``.
     """
-    execution = Execution(threads, dask, tuple(out), table, resume, progress)
-    _check(options, execution)
-    varied = input_of(name, options.specs)
-    check_varied(varied, options)
-    swept = varied.values(values)
-    sized = _sized(options, (clusters,) if isinstance(clusters, str) else clusters)
+    base, prices = options.part(SimulateOptions), options.prices
+    execution = Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
+    _check(base, execution)
+    varied = input_of(options.name, base.specs)
+    check_varied(varied, base)
+    swept = varied.values(options.values)
+    sized = _sized(base, options.clusters)
     _check_count(len(sized) * len(swept), "points")
-    traced = varied.field == "rate_rps" and options.trace is not None
+    traced = varied.field == "rate_rps" and base.trace is not None
     cases = _closer(sized, swept) if traced else [[varied.at(each, value) for value in swept] for each in sized]
     # what is said of factors is what holds without them
     as_given = traced or varied.field == SCALE
@@ -128,13 +114,13 @@ def vary(
     every = [case for of_cluster in cases for case in of_cluster]
     owners = [cluster for cluster in fixed for _ in swept]
     return _simulated(
-        options,
+        base,
         price_list=prices,
         clusters=fixed,
         varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
         cases=every,
         prices=[prices_of([cluster], prices, case)[0] for cluster, case in zip(owners, every, strict=True)],
-        price_sources=prices_of(fixed, prices, options)[1],
+        price_sources=prices_of(fixed, prices, base)[1],
         ends=ends,
         objective=None,
         execution=execution,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from provisioner import api
+from provisioner.api import vary
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, flag_of, spelled_as_flags
 from provisioner.report.chart import LineChart
@@ -16,7 +17,6 @@ from provisioner.report.terminal import render
 from provisioner.report.views.grid import document
 from provisioner.report.views.registry import charts
 from provisioner.specs.metrics import name_of
-from provisioner.studies.grid import vary
 from provisioner.studies.inputs import INPUTS, check_varied, factor, input_of
 
 SPLIT: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": 6, "token_machines": 2}

@@ -9,12 +9,12 @@ from functools import cache
 
 import pytest
 
+from provisioner.api import sweep, vary
 from provisioner.errors import InputError
 from provisioner.options import SimulateOptions
 from provisioner.report.views.registry import VIEWS, table_names
 from provisioner.results.grid import Grid
 from provisioner.results.result import Result
-from provisioner.studies.grid import sweep, vary
 
 KINDS = [view.kind for view in VIEWS]
 

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from provisioner import api
+from provisioner.api import sweep, vary
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import SimulateOptions
 from provisioner.report.chart import HeatMap, LineChart
@@ -26,7 +27,7 @@ from provisioner.simulation.requests import drawn
 from provisioner.specs import catalog
 from provisioner.specs.metrics import name_of
 from provisioner.studies import points as points_module
-from provisioner.studies.grid import smallest_of, sweep, vary
+from provisioner.studies.grid import smallest_of
 from tests.waiting import wait_until
 
 SMALL = SimulateOptions(design="splitwise-hh", rate_rps=20.0, duration_s=20.0)
@@ -269,7 +270,7 @@ LONG_RANGES = {"prompt": "4:15", "token": "1:8"}
 PROGRAM = """
 import sys
 from provisioner.options import SimulateOptions
-from provisioner.studies.grid import sweep
+from provisioner.api import sweep
 options = SimulateOptions(design="splitwise-hh", rate_rps=40.0, duration_s=30.0)
 try:
     sweep(options, prompt="4:15", token="1:8", threads=1, out=[sys.argv[1]])

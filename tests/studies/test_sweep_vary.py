@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from provisioner import api
+from provisioner.api import sweep, vary
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import SimulateOptions
 from provisioner.report.chart import LineChart
@@ -19,7 +20,6 @@ from provisioner.results.grid import Grid
 from provisioner.specs import catalog
 from provisioner.specs.metrics import name_of
 from provisioner.specs.units import parse_non_negative
-from provisioner.studies.grid import sweep, vary
 from provisioner.studies.points import question_of
 from provisioner.studies.ranges import number_range, whole_range
 
