@@ -182,13 +182,10 @@ class PromptPool:
     ``backlog_s`` (G,) is a grid of the work that an arrival finds ahead, in seconds of all replicas together; ``tail``
     (N, G) is the probability that it finds more; the first column is the probability of waiting at all.
     ``delay_s`` (J, G) is the delay that a backlog adds to the time alone of a prompt of each token cell: the wait and
-    the batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue, ``busy`` (N,) the share of
-    time that a replica spends in prompt iterations.
+    the batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue.
     """
 
-    replicas: NDArray[np.int64]
     load: Array
-    busy: Array
     backlog_s: Array
     tail: Array
     delay_s: Array
@@ -350,11 +347,8 @@ class _Start:
         drained = 1.0 + self.gain(_CHOICE + 0.75 * backlog / mean_s)
         depths = np.arange(float(_DEEPEST))
         mates = np.array([np.interp(backlog / mean_s, depths, row) for row in self.packed.extra_s])
-        load, saturated = self.load, self.packed.saturated
         return PromptPool(
-            replicas=self.replicas,
-            load=load,
-            busy=np.minimum(load * saturated / (1.0 + (saturated - 1.0) * np.minimum(load, 1.0)), 1.0),
+            load=self.load,
             backlog_s=backlog,
             tail=np.where(stable[:, None], tail * waits[:, None], 1.0),
             delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
