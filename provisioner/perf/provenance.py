@@ -56,8 +56,6 @@ class CurveProvenance:
     url: str
     licence: str
     date: str
-    paper: str
-    obtained: str
     assumed: Mapping[str, str]
     repeats: Mapping[tuple[str, str, int], RepeatError]
 
@@ -82,7 +80,7 @@ def read_provenance(path: Path) -> CurveProvenance:
 
 def _curves(content: Mapping[str, Any]) -> CurveProvenance:
     return CurveProvenance(
-        **{field: str(content[field]) for field in ("title", "url", "licence", "date", "paper", "obtained")},
+        **{field: str(content[field]) for field in ("title", "url", "licence", "date")},
         assumed={str(machine): str(text) for machine, text in content["assumed"].items()},
         repeats={
             (row["model"], row["machine"], int(row["tensor_parallel"])): RepeatError(
