@@ -396,9 +396,13 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
     return tables
 
 
+Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
+"""A measured GPU: its limits and its tables by (operator, kind)."""
+
+
 @lru_cache(maxsize=16)
-def measured_tables(gpu: str) -> Mapping[tuple[str, str], GridTable]:
-    """Tables measured on one GPU, by (operator, kind); ``UnknownNameError`` where there are none."""
+def measured(gpu: str) -> Measured:
+    """Limits and tables of a measured GPU; ``UnknownNameError`` for any other."""
     if gpu not in gpu_limits():
         raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
     tables: dict[tuple[str, str], GridTable] = {}
@@ -406,7 +410,7 @@ def measured_tables(gpu: str) -> Mapping[tuple[str, str], GridTable]:
         path = folder() / f"{gpu}__{operator}.csv"
         if path.is_file():
             tables |= read_tables(path, operator)
-    return tables
+    return gpu_limits()[gpu], tables
 
 
 @lru_cache(maxsize=16)
@@ -415,19 +419,8 @@ def load_operators(gpu: str) -> Operators:
 
     They are estimated from the GPU with the same chip if it has the table (H200 from H100), else from all others.
     """
-    tables: dict[tuple[str, str], Utilisation] = dict(measured_tables(gpu))
-    limits, same = _gpus()[gpu]
-    return estimate_operators(limits, own=tables, like=same or None)
-
-
-Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
-"""A measured GPU: its limits and its tables by (operator, kind)."""
-
-
-def shipped(gpu: str) -> Measured:
-    """Limits and tables of a measured GPU; ``UnknownNameError`` for any other."""
-    tables = measured_tables(gpu)
-    return gpu_limits()[gpu], tables
+    limits, tables = measured(gpu)
+    return estimate_operators(limits, own=tables, like=_gpus()[gpu][1] or None)
 
 
 def estimate_operators(
@@ -436,7 +429,7 @@ def estimate_operators(
     own: Mapping[tuple[str, str], Utilisation] | None = None,
     like: str | None = None,
     references: Iterable[str] | None = None,
-    lookup: Callable[[str], Measured] = shipped,
+    lookup: Callable[[str], Measured] = measured,
 ) -> Operators:
     """Operators of a GPU from its limits: the utilisation of measured GPUs at a problem that takes them as long.
 

@@ -22,7 +22,7 @@ from provisioner.perf.operators import (
     estimate_operators,
     gpu_limits,
     load_operators,
-    measured_tables,
+    measured,
     read_tables,
 )
 
@@ -187,7 +187,7 @@ def test_the_same_chip_is_used_before_others() -> None:
 def test_tables_are_compact_and_sensible(gpu: str) -> None:
     files = list(operators.folder().glob(f"{gpu}__*.csv"))
     assert files and sum(path.stat().st_size for path in files) < 100_000
-    for (operator, _), table in measured_tables(gpu).items():
+    for (operator, _), table in measured(gpu)[1].items():
         assert table.utilisation.max() <= 1
         assert all(axis[0] >= least for axis, least in zip(table.axes, SMALLEST[operator], strict=True))
 
