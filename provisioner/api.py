@@ -235,8 +235,8 @@ def reproduce(
 
     if isinstance(options, str):
         options, keywords = None, {"paper": options, **keywords}
-    own = ReproduceOptions.made(options, keywords).beyond(Options)
-    return study.reproduce(own.pop("paper"), **own, out=tuple(out), progress=progress or _silent)
+    asked = ReproduceOptions.made(options, keywords)
+    return study.reproduce(asked, out=tuple(out), progress=progress or _silent)
 
 
 @_asks(SweepOptions)

@@ -14,9 +14,7 @@ from provisioner.options.defaults import (
     FACTORS,
     LIMIT_NAMES,
     MACHINE_FACTORS,
-    OBJECTIVES,
     WARM_UP,
-    Objective,
 )
 from provisioner.options.plan import PlanOptions
 from provisioner.options.profiling import ProfileOptions
@@ -38,11 +36,9 @@ __all__ = [
     "FACTORS",
     "LIMIT_NAMES",
     "MACHINE_FACTORS",
-    "OBJECTIVES",
     "WARM_UP",
     "CapacityOptions",
     "CompareOptions",
-    "Objective",
     "Option",
     "Options",
     "ParetoOptions",

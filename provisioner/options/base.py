@@ -127,11 +127,6 @@ class Options:
         """The options of a class from which this one inherits."""
         return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
-    def beyond(self, kind: type[Options]) -> dict[str, Any]:
-        """The values of the fields that the other class does not have."""
-        base = {each.name for each in fields(kind)}
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name not in base}
-
 
 def declared(kind: type[Options]) -> dict[str, Option]:
     """The options of a class in the order of help, by keyword; members stand after the option whose entries they are.

@@ -7,9 +7,6 @@ from typing import Final, Literal, get_args
 from provisioner.specs.metrics import ALIASES, METRICS, NAMED_PERCENTILES, name_of
 from provisioner.specs.roles import ROLE_ALIASES
 
-Objective = Literal["cost", "power", "machines", "throughput"]
-OBJECTIVES: Final[tuple[Objective, ...]] = get_args(Objective)
-
 Assumptions = Literal["measured", "splitwise-sim"]
 ASSUMPTIONS: Final[tuple[Assumptions, ...]] = get_args(Assumptions)
 

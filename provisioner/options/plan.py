@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, OBJECTIVES, POLICIES, Objective
+from provisioner.options.defaults import CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, POLICIES
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.options.values import (
@@ -29,6 +29,7 @@ from provisioner.options.values import (
     share,
     whole,
 )
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
 
 BATCH: Final = Group("Batch work")
 PROOF: Final = Group("Proof by simulation")
@@ -104,8 +105,8 @@ class PlanOptions(Question):
         default={},
         default_text="no limit",
     )
-    objective: Objective = CLUSTER.option(  # noqa: RUF009
-        name_of("objective", OBJECTIVES),
+    objective: ObjectiveName = CLUSTER.option(  # noqa: RUF009
+        name_of("objective", tuple(CRITERIA)),
         "Quantity to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
         default="cost",
         fixes=True,

@@ -30,7 +30,7 @@ from provisioner.options.values import (
     share,
     whole,
 )
-from provisioner.specs.criteria import OF_CLUSTERS, WATCHES, CriterionName, Watch
+from provisioner.specs.criteria import OF_CLUSTERS, WATCHES, CriterionName, ObjectiveName, Watch
 from provisioner.spelling import spelled
 
 COMPARISON: Final = Group("Comparison")
@@ -50,8 +50,7 @@ LARGEST_TOLERANCE: Final = 0.5
 MOST_PROBES: Final = 1000
 """Bounds of a search for switches."""
 
-Same = Literal["power", "cost", "machines", "throughput"]
-SAME: Final[tuple[Same, ...]] = ("power", "cost", "machines", "throughput")
+SAME: Final[tuple[ObjectiveName, ...]] = ("power", "cost", "machines", "throughput")
 
 
 def _dask(help: str, group: Group) -> Any:
@@ -65,7 +64,7 @@ class CompareOptions(PlanOptions):
     GROUPS: ClassVar[tuple[str, ...]] = (COMPARISON, *PlanOptions.GROUPS, SCALE)
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp")
 
-    same: Same = COMPARISON.option(  # noqa: RUF009
+    same: ObjectiveName = COMPARISON.option(  # noqa: RUF009
         name_of("thing to hold the same", SAME),
         "Quantity that all designs have in common: a --budget of power, cost or machines, or the throughput of --rate.",
         default="power",
@@ -79,7 +78,7 @@ class CompareOptions(PlanOptions):
         DESIGN, "Design that the others are compared with.", default_text="the first colocated one"
     )
     chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
-    objective: str = changed(  # type: ignore[assignment]
+    objective: ObjectiveName = changed(  # noqa: RUF009
         PlanOptions,
         "objective",
         metavar="|".join(OF_CLUSTERS),
@@ -139,7 +138,7 @@ class CapacityOptions(PlanOptions):
     additions: bool = MORE.switch(
         "Find the capacity only, without additions for more load.", flag="--no-additions", default=True
     )
-    objective: str = changed(  # type: ignore[assignment]
+    objective: ObjectiveName = changed(  # noqa: RUF009
         PlanOptions, "objective", metavar="|".join(OF_CLUSTERS), help="Quantity to add least of.", group=MORE
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(

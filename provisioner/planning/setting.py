@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from provisioner.options.defaults import Objective, PolicyName
+from provisioner.options.defaults import PolicyName
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design, ReplicaKey, Slot, shared_roles
@@ -17,6 +17,7 @@ from provisioner.planning.search import Prices, Search
 from provisioner.queueing.traffic import Traffic
 from provisioner.results.cluster import Pool
 from provisioner.specs.batch_job import BatchJob
+from provisioner.specs.criteria import ObjectiveName
 from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 from provisioner.specs.workload import Workload
@@ -99,7 +100,7 @@ class Setting:
     named: bool
     prices: Prices
     caps: Caps
-    objective: Objective
+    objective: ObjectiveName
     judging: Judging
     searching: Searching
     sources: tuple[str, ...]

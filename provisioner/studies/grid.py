@@ -321,10 +321,10 @@ def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[in
     """The sizes of a role: the range, or the one number of the options."""
     single: int | None = getattr(options, f"{role}_machines")
     if sizes is None:
-        return None if single is None else whole_range(single, f"--{role}")
+        return None if single is None else whole_range(single, spelled(role))
     if single is not None:
         raise InputError(f"{role}_machines: is given as a range too; give one")
-    return whole_range(sizes, f"--{role}")
+    return whole_range(sizes, spelled(role))
 
 
 def _notes(points: Iterable[GridPoint], what: Literal["clusters", "points"]) -> tuple[str, ...]:

@@ -437,7 +437,7 @@ def test_unknown_options_offer_the_nearest() -> None:
 def test_options_of_a_plan_with_the_keywords_of_a_study() -> None:
     plan = PlanOptions(rate_rps=5.0)
     study = CompareOptions.made(plan, {"same": "throughput"})
-    assert study.part(PlanOptions) == plan and study.beyond(PlanOptions)["same"] == "throughput"
+    assert study.part(PlanOptions) == plan and study.same == "throughput"
     for keywords in ({"rate_rps": 6.0}, {"ttft_p99": "2s"}):
         with pytest.raises(InputError, match="give options or keywords, not both"):
             CompareOptions.made(plan, keywords)

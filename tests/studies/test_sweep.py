@@ -240,11 +240,11 @@ def test_the_report_and_the_pictures(small: Grid) -> None:
     [
         ({"prompt": "1:4"}, "token_machines: is missing: design Splitwise-HH needs a number of token machines"),
         ({"prompt": "1:4", "token": 1, "mixed": 2}, "mixed_machines: design Splitwise-HH has no mixed machines"),
-        ({"prompt": "4:1", "token": 1}, "--prompt: must rise, got '4:1': write the smaller number first"),
-        ({"prompt": "0:4", "token": 1}, "--prompt: must be a whole number of machines, 1 or more, got 0"),
-        ({"prompt": "1:4:x", "token": 1}, "--prompt: must be a number of machines, got 'x'"),
-        ({"prompt": "1:2:3:4", "token": 1}, "--prompt: must be FROM:TO[:STEP]"),
-        ({"prompt": "1:3,2", "token": 1}, "--prompt: 2 is given twice"),
+        ({"prompt": "4:1", "token": 1}, "prompt: must rise, got '4:1': write the smaller number first"),
+        ({"prompt": "0:4", "token": 1}, "prompt: must be a whole number of machines, 1 or more, got 0"),
+        ({"prompt": "1:4:x", "token": 1}, "prompt: must be a number of machines, got 'x'"),
+        ({"prompt": "1:2:3:4", "token": 1}, "prompt: must be FROM:TO[:STEP]"),
+        ({"prompt": "1:3,2", "token": 1}, "prompt: 2 is given twice"),
         ({"prompt": "1:1000", "token": "1:1000"}, "1,000,000 clusters are more than the 100,000 of a sweep"),
     ],
 )

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, cast
 
 from provisioner.errors import Interrupted, UnknownNameError
-from provisioner.options import DURATION_S, ReproduceOptions
+from provisioner.options import ReproduceOptions
 from provisioner.options.command import command_of
 from provisioner.perf.curves import Assumptions
 from provisioner.progress import Step, worded
@@ -23,20 +23,11 @@ PAPERS: Final = ("splitwise",)
 WORLDS: Final[tuple[Assumptions, ...]] = ("splitwise-sim", "measured")
 """The two sets of assumptions, as ``--assumptions`` names them."""
 
-_SETS: Final = 5
 _VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
 def reproduce(
-    name: str = "splitwise",
-    *,
-    only: Sequence[str] = (),
-    sets: int = _SETS,
-    duration_s: float = DURATION_S,
-    seed: int = 0,
-    out: Sequence[str] = (),
-    resume: bool = False,
-    progress: Callable[[str], None] = lambda _: None,
+    options: ReproduceOptions, *, out: Sequence[str] = (), progress: Callable[[str], None] = lambda _: None
 ) -> Reproduction:
     """Compute the published results of a paper again, under the published simulator's rules and as measured.
 
@@ -44,6 +35,7 @@ def reproduce(
     sets of ``duration_s`` judge each cluster. ``out`` are files to write; finished experiments are kept in a journal
     beside the first, and ``resume`` goes on from it.
     """
+    name, only, sets, duration_s, seed = options.paper, options.only, options.sets, options.duration_s, options.seed
     if name not in PAPERS:
         raise UnknownNameError("paper", name, PAPERS)
     for each in only:
@@ -55,7 +47,7 @@ def reproduce(
     question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
     values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}
     steps = [(world, each) for world in WORLDS for each in wanted]
-    with kept(out, question, resume) as (known, keep, where):
+    with kept(out, question, options.resume) as (known, keep, where):
         for position, (world, each) in enumerate(steps):
             key = f"{world} {each}"
             if key not in known:
