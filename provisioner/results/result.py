@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -91,12 +92,12 @@ class Result:
         """Return the first chart, or another by name, as a chart of Altair; ``axes`` of matplotlib are refused."""
         return door.open().chart(self, name, axes)
 
-    def save(self, path: str, table: str | None = None) -> None:
+    def save(self, path: str | PathLike[str], table: str | None = None) -> None:
         """Write the result in the format of the path's ending; to a folder, ending in a slash, all of it.
 
         ``table`` names the table of a .csv or .parquet file in place of the main one.
         """
-        door.open().save(self, [path], table)
+        door.open().save(self, [fspath(path)], table)
 
     def _repr_html_(self) -> str:
         return door.open().html(self)

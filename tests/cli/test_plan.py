@@ -69,15 +69,19 @@ def test_one_design_has_no_alternatives(provision: Run) -> None:
 
 def test_files_hold_the_same_plan(provision: Run, tmp_path: Path) -> None:
     plan = answer(provision, *HH)
-    ended = provision(*HH, "--out", "p.csv", "--out", "p.md", "--out", "p.json")
+    ended = provision(*HH, "--out", "p.csv", "--out", "p.md", "--out", "p.json", "--out", "all/", "--table", "latency")
     assert ended.code == 0
-    assert ended.out.splitlines()[-1] == "  written to  p.csv, p.md, p.json"
+    assert ended.out.splitlines()[-1] == "  written to  p.csv, p.md, p.json, all/"
     assert json.loads((tmp_path / "p.json").read_text(encoding="utf-8")) == plan
     rows = list(csv.DictReader((tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()))
-    assert float(rows[0]["plan_cost_usd_per_h"]) == plan["cost_usd_per_h"]
+    assert [float(row["seconds"]) for row in rows] == [figure["seconds"] for figure in plan["latency"]]
     markdown = (tmp_path / "p.md").read_text(encoding="utf-8")
     assert plan["command"] in markdown
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.csv", "p.json", "p.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["all", "p.csv", "p.json", "p.md"]
+    written = sorted(path.name for path in (tmp_path / "all").iterdir())
+    assert written == ["latency.csv", "pools.csv", "report.html", "report.md"]
+    rows = list(csv.DictReader((tmp_path / "all" / "pools.csv").read_text(encoding="utf-8").splitlines()))
+    assert float(rows[0]["plan_cost_usd_per_h"]) == plan["cost_usd_per_h"]
 
 
 def test_printed_command_gives_the_same_plan(provision: Run) -> None:
