@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.results.simulation import LatencyResult, SimulatedPool, Verdict
 from provisioner.specs.criteria import CriterionName
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from provisioner.results.result import derived
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import RoleName
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 
 @dataclass(frozen=True, slots=True)

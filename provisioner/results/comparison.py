@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from provisioner.results.plan import Plan
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.specs.criteria import CriterionName, ObjectiveName
 from provisioner.specs.units import format_cost, format_power
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 COMPARED: Final[tuple[ObjectiveName, ...]] = ("throughput", "cost", "power", "machines")
 """The quantities that are given relative to the baseline, in order."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
 from provisioner.results.cluster import Totals
 from provisioner.results.plan import Plan
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
 from provisioner.specs.units import format_power
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 BELOW: Final = 1e-8
 """Relative distance by which a box ends below a total: more than the rounding of caps, less than any machine."""

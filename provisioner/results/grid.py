@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.results.simulation import Verdict
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.metrics import METRICS, label, name_of
@@ -18,11 +18,7 @@ from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
-    from functools import cached_property as derived
-
     import pandas as pd
-else:
-    from provisioner.results.result import derived
 
 State = Literal["pass", "undecided", "fail", "unstable", "stuck", "infeasible"]
 """``pass``: stable, and every limit met; ``undecided``: several sets leave a limit undecided; ``fail``: stable, but a

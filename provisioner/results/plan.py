@@ -8,17 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.results.cluster import Cluster, Pool, Totals
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
 
 if TYPE_CHECKING:
-    from functools import cached_property as derived
-
     import pandas as pd
-else:
-    from provisioner.results.result import derived
 
 # Reasons other than a latency limit for which a pool needs its last machine.
 ONLY_ONE: Final = "a pool needs one machine"

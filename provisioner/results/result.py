@@ -25,6 +25,9 @@ else:
         return computed_field(property(method))
 
 
+__all__ = ["SCHEMA_VERSION", "Reports", "Result", "derived", "door"]
+
+
 class Reports(Protocol):
     """The services of the report package to a result."""
 

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.specs.criteria import ObjectiveName, Watch
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from provisioner.results.cluster import Cluster, Pool
-from provisioner.results.result import Result
+from provisioner.results.result import Result, derived
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
-
-if TYPE_CHECKING:
-    from functools import cached_property as derived
-else:
-    from provisioner.results.result import derived
 
 Verdict = Literal["pass", "fail", "undecided"]
 
