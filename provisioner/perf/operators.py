@@ -86,7 +86,6 @@ class GpuLimits:
     link: Literal["nvlink", "pcie"] = "nvlink"
 
     def __post_init__(self) -> None:
-        """Refuse limits that no GPU has, naming the field."""
         for name, unit in (
             ("bf16_flops", "FLOP/s"),
             ("memory_bytes_per_s", "bytes/s"),
@@ -180,7 +179,6 @@ class GridTable:
     _log: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse axes and values that make no grid."""
         if self.utilisation.shape != tuple(axis.size for axis in self.axes):
             raise InputError("operator table: must have a utilisation for each combination of sizes")
         if any(not (axis[0] > 0 and bool((np.diff(axis) > 0).all())) for axis in self.axes):

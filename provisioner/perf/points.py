@@ -51,7 +51,6 @@ class CurvePoint:
     power_peak_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that no measurement can have, naming field, value and unit."""
         for field in ("prompt_tokens", "batch", "repeats", "latency_s", "min_s", "max_s"):
             parse_positive(getattr(self, field), field, unit_of(field))
         check_context = parse_positive if self.phase == "decode" else parse_non_negative
@@ -105,7 +104,6 @@ class SimulatorKnot:
     repeats: int
 
     def __post_init__(self) -> None:
-        """Refuse values that no measurement can have, naming field, value and unit."""
         for field in ("batched_tokens", "prompt_s", "token_s", "repeats"):
             parse_positive(getattr(self, field), field, unit_of(field))
 

@@ -62,7 +62,6 @@ class Grid:
     context_batches: tuple[int, ...] = _DEFAULT["context_batches"]
 
     def __post_init__(self) -> None:
-        """Refuse values that are no grid, and a grid too small for a curve."""
         for field in fields(self):
             value: Any = getattr(self, field.name)
             many = isinstance(value, Sequence) and not isinstance(value, str)

@@ -111,7 +111,7 @@ def read_measurements(
     contents = [read_file(Path(path), group) for path in paths]
     _one_model([file.recognised for file in contents])
     runs = [run for file in contents for run in file.runs]
-    exact = [p for file in contents if file.exact for p in file.points]
+    exact = [p for file in contents for p in file.points]
     results = [prompt_points(run) for run in runs]
     results += [decode_points(run, _unloaded_ttft_s(run, results)) for run in runs]
     points = _joined(_levelled([p for r in results for p in r.points]) + exact)
@@ -270,11 +270,8 @@ def _error_without(point: CurvePoint, points: Sequence[CurvePoint], group: Group
 
 def _given(contents: Sequence[Contents]) -> tuple[Finding, ...]:
     """Findings for tables of points, whose latencies are taken unchanged."""
-    return tuple(
-        Finding(file.recognised.path, f"{len(file.points)} points", "latencies taken as they stand")
-        for file in contents
-        if file.exact
-    )
+    why = "latencies taken as they stand"
+    return tuple(Finding(f.recognised.path, f"{len(f.points)} points", why) for f in contents if f.points)
 
 
 def _never(runs: Sequence[Run]) -> tuple[Finding, ...]:

@@ -23,7 +23,7 @@ def read_curve_file(path: Path, group: Group) -> Contents:
         raise InputError(f"{path}: has no rows at tensor_parallel {group.tensor_parallel} (has {have})")
     points = groups[group.tensor_parallel]
     title = (f"{len(points)} points",)
-    return Contents(Recognised(str(path), "curve file", group.model, title), points=points, exact=True)
+    return Contents(Recognised(str(path), "curve file", group.model, title), points=points)
 
 
 def read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Contents:
@@ -59,6 +59,5 @@ def read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str])
         points.append(CurvePoint(phase, prompt_tokens, batch, context, seconds, 1, seconds, seconds, "measured"))
     if not points:
         raise InputError(f"{shown}: has a header but no rows")
-    return Contents(
-        Recognised(shown, "table of points", "", (f"{len(points)} rows",)), points=tuple(points), exact=True
-    )
+    title = (f"{len(points)} rows",)
+    return Contents(Recognised(shown, "table of points", "", title), points=tuple(points))

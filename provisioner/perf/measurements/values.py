@@ -26,12 +26,11 @@ KNOWN: Final = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contents:
-    """Contents of one file: runs to identify points from, or finished points (``exact``: none is moved)."""
+    """Contents of one file: runs to identify points from, or finished points, of which none is moved."""
 
     recognised: Recognised
     runs: tuple[Run, ...] = ()
     points: tuple[CurvePoint, ...] = ()
-    exact: bool = False
 
 
 @dataclass(frozen=True, slots=True)
