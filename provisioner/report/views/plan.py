@@ -23,17 +23,11 @@ from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cen
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import View, closing, method_facts
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Evidence, LatencyFigure, Plan, Promise
+from provisioner.specs.criteria import CRITERIA, Criterion
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
 """Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
-
-_SUPERLATIVE: Final = {
-    "cost": "The cheapest plan",
-    "power": "The plan with the least power",
-    "machines": "The plan with the fewest machines",
-    "throughput": "The plan with the largest throughput",
-}
 
 
 def document(plan: Plan, inputs: bool = False) -> Document:
@@ -56,8 +50,8 @@ def document(plan: Plan, inputs: bool = False) -> Document:
 
 def charts(plan: Plan) -> Mapping[str, Chart]:
     """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
-    criteria = [criterion for criterion in dict.fromkeys((plan.objective, "cost")) if criterion in _MEASURED]
-    return {"latency": latency_chart(plan), **{criterion: designs_chart(plan, criterion) for criterion in criteria}}
+    criteria = dict.fromkeys((plan.objective, "cost"))
+    return {"latency": latency_chart(plan), **{name: designs_chart(plan, CRITERIA[name]) for name in criteria}}
 
 
 def latency_chart(plan: Plan) -> BarChart:
@@ -101,32 +95,27 @@ def _beside_limit(figure: LatencyFigure) -> tuple[float, str]:
     return value / limit.value, f"{limit.format(value)} of {limit.format(limit.value)}{interval}{binds}"
 
 
-# By objective: the title, the field of a plan and of an alternative, the axis, and its unit in that of the field.
-_MEASURED: Final[dict[str, tuple[str, str, str, float]]] = {
-    "cost": ("Cost of each design at its own best", "cost_usd_per_h", "cost ($/h)", 1.0),
-    "power": ("Power of each design at its own best", "power_w", "power (kW)", 1e-3),
-    "machines": ("Machines of each design at its own best", "machines", "machines", 1.0),
-    "throughput": ("Largest throughput of each design", "rate_rps", "throughput (requests/s)", 1.0),
-}
-
-
-def designs_chart(plan: Plan, criterion: str) -> BarChart:
+def designs_chart(plan: Plan, criterion: Criterion) -> BarChart:
     """The plan's design and the best others by one criterion; those without a plan stay, without a bar."""
-    title, name, label, unit = _MEASURED[criterion]
-    at = "" if criterion == "throughput" else f" at {format_rate(plan.planned_rate_rps)}"
-    values: list[float | None] = [unit * getattr(plan, name)]
+    title, at = (
+        f"{criterion.name.capitalize()} of each design at its own best",
+        f" at {format_rate(plan.planned_rate_rps)}",
+    )
+    if criterion.largest:
+        title, at = f"Largest {criterion.name} of each design", ""
+    values: list[float | None] = [criterion.shown_scale * getattr(plan, criterion.field)]
     notes = [f"this plan: {plan.cluster.by_role}"]
     others = plan.alternatives[:_SHOWN_DESIGNS]
     for other in others:
-        value = getattr(other, name) if other.feasible else None
-        values.append(None if value is None else unit * value)
+        value = getattr(other, criterion.field) if other.feasible else None
+        values.append(None if value is None else criterion.shown_scale * value)
         notes.append(f"{other.cluster.by_role}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
     more = len(plan.alternatives) - len(others)
     which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if more > 0 else ""
     return BarChart(
         f"{title}{which}: {plan.workload} on {plan.model}{at}",
         (f"{plan.design} (this plan)", *(other.design for other in others)),
-        Axis(label, from_zero=True),
+        Axis(criterion.axis, from_zero=True),
         (Bars("", tuple(values), tuple(notes)),),
         strong=frozenset({0}),
     )
@@ -134,7 +123,7 @@ def designs_chart(plan: Plan, criterion: str) -> BarChart:
 
 def subtitle(plan: Plan) -> str:
     """The question that the plan answers, in a sentence."""
-    best = _SUPERLATIVE.get(plan.objective, "The best plan")
+    best = CRITERIA[plan.objective].superlative
     within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
     if plan.batch is not None:
         job = plan.batch
