@@ -569,7 +569,7 @@ def lending_of(name: str, given: Setting, prepared: Prepared, policy: PolicyName
 
 
 def lending(coding: RequestSet) -> str:
-    """Why pools that lend machines can need more of them, in runs."""
+    """The section on pools that lend machines and need more of them, in runs."""
     table = [
         "| case | machines | policy | TTFT P99 | TBT P99 | token machines lent | prompts on token machines "
         "| sequences on prompt machines |",

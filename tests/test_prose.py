@@ -17,7 +17,7 @@ FOLDERS = ("docs", "hardware_specs", "provisioner", "tests", "workloads")
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "README.md", "docs", "hardware_specs", "workloads", "pyproject.toml")
 """Pages, data and settings without the phrases: files, or folders with all folders below."""
 
-FIRST_WORDS = frozenset({"How", "Of", "That", "What", "Where", "Whose"})
+FIRST_WORDS = frozenset({"How", "Of", "That", "What", "Where", "Which", "Whose", "Why"})
 """Words that begin no docstring: its first line is a noun phrase or an imperative."""
 
 PHRASES = ("so many", "likewise")

@@ -34,7 +34,7 @@ class Conflict:
         return f"{spelled(named)}: {_filled(self.why, other)}{'; ' if self.mend else ''}{_filled(self.mend, other)}"
 
     def reason(self, other: str) -> str:
-        """Why the options exclude each other."""
+        """The reason why the options exclude each other."""
         return _filled(self.why, other)
 
 

@@ -195,7 +195,7 @@ class Lattice:
         ]
 
     def enough(self, design: int, shape: Sizes) -> NDArray[np.bool_]:
-        """Which sizes from the least on can do the work at all."""
+        """The sizes from the least on that can do the work at all, as truths."""
         keep = np.ones(shape, dtype=bool)
         for row in self.regions[design].work:
             total = sum(axis * share for axis, share in zip(self.axes(design, shape), row, strict=True))
@@ -203,7 +203,7 @@ class Lattice:
         return keep
 
     def points(self, best: Totals | None) -> int:
-        """Points of the smallest boxes around all that could be as good as the best: what enumerating looks at."""
+        """The number of points in the smallest boxes around all that could be as good as the best."""
         total = 0
         for d, region in enumerate(self.regions):
             total += math.prod(max(0, m - n + 1) for n, m in zip(region.least, self.largest(d, best), strict=True))

@@ -113,7 +113,7 @@ def choose(program: Program, engine: pulp.LpSolver) -> Choice | None:
 
 
 def _ending(problem: pulp.LpProblem, answer: Any) -> str:
-    """Why a solver stopped, as PuLP names it; "Optimal" for a proven optimum alone.
+    """The reason why a solver stopped, in PuLP's words; "Optimal" for a proven optimum alone.
 
     PuLP 4 answers with the statistics of the solve. PuLP 3 answers with a status, which is "Optimal" also after a time
     limit if there is a solution; its problem has the status of that solution as well.

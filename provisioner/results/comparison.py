@@ -91,7 +91,7 @@ class Comparison(Result):
 
     @derived
     def ratios(self) -> dict[str, dict[ObjectiveName, float | None]]:
-        """By label, a design's quantities over those of the baseline; None where either has no plan."""
+        """Each design's quantities over those of the baseline, by label; None if either has no plan."""
         base = next((each for each in self.designs if each.label == self.baseline), None)
         return {
             each.label: {name: _ratio(each.of(name), None if base is None else base.of(name)) for name in COMPARED}

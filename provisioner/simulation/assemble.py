@@ -233,7 +233,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _instability(observations: Sequence[Observation]) -> str:
-    """Why the cluster is not stable, with what keeps requests from being served where they never are."""
+    """The reason why the cluster is not stable, with the cause if some requests are never served."""
     reason = instability([each.backlog for each in observations])
     if not any(each.status == "stuck" for each in observations):
         return reason
