@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from provisioner.perf.assumptions import ReplicaPerf
     from provisioner.planning.search import Prices
     from provisioner.specs.prices import MachinePrice
+    from provisioner.specs.slo import SLO
+    from provisioner.specs.traces import Trace
+    from provisioner.specs.workload import Workload
 
 AnyPlanOptions = TypeVar("AnyPlanOptions", bound=PlanOptions)
 
@@ -49,6 +52,22 @@ class Factors:
             {name: self.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
             {name: self.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
         )
+
+    def slo(self, slo: SLO) -> SLO:
+        """An SLO with the factor on its limits."""
+        return slo if self.of("slo") == 1.0 else slo.scaled(self.of("slo"))
+
+    def workload(self, workload: Workload) -> Workload:
+        """A workload with the factors on its lengths."""
+        prompt, output = self.of("prompt-tokens"), self.of("output-tokens")
+        return workload if prompt == output == 1.0 else workload.scaled(prompt, output)
+
+    def trace(self, path: str, rate: bool = True) -> Trace:
+        """The trace of a file with the factors on its lengths, and on its rate if that counts."""
+        from provisioner.specs.traces import read_trace
+
+        lengths = self.of("prompt-tokens"), self.of("output-tokens")
+        return read_trace(path).scaled(self.of("rate") if rate else 1.0, *lengths)
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Refuse factors that mean nothing for this question."""

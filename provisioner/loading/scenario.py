@@ -49,8 +49,6 @@ _SHOWN_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba")
 _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
-_LENGTHS_AND_RATE: Final = ("rate", "prompt-tokens", "output-tokens")
-
 
 def load_scenario(options: SimulateOptions) -> Scenario:
     """Check the options and load what they name."""
@@ -62,9 +60,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     model = load_model(options, known)
     factors = load_factors(options.scale, known)
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
-    slo = load_slo(options.slo).with_limits(latency_limits(options.limits))
-    if factors.of("slo") != 1.0:
-        slo = slo.scaled(factors.of("slo"))
+    slo = factors.slo(load_slo(options.slo).with_limits(latency_limits(options.limits)))
     design, pools = _pools(options, model, known)
     pools = tuple(dataclasses.replace(pool, perf=factors.replica(pool.perf)) for pool in pools)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
@@ -294,10 +290,9 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
 
 def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
     from provisioner.simulation.requests import check_count, from_trace
-    from provisioner.specs.traces import read_trace
 
     factors.refuse(("cv",), f"changes a workload; a {spelled('trace')} is taken as it is")
-    trace = read_trace(path).scaled(*(factors.of(name) for name in _LENGTHS_AND_RATE))
+    trace = factors.trace(path)
     check_count(trace.requests, path)
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
@@ -349,15 +344,10 @@ def _at_a_rate(options: SimulateOptions, factors: Factors, shares: tuple[float, 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:
     """The workload, and its trace if the name is that of a trace file."""
     name, trace = options.workload, None
-    lengths = {"prompt": factors.of("prompt-tokens"), "output": factors.of("output-tokens")}
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
-        workload = catalog.workload(name)
-        if set(lengths.values()) != {1.0}:
-            workload = workload.scaled(**lengths)
+        workload = factors.workload(catalog.workload(name))
     else:
-        from provisioner.specs.traces import read_trace
-
-        trace = read_trace(name).scaled(**lengths)
+        trace = factors.trace(name, rate=False)
         workload = trace.workload(Path(name).stem)
     return (workload.independent() if options.independent else workload), trace
 

@@ -64,9 +64,7 @@ def load_setting(options: PlanOptions) -> Setting:
     known = catalog.with_own(options.specs)
     model = load_model(options, known)
     factors = load_factors(options.scale, known)
-    slo = load_slo(options.slo).with_limits((*latency_limits(options.limits), *_deadline(options)))
-    if factors.of("slo") != 1.0:
-        slo = slo.scaled(factors.of("slo"))
+    slo = factors.slo(load_slo(options.slo).with_limits((*latency_limits(options.limits), *_deadline(options))))
     if options.fast:
         check_predicted(slo)
     _check_backlog(options, slo)
@@ -308,7 +306,7 @@ def _traffic(
         rate = workload.rate_rps if options.rate_rps is None else options.rate_rps
         windows = ((factors.of("rate") * rate, 1.0),)
         cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
-        workload = _longer(workload, factors)
+        workload = factors.workload(workload)
         if options.backlog_requests is None:
             notes = burstier(workload, cv)
         else:
@@ -352,19 +350,13 @@ def _job(options: PlanOptions, load: Load, traffic: Traffic, reference: Referenc
     return batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
 
 
-def _longer(workload: Workload, factors: Factors) -> Workload:
-    prompt, output = factors.of("prompt-tokens"), factors.of("output-tokens")
-    return workload if prompt == output == 1.0 else workload.scaled(prompt, output)
-
-
 def _trace(
     path: str, factors: Factors
 ) -> tuple[Workload, Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     from provisioner.queueing.traffic import windows_of
-    from provisioner.specs.traces import read_trace
 
-    trace = read_trace(path).scaled(*(factors.of(name) for name in ("rate", "prompt-tokens", "output-tokens")))
+    trace = factors.trace(path)
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
             f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, Criterion
+from provisioner.planning.lattice import Sizes
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_lp
@@ -43,7 +45,7 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
     alternatives = [
         Alternative(design=design.name, reason=why_not(search, design))
         if other is None
-        else _alternative(setting, other, None, _compared(best, other, objective))
+        else alternative(setting, design, other.sizes, other.totals, _compared(best, other, objective))
         for design, other in each.items()
     ]
     return plan_of(setting, setting.traffic, best, ranked(alternatives, objective), setting.rate_rps)
@@ -90,23 +92,32 @@ def ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative
 
 def _compared(best: Best, other: Best, objective: Criterion) -> str:
     """The reason why another design lost: the difference in the first criterion that differs."""
-    names = {"cost": "cost", "power": "power", "machines": "machines"}
     for criterion in best.totals:
         mine, theirs = best.totals[criterion], other.totals[criterion]
         if theirs > mine * (1.0 + 1e-9):
-            same = "" if criterion == objective else f"same {names[objective]}, "
-            return f"{same}{100.0 * (theirs / mine - 1.0):.1f} % more {names[criterion]}"
+            same = "" if criterion == objective else f"same {objective}, "
+            return f"{same}{100.0 * (theirs / mine - 1.0):.1f} % more {criterion}"
     return "equal in every criterion; less slack"
 
 
-def _alternative(setting: Setting, other: Best, rate_rps: float | None, reason: str) -> Alternative:
+def alternative(
+    setting: Setting,
+    design: Design,
+    sizes: Sizes,
+    totals: Mapping[Criterion, float],
+    reason: str,
+    rate_rps: float | None = None,
+    basis: Literal["formulas", "simulated"] = "formulas",
+) -> Alternative:
+    """Another design with its sizes and totals, and the reason why it lost."""
     return Alternative(
-        design=other.design.name,
-        pools=setting.pools(other.design, other.sizes),
-        cost_usd_per_h=other.totals["cost"],
-        power_w=other.totals["power"],
+        design=design.name,
+        pools=setting.pools(design, sizes),
+        cost_usd_per_h=totals["cost"],
+        power_w=totals["power"],
         rate_rps=rate_rps,
         reason=reason,
+        basis=basis,
     )
 
 
@@ -138,7 +149,14 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
     others = [
-        _alternative(setting, other, other_rate, f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput")
+        alternative(
+            setting,
+            other.design,
+            other.sizes,
+            other.totals,
+            f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput",
+            other_rate,
+        )
         for other_rate, other in results[1:]
     ]
     at = setting.at(rate)

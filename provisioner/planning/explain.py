@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
+from provisioner.options.defaults import LIMIT_NAMES
 from provisioner.planning.candidates import Attainable, Candidates
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, ROUNDING, Caps, Criterion
@@ -170,7 +171,9 @@ def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> Infeasi
 def raised(limit: LatencyLimit, value: float) -> str:
     """A limit raised to a value, as the caller writes it."""
     text = f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
-    return f"{spelled(limit.name)} {text}"
+    if limit.name in LIMIT_NAMES:
+        return f"{spelled(limit.name)} {text}"
+    return f"{spelled('limits')} {limit.name.replace('_', '-')}={text}"
 
 
 def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ...], guess: float) -> float:

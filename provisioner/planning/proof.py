@@ -211,14 +211,14 @@ def prove(
     clock: Callable[[], float] = time.monotonic,
 ) -> Proof:
     """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached."""
-    return _Search(problem, judge, progress, clock).run()
+    return _ProofSearch(problem, judge, progress, clock).run()
 
 
 class _TimeIsUp(Exception):
     """The time limit is reached."""
 
 
-class _Search:
+class _ProofSearch:
     """One run: what was judged, the best so far, and how far failures are lifted."""
 
     def __init__(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final, Literal
+from typing import Final
 
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
-from provisioner.planning.answer import plan_of, ranked, rests_on
+from provisioner.planning.answer import alternative, plan_of, ranked, rests_on
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, why_not
@@ -17,7 +17,6 @@ from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Criterion
 from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
 from provisioner.planning.search import Best, Search
 from provisioner.planning.setting import Setting
-from provisioner.results.cluster import Pool
 from provisioner.results.plan import (
     CAPACITY,
     ONLY_ONE,
@@ -31,7 +30,7 @@ from provisioner.results.plan import (
 )
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
-from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
+from provisioner.specs.metrics import METRICS, PREDICTED, REPORTED_PERCENTILES
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
@@ -213,11 +212,13 @@ def _alternative(setting: Setting, search: Search, proof: Proof, design: Design,
     passed = [each for each in judged if each.verdict.passes]
     if passed:
         least = min(passed, key=lambda each: tuple(each.totals.values()))
-        pools = setting.pools(design, least.candidate.sizes)
-        return _as_alternative(design, pools, least.totals, best, "simulated")
+        loss = _loss(least.totals, best)
+        return alternative(setting, design, least.candidate.sizes, least.totals, loss, basis="simulated")
     guess = search.best((design,), objective)
     if guess is not None and tuple(guess.totals.values()) > tuple(best.values()):
-        return _as_alternative(design, setting.pools(design, guess.sizes), guess.totals, best, "formulas")
+        left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
+        loss = f"{_loss(guess.totals, best)} (formulas{''.join(left_out)})"
+        return alternative(setting, design, guess.sizes, guess.totals, loss)
     option = search.candidates[design]
     reasons = (
         [why_not(search, design)] if guess is None and (option.reason or option.unattainable or not judged) else []
@@ -231,28 +232,13 @@ def _alternative(setting: Setting, search: Search, proof: Proof, design: Design,
     return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
 
-def _as_alternative(
-    design: Design,
-    pools: tuple[Pool, ...],
-    totals: Mapping[Criterion, float],
-    best: Mapping[Criterion, float],
-    basis: Literal["formulas", "simulated"],
-) -> Alternative:
-    """A design with its pools, and by how much it loses in the first criterion that differs."""
-    reason = "equal in every criterion; less slack"
+def _loss(totals: Mapping[Criterion, float], best: Mapping[Criterion, float]) -> str:
+    """The amount by which a design loses in the first criterion that differs."""
     for criterion in best:
         ratio = totals[criterion] / best[criterion]
         if abs(ratio - 1.0) > 1e-9:
-            reason = f"{100.0 * (ratio - 1.0):.1f} % more {criterion}"
-            break
-    return Alternative(
-        design=design.name,
-        pools=pools,
-        cost_usd_per_h=totals["cost"],
-        power_w=totals["power"],
-        reason=reason if basis == "simulated" else f"{reason} (formulas)",
-        basis=basis,
-    )
+            return f"{100.0 * (ratio - 1.0):.1f} % more {criterion}"
+    return "equal in every criterion; less slack"
 
 
 def _nearest(failed: Sequence[Judged]) -> str:

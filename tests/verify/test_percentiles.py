@@ -117,6 +117,9 @@ def test_a_design_whose_own_iterations_are_too_long_is_refused_at_once(monkeypat
     assert caught.value.binding == "largest gap P99"
     (nearest,) = caught.value.relaxations
     assert nearest.startswith("gap_p99 ") and nearest.endswith("(Splitwise-HH)")
+    with pytest.raises(InfeasibleError) as caught:
+        limited(**{"gap_p99.9": "20ms"})
+    assert caught.value.relaxations[0].startswith("limits gap-p99.9=")
 
 
 @pytest.mark.parametrize("policy", [None, "split", "chunked"])
