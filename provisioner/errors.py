@@ -68,7 +68,7 @@ class InfeasibleError(ProvisionerError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Work that was interrupted, with what was done and what is ``kept`` of it."""
+    """Interrupted work, with the part done and the part ``kept``."""
 
     def __init__(self, done: str, kept: str = "nothing written") -> None:
         super().__init__(f"{done}; {kept}")

@@ -128,7 +128,7 @@ def _write_help(command: TyperObject, context: TyperObject, formatter: TyperObje
 
 
 def _help_option(found: TyperObject) -> TyperObject:
-    """The help option, off by default: without one, typer loads pydantic to convert what was not given."""
+    """The help option, off by default: without one, typer loads pydantic to convert a missing value."""
     if found is not None:
         found.default = False
         found.callback = _show_help

@@ -121,7 +121,7 @@ def load_setting(options: PlanOptions) -> Setting:
 def promised_slo(options: PlanOptions) -> str | None:
     """The SLO whose plan is set beside that of a question: the one asked for, or ``splitwise`` for batch work.
 
-    Batch work has no limit but a deadline; ``batch`` with limits of one's own is a way to give these alone.
+    Batch work has no limit but a deadline; ``batch`` with own limits is a way to give these alone.
     """
     slo = options.against or ("splitwise" if options.slo == "batch" and not options.limits else "none")
     if slo == "none":

@@ -78,7 +78,7 @@ class ProofParameters:
 
 
 def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
-    """The program's parameters at a state of the proof: sizes within the boxes of what could be as good as the best."""
+    """The program's parameters at a state of the proof: sizes within the boxes of candidates as good as the best."""
     options, work, alone, positions = [], [], [], []
     for d, region in enumerate(lattice.regions):
         largest = lattice.largest(d, best)
@@ -333,7 +333,7 @@ def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression
 
 
 def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
-    """Write the program of a level, in CPLEX's LP format; a failure leaves what was there.
+    """Write the program of a level, in CPLEX's LP format; a failure leaves an earlier file.
 
     After a finished proof it has no solution, which any solver can confirm. Where even the sizes' bounds leave no
     design, there is no program to write, which is an ``InputError``.

@@ -135,7 +135,7 @@ def read(program: Program, name: str) -> Choice:
 
 
 def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
-    """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves what was there."""
+    """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves an earlier file."""
     write_problem(build(parameters, objective).problem, path)
 
 
@@ -144,7 +144,7 @@ def _failed(solver_name: str, what: str) -> ProvisionerError:
 
 
 def write_problem(problem: pulp.LpProblem, path: str) -> None:
-    """Write a program in CPLEX's LP format; a failure leaves what was there."""
+    """Write a program in CPLEX's LP format; a failure leaves an earlier file."""
     target = Path(path)
     part = target.with_name(f".{target.name}.part")
     try:

@@ -22,7 +22,7 @@ NOTABLE_PREFIX_REUSE = 0.01
 
 
 def import_document(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> Document:
-    """The format recognised, what the trace holds, warnings, and what was written."""
+    """The format recognised, the content of the trace, warnings, and the files written."""
     blocks: list[Block] = [Facts("", (("file", trace.path), *describe(trace).items()))]
     warnings = import_warnings(trace)
     if warnings:

@@ -1,8 +1,8 @@
 """Files of a simulation beside its result: every request in a table, and a picture of the machines.
 
 The records have a row per request of every set: where it went, when its tokens came, and what it was judged by. Times
-are in s from the start; what there is none of is empty (a time between tokens of one token, the times of a request that
-was never served). Machines are named as in ``--fail``: ``prompt:3`` is the third prompt machine.
+are in s from the start; a missing value is empty (a time between tokens of one token, the times of a request that was
+never served). Machines are named as in ``--fail``: ``prompt:3`` is the third prompt machine.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
 
 
 def _column(array: pyarrow.Array) -> pyarrow.Array:
-    """An array as a column; NaN is what there is none of."""
+    """An array as a column; NaN is a missing value."""
     import pyarrow
 
     if isinstance(array, np.ndarray):

@@ -51,7 +51,7 @@ class Addition:
 class Capacity(Result):
     """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
 
-    ``passes_again_rps`` are rates somewhat above that at which it passes all the same: between them verdicts flip.
+    ``passes_again_rps`` are rates somewhat above that at which it passes nevertheless: between them verdicts flip.
     ``breaks`` are the percentiles that miss their limit at the first failure or are undecided, the largest over its
     limit first; ``stable_beyond`` says whether the cluster keeps up there. ``pools`` and ``latency`` are those of the
     cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without the headroom

@@ -26,7 +26,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduction(Result):
-    """All results of a paper, with what was computed for them by set of assumptions and experiment.
+    """All results of a paper, with the numbers computed for them by set of assumptions and experiment.
 
     ``sets`` request sets of ``duration_s`` judged each cluster. ``command`` computes the same again.
     """

@@ -87,7 +87,7 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search for switches of an input between two factors: the plans at the first factors, and what was found."""
+    """A search for switches of an input between two factors: the plans at the first factors, and the switches found."""
 
     name: str
     low: float

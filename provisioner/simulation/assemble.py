@@ -270,7 +270,7 @@ _LARGEST = ("most_waiting", "kv_memory_most")
 
 
 def _mean_pool(pools: Sequence[SimulatedPool]) -> SimulatedPool:
-    """One pool over the request sets: means, and the largest of what is a largest."""
+    """One pool over the request sets: means, and maxima of maxima."""
     first = pools[0]
     longest = max(len(each.batch_time_share) for each in pools)
     shares = np.zeros((len(pools), longest))

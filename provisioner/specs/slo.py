@@ -68,7 +68,7 @@ class SLO:
     limits: tuple[LatencyLimit, ...]
 
     def with_limits(self, extra: tuple[LatencyLimit, ...], name: str = "") -> SLO:
-        """This SLO with limits added; one for the same percentile of the same metric replaces what was there."""
+        """This SLO with limits added; one for the same percentile of the same metric replaces the earlier one."""
         if not extra:
             return self
         replaced = {(limit.metric, limit.percentile) for limit in extra}

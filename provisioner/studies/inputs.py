@@ -117,7 +117,7 @@ def factor(name: str) -> Input:
 def input_of(name: str, specs: str | None = None) -> Input:
     """The input of a name: of ``INPUTS``, or a factor, also of a machine type, as in ``decode-time:dgx-a100``.
 
-    ``specs`` is a folder of own specs, whose machine types count too. ``UnknownNameError`` lists what there is, the
+    ``specs`` is a folder of own specs, whose machine types count too. ``UnknownNameError`` lists the known names, the
     nearest first.
 
     >>> input_of("tensor_parallel").name, input_of("price").column

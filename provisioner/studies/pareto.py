@@ -109,7 +109,7 @@ def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _
 
 
 def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
-    """The frontier of what the queueing formulas accept."""
+    """The frontier of the clusters that the queueing formulas accept."""
     search, _ = formulas_guess(setting, progress)
     found: dict[Totals, Setting] = {}
     boxes = 0
@@ -134,7 +134,7 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
 
 
 def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
-    """The frontier of what the simulator accepts; every cluster is simulated once."""
+    """The frontier of the clusters that the simulator accepts; each is simulated once."""
     limit_s = setting.searching.time_limit_s
     ends_at = math.inf if limit_s is None else monotonic() + limit_s
     verdicts = Verdicts()

@@ -50,7 +50,7 @@ _CLUSTER_FIELDS: Final = frozenset(
         *(field.name for field in fields(Policy)),
     }
 )
-"""Fields of ``SimulateOptions`` that change nothing about the requests or what they are measured by."""
+"""Fields of ``SimulateOptions`` that change neither the requests nor their measures."""
 
 _CLUSTER_FACTORS: Final = frozenset({"slo", "prompt-time", "decode-time", "link-bandwidth"})
 """Factors that change nothing about the requests."""
@@ -232,7 +232,7 @@ def simulated(
 ) -> Grid:
     """Simulate all tasks, and write the grid that is made of their outcomes; then the journal goes.
 
-    ``KeyboardInterrupt`` says what was done and how to go on.
+    ``KeyboardInterrupt`` names the part done and the way to go on.
     """
     with kept(execution.out, question, execution.resume) as (known, keep, where):
         done = _outcomes(known)

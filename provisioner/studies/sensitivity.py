@@ -220,7 +220,7 @@ def _map(
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question with what is known of it already: elsewhere, in another process, nothing is."""
+    """A question with its known outcomes, which another process does not have."""
 
     options: PlanOptions
     verdicts: Verdicts = field(default_factory=Verdicts, compare=False)

@@ -56,7 +56,7 @@ def proven_plan(
 ) -> Plan:
     """The best plan that the simulator accepts, with the proof; ``InfeasibleError`` with the nearest miss for none.
 
-    ``verdicts`` has what was simulated for other questions, and keeps what is simulated for this one.
+    ``verdicts`` has those of simulations for other questions, and keeps those of this one.
     """
     if setting.objective == "throughput":
         return largest_throughput(setting, progress, verdicts).plan

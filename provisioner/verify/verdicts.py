@@ -27,7 +27,7 @@ class Verdicts:
         self._lock = Lock()
 
     def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
-        """The request sets of a question at a rate, and the judge on them, who knows the verdicts of before."""
+        """The request sets of a question at a rate, and the judge on them, who knows the earlier verdicts."""
         judging = setting.judging
         key = (rate_rps, setting.slo, judging, setting.verdicts_rest_on)
         with self._lock:

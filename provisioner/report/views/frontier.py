@@ -1,4 +1,4 @@
-"""A frontier as a report: the best cluster in each criterion, all points, and what was left open."""
+"""A frontier as a report: the best cluster in each criterion, all points, and the boxes left open."""
 
 from __future__ import annotations
 
