@@ -68,8 +68,9 @@ def _key_numbers(sensitivity: Sensitivity) -> KeyNumbers:
         first, *others = [swing.name for swing in _moving(sensitivity)[:3]] or ["none of the inputs"]
         numbers.append(KeyNumber("moved most by", first, f"then by {' and '.join(others)}" if others else ""))
     for search in sensitivity.searches:
-        places = ", ".join(_where(sensitivity, search.name, switch) for switch in search.switches)
-        numbers.append(KeyNumber(f"switches with {search.name}", places or "nowhere in the range"))
+        places = [_where(sensitivity, search.name, switch) for switch in search.switches] or ["nowhere in the range"]
+        value, mark, note = places[0].partition(" (") if len(places) == 1 else (", ".join(places), "", "")
+        numbers.append(KeyNumber(f"switches with {search.name}", value, f"{mark}{note}".strip()))
     if sensitivity.cells:
         better = sum((cell.saving or 0.0) > _PAYS for cell in sensitivity.cells)
         numbers.append(KeyNumber("splitting pays", f"in {better} of {len(sensitivity.cells)} cells"))
