@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
@@ -148,11 +147,6 @@ def _missing(models: Sequence[ModelArchitecture], machines: Sequence[Machine]) -
             reasons.setdefault(why.removeprefix(f"{machine.name} "), {})[machine.name] = None
     for why, names in reasons.items():
         yield f"None derived or estimated where a machine {why}: {', '.join(names)}."
-
-
-def coverage_data(rows: Iterable[Coverage]) -> list[dict[str, object]]:
-    """The same as plain values."""
-    return [asdict(row) for row in rows]
 
 
 def machines_table(machines: Iterable[Machine], own: Catalog | None = None) -> Table:

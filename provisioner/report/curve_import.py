@@ -9,16 +9,17 @@ from pathlib import Path
 
 from provisioner.perf.measurements import Finding, Fit, Measured
 from provisioner.perf.points import CurvePoint
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, table
+from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, listing
 from provisioner.report.numbers import per_cent, significant, whole
 
 
 def measured_document(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> Document:
     """The format recognised, the points, what they cannot tell, the fit of the curve, and the next step."""
     names = short_names([each.path for each in measured.recognised])
-    recognised = [
-        (names[each.path], "; ".join((_title(each.tool, each.model_id), *each.runs))) for each in measured.recognised
-    ]
+    recognised = []
+    for each in measured.recognised:
+        tool = f"{each.tool}, model {each.model_id}" if each.model_id else each.tool
+        recognised.append((names[each.path], "; ".join((tool, *each.runs))))
     blocks: list[Block] = [
         Facts("Recognised", tuple(recognised)),
         _points(measured.points),
@@ -34,12 +35,12 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
     if measured.next_steps:
         blocks.append(Code("To be measured next", "\n".join(measured.next_steps)))
     if written is not None:
-        again = shlex.join(["provision", "curves", "import", str(written), *_options(measured)])
-        rows = [("file", str(written)), ("to read it again", again)]
+        replica = ["--model", measured.model, "--machine", measured.machine]
+        again = ["provision", "curves", "import", str(written), *replica, "--tp", str(measured.tensor_parallel)]
+        rows = [("file", str(written)), ("to read it again", shlex.join(again))]
         if written.parent.name == "curves":
             folder = str(written.parent.parent)
-            plan = ["provision", "plan", "--specs", folder, "--model", measured.model, "--machine", measured.machine]
-            rows.append(("to plan with it", shlex.join(plan)))
+            rows.append(("to plan with it", shlex.join(["provision", "plan", "--specs", folder, *replica])))
         blocks.append(Facts("Written", tuple(rows)))
         if remarks:
             blocks.append(Notes("", tuple(remarks)))
@@ -49,58 +50,29 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
 
 def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, object]:
     """The same as plain values."""
-    fit = measured.fit
-    return {
-        "model": measured.model,
-        "machine": measured.machine,
-        "tensor_parallel": measured.tensor_parallel,
-        "recognised": [asdict(each) for each in measured.recognised],
-        "points": [asdict(point) for point in measured.points],
-        "identified": [asdict(each) for each in measured.identified],
-        "not_identified": [asdict(each) for each in measured.not_identified],
-        "fit": None if fit is None else [asdict(phase) for phase in fit.phases],
-        "fit_refused": measured.fit_refused or None,
-        "warnings": measured.warnings,
-        "next_steps": measured.next_steps,
-        "written": written,
-        "remarks": tuple(remarks),
-    }
-
-
-def _title(tool: str, model_id: str) -> str:
-    return f"{tool}, model {model_id}" if model_id else tool
-
-
-def _options(measured: Measured) -> list[str]:
-    names = ["--model", measured.model, "--machine", measured.machine]
-    return [*names, "--tp", str(measured.tensor_parallel)]
+    fit = asdict(measured.fit)["phases"] if measured.fit else None
+    more = {"fit": fit, "fit_refused": measured.fit_refused or None, "written": written, "remarks": tuple(remarks)}
+    return asdict(measured) | more
 
 
 def _points(points: Sequence[CurvePoint]) -> Table:
-    columns = (
-        Column("phase"),
-        Column("prompt tokens", True),
-        Column("batch", True),
-        Column("context each, tokens", True),
-        Column("median, ms", True),
-        Column("least, ms", True),
-        Column("most, ms", True),
-        Column("repeats", True),
-    )
-    rows = [
+    return listing(
+        "Points",
+        points,
         (
-            p.phase,
-            whole(p.prompt_tokens),
-            whole(p.batch),
-            whole(p.context_per_sequence_tokens) if p.phase == "decode" else "",
-            significant(1e3 * p.latency_s),
-            significant(1e3 * p.min_s),
-            significant(1e3 * p.max_s),
-            whole(p.repeats),
-        )
-        for p in points
-    ]
-    return table("Points", columns, rows)
+            (Column("phase"), lambda p: p.phase),
+            (Column("prompt tokens", True), lambda p: whole(p.prompt_tokens)),
+            (Column("batch", True), lambda p: whole(p.batch)),
+            (
+                Column("context each, tokens", True),
+                lambda p: whole(p.context_per_sequence_tokens) if p.phase == "decode" else "",
+            ),
+            (Column("median, ms", True), lambda p: significant(1e3 * p.latency_s)),
+            (Column("least, ms", True), lambda p: significant(1e3 * p.min_s)),
+            (Column("most, ms", True), lambda p: significant(1e3 * p.max_s)),
+            (Column("repeats", True), lambda p: whole(p.repeats)),
+        ),
+    )
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -128,30 +100,28 @@ def _findings(title: str, findings: Sequence[Finding], names: Mapping[str, str])
         path = max((path for path in names if source == path or source.startswith(f"{path}: ")), key=len, default="")
         return names[path] + source.removeprefix(path) if path else source
 
-    columns = (Column("from"), Column("quantity", words=True), Column("why", words=True))
-    return table(title, columns, [(short(each.source), each.quantity, each.why) for each in findings])
+    return listing(
+        title,
+        findings,
+        (
+            (Column("from"), lambda each: short(each.source)),
+            (Column("quantity", words=True), lambda each: each.quantity),
+            (Column("why", words=True), lambda each: each.why),
+        ),
+    )
 
 
 def _fit(fit: Fit) -> Table:
-    columns = (
-        Column("phase"),
-        Column("points", True),
-        Column("median error, %", True),
-        Column("largest, %", True),
-        Column("left out", True),
-        Column("their median error, %", True),
-        Column("their largest, %", True),
-    )
-    rows = [
+    return listing(
+        "How well the curve explains the points",
+        fit.phases,
         (
-            each.phase,
-            whole(each.points),
-            per_cent(each.median),
-            per_cent(each.largest),
-            whole(each.left_out),
-            "" if each.left_out_median is None else per_cent(each.left_out_median),
-            "" if each.left_out_largest is None else per_cent(each.left_out_largest),
-        )
-        for each in fit.phases
-    ]
-    return table("How well the curve explains the points", columns, rows)
+            (Column("phase"), lambda each: each.phase),
+            (Column("points", True), lambda each: whole(each.points)),
+            (Column("median error, %", True), lambda each: per_cent(each.median)),
+            (Column("largest, %", True), lambda each: per_cent(each.largest)),
+            (Column("left out", True), lambda each: whole(each.left_out)),
+            (Column("their median error, %", True), lambda each: per_cent(each.left_out_median)),
+            (Column("their largest, %", True), lambda each: per_cent(each.left_out_largest)),
+        ),
+    )

@@ -13,7 +13,6 @@ from provisioner.report.coverage import (
     all_coverage,
     by_evidence,
     coverage_blocks,
-    coverage_data,
     error_notes,
     known_of,
     machines_table,
@@ -96,8 +95,8 @@ def _kernels(kernels: KernelsProvenance) -> list[Block]:
             (Column("rows", True), lambda each: whole(each.rows)),
             (Column("used", True), lambda each: whole(each.rows_used)),
             (Column("refused or replaced", True), lambda each: whole(sum(part.rows for part in each.refused))),
-            (Column("median error, %", True), lambda each: _error(each.error_median)),
-            (Column("P95 of it, %", True), lambda each: _error(each.error_p95)),
+            (Column("median error, %", True), lambda each: per_cent(each.error_median)),
+            (Column("P95 of it, %", True), lambda each: per_cent(each.error_p95)),
         ),
     )
     notes = [
@@ -129,10 +128,6 @@ def _left_out_gpus() -> Table:
 
 def _pair(errors: Iterable[float]) -> str:
     return " / ".join(map(per_cent, errors))
-
-
-def _error(share: float | None) -> str:
-    return "" if share is None else per_cent(share)
 
 
 def _overview(rows: Sequence[CurveSummary]) -> Table:
@@ -215,7 +210,7 @@ def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str
     data: dict[str, object] = {"measured": measured, "machines": [_machine_data(each) for each in machines]}
     if name is not None:
         models = (model,) if model is not None else tuple(known.models.values())
-        data["coverage"] = coverage_data(all_coverage(models, machines, own))
+        data["coverage"] = all_coverage(models, machines, own)
     return data
 
 
@@ -225,7 +220,7 @@ def _machine_data(machine: Machine) -> dict[str, object]:
     kernels = [
         {
             "gpu": gpu,
-            "tables": [asdict(each) for each in provenance[gpu].tables],
+            "tables": provenance[gpu].tables,
             "estimated_from_others": [
                 {"phase": phase, "dtype": dtype} | asdict(error)
                 for (phase, dtype), error in provenance[gpu].estimated.items()
@@ -245,15 +240,15 @@ def _group_data(row: CurveSummary) -> dict[str, object]:
         "own": row.own,
         "points": len(curve.points),
         "refused": [{"point": each.point.label, "reason": each.reason} for each in curve.refused],
-        "levelled": [asdict(dip) for dip in curve.dips],
+        "levelled": curve.dips,
         "prompt_range_tokens": curve.prompt_range_tokens,
         "decode_batch_range": curve.decode_batch_range,
         "decode_context_range_tokens": curve.decode_context_range,
         "context_slope_s_per_token": row.context.slope_s_per_token,
         "context_slope_fitted_s_per_token": row.context.fitted_s_per_token,
         "context_slope_limited_by": row.context.limited_by,
-        "errors_runs_left_out": [asdict(error) for error in row.errors_repeats],
-        "errors_points_left_out": [asdict(error) for error in row.errors_points],
+        "errors_runs_left_out": row.errors_repeats,
+        "errors_points_left_out": row.errors_points,
         "provenance": curve.provenance,
         "sources": curve.sources,
     }

@@ -26,12 +26,14 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def per_cent(fraction: float) -> str:
+def per_cent(fraction: float | None) -> str:
     """A fraction as per cent with one decimal.
 
-    >>> per_cent(0.8376), per_cent(float("nan"))
-    ('83.8', '')
+    >>> per_cent(0.8376), per_cent(float("nan")), per_cent(None)
+    ('83.8', '', '')
     """
+    if fraction is None:
+        return ""
     blank = _blank(fraction)
     return f"{100.0 * fraction:.1f}" if blank is None else blank
 

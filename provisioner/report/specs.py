@@ -12,7 +12,6 @@ from provisioner.report.coverage import (
     all_coverage,
     by_evidence,
     coverage_blocks,
-    coverage_data,
     known_of,
     marked,
     other_curves,
@@ -189,7 +188,7 @@ def models_data(name: str | None = None, own: Catalog | None = None) -> object:
         "own": model.name in own_names(own, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": coverage_data(all_coverage((model,), known.machines.values(), own)),
+        "machines": all_coverage((model,), known.machines.values(), own),
     }
 
 
