@@ -25,6 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from provisioner.api import load_setting
 from provisioner.options import PlanOptions
+from provisioner.options.defaults import PolicyName
 from provisioner.perf import memory
 from provisioner.perf.assumptions import ReplicaPerf, SplitwiseSimReplica, replica
 from provisioner.perf.curves import CurveSet, PiecewiseLinear
@@ -37,7 +38,6 @@ from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
 from provisioner.simulation.measure import percentiles
-from provisioner.simulation.policy import PolicyName
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
 from provisioner.specs import catalog

@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 
 from provisioner.perf.assumptions import Reference, slo_strict
 from provisioner.results.simulation import LatencyResult, SimulatedPool, Simulation
+from provisioner.simulation import measure
 from provisioner.simulation.cluster import Cluster, Pool
-from provisioner.simulation.measure import (
-    Backlog,
-    Latencies,
-    backlog,
-    instability,
-    interval,
-    percentiles,
-    verdict,
-)
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run, pool_slices
 from provisioner.specs.arrivals import Arrivals
@@ -66,7 +58,7 @@ class Observation:
 
     seconds: Mapping[str, tuple[float, ...]]
     slowdown: Mapping[str, tuple[float, ...]]
-    backlog: Backlog
+    backlog: measure.Backlog
     pools: tuple[SimulatedPool, ...]
     status: str
     requests: int
@@ -85,13 +77,13 @@ class Observation:
 Percentiles = tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, ...]]]
 
 
-def percentiles_of(latencies: Latencies, of: Sequence[float]) -> Percentiles:
+def percentiles_of(latencies: measure.Latencies, of: Sequence[float]) -> Percentiles:
     """Percentiles of every metric, in s and as slowdowns, each by metric in the order of ``of``."""
     seconds: dict[str, tuple[float, ...]] = {}
     slowdown: dict[str, tuple[float, ...]] = {}
     for metric in METRICS:
         times, ratios = latencies.both(metric)
-        seconds[metric], slowdown[metric] = percentiles(times, of), percentiles(ratios, of)
+        seconds[metric], slowdown[metric] = measure.percentiles(times, of), measure.percentiles(ratios, of)
     return seconds, slowdown
 
 
@@ -105,7 +97,7 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
     return Observation(
         seconds=values[0],
         slowdown=values[1],
-        backlog=backlog(latencies, closed_loop=requests.in_flight is not None),
+        backlog=measure.backlog(latencies, closed_loop=requests.in_flight is not None),
         pools=tuple(_pool(run, slot, pool, these) for slot, (pool, these) in enumerate(pool_slices(run.cluster))),
         status=run.status,
         requests=requests.requests,
@@ -184,8 +176,9 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
             limits = [x for x in scenario.slo.limits if (x.metric, x.percentile) == (metric, percentile)]
             for limit in limits or (None,):
                 judged = seconds if limit is not None and limit.kind == "seconds" else slowdown
-                met = None if limit is None else verdict(limit.value, judged, strict)
-                latency.append(LatencyResult(metric, percentile, interval(seconds), interval(slowdown), limit, met))
+                met = None if limit is None else measure.verdict(limit.value, judged, strict)
+                intervals = measure.interval(seconds), measure.interval(slowdown)
+                latency.append(LatencyResult(metric, percentile, *intervals, limit, met))
     verdicts = [each.met for each in latency if each.met is not None]
     reason = _instability(observations)
     pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
@@ -234,7 +227,7 @@ def _mean(values: Sequence[float]) -> float:
 
 def _instability(observations: Sequence[Observation]) -> str:
     """The reason why the cluster is not stable, with the cause if some requests are never served."""
-    reason = instability([each.backlog for each in observations])
+    reason = measure.instability([each.backlog for each in observations])
     if not any(each.status == "stuck" for each in observations):
         return reason
     held = sum(each.held for each in observations)

@@ -5,18 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options.defaults import (
-    BATCH_REQUESTS,
-    BATCH_TOKENS,
-    MAX_PENDING_TOKENS,
-    MAX_PREEMPTIONS,
-    POLICIES,
-    SHARE_LINKS,
-    TRANSFER_RETRY_S,
-    PolicyName,
-)
-
-__all__ = ["POLICIES", "Policy", "PolicyName"]
+from provisioner.options import defaults
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +21,17 @@ class Policy:
     transfers on one link slow each other down.
     """
 
-    name: PolicyName
-    max_pending_tokens: int = MAX_PENDING_TOKENS
-    batch_requests: int = BATCH_REQUESTS
-    batch_tokens: int = BATCH_TOKENS
-    max_preemptions: int = MAX_PREEMPTIONS
-    transfer_retry_s: float = TRANSFER_RETRY_S["measured"]
-    share_links: bool = SHARE_LINKS["measured"]
+    name: defaults.PolicyName
+    max_pending_tokens: int = defaults.MAX_PENDING_TOKENS
+    batch_requests: int = defaults.BATCH_REQUESTS
+    batch_tokens: int = defaults.BATCH_TOKENS
+    max_preemptions: int = defaults.MAX_PREEMPTIONS
+    transfer_retry_s: float = defaults.TRANSFER_RETRY_S["measured"]
+    share_links: bool = defaults.SHARE_LINKS["measured"]
 
     def __post_init__(self) -> None:
-        if self.name not in POLICIES:
-            raise UnknownNameError("policy", self.name, POLICIES)
+        if self.name not in defaults.POLICIES:
+            raise UnknownNameError("policy", self.name, defaults.POLICIES)
         for field, least in (
             ("max_pending_tokens", 0),
             ("batch_requests", 1),
@@ -57,4 +46,5 @@ class Policy:
     def as_published(self) -> Policy:
         """Policy with the published simulator's transfers: links not shared, another try after 1 s."""
         published = "splitwise-sim"
-        return replace(self, transfer_retry_s=TRANSFER_RETRY_S[published], share_links=SHARE_LINKS[published])
+        retry_s, share = defaults.TRANSFER_RETRY_S[published], defaults.SHARE_LINKS[published]
+        return replace(self, transfer_retry_s=retry_s, share_links=share)

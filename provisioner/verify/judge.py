@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from provisioner.options.defaults import CUT_MARGIN, MOST_SETS
+from provisioner.options.defaults import CUT_MARGIN, MOST_SETS, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
-from provisioner.simulation.policy import Policy, PolicyName
+from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.specs.batch_job import BatchJob
