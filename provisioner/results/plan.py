@@ -74,10 +74,15 @@ class LatencyFigure:
         """The value that the limit is on; the slowdown without a limit."""
         return self.seconds if self.limit is not None and self.limit.kind == "seconds" else self.slowdown
 
+    @property
+    def over_limit(self) -> float | None:
+        """The value over its limit; None without a limit."""
+        return None if self.limit is None else self.judged / self.limit.value
+
     @derived
     def slack(self) -> float | None:
         """(limit - value) / limit; None without a limit."""
-        return None if self.limit is None else 1.0 - self.judged / self.limit.value
+        return None if self.over_limit is None else 1.0 - self.over_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +105,11 @@ class Alternative:
     def cluster(self) -> Cluster:
         """The design's best cluster."""
         return Cluster(self.design, self.pools)
+
+    def of(self, criterion: ObjectiveName) -> float | None:
+        """The value of a criterion: $/h, W, machines or requests/s; None without a plan, or a rate that is given."""
+        value: float | None = getattr(self, CRITERIA[criterion].field)
+        return value
 
     @derived
     def feasible(self) -> bool:
@@ -235,7 +245,7 @@ class Plan(Result):
     power_w: float
     rate_rps: float
     planned_rate_rps: float
-    objective: str
+    objective: ObjectiveName
     model: str
     workload: str
     slo: str

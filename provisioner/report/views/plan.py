@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from provisioner.options import PlanOptions
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
+from provisioner.report.chart import Axis, BarChart, Bars, Chart
 from provisioner.report.document import (
     Block,
     Boxes,
@@ -19,11 +19,11 @@ from provisioner.report.document import (
     Table,
     listing,
 )
-from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.report.numbers import NUMBERS, dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, method_facts
-from provisioner.results.plan import CAPACITY, ONLY_ONE, Evidence, LatencyFigure, Plan, Promise
-from provisioner.specs.criteria import CRITERIA, Criterion
+from provisioner.report.views.view import View, closing, criteria_columns, latency_chart, method_facts
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, Promise
+from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
@@ -50,64 +50,46 @@ def document(plan: Plan, inputs: bool = False) -> Document:
 
 def charts(plan: Plan) -> Mapping[str, Chart]:
     """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
-    criteria = dict.fromkeys((plan.objective, "cost"))
-    return {"latency": latency_chart(plan), **{name: designs_chart(plan, CRITERIA[name]) for name in criteria}}
-
-
-def latency_chart(plan: Plan) -> BarChart:
-    """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
-    how = "Predicted" if plan.evidence is None else "Simulated"
-    limited = [figure for figure in plan.latency if figure.limit is not None]
-    if not limited:
-        return BarChart(
-            f"{how} latency over that of the same request alone: {_case(plan)}",
-            tuple(figure.label for figure in plan.latency),
-            Axis("slowdown (x)", from_zero=True),
-            (
-                Bars(
-                    "",
-                    tuple(figure.slowdown for figure in plan.latency),
-                    tuple(f"{milliseconds(figure.seconds)} ms" for figure in plan.latency),
-                ),
-            ),
-        )
-    return BarChart(
-        f"{how} latency over its limit: {_case(plan)}",
-        tuple(figure.limit.label for figure in limited if figure.limit is not None),
-        Axis("percentile over its limit (x)", from_zero=True),
-        (Bars("", *zip(*map(_beside_limit, limited), strict=True)),),
-        (Rule(1.0, "limit"),),
-    )
+    criteria: tuple[ObjectiveName, ...] = (plan.objective, "cost")
+    return {"latency": _latency_chart(plan), **{name: designs_chart(plan, name) for name in criteria}}
 
 
 def _case(plan: Plan) -> str:
     return f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
 
 
-def _beside_limit(figure: LatencyFigure) -> tuple[float, str]:
-    """A percentile over its limit, and both in words."""
+def _latency_chart(plan: Plan) -> BarChart:
+    return latency_chart(
+        "Predicted" if plan.evidence is None else "Simulated",
+        _case(plan),
+        plan.latency,
+        beside_limit=_beside_limit,
+        slowdown=lambda figure: figure.slowdown,
+        seconds=lambda figure: f"{milliseconds(figure.seconds)} ms",
+    )
+
+
+def _beside_limit(figure: LatencyFigure) -> str:
+    """A percentile with its interval and its limit, and whether it binds."""
     limit = figure.limit
     assert limit is not None
-    value = figure.judged
     between = figure.seconds_range if limit.kind == "seconds" else figure.slowdown_range
     interval = "" if between is None else f", interval {' to '.join(map(limit.format, between))}"
     binds = ", binds" if figure.binding else ""
-    return value / limit.value, f"{limit.format(value)} of {limit.format(limit.value)}{interval}{binds}"
+    return f"{limit.format(figure.judged)} of {limit.format(limit.value)}{interval}{binds}"
 
 
-def designs_chart(plan: Plan, criterion: Criterion) -> BarChart:
+def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
     """The plan's design and the best others by one criterion; those without a plan stay, without a bar."""
-    title, at = (
-        f"{criterion.name.capitalize()} of each design at its own best",
-        f" at {format_rate(plan.planned_rate_rps)}",
-    )
-    if criterion.largest:
-        title, at = f"Largest {criterion.name} of each design", ""
-    values: list[float | None] = [criterion.shown_scale * getattr(plan, criterion.field)]
+    criterion, rate = CRITERIA[name], format_rate(plan.planned_rate_rps)
+    title, at = f"{name.capitalize()} of each design at its own best", f" at {rate}"
+    if name == "throughput":
+        title, at = "Largest throughput of each design", ""
+    values: list[float | None] = [criterion.shown_scale * plan.of(name)]
     notes = [f"this plan: {plan.cluster.by_role}"]
     others = plan.alternatives[:_SHOWN_DESIGNS]
     for other in others:
-        value = getattr(other, criterion.field) if other.feasible else None
+        value = other.of(name)
         values.append(None if value is None else criterion.shown_scale * value)
         notes.append(f"{other.cluster.by_role}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
     more = len(plan.alternatives) - len(others)
@@ -235,7 +217,7 @@ def pools_table(plan: Plan) -> Table:
                 lambda pool: per_cent(pool.utilization),
             ),
             (Column("batch", True), lambda pool: _known(pool.mean_batch, significant)),
-            (Column("$/h", True), lambda pool: _dollars(pool.cost_usd_per_h)),
+            (Column("$/h", True), lambda pool: NUMBERS["cost"](pool.cost_usd_per_h)),
             (Column("kW", True), lambda pool: kilowatts(pool.power_w)),
             (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
         ),
@@ -287,10 +269,7 @@ def alternatives_table(plan: Plan) -> Table:
         (
             (Column("design"), lambda other: other.design),
             (Column("machines", words=True), lambda other: other.cluster.by_role),
-            (Column("$/h", True), lambda other: _known(other.cost_usd_per_h, _dollars)),
-            (Column("kW", True), lambda other: _known(other.power_w, kilowatts)),
-            (Column("total", True), lambda other: _known(other.machines, whole)),
-            (Column("requests/s", True), lambda other: _known(other.rate_rps, significant)),
+            *criteria_columns((*OF_CLUSTERS, "throughput"), Alternative.of),
             (Column("against this plan", words=True), lambda other: other.reason),
         ),
     )
@@ -298,10 +277,6 @@ def alternatives_table(plan: Plan) -> Table:
 
 def _known(value: float | None, text: Callable[[float], str]) -> str:
     return "" if value is None else text(value)
-
-
-def _dollars(value: float) -> str:
-    return dollars(value, sign=False)
 
 
 # Neighbours shown: the answer's own, and the next misses of other designs.
@@ -346,7 +321,7 @@ def neighbours_table(evidence: Evidence) -> Table:
         (
             (Column("design"), lambda near: near.design),
             (Column("machines", words=True), lambda near: near.cluster.by_role),
-            (Column("$/h", True), lambda near: _dollars(near.cost_usd_per_h)),
+            (Column("$/h", True), lambda near: NUMBERS["cost"](near.cost_usd_per_h)),
             (Column("kW", True), lambda near: kilowatts(near.power_w)),
             (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
         ),

@@ -8,11 +8,11 @@ from itertools import accumulate
 from typing import Final
 
 from provisioner.options import SimulateOptions
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
+from provisioner.report.chart import Axis, BarChart, Chart, LineChart, Series
 from provisioner.report.document import Block, Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Table, table
 from provisioner.report.numbers import milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, method_facts
+from provisioner.report.views.view import View, closing, latency_chart, method_facts
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.units import format_rate, format_seconds
 
@@ -31,7 +31,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
 
 def charts(simulation: Simulation) -> Mapping[str, Chart]:
     """Latencies beside their limits, and how large batches are."""
-    return {"latency": latency_chart(simulation), "batches": batches_chart(simulation)}
+    return {"latency": _latency_chart(simulation), "batches": batches_chart(simulation)}
 
 
 def latency_rows(latency: Sequence[LatencyResult]) -> list[Row]:
@@ -68,44 +68,19 @@ def batch_rows(simulation: Simulation) -> list[Row]:
     ]
 
 
-def latency_chart(simulation: Simulation) -> BarChart:
-    """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
-    limited = [each for each in simulation.latency if each.limit is not None]
-    if not limited:
-        return BarChart(
-            f"Simulated latency over that of the same request alone: {_case(simulation)}",
-            tuple(figure.label for figure in simulation.latency),
-            Axis("slowdown (x)", from_zero=True),
-            (
-                Bars(
-                    "",
-                    tuple(_over(each.slowdown, 1.0) for each in simulation.latency),
-                    tuple(_in_seconds(each) for each in simulation.latency),
-                ),
-            ),
-        )
-    return BarChart(
-        f"Simulated latency over its limit: {_case(simulation)}",
-        tuple(figure.label for figure in limited),
-        Axis("percentile over its limit (x)", from_zero=True),
-        (
-            Bars(
-                "",
-                tuple(_over(each.judged, each.limit.value) for each in limited if each.limit is not None),
-                tuple(map(_beside_limit, limited)),
-            ),
-        ),
-        (Rule(1.0, "limit"),),
+def _latency_chart(simulation: Simulation) -> BarChart:
+    return latency_chart(
+        "Simulated",
+        _case(simulation),
+        simulation.latency,
+        beside_limit=_beside_limit,
+        slowdown=lambda each: each.slowdown.mean,
+        seconds=_in_seconds,
     )
 
 
 def _case(simulation: Simulation) -> str:
     return f"{simulation.cluster}, {simulation.workload} on {simulation.model}, {simulation.load}"
-
-
-def _over(of: Interval, limit: float) -> float | None:
-    """A mean over its limit; None where no request has the metric."""
-    return None if of.mean == -math.inf else of.mean / limit
 
 
 def _in_seconds(result: LatencyResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,15 +10,18 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
-from provisioner.report.chart import Chart
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Boxes, Code, Column, Document, Facts, Folded, Notes, Table, listing
 from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Row
 from provisioner.results.cluster import Cluster, Pool
+from provisioner.results.plan import LatencyFigure
 from provisioner.results.result import Result
+from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 
 T = TypeVar("T")
+L = TypeVar("L", LatencyFigure, LatencyResult)
 R = TypeVar("R", bound=Result)
 
 # The versions of the program itself and of its interpreter.
@@ -92,15 +96,39 @@ def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
 
 
 def criteria_columns(
-    names: Iterable[ObjectiveName], of: Callable[[T, ObjectiveName], float]
+    names: Iterable[ObjectiveName], of: Callable[[T, ObjectiveName], float | None]
 ) -> list[tuple[Column, Callable[[T], str]]]:
     """A column of a listing for each criterion, with the criterion's value ``of`` an item."""
 
     def cell(item: T, name: ObjectiveName) -> str:
-        return NUMBERS[name](of(item, name))
+        value = of(item, name)
+        return "" if value is None else NUMBERS[name](value)
 
     headers = {name: "total" if name == "machines" else CRITERIA[name].shown_unit for name in names}
     return [(Column(header, True), partial(cell, name=name)) for name, header in headers.items()]
+
+
+def latency_chart(
+    how: str,
+    case: str,
+    latency: Sequence[L],
+    *,
+    beside_limit: Callable[[L], str],
+    slowdown: Callable[[L], float],
+    seconds: Callable[[L], str],
+) -> BarChart:
+    """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
+    limited = [each for each in latency if each.limit is not None]
+    title = f"{how} latency over {'its limit' if limited else 'that of the same request alone'}: {case}"
+    ratios = [each.over_limit for each in limited] if limited else [slowdown(each) for each in latency]
+    notes = map(beside_limit, limited) if limited else map(seconds, latency)
+    return BarChart(
+        title,
+        tuple(each.label for each in limited or latency),
+        Axis("percentile over its limit (x)" if limited else "slowdown (x)", from_zero=True),
+        (Bars("", tuple(None if ratio == -math.inf else ratio for ratio in ratios), tuple(notes)),),
+        (Rule(1.0, "limit"),) if limited else (),
+    )
 
 
 def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> Facts:
