@@ -172,7 +172,7 @@ class _Wanted:
     @property
     def family(self) -> str:
         """The key without tensor parallelism: ``baseline-h100-chunked`` of ``baseline-h100:2-chunked``."""
-        return self.key.replace(self.design.key, self.design.family)
+        return self.key.replace(self.design.key, self.design.family.lower())
 
 
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
