@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from provisioner.report.theme import LIGHT, Spec, config
 from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
@@ -40,17 +40,21 @@ _BATCHES: Final = ("#dde7f3", "#5d91c4", "#061c38")  # one request to the larges
 _DOWN: Final = "#9a9a9a"
 
 
-def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats) -> Floats:
-    """Time in s between neighbouring edges (n + 1,) that stretches cover, in order and apart. Shape (n,).
+def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats, weight: ArrayLike = 1.0) -> Floats:
+    """Time in s between neighbouring edges (n + 1,) that stretches cover, each times its weight. Shape (n,).
+
+    The stretches are in order and do not overlap.
 
     >>> busy_s(np.array([0.0, 2.0]), np.array([1.0, 5.0]), np.array([0.0, 2.0, 4.0, 6.0])).tolist()
     [1.0, 2.0, 1.0]
     """
     if not start_s.size:
         return np.zeros(edges_s.size - 1)
+    weights = np.broadcast_to(np.asarray(weight, dtype=np.float64), start_s.shape)
     before = np.searchsorted(start_s, edges_s, side="right")
-    total = np.concatenate(([0.0], np.cumsum(end_s - start_s)))[before]
-    beyond = np.where(before > 0, np.maximum(end_s[before - 1] - edges_s, 0.0), 0.0)
+    total = np.concatenate(([0.0], np.cumsum((end_s - start_s) * weights)))[before]
+    last = np.maximum(before - 1, 0)
+    beyond = np.where(before > 0, np.maximum(end_s[last] - edges_s, 0.0) * weights[last], 0.0)
     return np.diff(total - beyond)
 
 
@@ -73,23 +77,11 @@ def raster(run: Run, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
         for kind in COLOURS:
             these = own[own["kind"] == kind]
             shares[kind, r] = busy_s(these["start_s"], these["end_s"], edges_s) / width_s
-        work[r] = _weighted(own, edges_s) / width_s
+        work[r] = busy_s(own["start_s"], own["end_s"], edges_s, own["batch"]) / width_s
     busy = shares.sum(axis=0)
     with np.errstate(divide="ignore", invalid="ignore"):
         batch = np.where(busy > 1e-6, work / busy, np.nan)
     return edges_s, shares, batch
-
-
-def _weighted(stretches: NDArray[np.void], edges_s: Floats) -> Floats:
-    """The integral of the batch between neighbouring edges, in requests x s."""
-    if not stretches.size:
-        return np.zeros(edges_s.size - 1)
-    start_s, end_s, batch = stretches["start_s"], stretches["end_s"], stretches["batch"].astype(np.float64)
-    before = np.searchsorted(start_s, edges_s, side="right")
-    total = np.concatenate(([0.0], np.cumsum((end_s - start_s) * batch)))[before]
-    last = np.maximum(before - 1, 0)
-    beyond = np.where(before > 0, np.maximum(end_s[last] - edges_s, 0.0) * batch[last], 0.0)
-    return np.diff(total - beyond)
 
 
 def in_cluster(run: Run, times_s: Floats) -> NDArray[np.int64]:
