@@ -53,6 +53,10 @@ MOST_PROBES: Final = 1000
 SAME: Final[tuple[ObjectiveName, ...]] = ("power", "cost", "machines", "throughput")
 
 
+_OF_ONE_PLAN: Final = ("against", "write_lp")
+_OF_BATCHES: Final = ("deadline_s", "backlog_requests", "within_s")
+
+
 def _dask(help: str, group: Group) -> Any:
     return group.option(TEXT, help, metavar="ADDRESS")
 
@@ -62,7 +66,7 @@ class CompareOptions(PlanOptions):
     """The question of a comparison of designs."""
 
     GROUPS: ClassVar[tuple[str, ...]] = (COMPARISON, *PlanOptions.GROUPS, SCALE)
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = _OF_ONE_PLAN
 
     same: ObjectiveName = COMPARISON.option(  # noqa: RUF009
         name_of("thing to hold the same", SAME),
@@ -108,16 +112,7 @@ class CompareOptions(PlanOptions):
 class CapacityOptions(PlanOptions):
     """The question about a cluster in hand."""
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = (
-        "rate_rps",
-        "trace",
-        "deadline_s",
-        "backlog_requests",
-        "within_s",
-        "against",
-        "fast",
-        "write_lp",
-    )
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("rate_rps", "trace", "fast", *_OF_BATCHES, *_OF_ONE_PLAN)
 
     designs: tuple[str, ...] = changed(
         PlanOptions,
@@ -158,14 +153,7 @@ class CapacityOptions(PlanOptions):
 class ParetoOptions(PlanOptions):
     """The question of a frontier of plans."""
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = (
-        "objective",
-        "deadline_s",
-        "backlog_requests",
-        "within_s",
-        "against",
-        "write_lp",
-    )
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("objective", *_OF_BATCHES, *_OF_ONE_PLAN)
 
     time_limit_s: float | None = changed(
         PlanOptions,
@@ -178,7 +166,7 @@ class ParetoOptions(PlanOptions):
 class SensitivityOptions(PlanOptions):
     """The question of the sensitivity of a plan to its inputs."""
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("against", "write_lp", "exhaustive")
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("exhaustive", *_OF_ONE_PLAN)
 
     inputs: tuple[str, ...] | None = SENSITIVITY.option(
         several(INPUT),
@@ -276,14 +264,8 @@ class SweepOptions(GridOptions):
     """The question of a sweep over the sizes of pools."""
 
     LEFT_OUT: ClassVar[tuple[str, ...]] = (
-        "pools",
-        "failures",
-        "repeat",
-        "records",
-        "timeline",
-        "prompt_machines",
-        "token_machines",
-        "mixed_machines",
+        *GridOptions.LEFT_OUT,
+        *("prompt_machines", "token_machines", "mixed_machines"),
     )
 
     design: str | None = changed(
