@@ -13,6 +13,7 @@ from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.candidates import DesignLatency, LatencyInputs
+from provisioner.planning.designs import ReplicaKey
 from provisioner.specs.catalog import machine
 from provisioner.specs.network import NETWORKS, on_network, parse_networks
 
@@ -54,7 +55,8 @@ def test_the_slower_side_counts() -> None:
         load_setting(PlanOptions(designs=("splitwise-ha",), tensor_parallel="largest", network=network)).replicas
         for network in (("ethernet-25",), ("infiniband-400",), ("infiniband-400", "dgx-a100=ethernet-25"))
     )
-    found = [float(each["dgx-h100"].transfer_visible_s(1500.0, each["dgx-a100"])) for each in (slow, fast, mixed)]
+    h100, a100 = (ReplicaKey(machine, 8) for machine in ("dgx-h100", "dgx-a100"))
+    found = [float(each[h100].transfer_visible_s(1500.0, each[a100])) for each in (slow, fast, mixed)]
     assert found[0] == found[2] > 10 * found[1]
     assert parse_networks(("infiniband-400", "dgx-a100=ethernet-25")) == {
         "": "infiniband-400",
