@@ -14,20 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from provisioner.simulation.records import (
-    INTEGER,
-    LIMIT,
-    LIST,
-    NUMBER,
-    OUTAGE,
-    REPLICA,
-    REQUEST,
-    SEGMENT,
-    SLOT,
-    TYPE,
-    WORLD,
-    World,
-)
+from provisioner.simulation import records
+from provisioner.simulation.records import World
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -52,7 +40,7 @@ def compiled(function: Function) -> Function:
 def _record_of(field: str, dtype: Any) -> Any:
     """Compiled function of (world, index) that returns a record of the array whose address is a field of the world."""
     record = numba.from_dtype(dtype)
-    start = WORLD.fields[field][1]  # type: ignore[index]
+    start = records.WORLD.fields[field][1]  # type: ignore[index]
 
     @intrinsic
     def record_at(typing: Any, world: Any, index: Any) -> Any:
@@ -63,27 +51,27 @@ def _record_of(field: str, dtype: Any) -> Any:
             offset = builder.mul(arguments[1], ir.Constant(word, dtype.itemsize))
             return builder.inttoptr(builder.add(address, offset), context.get_value_type(record))
 
-        return record(numba.from_dtype(WORLD), types.int64), generate
+        return record(numba.from_dtype(records.WORLD), types.int64), generate
 
     return record_at
 
 
-request_at = _record_of("requests", REQUEST)
-replica_at = _record_of("replicas", REPLICA)
-list_at = _record_of("lists", LIST)
-type_at = _record_of("types", TYPE)
-slot_at = _record_of("slots", SLOT)
-limit_at = _record_of("limits", LIMIT)
-outage_at = _record_of("outages", OUTAGE)
-segment_at = _record_of("segments", SEGMENT)
-arena_at = _record_of("arena", INTEGER)
-heap_at = _record_of("heap", INTEGER)
-ends_at = _record_of("ends", INTEGER)
-_blocks_at = _record_of("blocks", INTEGER)
-_trees_at = _record_of("trees", INTEGER)
-_batch_time_at = _record_of("batch_time_s", NUMBER)
-_prompt_s_at = _record_of("prompt_s", NUMBER)
-_decode_s_at = _record_of("decode_s", NUMBER)
+request_at = _record_of("requests", records.REQUEST)
+replica_at = _record_of("replicas", records.REPLICA)
+list_at = _record_of("lists", records.LIST)
+type_at = _record_of("types", records.TYPE)
+slot_at = _record_of("slots", records.SLOT)
+limit_at = _record_of("limits", records.LIMIT)
+outage_at = _record_of("outages", records.OUTAGE)
+segment_at = _record_of("segments", records.SEGMENT)
+arena_at = _record_of("arena", records.INTEGER)
+heap_at = _record_of("heap", records.INTEGER)
+ends_at = _record_of("ends", records.INTEGER)
+_blocks_at = _record_of("blocks", records.INTEGER)
+_trees_at = _record_of("trees", records.INTEGER)
+_batch_time_at = _record_of("batch_time_s", records.NUMBER)
+_prompt_s_at = _record_of("prompt_s", records.NUMBER)
+_decode_s_at = _record_of("decode_s", records.NUMBER)
 
 
 @compiled
