@@ -219,13 +219,14 @@ def reproduce(
     options: ReproduceOptions | str | None = None,
     *,
     out: Iterable[str] = (),
+    table: str | None = None,
     progress: Progress = None,
     **keywords: Any,
 ) -> Reproduction:
     """A paper's published results beside ours, by the published simulator's rules and with measured curves.
 
-    The first argument may name the paper. ``out`` are files to write; a journal beside the first keeps what is
-    finished, and ``resume`` goes on from it.
+    The first argument may name the paper. ``out`` are files to write, ``table`` the one of .csv and .parquet; a journal
+    beside the first keeps what is finished, and ``resume`` goes on from it.
 
     >>> r = reproduce(only=["machines"])
     >>> next(f for f in r.findings if "batch of 64" in f.result).measured
@@ -236,7 +237,7 @@ def reproduce(
     if isinstance(options, str):
         options, keywords = None, {"paper": options, **keywords}
     asked = ReproduceOptions.made(options, keywords)
-    return study.reproduce(asked, out=tuple(out), progress=progress or _silent)
+    return study.reproduce(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
 @_asks(SweepOptions)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-FLAGS: Final[dict[str, str]] = {"out": "--out", "table": "--table"}
-"""The flag of every field, by name: the same in all classes that have the field; and that of files to write."""
+FLAGS: Final[dict[str, str]] = {}
+"""The flag of every field, by name: the same in all classes that have the field."""
 
 _as_flags = False
 

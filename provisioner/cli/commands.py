@@ -10,7 +10,7 @@ import typer
 from typer.main import get_command
 
 from provisioner.cli.catalog_commands import curves_app, group, machines, models_app, workloads_app
-from provisioner.cli.given import Function, Given, JsonOption, OutOption, TableOption, takes
+from provisioner.cli.given import Function, Given, JsonOption, parted, takes
 from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
 from provisioner.cli.output import PROGRAM, emit
 from provisioner.cli.profile_command import profile
@@ -21,6 +21,7 @@ from provisioner.options import (
     CapacityOptions,
     CompareOptions,
     Options,
+    OutputOptions,
     ParetoOptions,
     PlanOptions,
     ReproduceOptions,
@@ -158,14 +159,15 @@ def _loaded(path: str) -> type[Result]:
 
 
 def _command_of(question: Question) -> Function:
-    def ask(given: Given, out: OutOption = None, table: TableOption = None, json: JsonOption = False) -> None:
+    def ask(given: Given, json: JsonOption = False) -> None:
+        files = OutputOptions.of(**parted(given, OutputOptions))
         options = question.options.of(**given)
         from provisioner import api
         from provisioner.files import check_writable
         from provisioner.report.files import check_outputs, write_outputs
 
         also = [name for each in question.written if (name := getattr(options, each)) is not None]
-        outputs = check_outputs(out or (), _loaded(question.result), table, also)
+        outputs = check_outputs(files.out, _loaded(question.result), files.table, also)
         if "write_lp" in given:
             check_writable(str(given["write_lp"]), flag_of("write_lp"))
         with on_stderr() as tell:
@@ -173,21 +175,22 @@ def _command_of(question: Question) -> Function:
                 options, progress=lambda text: tell(worded(text, question.told_as) if question.told_as else text)
             )
         text = result_text(result, json, [*also, *outputs])
-        write_outputs(result, outputs, table)
+        write_outputs(result, outputs, files.table)
         emit(text)
 
     ask.__name__, ask.__doc__ = question.name, question.help
-    return takes(question.options)(ask)
+    return takes(question.options, OutputOptions)(ask)
 
 
-@takes(SweepOptions, VaryOptions)
-def sweep(given: Given, out: OutOption = None, table: TableOption = None, json: JsonOption = False) -> None:
+@takes(SweepOptions, VaryOptions, OutputOptions)
+def sweep(given: Given, json: JsonOption = False) -> None:
     """Simulate every size of a design's pools, or clusters over an input.
 
     Answers with the optimum, the frontier of clusters that pass, and the limit that binds in each region; the files of
     --out have every percentile of every cluster. With --vary: latency against the rate or any other input. Clusters
     that fail are part of the result: exit code 0.
     """
+    files = OutputOptions.of(**parted(given, OutputOptions))
     options: Options
     if "name" in given:
         function, options = "vary", VaryOptions.of(**_at_fixed_sizes(given))
@@ -198,8 +201,8 @@ def sweep(given: Given, out: OutOption = None, table: TableOption = None, json: 
     from provisioner import api
 
     with on_stderr() as progress:
-        grid = getattr(api, function)(options, out=out or (), table=table, progress=progress)
-    emit(result_text(grid, json, out or ()))
+        grid = getattr(api, function)(options, out=files.out, table=files.table, progress=progress)
+    emit(result_text(grid, json, files.out))
 
 
 def _at_fixed_sizes(given: Given) -> Given:
@@ -219,12 +222,11 @@ def _at_fixed_sizes(given: Given) -> Given:
     return {**others, "name": name, "values": values, **{f"{role}_machines": text for role, text in sizes.items()}}
 
 
-@takes(ReproduceOptions)
+@takes(ReproduceOptions, OutputOptions)
 def reproduce(
     paper: Annotated[str, argument("PAPER", "Paper whose results are computed: splitwise.")] = "splitwise",
     *,
     given: Given,
-    out: OutOption = None,
     json: JsonOption = False,
 ) -> None:
     """Compute a paper's published results again.
@@ -232,12 +234,13 @@ def reproduce(
     Each published result stands beside two computed ones: by the published simulator's rules, and with measured latency
     curves and today's colocated baseline. All experiments take about twenty minutes; each finished one is kept.
     """
+    files = OutputOptions.of(**parted(given, OutputOptions))
     options = ReproduceOptions.of(paper=paper, **given)
     from provisioner import api
 
     with on_stderr() as progress:
-        result = api.reproduce(options, out=out or (), progress=progress)
-    emit(result_text(result, json, out or ()))
+        result = api.reproduce(options, out=files.out, table=files.table, progress=progress)
+    emit(result_text(result, json, files.out))
 
 
 _FUNCTIONS: Final = {

@@ -21,24 +21,6 @@ Given = dict[str, Value]
 Function = Callable[..., None]  # type: ignore[explicit-any]  # each command has parameters of its own
 """A command."""
 
-OutOption = Annotated[
-    list[str] | None,
-    option(
-        "--out",
-        metavar="FILE",
-        help="Write the result in the format of the ending: a table as .csv or .parquet, all as .json, a report as .md "
-        "or .html, the pictures as .png, .svg or .pdf. A folder, ending in /, gets every table, the report and the "
-        "page. Repeatable.",
-    ),
-]
-TableOption = Annotated[
-    str | None,
-    option(
-        "--table",
-        metavar="NAME",
-        help="Table to write as .csv or .parquet in place of the main one; an unknown name lists them all.",
-    ),
-]
 JsonOption = Annotated[bool, option("--json", help="Print JSON.")]
 _DebugOption = Annotated[bool, option("--debug", help="Show a traceback where something goes wrong.", panel="Other")]
 _DEBUG: Final = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_DebugOption)
@@ -97,8 +79,9 @@ def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
 
 
 def in_order(options: Mapping[str, Option], kinds: tuple[type[Options], ...]) -> dict[str, Option]:
-    """Options by the headings of the first class."""
-    order = {group: position for position, group in enumerate(kinds[0].GROUPS)} if kinds else {}
+    """Options by the headings of the classes."""
+    groups = dict.fromkeys(group for kind in kinds for group in kind.GROUPS)
+    order = {group: position for position, group in enumerate(groups)}
     return dict(sorted(options.items(), key=lambda pair: order.get(pair[1].group, -1)))
 
 
@@ -110,3 +93,8 @@ def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -
         if value not in (None, False, [], ()) and value is not None:
             given[name] = not declaration.default if declaration.metavar is None else value
     return given
+
+
+def parted(given: Given, kind: type[Options]) -> Given:
+    """Take the options of a class out of those that were typed."""
+    return {name: given.pop(name) for name in declared(kind) if name in given}

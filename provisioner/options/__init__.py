@@ -2,8 +2,8 @@
 
 ``defaults`` has shared names and numbers, ``values`` kinds of values, ``declaration`` and ``base`` what an option and
 a class of options are, ``conflicts`` the options that exclude each other. The options are in ``shared``, ``plan``,
-``simulation``, ``studies`` and ``profiling``. Imports errors, and of the specs the tables of metrics, criteria and
-roles and the units only, so that the command line shows its help without loading the planner.
+``simulation``, ``studies``, ``output`` and ``profiling``. Imports errors, and of the specs the tables of metrics,
+criteria and roles and the units only, so that the command line shows its help without loading the planner.
 """
 
 from provisioner.options.base import Options, declared, documentation
@@ -16,6 +16,7 @@ from provisioner.options.defaults import (
     MACHINE_FACTORS,
     WARM_UP,
 )
+from provisioner.options.output import OutputOptions
 from provisioner.options.plan import PlanOptions
 from provisioner.options.profiling import ProfileOptions
 from provisioner.options.simulation import SimulateOptions
@@ -41,6 +42,7 @@ __all__ = [
     "CompareOptions",
     "Option",
     "Options",
+    "OutputOptions",
     "ParetoOptions",
     "PlanOptions",
     "ProfileOptions",

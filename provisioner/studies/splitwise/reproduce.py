@@ -27,13 +27,17 @@ _VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
 def reproduce(
-    options: ReproduceOptions, *, out: Sequence[str] = (), progress: Callable[[str], None] = lambda _: None
+    options: ReproduceOptions,
+    *,
+    out: Sequence[str] = (),
+    table: str | None = None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Reproduction:
     """Compute the published results of a paper again, under the published simulator's rules and as measured.
 
     ``only`` names experiments of ``EXPERIMENTS``, all unless given; those that they need are run too. ``sets`` request
-    sets of ``duration_s`` judge each cluster. ``out`` are files to write; finished experiments are kept in a journal
-    beside the first, and ``resume`` goes on from it.
+    sets of ``duration_s`` judge each cluster. ``out`` are files to write, ``table`` the one of .csv and .parquet;
+    finished experiments are kept in a journal beside the first, and ``resume`` goes on from it.
     """
     name, only, sets, duration_s, seed = options.paper, options.only, options.sets, options.duration_s, options.seed
     if name not in PAPERS:
@@ -41,7 +45,7 @@ def reproduce(
     for each in only:
         if each not in experiments.EXPERIMENTS:
             raise UnknownNameError("experiment", each, tuple(experiments.EXPERIMENTS))
-    door.open().check(Reproduction, out, None)
+    door.open().check(Reproduction, out, table)
     needed = {needs for each in only for needs in NEEDS.get(each, ())}
     wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
     question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
@@ -72,7 +76,7 @@ def reproduce(
             question=question,
             command=command_of("reproduce", question, ReproduceOptions),
         )
-        door.open().save(reproduction, out, None)
+        door.open().save(reproduction, out, table)
     return reproduction
 
 
