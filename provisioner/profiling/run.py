@@ -24,6 +24,7 @@ from provisioner.profiling.torch_import import import_torch
 from provisioner.progress import Step
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import format_seconds, parse_positive, parse_whole
+from provisioner.spelling import spelled
 from provisioner.version import version_of
 
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
@@ -230,7 +231,7 @@ def _time_all(
                 text = f"{work.label}: {took} ({len(records)} of {len(works)})"
                 progress(Step(text, len(records), len(works)))
     except KeyboardInterrupt:
-        kept = "kept in the journal, --resume goes on from there" if journal is not None and records else ""
+        kept = f"kept in the journal, {spelled('resume')} goes on from there" if journal is not None and records else ""
         raise Interrupted(f"{len(records)} of {len(works)} points timed", kept or "nothing written") from None
     return records
 

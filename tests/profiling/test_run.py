@@ -229,7 +229,7 @@ def test_a_journal_keeps_what_was_timed(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv.journal"
     question = question_of(TINY, "a-cpu", device="cpu", repeats=1)
     book = Journal.open(path, question, resume=False)
-    with pytest.raises(Interrupted, match="3 of 11 points timed; kept in the journal, --resume goes on from there"):
+    with pytest.raises(Interrupted, match="3 of 11 points timed; kept in the journal, resume goes on from there"):
         profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1, journal=book, progress=_stopping(4))
     book.close(finished=False)
     book = Journal.open(path, question, resume=True)

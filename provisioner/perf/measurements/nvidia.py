@@ -12,6 +12,7 @@ from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Run, Spread, check_time
 from provisioner.perf.measurements.values import KNOWN, Contents, Group, nested, recognised, text
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive
+from provisioner.spelling import spelled
 
 _METRICS: Final = {
     "time to first token": "ttft",
@@ -26,7 +27,6 @@ _METRICS: Final = {
     "benchmark duration": "duration",
     "usage prompt cache read tokens": "cached",
 }
-_UNSTATED: Final = "concurrency not stated (keep the tool's folder or its JSON, or give --concurrency)"
 _SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
 
 
@@ -79,15 +79,19 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
     prompt_tokens = group.input_tokens or number("input", "avg")
     output_tokens = group.output_tokens or number("output", "avg")
     if prompt_tokens is None or output_tokens is None:
-        raise InputError(f"{where}: has no Input and Output Sequence Length: give --input-tokens and --output-tokens")
+        raise InputError(
+            f"{where}: has no Input and Output Sequence Length: give "
+            f"{spelled('input_tokens')} and {spelled('output_tokens')}"
+        )
     count, duration, rate = number("count", "avg"), number("duration", "avg"), number("rate", "avg")
     cached = number("cached", "avg")
     low, high = number("input", "min"), number("input", "max")
     in_flight = group.concurrency or _stated_concurrency(path)
+    unstated = f"concurrency not stated (keep the tool's folder or its JSON, or give {spelled('concurrency')})"
     run = Run(
         source=where,
         model_id=_stated_model(path),
-        load=_UNSTATED if in_flight is None else f"{in_flight} in flight",
+        load=unstated if in_flight is None else f"{in_flight} in flight",
         in_flight=in_flight,
         requests=round(count or 0),
         failed=0,

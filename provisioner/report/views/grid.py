@@ -31,6 +31,7 @@ from provisioner.specs.metrics import METRICS
 from provisioner.specs.roles import ROLES
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_cost, format_power, format_seconds
+from provisioner.spelling import spelled
 
 _COUNTED: Final = {
     "pass": "passing",
@@ -194,7 +195,7 @@ def _frontier_table(grid: Grid, most: int | None) -> Table:
         begin = min(max(at - most // 2, 0), len(shown) - most)
         left_out = len(shown) - most
         shown = shown[begin : begin + most]
-    more = f" ({left_out:,} more in the files of --out)" if left_out else ""
+    more = f" ({left_out:,} more in the files of {spelled('out')})" if left_out else ""
     roles = list(enumerate(pool.role for pool in grid.clusters[0].pools))
 
     def machines(k: int, pool: int) -> str:
