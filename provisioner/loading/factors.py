@@ -13,7 +13,7 @@ from provisioner.specs.units import parse_positive
 
 if TYPE_CHECKING:
     from provisioner.perf.assumptions import ReplicaPerf
-    from provisioner.planning.search import Prices
+    from provisioner.planning.formulation import Prices
     from provisioner.specs.prices import MachinePrice
     from provisioner.specs.slo import SLO
     from provisioner.specs.traces import Trace
@@ -46,7 +46,7 @@ class Factors:
 
     def prices(self, prices: Mapping[str, MachinePrice]) -> Prices:
         """Cost and power of machines by name, with the factors on them."""
-        from provisioner.planning.search import Prices
+        from provisioner.planning.formulation import Prices
 
         return Prices(
             {name: self.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},

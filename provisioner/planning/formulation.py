@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pulp
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
+from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
 from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
 from provisioner.specs.slo import LatencyLimit
@@ -20,6 +22,28 @@ CAP_OPTIONS: Final = {name: f"max_{ALL_CRITERIA[name].field}" for name in CRITER
 
 # A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
 ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Cost and power of a machine, by its name."""
+
+    cost_usd_per_h: dict[str, float]
+    power_w: dict[str, float]
+
+    def of(self, criterion: Criterion, machine: str) -> float:
+        """The amount of a criterion per machine: $/h, W, or 1."""
+        if criterion == "machines":
+            return 1.0
+        return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]
+
+    def totals(self, cluster: Cluster) -> Totals:
+        """Cost, power and machines of a cluster."""
+        return Totals(
+            math.fsum(pool.machines * self.cost_usd_per_h[pool.machine] for pool in cluster.pools),
+            math.fsum(pool.machines * self.power_w[pool.machine] for pool in cluster.pools),
+            cluster.machines,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +61,12 @@ class Caps:
 
     def without(self, criterion: Criterion) -> Caps:
         """These caps without the one on a criterion."""
-        return Caps(
-            None if criterion == "cost" else self.cost_usd_per_h,
-            None if criterion == "power" else self.power_w,
-            None if criterion == "machines" else self.machines,
-            self.stock,
-        )
+        return replace(self, **{ALL_CRITERIA[criterion].field: None})  # type: ignore[arg-type]
 
     @property
     def any(self) -> bool:
         """Whether anything limits the cluster's size."""
-        return (
-            self.cost_usd_per_h is not None or self.power_w is not None or self.machines is not None or bool(self.stock)
-        )
+        return bool(self.stock) or any(self.of(criterion) is not None for criterion in CRITERIA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +74,8 @@ class Parameters:
     """All that the program is built from: candidates by design, what a machine costs and draws, and the caps."""
 
     candidates: tuple[Candidates, ...]
-    cost_usd_per_h: Mapping[str, float]
-    power_w: Mapping[str, float]
+    prices: Prices
     caps: Caps
-
-    def per_machine(self, criterion: Criterion, machine: str) -> float:
-        """The amount of a criterion per machine: $/h, W, or 1."""
-        if criterion == "machines":
-            return 1.0
-        return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +119,7 @@ Rows = dict[str, pulp.LpConstraint]
 def total(parameters: Parameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
     """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines."""
     return pulp.lpSum(
-        n * parameters.per_machine(criterion, parameters.candidates[d].pools[s].slot.machine.name) * variable
+        n * parameters.prices.of(criterion, parameters.candidates[d].pools[s].slot.machine.name) * variable
         for (d, s, n), variable in program.size.items()
     )
 

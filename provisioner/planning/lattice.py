@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from provisioner.errors import InputError
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion
-from provisioner.planning.search import Prices
+from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Prices
 from provisioner.planning.solver import order
 
 Sizes = tuple[int, ...]
@@ -98,6 +97,7 @@ class Lattice:
 
     def __init__(self, regions: Iterable[Region], prices: Prices, caps: Caps, objective: Criterion) -> None:
         self.regions = tuple(regions)
+        self.prices = prices
         self.caps = caps
         self.order = order(objective)
         names = sorted({slot.machine.name for region in self.regions for slot in region.design.slots})

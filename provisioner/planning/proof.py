@@ -19,10 +19,9 @@ import numpy as np
 
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import Caps, Criterion
+from provisioner.planning.formulation import Caps, Criterion, Prices
 from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Point, Region, Sizes, Totals, at_most
 from provisioner.planning.proof_program import Programs, ProofParameters, parameters
-from provisioner.planning.search import Prices
 from provisioner.planning.solver import DEFAULT_SOLVER, solver
 from provisioner.specs.slo import LatencyLimit
 

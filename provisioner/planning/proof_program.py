@@ -93,15 +93,13 @@ def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
         work.append(region.work)
         alone.append(others)
         positions.append(d)
-    prices: dict[Criterion, dict[str, float]] = {"cost": {}, "power": {}, "machines": {}}
     whole: dict[Criterion, dict[str, int]] = {criterion: {} for criterion in lattice.order}
     for d, machines in enumerate(lattice.machines):
         for s, name in enumerate(machines):
             for c, criterion in enumerate(lattice.order):
                 whole[criterion][name] = lattice.units[d][c][s]
-                prices[criterion][name] = lattice.per_machine[d][criterion][s]
     totals = None if best is None else dict(zip(lattice.order, best, strict=True))
-    choices = Parameters(tuple(options), prices["cost"], prices["power"], lattice.caps)
+    choices = Parameters(tuple(options), lattice.prices, lattice.caps)
     return ProofParameters(choices, tuple(work), tuple(alone), whole, lattice.order, totals, tuple(positions))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -10,9 +9,8 @@ import numpy as np
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, LatencyInputs, candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters
+from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters, Prices
 from provisioner.planning.solver import Choice, solve
-from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.slo import LatencyLimit
 
 # A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
@@ -22,28 +20,6 @@ RATE_TOLERANCE = 0.005
 SMALLEST_RATE_RPS = 1e-3
 _LARGEST_RATE_RPS = 1e6
 _UNLIMITED = 10**9
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Cost and power of a machine, by its name."""
-
-    cost_usd_per_h: dict[str, float]
-    power_w: dict[str, float]
-
-    def of(self, criterion: Criterion, machine: str) -> float:
-        """The amount of a criterion per machine: $/h, W, or 1."""
-        if criterion == "machines":
-            return 1.0
-        return self.cost_usd_per_h[machine] if criterion == "cost" else self.power_w[machine]
-
-    def totals(self, cluster: Cluster) -> Totals:
-        """Cost, power and machines of a cluster."""
-        return Totals(
-            math.fsum(pool.machines * self.cost_usd_per_h[pool.machine] for pool in cluster.pools),
-            math.fsum(pool.machines * self.power_w[pool.machine] for pool in cluster.pools),
-            cluster.machines,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +51,11 @@ class Search:
 
     def _most(self, objective: Criterion, best: Best | None) -> dict[str, int]:
         """Machines by name that stock, caps and the best choice so far allow of each type, if it were the only one."""
-        free = Parameters((), self.prices.cost_usd_per_h, self.prices.power_w, self.caps)
         totals = [(criterion, cap) for criterion in CRITERIA if (cap := self.caps.of(criterion)) is not None]
         totals += [(objective, best.totals[objective])] if best is not None else []
         most = dict(self.caps.stock)
         for name in self.prices.cost_usd_per_h:
-            room = [int(total / free.per_machine(criterion, name) * (1.0 + ROUNDING)) for criterion, total in totals]
+            room = [int(total / self.prices.of(criterion, name) * (1.0 + ROUNDING)) for criterion, total in totals]
             if room or name in most:
                 most[name] = min([*room, most.get(name, _UNLIMITED)])
         return most
@@ -88,7 +63,7 @@ class Search:
     def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
         """The program's parameters over the feasible ones of some designs."""
         options = tuple(self.candidates[d] for d in designs if self.candidates[d].feasible)
-        return Parameters(options, self.prices.cost_usd_per_h, self.prices.power_w, self.caps if caps is None else caps)
+        return Parameters(options, self.prices, self.caps if caps is None else caps)
 
     def best(self, designs: tuple[Design, ...], objective: Criterion, caps: Caps | None = None) -> Best | None:
         """The best choice over some designs, or None. Ties end at the largest worst-case slack."""
@@ -189,7 +164,7 @@ def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criter
     keep = np.ones(grids[0].shape, dtype=bool)
     for criterion, value in totals.items():
         total = sum(
-            grid * parameters.per_machine(criterion, pool.slot.machine.name)
+            grid * parameters.prices.of(criterion, pool.slot.machine.name)
             for grid, pool in zip(grids, option.pools, strict=True)
         )
         keep &= np.abs(total - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING

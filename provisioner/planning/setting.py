@@ -12,8 +12,8 @@ from provisioner.options.defaults import PolicyName
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design, ReplicaKey, Slot, shared_roles
-from provisioner.planning.formulation import Caps, Criterion
-from provisioner.planning.search import Prices, Search
+from provisioner.planning.formulation import Caps, Criterion, Prices
+from provisioner.planning.search import Search
 from provisioner.queueing.traffic import Traffic
 from provisioner.results.cluster import Pool
 from provisioner.specs.batch_job import BatchJob

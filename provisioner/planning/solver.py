@@ -95,7 +95,7 @@ def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> floa
     """A criterion of a choice, recomputed from its integers and not read from the solver."""
     pools = parameters.candidates[choice.design].pools
     return sum(
-        size * parameters.per_machine(criterion, pool.slot.machine.name)
+        size * parameters.prices.of(criterion, pool.slot.machine.name)
         for pool, size in zip(pools, choice.sizes, strict=True)
     )
 

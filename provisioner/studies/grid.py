@@ -14,8 +14,8 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions, SweepOptions, VaryOptions, spelled
 from provisioner.options.command import command_of, simulate_question
 from provisioner.planning.designs import choose, designs
+from provisioner.planning.formulation import Prices
 from provisioner.planning.lattice import whole_units
-from provisioner.planning.search import Prices
 from provisioner.planning.solver import order
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.grid import Grid, GridPoint, PointOutcome, Varied

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, PoolCandidates
 from provisioner.planning.designs import Design, Slot
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters
+from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters, Prices
 from provisioner.planning.solver import order
 from provisioner.specs.catalog import machine
 from provisioner.specs.hardware import Machine
@@ -49,14 +49,14 @@ def two_candidates() -> Parameters:
         pool("mixed", b, [1, 2], {TTFT_P99: [0.009, 0.002], TBT_P50: [0.25, 0.1]}, part=2),
     )
     caps = Caps(cost_usd_per_h=100.0, power_w=40_000.0, machines=5, stock={"a": 3})
-    return Parameters((split, shared), {"a": 30.0, "b": 20.0}, {"a": 10_000.0, "b": 6_500.0}, caps)
+    return Parameters((split, shared), Prices({"a": 30.0, "b": 20.0}, {"a": 10_000.0, "b": 6_500.0}), caps)
 
 
 def totals(parameters: Parameters, design: int, sizes: tuple[int, ...]) -> dict[Criterion, float]:
     pools = parameters.candidates[design].pools
     return {
         criterion: sum(
-            n * parameters.per_machine(criterion, p.slot.machine.name) for p, n in zip(pools, sizes, strict=True)
+            n * parameters.prices.of(criterion, p.slot.machine.name) for p, n in zip(pools, sizes, strict=True)
         )
         for criterion in CRITERIA
     }
@@ -142,7 +142,6 @@ def instances(draw: st.DrawFn, only_shared: bool = False) -> Parameters:
     )
     return Parameters(
         tuple(options),
-        {name: draw(price) for name in names},
-        {name: 100.0 * draw(st.integers(1, 20)) for name in names},
+        Prices({name: draw(price) for name in names}, {name: 100.0 * draw(st.integers(1, 20)) for name in names}),
         caps,
     )

@@ -13,8 +13,8 @@ from provisioner.api import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, restricted
 from provisioner.planning.designs import Design, shared_roles
-from provisioner.planning.formulation import CRITERIA, Caps, Program
-from provisioner.planning.search import Prices, Search
+from provisioner.planning.formulation import CRITERIA, Caps, Prices, Program
+from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import choose, order
 from provisioner.queueing.stages import PromptStage, TokenStage

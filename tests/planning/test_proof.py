@@ -19,11 +19,10 @@ from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.options.defaults import CUT_MARGIN
 from provisioner.planning import formulation, proof_program
 from provisioner.planning.designs import Design, Slot
-from provisioner.planning.formulation import CRITERIA, Caps
+from provisioner.planning.formulation import CRITERIA, Caps, Prices
 from provisioner.planning.lattice import Enumeration, Lattice, Point, Region, at_most, whole_units
 from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, prove
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
-from provisioner.planning.search import Prices
 from provisioner.planning.solver import solver
 from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import MACHINES

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from provisioner.planning import search as module
 from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters
-from provisioner.planning.search import RATE_TOLERANCE, Prices, Search, largest_rate
+from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices
+from provisioner.planning.search import RATE_TOLERANCE, Search, largest_rate
 from provisioner.planning.solver import order
 from provisioner.specs.slo import SLO, LatencyLimit
 from tests.planning.instances import E2E_P90, MACHINES, TTFT_P99, brute_force, instances, option, pool, totals
@@ -43,8 +43,7 @@ def search_over(
     monkeypatch.setattr(module, "DesignLatency", FakeLatency)
     monkeypatch.setattr(FakeLatency, "value", staticmethod(value), raising=False)
     question = LatencyInputs(None, SLO("test", limits), None, {})  # type: ignore[arg-type]
-    prices = Prices(dict(parameters.cost_usd_per_h), dict(parameters.power_w))
-    search = Search(question, (), prices, parameters.caps, "HiGHS")
+    search = Search(question, (), parameters.prices, parameters.caps, "HiGHS")
     search.candidates = {each.design: each for each in parameters.candidates}
     return search, tuple(search.candidates)
 
@@ -81,7 +80,7 @@ def test_cuts_found_while_solving_reach_the_brute_force_optimum(
 
 def one_price(*options: object) -> Parameters:
     flat = {m.name: 1.0 for m in MACHINES}
-    return Parameters(options, flat, flat, Caps())  # type: ignore[arg-type]
+    return Parameters(options, Prices(flat, flat), Caps())  # type: ignore[arg-type]
 
 
 def test_a_tie_goes_to_the_largest_worst_slack(monkeypatch: pytest.MonkeyPatch) -> None:

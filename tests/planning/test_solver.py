@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
-from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, build
+from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices, build
 from provisioner.planning.solver import choose, order, read, solve, solver, write_lp
 from tests.planning.instances import MACHINES, allowed, brute_force, instances, option, pool, totals, two_candidates
 
@@ -53,7 +53,7 @@ def of(cost: dict[str, float], power: dict[str, float], *designs: tuple[tuple[st
         option(f"design {d}", *(pool(role, by_name[name], [n]) for role, (name, n) in zip(roles, pools, strict=True)))
         for d, pools in enumerate(designs)
     ]
-    return Parameters(tuple(options), cost, power, Caps())
+    return Parameters(tuple(options), Prices(cost, power), Caps())
 
 
 def test_equal_cost_is_decided_by_power_and_equal_power_by_machines() -> None:
