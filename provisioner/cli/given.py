@@ -49,15 +49,11 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
 def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
     """Give a command the options of classes in place of its parameter ``given``, and ``--debug``.
 
-    If several classes have a flag, the first counts. ``--debug`` is not passed on: the command line looks for it before
-    it parses anything.
+    ``--debug`` is not passed on: the command line looks for it before it parses anything.
     """
-    options: dict[str, Option] = {}
-    for kind in kinds:
-        flags = {declaration.flag for declaration in options.values()}
-        options |= {name: each for name, each in declared(kind).items() if each.flag and each.flag not in flags}
+    options = {name: each for name, each in declared(*kinds).items() if each.flag}
     needed = [name for kind in kinds[:1] for name, each in declared(kind).items() if each.default is MISSING]
-    shared = [parameter(name, each, name in needed) for name, each in in_order(options, kinds).items()]
+    shared = [parameter(name, each, name in needed) for name, each in options.items()]
 
     def decorate(command: Function) -> Function:
         parameters: list[inspect.Parameter] = []
@@ -76,13 +72,6 @@ def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
         return called
 
     return decorate
-
-
-def in_order(options: Mapping[str, Option], kinds: tuple[type[Options], ...]) -> dict[str, Option]:
-    """Options by the headings of the classes."""
-    groups = dict.fromkeys(group for kind in kinds for group in kind.GROUPS)
-    order = {group: position for position, group in enumerate(groups)}
-    return dict(sorted(options.items(), key=lambda pair: order.get(pair[1].group, -1)))
 
 
 def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -> Given:

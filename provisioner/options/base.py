@@ -128,19 +128,22 @@ class Options:
         return kind(**{each.name: getattr(self, each.name) for each in fields(kind)})
 
 
-def declared(kind: type[Options]) -> dict[str, Option]:
-    """The options of a class in the order of help, by keyword; members stand after the option whose entries they are.
+def declared(*kinds: type[Options]) -> dict[str, Option]:
+    """The options of classes in the order of help, by keyword; members stand after the option whose entries they are.
 
-    A group that ``GROUPS`` does not name stands first.
+    If several classes have a flag, the first counts. A group that no ``GROUPS`` names stands first.
     """
-    listed: list[tuple[str, Option]] = []
-    for each in fields(kind):
-        declaration = declaration_of(each)
-        if each.name in kind.LEFT_OUT:
-            continue
-        listed += [(each.name, declaration), *declaration.members.items()]
-    order = {group: position for position, group in enumerate(kind.GROUPS)}
-    return dict(sorted(listed, key=lambda pair: order.get(pair[1].group, -1)))
+    listed: dict[str, Option] = {}
+    for kind in kinds:
+        flags = {option.flag for option in listed.values() if option.flag}
+        for each in fields(kind):
+            declaration = declaration_of(each)
+            if each.name not in kind.LEFT_OUT:
+                known = {each.name: declaration, **declaration.members}
+                listed |= {name: option for name, option in known.items() if option.flag not in flags}
+    groups = dict.fromkeys(group for kind in kinds for group in kind.GROUPS)
+    order = {group: position for position, group in enumerate(groups)}
+    return dict(sorted(listed.items(), key=lambda pair: order.get(pair[1].group, -1)))
 
 
 def documentation(kind: type[Options]) -> str:

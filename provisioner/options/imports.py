@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from provisioner.errors import InputError
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.simulation import FILES
+from provisioner.options.output import OUTPUT
 from provisioner.options.values import TEXT, Kind, positive, whole
 
 MEASURED: Final = Group("What was measured")
@@ -25,11 +25,11 @@ def _parse_name(value: Any, what: str) -> str:
 
 
 def _named(help: str, default_text: str) -> Any:
-    return FILES.option(Kind(_parse_name, "NAME"), help, flag="--name", default_text=default_text)
+    return OUTPUT.option(Kind(_parse_name, "NAME"), help, flag="--name", default_text=default_text)
 
 
 def _out(help: str, metavar: str = "FOLDER") -> Any:
-    return FILES.option(TEXT, help, metavar=metavar)
+    return OUTPUT.option(TEXT, help, metavar=metavar)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class WorkloadImportOptions(Options):
     """A workload made of a trace."""
 
     named: str | None = _named("Name of the workload.", "the file's")
-    rate_rps: float | None = FILES.option(
+    rate_rps: float | None = OUTPUT.option(
         positive("requests/s", "RATE"),
         "Rate to plan for in requests/s.",
         flag="--rate",
@@ -53,7 +53,7 @@ class ModelImportOptions(Options):
     """A model made of a ``config.json``."""
 
     named: str | None = _named("Name of the model.", "the file's, if not config")
-    title: str | None = FILES.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
+    title: str | None = OUTPUT.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
     out: str | None = _out("Write the model into a folder of own specs, for --specs; made if missing.")
 
 
@@ -61,7 +61,7 @@ class ModelImportOptions(Options):
 class CurveImportOptions(Options):
     """A curve made of measurements of one replica."""
 
-    GROUPS: ClassVar[tuple[str, ...]] = (MEASURED, FILES)
+    GROUPS: ClassVar[tuple[str, ...]] = (MEASURED, OUTPUT)
 
     model: str = MEASURED.option(TEXT, "Model that was served. Needed.", default=MISSING)
     machine: str = MEASURED.option(TEXT, "Machine type that served it. Needed.", default=MISSING)

@@ -18,6 +18,7 @@ from provisioner.options.defaults import (
     WARM_UP,
 )
 from provisioner.options.limits import LATENCY
+from provisioner.options.output import OUTPUT
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.options.values import (
     DESIGN,
@@ -37,7 +38,6 @@ from provisioner.options.values import (
 from provisioner.specs.units import format_seconds
 
 POLICY: Final = Group("Policy")
-FILES: Final = Group("Output")
 
 _LINKS: Final = {"shared": True, "apart": False}
 _WORD: Final = {shared: word for word, shared in _LINKS.items()}
@@ -48,7 +48,7 @@ class SimulateOptions(Question):
     """The question that a simulation answers."""
 
     QUESTION: ClassVar[str] = "simulation"
-    GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, CLUSTER, LATENCY, POLICY, METHOD, FILES)
+    GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, CLUSTER, LATENCY, POLICY, METHOD, OUTPUT)
 
     rates_rps: tuple[float, ...] = WORKLOAD.option(
         RATES,
@@ -189,7 +189,7 @@ class SimulateOptions(Question):
     repeat: int | None = METHOD.option(
         whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
     )
-    records: str | None = FILES.option(TEXT, "Write every request as .parquet or .csv, by the ending.", metavar="FILE")
-    timeline: str | None = FILES.option(
+    records: str | None = OUTPUT.option(TEXT, "Write every request as .parquet or .csv, by the ending.", metavar="FILE")
+    timeline: str | None = OUTPUT.option(
         TEXT, "Draw machines and batches over time as .png, .svg or .pdf.", metavar="FILE"
     )
