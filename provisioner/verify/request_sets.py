@@ -45,7 +45,7 @@ def needed_s(slo: SLO, rate_rps: float) -> float:
     >>> needed_s(load_slo("p99"), 70.0), needed_s(load_slo("p99"), 5.0), needed_s(load_slo("batch"), 5.0)
     (16.0, 223.0, 0.0)
     """
-    return float(math.ceil(LONGEST_S * least_rate_rps(slo) / rate_rps))
+    return float(math.ceil(LONGEST_S * least_rate_rps(slo) / rate_rps * (1.0 - 1e-9)))
 
 
 def least_rate_rps(slo: SLO) -> float:

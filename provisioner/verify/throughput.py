@@ -139,7 +139,7 @@ class Rates:
         """The largest rate of one cluster below its first failure, and that failure, to 1 %; from a start nearby."""
         return largest_rate(
             lambda rate_rps: self.verdict(candidate, rate_rps).passes,
-            start_rps,
+            max(start_rps, self.smallest_rps),
             _RATE_TOLERANCE,
             _FIRST_STEP,
             self.smallest_rps,

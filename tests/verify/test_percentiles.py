@@ -21,6 +21,7 @@ from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.answer import best_plan
 from provisioner.verify.regions import least_gap
 from provisioner.verify.request_sets import LEAST_BEYOND, LONGEST_S, RequestSets, least_rate_rps, needed_s
+from provisioner.verify.throughput import Rates
 from provisioner.verify.verdicts import Verdicts
 
 SMALL: dict[str, Any] = {
@@ -155,6 +156,14 @@ def test_a_rate_at_which_no_set_is_long_enough_is_refused() -> None:
     assert RequestSets(setting(), least).set_s == LONGEST_S
     with pytest.raises(InputError, match=r"^rate_rps: TTFT P99 is judged on 1,000 requests or more, and 0\.2"):
         RequestSets(setting(), 0.2)
+
+
+def test_largest_rates_are_looked_for_where_sets_are_long_enough() -> None:
+    of = setting()
+    rates = Rates(of)
+    low, high = rates.largest(Candidate(of.designs[0], (2, 1)), 0.01)
+    assert least_rate_rps(of.slo) <= rates.smallest_rps < low < high < 15.0
+    assert min(rate for rate, *_ in rates.tried) == rates.smallest_rps
 
 
 def test_a_trace_with_too_few_requests_is_refused(tmp_path: Path) -> None:
