@@ -46,10 +46,11 @@ def cheaper(arguments: list[str]) -> list[str]:
     command, *options = arguments
     given = {option.split("=")[0] for option in options}
     added: list[str] = []
-    if command in ("plan", "compare") and not given & {"--fast", "--policy"}:
+    simulated = "--policy" in given or any(option.startswith("--gap-") for option in given)
+    if command in ("plan", "compare") and "--fast" not in given and not simulated:
         added.append("--fast")
     if command == "plan":
-        added += [] if "--policy" not in given else ["--rate", "20", "--duration", "10s"]
+        added += ["--rate", "20", "--duration", "60s"] if simulated else []
         added += [] if given & {"--tp", "--max-cost"} else ["--tp", "8"]
         chosen = given & {"--machine", "--design", "--stock", "--power-caps", "--max-cost"}
         added += [] if chosen else ["--machine", "dgx-h100"]
