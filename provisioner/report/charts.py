@@ -353,7 +353,7 @@ def _extent(chart: BarChart, values: Sequence[float]) -> tuple[float, float, flo
     low, high = min(*values, chart.base), max(*values, chart.base)
     if high == low:
         low, high = low - 0.5, high + 0.5
-    room = 0.16 * (high - low)
+    room = 0.26 * (high - low)  # five digits beside the longest bar of a narrow chart
     return low - (room if low < chart.base else 0.0), high + (room if high > chart.base else 0.0), chart.base
 
 
