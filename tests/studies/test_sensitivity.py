@@ -76,7 +76,7 @@ def test_every_switch_of_a_fine_grid_is_found() -> None:
 
 
 def test_proven_plans_switch_where_plans_made_apart_do() -> None:
-    proven: dict[str, Any] = {"slo": "p99", "rate_rps": 15.0, "sets": 2, "duration_s": 30.0, "designs": HH_HA}
+    proven: dict[str, Any] = {"slo": "p99", "rate_rps": 25.0, "sets": 2, "duration_s": 30.0, "designs": HH_HA}
     proven["tensor_parallel"] = "largest"
     found = api.sensitivity(**proven, switches={"price:dgx-a100": (0.5, 3.0)}, tolerance=0.05, probes=0)
     assert found.searches[0].switches
