@@ -52,6 +52,8 @@ def given_and_defaults(
     >>> question = {"slo": "p99", "limits": {"tbt_p99": "60ms"}, "objective": "cost", "independent": False, "cv": None}
     >>> given_and_defaults(question, PlanOptions)
     ((('slo', 'p99'), ('tbt_p99', '60ms')), (('objective', 'cost'),))
+    >>> given_and_defaults({"limits": {"tbt_p99.9": "3s"}}, PlanOptions)[0]
+    (('limits', 'tbt-p99.9=3s'),)
     """
     given: list[tuple[str, str]] = []
     defaults: list[tuple[str, str]] = []
@@ -61,7 +63,10 @@ def given_and_defaults(
             continue
         rows = defaults if value == declaration.default else given
         if declaration.members:
-            rows += [(spelled(entry), text) for entry, text in value.items()]
+            named = {entry: text for entry, text in value.items() if entry in declaration.members}
+            rows += [(spelled(entry), text) for entry, text in named.items()]
+            unnamed = {entry: text for entry, text in value.items() if entry not in named}
+            rows += [(spelled(name), text) for text in declaration.kind.texts(unnamed)]
         elif declaration.metavar is None:
             rows.append((spelled(name), "yes" if value else "no"))
         else:

@@ -137,7 +137,8 @@ class PlanOptions(Question):
     )
     duration_s: float = PROOF.option(
         TIME,
-        "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up.",
+        "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up. A set takes longer "
+        "where a limit needs more requests.",
         flag="--duration",
         default=DURATION_S,
         default_text=f"{DURATION_S:g}s",

@@ -246,7 +246,7 @@ def outcome(question: Question, change: Change) -> Outcome:
     setting = load_setting(replace(options, scale=scale))
     try:
         plan = best_plan(setting, verdicts=question.verdicts)
-    except InfeasibleError as error:
+    except (InfeasibleError, InputError) as error:  # a rate may leave too few requests for a percentile to be judged
         return Outcome(scale=change.scale, reason=str(error))
     return _in_brief(plan, change.scale)
 

@@ -41,6 +41,13 @@ def test_factors_come_on_top_of_those_of_the_question() -> None:
     assert sensitivity(options).swings[0].low.of("cost") == api.plan(**QUICK, designs=HH_HA).cost_usd_per_h
 
 
+def test_a_rate_with_too_few_requests_to_judge_is_part_of_the_answer() -> None:
+    proven: dict[str, Any] = {"slo": "p99", "tensor_parallel": "largest", "designs": HH_HA[:1], "sets": 2}
+    (rate,) = api.sensitivity(**proven, rate_rps=0.35, inputs=("rate",), spread=0.2).swings
+    assert rate.high.feasible and not rate.low.feasible
+    assert "TTFT P99 is judged on 1,000 requests or more" in rate.low.reason
+
+
 def test_a_price_at_which_designs_switch_is_where_their_costs_are_equal() -> None:
     """Sizes do not depend on prices, so that the switch has a closed form."""
     one, other = (api.plan(**QUICK, designs=[design]) for design in HH_HA)
