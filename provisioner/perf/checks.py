@@ -1,8 +1,7 @@
 """Checks of a latency curve: points that no machine can produce, and dips inside the noise.
 
-More work cannot take less time. Where a measured latency falls although the work rises, either the run did
-not do the work (it ran out of memory) or the difference is noise. The repeats distinguish the two: a
-fall beyond the noise is refused with its reason, a fall inside it is a dip, which isotonic regression levels.
+More work cannot take less time. A fall beyond the noise of the repeats is refused (the run ran out of memory), a fall
+inside it is a dip, which isotonic regression levels.
 """
 
 from __future__ import annotations
@@ -21,11 +20,9 @@ Floats = NDArray[np.float64]
 MEASUREMENT_NOISE: Final = 0.10
 """Fall of the latency, as a fraction, that is still noise: 0.10, sensible from 0.09 to 0.15.
 
-It is counted from the fastest repeat of the smaller work to the slowest of the larger, so the scatter
-within a run is already out. What remains is the difference between sessions: in the published measurements
-the decode time of the same 512-token prompt is 54.9 ms in one session and 60.0 ms in another (Llama2-70B,
-DGX-A100, TP 2), 8.4 % apart with every repeat on its side. The largest fall among sound points is 4.4 %,
-and the falls of the runs that did not fit in memory are 85 % and more (prompt) and 19 % (decode, DGX-H100).
+It is counted from the fastest repeat of the smaller work to the slowest of the larger, so it is what sessions differ
+by: up to 8.4 % in the published measurements (Llama2-70B, DGX-A100, TP 2: 54.9 and 60.0 ms). The largest fall among
+sound points is 4.4 %; runs that did not fit in memory fall by 85 % and more (prompt) and 19 % (decode, DGX-H100).
 """
 
 

@@ -1,17 +1,8 @@
 """Latency curves of one replica: prompt time over batched tokens, decode time over batch and context.
 
-Two forms, one type. In the measured form the decode time of a batch of b sequences that hold c tokens of
-context in total is
-
-    base(b) + slope x (c - b x axis context),
-
-``base`` being piecewise linear through the batch axis at that axis' own context, and ``slope`` the time
-that a further token of context adds, fitted from the single-sequence rows between physical bounds. The
-prompt curve goes through what a scheduler runs: batches and single prompts up to
-``MAX_BATCHED_PROMPT_TOKENS``, single prompts alone beyond it.
-
-In the published simulator's form both curves go through every row, decode time is looked up at the number of
-sequences on the axis of prompt tokens, and context has no effect.
+The measured form is that of ``docs/reference/hardware.md``, *Latency curves*. In the published simulator's form both
+curves go through every row, decode time is looked up at the number of sequences on the axis of prompt tokens, and
+context has no effect.
 """
 
 from __future__ import annotations
@@ -42,21 +33,15 @@ Group = tuple[str, str, int]
 MAX_CONTEXT_SLOPE_RATIO: Final = 2.0
 """Largest context slope used, as a multiple of the time to read the KV cache at full HBM bandwidth.
 
-1 is the physical floor, sensible values are 1.2 to 3. With multi-head attention one sequence keeps the GPUs
-busy, and BLOOM-176B's fits give 1.0 and 1.6 of the floor; decode attention kernels measured with a full
-batch at Llama2-70B's shape read at 1.2 (H100) to 1.3 (A100) times the floor (AIConfigurator's database).
-One sequence of a model with grouped-query attention leaves most of the GPU idle, so the single-sequence
-rows of Llama2-70B give up to 15 times the floor: true for one sequence, but wrong by that factor for each
-further token of a batch.
+1 is the physical floor, sensible values are 1.2 to 3: BLOOM-176B's fits give 1.0 and 1.6, kernels measured with a
+full batch at Llama2-70B's shape 1.2 (H100) to 1.3 (A100; AIConfigurator's database).
 """
-
 
 MAX_BATCHED_PROMPT_TOKENS: Final = 2048
 """Prompt tokens up to which a scheduler puts several prompts into one iteration (Splitwise, section IV-B).
 
-Only the first prompt of a batch may exceed it, and then runs alone. So an iteration above it is always one
-prompt, and the time of a batch of 512-token prompts with the same total says nothing about it: the two differ
-by -15 to +34 % in the published measurements, by machine and model. At the limit and below both occur.
+An iteration above it is always one prompt. A batch of 512-token prompts with the same total differs from it by -15 to
++34 % in the published measurements.
 """
 
 _FAR: Final = 1e12
@@ -185,6 +170,11 @@ class CurveSet:
         return tuple(p for p in self.kept if p.phase == "prompt" and is_run(p.prompt_tokens, p.batch))
 
     @property
+    def decode_points(self) -> tuple[CurvePoint, ...]:
+        """Kept points of the token phase."""
+        return tuple(p for p in self.kept if p.phase == "decode")
+
+    @property
     def slope_s_per_context_token(self) -> float:
         """Time that one further token of context adds to a decode iteration, in s."""
         return self.context.slope_s_per_token if self.context else 0.0
@@ -198,9 +188,7 @@ class CurveSet:
     def decode_batch_range(self) -> tuple[int, int]:
         """Range of batches between the decode curve's knots; beyond it the last segment is extrapolated.
 
-        In the published simulator's form (1, its largest key = 32768), which no batch exceeds (512 requests
-        at most): that form reads its axis of prompt tokens below the first knot by rule, which is no
-        extrapolation of a measured batch and needs no warning.
+        From 1 in the published simulator's form, which reads its axis of prompt tokens below the first knot by rule.
         """
         first = int(self.decode.x[0]) if self.assumptions == "measured" else 1
         return first, int(self.decode.x[-1])
@@ -208,7 +196,7 @@ class CurveSet:
     @property
     def decode_context_range(self) -> tuple[float, float]:
         """Measured range of the context that a batch holds in total, in tokens; unbounded if context has no effect."""
-        held = [p.context_tokens for p in self.kept if p.phase == "decode"]
+        held = [p.context_tokens for p in self.decode_points]
         return (min(held), max(held)) if held else (0.0, float("inf"))
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
@@ -254,15 +242,14 @@ def kv_read_s_per_token(model: ModelArchitecture, machine: Machine, tensor_paral
 def fit_context_slope(points: Sequence[CurvePoint], axis_context_tokens: float, floor: float) -> ContextFit:
     """Decode time per further token of context, by least squares over the single-sequence decode rows.
 
-    The rows with the batch axis' output length (the prompt varies) and the rows with longer outputs each get
-    an intercept of their own and share the slope: they were measured in different sessions, which on one
-    machine differ by 5 ms for the same work. The result is held between ``floor`` (s/token) and
+    Rows with the batch axis' output length and rows with longer outputs share the slope and have an intercept each:
+    their sessions differ by up to 5 ms for the same work. The result is held between ``floor`` (s/token) and
     ``MAX_CONTEXT_SLOPE_RATIO`` times it; with fewer than two rows more than intercepts it is the floor.
     """
-    rows = [p for p in points if p.phase == "decode" and p.batch == 1]
-    context = np.array([p.context_tokens for p in rows], dtype=np.float64)
-    seconds = np.array([p.latency_s for p in rows], dtype=np.float64)
-    outputs = {p.output_tokens for p in points if p.phase == "decode" and p.batch > 1}
+    decodes = [p for p in points if p.phase == "decode"]
+    rows = [p for p in decodes if p.batch == 1]
+    context, seconds = values_of(rows, "context_tokens"), values_of(rows, "latency_s")
+    outputs = {p.output_tokens for p in decodes if p.batch > 1}
     session = np.array([p.output_tokens in outputs for p in rows], dtype=bool)
     for group in (session, ~session):
         if group.any():
@@ -287,13 +274,17 @@ def fit_context_slope(points: Sequence[CurvePoint], axis_context_tokens: float, 
     )
 
 
-def _knots(at: Sequence[float], points: Sequence[CurvePoint]) -> tuple[Floats, Floats, Floats]:
+def values_of(points: Sequence[CurvePoint], field: str) -> Floats:
+    """Values of one field of points, shape (points,)."""
+    return np.array([getattr(point, field) for point in points], dtype=np.float64)
+
+
+def _knots(points: Sequence[CurvePoint], axis: str) -> tuple[Floats, Floats, Floats]:
     """Knots of a curve: positions, medians averaged by repeats where two points share one, and repeats."""
-    x, index = np.unique(np.array(at, dtype=np.float64), return_inverse=True)
-    repeats = np.array([p.repeats for p in points], dtype=np.float64)
+    x, index = np.unique(values_of(points, axis), return_inverse=True)
+    repeats = values_of(points, "repeats")
     weight = np.bincount(index, repeats).astype(np.float64)
-    total = np.bincount(index, repeats * np.array([p.latency_s for p in points]))
-    return x, total / weight, weight
+    return x, np.bincount(index, repeats * values_of(points, "latency_s")) / weight, weight
 
 
 def fit_measured(
@@ -301,13 +292,11 @@ def fit_measured(
 ) -> CurveSet:
     """Curves of a group through its measured points: checked, refused ones left out, dips inside the noise levelled.
 
-    Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but the prompt curve does not go
-    through them: a scheduler runs single prompts with this number of tokens instead.
+    Batches of prompts beyond ``MAX_BATCHED_PROMPT_TOKENS`` are checked, but not on the prompt curve.
     ``kv_read_s_per_token`` is the physical floor of the context slope. Decode is levelled after the context's
     part is taken off, so that its time does not fall with the batch at any fixed context per sequence.
     """
-    model, machine, tensor_parallel = group
-    named = f"curves of {model} on {machine} at TP {tensor_parallel}"
+    named = "curves of {} on {} at TP {}".format(*group)
     refused = find_unphysical(points)
     out = {r.point for r in refused}
     kept = [p for p in points if p not in out]
@@ -322,15 +311,13 @@ def fit_measured(
         raise InputError(f"{named}: must have 2 or more decode batches at one context per sequence")
     context = fit_context_slope(kept, axis_context, kv_read_s_per_token)
 
-    tokens, prompt_s, weight = _knots([p.batched_tokens for p in prompts], prompts)
+    tokens, prompt_s, weight = _knots(prompts, "batched_tokens")
     level_prompt_s = isotonic(prompt_s, weight)
-    batch, base_s, weight = _knots([p.batch for p in axis], axis)
+    batch, base_s, weight = _knots(axis, "batch")
     of_context_s = context.slope_s_per_token * axis_context * batch
     level_base_s = isotonic(base_s - of_context_s, weight) + of_context_s
     return CurveSet(
-        model=model,
-        machine=machine,
-        tensor_parallel=tensor_parallel,
+        *group,
         assumptions="measured",
         prompt=PiecewiseLinear(tokens, level_prompt_s),
         decode=PiecewiseLinear(batch, level_base_s),
@@ -338,10 +325,7 @@ def fit_measured(
         context=context,
         points=tuple(points),
         refused=refused,
-        dips=(
-            *_dips("prompt", tokens, prompt_s, level_prompt_s),
-            *_dips("decode", batch, base_s, level_base_s),
-        ),
+        dips=(*_dips("prompt", tokens, prompt_s, level_prompt_s), *_dips("decode", batch, base_s, level_base_s)),
         provenance=tuple(sorted({p.provenance for p in points})),
         sources=sources,
     )
@@ -405,31 +389,21 @@ def load_curve_set(
     Raises ``InputError`` if there are none (the message names what has curves), or if a file is damaged (it names
     file, row and field).
     """
-    group = (model.name, machine.name, tensor_parallel)
+    group = model.name, machine.name, tensor_parallel
     if group not in (curve_groups(own) if assumptions == "measured" else _shipped_groups()):
         raise InputError(no_curves(model.name, f"{machine.name} at TP {tensor_parallel}", own))
     sources = load_provenance().sources(machine.name)
     if assumptions == "measured":
         points, path = _measured_points(group, own)
-        kinds = " and ".join(sorted({point.provenance for point in points}))
-        return fit_measured(
-            points,
-            group,
-            kv_read_s_per_token(model, machine, tensor_parallel),
-            sources if path is None else (f"{machine.name}: {kinds}, {path}",),
-        )
-    name = f"{machine.name}__{model.name}__tp{tensor_parallel}.csv"
-    knots = read_knots(
-        data_folder("hardware_specs") / "curves/splitwise-sim" / name,
-        model=model.name,
-        machine=machine.name,
-        tensor_parallel=tensor_parallel,
-    )
+        if path is not None:
+            kinds = " and ".join(sorted({point.provenance for point in points}))
+            sources = (f"{machine.name}: {kinds}, {path}",)
+        return fit_measured(points, group, kv_read_s_per_token(model, machine, tensor_parallel), sources)
+    path = data_folder("hardware_specs") / f"curves/splitwise-sim/{machine.name}__{model.name}__tp{tensor_parallel}.csv"
+    knots = read_knots(path, model=model.name, machine=machine.name, tensor_parallel=tensor_parallel)
     keys = np.array([k.batched_tokens for k in knots], dtype=np.float64)
     return CurveSet(
-        model=model.name,
-        machine=machine.name,
-        tensor_parallel=tensor_parallel,
+        *group,
         assumptions="splitwise-sim",
         prompt=PiecewiseLinear(keys, np.array([k.prompt_s for k in knots])),
         decode=PiecewiseLinear(keys, np.array([k.token_s for k in knots])),

@@ -42,9 +42,8 @@ VLLM: Final = EngineOverhead(iteration_s=0.3e-3, sequence_s=0.04e-3)
 """Overhead of vLLM: from 0.25 to 0.45 ms an iteration and from 0.030 to 0.043 ms a sequence.
 
 Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigurator's serving samples), as
-``python -m tests.oracles.closed_loop`` prints it. The range comes from fits without one (model, TP) or to some of the
-runs. Without one of the two models it is 0.66 or 0.21 ms, and 0.033 or 0.022 ms. It also covers work that the sum of
-operators leaves out: kernels of a model's own (the norms of Qwen3's queries and keys) and gaps between kernels.
+``python -m tests.oracles.closed_loop`` prints it, with the range of fits to parts of the runs
+(docs/explanation/validation.md). It also covers kernels of a model's own and gaps between kernels.
 """
 NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
 """No overhead: the operators alone."""
@@ -72,25 +71,16 @@ def iteration_s(
             f"tensor parallelism: must divide the model's {shape.heads} heads and its inner dimension of"
             f" {shape.intermediate_size}, got {tensor_parallel}"
         )
-    chunk, count, sequences, context = (
-        _at_least_none(name, given)
-        for name, given in (
-            ("prompt_tokens", prompt_tokens),
-            ("prompts", prompts),
-            ("batch", batch),
-            ("context_tokens", context_tokens),
-        )
-    )
+    amounts = {"prompt_tokens": prompt_tokens, "prompts": prompts, "batch": batch, "context_tokens": context_tokens}
+    chunk, count, sequences, context = (_at_least_none(name, amount) for name, amount in amounts.items())
     chunks = np.where(chunk > 0, count, 0.0)
     outputs = chunks + sequences
     tokens = chunks * chunk + sequences
     heads, kv_heads = shape.heads // tensor_parallel, max(shape.kv_heads // tensor_parallel, 1)
     mean_context = context / np.maximum(sequences, 1)
     decode_s = gpu.decode_attention_s(sequences, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
-    of_layers = shape.layers * (
-        _layer_s(shape, gpu, tensor_parallel, tokens)
-        + (gpu.prompt_attention_s(chunk, chunks, heads, kv_heads, shape.head_dim) + decode_s)
-    )
+    attention_s = gpu.prompt_attention_s(chunk, chunks, heads, kv_heads, shape.head_dim) + decode_s
+    of_layers = shape.layers * (_layer_s(shape, gpu, tensor_parallel, tokens) + attention_s)
     result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
     return result + overhead.iteration_s + overhead.sequence_s * outputs
 

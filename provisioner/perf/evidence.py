@@ -7,9 +7,10 @@ available kind is taken. A machine with a power cap has the curves of the uncapp
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
-from typing import Final, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
+from typing import Any, Final, Literal
 
 import numpy as np
 
@@ -24,13 +25,9 @@ from provisioner.perf.curves import (
     evidence_of,
     kv_read_s_per_token,
     load_curve_set,
+    values_of,
 )
-from provisioner.perf.derived import (
-    DECODE_CONTEXT,
-    context_slope_s_per_token,
-    derived_points,
-    iteration_s,
-)
+from provisioner.perf.derived import DECODE_CONTEXT, context_slope_s_per_token, derived_points, iteration_s
 from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog, with_own
@@ -47,13 +44,6 @@ _MIXED_TOKENS: Final = 2048
 _MIXED_BATCH: Final = 64
 _MIXED_CONTEXT: Final = 1024
 
-_S_OF_FIT: Final = (
-    "slope_s_per_token",
-    "fitted_s_per_token",
-    "standard_error_s_per_token",
-    "residual_s",
-    "floor_s_per_token",
-)
 _SOURCE: Final = "AIConfigurator's and Vidur's kernel measurements (hardware_specs/operators/provenance.yaml)"
 
 
@@ -111,27 +101,20 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
 
     def longer(point: CurvePoint) -> CurvePoint:
         by = times[point.phase]
-        average, peak = (
-            None if fraction is None else min(fraction, machine.power_cap)
-            for fraction in (point.power_average_fraction, point.power_peak_fraction)
-        )
-        return replace(
-            point,
-            latency_s=by * point.latency_s,
-            min_s=by * point.min_s,
-            max_s=by * point.max_s,
-            provenance="assumed",
-            power_average_fraction=average,
-            power_peak_fraction=peak,
-        )
+        seconds = {name: by * getattr(point, name) for name in ("latency_s", "min_s", "max_s")}
+        power = {name: getattr(point, name) for name in ("power_average_fraction", "power_peak_fraction")}
+        capped = {name: min(share, machine.power_cap) for name, share in power.items() if share is not None}
+        return replace(point, provenance="assumed", **seconds, **capped)
 
     fit = uncapped.context
+    of_fit = asdict(fit).items() if fit else ()
+    slower: dict[str, Any] = {name: cap.token_slowdown * time for name, time in of_fit if isinstance(time, float)}
     return replace(
         uncapped,
         machine=machine.name,
         prompt=PiecewiseLinear(uncapped.prompt.x, cap.prompt_slowdown * uncapped.prompt.y),
         decode=PiecewiseLinear(uncapped.decode.x, cap.token_slowdown * uncapped.decode.y),
-        context=fit and replace(fit, **{name: cap.token_slowdown * getattr(fit, name) for name in _S_OF_FIT}),
+        context=fit and replace(fit, **slower),
         points=tuple(longer(point) for point in uncapped.points),
         refused=tuple(replace(refused, point=longer(refused.point)) for refused in uncapped.refused),
         dips=tuple(
@@ -186,13 +169,12 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
     slope = context_slope_s_per_token(model, gpu, tensor_parallel)
-    prompt = PiecewiseLinear(_of(single, "prompt_tokens"), _rising(_of(single, "latency_s")))
-    decode = PiecewiseLinear(_of(axis, "batch"), _rising(_of(axis, "latency_s")))
+    prompt = _through(single, "prompt_tokens")
+    decode = _through(axis, "batch")
     context = [p for p in points if p.phase == "decode" and p not in axis]
-    predicted = decode(_of(context, "batch")) + slope * (
-        _of(context, "context_tokens") - DECODE_CONTEXT * _of(context, "batch")
-    )
-    residual_s = float(np.sqrt(np.mean((predicted - _of(context, "latency_s")) ** 2)))
+    batch = values_of(context, "batch")
+    predicted_s = decode(batch) + slope * (values_of(context, "context_tokens") - DECODE_CONTEXT * batch)
+    residual_s = float(np.sqrt(np.mean((predicted_s - values_of(context, "latency_s")) ** 2)))
     fit = ContextFit(
         slope_s_per_token=slope,
         fitted_s_per_token=slope,
@@ -219,29 +201,19 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
     )
 
 
-def _of(points: list[CurvePoint], field: str) -> np.ndarray:
-    return np.array([getattr(point, field) for point in points], dtype=np.float64)
-
-
-def _rising(seconds: np.ndarray) -> np.ndarray:
-    """Times made non-decreasing: a kernel of a larger problem that is faster would be chosen for the smaller too."""
-    return np.minimum.accumulate(seconds[::-1])[::-1]
+def _through(points: Sequence[CurvePoint], axis: str) -> PiecewiseLinear:
+    """Curve through points, never falling: a kernel that is faster at a larger problem serves the smaller too."""
+    seconds = values_of(points, "latency_s")
+    return PiecewiseLinear(values_of(points, axis), np.minimum.accumulate(seconds[::-1])[::-1])
 
 
 def _mixed(model: ModelArchitecture, gpu: Operators, tensor_parallel: int, slope: float) -> MixedIteration:
     """Rule of mixed iterations: the time per sequence, from an iteration of 2,048 tokens of which 64 are decoded."""
     held = _MIXED_BATCH * _MIXED_CONTEXT
-    both_s = float(
-        iteration_s(
-            model,
-            gpu,
-            tensor_parallel,
-            prompt_tokens=_MIXED_TOKENS - _MIXED_BATCH,
-            batch=_MIXED_BATCH,
-            context_tokens=held,
-        )
-    )
-    alone_s = float(iteration_s(model, gpu, tensor_parallel, prompt_tokens=_MIXED_TOKENS))
+    prompt_tokens = _MIXED_TOKENS - _MIXED_BATCH
+    time_s = partial(iteration_s, model, gpu, tensor_parallel)
+    both_s = float(time_s(prompt_tokens=prompt_tokens, batch=_MIXED_BATCH, context_tokens=held))
+    alone_s = float(time_s(prompt_tokens=_MIXED_TOKENS))
     return MixedIteration(1.0, max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH, slope)
 
 

@@ -1,8 +1,6 @@
 """Error of the curves at work that they were not fitted to: repeats left out at random, and whole points left out.
 
-Leaving out repeats says how noisy the measurements are: every point is still known from its other repeats.
-Leaving out whole points says how far interpolation can be trusted between the measured points, and
-extrapolation beyond the last.
+The former says how noisy the measurements are, the latter how far interpolation and extrapolation can be trusted.
 """
 
 from __future__ import annotations
@@ -48,9 +46,8 @@ class HoldOutError:
 def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] = "points") -> tuple[HoldOutError, ...]:
     """Hold-out errors of measured curves, one row per phase and axis.
 
-    ``repeats``: 20 % of the runs left out at random, as computed when the curves were derived from the single
-    runs (the shipped curves have medians only). ``points``: whole points left out, computed here.
-    Raises ``InputError`` for curves in the published simulator's form, which are not fitted.
+    ``repeats``: 20 % of the single runs left out at random, computed when the curves were derived. ``points``: whole
+    points left out, computed here. ``InputError`` for curves in the published simulator's form, which are not fitted.
     """
     if curve_set.assumptions != "measured":
         raise InputError("hold-out errors are those of the measured curves: ask with assumptions measured")
@@ -73,8 +70,7 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     by one. The last point is predicted by continuing the segment before it. Only points that a curve goes through
     are compared; batches of prompts that no scheduler runs are not.
     """
-    kept = curve_set.kept
-    decodes = [p for p in kept if p.phase == "decode"]
+    kept, decodes = curve_set.kept, curve_set.decode_points
     axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
     single = [p for p in decodes if p.batch == 1 and p not in axis]
 
@@ -102,5 +98,4 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
 
 
 def _by(points: Sequence[CurvePoint], key: Callable[[CurvePoint], int]) -> list[list[CurvePoint]]:
-    """Points grouped by their place on an axis, in its order."""
     return [[p for p in points if key(p) == at] for at in sorted({key(p) for p in points})]

@@ -4,12 +4,9 @@ A time is the physical limit over a utilisation,
 
     time = max(FLOP / peak, bytes / bandwidth) / utilisation,
 
-and the utilisation comes from a table over the problem's size. Tables are interpolated linearly in the
-logarithms of sizes and utilisation and held constant outside, so that a problem beyond a table takes as long
-as the limits say at the utilisation of the table's edge. Tables of measured GPUs lie in
-``hardware_specs/operators`` (``hardware_specs/derive_operators.py`` derives them). A GPU or an operator without
-one gets the mean utilisation that the measured GPUs have at the problem that keeps them busy for as long:
-an estimate, named in ``Operators.estimated``.
+and the utilisation comes from a table over the problem's size (``GridTable``). Tables of measured GPUs lie in
+``hardware_specs/operators`` (``hardware_specs/derive_operators.py`` derives them). A GPU or an operator without one
+gets an estimate from the measured GPUs (``Borrowed``), named in ``Operators.estimated``.
 """
 
 from __future__ import annotations
@@ -17,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, cast
 
 import numpy as np
@@ -26,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.catalog import data_folder
 from provisioner.specs.model import NumberType
-from provisioner.specs.units import parse_positive
+from provisioner.specs.units import parse_positive, unit_of
 
 Floats = NDArray[np.float64]
 BYTES: Final[Mapping[str, int]] = {"bf16": 2, "fp8": 1}
@@ -86,12 +85,8 @@ class GpuLimits:
     link: Literal["nvlink", "pcie"] = "nvlink"
 
     def __post_init__(self) -> None:
-        for name, unit in (
-            ("bf16_flops", "FLOP/s"),
-            ("memory_bytes_per_s", "bytes/s"),
-            ("link_bytes_per_s", "bytes/s"),
-        ):
-            parse_positive(getattr(self, name), f"GPU {self.name}: {name}", unit)
+        for name in ("bf16_flops", "memory_bytes_per_s", "link_bytes_per_s"):
+            parse_positive(getattr(self, name), f"GPU {self.name}: {name}", unit_of(name) or "FLOP/s")
         if not 0 <= self.fp8_flops < float("inf"):
             raise InputError(f"GPU {self.name}: fp8_flops: must be 0 (no fp8) or above, got {self.fp8_flops}")
         if self.link not in ("nvlink", "pcie"):
@@ -102,12 +97,16 @@ class GpuLimits:
         return float(self.fp8_flops or self.bf16_flops) if kind == "fp8" else float(self.bf16_flops)
 
 
+def _floats(*values: ArrayLike) -> list[Floats]:
+    return [np.asarray(value, dtype=np.float64) for value in values]
+
+
 def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: ArrayLike) -> Floats:
     """Physical limit of (m, k) x (k, n), in s: max(2 m n k / peak, bytes / bandwidth); broadcast.
 
     Bytes count both inputs in their type and the bf16 result.
     """
-    rows, columns, depth = (np.asarray(x, dtype=np.float64) for x in (m, n, k))
+    rows, columns, depth = _floats(m, n, k)
     size = BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
     return np.maximum(2 * rows * columns * depth / gpu.flops(kind), size / gpu.memory_bytes_per_s)
 
@@ -124,9 +123,8 @@ def prompt_attention_limit_s(
 
     A token attends to itself and to all tokens before it: 4 x head_dim FLOP per head and pair of tokens.
     """
-    new, sequences = (np.asarray(x, dtype=np.float64) for x in (tokens, batch))
-    of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
-    of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    new, sequences, queries, keys, dimension = _floats(tokens, batch, heads, kv_heads, head_dim)
+    of_queries, of_keys = queries * dimension, keys * dimension
     pairs = sequences * new * ((new + 1) / 2)
     size = ACTIVATION_BYTES * sequences * 2 * (new * of_queries + new * of_keys)
     return np.maximum(4 * pairs * of_queries / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
@@ -146,9 +144,8 @@ def decode_attention_limit_s(
     ``context_tokens`` is the context of one sequence. Bytes count the KV cache in its type, and queries and
     results in bf16.
     """
-    sequences, context = (np.asarray(x, dtype=np.float64) for x in (batch, context_tokens))
-    of_queries = np.asarray(heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
-    of_keys = np.asarray(kv_heads, dtype=np.float64) * np.asarray(head_dim, dtype=np.float64)
+    sequences, context, queries, keys, dimension = _floats(batch, context_tokens, heads, kv_heads, head_dim)
+    of_queries, of_keys = queries * dimension, keys * dimension
     size = sequences * (2 * BYTES[kind] * context * of_keys + 2 * ACTIVATION_BYTES * of_queries)
     flop = 4 * sequences * context * of_queries
     return np.maximum(flop / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
@@ -189,11 +186,9 @@ class GridTable:
 
     def __call__(self, *sizes: ArrayLike) -> Floats:
         """Utilisation at ``sizes``, one argument per axis; broadcast."""
-        at = np.broadcast_arrays(*(np.asarray(size, dtype=np.float64) for size in sizes))
+        at = np.broadcast_arrays(*_floats(*sizes))
         shape = at[0].shape
-        corners: list[tuple[NDArray[np.intp], Floats]] = [
-            (np.zeros(at[0].size, dtype=np.intp), np.ones(at[0].size, dtype=np.float64))
-        ]
+        corners = [(np.zeros(at[0].size, dtype=np.intp), np.ones(at[0].size))]
         for axis, size in zip(self.axes, at, strict=True):
             low, share = _cell(axis, size.ravel())
             high = np.minimum(low + 1, axis.size - 1)
@@ -256,12 +251,10 @@ class Operators:
         head_dim: ArrayLike = 128,
     ) -> Floats:
         """Time of causal attention of ``batch`` prompts of ``tokens`` each, in s; broadcast."""
-        queries = np.asarray(heads, dtype=np.float64)
-        per_key = queries / np.asarray(kv_heads, dtype=np.float64)
-        sizes = _at_least("prompt_attention", tokens, np.asarray(batch, dtype=np.float64) * queries, per_key)
+        new, sequences, queries, keys = _floats(tokens, batch, heads, kv_heads)
+        sizes = _at_least("prompt_attention", new, sequences * queries, queries / keys)
         limit_s = prompt_attention_limit_s(self.limits, sizes[0], batch, heads, kv_heads, head_dim)
-        work = np.asarray(tokens, dtype=np.float64) * np.asarray(batch)
-        return _where(work, self._time_s("prompt_attention", "bf16", limit_s, *sizes))
+        return _where(new * sequences, self._time_s("prompt_attention", "bf16", limit_s, *sizes))
 
     def decode_attention_s(
         self,
@@ -276,11 +269,9 @@ class Operators:
 
         More than 8 KV heads on a GPU count as a larger batch of 8: the kernels spread sequences and KV heads alike.
         """
-        sequences, queries, keys = (np.asarray(x, dtype=np.float64) for x in (batch, heads, kv_heads))
+        sequences, context, queries, keys = _floats(batch, context_tokens_per_sequence, heads, kv_heads)
         counted = np.minimum(keys, MAX_KV_HEADS)
-        sizes = _at_least(
-            "decode_attention", context_tokens_per_sequence, sequences * keys / counted, counted, queries / keys
-        )
+        sizes = _at_least("decode_attention", context, sequences * keys / counted, counted, queries / keys)
         limit_s = decode_attention_limit_s(self.limits, kv_kind, sequences, sizes[0], heads, kv_heads, head_dim)
         return _where(batch, self._time_s("decode_attention", kv_kind, limit_s, *sizes))
 
@@ -289,7 +280,7 @@ class Operators:
     ) -> Floats:
         """Time of summing ``size_bytes`` over ``gpus`` GPUs of one machine, in s; broadcast; 0 for one GPU."""
         sizes = _at_least("all_reduce", gpus, size_bytes)
-        several = (np.asarray(gpus, dtype=np.float64) > 1) & (np.asarray(size_bytes, dtype=np.float64) > 0)
+        several = (np.asarray(gpus) > 1) & (np.asarray(size_bytes) > 0)
         return _where(several, self._time_s("all_reduce", launch, all_reduce_limit_s(self.limits, sizes[1]), *sizes))
 
     def elementwise_s(self, size_bytes: ArrayLike, kind: Literal["norm", "activation", "rotary"] = "norm") -> Floats:
@@ -299,8 +290,7 @@ class Operators:
 
 
 def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
-    """Sizes, raised to the smallest problem of the operator's tables."""
-    return [np.maximum(np.asarray(x, dtype=np.float64), y) for x, y in zip(sizes, SMALLEST[operator], strict=True)]
+    return [np.maximum(size, least) for size, least in zip(_floats(*sizes), SMALLEST[operator], strict=True)]
 
 
 def _where(work: ArrayLike, time_s: Floats) -> Floats:
@@ -383,14 +373,12 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
         wrong = ~(np.isfinite(numbers) & (numbers > 0)).all(axis=1)
         if wrong.any():
             raise InputError(f"{name}: {kind}: numbers must be above 0, got {rows[int(np.argmax(wrong))]}")
-        nodes = tuple(np.unique(numbers[:, i]) for i in range(len(axes)))
-        shape = tuple(axis.size for axis in nodes)
-        index = np.ravel_multi_index(tuple(np.searchsorted(nodes[i], numbers[:, i]) for i in range(len(axes))), shape)
-        values = np.zeros(int(np.prod(shape)))
-        values[index] = numbers[:, -1]
-        if len(numbers) != values.size or np.unique(index).size != values.size:
+        nodes, places = zip(*(np.unique(column, return_inverse=True) for column in numbers.T[:-1]), strict=True)
+        values = np.full([axis.size for axis in nodes], np.nan)
+        values[places] = numbers[:, -1]
+        if len(numbers) != values.size or np.isnan(values).any():
             raise InputError(f"{name}: {kind}: must have each combination of {', '.join(axes)} once")
-        tables[operator, kind] = GridTable(nodes, values.reshape(shape))
+        tables[operator, kind] = GridTable(nodes, values)
     return tables
 
 
@@ -403,12 +391,9 @@ def measured(gpu: str) -> Measured:
     """Limits and tables of a measured GPU; ``UnknownNameError`` for any other."""
     if gpu not in gpu_limits():
         raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
-    tables: dict[tuple[str, str], GridTable] = {}
-    for operator in AXES:
-        path = folder() / f"{gpu}__{operator}.csv"
-        if path.is_file():
-            tables |= read_tables(path, operator)
-    return gpu_limits()[gpu], tables
+    paths = {operator: folder() / f"{gpu}__{operator}.csv" for operator in AXES}
+    tables = (read_tables(path, operator).items() for operator, path in paths.items() if path.is_file())
+    return gpu_limits()[gpu], dict(chain.from_iterable(tables))
 
 
 @lru_cache(maxsize=16)
@@ -424,7 +409,7 @@ def load_operators(gpu: str) -> Operators:
 def estimate_operators(
     limits: GpuLimits,
     *,
-    own: Mapping[tuple[str, str], Utilisation] | None = None,
+    own: Mapping[tuple[str, str], Utilisation] = MappingProxyType({}),
     like: str | None = None,
     references: Iterable[str] | None = None,
     lookup: Callable[[str], Measured] = measured,
@@ -435,15 +420,11 @@ def estimate_operators(
     from the mean of ``references``: by default all measured GPUs but this one. Every (operator, kind) without
     an own table is named in ``estimated``. Tables of other GPUs are read when first needed.
     """
-    tables: dict[tuple[str, str], Utilisation] = dict(own or {})
     names = tuple(name for name in (gpu_limits() if references is None else references) if name != limits.name)
-    estimated: list[str] = []
-    for operator, kinds in KINDS.items():
-        for kind in kinds:
-            if (operator, kind) not in tables:
-                tables[operator, kind] = Borrowed(limits, operator, kind, like, names, lookup)
-                estimated.append(operator if len(kinds) == 1 else f"{operator} {kind}")
-    return Operators(limits, tables, tuple(estimated))
+    missing = [(operator, kind) for operator, kinds in KINDS.items() for kind in kinds if (operator, kind) not in own]
+    borrowed = {(operator, kind): Borrowed(limits, operator, kind, like, names, lookup) for operator, kind in missing}
+    estimated = (operator if len(KINDS[operator]) == 1 else f"{operator} {kind}" for operator, kind in missing)
+    return Operators(limits, {**own, **borrowed}, tuple(estimated))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -482,7 +463,7 @@ class Borrowed:
         return np.exp(np.asarray(total, dtype=np.float64) / len(references))
 
     def _as_long_on(self, other: GpuLimits, *sizes: ArrayLike) -> tuple[ArrayLike, ...]:
-        first, *rest = (np.asarray(size, dtype=np.float64) for size in sizes)
+        first, *rest = _floats(*sizes)
         longer = self._limit_s(self.limits, first, *rest) / self._limit_s(other, first, *rest)
         if self.operator == "gemm":
             return first, rest[0] * longer**0.5, rest[1] * longer**0.5

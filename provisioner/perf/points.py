@@ -59,10 +59,8 @@ class CurvePoint:
             raise InputError(f"min_s: must be at most latency_s = {self.latency_s} s, got {self.min_s}")
         if self.max_s < self.latency_s:
             raise InputError(f"max_s: must be at least latency_s = {self.latency_s} s, got {self.max_s}")
-        for field, fraction in (
-            ("power_average_fraction", self.power_average_fraction),
-            ("power_peak_fraction", self.power_peak_fraction),
-        ):
+        for field in ("power_average_fraction", "power_peak_fraction"):
+            fraction = getattr(self, field)
             if fraction is not None and not 0 < fraction < MAX_POWER_FRACTION:
                 raise InputError(
                     f"{field}: must be above 0 and below {MAX_POWER_FRACTION:g} of the TDP, got {fraction!r}"
@@ -167,7 +165,6 @@ _Record = TypeVar("_Record", CurvePoint, SimulatorKnot)
 
 
 def _record(kind: type[_Record], row: Mapping[str, str]) -> _Record:
-    """Record of a row, each field read by its type."""
     values: dict[str, Any] = {}
     for field in fields(kind):
         name, unit = field.name, unit_of(field.name)

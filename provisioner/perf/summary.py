@@ -50,11 +50,11 @@ def curve_summary(
     [2, 4, 8]
     """
     known = own or with_own(None)
-    wanted_model = known.model(model).name if model is not None else None
-    wanted_machine = known.machine(machine).name if machine is not None else None
+    models = known.models if model is None else {known.model(model).name}
+    machines = known.machines if machine is None else {known.machine(machine).name}
     rows: list[CurveSummary] = []
     for name, at, tensor_parallel in curve_groups(own):
-        if wanted_model not in (None, name) or wanted_machine not in (None, at):
+        if name not in models or at not in machines:
             continue
         curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
         assert curve.context is not None  # measured curves have one
@@ -73,8 +73,8 @@ def is_own_curve(model: str, machine: str, tensor_parallel: int, own: Catalog | 
 @lru_cache(maxsize=64)
 def errors_of_points(curve: CurveSet) -> tuple[HoldOutError, ...]:
     """Errors of whole points left out; none if too few points remain for a curve."""
-    decodes = [p for p in curve.kept if p.phase == "decode"]
-    single = [p for p in decodes if p.batch == 1 and p.context_per_sequence_tokens != curve.axis_context_tokens]
+    axis = curve.axis_context_tokens
+    single = any(p.batch == 1 and p.context_per_sequence_tokens != axis for p in curve.decode_points)
     if min(len(curve.prompt.x), len(curve.decode.x)) < 3 or not single:
         return ()
     try:
@@ -140,7 +140,17 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
         typed = model.in_dtype(dtype)
         for degree, kind in sorted(degrees_of(typed, machine, own).items()):
             measured = kind == "measured"
-            capacity, reason = _capacity(typed, machine, degree)
+            capacity: float | None = None
+            reason = ""
+            try:
+                capacity = kv_capacity_tokens(typed, machine, degree)
+            except ModelDoesNotFitError as refused:
+                reason = str(refused)
+            error: CurveError | None = None
+            if not measured:
+                error = unmeasured_error(kind, dtype)
+            elif inner := inner_errors(errors_of_points(curves(typed, machine, degree, own))):
+                error = CurveError((inner[0], inner[0]), (inner[1], inner[1]))
             rows.append(
                 Coverage(
                     model=model.name,
@@ -152,22 +162,10 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                     replicas_per_machine=machine.gpus // degree,
                     kv_capacity_tokens=capacity,
                     reason=reason,
-                    error=_measured_error(typed, machine, degree, own) if measured else unmeasured_error(kind, dtype),
+                    error=error,
                 )
             )
     return rows
-
-
-def _capacity(model: ModelArchitecture, machine: Machine, degree: int) -> tuple[float | None, str]:
-    try:
-        return kv_capacity_tokens(model, machine, degree), ""
-    except ModelDoesNotFitError as error:
-        return None, str(error)
-
-
-def _measured_error(model: ModelArchitecture, machine: Machine, degree: int, own: Catalog | None) -> CurveError | None:
-    inner = inner_errors(errors_of_points(curves(model, machine, degree, own)))
-    return None if inner is None else CurveError((inner[0], inner[0]), (inner[1], inner[1]))
 
 
 def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:

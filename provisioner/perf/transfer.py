@@ -12,9 +12,8 @@ Floats = NDArray[np.float64]
 PER_LAYER_FIXED_S: Final = 0.0062
 """Fixed cost of a per-layer transfer in s, sensible from 0.0048 to 0.0076.
 
-The paper reports a constant visible part of 8 ms (200 Gb/s) and 5 ms (400 Gb/s per GPU) for BLOOM-176B.
-Less the last layer's own transfer (6.02 GB / 70 layers over 200 and 400 GB/s for 1,500 tokens), that leaves
-7.6 and 4.8 ms of synchronisation; this is their mean.
+Mean of 7.6 and 4.8 ms: the paper's visible 8 ms (200 Gb/s) and 5 ms (400 Gb/s per GPU) of BLOOM-176B, less the last
+layer's own transfer (6.02 GB / 70 layers over 200 and 400 GB/s for 1,500 tokens).
 """
 
 SIMULATOR_LINK_BYTES_PER_S: Final = 200 * 2.0**30

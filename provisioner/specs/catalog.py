@@ -25,12 +25,7 @@ _Spec = TypeVar("_Spec", "Machine", "ModelArchitecture")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 
-OWN_FOLDERS: Final = {
-    "machines": "*.yaml",
-    "models": "*.yaml",
-    "prices": "*.yaml",
-    "curves": "*.csv",
-}
+OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
 POWER_CAPS: Final = "power_caps.yaml"
 """Parts of a user's own folder, with the files that each holds."""
 
@@ -178,10 +173,9 @@ class Catalog:
             machine, mark, model = path.stem.partition("__")
             if not (mark and machine and model):
                 raise InputError(f"{path}: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv")
-            if machine not in self.machines:
-                raise InputError(f"{path}: {UnknownNameError('machine', machine, self.machines)}")
-            if model not in self.models:
-                raise InputError(f"{path}: {UnknownNameError('model', model, self.models)}")
+            for kind, name, known in (("machine", machine, self.machines), ("model", model, self.models)):
+                if name not in known:
+                    raise InputError(f"{path}: {UnknownNameError(kind, name, known)}")
             found[model, machine] = path
         return MappingProxyType(found)
 

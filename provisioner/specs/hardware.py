@@ -26,14 +26,12 @@ PLAUSIBLE_RANGES = {
 class Machine:
     """A machine type: the unit that plans count, price and power.
 
-    Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peaks and the bandwidth of the link between
-    GPUs (both directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) are of the
-    whole machine. Peaks are dense, of 16-bit and 8-bit floating point; ``peak_fp8_tflops`` is 0 if the GPU has no
-    FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP (1 for uncapped). ``capped_from`` names the
-    uncapped machine; the capped one takes its latency curves, slowed down (``power_caps``), and its price, unless it
-    has its own. All numbers but ``max_power_w`` are without cap. ``kernels`` names the table of measured kernels,
-    empty if there is none; ``kernels_like`` the table of a similar GPU. ``letter`` names the type in a design
-    (Splitwise-HA).
+    Quantities named ``gpu`` or ``per_gpu``, the memory bandwidth, the peaks (dense) and the link between GPUs (both
+    directions together) are of one GPU; ``max_power_w`` and ``network_gbps`` (one direction) of the whole machine.
+    ``peak_fp8_tflops`` is 0 without FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP; all numbers
+    but ``max_power_w`` are without cap. ``capped_from`` names the uncapped machine, whose latency curves, slowed down
+    (``power_caps``), and price a capped one has, unless it has its own. ``kernels`` names the table of measured
+    kernels, ``kernels_like`` the table of a similar GPU. ``letter`` names the type in a design (Splitwise-HA).
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")

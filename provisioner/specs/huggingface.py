@@ -79,21 +79,32 @@ _HEADS: Final = ("num_attention_heads", "n_head")
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "seq_length")
 _MLP: Final = ("intermediate_size", "ffn_dim", "n_inner")
 
-_EXPERTS: Final = (
-    "num_local_experts",
-    "n_routed_experts",
-    "num_experts",
-    "num_experts_per_tok",
-    "moe_intermediate_size",
-)
-_STATE: Final = ("state_size", "ssm_state_size", "ssm_cfg", "mamba_d_state", "mamba_d_conv", "mamba_num_heads")
-_LINEAR: Final = ("linear_num_key_heads", "linear_num_value_heads", "linear_attn_config")
-_PARALLEL: Final = ("parallel_attn", "use_parallel_residual", "parallel_attn_mlp_res")
-
+_EXPERTS: Final = "mixture of experts"
+_LINEAR: Final = "linear attention"
 _STATE_SPACE: Final = "state space in place of attention"
 _PARALLEL_RESIDUAL: Final = "attention and MLP in parallel"
 _ENCODER: Final = "encoder and decoder"
 _WINDOW_IN_SOME: Final = "sliding window in some layers"
+
+_UNSUPPORTED: Final[Mapping[str, tuple[str, ...]]] = {
+    _EXPERTS: (
+        *("num_local_experts", "n_routed_experts", "num_experts", "num_experts_per_tok", "moe_intermediate_size"),
+    ),
+    "multi-head latent attention": ("kv_lora_rank", "q_lora_rank"),
+    _STATE_SPACE: ("state_size", "ssm_state_size", "ssm_cfg", "mamba_d_state", "mamba_d_conv", "mamba_num_heads"),
+    _LINEAR: ("linear_num_key_heads", "linear_num_value_heads", "linear_attn_config"),
+    _ENCODER: ("is_encoder_decoder",),
+    "cross-attention": ("add_cross_attention", "cross_attention_layers"),
+    _PARALLEL_RESIDUAL: ("parallel_attn", "use_parallel_residual", "parallel_attn_mlp_res"),
+    "attention in chunks": ("attention_chunk_size",),
+    "attention in both directions": ("use_bidirectional_attention",),
+    "soft-capped attention logits": ("attn_logit_softcapping",),
+    "soft-capped output logits": ("final_logit_softcapping",),
+    "layers that share keys and values": ("num_kv_shared_layers",),
+    "layers of different shapes": ("block_configs", "hybrid_override_pattern", "layers_block_type"),
+    "several tokens at once": ("num_nextn_predict_layers",),
+}
+"""Properties that ``ModelArchitecture`` does not describe, with the fields that state them; one expert is none."""
 
 _BY_TYPE: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mamba", "mamba2", "falcon_mamba", "rwkv", "jamba", "zamba2", "bamba"), _STATE_SPACE),
@@ -125,9 +136,7 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
         raise InputError(f"{shown}: model_type: {quoted(model_type)} is not known; known are {', '.join(FAMILIES)}")
     family = FAMILIES[model_type]
     _check_class(config, family, shown)
-    notes = []
-    if part_of:
-        notes.append(f"The text part of {part_of}; weights and time of its other parts are not in it.")
+    notes = [f"The text part of {part_of}; weights and time of its other parts are not in it."] if part_of else []
     fields = _shape(config, outer, family, shown)
     dtype, said = _number_type(config, outer, shown)
     scaling = config.get("rope_scaling")
@@ -135,7 +144,6 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
         kind = f"{scaling.get('rope_type') or scaling.get('type') or 'scaled'}, factor {_short(scaling['factor'])}"
         notes.append(f"Its positions are scaled ({kind}); the context is the file's own number.")
     name = Path(path).stem if name is None else name
-    source = _source(outer, config, model_type)
     try:
         return ModelArchitecture(
             name=name,
@@ -145,7 +153,7 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
             norm=family.norm,
             parameters=_parameters(config, family, fields),
             dtype=dtype,
-            sources=(source,),
+            sources=(_source(outer, config, model_type),),
             note=" ".join([*notes, *said]),
             **fields,
         )
@@ -154,7 +162,6 @@ def read_config(path: str | Path, name: str | None = None, title: str | None = N
 
 
 def _read(path: Path, shown: str) -> dict[str, Any]:
-    """JSON object of a file; ``InputError`` if it has none."""
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise InputError(f"{shown}: is {path.stat().st_size:,} bytes, too large for a model's config.json")
@@ -182,9 +189,7 @@ def _read(path: Path, shown: str) -> dict[str, Any]:
 def _text_part(outer: dict[str, Any], shown: str) -> tuple[dict[str, Any], str]:
     """Configuration of the text model, and the model type of the wrapper around it, if there is one."""
     inner = outer.get("text_config")
-    if isinstance(inner, dict):
-        return inner, _model_type(outer, shown)
-    return outer, ""
+    return (inner, _model_type(outer, shown)) if isinstance(inner, dict) else (outer, "")
 
 
 def _model_type(config: Mapping[str, Any], shown: str) -> str:
@@ -218,62 +223,43 @@ def _check_class(config: Mapping[str, Any], family: Family, shown: str) -> None:
 
 def _not_understood(config: Mapping[str, Any], model_type: str, windows: bool = True) -> list[str]:
     """Properties of a configuration that ``ModelArchitecture`` does not describe, each with its field."""
-    reasons = []
-
-    def found(what: str, *fields: str, above: int = 0) -> bool:
-        for field in fields:
-            value = config.get(field)
-            if value and (not isinstance(value, int) or value > above):
-                reasons.append(f"{what} ({field}: {_short(value)})")
-                return True
-        return False
-
     layer_types = config.get("layer_types")
     kinds = {str(kind) for kind in layer_types} if isinstance(layer_types, list) else set()
-    found("mixture of experts", *_EXPERTS, above=1)
-    found("multi-head latent attention", "kv_lora_rank", "q_lora_rank")
-    by_type = _BY_TYPE.get(model_type, "")
-    is_state_space = found(_STATE_SPACE, *_STATE)
-    if not found("linear attention", *_LINEAR) and "linear_attention" in kinds:
-        reasons.append("linear attention (layer_types)")
-    is_encoder = found(_ENCODER, "is_encoder_decoder")
-    found("cross-attention", "add_cross_attention", "cross_attention_layers")
-    is_parallel = found(_PARALLEL_RESIDUAL, *_PARALLEL)
-    found("attention in chunks", "attention_chunk_size")
-    found("attention in both directions", "use_bidirectional_attention")
-    found("soft-capped attention logits", "attn_logit_softcapping")
-    found("soft-capped output logits", "final_logit_softcapping")
-    found("layers that share keys and values", "num_kv_shared_layers")
-    found("layers of different shapes", "block_configs", "hybrid_override_pattern", "layers_block_type")
-    found("several tokens at once", "num_nextn_predict_layers")
-    if windows:
-        reasons += _window(config, model_type, kinds)
+    reasons: dict[str, str] = {}
+    for what, fields in _UNSUPPORTED.items():
+        least = 2 if what == _EXPERTS else 1
+        given = [(field, config[field]) for field in fields if config.get(field)]
+        stated = next((f"{k}: {_short(v)}" for k, v in given if not isinstance(v, int) or v >= least), "")
+        if not stated and what == _LINEAR and "linear_attention" in kinds:
+            stated = "layer_types"
+        if stated:
+            reasons[what] = f"{what} ({stated})"
+    if windows and (window := _window(config, model_type, kinds)):
+        reasons[_WINDOW_IN_SOME] = window
     others = kinds - {"full_attention", "sliding_attention", "linear_attention"}
     if others:
-        reasons.append(f"layers of the kind {', '.join(sorted(others))} (layer_types)")
-    said = {_STATE_SPACE: is_state_space, _ENCODER: is_encoder, _PARALLEL_RESIDUAL: is_parallel}
-    windowed = any(reason.startswith("sliding window") for reason in reasons)
-    if by_type and not said.get(by_type, windowed) and (by_type != _WINDOW_IN_SOME or windows):
-        reasons.append(f"{by_type} (model_type: {model_type})")
+        reasons["others"] = f"layers of the kind {', '.join(sorted(others))} (layer_types)"
+    by_type = _BY_TYPE.get(model_type, "")
+    if by_type and by_type not in reasons and (by_type != _WINDOW_IN_SOME or windows):
+        reasons[by_type] = f"{by_type} (model_type: {model_type})"
     if model_type not in FAMILIES and "vision_config" in config and "text_config" not in config:
-        reasons.append("pictures beside text, without a text_config")
-    return reasons
+        reasons["pictures"] = "pictures beside text, without a text_config"
+    return list(reasons.values())
 
 
-def _window(config: Mapping[str, Any], model_type: str, kinds: set[str]) -> list[str]:
-    """Reason in a list if a sliding window limits attention; empty if none does, such as one as long as the context."""
+def _window(config: Mapping[str, Any], model_type: str, kinds: set[str]) -> str:
+    """Reason if a sliding window limits attention; empty if none does, such as one as long as the context."""
     window, switch = config.get("sliding_window"), config.get("use_sliding_window")
     needs_switch = model_type in FAMILIES and FAMILIES[model_type].window_is_switched
-    if switch is False or (needs_switch and not switch) or kinds == {"full_attention"}:
-        return []
     context = next((config[name] for name in _CONTEXT if _is_whole(config.get(name))), None)
-    if _is_whole(window) and context is not None and window >= context:
-        return []
+    if switch is False or (needs_switch and not switch) or kinds == {"full_attention"}:
+        return ""
+    if (_is_whole(window) and context is not None and window >= context) or not (
+        window or "sliding_attention" in kinds
+    ):
+        return ""
     some = "sliding_attention" in kinds or model_type in _BY_TYPE or bool(switch)
-    if window or "sliding_attention" in kinds:
-        where = _WINDOW_IN_SOME if some else "sliding window"
-        return [f"{where} (sliding_window: {_short(window)})"]
-    return []
+    return f"{_WINDOW_IN_SOME if some else 'sliding window'} (sliding_window: {_short(window)})"
 
 
 def _is_whole(value: Any) -> bool:
@@ -296,13 +282,10 @@ def _value(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> tup
 
 
 def _whole(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> int | None:
-    """A whole number above 0; None if it is absent or null."""
     name, value = _value(config, names, shown)
-    if value is None:
-        return None
-    if not _is_whole(value) or value < 1:
+    if value is not None and (not _is_whole(value) or value < 1):
         raise InputError(f"{shown}: {name}: must be a whole number above 0, got {quoted(value)}")
-    return int(value)
+    return None if value is None else int(value)
 
 
 def _needed(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> int:
@@ -313,9 +296,7 @@ def _needed(config: Mapping[str, Any], names: tuple[str, ...], shown: str) -> in
 
 
 def _switch(config: Mapping[str, Any], name: str, default: bool, shown: str) -> bool:
-    value = config.get(name)
-    if value is None:
-        return default
+    value = default if config.get(name) is None else config[name]
     if not isinstance(value, bool):
         raise InputError(f"{shown}: {name}: must be true or false, got {quoted(value)}")
     return value
@@ -325,13 +306,11 @@ def _shape(config: Mapping[str, Any], outer: Mapping[str, Any], family: Family, 
     """Numeric fields of ``ModelArchitecture`` from the file, and whether embedding and head are tied."""
     hidden = _needed(config, _HIDDEN, shown)
     heads = _needed(config, _HEADS, shown)
-    mlp_names = _MLP if not family.gated else _MLP[:1]
-    # a plain MLP without its size is four times as wide as the model
-    intermediate = _whole(config, mlp_names, shown)
+    intermediate = _whole(config, _MLP[:1] if family.gated else _MLP, shown)
     if intermediate is None:
         if family.gated or family.language_model == "OPTForCausalLM":
             raise InputError(f"{shown}: {'intermediate_size' if family.gated else 'ffn_dim'}: is missing")
-        intermediate = 4 * hidden
+        intermediate = 4 * hidden  # a plain MLP without its size is four times as wide as the model
     if family.needs_window and "sliding_window" not in config and config.get("use_sliding_window") is not False:
         raise InputError(f"{shown}: sliding_window: is missing, which here means one of 4,096 tokens; null is none")
     projected = _whole(config, ("word_embed_proj_dim",), shown)
@@ -406,7 +385,6 @@ _IN_SIXTEEN_BITS: Final = ("lm_head", "embed", "norm", "vision", "visual", "mult
 
 
 def _number_type(config: Mapping[str, Any], outer: Mapping[str, Any], shown: str) -> tuple[NumberType, list[str]]:
-    """Number type of the linear layers, and a note on it."""
     quantization = config.get("quantization_config") or outer.get("quantization_config")
     if quantization:
         return _quantized(quantization, shown)
@@ -450,7 +428,6 @@ def _quantized(given: Any, shown: str) -> tuple[NumberType, list[str]]:
 
 
 def _method_title(given: Mapping[str, Any], method: str) -> str:
-    """Text on a quantization: its method and its bits, if stated."""
     weights = _weights(given)
     bits = given.get("bits") or given.get("w_bit") or weights.get("num_bits")
     bits = bits or next((k for k, field in ((4, "load_in_4bit"), (8, "load_in_8bit")) if given.get(field)), None)
@@ -480,19 +457,17 @@ def _is_fp8(given: Mapping[str, Any], method: str) -> bool:
     groups = given.get("config_groups")
     if method != "compressed-tensors" or not isinstance(groups, dict) or not groups:
         return False
-    for group in groups.values():
-        for side in ("weights", "input_activations"):
-            scheme = group.get(side) if isinstance(group, dict) else None
-            if not isinstance(scheme, dict) or (scheme.get("num_bits"), scheme.get("type")) != (8, "float"):
-                return False
-    return True
+    schemes = [
+        group.get(side) if isinstance(group, dict) else None
+        for group in groups.values()
+        for side in ("weights", "input_activations")
+    ]
+    return all(isinstance(x, dict) and (x.get("num_bits"), x.get("type")) == (8, "float") for x in schemes)
 
 
 def _source(outer: Mapping[str, Any], config: Mapping[str, Any], model_type: str) -> str:
     """Source of the model: its repository if the file names it, and the class."""
-    repository = outer.get("_name_or_path")
-    named = (
-        f"{repository} " if isinstance(repository, str) and repository.count("/") == 1 and repository[0] != "/" else ""
-    )
+    given = outer.get("_name_or_path")
+    repository = f"{given} " if isinstance(given, str) and given.count("/") == 1 and given[0] != "/" else ""
     kinds = ", ".join(_classes(outer) or _classes(config)) or model_type
-    return f"{named}config.json of Hugging Face: {kinds}"
+    return f"{repository}config.json of Hugging Face: {kinds}"

@@ -25,7 +25,7 @@ from provisioner.specs.lengths import FloatArray
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.power_caps import PowerCap, PowerCaps
 from provisioner.specs.prices import MachinePrice, PriceList
-from provisioner.specs.units import parse_positive, quoted, unit_of
+from provisioner.specs.units import parse_number, parse_positive, quoted, unit_of
 from provisioner.specs.workload import ArrivalProfile, Workload
 
 # A spec is a page of text; a far larger file is a wrong one.
@@ -186,7 +186,6 @@ def _built(build: Callable[[], _SpecT], where: str, dropped: str) -> _SpecT:
 
 
 def _fields(file: _File) -> dict[str, Any]:
-    """Fields of a checked file for its dataclass, with tuples for lists."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in file.model_dump().items()}
 
 
@@ -219,10 +218,10 @@ def load_price_list(path: Path, shown: str) -> PriceList:
         raise InputError(
             f"{shown}: machines: has no prices; give cost_usd_per_h and provisioned_power_w of each machine"
         )
-    prices: dict[str, MachinePrice] = {}
-    for machine, price in file.machines.items():
-        build = partial(MachinePrice, **price.model_dump())
-        prices[machine] = _built(build, f"{shown}: machines.{machine}.", "price: ")
+    prices = {
+        machine: _built(partial(MachinePrice, **price.model_dump()), f"{shown}: machines.{machine}.", "price: ")
+        for machine, price in file.machines.items()
+    }
     name = file.name or path.stem
     return PriceList(**file.model_dump() | {"name": name, "title": file.title or name, "machines": prices})
 
@@ -277,22 +276,13 @@ def _read_bins(path: Path, shown: str) -> FloatArray:
     except ValueError:
         table = np.empty((0, 0))
     if table.shape != (len(rows), len(BINS)) or not np.isfinite(table).all():
-        raise InputError(_first_bad_row(rows, shown))
+        for number, row in rows:
+            where = f"{shown}: line {number}"
+            if len(row) != len(BINS):
+                raise InputError(f"{where}: has {len(row)} columns, must have {len(BINS)}")
+            for column, value in zip(BINS, row, strict=True):
+                parse_number(value, f"{where}: {column}")
     return table
-
-
-def _first_bad_row(rows: list[tuple[int, list[str]]], shown: str) -> str:
-    for number, row in rows:
-        if len(row) != len(BINS):
-            return f"{shown}: line {number}: has {len(row)} columns, must have {len(BINS)}"
-        for column, value in zip(BINS, row, strict=True):
-            try:
-                finite = bool(np.isfinite(float(value)))
-            except ValueError:
-                finite = False
-            if not finite:
-                return f"{shown}: line {number}: {column}: must be a number, got {quoted(value)}"
-    raise AssertionError("called for a table that has a bad row")
 
 
 UNMEASURED_REQUESTS = 1_000_000
@@ -318,21 +308,20 @@ def save_workload(
         "rate_rps": _rounded(workload.rate_rps),
         "cv": _rounded(workload.cv),
         "bins": f"{workload.name}.csv",
-    }
-    if workload.context_share_reused is not None:
-        content["context_share_reused"] = _rounded(workload.context_share_reused)
-    content["sources"] = list(workload.sources)
-    if workload.note:
-        content["note"] = workload.note
-    if arrivals is not None:
-        content["arrivals"] = {
+        "context_share_reused": _rounded(workload.context_share_reused),
+        "sources": list(workload.sources),
+        "note": workload.note or None,
+        "arrivals": arrivals
+        and {
             "duration_s": _rounded(arrivals.duration_s, 9),
             "requests": arrivals.requests,
             "mean_rate_rps": _rounded(arrivals.mean_rate_rps),
             "cv": _rounded(arrivals.cv),
             "index_of_dispersion": {k: _rounded(v) for k, v in arrivals.index_of_dispersion.items()},
             "rate_by_minute_rps": [_rounded(rate, 5) for rate in arrivals.rate_by_minute_rps],
-        }
+        },
+    }
+    content = {field: value for field, value in content.items() if value is not None}
     text_of = {"mean": _mean, "count": lambda weight: f"{weight * requests:.10g}"}
     columns = (map(text_of.get(name.split("_")[-1], str), getattr(workload, BINS[name])) for name in BINS)
     rows = [",".join(BINS), *map(",".join, zip(*columns, strict=True))]

@@ -78,9 +78,7 @@ class Requests:
 def read_requests(path: str | Path) -> Requests:
     """Requests of a trace file; ``InputError`` names file, line, column and value of the first wrong line."""
     shown = str(path)
-    times: list[NDArray[Any]] = []
-    prompts: list[NDArray[np.int32]] = []
-    outputs: list[NDArray[np.int32]] = []
+    columns: tuple[list[NDArray[Any]], ...] = ([], [], [])
     with _opened(path, shown) as handle:
         lines = enumerate(handle, start=1)
         header_line, header = next(((n, line) for n, line in lines if line.strip()), (0, ""))
@@ -95,19 +93,17 @@ def read_requests(path: str | Path) -> Requests:
             reader = _CsvReader(shown, header_line, header)
             chunks = _chunks(handle, header_line)
         for line, chunk in chunks:
-            time, prompt, output = reader.read(line, chunk)
-            times.append(time)
-            prompts.append(prompt)
-            outputs.append(output)
-    if not sum(part.size for part in times):
+            for parts, part in zip(columns, reader.read(line, chunk), strict=True):
+                parts.append(part)
+    time, prompt, output = map(_joined, columns)
+    if not time.size:
         raise InputError(f"{shown}: has a header but no requests")
-    time = _joined(times)
     share, warnings = reader.prefix_reuse()
     return Requests(
         format=reader.format,
         time_s=(time - time.min()) / 1e9 if reader.format.time_unit == "date" else time,
-        prompt_tokens=_joined(prompts).astype(np.int64),
-        output_tokens=_joined(outputs).astype(np.int64),
+        prompt_tokens=prompt.astype(np.int64),
+        output_tokens=output.astype(np.int64),
         prefix_reuse=share,
         warnings=warnings,
     )
@@ -115,7 +111,7 @@ def read_requests(path: str | Path) -> Requests:
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
     """Join the parts to one array and free them at once, so that no two columns exist twice."""
-    joined = np.concatenate(parts)
+    joined = np.concatenate(parts or [np.empty(0)])
     parts.clear()
     return joined
 
@@ -126,7 +122,6 @@ _Chunk = tuple[NDArray[Any], NDArray[np.int32], NDArray[np.int32]]
 
 @contextmanager
 def _opened(path: str | Path, shown: str) -> Iterator[TextIO]:
-    """Open text of a file; every error of reading becomes an ``InputError``."""
     try:
         with (
             io.BufferedReader(io.FileIO(path), MAX_LINE_BYTES) as raw,
@@ -362,7 +357,6 @@ def _finite(value: object) -> float | None:
 
 
 def _tokens(value: object, where: str, column: str) -> int:
-    """Number of tokens, at least 1."""
     number = _finite(value)
     if number is None or number != math.floor(number) or number < 1:
         raise InputError(f"{where}: {column}: must be a whole number of tokens, 1 or more, got {quoted(value)}")

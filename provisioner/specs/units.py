@@ -10,15 +10,7 @@ from collections.abc import Mapping
 
 from provisioner.errors import InputError
 
-_SECONDS_PER_UNIT = {
-    "us": 1e-6,
-    "µs": 1e-6,
-    "ms": 1e-3,
-    "s": 1.0,
-    "sec": 1.0,
-    "min": 60.0,
-    "h": 3600.0,
-}
+_SECONDS_PER_UNIT = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*([^\d\s.]*)\s*")
 
 # Unit by the ending of a field's name, the longest ending first.
@@ -63,14 +55,8 @@ def parse_duration(text: str | float, what: str = "duration") -> float:
     >>> parse_duration("60ms"), parse_duration("0.5 min"), parse_duration("2s")
     (0.06, 30.0, 2.0)
     """
-    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
-    unit = match.group(2) if match else ""
-    if match is None or unit not in _SECONDS_PER_UNIT:
-        raise InputError(f"{what}: must be a time with its unit, such as 2s, 60ms or 0.5min, got {text!r}")
-    seconds = float(match.group(1)) * _SECONDS_PER_UNIT[unit]
-    if not (math.isfinite(seconds) and seconds > 0):
-        raise InputError(f"{what}: must be a time above 0 s, got {text!r}")
-    return seconds
+    shape = "must be a time with its unit, such as 2s, 60ms or 0.5min"
+    return _with_unit_of(_SECONDS_PER_UNIT, text, what, shape, "must be a time above 0 s")
 
 
 def parse_factor(text: str | float, what: str = "slowdown") -> float:
@@ -79,13 +65,19 @@ def parse_factor(text: str | float, what: str = "slowdown") -> float:
     >>> parse_factor("6x"), parse_factor("1.25 x")
     (6.0, 1.25)
     """
+    shape = "must be a factor with an x, such as 6x or 1.25x"
+    return _with_unit_of({"x": 1.0, "X": 1.0}, text, what, shape, "must be a factor above 0x")
+
+
+def _with_unit_of(units: Mapping[str, float], text: str | float, what: str, shape: str, above: str) -> float:
+    """Number above 0 times its unit; the errors say that it ``must be`` of that shape, and above 0."""
     match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
-    if match is None or match.group(2) not in ("x", "X"):
-        raise InputError(f"{what}: must be a factor with an x, such as 6x or 1.25x, got {text!r}")
-    factor = float(match.group(1))
-    if not (math.isfinite(factor) and factor > 0):
-        raise InputError(f"{what}: must be a factor above 0x, got {text!r}")
-    return factor
+    if match is None or match[2] not in units:
+        raise InputError(f"{what}: {shape}, got {text!r}")
+    number = float(match[1]) * units[match[2]]
+    if not (math.isfinite(number) and number > 0):
+        raise InputError(f"{what}: {above}, got {text!r}")
+    return number
 
 
 def parse_number(value: str | float, what: str, unit: str = "") -> float:

@@ -1,8 +1,9 @@
 """Workloads: the joint distribution of prompt and output tokens, with rate and burstiness of arrivals."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,15 +40,13 @@ class ArrivalProfile:
 class Workload:
     """Requests as a joint distribution of prompt and output tokens, with a rate and burstiness.
 
-    The distribution is C weighted classes. Class c stands for the share ``weight[c]`` of the requests, with
-    the mean lengths ``prompt_tokens[c]`` and ``output_tokens[c]``, spread over the integers
-    ``prompt_low[c]..prompt_high[c]`` and ``output_low[c]..output_high[c]`` (inclusive; ``lengths`` says
-    how). All arrays have shape (C,) and are read-only; the weights are scaled to sum to 1.
+    Class c stands for the share ``weight[c]`` of the requests, with mean lengths ``prompt_tokens[c]`` and
+    ``output_tokens[c]`` spread over the integers from ``low`` to ``high`` (inclusive; see ``lengths``). All arrays have
+    shape (C,) and are read-only; the weights are scaled to sum to 1.
 
-    ``rate_rps`` is the peak rate to plan for, ``cv`` the coefficient of variation of the gaps between
-    arrivals used when planning at a rate (1 for Poisson), ``arrivals`` the profile measured in the trace,
-    ``context_share_reused`` the share of prompt tokens that a prefix cache had seen before, if the trace
-    states it.
+    ``rate_rps`` is the peak rate to plan for, ``cv`` the coefficient of variation of the gaps between arrivals (1 for
+    Poisson), ``arrivals`` the profile measured in the trace, ``context_share_reused`` the share of prompt tokens that a
+    prefix cache had seen before, if the trace states it.
 
     >>> w = from_lengths("two", [100, 300], [10, 20])
     >>> w.weight.tolist(), w.mean_prompt_tokens, w.quantile("output", 0.5)
@@ -129,15 +128,9 @@ class Workload:
         """
         parse_fraction(q, f"workload {self.name}: quantile")
         lengths = {"prompt": self._prompt, "output": self._output}[side]
-        first, last = int(lengths.low.min()), int(lengths.high.max())
-        while first < last:
-            middle = (first + last) // 2
-            # 1e-12: sums of weights are not exact, and half of two requests must be the first of them
-            if float(self.weight @ lengths.cdf(middle)) >= q - 1e-12:
-                last = middle
-            else:
-                first = middle + 1
-        return float(first)
+        tokens = range(int(lengths.low.min()), int(lengths.high.max()))
+        # 1e-12: sums of weights are not exact, and half of two requests must be the first of them
+        return float(tokens.start + bisect_left(tokens, q - 1e-12, key=lambda n: float(self.weight @ lengths.cdf(n))))
 
     def sample(self, rng: np.random.Generator, n: int) -> tuple[IntArray, IntArray]:
         """Prompt and output tokens of ``n`` requests, each of shape (n,), drawn as pairs.
@@ -165,10 +158,9 @@ class Workload:
             group = numbered(rows * (int(columns.max()) + 1) + columns)
             if int(group.max()) < max_classes:
                 break
-        return self._with(
-            summed(group, self.weight),
-            prompt.merged(group, self.weight),
-            output.merged(group, self.weight),
+        weight = self.weight
+        return replace(
+            self, **_classes(summed(group, weight), prompt.merged(group, weight), output.merged(group, weight))
         )
 
     def independent(self) -> "Workload":
@@ -181,30 +173,23 @@ class Workload:
             prompt_weight, prompt = _grouped(prompt_weight, prompt, prompt.log_bins(ratio))
             output_weight, output = _grouped(output_weight, output, output.log_bins(ratio))
         rows, columns = np.indices((prompt_weight.size, output_weight.size)).reshape(2, -1)
-        return self._with(prompt_weight[rows] * output_weight[columns], prompt.take(rows), output.take(columns))
+        weight = prompt_weight[rows] * output_weight[columns]
+        return replace(self, **_classes(weight, prompt.take(rows), output.take(columns)))
 
     def scaled(self, prompt: float = 1.0, output: float = 1.0) -> "Workload":
         """Workload with every prompt and every output length multiplied by a factor; at least one token each."""
-        return self._with(self.weight, self._prompt.scaled(prompt), self._output.scaled(output))
+        return replace(self, **_classes(self.weight, self._prompt.scaled(prompt), self._output.scaled(output)))
 
     def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
-        """Weight and lengths of the distinct bins of one side."""
         same = np.stack([lengths.low, lengths.high, lengths.tokens])
         _, group = np.unique(same, axis=1, return_inverse=True)
         return _grouped(self.weight, lengths, group.reshape(-1).astype(np.int64))
 
-    def _with(self, weight: FloatArray, prompt: Lengths, output: Lengths) -> "Workload":
-        """Copy of the workload with other classes."""
-        return replace(
-            self,
-            weight=weight,
-            prompt_tokens=prompt.tokens,
-            prompt_low=prompt.low,
-            prompt_high=prompt.high,
-            output_tokens=output.tokens,
-            output_low=output.low,
-            output_high=output.high,
-        )
+
+def _classes(weight: FloatArray, prompt: Lengths, output: Lengths) -> dict[str, Any]:
+    sides = {"prompt": prompt, "output": output}
+    bins = {f"{side}_{part}": getattr(bins, part) for side, bins in sides.items() for part in ("tokens", "low", "high")}
+    return {"weight": weight} | bins
 
 
 def _grouped(weight: FloatArray, lengths: Lengths, group: IntArray) -> tuple[FloatArray, Lengths]:
@@ -227,10 +212,8 @@ def from_lengths(
 ) -> Workload:
     """Workload of the given lengths (both of shape (n,)), with the same weight for each request.
 
-    Up to ``max_exact`` distinct pairs are kept exactly. More are put into bins, each side by itself
-    (``lengths.binned``): a class is a pair of bins that a request falls into, with the mean lengths of
-    either bin over all requests, so that both mean lengths of the workload are exact. More than
-    ``MAX_CLASSES`` such classes are made coarser.
+    Up to ``max_exact`` distinct pairs are kept exactly. More are put into pairs of bins (``lengths.binned``) with each
+    bin's mean over all requests, so that both mean lengths are exact, and made coarser beyond ``MAX_CLASSES``.
 
     >>> from_lengths("w", [5, 5, 7], [2, 2, 9]).weight.round(3).tolist()
     [0.667, 0.333]
@@ -241,17 +224,10 @@ def from_lengths(
         raise InputError(f"workload {name}: needs as many prompt as output lengths, at least one")
     if prompts.min() < 1 or outputs.min() < 1:
         raise InputError(f"workload {name}: prompt and output tokens must be 1 or more")
-    weight, prompt, output = _exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs)
     return Workload(
         name=name,
         title=title or name,
-        prompt_tokens=prompt.tokens,
-        output_tokens=output.tokens,
-        weight=weight,
-        prompt_low=prompt.low,
-        prompt_high=prompt.high,
-        output_low=output.low,
-        output_high=output.high,
+        **_classes(*(_exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs))),
         rate_rps=rate_rps,
         cv=cv,
         arrivals=arrivals,

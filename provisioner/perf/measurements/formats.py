@@ -18,18 +18,18 @@ from provisioner.errors import InputError
 from provisioner.perf.measurements.guidellm import read_guidellm
 from provisioner.perf.measurements.nvidia import read_nvidia
 from provisioner.perf.measurements.tables import read_curve_file, read_table
-from provisioner.perf.measurements.values import KNOWN, Contents, Group, json_object, recognised
+from provisioner.perf.measurements.values import KNOWN, Contents, Replica, json_object, recognised
 from provisioner.perf.measurements.vllm import vllm_run
 from provisioner.perf.points import COLUMNS
 from provisioner.specs.units import quoted
 
 
-def read_file(path: Path, group: Group) -> Contents:
+def read_file(path: Path, replica: Replica) -> Contents:
     """Contents of one file; ``InputError`` in one line if it cannot be read or is of no known format."""
     text = _text(path)
     if text.lstrip().startswith(("{", "[")):
-        return _from_json(str(path), text, group)
-    return _from_csv(path, text, group)
+        return _from_json(str(path), text, replica)
+    return _from_csv(path, text, replica)
 
 
 def _text(path: Path) -> str:
@@ -44,18 +44,18 @@ def _text(path: Path) -> str:
     return text
 
 
-def _from_json(shown: str, text: str, group: Group) -> Contents:
+def _from_json(shown: str, text: str, replica: Replica) -> Contents:
     results = _json_values(shown, text)
     first = results[0]
     if not isinstance(first, dict):
         raise InputError(f"{shown}: is a JSON array; {KNOWN}")
     if "benchmarks" in first:
-        return read_guidellm(shown, first, group)
+        return read_guidellm(shown, first, replica)
     if "request_throughput" in first and "completed" in first:
         runs = []
         for k, result in enumerate(results, start=1):
             where = shown if len(results) == 1 else f"{shown}: result {k}"
-            runs.append(vllm_run(where, json_object(result, where), group))
+            runs.append(vllm_run(where, json_object(result, where), replica))
         return Contents(recognised(shown, "vllm bench serve", runs), tuple(runs))
     if "input_config" in first:
         raise InputError(f"{shown}: is the JSON of AIPerf or genai-perf: give the CSV that lies beside it")
@@ -64,7 +64,6 @@ def _from_json(shown: str, text: str, group: Group) -> Contents:
 
 
 def _json_values(shown: str, text: str) -> list[Any]:
-    """JSON values of a file, one or more after each other."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     position = 0
@@ -86,16 +85,16 @@ def _json_values(shown: str, text: str) -> list[Any]:
     return values
 
 
-def _from_csv(path: Path, text: str, group: Group) -> Contents:
+def _from_csv(path: Path, text: str, replica: Replica) -> Contents:
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(text), strict=True)]
     except csv.Error as error:
         raise InputError(f"{path}: is not a CSV file: {error}") from None
     header = next((row for row in rows if any(row)), [])
     if header[:1] == ["Metric"]:
-        return read_nvidia(path, rows, group)
+        return read_nvidia(path, rows, replica)
     if all(column in header for column in COLUMNS):
-        return read_curve_file(path, group)
+        return read_curve_file(path, replica)
     if "phase" in header:
         return read_table(str(path), rows, header)
     if "latency" in header:

@@ -13,7 +13,7 @@ from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Detail
 from provisioner.perf.measurements.values import (
     KNOWN,
     Contents,
-    Group,
+    Replica,
     count_of,
     json_object,
     milliseconds,
@@ -26,7 +26,7 @@ from provisioner.perf.measurements.values import (
 from provisioner.specs.units import quoted
 
 
-def read_guidellm(shown: str, report: Mapping[str, Any], group: Group) -> Contents:
+def read_guidellm(shown: str, report: Mapping[str, Any], replica: Replica) -> Contents:
     """Runs of a report, one for each benchmark."""
     benchmarks = report["benchmarks"]
     if not isinstance(benchmarks, list) or not benchmarks:
@@ -35,13 +35,13 @@ def read_guidellm(shown: str, report: Mapping[str, Any], group: Group) -> Conten
     runs = []
     for k, value in enumerate(benchmarks):
         where = f"{shown}: benchmark {k + 1}" if len(benchmarks) > 1 else shown
-        runs.append(_guidellm_run(json_object(value, where), arguments, where, group))
+        runs.append(_guidellm_run(json_object(value, where), arguments, where, replica))
     metadata = report.get("metadata")
     version = text(metadata, "guidellm_version") if isinstance(metadata, dict) else ""
     return Contents(recognised(shown, f"GuideLLM {version}".strip(), runs), tuple(runs))
 
 
-def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, group: Group) -> Run:
+def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, replica: Replica) -> Run:
     metrics = benchmark.get("metrics")
     if not isinstance(metrics, dict) or "time_to_first_token_ms" not in metrics:
         raise InputError(f"{where}: metrics: has no time_to_first_token_ms; {KNOWN}")
@@ -77,7 +77,7 @@ def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, grou
     if prompts is None or outputs is None:
         if "prompt_token_count" not in metrics:
             raise InputError(f"{where}: metrics: has no prompt_token_count; {KNOWN}")
-        return Run(where, "", f"{load}, none succeeded", None, 0, 0, 0.0, 0.0, None, None, None, None, None)
+        return Run(where, "", f"{load}, none succeeded", None, 0, 0, 0.0, 0.0)
     requests = count_of(prompts, "count", f"{where}: prompt_token_count") if "count" in prompts else 0
     details = _guidellm_details(benchmark, requests)
     prompt_tokens = positive(prompts, "mean", f"{where}: prompt_token_count", "tokens")
@@ -95,12 +95,11 @@ def _guidellm_run(benchmark: Mapping[str, Any], arguments: Any, where: str, grou
         in_flight=in_flight,
         requests=requests,
         failed=failed if isinstance(failed, int) else 0,
-        prompt_tokens=group.input_tokens or prompt_tokens,
-        output_tokens=group.output_tokens or positive(outputs, "mean", f"{where}: output_token_count", "tokens"),
+        prompt_tokens=replica.input_tokens or prompt_tokens,
+        output_tokens=replica.output_tokens or positive(outputs, "mean", f"{where}: output_token_count", "tokens"),
         vary=deviation / prompt_tokens if isinstance(deviation, int | float) else None,
         ttft=ttft,
         tpot=spread("inter_token_latency_ms", GAP_RANGE_S),
-        gap=None,
         rate_rps=None if rates is None else positive(rates, "mean", f"{where}: requests_per_second", "requests/s"),
         details=details,
     )

@@ -1,16 +1,7 @@
 """Points of one replica's curves that a benchmark run identifies, and the reasons for the quantities it does not.
 
-A time to the first token is a prompt time only when nothing else ran. A gap between tokens is a decode iteration at
-a known batch only where the batch is known and the prompts of other requests are not in it. With N requests held
-in flight, O output tokens each and prompts of k chunks:
-
-- each request brings k iterations with prompt work and takes part in O - 1 gaps, so that at most
-  N k / (O - 1) of the gaps hold a prompt of somebody. Below a half the median gap is one without; with the share s of
-  slower gaps above it, it is the (0.5 / (1 - s))-quantile of the gaps without a prompt.
-- the mean gap of a request holds the prompts that others brought while it decoded, at most the share
-  (N - 1) / N x rate x prompt time of it.
-
-If the file has the times of every request, both shares are counted instead of bounded.
+A time to the first token is a prompt time only when nothing else ran. A gap between tokens is a decode iteration
+only at a known batch and without the prompts of other requests. ``docs/how-to/own-measurements.md`` has the rules.
 """
 
 from __future__ import annotations
@@ -20,15 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from provisioner.perf.measurements.runs import Details, Floats, Run, Spread
 from provisioner.perf.points import CurvePoint, Phase
 
 CHUNK_TOKENS: Final = 2048
-"""Prompt tokens of one iteration that are assumed to bound the chunks of a prompt, since no result file states them.
-
-vLLM's ``--max-num-batched-tokens`` is 2,048 or 8,192 for a server by the GPU; the smaller gives more chunks.
-"""
+"""Prompt tokens of one chunk, which no file states: the smaller of vLLM's two defaults gives more chunks."""
 
 MAX_OPEN_IN_FLIGHT: Final = 0.1
 """Mean requests in flight up to which an open load counts as unloaded: a Poisson arrival finds another this often."""
@@ -37,11 +26,7 @@ MIN_HELD: Final = 0.8
 """Smallest mean of requests in flight, as a share of the client's number, that counts as a held batch."""
 
 MIN_DECODING: Final = 0.8
-"""Smallest share of a request's time after its first token with which the batch counts as the number in flight.
-
-In the rest of the time a request waits or runs its prompt. A server out of KV memory makes requests wait, and then
-the batch is smaller than the number in flight.
-"""
+"""Smallest share of a request's time after its first token with which the batch counts as the number in flight."""
 
 MAX_PROMPT_GAPS: Final = 1 / 3
 """Share of gaps with a prompt up to which the median gap is used: at most the 75th percentile of the others."""
@@ -79,15 +64,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """Points of a run, with the quantities that were found and not found."""
+    """A finding on a quantity, with its point if the run identifies it."""
 
-    points: tuple[CurvePoint, ...]
-    found: tuple[Finding, ...]
-    not_found: tuple[Finding, ...]
+    finding: Finding
+    point: CurvePoint | None = None
 
 
-def prompt_points(run: Run) -> Identified:
-    """Prompt times of the requests of a run that ran alone, if any."""
+def prompt_points(run: Run) -> list[Identified]:
+    """Prompt times of the requests of a run that ran alone, or the reason why there is none."""
     quantity = f"prompt time of {run.prompt_tokens:,.0f} tokens" if run.prompt_tokens else "prompt time"
     if run.ttft is None:
         return _nothing(run, quantity, "the file has no times to the first token (was the endpoint streaming?)")
@@ -96,25 +80,24 @@ def prompt_points(run: Run) -> Identified:
     details = run.details
     if details is not None and details.start_s is not None:
         alone = _alone(details, until_s=details.ttft_s)
-        if alone.any():
-            return _by_length(
-                run, details, alone, f"{alone.sum()} of {alone.size} requests had the replica to themselves"
-            )
-        return _nothing(run, quantity, "every request overlapped others: a loaded TTFT is not a prompt time")
-    how = _unloaded(run)
-    if how is None:
+        if not alone.any():
+            return _nothing(run, quantity, "every request overlapped others: a loaded TTFT is not a prompt time")
+        how = f"{alone.sum()} of {alone.size} requests had the replica to themselves"
+        return _by_length(run, details.prompt_tokens[alone], details.ttft_s[alone], how)
+    unloaded = _unloaded(run)
+    if unloaded is None:
         return _nothing(run, quantity, _loaded(run))
     if details is not None:
-        return _by_length(run, details, np.ones(details.ttft_s.size, dtype=bool), how)
+        return _by_length(run, details.prompt_tokens, details.ttft_s, unloaded)
     if run.vary is not None and run.vary > MAX_VARY:
         return _nothing(run, quantity, f"prompt lengths vary by {run.vary:.0%}: give them one length")
     known = "" if run.vary is not None else "; the file does not say whether lengths vary"
     point = _point("prompt", round(run.prompt_tokens), 1, 0.0, run.ttft, run.requests)
-    return Identified((point,), (Finding(run.source, quantity, f"median TTFT, {how}{known}"),), ())
+    return [Identified(Finding(run.source, quantity, f"median TTFT, {unloaded}{known}"), point)]
 
 
-def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
-    """Decode times of a run, by the strictest rule that its data allow.
+def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> list[Identified]:
+    """Decode times of a run, by the strictest rule that its data allow, or the reason why there is none.
 
     ``unloaded_ttft_s`` is the TTFT of a prompt of the run's length alone, if another run has it.
     """
@@ -136,10 +119,9 @@ def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
         spread = run.tpot or run.gap
         assert spread is not None
         return _found(run, 1, spread, run.requests, f"mean gap between tokens, {how_alone}")
-    quantity = "decode time"
     if run.in_flight is None:
         mend = "hold a number of requests in flight, or give the times of every request"
-        return _nothing(run, quantity, f"{run.load}: the batch is not known ({mend})")
+        return _nothing(run, "decode time", f"{run.load}: the batch is not known ({mend})")
     batch = run.in_flight
     quantity = f"decode time at batch {batch}"
     unheld = _unheld(run)
@@ -147,14 +129,13 @@ def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> Identified:
         return _nothing(run, quantity, unheld)
     decoding = run.decoding_share
     if decoding is not None and decoding < MIN_DECODING:
+        mend = "the batch may be smaller (longer outputs, or the times of every request)"
         why = f"requests decode {decoding:.0%} of their time and wait or are in their prompt else"
-        return _nothing(
-            run, quantity, f"{why}: the batch may be smaller (longer outputs, or the times of every request)"
-        )
+        return _nothing(run, quantity, f"{why}: {mend}")
     return _bounded(run, batch, quantity, unloaded_ttft_s)
 
 
-def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None) -> Identified:
+def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None) -> list[Identified]:
     """Point from the median or the mean gap at a held batch, if the share of other requests' prompts is bounded."""
     gaps = run.output_tokens - 1
     share = batch * math.ceil(run.prompt_tokens / CHUNK_TOKENS) / gaps
@@ -181,12 +162,11 @@ def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None)
     )
 
 
-def _counted(run: Run, details: Details) -> Identified:
+def _counted(run: Run, details: Details) -> list[Identified]:
     """Decode points from the gaps of each batch size, without gaps during which a request's prompt was open.
 
-    The state at the middle of a gap counts: the batch is the number of requests between their first and last token,
-    the context is the tokens that they hold. A request that was sent and has no token yet makes the gap unusable,
-    since its prompt may be in it.
+    The state at the middle of a gap counts. The batch is the requests between their first and last token, the context
+    the tokens that they hold.
     """
     assert details.start_s is not None and details.gaps_s is not None
     first = details.start_s + details.ttft_s
@@ -203,8 +183,7 @@ def _counted(run: Run, details: Details) -> Identified:
     context = (prompts + tokens - done) / np.maximum(batch, 1)
     axis = _axis_context(run)
     usable = (waiting == 0) & (np.abs(context / axis - 1) <= CONTEXT_WINDOW)
-    points: list[CurvePoint] = []
-    found: list[Finding] = []
+    found: list[Identified] = []
     for size in np.unique(batch[usable]).astype(int).tolist():
         of_batch = np.flatnonzero(usable & (batch == size))
         if of_batch.size < MIN_GAPS:
@@ -213,11 +192,10 @@ def _counted(run: Run, details: Details) -> Identified:
         medians = np.array([np.median(gaps_of_one) for gaps_of_one in by_request])
         median_s = float(np.median(gaps[of_batch]))
         spread = Spread(median_s, median_s, float(medians.min()), float(medians.max()))
-        points.append(_point("decode", round(run.prompt_tokens), size, axis, spread, int(medians.size)))
-        why = f"median of {of_batch.size:,} gaps without anybody's prompt, counted from the times of every request"
-        found.append(Finding(run.source, _decode_name(size, axis), why))
-    if points:
-        return Identified(tuple(points), tuple(found), ())
+        how = f"median of {of_batch.size:,} gaps without anybody's prompt, counted from the times of every request"
+        found += _found(run, size, spread, int(medians.size), how)
+    if found:
+        return found
     why = f"of {gaps.size:,} gaps {(waiting == 0).sum():,} hold no prompt, and no {MIN_GAPS} of these one batch"
     return _nothing(run, "decode time", f"{why} and context (longer outputs)")
 
@@ -231,31 +209,28 @@ def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
     return np.concatenate([[0.0], np.cumsum(weight[order])])[count]
 
 
-def _alone(details: Details, until_s: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _alone(details: Details, until_s: Floats) -> NDArray[np.bool_]:
     """Mask of the requests with no other in flight from their start until ``until_s`` later."""
     assert details.start_s is not None
-    end = details.start_s + details.last_s
     started = _before(details.start_s, details.start_s + until_s)
-    ended = _before(end, details.start_s + CLOCK_S)
+    ended = _before(details.start_s + details.last_s, details.start_s + CLOCK_S)
     # of the requests started by then, all but this one must have ended before it was sent
-    result: np.ndarray[tuple[int], np.dtype[np.bool_]] = started - ended == 1
-    return result
+    return np.equal(started - ended, 1)
 
 
-def _by_length(run: Run, details: Details, used: np.ndarray[tuple[int], np.dtype[np.bool_]], how: str) -> Identified:
-    """Prompt points, one for each length among the requests used."""
-    order = np.argsort(details.prompt_tokens[used])
-    lengths, times_s = details.prompt_tokens[used][order], details.ttft_s[used][order]
-    points: list[CurvePoint] = []
-    found: list[Finding] = []
+def _by_length(run: Run, prompt_tokens: Floats, ttft_s: Floats, how: str) -> list[Identified]:
+    order = np.argsort(prompt_tokens)
+    lengths, times_s = prompt_tokens[order], ttft_s[order]
+    found = []
     start = 0
     while start < lengths.size:
         stop = int(np.searchsorted(lengths, lengths[start] * SAME_LENGTH, side="right"))
         tokens = round(float(np.median(lengths[start:stop])))
-        points.append(_point("prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start))
-        found.append(Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}"))
+        finding = Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}")
+        point = _point("prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
+        found.append(Identified(finding, point))
         start = stop
-    return Identified(tuple(points), tuple(found), ())
+    return found
 
 
 def _unloaded(run: Run) -> str | None:
@@ -269,11 +244,11 @@ def _unloaded(run: Run) -> str | None:
 
 
 def _loaded(run: Run) -> str:
-    average = run.mean_in_flight
+    load = f"{run.in_flight} requests in flight"
     if run.in_flight is None:
-        known = "" if average is None else f", {average:,.1f} in flight on average"
-        return f"{run.load}{known}: a loaded TTFT is not a prompt time"
-    return f"{run.in_flight} requests in flight: a loaded TTFT is not a prompt time"
+        average = run.mean_in_flight
+        load = run.load if average is None else f"{run.load}, {average:,.1f} in flight on average"
+    return f"{load}: a loaded TTFT is not a prompt time"
 
 
 def _unheld(run: Run) -> str:
@@ -293,14 +268,11 @@ def _axis_context(run: Run) -> float:
     return round(run.prompt_tokens) + round(run.output_tokens) / 2
 
 
-def _decode_name(batch: int, context: float) -> str:
-    return f"decode time at batch {batch}, {context:,.0f} tokens of context each"
-
-
-def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> Identified:
+def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> list[Identified]:
     context = _axis_context(run)
+    quantity = f"decode time at batch {batch}, {context:,.0f} tokens of context each"
     point = _point("decode", round(run.prompt_tokens), batch, context, spread, repeats)
-    return Identified((point,), (Finding(run.source, _decode_name(batch, context), how),), ())
+    return [Identified(Finding(run.source, quantity, how), point)]
 
 
 def _point(phase: Phase, prompt_tokens: int, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
@@ -319,5 +291,5 @@ def _point(phase: Phase, prompt_tokens: int, batch: int, context: float, spread:
     )
 
 
-def _nothing(run: Run, quantity: str, why: str) -> Identified:
-    return Identified((), (), (Finding(run.source, quantity, why),))
+def _nothing(run: Run, quantity: str, why: str) -> list[Identified]:
+    return [Identified(Finding(run.source, quantity, why))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,9 +14,9 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.perf.curves import CurveSet, fit_measured, kv_read_s_per_token
 from provisioner.perf.measurements.formats import read_file
-from provisioner.perf.measurements.identify import Finding, Identified, decode_points, prompt_points
+from provisioner.perf.measurements.identify import Finding, decode_points, prompt_points
 from provisioner.perf.measurements.runs import Recognised, Run
-from provisioner.perf.measurements.values import Contents, Group
+from provisioner.perf.measurements.values import Contents, Replica
 from provisioner.perf.points import CurvePoint, Phase
 from provisioner.specs import catalog
 
@@ -99,46 +100,47 @@ def read_measurements(
 ) -> Measured:
     """Curve points from result files of benchmark tools.
 
-    ``input_tokens`` and ``output_tokens`` hold for every run, if the files do not state them or the user knows better;
-    ``concurrency`` is the number of requests in flight of AIPerf and genai-perf runs, whose CSV does not state it.
-    ``model`` and ``machine`` may be unknown to the catalogue (``own``, or the shipped one); the slope of decode time
-    over context then has no physical bounds. Raises ``InputError`` for a file that cannot be read, is of no known
-    format or of another model than the others, and if no file gives a point of a curve.
+    ``input_tokens`` and ``output_tokens`` replace those of every file; ``concurrency`` is the number in flight, which
+    the CSV of AIPerf and genai-perf does not state. With a model or machine unknown to the catalogue the slope of
+    decode time over context has no physical bounds. Raises ``InputError`` for a file that cannot be read, is of no
+    known format or of another model than the others, and if no file gives a point of a curve.
     """
     if not paths:
         raise InputError("curves import: give a result file or more")
-    group = Group(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, own)
-    contents = [read_file(Path(path), group) for path in paths]
-    _one_model([file.recognised for file in contents])
+    replica = Replica(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, own)
+    contents = [read_file(Path(path), replica) for path in paths]
+    recognised = tuple(file.recognised for file in contents)
+    _one_model(recognised)
     runs = [run for file in contents for run in file.runs]
-    exact = [p for file in contents for p in file.points]
-    results = [prompt_points(run) for run in runs]
-    results += [decode_points(run, _unloaded_ttft_s(run, results)) for run in runs]
-    points = _joined(_levelled([p for r in results for p in r.points]) + exact)
-    not_found = tuple(finding for r in results for finding in r.not_found)
+    prompts = [result for run in runs for result in prompt_points(run)]
+    unloaded = [result.point for result in prompts if result.point]
+    decodes = [result for run in runs for result in decode_points(run, _unloaded_ttft_s(run, unloaded))]
+    results = prompts + decodes
+    exact = [point for file in contents for point in file.points]
+    points = _joined(_levelled([result.point for result in results if result.point]) + exact)
+    not_found = tuple(result.finding for result in results if not result.point)
     if not points:
         reasons = list(dict.fromkeys(f"{f.quantity}: {f.why}" for f in not_found))
         more = f"; and {len(reasons) - SHOWN_REASONS} more" if len(reasons) > SHOWN_REASONS else ""
         files = paths[0] if len(paths) == 1 else f"{len(paths)} files"
         raise InputError(f"{files}: no point of a curve is in it: {'; '.join(reasons[:SHOWN_REASONS])}{more}")
-    fit, refused = _fit(points, group)
+    fit, refused = _fit(points, replica)
     return Measured(
         model=model,
         machine=machine,
         tensor_parallel=tensor_parallel,
         points=points,
-        recognised=tuple(file.recognised for file in contents),
-        identified=_given(contents) + tuple(finding for r in results for finding in r.found),
+        recognised=recognised,
+        identified=_given(contents) + tuple(result.finding for result in results if result.point),
         not_identified=_never(runs) + not_found,
         fit=fit,
         fit_refused=refused,
-        warnings=_warnings(runs, fit, group),
-        next_steps=_next_steps(points, fit, [file.recognised for file in contents]),
+        warnings=_warnings(runs, fit, replica),
+        next_steps=() if fit else _next_steps(points, recognised),
     )
 
 
 def _one_model(recognised: Sequence[Recognised]) -> None:
-    """Refuse files that name different models."""
     named = [file for file in recognised if file.model_id and file.tool != "curve file"]
     for file in named[1:]:
         if file.model_id != named[0].model_id:
@@ -148,16 +150,10 @@ def _one_model(recognised: Sequence[Recognised]) -> None:
             )
 
 
-def _unloaded_ttft_s(run: Run, results: Sequence[Identified]) -> float | None:
+def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
     """Largest identified prompt time at a length near the run's; None without any."""
-    near = [
-        p.latency_s
-        for r in results
-        for p in r.points
-        if p.phase == "prompt"
-        and run.prompt_tokens / SAME_CONTEXT <= p.prompt_tokens <= run.prompt_tokens * SAME_CONTEXT
-    ]
-    return max(near, default=None)
+    least, most = run.prompt_tokens / SAME_CONTEXT, run.prompt_tokens * SAME_CONTEXT
+    return max((p.latency_s for p in prompts if least <= p.prompt_tokens <= most), default=None)
 
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
@@ -177,10 +173,11 @@ def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 
 
 def _near(a: tuple[Phase, int, float], b: tuple[Phase, int, float]) -> bool:
-    def close(x: float, y: float) -> bool:
-        return x == y or (min(x, y) > 0 and max(x, y) <= SAME_CONTEXT * min(x, y))
+    return a[0] == b[0] and _close(a[1], b[1]) and _close(a[2], b[2])
 
-    return a[0] == b[0] and close(a[1], b[1]) and close(a[2], b[2])
+
+def _close(x: float, y: float) -> bool:
+    return x == y or (min(x, y) > 0 and max(x, y) <= SAME_CONTEXT * min(x, y))
 
 
 def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
@@ -200,22 +197,18 @@ def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     )
 
 
-def _kv_read_s(group: Group) -> float | None:
+def _kv_read_s(replica: Replica) -> float | None:
     """Physical floor of the context slope in s/token; None if model or machine is not in the catalogue."""
-    known = group.own or catalog.with_own(None)
-    models, machines = known.models, known.machines
-    if group.model not in models or group.machine not in machines:
+    models, machines = replica.known.models, replica.known.machines
+    if replica.model not in models or replica.machine not in machines:
         return None
-    return kv_read_s_per_token(models[group.model], machines[group.machine], group.tensor_parallel)
+    return kv_read_s_per_token(models[replica.model], machines[replica.machine], replica.tensor_parallel)
 
 
-def _curves(points: Sequence[CurvePoint], group: Group) -> CurveSet:
+def _curves(points: Sequence[CurvePoint], replica: Replica) -> CurveSet:
     """Curve through the points; without bounds from the catalogue its context slope is as fitted, 0 or more."""
-
-    def fitted(floor_s: float) -> CurveSet:
-        return fit_measured(points, (group.model, group.machine, group.tensor_parallel), floor_s)
-
-    floor_s = _kv_read_s(group)
+    fitted = partial(fit_measured, points, (replica.model, replica.machine, replica.tensor_parallel))
+    floor_s = _kv_read_s(replica)
     if floor_s is not None:
         return fitted(floor_s)
     curves = fitted(0.0)
@@ -223,31 +216,29 @@ def _curves(points: Sequence[CurvePoint], group: Group) -> CurveSet:
     return fitted(slope_s) if slope_s > 0 else curves
 
 
-def _fit(points: Sequence[CurvePoint], group: Group) -> tuple[Fit | None, str]:
+def _fit(points: Sequence[CurvePoint], replica: Replica) -> tuple[Fit | None, str]:
     """Curve through the points with its errors, or None and the reason why there is none."""
     try:
-        curves = _curves(points, group)
+        curves = _curves(points, replica)
     except InputError as error:
         return None, str(error)
-    phases = []
-    for phase in ("prompt", "decode"):
-        of_phase = curves.prompt_points if phase == "prompt" else tuple(p for p in curves.kept if p.phase == "decode")
+
+    def phase_fit(phase: Phase, of_phase: Sequence[CurvePoint]) -> PhaseFit:
         errors = [abs(curves.error_at(p)) for p in of_phase]
-        inner = [p for p in of_phase if _is_inner(p, of_phase)]
-        without = [_error_without(p, curves.kept, group) for p in inner]
-        left_out = [abs(e) for e in without if e is not None]
-        phases.append(
-            PhaseFit(
-                phase=phase,
-                points=len(errors),
-                median=float(np.median(errors)),
-                largest=max(errors),
-                left_out=len(left_out),
-                left_out_median=float(np.median(left_out)) if left_out else None,
-                left_out_largest=max(left_out, default=None),
-            )
+        without = [_error_without(p, curves.kept, replica) for p in of_phase if _is_inner(p, of_phase)]
+        left_out = [abs(error) for error in without if error is not None]
+        return PhaseFit(
+            phase=phase,
+            points=len(errors),
+            median=float(np.median(errors)),
+            largest=max(errors),
+            left_out=len(left_out),
+            left_out_median=float(np.median(left_out)) if left_out else None,
+            left_out_largest=max(left_out, default=None),
         )
-    return Fit(curves, tuple(phases), _kv_read_s(group) is not None), ""
+
+    phases = (phase_fit("prompt", curves.prompt_points), phase_fit("decode", curves.decode_points))
+    return Fit(curves, phases, _kv_read_s(replica) is not None), ""
 
 
 def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
@@ -260,10 +251,9 @@ def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
     return min(all_at) < at < max(all_at)
 
 
-def _error_without(point: CurvePoint, points: Sequence[CurvePoint], group: Group) -> float | None:
-    """Error of the curve through the other points at a point; None if they make no curve."""
+def _error_without(point: CurvePoint, points: Sequence[CurvePoint], replica: Replica) -> float | None:
     try:
-        return _curves([p for p in points if p is not point], group).error_at(point)
+        return _curves([p for p in points if p is not point], replica).error_at(point)
     except InputError:
         return None
 
@@ -286,7 +276,7 @@ def _never(runs: Sequence[Run]) -> tuple[Finding, ...]:
     )
 
 
-def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, ...]:
+def _warnings(runs: Sequence[Run], fit: Fit | None, replica: Replica) -> tuple[str, ...]:
     warnings = [
         f"{run.source}: {run.failed:,} requests failed; the load that they made is not seen"
         for run in runs
@@ -301,7 +291,7 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
         warnings += [f"refused: {refused.point.label}: {refused.reason}" for refused in fit.curves.refused]
         warnings += [f"levelled: {dip.reason}" for dip in fit.curves.dips]
         if not fit.context_slope_known:
-            unknown = group.model if group.model not in (group.own or catalog.with_own(None)).models else group.machine
+            unknown = replica.machine if replica.model in replica.known.models else replica.model
             warnings.append(
                 f"{unknown} is not in the catalogue: the slope of decode time over context is as fitted from single "
                 "requests, not held to what the memory can read"
@@ -311,8 +301,7 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
             )
         # neither on the batch axis nor of a single sequence, which gives the slope
         axis = fit.curves.axis_context_tokens
-        batches = [p for p in fit.curves.kept if p.phase == "decode" and p.batch > 1]
-        off = [p for p in batches if p.context_per_sequence_tokens != axis]
+        off = [p for p in fit.curves.decode_points if p.batch > 1 and p.context_per_sequence_tokens != axis]
         if off:
             context = f"{axis:,.0f} tokens of context each"
             warnings.append(
@@ -322,17 +311,12 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, group: Group) -> tuple[str, 
     return tuple(warnings)
 
 
-def _next_steps(points: Sequence[CurvePoint], fit: Fit | None, recognised: Sequence[Recognised]) -> tuple[str, ...]:
-    """Commands that measure what a curve still lacks."""
-    if fit is not None:
-        return ()
+def _next_steps(points: Sequence[CurvePoint], recognised: Sequence[Recognised]) -> tuple[str, ...]:
     model = next((file.model_id for file in recognised if file.model_id), "MODEL")
     sizes = {p.prompt_tokens for p in points if p.phase == "prompt"}
     steps = []
     if len(sizes) < 2:
-        new = [
-            tokens for tokens in PROMPT_SIZES if not any(_near(("prompt", tokens, 0), ("prompt", s, 0)) for s in sizes)
-        ]
+        new = [tokens for tokens in PROMPT_SIZES if not any(_close(tokens, size) for size in sizes)]
         steps += [_command(model, tokens, ALONE_OUTPUT_TOKENS, 1, ALONE_REQUESTS) for tokens in new]
     decodes = [p for p in points if p.phase == "decode"]
     contexts = [(p.prompt_tokens, round(p.output_tokens)) for p in decodes]
@@ -340,9 +324,8 @@ def _next_steps(points: Sequence[CurvePoint], fit: Fit | None, recognised: Seque
     lengths = max(contexts, key=contexts.count) if contexts else (1024, 512)
     have = {p.batch for p, context in zip(decodes, contexts, strict=True) if context == lengths}
     if len(have) < 2 or max(have) < 2:
-        for batch in BATCHES:
-            if batch not in have:
-                steps.append(_command(model, *lengths, batch, max(ALONE_REQUESTS, 10 * batch)))
+        new = [batch for batch in BATCHES if batch not in have]
+        steps += [_command(model, *lengths, batch, max(ALONE_REQUESTS, 10 * batch)) for batch in new]
     return tuple(steps)
 
 

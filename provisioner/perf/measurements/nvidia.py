@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Run, Spread, check_time
-from provisioner.perf.measurements.values import KNOWN, Contents, Group, nested, recognised, text
+from provisioner.perf.measurements.values import KNOWN, Contents, Replica, nested, recognised, text
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive
 from provisioner.spelling import spelled
 
@@ -30,7 +30,7 @@ _METRICS: Final = {
 _SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
 
 
-def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Contents:
+def read_nvidia(path: Path, rows: Sequence[Sequence[str]], replica: Replica) -> Contents:
     """One run from blocks of ``Metric,avg,min,max,...`` and ``Metric,Value``; ``InputError`` names file and field."""
     where = str(path)
     header: Sequence[str] = ()
@@ -76,17 +76,16 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
 
     if "ttft" not in values and "latency" not in values:
         raise InputError(f"{where}: has no row of Time to First Token or Request Latency; {KNOWN}")
-    prompt_tokens = group.input_tokens or number("input", "avg")
-    output_tokens = group.output_tokens or number("output", "avg")
+    prompt_tokens = replica.input_tokens or number("input", "avg")
+    output_tokens = replica.output_tokens or number("output", "avg")
     if prompt_tokens is None or output_tokens is None:
         raise InputError(
             f"{where}: has no Input and Output Sequence Length: give "
             f"{spelled('input_tokens')} and {spelled('output_tokens')}"
         )
-    count, duration, rate = number("count", "avg"), number("duration", "avg"), number("rate", "avg")
-    cached = number("cached", "avg")
+    count, duration, rate, cached = (number(key, "avg") for key in ("count", "duration", "rate", "cached"))
     low, high = number("input", "min"), number("input", "max")
-    in_flight = group.concurrency or _stated_concurrency(path)
+    in_flight = replica.concurrency or _stated_concurrency(path)
     unstated = f"concurrency not stated (keep the tool's folder or its JSON, or give {spelled('concurrency')})"
     run = Run(
         source=where,
@@ -101,7 +100,6 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], group: Group) -> Cont
         vary=None if low is None or high is None else (number("input", "std") or (high - low) / 2) / prompt_tokens,
         ttft=spread("ttft"),
         tpot=spread("tpot"),
-        gap=None,
         rate_rps=count / duration if count and duration else rate,
         cached=None if cached is None else cached / prompt_tokens,
     )

@@ -82,11 +82,11 @@ class Run:
     failed: int
     prompt_tokens: float
     output_tokens: float
-    vary: float | None
-    ttft: Spread | None
-    tpot: Spread | None
-    gap: Spread | None
-    rate_rps: float | None
+    vary: float | None = None
+    ttft: Spread | None = None
+    tpot: Spread | None = None
+    gap: Spread | None = None
+    rate_rps: float | None = None
     speculative: bool = False
     cached: float | None = None
     details: Details | None = None

@@ -8,22 +8,22 @@ from typing import Final
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Recognised, check_time
-from provisioner.perf.measurements.values import PLAIN_COLUMNS, Contents, Group
+from provisioner.perf.measurements.values import PLAIN_COLUMNS, Contents, Replica
 from provisioner.perf.points import PHASES, CurvePoint, Phase, read_points
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 
 
-def read_curve_file(path: Path, group: Group) -> Contents:
+def read_curve_file(path: Path, replica: Replica) -> Contents:
     """Points of a curve file of this project, unchanged."""
-    groups = read_points(path, model=group.model, machine=group.machine)
-    if group.tensor_parallel not in groups:
+    groups = read_points(path, model=replica.model, machine=replica.machine)
+    if replica.tensor_parallel not in groups:
         have = ", ".join(map(str, groups))
-        raise InputError(f"{path}: has no rows at tensor_parallel {group.tensor_parallel} (has {have})")
-    points = groups[group.tensor_parallel]
+        raise InputError(f"{path}: has no rows at tensor_parallel {replica.tensor_parallel} (has {have})")
+    points = groups[replica.tensor_parallel]
     title = (f"{len(points)} points",)
-    return Contents(Recognised(str(path), "curve file", group.model, title), points=points)
+    return Contents(Recognised(str(path), "curve file", replica.model, title), points=points)
 
 
 def read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Contents:

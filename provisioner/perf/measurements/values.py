@@ -12,7 +12,7 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Floats, Recognised, Run, check_time
 from provisioner.perf.points import CurvePoint
-from provisioner.specs.catalog import Catalog
+from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
@@ -34,7 +34,7 @@ class Contents:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class Replica:
     """Replica that a file is read for, and properties of its runs that the user gives and the file may lack."""
 
     model: str
@@ -44,6 +44,11 @@ class Group:
     output_tokens: float | None = None
     concurrency: int | None = None
     own: Catalog | None = None
+
+    @property
+    def known(self) -> Catalog:
+        """Specs by name: the shipped ones, with the user's own."""
+        return self.own or with_own(None)
 
 
 def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:

@@ -11,7 +11,7 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Details, Run, Spread, check_time
 from provisioner.perf.measurements.values import (
-    Group,
+    Replica,
     count_of,
     milliseconds,
     numbers,
@@ -24,7 +24,7 @@ MIN_TOKENS_A_GAP: Final = 0.9
 """Gaps of a run per token after the first, below which tokens came in bundles and a gap is no iteration."""
 
 
-def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
+def vllm_run(where: str, result: Mapping[str, Any], replica: Replica) -> Run:
     """Run that one result describes; ``InputError`` names file and field."""
     completed = count_of(result, "completed", where)
     if completed < 1:
@@ -35,14 +35,8 @@ def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
     in_flight = optional_count(result, "max_concurrency", where)
     rate = result.get("request_rate")
     endless = rate in (None, "inf") or (isinstance(rate, float) and math.isinf(rate))
-    if in_flight is not None:
-        load = f"at most {in_flight} in flight"
-    elif endless:
-        load = "all sent at once"
-    else:
-        load = f"sent at {positive(result, 'request_rate', where, 'requests/s'):g} requests/s"
-    if not endless and in_flight is not None:
-        load += f", sent at {positive(result, 'request_rate', where, 'requests/s'):g} requests/s"
+    held = [] if in_flight is None else [f"at most {in_flight} in flight"]
+    sent = [] if endless else [f"sent at {positive(result, 'request_rate', where, 'requests/s'):g} requests/s"]
     ttft, tpot, gap = (
         _vllm_spread(result, name, where, allowed)
         for name, allowed in (("ttft", TTFT_RANGE_S), ("tpot", GAP_RANGE_S), ("itl", GAP_RANGE_S))
@@ -59,12 +53,12 @@ def vllm_run(where: str, result: Mapping[str, Any], group: Group) -> Run:
     return Run(
         source=where,
         model_id=text(result, "model_id"),
-        load=load,
+        load=", ".join(held + sent) or "all sent at once",
         in_flight=in_flight,
         requests=completed,
         failed=max(0, (optional_count(result, "num_prompts", where) or completed) - completed),
-        prompt_tokens=group.input_tokens or positive(result, "total_input_tokens", where, "tokens") / completed,
-        output_tokens=group.output_tokens or positive(result, "total_output_tokens", where, "tokens") / completed,
+        prompt_tokens=replica.input_tokens or positive(result, "total_input_tokens", where, "tokens") / completed,
+        output_tokens=replica.output_tokens or positive(result, "total_output_tokens", where, "tokens") / completed,
         vary=None if details is None else float(details.prompt_tokens.std() / details.prompt_tokens.mean()),
         ttft=ttft,
         tpot=tpot,
@@ -83,7 +77,6 @@ def _vllm_spread(result: Mapping[str, Any], name: str, where: str, allowed: tupl
 
 
 def _vllm_details(result: Mapping[str, Any], where: str) -> Details:
-    """Requests that succeeded, from the lists that ``--save-detailed`` adds."""
     names = ("ttfts", "input_lens", "output_lens", "itls")
     lists = {name: result[name] for name in names if isinstance(result.get(name), list)}
     if set(lists) != set(names) or len({len(values) for values in lists.values()}) != 1:
