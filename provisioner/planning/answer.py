@@ -310,7 +310,7 @@ def _mean_batch(stage: PromptStage | TokenStage | MixedStage, size: int) -> floa
     if isinstance(stage, TokenStage):
         return float(max(pool.mean_batch[0] for pool in stage.pools(sizes)))
     if isinstance(stage, MixedStage):
-        return float(max(load.tokens.mean_batch[0] for load in stage.loads(sizes)))
+        return float(max(load.tokens.mean_batch[0] for load in stage.pools(sizes)))
     return None
 
 

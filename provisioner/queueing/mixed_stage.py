@@ -8,29 +8,26 @@ the work queued behind its own prompt and to a compound Poisson sum of busy peri
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from provisioner.perf.assumptions import Reference, ReplicaPerf
+from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
-    LARGEST_STABLE_LOAD,
     NEGLIGIBLE,
     Filling,
     Packing,
     PromptPool,
     batch_cells,
-    filling,
     prompt_pools,
     token_cell,
 )
-from provisioner.queueing.stages import TokenStage, limits_s, with_tbt
-from provisioner.queueing.token_pool import TokenPool, evenly_shared, token_pool
-from provisioner.queueing.traffic import Traffic
+from provisioner.queueing.stages import Stage, TokenStage, limits_s, with_tbt
+from provisioner.queueing.token_pool import TokenPool, evenly_shared
+from provisioner.queueing.traffic import Queues
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
@@ -200,8 +197,8 @@ class _Lost:
 
 
 @dataclass(frozen=True, slots=True)
-class _Load:
-    """One window's queues at the given sizes."""
+class _Load(Queues):
+    """One window's queues at the given sizes: ``load`` is the larger of the prompt side's and the token side's."""
 
     prompts: _PromptSide
     tokens: TokenPool
@@ -209,32 +206,15 @@ class _Load:
     prompt_rate_rps: Array  # per replica (N,)
     interrupted: Array  # (N,) sequences on the replica that a prompt goes to, over the mean of all replicas
 
-    @property
-    def load(self) -> Array:
-        """Rate over capacity (N,): the larger of the prompt side's and the token side's."""
-        return np.maximum(self.prompts.load, self.tokens.load)
-
-    @property
-    def stable(self) -> NDArray[np.bool_]:
-        """Sizes (N,) at which both sides keep up."""
-        return self.tokens.stable & (self.prompts.load < LARGEST_STABLE_LOAD)
-
 
 @dataclass(frozen=True, slots=True)
-class MixedStage:
+class MixedStage(Stage[_Load]):
     """Whole requests on machines of one type with mixed batching."""
-
-    perf: ReplicaPerf
-    traffic: Traffic
-    reference: Reference
-    tables: dict[bytes, Any] = field(
-        default_factory=dict, repr=False
-    )  # loads by sizes; under no size, the prompts' work
 
     @property
     def token_side(self) -> TokenStage:
         """Token stage with the token phase's constants: iterations, contexts, KV memory; no KV cache moves."""
-        return TokenStage(self.perf, self.traffic, self.reference, self.perf)
+        return self.once(b"tokens", lambda: TokenStage(self.perf, self.traffic, self.reference, self.perf))
 
     @property
     def offered_machines(self) -> float:
@@ -243,28 +223,19 @@ class MixedStage:
         mean_s = self.perf.mixed.factor * float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
-    def loads(self, sizes: Sizes) -> tuple[_Load, ...]:
-        """Queues of every window at these sizes (N,), in machines."""
-        key = sizes.tobytes()
-        if key not in self.tables:
-            if b"" not in self.tables:
-                self.tables[b""] = self._prompt_work()
-            work = self.tables[b""]
-            self.tables[key] = tuple(self._window(rate, sizes, work) for rate, _ in self.traffic.windows)
-        result: tuple[_Load, ...] = self.tables[key]
-        return result
+    def _curves(self, batches: Array) -> tuple[_MixedCurve, ...]:
+        context_tokens = self.token_side.context_tokens
+        return tuple(_MixedCurve(self.perf, batch, context_tokens) for batch in batches.tolist())
 
     def _prompt_work(self) -> _PromptWork:
-        c, context_tokens = self.traffic.by_prompt(), self.token_side.context_tokens
-        fill = filling(c.prompt_tokens, c.weight)
-        curves = [_MixedCurve(self.perf, batch, context_tokens) for batch in _KNOTS.tolist()]
-        packed = [fill.packed(curve) for curve in curves]
+        c = self.traffic.by_prompt()
+        fill = Filling(c.prompt_tokens, c.weight)
+        packed = [fill.packed(curve) for curve in self._curves(_KNOTS)]
         mean_s = np.array([float(c.weight @ packing.service_s) for packing in packed])
         return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]), packed[0])
 
-    def _window(self, rate_rps: float, sizes: Sizes, work: _PromptWork) -> _Load:
-        side = self.token_side
-        replicas = sizes * self.perf.replicas_per_machine
+    def _queues(self, rate_rps: float, replicas: Sizes) -> _Load:
+        side, work = self.token_side, self.once(b"work", self._prompt_work)
         n = replicas.astype(np.float64)[:, None]
         rate = rate_rps / n
 
@@ -273,21 +244,14 @@ class MixedStage:
             interrupted = np.minimum(_mates(n * batch, n, busy) / batch, 1.0)
             return 1.0 / ((1.0 - interrupted * busy) / side.iteration_s(batch) + interrupted * beside)
 
-        memory = side.memory
-        tokens = token_pool(
-            slowed,
-            side.tokens_per_request,
-            rate_rps,
-            replicas,
-            memory.sequences,
-            size_cv=memory.size_cv,
-            queue_stretch=memory.queue_stretch,
-        )
+        tokens = side.occupied(slowed, rate_rps, replicas)
         busy, _ = work.busy(tokens.mean_batch[:, None], rate)
         met = np.sum(tokens.probability * _mates(tokens.found, n, busy), axis=1)
         mean = np.sum(tokens.probability * tokens.found, axis=1) / n[:, 0]
+        prompts = self._prompt_side(rate_rps, replicas, tokens, work.filling)
         return _Load(
-            prompts=self._prompt_side(rate_rps, replicas, tokens, work.filling),
+            load=np.maximum(prompts.load, tokens.load),
+            prompts=prompts,
             tokens=tokens,
             work=work,
             prompt_rate_rps=rate[:, 0],
@@ -302,10 +266,7 @@ class MixedStage:
         weight, c = fill.weight, replicas.astype(np.float64)
         step = np.rint(np.log1p(tokens.mean_batch) / np.log(_BATCH_RATIO)).astype(np.int64)
         steps, level = np.unique(step, return_inverse=True)
-        context_tokens = self.token_side.context_tokens
-        curves = [
-            _MixedCurve(self.perf, batch, context_tokens) for batch in np.expm1(steps * np.log(_BATCH_RATIO)).tolist()
-        ]
+        curves = self._curves(np.expm1(steps * np.log(_BATCH_RATIO)))
         packed = [fill.packed(curve) for curve in curves]
         service_s = np.array([packing.service_s for packing in packed])
         mean_s = (service_s @ weight)[level]
@@ -323,17 +284,7 @@ class MixedStage:
             for pool, (_, places) in zip(pools, parts, strict=True)
             for row, size in enumerate(places.tolist())
         }
-        return _PromptSide(tuple(curves), level, service_s, load, queues)
-
-    def load(self, sizes: Sizes) -> Array:
-        """Rate over capacity (N,) in the busiest window: the larger of the prompt side's and the token side's."""
-        result: Array = np.max([load.load for load in self.loads(sizes)], axis=0)
-        return result
-
-    def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
-        """Sizes (N,) at which neither side's load reaches its capacity in any window."""
-        result: NDArray[np.bool_] = np.all([load.stable for load in self.loads(sizes)], axis=0)
-        return result
+        return _PromptSide(curves, level, service_s, load, queues)
 
     def exceedance(self, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose ``metric`` is above the limit; 1 beyond the largest described load."""
@@ -342,7 +293,7 @@ class MixedStage:
         if not at.size:
             return result
         shares = {"ttft": self._ttft_share, "tbt": self._tbt_share, "e2e": self._e2e_share}[metric]
-        windows = zip(self.traffic.windows, self.loads(sizes), strict=True)
+        windows = zip(self.traffic.windows, self.pools(sizes), strict=True)
         result[at] = np.minimum(sum(share * shares(kind, value, load, at) for (_, share), load in windows), 1.0)
         return result
 
@@ -464,7 +415,7 @@ class MixedStage:
 
     def _e2e_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
         c, side = self.traffic.joint(), load.prompts
-        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
+        gaps = c.gaps
         batch = np.maximum(load.tokens.mean_batch[at, None], 1.0)
         before, probability = self._before_prompt(load, at)
         allowed = limits_s(self.reference, "e2e", kind, value, c) - side.prompt_s(c.prompt_tokens, at)

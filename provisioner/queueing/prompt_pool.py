@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from provisioner.perf.curves import MAX_BATCHED_PROMPT_TOKENS
 from provisioner.queueing.erlang import erlang_b, peakedness
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
 
 Array = NDArray[np.float64]
 
@@ -32,8 +33,6 @@ _STEPS = 160
 _GRID_POINTS = 192
 # Prompts gather between one choice of a batch and the next: with d waiting on average, a replica chooses from d + 1.
 _CHOICE = 1.0
-# A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
-LARGEST_STABLE_LOAD = 0.999
 # Shares of requests below this count as 0: limits are on shares of one in a thousand and more.
 NEGLIGIBLE = 1e-7
 # Masses beyond this are scaled down; only their ratios matter.
@@ -79,26 +78,48 @@ def batch_cells(batch_tokens: int = BATCH_TOKENS) -> Array:
     return np.arange(1.0, batch_tokens // _TOKEN_CELL + 1.0) * _TOKEN_CELL
 
 
-@dataclass(frozen=True, slots=True)
 class Filling:
-    """Filling of batches by prompts of C given lengths in the order of their arrival, for any iteration times.
+    """Filling of iterations of at most ``batch_tokens`` by independent prompts in the order of their arrival.
 
-    ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution, ``cell`` (C,) the token cells. Let k =
+    A recursion over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch and
+    begins the next one. ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution. Let k =
     2.._DEEPEST prompts wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends
     with s + 1 filled cells, and ``reached[k-2, j, s]`` the mean number of times that it has s + 1 filled cells when
     the next prompt comes, both (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open
     a batch and the batches by filled cells in an endless queue, per prompt.
     """
 
-    prompt_tokens: Array
-    weight: Array
-    batch_tokens: int
-    cell: NDArray[np.int64]
-    single: Array
-    batches: Array
-    reached: Array
-    opener: Array
-    closed: Array
+    def __init__(self, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> None:
+        self.prompt_tokens, self.weight, self.batch_tokens = prompt_tokens, weight, batch_tokens
+        cells = batch_tokens // _TOKEN_CELL
+        self.cell = token_cell(prompt_tokens, batch_tokens)
+        self.single = pmf = np.asarray(np.bincount(self.cell, weight, cells + 1), dtype=np.float64)
+        short, long_share = pmf[:cells], pmf[cells]
+        fits = np.zeros((cells, cells))  # from s + 1 filled cells to more: the next prompt joins
+        for s in range(cells - 1):
+            fits[s, s + 1 :] = short[: cells - 1 - s]
+        closes = 1.0 - fits.sum(axis=1)
+
+        state = np.eye(cells)  # row: the cell of the opening prompt; column: cells filled in a batch still open
+        seen, ended = np.zeros((cells, cells)), np.zeros((cells, cells))
+        batches, reached = [], []
+        for _ in range(1, _DEEPEST):
+            seen = seen + state
+            ended = ended + state * closes
+            state = state @ fits
+            reached.append(seen)
+            batches.append(ended + state)
+        self.batches, self.reached = np.array(batches), np.array(reached)
+        # In an endless queue the prompt that closed a batch opens the next one, so openers are not fair draws.
+        visits = np.linalg.inv(np.eye(cells) - fits)
+        closing = np.array([np.where(np.arange(cells) > cells - 2 - s, short, 0.0) for s in range(cells)])
+        opener = pmf.copy()
+        for _ in range(20):
+            filled = opener[:cells] @ visits
+            opener = np.append(filled @ closing, filled.sum() * long_share) + opener[cells] * pmf
+        prompts = filled.sum() + opener[cells]
+        self.closed = np.append(filled * closes, opener[cells]) / prompts
+        self.opener = opener / prompts
 
     def packed(self, curve: PromptTime) -> Packing:
         """Packing with the iteration times of a curve."""
@@ -129,72 +150,20 @@ class Filling:
         )
 
 
-def filling(prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> Filling:
-    """First-come-first-served packing of independent prompts into iterations of at most ``batch_tokens``.
-
-    The recursion runs over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch
-    and begins the next one. ``prompt_tokens`` and ``weight`` are the prompt-length distribution (C,).
-    """
-    cells = batch_tokens // _TOKEN_CELL
-    cell = token_cell(prompt_tokens, batch_tokens)
-    pmf = np.asarray(np.bincount(cell, weight, cells + 1), dtype=np.float64)
-    short, long_share = pmf[:cells], pmf[cells]
-    fits = np.zeros((cells, cells))  # from s + 1 filled cells to more: the next prompt joins
-    for s in range(cells - 1):
-        fits[s, s + 1 :] = short[: cells - 1 - s]
-    closes = 1.0 - fits.sum(axis=1)
-
-    state = np.eye(cells)  # row: the cell of the opening prompt; column: cells filled in a batch still open
-    seen, ended = np.zeros((cells, cells)), np.zeros((cells, cells))
-    batches, reached = [], []
-    for _ in range(1, _DEEPEST):
-        seen = seen + state
-        ended = ended + state * closes
-        state = state @ fits
-        reached.append(seen)
-        batches.append(ended + state)
-    # In an endless queue the prompt that closed a batch opens the next one, so openers are not fair draws.
-    visits = np.linalg.inv(np.eye(cells) - fits)
-    closing = np.array([np.where(np.arange(cells) > cells - 2 - s, short, 0.0) for s in range(cells)])
-    opener = pmf.copy()
-    for _ in range(20):
-        filled = opener[:cells] @ visits
-        opener = np.append(filled @ closing, filled.sum() * long_share) + opener[cells] * pmf
-    prompts = filled.sum() + opener[cells]
-    closed = np.append(filled * closes, opener[cells]) / prompts
-    return Filling(
-        prompt_tokens=prompt_tokens,
-        weight=weight,
-        batch_tokens=batch_tokens,
-        cell=cell,
-        single=pmf,
-        batches=np.array(batches),
-        reached=np.array(reached),
-        opener=opener / prompts,
-        closed=closed,
-    )
-
-
 @dataclass(frozen=True, slots=True)
-class PromptPool:
+class PromptPool(Queues):
     """Wait for a prompt iteration in pools of several sizes; one row per size.
 
     ``backlog_s`` (G,) is a grid of the work that an arrival finds ahead, in seconds of all replicas together; ``tail``
     (N, G) is the probability that it finds more; the first column is the probability of waiting at all.
     ``delay_s`` (J, G) is the delay that a backlog adds to the time alone of a prompt of each token cell: the wait and
-    the batch mates. ``load`` (N,) is the arrival rate over the capacity of an endless queue.
+    the batch mates. ``load`` is over the capacity of an endless queue.
     """
 
-    load: Array
     backlog_s: Array
     tail: Array
     delay_s: Array
     batch_tokens: int
-
-    @property
-    def stable(self) -> NDArray[np.bool_]:
-        """Sizes (N,) whose load leaves the queue a stationary distribution."""
-        return self.load < LARGEST_STABLE_LOAD
 
     def exceedance(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
         """Share (N,) of requests whose delay before the first token is above their affordable delay.
@@ -265,7 +234,7 @@ def prompt_pool(
     ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` is the coefficient of
     variation of inter-arrival times.
     """
-    fill = filling(prompt_tokens, weight, batch_tokens)
+    fill = Filling(prompt_tokens, weight, batch_tokens)
     return prompt_pools(fill, [(fill.packed(curve), replicas)], rate_rps, cv, one_queue)[0]
 
 
@@ -277,67 +246,85 @@ def prompt_pools(
     one_queue: bool = False,
 ) -> list[PromptPool]:
     """Prompt pools (see ``prompt_pool``) of several packings, each with its own pool sizes; recursions run as one."""
-    starts = [_start(fill, packed, rate_rps, replicas, cv, one_queue) for packed, replicas in parts]
+    starts = [_Start(fill, packed, rate_rps, replicas, cv, one_queue) for packed, replicas in parts]
     if not starts:
         return []
-    mass, scale = _renewal(starts)
     servers = np.concatenate([start.servers for start in starts])
     offered = np.concatenate([start.rho for start in starts]) * servers
     blocked = erlang_b(servers, offered)
     # Fewer wait than in one queue, since a wait keeps no other replica busy.
     kept = np.full(servers.shape, np.nan) if one_queue else _waits_without_jockeying(servers, offered)
-    result, row = [], 0
-    for start in starts:
-        rows = slice(row, row + start.replicas.size)
-        result.append(start.pool(mass[rows], scale[rows], blocked[rows], None if one_queue else kept[rows]))
-        row = rows.stop
-    return result
+    ends = np.cumsum([start.replicas.size for start in starts])[:-1]
+    by_start = (np.split(array, ends) for array in (*_renewal(starts), blocked, kept))
+    return [start.pool(*solution) for start, *solution in zip(starts, *by_start, strict=True)]
 
 
-@dataclass(frozen=True, slots=True)
 class _Start:
-    """Terms of the renewal equation of the backlogs, for the sizes (N,) of one packing in K steps (N, K)."""
+    """Terms of the renewal equation of the backlogs, for the sizes (N,) of one packing in K steps (N, K).
 
-    fill: Filling
-    packed: Packing
-    mean_s: float
-    cs2: float
-    stretch: float
-    replicas: NDArray[np.int64]
-    servers: Array  # equivalent ones, where arrivals are peaked
-    load: Array
-    rho: Array  # load without batching
-    depth_gain: Array  # speed-up by batching at 0, 1, ... prompts waiting per replica
-    step: Array
-    first: Array
-    kernel: Array
-    speed: Array
+    ``servers`` (N,) are equivalent ones if arrivals are peaked, ``rho`` (N,) is the load without batching, and
+    ``depth_gain`` the speed-up by batching at 0, 1, ... prompts waiting per replica.
+    """
 
-    @property
-    def stable(self) -> NDArray[np.bool_]:
-        return self.load < LARGEST_STABLE_LOAD
+    def __init__(
+        self, fill: Filling, packed: Packing, rate_rps: float, replicas: NDArray[np.int64], cv: float, one_queue: bool
+    ) -> None:
+        self.fill, self.packed, self.replicas, self.one_queue = fill, packed, replicas, one_queue
+        service_s, weight = packed.service_s, fill.weight
+        self.mean_s = mean_s = float(np.sum(weight * service_s))
+        self.cs2 = cs2 = float(np.sum(weight * service_s**2)) / mean_s**2 - 1.0
+        c = replicas.astype(np.float64)
+        self.servers = c / peakedness(cv, service_s, weight)
+        self.load = rate_rps * mean_s / c / packed.saturated
+        self.stable = self.load < LARGEST_STABLE_LOAD
+        # An unstable pool has no distribution: its row is not used.
+        self.rho = np.where(self.stable, self.load, 0.5) * packed.saturated
+        self.depth_gain = np.concatenate(([0.0], packed.efficiency - 1.0))
+        if self.depth_gain[-1] > 0.0:
+            self.depth_gain *= (packed.saturated - 1.0) / self.depth_gain[-1]
+
+        # Burstier (or smoother) arrivals stretch the backlog as in the heavy-traffic limit (Kingman 1962).
+        self.stretch = max((cv * cv + cs2) / (1.0 + cs2), 0.05)
+        stretched_s = service_s * self.stretch
+        order = np.argsort(stretched_s)
+        stretched_s, weight = stretched_s[order], weight[order]
+        # Each size's grid (N,) reaches beyond the first component, which grows with c where jobs keep their replica.
+        reach_s = np.full(c.shape, _STEPS * mean_s * self.stretch / _STEPS_PER_SERVICE)
+        if not one_queue:
+            reach_s = np.maximum(reach_s, c * _longest_shortest_s(stretched_s, weight, c))
+        self.step = (reach_s / _STEPS)[:, None]
+        edges = self.step * np.arange(_STEPS + 1.0)
+        kernel = -np.diff(_residual_tail(stretched_s, weight, edges), axis=1)
+        # The sum of two cells spreads over two cells.
+        self.kernel = (kernel + np.concatenate((np.zeros((c.size, 1)), kernel[:, :-1]), axis=1)) / 2.0
+        if one_queue:
+            least = np.power(_residual_tail(stretched_s, weight, edges / c[:, None]), c[:, None])
+        else:
+            least = _shortest_residual_tail(stretched_s, weight, edges / c[:, None], c)
+        self.first = -np.diff(least, axis=1)
+        centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
+        self.speed = 1.0 + self.gain(_CHOICE + centre / c[:, None] / mean_s)
 
     def gain(self, prompts: Array) -> Array:
         """Factor by which batching speeds up a replica at which this many prompts wait; any shape."""
         return np.asarray(np.interp(prompts, np.arange(_DEEPEST + 1.0), self.depth_gain), dtype=np.float64)
 
-    def pool(self, mass: Array, scale: Array, blocked: Array, kept: Array | None) -> PromptPool:
+    def pool(self, mass: Array, scale: Array, blocked: Array, kept: Array) -> PromptPool:
         """Pools, from the solution of the renewal equation and the probabilities of finding all replicas busy.
 
-        ``kept`` is the probability if each arrival keeps to its replica, None with one queue.
+        ``kept`` is the probability if each arrival keeps to its replica.
         """
         c, mean_s, stretch = self.replicas.astype(np.float64), self.mean_s, self.stretch
-        stable, rho = self.stable, self.rho
-        slowest = np.max(1.0 / (c * np.where(stable, 1.0 - self.load, 1.0)), initial=1.0 / c.max())
+        slowest = np.max(1.0 / (c * np.where(self.stable, 1.0 - self.load, 1.0)), initial=1.0 / c.max())
         furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + self.cs2) * slowest)
         nearest = mean_s * stretch / c.max() / 20.0
         backlog = np.append(0.0, np.exp(np.linspace(np.log(nearest), np.log(furthest), _GRID_POINTS - 1)))
         drain = 1.0 + self.gain(_CHOICE + backlog / mean_s)
-        eta = _lundberg(self.packed.service_s * stretch, self.fill.weight, drain[None, :] / rho[:, None])
+        eta = _lundberg(self.packed.service_s * stretch, self.fill.weight, drain / self.rho[:, None])
         tail, shrunk = _tail_of(mass, self.step, c, backlog, eta)
         waits = 1.0 / (1.0 + (1.0 - blocked) * scale * shrunk / np.maximum(tail[:, 0] * blocked, 1e-300))
         tail = tail / np.maximum(tail[:, :1], 1e-300)
-        if kept is not None:
+        if not self.one_queue:
             # Those who wait do so longer: the wait is midway between the two extremes, and half of what that takes
             # off the mean goes into its length (geometrically).
             longer = np.sqrt(2.0 * waits / np.maximum(waits + kept, 1e-300))
@@ -350,68 +337,17 @@ class _Start:
         return PromptPool(
             load=self.load,
             backlog_s=backlog,
-            tail=np.where(stable[:, None], tail * waits[:, None], 1.0),
+            tail=np.where(self.stable[:, None], tail * waits[:, None], 1.0),
             delay_s=np.maximum.accumulate(backlog / drained + mates, axis=1),
             batch_tokens=self.fill.batch_tokens,
         )
 
 
-def _start(
-    fill: Filling, packed: Packing, rate_rps: float, replicas: NDArray[np.int64], cv: float, one_queue: bool
-) -> _Start:
-    service_s, weight = packed.service_s, fill.weight
-    mean_s = float(np.sum(weight * service_s))
-    cs2 = float(np.sum(weight * service_s**2)) / mean_s**2 - 1.0
-    c = replicas.astype(np.float64)
-    load = rate_rps * mean_s / c / packed.saturated
-    # An unstable pool has no distribution: its row is not used.
-    rho = np.where(load < LARGEST_STABLE_LOAD, load, 0.5) * packed.saturated
-    depth_gain = np.concatenate(([0.0], packed.efficiency - 1.0))
-    if depth_gain[-1] > 0.0:
-        depth_gain *= (packed.saturated - 1.0) / depth_gain[-1]
-
-    # Burstier (or smoother) arrivals stretch the backlog as in the heavy-traffic limit (Kingman 1962).
-    stretch = max((cv * cv + cs2) / (1.0 + cs2), 0.05)
-    stretched_s = service_s * stretch
-    # The grid of each size (N,) reaches beyond the first component, which grows with c where jobs keep their replica.
-    reach_s = np.full(c.shape, _STEPS * mean_s * stretch / _STEPS_PER_SERVICE)
-    if not one_queue:
-        reach_s = np.maximum(reach_s, c * _longest_shortest_s(stretched_s, weight, c))
-    step = (reach_s / _STEPS)[:, None]
-    edges = step * np.arange(_STEPS + 1.0)
-    kernel = -np.diff(_residual_tail(stretched_s, weight, edges), axis=1)
-    # The sum of two cells spreads over two cells.
-    kernel = (kernel + np.concatenate((np.zeros((c.size, 1)), kernel[:, :-1]), axis=1)) / 2.0
-    if one_queue:
-        least = np.power(_residual_tail(stretched_s, weight, edges / c[:, None]), c[:, None])
-    else:
-        least = _shortest_residual_tail(stretched_s, weight, edges / c[:, None], c)
-    centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
-    deep = _CHOICE + centre / c[:, None] / mean_s
-    return _Start(
-        fill=fill,
-        packed=packed,
-        mean_s=mean_s,
-        cs2=cs2,
-        stretch=stretch,
-        replicas=replicas,
-        servers=c / peakedness(cv, service_s, weight),
-        load=load,
-        rho=rho,
-        depth_gain=depth_gain,
-        step=step,
-        first=-np.diff(least, axis=1),
-        kernel=kernel,
-        speed=1.0 + np.interp(deep, np.arange(_DEEPEST + 1.0), depth_gain),
-    )
-
-
 def _renewal(starts: Sequence[_Start]) -> tuple[Array, Array]:
     """Masses (N, K) of the work ahead of a waiting prompt, in steps, relative to a first component scaled by (N,)."""
-    first = np.concatenate([start.first for start in starts])
-    kernel = np.concatenate([start.kernel for start in starts])
-    speed = np.concatenate([start.speed for start in starts])
-    rho = np.concatenate([start.rho for start in starts])
+    first, kernel, speed, rho = (
+        np.concatenate([getattr(start, name) for start in starts]) for name in ("first", "kernel", "speed", "rho")
+    )
     mass = np.empty(first.shape)
     scale = np.ones(rho.shape)  # where the queue grows until batches fill, the masses are kept within a float's range
     for k in range(_STEPS):
@@ -424,13 +360,16 @@ def _renewal(starts: Sequence[_Start]) -> tuple[Array, Array]:
     return mass, scale
 
 
+def _sums_from(values: Array) -> Array:
+    """Sums of the values (..., n) from each place to the last, and 0 beyond it: (..., n + 1)."""
+    sums = np.cumsum(values[..., ::-1], axis=-1)[..., ::-1]
+    return np.concatenate((sums, np.zeros((*values.shape[:-1], 1))), axis=-1)
+
+
 def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
-    """P(residual service > t) at ``at_s`` (T,): the integral of the service's tail from t over its mean."""
-    order = np.argsort(service_s)
-    s, w = service_s[order], weight[order]
-    share = np.concatenate((np.cumsum(w[::-1])[::-1], [0.0]))
-    work = np.concatenate((np.cumsum((w * s)[::-1])[::-1], [0.0]))
-    index = np.searchsorted(s, at_s, side="right")
+    """P(residual > t) at ``at_s``, any shape, of ascending services: their tail's integral from t over their mean."""
+    share, work = _sums_from(weight), _sums_from(weight * service_s)
+    index = np.searchsorted(service_s, at_s, side="right")
     result: Array = (work[index] - at_s * share[index]) / work[0]
     return result
 
@@ -438,18 +377,15 @@ def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
 def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Array) -> Array:
     """P(residual > t) (N, T) of the shortest of c services in progress, at ``at_s`` (N, T), c (N,).
 
-    A service in progress has a length-biased duration; the shortest of c has the tail of one to the power c; its
-    residual is uniform.
+    A service in progress (ascending) has a length-biased duration; the shortest of c has the tail of one to the power
+    c; its residual is uniform.
     """
-    order = np.argsort(service_s)
-    s = service_s[order]
-    work = weight[order] * s
-    tail = np.concatenate((np.cumsum(work[::-1])[::-1], [0.0])) / work.sum()
+    work = weight * service_s
+    tail = _sums_from(work) / work.sum()
     power = np.power(np.clip(tail, 0.0, 1.0)[None, :], c[:, None])
     shortest = power[:, :-1] - power[:, 1:]
-    count = np.concatenate((np.cumsum(shortest[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
-    inverse = np.concatenate((np.cumsum((shortest / s)[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
-    index = np.searchsorted(s, at_s, side="right")
+    count, inverse = _sums_from(shortest), _sums_from(shortest / service_s)
+    index = np.searchsorted(service_s, at_s, side="right")
     result: Array = np.take_along_axis(count, index, 1) - at_s * np.take_along_axis(inverse, index, 1)
     return result
 
@@ -469,12 +405,10 @@ def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
 
 
 def _longest_shortest_s(service_s: Array, weight: Array, c: Array) -> Array:
-    """Duration (N,) that the shortest of c length-biased services exceeds with a probability of one in a thousand."""
-    order = np.argsort(service_s)
-    s = service_s[order]
-    below = np.cumsum(weight[order] * s)
+    """Duration (N,) that the shortest of c length-biased ascending services exceeds once in a thousand times."""
+    below = np.cumsum(weight * service_s)
     level = 1.0 - np.power(1e-3, 1.0 / c)
-    return s[np.minimum(np.searchsorted(below / below[-1], level), s.size - 1)]
+    return service_s[np.minimum(np.searchsorted(below / below[-1], level), service_s.size - 1)]
 
 
 def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:
@@ -517,7 +451,7 @@ def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -
     outer = density[:, -1] / np.maximum(eta[:, -1], 1e-12)
     beyond = np.concatenate((np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1] + outer[:, None], outer[:, None]), axis=1)
     beyond_end = beyond[rows, left + 1] + pieces[rows, left] * (1.0 - share)
-    within = np.concatenate((np.cumsum(mass[:, ::-1], axis=1)[:, ::-1], np.zeros((c.size, 1))), axis=1)
+    within = _sums_from(mass)
     at = np.minimum(work / step, mass.shape[1])
     below = np.minimum(at.astype(np.int64), mass.shape[1] - 1)
     part = at - below

@@ -6,7 +6,10 @@ the share of the requests that exceeds a limit. Feasibility and percentiles both
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +19,8 @@ from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.queueing.erlang import peakedness
 from provisioner.queueing.prompt_pool import PromptPool, prompt_pool
-from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, LARGEST_STABLE_LOAD, TokenPool, token_pool
-from provisioner.queueing.traffic import Classes, Traffic
+from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, TokenPool, token_pool
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Classes, Queues, Traffic
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
@@ -34,11 +37,7 @@ def limits_s(reference: Reference, metric: str, kind: str, value: float, classes
     if kind == "seconds":
         return np.full(classes.weight.shape, value)
     p, o = classes.prompt_tokens, classes.output_tokens
-    alone = {
-        "ttft": lambda: reference.ttft_s(p),
-        "tbt": lambda: reference.tbt_s(p, o),
-        "e2e": lambda: reference.e2e_s(p, o),
-    }[metric]()
+    alone = reference.ttft_s(p) if metric == "ttft" else {"tbt": reference.tbt_s, "e2e": reference.e2e_s}[metric](p, o)
     return value * np.asarray(alone, dtype=np.float64)
 
 
@@ -51,47 +50,42 @@ def with_tbt(
     has = divisor > 0.0
     weight = every.weight[has]
     c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
-    return c, np.maximum(c.output_tokens - 1.0, 0.0), limits_s(reference, "tbt", kind, value, c) * divisor[has]
+    return c, c.gaps, limits_s(reference, "tbt", kind, value, c) * divisor[has]
+
+
+Pool = TypeVar("Pool", bound=Queues)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
-class PromptStage:
-    """The prompt phase on machines of one type."""
+class Stage(ABC, Generic[Pool]):
+    """Machines of one type under load; ``tables`` keeps what was computed, such as the queues by sizes."""
 
     perf: ReplicaPerf
     traffic: Traffic
     reference: Reference
-    one_queue: bool = False
-    tables: dict[bytes, tuple[PromptPool, ...]] = field(default_factory=dict, repr=False)
+    tables: dict[bytes, Any] = field(default_factory=dict, repr=False, kw_only=True)
 
-    @property
-    def offered_machines(self) -> float:
-        """Number of machines that the work of the busiest window keeps busy, without batching."""
-        c = self.traffic.by_prompt()
-        mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
-        return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
+    @abstractmethod
+    def _queues(self, rate_rps: float, replicas: Sizes) -> Pool:
+        """Queues at one rate, by the number of replicas (N,)."""
 
-    def pools(self, sizes: Sizes) -> tuple[PromptPool, ...]:
-        """Queues of every window at these sizes (N,), in machines."""
-        key = sizes.tobytes()
+    def once(self, key: bytes, make: Callable[[], Made]) -> Made:
+        """Return what ``make`` returned when it was first called for this key."""
         if key not in self.tables:
-            c = self.traffic.by_prompt()
-            self.tables[key] = tuple(
-                prompt_pool(
-                    self.perf,
-                    c.prompt_tokens,
-                    c.weight,
-                    rate,
-                    sizes * self.perf.replicas_per_machine,
-                    self.traffic.cv,
-                    one_queue=self.one_queue,
-                )
-                for rate, _ in self.traffic.windows
-            )
-        return self.tables[key]
+            self.tables[key] = make()
+        result: Made = self.tables[key]
+        return result
+
+    def pools(self, sizes: Sizes) -> tuple[Pool, ...]:
+        """Queues of every window at these sizes (N,), in machines."""
+        replicas = sizes * self.perf.replicas_per_machine
+        return self.once(
+            sizes.tobytes(), lambda: tuple(self._queues(rate, replicas) for rate, _ in self.traffic.windows)
+        )
 
     def load(self, sizes: Sizes) -> Array:
-        """Rate over capacity (N,) in the busiest window."""
+        """Rate over capacity (N,) in the busiest window, the larger one of a stage with two capacities."""
         result: Array = np.max([pool.load for pool in self.pools(sizes)], axis=0)
         return result
 
@@ -99,6 +93,25 @@ class PromptStage:
         """Sizes (N,) at which no window's load reaches the capacity."""
         result: NDArray[np.bool_] = np.all([pool.stable for pool in self.pools(sizes)], axis=0)
         return result
+
+
+@dataclass(frozen=True, slots=True)
+class PromptStage(Stage[PromptPool]):
+    """The prompt phase on machines of one type."""
+
+    one_queue: bool = False
+
+    @property
+    def offered_machines(self) -> float:
+        """Number of machines that the prompts of the busiest window keep busy, without batching."""
+        c = self.traffic.by_prompt()
+        mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
+        return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
+
+    def _queues(self, rate_rps: float, replicas: Sizes) -> PromptPool:
+        c = self.traffic.by_prompt()
+        cv = self.traffic.cv
+        return prompt_pool(self.perf, c.prompt_tokens, c.weight, rate_rps, replicas, cv, one_queue=self.one_queue)
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose TTFT is above the limit."""
@@ -151,57 +164,47 @@ class Memory:
     queue_stretch: float
 
 
-@dataclass(frozen=True, slots=True)
 class _Facts:
-    """Facts on the lengths of requests for the token phase, computed once."""
+    """Facts on the lengths of requests for the token phase."""
 
-    tokens_per_request: float
-    context_tokens: float
-    memory: Memory
-
-    @staticmethod
-    def of(c: Classes, capacity_tokens: float) -> _Facts:
-        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        stay = c.weight * gaps
-        mean_gaps = float(stay.sum())
+    def __init__(self, c: Classes, capacity_tokens: float) -> None:
+        stay = c.weight * c.gaps
+        self.tokens_per_request = mean_gaps = float(stay.sum())
         share = stay / mean_gaps if mean_gaps > 0.0 else c.weight
         kv = c.prompt_tokens + c.output_tokens
         mean, mean_square = float(share @ kv), float(share @ kv**2)
         # The next sequence that does not fit leaves room unused: the mean residual of a length-biased one.
         unused = float(c.weight @ kv**2) / float(c.weight @ kv) / 2.0
         held = (capacity_tokens - unused) / mean
-        stretch = float(c.weight @ gaps**2) / mean_gaps**2 / 2.0 if mean_gaps > 0.0 else 1.0
-        memory = Memory(
+        self.memory = Memory(
             sequences=min(held, float(BATCH_REQUESTS)),
             size_cv=float(np.sqrt(max(mean_square / mean**2 - 1.0, 0.0))) if held < BATCH_REQUESTS else 0.0,
             tokens=mean,
             tokens_arriving=float(c.weight @ kv),
-            queue_stretch=stretch,
+            queue_stretch=float(c.weight @ c.gaps**2) / mean_gaps**2 / 2.0 if mean_gaps > 0.0 else 1.0,
         )
-        context = float(stay @ (c.prompt_tokens + c.output_tokens / 2.0)) / max(mean_gaps, 1e-12)
-        return _Facts(mean_gaps, context, memory)
+        self.context_tokens = float(stay @ (c.prompt_tokens + c.output_tokens / 2.0)) / max(mean_gaps, 1e-12)
 
 
 @dataclass(frozen=True, slots=True)
-class TokenStage:
+class TokenStage(Stage[TokenPool]):
     """The token phase on machines of one type, fed by prompt machines of one type."""
 
-    perf: ReplicaPerf
-    traffic: Traffic
-    reference: Reference
     source: ReplicaPerf
-    tables: dict[bytes, tuple[TokenPool, ...]] = field(default_factory=dict, repr=False)
-    facts: list[_Facts] = field(default_factory=list, init=False, repr=False)
+
+    @property
+    def _facts(self) -> _Facts:
+        return self.once(b"facts", lambda: _Facts(self.traffic.classes, self.perf.kv_capacity_tokens))
 
     @property
     def tokens_per_request(self) -> float:
         """Mean decode iterations of a request, over all requests, those that end with their prompt included."""
-        return self._facts().tokens_per_request
+        return self._facts.tokens_per_request
 
     @property
     def context_tokens(self) -> float:
         """Mean context of a sequence in the batch, weighted by how long each stays: prompt + half its output."""
-        return self._facts().context_tokens
+        return self._facts.context_tokens
 
     @property
     def memory(self) -> Memory:
@@ -209,7 +212,7 @@ class TokenStage:
 
         Raises ``ModelDoesNotFitError`` if it holds not even one.
         """
-        memory = self._facts().memory
+        memory = self._facts.memory
         if memory.sequences < 1.0:
             raise ModelDoesNotFitError(
                 f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
@@ -217,43 +220,35 @@ class TokenStage:
             )
         return memory
 
-    def _facts(self) -> _Facts:
-        if not self.facts:
-            self.facts.append(_Facts.of(self.traffic.classes, self.perf.kv_capacity_tokens))
-        return self.facts[0]
-
     def iteration_s(self, batch: Array) -> Array:
         """Time of an iteration of ``batch`` sequences of the mean context, in s; any shape."""
         return np.asarray(self.perf.decode_s(batch, batch * self.context_tokens), dtype=np.float64)
 
-    def pools(self, sizes: Sizes) -> tuple[TokenPool, ...]:
-        """Occupancy in every window at these sizes (M,), in machines."""
-        key = sizes.tobytes()
-        if key not in self.tables:
-            c = self.traffic.classes
-            gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-            z = peakedness(self.traffic.cv, gaps, c.weight) if self.traffic.cv != 1.0 else 1.0
-            memory = self.memory
-            self.tables[key] = tuple(
-                token_pool(
-                    self.iteration_s,
-                    self.tokens_per_request,
-                    rate,
-                    sizes * self.perf.replicas_per_machine,
-                    memory.sequences,
-                    z,
-                    memory.size_cv,
-                    memory.queue_stretch,
-                )
-                for rate, _ in self.traffic.windows
-            )
-        return self.tables[key]
+    def occupied(
+        self, iteration_s: Callable[[Array], Array], rate_rps: float, replicas: Sizes, peakedness: float = 1.0
+    ) -> TokenPool:
+        """Occupancy of replicas (M,) with this stage's requests and memory, at given times of iterations."""
+        memory = self.memory
+        return token_pool(
+            iteration_s,
+            self.tokens_per_request,
+            rate_rps,
+            replicas,
+            memory.sequences,
+            peakedness,
+            memory.size_cv,
+            memory.queue_stretch,
+        )
+
+    def _queues(self, rate_rps: float, replicas: Sizes) -> TokenPool:
+        c, cv = self.traffic.classes, self.traffic.cv
+        return self.occupied(
+            self.iteration_s, rate_rps, replicas, peakedness(cv, c.gaps, c.weight) if cv != 1.0 else 1.0
+        )
 
     def load(self, sizes: Sizes) -> Array:
         """Rate over capacity (M,) in the busiest window: the larger of the iterations' and the link's."""
-        compute = np.max([pool.load for pool in self.pools(sizes)], axis=0)
-        result: Array = np.maximum(compute, self.link_load(sizes))
-        return result
+        return np.maximum(Stage.load(self, sizes), self.link_load(sizes))
 
     def link_load(self, sizes: Sizes) -> Array:
         """Share (M,) of the pool's link bandwidth that arriving KV caches take in the busiest window.
@@ -269,9 +264,7 @@ class TokenStage:
 
     def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
         """Sizes (M,) at which no window's load reaches the capacity."""
-        keeps_up = np.all([pool.stable for pool in self.pools(sizes)], axis=0)
-        result: NDArray[np.bool_] = keeps_up & (self.link_load(sizes) < LARGEST_STABLE_LOAD)
-        return result
+        return Stage.stable(self, sizes) & (self.link_load(sizes) < LARGEST_STABLE_LOAD)
 
     def occupancy(self, pool: TokenPool, row: int, classes: Classes) -> Occupancy:
         """Occupancy that requests of each class meet during their life in the pool at one size.
@@ -280,7 +273,7 @@ class TokenStage:
         factor of an exponentially correlated process, ``2 (e^-y - 1 + y) / y^2``, y = life over relaxation time.
         """
         mean = max(float(pool.mean_batch[row]), 1.0)
-        life_s = np.maximum(classes.output_tokens - 1.0, 0.0) * float(self.iteration_s(np.array(mean)))
+        life_s = classes.gaps * float(self.iteration_s(np.array(mean)))
         y = np.maximum(life_s / float(pool.relaxation_s[row]), 1e-6)
         shrink = np.sqrt(np.where(y < 1e-3, 1.0, 2.0 * (np.expm1(-y) + y) / y**2))
         batch = np.maximum(mean + shrink[:, None] * (pool.batch[row] - mean)[None, :], 1.0)
@@ -373,8 +366,7 @@ class SplitLatency:
         """
         c = self.requests.joint()
         token = self.token
-        gaps = np.maximum(c.output_tokens - 1.0, 0.0)
-        has_gaps = gaps > 0.0
+        gaps, has_gaps = c.gaps, c.gaps > 0.0
         allowed = limits_s(self.prompt.reference, "e2e", kind, value, c) - self.prompt.perf.prompt_s(c.prompt_tokens)
         allowed = allowed - np.where(has_gaps, token.visible_transfer_s(c.prompt_tokens, token_size), 0.0)
         sizes = np.array([token_size], dtype=np.int64)

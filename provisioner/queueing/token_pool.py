@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
+
 Array = NDArray[np.float64]
 
 # Sequences that one iteration holds at most (the published scheduler's limit).
@@ -23,7 +25,6 @@ _COARSE_POINTS = 400
 # Quantile atoms of the occupancy that latencies are averaged over; denser towards the upper tail.
 _ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
 ATOMS = _ATOM_EDGES.size - 1
-LARGEST_STABLE_LOAD = 0.999
 # Mean iterations of a request below which the token phase is idle: requests that end with their prompt have none.
 _FEWEST_TOKENS = 1e-9
 # Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
@@ -31,7 +32,7 @@ _LOG_CUTOFF = 32.0
 
 
 @dataclass(frozen=True, slots=True)
-class TokenPool:
+class TokenPool(Queues):
     """Occupancy of pools of several sizes, as atoms of the batch that an arriving sequence finds and shares.
 
     One row per size (N,): ``load`` is the rate over the largest sustainable one. ``found`` (N, A) are the sequences in
@@ -43,7 +44,6 @@ class TokenPool:
     """
 
     replicas: NDArray[np.int64]
-    load: Array
     found: Array
     batch: Array
     mean_batch: Array
@@ -52,11 +52,6 @@ class TokenPool:
     joins: Array
     relaxation_s: Array
     fastest_rps: Array
-
-    @property
-    def stable(self) -> NDArray[np.bool_]:
-        """Sizes (N,) whose load leaves the pool a stationary distribution."""
-        return self.load < LARGEST_STABLE_LOAD
 
 
 def token_pool(
@@ -169,16 +164,12 @@ def beyond_memory(batch: Array, replicas: Array, largest_batch: float, size_cv: 
 
 def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
     """Conditional means (N, A) of x between the quantiles of ``_ATOM_EDGES``."""
-    first_moment = np.cumsum(pi * x, axis=1)
-    rows = np.arange(x.shape[0])
-    beyond = np.array([np.searchsorted(row, _ATOM_EDGES) for row in cumulative])
-    partial = []
-    for k, edge in enumerate(_ATOM_EDGES):
-        index = np.minimum(beyond[:, k], x.shape[1] - 1)
-        before = np.where(index > 0, cumulative[rows, index - 1], 0.0)
-        moment = np.where(index > 0, first_moment[rows, index - 1], 0.0)
-        partial.append(moment + np.maximum(edge - before, 0.0) * x[rows, index])
-    return np.diff(np.stack(partial, axis=1), axis=1) / np.diff(_ATOM_EDGES)
+    at = np.minimum([np.searchsorted(row, _ATOM_EDGES) for row in cumulative], x.shape[1] - 1)
+    below = np.concatenate((np.zeros((2, x.shape[0], 1)), (cumulative, np.cumsum(pi * x, axis=1))), axis=2)
+    before, moment = np.take_along_axis(below, at[None], 2)
+    partial = moment + np.maximum(_ATOM_EDGES - before, 0.0) * np.take_along_axis(x, at, 1)
+    result: Array = np.diff(partial, axis=1) / np.diff(_ATOM_EDGES)
+    return result
 
 
 def evenly_shared(sequences: Array, replicas: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Traffic that arrives at a cluster, for the latency model: classes of requests, rates in time, burstiness."""
+"""Traffic at a cluster, for the latency model: classes of requests, rates in time, burstiness, load on pools."""
 
 from __future__ import annotations
 
@@ -27,6 +27,11 @@ class Classes:
     prompt_tokens: Array
     output_tokens: Array
     weight: Array
+
+    @property
+    def gaps(self) -> Array:
+        """Gaps between the tokens of a request (C,): its iterations in the token phase."""
+        return np.maximum(self.output_tokens - 1.0, 0.0)
 
     def grouped(self, prompt_ratio: float, output_ratio: float) -> Classes:
         """Requests grouped on a grid of logarithmic steps (short outputs exact), means kept."""
@@ -103,6 +108,22 @@ class Traffic:
         part = Classes(c.prompt_tokens[inside], c.output_tokens[inside], c.weight[inside] / c.weight[inside].sum())
         cv = float(np.sqrt(max(1.0 + share * (self.cv * self.cv - 1.0), 0.0)))
         return Traffic(part, tuple((rate * share, portion) for rate, portion in self.windows), cv)
+
+
+# A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
+LARGEST_STABLE_LOAD = 0.999
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Queues of a pool under one rate at several sizes: ``load`` (N,) is the rate over the capacity."""
+
+    load: Array
+
+    @property
+    def stable(self) -> NDArray[np.bool_]:
+        """Sizes (N,) whose load leaves the queue a stationary distribution."""
+        return self.load < LARGEST_STABLE_LOAD
 
 
 # Rates are taken by the minute, as long as there are this many requests in it to tell a rate from chance.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -133,8 +133,7 @@ def _pool(run: Run, slot: int, pool: Pool, these: slice) -> SimulatedPool:
     end_s = float(run.clock["now_s"])
     generated = float(replicas["generated_tokens"].sum())
     prompts, tokens, mixed = (_share(replicas[f"{kind}_busy_s"], replica_s) for kind in ("prompts", "tokens", "mixed"))
-    shares = (by_batch_s / replica_s).tolist() if replica_s > 0.0 else [0.0]
-    shares = shares or [0.0]
+    shares = ((by_batch_s / replica_s).tolist() if replica_s > 0.0 else []) or [0.0]
     shares[0] = max(1.0 - math.fsum(shares[1:]), 0.0)
     return SimulatedPool(
         role=pool.role,
@@ -200,7 +199,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         throughput_rps=_mean([each.throughput_rps for each in observations]),
         throughput_tokens_per_s=_mean([each.throughput_tokens_per_s for each in observations]),
         policy=cluster.policy.name,
-        thresholds=_thresholds(cluster),
+        thresholds={name: value for name, value in asdict(cluster.policy).items() if name != "name"},
         assumptions=assumptions,
         wall_s=math.fsum(each.wall_s for each in observations),
         moves=sum(each.moves for each in observations),
@@ -213,11 +212,6 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         seed=scenario.seed,
         versions=scenario.versions,
     )
-
-
-def _thresholds(cluster: Cluster) -> dict[str, float | bool]:
-    policy = cluster.policy
-    return {name: getattr(policy, name) for name in policy.__dataclass_fields__ if name != "name"}
 
 
 def _mean(values: Sequence[float]) -> float:

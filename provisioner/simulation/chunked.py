@@ -7,30 +7,11 @@ last is evicted and computed again from its beginning (vLLM's recompute preempti
 
 from __future__ import annotations
 
-from provisioner.simulation.machine import account, end_run, make_ready, run_s, take_memory
-from provisioner.simulation.pointers import (
-    arena_at,
-    compiled,
-    decode_s,
-    list_at,
-    prompt_s,
-    replica_at,
-    request_at,
-    type_at,
-)
-from provisioner.simulation.records import (
-    BATCH,
-    IDLE,
-    ITERATION,
-    LISTS,
-    PRESENT,
-    PROMPT_WAITING,
-    PROMPTS_WAITING,
-    TOKEN_RUN,
-    TOKEN_RUNNING,
-    World,
-)
-from provisioner.simulation.structures import INFINITE, append, insert_sorted, remove_first, set_end
+from provisioner.simulation import records
+from provisioner.simulation.machine import account, begin, end_run, make_ready, take_memory
+from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at
+from provisioner.simulation.records import BATCH, LISTS, PRESENT, PROMPTS_WAITING, World
+from provisioner.simulation.structures import append, insert_sorted, remove_first
 
 
 @compiled
@@ -50,7 +31,7 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
     take_memory(world, r, -(this.computed + this.chunk), now_s)
     this.computed = 0
     this.chunk = 0
-    this.state = PROMPT_WAITING
+    this.state = records.PROMPT_WAITING
     this.passed_over += 1
     world.preemptions += 1
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
@@ -88,7 +69,7 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
         account(world, r, now_s)
         remove_first(world, LISTS * r + PROMPTS_WAITING)
         append(world, LISTS * r + BATCH, request)
-        request_at(world, request).state = TOKEN_RUNNING
+        request_at(world, request).state = records.TOKEN_RUNNING
         request_at(world, request).chunk = chunk
         take_memory(world, r, chunk, now_s)
         budget -= chunk
@@ -106,10 +87,6 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     evicted = _schedule(world, r, now_s)
     batch = list_at(world, LISTS * r + BATCH)
     kind = replica.type
-    if batch.length == 0:
-        replica.doing = IDLE
-        set_end(world, r, INFINITE)
-        return
     sequences, context, tokens, prompts = 0, 0, 0, 0
     further_s = 0.0
     shortest = 1 << 60
@@ -125,32 +102,14 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
             if this.computed > 0:
                 whole_s = prompt_s(world, kind, this.computed + this.chunk) - prompt_s(world, kind, this.computed)
                 further_s += max(whole_s - (prompt_s(world, kind, this.chunk) - prompt_s(world, kind, 1)), 0.0)
-    replica.start_s = now_s
     replica.prompts_running = prompts
     replica.prompt_tokens = tokens
     replica.batch_tokens = tokens + sequences
-    alone_s = 0.0
-    if sequences > 0:
-        alone_s = decode_s(world, kind, sequences) + type_at(world, kind).decode_s_per_token * context
-    if prompts > 0:
-        duration_s = prompt_s(world, kind, tokens + sequences)
-        if sequences > 0:
-            this_type = type_at(world, kind)
-            duration_s = this_type.mixed_factor * duration_s
-            duration_s += this_type.mixed_s_per_sequence * sequences + this_type.mixed_s_per_token * context
-            duration_s = max(duration_s, alone_s)
-        replica.doing = ITERATION
-        replica.run_iterations = 1
-        replica.base_s = duration_s + further_s
-        replica.growth_s = 0.0
-    else:
+    iterations = 1
+    if sequences > 0 and not evicted:  # a sequence that was evicted may come back after the next iteration
         free = int(replica.capacity_tokens) - replica.used_tokens
-        replica.doing = TOKEN_RUN
-        # one that was evicted may come back after the next iteration
-        replica.run_iterations = 1 if evicted else min(shortest, 1 + max(free, 0) // sequences)
-        replica.base_s = alone_s
-        replica.growth_s = type_at(world, kind).decode_s_per_token * sequences
-    set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
+        iterations = min(shortest, 1 + max(free, 0) // sequences)
+    begin(world, r, sequences, context, iterations, further_s, now_s)
 
 
 @compiled
@@ -158,14 +117,14 @@ def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
     """Add an arriving request: it starts an idle replica, or ends a run of token iterations if the batch has room."""
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
-    this.state = PROMPT_WAITING
+    this.state = records.PROMPT_WAITING
     this.computed = 0
     this.chunk = 0
     this.remaining = this.output_tokens
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
     replica.most_waiting = max(replica.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
-    if replica.doing == IDLE:
+    if replica.doing == records.IDLE:
         make_ready(world, r)
-    elif replica.doing == TOKEN_RUN and list_at(world, LISTS * r + BATCH).length < world.batch_requests:
+    elif replica.doing == records.TOKEN_RUN and list_at(world, LISTS * r + BATCH).length < world.batch_requests:
         end_run(world, r, now_s)

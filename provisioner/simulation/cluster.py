@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import ReplicaPerf
@@ -90,9 +90,5 @@ class Cluster:
     @property
     def machine_names(self) -> tuple[str, ...]:
         """Names of the machines in the order of the pools: the role and the number within it, from 1."""
-        count: Counter[str] = Counter()
-        names = []
-        for pool in self.pools:
-            names += [f"{pool.role}:{count[pool.role] + k}" for k in range(1, pool.machines + 1)]
-            count[pool.role] += pool.machines
-        return tuple(names)
+        number = {role: count(1) for role in ROLES}
+        return tuple(f"{pool.role}:{next(number[pool.role])}" for pool in self.pools for _ in range(pool.machines))

@@ -12,6 +12,7 @@ from typing import Any
 
 from numba import njit
 
+from provisioner.simulation import records
 from provisioner.simulation.chunked import start_chunked
 from provisioner.simulation.machine import choose, make_ready, note_run, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
@@ -26,23 +27,7 @@ from provisioner.simulation.pointers import (
     replica_at,
     request_at,
 )
-from provisioner.simulation.records import (
-    BATCH,
-    FINISHED,
-    FRESH,
-    LISTS,
-    NEEDS_ROOM,
-    NEVER,
-    NO_ROOM,
-    OUTAGE_DUE,
-    PAUSED,
-    PRESENT,
-    REJECTED,
-    RESTARTING,
-    STUCK,
-    TOKEN_WAITING,
-    World,
-)
+from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
 from provisioner.simulation.structures import INFINITE, insert_sorted, remove_sorted, update_pending, withdraw
 from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer, void_prompt
@@ -119,7 +104,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
     kept = 0
-    first_end = NEVER
+    first_end = records.NEVER
     for i in range(size):
         task = arena_at(world, at + i).value
         if task >= 0:
@@ -130,7 +115,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
                 rejected = _finish_single(world, r, task, now_s) or rejected
                 freed = True
             elif this.token_at == r:
-                this.state = TOKEN_WAITING
+                this.state = records.TOKEN_WAITING
                 this.preemptions = replica.choices
                 replica.behind -= 1
                 insert_sorted(world, LISTS * r + FRESH, task)
@@ -243,16 +228,16 @@ def _event_loop(digest: str) -> Any:
         """Process at most ``most_events`` events of a world, an array of one record; return why it stopped."""
         world = worlds[0]
         if len(digest) == 0:
-            return PAUSED
+            return records.PAUSED
         stop_at = world.events + most_events
         idle_retries = 0
         while True:
             if world.events >= stop_at:
-                return PAUSED
+                return records.PAUSED
             if world.arena_free + 16 * world.largest_room + 8192 > world.arena_room:
-                return NEEDS_ROOM
+                return records.NEEDS_ROOM
             if world.segment_room > 0 and world.segments_used == world.segment_room:
-                return NEEDS_ROOM
+                return records.NEEDS_ROOM
             if world.ready >= 0:
                 r = world.ready
                 world.ready = replica_at(world, r).next_ready
@@ -273,25 +258,25 @@ def _event_loop(digest: str) -> Any:
             if world.next_outage < world.outage_count:
                 outage_s = outage_at(world, world.next_outage).time_s
             if world.done == world.count:
-                return FINISHED
+                return records.FINISHED
             if outage_s <= end_s and outage_s <= transfer_s and outage_s <= arrival_s and outage_s < INFINITE:
-                return OUTAGE_DUE
+                return records.OUTAGE_DUE
             elif end_s <= transfer_s and end_s <= arrival_s:
                 if end_s == INFINITE:
-                    return STUCK
+                    return records.STUCK
                 world.now_s = end_s
                 idle_retries = 0
                 rejected = _finish_chunked(world, first, end_s) if world.chunked else _finish_work(world, first, end_s)
                 if rejected:
-                    return REJECTED
+                    return records.REJECTED
             elif transfer_s <= arrival_s:
                 world.now_s = transfer_s
                 request = heap_at(world, 0).value
                 withdraw(world, request)
-                if request_at(world, request).state == RESTARTING:
+                if request_at(world, request).state == records.RESTARTING:
                     world.moving -= 1
                     route(world, request, transfer_s)
-                elif request_at(world, request).state == NO_ROOM:
+                elif request_at(world, request).state == records.NO_ROOM:
                     if start_transfer(world, request, transfer_s):
                         idle_retries = 0
                     else:
@@ -300,7 +285,7 @@ def _event_loop(digest: str) -> Any:
                             world.moving == 0 and end_s == INFINITE and arrival_s == INFINITE and outage_s == INFINITE
                         )
                         if nothing_else and idle_retries > 2 * world.heap_size:
-                            return STUCK
+                            return records.STUCK
                 else:
                     idle_retries = 0
                     finish_transfer(world, request, transfer_s)

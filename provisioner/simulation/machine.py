@@ -7,6 +7,7 @@ A task is written as its request for the prompt phase and as ``-1 - request`` fo
 
 from __future__ import annotations
 
+from provisioner.simulation import records
 from provisioner.simulation.pointers import (
     arena_at,
     batch_time_at,
@@ -19,29 +20,7 @@ from provisioner.simulation.pointers import (
     segment_at,
     type_at,
 )
-from provisioner.simulation.records import (
-    BATCH,
-    FRESH,
-    IDLE,
-    ITERATION,
-    LISTS,
-    MIXED,
-    MIXED_POOL,
-    NEVER,
-    PREEMPTED,
-    PRESENT,
-    PROMPT_RUNNING,
-    PROMPT_WAITING,
-    PROMPTS,
-    PROMPTS_WAITING,
-    READY,
-    TOKEN_RUN,
-    TOKEN_RUNNING,
-    TOKEN_WAITING,
-    TOKENS,
-    WAITING,
-    World,
-)
+from provisioner.simulation.records import BATCH, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, WAITING, World
 from provisioner.simulation.structures import (
     INFINITE,
     append,
@@ -108,7 +87,7 @@ def memory_to_start(world: World, r: int, task: int) -> int:
 def _times_passed_over(world: World, r: int, task: int) -> int:
     """Times a waiting task was passed over: choices of its replica since it could first be chosen."""
     this = request_at(world, task if task >= 0 else -1 - task)
-    if task < 0 and this.state != TOKEN_WAITING:
+    if task < 0 and this.state != records.TOKEN_WAITING:
         return 0  # behind its own prompt
     return replica_at(world, r).choices - this.preemptions
 
@@ -144,7 +123,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
     if task >= 0:
         this = request_at(world, task)
         this.passed_over += replica.choices - this.preemptions
-        this.state = PROMPT_RUNNING
+        this.state = records.PROMPT_RUNNING
         remove_sorted(world, LISTS * r + PROMPTS_WAITING, task)
         replica.prompt_tokens += this.prompt_tokens
         replica.batch_tokens += this.prompt_tokens
@@ -152,7 +131,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
     else:
         this = request_at(world, -1 - task)
         this.preemptions = replica.choices - this.preemptions  # from now on the count itself
-        this.state = TOKEN_RUNNING
+        this.state = records.TOKEN_RUNNING
         if this.remaining < this.output_tokens - 1:
             remove(world, LISTS * r + PREEMPTED, -1 - task)
         else:
@@ -243,15 +222,13 @@ def choose(world: World, r: int, now_s: float) -> int:
             request = arena_at(world, present.start + present.head + i).value
             i += 1
             state = request_at(world, request).state
-            if state == PROMPT_WAITING:
+            if state == records.PROMPT_WAITING:
                 task = request
-            elif state == TOKEN_WAITING:
+            elif state == records.TOKEN_WAITING:
                 task = -1 - request
             else:
                 continue
-            if not _fits_batch(world, r, size, task):
-                break
-            if not _fits_memory(world, r, task):
+            if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
                 break
             _take(world, r, task, now_s)
             size += 1
@@ -259,8 +236,9 @@ def choose(world: World, r: int, now_s: float) -> int:
     if kept < old:
         _preempt(world, r, kept, old)
         world.preemptions += old - kept
-    if replica.pool == MIXED_POOL and world.borrow and list_at(world, LISTS * r + PRESENT).length == 0:
-        _go_home(world, r, now_s)
+    if replica.pool == records.MIXED_POOL and world.borrow and list_at(world, LISTS * r + PRESENT).length == 0:
+        replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
+        change_pool(world, r)
     return size
 
 
@@ -274,7 +252,7 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
         request = -1 - task
         this = request_at(world, request)
         this.remaining = this.ends_at - replica.iterations
-        this.state = TOKEN_WAITING
+        this.state = records.TOKEN_WAITING
         replica.context_tokens -= this.prompt_tokens + this.output_tokens - this.remaining
         this.passed_over += 1
         this.preemptions = replica.choices - (this.preemptions + 1)
@@ -284,7 +262,7 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
     for i in range(old, batch.length):
         arena_at(world, at + kept + i - old).value = arena_at(world, at + i).value
     batch.length -= old - kept
-    replica.first_end = NEVER
+    replica.first_end = records.NEVER
     for i in range(batch.length):
         task = arena_at(world, at + i).value
         if task < 0:
@@ -292,19 +270,11 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
 
 
 @compiled
-def _go_home(world: World, r: int, now_s: float) -> None:
-    """Return a machine of the mixed pool to the end of its own pool's list."""
-    replica = replica_at(world, r)
-    replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
-    change_pool(world, r)
-
-
-@compiled
 def change_pool(world: World, r: int) -> None:
     """Move a replica from its own pool to the end of the mixed pool's list, or back."""
     replica = replica_at(world, r)
     set_leaf(world, r, -1)
-    replica.pool = MIXED_POOL if replica.pool == replica.home else replica.home
+    replica.pool = records.MIXED_POOL if replica.pool == replica.home else replica.home
     replica.stamp = world.next_stamp
     world.next_stamp += 1
     set_leaf(world, r, r)
@@ -318,36 +288,48 @@ def run_s(world: World, r: int, iterations: int) -> float:
 
 
 @compiled
-def start(world: World, r: int, size: int, now_s: float) -> None:
-    """Run the batch of ``size`` tasks that was chosen for a replica, or leave the replica idle."""
+def begin(
+    world: World, r: int, sequences: int, context_tokens: int, iterations: int, further_s: float, now_s: float
+) -> None:
+    """Start a replica's work, if any: an iteration of its prompts and the sequences, or a run of the sequences alone.
+
+    ``iterations`` are those of a run, ``further_s`` is the extra time of an iteration with prompts.
+    """
     replica = replica_at(world, r)
     kind = type_at(world, replica.type)
-    if size == 0:
-        replica.doing = IDLE
+    if sequences == 0 and replica.prompts_running == 0:
+        replica.doing = records.IDLE
         set_end(world, r, INFINITE)
         return
     replica.start_s = now_s
-    sequences = size - replica.prompts_running
+    alone_s = 0.0
+    if sequences > 0:
+        alone_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * context_tokens
     if replica.prompts_running > 0:
-        tokens = replica.prompt_tokens + sequences
-        duration_s = prompt_s(world, replica.type, tokens)
+        duration_s = prompt_s(world, replica.type, replica.prompt_tokens + sequences)
         if sequences > 0:
             duration_s = kind.mixed_factor * duration_s
-            duration_s += kind.mixed_s_per_sequence * sequences + kind.mixed_s_per_token * replica.context_tokens
+            duration_s += kind.mixed_s_per_sequence * sequences + kind.mixed_s_per_token * context_tokens
             if world.decode_floor:
-                alone_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
                 duration_s = max(duration_s, alone_s)
-        replica.doing = ITERATION
+        replica.doing = records.ITERATION
         replica.run_iterations = 1
-        replica.base_s = duration_s
+        replica.base_s = duration_s + further_s
         replica.growth_s = 0.0
-        set_end(world, r, now_s + duration_s)
-        return
-    replica.doing = TOKEN_RUN
-    replica.run_iterations = replica.first_end - replica.iterations
-    replica.base_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * replica.context_tokens
-    replica.growth_s = kind.decode_s_per_token * sequences
+    else:
+        replica.doing = records.TOKEN_RUN
+        replica.run_iterations = iterations
+        replica.base_s = alone_s
+        replica.growth_s = kind.decode_s_per_token * sequences
     set_end(world, r, now_s + run_s(world, r, replica.run_iterations))
+
+
+@compiled
+def start(world: World, r: int, size: int, now_s: float) -> None:
+    """Run the batch of ``size`` tasks that was chosen for a replica, or leave the replica idle."""
+    replica = replica_at(world, r)
+    iterations = replica.first_end - replica.iterations
+    begin(world, r, size - replica.prompts_running, replica.context_tokens, iterations, 0.0, now_s)
 
 
 @compiled
@@ -373,7 +355,7 @@ def end_run(world: World, r: int, now_s: float) -> None:
 def make_ready(world: World, r: int) -> None:
     """Let a replica choose its next batch before the next event: the event loop starts it."""
     this = replica_at(world, r)
-    this.doing = READY
+    this.doing = records.READY
     this.next_ready = world.ready
     world.ready = r
 
@@ -382,7 +364,7 @@ def make_ready(world: World, r: int) -> None:
 def arrive(world: World, r: int, task: int, now_s: float) -> None:
     """Add a task to a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
     join(world, r, task)
-    if replica_at(world, r).doing == IDLE:
+    if replica_at(world, r).doing == records.IDLE:
         if _fits_memory(world, r, task):
             make_ready(world, r)
     else:
@@ -393,7 +375,7 @@ def arrive(world: World, r: int, task: int, now_s: float) -> None:
 def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> None:
     """End a token run for a task of ``tokens`` batch tokens, if it can join or is a prompt that may go first."""
     this = replica_at(world, r)
-    if this.doing == TOKEN_RUN:
+    if this.doing == records.TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
         room = size < world.batch_requests and this.batch_tokens + tokens <= world.batch_tokens
         if room or (task >= 0 and tokens <= world.batch_tokens):
@@ -407,10 +389,10 @@ def wake(world: World, r: int, now_s: float) -> None:
     waiting = list_at(world, LISTS * r + WAITING)
     if waiting.length == 0:
         return
-    if replica.doing == IDLE:
+    if replica.doing == records.IDLE:
         if _fits_memory(world, r, task_at(world, LISTS * r + WAITING, 0)):
             make_ready(world, r)
-    elif replica.doing == TOKEN_RUN:
+    elif replica.doing == records.TOKEN_RUN:
         size = list_at(world, LISTS * r + BATCH).length
         if size < world.batch_requests and replica.batch_tokens < world.batch_tokens:
             end_run(world, r, now_s)
@@ -421,7 +403,7 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     """Add an arriving prompt to a replica, with its token task behind it if both run on this replica."""
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
-    this.state = PROMPT_WAITING
+    this.state = records.PROMPT_WAITING
     this.preemptions = replica.choices
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
@@ -437,7 +419,7 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
 def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
     """Add a request's token phase to a replica, with its KV cache."""
     this = request_at(world, request)
-    this.state = TOKEN_WAITING
+    this.state = records.TOKEN_WAITING
     this.preemptions = replica_at(world, r).choices
     insert_sorted(world, LISTS * r + PRESENT, request)
     insert_sorted(world, LISTS * r + FRESH, request)
@@ -445,26 +427,19 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
 
 
 @compiled
-def busy_kind(world: World, r: int) -> int:
-    """Kind of iterations that a replica's batch runs: prompts, tokens or both."""
-    this = replica_at(world, r)
-    if this.prompts_running == 0:
-        return TOKENS
-    return PROMPTS if list_at(world, LISTS * r + BATCH).length == this.prompts_running else MIXED
-
-
-@compiled
 def note_run(world: World, r: int, now_s: float) -> None:
     """Add the work that ends to the busy times, the batch sizes and the timeline."""
     this = replica_at(world, r)
-    kind = busy_kind(world, r)
     size = list_at(world, LISTS * r + BATCH).length
     passed_s = overlap_s(world, this.start_s, now_s)
-    if kind == PROMPTS:
-        this.prompts_busy_s += passed_s
-    elif kind == TOKENS:
+    if this.prompts_running == 0:
+        kind = records.TOKENS
         this.tokens_busy_s += passed_s
-    elif kind == MIXED:
+    elif this.prompts_running == size:
+        kind = records.PROMPTS
+        this.prompts_busy_s += passed_s
+    else:
+        kind = records.MIXED
         this.mixed_busy_s += passed_s
     batch_time_at(world, this.slot, size).value += passed_s
     if world.segment_room > 0:

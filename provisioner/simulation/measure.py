@@ -123,8 +123,8 @@ def student_t(probability: float, freedom: int) -> float:
     return float(stdtrit(freedom, probability))
 
 
-def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and its standard error s / sqrt(R) over the R sets in which some request has the metric; NaN with one."""
+def _mean_and_error(values: Sequence[float], probability: float) -> tuple[float, float]:
+    """Mean over the R sets in which some request has the metric, and t s / sqrt(R) at a probability; NaN with one."""
     known = [float(value) for value in values if value != -math.inf]
     if not values:
         raise ValueError("no request set")
@@ -137,7 +137,7 @@ def _mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     if len(known) == 1:
         return mean, math.nan
     variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
-    return mean, math.sqrt(variance / len(known))
+    return mean, student_t(probability, len(known) - 1) * math.sqrt(variance / len(known))
 
 
 def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
@@ -150,12 +150,10 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     >>> i.mean, round(i.low, 3), round(i.high, 3)
     (2.0, -0.484, 4.484)
     """
-    mean, error = _mean_and_error(values)
+    mean, half = _mean_and_error(values, 0.5 + confidence / 2.0)
     shown = tuple(float(value) for value in values)
-    if math.isnan(error):
+    if math.isnan(half):
         return Interval(mean, None, None, shown)
-    known = sum(value != -math.inf for value in shown)
-    half = student_t(0.5 + confidence / 2.0, known - 1) * error
     return Interval(mean, mean - half, mean + half, shown)
 
 
@@ -170,7 +168,7 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
     >>> verdict(6.0, [5.0]), verdict(6.0, [5.8, 5.9, 6.0, 6.1, 5.9]), verdict(6.0, [5.0, 5.1, 5.2])
     ('pass', 'undecided', 'pass')
     """
-    mean, error = _mean_and_error(values)
+    mean, error = _mean_and_error(values, confidence)
     if math.isnan(mean):
         return "undecided"
 
@@ -181,8 +179,7 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
         return "fail"
     if math.isnan(error):
         return "pass"
-    known = sum(value != -math.inf for value in values)
-    return "pass" if within(mean + student_t(confidence, known - 1) * error) else "undecided"
+    return "pass" if within(mean + error) else "undecided"
 
 
 MAX_GROWTH: Final = 0.03

@@ -6,27 +6,10 @@ time; the cost of the failure shows in the time between tokens.
 
 from __future__ import annotations
 
+from provisioner.simulation import records
 from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
 from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at
-from provisioner.simulation.records import (
-    BLOCKED,
-    DONE,
-    DOWN,
-    HELD,
-    IDLE,
-    LANDING,
-    LISTS,
-    NEVER,
-    NOT_ARRIVED,
-    PROMPT_RUNNING,
-    PROMPT_WAITING,
-    RESTARTING,
-    TOKEN_RUNNING,
-    TOKEN_WAITING,
-    TRANSFERRING,
-    WAITING,
-    World,
-)
+from provisioner.simulation.records import BLOCKED, LISTS, WAITING, World
 from provisioner.simulation.structures import (
     INFINITE,
     clear_tasks,
@@ -45,7 +28,7 @@ from provisioner.simulation.transfers import admit_blocked, leave_links, memory_
 def restart(world: World, request: int, now_s: float) -> None:
     """Send a request whose machine failed through the cluster again, from scratch."""
     this = request_at(world, request)
-    this.state = RESTARTING
+    this.state = records.RESTARTING
     this.restarts += 1
     world.moving += 1
     push(world, request, now_s)
@@ -67,11 +50,11 @@ def void_tokens(world: World, request: int) -> None:
 def _drop_transfer(world: World, request: int, now_s: float) -> None:
     """Stop a transfer, or the wait for room, of a request with a failed replica; free the other replica."""
     this = request_at(world, request)
-    token_lives = replica_at(world, this.token_at).doing != DOWN
-    if this.state == TRANSFERRING or this.state == LANDING:
+    token_lives = replica_at(world, this.token_at).doing != records.DOWN
+    if this.state == records.TRANSFERRING or this.state == records.LANDING:
         if token_lives:
             take_memory(world, this.token_at, -memory_to_receive(world, request), now_s)
-        if this.state == TRANSFERRING and world.share_links:
+        if this.state == records.TRANSFERRING and world.share_links:
             leave_links(world, request)
             share_links(world, this.prompt_at, this.token_at, now_s)
         world.moving -= 1
@@ -83,7 +66,7 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
         void_tokens(world, request)
         admit_blocked(world, this.token_at, now_s)
         wake(world, this.token_at, now_s)
-    if replica_at(world, this.prompt_at).doing != DOWN:
+    if replica_at(world, this.prompt_at).doing != records.DOWN:
         void_prompt(world, request, now_s)
         admit_blocked(world, this.prompt_at, now_s)
         wake(world, this.prompt_at, now_s)
@@ -94,23 +77,23 @@ def take_down(world: World, machine: int, now_s: float) -> None:
     """Take down a machine: its replicas lose everything, and every request on them starts again from scratch."""
     for r in range(world.replica_count):
         replica = replica_at(world, r)
-        if replica.machine != machine or replica.doing == DOWN:
+        if replica.machine != machine or replica.doing == records.DOWN:
             continue
-        if replica.doing != IDLE:
+        if replica.doing != records.IDLE:
             note_run(world, r, now_s)
         account(world, r, now_s)
         set_leaf(world, r, -1)
         if world.borrow and replica.pool != replica.home:
             replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
             replica.pool = replica.home
-        replica.doing = DOWN
+        replica.doing = records.DOWN
         replica.epoch += 1
         replica.pending_tokens = 0
         replica.scheduled_tokens = 0
         replica.used_tokens = 0
         replica.context_tokens = 0
         replica.prompts_running = 0
-        replica.first_end = NEVER
+        replica.first_end = records.NEVER
         replica.behind = 0
         clear_tasks(world, LISTS * r + WAITING)
         for kind in range(LISTS):
@@ -121,18 +104,18 @@ def take_down(world: World, machine: int, now_s: float) -> None:
     for request in range(world.next_request):
         this = request_at(world, request)
         state = this.state
-        if state in (NOT_ARRIVED, DONE, HELD, RESTARTING):
+        if state in (records.NOT_ARRIVED, records.DONE, records.HELD, records.RESTARTING):
             continue
         prompt_fails = replica_at(world, this.prompt_at).machine == machine
         token_fails = replica_at(world, this.token_at).machine == machine and (
             replica_at(world, this.token_at).epoch != this.token_epoch
         )
-        if state in (PROMPT_WAITING, PROMPT_RUNNING):
+        if state in (records.PROMPT_WAITING, records.PROMPT_RUNNING):
             if prompt_fails:
                 if not token_fails:
                     void_tokens(world, request)
                 restart(world, request, now_s)
-        elif state in (TOKEN_WAITING, TOKEN_RUNNING):
+        elif state in (records.TOKEN_WAITING, records.TOKEN_RUNNING):
             if token_fails:
                 restart(world, request, now_s)
         elif prompt_fails or token_fails:
@@ -145,14 +128,14 @@ def bring_back(world: World, machine: int, now_s: float) -> None:
     """Bring back a machine, empty, at the end of its pool's list; route again the requests that none could take."""
     for r in range(world.replica_count):
         replica = replica_at(world, r)
-        if replica.machine == machine and replica.doing == DOWN:
-            replica.doing = IDLE
+        if replica.machine == machine and replica.doing == records.DOWN:
+            replica.doing = records.IDLE
             replica.stamp = world.next_stamp
             world.next_stamp += 1
             set_leaf(world, r, r)
     for request in range(world.next_request if world.held > 0 else 0):
-        if request_at(world, request).state == HELD:
-            request_at(world, request).state = RESTARTING
+        if request_at(world, request).state == records.HELD:
+            request_at(world, request).state = records.RESTARTING
             world.held -= 1
             world.moving += 1
             push(world, request, now_s)

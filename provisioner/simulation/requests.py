@@ -93,13 +93,9 @@ class RequestSet:
         if self.in_flight is not None:
             parse_whole(self.in_flight, f"{what}: in_flight", "requests")
         if not self.counted.any():
-            raise InputError(f"{what}: no request is in the measured window {self._window}: measure more of the run")
-
-    @property
-    def _window(self) -> str:
-        if self.in_flight is not None:
-            return f"(request {self.from_index + 1} to {self.until_index})"
-        return f"({self.from_s:g} s to {self.until_s:g} s)"
+            closed = f"request {self.from_index + 1} to {self.until_index}"
+            window = f"{self.from_s:g} s to {self.until_s:g} s" if self.in_flight is None else closed
+            raise InputError(f"{what}: no request is in the measured window ({window}): measure more of the run")
 
     @property
     def requests(self) -> int:

@@ -29,6 +29,7 @@ _FIRST_ROOM: Final = 16  # places of a list before it grows
 _TIMELINE_ROOM: Final = 1 << 16
 _ROLE: Final = {"prompt": 0, "token": 1, "mixed": 2}
 _POOL_OF_ROLE: Final = {"prompt": records.PROMPT_POOL, "token": records.TOKEN_POOL}
+_POLICY_FIELDS: Final = ("max_pending_tokens", "batch_requests", "batch_tokens", "max_preemptions", "share_links")
 _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", records.STUCK: "stuck"}
 
 
@@ -52,11 +53,6 @@ class Prepared:
     requests: RequestSet
     reference: Reference
     records: NDArray[Any] = field(repr=False)
-
-    @property
-    def largest_tokens(self) -> int:
-        """Prompt and output tokens of the largest request together."""
-        return int((self.requests.prompt_tokens + self.requests.output_tokens).max())
 
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
@@ -99,16 +95,12 @@ class Run:
         this = self.requests
         output = self.prepared.requests.output_tokens
         return Latencies(
-            arrival_s=this["arrival_s"],
             first_s=np.where(np.isnan(this["last_s"]), np.nan, this["first_s"]),
-            last_s=this["last_s"],
-            largest_gap_s=this["largest_gap_s"],
             output_tokens=output,
             tbt_divisor=tbt_divisor(output, self.cluster.pools[0].perf.assumptions),
-            reference_ttft_s=this["reference_ttft_s"],
-            reference_tbt_s=this["reference_tbt_s"],
-            reference_e2e_s=this["reference_e2e_s"],
             counted=self.prepared.requests.counted,
+            **{name: this[name] for name in ("arrival_s", "last_s", "largest_gap_s")},
+            **{f"reference_{metric}_s": this[f"reference_{metric}_s"] for metric in ("ttft", "tbt", "e2e")},
         )
 
     @property
@@ -148,8 +140,8 @@ def run(
     """Serve a request set on a cluster.
 
     ``stop`` ends the run as soon as a limit is broken for certain; a metric that the loop does not count ends none.
-    ``progress`` receives the simulated time in s and
-    the completed requests now and then, from the calling thread. Raises ``InputError`` if a request can never fit.
+    ``progress`` receives the simulated time in s and the completed requests now and then, from the calling thread.
+    Raises ``InputError`` if a request can never fit.
     """
     from provisioner.simulation.engine import advance, apply_outage
 
@@ -172,8 +164,7 @@ def run(
             else:
                 arena = np.zeros(2 * arrays["arena"].size, dtype=records.INTEGER)
                 arena[: arrays["arena"].size] = arrays["arena"]
-                _place(arrays, world, "arena", arena)
-                this["arena_room"] = arena.size
+                arrays["arena"], this["arena"], this["arena_room"] = arena, arena.ctypes.data, arena.size
         elif status == records.OUTAGE_DUE:
             apply_outage(world)
         elif status != records.PAUSED:
@@ -202,11 +193,9 @@ def run(
 def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
     """Refuse a request that some replica to which it may be sent can never hold."""
     requests = prepared.requests
-    total = requests.prompt_tokens + requests.output_tokens
+    prompt, total = requests.prompt_tokens, requests.prompt_tokens + requests.output_tokens
     for pool in cluster.pools:
-        inside = requests.prompt_tokens >= pool.min_prompt_tokens
-        if pool.max_prompt_tokens is not None:
-            inside = inside & (requests.prompt_tokens <= pool.max_prompt_tokens)
+        inside = (prompt >= pool.min_prompt_tokens) & (prompt <= (pool.max_prompt_tokens or np.inf))
         too_large = np.flatnonzero(inside & (total > pool.perf.kv_capacity_tokens))
         if too_large.size:
             k = int(too_large[0])
@@ -220,11 +209,7 @@ def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
 def _aligned(count: int, dtype: np.dtype[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
     """Records that begin on a cache line: zeros, or a copy."""
     line = 64
-    room = (
-        np.zeros(count * dtype.itemsize + line, dtype=np.uint8)
-        if like is None
-        else np.empty(count * dtype.itemsize + line, dtype=np.uint8)
-    )
+    room = (np.zeros if like is None else np.empty)(count * dtype.itemsize + line, dtype=np.uint8)
     begin = -room.ctypes.data % line
     array = room[begin : begin + count * dtype.itemsize].view(dtype)
     if like is not None:
@@ -232,89 +217,82 @@ def _aligned(count: int, dtype: np.dtype[Any], like: NDArray[Any] | None = None)
     return array
 
 
-def _place(arrays: dict[str, NDArray[Any]], world: NDArray[Any], name: str, array: NDArray[Any]) -> None:
-    """Keep an array alive, and write its address into the world."""
-    arrays[name] = array
-    world[name] = array.ctypes.data
-
-
 def _world(
     cluster: Cluster, prepared: Prepared, stop: Sequence[StopLimit], timeline: bool
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
     """Arrays of a run, and the record that points at them."""
-    requests, policy = prepared.requests, cluster.policy
-    perf = cluster.pools[0].perf
+    requests, policy, perf = prepared.requests, cluster.policy, cluster.pools[0].perf
     published = perf.assumptions == "splitwise-sim"
-    borrow = policy.name == "splitwise"
+    borrow, chunked = policy.name == "splitwise", policy.name == "chunked"
     types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
-    world = np.zeros(1, dtype=records.WORLD)
-    arrays: dict[str, NDArray[Any]] = {}
-
-    replicas = _replicas(cluster, types, borrow)
+    serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
+    together = [serves.index(each) for each in serves]  # strict pools of a kind share the queue of the first
+    replicas = _replicas(cluster, types, [_POOL_OF_ROLE[pool.role] for pool in cluster.pools] if borrow else together)
     leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
-    pools = 3 if borrow else len(cluster.pools)
     lists = np.zeros(replicas.size * records.LISTS, dtype=records.LIST)
     lists["room"] = _FIRST_ROOM
     lists["room"][records.WAITING :: records.LISTS] = records.BLOCK + 1
     lists["head"][records.WAITING :: records.LISTS] = 1
     lists["start"] = np.cumsum(lists["room"]) - lists["room"]
     arena_free = int(lists["room"].sum())
-    longest = max(prepared.largest_tokens, policy.batch_tokens) + policy.batch_requests
-    tables = [_tables(replica, longest, policy.batch_requests) for replica in types]
-    kinds = np.zeros(len(types), dtype=records.TYPE)
-    for k, replica in enumerate(types):
-        kinds["decode_s_per_token"][k] = tables[k][2]
-        for name in ("factor", "s_per_sequence", "s_per_token"):
-            kinds[f"mixed_{name}"][k] = getattr(replica.mixed, name)
-        kinds["link_bytes_per_s"][k] = _link_bytes_per_s(replica)
-    together = _together(cluster)
-    slots = np.zeros(len(cluster.pools), dtype=records.SLOT)
-    for k, pool in enumerate(cluster.pools):
-        slots[k] = (
-            _ROLE[pool.role],
-            together[k],
-            pool.min_prompt_tokens,
-            pool.max_prompt_tokens or np.iinfo(np.int64).max,
+    largest = int((requests.prompt_tokens + requests.output_tokens).max())
+    longest = max(largest, policy.batch_tokens) + policy.batch_requests
+    prompt_s, decode_s, per_token_s = zip(
+        *(_tables(replica, longest, policy.batch_requests) for replica in types), strict=True
+    )
+    kinds = [
+        (
+            decode_s_per_token,
+            kind.mixed.factor,
+            kind.mixed.s_per_sequence,
+            kind.mixed.s_per_token,
+            # one port per GPU; all of the machine's link as published
+            kind.link_bytes_per_s if published else kind.link_bytes_per_s * kind.tensor_parallel / kind.machine.gpus,
         )
-    counted = [limit for limit in stop if limit.metric in records.LIMITED]
-    limits = np.zeros(len(counted), dtype=records.LIMIT)
-    for k, limit in enumerate(counted):
-        metric = records.LIMITED.index(limit.metric)
-        limits[k] = (metric, limit.kind == "slowdown", limit.value, limit.most, 0)
-    changes = sorted(
+        for decode_s_per_token, kind in zip(per_token_s, types, strict=True)
+    ]
+    slots = [
+        (_ROLE[role], first, shortest, longest_prompt or np.iinfo(np.int64).max)
+        for (role, shortest, longest_prompt), first in zip(serves, together, strict=True)
+    ]
+    limits = [
+        (records.LIMITED.index(limit.metric), limit.kind == "slowdown", limit.value, limit.most, 0)
+        for limit in stop
+        if limit.metric in records.LIMITED
+    ]
+    outages = sorted(
         [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
         + [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
     )
-
     # two winner trees for each pool, in which all members are equal at first
-    trees = np.stack([_tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in range(pools)])
+    pools = range(3 if borrow else len(cluster.pools))
+    trees = np.stack([_tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in pools])
 
     def numbers(values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(values, dtype=dtype["value"]).ravel().view(dtype)
 
-    for name, array in (
-        ("requests", _aligned(requests.requests, records.REQUEST, prepared.records)),
-        ("replicas", replicas),
-        ("lists", lists),
-        ("arena", np.zeros(2 * arena_free + 16384, dtype=records.INTEGER)),
-        ("blocks", np.zeros(2 * requests.requests, dtype=records.INTEGER)),
-        ("trees", numbers(np.repeat(trees, 2, axis=0), records.INTEGER)),
-        ("ends", numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER)),
-        ("heap", np.zeros(requests.requests, dtype=records.INTEGER)),
-        ("types", kinds),
-        ("prompt_s", numbers(np.stack([table[0] for table in tables]), records.NUMBER)),
-        ("decode_s", numbers(np.stack([table[1] for table in tables]), records.NUMBER)),
-        ("slots", slots),
-        ("limits", limits),
-        ("outages", np.array(changes, dtype=records.OUTAGE)),
-        ("batch_time_s", np.zeros((len(cluster.pools), policy.batch_requests + 1), dtype=records.NUMBER)),
-        ("segments", np.zeros(_TIMELINE_ROOM if timeline else 0, dtype=records.SEGMENT)),
-    ):
-        _place(arrays, world, name, array)
-
+    arrays: dict[str, NDArray[Any]] = {
+        "requests": _aligned(requests.requests, records.REQUEST, prepared.records),
+        "replicas": replicas,
+        "lists": lists,
+        "arena": np.zeros(2 * arena_free + 16384, dtype=records.INTEGER),
+        "blocks": np.zeros(2 * requests.requests, dtype=records.INTEGER),
+        "trees": numbers(np.repeat(trees, 2, axis=0), records.INTEGER),
+        "ends": numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER),
+        "heap": np.zeros(requests.requests, dtype=records.INTEGER),
+        "types": np.array(kinds, dtype=records.TYPE),
+        "prompt_s": numbers(np.stack(prompt_s), records.NUMBER),
+        "decode_s": numbers(np.stack(decode_s), records.NUMBER),
+        "slots": np.array(slots, dtype=records.SLOT),
+        "limits": np.array(limits, dtype=records.LIMIT),
+        "outages": np.array(outages, dtype=records.OUTAGE),
+        "batch_time_s": np.zeros((len(cluster.pools), policy.batch_requests + 1), dtype=records.NUMBER),
+        "segments": np.zeros(_TIMELINE_ROOM if timeline else 0, dtype=records.SEGMENT),
+    }
     closed = requests.in_flight is not None
-    last_arrival_s = float(requests.arrival_s[-1])
-    for name, value in {
+    values: dict[str, Any] = {
+        **{name: array.ctypes.data for name, array in arrays.items()},
+        **{name: getattr(policy, name) for name in _POLICY_FIELDS},
         "count": requests.requests,
         "replica_count": replicas.size,
         "leaves": leaves,
@@ -324,54 +302,44 @@ def _world(
         "largest_room": _FIRST_ROOM,
         "prompt_columns": longest + 1,
         "decode_columns": policy.batch_requests + 1,
-        "slot_count": slots.size,
-        "limit_count": limits.size,
-        "outage_count": len(changes),
+        "slot_count": len(slots),
+        "limit_count": len(limits),
+        "outage_count": len(outages),
         "segment_room": arrays["segments"].size,
         "borrow": borrow,
-        "chunked": policy.name == "chunked",
+        "chunked": chunked,
         "reserve_whole": not published,
-        "share_links": policy.share_links,
-        "decode_floor": not published,
+        "decode_floor": chunked or not published,
         "closed_loop": closed,
         "tbt_by_output": published,
-        "max_pending_tokens": policy.max_pending_tokens,
-        "batch_requests": policy.batch_requests,
-        "batch_tokens": policy.batch_tokens,
-        "max_preemptions": policy.max_preemptions,
         "retry_s": policy.transfer_retry_s,
         "kv_bytes_per_token": perf.kv_bytes_per_token,
         "layers": perf.model.layers,
         "per_layer_fixed_s": 0.0 if published else PER_LAYER_FIXED_S,
         "from_s": requests.from_s,
-        "until_s": np.inf if closed else min(requests.until_s, last_arrival_s),
+        "until_s": np.inf if closed else min(requests.until_s, float(requests.arrival_s[-1])),
         "released": min(requests.in_flight or 0, requests.requests) if closed else requests.requests,
         "next_stamp": replicas.size,
         "ready": -1,
-    }.items():
+    }
+    world = np.zeros(1, dtype=records.WORLD)
+    for name, value in values.items():
         world[name] = value
     return arrays, world
 
 
-def _together(cluster: Cluster) -> list[int]:
-    """Index, for each pool, of the first pool with the same role and requests: strict pools of a kind share a queue."""
-    serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
-    return [serves.index(each) for each in serves]
-
-
-def _replicas(cluster: Cluster, types: list[ReplicaPerf], borrow: bool) -> NDArray[Any]:
+def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> NDArray[Any]:
     """Records of the replicas, pool by pool in the order of the cluster."""
     replicas = np.zeros(sum(pool.replicas for pool in cluster.pools), dtype=records.REPLICA)
-    at, machine = 0, 0
-    together = _together(cluster)
-    for slot, pool in enumerate(cluster.pools):
-        these = replicas[at : at + pool.replicas]
+    machine = 0
+    for slot, (pool, where) in enumerate(pool_slices(cluster)):
+        these = replicas[where]
         these["slot"] = slot
-        these["home"] = _POOL_OF_ROLE[pool.role] if borrow else together[slot]
+        these["home"] = homes[slot]
         these["type"] = [id(perf) for perf in types].index(id(pool.perf))
         these["capacity_tokens"] = pool.perf.kv_capacity_tokens
         these["machine"] = machine + np.arange(pool.replicas) // pool.perf.replicas_per_machine
-        at, machine = at + pool.replicas, machine + pool.machines
+        machine += pool.machines
     replicas["pool"] = replicas["home"]
     replicas["stamp"] = np.arange(replicas.size)
     replicas["end_s"] = np.inf
@@ -393,13 +361,6 @@ def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
     return tree
 
 
-def _link_bytes_per_s(perf: ReplicaPerf) -> float:
-    """Share of its machine's link that a replica has, in bytes/s: one port per GPU; all of it as published."""
-    if perf.assumptions == "splitwise-sim":
-        return perf.link_bytes_per_s
-    return perf.link_bytes_per_s * perf.tensor_parallel / perf.machine.gpus
-
-
 @lru_cache(maxsize=32)
 def _tables(perf: ReplicaPerf, longest: int, largest_batch: int) -> tuple[Floats, Floats, float]:
     """Prompt time by whole tokens (longest + 1,), decode time by batch without context, and time per context token."""
@@ -416,13 +377,14 @@ def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
     if not np.isfinite(world["until_s"]):
         world["until_s"] = end_s
     end_s = min(end_s, float(world["until_s"]))
-    since = np.maximum(replicas["measured_s"], float(world["from_s"]))
-    passed_s = np.maximum(end_s - since, 0.0)
-    replicas["kv_token_s"] += passed_s * replicas["used_tokens"]
+
+    def passed_s(since_s: Floats) -> Floats:
+        return np.maximum(end_s - np.maximum(since_s, float(world["from_s"])), 0.0)
+
+    replicas["kv_token_s"] += passed_s(replicas["measured_s"]) * replicas["used_tokens"]
     if cluster.policy.name == "splitwise":
         away = replicas["pool"] != replicas["home"]
-        since = np.maximum(replicas["mixed_since_s"], float(world["from_s"]))
-        replicas["mixed_pool_s"] += np.where(away, np.maximum(end_s - since, 0.0), 0.0)
+        replicas["mixed_pool_s"] += np.where(away, passed_s(replicas["mixed_since_s"]), 0.0)
 
 
 def pool_slices(cluster: Cluster) -> tuple[tuple[Pool, slice], ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import Empty, SimpleQueue
 from statistics import median
 from threading import Event
@@ -81,6 +82,13 @@ def serve(
     if repeat is not None:
         workers = 1
 
+    def timed(prepared: Prepared, k: int, timeline: bool = False) -> tuple[Run, Percentiles, float]:
+        """Run with its percentiles, and the time of both in s."""
+        began = perf_counter()
+        finished = run(scenario.cluster, prepared, timeline=timeline, progress=partial(watch.tell, k))
+        values = percentiles_of(finished.latencies, scenario.percentiles)
+        return finished, values, perf_counter() - began
+
     def one(k: int) -> Served:
         timeline = keep_timeline and k == 0
         watch.check()
@@ -88,9 +96,9 @@ def serve(
         watch.check()
         prepared = prepare(requests, scenario.reference)
         watch.check()
-        finished, values, wall_s = _timed(scenario, prepared, k, watch, timeline)
+        finished, values, wall_s = timed(prepared, k, timeline)
         if repeat is not None:
-            wall_s = median(_timed(scenario, prepared, k, watch)[2] for _ in range(repeat))
+            wall_s = median(timed(prepared, k)[2] for _ in range(repeat))
         watch.tell(k, float(finished.clock["now_s"]), requests.requests)
         return Served(observe(finished, values, wall_s), finished if keep_requests or timeline else None)
 
@@ -105,21 +113,6 @@ def serve(
         watch.wanted.clear()
         executor.shutdown(wait=False, cancel_futures=True)
     return tuple(future.result() for future in futures)
-
-
-def _timed(
-    scenario: Scenario, prepared: Prepared, k: int, watch: _Watch, timeline: bool = False
-) -> tuple[Run, Percentiles, float]:
-    """Run with its percentiles, and the time of both in s."""
-    began = perf_counter()
-    finished = run(
-        scenario.cluster,
-        prepared,
-        timeline=timeline,
-        progress=lambda now_s, done: watch.tell(k, now_s, done),
-    )
-    values = percentiles_of(finished.latencies, scenario.percentiles)
-    return finished, values, perf_counter() - began
 
 
 def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, progress: Callable[[str], None]) -> None:

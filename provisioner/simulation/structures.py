@@ -116,26 +116,8 @@ def remove(world: World, k: int, value: int) -> None:
 
 
 @compiled
-def insert_sorted(world: World, k: int, value: int) -> None:
-    """Insert a value into an ascending list."""
-    this = list_at(world, k)
-    at = this.start + this.head
-    if this.length == 0 or arena_at(world, at + this.length - 1).value < value:
-        append(world, k, value)
-        return
-    low, high = 0, this.length
-    while low < high:
-        middle = (low + high) // 2
-        if value < arena_at(world, at + middle).value:
-            high = middle
-        else:
-            low = middle + 1
-    insert(world, k, low, value)
-
-
-@compiled
-def remove_sorted(world: World, k: int, value: int) -> None:
-    """Remove a value from an ascending list that holds it."""
+def _place(world: World, k: int, value: int) -> int:
+    """First position of an ascending list whose value is not below the given one."""
     this = list_at(world, k)
     at = this.start + this.head
     low, high = 0, this.length
@@ -145,7 +127,23 @@ def remove_sorted(world: World, k: int, value: int) -> None:
             low = middle + 1
         else:
             high = middle
-    remove_at(world, k, low)
+    return low
+
+
+@compiled
+def insert_sorted(world: World, k: int, value: int) -> None:
+    """Insert a value into an ascending list that does not hold it."""
+    this = list_at(world, k)
+    if this.length == 0 or arena_at(world, this.start + this.head + this.length - 1).value < value:
+        append(world, k, value)
+    else:
+        insert(world, k, _place(world, k, value), value)
+
+
+@compiled
+def remove_sorted(world: World, k: int, value: int) -> None:
+    """Remove a value from an ascending list that holds it."""
+    remove_at(world, k, _place(world, k, value))
 
 
 # --- lists of waiting tasks: in blocks, so that a change in the middle of a long one moves few tasks ---

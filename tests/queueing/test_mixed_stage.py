@@ -27,7 +27,7 @@ def test_queues_are_computed_only_where_some_wait_and_the_load_is_described() ->
     requests = Traffic(Classes(w.prompt_tokens, w.output_tokens, w.weight), ((70.0, 1.0),))
     stage = MixedStage(replica("llama2-70b", "dgx-h100"), requests, reference("llama2-70b"))
     sizes = np.arange(1, 201, dtype=np.int64)
-    load = stage.loads(sizes)[0]
+    load = stage.pools(sizes)[0]
     queued = sorted(load.prompts.queues)
     assert queued == list(range(queued[0], queued[-1] + 1))
     assert np.all(load.load[: queued[0]] > LARGEST_DESCRIBED_LOAD) and load.load[queued[0]] <= LARGEST_DESCRIBED_LOAD

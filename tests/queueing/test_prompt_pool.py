@@ -7,17 +7,17 @@ from provisioner.perf.assumptions import replica
 from provisioner.queueing.erlang import erlang_b
 from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
-    LARGEST_STABLE_LOAD,
     Array,
+    Filling,
     PromptPool,
     PromptTime,
     _lundberg,
     _waits_without_jockeying,
-    filling,
     prompt_pool,
     prompt_pools,
     token_cell,
 )
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD
 from tests.oracles.erlang import erlang_c
 from tests.queueing.conftest import Linear, exponential_tokens
 
@@ -146,7 +146,7 @@ def greedy(curve: PromptTime, tokens: Array, count: int, seed: int) -> tuple[flo
 def test_packing_of_an_endless_queue_is_greedy_packing(tokens: list[float]) -> None:
     curve = replica("llama2-70b", "dgx-h100")
     lengths = np.array(tokens)
-    packed = filling(lengths, np.full(lengths.size, 1.0 / lengths.size)).packed(curve)
+    packed = Filling(lengths, np.full(lengths.size, 1.0 / lengths.size)).packed(curve)
     efficiency, batches = greedy(curve, lengths, 30_000, 1)
     assert packed.saturated == pytest.approx(efficiency, rel=0.02)
     assert float(packed.closed.sum()) == pytest.approx(batches, rel=0.02)
@@ -155,8 +155,8 @@ def test_packing_of_an_endless_queue_is_greedy_packing(tokens: list[float]) -> N
 def test_packing_of_few_prompts_is_counted_by_hand() -> None:
     """Two prompts of 640 or 1408 tokens (equally likely) fit one batch unless both are long."""
     curve = Linear(1e-3)
-    gain = filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(replica("llama2-70b", "dgx-h100"))
-    assert filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(curve).efficiency == pytest.approx(1.0)
+    gain = Filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(replica("llama2-70b", "dgx-h100"))
+    assert Filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(curve).efficiency == pytest.approx(1.0)
     assert gain.efficiency[0] == 1.0
     assert np.all(np.diff(gain.efficiency) >= 0.0)
     h = replica("llama2-70b", "dgx-h100")
@@ -167,7 +167,7 @@ def test_packing_of_few_prompts_is_counted_by_hand() -> None:
 
 
 def test_long_prompts_run_alone() -> None:
-    packed = filling(np.array([4096.0]), np.array([1.0])).packed(replica("llama2-70b", "dgx-h100"))
+    packed = Filling(np.array([4096.0]), np.array([1.0])).packed(replica("llama2-70b", "dgx-h100"))
     assert packed.saturated == 1.0
     assert not packed.extra_s[-1].any()
     assert float(packed.closed[-1]) == pytest.approx(1.0)
@@ -198,7 +198,7 @@ def test_several_curves_at_once_are_each_curve_alone() -> None:
     tokens, weight = np.array([300.0, 900.0, 1500.0, 5000.0]), np.array([0.4, 0.3, 0.2, 0.1])
     perf = replica("llama2-70b", "dgx-h100")
     curves, sizes = (perf, Linear(S_PER_TOKEN)), (np.array([3, 7]), np.array([2, 4, 40]))
-    fill = filling(tokens, weight)
+    fill = Filling(tokens, weight)
     together = prompt_pools(fill, [(fill.packed(c), n) for c, n in zip(curves, sizes, strict=True)], 6.0)
     for pool, curve, replicas in zip(together, curves, sizes, strict=True):
         alone = prompt_pool(curve, tokens, weight, 6.0, replicas)
