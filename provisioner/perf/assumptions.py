@@ -1,8 +1,6 @@
 """Performance of one replica, for queueing and planning: times, memory and transfer under a named set of assumptions.
 
-``measured`` is the default: decode time grows with batch and context, memory counts grouped-query attention
-and leaves room for activations, transfer is overlapped with the prompt. ``splitwise-sim`` is the published
-simulator's whole set, for reproducing published results.
+``measured`` is the default, ``splitwise-sim`` the published simulator's whole set, for reproducing published results.
 """
 
 from __future__ import annotations

@@ -72,10 +72,9 @@ def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
 def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOISE) -> tuple[RefusedPoint, ...]:
     """Points whose latency falls beyond the noise although their work rises, each with its reason.
 
-    Two points of one phase conflict when all repeats of the larger work are faster than (1 - ``noise``)
-    times the fastest repeat of the smaller work. The points are refused greedily until no conflict is left:
-    first the one in most conflicts, among equals the one with the most work, where memory runs out first.
-    A prompt and its decode come from one run, so when either is refused the other is refused too.
+    Two points of one phase conflict when all repeats of the larger work are faster than (1 - ``noise``) times the
+    fastest repeat of the smaller work. The point in most conflicts is refused until none is left, among equals the one
+    with the most work. A prompt and its decode come from one run: both are refused together.
 
     >>> def at(batch, seconds):
     ...     return CurvePoint("prompt", 512, batch, 0, seconds, 5, seconds * 0.99, seconds * 1.01, "measured")

@@ -1,10 +1,8 @@
 """Iteration times of a dense decoder-only transformer as the sum of its operators on one GPU of TP.
 
-Every layer is: norm, QKV product, rotation and writing of keys and values, attention, output product, all-reduce,
-norm, up product (with the gate, if any), activation, down product, all-reduce. Heads, KV heads and the inner
-dimension are divided by the tensor parallelism (a KV head that cannot be divided is repeated). An iteration
-adds the embedding with its all-reduce, the LM head over the last token of each sequence, the sampling over its
-logits, and the serving engine's own time.
+Heads, KV heads and the inner dimension are divided by the tensor parallelism (a KV head that cannot be divided is
+repeated). An iteration adds the embedding, the LM head over the last token of each sequence, the sampling over its
+logits, and the serving engine's own time to its layers (``_layer_s``) with their attention.
 """
 
 from __future__ import annotations

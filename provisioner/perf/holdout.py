@@ -31,9 +31,8 @@ Axis = Literal[
 class HoldOutError:
     """Error of a curve at points or runs that were left out, as fractions of the measured times.
 
-    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, one left out at
-    a time; ``bias`` is the mean signed error, above 0 if the curve is too slow. For runs left out at
-    random, ``left_out`` is 0 and ``bias`` None.
+    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, one left out at a time;
+    ``bias`` is the mean signed error, above 0 if the curve is too slow (0 points and None for runs left out at random).
     """
 
     axis: Axis
@@ -67,8 +66,7 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
 
     Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together and compared one
-    by one. The last point is predicted by continuing the segment before it. Only points that a curve goes through
-    are compared; batches of prompts that no scheduler runs are not.
+    by one. Only points that a curve goes through are compared.
     """
     kept, decodes = curve_set.kept, curve_set.decode_points
     axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]

@@ -416,9 +416,8 @@ def estimate_operators(
 ) -> Operators:
     """Operators of a GPU from its limits: the utilisation of measured GPUs at a problem that takes them as long.
 
-    ``own`` tables are used unchanged. A missing table is taken from the measured GPU ``like`` if it has it, else
-    from the mean of ``references``: by default all measured GPUs but this one. Every (operator, kind) without
-    an own table is named in ``estimated``. Tables of other GPUs are read when first needed.
+    ``own`` tables are used unchanged. A missing table is taken from the measured GPU ``like`` if it has it, else from
+    the mean of ``references``: by default all measured GPUs but this one, whose tables are read when first needed.
     """
     names = tuple(name for name in (gpu_limits() if references is None else references) if name != limits.name)
     missing = [(operator, kind) for operator, kinds in KINDS.items() for kind in kinds if (operator, kind) not in own]
@@ -431,9 +430,8 @@ def estimate_operators(
 class Borrowed:
     """Utilisation of an operator on a GPU where it was not measured: the geometric mean over measured GPUs.
 
-    Each measured GPU is read at the problem that is larger by the factor by which it is faster: more columns and
-    depth for a product (the square root each), more sequences for attention, more bytes elsewhere. An all-reduce
-    is read from GPUs with the same kind of link only.
+    Each measured GPU is read at the problem that keeps it busy for as long: with more columns and depth of a product,
+    more sequences of attention, more bytes elsewhere. An all-reduce is read from GPUs with the same kind of link only.
     """
 
     limits: GpuLimits

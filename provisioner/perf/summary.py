@@ -28,8 +28,8 @@ NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
 class CurveSummary:
     """One group of measured curves with its errors.
 
-    ``errors_repeats`` are of runs left out at random (the Splitwise paper's kind), ``errors_points`` of whole points
-    left out (the honest kind). Curves of the user's ``own`` have only ``errors_points``, if there are points to spare.
+    ``errors_repeats`` are of runs left out at random, ``errors_points`` of whole points left out. Curves of the user's
+    ``own`` have only the latter, if there are points to spare.
     """
 
     curve: CurveSet
@@ -186,9 +186,8 @@ def not_covered(model: ModelArchitecture, machine: Machine) -> dict[NumberType, 
 class MachineCurves:
     """Curves of a machine for a model that was not measured on it: their evidence, kernels and errors.
 
-    ``evidence`` is ``derived`` or ``estimated``. ``kernels`` are the GPUs whose kernels are taken, ``borrowed`` the
-    operators that a GPU with kernels lacks, taken from others. ``errors`` are by number type; ``tensor_parallel`` are
-    the degrees for which the machine has GPUs.
+    ``kernels`` are the GPUs whose kernels are taken, ``borrowed`` the operators that a GPU with kernels lacks.
+    ``errors`` are by number type; ``tensor_parallel`` are the degrees for which the machine has GPUs.
     """
 
     machine: str

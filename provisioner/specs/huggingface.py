@@ -1,8 +1,7 @@
 """Models from their Hugging Face ``config.json``, for architectures that ``ModelArchitecture`` can describe.
 
-Known are families of dense decoders, each with its field names, the defaults of absent fields in the transformers
-library, and its biases and norms, so that the number of parameters is exact. A file that asks for anything else, such
-as experts or a sliding window, is refused, and the message names the unsupported property.
+Known are families of dense decoders, each with the defaults of absent fields in the transformers library, its biases
+and its norms, so that the number of parameters is exact. Other files are refused by their unsupported property.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ Biases = Literal["none", "qkv", "all"]
 class Family:
     """A ``model_type``: the class of its language model, its shape, and the defaults of absent fields.
 
-    ``tied`` is the default if the file does not state it. ``kv_heads`` is the default number of KV heads: as many as
-    heads, one if ``multi_query``, or the field is required, because the library's default is one certain model's
-    number. ``needs_head_dim`` and ``needs_window`` mark further fields that are required for this reason. With
-    ``window_is_switched`` a window counts only with ``use_sliding_window``. ``biases`` are the biases of attention:
-    none, of queries, keys and values, or of the output as well. With ``qk_norm`` each head's queries and keys have a
-    norm. ``extra_positions`` are rows of learned positions beyond the context.
+    ``kv_heads`` is the default number of KV heads: as many as heads, one if ``multi_query``, or the field is required,
+    because the library's default is one certain model's number; ``needs_head_dim`` and ``needs_window`` mark further
+    fields of this kind. With ``window_is_switched`` a window counts only with ``use_sliding_window``. ``biases`` are
+    those of attention: none, of queries, keys and values, or of the output as well. ``extra_positions`` are rows of
+    learned positions beyond the context.
     """
 
     language_model: str
@@ -359,9 +357,8 @@ def _head_dim(config: Mapping[str, Any], family: Family, hidden: int, heads: int
 def _parameters(config: Mapping[str, Any], family: Family, fields: Mapping[str, Any]) -> float:
     """Parameters of the model: matrices, learned positions, norms and biases.
 
-    A layer norm has a weight and a bias for each number of the hidden size, an RMS norm a weight. A layer has two
-    norms, and there is one at the end; BLOOM has one more after the embedding, and Qwen3 one of a head's queries and
-    one of its keys.
+    A layer has two norms, and there is one at the end; BLOOM has one more after the embedding, and Qwen3 one of a
+    head's queries and one of its keys. A layer norm has a weight and a bias, an RMS norm a weight.
     """
     hidden, layers, head_dim = fields["hidden_size"], fields["layers"], fields["head_dim"]
     embedding = fields["vocab_size"] * hidden * (1 if fields["tied_embeddings"] else 2)

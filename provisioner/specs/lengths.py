@@ -1,9 +1,7 @@
 """Token counts of one side of requests, prompt or output, as classes with a mean and integer bounds.
 
-A class spreads its lengths over the integers low..high: uniformly below its mean and uniformly above it,
-such that they have that mean. Over the bin (low - 1/2, high + 1/2) the part below the mean then has the
-probability (high + 1/2 - mean) / (high - low + 1); a class whose mean is the middle of its bin is uniform
-over the bin.
+A class spreads its lengths over the integers low..high: uniformly below its mean and uniformly above it, such that
+they have that mean. The part below it has the probability (high + 1/2 - mean) / (high - low + 1).
 """
 
 import math
@@ -20,9 +18,7 @@ IntArray = NDArray[np.int64]
 # its trace's (tested).
 BIN_RATIO = 1.12
 
-# The bins that hold these percentiles are narrow (1 % of the value, or one integer), so that the
-# percentiles on which plans are judged come out of the bins within 1 %, from samples and from the classes'
-# means alike.
+# The bins that hold these percentiles, on which plans are judged, are narrow: 1 % of the value, or one integer.
 EXACT_QUANTILES = (0.5, 0.9, 0.99)
 EXACT_WIDTH = 0.01
 

@@ -294,9 +294,8 @@ def save_workload(
 ) -> tuple[Path, Path]:
     """Write a workload as ``<name>.yaml`` and ``<name>.csv`` in a folder; return the paths of both.
 
-    ``comment`` goes to the top of the YAML file. ``requests`` is the sum of the bins' counts: by default the requests
-    of the trace, or ``UNMEASURED_REQUESTS`` without a trace. ``load_workload`` gives the workload back, its means to
-    four decimals, measured values to six digits.
+    ``comment`` goes to the top of the YAML file; ``requests`` is the sum of the bins' counts, by default the trace's.
+    ``load_workload`` gives the workload back, its means to four decimals, measured values to six digits.
     """
     arrivals = workload.arrivals
     if requests is None:

@@ -23,9 +23,8 @@ MAX_PROFILE_MINUTES = 100_000  # ten weeks: a longer profile by minute is nothin
 class Trace:
     """Requests of a trace file in order of arrival; all arrays have shape (n,).
 
-    ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block
-    hashes. ``format`` is one of ``trace_files.FORMATS``, ``warnings`` are the corrections made while reading, one line
-    each.
+    ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block hashes;
+    ``warnings`` are the corrections made while reading, one line each.
     """
 
     path: str
@@ -53,9 +52,8 @@ class Trace:
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 
-        The rate is the trace's mean unless given; the coefficient of variation is 1 if the trace is too
-        short to have one. More than 4,000 different pairs of lengths are put into bins
-        (``workload.from_lengths``).
+        The rate is the trace's mean unless given; the coefficient of variation is 1 if the trace is too short to have
+        one. More than 4,000 different pairs of lengths are put into bins (``workload.from_lengths``).
         """
         arrivals = profile(self.arrival_s)
         rate = arrivals.mean_rate_rps if rate_rps is None else rate_rps
@@ -107,9 +105,8 @@ def describe(trace: Trace) -> dict[str, str]:
 def read_trace(path: str | Path) -> Trace:
     """Requests of a trace file, sorted by arrival.
 
-    ``trace_files.FORMATS`` are recognised, as CSV with a header or as JSON lines. Times given as dates become
-    seconds since the first; times in seconds or milliseconds are kept, unless negative or counted from an
-    epoch. ``InputError`` names file, line, column and value of the first wrong line.
+    Dates become seconds since the first; times in seconds or milliseconds are kept, unless negative or counted from
+    an epoch. ``InputError`` names file, line, column and value of the first wrong line.
     """
     read = read_requests(path)
     warnings = list(read.warnings)

@@ -1,9 +1,7 @@
 """Result files of benchmark tools, recognised by their contents: runs, or points of a plain table.
 
-The formats follow the code and documentation of each tool: ``vllm bench serve`` (``--save-result``, with and without
-``--save-detailed``; several results one after the other from ``--append-result``), GuideLLM's ``benchmarks.json``
-(0.2 to 0.6), the CSV of AIPerf and genai-perf, and CSV with one point per row. Every value used is checked, and an
-``InputError`` names file and field.
+``docs/how-to/own-measurements.md`` lists the formats, which follow the code and documentation of each tool. Every value
+used is checked, and an ``InputError`` names file and field.
 """
 
 from __future__ import annotations

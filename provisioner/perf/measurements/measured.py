@@ -43,9 +43,8 @@ ALONE_OUTPUT_TOKENS: Final = 64
 class PhaseFit:
     """Distance of the fitted curve from the points of a phase, as fractions of the measured times.
 
-    ``median`` and ``largest`` are errors of the curve through all points. ``left_out`` inner points were each
-    predicted by a curve without the point; ``left_out_median`` and ``left_out_largest`` are the errors there, None
-    without any.
+    ``median`` and ``largest`` are errors of the curve through all points, ``left_out_median`` and ``left_out_largest``
+    of curves without one of the ``left_out`` inner points each, at that point; None without any.
     """
 
     phase: Phase

@@ -50,9 +50,8 @@ class Spread:
 class Details:
     """Every successful request of a run, in any order: arrays of shape (requests,).
 
-    ``start_s`` are times of sending on one clock, None if the file has none. ``last_s`` is the time from
-    sending to the last token. ``gaps_s`` holds the times between tokens of each request, None if the file
-    has none or if tokens came in bundles.
+    ``start_s`` are times of sending on one clock, ``last_s`` times from there to the last token. ``gaps_s`` holds the
+    times between tokens of each request, None if the file has none or if tokens came in bundles.
     """
 
     start_s: Floats | None
@@ -67,11 +66,10 @@ class Details:
 class Run:
     """One run of a benchmark: its load, its lengths and its times.
 
-    ``in_flight`` is the number of requests that the client keeps in flight, None if it does not hold the number
-    (``load`` describes the load) or if the file does not state it. ``requests`` is the number that succeeded, 0 if not
-    stated. ``ttft`` is the time to the first token, ``tpot`` the mean gap of a request, ``gap`` the single gaps of all
-    requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean, ``cached`` the share of
-    prompt tokens that the server had in its prefix cache; both are None if unknown.
+    ``in_flight`` is the number of requests that the client keeps in flight, None if it holds none or the file does not
+    state it. ``requests`` is the number that succeeded, 0 if not stated. ``tpot`` is the mean gap of a request, ``gap``
+    the single gaps of all requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean,
+    ``cached`` the share of prompt tokens from the prefix cache; None if unknown.
     """
 
     source: str
