@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Literal
 
@@ -11,19 +11,20 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.command import command_of, plan_question
-from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.planning.candidates import Stage, one
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
-from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, Criterion
+from provisioner.planning.formulation import CAP_OPTIONS, Criterion
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_lp
 from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
-from provisioner.queueing.stages import PromptStage, TokenStage
+from provisioner.queueing.stages import TokenStage
 from provisioner.queueing.traffic import Traffic
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PlanPool
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import SLO
 
@@ -38,25 +39,18 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
     search = setting.search()
     if setting.searching.write_lp is not None:
         write_lp(search.parameters(tuple(search.candidates)), objective, setting.searching.write_lp)
-    best = _best_in_stock(setting, search, objective, progress)
+    with_sharing_designs(setting, search, objective, progress)
+    best = search.best(tuple(search.candidates), objective)
     if best is None:
         raise infeasible(setting, search, objective)
     each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
     alternatives = [
         Alternative(design=design.name, reason=why_not(search, design))
         if other is None
-        else alternative(setting, design, other.sizes, other.totals, _compared(best, other, objective))
+        else alternative(setting, design, other.sizes, other.totals, loss(other.totals, best.totals, objective))
         for design, other in each.items()
     ]
-    return plan_of(setting, setting.traffic, best, ranked(alternatives, objective), setting.rate_rps)
-
-
-def _best_in_stock(
-    setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
-) -> Best | None:
-    """The best choice; two types share a role only if stock rules out the best choice of one type per role."""
-    with_sharing_designs(setting, search, objective, progress)
-    return search.best(tuple(search.candidates), objective)
+    return plan_of(setting, setting.traffic, best, ranked(alternatives, objective))
 
 
 def with_sharing_designs(
@@ -75,28 +69,19 @@ def with_sharing_designs(
     return sharing
 
 
-def ranked(alternatives: list[Alternative], objective: str) -> tuple[Alternative, ...]:
+def ranked(alternatives: list[Alternative], objective: ObjectiveName) -> tuple[Alternative, ...]:
     """Other designs in order: feasible ones by objective, then those without a plan."""
-
-    def key(other: Alternative) -> tuple[bool, float]:
-        values = {
-            "cost": other.cost_usd_per_h,
-            "power": other.power_w,
-            "machines": other.machines,
-            "throughput": -(other.rate_rps or 0.0),
-        }
-        return not other.feasible, float(values[objective] or 0.0)
-
-    return tuple(sorted(alternatives, key=key))
+    sign = -1.0 if CRITERIA[objective].largest else 1.0
+    return tuple(sorted(alternatives, key=lambda other: (not other.feasible, sign * (other.of(objective) or 0.0))))
 
 
-def _compared(best: Best, other: Best, objective: Criterion) -> str:
-    """The reason why another design lost: the difference in the first criterion that differs."""
-    for criterion in best.totals:
-        mine, theirs = best.totals[criterion], other.totals[criterion]
-        if theirs > mine * (1.0 + 1e-9):
-            same = "" if criterion == objective else f"same {objective}, "
-            return f"{same}{100.0 * (theirs / mine - 1.0):.1f} % more {criterion}"
+def loss(totals: Mapping[Criterion, float], best: Mapping[Criterion, float], objective: Criterion | None = None) -> str:
+    """The amount by which a design loses in the first criterion that differs, beside the same ``objective``."""
+    for criterion in best:
+        ratio = totals[criterion] / best[criterion]
+        if abs(ratio - 1.0) > 1e-9:
+            same = "" if objective in (None, criterion) else f"same {objective}, "
+            return f"{same}{100.0 * (ratio - 1.0):.1f} % more {criterion}"
     return "equal in every criterion; less slack"
 
 
@@ -127,7 +112,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         raise one_program()
     refuse_unbounded(setting)
     results: list[tuple[float, Best]] = []
-    without: list[Alternative] = []
+    others: list[Alternative] = []
     for position, design in enumerate(setting.designs):
         here = f"largest rate of {design.name} ({position + 1} of {len(setting.designs)})"
         progress(Step(here, position, len(setting.designs)))
@@ -136,7 +121,7 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         if result is not None:
             results.append(result)
         else:
-            without.append(Alternative(design=design.name, reason="no rate is feasible"))
+            others.append(Alternative(design=design.name, reason="no rate is feasible"))
     sharing = setting.sharing_designs()
     if sharing and results:
         progress(f"largest rate of {len(sharing)} designs in which two machine types share a role")
@@ -148,19 +133,11 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
-    others = [
-        alternative(
-            setting,
-            other.design,
-            other.sizes,
-            other.totals,
-            f"{100.0 * (1.0 - other_rate / rate):.1f} % less throughput",
-            other_rate,
-        )
-        for other_rate, other in results[1:]
-    ]
+    for less, other in results[1:]:
+        reason = f"{100.0 * (1.0 - less / rate):.1f} % less throughput"
+        others.append(alternative(setting, other.design, other.sizes, other.totals, reason, less))
     at = setting.at(rate)
-    return plan_of(at, at.traffic, best, ranked(others + without, "throughput"), at.rate_rps)
+    return plan_of(at, at.traffic, best, ranked(others, "throughput"))
 
 
 def one_program() -> InputError:
@@ -202,7 +179,7 @@ def largest_by_formulas(
 def refuse_unbounded(setting: Setting) -> None:
     """Refuse to look for the largest rate if the limits let some design grow without end."""
     caps = setting.caps
-    if any(caps.of(criterion) is not None for criterion in CRITERIA):
+    if caps.given:
         return
     for design in setting.designs:
         if not any(slot.machine.name in caps.stock for slot in design.slots):
@@ -213,38 +190,31 @@ def refuse_unbounded(setting: Setting) -> None:
             )
 
 
-def plan_of(
-    setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...], rate_rps: float
-) -> Plan:
+def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...]) -> Plan:
     """Assemble the plan: pools, percentiles, binding limits, and the evidence."""
-    latency = best.latency
-    loads = latency.loads(best.sizes)
-    pools = []
-    for position, (pool, stage) in enumerate(zip(setting.pools(best.design, best.sizes), latency.stages, strict=True)):
-        slot, size = best.design.slots[position], best.sizes[position]
-        perf = setting.replicas[slot.replica]
-        token = stage if isinstance(stage, TokenStage) else None
-        pools.append(
-            PlanPool(
-                **asdict(pool),
-                utilization=loads[position],
-                cost_usd_per_h=size * setting.prices.cost_usd_per_h[pool.machine],
-                power_w=size * setting.prices.power_w[pool.machine],
-                binding=_binding(setting, best, position),
-                mean_batch=_mean_batch(stage, size),
-                link_load=float(token.link_load(np.array([size], dtype=np.int64))[0]) if token else None,
-                extrapolated=tuple(_extrapolation(perf, stage, size)),
-                curves=" and ".join(perf.curve.provenance),
+    pools = tuple(
+        PlanPool(
+            **asdict(pool),
+            utilization=load,
+            cost_usd_per_h=size * setting.prices.cost_usd_per_h[pool.machine],
+            power_w=size * setting.prices.power_w[pool.machine],
+            binding=_binding(setting, best, position),
+            mean_batch=_mean_batch(stage, size),
+            link_load=float(stage.link_load(one(size))[0]) if isinstance(stage, TokenStage) else None,
+            extrapolated=tuple(_extrapolation(stage, size)),
+            curves=" and ".join(stage.perf.curve.provenance),
+        )
+        for position, (pool, size, load, stage) in enumerate(
+            zip(
+                setting.pools(best.design, best.sizes),
+                best.sizes,
+                best.latency.loads(best.sizes),
+                best.latency.stages,
+                strict=True,
             )
         )
-    binding_names = {name for pool in pools for name in pool.binding}
-    phases = {phase for pool in pools for phase in pool.extrapolated}
-    figures = tuple(
-        replace(_figure(best, metric, percentile, setting.slo, binding_names), extrapolated=rests_on(metric, phases))
-        for metric, percentile in setting.slo.figures(PREDICTED)
-        if METRICS[metric].by_formulas
     )
-    c, job = traffic.classes, setting.job
+    c, job, rate_rps = traffic.classes, setting.job, setting.rate_rps
     output = float(np.sum(c.weight * c.output_tokens))
     tokens = output + float(np.sum(c.weight * c.prompt_tokens))
     cost = best.totals["cost"]
@@ -252,7 +222,7 @@ def plan_of(
     question = plan_question(setting.question, rate_rps)
     return Plan(
         design=best.design.name,
-        pools=tuple(pools),
+        pools=pools,
         objective=setting.objective,
         model=setting.model,
         workload=setting.workload,
@@ -263,10 +233,10 @@ def plan_of(
         cost_usd_per_million_tokens=cost / (mean_rps * 3600.0 * tokens) * 1e6,
         cost_usd_per_million_output_tokens=cost / (mean_rps * 3600.0 * output) * 1e6,
         power_w=best.totals["power"],
-        latency=figures,
+        latency=_figures(best, setting.slo, pools),
         alternatives=alternatives,
         sources=setting.sources,
-        warnings=(*setting.warnings, *_beyond(setting, best)),
+        warnings=(*setting.warnings, *_beyond(best)),
         question=question,
         command=command_of("plan", question, PlanOptions),
         method=METHOD,
@@ -278,21 +248,28 @@ def plan_of(
     )
 
 
-def _figure(best: Best, metric: str, percentile: float, slo: SLO, binding: set[str]) -> LatencyFigure:
-    values = {
-        kind: best.latency.percentile(metric, percentile / 100.0, kind, best.sizes) for kind in ("seconds", "slowdown")
-    }
-    limit = slo.limit_on(metric, percentile)
-    if limit is not None and best.latency.meets(limit, best.sizes):
-        values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
-    return LatencyFigure(
-        metric=metric,
-        percentile=percentile,
-        seconds=values["seconds"],
-        slowdown=values["slowdown"],
-        limit=limit,
-        binding=limit is not None and limit.label in binding,
-    )
+def _figures(best: Best, slo: SLO, pools: Sequence[PlanPool]) -> tuple[LatencyFigure, ...]:
+    """The predicted percentiles beside their limits."""
+    binding = {name for pool in pools for name in pool.binding}
+    phases = {phase for pool in pools for phase in pool.extrapolated}
+
+    def figure(metric: str, percentile: float) -> LatencyFigure:
+        share = percentile / 100.0
+        values = {kind: best.latency.percentile(metric, share, kind, best.sizes) for kind in ("seconds", "slowdown")}
+        limit = slo.limit_on(metric, percentile)
+        if limit is not None and best.latency.meets(limit, best.sizes):
+            values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
+        return LatencyFigure(
+            metric,
+            percentile,
+            values["seconds"],
+            values["slowdown"],
+            limit=limit,
+            binding=limit is not None and limit.label in binding,
+            extrapolated=rests_on(metric, phases),
+        )
+
+    return tuple(figure(*each) for each in slo.figures(PREDICTED) if METRICS[each[0]].by_formulas)
 
 
 def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
@@ -305,26 +282,25 @@ def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
     return tuple(limit.label for limit in setting.slo.predicted.limits if not best.latency.meets(limit, sizes))
 
 
-def _mean_batch(stage: PromptStage | TokenStage | MixedStage, size: int) -> float | None:
-    sizes = np.array([size], dtype=np.int64)
+def _mean_batch(stage: Stage, size: int) -> float | None:
     if isinstance(stage, TokenStage):
-        return float(max(pool.mean_batch[0] for pool in stage.pools(sizes)))
+        return float(max(pool.mean_batch[0] for pool in stage.pools(one(size))))
     if isinstance(stage, MixedStage):
-        return float(max(load.tokens.mean_batch[0] for load in stage.pools(sizes)))
+        return float(max(load.tokens.mean_batch[0] for load in stage.pools(one(size))))
     return None
 
 
-def _extrapolation(perf: ReplicaPerf, stage: PromptStage | TokenStage | MixedStage, size: int) -> dict[str, str]:
+def _extrapolation(stage: Stage, size: int) -> dict[str, str]:
     """The phases whose curve is continued beyond its measurements in a pool, each with the reason."""
     reasons = {}
     if not isinstance(stage, TokenStage):
-        c, longest = stage.traffic.classes, perf.curve.prompt_range_tokens[1]
+        c, longest = stage.traffic.classes, stage.perf.curve.prompt_range_tokens[1]
         beyond = float(c.weight[c.prompt_tokens > longest].sum())
         if beyond > 0.0:
             reasons["prompt"] = (
                 f"{beyond:.2%} of its prompts are longer than those measured (up to {longest:,.0f} tokens)"
             )
-    batch, largest = _mean_batch(stage, size), perf.curve.decode_batch_range[1]
+    batch, largest = _mean_batch(stage, size), stage.perf.curve.decode_batch_range[1]
     if batch is not None and batch > largest:
         reasons["token"] = f"its decode batches of {batch:.0f} on average are beyond the largest measured ({largest})"
     return reasons
@@ -336,24 +312,24 @@ def rests_on(metric: str, phases: set[str]) -> bool:
     return bool(phases) if stage == "both" else stage in phases
 
 
-def _beyond(setting: Setting, best: Best) -> tuple[str, ...]:
+def _beyond(best: Best) -> tuple[str, ...]:
     """Warnings on parts of the plan beyond the measurements or the model, one line each."""
     notes = []
     for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
-        for reason in _extrapolation(setting.replicas[slot.replica], stage, size).values():
-            notes.append(
-                f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
-                f"{slot.machine.name})"
-            )
+        notes += [
+            f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
+            f"{slot.machine.name})"
+            for reason in _extrapolation(stage, size).values()
+        ]
         if isinstance(stage, MixedStage):
-            load = float(stage.load(np.array([size], dtype=np.int64))[0])
+            load = float(stage.load(one(size))[0])
             if load > LARGEST_DESCRIBED_LOAD:
                 notes.append(
                     f"mixed pool: its load of {load:.0%} is beyond the {LARGEST_DESCRIBED_LOAD:.0%} up to which the "
                     "formulas describe mixed batching, so no latency is predicted for it"
                 )
         if isinstance(stage, TokenStage):
-            link = float(stage.link_load(np.array([size], dtype=np.int64))[0])
+            link = float(stage.link_load(one(size))[0])
             if link > 0.5:
                 notes.append(
                     f"token pool: KV caches arriving take {link:.0%} of its links' bandwidth; the formulas have them "

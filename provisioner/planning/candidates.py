@@ -6,6 +6,7 @@ alone, the pairs that meet the end-to-end limits, and the best value attainable 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -25,6 +26,7 @@ from provisioner.specs.slo import SLO, LatencyLimit
 
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
+Stage = PromptStage | TokenStage | MixedStage
 
 # A share of requests above a limit counts as within the percentile up to this rounding of the arithmetic.
 SHARE_TOLERANCE = 1e-9
@@ -98,13 +100,10 @@ class DesignLatency:
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
         self._spans: dict[int, tuple[int, int]] = {}
-        self._parts: list[tuple[Slot, float, Traffic]] = []
-        for slot in design.slots:
-            traffic, share = restricted(question.traffic, slot)
-            self._parts.append((slot, share, traffic))
-        self.stages = [self._stage(*part) for part in self._parts]
+        self._parts = [(slot, *restricted(question.traffic, slot)) for slot in design.slots]
+        self.stages = [self._stage(slot, traffic) for slot, traffic, _ in self._parts]
 
-    def _stage(self, slot: Slot, _share: float, traffic: Traffic) -> PromptStage | TokenStage | MixedStage:
+    def _stage(self, slot: Slot, traffic: Traffic) -> Stage:
         q = self.question
         perf = q.replicas[slot.replica]
         tables = q.tables.setdefault(slot, {})
@@ -117,29 +116,23 @@ class DesignLatency:
 
     def stages_of(self, role: str) -> list[tuple[int, float]]:
         """Positions and shares of requests of the pools with a role."""
-        return [(i, share) for i, (slot, share, _) in enumerate(self._parts) if slot.role == role]
+        return [(i, share) for i, (slot, _, share) in enumerate(self._parts) if slot.role == role]
 
     def loads(self, sizes: tuple[int, ...]) -> tuple[float, ...]:
         """Rate over capacity of each pool at these sizes."""
-        return tuple(
-            float(stage.load(np.array([size], dtype=np.int64))[0])
-            for stage, size in zip(self.stages, sizes, strict=True)
-        )
+        return tuple(float(stage.load(one(size))[0]) for stage, size in zip(self.stages, sizes, strict=True))
 
     def stable(self, sizes: tuple[int, ...]) -> bool:
         """Whether every pool keeps up with its load."""
-        return all(
-            bool(stage.stable(np.array([size], dtype=np.int64))[0])
-            for stage, size in zip(self.stages, sizes, strict=True)
-        )
+        return all(bool(stage.stable(one(size))[0]) for stage, size in zip(self.stages, sizes, strict=True))
 
     def pool_share(self, position: int, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of all requests beyond a limit that one pool decides alone, for sizes (N,) of it."""
         stage = self.stages[position]
-        share = self._parts[position][1] if metric != "tbt" else self._share_with_tbt(position)
+        share = self._parts[position][2] if metric != "tbt" else self._share_with_tbt(position)
         if isinstance(stage, MixedStage):
             # One size at a time: the stage fixes the batch beside prompts once for all the sizes that it is given.
-            each = [stage.exceedance(metric, kind, value, _one(int(size)))[0] for size in sizes]
+            each = [stage.exceedance(metric, kind, value, one(int(size)))[0] for size in sizes]
             return share * np.array(each)
         if isinstance(stage, PromptStage):
             grid, at = self._on_grid(position, stage, sizes)
@@ -161,10 +154,10 @@ class DesignLatency:
 
     def _share_with_tbt(self, position: int) -> float:
         """Share of the requests with a TBT (more than one token) that pass through this pool."""
-        everyone, here = self.question.traffic.classes, self._parts[position][2].classes
-        several = float(everyone.weight[everyone.output_tokens > 1.0].sum())
-        within = float(here.weight[here.output_tokens > 1.0].sum())
-        return self._parts[position][1] * within / several if several > 0.0 else self._parts[position][1]
+        _, traffic, share = self._parts[position]
+        classes = self.question.traffic.classes, traffic.classes
+        everyone, within = (float(c.weight[c.output_tokens > 1.0].sum()) for c in classes)
+        return share * within / everyone if everyone > 0.0 else share
 
     def e2e_share(self, kind: str, value: float, sizes: tuple[int, ...]) -> float:
         """Share of requests beyond an E2E limit at these pool sizes, over all pairs of a prompt and a token pool."""
@@ -175,8 +168,8 @@ class DesignLatency:
                 narrower, share = (i, prompt_share) if prompt_share < 1.0 else (j, token_share)
                 prompt, token = self.stages[i], self.stages[j]
                 assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
-                pair = SplitLatency(prompt, token, self._parts[narrower][2])
-                grid, at = self._on_grid(i, prompt, _one(sizes[i]))
+                pair = SplitLatency(prompt, token, self._parts[narrower][1])
+                grid, at = self._on_grid(i, prompt, one(sizes[i]))
                 total += share * float(pair.exceedance(kind, value, grid, sizes[j])[at][0])
         return total
 
@@ -188,7 +181,7 @@ class DesignLatency:
                 result = self.e2e_share(kind, value, sizes)
             else:
                 role = METRICS[metric].stage if self.design.splits else "mixed"
-                shares = [self.pool_share(i, metric, kind, value, _one(sizes[i])) for i, _ in self.stages_of(role)]
+                shares = [self.pool_share(i, metric, kind, value, one(sizes[i])) for i, _ in self.stages_of(role)]
                 result = float(sum(share[0] for share in shares))
             # A value that the numerics cannot give does not count as met.
             self._shares[key] = 1.0 if np.isnan(result) else result
@@ -249,11 +242,9 @@ def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
 
 def candidates(question: LatencyInputs, design: Design) -> Candidates:
     """The sizes worth choosing between for one design; where no size is enough, the best that any can do."""
+    find = _shared if design.shares_role else _pair if design.splits else _colocated
     try:
-        latency = DesignLatency(question, design)
-        if design.shares_role:
-            return _shared(latency)
-        return _pair(latency) if design.splits else _colocated(latency)
+        return find(DesignLatency(question, design))
     except ModelDoesNotFitError as error:
         return Candidates(design, (), (), reason=str(error))
 
@@ -266,7 +257,8 @@ def _within(shares: Array, limit: LatencyLimit) -> NDArray[np.bool_]:
     return shares <= 1.0 - limit.quantile + SHARE_TOLERANCE
 
 
-def _one(size: int) -> Sizes:
+def one(size: int) -> Sizes:
+    """One size as an array (1,)."""
     return np.array([size], dtype=np.int64)
 
 
@@ -275,7 +267,7 @@ def span(stage: PromptStage | MixedStage) -> tuple[int, int]:
     offered = stage.offered_machines
     deviations = _SPAN_DEVIATIONS * np.sqrt(max(offered, 1.0)) * max(stage.traffic.cv, 1.0)
     # The capacity of a prompt pool is in proportion to its size; batching may make it several times the offered work.
-    low = int(stage.load(_one(1))[0]) if isinstance(stage, PromptStage) else 1
+    low = int(stage.load(one(1))[0]) if isinstance(stage, PromptStage) else 1
     return max(1, low), int(np.ceil(offered + deviations)) + _SPAN_EXTRA
 
 
@@ -285,8 +277,8 @@ def token_span(stage: TokenStage) -> tuple[int, int]:
     per_machine = stage.perf.replicas_per_machine
     deviations = _SPAN_DEVIATIONS * np.sqrt(max(alone, 1.0)) * max(stage.traffic.cv, 1.0)
     high = int(np.ceil((alone + deviations) / per_machine)) + _SPAN_EXTRA
-    first = int(np.ceil(float(stage.load(_one(1))[0]) - 1e-9))
-    while not stage.stable(_one(max(first, 1)))[0]:
+    first = int(np.ceil(float(stage.load(one(1))[0]) - 1e-9))
+    while not stage.stable(one(max(first, 1)))[0]:
         first += 1
     return max(first, 1), max(high, first + _SPAN_EXTRA)
 
@@ -295,19 +287,11 @@ def _first_that(holds: Callable[[int], bool], low: int, high: int) -> int | None
     """Smallest size in low..high from which on ``holds``, taken to be monotone; None where it fails at the largest."""
     if not holds(high):
         return None
-    while low < high:
-        middle = (low + high) // 2
-        if holds(middle):
-            high = middle
-        else:
-            low = middle + 1
-    return high
+    return low + bisect_left(range(low, high), True, key=holds)
 
 
-def _unattainable(
-    latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]
-) -> tuple[Attainable, ...]:
-    """The limits that even these sizes, at which queueing is negligible, do not meet."""
+def _none(latency: DesignLatency, sizes: tuple[int, ...]) -> Candidates:
+    """No candidates, since even these sizes, at which queueing is negligible, do not meet the limits."""
 
     def where(limit: LatencyLimit) -> str:
         """The machines of the pools that decide a limit."""
@@ -315,16 +299,11 @@ def _unattainable(
         deciding = [slot.machine.name for slot in latency.design.slots if slot.role in (role, "mixed")]
         return " and ".join(deciding) or latency.design.name
 
-    return tuple(
+    beyond = tuple(
         Attainable(limit, latency.percentile(limit.metric, limit.quantile, limit.kind, sizes), where(limit))
-        for limit in limits
+        for limit in latency.question.slo.limits
         if not latency.meets(limit, sizes)
     )
-
-
-def _none(latency: DesignLatency, limits: tuple[LatencyLimit, ...], sizes: tuple[int, ...]) -> Candidates:
-    """No candidates, since even these sizes do not meet the limits."""
-    beyond = _unattainable(latency, limits, sizes)
     return Candidates(latency.design, (), (), beyond, "" if beyond else "no size of its pools meets all limits")
 
 
@@ -335,17 +314,18 @@ def _colocated(latency: DesignLatency) -> Candidates:
     low, high = span(stage)
     while not latency.stable((high,)):
         high *= 2
-    limits = latency.question.slo.limits
-    size = _first_that(
-        lambda n: latency.stable((n,)) and all(latency.meets(limit, (n,)) for limit in limits), low, high
-    )
+
+    def enough(size: int) -> bool:
+        return all(latency.meets(limit, (size,)) for limit in latency.question.slo.limits)
+
+    size = _first_that(lambda n: latency.stable((n,)) and enough(n), low, high)
     if size is None:
         # More machines also thin out the prompts that interrupt tokens, so look once far beyond before giving up.
         far = 16 * high
-        size = _first_that(lambda n: all(latency.meets(limit, (n,)) for limit in limits), high, far)
+        size = _first_that(enough, high, far)
         if size is None:
-            return _none(latency, limits, (far,))
-    return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], _one(size), {}),), ())
+            return _none(latency, (far,))
+    return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], one(size), {}),), ())
 
 
 def _pair(latency: DesignLatency) -> Candidates:
@@ -360,20 +340,16 @@ def _pair(latency: DesignLatency) -> Candidates:
     for limit in ttft:
         good &= _within(prompt.exceedance(limit.kind, limit.value, prompt_sizes), limit)
     token_low, token_high = token_span(token)
-    largest = (high, token_high)
-    if not good[-1]:
-        return _none(latency, question.slo.limits, largest)
-    failing = np.flatnonzero(~good)
-    first_prompt = int(prompt_sizes[failing[-1] + 1]) if failing.size else low
+    first_prompt = _after_last_failure(prompt_sizes, good)
 
     def token_enough(m: int) -> bool:
-        return all(bool(_within(token.exceedance(limit.kind, limit.value, _one(m)), limit)[0]) for limit in tbt)
+        return all(bool(_within(token.exceedance(limit.kind, limit.value, one(m)), limit)[0]) for limit in tbt)
 
-    first_token = _first_that(token_enough, token_low, token_high)
-    if first_token is None:
-        return _none(latency, question.slo.limits, largest)
+    first_token = None if first_prompt is None else _first_that(token_enough, token_low, token_high)
+    if first_prompt is None or first_token is None:
+        return _none(latency, (high, token_high))
     if not e2e:
-        return _two_pools(design, _one(first_prompt), _one(first_token), ())
+        return _two_pools(design, one(first_prompt), one(first_token), ())
 
     pair = SplitLatency(prompt, token, question.traffic)
 
@@ -382,14 +358,12 @@ def _pair(latency: DesignLatency) -> Candidates:
         fits = np.ones(prompt_sizes.shape, dtype=bool)
         for limit in e2e:
             fits &= _within(pair.exceedance(limit.kind, limit.value, prompt_sizes, m), limit)
-        short = np.flatnonzero(~fits)
-        if short.size and short[-1] + 1 == prompt_sizes.size:
-            return None
-        return max(first_prompt, int(prompt_sizes[short[-1] + 1]) if short.size else low)
+        first = _after_last_failure(prompt_sizes, fits)
+        return None if first is None else max(first_prompt, first)
 
     fewest = prompts_needed(token_high)
     if fewest is None:
-        return _none(latency, question.slo.limits, largest)
+        return _none(latency, (high, token_high))
     start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
     assert start is not None
     stairs: list[tuple[int, int]] = []
@@ -409,6 +383,14 @@ def _pair(latency: DesignLatency) -> Candidates:
     )
 
 
+def _after_last_failure(sizes: Sizes, good: NDArray[np.bool_]) -> int | None:
+    """The first size from which on all are good; None where the largest is not."""
+    failing = np.flatnonzero(~good)
+    if not failing.size:
+        return int(sizes[0])
+    return int(sizes[failing[-1] + 1]) if good[-1] else None
+
+
 def _two_pools(design: Design, prompts: Sizes, tokens: Sizes, cuts: tuple[tuple[int, ...], ...]) -> Candidates:
     pools = (PoolCandidates(design.slots[0], prompts, {}), PoolCandidates(design.slots[1], tokens, {}))
     return Candidates(design, pools, cuts)
@@ -419,13 +401,12 @@ def _shared(latency: DesignLatency) -> Candidates:
 
     The end-to-end limits are left to cuts found while solving: the sizes of three pools decide them together.
     """
-    pools = []
+    pools, known = [], latency.question.pools
     for position, slot in enumerate(latency.design.slots):
-        source = None if slot.role != "token" else latency.design.slots[0].replica
-        key = (slot, source)
-        if key not in latency.question.pools:
-            latency.question.pools[key] = _pool(latency, position)
-        pool = latency.question.pools[key]
+        key = (slot, None if slot.role != "token" else latency.design.slots[0].replica)
+        if key not in known:
+            known[key] = _pool(latency, position)
+        pool = known[key]
         if pool is None:
             reason = f"no size of its {slot.role} pool of {slot.machine.name} is enough"
             return Candidates(latency.design, (), (), reason=reason)
@@ -449,8 +430,8 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
         return np.where(np.isnan(table), 1.0, table)  # as in DesignLatency.share
 
     def enough(size: int) -> bool:
-        within = (bool(_within(share, x)) for share, x in zip(shares_at(_one(size))[0], limits, strict=True))
-        return bool(stage.stable(_one(size))[0]) and all(within)
+        within = (bool(_within(share, x)) for share, x in zip(shares_at(one(size))[0], limits, strict=True))
+        return bool(stage.stable(one(size))[0]) and all(within)
 
     first = _first_that(enough, low, high)
     if first is None:
@@ -458,8 +439,8 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
     if slot.role != "mixed" and _limits(latency.question, "e2e"):
         last, settled = min(high, first + _MOST_SIZES - 1), None  # the other pools decide which size is enough
     else:
-        last, settled = high, shares_at(_one(high))
-    table = shares_at(_one(first))
+        last, settled = high, shares_at(one(high))
+    table = shares_at(one(first))
     while first + len(table) <= last and (settled is None or np.any(np.abs(table[-1] - settled) > _SETTLED)):
         following = first + len(table)
         table = np.vstack([table, shares_at(np.arange(following, min(following + 8, last + 1), dtype=np.int64))])

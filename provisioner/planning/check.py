@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -71,15 +70,14 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
         ):
             if _differs(found, stated):
                 yield f"{name} of the {pool.role} pool of {pool.machine}: {stated:g} stated, {found:g} recomputed"
-    classes = setting.traffic.classes
+    traffic, classes = setting.traffic, setting.traffic.classes
     outputs = float(classes.weight @ classes.output_tokens)
     tokens = outputs + float(classes.weight @ classes.prompt_tokens)
-    traffic = setting.traffic
     per_h = plan.rate_rps * traffic.mean_rps / traffic.peak_rps * 3600.0
-    cost = math.fsum(pool.machines * prices.cost_usd_per_h[pool.machine] for pool in plan.pools)
+    cost = prices.totals(plan.cluster).cost_usd_per_h
     for name, found, stated in (
         ("cost", cost, plan.cost_usd_per_h),
-        ("power", math.fsum(pool.machines * prices.power_w[pool.machine] for pool in plan.pools), plan.power_w),
+        ("power", prices.totals(plan.cluster).power_w, plan.power_w),
         ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
         ("cost per million output tokens", 1e6 * cost / (per_h * outputs), plan.cost_usd_per_million_output_tokens),
         ("planned rate", replace(setting.load, served_rps=plan.rate_rps).planned_rps, plan.planned_rate_rps),
@@ -90,18 +88,13 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
 
 def _caps(plan: Plan, setting: Setting) -> Iterator[str]:
     """Limits on cost, power, machines and stock that the plan's pools exceed."""
-    caps, prices = setting.caps, setting.prices
-    used: dict[str, int] = defaultdict(int)
-    for pool in plan.pools:
-        used[pool.machine] += pool.machines
-    totals = (
-        ("cost", sum(prices.cost_usd_per_h[name] * count for name, count in used.items()), caps.cost_usd_per_h),
-        ("power", sum(prices.power_w[name] * count for name, count in used.items()), caps.power_w),
-        ("machines", sum(used.values()), caps.machines),
+    caps, totals = setting.caps, setting.prices.totals(plan.cluster)
+    used = {name: sum(pool.machines for pool in plan.pools if pool.machine == name) for name in caps.stock}
+    for name, total, cap in (
+        *((criterion, totals.of(criterion), cap) for criterion, cap in caps.given.items()),
         *((f"stock of {name}", used[name], available) for name, available in caps.stock.items()),
-    )
-    for name, total, cap in totals:
-        if cap is not None and total > cap * (1.0 + 2.0 * _ROUNDING):
+    ):
+        if total > cap * (1.0 + 2.0 * _ROUNDING):
             yield f"{name}: {total:g} is above the limit of {cap:g}"
 
 
@@ -170,24 +163,20 @@ class _Latency:
     def __init__(self, plan: Plan, setting: Setting) -> None:
         self.plan = plan
         self.setting = setting
-        rate = plan.planned_rate_rps / setting.traffic.peak_rps
-        self.traffic = setting.traffic.scaled(rate)
+        everything = setting.traffic.scaled(plan.planned_rate_rps / setting.traffic.peak_rps)
         self.pools: list[tuple[PlanPool, Traffic, float, Sizes]] = []
         self.stages: list[PromptStage | TokenStage | MixedStage] = []
-        source = next(
-            (setting.replica(p.machine, p.tensor_parallel) for p in plan.pools if p.role == "prompt"),
-            setting.reference.replica,
-        )
-        for pool in plan.pools:
-            traffic, share = _served(self.traffic, pool)
+        perfs = [setting.replica(pool.machine, pool.tensor_parallel) for pool in plan.pools]
+        sources = (perf for pool, perf in zip(plan.pools, perfs, strict=True) if pool.role == "prompt")
+        source, reference = next(sources, setting.reference.replica), setting.reference
+        for pool, perf in zip(plan.pools, perfs, strict=True):
+            traffic, share = _served(everything, pool)
             self.pools.append((pool, traffic, share, np.array([pool.machines], dtype=np.int64)))
-            perf, reference = setting.replica(pool.machine, pool.tensor_parallel), setting.reference
-            if pool.role == "prompt":
-                self.stages.append(PromptStage(perf, traffic, reference))
-            elif pool.role == "token":
+            if pool.role == "token":
                 self.stages.append(TokenStage(perf, traffic, reference, source))
             else:
-                self.stages.append(MixedStage(perf, traffic, reference))
+                stage = PromptStage if pool.role == "prompt" else MixedStage
+                self.stages.append(stage(perf, traffic, reference))
 
     def share(self, metric: str, kind: str, value: float) -> float:
         """Share of the requests that have a metric for which it is above a value."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations, product
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
 from provisioner.specs.hardware import Machine
 
 Role = Literal["prompt", "token", "mixed"]
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
 
 
 class ReplicaKey(NamedTuple):
@@ -87,6 +90,13 @@ class Design:
     def shares_role(self) -> bool:
         """Whether some role is served by two machine types."""
         return any(not slot.serves_all for slot in self.slots)
+
+    def used(self, sizes: Sequence[int]) -> Counter[str]:
+        """Machines of each type, by name, at these sizes of the pools."""
+        used: Counter[str] = Counter()
+        for slot, machines in zip(self.slots, sizes, strict=True):
+            used[slot.machine.name] += machines
+        return used
 
 
 def split(prompt: Machine, token: Machine, degrees: tuple[int, int] | None = None) -> Design:
@@ -167,28 +177,19 @@ def shared_roles(
     types = tuple(machines)
     result: list[Design] = []
 
-    def slot(role: Role, machine: Machine, *lengths: int | None) -> Slot:
-        low, high = lengths or (1, None)
-        return Slot(role, machine, degrees[machine.name], low or 1, high)
+    def slot(role: Role, machine: Machine, low: int = 1, high: int | None = None) -> Slot:
+        return Slot(role, machine, degrees[machine.name], low, high)
 
-    def add(family: str, *slots: Slot) -> None:
-        result.append(Design(family, slots, shows_degrees))
-
-    for first in types:
-        for second in types:
-            faster = (speed[first.name], first.name) > (speed[second.name], second.name)
-            if not faster or not {first.name, second.name} & stocked:
-                continue
-            letters = f"({first.letter}+{second.letter})"
-            for limit in thresholds:
-
-                def both(
-                    role: Role, limit: int = limit, first: Machine = first, second: Machine = second
-                ) -> tuple[Slot, ...]:
-                    return slot(role, first, limit + 1, None), slot(role, second, 1, limit)
-
-                for other in types:
-                    add(f"Splitwise-{letters}{other.letter}", *both("prompt"), slot("token", other))
-                    add(f"Splitwise-{other.letter}{letters}", slot("prompt", other), *both("token"))
-                add(f"Baseline-{letters}", *both("mixed"))
+    for (first, second), limit in product(permutations(types, 2), thresholds):
+        faster = (speed[first.name], first.name) > (speed[second.name], second.name)
+        if not faster or not {first.name, second.name} & stocked:
+            continue
+        letters = f"({first.letter}+{second.letter})"
+        prompt, token, mixed = ((slot(role, first, limit + 1), slot(role, second, 1, limit)) for role in ROLES)
+        for other in types:
+            result += [
+                Design(f"Splitwise-{letters}{other.letter}", (*prompt, slot("token", other)), shows_degrees),
+                Design(f"Splitwise-{other.letter}{letters}", (slot("prompt", other), *token), shows_degrees),
+            ]
+        result.append(Design(f"Baseline-{letters}", mixed, shows_degrees))
     return tuple(result)

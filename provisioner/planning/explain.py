@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from provisioner.errors import InfeasibleError
@@ -10,7 +11,7 @@ from provisioner.options import spelled
 from provisioner.options.defaults import LIMIT_NAMES
 from provisioner.planning.candidates import Attainable, Candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CAP_OPTIONS, CRITERIA, ROUNDING, Caps, Criterion
+from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps, Criterion
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.specs.metrics import METRICS
@@ -29,7 +30,10 @@ def why_not(search: Search, design: Design) -> str:
         return option.reason
     if option.unattainable:
         return "; ".join(_attainable(each) for each in option.unattainable)
-    needs = [_cap_needed(search, (design,), criterion) for criterion in CRITERIA]
+    needs = [
+        f"needs {_caps_text(criterion, value)} (limit {_caps_text(criterion, cap)})"
+        for criterion, cap, value, _ in _caps_needed(search, (design,))
+    ]
     stock = _stock_needed(search, (design,))
     return "; ".join(text for text in (*needs, stock) if text) or "beyond the limits taken together"
 
@@ -45,39 +49,25 @@ def _caps_text(criterion: Criterion, value: float) -> str:
     return format_cost(value) if criterion == "cost" else format_power(value)
 
 
-def _cap_needed(search: Search, designs: tuple[Design, ...], criterion: Criterion) -> str:
-    """The smallest cap of a criterion that would do, all other limits kept; empty if that alone does not help."""
-    cap = search.caps.of(criterion)
-    if cap is None:
-        return ""
-    best = search.best(designs, criterion, search.caps.without(criterion))
-    if best is None:
-        return ""
-    value = best.totals[criterion]
-    return f"needs {_caps_text(criterion, value)} (limit {_caps_text(criterion, cap)})"
+def _caps_needed(search: Search, designs: tuple[Design, ...]) -> Iterator[tuple[Criterion, float, float, Best]]:
+    """Caps that alone are in the way: criterion, cap, the smallest one that would do, and the choice within that."""
+    for criterion, cap in search.caps.given.items():
+        best = search.best(designs, criterion, search.caps.without(criterion))
+        if best is not None:
+            yield criterion, cap, best.totals[criterion], best
 
 
 def _stock_needed(search: Search, designs: tuple[Design, ...]) -> str:
     """The machines of limited stock that would do, all other limits kept."""
-    if not search.caps.stock:
-        return ""
-    best = search.best(designs, "machines", replace(search.caps, stock={}))
-    if best is None:
-        return ""
-    short = _stock_short(search, best)
-    return f"needs {short}" if short else ""
+    best = search.best(designs, "machines", replace(search.caps, stock={})) if search.caps.stock else None
+    return "" if best is None else _stock_short(search, best)
 
 
 def _stock_short(search: Search, best: Best) -> str:
-    """The machines that a choice takes beyond the stock of their type."""
-    short = []
-    for machine, available in search.caps.stock.items():
-        used = sum(
-            size for slot, size in zip(best.design.slots, best.sizes, strict=True) if slot.machine.name == machine
-        )
-        if used > available:
-            short.append(f"{used} {machine} (stock {available})")
-    return ", ".join(short)
+    """The machines that a choice takes beyond the stock of their type, as text; empty without any."""
+    used, stock = best.design.used(best.sizes), search.caps.stock.items()
+    short = [f"{used[name]} {name} (stock {available})" for name, available in stock if used[name] > available]
+    return f"needs {', '.join(short)}" if short else ""
 
 
 def infeasible(setting: Setting, search: Search, objective: Criterion) -> InfeasibleError:
@@ -91,21 +81,17 @@ def infeasible(setting: Setting, search: Search, objective: Criterion) -> Infeas
         return _latency_binds(setting, options)
     relaxations = []
     binding = ""
-    for criterion in CRITERIA:
-        cap = search.caps.of(criterion)
-        best = search.best(possible, criterion, search.caps.without(criterion)) if cap is not None else None
-        if cap is None or best is None:
-            continue
-        value = best.totals[criterion]
-        binding = binding or _flagged(criterion, cap)
-        relaxations.append((value / cap, f"{_raised_cap(criterion, value)} ({best.design.name})"))
+    for criterion, cap, value, best in _caps_needed(search, possible):
+        amount = f"{cap:.0f}" if criterion == "machines" else _caps_text(criterion, cap)
+        binding = binding or f"{spelled(CAP_OPTIONS[criterion])} {amount}"
+        relaxations.append((value / cap, f"{raised_cap(criterion, value)} ({best.design.name})"))
     stock = _stock_needed(search, possible)
     if stock:
         binding = binding or spelled("stock")
         relaxations.append((float("inf"), f"more stock: {stock}"))
     relaxations.sort()
     texts = [text for _, text in relaxations] or [_all_caps(search, least)]
-    room = [cap / least.totals[criterion] for criterion in CRITERIA if (cap := search.caps.of(criterion)) is not None]
+    room = [cap / least.totals[criterion] for criterion, cap in search.caps.given.items()]
     rate = _rate_that_fits(setting, least.design, possible, min([*room, 0.5]))
     if rate > 0.0:
         trace = isinstance(setting.source, Trace)
@@ -115,24 +101,15 @@ def infeasible(setting: Setting, search: Search, objective: Criterion) -> Infeas
     return InfeasibleError(message, binding=binding or "the limits together", relaxations=texts)
 
 
-def _flagged(criterion: Criterion, cap: float) -> str:
-    return (
-        f"{spelled(CAP_OPTIONS[criterion])} {f'{cap:.0f}' if criterion == 'machines' else _caps_text(criterion, cap)}"
-    )
-
-
 def _all_caps(search: Search, least: Best) -> str:
     """Every limit raised at once to what a choice needs, where raising one alone does not help."""
-    raised = [
-        _raised_cap(criterion, max(least.totals[criterion], cap))
-        for criterion in CRITERIA
-        if (cap := search.caps.of(criterion)) is not None
-    ]
-    short = _stock_short(search, least)
-    return f"{' '.join([*raised, *([f'more stock: needs {short}'] if short else [])])} ({least.design.name})"
+    changes = [raised_cap(criterion, max(least.totals[criterion], cap)) for criterion, cap in search.caps.given.items()]
+    if short := _stock_short(search, least):
+        changes.append(f"more stock: {short}")
+    return f"{' '.join(changes)} ({least.design.name})"
 
 
-def _raised_cap(criterion: Criterion, value: float) -> str:
+def raised_cap(criterion: Criterion, value: float) -> str:
     """A cap that is enough, rounded up to a whole number, as the caller writes it."""
     return f"{spelled(CAP_OPTIONS[criterion])} {math.ceil(value * (1.0 - ROUNDING)):d}"
 

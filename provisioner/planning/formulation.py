@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,6 +19,8 @@ Criterion = CriterionName
 CRITERIA: Final = OF_CLUSTERS
 CAP_OPTIONS: Final = {name: f"max_{ALL_CRITERIA[name].field}" for name in CRITERIA}
 """The option that caps each criterion."""
+
+Rows = dict[str, pulp.LpConstraint]
 
 # A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
 ROUNDING = 1e-9
@@ -59,6 +61,11 @@ class Caps:
         """The cap on a criterion, None where there is none."""
         return {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": self.machines}[criterion]
 
+    @property
+    def given(self) -> dict[Criterion, float]:
+        """The caps that there are, by criterion."""
+        return {criterion: cap for criterion in CRITERIA if (cap := self.of(criterion)) is not None}
+
     def without(self, criterion: Criterion) -> Caps:
         """These caps without the one on a criterion."""
         return replace(self, **{ALL_CRITERIA[criterion].field: None})  # type: ignore[arg-type]
@@ -66,7 +73,7 @@ class Caps:
     @property
     def any(self) -> bool:
         """Whether anything limits the cluster's size."""
-        return bool(self.stock) or any(self.of(criterion) is not None for criterion in CRITERIA)
+        return bool(self.stock or self.given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,34 +93,35 @@ class Program:
     design: dict[int, pulp.LpVariable]
     size: dict[tuple[int, int, int], pulp.LpVariable]
 
+    @classmethod
+    def over(cls, candidates: Sequence[Candidates], name: str, sense: int) -> Program:
+        """A program without rows that minimises or maximises, with the variables of these candidates."""
+        problem = pulp.LpProblem(name, sense)
+        design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(candidates))}
+        size = {
+            (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
+            for d, option in enumerate(candidates)
+            for s, pool in enumerate(option.pools)
+            for n in pool.sizes
+        }
+        return cls(problem, design, size)
+
+    def add(self, rows: Rows) -> None:
+        """Add rows by name."""
+        for name, row in rows.items():
+            self.problem.addConstraint(row, name)
+
 
 def build(
     parameters: Parameters, objective: Criterion, best_so_far: tuple[tuple[Criterion, float], ...] = ()
 ) -> Program:
     """State the program that minimises one criterion, with the earlier criteria held at their best values."""
-    problem = pulp.LpProblem("provisioner", pulp.LpMinimize)
-    design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(parameters.candidates))}
-    size = {
-        (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
-        for d, option in enumerate(parameters.candidates)
-        for s, pool in enumerate(option.pools)
-        for n in pool.sizes
-    }
-    program = Program(problem, design, size)
-    problem.setObjective(total(parameters, program, objective))
-    rows = one_design(parameters, program)
-    rows |= one_size(parameters, program)
-    rows |= share_beyond(parameters, program)
-    rows |= end_to_end(parameters, program)
-    rows |= in_stock(parameters, program)
-    rows |= capped(parameters, program)
-    rows |= as_good_as(parameters, program, best_so_far)
-    for name, row in rows.items():
-        problem.addConstraint(row, name)
+    program = Program.over(parameters.candidates, "provisioner", pulp.LpMinimize)
+    program.problem.setObjective(total(parameters, program, objective))
+    for family in (one_design, one_size, share_beyond, end_to_end, in_stock, capped):
+        program.add(family(parameters, program))
+    program.add(as_good_as(parameters, program, best_so_far))
     return program
-
-
-Rows = dict[str, pulp.LpConstraint]
 
 
 def total(parameters: Parameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
@@ -187,8 +195,7 @@ def capped(parameters: Parameters, program: Program) -> Rows:
     """total[criterion] <= cap[criterion]: cost, power and the number of machines within what is allowed."""
     return {
         f"capped({criterion})": total(parameters, program, criterion) <= cap * (1.0 + ROUNDING)
-        for criterion in CRITERIA
-        if (cap := parameters.caps.of(criterion)) is not None
+        for criterion, cap in parameters.caps.given.items()
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import add, mul, sub
 from typing import NamedTuple
 
 import numpy as np
@@ -69,9 +70,7 @@ class Region:
 
     def enough(self, sizes: Sizes) -> bool:
         """Whether these sizes can do the work at all."""
-        return all(
-            sum(n * share for n, share in zip(sizes, row, strict=True)) >= 1.0 - _WORK_ROUNDING for row in self.work
-        )
+        return all(sum(map(mul, sizes, row)) >= 1.0 - _WORK_ROUNDING for row in self.work)
 
 
 def whole_units(per_machine: Mapping[str, float]) -> dict[str, int]:
@@ -100,30 +99,27 @@ class Lattice:
         self.prices = prices
         self.caps = caps
         self.order = order(objective)
-        names = sorted({slot.machine.name for region in self.regions for slot in region.design.slots})
-        by_criterion = {criterion: {name: prices.of(criterion, name) for name in names} for criterion in CRITERIA}
-        whole = {criterion: whole_units(by_criterion[criterion]) for criterion in CRITERIA} if names else {}
-        machines = [[slot.machine.name for slot in region.design.slots] for region in self.regions]
+        self.machines = tuple(tuple(slot.machine.name for slot in region.design.slots) for region in self.regions)
+        names = sorted({name for pools in self.machines for name in pools})
+        amounts = {c: {name: prices.of(c, name) for name in names} for c in self.order}
+        self.whole = {c: whole_units(amounts[c]) if names else {} for c in self.order}
         # By design, then criterion in order, then pool: whole units and the numbers themselves.
-        self.units = tuple(tuple(tuple(whole[c][name] for name in pools) for c in self.order) for pools in machines)
-        self.per_machine = tuple(
-            {c: tuple(by_criterion[c][name] for name in pools) for c in CRITERIA} for pools in machines
+        self.units = tuple(
+            tuple(tuple(self.whole[c][name] for name in pools) for c in self.order) for pools in self.machines
         )
-        self.machines = tuple(tuple(pools) for pools in machines)
+        self.per_machine = tuple(
+            {c: tuple(amounts[c][name] for name in pools) for c in self.order} for pools in self.machines
+        )
         self.cuts: list[list[Sizes]] = [[] for _ in self.regions]
         self.tried: list[set[Sizes]] = [set() for _ in self.regions]
 
     def totals(self, point: Point) -> Totals:
         """Whole units of each criterion, in the order in which they decide."""
-        return tuple(sum(n * u for n, u in zip(point.sizes, each, strict=True)) for each in self.units[point.design])
+        return tuple(sum(map(mul, point.sizes, each)) for each in self.units[point.design])
 
     def value(self, point: Point) -> dict[Criterion, float]:
         """Cost in $/h, power in W and machines of a point."""
-        found = {
-            c: sum(n * u for n, u in zip(point.sizes, each, strict=True))
-            for c, each in self.per_machine[point.design].items()
-        }
-        return {criterion: found[criterion] for criterion in self.order}
+        return {c: sum(map(mul, point.sizes, each)) for c, each in self.per_machine[point.design].items()}
 
     def allowed(self, point: Point) -> bool:
         """Whether the optimistic bound, caps and stock leave a point, excluded or not."""
@@ -133,14 +129,10 @@ class Lattice:
 
     def fits(self, point: Point) -> bool:
         """Whether a point is within caps and stock."""
-        for criterion, total in self.value(point).items():
-            cap = self.caps.of(criterion)
-            if cap is not None and total > cap * (1.0 + ROUNDING):
-                return False
-        used: dict[str, int] = {}
-        for name, n in zip(self.machines[point.design], point.sizes, strict=True):
-            used[name] = used.get(name, 0) + n
-        return all(used.get(name, 0) <= available for name, available in self.caps.stock.items())
+        totals, used = self.value(point), self.regions[point.design].design.used(point.sizes)
+        return all(totals[criterion] <= cap * (1.0 + ROUNDING) for criterion, cap in self.caps.given.items()) and all(
+            used[name] <= available for name, available in self.caps.stock.items()
+        )
 
     def excluded(self, point: Point) -> bool:
         """Whether a point was tried or lies below a cut."""
@@ -150,7 +142,12 @@ class Lattice:
 
     def level(self, point: Point, best: Totals | None) -> int:
         """The first criterion in which a point is better than the best, by position: 3 for a tie, 4 for a worse one."""
-        return 0 if best is None else _level(self.totals(point), best)
+        if best is None:
+            return 0
+        for level, (mine, theirs) in enumerate(zip(self.totals(point), best, strict=True)):
+            if mine != theirs:
+                return level if mine < theirs else LEVELS
+        return LEVELS - 1
 
     def exclude(self, point: Point) -> None:
         """Exclude one point alone."""
@@ -170,22 +167,25 @@ class Lattice:
 
     def largest(self, design: int, best: Totals | None) -> Sizes:
         """The most machines of each pool with the others at their least: by region, caps, stock and the best so far."""
-        region = self.regions[design]
+        region, units = self.regions[design], self.units[design][0]
+        used = region.design.used(region.least)
         most = []
-        for s, (least, bound) in enumerate(zip(region.least, region.most, strict=True)):
-            rooms = [bound]
+        for s, (name, least, bound) in enumerate(zip(self.machines[design], region.least, region.most, strict=True)):
+            rooms = [bound - least]
             if best is not None:
-                rooms.append(least + _room(best[0], self.units[design][0], region.least, s))
-            for criterion in CRITERIA:
-                if (cap := self.caps.of(criterion)) is not None:
-                    each = self.per_machine[design][criterion]
-                    rooms.append(least + math.floor(_room_left(cap * (1.0 + ROUNDING), each, region.least) / each[s]))
-            if (available := self.caps.stock.get(self.machines[design][s])) is not None:
-                others = [n for n, name in zip(region.least, self.machines[design], strict=True)]
-                same = [name == self.machines[design][s] for name in self.machines[design]]
-                rooms.append(least + available - sum(n for n, is_same in zip(others, same, strict=True) if is_same))
-            most.append(min(rooms))
+                rooms.append((best[0] - sum(map(mul, region.least, units))) // units[s])
+            for criterion, cap in self.caps.given.items():
+                each = self.per_machine[design][criterion]
+                rooms.append(math.floor((cap * (1.0 + ROUNDING) - sum(map(mul, region.least, each))) / each[s]))
+            if name in self.caps.stock:
+                rooms.append(self.caps.stock[name] - used[name])
+            most.append(least + min(rooms))
         return tuple(most)
+
+    def shape(self, design: int, best: Totals | None) -> Sizes:
+        """Sizes of each pool in the smallest box around all points of a design that could be as good as the best."""
+        ends = zip(self.regions[design].least, self.largest(design, best), strict=True)
+        return tuple(max(0, most - least + 1) for least, most in ends)
 
     def axes(self, design: int, shape: Sizes) -> list[NDArray[np.int64]]:
         """The machines of each pool from the least on, as arrays that broadcast to a shape."""
@@ -198,16 +198,12 @@ class Lattice:
         """The sizes from the least on that can do the work at all, as truths."""
         keep = np.ones(shape, dtype=bool)
         for row in self.regions[design].work:
-            total = sum(axis * share for axis, share in zip(self.axes(design, shape), row, strict=True))
-            keep &= total >= 1.0 - _WORK_ROUNDING
+            keep &= sum(map(mul, self.axes(design, shape), row)) >= 1.0 - _WORK_ROUNDING
         return keep
 
     def points(self, best: Totals | None) -> int:
         """The number of points in the smallest boxes around all that could be as good as the best."""
-        total = 0
-        for d, region in enumerate(self.regions):
-            total += math.prod(max(0, m - n + 1) for n, m in zip(region.least, self.largest(d, best), strict=True))
-        return total
+        return sum(math.prod(self.shape(d, best)) for d in range(len(self.regions)))
 
 
 def at_most(sizes: Sizes, other: Sizes) -> bool:
@@ -215,44 +211,23 @@ def at_most(sizes: Sizes, other: Sizes) -> bool:
     return all(n <= m for n, m in zip(sizes, other, strict=True))
 
 
-def _level(totals: Totals, best: Totals) -> int:
-    for level, (mine, theirs) in enumerate(zip(totals, best, strict=True)):
-        if mine != theirs:
-            return level if mine < theirs else LEVELS
-    return LEVELS - 1
-
-
-def _room(total: int, units: tuple[int, ...], least: Sizes, pool: int) -> int:
-    return (total - sum(n * u for n, u in zip(least, units, strict=True))) // units[pool]
-
-
-def _room_left(total: float, each: tuple[float, ...], least: Sizes) -> float:
-    return total - sum(n * u for n, u in zip(least, each, strict=True))
-
-
 class Enumeration:
     """Every point that could be as good as the best one, listed: the fast way to the next one to try."""
 
     def __init__(self, lattice: Lattice, best: Totals | None) -> None:
         self.lattice = lattice
-        self.least: list[Sizes] = []
         self.totals: list[list[NDArray[np.int64]]] = []
         self.levels: list[NDArray[np.int8]] = []  # LEVELS where not allowed, excluded or worse
         self.counts: list[int] = []  # points as good as the best, excluded or not
-        for d, region in enumerate(lattice.regions):
-            most = lattice.largest(d, best)
-            shape = tuple(max(0, m - n + 1) for n, m in zip(region.least, most, strict=True))
+        for d in range(len(lattice.regions)):
+            shape = lattice.shape(d, best)
             if 0 in shape:
                 shape = (0,) * len(shape)
             axes = lattice.axes(d, shape)
-            totals = [
-                np.broadcast_to(sum((axis * u for axis, u in zip(axes, each, strict=True)), np.int64(0)), shape)
-                for each in lattice.units[d]
-            ]
+            totals = [np.broadcast_to(sum(map(mul, axes, each), np.int64(0)), shape) for each in lattice.units[d]]
             levels = self._levels(totals, best, shape)
             levels[~self._allowed(d, axes, shape)] = LEVELS
             self.counts.append(int((levels < LEVELS).sum()))
-            self.least.append(region.least)
             self.totals.append(totals)
             self.levels.append(levels)
             for cut in lattice.cuts[d]:
@@ -262,11 +237,9 @@ class Enumeration:
 
     @staticmethod
     def _levels(totals: list[NDArray[np.int64]], best: Totals | None, shape: Sizes) -> NDArray[np.int8]:
-        levels = np.zeros(shape, dtype=np.int8)
         if best is None:
-            return levels
-        equal = np.ones(shape, dtype=bool)
-        levels[:] = LEVELS
+            return np.zeros(shape, dtype=np.int8)
+        equal, levels = np.ones(shape, dtype=bool), np.full(shape, LEVELS, dtype=np.int8)
         for level, (total, limit) in enumerate(zip(totals, best, strict=True)):
             levels[equal & (total < limit)] = level
             equal &= total == limit
@@ -276,10 +249,8 @@ class Enumeration:
     def _allowed(self, d: int, axes: list[NDArray[np.int64]], shape: Sizes) -> NDArray[np.bool_]:
         lattice = self.lattice
         keep = lattice.enough(d, shape)
-        for criterion in CRITERIA:
-            if (cap := lattice.caps.of(criterion)) is not None:
-                each = lattice.per_machine[d][criterion]
-                keep &= sum(axis * u for axis, u in zip(axes, each, strict=True)) <= cap * (1.0 + ROUNDING)
+        for criterion, cap in lattice.caps.given.items():
+            keep &= sum(map(mul, axes, lattice.per_machine[d][criterion])) <= cap * (1.0 + ROUNDING)
         for name, available in lattice.caps.stock.items():
             used = [axis for axis, machine in zip(axes, lattice.machines[d], strict=True) if machine == name]
             if used:
@@ -288,14 +259,14 @@ class Enumeration:
 
     def exclude(self, point: Point) -> None:
         """Take one point out."""
-        levels = self.levels[point.design]
-        at = tuple(n - least for n, least in zip(point.sizes, self.least[point.design], strict=True))
+        levels, region = self.levels[point.design], self.lattice.regions[point.design]
+        at = tuple(map(sub, point.sizes, region.least))
         if all(0 <= i < k for i, k in zip(at, levels.shape, strict=True)):
             levels[at] = LEVELS
 
     def cut(self, point: Point) -> None:
         """Take a point and every point of its design below it out."""
-        least = self.least[point.design]
+        least = self.lattice.regions[point.design].least
         below = tuple(slice(0, max(0, n - m + 1)) for n, m in zip(point.sizes, least, strict=True))
         self.levels[point.design][below] = LEVELS
 
@@ -307,32 +278,28 @@ class Enumeration:
         are its first and last point in the order of their sizes; one where it has one, none where nothing is left.
         """
         c = level if level < LEVELS - 1 else 0
-        dearest, found = -1, -1
-        for d, levels in enumerate(self.levels):
-            if d in skip:
-                continue
-            here = self.totals[d][c][levels == level]
-            if here.size and int(here.max()) > dearest:
-                dearest, found = int(here.max()), d
-        if found < 0:
+        left = {d: self.totals[d][c][levels == level] for d, levels in enumerate(self.levels) if d not in skip}
+        most = {d: int(totals.max()) for d, totals in left.items() if totals.size}
+        if not most:
             return ()
+        found = max(most, key=most.__getitem__)  # the first of several
+        dearest = most[found]
         floor = dearest - min(self.lattice.units[found][c])
         layer = np.argwhere((self.levels[found] == level) & (self.totals[found][c] > floor))
-        both = [layer[0], layer[-1]] if len(layer) > 1 else [layer[0]]
-        least = self.least[found]
-        return tuple(Point(found, tuple(int(i) + n for i, n in zip(at, least, strict=True))) for at in both)
+        return tuple(self._point(found, at) for at in (layer if len(layer) == 1 else layer[[0, -1]]))
+
+    def _point(self, d: int, at: Iterable[np.intp]) -> Point:
+        return Point(d, tuple(map(add, self.lattice.regions[d].least, map(int, at))))
 
     def cheapest(self) -> Point | None:
         """A point left with the least objective, None where nothing is left that is better than the best."""
-        least: tuple[int, Point] | None = None
+        each: list[tuple[int, int, Point]] = []
         for d, levels in enumerate(self.levels):
-            total = np.where(levels == 0, self.totals[d][0], np.iinfo(np.int64).max)
-            if total.size and (levels == 0).any():
+            if (levels == 0).any():
+                total = np.where(levels == 0, self.totals[d][0], np.iinfo(np.int64).max)
                 at = np.unravel_index(int(total.argmin()), total.shape)
-                point = Point(d, tuple(int(i) + n for i, n in zip(at, self.least[d], strict=True)))
-                if least is None or int(total[at]) < least[0]:
-                    least = int(total[at]), point
-        return None if least is None else least[1]
+                each.append((int(total[at]), d, self._point(d, at)))
+        return min(each)[2] if each else None
 
     @property
     def left(self) -> tuple[int, ...]:

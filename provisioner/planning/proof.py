@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -161,8 +162,6 @@ class Counts:
 
     simulated: int
     rejected_early: int
-    passed: int
-    failed_clearly: int
     near_misses: int
     undecided: int
     cut: int | None
@@ -213,6 +212,11 @@ def prove(
     return _ProofSearch(problem, judge, progress, clock).run()
 
 
+def _with_pool(point: Point, pool: int, size: int) -> Point:
+    """A point with another size of one pool."""
+    return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
+
+
 class _TimeIsUp(Exception):
     """The time limit is reached."""
 
@@ -233,18 +237,13 @@ class _ProofSearch:
         self.verdicts: dict[Point, Verdict] = {}
         self.best: Point | None = None
         self.totals: Totals | None = None
-        self.open: Enumeration | Programs | None = None  # None: has to be made afresh
+        self.open: Enumeration | None = None  # None: has to be made afresh
         self.lifts: dict[tuple[int, int], int] = {}
-        if not problem.exhaustive:
-            self._exclude(problem.excluded)
-
-    def _exclude(self, known: Iterable[Candidate]) -> None:
-        """Cut off what is known to fail clearly, as far as it is within the regions."""
-        positions = {region.design: d for d, region in enumerate(self.problem.regions)}
-        for candidate in known:
+        # What is known to fail clearly is cut off as far as it is within the regions.
+        positions = {region.design: d for d, region in enumerate(problem.regions)}
+        for candidate in () if problem.exhaustive else problem.excluded:
             if (d := positions.get(candidate.design)) is not None:
-                most = self.problem.regions[d].most
-                self.lattice.cut(Point(d, tuple(min(n, m) for n, m in zip(candidate.sizes, most, strict=True))))
+                self.lattice.cut(Point(d, tuple(map(min, candidate.sizes, problem.regions[d].most))))
 
     # --- the course of the search -------------------------------------------------------------------------------
 
@@ -254,11 +253,11 @@ class _ProofSearch:
         try:
             for d in self._by_guess():
                 self._first_plan(d)
-                if self.problem.any_plan and self.best is not None:
+                if self._enough:
                     return self._proof(False)
             while True:
                 self._from_above()
-                if self.problem.any_plan and self.best is not None:
+                if self._enough:
                     return self._proof(False)
                 if not self._a_neighbour_passes():
                     break
@@ -266,6 +265,10 @@ class _ProofSearch:
         except _TimeIsUp:
             finished = False
         return self._proof(finished)
+
+    @property
+    def _enough(self) -> bool:
+        return self.problem.any_plan and self.best is not None
 
     def _from_above(self) -> None:
         """Judge the dearest candidates left, lifted where failures are clear, until nothing as good as the best is."""
@@ -299,10 +302,9 @@ class _ProofSearch:
     def _choice(self) -> Enumeration | Programs:
         """The search for the next candidates: a list of them, or programs if there are too many."""
         if self.open is None:
-            if self.lattice.points(self.totals) <= self.problem.most_enumerated:
-                self.open = Enumeration(self.lattice, self.totals)
-            else:
-                self.open = Programs(self.lattice, self.totals, self.problem.solver)
+            if self.lattice.points(self.totals) > self.problem.most_enumerated:
+                return Programs(self.lattice, self.totals, self.problem.solver)
+            self.open = Enumeration(self.lattice, self.totals)
         return self.open
 
     def _lifted(self, point: Point, side: int) -> Point:
@@ -316,30 +318,26 @@ class _ProofSearch:
         pool = 0 if side == 0 else len(point.sizes) - 1
         most = self.problem.regions[point.design].most[pool]
         lift = self.lifts.get((point.design, side), 0)
+        not_clear = [p for p, verdict in self.verdicts.items() if p.design == point.design and not verdict.clear]
         while lift > 0:
-            sizes = list(point.sizes)
-            sizes[pool] = min(sizes[pool] + lift, most)
-            lifted = Point(point.design, tuple(sizes))
-            if not any(at_most(other.sizes, lifted.sizes) for other in self._not_clear(point.design)):
+            lifted = _with_pool(point, pool, min(point.sizes[pool] + lift, most))
+            if not any(at_most(other.sizes, lifted.sizes) for other in not_clear):
                 return lifted
             lift //= 2
         return point
 
-    def _not_clear(self, design: int) -> Iterable[Point]:
-        return (p for p, verdict in self.verdicts.items() if p.design == design and not verdict.clear)
-
     def _a_neighbour_passes(self) -> bool:
         """Judge the best's neighbours with one machine fewer, cut or not: a last check on what the cuts assume."""
-        if self.best is None:
-            return False
         before = self.best
-        self._judge(self._fewer(before))
+        self._judge(self._fewer())
         return self.best != before
 
-    def _fewer(self, point: Point) -> list[Point]:
-        """The allowed neighbours with one machine fewer in one pool."""
-        fewer = (tuple(n - (i == s) for i, n in enumerate(point.sizes)) for s in range(len(point.sizes)))
-        return [each for sizes in fewer if self.lattice.allowed(each := Point(point.design, sizes))]
+    def _fewer(self) -> list[Point]:
+        """The allowed neighbours of the best with one machine fewer in one pool."""
+        if self.best is None:
+            return []
+        fewer = (_with_pool(self.best, s, n - 1) for s, n in enumerate(self.best.sizes))
+        return [point for point in fewer if self.lattice.allowed(point)]
 
     def _certify(self) -> None:
         """Prove by the programs that nothing is left."""
@@ -352,10 +350,9 @@ class _ProofSearch:
 
     def _by_guess(self) -> list[int]:
         """Designs by the totals of their first guess; those without one last."""
-        regions = self.problem.regions
-        known = [d for d, region in enumerate(regions) if region.start is not None and not region.empty]
-        known.sort(key=lambda d: self.lattice.totals(Point(d, regions[d].start or ())))
-        return known + [d for d, region in enumerate(regions) if region.start is None and not region.empty]
+        regions = [(d, region.start) for d, region in enumerate(self.problem.regions) if not region.empty]
+        known = sorted((self.lattice.totals(Point(d, start)), d) for d, start in regions if start is not None)
+        return [d for _, d in known] + [d for d, start in regions if start is None]
 
     def _first_plan(self, d: int) -> None:
         """A plan of one design that is better than the best so far: the guess, enlarged until it passes, then reduced.
@@ -378,8 +375,7 @@ class _ProofSearch:
                 break
             line.append(point)
         for i in range(0, len(line), self.problem.batch):
-            passing = self._judge(line[i : i + self.problem.batch])
-            if passing:
+            if passing := self._judge(line[i : i + self.problem.batch]):
                 if not self.problem.any_plan:
                     self._descend(passing[0])
                 return
@@ -423,10 +419,6 @@ class _ProofSearch:
 
     def _smallest(self, point: Point, pool: int) -> Point:
         """The candidate with the smallest pool that passes, the others kept: by steps that double, then halving."""
-
-        def at(size: int) -> Point:
-            return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
-
         low, high, step, bracketed = self.problem.regions[point.design].least[pool] - 1, point.sizes[pool], 1, False
         while high - low > 1:
             room, batch = high - low, self.problem.batch
@@ -436,13 +428,11 @@ class _ProofSearch:
                 steps = sorted({min(step * 2**k, room - 1) for k in range(batch)})
                 step *= 2**batch
             sizes = [high - each for each in steps]
-            worth = [at(size) for size in sizes if self._worth(at(size))]
-            passing = {each.sizes[pool] for each in self._judge(worth)}
-            high_now = min(passing, default=high)
-            failing = [size for size in sizes if size < high_now]
+            worth = filter(self._worth, [_with_pool(point, pool, size) for size in sizes])
+            high = min((each.sizes[pool] for each in self._judge(list(worth))), default=high)
+            failing = [size for size in sizes if size < high]
             low, bracketed = max([low, *failing]), bracketed or bool(failing)
-            high = high_now
-        return at(high)
+        return _with_pool(point, pool, high)
 
     # --- judging -------------------------------------------------------------------------------------------------
 
@@ -451,7 +441,8 @@ class _ProofSearch:
         points = list(dict.fromkeys(points))
         unknown = [point for point in points if point not in self.verdicts]
         for i in range(0, len(unknown), self.problem.batch):
-            self._check_time()
+            if self.ends_at is not None and self.clock() >= self.ends_at:
+                raise _TimeIsUp
             batch = unknown[i : i + self.problem.batch]
             verdicts = self.judge_many([self._candidate(point) for point in batch])
             if len(verdicts) != len(batch):
@@ -468,19 +459,16 @@ class _ProofSearch:
         self.lattice.exclude(point)
         if self.open is not None:
             self.open.exclude(point)
-        known = self.verdicts.items()
         if verdict.passes:
             if self.lattice.withdraw(point):  # a smaller one passes: what failed above it has shown to exclude nothing
                 self.open = None
             self._consider(point, verdict)
-        elif (
-            verdict.clear
-            and not self.problem.exhaustive
-            and not any(v.passes and p.design == point.design and at_most(p.sizes, point.sizes) for p, v in known)
-        ):
-            self.lattice.cut(point)
-            if self.open is not None:
-                self.open.cut(point)
+        elif verdict.clear and not self.problem.exhaustive:
+            passing = (p for p, v in self.verdicts.items() if v.passes and p.design == point.design)
+            if not any(at_most(p.sizes, point.sizes) for p in passing):
+                self.lattice.cut(point)
+                if self.open is not None:
+                    self.open.cut(point)
 
     def _consider(self, point: Point, verdict: Verdict) -> None:
         """Take a candidate that passes as the best if it is within the limits and better, or equal with more slack."""
@@ -492,10 +480,6 @@ class _ProofSearch:
                 self.best = point
         elif level < LEVELS:
             self.best, self.totals, self.open = point, self.lattice.totals(point), None
-
-    def _check_time(self) -> None:
-        if self.ends_at is not None and self.clock() >= self.ends_at:
-            raise _TimeIsUp
 
     # --- the result ----------------------------------------------------------------------------------------------
 
@@ -547,35 +531,27 @@ class _ProofSearch:
         """The best's smaller neighbours, then of each design the nearest miss among the better ones that fail."""
         if self.best is None:
             return []
-        found = [point for point in self._fewer(self.best) if point in failing]
-        for d in range(len(self.problem.regions)):
-            better = [p for p in failing if p.design == d and self.lattice.allowed(p) and self._is_better(p)]
-            found += sorted(better, key=self._miss)[:1]
-        return list(dict.fromkeys(found))
-
-    def _is_better(self, point: Point) -> bool:
-        return self.lattice.level(point, self.totals) < LEVELS - 1
+        better = [p for p in failing if self.lattice.allowed(p) and self.lattice.level(p, self.totals) < LEVELS - 1]
+        nearest = {point.design: point for point in reversed(sorted(better, key=self._miss))}
+        found = [point for point in self._fewer() if point in failing]
+        return list(dict.fromkeys([*found, *(nearest[d] for d in sorted(nearest))]))
 
     def _counts(self) -> Counts:
         verdicts = self.verdicts.values()
         designs: tuple[DesignCount, ...] | None = None
         if self.lattice.points(self.totals) <= self.problem.most_enumerated:
             listed = Enumeration(self.lattice, self.totals)
-            simulated = [0] * len(self.problem.regions)
-            for point in self.verdicts:
-                if self.lattice.allowed(point) and self.lattice.level(point, self.totals) < LEVELS:
-                    simulated[point.design] += 1
+            allowed = (p for p in self.verdicts if self.lattice.allowed(p))
+            simulated = Counter(p.design for p in allowed if self.lattice.level(p, self.totals) < LEVELS)
             designs = tuple(
-                DesignCount(region.design, total, done, total - done - left)
-                for region, total, done, left in zip(
-                    self.problem.regions, listed.counts, simulated, listed.left, strict=True
+                DesignCount(region.design, total, simulated[d], total - simulated[d] - left)
+                for d, (region, total, left) in enumerate(
+                    zip(self.problem.regions, listed.counts, listed.left, strict=True)
                 )
             )
         return Counts(
             simulated=len(self.verdicts),
             rejected_early=sum(v.early for v in verdicts),
-            passed=sum(v.passes for v in verdicts),
-            failed_clearly=sum(v.clear for v in verdicts),
             near_misses=sum(v.outcome == "fail" and not v.clear for v in verdicts),
             undecided=sum(v.outcome == "undecided" for v in verdicts),
             cut=None if designs is None else sum(each.cut for each in designs),

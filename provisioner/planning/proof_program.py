@@ -79,28 +79,21 @@ class ProofParameters:
 
 def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
     """The program's parameters at a state of the proof: sizes within the boxes of candidates as good as the best."""
-    options, work, alone, positions = [], [], [], []
-    for d, region in enumerate(lattice.regions):
-        largest = lattice.largest(d, best)
-        if any(m < n for n, m in zip(region.least, largest, strict=True)):
-            continue
+    positions = tuple(d for d in range(len(lattice.regions)) if 0 not in lattice.shape(d, best))
+    options, alone = [], []
+    for d in positions:
+        region, largest = lattice.regions[d], lattice.largest(d, best)
         pools = tuple(
             PoolCandidates(slot, np.arange(n, m + 1, dtype=np.int64), {})
             for slot, n, m in zip(region.design.slots, region.least, largest, strict=True)
         )
         cuts, others = merged(lattice, d, largest)
         options.append(Candidates(region.design, pools, cuts))
-        work.append(region.work)
         alone.append(others)
-        positions.append(d)
-    whole: dict[Criterion, dict[str, int]] = {criterion: {} for criterion in lattice.order}
-    for d, machines in enumerate(lattice.machines):
-        for s, name in enumerate(machines):
-            for c, criterion in enumerate(lattice.order):
-                whole[criterion][name] = lattice.units[d][c][s]
+    work = tuple(lattice.regions[d].work for d in positions)
     totals = None if best is None else dict(zip(lattice.order, best, strict=True))
     choices = Parameters(tuple(options), lattice.prices, lattice.caps)
-    return ProofParameters(choices, tuple(work), tuple(alone), whole, lattice.order, totals, tuple(positions))
+    return ProofParameters(choices, work, tuple(alone), lattice.whole, lattice.order, totals, positions)
 
 
 def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
@@ -139,29 +132,15 @@ def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...],
 
 def build(p: ProofParameters, level: int, at_least: int | None = None) -> Program:
     """State the program of one level: the dearest plan that is left; ``at_least`` bounds its total from below."""
-    problem = pulp.LpProblem("proof", pulp.LpMaximize)
-    options = p.choices.candidates
-    design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(options))}
-    size = {
-        (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
-        for d, option in enumerate(options)
-        for s, pool in enumerate(option.pools)
-        for n in pool.sizes
-    }
-    program = Program(problem, design, size)
-    problem.setObjective(pulp.lpSum(units(p, program, p.criterion(level), d) for d in design))
-    rows = one_design(p.choices, program)
-    rows |= one_size(p.choices, program)
-    rows |= in_stock(p.choices, program)
-    rows |= capped(p.choices, program)
-    rows |= enough_work(p, program)
-    rows |= cut(p, program)
-    rows |= tried(p, program)
-    rows |= no_worse(p, program, level)
-    rows |= better(p, program, level)
-    rows |= as_dear_as(p, program, level, at_least)
-    for name, row in rows.items():
-        problem.addConstraint(row, name)
+    program = Program.over(p.choices.candidates, "proof", pulp.LpMaximize)
+    program.problem.setObjective(total_units(p, program, p.criterion(level)))
+    for family in (one_design, one_size, in_stock, capped):
+        program.add(family(p.choices, program))
+    for of_proof in (enough_work, cut, tried):
+        program.add(of_proof(p, program))
+    program.add(no_worse(p, program, level))
+    program.add(better(p, program, level))
+    program.add(as_dear_as(p, program, level, at_least))
     return program
 
 
@@ -172,6 +151,11 @@ def units(p: ProofParameters, program: Program, criterion: Criterion, d: int) ->
         for s, pool in enumerate(p.choices.candidates[d].pools)
         for n in pool.sizes
     )
+
+
+def total_units(p: ProofParameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
+    """sum over d of units[d, c]: a criterion of the chosen design, in whole units."""
+    return pulp.lpSum(units(p, program, criterion, d) for d in program.design)
 
 
 def enough_work(p: ProofParameters, program: Program) -> Rows:
@@ -235,7 +219,7 @@ def as_dear_as(p: ProofParameters, program: Program, level: int, at_least: int |
     if at_least is None:
         return {}
     c = p.criterion(level)
-    return {f"as_dear_as({c})": pulp.lpSum(units(p, program, c, d) for d in program.design) >= at_least}
+    return {f"as_dear_as({c})": total_units(p, program, c) >= at_least}
 
 
 class Programs:
@@ -246,12 +230,6 @@ class Programs:
         self.best = best
         self.solver_name = solver_name
         self.solved = 0
-
-    def exclude(self, point: Point) -> None:
-        """Nothing to do: each program is stated afresh from the lattice."""
-
-    def cut(self, point: Point) -> None:
-        """Nothing to do: each program is stated afresh from the lattice."""
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
@@ -275,9 +253,7 @@ class Programs:
     def cheapest(self) -> Point | None:
         """A point left with the least objective, None where nothing is left that is better than the best in it."""
         p = parameters(self.lattice, self.best)
-        return self._solve(
-            p, 0, None, lambda program: pulp.lpSum(units(p, program, p.order[0], d) for d in program.design)
-        )
+        return self._solve(p, 0, None, lambda program: total_units(p, program, p.order[0]))
 
     def any_left(self) -> Point | None:
         """A point as good as the best that nothing excludes, None where every program is proven to have no solution."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import le
 
 import numpy as np
 
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, LatencyInputs, candidates
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters, Prices
+from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters, Prices
 from provisioner.planning.solver import Choice, solve
 from provisioner.specs.slo import LatencyLimit
 
@@ -51,8 +52,7 @@ class Search:
 
     def _most(self, objective: Criterion, best: Best | None) -> dict[str, int]:
         """Machines by name that stock, caps and the best choice so far allow of each type, if it were the only one."""
-        totals = [(criterion, cap) for criterion in CRITERIA if (cap := self.caps.of(criterion)) is not None]
-        totals += [(objective, best.totals[objective])] if best is not None else []
+        totals = [*self.caps.given.items(), *([] if best is None else [(objective, best.totals[objective])])]
         most = dict(self.caps.stock)
         for name in self.prices.cost_usd_per_h:
             room = [int(total / self.prices.of(criterion, name) * (1.0 + ROUNDING)) for criterion, total in totals]
@@ -67,23 +67,21 @@ class Search:
 
     def best(self, designs: tuple[Design, ...], objective: Criterion, caps: Caps | None = None) -> Best | None:
         """The best choice over some designs, or None. Ties end at the largest worst-case slack."""
-        while True:
-            parameters = self.parameters(designs, caps)
-            if not parameters.candidates:
-                return None
+        while (parameters := self.parameters(designs, caps)).candidates:
             solved = solve(parameters, objective, self.solver)
             if solved is None:
                 return None
             choice, totals = solved
             if self._end_to_end_holds(parameters.candidates[choice.design], choice.sizes):
                 return self._break_ties(parameters, choice, dict(totals))
+        return None
 
     def _end_to_end_holds(self, option: Candidates, sizes: tuple[int, ...]) -> bool:
         """Check the limits that the program leaves open where a role is shared; a failure becomes a cut."""
         if not (option.design.shares_role and option.design.splits):
             return True
         known = self.candidates[option.design]
-        if any(all(size <= most for size, most in zip(sizes, cut, strict=True)) for cut in known.cuts):
+        if any(all(map(le, sizes, cut)) for cut in known.cuts):
             return False
         latency = DesignLatency(self.question, option.design)
         for limit in self.question.slo.limits:
@@ -127,27 +125,20 @@ class Search:
         first = (parameters.candidates[choice.design], choice.sizes)
         ties = ties[:_MOST_TIES] or [first]
         limits = self.question.slo.limits
-        own = [limit for limit in limits if limit.metric != "e2e"]
+        own, pairs = ([x for x in limits if (x.metric == "e2e") == both] for both in (False, True))
         latencies = {option.design: DesignLatency(self.question, option.design) for option, _ in ties}
+        option, sizes = first if first in ties else ties[0]
         if len(ties) > 1 and limits:
-            bounded = sorted(
-                ((_worst_slack(latencies[option.design], own, sizes), i) for i, (option, sizes) in enumerate(ties)),
-                key=lambda pair: (-pair[0], pair[1]),
-            )
-            best_slack, best_tie = -np.inf, bounded[0][1]
-            for bound, i in bounded:
-                if bound <= best_slack:
+            bounds = [_worst_slack(latencies[each.design], own, at) for each, at in ties]
+            by_bound = sorted(range(len(ties)), key=lambda i: -bounds[i])
+            best_slack, (option, sizes) = -np.inf, ties[by_bound[0]]
+            for i in by_bound:
+                if bounds[i] <= best_slack:
                     break
-                option, sizes = ties[i]
-                slack = min(
-                    bound,
-                    _worst_slack(latencies[option.design], [x for x in limits if x.metric == "e2e"], sizes),
-                )
+                each, at = ties[i]
+                slack = min(bounds[i], _worst_slack(latencies[each.design], pairs, at))
                 if slack > best_slack + 1e-6:
-                    best_slack, best_tie = slack, i
-            option, sizes = ties[best_tie]
-        else:
-            option, sizes = first if first in ties else ties[0]
+                    best_slack, option, sizes = slack, each, at
         return Best(option.design, sizes, totals, latencies[option.design])
 
 
@@ -169,16 +160,10 @@ def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criter
         )
         keep &= np.abs(total - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING
     for cut in option.cuts:
-        inside = np.ones(keep.shape, dtype=bool)
-        for grid, largest in zip(grids, cut, strict=True):
-            inside &= grid <= largest
-        keep &= ~inside
+        keep &= ~np.logical_and.reduce([grid <= largest for grid, largest in zip(grids, cut, strict=True)])
     for machine, available in parameters.caps.stock.items():
-        used = sum(
-            (grid for grid, pool in zip(grids, option.pools, strict=True) if pool.slot.machine.name == machine),
-            np.zeros(keep.shape, dtype=np.int64),
-        )
-        keep &= used <= available
+        used = [grid for grid, pool in zip(grids, option.pools, strict=True) if pool.slot.machine.name == machine]
+        keep &= sum(used) <= available
     shared = {(pool.slot.role, limit) for pool in option.pools for limit in pool.share_beyond}
     for role, limit in shared:
         beyond = np.zeros(keep.shape)

@@ -11,7 +11,7 @@ import numpy as np
 from provisioner.options.defaults import PolicyName
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import LatencyInputs
-from provisioner.planning.designs import Design, ReplicaKey, Slot, shared_roles
+from provisioner.planning.designs import Design, ReplicaKey, shared_roles
 from provisioner.planning.formulation import Caps, Criterion, Prices
 from provisioner.planning.search import Search
 from provisioner.queueing.traffic import Traffic
@@ -153,18 +153,17 @@ class Setting:
 
     def pools(self, design: Design, sizes: Sequence[int]) -> tuple[Pool, ...]:
         """The pools of a design with these numbers of machines."""
-        return tuple(self._pool(slot, machines) for slot, machines in zip(design.slots, sizes, strict=True))
-
-    def _pool(self, slot: Slot, machines: int) -> Pool:
-        perf = self.replicas[slot.replica]
-        return Pool(
-            slot.role,
-            slot.machine.name,
-            tensor_parallel=perf.tensor_parallel,
-            gpus_per_machine=slot.machine.gpus,
-            replicas=machines * perf.replicas_per_machine,
-            min_prompt_tokens=slot.min_prompt_tokens,
-            max_prompt_tokens=slot.max_prompt_tokens,
+        return tuple(
+            Pool(
+                slot.role,
+                slot.machine.name,
+                slot.tensor_parallel,
+                slot.machine.gpus,
+                machines * self.replicas[slot.replica].replicas_per_machine,
+                slot.min_prompt_tokens,
+                slot.max_prompt_tokens,
+            )
+            for slot, machines in zip(design.slots, sizes, strict=True)
         )
 
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
@@ -177,10 +176,9 @@ class Setting:
         """The designs in which two types share a role, for where stock is short; none where designs were named."""
         if not self.caps.stock or self.named:
             return ()
-        machines = {slot.machine.name: slot.machine for design in self.designs for slot in design.slots}
-        degrees: dict[str, int] = {}
-        for slot in (slot for design in self.designs for slot in design.slots):  # the largest of each
-            degrees[slot.machine.name] = max(degrees.get(slot.machine.name, 0), slot.tensor_parallel)
+        slots = [slot for design in self.designs for slot in design.slots]
+        machines = {slot.machine.name: slot.machine for slot in slots}
+        degrees = {name: max(slot.tensor_parallel for slot in slots if slot.machine.name == name) for name in machines}
         shown = any(design.shows_degrees for design in self.designs)
         mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
         fastest = {name: self.replica(name, degree) for name, degree in degrees.items()}

@@ -22,7 +22,8 @@ from provisioner.results.capacity import Addition, Capacity, Tried
 from provisioner.results.cluster import Cluster
 from provisioner.results.simulation import LatencyResult, Simulation
 from provisioner.simulation.run import compile_simulator
-from provisioner.verify.prove import Proven, proof_of
+from provisioner.verify.evidence import Proven
+from provisioner.verify.prove import proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
 from provisioner.verify.verdicts import Verdicts
@@ -192,7 +193,7 @@ def _addition(
 
 def _why_none(found: Proven) -> str:
     """The reason why no cluster that has the machines in hand passes."""
-    limited = ", within the limits on the whole cluster" if found.setting.caps.any else ""
+    limited = ", within the limits on the whole cluster" if found.case.setting.caps.any else ""
     done = "" if found.proof.optimal else "; the time limit was reached"
     miss = found.proof.nearest_miss
     nearest = f"; the nearest miss is {miss.candidate}" if miss is not None else ""

@@ -26,7 +26,8 @@ from provisioner.results.frontier import BELOW, Box, Frontier
 from provisioner.results.plan import Plan
 from provisioner.studies.attribution import attributed
 from provisioner.verify.answer import best_plan
-from provisioner.verify.prove import Proven, formulas_guess, proof_of
+from provisioner.verify.evidence import Proven
+from provisioner.verify.prove import formulas_guess, proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.verdicts import Verdicts
 
@@ -175,11 +176,11 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         setting,
         [_plan_of(found[totals]) for totals in points],
         len(proofs),
-        rule=proofs[0].sets.rule(setting.judging.confidence),
+        rule=proofs[0].case.sets.rule(setting.judging.confidence),
         left_open=left_open,
         candidates=[_plan_of(unproven[totals]) for totals in candidates],
         simulated=len({judged.candidate for each in proofs for judged in each.proof.simulated}),
-        runs=sum(each.judge.simulated_runs for each in proofs),
+        runs=sum(each.case.judge.simulated_runs for each in proofs),
     )
 
 
@@ -191,7 +192,7 @@ def _plan_of(proof: Proven) -> Plan:
     """The plan of a point, recomputed from the specs."""
     plan = proof.plan()
     assert plan is not None
-    return confirmed(plan, proof.setting)
+    return confirmed(plan, proof.case.setting)
 
 
 def _nothing(proofs: Sequence[Proven], left_open: Sequence[Box], progress: Callable[[str], None]) -> InfeasibleError:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 
@@ -19,16 +19,23 @@ from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
 from provisioner.simulation.cluster import Cluster, Pool
-from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
+from provisioner.simulation.measure import (
+    CONFIDENCE,
+    Backlog,
+    Latencies,
+    backlog,
+    instability,
+    interval,
+    percentiles,
+    student_t,
+    verdict,
+)
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
-
-if TYPE_CHECKING:
-    from provisioner.simulation.measure import Latencies
 
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
@@ -54,7 +61,7 @@ class SimulationJudge:
     request_sets: Callable[[int], Prepared]
     sets: int
     policy: PolicyName | None = None
-    confidence: float = 0.95
+    confidence: float = CONFIDENCE
     cut_margin: float = CUT_MARGIN
     job: BatchJob | None = None
     threads: int = 2
@@ -77,13 +84,7 @@ class SimulationJudge:
     def cluster(self, candidate: Candidate) -> Cluster:
         """The cluster that a candidate describes."""
         pools = tuple(
-            Pool(
-                slot.role,
-                self.replicas[slot.replica],
-                machines,
-                slot.min_prompt_tokens,
-                slot.max_prompt_tokens,
-            )
+            Pool(slot.role, self.replicas[slot.replica], machines, slot.min_prompt_tokens, slot.max_prompt_tokens)
             for slot, machines in zip(candidate.design.slots, candidate.sizes, strict=True)
         )
         return Cluster(pools, self.policy_of(candidate.design))
@@ -100,8 +101,7 @@ class SimulationJudge:
 
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
         """The candidate's runs on the first sets, whole."""
-        cluster = self.cluster(candidate)
-        wanted = range(self.sets if sets is None else sets)
+        cluster, wanted = self.cluster(candidate), range(self.sets if sets is None else sets)
         with ThreadPoolExecutor(self.threads) as executor:
             return list(executor.map(lambda k: run(cluster, self.request_sets(k), progress=self._pause), wanted))
 
@@ -129,11 +129,11 @@ class SimulationJudge:
                 done = run(cluster, prepared, stop=stop, progress=self._pause)
                 self.simulated_runs += 1
                 if done.status == "rejected":
-                    return self._rejected(done, stop, values)
-                latencies = done.latencies
+                    return self._rejected(done, stop)
                 if done.status == "stuck":
-                    return Verdict("fail", math.inf, stable=False, clear=False)
-                self._measure(latencies, values)
+                    return Verdict("fail", math.inf, stable=False)
+                latencies = done.latencies
+                _measure(latencies, values)
                 backlogs.append(backlog(latencies, prepared.requests.in_flight is not None))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
@@ -142,17 +142,6 @@ class SimulationJudge:
             if found.outcome != "undecided" or self.sets == 1 or wanted >= MOST_SETS:
                 return found
             wanted = min(wanted + self.sets, MOST_SETS)
-
-    def _measure(self, latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> None:
-        """Add the percentiles of one run."""
-        for metric in dict.fromkeys(limit.metric for limit in values):
-            seconds, slowdown = latencies.both(metric)
-            for kind, of in (("seconds", seconds), ("slowdown", slowdown)):
-                limits = [limit for limit in values if limit.metric == metric and limit.kind == kind]
-                if limits:
-                    found = percentiles(of, [limit.percentile for limit in limits])
-                    for limit, value in zip(limits, found, strict=True):
-                        values[limit].append(value)
 
     def _stop_limits(
         self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]], k: int
@@ -178,11 +167,11 @@ class SimulationJudge:
         counted = (limit for limit in self.slo.limits if _excludes(limit) and limit.metric in LIMITED)
         return tuple(limit for limit in counted if measured(prepared, limit.metric))
 
-    def _rejected(self, done: Run, stop: tuple[StopLimit, ...], values: Mapping[LatencyLimit, list[float]]) -> Verdict:
+    def _rejected(self, done: Run, stop: tuple[StopLimit, ...]) -> Verdict:
         """The verdict on a candidate whose run was stopped: what broke, with the bound that is known."""
-        over = np.flatnonzero(np.array([done.limits_beyond[i] > s.most for i, s in enumerate(stop)]))
-        broken = self._stopping(done.prepared)
-        ratios = tuple(LimitRatio(broken[i], self.cut_margin * broken[i].value, self.cut_margin) for i in over)
+        watched = zip(self._stopping(done.prepared), stop, done.limits_beyond, strict=False)
+        broken = (limit for limit, bound, beyond in watched if beyond > bound.most)
+        ratios = tuple(LimitRatio(limit, self.cut_margin * limit.value, self.cut_margin) for limit in broken)
         return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
 
     def _in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
@@ -221,6 +210,15 @@ class SimulationJudge:
         return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
 
 
+def _measure(latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> None:
+    """Add the percentiles of one run."""
+    for metric, kind in dict.fromkeys((limit.metric, limit.kind) for limit in values):
+        limits = [limit for limit in values if (limit.metric, limit.kind) == (metric, kind)]
+        found = percentiles(latencies.both(metric)[kind == "slowdown"], [limit.percentile for limit in limits])
+        for limit, value in zip(limits, found, strict=True):
+            values[limit].append(value)
+
+
 def _excludes(limit: LatencyLimit) -> bool:
     """Whether a clear failure of a limit excludes smaller clusters."""
     return METRICS[limit.metric].falls_with_machines
@@ -229,9 +227,8 @@ def _excludes(limit: LatencyLimit) -> bool:
 def measured(prepared: Prepared, metric: str) -> int:
     """Requests of a set whose metric is measured."""
     counted = prepared.requests.counted
-    gaps = metric == "gap" or (metric == "tbt" and prepared.reference.replica.assumptions == "measured")
-    if gaps:
-        return int(np.count_nonzero(counted & (prepared.requests.output_tokens > 1)))
+    if metric == "gap" or (metric == "tbt" and prepared.reference.replica.assumptions == "measured"):
+        counted = counted & (prepared.requests.output_tokens > 1)
     return int(np.count_nonzero(counted))
 
 

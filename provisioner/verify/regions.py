@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from provisioner.errors import Interrupted
 from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, Caps
+from provisioner.planning.formulation import Caps, Criterion
 from provisioner.planning.lattice import Region, Sizes
-from provisioner.planning.proof import Candidate
+from provisioner.planning.proof import Candidate, Problem, Proof, prove
 from provisioner.planning.search import Best, Search
 from provisioner.planning.setting import Setting
 from provisioner.simulation.measure import interval, percentiles
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.request_sets import RequestSets
 
 # The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
 _OPTIMISM: Final = 1.1
@@ -43,53 +45,98 @@ class Scope:
     any_plan: bool = False
 
 
-def region_of(
-    setting: Setting,
-    search: Search,
-    design: Design,
-    guesses: dict[Design, Best | None],
-    judge: SimulationJudge,
-    caps: Caps,
-    scope: Scope,
-) -> Region:
-    """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
-    pools = len(design.slots)
-    least = scope.least.get(design, (1,) * pools)
-    option = search.candidates[design]
-    if option.reason or option.unattainable:  # no number of machines meets the limits
-        return Region(design, least, (0,) * pools)
-    guess = guesses[design]
-    known = [max(found.sizes) for found in guesses.values() if found is not None]
-    room = max(_LEAST_ROOM, math.ceil(_ROOM * max(guess.sizes if guess is not None else known, default=0)))
-    if guess is None and not known:
-        room = max(room, math.ceil(_ROOM * 2.0 * sum(machines_at_best(setting, judge, design))))
-    start = scope.starts.get(design, None if guess is None else guess.sizes)
-    room += max((*least, *(start if design in scope.starts and start is not None else ()))) - 1
-    most = []
-    for slot in design.slots:
-        name = slot.machine.name
-        bounds = [room, caps.stock.get(name, room)]
-        for criterion in CRITERIA:
-            cap = caps.of(criterion)
-            if cap is not None:
-                bounds.append(math.floor(cap / setting.prices.of(criterion, name) * (1.0 + 1e-9)))
-        most.append(min(bounds))
-    return Region(design, least, tuple(most), _work(setting, judge, design), start)
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A question before the judge: the formulas' search over its designs, and the request sets of its planned rate."""
 
+    setting: Setting
+    search: Search
+    designs: tuple[Design, ...]
+    sets: RequestSets
+    judge: SimulationJudge
 
-def rule_out_gaps(setting: Setting, search: Search, designs: Iterable[Design], judge: SimulationJudge) -> None:
-    """Rule out the designs whose own iterations are beyond a limit on the largest gap, whatever their sizes."""
-    limits = [limit for limit in setting.slo.limits if limit.metric == "gap"]
-    for design in designs if limits else ():
-        option = search.candidates[design]
-        known = {each.limit for each in option.unattainable}
-        found = tuple(
-            Attainable(limit, least, " and ".join(dict.fromkeys(slot.machine.name for slot in design.slots)))
-            for limit in limits
-            if limit not in known and (least := least_gap(judge, design, limit)) > limit.value
+    def rule_out_gaps(self) -> None:
+        """Rule out the designs whose own iterations are beyond a limit on the largest gap, whatever their sizes."""
+        limits = [limit for limit in self.setting.slo.limits if limit.metric == "gap"]
+        for design in self.designs if limits else ():
+            option = self.search.candidates[design]
+            known = {each.limit for each in option.unattainable}
+            found = tuple(
+                Attainable(limit, least, " and ".join(dict.fromkeys(slot.machine.name for slot in design.slots)))
+                for limit in limits
+                if limit not in known and (least := least_gap(self.judge, design, limit)) > limit.value
+            )
+            if found:
+                self.search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
+
+    def prove(self, objective: Criterion, progress: Callable[[str], None], scope: Scope) -> Proof:
+        """The proof over the designs within a scope."""
+        self.rule_out_gaps()
+        caps, searching = self.setting.caps if scope.caps is None else scope.caps, self.setting.searching
+        guesses = {design: self.search.best((design,), objective, caps) for design in self.designs}
+        problem = Problem(
+            regions=tuple(self._region(design, guesses, caps, scope) for design in self.designs),
+            prices=self.setting.prices,
+            caps=caps,
+            objective=objective,
+            exhaustive=searching.exhaustive,
+            time_limit_s=searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s,
+            solver=searching.solver,
+            any_plan=scope.any_plan,
+            excluded=scope.excluded,
         )
-        if found:
-            search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
+        try:
+            return prove(problem, self.judge, progress)
+        except KeyboardInterrupt:
+            raise Interrupted(f"{self.judge.simulated_runs} runs simulated, the proof is not complete") from None
+
+    def _region(self, design: Design, guesses: Mapping[Design, Best | None], caps: Caps, scope: Scope) -> Region:
+        """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
+        pools = len(design.slots)
+        least = scope.least.get(design, (1,) * pools)
+        option = self.search.candidates[design]
+        if option.reason or option.unattainable:  # no number of machines meets the limits
+            return Region(design, least, (0,) * pools)
+        guess, at_best = guesses[design], self._machines_at_best(design)
+        known = [max(found.sizes) for found in guesses.values() if found is not None]
+        room = max(_LEAST_ROOM, math.ceil(_ROOM * max(known if guess is None else guess.sizes, default=0)))
+        if not known:
+            room = max(room, math.ceil(_ROOM * 2.0 * sum(at_best)))
+        start = scope.starts.get(design, None if guess is None else guess.sizes)
+        room += max((*least, *scope.starts.get(design, ()))) - 1
+        most = tuple(
+            min(
+                room,
+                caps.stock.get(slot.machine.name, room),
+                *(
+                    math.floor(cap / self.setting.prices.of(criterion, slot.machine.name) * (1.0 + 1e-9))
+                    for criterion, cap in caps.given.items()
+                ),
+            )
+            for slot in design.slots
+        )
+        # The prompts' work must fit the machines that may run prompts: with a mixed pool every one. The work of tokens
+        # is left out, since they may ride along with prompts.
+        runs = [self.judge.lends(design) or slot.role != "token" for slot in design.slots]
+        work = tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(at_best, runs, strict=True))
+        return Region(design, least, most, () if design.shares_role else (work,), start)
+
+    def _machines_at_best(self, design: Design) -> tuple[float, ...]:
+        """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
+        requests = self.sets(0).requests
+        span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
+        tokens = np.arange(1.0, self.judge.policy_of(design).batch_tokens + 1.0)
+        found = []
+        for slot in design.slots:
+            perf, prompt = self.setting.replicas[slot.replica], requests.prompt_tokens
+            inside = prompt >= slot.min_prompt_tokens
+            if slot.max_prompt_tokens is not None:
+                inside &= prompt <= slot.max_prompt_tokens
+            least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
+            alone_s = np.asarray(perf.prompt_s(prompt[inside].astype(np.float64)))
+            each_s = np.minimum(alone_s, least_s * prompt[inside])
+            found.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
+        return tuple(found)
 
 
 def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:
@@ -111,35 +158,3 @@ def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> fl
         reference_s = prepared.records["reference_tbt_s"][has] if limit.kind == "slowdown" else 1.0
         values.append(percentiles(iteration_s / reference_s, (limit.percentile,))[0])
     return interval(values).mean
-
-
-def machines_at_best(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[float, ...]:
-    """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
-    requests = judge.request_sets(0).requests
-    span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
-    found = []
-    for slot in design.slots:
-        perf = setting.replicas[slot.replica]
-        prompt = requests.prompt_tokens
-        inside = prompt >= slot.min_prompt_tokens
-        if slot.max_prompt_tokens is not None:
-            inside &= prompt <= slot.max_prompt_tokens
-        limit = judge.policy_of(design).batch_tokens
-        tokens = np.arange(1.0, limit + 1.0)
-        least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
-        alone_s = np.asarray(perf.prompt_s(prompt[inside].astype(np.float64)))
-        each_s = np.minimum(alone_s, least_s * prompt[inside])
-        found.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
-    return tuple(found)
-
-
-def _work(setting: Setting, judge: SimulationJudge, design: Design) -> tuple[tuple[float, ...], ...]:
-    """Rows of the optimistic bound: the prompts' work must fit the machines that may run prompts.
-
-    With a mixed pool every machine may; the work of tokens is left out, since they may ride along with prompts.
-    """
-    needed = machines_at_best(setting, judge, design)
-    runs = [judge.lends(design) or slot.role != "token" for slot in design.slots]
-    if design.shares_role:
-        return ()
-    return (tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(needed, runs, strict=True)),)

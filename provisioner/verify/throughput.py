@@ -22,10 +22,9 @@ from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
-from provisioner.verify.evidence import whole_runs
+from provisioner.verify.evidence import Proven, whole_runs
 from provisioner.verify.judge import SimulationJudge
-from provisioner.verify.prove import Proven, proof_within
-from provisioner.verify.regions import Scope
+from provisioner.verify.regions import Case, Scope
 from provisioner.verify.request_sets import RequestSets, least_rate_rps
 from provisioner.verify.verdicts import Verdicts
 
@@ -160,9 +159,7 @@ class Rates:
             raise TimeIsUp
         self.progress(f"is {rate_rps:.4g} requests/s possible?")
         excluded = tuple(candidate for rate, candidate in self._clear if rate <= rate_rps)
-        limit_s = None if math.isinf(self._ends_at) else self.time_left_s
-        scope = Scope(starts=starts, excluded=excluded, time_limit_s=limit_s, any_plan=True)
-        proof = self._proven(rate_rps, scope).proof
+        proof = self._proven(rate_rps, Scope(starts=starts, excluded=excluded, any_plan=True)).proof
         if proof.best is not None:
             self.passed.append((rate_rps, proof.best.candidate))
             return proof.best.candidate
@@ -173,16 +170,14 @@ class Rates:
 
     def cheapest(self, rate_rps: float, start: Candidate) -> Proven:
         """The cheapest cluster within the caps that passes at a rate, beginning with one that does."""
-        limit_s = None if math.isinf(self._ends_at) else max(self.time_left_s, _LEAST_TIME_S)
-        scope = Scope(starts={start.design: start.sizes}, time_limit_s=limit_s)
-        return self._proven(rate_rps, scope)
+        return self._proven(rate_rps, Scope(starts={start.design: start.sizes}), _LEAST_TIME_S)
 
-    def _proven(self, rate_rps: float, scope: Scope) -> Proven:
-        there, designs = self.at(rate_rps), self.setting.designs
-        search = there.search()
-        sets, judge = self.judge(rate_rps)
-        proof = proof_within(there, search, designs, judge, "cost", lambda _: None, scope)
-        return Proven(there, search, designs, sets, judge, proof)
+    def _proven(self, rate_rps: float, scope: Scope, least_s: float = 0.0) -> Proven:
+        if not math.isinf(self._ends_at):
+            scope = replace(scope, time_limit_s=max(self.time_left_s, least_s))
+        there = self.setting.at(rate_rps)
+        case = Case(there, there.search(), there.designs, *self.judge(rate_rps))
+        return Proven(case, case.prove("cost", lambda _: None, scope))
 
 
 def largest_throughput(
@@ -233,27 +228,24 @@ def largest_throughput(
     plan = rates.cheapest(rate, candidate).plan()
     assert plan is not None
     found = Throughput(plan, rate, failed, tuple(flips), complete)
-    warnings = (*plan.warnings, found.note)
-    return replace(found, plan=replace(plan, warnings=warnings))
+    return replace(found, plan=replace(plan, warnings=(*plan.warnings, found.note)))
 
 
 def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:
     """A cluster that passes at some rate, by the formulas the best, and its largest rate; (None, 0) without any."""
     setting = rates.setting
-    guesses = []
+    rate, guesses = setting.traffic.peak_rps, []
     for design in setting.designs:
         rates.progress(f"a first guess by the formulas: {design.name}")
-        guess = largest_by_formulas(setting, (design,), setting.traffic.peak_rps, tolerance=_GUESS_TOLERANCE)
-        if guess is not None:
-            guesses.append((guess[0], Candidate(design, guess[1].sizes)))
-    guesses.sort(key=lambda guess: -guess[0])
-    rate = setting.traffic.peak_rps
-    if guesses:
-        rate, candidate = guesses[0]
+        guesses.append(largest_by_formulas(setting, (design,), rate, tolerance=_GUESS_TOLERANCE))
+    known = sorted((guess for guess in guesses if guess is not None), key=lambda guess: -guess[0])
+    if known:
+        rate, best = known[0]
+        candidate = Candidate(best.design, best.sizes)
         low, _ = rates.largest(candidate, rate)
         if low > 0.0:
             return candidate, low
-    starts = {candidate.design: candidate.sizes for _, candidate in guesses}
+    starts = {best.design: best.sizes for _, best in known}
     while rate >= rates.smallest_rps:
         some = rates.some(rate, starts)
         if some is not None:
