@@ -54,24 +54,12 @@ __all__ = [
     "vary",
 ]
 
+# The module of every public name that is not a function of provisioner.api.
 _HOME = {
-    "capacity": "provisioner.api",
-    "compare": "provisioner.api",
-    "pareto": "provisioner.api",
-    "plan": "provisioner.api",
-    "reproduce": "provisioner.api",
-    "simulate": "provisioner.api",
-    "sensitivity": "provisioner.api",
-    "sweep": "provisioner.api",
-    "vary": "provisioner.api",
-    "load_workload": "provisioner.api",
+    **dict.fromkeys(("InfeasibleError", "InputError", "ProvisionerError"), "provisioner.errors"),
+    **dict.fromkeys(("PlanOptions", "SimulateOptions"), "provisioner.options"),
     "Plan": "provisioner.results.plan",
     "Simulation": "provisioner.results.simulation",
-    "PlanOptions": "provisioner.options",
-    "SimulateOptions": "provisioner.options",
-    "InfeasibleError": "provisioner.errors",
-    "InputError": "provisioner.errors",
-    "ProvisionerError": "provisioner.errors",
 }
 
 
@@ -79,13 +67,9 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that importing the package costs nothing."""
     if name == "__version__":
         return _version_of()
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(_HOME.get(name, "provisioner.api")), name)
 
 
-def _reports() -> Any:
-    return import_module("provisioner.report.reports").Shown()
-
-
-_door.open = _reports
+_door.open = lambda: import_module("provisioner.report.reports").Shown()

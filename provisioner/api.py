@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner.loading.setting import load_promise, load_setting, promised_slo
@@ -57,7 +58,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _silent(_: str) -> None:
-    """Tell nothing."""
+    pass
 
 
 def _asks(kind: type[Options]) -> Callable[[Function], Function]:
@@ -65,17 +66,14 @@ def _asks(kind: type[Options]) -> Callable[[Function], Function]:
 
     def decorate(function: Function) -> Function:
         types = {each.name: each.type for each in fields(kind)}
-        listed = [
-            inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=types.get(name, "str | None")
-            )
-            for name, each in declared(kind).items()
-        ]
-        signature = inspect.signature(function)
-        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
-        function.__signature__ = signature.replace(parameters=[*own, *listed])  # type: ignore[attr-defined]
-        keywords = "\n    ".join(documentation(kind).splitlines())
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nKeywords:\n    {keywords}\n"
+        own, of_options = inspect.signature(function), inspect.Parameter.KEYWORD_ONLY
+        parameters = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        for name, each in declared(kind).items():
+            annotation = types.get(name, "str | None")
+            parameters.append(inspect.Parameter(name, of_options, default=each.default, annotation=annotation))
+        function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+        keywords = indent(documentation(kind), "    ")
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nKeywords:\n{keywords}\n"
         return function
 
     return decorate
@@ -86,9 +84,9 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     """The best cluster for a workload at a rate within latency objectives.
 
     Takes the options by keyword, or a ``PlanOptions``. ``progress`` is told about long work. Raises ``InputError`` for
-    what cannot be understood and ``InfeasibleError`` where no plan exists. Every plan is recomputed from the specs
-    before it is returned; what does not agree is among its warnings. The plan is proven by simulation; ``fast=True``
-    gives the answer of the queueing formulas.
+    what cannot be understood and ``InfeasibleError`` where no plan exists. The plan is proven by simulation
+    (``fast=True``: by the queueing formulas alone) and recomputed from the specs; what does not agree is among its
+    warnings.
 
     >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, design="splitwise-hh")
     Traceback (most recent call last):
@@ -102,18 +100,15 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     asked, tell = PlanOptions.made(options, keywords), progress or _silent
     setting, slo = load_setting(asked), promised_slo(asked)
     answer = best_plan(setting, tell)
-    if slo is None:
-        return answer
-    return with_promise(answer, slo, lambda: load_promise(asked, slo, answer.rate_rps), tell)
+    return answer if slo is None else with_promise(answer, slo, lambda: load_promise(asked, slo, answer.rate_rps), tell)
 
 
 @_asks(SimulateOptions)
 def simulate(options: SimulateOptions | None = None, *, progress: Progress = None, **keywords: Any) -> Simulation:
     """Serve requests with a cluster: latencies with their intervals, use of the pools, stability.
 
-    Takes the options by keyword, or a ``SimulateOptions``. ``progress`` is told about long work. Raises ``InputError``
-    for what cannot be understood or simulated; a cluster that cannot keep up is a result. Files that were asked for are
-    checked before the work starts and written after it.
+    Takes the options as ``plan`` does. Raises ``InputError`` for what cannot be understood or simulated; a cluster that
+    cannot keep up is a result. Files that were asked for are checked before the work starts and written after it.
 
     >>> s = simulate(design="splitwise-hh", prompt_machines=18, token_machines=2, rate_rps=70, duration_s=30)
     >>> s.design, s.requests, s.stable
@@ -126,15 +121,11 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
     from provisioner.simulation.serve import serve
 
     asked, tell = SimulateOptions.made(options, keywords), progress or _silent
-    check_files(asked.records, asked.timeline)
+    records, timeline = asked.records, asked.timeline
+    check_files(records, timeline)
     scenario = load_scenario(asked)
-    served = serve(
-        scenario,
-        repeat=asked.repeat,
-        keep_requests=asked.records is not None,
-        keep_timeline=asked.timeline is not None,
-        progress=tell,
-    )
+    keep = {"keep_requests": records is not None, "keep_timeline": timeline is not None}
+    served = serve(scenario, repeat=asked.repeat, **keep, progress=tell)
     question = simulate_question(scenario.question)
     simulation = replace(
         assemble(scenario, [each.observation for each in served]),
@@ -142,7 +133,7 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
         command=command_of("simulate", question, SimulateOptions),
         repeated=asked.repeat is not None,
     )
-    write_files([each.run for each in served if each.run is not None], asked.records, asked.timeline, tell)
+    write_files([each.run for each in served if each.run is not None], records, timeline, tell)
     return simulation
 
 

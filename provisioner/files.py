@@ -40,19 +40,18 @@ def write_files(contents: Mapping[str, Content], what: str = "") -> None:
 
     A file that cannot be written leaves every file as it was.
     """
-    written: list[tuple[str, str]] = []
+    written: dict[str, str] = {}
     name = ""
     try:
         for name, content in contents.items():
-            written.append((_write_beside(os.path.realpath(name), content), os.path.realpath(name)))
-        while written:
-            temporary, path = written[0]
-            os.replace(temporary, path)
-            written.pop(0)
+            written[_write_beside(os.path.realpath(name), content)] = os.path.realpath(name)
+        for temporary in tuple(written):
+            os.replace(temporary, written[temporary])
+            del written[temporary]
     except OSError as error:
         raise InputError(f"{f'{what} {name}'.lstrip()}: cannot be written: {error.strerror or error}") from None
     finally:
-        for temporary, _ in written:
+        for temporary in written:
             Path(temporary).unlink(missing_ok=True)
 
 

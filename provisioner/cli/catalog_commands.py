@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, TypeVarTuple
+from importlib import import_module
+from typing import Annotated
 
 import typer
 
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
-from provisioner.cli.output import emit
-from provisioner.cli.screen import report_text
+from provisioner.cli.output import emit, report_text
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
-
-if TYPE_CHECKING:
-    from provisioner.report.document import Document
-
-Subject = TypeVarTuple("Subject")
 
 
 def group(help: str, kind: type[CommandGroup] = ShowByDefault) -> typer.Typer:
@@ -31,22 +25,13 @@ def group(help: str, kind: type[CommandGroup] = ShowByDefault) -> typer.Typer:
     )
 
 
-models_app = group(
-    """List the models, show one, or import one.
+def _listing(noun: str, help: str) -> typer.Typer:
+    return group(f"{help}\n\nprovision {noun} NAME is provision {noun} show NAME.")
 
-    provision models NAME is provision models show NAME."""
-)
-curves_app = group(
-    """List the latency curves, show some, or import measurements.
 
-    provision curves NAME is provision curves show NAME."""
-)
-workloads_app = group(
-    """List the workloads, show one, or import a trace.
-
-    provision workloads NAME is provision workloads show NAME."""
-)
-
+models_app = _listing("models", "List the models, show one, or import one.")
+curves_app = _listing("curves", "List the latency curves, show some, or import measurements.")
+workloads_app = _listing("workloads", "List the workloads, show one, or import a trace.")
 
 SpecsOption = Annotated[
     str | None,
@@ -59,12 +44,21 @@ SpecsOption = Annotated[
 """The option of the listings that own specs join."""
 
 
-def _show(
-    document: Callable[[*Subject], Document], data: Callable[[*Subject], object], json: bool, *subject: *Subject
-) -> None:
+def _show(json: bool, module: str, name: str, *subject: object) -> None:
+    """Write the document of a name in a module of ``report``, or its data as JSON."""
     from provisioner.report.serialiser import json_text
 
-    emit(json_text(data(*subject)) if json else report_text(document(*subject)))
+    report = import_module(f"provisioner.report.{module}")
+    if json:
+        emit(json_text(getattr(report, f"{name}_data")(*subject)))
+    else:
+        emit(report_text(getattr(report, f"{name}_document")(*subject)))
+
+
+def _show_specs(json: bool, module: str, noun: str, name: str | None, specs: str | None) -> None:
+    from provisioner.specs.catalog import with_own
+
+    _show(json, module, noun, name, with_own(specs))
 
 
 @takes()
@@ -74,10 +68,7 @@ def machines(
     json: JsonOption = False,
 ) -> None:
     """List the machine types, or show one with its curves, prices and sources."""
-    from provisioner.report import specs as report
-    from provisioner.specs.catalog import with_own
-
-    _show(report.machines_document, report.machines_data, json, name, with_own(specs))
+    _show_specs(json, "specs", "machines", name, specs)
 
 
 @models_app.command("show", cls=Command)
@@ -88,10 +79,7 @@ def show_models(
     json: JsonOption = False,
 ) -> None:
     """List the models, or show one with its memory, where it runs, and its sources."""
-    from provisioner.report import specs as report
-    from provisioner.specs.catalog import with_own
-
-    _show(report.models_document, report.models_data, json, name, with_own(specs))
+    _show_specs(json, "specs", "models", name, specs)
 
 
 @models_app.command("import", cls=Command)
@@ -108,9 +96,8 @@ def import_model(
     FP8. Refuses any other, and names the part that it does not understand.
     """
     from provisioner.cli.imports import import_model as read
-    from provisioner.report.imports import model_data, model_document
 
-    _show(model_document, model_data, json, *read(file, ModelImportOptions.of(**given)))
+    _show(json, "imports", "model", *read(file, ModelImportOptions.of(**given)))
 
 
 @curves_app.command("show", cls=Command)
@@ -129,10 +116,7 @@ def show_curves(
     on points held out, and sources. The evidence of a derived curve: its tables of kernels, with the rows used and
     refused and their errors.
     """
-    from provisioner.report import curves as report
-    from provisioner.specs.catalog import with_own
-
-    _show(report.curves_document, report.curves_data, json, name, with_own(specs))
+    _show_specs(json, "curves", "curves", name, specs)
 
 
 @curves_app.command("import", cls=Command)
@@ -150,9 +134,8 @@ def import_curves(
     (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
-    from provisioner.report.curve_import import measured_data, measured_document
 
-    _show(measured_document, measured_data, json, *import_curve(files, CurveImportOptions.of(**given)))
+    _show(json, "curve_import", "measured", *import_curve(files, CurveImportOptions.of(**given)))
 
 
 @workloads_app.command("show", cls=Command)
@@ -164,9 +147,7 @@ def show_workloads(
     json: JsonOption = False,
 ) -> None:
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
-    from provisioner.report import specs
-
-    _show(specs.workloads_document, specs.workloads_data, json, name)
+    _show(json, "specs", "workloads", name)
 
 
 @workloads_app.command("import", cls=Command)
@@ -183,6 +164,5 @@ def import_workload(
     arrival_s,prompt_tokens,output_tokens.
     """
     from provisioner.cli.imports import import_trace
-    from provisioner.report.imports import import_data, import_document
 
-    _show(import_document, import_data, json, *import_trace(file, WorkloadImportOptions.of(**given)))
+    _show(json, "imports", "import", *import_trace(file, WorkloadImportOptions.of(**given)))

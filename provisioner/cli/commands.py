@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 from typer.main import get_command
@@ -12,10 +12,9 @@ from typer.main import get_command
 from provisioner.cli.catalog_commands import curves_app, group, machines, models_app, workloads_app
 from provisioner.cli.given import Function, Given, JsonOption, parted, takes
 from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
-from provisioner.cli.output import PROGRAM, emit
+from provisioner.cli.output import PROGRAM, emit, result_text
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.screen import result_text
 from provisioner.errors import InputError
 from provisioner.options import (
     CapacityOptions,
@@ -32,9 +31,6 @@ from provisioner.options import (
     flag_of,
 )
 from provisioner.progress import worded
-
-if TYPE_CHECKING:
-    from provisioner.results.result import Result
 
 app = group(
     """Capacity planning for LLM inference.
@@ -152,12 +148,6 @@ QUESTIONS: Final = (
 )
 
 
-def _loaded(path: str) -> type[Result]:
-    module, _, name = path.rpartition(".")
-    kind: type[Result] = getattr(import_module(f"provisioner.results.{module}"), name)
-    return kind
-
-
 def _command_of(question: Question) -> Function:
     def ask(given: Given, json: JsonOption = False) -> None:
         files = OutputOptions.of(**parted(given, OutputOptions))
@@ -167,13 +157,13 @@ def _command_of(question: Question) -> Function:
         from provisioner.report.files import check_outputs, write_outputs
 
         also = [name for each in question.written if (name := getattr(options, each)) is not None]
-        outputs = check_outputs(files.out, _loaded(question.result), files.table, also)
+        module, _, name = question.result.partition(".")
+        kind = getattr(import_module(f"provisioner.results.{module}"), name)
+        outputs = check_outputs(files.out, kind, files.table, also)
         if "write_lp" in given:
             check_writable(str(given["write_lp"]), flag_of("write_lp"))
         with on_stderr() as tell:
-            result = getattr(api, question.name)(
-                options, progress=lambda text: tell(worded(text, question.told_as) if question.told_as else text)
-            )
+            result = getattr(api, question.name)(options, progress=lambda text: tell(worded(text, question.told_as)))
         text = result_text(result, json, [*also, *outputs])
         write_outputs(result, outputs, files.table)
         emit(text)
@@ -198,11 +188,16 @@ def sweep(given: Given, json: JsonOption = False) -> None:
         raise InputError("--cluster: is for --vary; give --design with ranges of its machines")
     else:
         function, options = "sweep", SweepOptions.of(**given)
+    _ask(function, options, files, json)
+
+
+def _ask(function: str, options: Options, files: OutputOptions, json: bool) -> None:
+    """Ask a function of ``api`` that writes the files itself."""
     from provisioner import api
 
     with on_stderr() as progress:
-        grid = getattr(api, function)(options, out=files.out, table=files.table, progress=progress)
-    emit(result_text(grid, json, files.out))
+        result = getattr(api, function)(options, out=files.out, table=files.table, progress=progress)
+    emit(result_text(result, json, files.out))
 
 
 def _at_fixed_sizes(given: Given) -> Given:
@@ -235,23 +230,13 @@ def reproduce(
     curves and today's colocated baseline. All experiments take about twenty minutes; each finished one is kept.
     """
     files = OutputOptions.of(**parted(given, OutputOptions))
-    options = ReproduceOptions.of(paper=paper, **given)
-    from provisioner import api
-
-    with on_stderr() as progress:
-        result = api.reproduce(options, out=files.out, table=files.table, progress=progress)
-    emit(result_text(result, json, files.out))
+    _ask("reproduce", ReproduceOptions.of(paper=paper, **given), files, json)
 
 
-_FUNCTIONS: Final = {
-    **{question.name: _command_of(question) for question in QUESTIONS},
-    **{"sweep": sweep, "reproduce": reproduce, "profile": profile, "machines": machines},
-}
-_ORDER: Final = ("plan", "simulate", "compare", "capacity", "pareto", "sweep", "sensitivity", "reproduce")
-for _name in (*_ORDER, "profile", "machines"):
-    app.command(_name, cls=Command)(_FUNCTIONS[_name])
-app.add_typer(models_app, name="models")
-app.add_typer(curves_app, name="curves")
-app.add_typer(workloads_app, name="workloads")
+*_plans, _sensitivity = (_command_of(question) for question in QUESTIONS)
+for _function in (*_plans, sweep, _sensitivity, reproduce, profile, machines):
+    app.command(_function.__name__, cls=Command)(_function)
+for _name, _group in (("models", models_app), ("curves", curves_app), ("workloads", workloads_app)):
+    app.add_typer(_group, name=_name)
 
 __all__ = ["PROGRAM", "app", "command"]

@@ -39,7 +39,7 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
     default: object = None
     if declaration.metavar is None:
         kind, default = bool, False
-    elif declaration.repeatable:
+    elif declaration.kind.repeatable:
         kind = list[str] | None
     elif needed:
         kind, default = str, inspect.Parameter.empty

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -45,31 +44,22 @@ class Entry:
     default: str
     panel: str
 
-    @property
-    def full_text(self) -> str:
-        """The text with the default."""
-        return f"{self.text} [default: {self.default}]" if self.default else self.text
-
 
 def entries(command: TyperObject, context: TyperObject) -> list[Entry]:
     """The options and arguments of a command in order; neighbours that share a text become one entry."""
     shown = [param for param in command.get_params(context) if not getattr(param, "hidden", False)]
     result = []
     for (_, text), group in groupby(shown, key=lambda param: (param.param_type_name, _help_of(param))):
-        params = list(group)
-        first = params[0]
+        first, *_ = params = list(group)
         positional = first.param_type_name == "argument"
-        names = ", ".join(first.metavar if positional else ", ".join(_spellings(param)) for param in params)
+        # long names first; typer keeps those of --help in no order
+        spellings = (sorted(param.opts, key=lambda name: (-len(name), name)) for param in params)
+        names = first.metavar if positional else ", ".join(name for each in spellings for name in each)
         metavar = "" if positional or first.metavar is None else f" {first.metavar}"
         default = first.show_default if isinstance(getattr(first, "show_default", False), str) else ""
         panel = "Arguments" if positional else getattr(first, "rich_help_panel", None) or "Other"
         result.append(Entry(names + metavar, text, default, panel))
     return result
-
-
-def _spellings(param: TyperObject) -> list[str]:
-    """The names of an option, long ones first; typer keeps those of --help in no order."""
-    return sorted(param.opts, key=lambda name: (-len(name), name))
 
 
 def _help_of(param: TyperObject) -> str:
@@ -104,35 +94,20 @@ def help_text(command: TyperObject, context: TyperObject, width: int) -> str:
     listed = commands + entries(command, context)
     panels = dict.fromkeys(entry.panel for entry in listed)
     for panel in panels:
-        rows = [(entry.names, entry.full_text) for entry in listed if entry.panel == panel]
-        parts += [f"{panel}:", *_definitions(rows, width), ""]
+        rows = [entry for entry in listed if entry.panel == panel]
+        parts += [f"{panel}:", *(line for entry in rows for line in _definition(entry, width)), ""]
     return "\n".join(parts).rstrip()
 
 
-def _definitions(rows: Sequence[tuple[str, str]], width: int) -> Iterable[str]:
+def _definition(entry: Entry, width: int) -> list[str]:
     """Two columns; a name that is too wide for its own stands on a line of its own."""
-    column = _NAME_WIDTH
-    hanging = len(_INDENT) + column + 2
-    for name, text in rows:
-        lines = textwrap.wrap(text, max(width - hanging, 20))
-        if len(name) > column:
-            yield f"{_INDENT}{name}"
-        else:
-            yield f"{_INDENT}{name:{column}}  {lines.pop(0) if lines else ''}".rstrip()
-        yield from (" " * hanging + line for line in lines)
-
-
-def _write_help(command: TyperObject, context: TyperObject, formatter: TyperObject) -> None:
-    width = min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH)
-    formatter.write(help_text(command, context, width))
-
-
-def _help_option(found: TyperObject) -> TyperObject:
-    """The help option, off by default: without one, typer loads pydantic to convert a missing value."""
-    if found is not None:
-        found.default = False
-        found.callback = _show_help
-    return found
+    hanging = " " * (len(_INDENT) + _NAME_WIDTH + 2)
+    text = f"{entry.text} [default: {entry.default}]" if entry.default else entry.text
+    name = f"{_INDENT}{entry.names:{_NAME_WIDTH}}  "
+    lines = [f"{hanging}{line}" for line in textwrap.wrap(text, max(width - len(hanging), 20))] or [hanging]
+    if len(name) > len(hanging):
+        return [name.rstrip(), *lines] if text else [name.rstrip()]
+    return [f"{name}{lines[0].removeprefix(hanging)}".rstrip(), *lines[1:]]
 
 
 def _show_help(context: TyperObject, _: TyperObject, wanted: bool) -> None:
@@ -141,16 +116,24 @@ def _show_help(context: TyperObject, _: TyperObject, wanted: bool) -> None:
         context.exit()
 
 
-class Command(TyperCommand):
-    """A command with this module's help, to which a limit on any percentile can be given as a flag."""
+class _Helped:
+    """A command or group with this module's help."""
 
     def format_help(self, ctx: TyperObject, formatter: TyperObject) -> None:
-        """Write the help of the command."""
-        _write_help(self, ctx, formatter)
+        """Write the help."""
+        width = min(shutil.get_terminal_size((MAX_WIDTH, 24)).columns, MAX_WIDTH)
+        formatter.write(help_text(self, ctx, width))
 
     def get_help_option(self, ctx: TyperObject) -> TyperObject:
-        """The option ``--help``."""
-        return _help_option(super().get_help_option(ctx))
+        """The option ``--help``, off by default: without one, typer loads pydantic to convert a missing value."""
+        option = super().get_help_option(ctx)  # type: ignore[misc]  # of the class that is mixed with this one
+        if option is not None:
+            option.default, option.callback = False, _show_help
+        return option
+
+
+class Command(_Helped, TyperCommand):
+    """A command with this module's help, to which a limit on any percentile can be given as a flag."""
 
     def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, of which flags of limits become ``--limit``."""
@@ -158,16 +141,8 @@ class Command(TyperCommand):
         return super().parse_args(ctx, list(with_limits_named(args)) if takes_limits else args)
 
 
-class CommandGroup(TyperGroup):
+class CommandGroup(_Helped, TyperGroup):
     """A group of commands with this module's help; without arguments it shows that."""
-
-    def format_help(self, ctx: TyperObject, formatter: TyperObject) -> None:
-        """Write the help of the group."""
-        _write_help(self, ctx, formatter)
-
-    def get_help_option(self, ctx: TyperObject) -> TyperObject:
-        """The option ``--help``."""
-        return _help_option(super().get_help_option(ctx))
 
     def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, of which none at all ask for help."""

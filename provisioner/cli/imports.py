@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.imports import NAME, CurveImportOptions, ModelImportOptions, WorkloadImportOptions
@@ -30,19 +30,26 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     Return the trace, the workload made of it if asked for, and the files written. The names are checked before the
     trace is read.
     """
-    target = None if options.out is None else _target(file, options.named, options.out)
+    files = None if options.out is None else _workload_files(file, options.named, options.out)
+    from provisioner.files import write_files
+    from provisioner.specs.schema import save_workload
     from provisioner.specs.traces import read_trace
 
     trace = read_trace(file)
-    if target is None:
+    if files is None:
         return trace, None, ()
-    workload = trace.workload(target.stem, rate_rps=options.rate_rps)
-    return trace, workload, _write(workload, target)
+    workload = trace.workload(files[0].stem, rate_rps=options.rate_rps)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = save_workload(workload, Path(folder), "Written by provision workloads import.")
+        texts = [path.read_text(encoding="utf-8") for path in saved]
+    write_files({str(path): text for path, text in zip(files, texts, strict=True)}, "--out")
+    return trace, workload, files
 
 
-def _target(file: str, name: str | None, out: str) -> Path:
-    """The workload's YAML file, after the checks on it and on the table of bins beside it."""
+def _workload_files(file: str, name: str | None, out: str) -> tuple[Path, Path]:
+    """The workload's YAML file and the table of bins beside it, after the checks on them."""
     from provisioner.files import check_writable
+    from provisioner.specs.schema import BINS
 
     path = Path(out)
     if path.is_dir():
@@ -56,35 +63,17 @@ def _target(file: str, name: str | None, out: str) -> Path:
         raise InputError(f"--out {out}: names the workload {path.stem}, --name {name}; leave out one of them")
     elif not NAME.fullmatch(path.stem):
         raise InputError(f"--out {out}: must be named with letters, digits, '.', '_' and '-'")
-    for each in (path, path.with_name(f"{path.stem}.csv")):
+    bins = path.with_name(f"{path.stem}.csv")
+    for each in (path, bins):
         check_writable(str(each), "--out")
         if each.exists() and os.path.exists(file) and os.path.samefile(each, file):
             raise InputError(f"--out {out}: would overwrite the trace itself; give another name with --name")
-    _refuse_foreign(path.with_name(f"{path.stem}.csv"), out)
-    return path
-
-
-def _refuse_foreign(bins: Path, out: str) -> None:
-    """Refuse to overwrite a CSV file that is not a workload's table of bins."""
-    from provisioner.specs.schema import BINS
-
-    header = ",".join(BINS).encode()
+    header = ",".join(BINS)
     if bins.exists():
-        with bins.open("rb") as file:
-            if file.read(len(header)) != header:
+        with bins.open("rb") as table:
+            if table.read(len(header)) != header.encode():
                 raise InputError(f"--out {out}: {bins} exists and is not a workload's table; give another --name")
-
-
-def _write(workload: Workload, target: Path) -> tuple[Path, ...]:
-    from provisioner.files import write_files
-    from provisioner.specs.schema import save_workload
-
-    bins = target.with_name(f"{target.stem}.csv")
-    with tempfile.TemporaryDirectory() as folder:
-        saved = save_workload(workload, Path(folder), "Written by provision workloads import.")
-        texts = [path.read_text(encoding="utf-8") for path in saved]
-    write_files({str(bins): texts[1], str(target): texts[0]}, "--out")
-    return target, bins
+    return path, bins
 
 
 def import_model(file: str, options: ModelImportOptions) -> tuple[ModelArchitecture, Path | None, tuple[str, ...]]:
@@ -93,31 +82,24 @@ def import_model(file: str, options: ModelImportOptions) -> tuple[ModelArchitect
     Return the model, the file written if asked for, and notes on it. A file of the same name is replaced if an import
     wrote it, left if it describes the same model, else refused.
     """
-    name, out = options.named, options.out
-    named = name or Path(file).stem
-    if out is not None and name is None and named == "config":
-        raise InputError(f"--name: must be given, for {file} does not say what the model is to be called")
-    if out is not None and not NAME.fullmatch(named):
-        raise InputError(f"--out {out}: {named!r} does not do as a name of files; give one with --name")
-    path = None if out is None else own_file(out, "models", f"{named}.yaml")
-    from provisioner.specs.huggingface import read_config
-
-    model = read_config(file, named, options.title)
-    if out is None or path is None:
-        return model, None, ()
-    remarks = []
     from provisioner.specs import catalog
+    from provisioner.specs.huggingface import read_config
     from provisioner.specs.schema import model_text
 
+    out, named = options.out, options.named or Path(file).stem
+    if out is None:
+        return read_config(file, named, options.title), None, ()
+    if options.named is None and named == "config":
+        raise InputError(f"--name: must be given, for {file} does not say what the model is to be called")
+    if not NAME.fullmatch(named):
+        raise InputError(f"--out {out}: {named!r} does not do as a name of files; give one with --name")
+    path = own_file(out, "models", f"{named}.yaml")
+    model = read_config(file, named, options.title)
+    remarks = []
     if path.exists():
-        was_imported = _was_imported(path, model, out)
-        remarks.append(
-            "it takes the place of the model that an earlier import wrote there"
-            if was_imported
-            else "the file had the same model: left as it was"
-        )
-        if not was_imported:
-            return model, path, tuple(remarks)
+        if not _was_imported(path, model, out):
+            return model, path, ("the file had the same model: left as it was",)
+        remarks.append("it takes the place of the model that an earlier import wrote there")
     if named in catalog.models():
         remarks.append(f"with --specs {out} it takes the place of the shipped {named}")
     _write_own({path: model_text(model)})
@@ -141,22 +123,28 @@ def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
     return False
 
 
+class Replica(NamedTuple):
+    """The replica that a curve is of."""
+
+    model: str
+    machine: str
+    tensor_parallel: int
+
+
 def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Measured, Path | None, tuple[str, ...]]:
     """Read results of benchmarks; with ``out`` write their curve into that folder of own specs.
 
     Return what was measured, the curve file written if asked for, and notes on it. New rows replace those of the same
     tensor parallelism in the curve file; others stay. The names are checked before the results are read.
     """
-    model, machine, degree, out = options.model, options.machine, options.tensor_parallel, options.out
-    path = None if out is None else own_file(out, "curves", f"{machine}__{model}.csv")
-    catalog = check_replica(model, machine, degree, options.specs, out)
+    out, replica = options.out, Replica(options.model, options.machine, options.tensor_parallel)
+    path = None if out is None else own_file(out, "curves", f"{replica.machine}__{replica.model}.csv")
+    catalog = check_replica(replica, options.specs, out)
     from provisioner.perf.measurements import read_measurements
 
     measured = read_measurements(
         files,
-        model=model,
-        machine=machine,
-        tensor_parallel=degree,
+        **replica._asdict(),
         input_tokens=options.input_tokens,
         output_tokens=options.output_tokens,
         concurrency=options.concurrency,
@@ -169,54 +157,50 @@ def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Mea
             f"--out {out}: nothing was written, for the points make no curve: {measured.fit_refused}; without --out "
             "the report says what to measure next"
         )
-    return measured, path, write_curve(path, measured.points, model=model, machine=machine, tensor_parallel=degree)
+    return measured, path, write_curve(path, measured.points, replica)
 
 
 def write_curve(
-    path: Path,
-    points: Sequence[CurvePoint],
-    *,
-    model: str,
-    machine: str,
-    tensor_parallel: int,
-    beside: Mapping[Path, str] | None = None,
+    path: Path, points: Sequence[CurvePoint], replica: Replica, beside: Mapping[Path, str] | None = None
 ) -> tuple[str, ...]:
     """Write points into a curve file of a folder of own specs; return notes on it.
 
     New rows replace those of the same tensor parallelism in the file; others stay. ``beside`` has texts by file name
     for the same folder: all files are written, or none.
     """
-    text, remarks = _curve_text(path, points, model, machine, tensor_parallel)
-    _write_own({path: text, **(beside or {})})
     from provisioner.perf.curves import curve_groups
+    from provisioner.perf.points import curve_text, read_points
 
+    model, machine, degree = replica
+    had = read_points(path, model=model, machine=machine) if path.exists() else {}
+    remarks = []
+    if degree in had:
+        remarks.append(f"the {len(had.pop(degree))} points at TP {degree} that the file had are replaced")
+    if had:
+        remarks.append(f"its points at TP {', '.join(map(str, had))} are kept")
+    _write_own({path: curve_text({**had, degree: points}, model=model, machine=machine), **(beside or {})})
     out = str(path.parent.parent)
-    if (model, machine, tensor_parallel) in curve_groups():
+    if replica in curve_groups():
         remarks.append(f"with --specs {out} it takes the place of the shipped curve")
-    return (*remarks, *_refusals(model, machine, tensor_parallel, out))
+    return (*remarks, *_refusals(replica, out))
 
 
-def _refusals(model: str, machine: str, tensor_parallel: int, out: str) -> tuple[str, ...]:
+def _refusals(of: Replica, out: str) -> tuple[str, ...]:
     """Reasons that a plan with the curve would still be refused: memory too small, or no reference of slowdowns."""
     from provisioner.perf.assumptions import reference, replica
     from provisioner.specs.catalog import with_own
 
     own = with_own(out)
-    found = []
-    for load in (
-        lambda: replica(model, machine, tensor_parallel, own=own),
-        lambda: reference(model, own=own),
-    ):
+    refusals = []
+    for load in (lambda: replica(*of, own=own), lambda: reference(of.model, own=own)):
         try:
             load()
         except InputError as error:
-            found.append(f"a plan with it would be refused for now: {error}")
-    return tuple(dict.fromkeys(found))
+            refusals.append(f"a plan with it would be refused for now: {error}")
+    return tuple(dict.fromkeys(refusals))
 
 
-def check_replica(
-    model: str, machine: str, tensor_parallel: int, specs: str | None = None, out: str | None = None
-) -> Catalog:
+def check_replica(replica: Replica, specs: str | None = None, out: str | None = None) -> Catalog:
     """The specs beside a curve, which must have its model, and its machine with at least its GPUs."""
     from provisioner.specs.catalog import OWN_FOLDERS, with_own
 
@@ -226,8 +210,8 @@ def check_replica(
         has_specs = any(True for part, names in OWN_FOLDERS.items() for _ in (Path(out) / part).glob(names))
         known = with_own(out if has_specs else None)
     for kind, name, names, elsewhere in (
-        ("model", model, known.models, given.models),
-        ("machine", machine, known.machines, given.machines),
+        ("model", replica.model, known.models, given.models),
+        ("machine", replica.machine, known.machines, given.machines),
     ):
         if name not in names and name in elsewhere:
             raise InputError(
@@ -235,25 +219,10 @@ def check_replica(
             )
         if name not in names:
             raise UnknownNameError(kind, name, names)
-    gpus = known.machine(machine).gpus
-    if tensor_parallel > gpus:
-        raise InputError(f"--tp: must be at most the {gpus} GPUs of {machine}, got {tensor_parallel}")
+    gpus = known.machine(replica.machine).gpus
+    if replica.tensor_parallel > gpus:
+        raise InputError(f"--tp: must be at most the {gpus} GPUs of {replica.machine}, got {replica.tensor_parallel}")
     return known
-
-
-def _curve_text(
-    path: Path, points: Sequence[CurvePoint], model: str, machine: str, degree: int
-) -> tuple[str, list[str]]:
-    """Text of the curve file with the new points and its points at other degrees, and notes on these."""
-    from provisioner.perf.points import curve_text, read_points
-
-    had = read_points(path, model=model, machine=machine) if path.exists() else {}
-    remarks = []
-    if degree in had:
-        remarks.append(f"the {len(had.pop(degree))} points at TP {degree} that the file had are replaced")
-    if had:
-        remarks.append(f"its points at TP {', '.join(map(str, had))} are kept")
-    return curve_text({**had, degree: points}, model=model, machine=machine), remarks
 
 
 def own_file(out: str, part: str, name: str) -> Path:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provisioner.cli.given import Given, JsonOption, takes
-from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
-from provisioner.cli.output import emit
+from provisioner.cli.imports import Replica, check_replica, make_folder, own_file, write_curve
+from provisioner.cli.output import emit, report_text
 from provisioner.cli.progress import on_stderr
-from provisioner.cli.screen import report_text
 from provisioner.errors import InputError
 from provisioner.options import ProfileOptions, spelled
 from provisioner.progress import worded
@@ -43,8 +42,9 @@ def profile(given: Given, json: JsonOption = False) -> None:
     asked = _ask(ProfileOptions.of(**given))
     found = _timed(asked)
     refused = _check_fit(asked, found)
-    written, remarks = _write(asked, found)
-    remarks = (*refused, *remarks)
+    notes = write_curve(asked.curve, found.points, asked.replica, {asked.about: found.about_text()})
+    asked.journal.unlink(missing_ok=True)
+    written, remarks = (asked.curve, asked.about), (*refused, *_doubts(asked, found), *notes)
     if json:
         from dataclasses import asdict
 
@@ -61,6 +61,7 @@ class _Asked:
     """A profile to be made, after all checks that need no device."""
 
     options: ProfileOptions
+    replica: Replica
     model: ModelArchitecture
     machine: Machine
     grid: Grid
@@ -70,13 +71,10 @@ class _Asked:
 
 
 def _ask(options: ProfileOptions) -> _Asked:
-    model, machine, degree = options.model, options.machine, options.tensor_parallel
-    stem = f"{machine}__{model}"
-    curve, about, journal = (
-        own_file(options.out, "curves", f"{stem}{end}")
-        for end in (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
-    )
-    known = check_replica(model, machine, degree, options.specs, options.out)
+    replica = model, machine, degree = Replica(options.model, options.machine, options.tensor_parallel)
+    endings = (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
+    curve, about, journal = (own_file(options.out, "curves", f"{machine}__{model}{end}") for end in endings)
+    known = check_replica(replica, options.specs, options.out)
     from provisioner.perf.points import read_points
     from provisioner.profiling.grid import Grid
     from provisioner.profiling.shape import Shard
@@ -89,7 +87,7 @@ def _ask(options: ProfileOptions) -> _Asked:
         read_points(curve, model=model, machine=machine)
     with _named():
         grid = Grid(**{name: getattr(options, name) for name in _GRID})
-    return _Asked(options, shape, known.machine(machine), grid, curve, about, journal)
+    return _Asked(options, replica, shape, known.machine(machine), grid, curve, about, journal)
 
 
 @contextmanager
@@ -98,10 +96,8 @@ def _named() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        text = str(error).removeprefix("grid: ")
-        name, colon, message = text.partition(":")
-        known = name in ProfileOptions.__dataclass_fields__
-        raise InputError(f"{spelled(name) if known else name}{colon}{message}") from None
+        name, colon, message = str(error).removeprefix("grid: ").partition(":")
+        raise InputError(f"{spelled(name)}{colon}{message}") from None
 
 
 def _timed(asked: _Asked) -> Profile:
@@ -111,36 +107,31 @@ def _timed(asked: _Asked) -> Profile:
 
     options = asked.options
     replica = (asked.model, asked.machine.name, options.tensor_parallel)
-    question = (*replica, options.device, options.dtype, options.repeats, options.warm_up)
-    with _named(), on_stderr() as progress, _kept(asked, lambda: question_of(*question)) as journal:
-        found = time_all(
+    how = {name: getattr(options, name) for name in ("device", "dtype", "repeats", "warm_up")}
+    with _named(), on_stderr() as progress, _kept(asked, question_of(*replica, **how)) as journal:
+        timed = time_all(
             *replica,
             asked.grid,
-            device=options.device,
-            dtype=options.dtype,
-            repeats=options.repeats,
-            warm_up=options.warm_up,
+            **how,
             memory_bytes=options.memory_bytes,
             journal=journal,
             progress=lambda text: progress(worded(text, "timing: ")),
         )
-        if options.tensor_parallel > 1:
-            added = all_reduces_of(
-                found.shape, asked.machine, options.tensor_parallel, found.points, ELEMENT_BYTES[found.dtype]
-            )
-            found = found.with_all_reduces(added)
-    return found
+        if timed.tensor_parallel == 1:
+            return timed
+        element_bytes = ELEMENT_BYTES[timed.dtype]
+        added = all_reduces_of(timed.shape, asked.machine, timed.tensor_parallel, timed.points, element_bytes)
+        return timed.with_all_reduces(added)
 
 
 @contextmanager
-def _kept(asked: _Asked, question: Callable[[], Mapping[str, object]]) -> Iterator[Journal]:
+def _kept(asked: _Asked, question: dict[str, object]) -> Iterator[Journal]:
     """A journal that stays until the curve is written; one without points is removed with the folders made for it."""
     from provisioner.studies.journal import Journal
 
-    asked_of = question()
     missing = [each for each in (asked.journal.parent, asked.journal.parent.parent) if not each.exists()]
     make_folder(asked.journal.parent)
-    book = Journal.open(asked.journal, asked_of, asked.options.resume)
+    book = Journal.open(asked.journal, question, asked.options.resume)
     try:
         yield book
     finally:
@@ -157,23 +148,10 @@ def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
 
     try:
         floor_s = kv_read_s_per_token(asked.model, asked.machine, found.tensor_parallel)
-        fit = fit_measured(found.points, (found.model, found.machine, found.tensor_parallel), floor_s)
+        fit = fit_measured(found.points, asked.replica, floor_s)
     except InputError as error:
         raise InputError(f"{error}; nothing was written: delete {asked.journal} to time all points again") from None
     return tuple(f"the curve leaves out {each.point.label}: {each.reason}" for each in fit.refused)
-
-
-def _write(asked: _Asked, found: Profile) -> tuple[tuple[Path, Path], tuple[str, ...]]:
-    remarks = write_curve(
-        asked.curve,
-        found.points,
-        model=found.model,
-        machine=found.machine,
-        tensor_parallel=found.tensor_parallel,
-        beside={asked.about: found.about_text()},
-    )
-    asked.journal.unlink(missing_ok=True)
-    return (asked.curve, asked.about), (*_doubts(asked, found), *remarks)
 
 
 _SAME_MEMORY: Final = 0.1
@@ -208,10 +186,10 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
         ("layers timed", timed if found.layers_timed == found.shape.layers else f"{timed}, scaled to all"),
         ("repeats", f"{found.repeats} of each point"),
     ]
-    added = found.all_reduces
-    if added is not None:
-        facts.append(("all-reduces", f"{added.provenance}: {added.source}"))
-    seconds = added.seconds if added is not None else (None,) * len(found.points)
+    seconds: tuple[float | None, ...] = (None,) * len(found.points)
+    if found.all_reduces is not None:
+        facts.append(("all-reduces", f"{found.all_reduces.provenance}: {found.all_reduces.source}"))
+        seconds = found.all_reduces.seconds
     points = listing(
         "Points",
         list(zip(found.points, seconds, strict=True)),
@@ -226,11 +204,11 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
         ),
     )
     curve, about = written
-    own = ["--specs", str(curve.parent.parent), "--model", found.model]
+    own = ["--specs", str(curve.parent.parent), "--model", found.model, "--machine", found.machine]
     files = (
         ("curve", str(curve)),
         ("what was done on what", str(about)),
-        ("to plan with it", shlex.join(["provision", "plan", *own, "--machine", found.machine])),
+        ("to plan with it", shlex.join(["provision", "plan", *own])),
     )
     blocks: list[Block] = [Facts("", tuple(facts)), points]
     if found.left_out:
@@ -238,5 +216,5 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
     blocks += [Notes("Not measured", found.not_measured), Facts("Written", files)]
     if remarks:
         blocks.append(Notes("", remarks, warning=True))
-    group_of = f"{found.model} on {found.machine} at TP {found.tensor_parallel}"
-    return Document(f"{len(points.rows)} points of {group_of}, {found.provenance}", "", tuple(blocks))
+    title = f"{len(points.rows)} points of {found.model} on {found.machine} at TP {found.tensor_parallel}"
+    return Document(f"{title}, {found.provenance}", "", tuple(blocks))

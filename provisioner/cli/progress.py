@@ -53,8 +53,6 @@ def on_stderr() -> Iterator[Callable[[str], None]]:
 class Pace:
     """The pace of steps since the first one, or since the share done last fell."""
 
-    __slots__ = ("_first", "_last")
-
     def __init__(self) -> None:
         self._first: tuple[float, float] | None = None
         self._last = 0.0

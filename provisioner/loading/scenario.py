@@ -11,25 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.loading.common import (
-    burstier,
-    latency_limits,
-    load_machines,
-    load_model,
-    load_reference,
-    remarks,
-)
-from provisioner.loading.factors import Factors, load_factors
+from provisioner.loading.common import Loading, burstier
+from provisioner.loading.factors import Factors
 from provisioner.options import DURATION_S, WARM_UP, SimulateOptions, spelled
 from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.roles import ROLES
-from provisioner.specs.slo import load_slo
-from provisioner.specs.units import (
-    parse_duration,
-    parse_whole,
-)
+from provisioner.specs.units import parse_duration, parse_whole
 from provisioner.version import versions
 
 if TYPE_CHECKING:
@@ -41,7 +30,6 @@ if TYPE_CHECKING:
     from provisioner.simulation.policy import Policy
     from provisioner.simulation.requests import RequestSet
     from provisioner.specs.hardware import Machine
-    from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
@@ -55,18 +43,15 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     from provisioner.simulation.assemble import Scenario
     from provisioner.simulation.cluster import Cluster
 
-    options.check_needs()
-    known = catalog.with_own(options.specs)
-    model = load_model(options, known)
-    factors = load_factors(options.scale, known)
+    loading = Loading.of(options)
+    factors = loading.factors
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
-    slo = factors.slo(load_slo(options.slo).with_limits(latency_limits(options.limits)))
-    design, pools = _pools(options, model, known)
-    pools = tuple(dataclasses.replace(pool, perf=factors.replica(pool.perf)) for pool in pools)
+    slo = loading.slo()
+    design, pools = _pools(loading)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
     requests = _requests(options, factors)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
-    against, reference_notes = load_reference(options, model, known, slo, replicas.values())
+    against, reference_notes = loading.reference(slo, replicas.values())
     curves = {source: None for perf in replicas.values() for source in perf.curve.sources}
     return Scenario(
         design=design,
@@ -85,7 +70,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
             *factors.notes(),
             *requests.notes,
             *reference_notes,
-            *remarks(model, requests.workload, replicas.values(), "simulated"),
+            *loading.remarks(requests.workload, replicas.values(), "simulated"),
         ),
         question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
         versions=versions(_SHOWN_VERSIONS),
@@ -95,12 +80,13 @@ def load_scenario(options: SimulateOptions) -> Scenario:
 # --- the cluster ------------------------------------------------------------------------------------------
 
 
-def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Catalog) -> tuple[str, tuple[Pool, ...]]:
+def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
     """The name of the design, and its pools with their sizes."""
     from provisioner.simulation.cluster import Pool
 
+    options, known = loading.options, loading.known
     counts = {"prompt": options.prompt_machines, "token": options.token_machines, "mixed": options.mixed_machines}
-    degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel, "mixed": None}
+    degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel}
     if options.pools:
         slots = [_pool(text, known) for text in options.pools]
         name = _design_name(slots, known)
@@ -112,30 +98,22 @@ def _pools(options: SimulateOptions, model: ModelArchitecture, known: catalog.Ca
         )
     else:
         name, slots = _designed(options.design, counts, known)
-        given = (options.tensor_parallel, options.prompt_tensor_parallel, options.token_tensor_parallel)
-        if ":" in options.design and any(degree is not None for degree in given):
+        if ":" in options.design and any(each is not None for each in (options.tensor_parallel, *degrees.values())):
             leave_out = spelled("tensor_parallel")
             raise InputError(f"{spelled('design')} {options.design}: has its tensor parallelism; leave out {leave_out}")
-
-    on = load_machines(options, known)
+    for role, degree in degrees.items():
+        if degree is not None and role not in {role for role, *_ in slots}:
+            raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
 
     @cache
     def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
-        from provisioner.perf.assumptions import replica
+        return loading.factors.replica(loading.replica(machine, tensor_parallel))
 
-        return replica(model, on(machine), tensor_parallel, options.assumptions, known)  # type: ignore[arg-type]
-
-    roles = {role for role, *_ in slots}
-    for role in ("prompt", "token"):
-        if degrees[role] is not None and role not in roles:
-            raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
     pools = []
-    for role, machine, tensor_parallel, count in slots:
-        for degree in (tensor_parallel, degrees[role], options.tensor_parallel):
-            if degree is not None:
-                tensor_parallel = degree
-                break
-        pools.append(Pool(ROLES[role].name, perf(machine, tensor_parallel), count))
+    for role, machine, own, count in slots:
+        given = (own, degrees.get(role), options.tensor_parallel)
+        degree = next((each for each in given if each is not None), None)
+        pools.append(Pool(ROLES[role].name, perf(machine, degree), count))
     return name, tuple(pools)
 
 
@@ -148,14 +126,13 @@ def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalo
 
     family, _, typed = name.partition(":")
     (design,) = choose(designs(_at_caps_named(family, known)), (family,))
+    what = f"{spelled('design')} {name}"
     degrees: list[int | None] = [None] * len(design.slots)
     if typed:
-        degrees = [
-            parse_whole(each, f"{spelled('design')} {name}: tensor parallelism", "GPUs") for each in typed.split("+")
-        ]
+        degrees = [parse_whole(each, f"{what}: tensor parallelism", "GPUs") for each in typed.split("+")]
         if len(degrees) != len(design.slots):
             roles = " and ".join(slot.role for slot in design.slots)
-            raise InputError(f"{spelled('design')} {name}: must have the tensor parallelism of {roles}, got {typed!r}")
+            raise InputError(f"{what}: must have the tensor parallelism of {roles}, got {typed!r}")
     shown = f"{design.name}:{typed}" if typed else design.name
     slots: list[_Slot] = []
     for slot, degree in zip(design.slots, degrees, strict=True):
@@ -218,9 +195,7 @@ def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
     policy = Policy(name)  # type: ignore[arg-type]
     if options.assumptions == "splitwise-sim":
         policy = policy.as_published()
-    thresholds = {
-        each.name: getattr(options, each.name, None) for each in dataclasses.fields(Policy) if each.name != "name"
-    }
+    thresholds = {each.name: getattr(options, each.name) for each in dataclasses.fields(Policy)[1:]}
     return dataclasses.replace(policy, **{name: value for name, value in thresholds.items() if value is not None})
 
 
@@ -228,20 +203,16 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
     """Failures written ``ROLE:NUMBER@FROM-UNTIL``; machines of a role count from 1 through its pools in order."""
     from provisioner.simulation.cluster import Outage
 
-    at: dict[str, list[int]] = {}
-    first = 0
-    for pool in pools:
-        at.setdefault(pool.role, []).extend(range(first, first + pool.machines))
-        first += pool.machines
+    fail = spelled("failures")
+    roles = [pool.role for pool in pools for _ in range(pool.machines)]
+    at = {role: [k for k, other in enumerate(roles) if other == role] for role in dict.fromkeys(roles)}
     outages = []
     for text in failures:
         match = _FAILURE.fullmatch(str(text))
         if match is None:
-            raise InputError(
-                f"{spelled('failures')}: must be ROLE:NUMBER@FROM-UNTIL, such as prompt:3@30s-60s, got {text!r}"
-            )
+            raise InputError(f"{fail}: must be ROLE:NUMBER@FROM-UNTIL, such as prompt:3@30s-60s, got {text!r}")
         role, number, start, end = match.groups()
-        what = f"{spelled('failures')} {text}"
+        what = f"{fail} {text}"
         if role not in at:
             raise InputError(f"{what}: the cluster has no {role} machines, it has {' and '.join(at)} machines")
         machine = parse_whole(number, f"{what}: machine")
@@ -255,9 +226,7 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
     by_machine = sorted(outages, key=lambda outage: (outage.machine, outage.at_s))
     for before, after in pairwise(by_machine):
         if before.machine == after.machine and (before.until_s is None or after.at_s < before.until_s):
-            raise InputError(
-                f"{spelled('failures')}: a machine fails again before it is back; give it one failure at a time"
-            )
+            raise InputError(f"{fail}: a machine fails again before it is back; give it one failure at a time")
     return tuple(outages)
 
 

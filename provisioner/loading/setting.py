@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,16 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provisioner.errors import InputError, ModelDoesNotFitError
-from provisioner.loading.common import (
-    burstier,
-    check_predicted,
-    latency_limits,
-    load_machines,
-    load_model,
-    load_reference,
-    remarks,
-)
-from provisioner.loading.factors import Factors, load_factors
+from provisioner.loading.common import Loading, burstier, check_predicted
+from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import EVIDENCE
 from provisioner.specs import catalog
@@ -34,7 +26,6 @@ if TYPE_CHECKING:
     from provisioner.planning.setting import Load, Setting
     from provisioner.queueing.traffic import Traffic
     from provisioner.specs.hardware import Machine
-    from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.prices import PriceList
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
@@ -59,35 +50,34 @@ def load_setting(options: PlanOptions) -> Setting:
     from provisioner.planning.setting import Judging, Searching, Setting
     from provisioner.planning.solver import solver
 
-    options.check_needs()
     solver(options.solver)
-    known = catalog.with_own(options.specs)
-    model = load_model(options, known)
-    factors = load_factors(options.scale, known)
-    slo = factors.slo(load_slo(options.slo).with_limits((*latency_limits(options.limits), *_deadline(options))))
+    loading = Loading.of(options)
+    known, factors = loading.known, loading.factors
+    deadline_s = options.deadline_s
+    slo = loading.slo(*([] if deadline_s is None else [LatencyLimit("e2e", 99.0, deadline_s, "seconds")]))
     if options.fast:
         check_predicted(slo)
     _check_backlog(options, slo)
     workload, source, traffic, load, notes = _traffic(options, factors)
     price_list = known.price_list(options.prices)
-    found, left_out = _replicas(options, model, known, price_list)
-    machines = {perf.machine.name: perf.machine for perf in found}
-    degrees = {name: tuple(perf.tensor_parallel for perf in found if perf.machine.name == name) for name in machines}
-    replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in found}
+    loaded, left_out = _replicas(loading, price_list)
+    machines = {perf.machine.name: perf.machine for perf in loaded}
+    degrees = {name: tuple(perf.tensor_parallel for perf in loaded if perf.machine.name == name) for name in machines}
+    replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in loaded}
     prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees)
     chosen = choose(every, options.designs) if options.designs else every
     for name in options.stock:
         if known.machine(name).name not in machines:
             raise InputError(f"{spelled('stock')} {name}: is not among the machines considered ({', '.join(machines)})")
-    against, reference_notes = load_reference(options, model, known, slo, found)
+    against, reference_notes = loading.reference(slo, loaded)
     job = _job(options, load, traffic, against)
     if job is not None:
         load = load.planned_at(job.rate_rps)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.replica: replicas[slot.replica] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
-    price_sources = {f"{name}: {prices[name].source}": None for name in (p.machine.name for p in used.values())}
+    price_sources = {f"{key.machine}: {prices[key.machine].source}": None for key in used}
     return Setting(
         model=options.model,
         workload=workload.name,
@@ -105,13 +95,8 @@ def load_setting(options: PlanOptions) -> Setting:
         objective=options.objective,
         judging=Judging(**{each.name: getattr(options, each.name) for each in fields(Judging)}),
         searching=Searching(**{each.name: getattr(options, each.name) for each in fields(Searching)}),
-        sources=(
-            *curves,
-            *workload.sources,
-            f"prices: {price_list.title} ({price_list.date})",
-            *price_sources,
-        ),
-        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks(model, workload, used.values())),
+        sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
+        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *loading.remarks(workload, used.values())),
         versions=versions(_SHOWN_VERSIONS),
         question=asdict(options),
         verdicts_rest_on=_verdicts_rest_on(options),
@@ -152,92 +137,72 @@ def _verdicts_rest_on(options: PlanOptions) -> str:
     return repr({name: value for name, value in asked.items() if name not in _NO_VERDICT})
 
 
-def _replicas(
-    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog, prices: PriceList
-) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
+def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
     """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
-    from provisioner.perf.assumptions import replica
-    from provisioner.perf.curves import no_curves
+    from provisioner.perf.curves import curve_groups, no_curves
 
-    machine = load_machines(options, known)
-    names = _names(options, known)
-    degrees = _degrees(options, model, known, names)
+    options, known, model = loading.options, loading.known, loading.model
+    names = _with_caps(loading, dict.fromkeys(known.machine(name).name for name in options.machines))
+    degrees = _degrees(loading, names)
     given = options.tensor_parallel
     wanted = [] if isinstance(given, str) else list(given)
-    found: list[ReplicaPerf] = []
+    at_wanted = f" at TP {', '.join(map(str, wanted))}" if wanted else ""
+    # by default machine types with a power cap of their own only with measured curves
+    measured = {machine for name, machine, _ in curve_groups(known) if name == model.name}
+    every = (name for name, machine in known.machines.items() if machine.power_cap == 1.0 or name in measured)
+    replicas: list[ReplicaPerf] = []
     left_out = []
-    for name in names or _with_caps(options, known, _by_default(model, known, degrees)):
-        if not names and not _has_price(known, prices, name):
+    for name in names or _with_caps(loading, filter(degrees.get, every)):
+        capped_from = known.machine(name).capped_from
+        if not names and not {name, capped_from} & set(prices.machines):
             left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")
             continue
-        of_machine = degrees.get(name) or degrees.get(known.machine(name).capped_from, [])
+        of_machine = degrees.get(name) or degrees.get(capped_from, [])
         at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
         if not at and names:
-            raise InputError(_no_curves(model, known.machine(name), _at(wanted), known))
+            raise InputError(_no_curves(loading, known.machine(name), at_wanted))
         fits: list[ReplicaPerf] = []
         refused: list[ModelDoesNotFitError] = []
         for degree in at:
             if fits and given == "largest":
                 break
             try:
-                fits.append(replica(model, machine(name), degree, options.assumptions, known))  # type: ignore[arg-type]
+                fits.append(loading.replica(name, degree))
             except ModelDoesNotFitError as error:
                 refused.append(error)
-        if not fits and refused and names:
-            raise refused[0]
         if not fits and refused:
+            if names:
+                raise refused[0]
             left_out.append(f"{name} is left out: {refused[0]}")
-        found += fits
-    if not found:
-        why = "; ".join(left_out) or no_curves(model.name, f"any machine{_at(wanted)}", known)
+        replicas += fits
+    if not replicas:
+        why = "; ".join(left_out) or no_curves(model.name, f"any machine{at_wanted}", known)
         raise InputError(f"no machine can serve {model.name}: {why}")
-    return found, tuple(left_out)
+    return replicas, tuple(left_out)
 
 
-def _names(options: PlanOptions, known: catalog.Catalog) -> list[str]:
-    """The machines asked for by name, each at every power cap asked for."""
-    return _with_caps(options, known, dict.fromkeys(known.machine(name).name for name in options.machines))
-
-
-def _with_caps(options: PlanOptions, known: catalog.Catalog, names: Iterable[str]) -> list[str]:
+def _with_caps(loading: Loading[PlanOptions], names: Iterable[str]) -> list[str]:
     """Machines at every power cap asked for; machine types with a cap of their own only if none is asked for."""
+    options, known = loading.options, loading.known
     if not options.power_caps:
         return list(names)
     caps = parse_caps(options.power_caps, spelled("power_caps"))
     if options.assumptions != "measured":
         raise _of_measured("power_caps", options)
-    found: dict[str, None] = {}
+    at_caps: dict[str, None] = {}
     for machine in map(known.machine, names):
         if machine.power_cap == 1.0:
-            found |= {known.at_cap(machine, cap).name: None for cap in caps}
+            at_caps |= {known.at_cap(machine, cap).name: None for cap in caps}
         elif options.machines:
-            found[machine.name] = None
-    return list(found)
+            at_caps[machine.name] = None
+    return list(at_caps)
 
 
 def _of_measured(name: str, options: PlanOptions) -> InputError:
     return InputError(f"{spelled(name)}: is of the measured assumptions; {options.assumptions} has its own curves")
 
 
-def _by_default(model: ModelArchitecture, known: catalog.Catalog, degrees: Mapping[str, Sequence[int]]) -> list[str]:
-    """Machines with accepted curves; machine types with a power cap of their own only with measured curves."""
-    from provisioner.perf.curves import curve_groups
-
-    measured = {machine for name, machine, _ in curve_groups(known) if name == model.name}
-    return [
-        name
-        for name, machine in known.machines.items()
-        if degrees.get(name) and (machine.power_cap == 1.0 or name in measured)
-    ]
-
-
-def _has_price(known: catalog.Catalog, prices: PriceList, name: str) -> bool:
-    return bool({name, known.machine(name).capped_from} & set(prices.machines))
-
-
-def _degrees(
-    options: PlanOptions, model: ModelArchitecture, known: catalog.Catalog, names: Sequence[str]
-) -> dict[str, list[int]]:
+def _degrees(loading: Loading[PlanOptions], names: Sequence[str]) -> dict[str, list[int]]:
     """Tensor parallelism at which each machine has curves of the kinds that are accepted.
 
     Without ``evidence``: for named machines the best kind that each has, else the best that any has.
@@ -245,48 +210,40 @@ def _degrees(
     from provisioner.perf.curves import curve_groups
     from provisioner.perf.evidence import degrees_of
 
-    accepted = options.evidence
-    if options.assumptions != "measured":
+    model, known, accepted = loading.model, loading.known, loading.options.evidence
+    degrees: dict[str, list[int]] = {}
+    if loading.options.assumptions != "measured":
         if accepted is not None:
-            raise _of_measured("evidence", options)
-        published: dict[str, list[int]] = {}
+            raise _of_measured("evidence", loading.options)
         for name, machine, degree in curve_groups():
             if name == model.name:
-                published.setdefault(machine, []).append(degree)
-        return published
-    kinds = {name: degrees_of(model, known.machine(name), known) for name in names or known.machines}
-    ranks = [EVIDENCE.index(kind) for each in kinds.values() for kind in each.values()]
-    if not ranks:
-        return {}
-    found: dict[str, list[int]] = {}
-    for name, each in kinds.items():
-        if accepted is not None:
-            worst = EVIDENCE.index(accepted)
-        elif names:
-            worst = min((EVIDENCE.index(kind) for kind in each.values()), default=0)
-        else:
-            worst = min(ranks)
-        found[name] = [degree for degree, kind in each.items() if EVIDENCE.index(kind) <= worst]
-    return found
+                degrees.setdefault(machine, []).append(degree)
+        return degrees
+    ranks = {
+        name: {degree: EVIDENCE.index(kind) for degree, kind in degrees_of(model, known.machine(name), known).items()}
+        for name in names or known.machines
+    }
+    best = min((rank for each in ranks.values() for rank in each.values()), default=0)
+    for name, each in ranks.items():
+        worst = min(each.values(), default=0) if names else best
+        worst = worst if accepted is None else EVIDENCE.index(accepted)
+        degrees[name] = [degree for degree, rank in each.items() if rank <= worst]
+    return degrees
 
 
-def _no_curves(model: ModelArchitecture, machine: Machine, at: str, known: catalog.Catalog) -> str:
+def _no_curves(loading: Loading[PlanOptions], machine: Machine, at: str) -> str:
     from provisioner.perf.curves import no_curves
     from provisioner.perf.evidence import degrees_of, why_not_derived
 
-    why = why_not_derived(model, machine)
-    there = degrees_of(model, machine, known)
-    if why and not there:
-        return f"no latency curves for {model.name} in {model.dtype} on {machine.name}: {why}"
-    if there:
-        has = ", ".join(f"TP {degree} {kind}" for degree, kind in there.items())
+    model = loading.model
+    kinds = degrees_of(model, machine, loading.known)
+    if kinds:
+        has = ", ".join(f"TP {degree} {kind}" for degree, kind in kinds.items())
         return f"no latency curves for {model.name} on {machine.name}{at} of the kind accepted: there are {has}"
-    return no_curves(model.name, f"{machine.name}{at}", known)
-
-
-def _at(degrees: Sequence[int]) -> str:
-    """Degrees of tensor parallelism as text, to stand after a machine."""
-    return f" at TP {', '.join(map(str, degrees))}" if degrees else ""
+    why = why_not_derived(model, machine)
+    if why:
+        return f"no latency curves for {model.name} in {model.dtype} on {machine.name}: {why}"
+    return no_curves(model.name, f"{machine.name}{at}", loading.known)
 
 
 def _traffic(
@@ -318,13 +275,6 @@ def _traffic(
     traffic = Traffic(classes, windows, cv)
     load = Load(traffic.peak_rps, options.headroom)
     return workload, source, traffic.scaled(load.factor), load, notes
-
-
-def _deadline(options: PlanOptions) -> tuple[LatencyLimit, ...]:
-    """A deadline as a limit: 99 % of the requests end within it."""
-    if options.deadline_s is None:
-        return ()
-    return (LatencyLimit("e2e", 99.0, options.deadline_s, "seconds"),)
 
 
 def _check_backlog(options: PlanOptions, slo: SLO) -> None:
@@ -364,10 +314,8 @@ def _trace(
         )
     windows, cv = windows_of(trace.arrival_s)
     notes = list(trace.warnings)
-    peak, mean = (
-        max(rate for rate, _ in windows),
-        trace.requests / float(trace.arrival_s[-1] - trace.arrival_s[0]),
-    )
+    peak = max(rate for rate, _ in windows)
+    mean = trace.requests / float(trace.arrival_s[-1] - trace.arrival_s[0])
     if peak > 1.2 * mean:
         notes.append(
             f"the trace's busiest minute has {peak:.3g} requests/s against {mean:.3g} on average; the plan keeps up "

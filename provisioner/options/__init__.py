@@ -2,23 +2,16 @@
 
 ``defaults`` has shared names and numbers, ``values`` kinds of values, ``declaration`` and ``base`` what an option and
 a class of options are, ``conflicts`` the options that exclude each other. The options are in ``shared``, ``plan``,
-``simulation``, ``studies``, ``output`` and ``profiling``. Imports errors, and of the specs the tables of metrics,
+``simulation``, ``studies`` and ``profiling``. Imports errors, and of the specs the tables of metrics,
 criteria and roles and the units only, so that the command line shows its help without loading the planner.
 """
 
 from provisioner.options.base import Options, declared, documentation
 from provisioner.options.declaration import Option, flag_also_called, flag_of
-from provisioner.options.defaults import (
-    ASSUMPTIONS,
-    DURATION_S,
-    FACTORS,
-    LIMIT_NAMES,
-    MACHINE_FACTORS,
-    WARM_UP,
-)
-from provisioner.options.output import OutputOptions
+from provisioner.options.defaults import ASSUMPTIONS, DURATION_S, FACTORS, LIMIT_NAMES, MACHINE_FACTORS, WARM_UP
 from provisioner.options.plan import PlanOptions
 from provisioner.options.profiling import ProfileOptions
+from provisioner.options.shared import OutputOptions
 from provisioner.options.simulation import SimulateOptions
 from provisioner.options.studies import (
     CapacityOptions,

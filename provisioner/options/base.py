@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.conflicts import check_conflicts, check_needs
-from provisioner.options.declaration import Option, also_called, declaration_of, keywords, register
-from provisioner.spelling import spelled
+from provisioner.options.declaration import Option, also_called, declarations_of, register
+from provisioner.spelling import FLAGS, spelled
 
 AnyOptions = TypeVar("AnyOptions", bound="Options")
 
@@ -40,32 +40,25 @@ class Options:
 
     def __post_init__(self) -> None:
         """Parse every value, and refuse options that exclude each other."""
-        for each in fields(self):
-            declaration = declaration_of(each)
-            value = getattr(self, each.name)
+        for name, declaration in declarations_of(type(self)).items():
+            value = getattr(self, name)
             if value is not None or declaration.default is not None:
-                object.__setattr__(self, each.name, declaration.kind.parse(value, spelled(each.name)))
+                object.__setattr__(self, name, declaration.kind.parse(value, spelled(name)))
         check_conflicts(self.QUESTION, self.given())
 
     def given(self) -> dict[str, Any]:
         """The values that differ from the defaults, those of members under their own names."""
         given: dict[str, Any] = {}
-        for each in fields(self):
-            declaration = declaration_of(each)
-            value = getattr(self, each.name)
-            if declaration.members:
-                given |= value
-            elif value != declaration.default:
-                given[each.name] = value
+        for name, declaration in declarations_of(type(self)).items():
+            value = getattr(self, name)
+            given |= value if declaration.members else {name: value} if value != declaration.default else {}
         return given
 
     @classmethod
     def of(cls, **keywords: Any) -> Self:
-        """The options given by keywords; None stands for the default.
-
-        ``UnknownNameError`` names the nearest option.
-        """
-        names = dict.fromkeys((*declared(cls), *(each.name for each in fields(cls))))
+        """The options given by keywords; None stands for the default."""
+        options = declarations_of(cls)
+        names = dict.fromkeys((*declared(cls), *options))
         given = {}
         for name, value in keywords.items():
             name = also_called(name, names, "_")
@@ -77,20 +70,18 @@ class Options:
                 given[name] = value
         given = cls.completed(given)
         check_conflicts(cls.QUESTION, (), typed=given)
-        for each in fields(cls):
-            declaration = declaration_of(each)
+        for field, declaration in options.items():
             entries = {name: given.pop(name) for name in declaration.members if name in given}
             if entries:
-                others = declaration.kind.parse(given.get(each.name, {}), spelled(each.name))
-                for name in entries:
-                    if name in others:
-                        raise InputError(f"{spelled(name)}: is given twice")
-                given[each.name] = {**others, **entries}
+                others = declaration.kind.parse(given.get(field, {}), spelled(field))
+                for name in sorted(entries.keys() & others.keys()):
+                    raise InputError(f"{spelled(name)}: is given twice")
+                given[field] = {**others, **entries}
         return cls(**given)
 
     def check_needs(self) -> None:
         """Refuse an option that means nothing without another."""
-        check_needs(self.given(), [each.name for each in fields(self)])
+        check_needs(self.given(), declarations_of(type(self)))
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -136,10 +127,9 @@ def declared(*kinds: type[Options]) -> dict[str, Option]:
     listed: dict[str, Option] = {}
     for kind in kinds:
         flags = {option.flag for option in listed.values() if option.flag}
-        for each in fields(kind):
-            declaration = declaration_of(each)
-            if each.name not in kind.LEFT_OUT:
-                known = {each.name: declaration, **declaration.members}
+        for field, declaration in declarations_of(kind).items():
+            if field not in kind.LEFT_OUT:
+                known = {field: declaration, **declaration.members}
                 listed |= {name: option for name, option in known.items() if option.flag not in flags}
     groups = dict.fromkeys(group for kind in kinds for group in kind.GROUPS)
     order = {group: position for position, group in enumerate(groups)}
@@ -149,13 +139,9 @@ def declared(*kinds: type[Options]) -> dict[str, Option]:
 def documentation(kind: type[Options]) -> str:
     """The keywords of a class as text: name, meaning and default of each."""
     known = declared(kind)
-    keyword = {**keywords(), **{part.flag: name for name, part in known.items()}}
+    keyword = {flag: name for name, flag in FLAGS.items()} | {part.flag: name for name, part in known.items()}
 
     def in_python(text: str) -> str:
         return re.sub(r"--([a-z0-9-]*[a-z0-9])", lambda match: keyword.get(match[0], match[1]), text)
 
-    lines = []
-    for name, part in known.items():
-        default = f" [default: {in_python(part.shown_default)}]" if part.shown_default else ""
-        lines.append(f"{name}: {in_python(part.help)}{default}")
-    return "\n".join(lines)
+    return "\n".join(f"{name}: {in_python(part.help_with_default)}" for name, part in known.items())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Final
 
 from provisioner.options.base import Options
-from provisioner.options.declaration import Option, declaration_of
+from provisioner.options.declaration import Option, declarations_of
 from provisioner.options.plan import PROOF
 from provisioner.spelling import spelled
 
@@ -35,10 +34,12 @@ def typed(question: Mapping[str, Any], kind: type[Options]) -> list[str]:
 
 def _asked(question: Mapping[str, Any], kind: type[Options]) -> dict[str, Option]:
     """The declarations of the options of a question that mean something."""
-    declarations = {each.name: declaration_of(each) for each in fields(kind)}
-    left_out = {name for name, each in declarations.items() if each.group == PROOF and name != "fast"}
-    without = {*_NOT_ASKED, *(left_out if question.get("fast") else ())}
-    return {name: each for name, each in declarations.items() if name in question and name not in without}
+    left_out = (PROOF,) if question.get("fast") else ()
+    return {
+        name: each
+        for name, each in declarations_of(kind).items()
+        if name in question and name not in _NOT_ASKED and (name == "fast" or each.group not in left_out)
+    }
 
 
 def given_and_defaults(
@@ -63,14 +64,12 @@ def given_and_defaults(
             continue
         rows = defaults if value == declaration.default else given
         if declaration.members:
-            named = {entry: text for entry, text in value.items() if entry in declaration.members}
-            rows += [(spelled(entry), text) for entry, text in named.items()]
-            unnamed = {entry: text for entry, text in value.items() if entry not in named}
+            rows += [(spelled(entry), text) for entry, text in value.items() if entry in declaration.members]
+            unnamed = {entry: text for entry, text in value.items() if entry not in declaration.members}
             rows += [(spelled(name), text) for text in declaration.kind.texts(unnamed)]
-        elif declaration.metavar is None:
-            rows.append((spelled(name), "yes" if value else "no"))
         else:
-            rows.append((spelled(name), ", ".join(declaration.kind.texts(value))))
+            text = ", ".join(declaration.kind.texts(value)) if declaration.metavar else "yes" if value else "no"
+            rows.append((spelled(name), text))
     return tuple(given), tuple(defaults)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,12 +13,11 @@ from provisioner.spelling import spelled
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """An option that means nothing beside any of the others.
+    """An option that means nothing beside any of the others, in one kind of question (``of``) or in all.
 
     In ``why`` and ``mend``, ``{other}`` is the name of the other option, ``{rate_rps}`` that of a field. The message
-    names the other option first, or the first one where ``names_first``. A conflict holds ``of`` one kind of question,
-    a plan or a simulation, unless empty. One that is ``typed`` also holds for the value that is the default, if the
-    caller gave it.
+    begins with the other option, or the first one where ``names_first``. A conflict that is ``typed`` also holds for
+    the value that is the default, if the caller gave it.
     """
 
     option: str
@@ -30,8 +30,8 @@ class Conflict:
 
     def message(self, other: str) -> str:
         """The message that refuses both."""
-        named = self.option if self.names_first else other
-        return f"{spelled(named)}: {_filled(self.why, other)}{'; ' if self.mend else ''}{_filled(self.mend, other)}"
+        mend = f"; {self.mend}" if self.mend else ""
+        return f"{spelled(self.option if self.names_first else other)}: {_filled(self.why + mend, other)}"
 
     def reason(self, other: str) -> str:
         """The reason why the options exclude each other."""
@@ -47,13 +47,8 @@ class Need:
     message: str
 
 
-class _Names(dict[str, str]):
-    def __missing__(self, name: str) -> str:
-        return spelled(name)
-
-
 def _filled(text: str, other: str) -> str:
-    return text.format_map(_Names(other=spelled(other)))
+    return re.sub(r"{(\w+)}", lambda field: spelled(other if field[1] == "other" else field[1]), text)
 
 
 def _beside(option: str, others: tuple[str, ...], why: str, mend: str = "leave out {other}", **more: Any) -> Conflict:
@@ -89,42 +84,30 @@ CONFLICTS: Final = (
     _beside("to", ("additions",), "names rates to add machines for, and no additions were asked for", mend=""),
 )
 
+_MAP: Final = "{rates_rps} and {ratios}: make the map together; give both"
+_CLOSED: Final = "{requests}: is the number in a closed loop; give {in_flight} too, or {rate_rps} and {duration_s}"
+_WINDOW: Final = "{within_s}: is the time for a {backlog_requests}; give its number of requests, or {deadline_s}"
+
 NEEDS: Final = (
-    Need(
-        "requests",
-        "in_flight",
-        "{requests}: is the number in a closed loop; give {in_flight} too, or {rate_rps} and {duration_s}",
-    ),
-    Need(
-        "within_s",
-        "backlog_requests",
-        "{within_s}: is the time for a {backlog_requests}; give its number of requests, or {deadline_s}",
-    ),
+    Need("requests", "in_flight", _CLOSED),
+    Need("within_s", "backlog_requests", _WINDOW),
     Need("backlog_requests", "within_s", "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h"),
-    Need("rates_rps", "ratios", "{rates_rps} and {ratios}: make the map together; give both"),
-    Need("ratios", "rates_rps", "{rates_rps} and {ratios}: make the map together; give both"),
+    Need("rates_rps", "ratios", _MAP),
+    Need("ratios", "rates_rps", _MAP),
 )
 
 
 def conflicts_of(question: str, given: Container[str]) -> list[tuple[Conflict, str]]:
     """The conflicts among the options that are given to a question, each with the other option."""
-    return [
-        (conflict, other)
-        for conflict in CONFLICTS
-        if conflict.of in ("", question)
-        if conflict.option in given
-        for other in conflict.others
-        if other in given
-    ]
+    holding = (each for each in CONFLICTS if each.of in ("", question) and each.option in given)
+    return [(conflict, other) for conflict in holding for other in conflict.others if other in given]
 
 
 def check_conflicts(question: str, given: Container[str], typed: Container[str] = ()) -> None:
     """Refuse options that exclude each other: of ``given``, with other values than their defaults, or of ``typed``."""
-    for conflict, other in conflicts_of(question, given):
+    also = [(conflict, other) for conflict, other in conflicts_of(question, typed) if conflict.typed]
+    for conflict, other in (*conflicts_of(question, given), *also):
         raise InputError(conflict.message(other))
-    for conflict, other in conflicts_of(question, typed):
-        if conflict.typed:
-            raise InputError(conflict.message(other))
 
 
 def check_needs(given: Container[str], known: Container[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field
 from types import MappingProxyType
@@ -13,19 +14,22 @@ from provisioner.options.values import SWITCH, Kind
 from provisioner.spelling import FLAGS
 
 BY_NAME: Final = "--"
-"""The flag of a field that is the field's name."""
+"""The flag of a field that follows from the field's name: without its unit, one of several without their s."""
+
+BY_KIND: Final = object()
+"""The default of a field that is its kind's: nothing."""
+
+_UNIT: Final = re.compile("_(rps|s|w|usd_per_h|bytes)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option: its flag, its kind of value, its default, and its description.
+    """An option: its flag (none: in Python only), kind of value, default, and description under a heading, ``group``.
 
-    One with an empty ``flag`` is known in Python only. One without ``metavar`` is a switch, which the flag turns to the
-    opposite of its default. Help shows ``default_text`` in place of the default where that is not empty.
-
-    ``group`` is the heading of help. The printed command that asks a question again has an option with another value
-    than its default, and one that ``fixes`` the answer always. ``varies`` is the quantity in words of a number that a
-    sweep can vary. ``members`` are the options that are entries of this one, a mapping.
+    One without ``metavar`` is a switch, which the flag turns to the opposite of its default. Help shows a
+    ``default_text`` in place of the default. The printed command has an option with another value than its default, and
+    one that ``fixes`` the answer always. ``varies`` is the quantity of a number that a sweep can vary. ``members`` are
+    the options that are entries of this one, a mapping.
     """
 
     flag: str
@@ -40,16 +44,16 @@ class Option:
     members: Mapping[str, Option] = field(default_factory=dict)
 
     @property
-    def repeatable(self) -> bool:
-        """Whether the flag is typed once for each value."""
-        return self.kind.repeatable
-
-    @property
     def shown_default(self) -> str:
         """The default as help shows it; empty where there is none."""
         if self.default_text or self.metavar is None or self.default in (MISSING, None, (), {}):
             return self.default_text
         return ", ".join(self.kind.texts(self.default))
+
+    @property
+    def help_with_default(self) -> str:
+        """The description with the default, if any."""
+        return f"{self.help} [default: {self.shown_default}]" if self.shown_default else self.help
 
     def typed(self, value: Any) -> list[str]:
         """The arguments that give a value on the command line; none for the value that is not typed, None."""
@@ -78,14 +82,15 @@ class Group(str):
         *,
         flag: str = BY_NAME,
         metavar: str | None = None,
-        default: Any = None,
+        default: Any = BY_KIND,
         default_text: str = "",
         fixes: bool = False,
         varies: str = "",
         members: Mapping[str, Option] | None = None,
     ) -> Any:
-        """Declare a field with a value; its flag is its name unless given. A default of MISSING makes it required."""
-        metavar = metavar or kind.metavar
+        """Declare a field with a value. A default of MISSING makes it required."""
+        metavar, default = metavar or kind.metavar, kind.default if default is BY_KIND else default
+        help = f"{help} Repeatable." if kind.repeatable else help
         return _field(Option(flag, kind, help, metavar, self, default, default_text, fixes, varies, members or {}))
 
     def switch(self, help: str, *, flag: str = BY_NAME, default: bool = False) -> Any:
@@ -95,29 +100,27 @@ class Group(str):
 
 def changed(kind: type, name: str, **changes: Any) -> Any:
     """Declare a field of a subclass as the inherited one with some changes."""
-    inherited = next(each for each in dataclasses.fields(kind) if each.name == name)
-    return _field(dataclasses.replace(declaration_of(inherited), **changes))
+    return _field(dataclasses.replace(declarations_of(kind)[name], **changes))
 
 
-def declaration_of(each: dataclasses.Field[Any]) -> Option:
-    """The declaration of a field."""
-    declaration: Option = each.metadata["option"]
-    return declaration
+def declarations_of(kind: type) -> dict[str, Option]:
+    """The declarations of the fields of a class, by name."""
+    return {each.name: each.metadata["option"] for each in dataclasses.fields(kind)}
 
 
 def _field(declaration: Option) -> Any:
     default = declaration.default
-    metadata = {"option": declaration}
-    if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata)
-    return field(default=default, metadata=metadata)
+    given = {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    return field(**given, metadata={"option": declaration})
 
 
 def register(name: str, each: dataclasses.Field[Any]) -> None:
     """Know the flag of a field, and those of its members; every class has to give a field the same flag."""
-    declaration = declaration_of(each)
+    declaration: Option = each.metadata["option"]
     if declaration.flag == BY_NAME:
-        declaration = dataclasses.replace(declaration, flag=f"--{name.replace('_', '-')}")
+        words = _UNIT.sub("", name).replace("tensor_parallel", "tp").replace("_", "-")
+        words = words.removesuffix("s") if declaration.kind.repeatable else words
+        declaration = dataclasses.replace(declaration, flag=f"--{words}")
         each.metadata = MappingProxyType({"option": declaration})
     for known, part in {name: declaration, **declaration.members}.items():
         if FLAGS.setdefault(known, part.flag) != part.flag:
@@ -127,11 +130,6 @@ def register(name: str, each: dataclasses.Field[Any]) -> None:
 def flag_of(name: str) -> str:
     """The flag of a field."""
     return FLAGS[name]
-
-
-def keywords() -> dict[str, str]:
-    """The keyword of every flag."""
-    return {flag: name for name, flag in FLAGS.items()}
 
 
 def also_called(name: str, known: Iterable[str], separator: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Final
 from provisioner.errors import InputError
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.output import OUTPUT
-from provisioner.options.values import TEXT, Kind, positive, whole
+from provisioner.options.shared import OUTPUT
+from provisioner.options.values import FOLDER, TEXT, Kind, positive, whole
 
 MEASURED: Final = Group("What was measured")
 
@@ -18,18 +18,13 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Name that also names files."""
 
 
-def _parse_name(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise InputError(f"{what} {value}: must be letters, digits, '.', '_' and '-', for it names files")
-    return value
-
-
 def _named(help: str, default_text: str) -> Any:
-    return OUTPUT.option(Kind(_parse_name, "NAME"), help, flag="--name", default_text=default_text)
+    def parse(value: Any, what: str) -> str:
+        if not isinstance(value, str) or not NAME.fullmatch(value):
+            raise InputError(f"{what} {value}: must be letters, digits, '.', '_' and '-', for it names files")
+        return value
 
-
-def _out(help: str, metavar: str = "FOLDER") -> Any:
-    return OUTPUT.option(TEXT, help, metavar=metavar)
+    return OUTPUT.option(Kind(parse, "NAME"), help, flag="--name", default_text=default_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +33,12 @@ class WorkloadImportOptions(Options):
 
     named: str | None = _named("Name of the workload.", "the file's")
     rate_rps: float | None = OUTPUT.option(
-        positive("requests/s", "RATE"),
-        "Rate to plan for in requests/s.",
-        flag="--rate",
-        default_text="the trace's mean",
+        positive("requests/s", "RATE"), "Rate to plan for in requests/s.", default_text="the trace's mean"
     )
-    out: str | None = _out(
-        "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.", "FOLDER|FILE.yaml"
+    out: str | None = OUTPUT.option(
+        TEXT,
+        "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",
+        metavar="FOLDER|FILE.yaml",
     )
 
 
@@ -54,7 +48,7 @@ class ModelImportOptions(Options):
 
     named: str | None = _named("Name of the model.", "the file's, if not config")
     title: str | None = OUTPUT.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
-    out: str | None = _out("Write the model into a folder of own specs, for --specs; made if missing.")
+    out: str | None = OUTPUT.option(FOLDER, "Write the model into a folder of own specs, for --specs; made if missing.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +60,7 @@ class CurveImportOptions(Options):
     model: str = MEASURED.option(TEXT, "Model that was served. Needed.", default=MISSING)
     machine: str = MEASURED.option(TEXT, "Machine type that served it. Needed.", default=MISSING)
     tensor_parallel: int = MEASURED.option(
-        whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", flag="--tp", default=MISSING
+        whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
     )
     input_tokens: float | None = MEASURED.option(
         positive("tokens", "TOKENS"), "Prompt length of every run.", default_text="what the files say"
@@ -80,11 +74,10 @@ class CurveImportOptions(Options):
         default_text="from the JSON beside the file, or the folder's name",
     )
     specs: str | None = MEASURED.option(
-        TEXT,
-        "Folder with own models and machines; with --out, those of its folder count.",
-        metavar="FOLDER",
+        FOLDER, "Folder with own models and machines; with --out, those of its folder count."
     )
-    out: str | None = _out(
+    out: str | None = OUTPUT.option(
+        FOLDER,
         "Write the curve into a folder of own specs, for --specs; made if missing. Points "
-        "of other degrees of tensor parallelism that its file has stay."
+        "of other degrees of tensor parallelism that its file has stay.",
     )

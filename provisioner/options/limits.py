@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from provisioner.errors import InputError
@@ -44,13 +44,8 @@ def parse_limits(value: Any, what: str) -> dict[str, str]:
         if target in limits:
             raise InputError(f"{called}: is given twice")
         limits[target] = parse_limit_text(text, called)
-    order = list(METRICS)
-    ordered = sorted(limits, key=lambda target: (order.index(target[0]), target[1]))
+    ordered = sorted(limits, key=lambda target: (list(METRICS).index(target[0]), target[1]))
     return {name_of(*target): limits[target] for target in ordered}
-
-
-def _limit_texts(value: Mapping[str, str]) -> list[str]:
-    return [f"{name.replace('_', '-')}={text}" for name, text in value.items()]
 
 
 def _member(name: str) -> Option:
@@ -63,11 +58,15 @@ def _member(name: str) -> Option:
 def limits_option() -> Any:
     """Declare the field that has all limits; those of ``LIMIT_NAMES`` are options too."""
     return LATENCY.option(
-        Kind(parse_limits, "METRIC-pQ=VALUE", _limit_texts, repeatable=True),
+        Kind(
+            parse_limits,
+            "METRIC-pQ=VALUE",
+            lambda value: [f"{name.replace('_', '-')}={text}" for name, text in value.items()],
+            repeatable=True,
+            default={},
+        ),
         f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
-        "written --tbt-p99.9 60ms. It replaces the one of --slo. Repeatable.",
-        flag=LIMIT_FLAG,
-        default={},
+        "written --tbt-p99.9 60ms. It replaces the one of --slo.",
         members={name: _member(name) for name in LIMIT_NAMES},
     )
 

@@ -14,6 +14,7 @@ from provisioner.options.values import (
     COUNT,
     DEGREES,
     DESIGN,
+    FILE,
     HEADROOM,
     LONG_TIME,
     NON_NEGATIVE,
@@ -49,7 +50,6 @@ class PlanOptions(Question):
         LONG_TIME,
         "Time within which 99 % of the requests end, such as 60s or 5min: a limit on E2E P99, with --slo batch the "
         "only one.",
-        flag="--deadline",
     )
     backlog_requests: int | None = BATCH.option(
         COUNT,
@@ -57,7 +57,7 @@ class PlanOptions(Question):
         "--slo batch.",
         flag="--backlog",
     )
-    within_s: float | None = BATCH.option(LONG_TIME, "Time for the --backlog, such as 8h.", flag="--within")
+    within_s: float | None = BATCH.option(LONG_TIME, "Time for the --backlog, such as 8h.")
     against: str | None = BATCH.option(
         TEXT,
         "SLO whose plan for the same load stands beside the answer, to show the cost of its promise.",
@@ -66,23 +66,18 @@ class PlanOptions(Question):
     )
     designs: tuple[str, ...] = CLUSTER.option(
         several(DESIGN),
-        "Consider this design only, such as splitwise-ha or baseline-h100. Repeatable.",
-        flag="--design",
-        default=(),
+        "Consider this design only, such as splitwise-ha or baseline-h100.",
         default_text="all that the machine types allow",
     )
     machines: tuple[str, ...] = CLUSTER.option(
         several(TEXT),
-        "Consider this machine type only (see provision machines). Repeatable.",
-        flag="--machine",
-        default=(),
+        "Consider this machine type only (see provision machines).",
         default_text="all with latency curves of the model",
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.option(
         DEGREES,
         "Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
         "type has latency curves and holds the model, the largest of them, or these.",
-        flag="--tp",
         default="all",
         fixes=True,
     )
@@ -90,7 +85,6 @@ class PlanOptions(Question):
         listed(positive("% of the TDP", "PERCENT")),
         "Consider every machine type with its GPUs' power limited to each of these shares of their TDP; 100 is "
         "without limit. What a cap does to both phases is assumed (docs/reference/hardware.md).",
-        default=(),
         default_text="machine types as they are",
     )
     evidence: str | None = CLUSTER.option(
@@ -100,10 +94,7 @@ class PlanOptions(Question):
         default_text="the best kind that any has",
     )
     stock: Mapping[str, int] = CLUSTER.option(
-        STOCK,
-        "Machines of a type that can be had at most, such as dgx-h100=20. Repeatable.",
-        default={},
-        default_text="no limit",
+        STOCK, "Machines of a type that can be had at most, such as dgx-h100=20.", default_text="no limit"
     )
     objective: ObjectiveName = CLUSTER.option(  # noqa: RUF009
         name_of("objective", tuple(CRITERIA)),
@@ -112,10 +103,10 @@ class PlanOptions(Question):
         fixes=True,
     )
     max_cost_usd_per_h: float | None = CLUSTER.option(
-        positive("$/h", "COST"), "Largest cost in $/h.", flag="--max-cost", default_text="no limit"
+        positive("$/h", "COST"), "Largest cost in $/h.", default_text="no limit"
     )
     max_power_w: float | None = CLUSTER.option(
-        POWER, "Largest provisioned power, in W or with a unit: 400kW.", flag="--max-power", default_text="no limit"
+        POWER, "Largest provisioned power, in W or with a unit: 400kW.", default_text="no limit"
     )
     max_machines: int | None = CLUSTER.option(whole("machines"), "Largest number of machines.", default_text="no limit")
     prices: str = CLUSTER.option(
@@ -126,7 +117,7 @@ class PlanOptions(Question):
         fixes=True,
     )
     solver: str = METHOD.option(TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS", fixes=True)
-    write_lp: str | None = METHOD.option(TEXT, "Write the integer program in LP format.", metavar="FILE")
+    write_lp: str | None = METHOD.option(FILE, "Write the integer program in LP format.")
     fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
     sets: int = PROOF.option(
         checked(whole("request sets"), lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
@@ -139,7 +130,6 @@ class PlanOptions(Question):
         TIME,
         "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up. A set takes longer "
         "where a limit needs more requests.",
-        flag="--duration",
         default=DURATION_S,
         default_text=f"{DURATION_S:g}s",
         fixes=True,
@@ -161,7 +151,6 @@ class PlanOptions(Question):
     time_limit_s: float | None = PROOF.option(
         TIME,
         "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap.",
-        flag="--time-limit",
         default_text="no limit",
     )
     cut_margin: float = PROOF.option(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 
 from provisioner.options.base import Options
 from provisioner.options.declaration import BY_NAME, Group
-from provisioner.options.values import MEMORY, TEXT, listed, whole
+from provisioner.options.values import FOLDER, MEMORY, TEXT, listed, whole
 
 REPLICA: Final = Group("What to time")
 POINTS: Final = Group("Points to time")
@@ -27,21 +27,17 @@ class ProfileOptions(Options):
     model: str = REPLICA.option(TEXT, "Model whose shape to time (see provision models). Needed.", default=MISSING)
     machine: str = REPLICA.option(TEXT, "Machine type that the GPU at hand is of. Needed.", default=MISSING)
     out: str = REPLICA.option(
-        TEXT,
+        FOLDER,
         "Folder of own specs into which the curve is written, for --specs; made if missing. Points of other degrees of "
         "tensor parallelism in its file stay. Needed.",
-        metavar="FOLDER",
         default=MISSING,
     )
     tensor_parallel: int = REPLICA.option(
         whole("GPUs"),
         "Tensor parallelism: one GPU's share is timed, and the all-reduces are added from measured kernels.",
-        flag="--tp",
         default=1,
     )
-    specs: str | None = REPLICA.option(
-        TEXT, "Folder with the model or machine, if other than the one of --out.", metavar="FOLDER"
-    )
+    specs: str | None = REPLICA.option(FOLDER, "Folder with the model or machine, if other than the one of --out.")
     prompt_tokens: tuple[int, ...] = _listed(
         "tokens", "Lengths of single prompts.", (128, 256, 512, 1024, 2048, 4096, 8192)
     )
@@ -75,6 +71,6 @@ class ProfileOptions(Options):
     repeats: int = MEASUREMENT.option(whole(), "Timed runs of each point.", default=20)
     warm_up: int = MEASUREMENT.option(whole(minimum=0), "Runs of each point before them that do not count.", default=3)
     memory_bytes: float | None = MEASUREMENT.option(
-        MEMORY, "Memory of the device to plan with, such as 24GiB.", flag="--memory", default_text="the free memory"
+        MEMORY, "Memory of the device to plan with, such as 24GiB.", default_text="the free memory"
     )
     resume: bool = MEASUREMENT.switch("Go on with a profile that was interrupted.")

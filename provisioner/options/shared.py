@@ -1,20 +1,21 @@
-"""The options that plans and simulations have in common."""
+"""The options that plans and simulations have in common, and those of the files of a result."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, FACTORS, MACHINE_FACTORS
 from provisioner.options.limits import LATENCY, limits_option
-from provisioner.options.values import NON_NEGATIVE, SCALE, TEXT, name_of, positive, several, whole
+from provisioner.options.values import FILE, FOLDER, NON_NEGATIVE, SCALE, TEXT, name_of, positive, several, whole
 
 WORKLOAD: Final = Group("Workload")
 CLUSTER: Final = Group("Cluster")
 METHOD: Final = Group("Method")
+OUTPUT: Final = Group("Output")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +32,11 @@ class Question(Options):
     rate_rps: float | None = WORKLOAD.option(
         positive("requests/s", "RATE"),
         "Load in requests/s; for a plan the peak load.",
-        flag="--rate",
         default_text="the workload's own",
         varies="rate",
     )
     trace: str | None = WORKLOAD.option(
-        TEXT, "Requests and times of a trace file as they are, in place of --workload and --rate.", metavar="FILE"
+        FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
     )
     cv: float | None = WORKLOAD.option(
         NON_NEGATIVE,
@@ -80,20 +80,34 @@ class Question(Options):
     network: tuple[str, ...] = METHOD.option(
         several(TEXT),
         "Network between machines, of all or of one type: infiniband-100 to -800, roce-100 to -400, "
-        "ethernet-10 to -200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. Repeatable.",
+        "ethernet-10 to -200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine.",
         metavar="[MACHINE=]NETWORK",
-        default=(),
         default_text="the machine's own",
     )
     specs: str | None = METHOD.option(
-        TEXT, "Folder with own machines, models, prices and curves, beside the shipped ones.", metavar="FOLDER"
+        FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(
         SCALE,
         f"What-if: multiply an input by a factor: {', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} "
-        "of all machines or of one type, such as price:dgx-a100=0.5. Repeatable.",
-        default={},
+        "of all machines or of one type, such as price:dgx-a100=0.5.",
     )
     seed: int = METHOD.option(
         whole(minimum=0), "Seed of everything drawn at random.", metavar="NUMBER", default=0, fixes=True
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions(Options):
+    """The files of a result."""
+
+    GROUPS: ClassVar[tuple[str, ...]] = (OUTPUT,)
+
+    out: tuple[str, ...] = OUTPUT.option(
+        several(FILE),
+        "Write the result in the format of the ending: a table as .csv or .parquet, all as .json, a report as .md or "
+        ".html, the pictures as .png, .svg or .pdf. A folder, ending in /, gets every table, the report and the page.",
+    )
+    table: str | None = OUTPUT.option(
+        TEXT, "Table to write as .csv or .parquet in place of the main one; an unknown name lists them all."
     )

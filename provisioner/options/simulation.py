@@ -18,14 +18,13 @@ from provisioner.options.defaults import (
     WARM_UP,
 )
 from provisioner.options.limits import LATENCY
-from provisioner.options.output import OUTPUT
-from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
+from provisioner.options.shared import CLUSTER, METHOD, OUTPUT, WORKLOAD, Question
 from provisioner.options.values import (
     DESIGN,
+    FILE,
     POOLS,
     RATES,
     RETRY,
-    TEXT,
     TIME,
     checked,
     name_of,
@@ -51,15 +50,11 @@ class SimulateOptions(Question):
     GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, CLUSTER, LATENCY, POLICY, METHOD, OUTPUT)
 
     rates_rps: tuple[float, ...] = WORKLOAD.option(
-        RATES,
-        "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
-        flag="--rates",
-        default=(),
+        RATES, "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line."
     )
     duration_s: float | None = WORKLOAD.option(
         TIME,
         "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served.",
-        flag="--duration",
         default_text=format_seconds(DURATION_S),
         varies="duration",
     )
@@ -103,38 +98,27 @@ class SimulateOptions(Question):
     mixed_machines: int | None = CLUSTER.option(whole("machines"), "Mixed machines of the design.", flag="--mixed")
     pools: tuple[str, ...] = CLUSTER.option(
         POOLS,
-        "A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together. "
-        "Repeatable.",
-        flag="--pool",
+        "A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together.",
         metavar="ROLE:MACHINE[:TP]=COUNT",
-        default=(),
     )
     tensor_parallel: int | None = CLUSTER.option(
         whole("GPUs"),
         "Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several.",
-        flag="--tp",
         default_text="the largest with latency curves",
         varies="tensor parallelism",
     )
     prompt_tensor_parallel: int | None = CLUSTER.option(
-        whole("GPUs"),
-        "Tensor parallelism of prompt machines only.",
-        flag="--prompt-tp",
-        varies="tensor parallelism of prompt machines",
+        whole("GPUs"), "Tensor parallelism of prompt machines only.", varies="tensor parallelism of prompt machines"
     )
     token_tensor_parallel: int | None = CLUSTER.option(
-        whole("GPUs"),
-        "Tensor parallelism of token machines only.",
-        flag="--token-tp",
-        varies="tensor parallelism of token machines",
+        whole("GPUs"), "Tensor parallelism of token machines only.", varies="tensor parallelism of token machines"
     )
     failures: tuple[str, ...] = CLUSTER.option(
         POOLS,
         "A machine that fails, such as prompt:3@30s-60s; without an end it does not come back. Its requests start "
-        "again. Repeatable.",
+        "again.",
         flag="--fail",
         metavar="ROLE:NUMBER@FROM[-UNTIL]",
-        default=(),
     )
     policy: str | None = POLICY.option(
         name_of("policy", POLICIES),
@@ -169,7 +153,6 @@ class SimulateOptions(Question):
     transfer_retry_s: float | None = POLICY.option(
         RETRY,
         "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed.",
-        flag="--transfer-retry",
         default_text=f"{TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim",
         varies="time until a transfer is tried again",
     )
@@ -181,15 +164,11 @@ class SimulateOptions(Question):
     )
     percentiles: tuple[float, ...] = METHOD.option(
         several(checked(positive(metavar="PERCENT"), lambda percent: percent < 100.0, "above 0 and below 100")),
-        "A percentile to report beside 50, 90 and 99, such as 95 or 99.9. Repeatable.",
-        flag="--percentile",
+        "A percentile to report beside 50, 90 and 99, such as 95 or 99.9.",
         metavar="PERCENT",
-        default=(),
     )
     repeat: int | None = METHOD.option(
         whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
     )
-    records: str | None = OUTPUT.option(TEXT, "Write every request as .parquet or .csv, by the ending.", metavar="FILE")
-    timeline: str | None = OUTPUT.option(
-        TEXT, "Draw machines and batches over time as .png, .svg or .pdf.", metavar="FILE"
-    )
+    records: str | None = OUTPUT.option(FILE, "Write every request as .parquet or .csv, by the ending.")
+    timeline: str | None = OUTPUT.option(FILE, "Draw machines and batches over time as .png, .svg or .pdf.")

@@ -15,6 +15,7 @@ from provisioner.options.plan import PlanOptions
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD
 from provisioner.options.simulation import POLICY, SimulateOptions
 from provisioner.options.values import (
+    ADDRESS,
     BUDGET,
     DESIGN,
     INPUT,
@@ -52,13 +53,8 @@ MOST_PROBES: Final = 1000
 
 SAME: Final[tuple[ObjectiveName, ...]] = ("power", "cost", "machines", "throughput")
 
-
 _OF_ONE_PLAN: Final = ("against", "write_lp")
 _OF_BATCHES: Final = ("deadline_s", "backlog_requests", "within_s")
-
-
-def _dask(help: str, group: Group) -> Any:
-    return group.option(TEXT, help, metavar="ADDRESS")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +88,9 @@ class CompareOptions(PlanOptions):
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
         PlanOptions, "tensor_parallel", default_text=AT_LARGEST
     )
-    dask: str | None = _dask("Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786.", SCALE)
+    dask: str | None = SCALE.option(
+        ADDRESS, "Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786."
+    )
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +124,7 @@ class CapacityOptions(PlanOptions):
     mixed: int | None = IN_HAND.option(whole("machines"), "Machines in hand of a colocated design.")
     to: tuple[float, ...] = MORE.option(
         several(positive("requests/s", "RATE")),
-        "Rate in requests/s to find the least additions for. Repeatable.",
-        default=(),
+        "Rate in requests/s to find the least additions for.",
         default_text="1.1, 1.25 and 1.5 times the capacity",
     )
     additions: bool = MORE.switch(
@@ -144,8 +141,9 @@ class CapacityOptions(PlanOptions):
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """The given values, after a check that the design is among them."""
         if not given.get("designs"):
-            what = spelled("designs")
-            raise InputError(f"{what}: is needed: the design of the cluster in hand, such as splitwise-hh")
+            raise InputError(
+                f"{spelled('designs')}: is needed: the design of the cluster in hand, such as splitwise-hh"
+            )
         return given
 
 
@@ -170,8 +168,8 @@ class SensitivityOptions(PlanOptions):
 
     inputs: tuple[str, ...] | None = SENSITIVITY.option(
         several(INPUT),
-        f"Input of the tornado: {FACTOR_NAMES}. Repeatable.",
-        flag="--input",
+        f"Input of the tornado: {FACTOR_NAMES}.",
+        default=None,
         default_text="all that can move the answer; none with --switch or --rates",
     )
     spread: float = SENSITIVITY.option(
@@ -182,9 +180,8 @@ class SensitivityOptions(PlanOptions):
     switches: Mapping[str, tuple[float, float]] = SENSITIVITY.option(
         SWITCHES,
         "Find the factors on an input between these two at which the answer switches, such as "
-        "price:dgx-a100=0.2:1, link-bandwidth=0.001:1, cv=1:4. Repeatable.",
+        "price:dgx-a100=0.2:1, link-bandwidth=0.001:1, cv=1:4.",
         flag="--switch",
-        default={},
     )
     watch: Watch = SENSITIVITY.option(  # noqa: RUF009
         name_of("thing to watch", tuple(WATCHES)),
@@ -203,20 +200,15 @@ class SensitivityOptions(PlanOptions):
         default=5,
     )
     rates_rps: tuple[float, ...] = SENSITIVITY.option(
-        listed(positive()),
-        "Rates in requests/s of the map of where splitting pays; with --ratios.",
-        flag="--rates",
-        metavar="RATE,...",
-        default=(),
+        listed(positive()), "Rates in requests/s of the map of where splitting pays; with --ratios.", metavar="RATE,..."
     )
     ratios: tuple[float, ...] = SENSITIVITY.option(
         listed(positive()),
         "Ratios of mean prompt to mean output tokens of the map; prompts stay as they are.",
         metavar="RATIO,...",
-        default=(),
     )
-    dask: str | None = _dask(
-        "Scheduler of a Dask cluster on which plans are made, such as tcp://10.0.0.1:8786 (extra: dask).", SENSITIVITY
+    dask: str | None = SENSITIVITY.option(
+        ADDRESS, "Scheduler of a Dask cluster on which plans are made, such as tcp://10.0.0.1:8786 (extra: dask)."
     )
 
 
@@ -229,9 +221,8 @@ class ReproduceOptions(Options):
     )
     only: tuple[str, ...] = REPRODUCTION.option(
         several(TEXT),
-        "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation. Repeatable.",
+        "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation.",
         metavar="EXPERIMENT",
-        default=(),
         default_text="all",
     )
     resume: bool = REPRODUCTION.switch("Go on where an interrupted reproduction to the same --out stopped.")
@@ -249,35 +240,30 @@ class GridOptions(SimulateOptions):
 
     prices: str = changed(PlanOptions, "prices")
     threads: int | None = SCALE.option(whole(), "Clusters simulated at once on this machine.", default_text="its cores")
-    dask: str | None = _dask(
-        "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads.", SCALE
+    dask: str | None = SCALE.option(
+        ADDRESS, "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads."
     )
     resume: bool = SCALE.switch("Go on with an interrupted sweep, from the journal beside its first --out.")
-
-
-def _sizes(help: str) -> Any:
-    return CLUSTER.option(SIZES, help)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepOptions(GridOptions):
     """The question of a sweep over the sizes of pools."""
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = (
-        *GridOptions.LEFT_OUT,
-        *("prompt_machines", "token_machines", "mixed_machines"),
-    )
+    LEFT_OUT: ClassVar[tuple[str, ...]] = (*GridOptions.LEFT_OUT, "prompt_machines", "token_machines", "mixed_machines")
 
     design: str | None = changed(
         SimulateOptions,
         "design",
         help="Design to sweep, such as splitwise-ha or baseline-h100, with the ranges of its machines.",
     )
-    prompt: str | tuple[int, ...] | None = _sizes(
-        "Prompt machines: 1:40, 10:100:10, one number, or several of those with commas."
+    prompt: str | tuple[int, ...] | None = CLUSTER.option(
+        SIZES, "Prompt machines: 1:40, 10:100:10, one number, or several of those with commas."
     )
-    token: str | tuple[int, ...] | None = _sizes("Token machines, written like prompt machines.")
-    mixed: str | tuple[int, ...] | None = _sizes("Mixed machines of a baseline, written like prompt machines.")
+    token: str | tuple[int, ...] | None = CLUSTER.option(SIZES, "Token machines, written like prompt machines.")
+    mixed: str | tuple[int, ...] | None = CLUSTER.option(
+        SIZES, "Mixed machines of a baseline, written like prompt machines."
+    )
     objective: CriterionName = SWEEP.option(  # noqa: RUF009
         name_of("objective of a sweep", OF_CLUSTERS),
         "Quantity that the optimum has least of.",
@@ -286,20 +272,14 @@ class SweepOptions(GridOptions):
     )
 
 
-def _parse_values(value: Any, _: str) -> Any:
-    return value if isinstance(value, str | float | int) else tuple(value)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaryOptions(GridOptions):
     """The question of a sweep over an input at fixed sizes."""
 
     clusters: tuple[str, ...] = CLUSTER.option(
         several(DESIGN),
-        "A cluster for --vary, in place of --design: splitwise-hh=35+5, baseline-h100=40. Repeatable.",
-        flag="--cluster",
+        "A cluster for --vary, in place of --design: splitwise-hh=35+5, baseline-h100=40.",
         metavar="DESIGN=SIZES",
-        default=(),
     )
     name: str = SWEEP.option(
         INPUT,
@@ -311,7 +291,7 @@ class VaryOptions(GridOptions):
         default=MISSING,
     )
     values: str | float | tuple[float, ...] = SWEEP.option(
-        Kind(_parse_values, None),
+        Kind(lambda value, _: value if isinstance(value, str | float | int) else tuple(value), None),
         "Values of the input: a range such as 30:250:10, or numbers.",
         flag="",
         metavar="FROM:TO:STEP",

@@ -36,22 +36,19 @@ def text_of(value: object) -> str:
     return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
-def _one_text(value: Any) -> Sequence[str]:
-    return (text_of(value),)
-
-
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of value: its parser, its placeholder in help, and the texts (one for each use of the flag) of a value.
 
-    ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied. A ``repeatable`` flag
-    is typed once for each value.
+    A ``repeatable`` flag is typed once for each value. ``default`` is that of an option without its own. ``number``,
+    ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied.
     """
 
     parse: Parser
     metavar: str | None
-    texts: Callable[[Any], Sequence[str]] = _one_text
+    texts: Callable[[Any], Sequence[str]] = lambda value: (text_of(value),)
     repeatable: bool = False
+    default: Any = None
     number: Number | None = None
     unit: str = ""
     zero: bool = False
@@ -73,6 +70,9 @@ def _parse_switch(value: Any, what: str) -> bool:
 
 
 TEXT: Final = Kind(_parse_text, "NAME")
+FILE: Final = replace(TEXT, metavar="FILE")
+FOLDER: Final = replace(TEXT, metavar="FOLDER")
+ADDRESS: Final = replace(TEXT, metavar="ADDRESS")
 SWITCH: Final = Kind(_parse_switch, None, lambda _: ())
 
 
@@ -86,10 +86,7 @@ def word_of(noun: str, values: Mapping[str, Any]) -> Kind:
             raise UnknownNameError(noun.format(option=what), value, tuple(values))
         return values[value]
 
-    def texts(value: Any) -> Sequence[str]:
-        return [word for word, known in values.items() if known == value]
-
-    return Kind(parse, "|".join(values), texts)
+    return Kind(parse, "|".join(values), lambda value: [word for word, known in values.items() if known == value])
 
 
 def name_of(noun: str, known: Sequence[str]) -> Kind:
@@ -108,11 +105,12 @@ def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
 def whole(unit: str = "", minimum: int = 1) -> Kind:
     """A whole number of a unit, of at least ``minimum``."""
 
-    def parse(value: Any, what: str) -> int:
-        return parse_whole(value, what, unit, minimum)
-
     return Kind(
-        parse, unit.upper() if unit in ("tokens", "GPUs") else "COUNT", _one_text, False, "whole", unit, minimum == 0
+        lambda value, what: parse_whole(value, what, unit, minimum),
+        unit.upper() if unit in ("tokens", "GPUs") else "COUNT",
+        number="whole",
+        unit=unit,
+        zero=minimum == 0,
     )
 
 
@@ -173,41 +171,34 @@ RETRY: Final = replace(
 )
 
 
-def _scaled(factors: Mapping[str, float], unit: str, value: Any, what: str, must_be: str) -> float:
-    """A number in units of the least, from a number of ``unit`` or a text that ends with one of the units."""
-    if not isinstance(value, str):
-        return parse_positive(value, what, unit)
-    match = re.fullmatch(rf"\s*(.+?)\s*({'|'.join(factors)})?\s*", value, re.IGNORECASE)
-    number, ending = match.groups() if match else (value, None)
+def scaled(factors: Mapping[str, float], unit: str, must_be: str) -> Parser:
+    """A parser to numbers above 0 of the least unit, from numbers of ``unit`` or texts that end with one of the units.
+
+    >>> POWER.parse("400kW", "--max-power"), POWER.parse("1.5 MW", "--max-power"), POWER.parse(500, "--max-power")
+    (400000.0, 1500000.0, 500.0)
+    >>> MEMORY.parse("1.5GiB", "--memory"), MEMORY.parse("24 GB", "--memory")
+    (1610612736.0, 24000000000.0)
+    """
     known = {name.lower(): factor for name, factor in factors.items()}
-    try:
-        return parse_positive(number, what, unit) * known[(ending or unit).lower()]
-    except (InputError, KeyError):
-        raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
+
+    def parse(value: Any, what: str) -> float:
+        if not isinstance(value, str):
+            return parse_positive(value, what, unit)
+        match = re.fullmatch(rf"\s*(.+?)\s*({'|'.join(factors)})?\s*", value, re.IGNORECASE)
+        number, ending = match.groups() if match else (value, None)
+        try:
+            return parse_positive(number, what, unit) * known[(ending or unit).lower()]
+        except (InputError, KeyError):
+            raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
+
+    return parse
 
 
-_WATTS: Final = {"W": 1.0, "kW": 1e3, "MW": 1e6}
 _BYTES: Final = {f"{letter}iB": 1024.0**k for k, letter in enumerate("KMGT", 1)} | {
     f"{letter}B": 1000.0**k for k, letter in enumerate("KMGT", 1)
 }
-
-
-def parse_power(value: Any, what: str) -> float:
-    """Power in W, from a number of W or one with its unit; above 0.
-
-    >>> parse_power("400kW", "--max-power"), parse_power("1.5 MW", "--max-power"), parse_power(500, "--max-power")
-    (400000.0, 1500000.0, 500.0)
-    """
-    return _scaled(_WATTS, "W", value, what, "a power above 0 W, such as 400000 or 400kW")
-
-
-def parse_memory(value: Any, what: str) -> float:
-    """Memory in bytes, from a number with its unit; above 0.
-
-    >>> parse_memory("1.5GiB", "--memory"), parse_memory("24 GB", "--memory")
-    (1610612736.0, 24000000000.0)
-    """
-    return _scaled(_BYTES, "bytes", value, what, "memory above 0 with its unit, such as 24GiB or 80GB")
+parse_power: Final = scaled({"W": 1.0, "kW": 1e3, "MW": 1e6}, "W", "a power above 0 W, such as 400000 or 400kW")
+parse_memory: Final = scaled(_BYTES, "bytes", "memory above 0 with its unit, such as 24GiB or 80GB")
 
 
 def parse_count(value: Any, what: str) -> int:
@@ -234,7 +225,6 @@ BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else pa
 
 
 def _each(kind: Kind, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
-    """The values of one or of several."""
     if isinstance(value, str | Path) or (kind.number is not None and isinstance(value, int | float)):
         value = (value,)
     elif not isinstance(value, Iterable):
@@ -244,11 +234,13 @@ def _each(kind: Kind, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
 
 def several(kind: Kind) -> Kind:
     """Any number of values: a flag for each, in Python one value or several."""
-
-    def texts(values: Any) -> Sequence[str]:
-        return [text for value in values for text in kind.texts(value)]
-
-    return Kind(lambda value, what: _each(kind, value, what, "a name or several"), kind.metavar, texts, repeatable=True)
+    return Kind(
+        lambda value, what: _each(kind, value, what, "a name or several"),
+        kind.metavar,
+        lambda values: [text for value in values for text in kind.texts(value)],
+        repeatable=True,
+        default=(),
+    )
 
 
 def listed(kind: Kind, none: bool = False) -> Kind:
@@ -259,13 +251,15 @@ def listed(kind: Kind, none: bool = False) -> Kind:
             return ()
         return _each(kind, value.split(",") if isinstance(value, str) else value, what, "numbers")
 
-    def texts(values: Any) -> Sequence[str]:
-        return (",".join(text for value in values for text in kind.texts(value)) or "none",)
+    return Kind(
+        parse,
+        f"{kind.metavar},...{'|none' if none else ''}",
+        lambda values: (",".join(text for value in values for text in kind.texts(value)) or "none",),
+        default=(),
+    )
 
-    return Kind(parse, f"{kind.metavar},...{'|none' if none else ''}", texts)
 
-
-def parse_degrees(value: Any, what: str) -> str | tuple[int, ...]:
+def parse_degrees(value: Any, what: str) -> Any:
     """Degrees of tensor parallelism: a word, or numbers of GPUs with commas between.
 
     >>> parse_degrees("all", "--tp"), parse_degrees("4,8", "--tp"), parse_degrees(8, "--tp")
@@ -273,8 +267,7 @@ def parse_degrees(value: Any, what: str) -> str | tuple[int, ...]:
     """
     if isinstance(value, str) and value not in ("largest", "all") and not re.fullmatch(r"[-+\d.,\s]+", value):
         raise InputError(f"{what}: must be largest, all, or numbers of GPUs such as 4,8, got {value!r}")
-    degrees: str | tuple[int, ...] = value if value in ("largest", "all") else listed(whole("GPUs")).parse(value, what)
-    return degrees
+    return value if value in ("largest", "all") else listed(whole("GPUs")).parse(value, what)
 
 
 def _range_texts(value: Any) -> Sequence[str]:
@@ -303,13 +296,13 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     return tuple(parse_non_negative(part, what, "requests/s") for part in str(value).split(","))
 
 
-def _parse_sizes(value: Any, _: str) -> str | tuple[int, ...]:
-    return value if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
-
-
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
-RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts)
-SIZES: Final = Kind(_parse_sizes, "FROM:TO[:STEP]", _range_texts)
+RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts, default=())
+SIZES: Final = Kind(
+    lambda value, _: value if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,),
+    "FROM:TO[:STEP]",
+    _range_texts,
+)
 
 
 def pairs(value: Any, what: str, shape: str) -> list[tuple[str, Any]]:
@@ -325,19 +318,36 @@ def pairs(value: Any, what: str, shape: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _by_name(value: Any, what: str, shape: str, known_as: Callable[[str], str] = str) -> dict[str, Any]:
-    """Values by the name that each is known as, given once."""
-    found: dict[str, Any] = {}
-    for given, each in pairs(value, what, shape):
-        name = known_as(given)
-        if name in found:
-            raise InputError(f"{what}: {name} is given twice")
-        found[name] = each
-    return found
+def by_name(
+    shape: str,
+    parse: Callable[[Any, str, str], Any],
+    known_as: Callable[[str], str] = str,
+    text: Callable[[Any], str] = text_of,
+) -> Kind:
+    """Values by name, each given once, as texts of a ``shape``; the name that each is known as, and its text.
 
+    >>> SCALE.parse(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale"), SCALE.parse({"prefill-time": 2}, "--scale")
+    ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
+    >>> STOCK.parse(["dgx-h100=20", "dgx-a100=0"], "--stock"), SWITCHES.parse("price:dgx-a100=0.2:1", "--switch")
+    ({'dgx-h100': 20, 'dgx-a100': 0}, {'price:dgx-a100': (0.2, 1.0)})
+    """
 
-def _pair_texts(value: Mapping[str, Any]) -> Sequence[str]:
-    return [f"{name}={text_of(number)}" for name, number in value.items()]
+    def parse_all(value: Any, what: str) -> dict[str, Any]:
+        named: dict[str, Any] = {}
+        for given, each in pairs(value, what, shape):
+            name = known_as(given)
+            if name in named:
+                raise InputError(f"{what}: {name} is given twice")
+            named[name] = parse(each, what, name)
+        return named
+
+    return Kind(
+        parse_all,
+        shape.partition(",")[0],
+        lambda value: [f"{name}={text(each)}" for name, each in value.items()],
+        repeatable=True,
+        default={},
+    )
 
 
 def _first_word(name: str, mark: str, words: Mapping[str, str]) -> str:
@@ -351,52 +361,29 @@ def _input_name(name: str) -> str:
     return name if name.partition(":")[0] in (*FACTORS, *MACHINE_FACTORS) else _first_word(name, "-", ROLE_ALIASES)
 
 
-def parse_scale(value: Any, what: str) -> dict[str, float]:
-    """Factors on inputs, each written NAME=FACTOR.
-
-    >>> parse_scale(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale"), parse_scale({"prefill-time": 2}, "--scale")
-    ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
-    """
-    factors = _by_name(value, what, "NAME=FACTOR, such as output-tokens=1.2", _input_name)
-    return {name: parse_positive(factor, f"{what} {name}") for name, factor in factors.items()}
+_SWITCH: Final = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
 
 
-def parse_stock(value: Any, what: str) -> dict[str, int]:
-    """Machines in stock by type, each written NAME=COUNT.
-
-    >>> parse_stock(["dgx-h100=20", "dgx-a100=0"], "--stock")
-    {'dgx-h100': 20, 'dgx-a100': 0}
-    """
-    counts = _by_name(value, what, "NAME=COUNT, such as dgx-h100=20")
-    return {name: parse_whole(count, f"{what} {name}", "machines", minimum=0) for name, count in counts.items()}
-
-
-def parse_switches(value: Any, what: str) -> dict[str, tuple[float, float]]:
-    """Inputs to search, each written NAME=LOW:HIGH.
-
-    >>> parse_switches(["price:dgx-a100=0.2:1"], "--switch")
-    {'price:dgx-a100': (0.2, 1.0)}
-    """
-    shape = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
-    switches: dict[str, tuple[float, float]] = {}
-    for name, bounds in _by_name(value, what, shape, _input_name).items():
-        ends = bounds.split(":", 1) if isinstance(bounds, str) else tuple(bounds)
-        if len(ends) != 2:
-            raise InputError(f"{what}: must be {shape}, got {f'{name}={bounds}'!r}")
-        low, high = (parse_positive(end, f"{what} {name}") for end in ends)
-        if not high > low:
-            raise InputError(f"{what} {name}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
-        switches[name] = (low, high)
-    return switches
+def _parse_bounds(bounds: Any, what: str, name: str) -> tuple[float, float]:
+    ends = bounds.split(":", 1) if isinstance(bounds, str) else tuple(bounds)
+    if len(ends) != 2:
+        raise InputError(f"{what}: must be {_SWITCH}, got {f'{name}={bounds}'!r}")
+    low, high = (parse_positive(end, f"{what} {name}") for end in ends)
+    if not high > low:
+        raise InputError(f"{what} {name}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
+    return low, high
 
 
-def _switch_texts(value: Mapping[str, tuple[float, float]]) -> Sequence[str]:
-    return [f"{name}={text_of(low)}:{text_of(high)}" for name, (low, high) in value.items()]
-
-
-SCALE: Final = Kind(parse_scale, "NAME=FACTOR", _pair_texts, repeatable=True)
-STOCK: Final = Kind(parse_stock, "NAME=COUNT", _pair_texts, repeatable=True)
-SWITCHES: Final = Kind(parse_switches, "NAME=LOW:HIGH", _switch_texts, repeatable=True)
+SCALE: Final = by_name(
+    "NAME=FACTOR, such as output-tokens=1.2",
+    lambda factor, what, name: parse_positive(factor, f"{what} {name}"),
+    _input_name,
+)
+STOCK: Final = by_name(
+    "NAME=COUNT, such as dgx-h100=20",
+    lambda count, what, name: parse_whole(count, f"{what} {name}", "machines", minimum=0),
+)
+SWITCHES: Final = by_name(_SWITCH, _parse_bounds, _input_name, lambda ends: ":".join(map(text_of, ends)))
 
 
 POOLS: Final = several(Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), None))
