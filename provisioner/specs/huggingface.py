@@ -334,11 +334,9 @@ def _kv_heads(config: Mapping[str, Any], family: Family, heads: int, shown: str)
     if family.kv_heads == "multi_query":
         return 1 if _switch(config, "multi_query", True, shown) else heads
     given = _whole(config, ("num_key_value_heads",), shown)
-    if given is not None:
-        return given
-    if family.kv_heads == "heads" or "num_key_value_heads" in config:
-        return heads
-    raise InputError(f"{shown}: num_key_value_heads: is missing: the KV cache depends on it")
+    if given is None and family.kv_heads != "heads" and "num_key_value_heads" not in config:
+        raise InputError(f"{shown}: num_key_value_heads: is missing: the KV cache depends on it")
+    return given or heads
 
 
 def _head_dim(config: Mapping[str, Any], family: Family, hidden: int, heads: int, shown: str) -> int:
@@ -439,9 +437,8 @@ def _method_title(given: Mapping[str, Any], method: str) -> str:
 def _weights(given: Mapping[str, Any]) -> dict[str, Any]:
     """Weights of the first group in a compressed-tensors configuration, and whether inputs are quantized as well."""
     groups = given.get("config_groups")
-    if not isinstance(groups, dict):
-        return {}
-    group = next((each for each in groups.values() if isinstance(each, dict)), {})
+    listed = groups.values() if isinstance(groups, dict) else ()
+    group = next((each for each in listed if isinstance(each, dict)), {})
     weights = group.get("weights")
     return {**weights, "inputs": group.get("input_activations")} if isinstance(weights, dict) else {}
 
