@@ -193,15 +193,13 @@ def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ..
     points = listing(
         "Points",
         list(zip(found.points, seconds, strict=True)),
-        (
-            (Column("phase"), lambda pair: pair[0].phase),
-            (Column("tokens each", True), lambda pair: whole(pair[0].prompt_tokens)),
-            (Column("batch", True), lambda pair: whole(pair[0].batch)),
-            (Column("median, ms", True), lambda pair: significant(1e3 * pair[0].latency_s)),
-            (Column("least, ms", True), lambda pair: significant(1e3 * pair[0].min_s)),
-            (Column("most, ms", True), lambda pair: significant(1e3 * pair[0].max_s)),
-            (Column("of it all-reduces, ms", True), lambda pair: "" if pair[1] is None else significant(1e3 * pair[1])),
-        ),
+        (Column("phase"), lambda pair: pair[0].phase),
+        (Column("tokens each", True), lambda pair: whole(pair[0].prompt_tokens)),
+        (Column("batch", True), lambda pair: whole(pair[0].batch)),
+        (Column("median, ms", True), lambda pair: significant(1e3 * pair[0].latency_s)),
+        (Column("least, ms", True), lambda pair: significant(1e3 * pair[0].min_s)),
+        (Column("most, ms", True), lambda pair: significant(1e3 * pair[0].max_s)),
+        (Column("of it all-reduces, ms", True), lambda pair: "" if pair[1] is None else significant(1e3 * pair[1])),
     )
     curve, about = written
     own = ["--specs", str(curve.parent.parent), "--model", found.model, "--machine", found.machine]

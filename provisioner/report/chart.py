@@ -35,6 +35,10 @@ class Series:
     high: Values = ()
     notes: tuple[str, ...] = ()
 
+    def note(self, k: int) -> str:
+        """The note of a point, if it has one."""
+        return self.notes[k] if self.notes else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -65,6 +69,10 @@ class Bars:
     name: str
     values: Values
     notes: tuple[str, ...] = ()
+
+    def note(self, k: int) -> str:
+        """The note of a group, if it has one."""
+        return self.notes[k] if self.notes else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from provisioner.report.chart import BarChart, Chart, HeatMap, LineChart, Rule
+from provisioner.report.chart import BarChart, Chart, HeatMap, LineChart, Rule, Series
 from provisioner.report.document import Column, Table, table
 from provisioner.report.numbers import five_digits
 
@@ -79,24 +79,20 @@ def mark_texts(chart: Chart) -> list[list[str]]:
                 [
                     _text(
                         series.name,
-                        (chart.x.label, five_digits(x)),
-                        (chart.y.label, five_digits(y)),
-                        ("interval", _interval(series.low, series.high, k)),
-                        note=series.notes[k] if series.notes else "",
+                        (chart.x.label, x),
+                        (chart.y.label, y),
+                        ("interval", f"{low} to {high}" if low else ""),
+                        note=note,
                     )
-                    for k, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+                    for x, y, low, high, note in _points(series)
                 ]
                 for series in chart.series
             ]
         case BarChart():
+            label = chart.value.label
             return [
                 [
-                    _text(
-                        chart.groups[k],
-                        ("", bars.name),
-                        (chart.value.label, five_digits(value)),
-                        note=bars.notes[k] if bars.notes else "",
-                    )
+                    _text(chart.groups[k], ("", bars.name), (label, five_digits(value)), note=bars.note(k))
                     for k, value in enumerate(bars.values)
                 ]
                 for bars in chart.bars
@@ -119,8 +115,19 @@ def mark_texts(chart: Chart) -> list[list[str]]:
             ]
 
 
-def _interval(low: Sequence[float | None], high: Sequence[float | None], k: int) -> str:
-    return f"{five_digits(low[k])} to {five_digits(high[k])}" if low and high else ""
+def _points(series: Series) -> list[tuple[str, str, str, str, str]]:
+    """The texts of points: x, y, the ends of the interval, and the note."""
+    bounded = bool(series.low and series.high)
+    return [
+        (
+            five_digits(x),
+            five_digits(y),
+            five_digits(series.low[k]) if bounded else "",
+            five_digits(series.high[k]) if bounded else "",
+            series.note(k),
+        )
+        for k, (x, y) in enumerate(zip(series.x, series.y, strict=True))
+    ]
 
 
 def _text(name: str, *facts: tuple[str, str], note: str) -> str:
@@ -129,54 +136,29 @@ def _text(name: str, *facts: tuple[str, str], note: str) -> str:
 
 
 def numbers_table(chart: Chart) -> Table:
-    """The numbers of a chart as a table, without columns that are empty."""
+    """The numbers of a chart as a table, without columns that are empty; cells from the top row down, as drawn."""
     match chart:
         case LineChart():
-            return _curve_numbers(chart)
+            labels = ("series", chart.x.label, chart.y.label, "from", "to")
+            columns = [Column(label, number=k > 0) for k, label in enumerate(labels)]
+            points = [(series.name, *point) for series in chart.series for point in _points(series)]
+            return table("", (*columns, Column("", words=True)), points)
         case BarChart():
-            columns = (Column(""), Column(""), Column(chart.value.label, True), Column("", words=True))
+            columns = [Column(""), Column(""), Column(chart.value.label, True), Column("", words=True)]
             rows = [
-                (group, bars.name, five_digits(bars.values[k]), bars.notes[k] if bars.notes else "")
+                (group, bars.name, five_digits(bars.values[k]), bars.note(k))
                 for k, group in enumerate(chart.groups)
                 for bars in chart.bars
             ]
             return table("", columns, rows)
         case HeatMap():
-            return _cell_numbers(chart)
 
+            def cell(r: int, c: int) -> str:
+                return five_digits(chart.values[r][c]) + (" *" if (r, c) in chart.outlined else "")
 
-def _curve_numbers(chart: LineChart) -> Table:
-    labels = ("series", chart.x.label, chart.y.label, "from", "to")
-    columns = [Column(label, number=k > 0) for k, label in enumerate(labels)]
-    rows = [
-        (
-            series.name,
-            five_digits(x),
-            five_digits(y),
-            five_digits(series.low[k]) if series.low else "",
-            five_digits(series.high[k]) if series.high else "",
-            series.notes[k] if series.notes else "",
-        )
-        for series in chart.series
-        for k, (x, y) in enumerate(zip(series.x, series.y, strict=True))
-    ]
-    return table("", (*columns, Column("", words=True)), rows)
-
-
-def _cell_numbers(chart: HeatMap) -> Table:
-    """Rows from the top down, as they are drawn."""
-    columns = (
-        Column(f"{chart.y.label} \\ {chart.x.label}"),
-        *(Column(cell_label(label), True) for label in chart.columns),
-    )
-    rows = [
-        (
-            cell_label(chart.rows[r]),
-            *(
-                five_digits(value) + (" *" if (r, c) in chart.outlined else "")
-                for c, value in enumerate(chart.values[r])
-            ),
-        )
-        for r in reversed(range(len(chart.rows)))
-    ]
-    return Table("", columns, tuple(rows))
+            numbers = (Column(cell_label(label), True) for label in chart.columns)
+            lines = [
+                (cell_label(label), *(cell(r, c) for c in range(len(chart.columns))))
+                for r, label in enumerate(chart.rows)
+            ]
+            return Table("", (Column(f"{chart.y.label} \\ {chart.x.label}"), *numbers), tuple(reversed(lines)))

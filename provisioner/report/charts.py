@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -22,15 +23,8 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineC
 from provisioner.report.chart_text import description, mark_texts, merged, subtitle
 from provisioner.report.heat_map import cells, cells_height
 from provisioner.report.numbers import five_digits, three_digits
-from provisioner.report.theme import (
-    DASHES,
-    LIGHT,
-    PAGE,
-    SHAPES,
-    Spec,
-    config,
-)
-from provisioner.report.vega import NAME_WIDTH, data, finite, known, named_axis, number_format
+from provisioner.report.theme import DASHES, LIGHT, PAGE, SHAPES, Spec, config
+from provisioner.report.vega import NAME_WIDTH, TEXT, data, finite, known, named_axis, number_format
 
 T = TypeVar("T")
 Channel = TypeVar("Channel", alt.X, alt.Y)
@@ -107,13 +101,10 @@ def svg(chart: alt.TopLevelMixin) -> str:
 def write_chart(chart: alt.TopLevelMixin, kind: str, path: str) -> None:
     """Write a chart of Altair as ``png``, ``svg`` or ``pdf``."""
     drawn = svg(chart)
-    match kind:
-        case "svg":
-            content = drawn.encode()
-        case "png":
-            content = vl_convert.svg_to_png(drawn, scale=_PNG_SCALE)
-        case _:
-            content = vl_convert.svg_to_pdf(drawn)
+    if kind == "svg":
+        content = drawn.encode()
+    else:
+        content = vl_convert.svg_to_png(drawn, scale=_PNG_SCALE) if kind == "png" else vl_convert.svg_to_pdf(drawn)
     Path(path).write_bytes(content)
 
 
@@ -122,13 +113,9 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
     parts = [altair_chart(chart) for chart in charts]
     for part in parts:
         part.config = alt.Undefined
-    whole = alt.vconcat(*parts, spacing=40).resolve_scale(
-        color="independent",
-        stroke="independent",
-        fillOpacity="independent",
-        strokeDash="independent",
-        shape="independent",
-    )
+    channels = ("color", "stroke", "fillOpacity", "strokeDash", "shape")
+    apart: dict[str, Literal["independent"]] = dict.fromkeys(channels, "independent")
+    whole = alt.vconcat(*parts, spacing=40).resolve_scale(**apart)
     return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
 
 
@@ -137,19 +124,20 @@ def _nothing(chart: Chart) -> alt.Chart:
     return words
 
 
-def _scale(axis: Axis, values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
-    """The scale and the axis of these values; a logarithmic one with 0 or less is linear around 0."""
-    title = textwrap.wrap(axis.label, 50)
-    if not axis.logarithmic or not any(values):
-        return alt.Scale(zero=axis.from_zero, nice=True), alt.Axis(title=title, format=number_format(values))
-    if min(values) > 0 and not axis.from_zero:
-        return alt.Scale(type="log", nice=False, padding=8), alt.Axis(title=title, format=number_format(values))
-    smallest = math.floor(math.log10(min(abs(value) for value in values if value)) + 1e-9)
-    largest = math.ceil(math.log10(max(map(abs, values))))
-    powers = [10.0**k for k in range(smallest, largest + 1)]
-    ticks = [*(-power for power in reversed(powers) if -power >= min(values)), 0.0, *powers]
-    scale = alt.Scale(type="symlog", constant=10.0**smallest, nice=False)
-    return scale, alt.Axis(title=title, values=ticks, format=number_format(values))
+def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[float]) -> Channel:
+    """A quantity on the scale of its values; a logarithmic one with 0 or less is linear around 0."""
+    title, ticks = textwrap.wrap(axis.label, 50), list[float]()
+    scale = alt.Scale(zero=axis.from_zero, nice=True)
+    if axis.logarithmic and any(values):
+        if min(values) > 0 and not axis.from_zero:
+            scale = alt.Scale(type="log", nice=False, padding=8)
+        else:
+            smallest = math.floor(math.log10(min(abs(value) for value in values if value)) + 1e-9)
+            powers: list[float] = [10.0**k for k in range(smallest, math.ceil(math.log10(max(map(abs, values)))) + 1)]
+            ticks = [*(-power for power in reversed(powers) if -power >= min(values)), 0.0, *powers]
+            scale = alt.Scale(type="symlog", constant=10.0**smallest, nice=False)
+    drawn = alt.Axis(title=title, format=number_format(values), values=ticks or alt.Undefined)
+    return channel(f"{field}:Q", scale=scale, axis=drawn, title=title)
 
 
 def _legend(names: Sequence[str], width: Width) -> alt.Legend | None:
@@ -193,21 +181,20 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
     dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=_cycle(SHAPES, len(names))), legend=legend)
-    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
     base = alt.Chart(data(rows))
     curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
     layers = [*_bounds(base, rows, x, color, few), curve.encode(x=x, y=y, color=color, strokeDash=dash)]
     marks = base.transform_filter("isValid(datum.y)")
     if pointed:
         point = marks.mark_point(filled=True, size=60, opacity=1)
-        layers.append(point.encode(x=x, y=y, color=color, shape=shape, **text))
+        layers.append(point.encode(x=x, y=y, color=color, shape=shape, **TEXT))
     else:
-        layers.append(marks.mark_point(filled=True, size=60, opacity=0).encode(x=x, y=y, **text))
+        layers.append(marks.mark_point(filled=True, size=60, opacity=0).encode(x=x, y=y, **TEXT))
     if any(row["endless"] for row in rows):
         top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
-        layers.append(top.encode(x=x, y=alt.value(4), color=color, **text))
+        layers.append(top.encode(x=x, y=alt.value(4), color=color, **TEXT))
     height = _span(ys, chart.y.logarithmic)
-    return [*layers, *_levels(rules["y"], y, height), *_uprights(chart, rules["x"], x)]
+    return [*layers, *_levels(rules["y"], y, height), *_uprights(rules["x"], x)]
 
 
 def _points(chart: LineChart) -> list[Spec]:
@@ -220,11 +207,6 @@ def _points(chart: LineChart) -> list[Spec]:
                 row |= {"low": series.low[k], "high": series.high[k]}
             rows.append(row)
     return rows
-
-
-def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[float]) -> Channel:
-    scale, drawn = _scale(axis, values)
-    return channel(f"{field}:Q", scale=scale, axis=drawn, title=textwrap.wrap(axis.label, 50))
 
 
 def _bounds(base: alt.Chart, rows: Sequence[Spec], x: alt.X, color: alt.Color, few: bool) -> list[alt.Chart]:
@@ -247,30 +229,33 @@ def _levels(rules: Sequence[Rule], y: alt.Y, height: Callable[[float], float]) -
     """Level lines, named above their left ends, as curves rise to the right; the names of neighbours are one."""
     if not rules:
         return []
-    rows: list[Spec] = []
-    for rule in rules:
-        near = rows and height(rule.value) - height(rows[-1]["y"]) < 0.06
-        name = f"{rows[-1]['label']}, {rule.label}" if near else rule.label
-        if near:
-            rows[-1]["label"] = ""
-        rows.append({"y": rule.value, "label": name, "text": f"{rule.label}: {five_digits(rule.value)}"})
+    rows = _rule_rows("y", rules)
+    for below, row in pairwise(rows):
+        if height(row["y"]) - height(below["y"]) < 0.06:
+            row["label"], below["label"] = f"{below['label']}, {row['label']}", ""
     base = alt.Chart(data(rows)).encode(y=y)
-    line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
     name = base.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
-    return [line, name.encode(x=alt.value(0), text="label:N")]
+    return [_rule_line(base, [7, 3]), name.encode(x=alt.value(0), text="label:N")]
 
 
-def _uprights(chart: LineChart, rules: Sequence[Rule], x: alt.X) -> list[alt.Chart]:
-    """Upright lines with their names along them, at the head or, where curves are, at the foot."""
+def _uprights(rules: Sequence[Rule], x: alt.X) -> list[alt.Chart]:
+    """Upright lines with their names along them, at the head."""
     if not rules:
         return []
-    rows = [
-        {"x": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
-    ]
-    base = alt.Chart(data(rows)).encode(x=x)
-    line = base.mark_rule(strokeDash=[2, 3]).encode(tooltip="text:N", description="text:N")
+    base = alt.Chart(data(_rule_rows("x", rules))).encode(x=x)
     name = base.mark_text(style="label", angle=270, align="right", baseline="bottom", dx=-4, dy=-3, limit=_HEIGHT - 30)
-    return [line, name.encode(y=alt.value(0), text="label:N")]
+    return [_rule_line(base, [2, 3]), name.encode(y=alt.value(0), text="label:N")]
+
+
+def _rule_rows(field: str, rules: Sequence[Rule]) -> list[Spec]:
+    return [
+        {field: rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
+    ]
+
+
+def _rule_line(base: alt.Chart, dash: list[int]) -> alt.Chart:
+    line: alt.Chart = base.mark_rule(strokeDash=dash).encode(tooltip="text:N", description="text:N")
+    return line
 
 
 # Bars
@@ -314,7 +299,6 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=number_format(values)))
     offset: Spec = {} if shared_rows(chart) or len(names) < 2 else {"yOffset": alt.YOffset("bar:O", sort=names)}
     base = alt.Chart(data(rows)).encode(y=y, **offset)
-    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
     bar = base.transform_filter("isValid(datum.end)").mark_bar(fillOpacity=0.8, strokeWidth=1.5, cornerRadiusEnd=1)
     paint: Spec = {}
     if len(names) > 1:
@@ -330,7 +314,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
         }
     elif chart.strong:
         paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
-    layers = [bar.encode(x=x, x2="start:Q", **paint, **text)]
+    layers = [bar.encode(x=x, x2="start:Q", **paint, **TEXT)]
     sides: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 5), ("left", "right", -5))
     for side, align, dx in sides:
         if any(row["side"] == side for row in rows):
@@ -339,7 +323,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
             layers.append(number.encode(x=x, text="shown:N"))
     if any(row["end"] is None for row in rows):
         missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
-        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **text))
+        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **TEXT))
     layers.append(alt.Chart(data([{"end": start}])).mark_rule(aria=False).encode(x=x))
     return [*layers, *_bar_rules(rules, x, low, high)]
 
@@ -358,26 +342,18 @@ def _extent(chart: BarChart, values: Sequence[float]) -> tuple[float, float, flo
 
 
 def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Sequence[float]) -> list[Spec]:
-    rows = []
+    rows: list[Spec] = []
     names, texts = _names(chart), mark_texts(chart)
     shared = shared_rows(chart)
     for b, bars in enumerate(chart.bars):
         for g, value in enumerate(bars.values):
             drawn = value is not None and not math.isnan(value)
             end = min(max(value, low), high) if drawn and value is not None else None
-            note = bars.notes[g] if bars.notes else ""
-            shown = three_digits(value, limits) if drawn else f"\u00d7 {note or 'no value'}"
-            row = {
-                "group": g,
-                "pale": bool(chart.strong) and g not in chart.strong,
-                "bar": names[b],
-                "value": known(value),
-                "start": start,
-                "end": end,
-            }
-            row["pale"] = bool(chart.strong) and g not in chart.strong
+            shown = three_digits(value, limits) if drawn else f"\u00d7 {bars.note(g) or 'no value'}"
+            row = {"group": g, "pale": bool(chart.strong) and g not in chart.strong, "bar": names[b]}
             # of bars in one row, the name of a bar without length would lie on the other one
-            row["side"] = None if end is None or (shared and end == start) else "left" if end < start else "right"
+            side = None if end is None or (shared and end == start) else "left" if end < start else "right"
+            row |= {"value": known(value), "start": start, "end": end, "side": side}
             rows.append(row | {"shown": shown, "text": texts[b][g]})
     return rows
 
@@ -400,12 +376,8 @@ def _bar_rules(rules: Sequence[Rule], x: alt.X, low: float, high: float) -> list
     """Limits of bars, named above the chart."""
     if not rules:
         return []
-    rows = [
-        {"end": rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
-    ]
-    base = alt.Chart(data(rows)).encode(x=x)
-    line = base.mark_rule(strokeDash=[7, 3]).encode(tooltip="text:N", description="text:N")
-    layers = [line]
+    base = alt.Chart(data(_rule_rows("end", rules))).encode(x=x)
+    layers = [_rule_line(base, [7, 3])]
     sides: tuple[tuple[str, Literal["left", "right"]], ...] = (("<", "left"), (">=", "right"))
     for test, align in sides:
         named = base.transform_filter(f"datum.end {test} {(low + high) / 2}")

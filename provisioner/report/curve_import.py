@@ -9,29 +9,26 @@ from pathlib import Path
 
 from provisioner.perf.measurements import Finding, Fit, Measured
 from provisioner.perf.points import CurvePoint
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, listing
+from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, listing, notes
 from provisioner.report.numbers import per_cent, significant, whole
 
 
 def measured_document(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> Document:
     """The format recognised, the points, what they cannot tell, the fit of the curve, and the next step."""
     names = short_names([each.path for each in measured.recognised])
-    recognised = []
-    for each in measured.recognised:
-        tool = f"{each.tool}, model {each.model_id}" if each.model_id else each.tool
-        recognised.append((names[each.path], "; ".join((tool, *each.runs))))
+    recognised = (
+        (names[each.path], "; ".join((each.tool + (f", model {each.model_id}" if each.model_id else ""), *each.runs)))
+        for each in measured.recognised
+    )
     blocks: list[Block] = [
         Facts("Recognised", tuple(recognised)),
         _points(measured.points),
         _findings("Identified", measured.identified, names),
         _findings("Not identified", measured.not_identified, names),
     ]
-    if measured.fit is None:
-        blocks.append(Notes("No curve yet", (measured.fit_refused,), warning=True))
-    else:
-        blocks.append(_fit(measured.fit))
-    if measured.warnings:
-        blocks.append(Notes("Warnings", measured.warnings, warning=True))
+    refused = Notes("No curve yet", (measured.fit_refused,), warning=True)
+    blocks.append(_fit(measured.fit) if measured.fit else refused)
+    blocks += notes("Warnings", measured.warnings, warning=True)
     if measured.next_steps:
         blocks.append(Code("To be measured next", "\n".join(measured.next_steps)))
     if written is not None:
@@ -41,9 +38,7 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
         if written.parent.name == "curves":
             folder = str(written.parent.parent)
             rows.append(("to plan with it", shlex.join(["provision", "plan", "--specs", folder, *replica])))
-        blocks.append(Facts("Written", tuple(rows)))
-        if remarks:
-            blocks.append(Notes("", tuple(remarks)))
+        blocks += [Facts("Written", tuple(rows)), *notes("", remarks)]
     group = f"{measured.model} on {measured.machine} at TP {measured.tensor_parallel}"
     return Document(f"{len(measured.points)} measured points of {group}", "", tuple(blocks))
 
@@ -56,22 +51,20 @@ def measured_data(measured: Measured, written: Path | None = None, remarks: Sequ
 
 
 def _points(points: Sequence[CurvePoint]) -> Table:
+    def context(p: CurvePoint) -> str:
+        return whole(p.context_per_sequence_tokens) if p.phase == "decode" else ""
+
     return listing(
         "Points",
         points,
-        (
-            (Column("phase"), lambda p: p.phase),
-            (Column("prompt tokens", True), lambda p: whole(p.prompt_tokens)),
-            (Column("batch", True), lambda p: whole(p.batch)),
-            (
-                Column("context each, tokens", True),
-                lambda p: whole(p.context_per_sequence_tokens) if p.phase == "decode" else "",
-            ),
-            (Column("median, ms", True), lambda p: significant(1e3 * p.latency_s)),
-            (Column("least, ms", True), lambda p: significant(1e3 * p.min_s)),
-            (Column("most, ms", True), lambda p: significant(1e3 * p.max_s)),
-            (Column("repeats", True), lambda p: whole(p.repeats)),
-        ),
+        (Column("phase"), lambda p: p.phase),
+        (Column("prompt tokens", True), lambda p: whole(p.prompt_tokens)),
+        (Column("batch", True), lambda p: whole(p.batch)),
+        (Column("context each, tokens", True), context),
+        (Column("median, ms", True), lambda p: significant(1e3 * p.latency_s)),
+        (Column("least, ms", True), lambda p: significant(1e3 * p.min_s)),
+        (Column("most, ms", True), lambda p: significant(1e3 * p.max_s)),
+        (Column("repeats", True), lambda p: whole(p.repeats)),
     )
 
 
@@ -103,11 +96,9 @@ def _findings(title: str, findings: Sequence[Finding], names: Mapping[str, str])
     return listing(
         title,
         findings,
-        (
-            (Column("from"), lambda each: short(each.source)),
-            (Column("quantity", words=True), lambda each: each.quantity),
-            (Column("why", words=True), lambda each: each.why),
-        ),
+        (Column("from"), lambda each: short(each.source)),
+        (Column("quantity", words=True), lambda each: each.quantity),
+        (Column("why", words=True), lambda each: each.why),
     )
 
 
@@ -115,13 +106,11 @@ def _fit(fit: Fit) -> Table:
     return listing(
         "How well the curve explains the points",
         fit.phases,
-        (
-            (Column("phase"), lambda each: each.phase),
-            (Column("points", True), lambda each: whole(each.points)),
-            (Column("median error, %", True), lambda each: per_cent(each.median)),
-            (Column("largest, %", True), lambda each: per_cent(each.largest)),
-            (Column("left out", True), lambda each: whole(each.left_out)),
-            (Column("their median error, %", True), lambda each: per_cent(each.left_out_median)),
-            (Column("their largest, %", True), lambda each: per_cent(each.left_out_largest)),
-        ),
+        (Column("phase"), lambda each: each.phase),
+        (Column("points", True), lambda each: whole(each.points)),
+        (Column("median error, %", True), lambda each: per_cent(each.median)),
+        (Column("largest, %", True), lambda each: per_cent(each.largest)),
+        (Column("left out", True), lambda each: whole(each.left_out)),
+        (Column("their median error, %", True), lambda each: per_cent(each.left_out_median)),
+        (Column("their largest, %", True), lambda each: per_cent(each.left_out_largest)),
     )

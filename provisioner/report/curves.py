@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 
 from provisioner.errors import UnknownNameError
 from provisioner.perf.provenance import KernelsProvenance, kernels_provenance
@@ -20,11 +21,17 @@ from provisioner.report.coverage import (
     other_curves,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, notes
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
+
+_LIMITED: Final = {
+    "fit": "as fitted",
+    "floor": "raised to the time of reading the KV cache",
+    "ceiling": "lowered to the ceiling for it",
+}
 
 
 def curves_document(name: str | None = None, own: Catalog | None = None) -> Document:
@@ -40,25 +47,19 @@ def curves_document(name: str | None = None, own: Catalog | None = None) -> Docu
             "without it (the honest kind). provision curves NAME shows those of a model or machine with the evidence."
         )
         machines = tuple(known.machines.values())
-        notes = (*error_notes(by_evidence(machines)), *filter(None, (own_note(own),)))
-        blocks: tuple[Block, ...] = (_overview(rows), machines_table(machines, own), Notes("", notes))
+        meanings = (*error_notes(by_evidence(machines)), *filter(None, (own_note(own),)))
+        blocks = (_overview(rows), machines_table(machines, own), Notes("", meanings))
         return Document(f"{len(rows)} groups of measured latency curves", subtitle, blocks)
-    shown: list[Block] = []
-    if machine is not None:
-        shown += _origin(machine)
-        shown += coverage_blocks("Coverage", tuple(known.models.values()), (machine,), own)
-    elif model is not None:
-        shown += coverage_blocks("Coverage", (model,), tuple(known.machines.values()), own)
-    for row in rows:
-        shown += _evidence(row)
-    if rows:
-        shown.append(Notes("Sources", tuple(dict.fromkeys(source for row in rows for source in row.curve.sources))))
+    shown = [] if machine is None else _origin(machine)
+    models = tuple(known.models.values()) if model is None else (model,)
+    shown += coverage_blocks("Coverage", models, tuple(known.machines.values()) if machine is None else (machine,), own)
+    shown += [block for row in rows for block in _evidence(row)]
+    shown += notes("Sources", dict.fromkeys(source for row in rows for source in row.curve.sources))
     return Document(f"Latency curves of {name}", "", tuple(shown))
 
 
 def _measured(model: ModelArchitecture | None, machine: Machine | None, own: Catalog | None) -> list[CurveSummary]:
-    of_model = None if model is None else model.name
-    return curve_summary(of_model, None if machine is None else machine.name, own)
+    return curve_summary(model.name if model else None, machine.name if machine else None, own)
 
 
 def _named(name: str | None, known: Catalog) -> tuple[ModelArchitecture | None, Machine | None]:
@@ -90,22 +91,20 @@ def _kernels(kernels: KernelsProvenance) -> list[Block]:
     tables = listing(
         f"Kernels of {kernels.gpu}",
         kernels.tables,
-        (
-            (Column("operator"), lambda each: each.name),
-            (Column("rows", True), lambda each: whole(each.rows)),
-            (Column("used", True), lambda each: whole(each.rows_used)),
-            (Column("refused or replaced", True), lambda each: whole(sum(part.rows for part in each.refused))),
-            (Column("median error, %", True), lambda each: per_cent(each.error_median)),
-            (Column("P95 of it, %", True), lambda each: per_cent(each.error_p95)),
-        ),
+        (Column("operator"), lambda each: each.name),
+        (Column("rows", True), lambda each: whole(each.rows)),
+        (Column("used", True), lambda each: whole(each.rows_used)),
+        (Column("refused or replaced", True), lambda each: whole(sum(part.rows for part in each.refused))),
+        (Column("median error, %", True), lambda each: per_cent(each.error_median)),
+        (Column("P95 of it, %", True), lambda each: per_cent(each.error_p95)),
     )
-    notes = [
-        f"{each.name}: {whole(refused.rows)} rows: {refused.rule} (such as {refused.examples[0]})"
+    refused = [
+        f"{each.name}: {whole(part.rows)} rows: {part.rule} (such as {part.examples[0]})"
         for each in kernels.tables
-        for refused in each.refused
+        for part in each.refused
     ]
     source = "Tables and rules: hardware_specs/operators/provenance.yaml; errors are of a table against its rows."
-    return [tables, Notes("", (*notes, kernels.limits, source))]
+    return [tables, Notes("", (*refused, kernels.limits, source))]
 
 
 def _left_out_gpus() -> Table:
@@ -119,10 +118,8 @@ def _left_out_gpus() -> Table:
     return listing(
         "GPUs with kernels, estimated from the others: median error, and its P95",
         list(provenance),
-        (
-            (Column("GPU"), str),
-            *((Column(f"{phase} {dtype}, %", True), partial(errors, case=(phase, dtype))) for phase, dtype in cases),
-        ),
+        (Column("GPU"), str),
+        *((Column(f"{phase} {dtype}, %", True), partial(errors, case=(phase, dtype))) for phase, dtype in cases),
     )
 
 
@@ -134,20 +131,15 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
     return listing(
         "Measured",
         rows,
-        (
-            (Column("model"), lambda row: row.curve.model),
-            (Column("machine"), lambda row: marked(row.curve.machine, row.own)),
-            (Column("TP", True), lambda row: whole(row.curve.tensor_parallel)),
-            (Column("points", True), lambda row: whole(len(row.curve.points))),
-            (Column("refused", True), lambda row: whole(len(row.curve.refused))),
-            (Column("levelled", True), lambda row: whole(len(row.curve.dips))),
-            (Column("runs out, %", True), lambda row: _pair(error.mape for error in row.errors_repeats)),
-            (
-                Column("points out, %", True),
-                lambda row: _pair(inner_errors(row.errors_points) or ()),
-            ),
-            (Column("obtained"), lambda row: ", ".join(row.curve.provenance)),
-        ),
+        (Column("model"), lambda row: row.curve.model),
+        (Column("machine"), lambda row: marked(row.curve.machine, row.own)),
+        (Column("TP", True), lambda row: whole(row.curve.tensor_parallel)),
+        (Column("points", True), lambda row: whole(len(row.curve.points))),
+        (Column("refused", True), lambda row: whole(len(row.curve.refused))),
+        (Column("levelled", True), lambda row: whole(len(row.curve.dips))),
+        (Column("runs out, %", True), lambda row: _pair(error.mape for error in row.errors_repeats)),
+        (Column("points out, %", True), lambda row: _pair(inner_errors(row.errors_points) or ())),
+        (Column("obtained"), lambda row: ", ".join(row.curve.provenance)),
     )
 
 
@@ -156,49 +148,34 @@ def _evidence(row: CurveSummary) -> list[Block]:
     obtained = ", ".join(curve.provenance)
     title = f"{curve.model} on {curve.machine} at TP {curve.tensor_parallel}"
     slope = row.context
-    facts = [
+    facts = (
         ("points", f"{len(curve.points)}, {len(curve.refused)} refused, {len(curve.dips)} levelled ({obtained})"),
         ("prompt", f"measured from {_range(curve.prompt_range_tokens)} batched tokens"),
         ("decode", f"measured from {_range(curve.decode_batch_range)} sequences in a batch"),
         ("context", f"measured from {_range(curve.decode_context_range)} tokens held by a batch"),
         (
             "context slope",
-            f"{1e9 * slope.slope_s_per_token:,.1f} ns per token ({_limited(row)}); fitted "
+            f"{1e9 * slope.slope_s_per_token:,.1f} ns per token ({_LIMITED[slope.limited_by]}); fitted "
             f"{1e9 * slope.fitted_s_per_token:,.1f} +- {1e9 * slope.standard_error_s_per_token:,.1f} ns, residual "
             f"{1e3 * slope.residual_s:.2f} ms over {slope.rows} rows",
         ),
-    ]
+    )
     errors = listing(
         "",
         (*row.errors_repeats, *row.errors_points),
-        (
-            (Column("left out"), lambda error: error.axis),
-            (Column("points", True), lambda error: whole(error.left_out) if error.left_out else ""),
-            (Column("mean error, %", True), lambda error: per_cent(error.mape)),
-            (Column("largest, %", True), lambda error: per_cent(error.largest)),
-            (Column("bias, %", True), lambda error: "" if error.bias is None else f"{100 * error.bias:+.1f}"),
-        ),
+        (Column("left out"), lambda error: error.axis),
+        (Column("points", True), lambda error: whole(error.left_out) if error.left_out else ""),
+        (Column("mean error, %", True), lambda error: per_cent(error.mape)),
+        (Column("largest, %", True), lambda error: per_cent(error.largest)),
+        (Column("bias, %", True), lambda error: "" if error.bias is None else f"{100 * error.bias:+.1f}"),
     )
-    blocks: list[Block] = [Facts(title, tuple(facts))]
-    if errors.rows:
-        blocks.append(errors)
-    refused = tuple(f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
-    levelled = tuple(dip.reason for dip in curve.dips)
-    if refused or levelled:
-        blocks.append(Notes("", refused + levelled))
-    return blocks
+    blocks: list[Block] = [Facts(title, facts), errors] if errors.rows else [Facts(title, facts)]
+    refused = (f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
+    return blocks + notes("", (*refused, *(dip.reason for dip in curve.dips)))
 
 
 def _range(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:,.0f} to {bounds[1]:,.0f}"
-
-
-def _limited(row: CurveSummary) -> str:
-    return {
-        "fit": "as fitted",
-        "floor": "raised to the time of reading the KV cache",
-        "ceiling": "lowered to the ceiling for it",
-    }[row.context.limited_by]
 
 
 def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str, object]:

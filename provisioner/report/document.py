@@ -5,7 +5,7 @@ Built once from a result and drawn by ``terminal``, ``markdown`` and ``html``, s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -136,10 +136,16 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], 
     )
 
 
+def notes(title: str, lines: Iterable[str], warning: bool = False) -> list[Block]:
+    """Notes if there are any."""
+    listed = tuple(lines)
+    return [Notes(title, listed, warning)] if listed else []
+
+
 def listing(
     title: str,
     items: Sequence[T],
-    columns: Sequence[tuple[Column, Callable[[T], str]]],
+    *columns: tuple[Column, Callable[[T], str]],
     strong: Callable[[T], bool] = lambda _: False,
 ) -> Table:
     """A table of one row per item, each column with the text of its cells; without the columns that are empty."""

@@ -43,28 +43,26 @@ def check_outputs(
     writes. Raises ``InputError``, and ``UnknownNameError`` for a table that this kind of result does not have.
     """
     what, outputs = spelled("out"), []
-    seen: set[str] = {os.path.realpath(name) for name in also if name is not None}
+    seen = {os.path.realpath(name) for name in also if name is not None}
     for name in given:
         ending = "/" if name.endswith("/") else Path(name).suffix.lower()
         if ending == "/":
             _check_folder(name, what)
         elif ending not in FORMATS:
-            raise InputError(
-                f"{what} {name}: must end in {', '.join(FORMATS)}, which says the format, or in / for a folder with all"
-            )
+            endings = f"{', '.join(FORMATS)}, which says the format, or in / for a folder with all"
+            raise InputError(f"{what} {name}: must end in {endings}")
         else:
             check_writable(name, what)
         real = os.path.realpath(name)
         if real in seen:
-            raise InputError(f"{spelled('out')} {name}: is given twice")
+            raise InputError(f"{what} {name}: is given twice")
         seen.add(real)
         outputs.append(Output(name, ending))
     if table is not None:
         table_names(kind, table)
         if not any(output.ending in _TABLES for output in outputs):
-            raise InputError(
-                f"{spelled('table')} {table}: names the table of a .csv or .parquet file; add one to {what}"
-            )
+            names = f"{spelled('table')} {table}: names the table of a .csv or .parquet file"
+            raise InputError(f"{names}; add one to {what}")
     return tuple(outputs)
 
 
@@ -73,10 +71,7 @@ def _check_folder(name: str, what: str) -> None:
     path = Path(os.path.realpath(name))
     if path.exists() and not path.is_dir():
         raise InputError(f"{what} {name}: is a file, not a folder")
-    if path.is_dir():
-        check_writable(str(path / _REPORT[0]), what)
-    else:
-        check_writable(str(path), what)
+    check_writable(str(path / _REPORT[0] if path.is_dir() else path), what)
 
 
 def write_outputs(result: Result, outputs: Sequence[Output], table: str | None = None) -> None:

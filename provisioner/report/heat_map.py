@@ -12,7 +12,7 @@ from provisioner.report.chart import HeatMap
 from provisioner.report.chart_text import cell_label, mark_texts
 from provisioner.report.numbers import three_digits
 from provisioner.report.theme import CELLS, CELLS_ABOVE, CELLS_BELOW, NO_VALUE, STAR, Spec
-from provisioner.report.vega import data, finite, known, named_axis, number_format
+from provisioner.report.vega import TEXT, data, finite, known, named_axis, number_format
 
 _NUMBERED_CELLS: Final = 120  # with more cells, they have no numbers in them
 _CELL_WIDTH: Final = 44  # pixels that a number in a cell needs
@@ -35,14 +35,10 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
         for row in (row for row in rows if row["value"] is not None or row.get("endless")):
             row["shown"] = three_digits(chart.values[row["row"]][row["column"]], [chart.middle])
     tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **named_axis(map(cell_label, chart.rows), 2))
-    x = alt.X(
-        "column:O",
-        title=None,
-        axis=alt.Axis(title=chart.x.label, labelAngle=0, **named_axis(map(cell_label, chart.columns), 2)),
-    )
+    wide = alt.Axis(title=chart.x.label, labelAngle=0, **named_axis(map(cell_label, chart.columns), 2))
+    x = alt.X("column:O", title=None, axis=wide)
     y = alt.Y("row:O", sort="descending", axis=tall)
     base = alt.Chart(data(rows)).encode(x=x, y=y)
-    text: Spec = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
     layers = []
     if kept:
         gradient = alt.Legend(
@@ -53,23 +49,21 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
         )
         cell = base.transform_filter("isValid(datum.value)").mark_rect()
         color = alt.Color("value:Q", scale=scale, legend=gradient)
-        layers.append(cell.encode(color=color, **text))
+        layers.append(cell.encode(color=color, **TEXT))
     if len(kept) < len(rows):
         grey: Spec = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
         missing = base.transform_filter("!isValid(datum.value)")
-        layers.append(missing.mark_rect().encode(fill=grey, **text))
-        cross = missing.transform_filter("!datum.endless").mark_text(
-            text="\u00d7", fontSize=11, color="#000000", aria=False
-        )
-        layers.append(cross)
+        layers.append(missing.mark_rect().encode(fill=grey, **TEXT))
+        absent = missing.transform_filter("!datum.endless")
+        layers.append(absent.mark_text(text="\u00d7", fontSize=11, color="#000000", aria=False))
     layers += _outline(chart, x, y)
     if numbered:
-        wide = alt.ExprRef(f"width < {_CELL_WIDTH * len(chart.columns) + 60} ? 0 : 1")
+        roomy = alt.ExprRef(f"width < {_CELL_WIDTH * len(chart.columns) + 60} ? 0 : 1")
         marked = {(mark.row, mark.column) for mark in chart.marks}
         dark = f"datum.endless || datum.value > {dark_from}"
         for inside, dy in ((False, 0), (True, 7)):
             these = [row for row in rows if "shown" in row and ((row["row"], row["column"]) in marked) == inside]
-            number = alt.Chart(data(these)).mark_text(fontSize=11, opacity=wide, aria=False, dy=dy)
+            number = alt.Chart(data(these)).mark_text(fontSize=11, opacity=roomy, aria=False, dy=dy)
             ink: Spec = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
             if these:
                 layers.append(number.encode(x=x, y=y, text="shown:N", color=ink))
@@ -98,11 +92,8 @@ def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
             stops += _stops(above, high, len(CELLS_ABOVE), log)
             dark_from = above + 0.3 * (stops[-2] - above)
             colors += CELLS_ABOVE
-    return (
-        alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True),
-        kept,
-        min(dark_from, 1e300),
-    )
+    scale = alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True)
+    return scale, kept, min(dark_from, 1e300)
 
 
 def _stops(low: float, high: float, count: int, log: bool) -> list[float]:
@@ -127,13 +118,8 @@ def _outline(chart: HeatMap, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         ends: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
         for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
             line = alt.Chart(data(edges)).mark_rule(color=color, strokeWidth=wide, strokeCap="square", aria=False)
-            layers.append(
-                line.encode(
-                    x=x.bandPosition(across if dc else 0),
-                    y=y.bandPosition(0 if dc else up),
-                    **ends,
-                )
-            )
+            at = {"x": x.bandPosition(across if dc else 0), "y": y.bandPosition(0 if dc else up)}
+            layers.append(line.encode(**at, **ends))
     return [*layers[::2], *layers[1::2]]
 
 
@@ -150,14 +136,13 @@ def _symbols(chart: HeatMap, x: alt.X, y: alt.Y, numbered: bool) -> list[alt.Cha
         for symbol, known in labels.items()
         for label in known
     }
-    domain = list(dict.fromkeys(name or symbol for (symbol, _), name in entries.items()))
     symbols = {name or symbol: shapes[symbol] for (symbol, _), name in entries.items()}
     rows = [
         {"row": m.row, "column": m.column, "mark": entries[m.symbol, m.label] or m.symbol, "star": m.symbol == "star"}
         for m in chart.marks
     ]
     legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=160)
-    shape = alt.Shape("mark:N", scale=alt.Scale(domain=domain, range=[symbols[name] for name in domain]), legend=legend)
+    shape = alt.Shape("mark:N", scale=alt.Scale(domain=list(symbols), range=[*symbols.values()]), legend=legend)
     size: Spec = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
     mark = alt.Chart(data(rows)).mark_point(
         fill="#ffffff", stroke="#000000", strokeWidth=1, opacity=1, yOffset=-7 if numbered else 0, aria=False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from provisioner.report.document import Block, Document, Facts, Notes
+from provisioner.report.document import Block, Document, Facts, notes
 from provisioner.report.specs import shape_facts, workload_data
 from provisioner.specs.lengths import IntArray
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
@@ -24,9 +24,7 @@ NOTABLE_PREFIX_REUSE = 0.01
 def import_document(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> Document:
     """The format recognised, the content of the trace, warnings, and the files written."""
     blocks: list[Block] = [Facts("", (("file", trace.path), *describe(trace).items()))]
-    warnings = import_warnings(trace)
-    if warnings:
-        blocks.append(Notes("Warnings", warnings, warning=True))
+    blocks += notes("Warnings", import_warnings(trace), warning=True)
     if workload is not None:
         facts = (
             ("files", ", ".join(map(str, written))),
@@ -84,9 +82,7 @@ def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequ
         *shape_facts(model),
         ("context", f"{model.trained_context_tokens:,} tokens"),
     )
-    blocks: list[Block] = [Facts("", facts)]
-    if model.note:
-        blocks.append(Notes("Note", (model.note,)))
+    blocks: list[Block] = [Facts("", facts), *notes("Note", (model.note,) if model.note else ())]
     if written is not None:
         folder = str(written.parent.parent)
         replica = ["--model", model.name, "--machine", "MACHINE", "--tp", "GPUS", "--out", folder]
@@ -95,9 +91,7 @@ def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequ
             ("curves for it", f"provision curves import FILE... {shlex.join(replica)}"),
             ("to plan with it", shlex.join(["provision", "plan", "--specs", folder, "--model", model.name])),
         )
-        blocks.append(Facts("Written", rows))
-        if remarks:
-            blocks.append(Notes("", tuple(remarks)))
+        blocks += [Facts("Written", rows), *notes("", remarks)]
     return Document(f"{model.title}: {model.parameters / 1e9:,.4g} x 10^9 parameters", "", tuple(blocks))
 
 

@@ -11,10 +11,10 @@ from provisioner.specs.criteria import ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate
 
 
-def _blank(value: float) -> str | None:
-    if math.isnan(value):
+def _shown(value: float | None, text: Callable[[float], str]) -> str:
+    if value is None or math.isnan(value):
         return ""
-    return None if math.isfinite(value) else "unbounded"
+    return text(value) if math.isfinite(value) else "unbounded"
 
 
 def whole(value: float) -> str:
@@ -32,10 +32,7 @@ def per_cent(fraction: float | None) -> str:
     >>> per_cent(0.8376), per_cent(float("nan")), per_cent(None)
     ('83.8', '', '')
     """
-    if fraction is None:
-        return ""
-    blank = _blank(fraction)
-    return f"{100.0 * fraction:.1f}" if blank is None else blank
+    return _shown(fraction, lambda known: f"{100.0 * known:.1f}")
 
 
 def milliseconds(seconds: float) -> str:
@@ -44,8 +41,7 @@ def milliseconds(seconds: float) -> str:
     >>> milliseconds(0.17188), milliseconds(27.849)
     ('171.9', '27,849.0')
     """
-    blank = _blank(seconds)
-    return f"{1e3 * seconds:,.1f}" if blank is None else blank
+    return _shown(seconds, lambda known_s: f"{1e3 * known_s:,.1f}")
 
 
 def kilowatts(power_w: float) -> str:
@@ -57,19 +53,29 @@ def kilowatts(power_w: float) -> str:
     return f"{power_w / 1e3:,.1f}"
 
 
-def significant(value: float) -> str:
+def significant(value: float | None) -> str:
     """A number with three significant digits, and no fewer than its integer ones.
 
     >>> significant(0.65718), significant(12.5), significant(206.97), significant(12345.6)
     ('0.657', '12.5', '207', '12,346')
     """
-    blank = _blank(value)
-    if blank is not None:
-        return blank
-    if value == 0:
-        return "0"
-    decimals = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 5e-4))))
-    return f"{value:,.{decimals}f}"
+
+    def digits(known: float) -> str:
+        decimals = max(0, 2 - math.floor(math.log10(abs(known) * (1 + 5e-4)))) if known else 0
+        return f"{known:,.{decimals}f}"
+
+    return _shown(value, digits)
+
+
+def simulated(value: float | None, text: Callable[[float], str] = significant) -> str:
+    """A number of a simulation; empty if there is none, "never" if requests are not served.
+
+    >>> simulated(0.65718), simulated(float("inf")), simulated(float("-inf"))
+    ('0.657', 'never', '')
+    """
+    if value is None or math.isnan(value) or value == -math.inf:
+        return ""
+    return "never" if value == math.inf else text(value)
 
 
 def dollars(amount_usd: float, sign: bool = True) -> str:
@@ -116,7 +122,9 @@ def _digits(value: float | None, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-NUMBERS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+Texts = Mapping[ObjectiveName, Callable[[float], str]]
+
+NUMBERS: Final[Texts] = {
     "cost": partial(dollars, sign=False),
     "power": kilowatts,
     "machines": whole,
@@ -124,7 +132,7 @@ NUMBERS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
 }
 """The text of each criterion's value in a table, whose header has the unit."""
 
-AMOUNTS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
+AMOUNTS: Final[Texts] = {
     "cost": format_cost,
     "power": format_power,
     "machines": lambda machines: "1 machine" if machines == 1 else f"{whole(machines)} machines",

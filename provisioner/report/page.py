@@ -96,13 +96,11 @@ def _figure(chart: Chart) -> dict[str, object]:
 
     from provisioner.report.charts import page_spec
 
-    spec = json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c")
-    legend = subtitle(chart)
     return {
         "title": chart.title,
-        "legend": legend,
+        "legend": subtitle(chart),
         "caption": legend_text(chart),
         "description": description(chart),
-        "spec": Markup(spec),
+        "spec": Markup(json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c")),
         "numbers": numbers_table(chart),
     }

@@ -53,10 +53,8 @@ def write_files(
         contents[timeline] = partial(write_timeline, runs[0], Path(timeline).suffix.lower()[1:])
     if contents:
         progress(f"writing {' and '.join(contents)}")
-        write_all(
-            contents,
-            " and ".join(f for f, name in ((spelled("records"), records), (spelled("timeline"), timeline)) if name),
-        )
+        given = {spelled("records"): records, spelled("timeline"): timeline}
+        write_all(contents, " and ".join(option for option, name in given.items() if name))
 
 
 def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
@@ -83,11 +81,15 @@ def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
 
     this, latencies = run.requests, run.latencies
     first_s, last_s = latencies.first_s, latencies.last_s
-    has_gaps = latencies.output_tokens > 1
     with np.errstate(divide="ignore", invalid="ignore"):
         tbt_s = np.where(latencies.tbt_divisor > 0.0, (last_s - first_s) / latencies.tbt_divisor, np.nan)
-    gap_s = np.where(has_gaps & ~np.isnan(last_s), latencies.largest_gap_s, np.nan)
-    ttft_s, e2e_s = first_s - latencies.arrival_s, last_s - latencies.arrival_s
+    gap_s = np.where((latencies.output_tokens > 1) & ~np.isnan(last_s), latencies.largest_gap_s, np.nan)
+    times = {
+        "ttft": (first_s - latencies.arrival_s, latencies.reference_ttft_s),
+        "tbt": (tbt_s, latencies.reference_tbt_s),
+        "largest_gap": (gap_s, latencies.reference_tbt_s),
+        "e2e": (last_s - latencies.arrival_s, latencies.reference_e2e_s),
+    }
     values: dict[str, pyarrow.Array] = {
         "set": np.full(this.size, set_number, dtype=np.int32),
         "request": np.arange(this.size),
@@ -99,14 +101,8 @@ def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
         "token_machine": _machines(run, this["token_at"]),
         "first_token_s": first_s,
         "last_token_s": last_s,
-        "ttft_s": ttft_s,
-        "tbt_s": tbt_s,
-        "largest_gap_s": gap_s,
-        "e2e_s": e2e_s,
-        "ttft_slowdown": ttft_s / latencies.reference_ttft_s,
-        "tbt_slowdown": tbt_s / latencies.reference_tbt_s,
-        "largest_gap_slowdown": gap_s / latencies.reference_tbt_s,
-        "e2e_slowdown": e2e_s / latencies.reference_e2e_s,
+        **{f"{name}_s": time_s for name, (time_s, _) in times.items()},
+        **{f"{name}_slowdown": time_s / reference_s for name, (time_s, reference_s) in times.items()},
         "preemptions": this["passed_over"],
         "restarts": this["restarts"],
     }

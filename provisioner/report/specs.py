@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from functools import partial
-from typing import Literal
+from typing import Final, Literal
 
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
@@ -18,7 +18,7 @@ from provisioner.report.coverage import (
     own_names,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, table
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, notes, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.catalog import Catalog
@@ -30,7 +30,9 @@ from provisioner.specs.workload import Workload
 
 Side = Literal["prompt", "output"]
 
-_LINKS = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
+_SIDES: Final[tuple[Side, ...]] = ("prompt", "output")
+_QUANTILES: Final = (50, 90, 99)
+_LINKS: Final = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
 
 
 def machines_document(name: str | None = None, own: Catalog | None = None) -> Document:
@@ -38,25 +40,20 @@ def machines_document(name: str | None = None, own: Catalog | None = None) -> Do
     known = known_of(own)
     if name is None:
         mine = own_names(own, "machines")
-        note = " ".join(filter(None, ("Prices are in $/h, by list; blank where a list has none.", own_note(own))))
+        note = f"Prices are in $/h, by list; blank where a list has none. {own_note(own)}".rstrip()
         groups = curve_groups(own)
         models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
         measured = f"of {models} on {', '.join(sorted({machine for _, machine, _ in groups}))}"
         shown = listing(
             "",
             tuple(known.machines.values()),
-            (
-                (Column("machine"), lambda machine: marked(machine.name, machine.name in mine)),
-                (Column("GPUs", True), lambda machine: whole(machine.gpus)),
-                (Column("GPU"), lambda machine: machine.gpu),
-                (Column("HBM, GiB", True), lambda machine: whole(machine.memory_bytes / 2**30)),
-                (Column("HBM, GB/s", True), lambda machine: whole(machine.memory_bandwidth_gb_per_s)),
-                (Column("W", True), lambda machine: whole(machine.max_power_w)),
-                *(
-                    (Column(prices, True), partial(_price, prices=known.price_list(prices)))
-                    for prices in known.price_lists
-                ),
-            ),
+            (Column("machine"), lambda machine: marked(machine.name, machine.name in mine)),
+            (Column("GPUs", True), lambda machine: whole(machine.gpus)),
+            (Column("GPU"), lambda machine: machine.gpu),
+            (Column("HBM, GiB", True), lambda machine: whole(machine.memory_bytes / 2**30)),
+            (Column("HBM, GB/s", True), lambda machine: whole(machine.memory_bandwidth_gb_per_s)),
+            (Column("W", True), lambda machine: whole(machine.max_power_w)),
+            *((Column(prices, True), partial(_price, prices=known.price_list(prices))) for prices in known.price_lists),
         )
         return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
     machine = known.machine(name)
@@ -80,11 +77,9 @@ def machines_document(name: str | None = None, own: Catalog | None = None) -> Do
         for list_name in known.price_lists
         if (price := known.price_list(list_name).machines.get(machine.name)) is not None
     ]
-    price_columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
-    blocks: list[Block] = [Facts("", facts)]
-    if prices:
-        blocks.append(table("Prices", price_columns, prices))
-    return Document(machine.title, "", (*blocks, *_notes(machine.note, machine.sources)))
+    columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
+    listed = [table("Prices", columns, prices)] if prices else []
+    return Document(machine.title, "", (Facts("", facts), *listed, *_notes(machine.note, machine.sources)))
 
 
 def machines_data(name: str | None = None, own: Catalog | None = None) -> object:
@@ -93,11 +88,12 @@ def machines_data(name: str | None = None, own: Catalog | None = None) -> object
     if name is None:
         return [machines_data(each, own) for each in known.machines]
     machine = known.machine(name)
-    prices = {}
-    for list_name in known.price_lists:
-        price_list = known.price_list(list_name)
-        if machine.name in price_list.machines:
-            prices[list_name] = asdict(price_list.machines[machine.name]) | {"date": price_list.date}
+    lists = {list_name: known.price_list(list_name) for list_name in known.price_lists}
+    prices = {
+        list_name: asdict(prices.machines[machine.name]) | {"date": prices.date}
+        for list_name, prices in lists.items()
+        if machine.name in prices.machines
+    }
     return asdict(machine) | {
         "own": machine.name in own_names(own, "machines"),
         "memory_bytes": machine.memory_bytes,
@@ -144,8 +140,7 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
     known = known_of(own)
     if name is None:
         mine = own_names(own, "models")
-        note = "KV cache is in KiB per token, the context trained for in tokens."
-        note = " ".join(filter(None, (note, own_note(own))))
+        note = f"KV cache is in KiB per token, the context trained for in tokens. {own_note(own)}".rstrip()
         machines: dict[str, dict[str, None]] = {}
         for of_model, machine, _ in curve_groups(own):
             machines.setdefault(of_model, {})[machine] = None
@@ -153,15 +148,13 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
         shown = listing(
             "",
             tuple(known.models.values()),
-            (
-                (Column("model"), lambda model: marked(model.name, model.name in mine)),
-                (Column("parameters, 10^9", True), lambda model: significant(model.parameters / 1e9)),
-                (Column("weights, GiB", True), lambda model: f"{model.weight_bytes / 2**30:,.1f}"),
-                (Column("layers", True), lambda model: whole(model.layers)),
-                (Column("KV heads", True), lambda model: whole(model.kv_heads)),
-                (Column("KV cache", True), lambda model: whole(model.kv_bytes_per_token / 2**10)),
-                (Column("context", True), lambda model: whole(model.trained_context_tokens)),
-            ),
+            (Column("model"), lambda model: marked(model.name, model.name in mine)),
+            (Column("parameters, 10^9", True), lambda model: significant(model.parameters / 1e9)),
+            (Column("weights, GiB", True), lambda model: f"{model.weight_bytes / 2**30:,.1f}"),
+            (Column("layers", True), lambda model: whole(model.layers)),
+            (Column("KV heads", True), lambda model: whole(model.kv_heads)),
+            (Column("KV cache", True), lambda model: whole(model.kv_bytes_per_token / 2**10)),
+            (Column("context", True), lambda model: whole(model.trained_context_tokens)),
         )
         return _overview("models", "models", shown, note, *_curves(known, measured, "all, on {}", "models"))
     model = known.model(name)
@@ -209,15 +202,13 @@ def workloads_document(name: str | None = None) -> Document:
         shown = listing(
             "",
             [catalog.workload(each) for each in catalog.workloads()],
-            (
-                (Column("workload"), lambda workload: workload.name),
-                (Column("requests/s", True), lambda workload: significant(workload.rate_rps)),
-                (Column("CV", True), lambda workload: significant(workload.cv)),
-                *(
-                    (Column(f"{side} P{q}" if q == 50 else f"P{q}", True), partial(_quantile, side=side, q=q))
-                    for side in ("prompt", "output")
-                    for q in _QUANTILES
-                ),
+            (Column("workload"), lambda workload: workload.name),
+            (Column("requests/s", True), lambda workload: significant(workload.rate_rps)),
+            (Column("CV", True), lambda workload: significant(workload.cv)),
+            *(
+                (Column(f"{side} P{q}" if q == 50 else f"P{q}", True), partial(_quantile, side=side, q=q))
+                for side in _SIDES
+                for q in _QUANTILES
             ),
         )
         return _overview("workloads", "workloads", shown, "Lengths are in tokens.")
@@ -235,21 +226,9 @@ def workload_blocks(workload: Workload) -> tuple[Block, ...]:
     ]
     if workload.context_share_reused is not None:
         facts.append(("prefix reuse", f"{format_share(workload.context_share_reused)} of the prompt tokens"))
-    columns = (
-        Column("tokens"),
-        Column("mean", True),
-        *(Column(f"P{q}", True) for q in _QUANTILES),
-        Column("largest", True),
-    )
-    lengths = Table(
-        "Lengths",
-        columns,
-        (
-            _length_row(workload, "prompt", workload.mean_prompt_tokens),
-            _length_row(workload, "output", workload.mean_output_tokens),
-        ),
-    )
-    blocks: tuple[Block, ...] = (Facts("", tuple(facts)), lengths)
+    headers = ("mean", *(f"P{q}" for q in _QUANTILES), "largest")
+    columns = (Column("tokens"), *(Column(header, True) for header in headers))
+    blocks = (Facts("", tuple(facts)), Table("Lengths", columns, tuple(_length_row(workload, side) for side in _SIDES)))
     arrivals = workload.arrivals
     if arrivals is None or not arrivals.requests:
         return blocks
@@ -269,8 +248,7 @@ def workloads_data(name: str | None = None) -> object:
     """All shipped workloads, or one, as plain values; its lengths as statistics, not class by class."""
     if name is None:
         return [workloads_data(each) for each in catalog.workloads()]
-    workload = catalog.workload(name)
-    return workload_data(workload)
+    return workload_data(catalog.workload(name))
 
 
 def workload_data(workload: Workload) -> dict[str, object]:
@@ -281,8 +259,8 @@ def workload_data(workload: Workload) -> dict[str, object]:
         "rate_rps": workload.rate_rps,
         "cv": workload.cv,
         "classes": workload.classes,
-        "prompt_tokens": _length_data(workload, "prompt", workload.mean_prompt_tokens),
-        "output_tokens": _length_data(workload, "output", workload.mean_output_tokens),
+        "prompt_tokens": _length_data(workload, "prompt"),
+        "output_tokens": _length_data(workload, "output"),
         "context_share_reused": workload.context_share_reused,
         "arrivals": None if workload.arrivals is None else asdict(workload.arrivals),
         "sources": workload.sources,
@@ -290,21 +268,19 @@ def workload_data(workload: Workload) -> dict[str, object]:
     }
 
 
-_QUANTILES = (50, 90, 99)
-
-
 def _quantile(workload: Workload, side: Side, q: int) -> str:
     return whole(workload.quantile(side, q / 100))
 
 
-def _length_data(workload: Workload, side: Side, mean: float) -> dict[str, float]:
+def _length_data(workload: Workload, side: Side) -> dict[str, float]:
+    mean = workload.mean_prompt_tokens if side == "prompt" else workload.mean_output_tokens
     quantiles = {f"p{q}": workload.quantile(side, q / 100) for q in _QUANTILES}
     return {"mean": mean, **quantiles, "largest": workload.quantile(side, 1.0)}
 
 
-def _length_row(workload: Workload, side: Side, mean: float) -> tuple[str, ...]:
-    values = _length_data(workload, side, mean)
-    return (side, f"{mean:,.1f}", *(whole(value) for name, value in values.items() if name != "mean"))
+def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
+    mean, *others = _length_data(workload, side).values()
+    return (side, f"{mean:,.1f}", *map(whole, others))
 
 
 def _overview(what: str, command: str, shown: Table, note: str, *more: Block) -> Document:
@@ -313,9 +289,4 @@ def _overview(what: str, command: str, shown: Table, note: str, *more: Block) ->
 
 
 def _notes(note: str, sources: tuple[str, ...]) -> tuple[Block, ...]:
-    blocks: list[Block] = []
-    if note:
-        blocks.append(Notes("Note", (note,)))
-    if sources:
-        blocks.append(Notes("Sources", sources))
-    return tuple(blocks)
+    return (*notes("Note", (note,) if note else ()), *notes("Sources", sources))

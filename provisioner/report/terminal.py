@@ -71,11 +71,8 @@ def _print_block(console: Console, block: Block, width: int) -> None:
             _print_facts(console, block, width)
         case Notes(lines=lines, warning=warning):
             for line in lines:
-                _print_lines(
-                    console,
-                    _wrap(line, width, f"{_INDENT}- ", f"{_INDENT}  "),
-                    "yellow" if warning else "",
-                )
+                wrapped = _wrap(line, width, f"{_INDENT}- ", f"{_INDENT}  ")
+                _print_lines(console, wrapped, "yellow" if warning else "")
         case Code(text=text):
             _print_lines(console, textwrap.indent(text, _INDENT).splitlines())
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -67,8 +67,7 @@ def raster(run: Run, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
     end_s = max(float(run.clock["now_s"]), float(stretches["end_s"].max()) if stretches.size else 0.0, 1e-9)
     edges_s = np.linspace(0.0, end_s, columns + 1)
     width_s = end_s / columns
-    order = np.lexsort((stretches["start_s"], stretches["replica"]))
-    stretches = stretches[order]
+    stretches = stretches[np.lexsort((stretches["start_s"], stretches["replica"]))]
     bounds = np.searchsorted(stretches["replica"], np.arange(run.replicas.size + 1))
     shares = np.zeros((len(COLOURS), run.replicas.size, columns))
     work = np.zeros((run.replicas.size, columns))
@@ -116,9 +115,7 @@ def _rows(run: Run) -> _Rows:
     per_row = -(-run.replicas.size // _MOST_ROWS)
     labels = run.cluster.machine_names
     machines = run.replicas["machine"]
-    first: list[int] = []
-    names = []
-    at = 0
+    first, names, at = [], [], 0
     for pool in run.cluster.pools:
         for start in range(at, at + pool.replicas, per_row):
             end = min(start + per_row, at + pool.replicas) - 1
@@ -133,18 +130,19 @@ def figure(run: Run) -> alt.VConcatChart:
     """Return the picture as a chart of Altair: requests in the cluster, work and batches of every machine."""
     import altair as alt
 
+    from provisioner.report.vega import data
+
     rows = _rows(run)
     edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // rows.count, 120)))
     end_s = float(edges_s[-1])
     x = alt.X("from_s:Q", title="time, s", scale=alt.Scale(domain=[0.0, end_s], nice=False))
-    axis = alt.Axis(
-        labelFontSize=9, labelLimit=120, labelOverlap=True, labelExpr=f"{json.dumps(rows.names)}[datum.value]"
-    )
+    named = f"{json.dumps(rows.names)}[datum.value]"
+    axis = alt.Axis(labelFontSize=9, labelLimit=120, labelOverlap=True, labelExpr=named)
     y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(rows.count)), padding=0))
     height = min(max(_ROW * rows.count, 90), 600)
     marks = _window(run, end_s)
 
-    busy = alt.Chart(_values(_work(rows.mean(shares), edges_s) + _failed(run, rows, end_s))).mark_rect()
+    busy = alt.Chart(data(_work(rows.mean(shares), edges_s) + _failed(run, rows, end_s))).mark_rect()
     names = [*_NAMES.values(), "failed"]
     colours = alt.Scale(domain=names, range=[*COLOURS.values(), _DOWN])
     legend = alt.Legend(title="iterations of (paler: part of the time idle)", columns=4)
@@ -160,14 +158,14 @@ def figure(run: Run) -> alt.VConcatChart:
     middle = math.sqrt(largest)
     shade = alt.Scale(type="log", domain=[1.0, middle, largest], range=list(_BATCHES), clamp=True)
     gradient = alt.Legend(title="requests in an iteration", gradientLength=300, format="~r")
-    batches = alt.Chart(_values(sizes)).mark_rect()
+    batches = alt.Chart(data(sizes)).mark_rect()
     batches = batches.encode(x=x, x2="to_s:Q", y=y, color=alt.Color("batch:Q", scale=shade, legend=gradient))
     centres_s = (edges_s[1:] + edges_s[:-1]) / 2.0
     load = [
         {"from_s": round(float(t), 6), "requests": int(n)}
         for t, n in zip(centres_s, in_cluster(run, centres_s), strict=True)
     ]
-    requests = alt.Chart(_values(load)).mark_area(color="#9aa2ab", interpolate="step")
+    requests = alt.Chart(data(load)).mark_area(color="#9aa2ab", interpolate="step")
     requests = requests.encode(x=x, y=alt.Y("requests:Q", title=None))
     panels = [
         alt.layer(part, *marks).properties(width=_WIDTH, height=tall, title=title)
@@ -183,38 +181,30 @@ def figure(run: Run) -> alt.VConcatChart:
     return drawn
 
 
-def _values(rows: Sequence[Spec]) -> alt.InlineData:
-    import altair as alt
-
-    return alt.InlineData(values=list(rows))
-
-
 def _work(shares: Floats, edges_s: Floats) -> list[Spec]:
     """Cells of the kind of work that takes most of their time, with the share at work; equal neighbours are one."""
     kinds = shares.argmax(axis=0)
     levels = np.ceil(shares.sum(axis=0) * _SHADES - 1e-6).astype(int)
     return [
-        {"row": row, "from_s": from_s, "to_s": to_s, "kind": _NAMES[code % 10], "share": code // 10 / _SHADES}
-        for row, from_s, to_s, code in _stretches(np.where(levels > 0, 10 * levels + kinds, 0), edges_s)
+        cell | {"kind": _NAMES[code % 10], "share": code // 10 / _SHADES}
+        for cell, code in _stretches(np.where(levels > 0, 10 * levels + kinds, 0), edges_s)
     ]
 
 
 def _batches(batch: Floats, edges_s: Floats) -> list[Spec]:
     """Cells with their mean batch, to a tenth of its size; equal neighbours are one."""
     levels = np.where(np.isnan(batch), 0, np.rint(8 * np.log2(np.maximum(np.nan_to_num(batch), 1.0))) + 1).astype(int)
-    return [
-        {"row": row, "from_s": from_s, "to_s": to_s, "batch": round(2.0 ** ((level - 1) / 8), 2)}
-        for row, from_s, to_s, level in _stretches(levels, edges_s)
-    ]
+    return [cell | {"batch": round(2.0 ** ((level - 1) / 8), 2)} for cell, level in _stretches(levels, edges_s)]
 
 
-def _stretches(codes: NDArray[np.int64], edges_s: Floats) -> Iterator[tuple[int, float, float, int]]:
-    """Row, beginning, end and code of every stretch of equal codes above 0."""
+def _stretches(codes: NDArray[np.int64], edges_s: Floats) -> Iterator[tuple[Spec, int]]:
+    """Every stretch of equal codes above 0 as a cell, with its code."""
+    at_s = [round(edge_s, 4) for edge_s in edges_s.tolist()]
     for row, line in enumerate(codes):
         starts = np.flatnonzero(np.diff(line, prepend=-1))
         for start, end in zip(starts, [*starts[1:], line.size], strict=True):
             if line[start] > 0:
-                yield row, round(float(edges_s[start]), 4), round(float(edges_s[end]), 4), int(line[start])
+                yield {"row": row, "from_s": at_s[start], "to_s": at_s[end]}, int(line[start])
 
 
 def _title(run: Run) -> str:
@@ -248,11 +238,13 @@ def _window(run: Run, end_s: float) -> list[alt.Chart]:
     """Dashed lines where the measured window begins and ends, unless it is the whole run."""
     import altair as alt
 
+    from provisioner.report.vega import data
+
     moments = ((float(run.clock["from_s"]), "measured from"), (float(run.clock["until_s"]), "to"))
     rows = [{"from_s": at_s, "label": f"{text} {at_s:.4g} s"} for at_s, text in moments if 0.0 < at_s < end_s]
     if not rows:
         return []
-    base = alt.Chart(_values(rows)).encode(x="from_s:Q")
+    base = alt.Chart(data(rows)).encode(x="from_s:Q")
     name = base.mark_text(style="label", baseline="bottom", dy=-2).encode(y=alt.value(0), text="label:N")
     return [base.mark_rule(strokeDash=[4, 3]), name]
 

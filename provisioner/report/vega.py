@@ -15,6 +15,9 @@ from provisioner.report.theme import Spec
 NAME_WIDTH: Final = 24
 """Characters on a line of a name beside bars or cells."""
 
+TEXT: Final[Spec] = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
+"""The channels that show the text of a mark."""
+
 
 def data(rows: Iterable[Spec]) -> alt.InlineData:
     """Return records as the data of a chart."""

@@ -9,18 +9,18 @@ from typing import Final
 
 from provisioner.options import CapacityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
-from provisioner.report.document import Block, Boxes, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.document import Block, Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
 from provisioner.report.numbers import NUMBERS, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.simulation import latency_rows, latency_table, pool_rows
-from provisioner.report.views.view import View, closing, method_facts
-from provisioner.results.capacity import Addition, Capacity, Tried
+from provisioner.report.views.simulation import latency_rows, latency_table
+from provisioner.report.views.view import POOL, View, closing, total_cells, total_numbers
+from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
-from provisioner.specs.units import format_cost, format_power, format_rate, format_share
+from provisioner.specs.units import format_rate, format_share
 
 
 def document(capacity: Capacity, inputs: bool = False) -> Document:
@@ -30,12 +30,12 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
         blocks.append(_breaks_table(capacity))
     if capacity.additions:
         blocks.append(_additions_table(capacity))
-        refused = [f"{format_rate(each.rate_rps)}: {each.reason}" for each in capacity.additions if not each.feasible]
-        blocks += [Notes("Rates that nothing added holds", tuple(refused))] if refused else []
+        refused = (each for each in capacity.additions if not each.feasible)
+        lines = (f"{format_rate(each.rate_rps)}: {each.reason}" for each in refused)
+        blocks += notes("Rates that nothing added holds", lines)
     blocks += [Boxes(_pools_table(capacity), capacity.pools), latency_table(capacity.latency)]
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
-    rows = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
-    method = method_facts("How this was computed", rows, capacity.versions)
+    method = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
     blocks += closing(capacity, method, CapacityOptions, inputs)
     limited = any(each.limit for each in capacity.latency)
     within = f"within SLO {capacity.slo}" if limited else "stable"
@@ -63,12 +63,7 @@ def _key_numbers(capacity: Capacity) -> KeyNumbers:
         worst = capacity.breaks[0]
         how = ", within, but not with the confidence asked for" if worst.met == "undecided" else ""
         numbers.append(KeyNumber("binding", worst.label, f"above, {worst.beside_limit}{how}"))
-    numbers += [
-        KeyNumber("cost", format_cost(capacity.totals.cost_usd_per_h)),
-        KeyNumber("power", format_power(capacity.totals.power_w)),
-        KeyNumber("machines", whole(capacity.totals.machines)),
-    ]
-    return KeyNumbers(tuple(numbers))
+    return KeyNumbers((*numbers, *total_numbers(capacity.totals)))
 
 
 def _breaks_table(capacity: Capacity) -> Table:
@@ -87,14 +82,12 @@ def _breaks_table(capacity: Capacity) -> Table:
     return listing(
         "What breaks just above",
         capacity.breaks,
-        (
-            (Column("limit"), lambda each: each.label),
-            (Column("allowed", True), lambda each: shown(each.limit, each.limit.value if each.limit else None)),
-            (Column(f"at {capacity.rate_rps:.4g} requests/s", True), lambda each: shown(each.limit, held[each.limit])),
-            (Column(f"at {capacity.failed_rps:.4g}", True), lambda each: shown(each.limit, each.judged.mean)),
-            (Column("over by, %", True), over_by),
-            (Column(""), lambda each: "undecided: its upper bound is beyond" if each.met == "undecided" else ""),
-        ),
+        (Column("limit"), lambda each: each.label),
+        (Column("allowed", True), lambda each: shown(each.limit, each.limit.value if each.limit else None)),
+        (Column(f"at {capacity.rate_rps:.4g} requests/s", True), lambda each: shown(each.limit, held[each.limit])),
+        (Column(f"at {capacity.failed_rps:.4g}", True), lambda each: shown(each.limit, each.judged.mean)),
+        (Column("over by, %", True), over_by),
+        (Column(""), lambda each: "undecided: its upper bound is beyond" if each.met == "undecided" else ""),
     )
 
 
@@ -107,17 +100,15 @@ def _additions_table(capacity: Capacity) -> Table:
     return listing(
         f"What to add for more, the least {capacity.objective}",
         capacity.additions,
-        (
-            (Column("requests/s", True), lambda each: significant(each.rate_rps)),
-            (Column("against now", True), against_now),
-            (Column("add", words=True), _added),
-            (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
-            (Column("$/h more", True), lambda each: _total(each.totals, "cost")),
-            (Column("kW more", True), lambda each: _total(each.totals, "power")),
-            (Column("$/h", True), lambda each: _total(_whole(capacity, each), "cost")),
-            (Column("kW", True), lambda each: _total(_whole(capacity, each), "power")),
-            (Column("simulated", True), lambda each: whole(each.simulated)),
-        ),
+        (Column("requests/s", True), lambda each: significant(each.rate_rps)),
+        (Column("against now", True), against_now),
+        (Column("add", words=True), _added),
+        (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
+        (Column("$/h more", True), lambda each: _total(each.totals, "cost")),
+        (Column("kW more", True), lambda each: _total(each.totals, "power")),
+        (Column("$/h", True), lambda each: _total(_whole(capacity, each), "cost")),
+        (Column("kW", True), lambda each: _total(_whole(capacity, each), "power")),
+        (Column("simulated", True), lambda each: whole(each.simulated)),
     )
 
 
@@ -151,17 +142,12 @@ def _pools_table(capacity: Capacity) -> Table:
     return listing(
         f"Pools at {format_rate(capacity.rate_rps)}",
         capacity.pools,
-        (
-            (Column("role"), lambda pool: pool.role),
-            (Column("machine"), lambda pool: pool.machine),
-            (Column("machines", True), lambda pool: whole(pool.machines)),
-            (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
-            (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
-            (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
-            (Column("batch", True), lambda pool: significant(pool.mean_batch)),
-            (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
-            (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
-        ),
+        *POOL,
+        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+        (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
+        (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
     )
 
 
@@ -184,14 +170,18 @@ def _limits_chart(capacity: Capacity) -> LineChart:
         f"How close the cluster is to its limits: {case}",
         Axis("rate (requests/s)"),
         Axis("largest percentile over its limit", from_zero=True),
-        tuple(_series(name, points) for name, points in kinds.items() if points),
+        tuple(
+            Series(
+                name,
+                tuple(each.rate_rps for each in points),
+                tuple(each.worst_ratio for each in points),
+                notes=tuple(each.outcome for each in points),
+            )
+            for name, points in kinds.items()
+            if points
+        ),
         rules=(Rule(1.0, "limit"), Rule(capacity.rate_rps, f"holds {capacity.rate_rps:.4g} requests/s", "x")),
     )
-
-
-def _series(name: str, tried: list[Tried]) -> Series:
-    x = tuple(each.rate_rps for each in tried)
-    return Series(name, x, tuple(each.worst_ratio for each in tried), notes=tuple(each.outcome for each in tried))
 
 
 def _additions_chart(capacity: Capacity) -> BarChart:
@@ -210,27 +200,21 @@ def rate_rows(capacity: Capacity) -> list[Row]:
     """One row per rate: the cluster in hand at the largest that it holds, then with what is added for more."""
     none = replace(capacity.cluster, pools=tuple(replace(pool, replicas=0) for pool in capacity.cluster.pools))
     in_hand = Addition(capacity.rate_rps, none, Totals(0.0, 0.0, 0), True, len(capacity.tried))
-    return [_rate_row(capacity, each, each is in_hand) for each in (in_hand, *capacity.additions)]
-
-
-def _rate_row(capacity: Capacity, each: Addition, in_hand: bool) -> Row:
-    added, total = each.totals, _whole(capacity, each)
-    more = each.added.pools if each.added is not None else ()
-    return {
-        "design": capacity.design,
-        "rate_rps": each.rate_rps,
-        "in_hand": in_hand,
-        "feasible": each.feasible,
-        **{f"{role}_machines": machines for role, machines in _sizes(capacity, each)},
-        **{f"added_{pool.role}_machines": pool.machines for pool in more},
-        "added_cost_usd_per_h": None if added is None else added.cost_usd_per_h,
-        "added_power_w": None if added is None else added.power_w,
-        "added_machines": None if added is None else added.machines,
-        "cost_usd_per_h": None if total is None else total.cost_usd_per_h,
-        "power_w": None if total is None else total.power_w,
-        "proven": each.proven,
-        "reason": each.reason,
-    }
+    return [
+        {
+            "design": capacity.design,
+            "rate_rps": each.rate_rps,
+            "in_hand": each is in_hand,
+            "feasible": each.feasible,
+            **{f"{role}_machines": machines for role, machines in _sizes(capacity, each)},
+            **{f"added_{pool.role}_machines": pool.machines for pool in (each.added.pools if each.added else ())},
+            **{f"added_{name}": value for name, value in total_cells(each.totals).items()},
+            **total_cells(_whole(capacity, each), ("cost_usd_per_h", "power_w")),
+            "proven": each.proven,
+            "reason": each.reason,
+        }
+        for each in (in_hand, *capacity.additions)
+    ]
 
 
 VIEW: Final = View(
@@ -241,7 +225,7 @@ VIEW: Final = View(
         "rates": rate_rows,
         "tried": lambda capacity: [flat(each) for each in capacity.tried],
         "latency": lambda capacity: latency_rows(capacity.latency),
-        "pools": lambda capacity: pool_rows(capacity.pools),
+        "pools": lambda capacity: [flat(pool) for pool in capacity.pools],
     },
 )
 """The view of capacities."""

@@ -8,10 +8,10 @@ from typing import Final
 
 from provisioner.options import CompareOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.document import Block, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
 from provisioner.report.numbers import AMOUNTS, NUMBERS
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, cluster_boxes, criteria_columns, method_facts
+from provisioner.report.views.view import View, closing, cluster_boxes, criteria_columns, scaled, total_cells
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
@@ -30,13 +30,12 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
         best, plan = comparison.planned[0]
         blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.label}", plan.cluster)]
         blocks += [designs_table(comparison), ratios_table(comparison)]
-    refused = [f"{design.label}: {design.reason}" for design in comparison.designs if design.plan is None]
-    if refused:
-        blocks.append(Notes("Designs without a plan", tuple(refused)))
-    sharpness = [_sharpness(*pair) for pair in comparison.planned if pair[0].failed_rps is not None]
-    if sharpness:
-        blocks.append(Notes("How sharp the largest rates are", tuple(sharpness)))
-    blocks += closing(comparison, _method(comparison), CompareOptions, inputs)
+    refused = (f"{design.label}: {design.reason}" for design in comparison.designs if design.plan is None)
+    sharpness = (_sharpness(*pair) for pair in comparison.planned if pair[0].failed_rps is not None)
+    blocks += notes("Designs without a plan", refused) + notes("How sharp the largest rates are", sharpness)
+    how = "largest rates to 1 %, from below; at each the cheapest cluster that passes" if comparison.budget else ""
+    method = (("latency", comparison.method), ("rates", how), ("seed", str(comparison.seed)))
+    blocks += closing(comparison, method, CompareOptions, inputs)
     return Document(headline(comparison), subtitle(comparison), tuple(blocks))
 
 
@@ -91,12 +90,10 @@ def designs_table(comparison: Comparison) -> Table:
     return listing(
         f"Each design at its best{within}",
         comparison.planned,
-        (
-            (Column("design"), lambda pair: pair[0].label),
-            (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
-            *criteria_columns(COMPARED, _value),
-            (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
-        ),
+        (Column("design"), lambda pair: pair[0].label),
+        (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
+        *criteria_columns(COMPARED, _value),
+        (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
         strong=lambda pair: pair[0] is comparison.designs[0],
     )
 
@@ -125,10 +122,8 @@ def ratios_table(comparison: Comparison) -> Table:
     return listing(
         f"Against {comparison.baseline}" + ("" if has_base else ", which has no plan"),
         comparison.planned,
-        (
-            (Column("design"), lambda pair: pair[0].label),
-            *((Column(header, True), partial(cell, name=name, per=per)) for header, name, per in columns),
-        ),
+        (Column("design"), lambda pair: pair[0].label),
+        *((Column(header, True), partial(cell, name=name, per=per)) for header, name, per in columns),
         strong=lambda pair: pair[0].label == comparison.baseline,
     )
 
@@ -137,12 +132,6 @@ def _sharpness(design: ComparedDesign, plan: Plan) -> str:
     """The rates between which the verdicts of a design change."""
     flips = "" if design.passes_again_rps is None else f"; verdicts flip up to {design.passes_again_rps:.4g}"
     return f"{design.label}: {plan.rate_rps:.4g} requests/s pass, {design.failed_rps:.4g} do not{flips}"
-
-
-def _method(comparison: Comparison) -> Facts:
-    how = "largest rates to 1 %, from below; at each the cheapest cluster that passes" if comparison.budget else ""
-    rows = (("latency", comparison.method), ("rates", how), ("seed", str(comparison.seed)))
-    return method_facts("How this was computed", rows, comparison.versions)
 
 
 def charts(comparison: Comparison) -> Mapping[str, Chart]:
@@ -155,23 +144,21 @@ def charts(comparison: Comparison) -> Mapping[str, Chart]:
     differing = [name for name in COMPARED if len(known[name]) > 1]
     if differing:
         few = f", {len(shown)} of {len(comparison.designs)} designs" if len(shown) < len(comparison.designs) else ""
-        notes = tuple(map(_note, shown))
+        texts = tuple(map(_note, shown))
         drawn["ratios"] = BarChart(
             f"Every design over {comparison.baseline}: {_case(comparison)}{few}",
             tuple(_name(comparison, design) for design in shown),
             Axis(f"relative to {comparison.baseline} (x)", from_zero=True),
-            tuple(Bars(name, tuple(each[name] for each in ratios), notes) for name in differing),
+            tuple(Bars(name, tuple(each[name] for each in ratios), texts) for name in differing),
             rules=(Rule(1.0, comparison.baseline),),
             strong=best,
         )
-    criterion = CRITERIA[comparison.objective]
-    values = [design.of(comparison.objective) for design in comparison.designs]
-    scaled = tuple(None if value is None else criterion.shown_scale * value for value in values)
+    values = scaled(comparison.objective, (design.of(comparison.objective) for design in comparison.designs))
     drawn[comparison.objective] = BarChart(
         subtitle(comparison).removesuffix("."),
         tuple(_name(comparison, design) for design in comparison.designs),
-        Axis(criterion.axis, from_zero=True),
-        (Bars(comparison.objective, scaled, tuple(map(_note, comparison.designs))),),
+        Axis(CRITERIA[comparison.objective].axis, from_zero=True),
+        (Bars(comparison.objective, values, tuple(map(_note, comparison.designs))),),
         strong=best,
     )
     return drawn
@@ -207,9 +194,7 @@ def design_rows(comparison: Comparison) -> list[Row]:
             "rate_rps": design.of("throughput"),
             "failed_rps": design.failed_rps,
             "passes_again_rps": design.passes_again_rps,
-            "cost_usd_per_h": design.of("cost"),
-            "power_w": design.of("power"),
-            "machines": None if design.plan is None else design.plan.machines,
+            **total_cells(design.plan.totals if design.plan else None),
             **{f"{name}_ratio": value for name, value in comparison.ratios[design.label].items()},
             "binding": "" if design.plan is None else ", ".join(design.plan.binding),
             "worst_slack": None if design.plan is None else design.plan.worst_slack,

@@ -8,10 +8,10 @@ from typing import Final
 
 from provisioner.options import ParetoOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
-from provisioner.report.document import Block, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import AMOUNTS, per_cent
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, criteria_columns, method_facts
+from provisioner.report.views.view import View, closing, criteria_columns, total_cells
 from provisioner.results.frontier import Frontier
 from provisioner.results.plan import Plan
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -26,7 +26,10 @@ def document(frontier: Frontier, inputs: bool = False) -> Document:
     if len(frontier.points) > 1:
         blocks.append(changes_table(frontier))
     if not frontier.complete:
-        blocks.append(Notes("Not searched to the end: the time limit", open_lines(frontier), warning=True))
+        proven = "the points above are proven; " if frontier.points else ""
+        missing = f"{proven}points that none of them beats may be missing among the clusters below:"
+        lines = (missing, *map(str, frontier.open_boxes))
+        blocks.append(Notes("Not searched to the end: the time limit", lines, warning=True))
     if frontier.candidates:
         title = "Clusters that pass in what was left open; something may beat them"
         blocks.append(_table(title, frontier, frontier.candidates))
@@ -70,13 +73,11 @@ def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
     return listing(
         title,
         plans,
-        (
-            (Column("design"), lambda plan: plan.design),
-            (Column("machines", words=True), lambda plan: plan.cluster.by_role),
-            *criteria_columns(OF_CLUSTERS, Plan.of),
-            (Column("slack, %", True), lambda plan: "" if plan.worst_slack is None else per_cent(plan.worst_slack)),
-            (Column("least of all", words=True), lambda plan: _least(frontier, plan)),
-        ),
+        (Column("design"), lambda plan: plan.design),
+        (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+        *criteria_columns(OF_CLUSTERS, Plan.of),
+        (Column("slack, %", True), lambda plan: per_cent(plan.worst_slack)),
+        (Column("least of all", words=True), lambda plan: _least(frontier, plan)),
         strong=lambda plan: plan is frontier.points[0] if frontier.points else False,
     )
 
@@ -95,54 +96,44 @@ def changes_table(frontier: Frontier) -> Table:
     return listing(
         "Against the cheapest",
         frontier.points[1:],
-        (
-            (Column("design"), lambda plan: plan.design),
-            (Column("machines", words=True), lambda plan: plan.cluster.by_role),
-            *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
-        ),
+        (Column("design"), lambda plan: plan.design),
+        (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+        *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
     )
 
 
-def open_lines(frontier: Frontier) -> tuple[str, ...]:
-    """The boxes that were not searched to the end, a line each."""
-    proven = "the points above are proven; " if frontier.points else ""
-    return (
-        f"{proven}points that none of them beats may be missing among the clusters below:",
-        *map(str, frontier.open_boxes),
-    )
-
-
-def _method(frontier: Frontier) -> Facts:
+def _method(frontier: Frontier) -> tuple[tuple[str, str], ...]:
     boxes = "1 box" if frontier.boxes == 1 else f"{frontier.boxes} boxes"
     simulated = f"; {frontier.simulated:,} clusters simulated in {frontier.runs:,} runs" if frontier.simulated else ""
-    rows = (
+    return (
         ("passes when", frontier.rule),
         ("searched", f"{boxes} of power and machines, the cheapest cluster of each{simulated}"),
         ("proven", "every point, and that there are no others" if frontier.complete else "every point of the frontier"),
         ("latency", frontier.method),
         ("seed", str(frontier.seed)),
     )
-    return method_facts("How this was computed", rows, frontier.versions)
 
 
 def charts(frontier: Frontier) -> Mapping[str, Chart]:
     """Power against cost, a series for each design."""
-    notes = [(plan, f"least {name}" if (name := _least(frontier, plan)) else "") for plan in frontier.points]
-    notes += [(plan, "not proven") for plan in frontier.candidates]
-    series = []
-    for design in dict.fromkeys(plan.design for plan, _ in notes):
-        own = [(plan, note) for plan, note in notes if plan.design == design]
-        series.append(
-            Series(
-                design,
-                tuple(plan.cost_usd_per_h for plan, _ in own),
-                tuple(1e-3 * plan.power_w for plan, _ in own),
-                notes=tuple(
-                    ", ".join(filter(None, (plan.cluster.by_role, f"{plan.machines} machines", note)))
-                    for plan, note in own
-                ),
-            )
+    designs: dict[str, list[Plan]] = {}
+    for plan, _ in _plans(frontier):
+        designs.setdefault(plan.design, []).append(plan)
+
+    def note(plan: Plan) -> str:
+        least = _least(frontier, plan)
+        known = ("not proven",) if plan not in frontier.points else (f"least {least}",) if least else ()
+        return ", ".join((plan.cluster.by_role, f"{plan.machines} machines", *known))
+
+    series = [
+        Series(
+            design,
+            tuple(plan.cost_usd_per_h for plan in plans),
+            tuple(1e-3 * plan.power_w for plan in plans),
+            notes=tuple(map(note, plans)),
         )
+        for design, plans in designs.items()
+    ]
     title = f"Beaten by none in cost, power and machines: {subtitle(frontier).removesuffix('.')}"
     cost, power = (Axis(CRITERIA[name].axis) for name in ("cost", "power"))
     return {"frontier": LineChart(title, cost, power, tuple(series))}
@@ -159,9 +150,7 @@ def point_rows(frontier: Frontier) -> list[Row]:
         {
             "design": plan.design,
             "split": plan.cluster.by_machine,
-            "cost_usd_per_h": plan.cost_usd_per_h,
-            "power_w": plan.power_w,
-            "machines": plan.machines,
+            **total_cells(plan.totals),
             "rate_rps": plan.rate_rps,
             "worst_slack": plan.worst_slack,
             "binding": ", ".join(plan.binding),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Final
 
 from provisioner.options import DURATION_S, SweepOptions, VaryOptions
@@ -14,23 +14,21 @@ from provisioner.report.document import (
     Code,
     Column,
     Document,
-    Facts,
     KeyNumber,
     KeyNumbers,
     Table,
     listing,
     table,
 )
-from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
-from provisioner.report.views.grid_charts import STATE, charts, drawn_values, number, plain
-from provisioner.report.views.view import View, closing, method_facts
+from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
+from provisioner.report.views.view import View, bounds, closing, total_cells, total_numbers
 from provisioner.results.grid import Grid, GridPoint, PointLatency
 from provisioner.specs.criteria import CRITERIA
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.roles import ROLES
-from provisioner.specs.slo import LatencyLimit
-from provisioner.specs.units import format_cost, format_power, format_seconds
+from provisioner.specs.units import format_seconds
 from provisioner.spelling import spelled
 
 _COUNTED: Final = {
@@ -67,14 +65,13 @@ def document(grid: Grid, inputs: bool = False) -> Document:
     return Document(headline, subtitle, tuple(blocks))
 
 
-def _method(grid: Grid) -> Facts:
+def _method(grid: Grid) -> list[tuple[str, str]]:
     """Method of the simulation, and the rule by which a cluster passes."""
     rows = [("passes", _passing_rule(grid))]
     if grid.objective is not None:
         best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
         rows += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
-    rows += [("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
-    return method_facts("How this was computed", rows, grid.versions)
+    return [*rows, ("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
 
 
 def _passing_rule(grid: Grid) -> str:
@@ -131,18 +128,13 @@ def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
 
 def _key_numbers(grid: Grid) -> KeyNumbers:
     """The optimum's totals, its binding limit, and the number of clusters that pass."""
-    numbers: list[KeyNumber] = []
-    if grid.optimum is not None:
+    if grid.optimum is None:
+        numbers = [KeyNumber("nearest", _nearest(grid))]
+    else:
         best = grid.points[grid.optimum]
-        numbers += [
-            KeyNumber("cost", format_cost(best.totals.cost_usd_per_h)),
-            KeyNumber("power", format_power(best.totals.power_w)),
-            KeyNumber("machines", whole(best.totals.machines)),
-        ]
+        numbers = [*total_numbers(best.totals)]
         if best.worst is not None:
             numbers.append(KeyNumber("least slack", f"{_slack(best.worst)} %", f"({best.worst.label})"))
-    else:
-        numbers.append(KeyNumber("nearest", _nearest(grid)))
     counts = [f"{count:,} {_COUNTED[state]}" for state, count in grid.states.items()]
     numbers.append(KeyNumber("clusters", f"{len(grid.points):,} simulated whole: {', '.join(counts)}"))
     if grid.frontier:
@@ -154,16 +146,19 @@ def _key_numbers(grid: Grid) -> KeyNumbers:
 def _slack(latency: PointLatency | None) -> str:
     """The slack of a percentile to its limit, in %; empty without a limit."""
     over_limit = None if latency is None else latency.over_limit
-    return "" if over_limit is None else number(1.0 - over_limit, per_cent)
+    return "" if over_limit is None else simulated(1.0 - over_limit, per_cent)
 
 
 def _nearest(grid: Grid) -> str:
     """The cluster that comes nearest to passing, with the reason why it does not."""
-    simulated = [k for k, point in enumerate(grid.points) if point.state != "infeasible"]
-    stable = [k for k in simulated if grid.points[k].stable] or simulated
-    worst = {k: grid.points[k].worst_ratio for k in stable}
-    ratios = {k: math.inf if ratio is None else ratio for k, ratio in worst.items()}
-    best = min(stable, key=lambda k: ratios[k])
+    served = [k for k, point in enumerate(grid.points) if point.state != "infeasible"]
+    stable = [k for k in served if grid.points[k].stable] or served
+
+    def ratio(k: int) -> float:
+        worst = grid.points[k].worst_ratio
+        return math.inf if worst is None else worst
+
+    best = min(stable, key=ratio)
     return f"{grid.clusters[best].sizes}: {grid.points[best].why}"
 
 
@@ -173,13 +168,11 @@ def _latency_table(grid: Grid, point: GridPoint) -> Table:
     return listing(
         "Latency at the optimum",
         point.latency,
-        (
-            (Column("latency"), lambda latency: latency.label),
-            (Column("ms", True), lambda latency: number(latency.seconds, milliseconds)),
-            (Column("slowdown, x", True), lambda latency: number(latency.slowdown)),
-            (Column("limit", True), lambda latency: limits.get(latency.name, "")),
-            (Column("slack, %", True), _slack),
-        ),
+        (Column("latency"), lambda latency: latency.label),
+        (Column("ms", True), lambda latency: simulated(latency.seconds, milliseconds)),
+        (Column("slowdown, x", True), lambda latency: simulated(latency.slowdown)),
+        (Column("limit", True), lambda latency: limits.get(latency.name, "")),
+        (Column("slack, %", True), _slack),
         strong=lambda latency: latency.name == point.binding,
     )
 
@@ -197,22 +190,16 @@ def _frontier_table(grid: Grid, most: int | None) -> Table:
         shown = shown[begin : begin + most]
     more = f" ({left_out:,} more in the files of {spelled('out')})" if left_out else ""
     roles = list(enumerate(pool.role for pool in grid.clusters[0].pools))
-
-    def machines(k: int, pool: int) -> str:
-        return whole(grid.clusters[k].pools[pool].machines)
-
-    def busy(k: int, pool: int) -> str:
-        return per_cent(grid.points[k].pools[pool].utilization)
-
     return listing(
         f"Frontier: they pass, and no smaller one swept does{more}",
         shown,
-        (
-            *((Column(role, True), partial(machines, pool=pool)) for pool, role in roles),
-            *((column, lambda k, text=text: text(grid.points[k])) for column, text in _TOTALS),
-            (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
-            (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
-            *((Column(f"{role} busy, %", True), partial(busy, pool=pool)) for pool, role in roles),
+        *((Column(role, True), lambda k, j=j: whole(grid.clusters[k].pools[j].machines)) for j, role in roles),
+        *((column, lambda k, text=text: text(grid.points[k])) for column, text in _TOTALS),
+        (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
+        (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
+        *(
+            (Column(f"{role} busy, %", True), lambda k, j=j: per_cent(grid.points[k].pools[j].utilization))
+            for j, role in roles
         ),
         strong=lambda k: k == grid.optimum,
     )
@@ -250,20 +237,18 @@ def _text_map(grid: Grid) -> Code | None:
     if len(columns) > _MAP_COLUMNS or len(rows) > _MAP_ROWS:
         return None
     apart = " " if len(columns) <= _WIDE else ""
-    margin = max(len(str(rows[-1])), len(str(columns[-1])))
-    frontier = set(grid.frontier)
-    signs = [
-        _OPTIMUM if k == grid.optimum else _FRONTIER if k in frontier else _sign(point)
-        for k, point in enumerate(grid.points)
-    ]
-    lines = []
-    for k in reversed(range(len(rows))):
-        line = apart.join(signs[k * len(columns) : (k + 1) * len(columns)])
-        lines.append(f"{rows[k]:>{margin}} |{apart}{line}")
-    lines.append(f"{'':{margin}} +{'-' * (len(columns) * (1 + len(apart)) + len(apart))}")
     digits = len(str(columns[-1]))
+    margin = max(len(str(rows[-1])), digits)
+    signs = [_sign(point) for point in grid.points]
+    for k in grid.frontier:
+        signs[k] = _FRONTIER
+    if grid.optimum is not None:
+        signs[grid.optimum] = _OPTIMUM
+    by_row = zip(rows, lines(signs, len(columns)), strict=True)
+    drawn = [f"{size:>{margin}} |{apart}{apart.join(line)}" for size, line in by_row][::-1]
+    drawn.append(f"{'':{margin}} +{'-' * (len(columns) * (1 + len(apart)) + len(apart))}")
     for place in range(digits):  # numbers of columns are read downwards
-        lines.append(f"{'':{margin}}  {apart}{apart.join(f'{n:>{digits}}'[place] for n in columns)}".rstrip())
+        drawn.append(f"{'':{margin}}  {apart}{apart.join(f'{n:>{digits}}'[place] for n in columns)}".rstrip())
     up, right = (pool.role for pool in grid.clusters[0].pools)
     meanings = {
         _OPTIMUM: "optimum",
@@ -274,7 +259,7 @@ def _text_map(grid: Grid) -> Code | None:
     }
     used = [f"{sign} {text}" for sign, text in meanings.items() if sign in signs]
     legend = ["   ".join(used[k : k + 4]) for k in range(0, len(used), 4)]
-    return Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*lines, "", *legend]))
+    return Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*drawn, "", *legend]))
 
 
 def _sign(point: GridPoint) -> str:
@@ -323,12 +308,10 @@ def _clusters_table(grid: Grid) -> Table:
     return listing(
         f"Clusters, and the {grid.varied.label} at which they pass",
         range(len(grid.clusters)),
-        (
-            (Column("cluster"), lambda k: str(grid.clusters[k])),
-            *((column, lambda k, text=text: text(grid.of(k)[0])) for column, text in _TOTALS),
-            (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
-            (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
-        ),
+        (Column("cluster"), lambda k: str(grid.clusters[k])),
+        *((column, lambda k, text=text: text(grid.of(k)[0])) for column, text in _TOTALS),
+        (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
+        (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
     )
 
 
@@ -353,21 +336,24 @@ def _points_table(grid: Grid, k: int) -> Table:
     kinds = {limit.kind for limit in limits.values()} or {"slowdown"}
 
     def of(point: GridPoint, name: str) -> str:
-        latency = next((latency for latency in point.latency if latency.name == name), None)
-        return _shown(latency, limits.get(name), "seconds" in kinds)
+        latency, limit = next((each for each in point.latency if each.name == name), None), limits.get(name)
+        if latency is None:
+            return ""
+        if limit is not None and limit.kind == "seconds":
+            return simulated(latency.seconds, milliseconds)
+        text = simulated(latency.slowdown)
+        return f"{text}x" if "seconds" in kinds and math.isfinite(latency.slowdown) else text
 
     unit = "slowdowns" if kinds == {"slowdown"} else "ms" if kinds == {"seconds"} else "ms, or slowdowns with an x"
     return listing(
         f"{grid.clusters[k]}: percentiles ({unit}); worst is the largest over its limit",
         grid.of(k),
-        (
-            (Column(_header(grid), True), lambda point: plain(point.value or 0)),
-            (Column("state"), lambda point: point.state),
-            (Column("worst", True), lambda point: number(point.worst_ratio)),
-            *(
-                (Column(f"{METRICS[each.metric].label} {each.percentile:g}", True), partial(of, name=each.name))
-                for each in shown
-            ),
+        (Column(_header(grid), True), lambda point: plain(point.value or 0)),
+        (Column("state"), lambda point: point.state),
+        (Column("worst", True), lambda point: simulated(point.worst_ratio)),
+        *(
+            (Column(f"{METRICS[each.metric].label} {each.percentile:g}", True), partial(of, name=each.name))
+            for each in shown
         ),
         strong=lambda point: point.state != "pass",
     )
@@ -377,16 +363,6 @@ def _header(grid: Grid) -> str:
     """The input above its column; a long name would push the table beyond the edge of a terminal."""
     assert grid.varied is not None
     return grid.varied.name if len(grid.varied.name) <= _LONGEST_HEADER else "value"
-
-
-def _shown(latency: PointLatency | None, limit: LatencyLimit | None, mixed: bool) -> str:
-    """A percentile in the unit of its limit; a slowdown has an x where others are in ms."""
-    if latency is None:
-        return ""
-    if limit is not None and limit.kind == "seconds":
-        return number(latency.seconds, milliseconds)
-    text: Callable[[float], str] = (lambda x: f"{significant(x)}x") if mixed else significant
-    return number(latency.slowdown, text)
 
 
 def _batches_table(grid: Grid) -> Table:
@@ -400,23 +376,20 @@ def _batches_table(grid: Grid) -> Table:
         Column("median", True),
         Column("largest", True),
     )
-    rows = []
-    for k, cluster in enumerate(grid.clusters):
-        for position, pool in enumerate(cluster.pools):
-            for j in drawn_values(len(grid.values)):
-                point = grid.of(k)[j]
-                if point.pools:
-                    shares = _batches(point.pools[position].batch_time_share)
-                    rows.append((str(cluster), pool.role, plain(grid.values[j]), *shares))
+    rows = [
+        (str(cluster), pool.role, plain(value), *_batches(total))
+        for k, cluster in enumerate(grid.clusters)
+        for position, pool in enumerate(cluster.pools)
+        for value, total in drawn_batches(grid, k, position)
+    ]
     return table("Share of time, %, with at most N requests in an iteration; median while at work", columns, rows)
 
 
-def _batches(shares: Sequence[float]) -> tuple[str, ...]:
-    total = [min(each, 1.0) for each in accumulate(shares)]
+def _batches(total: Sequence[float]) -> tuple[str, ...]:
     upto = [f"{100.0 * total[min(n, len(total) - 1)]:.1f}" for n in (0, *_BATCHES)]
     busy = total[-1] - total[0]
     half = next((n for n, each in enumerate(total) if n and each - total[0] >= 0.5 * busy), 0)
-    return (*upto, whole(half), whole(len(shares) - 1))
+    return (*upto, whole(half), whole(len(total) - 1))
 
 
 # --- tables -----------------------------------------------------------------------------------------------
@@ -426,20 +399,19 @@ def point_rows(grid: Grid) -> list[Row]:
     """One row per point: the cluster and the value, totals, the state, percentiles, and the work of the pools."""
     roles = [role for role in ROLES if any(role == pool.role for cluster in grid.clusters for pool in cluster.pools)]
     columns = dict.fromkeys(name for point in grid.points for name in _measured(point))
-    frontier = set(grid.frontier)
     rows: list[Row] = []
     for k, cluster in enumerate(grid.clusters):
         machines: dict[str, Cell] = {f"{pool.role}_machines": pool.machines for pool in cluster.pools}
         sizes = {f"{role}_machines": machines.get(f"{role}_machines") for role in roles}
         for point in grid.of(k):
-            totals, measured = point.totals, _measured(point)
-            cost = {"machines": totals.machines, "cost_usd_per_h": totals.cost_usd_per_h, "power_w": totals.power_w}
+            measured = _measured(point)
             head: dict[str, Cell] = {"design": cluster.design}
             if grid.varied is not None:
                 head = {"cluster": point.cluster, **head, grid.varied.column: point.value}
-            head |= {**sizes, **cost, "state": point.state}
+            head |= sizes | total_cells(point.totals, ("machines", "cost_usd_per_h", "power_w"))
+            head["state"] = point.state
             if grid.varied is None:
-                head |= {"frontier": k in frontier, "optimum": k == grid.optimum}
+                head |= {"frontier": k in grid.frontier, "optimum": k == grid.optimum}
             body = {name: measured.get(name) for name in columns if name not in head}
             rows.append({**head, **body, "why": point.why, "note": point.note})
     return rows
@@ -455,26 +427,18 @@ def _measured(point: GridPoint) -> dict[str, Cell]:
         "missed": ",".join(point.missed),
     }
     for latency in point.latency:
-        row |= _latency_cells(latency)
+        for unit, mean, interval in (
+            ("s", latency.seconds, latency.seconds_range),
+            ("slowdown", latency.slowdown, latency.slowdown_range),
+        ):
+            name = f"{latency.name}_{unit}"
+            row |= {name: mean} | (bounds(name, interval) if interval else {})
     for pool in point.pools:
         row |= {f"{pool.role}_utilization": pool.utilization, f"{pool.role}_mean_batch": pool.mean_batch}
     if point.state != "infeasible":
         row |= {"offered_rps": point.offered_rps, "throughput_rps": point.throughput_rps}
         row |= {"requests": point.requests, "unfinished": point.unfinished}
     return row
-
-
-def _latency_cells(latency: PointLatency) -> dict[str, Cell]:
-    """The columns of a percentile, with its intervals where there are several request sets."""
-    cells: dict[str, Cell] = {}
-    for unit, mean, interval in (
-        ("s", latency.seconds, latency.seconds_range),
-        ("slowdown", latency.slowdown, latency.slowdown_range),
-    ):
-        cells[f"{latency.name}_{unit}"] = mean
-        if interval is not None:
-            cells |= {f"{latency.name}_{unit}_low": interval[0], f"{latency.name}_{unit}_high": interval[1]}
-    return cells
 
 
 def occupancy_rows(grid: Grid) -> list[Row]:
@@ -488,12 +452,13 @@ def occupancy_rows(grid: Grid) -> list[Row]:
             first: dict[str, Cell] = {"cluster": point.cluster, "design": cluster.design}
             if grid.varied is not None:
                 first[grid.varied.column] = point.value
-            for pool in point.pools:
-                totals = accumulate(pool.batch_time_share)
-                rows += [
-                    {**first, "role": pool.role, "batch": batch, "time_share": share, "cumulative": min(total, 1.0)}
-                    for batch, (share, total) in enumerate(zip(pool.batch_time_share, totals, strict=True))
-                ]
+            rows += [
+                {**first, "role": pool.role, "batch": batch, "time_share": share, "cumulative": total}
+                for pool in point.pools
+                for batch, (share, total) in enumerate(
+                    zip(pool.batch_time_share, cumulative(pool.batch_time_share), strict=True)
+                )
+            ]
     return rows
 
 

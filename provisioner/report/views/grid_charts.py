@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeVar
 
 from provisioner.report.chart import Axis, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
-from provisioner.report.numbers import milliseconds, significant
+from provisioner.report.numbers import milliseconds, simulated
 from provisioner.results.grid import Grid, GridPoint, PointLatency
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.units import format_cost, format_power
+
+T = TypeVar("T")
 
 STATE: Final = {
     "pass": "passes",
@@ -44,13 +46,6 @@ def charts(grid: Grid) -> Mapping[str, Chart]:
     return {"worst": _curve(grid, several[0] if several else len(grid.sizes) - 1)}
 
 
-def number(value: float | None, text: Callable[[float], str] = significant) -> str:
-    """A number of a point; empty if there is none, "never" if requests are not served."""
-    if value is None or math.isnan(value) or value == -math.inf:
-        return ""
-    return "never" if value == math.inf else text(value)
-
-
 def plain(value: float) -> str:
     """A value of a range: a whole number with all its digits, another with six.
 
@@ -69,6 +64,26 @@ def drawn_values(count: int) -> list[int]:
     if count <= _DRAWN_VALUES:
         return list(range(count))
     return [round(k * (count - 1) / (_DRAWN_VALUES - 1)) for k in range(_DRAWN_VALUES)]
+
+
+def cumulative(shares: Sequence[float]) -> tuple[float, ...]:
+    """Shares of time with at most each number of requests, of those with exactly that number."""
+    return tuple(min(total, 1.0) for total in accumulate(shares))
+
+
+def lines(cells: Sequence[T], width: int) -> tuple[tuple[T, ...], ...]:
+    """Cells of a map line by line.
+
+    >>> lines("abcdef", 3)
+    (('a', 'b', 'c'), ('d', 'e', 'f'))
+    """
+    return tuple(tuple(cells[k : k + width]) for k in range(0, len(cells), width))
+
+
+def drawn_batches(grid: Grid, cluster: int, pool: int) -> list[tuple[float, tuple[float, ...]]]:
+    """A few values, each with the share of a pool's time with at most 0, 1, ... requests in an iteration."""
+    points = [(grid.values[j], grid.of(cluster)[j].pools) for j in drawn_values(len(grid.values))]
+    return [(value, cumulative(pools[pool].batch_time_share)) for value, pools in points if pools]
 
 
 def _served(grid: Grid) -> str:
@@ -115,7 +130,6 @@ def _map(grid: Grid, what: str, values: Sequence[float | None], middle: float | 
     """A map of one number of every cluster; its notes have the percentiles of one metric, or of all."""
     rows, columns = grid.sizes
     width = len(columns)
-    notes = [_size_note(grid, k, metric) for k in range(len(grid.points))]
     marks = [
         Mark(*divmod(k, width), "dot", "frontier: no smaller one passes") for k in grid.frontier if k != grid.optimum
     ]
@@ -131,8 +145,8 @@ def _map(grid: Grid, what: str, values: Sequence[float | None], middle: float | 
         value=Axis(what, logarithmic=middle is not None),
         columns=columns,
         rows=rows,
-        values=tuple(tuple(values[k * width : (k + 1) * width]) for k in range(len(rows))),
-        notes=tuple(tuple(notes[k * width : (k + 1) * width]) for k in range(len(rows))),
+        values=lines(values, width),
+        notes=lines([_size_note(grid, k, metric) for k in range(len(grid.points))], width),
         middle=middle,
         marks=tuple(marks),
         outlined=frozenset(divmod(k, width) for k, point in enumerate(grid.points) if point.state == "pass"),
@@ -178,29 +192,29 @@ def _size_note(grid: Grid, k: int, metric: str = "") -> str:
 def _point_lines(grid: Grid, point: GridPoint, metric: str = "") -> list[str]:
     """The state of a point and why, then every percentile, or those of a metric, beside its limit."""
     limits = {limit.name: f" (limit {limit.format(limit.value)})" for limit in grid.limits}
-    lines = [f"{STATE[point.state]}: {point.why}" if point.why and not metric else STATE[point.state]]
-    for latency in point.latency:
-        if metric in ("", latency.metric):
-            value = f"{number(latency.seconds, milliseconds)} ms, {number(latency.slowdown)}x"
-            lines.append(f"{latency.label} {value}{limits.get(latency.name, '')}")
-    return lines
+    return [
+        f"{STATE[point.state]}: {point.why}" if point.why and not metric else STATE[point.state],
+        *(
+            f"{latency.label} {simulated(latency.seconds, milliseconds)} ms, {simulated(latency.slowdown)}x"
+            f"{limits.get(latency.name, '')}"
+            for latency in point.latency
+            if metric in ("", latency.metric)
+        ),
+    ]
 
 
 # --- an input ---------------------------------------------------------------------------------------------
 
 
 def _over_input(grid: Grid) -> Mapping[str, Chart]:
-    drawn: dict[str, Chart] = {}
-    if grid.limits:
-        drawn["worst"] = _worst(grid)
+    drawn: dict[str, Chart] = {"worst": _worst(grid)} if grid.limits else {}
     shown = next((point.latency for point in grid.points if point.latency), ())
-    if len(grid.clusters) == 1:
-        for metric in METRICS.values():
-            of_metric = [latency for latency in shown if latency.metric == metric.name]
-            if of_metric:
-                drawn[metric.name] = _latency(grid, of_metric, metric.label)
-    else:
+    if len(grid.clusters) > 1:
         drawn |= {latency.name: _latency(grid, [latency], latency.label) for latency in shown}
+    else:
+        for metric in METRICS.values():
+            if of_metric := [latency for latency in shown if latency.metric == metric.name]:
+                drawn[metric.name] = _latency(grid, of_metric, metric.label)
     return {**drawn, **_occupancy(grid)}
 
 
@@ -236,20 +250,18 @@ def _latency(grid: Grid, shown: Sequence[PointLatency], title: str) -> LineChart
     limits = [limit for limit in grid.limits if limit.name in names]
     kind = "seconds" if {limit.kind for limit in limits} == {"seconds"} else "slowdown"
     alone = len(grid.clusters) == 1
-    series, rules = [], []
-    for k, cluster in enumerate(grid.clusters):
-        for latency in shown:
-            series.append(
-                Series(
-                    name=latency.label if alone else str(cluster),
-                    x=grid.values,
-                    **_curves(grid.of(k), latency.name, kind),
-                    notes=_notes(grid, k),
-                )
-            )
-    for limit in limits:
-        if limit.kind != kind:
-            continue
+    series = [
+        Series(
+            name=latency.label if alone else str(cluster),
+            x=grid.values,
+            **_curves(grid.of(k), latency.name, kind),
+            notes=_notes(grid, k),
+        )
+        for k, cluster in enumerate(grid.clusters)
+        for latency in shown
+    ]
+    rules = []
+    for limit in (limit for limit in limits if limit.kind == kind):
         if grid.varied.name == "slo":  # the limit itself varies
             scaled = tuple(limit.value * value for value in grid.values)
             series.append(Series(f"{limit.label} limit", grid.values, scaled))
@@ -283,20 +295,16 @@ def _occupancy(grid: Grid) -> Mapping[str, Chart]:
     drawn: dict[str, Chart] = {}
     for k, cluster in enumerate(grid.clusters):
         for position, pool in enumerate(cluster.pools):
-            series = []
-            for j in drawn_values(len(grid.values)):
-                point = grid.of(k)[j]
-                if point.pools:
-                    shares = point.pools[position].batch_time_share
-                    total = tuple(min(each, 1.0) for each in accumulate(shares))
-                    name = f"{grid.varied.name} {plain(grid.values[j])}"
-                    series.append(Series(name, tuple(map(float, range(len(total)))), total))
+            series = tuple(
+                Series(f"{grid.varied.name} {plain(value)}", tuple(map(float, range(len(total)))), total)
+                for value, total in drawn_batches(grid, k, position)
+            )
             if series:
                 drawn[f"batches: {cluster}, {pool.role}"] = LineChart(
                     title=f"{cluster}: batches of {pool.role} machines ({pool.machine}), {_served(grid)}",
                     x=Axis("requests in an iteration at most (0: idle)"),
                     y=Axis("share of time", from_zero=True),
-                    series=tuple(series),
+                    series=series,
                     steps=True,
                     points=False,
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from provisioner.options import PlanOptions
@@ -15,13 +15,22 @@ from provisioner.report.document import (
     Facts,
     KeyNumber,
     KeyNumbers,
-    Notes,
     Table,
     listing,
+    notes,
 )
 from provisioner.report.numbers import NUMBERS, dollars, kilowatts, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, criteria_columns, latency_chart, method_facts
+from provisioner.report.views.view import (
+    POOL,
+    View,
+    bounds,
+    closing,
+    criteria_columns,
+    latency_chart,
+    limit_cells,
+    scaled,
+)
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, Promise
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
@@ -36,43 +45,36 @@ def document(plan: Plan, inputs: bool = False) -> Document:
     if any(other.feasible for other in plan.alternatives):
         blocks.append(alternatives_table(plan))
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
-    if refused:
-        more = len(refused) - _SHOWN_DESIGNS
-        others = (f"and {more} others",) if more > 0 else ()
-        blocks.append(Notes("Designs without a plan", (*refused[:_SHOWN_DESIGNS], *others)))
+    more = len(refused) - _SHOWN_DESIGNS
+    others = (f"and {more} others",) if more > 0 else ()
+    blocks += notes("Designs without a plan", (*refused[:_SHOWN_DESIGNS], *others))
     if plan.evidence is not None:
         blocks.append(evidence_facts(plan, plan.evidence))
         if plan.evidence.neighbours:
             blocks.append(neighbours_table(plan.evidence))
-    blocks += closing(plan, _method(plan), PlanOptions, inputs)
+    choice = f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"
+    method = (("latency", plan.method), ("choice", choice), ("seed", str(plan.seed)))
+    blocks += closing(plan, method, PlanOptions, inputs)
     return Document(plan.cluster.headline, subtitle(plan), tuple(blocks))
 
 
 def charts(plan: Plan) -> Mapping[str, Chart]:
     """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
     criteria: tuple[ObjectiveName, ...] = (plan.objective, "cost")
-    return {"latency": _latency_chart(plan), **{name: designs_chart(plan, name) for name in criteria}}
+    case = f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
+    latency = latency_chart(_how(plan), case, plan.latency, lambda figure: figure.slowdown, _note)
+    return {"latency": latency, **{name: designs_chart(plan, name) for name in criteria}}
 
 
-def _case(plan: Plan) -> str:
-    return f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
+def _how(plan: Plan) -> str:
+    return "Predicted" if plan.evidence is None else "Simulated"
 
 
-def _latency_chart(plan: Plan) -> BarChart:
-    return latency_chart(
-        "Predicted" if plan.evidence is None else "Simulated",
-        _case(plan),
-        plan.latency,
-        beside_limit=_beside_limit,
-        slowdown=lambda figure: figure.slowdown,
-        seconds=lambda figure: f"{milliseconds(figure.seconds)} ms",
-    )
-
-
-def _beside_limit(figure: LatencyFigure) -> str:
-    """A percentile with its interval and its limit, and whether it binds."""
+def _note(figure: LatencyFigure) -> str:
+    """A percentile with its interval and its limit, and whether it binds; without a limit in ms."""
     limit = figure.limit
-    assert limit is not None
+    if limit is None:
+        return f"{milliseconds(figure.seconds)} ms"
     between = figure.seconds_range if limit.kind == "seconds" else figure.slowdown_range
     interval = "" if between is None else f", interval {' to '.join(map(limit.format, between))}"
     binds = ", binds" if figure.binding else ""
@@ -81,24 +83,19 @@ def _beside_limit(figure: LatencyFigure) -> str:
 
 def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
     """The plan's design and the best others by one criterion; those without a plan stay, without a bar."""
-    criterion, rate = CRITERIA[name], format_rate(plan.planned_rate_rps)
-    title, at = f"{name.capitalize()} of each design at its own best", f" at {rate}"
+    criterion = CRITERIA[name]
+    title, at = f"{name.capitalize()} of each design at its own best", f" at {format_rate(plan.planned_rate_rps)}"
     if name == "throughput":
         title, at = "Largest throughput of each design", ""
-    values: list[float | None] = [criterion.shown_scale * plan.of(name)]
-    notes = [f"this plan: {plan.cluster.by_role}"]
     others = plan.alternatives[:_SHOWN_DESIGNS]
-    for other in others:
-        value = other.of(name)
-        values.append(None if value is None else criterion.shown_scale * value)
-        notes.append(f"{other.cluster.by_role}: {other.reason}" if other.feasible else f"no plan: {other.reason}")
-    more = len(plan.alternatives) - len(others)
-    which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if more > 0 else ""
+    values = (plan.of(name), *(other.of(name) for other in others))
+    texts = (f"{other.cluster.by_role if other.feasible else 'no plan'}: {other.reason}" for other in others)
+    which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if len(plan.alternatives) > len(others) else ""
     return BarChart(
         f"{title}{which}: {plan.workload} on {plan.model}{at}",
         (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(criterion.axis, from_zero=True),
-        (Bars("", tuple(values), tuple(notes)),),
+        (Bars("", scaled(name, values), (f"this plan: {plan.cluster.by_role}", *texts)),),
         strong=frozenset({0}),
     )
 
@@ -203,24 +200,18 @@ def latency_data(plan: Plan) -> str:
 
 def pools_table(plan: Plan) -> Table:
     """One row per pool."""
+    load = "load" if plan.evidence is None else "busy"
     return listing(
         "Pools",
         plan.pools,
-        (
-            (Column("role"), lambda pool: pool.role),
-            (Column("machine"), lambda pool: pool.machine),
-            (Column("serves", words=True), lambda pool: "" if pool.serves_all else pool.requests),
-            (Column("machines", True), lambda pool: whole(pool.machines)),
-            (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
-            (
-                Column("load, %" if plan.evidence is None else "busy, %", True),
-                lambda pool: per_cent(pool.utilization),
-            ),
-            (Column("batch", True), lambda pool: _known(pool.mean_batch, significant)),
-            (Column("$/h", True), lambda pool: NUMBERS["cost"](pool.cost_usd_per_h)),
-            (Column("kW", True), lambda pool: kilowatts(pool.power_w)),
-            (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
-        ),
+        *POOL[:2],
+        (Column("serves", words=True), lambda pool: "" if pool.serves_all else pool.requests),
+        *POOL[2:],
+        (Column(f"{load}, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+        (Column("$/h", True), lambda pool: NUMBERS["cost"](pool.cost_usd_per_h)),
+        (Column("kW", True), lambda pool: kilowatts(pool.power_w)),
+        (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
     )
 
 
@@ -237,19 +228,17 @@ def _breaks(binding: Sequence[str]) -> str:
 
 def latency_table(plan: Plan) -> Table:
     """One row per percentile, beside its limit; those that bind stand out."""
-    how = "Predicted" if plan.evidence is None else "Simulated"
+    headroom = "" if plan.rate_rps == plan.planned_rate_rps else " with the headroom"
     return listing(
-        f"{how} latency" if plan.rate_rps == plan.planned_rate_rps else f"{how} latency with the headroom",
+        f"{_how(plan)} latency{headroom}",
         plan.latency,
-        (
-            (Column("latency"), lambda figure: figure.label),
-            (Column("ms", True), lambda figure: milliseconds(figure.seconds)),
-            (Column("slowdown, x", True), lambda figure: significant(figure.slowdown)),
-            (Column("interval, x", True), lambda figure: " to ".join(map(significant, figure.slowdown_range or ()))),
-            (Column("limit", True), lambda figure: figure.limit.format(figure.limit.value) if figure.limit else ""),
-            (Column("slack, %", True), lambda figure: _known(figure.slack, per_cent)),
-            (Column(""), _remarks),
-        ),
+        (Column("latency"), lambda figure: figure.label),
+        (Column("ms", True), lambda figure: milliseconds(figure.seconds)),
+        (Column("slowdown, x", True), lambda figure: significant(figure.slowdown)),
+        (Column("interval, x", True), lambda figure: " to ".join(map(significant, figure.slowdown_range or ()))),
+        (Column("limit", True), lambda figure: figure.limit.format(figure.limit.value) if figure.limit else ""),
+        (Column("slack, %", True), lambda figure: per_cent(figure.slack)),
+        (Column(""), _remarks),
         strong=lambda figure: figure.binding,
     )
 
@@ -266,17 +255,11 @@ def alternatives_table(plan: Plan) -> Table:
     return listing(
         f"Other designs, each at its own best{more}",
         feasible[:_SHOWN_DESIGNS],
-        (
-            (Column("design"), lambda other: other.design),
-            (Column("machines", words=True), lambda other: other.cluster.by_role),
-            *criteria_columns((*OF_CLUSTERS, "throughput"), Alternative.of),
-            (Column("against this plan", words=True), lambda other: other.reason),
-        ),
+        (Column("design"), lambda other: other.design),
+        (Column("machines", words=True), lambda other: other.cluster.by_role),
+        *criteria_columns((*OF_CLUSTERS, "throughput"), Alternative.of),
+        (Column("against this plan", words=True), lambda other: other.reason),
     )
-
-
-def _known(value: float | None, text: Callable[[float], str]) -> str:
-    return "" if value is None else text(value)
 
 
 # Neighbours shown: the answer's own, and the next misses of other designs.
@@ -285,27 +268,22 @@ _SHOWN_NEIGHBOURS: Final = 6
 
 def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
     """The simulations that prove the plan, and the rule by which a cluster passes."""
-    if evidence.optimal:
-        found = f"nothing with less {plan.objective} passes, nor a tie with more slack"
-    else:
-        found = f"stopped before the end: at most {format_share(evidence.gap)} from the best"
+    proven = f"stopped before the end: at most {format_share(evidence.gap)} from the best"
     if plan.objective == "throughput":
-        found = "the cheapest cluster at this rate that passes"
+        proven = "the cheapest cluster at this rate that passes"
+    elif evidence.optimal:
+        proven = f"nothing with less {plan.objective} passes, nor a tie with more slack"
     excluded = "more than could be counted" if evidence.cut is None else f"{evidence.cut:,}"
-    margin = (
-        "each alone"
-        if evidence.exhaustive
-        else f"by larger ones that miss a limit by more than {evidence.cut_margin:g}x"
-    )
+    larger = f"by larger ones that miss a limit by more than {evidence.cut_margin:g}x"
     facts = [
         ("passes when", evidence.rule),
-        ("proven", found),
+        ("proven", proven),
         (
             "simulated",
             f"{evidence.simulated:,} clusters in {evidence.runs:,} runs (policy {evidence.policy}), "
             f"{evidence.rejected_early:,} of them stopped early, {evidence.undecided:,} undecided",
         ),
-        ("excluded", f"{excluded} clusters {margin}"),
+        ("excluded", f"{excluded} clusters {'each alone' if evidence.exhaustive else larger}"),
     ]
     if evidence.violations:
         more = f" and {len(evidence.violations) - 1} more" if len(evidence.violations) > 1 else ""
@@ -318,23 +296,12 @@ def neighbours_table(evidence: Evidence) -> Table:
     return listing(
         "Better clusters that do not pass",
         evidence.neighbours[:_SHOWN_NEIGHBOURS],
-        (
-            (Column("design"), lambda near: near.design),
-            (Column("machines", words=True), lambda near: near.cluster.by_role),
-            (Column("$/h", True), lambda near: NUMBERS["cost"](near.cost_usd_per_h)),
-            (Column("kW", True), lambda near: kilowatts(near.power_w)),
-            (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
-        ),
+        (Column("design"), lambda near: near.design),
+        (Column("machines", words=True), lambda near: near.cluster.by_role),
+        (Column("$/h", True), lambda near: NUMBERS["cost"](near.cost_usd_per_h)),
+        (Column("kW", True), lambda near: kilowatts(near.power_w)),
+        (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
     )
-
-
-def _method(plan: Plan) -> Facts:
-    rows = (
-        ("latency", plan.method),
-        ("choice", f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"),
-        ("seed", str(plan.seed)),
-    )
-    return method_facts("How this was computed", rows, plan.versions)
 
 
 def pool_rows(plan: Plan) -> list[Row]:
@@ -353,12 +320,9 @@ def latency_rows(plan: Plan) -> list[Row]:
     return [
         {
             **flat(figure, leave_out=("seconds_range", "slowdown_range")),
-            "seconds_low": None if figure.seconds_range is None else figure.seconds_range[0],
-            "seconds_high": None if figure.seconds_range is None else figure.seconds_range[1],
-            "slowdown_low": None if figure.slowdown_range is None else figure.slowdown_range[0],
-            "slowdown_high": None if figure.slowdown_range is None else figure.slowdown_range[1],
-            "limit": None if figure.limit is None else figure.limit.value,
-            "limit_kind": "" if figure.limit is None else figure.limit.kind,
+            **bounds("seconds", figure.seconds_range),
+            **bounds("slowdown", figure.slowdown_range),
+            **limit_cells(figure.limit),
         }
         for figure in plan.latency
     ]

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Final
 
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, table
+from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, notes, table
 from provisioner.report.tables import Row
 from provisioner.report.views.view import View
 from provisioner.results.reproduction import Reproduction
@@ -28,8 +28,7 @@ def document(reproduction: Reproduction, inputs: bool = False) -> Document:
         findings = [finding for finding in reproduction.findings if finding.experiment == experiment]
         rows = [(each.result, each.published, each.simulator, each.measured) for each in findings]
         blocks.append(table(experiment, columns, rows))
-        remarks = tuple(dict.fromkeys(finding.remark for finding in findings if finding.remark))
-        blocks += [Notes("", remarks)] if remarks else []
+        blocks += notes("", dict.fromkeys(finding.remark for finding in findings if finding.remark))
     sets = f"{reproduction.sets} request sets of {reproduction.duration_s:g} s, seed {reproduction.seed}"
     method = (
         ("splitwise-sim", "the published simulator's rules, its flat token curve, its prices and its lengths"),

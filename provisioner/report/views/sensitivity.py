@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from provisioner.options import SensitivityOptions
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import AMOUNTS, NUMBERS, significant
+from provisioner.report.numbers import AMOUNTS, NUMBERS, Texts, significant
 from provisioner.report.tables import Row
-from provisioner.report.views.view import View, closing, method_facts
+from provisioner.report.views.view import View, closing, scaled, total_cells
 from provisioner.results.sensitivity import Cell, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
 
@@ -33,8 +32,7 @@ def document(sensitivity: Sensitivity, inputs: bool = False) -> Document:
         if sensitivity.fast:
             blocks.append(Notes("", ("the formulas know mixed batching only: chunked prefill is left out",)))
     how = "by the queueing formulas, not simulated" if sensitivity.fast else "of its own, proven by simulation"
-    rows = (("method", f"every value is a plan {how}"), ("seed", "" if sensitivity.fast else str(sensitivity.seed)))
-    method = method_facts("How this was computed", rows, sensitivity.versions)
+    method = (("method", f"every value is a plan {how}"), ("seed", "" if sensitivity.fast else str(sensitivity.seed)))
     blocks += closing(sensitivity, method, SensitivityOptions, inputs)
     return Document(_headline(sensitivity), f"How the plan moves: {_case(sensitivity)}.", tuple(blocks))
 
@@ -90,16 +88,10 @@ def _base(sensitivity: Sensitivity) -> str:
     return f"{base.cluster}, {_value(sensitivity, base)}" if base.feasible else "no plan as it is"
 
 
-def _value(sensitivity: Sensitivity, outcome: Outcome) -> str:
-    """The value of the objective with its unit."""
+def _value(sensitivity: Sensitivity, outcome: Outcome, texts: Texts = AMOUNTS) -> str:
+    """The value of the objective with its unit, or with NUMBERS without."""
     value = outcome.of(sensitivity.objective)
-    return "no plan" if value is None else AMOUNTS[sensitivity.objective](value)
-
-
-def _number(sensitivity: Sensitivity, outcome: Outcome) -> str:
-    """The value of the objective as a table shows it."""
-    value = outcome.of(sensitivity.objective)
-    return "no plan" if value is None else NUMBERS[sensitivity.objective](value)
+    return "no plan" if value is None else texts[sensitivity.objective](value)
 
 
 def _plan(outcome: Outcome) -> str:
@@ -112,7 +104,7 @@ def _plan(outcome: Outcome) -> str:
 
 def _tornado_table(sensitivity: Sensitivity) -> Table:
     """Each input at both ends: the objective and the plan there, the widest swing first."""
-    unit = CRITERIA[sensitivity.objective].shown_unit
+    unit, factor = CRITERIA[sensitivity.objective].shown_unit, f"{1.0 + sensitivity.spread:g}"
     base = sensitivity.base.of(sensitivity.objective)
 
     def now(swing: Swing) -> str:
@@ -128,21 +120,14 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
     return listing(
         f"How far each input moves the answer from {_base(sensitivity)}",
         sensitivity.swings,
-        (
-            (Column("input"), lambda swing: swing.name),
-            (Column("now", True), now),
-            (Column(f"{unit} {_end(sensitivity, '/')}", True), lambda swing: _number(sensitivity, swing.low)),
-            (Column("plan"), lambda swing: _plan(swing.low)),
-            (Column(f"{unit} {_end(sensitivity, 'x')}", True), lambda swing: _number(sensitivity, swing.high)),
-            (Column("plan"), lambda swing: _plan(swing.high)),
-            (Column("swing, %", True), width),
-        ),
+        (Column("input"), lambda swing: swing.name),
+        (Column("now", True), now),
+        (Column(f"{unit} / {factor}", True), lambda swing: _value(sensitivity, swing.low, NUMBERS)),
+        (Column("plan"), lambda swing: _plan(swing.low)),
+        (Column(f"{unit} x {factor}", True), lambda swing: _value(sensitivity, swing.high, NUMBERS)),
+        (Column("plan"), lambda swing: _plan(swing.high)),
+        (Column("swing, %", True), width),
     )
-
-
-def _end(sensitivity: Sensitivity, sign: str) -> str:
-    """The factor of an end of the tornado, such as ``x 1.2``."""
-    return f"{sign} {1.0 + sensitivity.spread:g}"
 
 
 def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
@@ -157,8 +142,8 @@ def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
         Axis(CRITERIA[sensitivity.objective].axis),
         tuple(
             Bars(
-                f"input {_end(sensitivity, sign)}",
-                tuple(_shown(sensitivity, each) for each in outcomes),
+                f"input {sign} {1.0 + sensitivity.spread:g}",
+                _shown(sensitivity, outcomes),
                 tuple(_plan(each) or each.reason for each in outcomes),
             )
             for sign, outcomes in ends
@@ -167,10 +152,9 @@ def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
     )
 
 
-def _shown(sensitivity: Sensitivity, outcome: Outcome) -> float | None:
-    """The value of the objective in the unit of its axis."""
-    value = outcome.of(sensitivity.objective)
-    return None if value is None else CRITERIA[sensitivity.objective].shown_scale * value
+def _shown(sensitivity: Sensitivity, outcomes: Iterable[Outcome]) -> Values:
+    """The values of the objective in the unit of its axis."""
+    return scaled(sensitivity.objective, (outcome.of(sensitivity.objective) for outcome in outcomes))
 
 
 # --- switches ---------------------------------------------------------------------------------------------
@@ -186,14 +170,12 @@ def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
     table = listing(
         f"Where {watched} switches with {search.name}, {ends} what it is, to {100 * search.tolerance:g} %",
         search.switches,
-        (
-            (Column("between factors"), lambda switch: f"{switch.below:.4g} and {switch.above:.4g}"),
-            (Column("at", words=True), lambda switch: _where(sensitivity, search.name, switch)),
-            (Column("below"), lambda switch: _plan(switch.before) or "no plan"),
-            (Column(unit, True), lambda switch: _number(sensitivity, switch.before)),
-            (Column("above"), lambda switch: _plan(switch.after) or "no plan"),
-            (Column(unit, True), lambda switch: _number(sensitivity, switch.after)),
-        ),
+        (Column("between factors"), lambda switch: f"{switch.below:.4g} and {switch.above:.4g}"),
+        (Column("at", words=True), lambda switch: _where(sensitivity, search.name, switch)),
+        (Column("below"), lambda switch: _plan(switch.before) or "no plan"),
+        (Column(unit, True), lambda switch: _value(sensitivity, switch.before, NUMBERS)),
+        (Column("above"), lambda switch: _plan(switch.after) or "no plan"),
+        (Column(unit, True), lambda switch: _value(sensitivity, switch.after, NUMBERS)),
     )
     note = (
         f"{search.name}: looked at {count} factors from {search.low:g} to {search.high:g}, then by bisection where "
@@ -215,14 +197,12 @@ def _where(sensitivity: Sensitivity, name: str, switch: Switch) -> str:
     value = switch.at * values[name].value
     text = f"{significant(value)} {values[name].unit}".strip()
     kind, _, machine = name.partition(":")
-    if kind in ("price", "power") and machine:
-        others = [
-            f"{value / other.value:.3g} of {of.partition(':')[2]}'s"
-            for of, other in values.items()
-            if of.startswith(f"{kind}:") and of != name
-        ]
-        return f"{text} ({', '.join(others)})" if others else text
-    return text
+    others = [
+        f"{value / other.value:.3g} of {of.partition(':')[2]}'s"
+        for of, other in values.items()
+        if machine and kind in ("price", "power") and of.startswith(f"{kind}:") and of != name
+    ]
+    return f"{text} ({', '.join(others)})" if others else text
 
 
 def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
@@ -236,7 +216,7 @@ def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
     series = Series(
         sensitivity.objective,
         tuple(value * factor for factor, _ in ordered),
-        tuple(_shown(sensitivity, outcome) for _, outcome in ordered),
+        _shown(sensitivity, (outcome for _, outcome in ordered)),
         notes=tuple(_plan(outcome) or outcome.reason for _, outcome in ordered),
     )
     rules = tuple(Rule(value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
@@ -261,18 +241,12 @@ def _map(sensitivity: Sensitivity) -> tuple[list[float], list[float], dict[tuple
 def _map_table(sensitivity: Sensitivity) -> Table:
     """Rates down, prompt : output ratios across: the better kind of design, and by how much."""
     rates, ratios, cells = _map(sensitivity)
-
-    def better(rate: float, ratio: float) -> str:
-        return _better(cells[rate, ratio], sensitivity.objective)
-
     objective = f"{sensitivity.objective} of the best split design against the best colocated one"
     return listing(
         f"Should I split? {objective}, by mean prompt : output tokens",
         rates,
-        (
-            (Column("requests/s", True), significant),
-            *((Column(f"{ratio:g} : 1"), partial(better, ratio=ratio)) for ratio in ratios),
-        ),
+        (Column("requests/s", True), significant),
+        *((Column(f"{x:g} : 1"), lambda rate, x=x: _better(cells[rate, x], sensitivity.objective)) for x in ratios),
     )
 
 
@@ -299,16 +273,11 @@ def _ways(cell: Cell) -> tuple[tuple[str, Outcome], ...]:
 def _map_chart(sensitivity: Sensitivity) -> HeatMap:
     rates, ratios, cells = _map(sensitivity)
     rows = [[cells[rate, ratio] for ratio in ratios] for rate in rates]
+    better = [(i, j) for i, row in enumerate(rows) for j, cell in enumerate(row) if (cell.saving or 0.0) > _PAYS]
 
     def note(cell: Cell) -> str:
         return "; ".join(f"{n}: {_plan(each) or 'no plan'}, {_value(sensitivity, each)}" for n, each in _ways(cell))
 
-    marks = [
-        Mark(i, j, "dot", "splitting pays")
-        for i, row in enumerate(rows)
-        for j, cell in enumerate(row)
-        if (cell.saving or 0.0) > _PAYS
-    ]
     return HeatMap(
         f"Should I split? {sensitivity.workload} on {sensitivity.model}, SLO {sensitivity.slo}",
         Axis("mean prompt tokens : mean output tokens"),
@@ -319,7 +288,7 @@ def _map_chart(sensitivity: Sensitivity) -> HeatMap:
         tuple(tuple(None if cell.saving is None else -100.0 * cell.saving for cell in row) for row in rows),
         tuple(tuple(note(cell) for cell in row) for row in rows),
         middle=0.0,
-        marks=tuple(marks),
+        marks=tuple(Mark(i, j, "dot", "splitting pays") for i, j in better),
     )
 
 
@@ -340,33 +309,32 @@ def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
 
 def plan_rows(sensitivity: Sensitivity) -> list[Row]:
     """One row per plan: the part of the result, the input with its factor or the cell of the map, and the plan."""
+    moved = [
+        ("tornado", swing.name, end.scale[swing.name], end)
+        for swing in sensitivity.swings
+        for end in (swing.low, swing.high)
+    ]
+    moved += [
+        ("switch", search.name, factor, end)
+        for search in sensitivity.searches
+        for switch in search.switches
+        for factor, end in ((switch.below, switch.before), (switch.above, switch.after))
+    ]
     rows: list[Row] = [{"part": "base", **_cells(sensitivity.base)}]
-    for swing in sensitivity.swings:
-        rows += [_factor_row("tornado", swing.name, end.scale[swing.name], end) for end in (swing.low, swing.high)]
-    for search in sensitivity.searches:
-        for switch in search.switches:
-            ends = ((switch.below, switch.before), (switch.above, switch.after))
-            rows += [_factor_row("switch", search.name, factor, end) for factor, end in ends]
+    rows += [{"part": part, "input": name, "factor": factor, **_cells(end)} for part, name, factor, end in moved]
     for cell in sensitivity.cells:
         given = {"map_rate_rps": cell.rate_rps, "prompt_output_ratio": cell.ratio}
         rows += [{"part": "map", **given, "served_by": name, **_cells(each)} for name, each in _ways(cell)]
     return rows
 
 
-def _factor_row(part: str, name: str, factor: float, outcome: Outcome) -> Row:
-    return {"part": part, "input": name, "factor": factor, **_cells(outcome)}
-
-
 def _cells(outcome: Outcome) -> Row:
     """The columns of a plan."""
-    totals, cluster = outcome.totals, outcome.cluster
     return {
         "feasible": outcome.feasible,
         "design": outcome.design,
-        "pools": "" if cluster is None else cluster.listed,
-        "machines": None if totals is None else totals.machines,
-        "cost_usd_per_h": None if totals is None else totals.cost_usd_per_h,
-        "power_w": None if totals is None else totals.power_w,
+        "pools": "" if outcome.cluster is None else outcome.cluster.listed,
+        **total_cells(outcome.totals, ("machines", "cost_usd_per_h", "power_w")),
         "rate_rps": outcome.rate_rps,
         "reason": outcome.reason,
     }

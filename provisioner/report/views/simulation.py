@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import accumulate
 from typing import Final
 
 from provisioner.options import SimulateOptions
-from provisioner.report.chart import Axis, BarChart, Chart, LineChart, Series
-from provisioner.report.document import Block, Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Table, table
-from provisioner.report.numbers import milliseconds, per_cent, significant, whole
+from provisioner.report.chart import Axis, Chart, LineChart, Series
+from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing
+from provisioner.report.numbers import milliseconds, per_cent, significant, simulated, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, latency_chart, method_facts
+from provisioner.report.views.view import POOL, View, bounds, closing, latency_chart, limit_cells
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.units import format_rate, format_seconds
 
@@ -23,15 +24,21 @@ _BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), 
 
 def document(simulation: Simulation, inputs: bool = False) -> Document:
     """The report of a simulation. ``inputs`` adds every option."""
-    blocks: list[Block] = [key_numbers(simulation), latency_table(simulation.latency)]
-    blocks += [Boxes(pools_table(simulation), simulation.pools), queues_table(simulation), batches_table(simulation)]
-    blocks += closing(simulation, _method(simulation), SimulateOptions, inputs)
-    return Document(simulation.cluster.headline, subtitle(simulation), tuple(blocks))
+    blocks = (
+        key_numbers(simulation),
+        latency_table(simulation.latency),
+        Boxes(pools_table(simulation), simulation.pools),
+        queues_table(simulation),
+        batches_table(simulation),
+        *closing(simulation, _method(simulation), SimulateOptions, inputs, how="simulated"),
+    )
+    return Document(simulation.cluster.headline, subtitle(simulation), blocks)
 
 
 def charts(simulation: Simulation) -> Mapping[str, Chart]:
     """Latencies beside their limits, and how large batches are."""
-    return {"latency": _latency_chart(simulation), "batches": batches_chart(simulation)}
+    latency = latency_chart("Simulated", _case(simulation), simulation.latency, lambda each: each.slowdown.mean, _note)
+    return {"latency": latency, "batches": batches_chart(simulation)}
 
 
 def latency_rows(latency: Sequence[LatencyResult]) -> list[Row]:
@@ -41,22 +48,14 @@ def latency_rows(latency: Sequence[LatencyResult]) -> list[Row]:
             "metric": figure.metric,
             "percentile": figure.percentile,
             "seconds": figure.seconds.mean,
-            "seconds_low": figure.seconds.low,
-            "seconds_high": figure.seconds.high,
+            **bounds("seconds", (figure.seconds.low, figure.seconds.high)),
             "slowdown": figure.slowdown.mean,
-            "slowdown_low": figure.slowdown.low,
-            "slowdown_high": figure.slowdown.high,
-            "limit": None if figure.limit is None else figure.limit.value,
-            "limit_kind": "" if figure.limit is None else figure.limit.kind,
+            **bounds("slowdown", (figure.slowdown.low, figure.slowdown.high)),
+            **limit_cells(figure.limit),
             "met": figure.met or "",
         }
         for figure in latency
     ]
-
-
-def pool_rows(pools: Sequence[SimulatedPool]) -> list[Row]:
-    """One row per pool."""
-    return [flat(pool) for pool in pools]
 
 
 def batch_rows(simulation: Simulation) -> list[Row]:
@@ -68,33 +67,19 @@ def batch_rows(simulation: Simulation) -> list[Row]:
     ]
 
 
-def _latency_chart(simulation: Simulation) -> BarChart:
-    return latency_chart(
-        "Simulated",
-        _case(simulation),
-        simulation.latency,
-        beside_limit=_beside_limit,
-        slowdown=lambda each: each.slowdown.mean,
-        seconds=_in_seconds,
-    )
-
-
 def _case(simulation: Simulation) -> str:
     return f"{simulation.cluster}, {simulation.workload} on {simulation.model}, {simulation.load}"
 
 
-def _in_seconds(result: LatencyResult) -> str:
-    text = _milliseconds(result.seconds.mean)
-    return f"{text} ms" if math.isfinite(result.seconds.mean) else text or "no request has it"
-
-
-def _beside_limit(result: LatencyResult) -> str:
-    """A value with its interval and its limit, in the limit's unit, and whether it is met."""
-    assert result.limit is not None
+def _note(result: LatencyResult) -> str:
+    """A value with its interval and its limit, in the limit's unit, and whether it is met; without a limit in ms."""
+    if result.limit is None:
+        seconds = simulated(result.seconds.mean, milliseconds)
+        return f"{seconds} ms" if math.isfinite(result.seconds.mean) else seconds or "no request has it"
     judged, text = result.judged, result.limit.format
     if judged.mean == -math.inf:
         return "no request has it"
-    value = "never" if judged.mean == math.inf else text(judged.mean)
+    value = simulated(judged.mean, text)
     interval = ""
     if judged.low is not None and judged.high is not None and math.isfinite(judged.high):
         interval = f" ({text(max(judged.low, 0.0))} to {text(judged.high)})"
@@ -127,8 +112,8 @@ def batches_chart(simulation: Simulation) -> LineChart:
 
 def subtitle(simulation: Simulation) -> str:
     """One sentence on the case that was simulated and whether it holds."""
-    verdict = {None: "no latency limits", True: "meets", False: "does not meet"}[simulation.slo_met]
-    judged = verdict if simulation.slo_met is None else f"{verdict} SLO {simulation.slo}"
+    verdicts = {True: f"meets SLO {simulation.slo}", False: f"does not meet SLO {simulation.slo}"}
+    judged = "no latency limits" if simulation.slo_met is None else verdicts[simulation.slo_met]
     unstable = "" if simulation.stable else "; unstable"
     return f"Simulated: {simulation.workload} on {simulation.model}, {simulation.load}: {judged}{unstable}."
 
@@ -156,8 +141,7 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
         (simulation.restarts, "restarts after failures"),
         (simulation.unfinished, "requests left unfinished"),
     )
-    happened = [f"{count:,} {what}" for count, what in events if count]
-    if happened:
+    if happened := [f"{count:,} {what}" for count, what in events if count]:
         numbers.append(KeyNumber("events", happened[0], ", ".join(happened[1:])))
     return KeyNumbers(tuple(numbers))
 
@@ -169,112 +153,66 @@ def _slo(simulation: Simulation) -> str:
     failed, undecided = named("fail"), named("undecided")
     if not failed and not undecided:
         return f"met: {simulation.slo}"
-    parts = ([f"missed by {failed}"] if failed else []) + ([f"undecided for {undecided}"] if undecided else [])
-    return f"{simulation.slo}: {'; '.join(parts)}"
+    parts = (f"missed by {failed}" if failed else "", f"undecided for {undecided}" if undecided else "")
+    return f"{simulation.slo}: {'; '.join(filter(None, parts))}"
 
 
 def _limited(result: LatencyResult) -> str:
     assert result.limit is not None
-    value = result.judged.mean
-    shown = "never" if value == math.inf else result.limit.format(value)
+    shown = simulated(result.judged.mean, result.limit.format)
     return f"{result.label} ({shown} for {result.limit.format(result.limit.value)})"
 
 
 def latency_table(latency: Sequence[LatencyResult]) -> Table:
     """One row per percentile with its interval, beside its limit; those not met stand out."""
-    columns = (
-        Column("latency"),
-        Column("ms", True),
-        Column("95 % interval", True),
-        Column("slowdown, x", True),
-        Column("95 % interval", True),
-        Column("limit", True),
-        Column(""),
+    return listing(
+        "Latency",
+        latency,
+        (Column("latency"), lambda each: each.label),
+        (Column("ms", True), lambda each: simulated(each.seconds.mean, milliseconds)),
+        (Column("95 % interval", True), lambda each: _interval(each.seconds, milliseconds)),
+        (Column("slowdown, x", True), lambda each: simulated(each.slowdown.mean)),
+        (Column("95 % interval", True), lambda each: _interval(each.slowdown, significant)),
+        (Column("limit", True), lambda each: each.limit.format(each.limit.value) if each.limit else ""),
+        (Column(""), lambda each: _MET[each.met]),
+        strong=lambda each: each.met in ("fail", "undecided"),
     )
-    rows = [
-        (
-            each.label,
-            _milliseconds(each.seconds.mean),
-            _interval(each.seconds, _milliseconds),
-            _number(each.slowdown.mean),
-            _interval(each.slowdown, _number),
-            "" if each.limit is None else each.limit.format(each.limit.value),
-            _MET[each.met],
-        )
-        for each in latency
-    ]
-    strong = [k for k, each in enumerate(latency) if each.met in ("fail", "undecided")]
-    return table("Latency", columns, rows, strong)
-
-
-def _milliseconds(seconds: float) -> str:
-    return "" if seconds == -math.inf else "never" if seconds == math.inf else milliseconds(seconds)
-
-
-def _number(value: float) -> str:
-    return "" if value == -math.inf else "never" if value == math.inf else significant(value)
 
 
 def _interval(of: Interval, text: Callable[[float], str]) -> str:
-    return "" if of.low is None or of.high is None else f"{text(max(of.low, 0.0))} to {text(of.high)}"
+    if of.low is None or of.high is None:
+        return ""
+    return f"{simulated(max(of.low, 0.0), text)} to {simulated(of.high, text)}"
 
 
 def pools_table(simulation: Simulation) -> Table:
     """One row per pool: its size, and its time by kind of work."""
-    columns = (
-        Column("role"),
-        Column("machine"),
-        Column("machines", True),
-        Column("TP", True),
-        Column("busy, %", True),
-        Column("prompts, %", True),
-        Column("tokens, %", True),
-        Column("mixed, %", True),
-        Column("lent, %", True),
-        Column("batch", True),
+    splitwise = simulation.policy == "splitwise"
+    return listing(
+        "Pools",
+        simulation.pools,
+        *POOL,
+        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("prompts, %", True), lambda pool: per_cent(pool.prompt_busy)),
+        (Column("tokens, %", True), lambda pool: per_cent(pool.token_busy)),
+        (Column("mixed, %", True), lambda pool: per_cent(pool.mixed_busy)),
+        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share if splitwise else None)),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
     )
-    rows = [
-        (
-            pool.role,
-            pool.machine,
-            whole(pool.machines),
-            whole(pool.tensor_parallel),
-            per_cent(pool.utilization),
-            per_cent(pool.prompt_busy),
-            per_cent(pool.token_busy),
-            per_cent(pool.mixed_busy),
-            per_cent(pool.mixed_pool_share) if simulation.policy == "splitwise" else "",
-            significant(pool.mean_batch),
-        )
-        for pool in simulation.pools
-    ]
-    return table("Pools", columns, rows)
 
 
 def queues_table(simulation: Simulation) -> Table:
     """One row per pool: waiting prompts and KV memory of its replicas, and the tokens generated."""
-    columns = (
-        Column("role"),
-        Column("machine"),
-        Column("prompts waiting", True),
-        Column("most", True),
-        Column("KV memory, %", True),
-        Column("most, %", True),
-        Column("output tokens/s", True),
+    return listing(
+        "Queues and memory of a replica",
+        simulation.pools,
+        *POOL[:2],
+        (Column("prompts waiting", True), lambda pool: significant(pool.mean_waiting)),
+        (Column("most", True), lambda pool: whole(pool.most_waiting)),
+        (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
+        (Column("most, %", True), lambda pool: per_cent(pool.kv_memory_most)),
+        (Column("output tokens/s", True), lambda pool: significant(pool.generated_tokens_per_s)),
     )
-    rows = [
-        (
-            pool.role,
-            pool.machine,
-            significant(pool.mean_waiting),
-            whole(pool.most_waiting),
-            per_cent(pool.kv_memory_mean),
-            per_cent(pool.kv_memory_most),
-            significant(pool.generated_tokens_per_s),
-        )
-        for pool in simulation.pools
-    ]
-    return table("Queues and memory of a replica", columns, rows)
 
 
 def batches_table(simulation: Simulation) -> Table:
@@ -283,34 +221,29 @@ def batches_table(simulation: Simulation) -> Table:
     groups = [(low, high) for low, high in _BATCHES if low <= largest]
     if largest > _BATCHES[-1][1]:
         groups.append((_BATCHES[-1][1] + 1, largest))
-    columns = [Column("role"), Column("machine"), Column("idle", True)]
-    columns += [Column(f"{low}" if low == high else f"{low}-{high}", True) for low, high in groups]
-    rows = [
-        (pool.role, pool.machine, _share(pool, 0, 0), *(_share(pool, low, high) for low, high in groups))
-        for pool in simulation.pools
-    ]
-    return table("Share of time by requests in an iteration, %", columns, rows)
+    headers = {"idle": (0, 0)} | {f"{low}" if low == high else f"{low}-{high}": (low, high) for low, high in groups}
+
+    def share(pool: SimulatedPool, low: int, high: int) -> str:
+        return per_cent(math.fsum(pool.batch_time_share[low : high + 1]))
+
+    return listing(
+        "Share of time by requests in an iteration, %",
+        simulation.pools,
+        *POOL[:2],
+        *((Column(header, True), partial(share, low=low, high=high)) for header, (low, high) in headers.items()),
+    )
 
 
-def _share(pool: SimulatedPool, low: int, high: int) -> str:
-    return per_cent(math.fsum(pool.batch_time_share[low : high + 1]))
-
-
-def _method(simulation: Simulation) -> Facts:
-    rows = (
+def _method(simulation: Simulation) -> tuple[tuple[str, str], ...]:
+    return (
         ("policy", f"{simulation.policy} (docs/reference/simulation.md): {_thresholds(simulation.thresholds)}"),
         ("assumptions", simulation.assumptions),
         ("seed", str(simulation.seed)),
-        (
-            "time",
-            f"{format_seconds(simulation.wall_s)}, median of warm runs" if simulation.repeated else "",
-        ),
+        ("time", f"{format_seconds(simulation.wall_s)}, median of warm runs" if simulation.repeated else ""),
     )
-    return method_facts("How this was simulated", rows, simulation.versions)
 
 
 def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
-    retry_s = thresholds.get("transfer_retry_s", 0.0)
     texts = {
         "max_pending_tokens": "{:,} pending tokens",
         "batch_tokens": "{:,} tokens",
@@ -319,8 +252,9 @@ def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
     }
     parts = [text.format(thresholds[name]) for name, text in texts.items() if name in thresholds]
     parts.append("links shared" if thresholds.get("share_links") else "links not shared")
-    parts.append(f"transfers without room retried after {format_seconds(retry_s)}" if retry_s else "")
-    return ", ".join(part for part in parts if part)
+    if retry_s := thresholds.get("transfer_retry_s"):
+        parts.append(f"transfers without room retried after {format_seconds(retry_s)}")
+    return ", ".join(parts)
 
 
 VIEW: Final = View(
@@ -329,7 +263,7 @@ VIEW: Final = View(
     charts,
     {
         "latency": lambda simulation: latency_rows(simulation.latency),
-        "pools": lambda simulation: pool_rows(simulation.pools),
+        "pools": lambda simulation: [flat(pool) for pool in simulation.pools],
         "batches": batch_rows,
     },
 )

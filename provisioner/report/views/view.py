@@ -10,15 +10,30 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
-from provisioner.report.document import Block, Boxes, Code, Column, Document, Facts, Folded, Notes, Table, listing
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule, Values
+from provisioner.report.document import (
+    Block,
+    Boxes,
+    Code,
+    Column,
+    Document,
+    Facts,
+    Folded,
+    KeyNumber,
+    Notes,
+    Table,
+    listing,
+    notes,
+)
 from provisioner.report.numbers import NUMBERS, whole
-from provisioner.report.tables import Row
-from provisioner.results.cluster import Cluster, Pool
+from provisioner.report.tables import Cell, Row
+from provisioner.results.cluster import Cluster, Pool, Totals
 from provisioner.results.plan import LatencyFigure
 from provisioner.results.result import Result
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.units import format_cost, format_power
 
 T = TypeVar("T")
 L = TypeVar("L", LatencyFigure, LatencyResult)
@@ -65,16 +80,24 @@ class Answer(Protocol):
     def command(self) -> str:
         """The command that asks the same again."""
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the program and its libraries by name."""
 
-def closing(answer: Answer, method: Facts, options: type[Options], inputs: bool) -> list[Block]:
+
+def closing(
+    answer: Answer, method: Iterable[tuple[str, str]], options: type[Options], inputs: bool, how: str = "computed"
+) -> list[Block]:
     """The end of every report: warnings, sources, method, and with ``inputs`` those and the command to repeat it.
 
-    ``options`` is the class of the question's options: those given are listed, the others folded.
+    ``method`` has labels with their values; empty ones are left out, versions are added. ``options`` is the class of
+    the question's options: those given are listed, the others folded.
     """
-    blocks: list[Block] = []
-    if answer.warnings:
-        blocks.append(Notes("Warnings", answer.warnings, warning=True))
-    blocks += [Notes("Sources", answer.sources), method]
+    program = (f"{name} {answer.versions[name]}" for name in _PROGRAM if name in answer.versions)
+    libraries = (f"{name} {version}" for name, version in answer.versions.items() if name not in _PROGRAM)
+    rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
+    facts = Facts(f"How this was {how}", tuple(row for row in rows if row[1]))
+    blocks = [*notes("Warnings", answer.warnings, warning=True), Notes("Sources", answer.sources), facts]
     if inputs:
         given, defaults = given_and_defaults(answer.question, options)
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
@@ -83,16 +106,46 @@ def closing(answer: Answer, method: Facts, options: type[Options], inputs: bool)
     return blocks
 
 
+POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
+    (Column("role"), lambda pool: pool.role),
+    (Column("machine"), lambda pool: pool.machine),
+    (Column("machines", True), lambda pool: whole(pool.machines)),
+    (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
+)
+"""The columns with which listings of pools begin."""
+
+
 def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
     """A cluster, drawn pool by pool where that is possible."""
-    columns: tuple[tuple[Column, Callable[[Pool], str]], ...] = (
-        (Column("role"), lambda pool: pool.role),
-        (Column("machine"), lambda pool: pool.machine),
-        (Column("machines", True), lambda pool: whole(pool.machines)),
-        (Column("replicas", True), lambda pool: whole(pool.replicas)),
-        (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
+    columns = (*POOL[:3], (Column("replicas", True), lambda pool: whole(pool.replicas)), POOL[3])
+    return Boxes(listing(title, cluster.pools, *columns), cluster.pools)
+
+
+def bounds(name: str, interval: tuple[float | None, float | None] | None) -> dict[str, Cell]:
+    """The columns of an interval, NAME_low and NAME_high."""
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def limit_cells(limit: LatencyLimit | None) -> dict[str, Cell]:
+    """The columns of a limit, which is of a ``limit_kind``."""
+    return {"limit": None if limit is None else limit.value, "limit_kind": "" if limit is None else limit.kind}
+
+
+def total_numbers(totals: Totals) -> tuple[KeyNumber, ...]:
+    """Cost, power and machines of a cluster."""
+    return (
+        KeyNumber("cost", format_cost(totals.cost_usd_per_h)),
+        KeyNumber("power", format_power(totals.power_w)),
+        KeyNumber("machines", whole(totals.machines)),
     )
-    return Boxes(listing(title, cluster.pools, columns), cluster.pools)
+
+
+def total_cells(
+    totals: Totals | None, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")
+) -> dict[str, Cell]:
+    """The columns of totals, empty without any."""
+    return {name: None if totals is None else getattr(totals, name) for name in names}
 
 
 def criteria_columns(
@@ -108,32 +161,24 @@ def criteria_columns(
     return [(Column(header, True), partial(cell, name=name)) for name, header in headers.items()]
 
 
+def scaled(name: ObjectiveName, values: Iterable[float | None]) -> Values:
+    """Values of a criterion in the unit of its axis."""
+    scale = CRITERIA[name].shown_scale
+    return tuple(None if value is None else scale * value for value in values)
+
+
 def latency_chart(
-    how: str,
-    case: str,
-    latency: Sequence[L],
-    *,
-    beside_limit: Callable[[L], str],
-    slowdown: Callable[[L], float],
-    seconds: Callable[[L], str],
+    how: str, case: str, latency: Sequence[L], slowdown: Callable[[L], float], note: Callable[[L], str]
 ) -> BarChart:
     """Each percentile over its limit; without limits, over what the request takes alone on the reference."""
     limited = [each for each in latency if each.limit is not None]
     title = f"{how} latency over {'its limit' if limited else 'that of the same request alone'}: {case}"
     ratios = [each.over_limit for each in limited] if limited else [slowdown(each) for each in latency]
-    notes = map(beside_limit, limited) if limited else map(seconds, latency)
+    shown = limited or latency
     return BarChart(
         title,
-        tuple(each.label for each in limited or latency),
+        tuple(each.label for each in shown),
         Axis("percentile over its limit (x)" if limited else "slowdown (x)", from_zero=True),
-        (Bars("", tuple(None if ratio == -math.inf else ratio for ratio in ratios), tuple(notes)),),
+        (Bars("", tuple(None if ratio == -math.inf else ratio for ratio in ratios), tuple(map(note, shown))),),
         (Rule(1.0, "limit"),) if limited else (),
     )
-
-
-def method_facts(title: str, rows: Sequence[tuple[str, str]], versions: Mapping[str, str]) -> Facts:
-    """Method of a result, with the versions of the program and its libraries; empty rows are left out."""
-    program = [f"{name} {versions[name]}" for name in _PROGRAM if name in versions]
-    libraries = [f"{name} {version}" for name, version in versions.items() if name not in _PROGRAM]
-    listed = (*rows, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
-    return Facts(title, tuple(row for row in listed if row[1]))
