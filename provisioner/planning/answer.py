@@ -195,7 +195,7 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
     pools = tuple(
         PlanPool(
             **asdict(pool),
-            utilization=load,
+            utilization=float(stage.load(one(size))[0]),
             cost_usd_per_h=size * setting.prices.cost_usd_per_h[pool.machine],
             power_w=size * setting.prices.power_w[pool.machine],
             binding=_binding(setting, best, position),
@@ -204,14 +204,8 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
             extrapolated=tuple(_extrapolation(stage, size)),
             curves=" and ".join(stage.perf.curve.provenance),
         )
-        for position, (pool, size, load, stage) in enumerate(
-            zip(
-                setting.pools(best.design, best.sizes),
-                best.sizes,
-                best.latency.loads(best.sizes),
-                best.latency.stages,
-                strict=True,
-            )
+        for position, (pool, size, stage) in enumerate(
+            zip(setting.pools(best.design, best.sizes), best.sizes, best.latency.stages, strict=True)
         )
     )
     c, job, rate_rps = traffic.classes, setting.job, setting.rate_rps

@@ -44,15 +44,6 @@ class Slot:
         """Whether every request passes through this pool, or only those of some prompt lengths."""
         return self.min_prompt_tokens <= 1 and self.max_prompt_tokens is None
 
-    @property
-    def requests(self) -> str:
-        """The prompt lengths served, as text."""
-        if self.serves_all:
-            return "all requests"
-        if self.max_prompt_tokens is None:
-            return f"prompts of {self.min_prompt_tokens:,} tokens or more"
-        return f"prompts of up to {self.max_prompt_tokens:,} tokens"
-
 
 @dataclass(frozen=True, slots=True)
 class Design:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
 from provisioner.options.defaults import LIMIT_NAMES
-from provisioner.planning.candidates import Attainable, Candidates
+from provisioner.planning.candidates import Candidates
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps, Criterion
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
@@ -29,18 +29,17 @@ def why_not(search: Search, design: Design) -> str:
     if option.reason:
         return option.reason
     if option.unattainable:
-        return "; ".join(_attainable(each) for each in option.unattainable)
+        return "; ".join(
+            f"{each.limit.label} is at best {each.limit.format(each.best)} at any size "
+            f"(limit {each.limit.format(each.limit.value)})"
+            for each in option.unattainable
+        )
     needs = [
         f"needs {_caps_text(criterion, value)} (limit {_caps_text(criterion, cap)})"
         for criterion, cap, value, _ in _caps_needed(search, (design,))
     ]
     stock = _stock_needed(search, (design,))
     return "; ".join(text for text in (*needs, stock) if text) or "beyond the limits taken together"
-
-
-def _attainable(each: Attainable) -> str:
-    limit = each.limit
-    return f"{limit.label} is at best {limit.format(each.best)} at any size (limit {limit.format(limit.value)})"
 
 
 def _caps_text(criterion: Criterion, value: float) -> str:

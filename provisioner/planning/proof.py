@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from provisioner.planning.formulation import Caps, Criterion, Prices
 from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Point, Region, Sizes, Totals, at_most
 from provisioner.planning.proof_program import Programs, ProofParameters, parameters
 from provisioner.planning.solver import DEFAULT_SOLVER, solver
+from provisioner.results.plan import DesignCounts
 from provisioner.specs.slo import LatencyLimit
 
 Outcome = Literal["pass", "fail", "undecided"]
@@ -91,12 +92,8 @@ class Verdict:
         return 1.0 - self.worst_ratio
 
 
-class Judge(Protocol):
-    """Decides about several candidates at once; the same candidate always gets the same verdict."""
-
-    def __call__(self, candidates: Sequence[Candidate]) -> Sequence[Verdict]:
-        """The verdict on each candidate, in their order."""
-        ...
+Judge = Callable[[Sequence[Candidate]], Sequence[Verdict]]
+"""Verdicts on several candidates at once, in their order; the same candidate always gets the same verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,28 +141,18 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
-class DesignCount:
-    """The candidates of one design that are as good as the best or better: all, simulated, and excluded by cuts alone.
-
-    When a time limit ends the search, ``candidates - simulated - cut`` are left.
-    """
-
-    design: Design
-    candidates: int
-    simulated: int
-    cut: int
-
-
-@dataclass(frozen=True, slots=True)
 class Counts:
-    """Numbers of simulated clusters by outcome; ``cut`` is None if there are too many candidates to count."""
+    """Numbers of simulated clusters by outcome; ``cut`` is None if there are too many candidates to count.
+
+    When a time limit ends the search, ``candidates - simulated - cut`` of a design are left.
+    """
 
     simulated: int
     rejected_early: int
     near_misses: int
     undecided: int
     cut: int | None
-    designs: tuple[DesignCount, ...]
+    designs: tuple[DesignCounts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +242,11 @@ class _ProofSearch:
                 self._first_plan(d)
                 if self._enough:
                     return self._proof(False)
-            while True:
+            self._from_above()
+            while not self._enough and self._a_neighbour_passes():
                 self._from_above()
-                if self._enough:
-                    return self._proof(False)
-                if not self._a_neighbour_passes():
-                    break
+            if self._enough:
+                return self._proof(False)
             self._certify()
         except _TimeIsUp:
             finished = False
@@ -538,13 +524,13 @@ class _ProofSearch:
 
     def _counts(self) -> Counts:
         verdicts = self.verdicts.values()
-        designs: tuple[DesignCount, ...] | None = None
+        designs: tuple[DesignCounts, ...] | None = None
         if self.lattice.points(self.totals) <= self.problem.most_enumerated:
             listed = Enumeration(self.lattice, self.totals)
             allowed = (p for p in self.verdicts if self.lattice.allowed(p))
             simulated = Counter(p.design for p in allowed if self.lattice.level(p, self.totals) < LEVELS)
             designs = tuple(
-                DesignCount(region.design, total, simulated[d], total - simulated[d] - left)
+                DesignCounts(region.design.name, total, simulated[d], total - simulated[d] - left)
                 for d, (region, total, left) in enumerate(
                     zip(self.problem.regions, listed.counts, listed.left, strict=True)
                 )

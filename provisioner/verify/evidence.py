@@ -21,7 +21,6 @@ from provisioner.results.plan import (
     CAPACITY,
     ONLY_ONE,
     Alternative,
-    DesignCounts,
     Evidence,
     LatencyFigure,
     Neighbour,
@@ -120,9 +119,7 @@ class Proven:
             violations=tuple(
                 f"{each.passes.candidate} passes, {each.fails.candidate} fails" for each in proof.violations
             ),
-            by_design=tuple(
-                DesignCounts(each.design.name, each.candidates, each.simulated, each.cut) for each in counts.designs
-            ),
+            by_design=counts.designs,
         )
 
     def _alternative(self, design: Design, best: Judged) -> Alternative:
@@ -142,7 +139,7 @@ class Proven:
         option = search.candidates[design]
         unplanned = guess is None and (option.reason or option.unattainable or not judged)
         reasons = [why_not(search, design)] if unplanned else []
-        count = next((each.candidates for each in proof.counts.designs if each.design == design), 0)
+        count = next((each.candidates for each in proof.counts.designs if each.design == design.name), 0)
         if count:
             reasons.append(f"none of its {count:,} clusters that would be as good passes")
         if judged:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from provisioner.options.defaults import CUT_MARGIN, MOST_SETS, PolicyName
+from provisioner.options.defaults import CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
@@ -68,7 +68,11 @@ class SimulationJudge:
     stopped: bool = False
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
-    _policies: dict[Design, Policy] = field(default_factory=dict)
+
+    @property
+    def assumptions(self) -> Assumptions:
+        """The assumptions of all replicas."""
+        return next(iter(self.replicas.values())).assumptions
 
     def __call__(self, candidates: Sequence[Candidate]) -> list[Verdict]:
         """The verdict on each candidate."""
@@ -91,9 +95,7 @@ class SimulationJudge:
 
     def policy_of(self, design: Design) -> Policy:
         """The policy of a design: the one asked for where it fits, else Splitwise's own, or mixed batching."""
-        if design not in self._policies:
-            self._policies[design] = policy_of(design, self.policy, next(iter(self.replicas.values())).assumptions)
-        return self._policies[design]
+        return policy_of(design, self.policy, self.assumptions)
 
     def lends(self, design: Design) -> bool:
         """Whether the pools of a design lend machines to each other."""
@@ -187,7 +189,7 @@ class SimulationJudge:
         return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
     def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
-        strict = slo_strict(next(iter(self.replicas.values())).assumptions)
+        strict = slo_strict(self.assumptions)
         ratios, outcomes, worst, excluding = [], [], 0.0, 0.0
         for limit, found in values.items():
             outcome = verdict(limit.value, found, strict, self.confidence)
