@@ -68,9 +68,5 @@ def ranges(states: Sequence[dict[str, str | float]]) -> dict[str, dict[str, floa
     >>> ranges([{"power_w": 300.0}, {"power_w": 650.0}])
     {'power_w': {'lowest': 300.0, 'highest': 650.0}}
     """
-    result: dict[str, dict[str, float]] = {}
-    for name in STATE:
-        values = [value for state in states if isinstance(value := state.get(name), float)]
-        if values:
-            result[name] = {"lowest": min(values), "highest": max(values)}
-    return result
+    values = {name: [x for state in states if isinstance(x := state.get(name), float)] for name in STATE}
+    return {name: {"lowest": min(each), "highest": max(each)} for name, each in values.items() if each}

@@ -95,20 +95,24 @@ class Profile:
         """Profile with the all-reduces of a replica added to its points; they can be added once."""
         if self.all_reduces is not None or self.tensor_parallel == 1:
             raise ValueError(f"TP {self.tensor_parallel}: has no all-reduces, or has them already")
-        points = tuple(
-            replace(
-                point,
-                latency_s=point.latency_s + more_s,
-                min_s=point.min_s + more_s,
-                max_s=point.max_s + more_s,
-                provenance=added.provenance,
-            )
-            for point, more_s in zip(self.points, added.seconds, strict=True)
-        )
+
+        def longer(point: CurvePoint, more_s: float) -> CurvePoint:
+            times = {name: getattr(point, name) + more_s for name in ("latency_s", "min_s", "max_s")}
+            return replace(point, provenance=added.provenance, **times)
+
+        points = tuple(longer(*each) for each in zip(self.points, added.seconds, strict=True))
         return replace(self, points=points, all_reduces=added)
 
     def to_dict(self) -> dict[str, Any]:
         """Content of the file beside the curve file, as plain values: everything but the points' rows."""
+        added = self.all_reduces and {
+            "provenance": self.all_reduces.provenance,
+            "source": self.all_reduces.source,
+            "added_s": {
+                point.label: float(f"{seconds:.9g}")
+                for point, seconds in zip(self.points, self.all_reduces.seconds, strict=True)
+            },
+        }
         return {
             "title": f"{self.model} on {self.machine} at TP {self.tensor_parallel}, timed with random weights",
             "provenance": self.provenance,
@@ -116,9 +120,9 @@ class Profile:
             "machine": self.machine,
             "tensor_parallel": self.tensor_parallel,
             "points": len(self.points),
-            "left_out": [{"work": each.work, "reason": each.reason} for each in self.left_out],
+            "left_out": [asdict(each) for each in self.left_out],
             "not_measured": list(self.not_measured),
-            "all_reduces": self._all_reduces(),
+            "all_reduces": added,
             "layers": self.shape.layers,
             "layers_timed": self.layers_timed,
             "dtype": self.dtype,
@@ -129,16 +133,6 @@ class Profile:
             "shape": shape_of(self.shape),
             "grid": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.grid).items()},
             "environment": self.environment,
-        }
-
-    def _all_reduces(self) -> dict[str, Any] | None:
-        if self.all_reduces is None:
-            return None
-        by_point = zip(self.points, self.all_reduces.seconds, strict=True)
-        return {
-            "provenance": self.all_reduces.provenance,
-            "source": self.all_reduces.source,
-            "added_s": {point.label: float(f"{seconds:.9g}") for point, seconds in by_point},
         }
 
     def about_text(self) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from provisioner.errors import InputError
-from provisioner.profiling.grid import Work, curve_possible
+from provisioner.profiling.grid import Grid, Work, curve_possible
 from provisioner.profiling.shape import Shard
 from provisioner.profiling.torch_import import import_torch
 from provisioner.specs.units import format_bytes
@@ -67,21 +66,14 @@ def work_bytes(shard: Shard, work: Work, layers: int, element_bytes: int) -> flo
     return total * element_bytes + work.batch * shard.vocab_size * (element_bytes + 4)
 
 
-def plan(
-    shard: Shard,
-    works: Sequence[Work],
-    *,
-    context_tokens: int,
-    memory_bytes: float,
-    element_bytes: int,
-) -> Plan:
+def plan(shard: Shard, grid: Grid, memory_bytes: float, element_bytes: int) -> Plan:
     """Plan with the whole model if it leaves room for a curve, else with the most layers that leave room for all work.
 
     Work that does not fit beside the whole model could not run on this GPU either, so it is left out. Beside some
     layers all work should fit; if not even ``FEWEST_LAYERS`` leave room for it, the rest is left out.
     Raises ``InputError`` if too little fits for a curve.
     """
-    longest = max(work.tokens for work in works)
+    works, longest = grid.works(), grid.longest_tokens
     room = USABLE_SHARE * memory_bytes
 
     def fitting(layers: int) -> list[Work]:
@@ -90,21 +82,20 @@ def plan(
 
     whole = shard.shape.layers
     layers, fit = whole, fitting(whole)
-    if not curve_possible(fit, context_tokens):
+    if not curve_possible(fit, grid.context_tokens):
         few = range(min(FEWEST_LAYERS, whole), whole)
         layers = max((n for n in few if len(fitting(n)) == len(works)), default=min(FEWEST_LAYERS, whole))
         fit = fitting(layers)
-    if not curve_possible(fit, context_tokens):
+    if not curve_possible(fit, grid.context_tokens):
         needed = weights_bytes(shard, layers, longest, element_bytes)
         raise InputError(
             f"model {shard.shape.name}: {layers} layers, embedding and LM head take {format_bytes(needed)} at"
             f" tensor_parallel {shard.tensor_parallel}, and of {format_bytes(room)} too little is left for a curve:"
             " take a larger tensor_parallel, or smaller batches and contexts"
         )
-    kept = set(fit)
     left_out = tuple(
         (work, f"needs {format_bytes(work_bytes(shard, work, layers, element_bytes))} beside the weights")
         for work in works
-        if work not in kept
+        if work not in fit
     )
     return Plan(layers, tuple(fit), left_out)

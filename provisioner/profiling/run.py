@@ -120,13 +120,7 @@ def profile(
     type_name = _dtype(dtype, where)
     place = Place.of(str(where), DTYPES[type_name], seed)
     memory = free_bytes(where) if memory_bytes is None else parse_positive(memory_bytes, "memory_bytes", "bytes")
-    planned = plan(
-        shard,
-        grid.works(),
-        context_tokens=grid.context_tokens,
-        memory_bytes=memory,
-        element_bytes=place.dtype.itemsize,
-    )
+    planned = plan(shard, grid, memory_bytes=memory, element_bytes=place.dtype.itemsize)
     uuid = gpu.uuid_of(where.index) if where.type == "cuda" else None
     facts = gpu.query(gpu.FACTS, uuid) if where.type == "cuda" else {}
     states: list[dict[str, str | float]] = []

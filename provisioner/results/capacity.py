@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.results.simulation import LatencyResult, SimulatedPool, Verdict
 from provisioner.specs.criteria import CriterionName
 
@@ -48,15 +47,14 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity(Result):
+class Capacity(ServingResult):
     """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
 
     ``passes_again_rps`` are rates somewhat above that at which it passes nevertheless: between them verdicts flip.
     ``breaks`` are the percentiles that miss their limit at the first failure or are undecided, the largest over its
     limit first; ``stable_beyond`` says whether the cluster keeps up there. ``pools`` and ``latency`` are those of the
     cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without the headroom
-    that they hold. ``objective`` is what additions have the least of. ``rule`` says when a cluster passes; ``command``
-    asks the same again.
+    that they hold. ``objective`` is what additions have the least of. ``rule`` says when a cluster passes.
     """
 
     design: str
@@ -72,15 +70,6 @@ class Capacity(Result):
     latency: tuple[LatencyResult, ...]
     tried: tuple[Tried, ...]
     rule: str
-    model: str
-    workload: str
-    slo: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
-    seed: int
-    versions: Mapping[str, str]
     kind: Literal["capacity"] = "capacity"
 
     @property

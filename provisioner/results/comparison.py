@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from provisioner.results.plan import Plan
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.specs.criteria import CriterionName, ObjectiveName
 from provisioner.specs.units import format_cost, format_power
 
@@ -58,12 +57,12 @@ class ComparedDesign:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Result):
+class Comparison(ServingResult):
     """Designs side by side, the best first; those without a plan last, with the reason.
 
     ``same`` is what they have in common: at most a ``budget`` of power, cost or machines, or the throughput
     ``rate_rps``. ``objective`` is what each is best in. Ratios are against the design labelled ``baseline``, "" if no
-    design has a plan. ``command`` asks the same again.
+    design has a plan.
     """
 
     same: ObjectiveName
@@ -72,16 +71,7 @@ class Comparison(Result):
     objective: ObjectiveName
     baseline: str
     designs: tuple[ComparedDesign, ...]
-    model: str
-    workload: str
-    slo: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
     method: str
-    seed: int
-    versions: Mapping[str, str]
     kind: Literal["comparison"] = "comparison"
 
     @property
@@ -92,12 +82,11 @@ class Comparison(Result):
     @derived
     def ratios(self) -> dict[str, dict[ObjectiveName, float | None]]:
         """Each design's quantities over those of the baseline, by label; None if either has no plan."""
-        base = next((each for each in self.designs if each.label == self.baseline), None)
+        base = next((plan for each, plan in self.planned if each.label == self.baseline), None)
         return {
-            each.label: {name: _ratio(each.of(name), None if base is None else base.of(name)) for name in COMPARED}
+            each.label: {
+                name: None if each.plan is None or base is None else each.plan.of(name) / base.of(name)
+                for name in COMPARED
+            }
             for each in self.designs
         }
-
-
-def _ratio(value: float | None, base: float | None) -> float | None:
-    return None if value is None or base is None else value / base

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from provisioner.results.cluster import Totals
 from provisioner.results.plan import Plan
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
 from provisioner.specs.units import format_power
 
@@ -44,13 +43,13 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Frontier(Result):
+class Frontier(ServingResult):
     """The clusters that none beats in cost, power and machines at once, each a plan; the cheapest first.
 
     If the frontier is ``complete``, no other cluster that passes has less of one criterion than a point without more of
     another. ``open_boxes`` is where more points may be: what a time limit left undone; ``candidates`` are clusters that
     pass there, which something may beat. ``boxes`` were searched, in which ``simulated`` clusters were simulated in
-    ``runs`` of one request set each. ``rule`` says when a cluster passes. ``command`` asks the same again.
+    ``runs`` of one request set each. ``rule`` says when a cluster passes.
     """
 
     points: tuple[Plan, ...]
@@ -61,18 +60,9 @@ class Frontier(Result):
     runs: int
     rate_rps: float
     planned_rate_rps: float
-    model: str
-    workload: str
-    slo: str
     designs: tuple[str, ...]
     rule: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
     method: str
-    seed: int
-    versions: Mapping[str, str]
     kind: Literal["frontier"] = "frontier"
 
     @derived

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, fields
 from itertools import groupby
 from typing import TYPE_CHECKING, Final, Literal, Self, get_args
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.results.simulation import Verdict
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.metrics import METRICS, label, name_of
@@ -157,7 +157,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grid(Result):
+class Grid(ServingResult):
     """Clusters of a grid of pool sizes, or clusters of fixed sizes over the values of an input.
 
     ``points`` are in the order of ``clusters``, those of a cluster in the order of the values of ``varied``, which is
@@ -166,7 +166,7 @@ class Grid(Result):
     the lower cost, power and machines, then to the smaller worst ratio. ``limits`` are those given: where the input is
     ``slo``, each point is judged by its value times those. If the input changes the pools, such as their tensor
     parallelism, ``clusters`` are those of the first value that can be simulated. ``load`` says how requests arrive,
-    ``sets`` is the number of request sets of a point, the largest where it is varied. ``command`` asks the same again.
+    ``sets`` is the number of request sets of a point, the largest where it is varied.
     """
 
     clusters: tuple[Cluster, ...]
@@ -175,21 +175,12 @@ class Grid(Result):
     frontier: tuple[int, ...] = ()
     optimum: int | None = None
     objective: CriterionName | None = None
-    slo: str
     limits: tuple[LatencyLimit, ...]
-    model: str
-    workload: str
     load: str
     policy: str
     assumptions: str
     sets: int
     prices: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
-    seed: int
-    versions: Mapping[str, str]
     kind: Literal["grid"] = "grid"
 
     @property

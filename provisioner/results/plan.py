@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.results.cluster import Cluster, Pool, Totals
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
@@ -229,12 +229,11 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(Result):
+class Plan(ServingResult):
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
     ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation.
-    ``question`` holds every option, ``command`` asks the same again.
     """
 
     design: str
@@ -246,22 +245,14 @@ class Plan(Result):
     rate_rps: float
     planned_rate_rps: float
     objective: ObjectiveName
-    model: str
-    workload: str
-    slo: str
     latency: tuple[LatencyFigure, ...]
     batch: BatchPlan | None = None
     promise: Promise | None = None
     evidence: Evidence | None = None
     alternatives: tuple[Alternative, ...]
-    warnings: tuple[str, ...]
-    sources: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
     method: str
     solver: str
     gap: float
-    seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["plan"] = "plan"
 

@@ -7,7 +7,7 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -25,7 +25,7 @@ else:
         return computed_field(property(method))
 
 
-__all__ = ["SCHEMA_VERSION", "Reports", "Result", "derived", "door"]
+__all__ = ["SCHEMA_VERSION", "Reports", "Result", "ServingResult", "derived", "door"]
 
 
 class Reports(Protocol):
@@ -107,3 +107,21 @@ class Result:
 
     def __str__(self) -> str:
         return door.open().markdown(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingResult(Result):
+    """A result on a workload that a model serves within limits.
+
+    ``question`` holds every option, ``command`` asks the same again; ``sources`` are those of all numbers.
+    """
+
+    model: str
+    workload: str
+    slo: str
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
+    question: Mapping[str, object]
+    command: str
+    seed: int
+    versions: Mapping[str, str]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal, Self
 
 from provisioner.results.cluster import Cluster, Totals
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.specs.criteria import ObjectiveName, Watch
 
 
@@ -135,12 +135,11 @@ class InputValue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sensitivity(Result):
+class Sensitivity(ServingResult):
     """The moves of the answer to a question: the tornado, the switch points, and the map of where splitting pays.
 
     ``base`` is the plan as it is. ``swings`` are in the order of their width, cells rate by rate. ``values`` has the
     inputs that have a unit of their own (a rate, a price), by name. ``fast``: plans are those of the formulas.
-    ``command`` asks the same again.
     """
 
     base: Outcome
@@ -151,14 +150,5 @@ class Sensitivity(Result):
     cells: tuple[Cell, ...] = ()
     values: Mapping[str, InputValue]
     fast: bool
-    model: str
-    workload: str
     rate_rps: float
-    slo: str
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    command: str
-    seed: int
-    versions: Mapping[str, str]
     kind: Literal["sensitivity"] = "sensitivity"

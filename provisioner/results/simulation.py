@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from provisioner.results.cluster import Cluster, Pool
-from provisioner.results.result import Result, derived
+from provisioner.results.result import ServingResult, derived
 from provisioner.specs.metrics import label
 from provisioner.specs.slo import LatencyLimit
 
@@ -89,8 +89,8 @@ class SimulatedPool(Pool):
     energy_kwh: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Simulation(Result):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation(ServingResult):
     """A cluster simulated on one or several request sets, with everything needed to do it again.
 
     ``load`` is a phrase on how requests arrive. ``requests`` is the mean number of requests of a set and
@@ -99,15 +99,11 @@ class Simulation(Result):
     pools, ``preemptions``, ``restarts`` and ``unfinished`` requests are summed over the sets. ``instability`` says why
     the cluster is not stable, "" when it is; ``slo_met`` is None without limits. ``wall_s`` is the time that the
     simulation alone took, its percentiles included, summed over the sets; where ``repeated``, the median of warm runs.
-    ``command`` asks the same again.
     """
 
     design: str
     pools: tuple[SimulatedPool, ...]
     latency: tuple[LatencyResult, ...]
-    model: str
-    workload: str
-    slo: str
     slo_met: bool | None
     stable: bool
     instability: str
@@ -123,10 +119,6 @@ class Simulation(Result):
     preemptions: int
     restarts: int
     unfinished: int
-    sources: tuple[str, ...]
-    warnings: tuple[str, ...]
-    question: Mapping[str, object]
-    seed: int
     versions: Mapping[str, str] = field(default_factory=dict)
     load: str = ""
     measured_requests: float = math.nan

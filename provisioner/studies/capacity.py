@@ -26,7 +26,6 @@ from provisioner.verify.evidence import Proven
 from provisioner.verify.prove import proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
-from provisioner.verify.verdicts import Verdicts
 
 DEFAULT_TO: Final = (1.1, 1.25, 1.5)
 """Rates that machines are added for, as multiples of the largest that the cluster holds, where none are given."""
@@ -51,8 +50,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     design = setting.designs[0]
     hand = Candidate(design, _sizes(design, options))
     compile_simulator(progress)
-    verdicts = Verdicts()
-    rates = Rates(setting, progress, verdicts)
+    rates = Rates(setting, progress)
     try:
         rate, failed = rates.largest(hand, _guess(setting, hand, progress))
         if rate == 0.0:
@@ -68,9 +66,10 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     beyond = rates.simulation(hand, failed)
     served = setting.load.factor
     wanted = [each * served for each in options.to] or [factor * rate for factor in DEFAULT_TO]
-    additions = [_addition(rates, hand, each, verdicts, progress) for each in wanted if options.additions]
+    additions = [_addition(rates, hand, each) for each in wanted if options.additions]
     sets, judge = rates.judge(rate)
     held = rates.simulation(hand, rate)
+    tried = {at: verdict for at, candidate, verdict in rates.tried if candidate == hand}
     question = {name: value for name, value in asdict(options).items() if name not in options.LEFT_OUT}
     return Capacity(
         design=design.name,
@@ -84,7 +83,10 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
         additions=tuple(additions),
         objective=setting.criterion,
         latency=held.latency,
-        tried=_tried(rates, hand, served),
+        tried=tuple(
+            Tried(at / served, verdict.outcome, verdict.worst_ratio, verdict.early, verdict.stable)
+            for at, verdict in sorted(tried.items())
+        ),
         rule=sets.rule(judge.confidence),
         model=options.model,
         workload=setting.workload,
@@ -145,9 +147,8 @@ def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -
 
 def _breaks(simulation: Simulation) -> tuple[LatencyResult, ...]:
     """The limits that a simulation misses or leaves undecided, the largest value over its limit first."""
-    broken = [(each.over_limit, each) for each in simulation.latency if each.met != "pass"]
-    known = [(ratio, each) for ratio, each in broken if ratio is not None]
-    return tuple(each for _, each in sorted(known, key=lambda pair: -pair[0]))
+    broken = [each for each in simulation.latency if each.met != "pass" and each.over_limit is not None]
+    return tuple(sorted(broken, key=lambda each: -(each.over_limit or 0.0)))
 
 
 def _holds_nothing(rates: Rates, hand: Candidate, failed_rps: float) -> InfeasibleError:
@@ -160,18 +161,7 @@ def _holds_nothing(rates: Rates, hand: Candidate, failed_rps: float) -> Infeasib
     )
 
 
-def _tried(rates: Rates, hand: Candidate, served: float) -> tuple[Tried, ...]:
-    """Every verdict on the cluster, by rate."""
-    verdicts = {rate: verdict for rate, candidate, verdict in rates.tried if candidate == hand}
-    return tuple(
-        Tried(rate / served, verdict.outcome, verdict.worst_ratio, verdict.early, verdict.stable)
-        for rate, verdict in sorted(verdicts.items())
-    )
-
-
-def _addition(
-    rates: Rates, hand: Candidate, rate_rps: float, verdicts: Verdicts, progress: Callable[[str], None]
-) -> Addition:
+def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
     """The least to add to hold a rate: the best cluster with no pool smaller than in hand."""
     there = rates.at(rate_rps)
     prefix = f"to hold {rate_rps:.4g} requests/s"
@@ -180,7 +170,7 @@ def _addition(
     limit_s = None if math.isinf(rates.time_left_s) else max(rates.time_left_s, _LEAST_TIME_S)
     scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: start}, time_limit_s=limit_s)
     try:
-        found = proof_of(there, lambda text: progress(worded(text, f"{prefix}: ")), verdicts, scope)
+        found = proof_of(there, lambda text: rates.progress(worded(text, f"{prefix}: ")), rates.verdicts, scope)
     except InfeasibleError as error:
         return Addition(there.rate_rps, None, None, True, 0, str(error))
     proof = found.proof

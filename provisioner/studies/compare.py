@@ -18,7 +18,6 @@ from provisioner.options.defaults import PolicyName
 from provisioner.options.values import parse_power, text_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import Caps
 from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.comparison import Budget, ComparedDesign, Comparison
@@ -82,10 +81,12 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
     """
     for name, why in _contradictions(options):
         raise InputError(f"{spelled(name)}: {why}")
+    asked = options.part(PlanOptions)
     budget = None
     if options.same != "throughput" and options.budget is not None:
         budget = budget_of(options.budget, options.same, options)
-    asked = _within(options.part(PlanOptions), budget)
+        within = {f"max_{CRITERIA[options.same].field}": budget.value}
+        asked = replace(asked, objective="throughput", **within)  # type: ignore[arg-type]
     setting = load_setting(asked)
     if budget is None:
         options = with_own_rate(options, setting.rate_rps)
@@ -98,18 +99,20 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
     not_asked = ("against", "write_lp", "dask")
     question = {name: value for name, value in asdict(options).items() if name not in not_asked}
     repeated = {name: value for name, value in question.items() if name != "objective" or budget is None}
+    colocated_first = sorted(found, key=lambda design: not design.colocated)
+    first = next((design.label for design in colocated_first if design.plan is not None), "")
     return Comparison(
         same=options.same,
         budget=budget,
         rate_rps=None if budget is not None else setting.rate_rps,
         objective=asked.objective,
-        baseline=next((each.label for each in designs if each.label in named), _first(found)),
+        baseline=next((each.label for each in designs if each.label in named), first),
         designs=tuple(designs),
         model=asked.model,
         workload=setting.workload,
         slo=setting.slo.name,
         sources=setting.sources,
-        warnings=(*setting.warnings, *_warnings(designs, setting.warnings)),
+        warnings=(*setting.warnings, *attributed(_warnings(designs), setting.warnings)),
         question=question,
         command=command_of("compare", repeated, CompareOptions),
         method=next((design.plan.method for design in designs if design.plan), "nothing was found to pass"),
@@ -143,19 +146,6 @@ def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
         yield cap, f"is what {spelled('budget')} gives with {same}; leave one of them out"
 
 
-def _within(options: PlanOptions, budget: Budget | None) -> PlanOptions:
-    """The question with the budget as a limit, within which the throughput is largest."""
-    match budget:
-        case None:
-            return options
-        case Budget("power"):
-            return replace(options, objective="throughput", max_power_w=budget.value)
-        case Budget("cost"):
-            return replace(options, objective="throughput", max_cost_usd_per_h=budget.value)
-        case _:
-            return replace(options, objective="throughput", max_machines=int(budget.value))
-
-
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     """A design to be compared, under a policy; None for its own."""
@@ -169,22 +159,17 @@ class _Wanted:
         """The label as it is typed: ``baseline-h100``, ``baseline-h100-chunked``."""
         return self.label.lower().replace(", ", "-")
 
-    @property
-    def family(self) -> str:
-        """The key without tensor parallelism: ``baseline-h100-chunked`` of ``baseline-h100:2-chunked``."""
-        return self.key.replace(self.design.key, self.design.family.lower())
-
 
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
     policy = setting.judging.policy
     wanted = [_Wanted(design.name, design, policy) for design in setting.designs]
-    if chunked:
-        more = [_Wanted(f"{each.name}, chunked", each, "chunked") for each in setting.designs if not each.splits]
-        if not more:
-            why = "is for colocated designs, such as baseline-h100; none is compared here"
-            raise InputError(f"{spelled('chunked')}: {why}")
-        wanted += more
-    return wanted
+    if not chunked:
+        return wanted
+    more = [_Wanted(f"{each.name}, chunked", each, "chunked") for each in setting.designs if not each.splits]
+    if not more:
+        why = "is for colocated designs, such as baseline-h100; none is compared here"
+        raise InputError(f"{spelled('chunked')}: {why}")
+    return wanted + more
 
 
 def _found(
@@ -228,7 +213,8 @@ def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Ca
             return replace(design, plan=best_plan(alone, progress, verdicts))
         largest = largest_throughput(alone, progress, verdicts)
     except InfeasibleError as error:
-        return replace(design, reason=_reason(error, alone.caps))
+        nearest = f"; nearest: {error.relaxations[0]}" if error.relaxations and not alone.caps.any else ""
+        return replace(design, reason=f"{error}{nearest}")
     served = alone.load.factor
     return replace(
         design,
@@ -236,12 +222,6 @@ def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Ca
         failed_rps=None if largest.failed_rps is None else largest.failed_rps / served,
         passes_again_rps=max(largest.passes_again_rps) / served if largest.passes_again_rps else None,
     )
-
-
-def _reason(error: InfeasibleError, caps: Caps) -> str:
-    """The reason why a design has no plan, with the nearest change that would give it one."""
-    nearest = f"; nearest: {error.relaxations[0]}" if error.relaxations and not caps.any else ""
-    return f"{error}{nearest}"
 
 
 def _rank(design: ComparedDesign, objective: ObjectiveName) -> tuple[bool, tuple[float, ...]]:
@@ -258,27 +238,17 @@ def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:
     """The labels that the name of a baseline stands for: one, or a design at all its degrees; none without a name."""
     if baseline is None:
         return []
-    named = [each.label for each in wanted if each.key == baseline.lower()]
-    named = named or [each.label for each in wanted if each.family == baseline.lower()]
-    if not named:
-        raise UnknownNameError("baseline", baseline, [each.key for each in wanted])
-    return named
+    names = [(each.key, each.key.replace(each.design.key, each.design.family.lower())) for each in wanted]
+    for kind in range(2):
+        named = [each.label for each, of_it in zip(wanted, names, strict=True) if of_it[kind] == baseline.lower()]
+        if named:
+            return named
+    raise UnknownNameError("baseline", baseline, [each.key for each in wanted])
 
 
-def _first(found: Sequence[ComparedDesign]) -> str:
-    """The label of the first colocated design that has a plan, or of the first other one; "" without any."""
-    with_plan = [design for design in found if design.plan is not None]
-    return next((design.label for design in sorted(with_plan, key=lambda design: not design.colocated)), "")
-
-
-def _warnings(designs: Sequence[ComparedDesign], known: Sequence[str]) -> tuple[str, ...]:
+def _warnings(designs: Sequence[ComparedDesign]) -> Iterator[tuple[str, str]]:
     """Warnings of single plans; how sharp a largest rate is only where no rate was found at which nothing passes."""
-    return attributed(
-        (
-            (design.label, text)
-            for design in designs
-            for text in (() if design.plan is None else design.plan.warnings)
-            if design.failed_rps is None or not text.startswith("throughput: ")
-        ),
-        known,
-    )
+    for design in designs:
+        for text in () if design.plan is None else design.plan.warnings:
+            if design.failed_rps is None or not text.startswith("throughput: "):
+                yield design.label, text

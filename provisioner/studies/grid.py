@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import product
+from itertools import chain, product
 from math import prod
 from typing import Final, Literal
 
@@ -25,7 +25,7 @@ from provisioner.specs import catalog
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_count, quoted
-from provisioner.studies.inputs import SCALE, Input, check_varied, input_of
+from provisioner.studies.inputs import SCALE, Input, check_varied, factor, input_of
 from provisioner.studies.points import Cases, Execution, Task, question_of, simulated
 from provisioner.studies.ranges import typed_range, whole_range
 
@@ -57,29 +57,16 @@ def sweep(
     ``out`` are files to write, checked before the work starts, ``table`` is the one of those that hold one. A journal
     beside the first file keeps finished points.
     """
-    base, prices = options.part(SimulateOptions), options.prices
-    execution = Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
-    _check(base, execution)
+    base, execution = _begun(options, out, table, progress)
     given = {"prompt": options.prompt, "token": options.token, "mixed": options.mixed}
     ranges = {role: _range(base, role, sizes) for role, sizes in given.items()}
-    case = _of_sizes(without_prices(base), {role: sizes[0] for role, sizes in ranges.items() if sizes})
-    scenario = load_scenario(case)
-    sizes: dict[str, tuple[int, ...]] = {pool.role: ranges[pool.role] or () for pool in scenario.cluster.pools}
-    _check_count(prod(map(len, sizes.values())), "clusters")
-    clusters = [cluster_of(scenario, each) for each in product(*sizes.values())]
-    costs, price_sources = prices_of(clusters[:1], prices, base)
-    return _simulated(
-        base,
-        price_list=prices,
-        clusters=clusters,
-        varied=None,
-        cases=[case],
-        prices=[costs],
-        price_sources=price_sources,
-        ends=[_Ends(scenario, scenario, ("", ""))],
-        objective=options.objective,
-        execution=execution,
-    )
+    case = _of_sizes(base, {role: sizes[0] for role, sizes in ranges.items() if sizes})
+    scenario = load_scenario(without_prices(case))
+    sizes: list[tuple[int, ...]] = [ranges[pool.role] or () for pool in scenario.cluster.pools]
+    _check_count(prod(map(len, sizes)), "clusters")
+    clusters = [cluster_of(scenario, each) for each in product(*sizes)]
+    ends = [_Ends(scenario, scenario, ("", ""))]
+    return _Study(base, options.prices, clusters, [case], ends, objective=options.objective).grid(execution)
 
 
 def vary(
@@ -95,105 +82,119 @@ def vary(
     together; ``batch-tokens``, ``duration``, ``in-flight`` and others), or one of the inputs that ``scale`` multiplies,
     varied as a factor. The other arguments are those of ``sweep``.
     """
-    base, prices = options.part(SimulateOptions), options.prices
-    execution = Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
-    _check(base, execution)
+    base, execution = _begun(options, out, table, progress)
     varied = input_of(options.name, base.specs)
     check_varied(varied, base)
-    swept = varied.values(options.values)
-    sized = _sized(base, options.clusters)
-    _check_count(len(sized) * len(swept), "points")
+    values = varied.values(options.values)
+    if options.clusters and base.design is not None:
+        raise InputError(f"{spelled('clusters')}: names design and sizes; leave out {spelled('design')}")
+    sized = [_of_cluster(base, text) for text in options.clusters] or [base]
+    _check_count(len(sized) * len(values), "points")
     traced = varied.field == "rate_rps" and base.trace is not None
-    cases = _closer(sized, swept) if traced else [[varied.at(each, value) for value in swept] for each in sized]
+    if traced:
+        own_rps = load_scenario(without_prices(sized[0])).request_set(0).rate_rps
+        cases = [[factor("rate").at(each, value / own_rps) for value in values] for each in sized]
+    else:
+        cases = [[varied.at(each, value) for value in values] for each in sized]
     # what is said of factors is what holds without them
     as_given = traced or varied.field == SCALE
-    ends = [_ends(varied, [each] if as_given else of, swept) for each, of in zip(sized, cases, strict=True)]
-    fixed = [cluster_of(each.first) for each in ends]
-    if len({str(cluster) for cluster in fixed}) < len(fixed):
+    ends = [_ends(varied, [each] if as_given else of, values) for each, of in zip(sized, cases, strict=True)]
+    clusters = [cluster_of(each.first) for each in ends]
+    if len(set(map(str, clusters))) < len(clusters):
         raise InputError(f"{spelled('clusters')}: a cluster is named twice; name each once")
-    every = [case for of_cluster in cases for case in of_cluster]
-    owners = [cluster for cluster in fixed for _ in swept]
-    return _simulated(
-        base,
-        price_list=prices,
-        clusters=fixed,
-        varied=Varied(varied.name, varied.column, varied.label, varied.what, swept),
-        cases=every,
-        prices=[prices_of([cluster], prices, case)[0] for cluster, case in zip(owners, every, strict=True)],
-        price_sources=prices_of(fixed, prices, base)[1],
-        ends=ends,
-        objective=None,
-        execution=execution,
-    )
+    shown = Varied(varied.name, varied.column, varied.label, varied.what, values)
+    return _Study(base, options.prices, clusters, list(chain(*cases)), ends, varied=shown).grid(execution)
 
 
-def _simulated(
-    options: SimulateOptions,
-    *,
-    price_list: str,
-    clusters: Sequence[Cluster],
-    varied: Varied | None,
-    cases: Sequence[SimulateOptions],
-    prices: Sequence[Prices],
-    price_sources: Sequence[str],
-    ends: Sequence[_Ends],
-    objective: CriterionName | None,
-    execution: Execution,
-) -> Grid:
-    """Simulate clusters by values, and answer with the grid; sizes share one case, each value has its own."""
-    at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
-    scenario = ends[0].first
-    perf = scenario.cluster.pools[0].perf
-    own: dict[str, object] = {"prices": price_list}
-    if varied is None:
-        own |= {"objective": objective, **_sizes(clusters)}
-    else:
-        own |= {"name": varied.name, "values": varied.values, "clusters": [_typed(cluster) for cluster in clusters]}
-    simulation = simulate_question({each.name: getattr(options, each.name) for each in fields(SimulateOptions)})
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """Clusters by values, each pair with a case of its own; clusters of a grid of sizes share one case."""
 
-    def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
-        points = tuple(
-            GridPoint.of(outcome, cluster, value, (prices[k] if varied else prices[0]).totals(cluster))
-            for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
-        )
-        warnings = dict.fromkeys(note for each in ends for note in each.warnings)
-        frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
-        sources = dict.fromkeys(source for each in ends for end in (each.first, each.last) for source in end.sources)
-        return Grid(
-            clusters=tuple(clusters),
-            varied=varied,
-            points=points,
-            frontier=frontier,
-            optimum=optimum,
-            objective=objective,
-            slo=scenario.slo.name,
-            limits=scenario.slo.limits,
-            model=perf.model.name,
-            workload=scenario.workload,
-            load=scenario.arrivals.to(ends[0].last.arrivals),
-            policy=scenario.cluster.policy.name,
-            assumptions=perf.assumptions,
-            sets=ends[0].last.sets,
-            prices=price_list,
-            sources=(*sources, *price_sources),
-            warnings=(*warnings, *edges, *_notes(points, "points" if varied else "clusters")),
-            question={**simulation, **own},
-            command=_command(options, clusters, varied, price_list, objective),
-            seed=scenario.seed,
-            versions=scenario.versions,
-        )
+    base: SimulateOptions
+    price_list: str
+    clusters: Sequence[Cluster]
+    cases: Sequence[SimulateOptions]
+    ends: Sequence[_Ends]
+    varied: Varied | None = None
+    objective: CriterionName | None = None
 
-    tasks = [
-        Task(
-            str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
-            k if varied else 0,
-            tuple(pool.machines for pool in cluster.pools),
-        )
-        for k, (cluster, value) in enumerate(at)
-    ]
-    question = question_of("vary" if varied else "sweep", options, str(scenario.versions.get("provisioner")), **own)
-    shared = Cases([without_prices(case) for case in cases], occupancy=varied is not None)
-    return simulated(shared, tasks, gridded, question, execution)
+    def grid(self, execution: Execution) -> Grid:
+        """Simulate all points, and answer with the grid."""
+        clusters, varied, objective = self.clusters, self.varied, self.objective
+        at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
+        scenario, last = self.ends[0].first, self.ends[0].last
+        perf = scenario.cluster.pools[0].perf
+        prices = [prices_of(clusters, self.price_list, case)[0] for case in self.cases]
+
+        def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
+            points = tuple(
+                GridPoint.of(outcome, cluster, value, prices[k if varied else 0].totals(cluster))
+                for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
+            )
+            frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
+            notes = [point.note for point in points if point.note]
+            beyond = f"{len(notes):,} of the {'points' if varied else 'clusters'} ran beyond what was measured"
+            warnings = dict.fromkeys(note for each in self.ends for note in each.warnings)
+            sources = dict.fromkeys(s for each in self.ends for end in (each.first, each.last) for s in end.sources)
+            return Grid(
+                clusters=tuple(clusters),
+                varied=varied,
+                points=points,
+                frontier=frontier,
+                optimum=optimum,
+                objective=objective,
+                slo=scenario.slo.name,
+                limits=scenario.slo.limits,
+                model=perf.model.name,
+                workload=scenario.workload,
+                load=scenario.arrivals.to(last.arrivals),
+                policy=scenario.cluster.policy.name,
+                assumptions=perf.assumptions,
+                sets=last.sets,
+                prices=self.price_list,
+                sources=(*sources, *prices_of(clusters, self.price_list, self.base)[1]),
+                warnings=(*warnings, *edges, *(f"{beyond}; the first of them: {note}" for note in notes[:1])),
+                question={**_plain(self.base), **self._own},
+                command=self._command,
+                seed=scenario.seed,
+                versions=scenario.versions,
+            )
+
+        tasks = [
+            Task(
+                str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
+                k if varied else 0,
+                tuple(pool.machines for pool in cluster.pools),
+            )
+            for k, (cluster, value) in enumerate(at)
+        ]
+        version = str(scenario.versions.get("provisioner"))
+        question = question_of("vary" if varied else "sweep", self.base, version, **self._own)
+        shared = Cases([without_prices(case) for case in self.cases], occupancy=varied is not None)
+        return simulated(shared, tasks, gridded, question, execution)
+
+    @property
+    def _own(self) -> dict[str, object]:
+        """The question beside that of a simulation."""
+        own: dict[str, object] = {"prices": self.price_list}
+        if self.varied is None:
+            return own | {"objective": self.objective, **_sizes(self.clusters)}
+        named = [_typed(cluster) for cluster in self.clusters]
+        return own | {"name": self.varied.name, "values": self.varied.values, "clusters": named}
+
+    @property
+    def _command(self) -> str:
+        """The ``provision sweep`` command that asks the same again, with its defaults written out."""
+        if self.varied is None:
+            ranges = {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
+            return command_of("sweep", _plain(_of_sizes(self.base, {})) | self._own | ranges, SweepOptions)
+        bare = _plain(_of_sizes(replace(self.base, design=None), {}))
+        named = {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
+        return command_of("sweep", bare | self._own | named, VaryOptions)
+
+
+def _plain(options: SimulateOptions) -> dict[str, object]:
+    return simulate_question({each.name: getattr(options, each.name) for each in fields(SimulateOptions)})
 
 
 def _best(
@@ -273,24 +274,6 @@ def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(kept)
 
 
-def _command(
-    options: SimulateOptions,
-    clusters: Sequence[Cluster],
-    varied: Varied | None,
-    price_list: str,
-    objective: CriterionName | None,
-) -> str:
-    """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-    bare = _of_sizes(options if varied is None else replace(options, design=None), {})
-    question = simulate_question({each.name: getattr(bare, each.name) for each in fields(SimulateOptions)})
-    question["prices"] = price_list
-    if varied is None:
-        sizes = {role: typed_range(sizes) for role, sizes in _sizes(clusters).items()}
-        return command_of("sweep", {**question, **sizes, "objective": objective}, SweepOptions)
-    own = {"clusters": [_typed(cluster) for cluster in clusters], "name": f"{varied.name}={typed_range(varied.values)}"}
-    return command_of("sweep", {**question, **own}, VaryOptions)
-
-
 def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
     """The sizes of each pool of a grid of sizes, by role."""
     sizes = zip(*([pool.machines for pool in cluster.pools] for cluster in clusters), strict=True)
@@ -303,16 +286,19 @@ def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOpt
     return replace(options, prompt_machines=prompt, token_machines=token, mixed_machines=mixed)
 
 
-def _check(options: SimulateOptions, execution: Execution) -> None:
-    """Refuse files that cannot be written, and options of a single simulation."""
+def _begun(
+    options: SweepOptions | VaryOptions, out: Sequence[str], table: str | None, progress: Callable[[str], None]
+) -> tuple[SimulateOptions, Execution]:
+    """The scenario and its execution; refuse options of a single simulation, and files that cannot be written."""
+    base = options.part(SimulateOptions)
     for name, why in _NOT_SWEPT.items():
-        if getattr(options, name):
+        if getattr(base, name):
             raise InputError(f"{spelled(name)}: {why}")
-    door.open().check(Grid, execution.out, execution.table)
+    door.open().check(Grid, out, table)
+    return base, Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
 
 
 def _check_count(count: int, what: Literal["clusters", "points"]) -> None:
-    """Refuse more points than a sweep may have."""
     if count > MOST_POINTS:
         raise InputError(f"{format_count(count)} {what} are more than the {format_count(MOST_POINTS)} of a sweep")
 
@@ -325,23 +311,6 @@ def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[in
     if single is not None:
         raise InputError(f"{role}_machines: is given as a range too; give one")
     return whole_range(sizes, spelled(role))
-
-
-def _notes(points: Iterable[GridPoint], what: Literal["clusters", "points"]) -> tuple[str, ...]:
-    """A warning that stands for those of single points: how many have one, and the first."""
-    notes = [point.note for point in points if point.note]
-    if not notes:
-        return ()
-    return (f"{len(notes):,} of the {what} ran beyond what was measured; the first of them: {notes[0]}",)
-
-
-def _sized(options: SimulateOptions, clusters: Sequence[str]) -> list[SimulateOptions]:
-    """The options of each cluster."""
-    if not clusters:
-        return [options]
-    if options.design is not None:
-        raise InputError(f"{spelled('clusters')}: names design and sizes; leave out {spelled('design')}")
-    return [_of_cluster(options, text) for text in clusters]
 
 
 def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
@@ -364,14 +333,6 @@ def _typed(cluster: Cluster) -> str:
     return f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}"
 
 
-def _closer(sized: Sequence[SimulateOptions], rates_rps: Sequence[float]) -> list[list[SimulateOptions]]:
-    """The options of every cluster with the requests of its trace as close together as each rate wants."""
-    own_rps = load_scenario(without_prices(sized[0])).request_set(0).rate_rps
-    return [
-        [replace(each, scale={**each.scale, "rate": rate_rps / own_rps}) for rate_rps in rates_rps] for each in sized
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class _Ends:
     """The scenarios of a cluster at the first and the last value at which it can be simulated, and those values."""
@@ -391,17 +352,18 @@ class _Ends:
 
 def _ends(varied: Input, cases: Sequence[SimulateOptions], values: Sequence[float]) -> _Ends:
     """The ends of a cluster's cases; the first one's error where none can be simulated."""
-    first, at = _first_of(cases)
-    last, back = _first_of(cases[::-1]) if len(cases) > 1 else (first, 0)
-    return _Ends(first, last, (f"{varied.name} {values[at]:g}", f"{varied.name} {values[len(cases) - 1 - back]:g}"))
+    pairs = list(zip(cases, values, strict=False))
+    first, low = _first_of(pairs)
+    last, high = _first_of(pairs[::-1]) if len(pairs) > 1 else (first, low)
+    return _Ends(first, last, (f"{varied.name} {low:g}", f"{varied.name} {high:g}"))
 
 
-def _first_of(cases: Sequence[SimulateOptions]) -> tuple[Scenario, int]:
-    """The first case that can be simulated, and its position."""
+def _first_of(cases: Sequence[tuple[SimulateOptions, float]]) -> tuple[Scenario, float]:
+    """The first case that can be simulated, with its value."""
     refused: list[InputError] = []
-    for k, case in enumerate(cases):
+    for case, value in cases:
         try:
-            return load_scenario(without_prices(case)), k
+            return load_scenario(without_prices(case)), value
         except InputError as error:
             refused.append(error)
     raise refused[0]

@@ -135,13 +135,10 @@ def input_of(name: str, specs: str | None = None) -> Input:
         raise InputError(f"{spelled('name')} {name}: {first} is not an input of a machine type; leave out :{machine}")
     if first not in (*FACTORS, *MACHINE_FACTORS):
         names = dict.fromkeys((*INPUTS, *FACTORS, *MACHINE_FACTORS))
-        raise UnknownNameError("input to vary", name, sorted(names, key=lambda each: -_likeness(name, each)))
+        likeness = {each: SequenceMatcher(None, name.lower(), each).ratio() for each in names}
+        raise UnknownNameError("input to vary", name, sorted(names, key=lambda each: -likeness[each]))
     load_factors({name: 1.0}, with_own(specs))
     return factor(name)
-
-
-def _likeness(a: str, b: str) -> float:
-    return SequenceMatcher(None, a.lower(), b).ratio()
 
 
 def check_varied(varied: Input, options: SimulateOptions) -> None:

@@ -113,12 +113,11 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     """The frontier of the clusters that the queueing formulas accept."""
     search, _ = formulas_guess(setting, progress)
     found: dict[Totals, Setting] = {}
-    boxes = 0
+    searched: list[Box] = []
 
     def first_in(box: Box) -> Answer:
-        nonlocal boxes
-        boxes += 1
-        progress(f"frontier: box {boxes}, {box}")
+        searched.append(box)
+        progress(f"frontier: box {len(searched)}, {box}")
         inside = _within(setting, box)
         best = search.best(tuple(search.candidates), "cost", inside.caps)
         if best is None:
@@ -131,7 +130,7 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     if not points:
         raise infeasible(setting, search, "cost")
     plans = [best_plan(found[totals], progress) for totals in points]
-    return _frontier(setting, plans, boxes, rule="the queueing formulas accept it")
+    return _frontier(setting, plans, (), len(searched), "the queueing formulas accept it")
 
 
 def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
@@ -150,7 +149,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         def tell(text: str) -> None:
             progress(f"frontier: {len(found)} points, box {number} ({box}): {text}")
 
-        left_s = None if math.isinf(ends_at) else max(ends_at - monotonic(), 1e-3)
+        left_s = None if limit_s is None else max(ends_at - monotonic(), 1e-3)
         of_box = proof_of(_within(setting, box), tell, verdicts, Scope(time_limit_s=left_s), guesses)
         proofs.append(of_box)
         best = of_box.proof.best
@@ -172,13 +171,10 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         beaten = any(dominates(other, totals) for other in (*points, *unproven))
         if not beaten and not any(_same(other, totals) for other in (*points, *candidates)):
             candidates.append(totals)
-    return _frontier(
-        setting,
-        [_plan_of(found[totals]) for totals in points],
-        len(proofs),
-        rule=proofs[0].case.sets.rule(setting.judging.confidence),
-        left_open=left_open,
-        candidates=[_plan_of(unproven[totals]) for totals in candidates],
+    plans, others = [_plan_of(found[each]) for each in points], [_plan_of(unproven[each]) for each in candidates]
+    return replace(
+        _frontier(setting, plans, others, len(proofs), proofs[0].case.sets.rule(setting.judging.confidence)),
+        open_boxes=tuple(left_open),
         simulated=len({judged.candidate for each in proofs for judged in each.proof.simulated}),
         runs=sum(each.case.judge.simulated_runs for each in proofs),
     )
@@ -189,7 +185,6 @@ def _totals(totals: Mapping[Criterion, float]) -> Totals:
 
 
 def _plan_of(proof: Proven) -> Plan:
-    """The plan of a point, recomputed from the specs."""
     plan = proof.plan()
     assert plan is not None
     return confirmed(plan, proof.case.setting)
@@ -216,29 +211,19 @@ def _within(setting: Setting, box: Box) -> Setting:
     return setting.within(replace(caps, power_w=power, machines=None if math.isinf(machines) else int(machines)))
 
 
-def _frontier(
-    setting: Setting,
-    plans: Sequence[Plan],
-    boxes: int,
-    *,
-    rule: str,
-    left_open: Sequence[Box] = (),
-    candidates: Sequence[Plan] = (),
-    simulated: int = 0,
-    runs: int = 0,
-) -> Frontier:
-    """The result, its points in the order cost, power, machines."""
+def _frontier(setting: Setting, plans: Sequence[Plan], candidates: Sequence[Plan], boxes: int, rule: str) -> Frontier:
+    """The result without any simulation, its points in the order cost, power, machines."""
     points = sorted(plans, key=lambda plan: (plan.cost_usd_per_h, plan.power_w, plan.machines))
     warnings = attributed(((str(plan.cluster), text) for plan in points for text in plan.warnings), setting.warnings)
     not_asked = ("objective", "against", "write_lp")
     question = {name: value for name, value in setting.question.items() if name not in not_asked}
     return Frontier(
         points=tuple(points),
-        open_boxes=tuple(left_open),
+        open_boxes=(),
         candidates=tuple(candidates),
         boxes=boxes,
-        simulated=simulated,
-        runs=runs,
+        simulated=0,
+        runs=0,
         rate_rps=setting.rate_rps,
         planned_rate_rps=setting.traffic.peak_rps,
         model=setting.model,

@@ -132,28 +132,33 @@ def _requests_of(options: SimulateOptions) -> str:
 
 def simulate_point(cases: Cases, task: Task) -> PointOutcome:
     """Simulate one point: its request sets one after another, none stopped early."""
+
+    def observed(k: int) -> Observation:
+        prepared = cases.request_set(task, scenario, k)
+        check_wanted()
+        done = run(scenario.cluster, prepared, progress=lambda now_s, served: check_wanted())
+        return observe(done, percentiles_of(done.latencies, scenario.percentiles), 0.0)
+
     try:
         scenario = cases.scenario(task)
-        observations = [_observation(cases, task, scenario, k) for k in range(scenario.sets)]
+        observations = [observed(k) for k in range(scenario.sets)]
     except InputError as error:
         return PointOutcome(state="infeasible", why=str(error))
     return outcome_of(scenario, assemble(scenario, observations), cases.occupancy)
 
 
-def _observation(cases: Cases, task: Task, scenario: Scenario, k: int) -> Observation:
-    prepared = cases.request_set(task, scenario, k)
-    check_wanted()
-    done = run(scenario.cluster, prepared, progress=lambda now_s, served: check_wanted())
-    return observe(done, percentiles_of(done.latencies, scenario.percentiles), 0.0)
-
-
 def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = False) -> PointOutcome:
     """A simulation as the outcome of a point; the time that it took is no part of it, so it is the same every time."""
-    state = _state(simulation)
+    verdicts = {each.met for each in simulation.latency}
+    state: State = "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
+    broken = [(each.limit, each.judged.mean) for each in simulation.latency if each.limit and each.met == state]
+    why = ", ".join(f"{limit.label} {limit.format(value)} for {limit.format(limit.value)}" for limit, value in broken)
+    if simulation.unfinished or not simulation.stable:
+        state, why = "stuck" if simulation.unfinished else "unstable", simulation.instability
     shown = [each for each in simulation.latency if each.limit is not None or each.metric in PREDICTED]
     return PointOutcome(
         state=state,
-        why=_why(simulation, state),
+        why="" if state == "pass" else why,
         slo_met=simulation.slo_met,
         stable=simulation.stable,
         latency=tuple(_latency(each) for each in shown),
@@ -187,25 +192,6 @@ def _latency(result: LatencyResult) -> PointLatency:
     )
 
 
-def _state(simulation: Simulation) -> State:
-    if simulation.unfinished:
-        return "stuck"
-    if not simulation.stable:
-        return "unstable"
-    verdicts = {each.met for each in simulation.latency}
-    return "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
-
-
-def _why(simulation: Simulation, state: State) -> str:
-    """The reason that a point does not pass; "" where it does."""
-    if state in ("unstable", "stuck"):
-        return simulation.instability
-    if state == "pass":
-        return ""
-    limited = [(each.limit, each.judged.mean) for each in simulation.latency if each.limit and each.met == state]
-    return ", ".join(f"{limit.label} {limit.format(value)} for {limit.format(limit.value)}" for limit, value in limited)
-
-
 def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, object]:
     """The question of a journal: the options, and digests of the files that they name."""
     asked = asdict(options)
@@ -232,12 +218,27 @@ def simulated(
 ) -> Grid:
     """Simulate all tasks, and write the grid that is made of their outcomes; then the journal goes.
 
+    Tasks are in no order: small clusters take longest, and one after another they would put the time left far off.
     ``KeyboardInterrupt`` names the part done and the way to go on.
     """
+    from pydantic import TypeAdapter
+
     with kept(execution.out, question, execution.resume) as (known, keep, where):
-        done = _outcomes(known)
+        done = TypeAdapter(dict[str, PointOutcome]).validate_python(known)
+        todo = [task for task in tasks if task.key not in done]
+        mixed = Random(0).sample(todo, len(todo))
+        before = len(done)
+        earlier = f" and {before:,} earlier" if before else ""
         try:
-            _simulate(cases, [task for task in tasks if task.key not in done], done, keep, execution)
+            if todo:
+                compile_simulator(execution.progress)
+                began_s = monotonic()
+                with workers(threads=execution.threads, dask=execution.dask) as pool:
+                    for index, outcome in pool.map(simulate_point, cases, mixed):
+                        keep(mixed[index].key, asdict(outcome))
+                        done[mixed[index].key] = outcome
+                        left = time_left(len(done) - before, len(mixed), began_s)
+                        execution.progress(worded(left, "sweeping: ", earlier))
         except KeyboardInterrupt:
             raise Interrupted(f"{len(done):,} of {len(tasks):,} points done", where) from None
         outcomes = [done[task.key] for task in tasks]
@@ -246,34 +247,3 @@ def simulated(
             door.open().save(grid, execution.out, execution.table)
             return grid
     raise InputError(outcomes[0].why)
-
-
-def _outcomes(known: dict[str, object]) -> dict[str, PointOutcome]:
-    """The outcomes that a journal keeps."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(dict[str, PointOutcome]).validate_python(known)
-
-
-def _simulate(
-    cases: Cases,
-    todo: Sequence[Task],
-    done: dict[str, PointOutcome],
-    keep: Callable[[str, object], None],
-    execution: Execution,
-) -> None:
-    """Simulate what is left to do, into ``done`` and the journal.
-
-    In no order: small clusters take longest, and one after another they would put the time left far off.
-    """
-    if not todo:
-        return
-    compile_simulator(execution.progress)
-    mixed = Random(0).sample(todo, len(todo))
-    began_s, before = monotonic(), len(done)
-    with workers(threads=execution.threads, dask=execution.dask) as pool:
-        for index, outcome in pool.map(simulate_point, cases, mixed):
-            keep(mixed[index].key, asdict(outcome))
-            done[mixed[index].key] = outcome
-            earlier = f" and {before:,} earlier" if before else ""
-            execution.progress(worded(time_left(len(done) - before, len(mixed), began_s), "sweeping: ", earlier))

@@ -26,11 +26,7 @@ def whole_range(
     >>> whole_range("1:4", "prompt"), whole_range("1:3,10:30:10", "prompt"), whole_range(7, "token")
     ((1, 2, 3, 4), (1, 2, 3, 10, 20, 30), (7,))
     """
-
-    def number(value: str | float, of: str) -> int:
-        return parse_whole(value, of, unit, minimum)
-
-    return _values(text, what, number, 1)
+    return _values(text, what, lambda value, of: parse_whole(value, of, unit, minimum), 1)
 
 
 def number_range(

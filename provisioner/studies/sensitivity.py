@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from time import monotonic
 
@@ -44,16 +44,17 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
     if inputs is None:
         inputs = () if options.switches or options.rates_rps else _known_inputs(setting)
     _check(options, asked, setting, inputs)
-    question = Question(asked)
+    verdicts = Verdicts()
     progress("the plan as it is")
     try:
-        base = _in_brief(best_plan(setting, progress, question.verdicts), {})
+        base = _in_brief(best_plan(setting, progress, verdicts), {})
     except InfeasibleError as error:
         base = Outcome(scale={}, reason=str(error))
     with workers(1 if options.dask is None else None, options.dask) as pool:  # a plan uses the threads here itself
-        swings = _tornado(question, inputs, options.spread, pool, progress)
-        searches = [_searched(question, options, name, progress) for name in options.switches]
-        cells = _map(question, options, setting, pool, progress)
+        study = _Study(options, asked, setting, verdicts, pool, progress)
+        swings = study.tornado(inputs)
+        searches = [study.search(name) for name in options.switches]
+        cells = study.map()
     known = base.of(asked.objective)
     if known is not None:
         swings.sort(key=lambda each: -each.width(asked.objective, known))
@@ -83,18 +84,18 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
 
 def noise_notes(swings: Sequence[Swing], objective: ObjectiveName, base: float | None) -> list[str]:
     """Warnings of inputs of which less and more move the answer the same way: verdicts near a limit, not the input."""
-    notes: list[str] = []
     if base is None:
-        return notes
+        return []
+    tell = (
+        "less and more of it move the answer the same way: the base is so near a limit that verdicts flip with any "
+        f"change; more request sets ({spelled('sets')}) or longer ones ({spelled('duration_s')}) tell"
+    )
+    notes = []
     for swing in swings:
         values = [swing.low.of(objective), swing.high.of(objective)]
         moves = [0.0 if value is None else value / base - 1.0 for value in values]
         if min(moves) > _MOVED or max(moves) < -_MOVED:
-            notes.append(
-                f"{swing.name}: less and more of it move the answer the same way: the base is so near a limit that "
-                f"verdicts flip with any change; more request sets ({spelled('sets')}) or longer ones "
-                f"({spelled('duration_s')}) tell"
-            )
+            notes.append(f"{swing.name}: {tell}")
     return notes
 
 
@@ -138,15 +139,13 @@ def _values(setting: Setting) -> dict[str, InputValue]:
         "prompt-tokens": InputValue(_mean(setting, "prompt_tokens"), "tokens"),
         "output-tokens": InputValue(_mean(setting, "output_tokens"), "tokens"),
     }
-    links = {}
-    for name in setting.machines:
-        perf = next(each for each in setting.replicas.values() if each.machine.name == name)
-        links[name] = InputValue(8e-9 * perf.link_bytes_per_s, "Gb/s")
+    links = {perf.machine.name: InputValue(8e-9 * perf.link_bytes_per_s, "Gb/s") for perf in setting.replicas.values()}
+    for name, link in links.items():
         values[f"price:{name}"] = InputValue(setting.prices.cost_usd_per_h[name], "$/h")
         values[f"power:{name}"] = InputValue(setting.prices.power_w[name], "W")
-        values[f"link-bandwidth:{name}"] = links[name]
+        values[f"link-bandwidth:{name}"] = link
     if len(set(links.values())) == 1:
-        values["link-bandwidth"] = next(iter(links.values()))
+        values["link-bandwidth"] = link
     return values
 
 
@@ -155,97 +154,22 @@ def _mean(setting: Setting, tokens: str) -> float:
     return float(getattr(classes, tokens) @ classes.weight)
 
 
-def _tornado(
-    question: Question, inputs: Sequence[str], spread: float, pool: Workers, progress: Callable[[str], None]
-) -> list[Swing]:
-    factors = (1.0 / (1.0 + spread), 1.0 + spread)
-    changes = [Change({name: factor}) for name in inputs for factor in factors]
-    ends = outcomes(question, changes, "plans of the tornado", pool, progress)
-    return [Swing(name, ends[2 * k], ends[2 * k + 1]) for k, name in enumerate(inputs)]
-
-
-def _searched(question: Question, options: SensitivityOptions, name: str, progress: Callable[[str], None]) -> Search:
-    """All switches of one input between two factors that the probes tell apart."""
-    (low, high), watch, count = options.switches[name], options.watch, options.probes
-
-    def at(factor: float) -> Outcome:
-        progress(f"{name} x {factor:.4g}: does {WATCHES[watch]} change?")
-        return outcome(question, Change({name: factor}))
-
-    factors = [low * (high / low) ** (k / (count + 1)) for k in range(count + 2)]
-    probes = [(factor, at(factor)) for factor in factors]
-    switches: list[Switch] = []
-    open_intervals = [(*a, *b) for a, b in pairwise(probes)][::-1]
-    while open_intervals:
-        below, before, above, after = open_intervals.pop()
-        if before.watched(watch) == after.watched(watch):
-            continue
-        if above / below <= 1.0 + options.tolerance:
-            switches.append(Switch(below, above, before, after))
-            continue
-        middle = math.sqrt(below * above)
-        between = at(middle)
-        open_intervals += [(middle, between, above, after), (below, before, middle, between)]
-    return Search(name, low, high, watch, options.tolerance, tuple(switches), tuple(each for _, each in probes))
-
-
-def _map(
-    question: Question,
-    options: SensitivityOptions,
-    setting: Setting,
-    pool: Workers,
-    progress: Callable[[str], None],
-) -> list[Cell]:
-    """The best split and the best colocated plans at every rate and ratio, rate by rate."""
-    if not options.rates_rps:
-        return []
-    split = tuple(design.name for design in setting.designs if design.splits)
-    whole = tuple(design.name for design in setting.designs if not design.splits)
-    if not split or not whole:
-        need = "the map compares designs that split with colocated ones; consider both kinds"
-        raise InputError(f"{spelled('rates_rps')}: {need}")
-    now = _mean(setting, "prompt_tokens") / _mean(setting, "output_tokens")
-    points = [(rate, ratio) for rate in options.rates_rps for ratio in options.ratios]
-    ways = [replace(question.options, designs=split), replace(question.options, designs=whole)]
-    if not options.fast:
-        ways.append(replace(ways[1], policy="chunked"))
-    changes = [
-        Change({"output-tokens": now / ratio}, replace(way, rate_rps=rate)) for rate, ratio in points for way in ways
-    ]
-    plans = outcomes(question, changes, "plans of the map", pool, progress)
-    unknown = [Outcome(scale={}, reason="the formulas know mixed batching only")] * (3 - len(ways))
-    by_point = [(*plans[len(ways) * k : len(ways) * (k + 1)], *unknown) for k in range(len(points))]
-    return [Cell.of(*point, each, question.options.objective) for point, each in zip(points, by_point, strict=True)]
-
-
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question with its known outcomes, which another process does not have."""
+class _Change:
+    """A question with factors on its inputs, on top of the factors that it has itself."""
 
     options: PlanOptions
-    verdicts: Verdicts = field(default_factory=Verdicts, compare=False)
-
-    def __reduce__(self) -> tuple[type[Question], tuple[PlanOptions]]:
-        return Question, (self.options,)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Factors on the inputs of a question, and other options in place of its own."""
-
     scale: Mapping[str, float]
-    options: PlanOptions | None = None
 
 
-def outcome(question: Question, change: Change) -> Outcome:
-    """The answer with some inputs multiplied, on top of the factors that the question has itself."""
-    options = change.options or question.options
-    scale = dict(options.scale)
+def _outcome(verdicts: Verdicts, change: _Change) -> Outcome:
+    """The answer to a changed question."""
+    scale = dict(change.options.scale)
     for name, factor in change.scale.items():
         scale[name] = scale.get(name, 1.0) * factor
-    setting = load_setting(replace(options, scale=scale))
+    setting = load_setting(replace(change.options, scale=scale))
     try:
-        plan = best_plan(setting, verdicts=question.verdicts)
+        plan = best_plan(setting, verdicts=verdicts)
     except (InfeasibleError, InputError) as error:  # a rate may leave too few requests for a percentile to be judged
         return Outcome(scale=change.scale, reason=str(error))
     return _in_brief(plan, change.scale)
@@ -255,20 +179,85 @@ def _in_brief(plan: Plan, scale: Mapping[str, float]) -> Outcome:
     return Outcome(scale=scale, cluster=plan.cluster, totals=plan.totals, rate_rps=plan.rate_rps)
 
 
-def outcomes(
-    question: Question, changes: Sequence[Change], what: str, pool: Workers, progress: Callable[[str], None]
-) -> list[Outcome]:
-    """The outcomes of all changes, in their order."""
-    done: dict[int, Outcome] = {}
-    began = monotonic()
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """The question as it is, with the verdicts known, and the place where changed ones are answered."""
 
-    def tell() -> None:
-        progress(worded(time_left(len(done), len(changes), began), f"{what}: "))
+    options: SensitivityOptions
+    asked: PlanOptions
+    setting: Setting
+    verdicts: Verdicts
+    pool: Workers
+    progress: Callable[[str], None]
 
-    try:
-        for index, finished in pool.map(outcome, question, changes, tell):
-            done[index] = finished
-            tell()
-    except KeyboardInterrupt:
-        raise Interrupted(f"{len(done)} of {len(changes)} {what} done") from None
-    return [done[index] for index in range(len(changes))]
+    def tornado(self, inputs: Sequence[str]) -> list[Swing]:
+        """The plans with less and with more of each input."""
+        more = 1.0 + self.options.spread
+        changes = [_Change(self.asked, {name: factor}) for name in inputs for factor in (1.0 / more, more)]
+        ends = self._outcomes(changes, "plans of the tornado")
+        return [Swing(*each) for each in zip(inputs, ends[::2], ends[1::2], strict=True)]
+
+    def search(self, name: str) -> Search:
+        """All switches of one input between two factors that the probes tell apart."""
+        (low, high), watch, count = self.options.switches[name], self.options.watch, self.options.probes
+
+        def at(factor: float) -> Outcome:
+            self.progress(f"{name} x {factor:.4g}: does {WATCHES[watch]} change?")
+            return _outcome(self.verdicts, _Change(self.asked, {name: factor}))
+
+        factors = [low * (high / low) ** (k / (count + 1)) for k in range(count + 2)]
+        probes = [(factor, at(factor)) for factor in factors]
+        switches: list[Switch] = []
+        open_intervals = [(*a, *b) for a, b in pairwise(probes)][::-1]
+        while open_intervals:
+            below, before, above, after = open_intervals.pop()
+            if before.watched(watch) == after.watched(watch):
+                continue
+            if above / below <= 1.0 + self.options.tolerance:
+                switches.append(Switch(below, above, before, after))
+                continue
+            middle = math.sqrt(below * above)
+            between = at(middle)
+            open_intervals += [(middle, between, above, after), (below, before, middle, between)]
+        outcomes = tuple(each for _, each in probes)
+        return Search(name, low, high, watch, self.options.tolerance, tuple(switches), outcomes)
+
+    def map(self) -> list[Cell]:
+        """The best split and the best colocated plans at every rate and ratio, rate by rate."""
+        options, designs = self.options, self.setting.designs
+        if not options.rates_rps:
+            return []
+        split, whole = (tuple(d.name for d in designs if d.splits == splits) for splits in (True, False))
+        if not split or not whole:
+            need = "the map compares designs that split with colocated ones; consider both kinds"
+            raise InputError(f"{spelled('rates_rps')}: {need}")
+        now = _mean(self.setting, "prompt_tokens") / _mean(self.setting, "output_tokens")
+        points = [(rate, ratio) for rate in options.rates_rps for ratio in options.ratios]
+        ways = [replace(self.asked, designs=split), replace(self.asked, designs=whole)]
+        if not options.fast:
+            ways.append(replace(ways[1], policy="chunked"))
+        changes = [
+            _Change(replace(way, rate_rps=rate), {"output-tokens": now / ratio})
+            for rate, ratio in points
+            for way in ways
+        ]
+        plans = self._outcomes(changes, "plans of the map")
+        unknown = [Outcome(scale={}, reason="the formulas know mixed batching only")] * (3 - len(ways))
+        by_point = [(*plans[len(ways) * k : len(ways) * (k + 1)], *unknown) for k in range(len(points))]
+        return [Cell.of(*point, each, self.asked.objective) for point, each in zip(points, by_point, strict=True)]
+
+    def _outcomes(self, changes: Sequence[_Change], what: str) -> list[Outcome]:
+        """The outcomes of all changes, in their order."""
+        done: dict[int, Outcome] = {}
+        began = monotonic()
+
+        def tell() -> None:
+            self.progress(worded(time_left(len(done), len(changes), began), f"{what}: "))
+
+        try:
+            for index, outcome in self.pool.map(_outcome, self.verdicts, changes, tell):
+                done[index] = outcome
+                tell()
+        except KeyboardInterrupt:
+            raise Interrupted(f"{len(done)} of {len(changes)} {what} done") from None
+        return [done[index] for index in range(len(changes))]

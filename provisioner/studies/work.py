@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
@@ -72,7 +71,7 @@ class Workers:
         futures = [self._executor.submit(_work, wanted, function, everywhere, item) for item in items]
         try:
             for index, future in enumerate(futures):
-                future.add_done_callback(partial(_put, finished, index))
+                future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]
             left = len(futures)
             while left:
                 with suppress(Empty):
@@ -91,10 +90,6 @@ class Workers:
     def stop(self) -> None:
         """End the work of all threads at their next ``check_wanted``."""
         self._wanted.clear()
-
-
-def _put(finished: SimpleQueue[tuple[int, Future[Result]]], index: int, future: Future[Result]) -> None:
-    finished.put((index, future))
 
 
 def _work(

@@ -18,13 +18,16 @@ _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 class Verdicts:
     """Verdicts and request sets, for questions that differ in prices, caps, objective or designs only.
 
-    A cluster that was simulated for one of them is not simulated for another.
+    A cluster that was simulated for one of them is not simulated for another. Another process begins without any.
     """
 
     def __init__(self) -> None:
         self._verdicts: dict[Hashable, dict[Candidate, Verdict]] = {}
         self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[Verdicts], tuple[()]]:
+        return Verdicts, ()
 
     def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
         """The request sets of a question at a rate, and the judge on them, who knows the earlier verdicts."""

@@ -18,14 +18,7 @@ GIB = 2.0**30
 
 
 def _plan(shape: ModelArchitecture, gib: float, gpus: int = 1, grid: Grid | None = None) -> Plan:
-    grid = grid or Grid()
-    return plan(
-        Shard.of(shape, gpus),
-        grid.works(),
-        context_tokens=grid.context_tokens,
-        memory_bytes=gib * GIB,
-        element_bytes=2,
-    )
+    return plan(Shard.of(shape, gpus), grid or Grid(), memory_bytes=gib * GIB, element_bytes=2)
 
 
 def test_a_small_model_on_a_large_gpu_is_timed_whole() -> None:

@@ -6,7 +6,7 @@ baseline (chunked prefill) beside the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,43 +114,39 @@ def _iso_throughput(world: World, known: Known, progress: Progress, *, objective
 
 def _changed_workload(world: World, known: Known, progress: Progress) -> Values:
     """Conversation on the clusters that are best for coding, against those that are best for conversation."""
-    coding, conversation = known["iso-power-coding"], known["iso-power-conversation"]
-    options = replace(world.options, workload="conversation")
-    return {
-        label: _held(options, label, coding[label]["sizes"], conversation[label], progress)
-        for label in paper.CHANGED_WORKLOAD_LOSS
-        if coding.get(label, {}).get("sizes") and conversation.get(label, {}).get("sizes")
-    }
+    best = {label: known["iso-power-conversation"].get(label, {}) for label in paper.CHANGED_WORKLOAD_LOSS}
+    return _held(replace(world.options, workload="conversation"), known["iso-power-coding"], best, progress)
 
 
 def _changed_model(world: World, known: Known, progress: Progress) -> Values:
     """Llama2-70B on the clusters that are best for BLOOM-176B, against those that are best for it."""
     options = replace(world.options, model="llama2-70b", workload="conversation")
     best = _compared(options, progress, same="power", budget=paper.BUDGET)
-    bloom = known["iso-power-conversation"]
-    return {
-        label: _held(options, label, bloom[label]["sizes"], best[label], progress)
-        for label in best
-        if bloom.get(label, {}).get("sizes") and best[label]["sizes"]
-    }
+    return _held(options, known["iso-power-conversation"], best, progress)
 
 
-def _held(options: PlanOptions, design: str, sizes: Sequence[int], best: Values, progress: Progress) -> Values:
-    """The throughput that a cluster in hand holds, and the share of the best one's that it loses."""
-    prompt, token, mixed = (None, None, *sizes) if len(sizes) == 1 else (*sizes, None)
-    in_hand = {"prompt": prompt, "token": token, "mixed": mixed, "additions": False}
-    asked = CapacityOptions.made(replace(options, designs=(design.lower(),)), in_hand)
-    try:
-        rate_rps = capacity(asked, progress=progress).rate_rps
-    except InfeasibleError:
-        rate_rps = 0.0
-    return {
-        "sizes": list(sizes),
-        "throughput": rate_rps,
-        "best_sizes": best["sizes"],
-        "best_throughput": best["throughput"],
-        "loss": 1.0 - rate_rps / best["throughput"],
-    }
+def _held(options: PlanOptions, in_hand: Values, best: Values, progress: Progress) -> Values:
+    """The throughput that each cluster in hand holds, and the share of the best one's that it loses."""
+    held = {}
+    for design in best:
+        sizes, best_sizes = in_hand.get(design, {}).get("sizes"), best[design].get("sizes")
+        if not sizes or not best_sizes:
+            continue
+        prompt, token, mixed = (None, None, *sizes) if len(sizes) == 1 else (*sizes, None)
+        machines = {"prompt": prompt, "token": token, "mixed": mixed, "additions": False}
+        asked = CapacityOptions.made(replace(options, designs=(design.lower(),)), machines)
+        try:
+            rate_rps = capacity(asked, progress=progress).rate_rps
+        except InfeasibleError:
+            rate_rps = 0.0
+        held[design] = {
+            "sizes": list(sizes),
+            "throughput": rate_rps,
+            "best_sizes": best_sizes,
+            "best_throughput": best[design]["throughput"],
+            "loss": 1.0 - rate_rps / best[design]["throughput"],
+        }
+    return held
 
 
 def _batch(world: World, known: Known, progress: Progress) -> Values:

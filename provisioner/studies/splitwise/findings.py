@@ -178,21 +178,24 @@ def findings(simulator: Known, measured: Known) -> Iterator[Finding]:
     """All findings for which something was computed, in the order of the paper."""
     both = (simulator, measured)
     if "machines" in simulator:
-        yield from _machines(both)
+        for experiment, result, published, key, text, remark in _MACHINES:
+            yield _beside(experiment, result, published, (text(known["machines"][key]) for known in both), remark)
     if measured.get("curves"):
         yield _curves(measured["curves"])
     if "transfer" in simulator:
-        yield from _transfer(both)
+        for machine, key, text, result, published in _TRANSFER:
+            ours = (text(known["transfer"][machine][key]) for known in both)
+            yield _beside("KV-cache transfer", result, published, ours, _LINKS)
     if "fig-12" in simulator:
         result = "cheapest Splitwise-HH for coding at 70 requests/s (prompt + token)"
         yield _beside("Fig. 12", result, _joined(paper.FIG_12), (_sizes(known["fig-12"]) for known in both), _FIG_12)
-    for name, title, published in (
+    for name, title, sizes in (
         ("iso-power-coding", "Iso-power, coding", paper.ISO_POWER_CODING),
         ("iso-power-conversation", "Iso-power, conversation", paper.ISO_POWER_CONVERSATION),
         ("iso-cost-conversation", "Iso-cost, conversation", paper.ISO_COST_CONVERSATION),
     ):
         if name in simulator:
-            yield from _clusters(name, title, published, both)
+            yield from _clusters(name, title, sizes, both)
             yield from _ratios(name, title, both)
     for objective in ("power", "cost"):
         name, title = f"iso-throughput-{objective}", f"Iso-throughput, {objective}-optimal"
@@ -215,11 +218,6 @@ def _beside(experiment: str, result: str, published: str, ours: Iterable[str], r
     return Finding(experiment, result, published, simulator, measured, remark)
 
 
-def _machines(both: Both) -> Iterator[Finding]:
-    for experiment, result, published, key, text, remark in _MACHINES:
-        yield _beside(experiment, result, published, (text(known["machines"][key]) for known in both), remark)
-
-
 def _curves(errors: Values) -> Finding:
     return Finding(
         "Performance model",
@@ -231,12 +229,6 @@ def _curves(errors: Values) -> Finding:
     )
 
 
-def _transfer(both: Both) -> Iterator[Finding]:
-    for machine, key, text, result, published in _TRANSFER:
-        ours = (text(known["transfer"][machine][key]) for known in both)
-        yield _beside("KV-cache transfer", result, published, ours, _LINKS)
-
-
 def _joined(sizes: Sequence[int]) -> str:
     return " + ".join(map(str, sizes))
 
@@ -246,7 +238,6 @@ def _sizes(values: Values) -> str:
 
 
 def _labels(name: str, both: Both, first: Iterable[str] = ()) -> list[str]:
-    """The designs of an experiment under both sets of assumptions."""
     return list(dict.fromkeys([*first, *both[0][name], *both[1][name]]))
 
 
