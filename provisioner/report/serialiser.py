@@ -5,14 +5,16 @@ A number that is not finite is null. ``schema_version`` changes whenever a key c
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import fields
+from typing import Final
 
 from pydantic import TypeAdapter
 from pydantic_core import to_json as to_json_bytes
 
-if TYPE_CHECKING:
-    from provisioner.results.result import Result
+from provisioner.results.result import Result, ServingResult
 
+_RESTS_ON: Final = {field.name for field in fields(ServingResult)} - {field.name for field in fields(Result)}
+"""Keys that come after those of the answer itself."""
 
 _ADAPTERS: Final[dict[type, TypeAdapter[object]]] = {}
 
@@ -25,8 +27,8 @@ def adapter(kind: type) -> TypeAdapter[object]:
 
 
 def to_json(result: Result) -> str:
-    """Return a result as JSON, indented, without a newline at its end."""
-    return adapter(type(result)).dump_json(result, indent=2).decode()
+    """Return a result as JSON, the answer first, indented, without a newline at its end."""
+    return json_text(dict(sorted(to_plain(result).items(), key=lambda item: item[0] in _RESTS_ON)))
 
 
 def to_plain(value: object) -> dict[str, object]:
