@@ -67,7 +67,7 @@ def test_json_has_what_was_promised(provision: Run) -> None:
             assert values == sorted(values) and values[0] > 0
     assert found["slo_met"] in (True, False) and sum(row["limit"] is not None for row in found["latency"]) == 9
     assert found["requests"] > found["measured_requests"] > 1000
-    assert 0 < found["wall_s"] < 60
+    assert found["wall_s"] > 0
     assert [pool["energy_kwh"] for pool in found["pools"]] == [None, None]
 
 
