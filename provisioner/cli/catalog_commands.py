@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Annotated
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVarTuple
 
 import typer
 
@@ -11,6 +11,9 @@ from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.output import emit, report_text
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
+
+if TYPE_CHECKING:
+    from provisioner.report.document import Document
 
 
 def group(help: str, kind: type[CommandGroup] = ShowByDefault) -> typer.Typer:
@@ -44,21 +47,19 @@ SpecsOption = Annotated[
 """The option of the listings that own specs join."""
 
 
-def _show(json: bool, module: str, name: str, *subject: object) -> None:
-    """Write the document of a name in a module of ``report``, or its data as JSON."""
+Subject = TypeVarTuple("Subject")
+
+
+def _show(
+    json: bool,
+    document: Callable[[*Subject], Document],
+    data: Callable[[*Subject], object],
+    *subject: *Subject,
+) -> None:
+    """Write the document of a subject, or its data as JSON."""
     from provisioner.report.serialiser import json_text
 
-    report = import_module(f"provisioner.report.{module}")
-    if json:
-        emit(json_text(getattr(report, f"{name}_data")(*subject)))
-    else:
-        emit(report_text(getattr(report, f"{name}_document")(*subject)))
-
-
-def _show_specs(json: bool, module: str, noun: str, name: str | None, specs: str | None) -> None:
-    from provisioner.specs.catalog import with_own
-
-    _show(json, module, noun, name, with_own(specs))
+    emit(json_text(data(*subject)) if json else report_text(document(*subject)))
 
 
 @takes()
@@ -68,7 +69,10 @@ def machines(
     json: JsonOption = False,
 ) -> None:
     """List the machine types, or show one with its curves, prices and sources."""
-    _show_specs(json, "specs", "machines", name, specs)
+    from provisioner.report.specs import machines_data, machines_document
+    from provisioner.specs.catalog import with_own
+
+    _show(json, machines_document, machines_data, name, with_own(specs))
 
 
 @models_app.command("show", cls=Command)
@@ -79,7 +83,10 @@ def show_models(
     json: JsonOption = False,
 ) -> None:
     """List the models, or show one with its memory, where it runs, and its sources."""
-    _show_specs(json, "specs", "models", name, specs)
+    from provisioner.report.specs import models_data, models_document
+    from provisioner.specs.catalog import with_own
+
+    _show(json, models_document, models_data, name, with_own(specs))
 
 
 @models_app.command("import", cls=Command)
@@ -96,8 +103,9 @@ def import_model(
     FP8. Refuses any other, and names the part that it does not understand.
     """
     from provisioner.cli.imports import import_model as read
+    from provisioner.report.imports import model_data, model_document
 
-    _show(json, "imports", "model", *read(file, ModelImportOptions.of(**given)))
+    _show(json, model_document, model_data, *read(file, ModelImportOptions.of(**given)))
 
 
 @curves_app.command("show", cls=Command)
@@ -116,7 +124,10 @@ def show_curves(
     on points held out, and sources. The evidence of a derived curve: its tables of kernels, with the rows used and
     refused and their errors.
     """
-    _show_specs(json, "curves", "curves", name, specs)
+    from provisioner.report.curves import curves_data, curves_document
+    from provisioner.specs.catalog import with_own
+
+    _show(json, curves_document, curves_data, name, with_own(specs))
 
 
 @curves_app.command("import", cls=Command)
@@ -134,8 +145,9 @@ def import_curves(
     (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
+    from provisioner.report.curve_import import measured_data, measured_document
 
-    _show(json, "curve_import", "measured", *import_curve(files, CurveImportOptions.of(**given)))
+    _show(json, measured_document, measured_data, *import_curve(files, CurveImportOptions.of(**given)))
 
 
 @workloads_app.command("show", cls=Command)
@@ -147,7 +159,9 @@ def show_workloads(
     json: JsonOption = False,
 ) -> None:
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
-    _show(json, "specs", "workloads", name)
+    from provisioner.report.specs import workloads_data, workloads_document
+
+    _show(json, workloads_document, workloads_data, name)
 
 
 @workloads_app.command("import", cls=Command)
@@ -164,5 +178,6 @@ def import_workload(
     arrival_s,prompt_tokens,output_tokens.
     """
     from provisioner.cli.imports import import_trace
+    from provisioner.report.imports import import_data, import_document
 
-    _show(json, "imports", "import", *import_trace(file, WorkloadImportOptions.of(**given)))
+    _show(json, import_document, import_data, *import_trace(file, WorkloadImportOptions.of(**given)))

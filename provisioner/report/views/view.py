@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
@@ -29,7 +29,7 @@ from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool, Totals
 from provisioner.results.plan import LatencyFigure
-from provisioner.results.result import Result
+from provisioner.results.result import Result, ServingResult
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit
@@ -57,36 +57,12 @@ class View(Generic[R]):
     tables: Mapping[str, Callable[[R], Sequence[Row]]]
 
 
-class Answer(Protocol):
-    """A result with what it rests on."""
-
-    @property
-    def kind(self) -> str:
-        """The type of the result, as JSON names it."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Remarks that a reader of the answer has to know."""
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Data that the answer rests on."""
-
-    @property
-    def question(self) -> Mapping[str, object]:
-        """The options by name."""
-
-    @property
-    def command(self) -> str:
-        """The command that asks the same again."""
-
-    @property
-    def versions(self) -> Mapping[str, str]:
-        """Versions of the program and its libraries by name."""
-
-
 def closing(
-    answer: Answer, method: Iterable[tuple[str, str]], options: type[Options], inputs: bool, how: str = "computed"
+    answer: ServingResult,
+    method: Iterable[tuple[str, str]],
+    options: type[Options],
+    inputs: bool,
+    how: str = "computed",
 ) -> list[Block]:
     """The end of every report: warnings, sources, method, and with ``inputs`` those and the command to repeat it.
 
@@ -102,7 +78,7 @@ def closing(
         given, defaults = given_and_defaults(answer.question, options)
         blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
         blocks += [Folded("Inputs left at their defaults", defaults)] if defaults else []
-        blocks.append(Code(f"To repeat this {answer.kind}", answer.command))
+        blocks.append(Code(f"To repeat this {type(answer).__name__.lower()}", answer.command))
     return blocks
 
 
