@@ -36,6 +36,9 @@ DURATION_S: Final = 120.0
 WARM_UP: Final = 0.1
 """Share of a drawn set that is not measured at its start, while an empty cluster fills."""
 
+CONFIDENCE: Final = 0.95
+"""Confidence of intervals over request sets, and of the bound that has to be within a limit."""
+
 MOST_SETS: Final = 15
 """Request sets on which a cluster is judged at most."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, POLICIES
+from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, POLICIES
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.options.values import (
@@ -137,7 +137,7 @@ class PlanOptions(Question):
     confidence: float = PROOF.option(
         checked(share(), lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
         "Confidence of the upper bound over the request sets that has to be within a limit.",
-        default=0.95,
+        default=CONFIDENCE,
         fixes=True,
     )
     policy: str | None = PROOF.option(

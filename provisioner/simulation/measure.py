@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import UnknownNameError
+from provisioner.options.defaults import CONFIDENCE
 from provisioner.results.simulation import Interval, Verdict
 from provisioner.specs.metrics import METRICS
 
 Floats = NDArray[np.float64]
-
-
-CONFIDENCE: Final = 0.95
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,13 +14,12 @@ from typing import Final
 
 import numpy as np
 
-from provisioner.options.defaults import CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
+from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, LimitRatio, Verdict
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import (
-    CONFIDENCE,
     Backlog,
     Latencies,
     backlog,
