@@ -7,6 +7,7 @@ given. Imports the standard library only, so that the command line can use it wh
 import math
 import re
 from collections.abc import Mapping
+from json import JSONDecodeError
 
 from provisioner.errors import InputError
 
@@ -269,3 +270,15 @@ def quoted(value: object) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def json_error(error: JSONDecodeError) -> str:
+    """An error in a JSON text with its place; a text is cut off if it is wrong at its end, or in a string without end.
+
+    >>> json_error(JSONDecodeError("Expecting value", '{"layers": ', 11))
+    'ends in the middle of its JSON (line 1, column 12): is it cut off?'
+    """
+    at = f"line {error.lineno}, column {error.colno}"
+    if error.pos >= len(error.doc.rstrip()) - 1 or error.msg.startswith("Unterminated"):
+        return f"ends in the middle of its JSON ({at}): is it cut off?"
+    return f"is not JSON: {at}: {error.msg}"

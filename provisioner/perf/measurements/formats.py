@@ -19,7 +19,7 @@ from provisioner.perf.measurements.tables import read_curve_file, read_table
 from provisioner.perf.measurements.values import KNOWN, Contents, Replica, json_object, recognised
 from provisioner.perf.measurements.vllm import vllm_run
 from provisioner.perf.points import COLUMNS
-from provisioner.specs.units import quoted
+from provisioner.specs.units import json_error, quoted
 
 
 def read_file(path: Path, replica: Replica) -> Contents:
@@ -72,11 +72,7 @@ def _json_values(shown: str, text: str) -> list[Any]:
         try:
             value, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            at = f"line {error.lineno}, column {error.colno}"
-            # a truncated text is wrong at its end, or in a string that never ends
-            if error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated"):
-                raise InputError(f"{shown}: ends in the middle of its JSON ({at}): is it cut off?") from None
-            raise InputError(f"{shown}: is not JSON: {at}: {error.msg}") from None
+            raise InputError(f"{shown}: {json_error(error)}") from None
         except RecursionError:
             raise InputError(f"{shown}: is not a benchmark's result: nested too deeply") from None
         values.append(value)
