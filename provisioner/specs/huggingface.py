@@ -358,7 +358,7 @@ _IN_SIXTEEN_BITS: Final = ("lm_head", "embed", "norm", "vision", "visual", "mult
 
 
 def _number_type(config: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[NumberType, str]:
-    """Number type of the layers, and what the note says of it."""
+    """Number type of the layers, and a note on it."""
     quantization = config.get("quantization_config") or outer.get("quantization_config")
     if quantization:
         return "fp8", _quantized(quantization)
@@ -376,7 +376,7 @@ def _number_type(config: Mapping[str, Any], outer: Mapping[str, Any]) -> tuple[N
 
 
 def _quantized(given: Any) -> str:
-    """What the note says of FP8 of weights and inputs of all layers; other quantizations are refused by name."""
+    """Note on a model in FP8, weights and inputs of all layers; other quantizations are refused by name."""
     where = "quantization_config"
     if not isinstance(given, dict):
         raise InputError(f"{where}: must be an object, got {quoted(given)}")
