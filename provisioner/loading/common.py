@@ -10,7 +10,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
 from provisioner.specs.catalog import Catalog, with_own
-from provisioner.specs.metrics import METRICS, parse_target
+from provisioner.specs.metrics import parse_target
 from provisioner.specs.model import DTYPE_BYTES
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.workload import Workload
 
+_ERROR = "not measured; its error: docs/explanation/validation.md"
+# Remarks on machines whose curves are not measured, by a word in their provenance: on one machine, and on several.
 _NOT_MEASURED = {
-    "derived": "derived from measured kernels, not measured",
-    "estimated": "estimated from other GPUs' kernels, not measured",
+    "assumed": (
+        "{}: part of its latency curve is assumed by its source, not measured",
+        "{}: part of their latency curves is assumed by their sources, not measured",
+    ),
+    "derived": (f"latency of {{}}: derived from measured kernels, {_ERROR}",) * 2,
+    "estimated": (f"latency of {{}}: estimated from other GPUs' kernels, {_ERROR}",) * 2,
 }
-
 
 Asked = TypeVar("Asked", bound=PlanOptions | SimulateOptions)
 
@@ -112,33 +117,11 @@ class Loading(Generic[Asked]):
                 f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching "
                 "is not modelled, and would shorten the prompt phase"
             )
-        named = {
-            kind: list(dict.fromkeys(perf.machine.name for perf in replicas if kind in perf.curve.provenance))
-            for kind in ("assumed", *_NOT_MEASURED)
-        }
-        assumed = named.pop("assumed")
-        if len(assumed) == 1:
-            notes.append(f"{assumed[0]}: part of its latency curve is assumed by its source, not measured")
-        elif assumed:
-            notes.append(
-                f"{', '.join(assumed)}: part of their latency curves is assumed by their sources, not measured"
-            )
-        notes += [
-            f"latency of {', '.join(machines)}: {_NOT_MEASURED[kind]}; its error: docs/explanation/validation.md"
-            for kind, machines in named.items()
-            if machines
-        ]
+        for kind, remark in _NOT_MEASURED.items():
+            names = dict.fromkeys(perf.machine.name for perf in replicas if kind in perf.curve.provenance)
+            if names:
+                notes.append(remark[len(names) > 1].format(", ".join(names)))
         return tuple(notes)
-
-
-def check_predicted(slo: SLO) -> None:
-    """Refuse limits that the queueing formulas cannot decide, for an answer by the formulas alone."""
-    for limit in slo.limits:
-        if limit not in slo.predicted.limits:
-            raise InputError(
-                f"{spelled('fast')}: {limit} is decided by simulation alone, as the formulas do not give the "
-                f"{METRICS[limit.metric].label}; leave out one of them"
-            )
 
 
 def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str, ...]:

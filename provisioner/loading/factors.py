@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -24,14 +25,16 @@ AnyPlanOptions = TypeVar("AnyPlanOptions", bound=PlanOptions)
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Checked factors by name; that of a machine type is the product of the factor of all types and its own."""
+    """Checked factors by input and machine type, "" for all; that of a type is the product of both.
 
-    general: Mapping[str, float] = field(default_factory=dict)
-    of_machine: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    Those of all types stand first.
+    """
+
+    values: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def of(self, name: str, machine: str = "") -> float:
         """The factor on an input, 1 where none was given."""
-        return self.general.get(name, 1.0) * self.of_machine.get((name, machine), 1.0)
+        return math.prod(self.values.get((name, of), 1.0) for of in {"", machine})
 
     def replica(self, perf: ReplicaPerf) -> ReplicaPerf:
         """A replica with the factors on its times and its link."""
@@ -71,36 +74,29 @@ class Factors:
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Refuse factors that mean nothing for this question."""
-        given = {*self.general, *(name for name, _ in self.of_machine)}
         for name in names:
-            if name in given:
+            if any(name == given for given, _ in self.values):
                 raise InputError(f"{spelled('scale')} {name}: {why}")
 
     def notes(self) -> tuple[str, ...]:
         """Warnings for readers of the result."""
-        named = {**self.general, **{f"{name}:{machine}": value for (name, machine), value in self.of_machine.items()}}
-        changed = [f"{name} x {value:g}" for name, value in named.items() if value != 1.0]
+        changed = [f"{':'.join(filter(None, of))} x {value:g}" for of, value in self.values.items() if value != 1.0]
         return (f"a what-if: {', '.join(changed)} of what the data say",) if changed else ()
 
 
 def load_factors(scale: Mapping[str, float], known: Catalog | None = None) -> Factors:
     """Factors from their names, as ``FACTORS`` and ``MACHINE_FACTORS`` have them, with ``:MACHINE`` for one type."""
-    general: dict[str, float] = {}
-    of_machine: dict[tuple[str, str], float] = {}
-    for given, value in scale.items():
+    values: dict[tuple[str, str], float] = {}
+    for given, value in sorted(scale.items(), key=lambda pair: ":" in pair[0]):
         name, _, machine = given.partition(":")
+        what = f"{spelled('scale')} {given}"
         if name not in (*FACTORS, *MACHINE_FACTORS):
             raise UnknownNameError("factor", name, (*FACTORS, *MACHINE_FACTORS))
-        factor = parse_positive(value, f"{spelled('scale')} {given}")
-        if not machine:
-            general[name] = factor
-        elif name in FACTORS:
-            raise InputError(
-                f"{spelled('scale')} {given}: {name} is not an input of a machine type; leave out :{machine}"
-            )
-        else:
-            of_machine[name, (known or with_own(None)).machine(machine).name] = factor
-    return Factors(general, of_machine)
+        factor = parse_positive(value, what)
+        if machine and name in FACTORS:
+            raise InputError(f"{what}: {name} is not an input of a machine type; leave out :{machine}")
+        values[name, machine and (known or with_own(None)).machine(machine).name] = factor
+    return Factors(values)
 
 
 def with_own_rate(options: AnyPlanOptions, rate_rps: float) -> AnyPlanOptions:

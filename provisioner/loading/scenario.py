@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from provisioner.simulation.cluster import Outage, Pool
     from provisioner.simulation.policy import Policy
     from provisioner.simulation.requests import RequestSet
-    from provisioner.specs.hardware import Machine
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
@@ -85,7 +84,6 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
     from provisioner.simulation.cluster import Pool
 
     options, known = loading.options, loading.known
-    counts = {"prompt": options.prompt_machines, "token": options.token_machines, "mixed": options.mixed_machines}
     degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel}
     if options.pools:
         slots = [_pool(text, known) for text in options.pools]
@@ -97,64 +95,56 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
             f"{spelled('pools')}"
         )
     else:
-        name, slots = _designed(options.design, counts, known)
-        if ":" in options.design and any(each is not None for each in (options.tensor_parallel, *degrees.values())):
+        name, slots = _designed(options.design, options, known)
+        if ":" in options.design and any((options.tensor_parallel, *degrees.values())):
             leave_out = spelled("tensor_parallel")
             raise InputError(f"{spelled('design')} {options.design}: has its tensor parallelism; leave out {leave_out}")
     for role, degree in degrees.items():
-        if degree is not None and role not in {role for role, *_ in slots}:
+        if degree is not None and role not in [role for role, *_ in slots]:
             raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
 
     @cache
     def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
         return loading.factors.replica(loading.replica(machine, tensor_parallel))
 
-    pools = []
-    for role, machine, own, count in slots:
-        given = (own, degrees.get(role), options.tensor_parallel)
-        degree = next((each for each in given if each is not None), None)
-        pools.append(Pool(ROLES[role].name, perf(machine, degree), count))
-    return name, tuple(pools)
+    return name, tuple(
+        Pool(ROLES[role].name, perf(machine, degree or degrees.get(role) or options.tensor_parallel), count)
+        for role, machine, degree, count in slots
+    )
 
 
 _Slot = tuple[str, str, "int | None", int]
 
 
-def _designed(name: str, counts: Mapping[str, int | None], known: catalog.Catalog) -> tuple[str, list[_Slot]]:
-    """A named design with its numbers of machines."""
+def _designed(name: str, options: SimulateOptions, known: catalog.Catalog) -> tuple[str, list[_Slot]]:
+    """A named design with its numbers of machines; Splitwise-HH70 is of machines at a power cap of 70 %."""
     from provisioner.planning.designs import choose, designs
 
     family, _, typed = name.partition(":")
-    (design,) = choose(designs(_at_caps_named(family, known)), (family,))
+    machines = dict(known.machines)
+    for cap in (int(digits) / 100 for digits in re.findall(r"(?<!\d)\d\d(?!\d)", family)):
+        if cap >= known.power_caps.lowest:
+            capped = [known.at_cap(machine, cap) for machine in known.machines.values() if machine.power_cap == 1.0]
+            machines |= {machine.name: machine for machine in capped}
+    (design,) = choose(designs(machines.values()), (family,))
+    roles = [slot.role for slot in design.slots]
     what = f"{spelled('design')} {name}"
-    degrees: list[int | None] = [None] * len(design.slots)
+    degrees: list[int | None] = [None] * len(roles)
     if typed:
         degrees = [parse_whole(each, f"{what}: tensor parallelism", "GPUs") for each in typed.split("+")]
-        if len(degrees) != len(design.slots):
-            roles = " and ".join(slot.role for slot in design.slots)
-            raise InputError(f"{what}: must have the tensor parallelism of {roles}, got {typed!r}")
+        if len(degrees) != len(roles):
+            raise InputError(f"{what}: must have the tensor parallelism of {' and '.join(roles)}, got {typed!r}")
     shown = f"{design.name}:{typed}" if typed else design.name
-    slots: list[_Slot] = []
-    for slot, degree in zip(design.slots, degrees, strict=True):
-        count = counts[slot.role]
-        if count is None:
-            missing = spelled(f"{slot.role}_machines")
-            raise InputError(f"{missing}: is missing: design {shown} needs a number of {slot.role} machines")
-        slots.append((slot.role, slot.machine.name, degree, count))
-    for role, count in counts.items():
-        if count is not None and role not in {slot.role for slot in design.slots}:
-            raise InputError(f"{spelled(f'{role}_machines')}: design {shown} has no {role} machines")
-    return shown, slots
-
-
-def _at_caps_named(name: str, known: catalog.Catalog) -> list[Machine]:
-    """All machine types, and those at the power caps that a design's name has: 70 in Splitwise-HH70."""
-    caps = [int(digits) / 100 for digits in re.findall(r"(?<!\d)\d\d(?!\d)", name)]
-    every = list(known.machines.values())
-    uncapped = [machine for machine in every if machine.power_cap == 1.0]
-    lowest = known.power_caps.lowest
-    capped = [known.at_cap(machine, cap) for cap in caps if cap >= lowest for machine in uncapped]
-    return list({machine.name: machine for machine in (*every, *capped)}.values())
+    counts = {role: getattr(options, f"{role}_machines") for role in ("prompt", "token", "mixed")}
+    for role in roles:
+        if counts[role] is None:
+            missing = spelled(f"{role}_machines")
+            raise InputError(f"{missing}: is missing: design {shown} needs a number of {role} machines")
+    for other, count in counts.items():
+        if count is not None and other not in roles:
+            raise InputError(f"{spelled(f'{other}_machines')}: design {shown} has no {other} machines")
+    slots = zip(design.slots, degrees, strict=True)
+    return shown, [(slot.role, slot.machine.name, degree, counts[slot.role]) for slot, degree in slots]
 
 
 def _pool(text: str, known: catalog.Catalog) -> _Slot:
@@ -247,14 +237,39 @@ class _Requests:
 
 def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     """The request sets: of a trace, a closed loop, rates by minute, or one rate, as the options ask."""
-    shares = (WARM_UP if options.warm_up is None else options.warm_up, options.cool_down)
-    if not sum(shares) < 1.0:
+    from provisioner.simulation.requests import check_count, closed_loop, drawn, sets
+
+    warm_up, cool_down = WARM_UP if options.warm_up is None else options.warm_up, options.cool_down
+    if not warm_up + cool_down < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
     if options.trace is not None:
-        return _as_recorded(options.trace, factors, options.warm_up or 0.0, options.cool_down)
+        return _as_recorded(options.trace, factors, options.warm_up or 0.0, cool_down)
     if options.in_flight is not None:
-        return _in_flight(options, options.in_flight, factors, shares)
-    return _at_a_rate(options, factors, shares)
+        factors.refuse(("rate", "cv"), f"a closed loop ({spelled('in_flight')}) has no arrival times")
+    workload, source = _workload(options, factors)
+    notes: tuple[str, ...] = ()
+    draw: Callable[[np.random.Generator], RequestSet]
+    if options.in_flight is not None:
+        count = options.requests or max(2_000, 20 * options.in_flight)
+        check_count(count, spelled("requests"))
+        expected, arrivals = float(count), Arrivals(in_flight=options.in_flight)
+        draw = partial(closed_loop, workload, options.in_flight, count, warm_up=warm_up)
+    else:
+        cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
+        notes = burstier(workload, cv, "simulated")
+        by_minute = bool(options.rates_rps)
+        rates = [factors.of("rate") * rate for rate in options.rates_rps or (options.rate_rps or workload.rate_rps,)]
+        window_s = 60.0 if by_minute else options.duration_s or DURATION_S
+        arrivals = Arrivals(sum(rates) / len(rates), window_s * len(rates), by_minute)
+        expected = window_s * sum(rates)
+        check_count(expected, spelled("rates_rps") if by_minute else str(arrivals))
+        lengths = workload if by_minute else source
+        draw = partial(drawn, lengths, rates, arrivals.duration_s, cv=cv, warm_up=warm_up, cool_down=cool_down)
+
+    def make(number: int) -> RequestSet:
+        return sets(draw, options.seed, 1, first=number)[0]
+
+    return _Requests(make, options.sets, expected, workload, arrivals, notes)
 
 
 def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
@@ -269,61 +284,14 @@ def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) 
     return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=path), trace.warnings)
 
 
-def _in_flight(options: SimulateOptions, in_flight: int, factors: Factors, shares: tuple[float, float]) -> _Requests:
-    from provisioner.simulation.requests import check_count, closed_loop
-
-    factors.refuse(("rate", "cv"), f"a closed loop ({spelled('in_flight')}) has no arrival times")
-    workload, _ = _workload(options, factors)
-    count = max(2_000, 20 * in_flight) if options.requests is None else options.requests
-    check_count(count, spelled("requests"))
-
-    def draw(rng: np.random.Generator) -> RequestSet:
-        return closed_loop(workload, in_flight, count, rng, warm_up=shares[0])
-
-    return _Requests(_drawn_by(draw, options), options.sets, count, workload, Arrivals(in_flight=in_flight))
-
-
-def _at_a_rate(options: SimulateOptions, factors: Factors, shares: tuple[float, float]) -> _Requests:
-    from provisioner.simulation.requests import check_count, drawn
-
-    workload, trace = _workload(options, factors)
-    cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
-    notes = burstier(workload, cv, "simulated")
-    source: Workload | Trace = workload
-    rates: float | tuple[float, ...]
-    if options.rates_rps:
-        rates = tuple(factors.of("rate") * rate for rate in options.rates_rps)
-        expected = 60.0 * sum(rates)
-        check_count(expected, spelled("rates_rps"))
-        arrivals = Arrivals(sum(rates) / len(rates), 60.0 * len(rates), by_minute=True)
-    else:
-        rates = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
-        arrivals = Arrivals(rates, DURATION_S if options.duration_s is None else options.duration_s)
-        expected = rates * arrivals.duration_s
-        check_count(expected, str(arrivals))
-        if trace is not None and not options.independent:
-            source = trace
-
-    def draw(rng: np.random.Generator) -> RequestSet:
-        return drawn(source, rates, arrivals.duration_s, rng, cv=cv, warm_up=shares[0], cool_down=shares[1])
-
-    return _Requests(_drawn_by(draw, options), options.sets, expected, workload, arrivals, notes)
-
-
-def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Trace | None]:
-    """The workload, and its trace if the name is that of a trace file."""
+def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Workload | Trace]:
+    """The workload, and the source of lengths: the trace if the name is that of a trace file whose pairs are kept."""
     name, trace = options.workload, None
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
         workload = factors.workload(catalog.workload(name))
     else:
         trace = factors.trace(name, rate=False)
         workload = trace.workload(Path(name).stem)
-    return (workload.independent() if options.independent else workload), trace
-
-
-def _drawn_by(
-    draw: Callable[[np.random.Generator], RequestSet], options: SimulateOptions
-) -> Callable[[int], RequestSet]:
-    from provisioner.simulation.requests import sets
-
-    return lambda k: sets(draw, options.seed, 1, first=k)[0]
+    if options.independent:
+        workload, trace = workload.independent(), None
+    return workload, trace or workload

@@ -11,33 +11,35 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from provisioner.errors import InputError, ModelDoesNotFitError
-from provisioner.loading.common import Loading, burstier, check_predicted
+from provisioner.loading.common import Loading, burstier
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import EVIDENCE
 from provisioner.specs import catalog
-from provisioner.specs.batch_job import BatchJob, batch_job
+from provisioner.specs.batch_job import batch_job
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
 from provisioner.version import versions
 
 if TYPE_CHECKING:
-    from provisioner.perf.assumptions import Reference, ReplicaPerf
-    from provisioner.planning.setting import Load, Setting
-    from provisioner.queueing.traffic import Traffic
+    from provisioner.perf.assumptions import ReplicaPerf
+    from provisioner.planning.setting import Setting
     from provisioner.specs.hardware import Machine
     from provisioner.specs.prices import PriceList
     from provisioner.specs.traces import Trace
     from provisioner.specs.workload import Workload
 
+    _Requests = tuple[Workload, Workload | Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]
+
 # Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
 _CLUSTERED_CV = 2.0
-# Options on which no verdict depends, or which are in the limits and in how clusters are judged.
+# Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
 _NO_VERDICT = frozenset(
     (
         *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
         *("designs", "machines", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "prices"),
-        *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against"),
+        *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
     )
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
@@ -47,18 +49,20 @@ def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
     from provisioner.planning.designs import ReplicaKey, choose, designs
     from provisioner.planning.formulation import Caps
-    from provisioner.planning.setting import Judging, Searching, Setting
+    from provisioner.planning.setting import Judging, Load, Searching, Setting
     from provisioner.planning.solver import solver
+    from provisioner.queueing.traffic import Classes, Traffic
 
     solver(options.solver)
     loading = Loading.of(options)
     known, factors = loading.known, loading.factors
     deadline_s = options.deadline_s
     slo = loading.slo(*([] if deadline_s is None else [LatencyLimit("e2e", 99.0, deadline_s, "seconds")]))
-    if options.fast:
-        check_predicted(slo)
-    _check_backlog(options, slo)
-    workload, source, traffic, load, notes = _traffic(options, factors)
+    _check_limits(options, slo)
+    workload, source, windows, cv, notes = _requests(options, factors)
+    traffic = Traffic(Classes(workload.prompt_tokens, workload.output_tokens, workload.weight), windows, cv)
+    load = Load(traffic.peak_rps, options.headroom)
+    traffic = traffic.scaled(load.factor)
     price_list = known.price_list(options.prices)
     loaded, left_out = _replicas(loading, price_list)
     machines = {perf.machine.name: perf.machine for perf in loaded}
@@ -71,13 +75,17 @@ def load_setting(options: PlanOptions) -> Setting:
         if known.machine(name).name not in machines:
             raise InputError(f"{spelled('stock')} {name}: is not among the machines considered ({', '.join(machines)})")
     against, reference_notes = loading.reference(slo, loaded)
-    job = _job(options, load, traffic, against)
-    if job is not None:
+    job = None
+    if options.backlog_requests is not None and options.within_s is not None:
+        longest_s = float(np.max(against.e2e_s(workload.prompt_tokens, workload.output_tokens)))
+        job = batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
         load = load.planned_at(job.rate_rps)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.replica: replicas[slot.replica] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
     price_sources = {f"{key.machine}: {prices[key.machine].source}": None for key in used}
+    question = asdict(options)
+    scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
     return Setting(
         model=options.model,
         workload=workload.name,
@@ -98,8 +106,8 @@ def load_setting(options: PlanOptions) -> Setting:
         sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
         warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *loading.remarks(workload, used.values())),
         versions=versions(_SHOWN_VERSIONS),
-        question=asdict(options),
-        verdicts_rest_on=_verdicts_rest_on(options),
+        question=question,
+        verdicts_rest_on=repr([scale, *((name, question[name]) for name in question if name not in _NO_VERDICT)]),
     )
 
 
@@ -128,13 +136,6 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
     if options.objective != "throughput":
         asked = replace(asked, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
     return load_setting(asked)
-
-
-def _verdicts_rest_on(options: PlanOptions) -> str:
-    """The inputs that change a verdict on a cluster beside limits, rate and judging, as one text."""
-    scale = {name: factor for name, factor in options.scale.items() if name.split(":")[0] not in ("price", "power")}
-    asked = {**asdict(options), "scale": scale}
-    return repr({name: value for name, value in asked.items() if name not in _NO_VERDICT})
 
 
 def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
@@ -246,39 +247,14 @@ def _no_curves(loading: Loading[PlanOptions], machine: Machine, at: str) -> str:
     return no_curves(model.name, f"{machine.name}{at}", loading.known)
 
 
-def _traffic(
-    options: PlanOptions, factors: Factors
-) -> tuple[Workload, Workload | Trace, Traffic, Load, tuple[str, ...]]:
-    """The workload, the source of request sets, the traffic with headroom, the load, and warnings."""
-    from provisioner.planning.setting import Load
-    from provisioner.queueing.traffic import Classes, Traffic
-
-    notes: tuple[str, ...] = ()
-    source: Workload | Trace
-    if options.trace is not None:
-        factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
-        workload, source, windows, cv, notes = _trace(options.trace, factors)
-    else:
-        workload = catalog.workload(options.workload)
-        rate = workload.rate_rps if options.rate_rps is None else options.rate_rps
-        windows = ((factors.of("rate") * rate, 1.0),)
-        cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
-        workload = factors.workload(workload)
-        if options.backlog_requests is None:
-            notes = burstier(workload, cv)
-        else:
-            cv = 0.0  # fed evenly
-        if options.independent:
-            workload = workload.independent()
-        source = workload
-    classes = Classes(workload.prompt_tokens, workload.output_tokens, workload.weight)
-    traffic = Traffic(classes, windows, cv)
-    load = Load(traffic.peak_rps, options.headroom)
-    return workload, source, traffic.scaled(load.factor), load, notes
-
-
-def _check_backlog(options: PlanOptions, slo: SLO) -> None:
-    """Refuse a backlog with an objective or limits that mean nothing beside it."""
+def _check_limits(options: PlanOptions, slo: SLO) -> None:
+    """Refuse limits that mean nothing for an answer by the formulas alone, or for a backlog."""
+    for limit in slo.limits if options.fast else ():
+        if limit not in slo.predicted.limits:
+            raise InputError(
+                f"{spelled('fast')}: {limit} is decided by simulation alone, as the formulas do not give the "
+                f"{METRICS[limit.metric].label}; leave out one of them"
+            )
     if options.backlog_requests is None:
         return
     backlog = spelled("backlog_requests")
@@ -291,21 +267,27 @@ def _check_backlog(options: PlanOptions, slo: SLO) -> None:
         )
 
 
-def _job(options: PlanOptions, load: Load, traffic: Traffic, reference: Reference) -> BatchJob | None:
-    """The backlog, with its headroom, and the rate at which it is fed."""
-    if options.backlog_requests is None or options.within_s is None:
-        return None
-    c = traffic.classes
-    longest_s = float(np.max(reference.e2e_s(c.prompt_tokens, c.output_tokens)))
-    return batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
+def _requests(options: PlanOptions, factors: Factors) -> _Requests:
+    """The workload, the source of request sets, the windows and CV of the traffic, and warnings."""
+    if options.trace is not None:
+        return _as_recorded(options.trace, factors)
+    workload = catalog.workload(options.workload)
+    rate = workload.rate_rps if options.rate_rps is None else options.rate_rps
+    cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
+    workload = factors.workload(workload)
+    notes = burstier(workload, cv)
+    if options.backlog_requests is not None:
+        cv, notes = 0.0, ()  # fed evenly
+    if options.independent:
+        workload = workload.independent()
+    return workload, workload, ((factors.of("rate") * rate, 1.0),), cv, notes
 
 
-def _trace(
-    path: str, factors: Factors
-) -> tuple[Workload, Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]:
+def _as_recorded(path: str, factors: Factors) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     from provisioner.queueing.traffic import windows_of
 
+    factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
     trace = factors.trace(path)
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
