@@ -14,23 +14,23 @@ from numba import njit
 
 from provisioner.simulation import records
 from provisioner.simulation.chunked import start_chunked
-from provisioner.simulation.machine import choose, make_ready, note_run, start, take_memory
+from provisioner.simulation.machine import make_ready, note_run, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
 from provisioner.simulation.pointers import (
     arena_at,
     compiled,
-    ends_at,
     heap_at,
     limit_at,
     list_at,
     outage_at,
     replica_at,
     request_at,
+    tree_at,
 )
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
-from provisioner.simulation.structures import INFINITE, insert_sorted, remove_sorted, update_pending, withdraw
-from provisioner.simulation.transfers import admit_blocked, complete, finish_transfer, start_transfer, void_prompt
+from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, remove_sorted, withdraw
+from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
 # Positions in records.LIMITED.
 TTFT, TBT, E2E, GAP = 0, 1, 2, 3
@@ -48,7 +48,7 @@ def _count(world: World, request: int, metric: int, seconds: float) -> bool:
     elif metric == E2E:
         reference_s = this.reference_e2e_s
     rejected = False
-    for i in range(world.limit_count):
+    for i in range(world.limits_count):
         limit = limit_at(world, i)
         if limit.metric == metric and seconds > limit.value * (reference_s if limit.slowdown else 1.0):
             limit.beyond += 1
@@ -71,18 +71,25 @@ def _first_token(world: World, request: int, now_s: float) -> bool:
 
 @compiled
 def _complete(world: World, r: int, request: int, now_s: float) -> bool:
-    """Complete a request; return whether a limit is broken for certain."""
-    complete(world, r, request, now_s)
+    """Complete a request: note its times, free all that it held; return whether a limit is broken for certain."""
     this = request_at(world, request)
+    this.state = records.DONE
+    this.last_s = now_s
+    world.done += 1
+    world.in_system -= 1
+    held = this.prompt_tokens + this.output_tokens
+    take_memory(world, r, -held, now_s)
+    promise(world, r, -1, -held)
+    remove_sorted(world, LISTS * r + PRESENT, request)
+    if world.closed_loop and world.released < world.requests_count:
+        request_at(world, world.released).arrival_s = now_s
+        world.released += 1
     rejected = _count(world, request, E2E, now_s - this.arrival_s)
     gaps = this.output_tokens if world.tbt_by_output else this.output_tokens - 1
     if gaps > 0:
         rejected = _count(world, request, TBT, (now_s - this.first_s) / gaps) or rejected
     if this.output_tokens > 1:
         rejected = _count(world, request, GAP, this.largest_gap_s) or rejected
-    remove_sorted(world, LISTS * r + PRESENT, request)
-    replica_at(world, r).pending_tokens -= 1
-    update_pending(world, r)
     return rejected
 
 
@@ -109,10 +116,13 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
         task = arena_at(world, at + i).value
         if task >= 0:
             this = request_at(world, task)
-            replica.pending_tokens -= this.prompt_tokens
+            promise(world, r, -this.prompt_tokens, 0)
             rejected = _first_token(world, task, now_s) or rejected
-            if this.output_tokens <= 1:
-                rejected = _finish_single(world, r, task, now_s) or rejected
+            if this.output_tokens <= 1:  # it ends here: nothing goes to its token replica
+                if this.token_at != r:
+                    void_tokens(world, task)
+                    promise(world, r, 1, 0)  # which ``_complete`` takes back
+                rejected = _complete(world, r, task, now_s) or rejected
                 freed = True
             elif this.token_at == r:
                 this.state = records.TOKEN_WAITING
@@ -142,21 +152,10 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
         freed = True
     batch.length = kept
     replica.first_end = first_end
-    if replica.prompts_running > 0:
-        update_pending(world, r)
     if freed:
         admit_blocked(world, r, now_s)
     make_ready(world, r)
     return rejected
-
-
-@compiled
-def _finish_single(world: World, r: int, request: int, now_s: float) -> bool:
-    """Complete a request of one output token, which ends with its prompt: nothing goes to its token replica."""
-    if request_at(world, request).token_at != r:
-        void_tokens(world, request)
-        replica_at(world, r).pending_tokens += 1
-    return _complete(world, r, request, now_s)
 
 
 @compiled
@@ -184,8 +183,7 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
             this.remaining -= iterations
             replica.generated_tokens += iterations
             if generated == 0:
-                replica.pending_tokens -= this.prompt_tokens
-                update_pending(world, r)
+                promise(world, r, -this.prompt_tokens, 0)
                 rejected = _first_token(world, request, now_s) or rejected
             else:
                 gap_s = max(first_gap_s - this.token_s, last_gap_s if iterations > 1 else 0.0)
@@ -221,8 +219,8 @@ def _kept(function: Any) -> Any:
         return njit(nogil=True)(function)
 
 
-def _event_loop(digest: str) -> Any:
-    """Event loop, with the digest of its sources in the cache's key."""
+def _entries(digest: str) -> tuple[Any, Any]:
+    """Event loop and application of an outage, with the digest of their sources in the cache's key."""
 
     def advance(worlds: Any, most_events: int) -> int:
         """Process at most ``most_events`` events of a world, an array of one record; return why it stopped."""
@@ -234,9 +232,9 @@ def _event_loop(digest: str) -> Any:
         while True:
             if world.events >= stop_at:
                 return records.PAUSED
-            if world.arena_free + 16 * world.largest_room + 8192 > world.arena_room:
+            if world.arena_free + 16 * world.largest_room + 8192 > world.arena_count:
                 return records.NEEDS_ROOM
-            if world.segment_room > 0 and world.segments_used == world.segment_room:
+            if world.segments_count > 0 and world.segments_used == world.segments_count:
                 return records.NEEDS_ROOM
             if world.ready >= 0:
                 r = world.ready
@@ -244,68 +242,53 @@ def _event_loop(digest: str) -> Any:
                 if world.chunked:
                     start_chunked(world, r, world.now_s)
                 else:
-                    start(world, r, choose(world, r, world.now_s), world.now_s)
+                    start(world, r, world.now_s)
                 continue
-            first = ends_at(world, 1).value
-            end_s = replica_at(world, first).end_s
-            transfer_s = INFINITE
+            r = tree_at(world, ENDS, 1).value
+            end_s = replica_at(world, r).end_s
+            transfer_s = arrival_s = outage_s = INFINITE
             if world.heap_size > 0:
                 transfer_s = request_at(world, heap_at(world, 0).value).event_s
-            arrival_s = INFINITE
             if world.next_request < world.released:
                 arrival_s = request_at(world, world.next_request).arrival_s
-            outage_s = INFINITE
-            if world.next_outage < world.outage_count:
+            if world.next_outage < world.outages_count:
                 outage_s = outage_at(world, world.next_outage).time_s
-            if world.done == world.count:
+            due_s = min(end_s, transfer_s, arrival_s, outage_s)
+            if world.done == world.requests_count:
                 return records.FINISHED
-            if outage_s <= end_s and outage_s <= transfer_s and outage_s <= arrival_s and outage_s < INFINITE:
+            if due_s == INFINITE:
+                return records.STUCK
+            if due_s == outage_s:
                 return records.OUTAGE_DUE
-            elif end_s <= transfer_s and end_s <= arrival_s:
-                if end_s == INFINITE:
-                    return records.STUCK
-                world.now_s = end_s
-                idle_retries = 0
-                rejected = _finish_chunked(world, first, end_s) if world.chunked else _finish_work(world, first, end_s)
+            world.now_s = due_s
+            idle = False
+            if due_s == end_s:
+                rejected = _finish_chunked(world, r, due_s) if world.chunked else _finish_work(world, r, due_s)
                 if rejected:
                     return records.REJECTED
-            elif transfer_s <= arrival_s:
-                world.now_s = transfer_s
+            elif due_s == transfer_s:
                 request = heap_at(world, 0).value
                 withdraw(world, request)
-                if request_at(world, request).state == records.RESTARTING:
+                state = request_at(world, request).state
+                if state == records.RESTARTING:
                     world.moving -= 1
-                    route(world, request, transfer_s)
-                elif request_at(world, request).state == records.NO_ROOM:
-                    if start_transfer(world, request, transfer_s):
-                        idle_retries = 0
-                    else:
-                        idle_retries += 1
-                        nothing_else = (
-                            world.moving == 0 and end_s == INFINITE and arrival_s == INFINITE and outage_s == INFINITE
-                        )
-                        if nothing_else and idle_retries > 2 * world.heap_size:
-                            return records.STUCK
+                    route(world, request, due_s)
+                elif state != records.NO_ROOM:
+                    finish_transfer(world, request, due_s)
                 else:
-                    idle_retries = 0
-                    finish_transfer(world, request, transfer_s)
+                    idle = not start_transfer(world, request, due_s)
+                    nothing_else = world.moving == 0 and min(end_s, arrival_s, outage_s) == INFINITE
+                    if idle and nothing_else and idle_retries >= 2 * world.heap_size:
+                        return records.STUCK
             else:
-                world.now_s = arrival_s
-                idle_retries = 0
                 world.in_system += 1
-                request = world.next_request
                 world.next_request += 1
-                route(world, request, arrival_s)
+                route(world, world.next_request - 1, due_s)
+            idle_retries = idle_retries + 1 if idle else 0
             world.events += 1
 
-    return _kept(advance)
-
-
-def _outage(digest: str) -> Any:
-    """Function that applies an outage, apart from the loop: few runs have any, the others need not compile it."""
-
     def apply_outage(worlds: Any) -> None:
-        """Take the machine of the next outage down, or bring it back."""
+        """Take the machine of the next outage down, or bring it back. Few runs have any: the others compile it not."""
         world = worlds[0]
         if len(digest) == 0:
             return
@@ -318,8 +301,7 @@ def _outage(digest: str) -> Any:
         else:
             take_down(world, outage.machine, outage.time_s)
 
-    return _kept(apply_outage)
+    return _kept(advance), _kept(apply_outage)
 
 
-advance = _event_loop(_sources())
-apply_outage = _outage(_sources())
+advance, apply_outage = _entries(_sources())

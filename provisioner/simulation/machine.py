@@ -74,9 +74,8 @@ def memory_to_start(world: World, r: int, task: int) -> int:
     """KV tokens that a task takes when it starts on this replica."""
     if task >= 0:
         this = request_at(world, task)
-        if world.reserve_whole and this.token_at == r:
-            return this.prompt_tokens + this.output_tokens
-        return this.prompt_tokens + 1
+        whole = world.reserve_whole and this.token_at == r
+        return this.prompt_tokens + (this.output_tokens if whole else 1)
     this = request_at(world, -1 - task)
     if world.reserve_whole or this.remaining < this.output_tokens - 1:
         return 0  # it is taken already: with the prompt, or before the task was preempted
@@ -174,8 +173,8 @@ def _take_in_order(world: World, r: int, kind: int, size: int, now_s: float) -> 
 
 
 @compiled
-def choose(world: World, r: int, now_s: float) -> int:
-    """Choose the next batch of a replica; return its number of tasks.
+def start(world: World, r: int, now_s: float) -> None:
+    """Choose the next batch of a replica and run it, or leave the replica idle.
 
     ``BATCH`` holds the token tasks that ran before and are not complete. New tasks go behind them, so the old ones
     that must make room are the last to be decided and the first to be cut.
@@ -217,29 +216,23 @@ def choose(world: World, r: int, now_s: float) -> int:
     elif waiting.length > replica.behind:
         # (5) All requests by arrival; the first not chosen that does not fit ends it.
         present = list_at(world, LISTS * r + PRESENT)
-        i = 0
-        while i < present.length:
+        for i in range(present.length):
             request = arena_at(world, present.start + present.head + i).value
-            i += 1
             state = request_at(world, request).state
-            if state == records.PROMPT_WAITING:
-                task = request
-            elif state == records.TOKEN_WAITING:
-                task = -1 - request
-            else:
-                continue
-            if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
-                break
-            _take(world, r, task, now_s)
-            size += 1
+            if state == records.PROMPT_WAITING or state == records.TOKEN_WAITING:
+                task = request if state == records.PROMPT_WAITING else -1 - request
+                if not _fits_batch(world, r, size, task) or not _fits_memory(world, r, task):
+                    break
+                _take(world, r, task, now_s)
+                size += 1
     replica.choices += 1
     if kept < old:
         _preempt(world, r, kept, old)
         world.preemptions += old - kept
     if replica.pool == records.MIXED_POOL and world.borrow and list_at(world, LISTS * r + PRESENT).length == 0:
-        replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
-        change_pool(world, r)
-    return size
+        change_pool(world, r, now_s)
+    iterations = replica.first_end - replica.iterations
+    begin(world, r, size - replica.prompts_running, replica.context_tokens, iterations, 0.0, now_s)
 
 
 @compiled
@@ -270,11 +263,17 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
 
 
 @compiled
-def change_pool(world: World, r: int) -> None:
+def change_pool(world: World, r: int, now_s: float) -> None:
     """Move a replica from its own pool to the end of the mixed pool's list, or back."""
     replica = replica_at(world, r)
     set_leaf(world, r, -1)
-    replica.pool = records.MIXED_POOL if replica.pool == replica.home else replica.home
+    if replica.pool == replica.home:
+        replica.pool = records.MIXED_POOL
+        replica.mixed_since_s = now_s
+        world.moves += 1
+    else:
+        replica.pool = replica.home
+        replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
     replica.stamp = world.next_stamp
     world.next_stamp += 1
     set_leaf(world, r, r)
@@ -325,14 +324,6 @@ def begin(
 
 
 @compiled
-def start(world: World, r: int, size: int, now_s: float) -> None:
-    """Run the batch of ``size`` tasks that was chosen for a replica, or leave the replica idle."""
-    replica = replica_at(world, r)
-    iterations = replica.first_end - replica.iterations
-    begin(world, r, size - replica.prompts_running, replica.context_tokens, iterations, 0.0, now_s)
-
-
-@compiled
 def end_run(world: World, r: int, now_s: float) -> None:
     """End a token run at the boundary of the iteration that is in progress."""
     this = replica_at(world, r)
@@ -361,21 +352,21 @@ def make_ready(world: World, r: int) -> None:
 
 
 @compiled
-def arrive(world: World, r: int, task: int, now_s: float) -> None:
+def _arrive(world: World, r: int, task: int, now_s: float) -> None:
     """Add a task to a replica's waiting list: it starts an idle replica, or ends a run of token iterations early."""
     join(world, r, task)
-    if replica_at(world, r).doing == records.IDLE:
-        if _fits_memory(world, r, task):
-            make_ready(world, r)
-    else:
-        _interrupt(world, r, batch_tokens(world, task), task, now_s)
+    if replica_at(world, r).doing != records.IDLE:
+        _interrupt(world, r, task, now_s)
+    elif _fits_memory(world, r, task):
+        make_ready(world, r)
 
 
 @compiled
-def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> None:
-    """End a token run for a task of ``tokens`` batch tokens, if it can join or is a prompt that may go first."""
+def _interrupt(world: World, r: int, task: int, now_s: float) -> None:
+    """End a token run for a task, if it can join or is a prompt that may go first."""
     this = replica_at(world, r)
     if this.doing == records.TOKEN_RUN:
+        tokens = batch_tokens(world, task)
         size = list_at(world, LISTS * r + BATCH).length
         room = size < world.batch_requests and this.batch_tokens + tokens <= world.batch_tokens
         if room or (task >= 0 and tokens <= world.batch_tokens):
@@ -385,17 +376,11 @@ def _interrupt(world: World, r: int, tokens: int, task: int, now_s: float) -> No
 @compiled
 def wake(world: World, r: int, now_s: float) -> None:
     """Wake a replica with freed memory: waiting tasks start it if it idles, or end its token run early."""
-    replica = replica_at(world, r)
-    waiting = list_at(world, LISTS * r + WAITING)
-    if waiting.length == 0:
-        return
-    if replica.doing == records.IDLE:
-        if _fits_memory(world, r, task_at(world, LISTS * r + WAITING, 0)):
+    if list_at(world, LISTS * r + WAITING).length > 0:
+        if replica_at(world, r).doing != records.IDLE:
+            _interrupt(world, r, -1, now_s)  # for any sequence
+        elif _fits_memory(world, r, task_at(world, LISTS * r + WAITING, 0)):
             make_ready(world, r)
-    elif replica.doing == records.TOKEN_RUN:
-        size = list_at(world, LISTS * r + BATCH).length
-        if size < world.batch_requests and replica.batch_tokens < world.batch_tokens:
-            end_run(world, r, now_s)
 
 
 @compiled
@@ -405,14 +390,15 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     account(world, r, now_s)
     this.state = records.PROMPT_WAITING
     this.preemptions = replica.choices
+    this.remaining = this.output_tokens - 1
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
     tasks = 2 if this.token_at == r and this.output_tokens > 1 else 1
     replica.behind += tasks - 1
     for i in range(tasks):  # one call compiles faster than two
-        arrive(world, r, request if i == 0 else -1 - request, now_s)
+        _arrive(world, r, request if i == 0 else -1 - request, now_s)
     if this.token_at == r and tasks == 1:
-        _interrupt(world, r, 1, -1 - request, now_s)  # as its missing token task would do
+        _interrupt(world, r, -1 - request, now_s)  # as its missing token task would do
 
 
 @compiled
@@ -423,7 +409,7 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
     this.preemptions = replica_at(world, r).choices
     insert_sorted(world, LISTS * r + PRESENT, request)
     insert_sorted(world, LISTS * r + FRESH, request)
-    arrive(world, r, -1 - request, now_s)
+    _arrive(world, r, -1 - request, now_s)
 
 
 @compiled
@@ -442,7 +428,7 @@ def note_run(world: World, r: int, now_s: float) -> None:
         kind = records.MIXED
         this.mixed_busy_s += passed_s
     batch_time_at(world, this.slot, size).value += passed_s
-    if world.segment_room > 0:
+    if world.segments_count > 0:
         segment = segment_at(world, world.segments_used)
         segment.start_s, segment.end_s = this.start_s, now_s
         segment.replica, segment.kind, segment.batch = r, kind, size

@@ -9,19 +9,28 @@ from __future__ import annotations
 from provisioner.simulation import records
 from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
 from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at
-from provisioner.simulation.records import BLOCKED, LISTS, WAITING, World
+from provisioner.simulation.records import (
+    BATCH,
+    BLOCKED,
+    FRESH,
+    LISTS,
+    PREEMPTED,
+    PRESENT,
+    PROMPTS_WAITING,
+    WAITING,
+    World,
+)
 from provisioner.simulation.structures import (
     INFINITE,
     clear_tasks,
+    promise,
     push,
     remove,
     set_end,
     set_leaf,
-    update_pending,
-    update_scheduled,
     withdraw,
 )
-from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, share_links, void_prompt
+from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, void_prompt
 
 
 @compiled
@@ -38,12 +47,8 @@ def restart(world: World, request: int, now_s: float) -> None:
 def void_tokens(world: World, request: int) -> None:
     """Take back a request's claims on its token replica, unless the replica has failed since."""
     this = request_at(world, request)
-    token = replica_at(world, this.token_at)
-    if token.epoch == this.token_epoch:
-        token.scheduled_tokens -= this.prompt_tokens + this.output_tokens
-        token.pending_tokens -= 1
-        update_scheduled(world, this.token_at)
-        update_pending(world, this.token_at)
+    if replica_at(world, this.token_at).epoch == this.token_epoch:
+        promise(world, this.token_at, -1, -(this.prompt_tokens + this.output_tokens))
 
 
 @compiled
@@ -55,8 +60,7 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
         if token_lives:
             take_memory(world, this.token_at, -memory_to_receive(world, request), now_s)
         if this.state == records.TRANSFERRING and world.share_links:
-            leave_links(world, request)
-            share_links(world, this.prompt_at, this.token_at, now_s)
+            leave_links(world, request, now_s)
         world.moving -= 1
     elif token_lives and world.retry_s == 0.0:
         remove(world, LISTS * this.token_at + BLOCKED, request)
@@ -75,7 +79,7 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
 @compiled
 def take_down(world: World, machine: int, now_s: float) -> None:
     """Take down a machine: its replicas lose everything, and every request on them starts again from scratch."""
-    for r in range(world.replica_count):
+    for r in range(world.replicas_count):
         replica = replica_at(world, r)
         if replica.machine != machine or replica.doing == records.DOWN:
             continue
@@ -96,10 +100,9 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.first_end = records.NEVER
         replica.behind = 0
         clear_tasks(world, LISTS * r + WAITING)
-        for kind in range(LISTS):
-            if kind != WAITING:
-                list_at(world, LISTS * r + kind).length = 0
-                list_at(world, LISTS * r + kind).head = 0
+        for kind in (BATCH, PROMPTS_WAITING, PRESENT, PREEMPTED, BLOCKED, FRESH):
+            list_at(world, LISTS * r + kind).length = 0
+            list_at(world, LISTS * r + kind).head = 0
         set_end(world, r, INFINITE)
     for request in range(world.next_request):
         this = request_at(world, request)
@@ -112,8 +115,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         )
         if state in (records.PROMPT_WAITING, records.PROMPT_RUNNING):
             if prompt_fails:
-                if not token_fails:
-                    void_tokens(world, request)
+                void_tokens(world, request)
                 restart(world, request, now_s)
         elif state in (records.TOKEN_WAITING, records.TOKEN_RUNNING):
             if token_fails:
@@ -126,7 +128,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
 @compiled
 def bring_back(world: World, machine: int, now_s: float) -> None:
     """Bring back a machine, empty, at the end of its pool's list; route again the requests that none could take."""
-    for r in range(world.replica_count):
+    for r in range(world.replicas_count):
         replica = replica_at(world, r)
         if replica.machine == machine and replica.doing == records.DOWN:
             replica.doing = records.IDLE

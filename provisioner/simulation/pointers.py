@@ -14,8 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from provisioner.simulation import records
-from provisioner.simulation.records import World
+from provisioner.simulation.records import ARRAYS, WORLD, World
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,10 +36,10 @@ def compiled(function: Function) -> Function:
     return cast("Function", result)
 
 
-def _record_of(field: str, dtype: Any) -> Any:
-    """Compiled function of (world, index) that returns a record of the array whose address is a field of the world."""
+def _record_of(name: str) -> Any:
+    """Compiled function of (world, index) that returns a record of an array of ``ARRAYS``."""
+    dtype, start = ARRAYS[name], WORLD.fields[name][1]  # type: ignore[index]
     record = numba.from_dtype(dtype)
-    start = records.WORLD.fields[field][1]  # type: ignore[index]
 
     @intrinsic
     def record_at(typing: Any, world: Any, index: Any) -> Any:
@@ -51,27 +50,26 @@ def _record_of(field: str, dtype: Any) -> Any:
             offset = builder.mul(arguments[1], ir.Constant(word, dtype.itemsize))
             return builder.inttoptr(builder.add(address, offset), context.get_value_type(record))
 
-        return record(numba.from_dtype(records.WORLD), types.int64), generate
+        return record(numba.from_dtype(WORLD), types.int64), generate
 
     return record_at
 
 
-request_at = _record_of("requests", records.REQUEST)
-replica_at = _record_of("replicas", records.REPLICA)
-list_at = _record_of("lists", records.LIST)
-type_at = _record_of("types", records.TYPE)
-slot_at = _record_of("slots", records.SLOT)
-limit_at = _record_of("limits", records.LIMIT)
-outage_at = _record_of("outages", records.OUTAGE)
-segment_at = _record_of("segments", records.SEGMENT)
-arena_at = _record_of("arena", records.INTEGER)
-heap_at = _record_of("heap", records.INTEGER)
-ends_at = _record_of("ends", records.INTEGER)
-_blocks_at = _record_of("blocks", records.INTEGER)
-_trees_at = _record_of("trees", records.INTEGER)
-_batch_time_at = _record_of("batch_time_s", records.NUMBER)
-_prompt_s_at = _record_of("prompt_s", records.NUMBER)
-_decode_s_at = _record_of("decode_s", records.NUMBER)
+request_at = _record_of("requests")
+replica_at = _record_of("replicas")
+list_at = _record_of("lists")
+type_at = _record_of("types")
+slot_at = _record_of("slots")
+limit_at = _record_of("limits")
+outage_at = _record_of("outages")
+segment_at = _record_of("segments")
+arena_at = _record_of("arena")
+heap_at = _record_of("heap")
+_blocks_at = _record_of("blocks")
+_trees_at = _record_of("trees")
+_batch_time_at = _record_of("batch_time_s")
+_prompt_s_at = _record_of("prompt_s")
+_decode_s_at = _record_of("decode_s")
 
 
 @compiled
@@ -82,7 +80,7 @@ def block_of(world: World, task: int) -> Any:
 
 @compiled
 def tree_at(world: World, tree: int, node: int) -> Any:
-    """A node of one of the pools' trees."""
+    """A node of one of the winner trees."""
     return _trees_at(world, 2 * world.leaves * tree + node)
 
 

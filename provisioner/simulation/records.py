@@ -10,9 +10,6 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
-
-Records = NDArray[Any]
 
 # Pools of a cluster with a mixed pool (policy ``splitwise``); strict pools are numbered from 0 in order of the design.
 PROMPT_POOL: Final = 0
@@ -54,213 +51,138 @@ PRESENT: Final = 3  # every request on the replica in order of arrival
 PREEMPTED: Final = 4  # preempted token tasks in order of preemption
 BLOCKED: Final = 5  # requests whose KV cache waits for room here
 FRESH: Final = 6  # requests whose token phase waits and never ran, in order of arrival
-LISTS: Final = 7
+SENDING: Final = 7  # requests whose KV cache leaves on its link
+RECEIVING: Final = 8  # requests whose KV cache comes on its link
+LISTS: Final = 9
 
 BLOCK: Final = 256  # tasks of a block: ``WAITING`` is cut into blocks
-
-# Fields used together lie in one cache line of 64 bytes: eight of them.
-REQUEST: Final = np.dtype(
-    [
-        # while its tokens run
-        ("token_s", "f8"),  # time of the latest token
-        ("largest_gap_s", "f8"),
-        ("ends_at", "i8"),  # iteration of its replica that completes it, while running
-        ("remaining", "i8"),  # token iterations left, while waiting; tokens left (chunked prefill)
-        ("prompt_tokens", "i8"),
-        ("output_tokens", "i8"),
-        ("state", "i8"),
-        ("preemptions", "i8"),  # while running: times passed over; while waiting: choices at count zero
-        # its arrival, moves and end
-        ("arrival_s", "f8"),
-        ("first_s", "f8"),
-        ("last_s", "f8"),
-        ("event_s", "f8"),  # when its transfer's next event happens
-        ("heap_at", "i8"),
-        ("prompt_at", "i8"),
-        ("token_at", "i8"),
-        ("token_epoch", "i8"),
-        # its KV cache on a link
-        ("bytes_left", "f8"),
-        ("bytes_per_s", "f8"),
-        ("since_s", "f8"),  # time at which bytes_left was updated
-        ("landing_s", "f8"),
-        ("next_out", "i8"),
-        ("previous_out", "i8"),
-        ("next_in", "i8"),
-        ("previous_in", "i8"),
-        # its measures, and counts of its other events
-        ("reference_ttft_s", "f8"),
-        ("reference_tbt_s", "f8"),
-        ("reference_e2e_s", "f8"),
-        ("counted", "i8"),  # whether it arrived in the measured window
-        ("computed", "i8"),  # tokens whose KV cache is computed (chunked prefill)
-        ("chunk", "i8"),  # tokens of this iteration (chunked prefill)
-        ("passed_over", "i8"),  # over its life
-        ("restarts", "i8"),
-    ],
-    align=True,
-)
-
-REPLICA: Final = np.dtype(
-    [
-        ("pending_tokens", "i8"),
-        ("scheduled_tokens", "i8"),  # KV memory promised
-        ("stamp", "i8"),  # place in its pool's list
-        ("used_tokens", "i8"),  # KV memory taken
-        ("capacity_tokens", "f8"),
-        ("iterations", "i8"),
-        ("end_s", "f8"),
-        ("start_s", "f8"),
-        ("base_s", "f8"),  # of a token run: first iteration, and what each further one adds
-        ("growth_s", "f8"),
-        ("run_iterations", "i8"),
-        ("batch_tokens", "i8"),
-        ("context_tokens", "i8"),  # of the token tasks in the batch
-        ("prompt_tokens", "i8"),  # of the prompts in the batch
-        ("behind", "i8"),  # waiting token tasks whose own prompt has not run
-        ("prompts_running", "i8"),
-        ("first_end", "i8"),  # iteration that completes the first of its running token tasks
-        ("choices", "i8"),
-        ("out_flows", "i8"),
-        ("in_flows", "i8"),
-        ("first_out", "i8"),
-        ("first_in", "i8"),
-        ("type", "i8"),
-        ("machine", "i8"),
-        ("home", "i8"),
-        ("pool", "i8"),
-        ("epoch", "i8"),
-        ("next_ready", "i8"),
-        ("slot", "i8"),
-        ("doing", "i8"),
-        ("measured_s", "f8"),  # until when the integrals below are complete
-        ("kv_token_s", "f8"),
-        ("queue_s", "f8"),
-        ("prompts_busy_s", "f8"),
-        ("tokens_busy_s", "f8"),
-        ("mixed_busy_s", "f8"),
-        ("mixed_pool_s", "f8"),  # time as a member of the mixed pool
-        ("mixed_since_s", "f8"),
-        ("most_waiting", "i8"),
-        ("most_used_tokens", "i8"),
-        ("generated_tokens", "i8"),
-    ],
-    align=True,
-)
-
-LIST: Final = np.dtype([("start", "i8"), ("room", "i8"), ("head", "i8"), ("length", "i8")], align=True)
-
-TYPE: Final = np.dtype(
-    [
-        ("decode_s_per_token", "f8"),  # of context
-        # an iteration over prompts with a decode batch beside them: times the prompt time, and for each sequence and
-        # each token of its context
-        ("mixed_factor", "f8"),
-        ("mixed_s_per_sequence", "f8"),
-        ("mixed_s_per_token", "f8"),
-        ("link_bytes_per_s", "f8"),  # of one replica
-    ],
-    align=True,
-)
-
-SLOT: Final = np.dtype(
-    [("role", "i8"), ("pool", "i8"), ("min_prompt_tokens", "i8"), ("max_prompt_tokens", "i8")], align=True
-)
 
 LIMITED: Final = ("ttft", "tbt", "e2e", "gap")
 """Metrics that the event loop counts against limits as requests complete."""
 
-LIMIT: Final = np.dtype(
-    [
-        ("metric", "i8"),  # position in LIMITED
-        ("slowdown", "i8"),
-        ("value", "f8"),  # a request beyond it counts
-        ("most", "i8"),  # the run stops if more requests are beyond the value
-        ("beyond", "i8"),
-    ],
-    align=True,
+
+def _record(*fields: tuple[str, ...]) -> np.dtype[Any]:
+    """Type of a record, from tuples of a kind of number and the names of the fields that have it."""
+    return np.dtype([(name, kind) for kind, *names in fields for name in names], align=True)
+
+
+# Fields used together lie near each other: a cache line has eight.
+REQUEST: Final = _record(
+    # while its tokens run
+    ("f8", "token_s"),  # time of the latest token
+    ("f8", "largest_gap_s"),
+    ("i8", "ends_at"),  # iteration of its replica that completes it, while running
+    ("i8", "remaining"),  # token iterations left, while waiting; tokens left (chunked prefill)
+    ("i8", "prompt_tokens", "output_tokens", "state"),
+    ("i8", "preemptions"),  # while running: times passed over; while waiting: choices at count zero
+    # its arrival, moves and end
+    ("f8", "arrival_s", "first_s", "last_s"),
+    ("f8", "event_s"),  # when its transfer's next event happens
+    ("i8", "heap_at", "prompt_at", "token_at", "token_epoch"),
+    # its KV cache on a link
+    ("f8", "bytes_left", "bytes_per_s"),
+    ("f8", "since_s"),  # time at which bytes_left was updated
+    ("f8", "landing_s"),
+    # its measures, and counts of its other events
+    ("f8", "reference_ttft_s", "reference_tbt_s", "reference_e2e_s"),
+    ("i8", "counted"),  # whether it arrived in the measured window
+    ("i8", "computed"),  # tokens whose KV cache is computed (chunked prefill)
+    ("i8", "chunk"),  # tokens of this iteration (chunked prefill)
+    ("i8", "passed_over"),  # over its life
+    ("i8", "restarts"),
 )
 
-OUTAGE: Final = np.dtype([("time_s", "f8"), ("machine", "i8"), ("up", "i8")], align=True)
-
-SEGMENT: Final = np.dtype(
-    [("start_s", "f8"), ("end_s", "f8"), ("replica", "i8"), ("kind", "i8"), ("batch", "i8"), ("prompt_tokens", "i8")],
-    align=True,
-)
-
-WORLD: Final = np.dtype(
-    [
-        # Addresses of the arrays, and their sizes.
-        ("requests", "i8"),
-        ("replicas", "i8"),
-        ("lists", "i8"),
-        ("arena", "i8"),
-        ("blocks", "i8"),  # of both tasks of every request
-        ("trees", "i8"),
-        ("ends", "i8"),
-        ("heap", "i8"),
-        ("types", "i8"),
-        ("prompt_s", "i8"),
-        ("decode_s", "i8"),
-        ("slots", "i8"),
-        ("limits", "i8"),
-        ("outages", "i8"),
-        ("batch_time_s", "i8"),
-        ("segments", "i8"),
-        ("count", "i8"),  # requests
-        ("replica_count", "i8"),
-        ("leaves", "i8"),  # of a tree
-        ("arena_room", "i8"),
-        ("prompt_columns", "i8"),
-        ("decode_columns", "i8"),
-        ("slot_count", "i8"),
-        ("limit_count", "i8"),
-        ("outage_count", "i8"),
-        ("segment_room", "i8"),
-        # The rules.
-        ("borrow", "i8"),  # the mixed pool
-        ("chunked", "i8"),
-        ("reserve_whole", "i8"),  # memory for all of a request's tokens at once
-        ("share_links", "i8"),
-        ("decode_floor", "i8"),  # a mixed iteration takes at least the decode time of its batch
-        ("closed_loop", "i8"),
-        ("tbt_by_output", "i8"),  # TBT divides by all output tokens
-        ("max_pending_tokens", "i8"),
-        ("batch_requests", "i8"),
-        ("batch_tokens", "i8"),
-        ("max_preemptions", "i8"),
-        ("retry_s", "f8"),  # 0: woken when memory is freed
-        ("kv_bytes_per_token", "f8"),
-        ("layers", "f8"),
-        ("per_layer_fixed_s", "f8"),  # 0: serialized transfers only
-        ("from_s", "f8"),  # the measured window
-        ("until_s", "f8"),
-        # State.
-        ("now_s", "f8"),
-        ("next_request", "i8"),
-        ("released", "i8"),  # requests that may arrive: all, or in a closed loop the ones let in
-        ("next_outage", "i8"),
-        ("events", "i8"),
-        ("arena_free", "i8"),
-        ("free_block", "i8"),  # first of the blocks that were used before, -1 without any
-        ("largest_room", "i8"),
-        ("next_stamp", "i8"),
-        ("heap_size", "i8"),
-        ("moving", "i8"),  # events in the heap that are not retries
-        ("done", "i8"),
-        ("in_system", "i8"),
-        ("ready", "i8"),  # first of the replicas that are to choose a batch, -1 without any
-        ("held", "i8"),  # requests that no machine in service could take
-        ("segments_used", "i8"),
-        ("moves", "i8"),  # machines moved to the mixed pool
-        ("preemptions", "i8"),
-        ("retries", "i8"),
-    ],
-    align=True,
+REPLICA: Final = _record(
+    ("i8", "pending_tokens"),
+    ("i8", "scheduled_tokens"),  # KV memory promised
+    ("i8", "stamp"),  # place in its pool's list
+    ("i8", "used_tokens"),  # KV memory taken
+    ("f8", "capacity_tokens"),
+    ("i8", "iterations"),
+    ("f8", "end_s", "start_s"),
+    ("f8", "base_s", "growth_s"),  # of a token run: first iteration, and what each further one adds
+    ("i8", "run_iterations", "batch_tokens"),
+    ("i8", "context_tokens"),  # of the token tasks in the batch
+    ("i8", "prompt_tokens"),  # of the prompts in the batch
+    ("i8", "behind"),  # waiting token tasks whose own prompt has not run
+    ("i8", "prompts_running"),
+    ("i8", "first_end"),  # iteration that completes the first of its running token tasks
+    ("i8", "choices", "type", "machine", "home", "pool", "epoch", "next_ready", "slot", "doing"),
+    ("f8", "measured_s"),  # until when the integrals below are complete
+    ("f8", "kv_token_s", "queue_s", "prompts_busy_s", "tokens_busy_s", "mixed_busy_s"),
+    ("f8", "mixed_pool_s"),  # time as a member of the mixed pool
+    ("f8", "mixed_since_s"),
+    ("i8", "most_waiting", "most_used_tokens", "generated_tokens"),
 )
 
 INTEGER: Final = np.dtype([("value", "i8")])
 NUMBER: Final = np.dtype([("value", "f8")])
+SEGMENT: Final = _record(("f8", "start_s", "end_s"), ("i8", "replica", "kind", "batch", "prompt_tokens"))
+
+ARRAYS: Final = {
+    "requests": REQUEST,
+    "replicas": REPLICA,
+    "lists": _record(("i8", "start", "room", "head", "length")),
+    "arena": INTEGER,  # the values of all lists
+    "blocks": INTEGER,  # of both tasks of every request
+    "trees": INTEGER,
+    "heap": INTEGER,
+    "types": _record(
+        ("f8", "decode_s_per_token"),  # of context
+        # an iteration over prompts with a decode batch beside them: times the prompt time, and for each sequence and
+        # each token of its context
+        ("f8", "mixed_factor", "mixed_s_per_sequence", "mixed_s_per_token"),
+        ("f8", "link_bytes_per_s"),  # of one replica
+    ),
+    "prompt_s": NUMBER,
+    "decode_s": NUMBER,
+    "slots": _record(("i8", "role", "pool", "min_prompt_tokens", "max_prompt_tokens")),
+    "limits": _record(
+        ("i8", "metric"),  # position in LIMITED
+        ("i8", "slowdown"),
+        ("f8", "value"),  # a request beyond it counts
+        ("i8", "most"),  # the run stops if more requests are beyond the value
+        ("i8", "beyond"),
+    ),
+    "outages": _record(("f8", "time_s"), ("i8", "machine", "up")),
+    "batch_time_s": NUMBER,
+    "segments": SEGMENT,
+}
+"""Arrays of a run. The world has the address of each under its name, and its number of records under ``NAME_count``."""
+
+WORLD: Final = _record(
+    ("i8", *ARRAYS),
+    ("i8", *(f"{name}_count" for name in ARRAYS)),
+    ("i8", "leaves"),  # of a tree
+    ("i8", "prompt_columns", "decode_columns"),
+    # The rules.
+    ("i8", "borrow"),  # the mixed pool
+    ("i8", "chunked"),
+    ("i8", "reserve_whole"),  # memory for all of a request's tokens at once
+    ("i8", "share_links"),
+    ("i8", "decode_floor"),  # a mixed iteration takes at least the decode time of its batch
+    ("i8", "closed_loop"),
+    ("i8", "tbt_by_output"),  # TBT divides by all output tokens
+    ("i8", "max_pending_tokens", "batch_requests", "batch_tokens", "max_preemptions"),
+    ("f8", "retry_s"),  # 0: woken when memory is freed
+    ("f8", "kv_bytes_per_token", "layers"),
+    ("f8", "per_layer_fixed_s"),  # 0: serialized transfers only
+    ("f8", "from_s", "until_s"),  # the measured window
+    # State.
+    ("f8", "now_s"),
+    ("i8", "next_request"),
+    ("i8", "released"),  # requests that may arrive: all, or in a closed loop the ones let in
+    ("i8", "next_outage", "events", "arena_free"),
+    ("i8", "free_block"),  # first of the blocks that were used before, -1 without any
+    ("i8", "largest_room", "next_stamp", "heap_size"),
+    ("i8", "moving"),  # events in the heap that are not retries
+    ("i8", "done", "in_system"),
+    ("i8", "ready"),  # first of the replicas that are to choose a batch, -1 without any
+    ("i8", "held"),  # requests that no machine in service could take
+    ("i8", "segments_used"),
+    ("i8", "moves"),  # machines moved to the mixed pool
+    ("i8", "preemptions", "retries"),
+)
 
 # Reasons for which the event loop returns.
 FINISHED: Final = 0

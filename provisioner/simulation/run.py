@@ -158,13 +158,12 @@ def run(
         took_s = max(perf_counter() - called, 1e-6)
         events = min(max(int(events * min(_CALL_S / took_s, 4.0)), 1), _EVENTS_PER_CALL)
         if status == records.NEEDS_ROOM:
-            if timeline and this["segments_used"] == this["segment_room"]:
+            if timeline and this["segments_used"] == this["segments_count"]:
                 stretches.append(arrays["segments"].copy())
                 this["segments_used"] = 0
             else:
-                arena = np.zeros(2 * arrays["arena"].size, dtype=records.INTEGER)
-                arena[: arrays["arena"].size] = arrays["arena"]
-                arrays["arena"], this["arena"], this["arena_room"] = arena, arena.ctypes.data, arena.size
+                arena = np.append(arrays["arena"], np.zeros_like(arrays["arena"]))
+                arrays["arena"], this["arena"], this["arena_count"] = arena, arena.ctypes.data, arena.size
         elif status == records.OUTAGE_DUE:
             apply_outage(world)
         elif status != records.PAUSED:
@@ -229,7 +228,7 @@ def _world(
     together = [serves.index(each) for each in serves]  # strict pools of a kind share the queue of the first
     replicas = _replicas(cluster, types, [_POOL_OF_ROLE[pool.role] for pool in cluster.pools] if borrow else together)
     leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
-    lists = np.zeros(replicas.size * records.LISTS, dtype=records.LIST)
+    lists = np.zeros(replicas.size * records.LISTS, dtype=records.ARRAYS["lists"])
     lists["room"] = _FIRST_ROOM
     lists["room"][records.WAITING :: records.LISTS] = records.BLOCK + 1
     lists["head"][records.WAITING :: records.LISTS] = 1
@@ -240,72 +239,61 @@ def _world(
     prompt_s, decode_s, per_token_s = zip(
         *(_tables(replica, longest, policy.batch_requests) for replica in types), strict=True
     )
-    kinds = [
-        (
-            decode_s_per_token,
-            kind.mixed.factor,
-            kind.mixed.s_per_sequence,
-            kind.mixed.s_per_token,
-            # one port per GPU; all of the machine's link as published
-            kind.link_bytes_per_s if published else kind.link_bytes_per_s * kind.tensor_parallel / kind.machine.gpus,
-        )
-        for decode_s_per_token, kind in zip(per_token_s, types, strict=True)
+    outages = [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
+    outages += [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
+    # a winner tree of all replicas, and two for each pool, in which all members are equal at first
+    pools = [
+        _tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in range(3 if borrow else len(cluster.pools))
     ]
-    slots = [
-        (_ROLE[role], first, shortest, longest_prompt or np.iinfo(np.int64).max)
-        for (role, shortest, longest_prompt), first in zip(serves, together, strict=True)
-    ]
-    limits = [
-        (records.LIMITED.index(limit.metric), limit.kind == "slowdown", limit.value, limit.most, 0)
-        for limit in stop
-        if limit.metric in records.LIMITED
-    ]
-    outages = sorted(
-        [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
-        + [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
-    )
-    # two winner trees for each pool, in which all members are equal at first
-    pools = range(3 if borrow else len(cluster.pools))
-    trees = np.stack([_tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in pools])
-
-    def numbers(values: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(values, dtype=dtype["value"]).ravel().view(dtype)
-
-    arrays: dict[str, NDArray[Any]] = {
+    values: dict[str, Any] = {
         "requests": _aligned(requests.requests, records.REQUEST, prepared.records),
         "replicas": replicas,
         "lists": lists,
-        "arena": np.zeros(2 * arena_free + 16384, dtype=records.INTEGER),
-        "blocks": np.zeros(2 * requests.requests, dtype=records.INTEGER),
-        "trees": numbers(np.repeat(trees, 2, axis=0), records.INTEGER),
-        "ends": numbers(_tree(np.arange(replicas.size), leaves), records.INTEGER),
-        "heap": np.zeros(requests.requests, dtype=records.INTEGER),
-        "types": np.array(kinds, dtype=records.TYPE),
-        "prompt_s": numbers(np.stack(prompt_s), records.NUMBER),
-        "decode_s": numbers(np.stack(decode_s), records.NUMBER),
-        "slots": np.array(slots, dtype=records.SLOT),
-        "limits": np.array(limits, dtype=records.LIMIT),
-        "outages": np.array(outages, dtype=records.OUTAGE),
-        "batch_time_s": np.zeros((len(cluster.pools), policy.batch_requests + 1), dtype=records.NUMBER),
+        "arena": np.zeros(2 * arena_free + 16384),
+        "blocks": np.zeros(2 * requests.requests),
+        "trees": np.concatenate([_tree(np.arange(replicas.size), leaves), *np.repeat(pools, 2, axis=0)]),
+        "heap": np.zeros(requests.requests),
+        "types": [
+            (
+                decode_s_per_token,
+                kind.mixed.factor,
+                kind.mixed.s_per_sequence,
+                kind.mixed.s_per_token,
+                # one port per GPU; all of the machine's link as published
+                kind.link_bytes_per_s
+                if published
+                else kind.link_bytes_per_s * kind.tensor_parallel / kind.machine.gpus,
+            )
+            for decode_s_per_token, kind in zip(per_token_s, types, strict=True)
+        ],
+        "prompt_s": np.concatenate(prompt_s),
+        "decode_s": np.concatenate(decode_s),
+        "slots": [
+            (_ROLE[role], first, shortest, longest_prompt or np.iinfo(np.int64).max)
+            for (role, shortest, longest_prompt), first in zip(serves, together, strict=True)
+        ],
+        "limits": [
+            (records.LIMITED.index(limit.metric), limit.kind == "slowdown", limit.value, limit.most, 0)
+            for limit in stop
+            if limit.metric in records.LIMITED
+        ],
+        "outages": sorted(outages),
+        "batch_time_s": np.zeros((len(cluster.pools), policy.batch_requests + 1)),
         "segments": np.zeros(_TIMELINE_ROOM if timeline else 0, dtype=records.SEGMENT),
     }
+    arrays = {name: np.asarray(value, dtype=records.ARRAYS[name]) for name, value in values.items()}
     closed = requests.in_flight is not None
-    values: dict[str, Any] = {
+    world = np.zeros(1, dtype=records.WORLD)
+    for name, value in {
         **{name: array.ctypes.data for name, array in arrays.items()},
+        **{f"{name}_count": array.size for name, array in arrays.items()},
         **{name: getattr(policy, name) for name in _POLICY_FIELDS},
-        "count": requests.requests,
-        "replica_count": replicas.size,
         "leaves": leaves,
-        "arena_room": arrays["arena"].size,
         "arena_free": arena_free,
         "free_block": -1,
         "largest_room": _FIRST_ROOM,
         "prompt_columns": longest + 1,
         "decode_columns": policy.batch_requests + 1,
-        "slot_count": len(slots),
-        "limit_count": len(limits),
-        "outage_count": len(outages),
-        "segment_room": arrays["segments"].size,
         "borrow": borrow,
         "chunked": chunked,
         "reserve_whole": not published,
@@ -321,31 +309,24 @@ def _world(
         "released": min(requests.in_flight or 0, requests.requests) if closed else requests.requests,
         "next_stamp": replicas.size,
         "ready": -1,
-    }
-    world = np.zeros(1, dtype=records.WORLD)
-    for name, value in values.items():
+    }.items():
         world[name] = value
     return arrays, world
 
 
 def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> NDArray[Any]:
     """Records of the replicas, pool by pool in the order of the cluster."""
-    replicas = np.zeros(sum(pool.replicas for pool in cluster.pools), dtype=records.REPLICA)
-    machine = 0
-    for slot, (pool, where) in enumerate(pool_slices(cluster)):
-        these = replicas[where]
-        these["slot"] = slot
-        these["home"] = homes[slot]
-        these["type"] = [id(perf) for perf in types].index(id(pool.perf))
-        these["capacity_tokens"] = pool.perf.kv_capacity_tokens
-        these["machine"] = machine + np.arange(pool.replicas) // pool.perf.replicas_per_machine
-        machine += pool.machines
-    replicas["pool"] = replicas["home"]
+    slot = np.repeat(np.arange(len(cluster.pools)), [pool.replicas for pool in cluster.pools])
+    replicas = np.zeros(slot.size, dtype=records.REPLICA)
+    replicas["slot"] = slot
+    replicas["home"] = replicas["pool"] = np.array(homes)[slot]
+    replicas["type"] = np.array([[id(perf) for perf in types].index(id(pool.perf)) for pool in cluster.pools])[slot]
+    replicas["capacity_tokens"] = np.array([pool.perf.kv_capacity_tokens for pool in cluster.pools])[slot]
+    each = [pool.perf.replicas_per_machine for pool in cluster.pools for _ in range(pool.machines)]
+    replicas["machine"] = np.repeat(np.arange(cluster.machines), each)
     replicas["stamp"] = np.arange(replicas.size)
     replicas["end_s"] = np.inf
     replicas["first_end"] = records.NEVER
-    replicas["first_out"] = -1
-    replicas["first_in"] = -1
     return replicas
 
 

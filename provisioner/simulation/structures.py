@@ -9,7 +9,6 @@ from provisioner.simulation.pointers import (
     arena_at,
     block_of,
     compiled,
-    ends_at,
     heap_at,
     list_at,
     replica_at,
@@ -19,6 +18,9 @@ from provisioner.simulation.pointers import (
 from provisioner.simulation.records import BLOCK, World
 
 INFINITE = float("inf")
+
+# Winner trees: of all replicas by the end of their work, and, 2 p further for pool p, of its replicas.
+ENDS, PENDING, SCHEDULED = 0, 1, 2
 
 
 # --- lists: the part of the arena from ``start`` with ``room`` places, of which ``length`` are used from ``head`` ---
@@ -55,26 +57,6 @@ def append(world: World, k: int, value: int) -> None:
         _make_room(world, k)
     arena_at(world, this.start + this.head + this.length).value = value
     this.length += 1
-
-
-@compiled
-def insert(world: World, k: int, position: int, value: int) -> None:
-    """Insert a value before a position of a list, moving the shorter side."""
-    this = list_at(world, k)
-    if 2 * position >= this.length:
-        append(world, k, value)
-        at = this.start + this.head
-        for i in range(this.length - 1, position, -1):
-            arena_at(world, at + i).value = arena_at(world, at + i - 1).value
-    else:
-        if this.head == 0:
-            _make_room(world, k)
-        this.head -= 1
-        this.length += 1
-        at = this.start + this.head
-        for i in range(position):
-            arena_at(world, at + i).value = arena_at(world, at + i + 1).value
-    arena_at(world, at + position).value = value
 
 
 @compiled
@@ -132,12 +114,26 @@ def _place(world: World, k: int, value: int) -> int:
 
 @compiled
 def insert_sorted(world: World, k: int, value: int) -> None:
-    """Insert a value into an ascending list that does not hold it."""
+    """Insert a value into an ascending list that does not hold it, moving the shorter side."""
     this = list_at(world, k)
     if this.length == 0 or arena_at(world, this.start + this.head + this.length - 1).value < value:
         append(world, k, value)
+        return
+    position = _place(world, k, value)
+    if 2 * position >= this.length:
+        append(world, k, value)
+        at = this.start + this.head
+        for i in range(this.length - 1, position, -1):
+            arena_at(world, at + i).value = arena_at(world, at + i - 1).value
     else:
-        insert(world, k, _place(world, k, value), value)
+        if this.head == 0:
+            _make_room(world, k)
+        this.head -= 1
+        this.length += 1
+        at = this.start + this.head
+        for i in range(position):
+            arena_at(world, at + i).value = arena_at(world, at + i + 1).value
+    arena_at(world, at + position).value = value
 
 
 @compiled
@@ -279,14 +275,15 @@ def clear_tasks(world: World, k: int) -> None:
 
 
 # --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---
-# Tree 2 p of pool p is won by the fewest pending tokens, tree 2 p + 1 by the least scheduled memory.
 
 
 @compiled
 def _wins(world: World, tree: int, a: int, b: int) -> bool:
     """Whether replica b beats replica a, which stands left of it."""
     left, right = replica_at(world, a), replica_at(world, b)
-    if tree % 2 == 0:
+    if tree == ENDS:
+        return bool(right.end_s < left.end_s)
+    if tree % 2 == PENDING:
         mine, theirs = left.pending_tokens, right.pending_tokens
     else:
         mine, theirs = left.scheduled_tokens, right.scheduled_tokens
@@ -310,42 +307,32 @@ def _replay(world: World, tree: int, r: int) -> None:
 
 
 @compiled
-def update_pending(world: World, r: int) -> None:
-    """Update the tree of a replica's pool after its pending tokens have changed."""
-    _replay(world, 2 * replica_at(world, r).pool, r)
-
-
-@compiled
-def update_scheduled(world: World, r: int) -> None:
-    """Update the tree of a replica's pool after its scheduled memory has changed."""
-    _replay(world, 2 * replica_at(world, r).pool + 1, r)
+def promise(world: World, r: int, pending_tokens: int, scheduled_tokens: int) -> None:
+    """Promise a replica's work and KV memory, or take it back where negative; update its pool's trees."""
+    this = replica_at(world, r)
+    tree = 2 * this.pool
+    if pending_tokens != 0:
+        this.pending_tokens += pending_tokens
+        _replay(world, tree + PENDING, r)
+    if scheduled_tokens != 0:
+        this.scheduled_tokens += scheduled_tokens
+        _replay(world, tree + SCHEDULED, r)
 
 
 @compiled
 def set_leaf(world: World, r: int, value: int) -> None:
     """Put a replica into its pool's trees if the value is the replica, or take it out if it is -1."""
     tree = 2 * replica_at(world, r).pool
-    tree_at(world, tree, world.leaves + r).value = value
-    tree_at(world, tree + 1, world.leaves + r).value = value
-    _replay(world, tree, r)
-    _replay(world, tree + 1, r)
+    for by in (PENDING, SCHEDULED):
+        tree_at(world, tree + by, world.leaves + r).value = value
+        _replay(world, tree + by, r)
 
 
 @compiled
 def set_end(world: World, r: int, end_s: float) -> None:
-    """Set the time at which a replica's work ends (infinite: none) and update the tree of ends."""
+    """Set the time at which a replica's work ends (infinite: none)."""
     replica_at(world, r).end_s = end_s
-    node = (world.leaves + r) >> 1
-    while node >= 1:
-        a, b = ends_at(world, 2 * node).value, ends_at(world, 2 * node + 1).value
-        winner = a
-        if b >= 0 and replica_at(world, b).end_s < replica_at(world, a).end_s:
-            winner = b
-        before = ends_at(world, node)
-        if before.value == winner and winner != r:
-            return
-        before.value = winner
-        node >>= 1
+    _replay(world, ENDS, r)
 
 
 # --- the heap of transfers' next events, by time, then by request ---

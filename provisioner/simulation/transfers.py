@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from provisioner.simulation.machine import arrive_tokens, take_memory, wake
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at, type_at
-from provisioner.simulation.records import BLOCKED, DONE, LANDING, LISTS, NO_ROOM, TRANSFERRING, World
-from provisioner.simulation.structures import append, push, remove_first, update_scheduled
+from provisioner.simulation.records import BLOCKED, LANDING, LISTS, NO_ROOM, RECEIVING, SENDING, TRANSFERRING, World
+from provisioner.simulation.structures import append, promise, push, remove, remove_first
 
 
 @compiled
@@ -50,8 +50,9 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
     if world.share_links:
         this.since_s = now_s
         this.bytes_per_s = link
-        _join_links(world, request)
-        share_links(world, this.prompt_at, this.token_at, now_s)
+        append(world, LISTS * this.prompt_at + SENDING, request)
+        append(world, LISTS * this.token_at + RECEIVING, request)
+        _share_links(world, request, now_s)
     else:
         push(world, request, now_s + volume / link)
     return True
@@ -63,8 +64,7 @@ def void_prompt(world: World, request: int, now_s: float) -> None:
     this = request_at(world, request)
     freed = this.prompt_tokens + 1
     take_memory(world, this.prompt_at, -freed, now_s)
-    replica_at(world, this.prompt_at).scheduled_tokens -= freed
-    update_scheduled(world, this.prompt_at)
+    promise(world, this.prompt_at, 0, -freed)
 
 
 @compiled
@@ -73,8 +73,7 @@ def finish_transfer(world: World, request: int, now_s: float) -> None:
     this = request_at(world, request)
     if this.state == TRANSFERRING:
         if world.share_links:
-            leave_links(world, request)
-            share_links(world, this.prompt_at, this.token_at, now_s)
+            leave_links(world, request, now_s)
         if this.landing_s > 0.0:
             this.state = LANDING
             push(world, request, now_s + this.landing_s)
@@ -98,84 +97,32 @@ def admit_blocked(world: World, r: int, now_s: float) -> None:
 
 
 @compiled
-def complete(world: World, r: int, request: int, now_s: float) -> None:
-    """Complete a request on a replica: note its times, and free all that it held."""
-    this, replica = request_at(world, request), replica_at(world, r)
-    this.state = DONE
-    this.last_s = now_s
-    world.done += 1
-    world.in_system -= 1
-    take_memory(world, r, -(this.prompt_tokens + this.output_tokens), now_s)
-    replica.scheduled_tokens -= this.prompt_tokens + this.output_tokens
-    update_scheduled(world, r)
-    if world.closed_loop and world.released < world.count:
-        request_at(world, world.released).arrival_s = now_s
-        world.released += 1
-
-
-@compiled
-def _join_links(world: World, request: int) -> None:
-    """Put a transfer at the head of the lists of transfers from its source and to its destination."""
+def leave_links(world: World, request: int, now_s: float) -> None:
+    """End a transfer's use of both links; the others get its shares."""
     this = request_at(world, request)
-    source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
-    this.previous_out, this.next_out = -1, source.first_out
-    if source.first_out >= 0:
-        request_at(world, source.first_out).previous_out = request
-    source.first_out = request
-    source.out_flows += 1
-    this.previous_in, this.next_in = -1, target.first_in
-    if target.first_in >= 0:
-        request_at(world, target.first_in).previous_in = request
-    target.first_in = request
-    target.in_flows += 1
+    remove(world, LISTS * this.prompt_at + SENDING, request)
+    remove(world, LISTS * this.token_at + RECEIVING, request)
+    _share_links(world, request, now_s)
 
 
 @compiled
-def leave_links(world: World, request: int) -> None:
-    """Take a transfer out of both lists."""
+def _share_links(world: World, request: int, now_s: float) -> None:
+    """Set the speed of every transfer over a link of the request's: the slower of its equal shares of two links."""
     this = request_at(world, request)
-    source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
-    if this.previous_out >= 0:
-        request_at(world, this.previous_out).next_out = this.next_out
-    else:
-        source.first_out = this.next_out
-    if this.next_out >= 0:
-        request_at(world, this.next_out).previous_out = this.previous_out
-    source.out_flows -= 1
-    if this.previous_in >= 0:
-        request_at(world, this.previous_in).next_in = this.next_in
-    else:
-        target.first_in = this.next_in
-    if this.next_in >= 0:
-        request_at(world, this.next_in).previous_in = this.previous_in
-    target.in_flows -= 1
-
-
-@compiled
-def share_links(world: World, source: int, target: int, now_s: float) -> None:
-    """Set the speed of every transfer that leaves ``source`` or reaches ``target``."""
-    flow = replica_at(world, source).first_out
-    while flow >= 0:
-        _set_speed(world, flow, now_s)
-        flow = request_at(world, flow).next_out
-    flow = replica_at(world, target).first_in
-    while flow >= 0:
-        _set_speed(world, flow, now_s)
-        flow = request_at(world, flow).next_in
-
-
-@compiled
-def _set_speed(world: World, request: int, now_s: float) -> None:
-    """Set a transfer's speed to the slower of its equal shares of two links, and the time at which it then ends."""
-    this = request_at(world, request)
-    source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
-    speed = min(
-        type_at(world, source.type).link_bytes_per_s / source.out_flows,
-        type_at(world, target.type).link_bytes_per_s / target.in_flows,
-    )
-    if speed == this.bytes_per_s and this.heap_at >= 0:
-        return
-    this.bytes_left = max(this.bytes_left - this.bytes_per_s * (now_s - this.since_s), 0.0)
-    this.since_s = now_s
-    this.bytes_per_s = speed
-    push(world, request, now_s + this.bytes_left / speed)
+    for k in (LISTS * this.prompt_at + SENDING, LISTS * this.token_at + RECEIVING):
+        flows = list_at(world, k)
+        for i in range(flows.length):
+            flow = arena_at(world, flows.start + flows.head + i).value
+            other = request_at(world, flow)
+            source, target = replica_at(world, other.prompt_at), replica_at(world, other.token_at)
+            speed = min(
+                type_at(world, source.type).link_bytes_per_s / list_at(world, LISTS * other.prompt_at + SENDING).length,
+                type_at(world, target.type).link_bytes_per_s
+                / list_at(world, LISTS * other.token_at + RECEIVING).length,
+            )
+            if speed == other.bytes_per_s and other.heap_at >= 0:
+                continue
+            other.bytes_left = max(other.bytes_left - other.bytes_per_s * (now_s - other.since_s), 0.0)
+            other.since_s = now_s
+            other.bytes_per_s = speed
+            push(world, flow, now_s + other.bytes_left / speed)

@@ -23,11 +23,10 @@ class Inside:
 
     def assert_empty(self, done: run_module.Run) -> None:
         """Nothing is promised, taken, waiting or running any more."""
-        for field in ("pending_tokens", "scheduled_tokens", "used_tokens", "out_flows", "in_flows", "behind"):
+        for field in ("pending_tokens", "scheduled_tokens", "used_tokens", "behind"):
             assert not done.replicas[field].any(), (field, done.replicas[field])
         if done.cluster.policy.name != "chunked":
             assert not done.replicas["context_tokens"].any()
-        assert (done.replicas["first_out"] == -1).all() and (done.replicas["first_in"] == -1).all()
         assert not self.list_lengths().any()
         for counter in ("heap_size", "moving", "in_system", "held"):
             assert int(done.clock[counter]) == 0, counter

@@ -29,5 +29,5 @@ def test_without_a_folder_for_the_cache_it_is_compiled_anew(monkeypatch: pytest.
         return real(**options)
 
     monkeypatch.setattr(engine, "njit", njit)
-    assert engine._event_loop("0" * 64).targetoptions["nogil"]
-    assert asked == [True, False]
+    assert all(entry.targetoptions["nogil"] for entry in engine._entries("0" * 64))
+    assert asked == [True, False, True, False]
