@@ -163,18 +163,22 @@ def share_beyond(parameters: Parameters, program: Program) -> Rows:
 
 def end_to_end(parameters: Parameters, program: Program) -> Rows:
     """sum over s, n <= cut[s] of size[d, s, n] <= pools - 1: not every pool at most as large as in a failing choice."""
-    rows: Rows = {}
-    for d, option in enumerate(parameters.candidates):
-        for k, cut in enumerate(option.cuts):
-            terms = [
-                program.size[d, s, int(n)]
-                for s, (pool, largest) in enumerate(zip(option.pools, cut, strict=True))
-                for n in pool.sizes
-                if n <= largest
-            ]
-            if terms:
-                rows[f"end_to_end({d},{k})"] = pulp.lpSum(terms) <= len(option.pools) - 1
-    return rows
+    return {
+        f"end_to_end({d},{k})": pulp.lpSum(terms) <= len(option.pools) - 1
+        for d, option in enumerate(parameters.candidates)
+        for k, cut in enumerate(option.cuts)
+        if (terms := no_larger(option, program, d, cut))
+    }
+
+
+def no_larger(option: Candidates, program: Program, d: int, cut: Sequence[int]) -> list[pulp.LpVariable]:
+    """The variables of a design's sizes of at most those of a cut."""
+    return [
+        program.size[d, s, int(n)]
+        for s, (pool, largest) in enumerate(zip(option.pools, cut, strict=True))
+        for n in pool.sizes
+        if n <= largest
+    ]
 
 
 def in_stock(parameters: Parameters, program: Program) -> Rows:

@@ -7,10 +7,12 @@ that "better" and "equal" are exact. Points are looked up by listing them; ``pro
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import add, mul, sub
-from typing import NamedTuple
+from functools import reduce
+from itertools import chain, compress
+from operator import add, and_, le, mul, sub
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from provisioner.errors import InputError
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Prices
-from provisioner.planning.solver import order
+from provisioner.planning.solver import Point, order
 
 Sizes = tuple[int, ...]
 Totals = tuple[int, ...]  # whole units of each criterion in the order of ``solver.order``
@@ -29,13 +31,6 @@ PRICE_DIGITS = 7
 _WORK_ROUNDING = 1e-9
 # The next criterion decides among candidates equal in the first ones; this many levels, the last of which is a tie.
 LEVELS = len(CRITERIA) + 1
-
-
-class Point(NamedTuple):
-    """A design by position, and the machines of each of its pools."""
-
-    design: int
-    sizes: Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +61,11 @@ class Region:
     @property
     def empty(self) -> bool:
         """Whether no size is left."""
-        return any(most < least for least, most in zip(self.least, self.most, strict=True))
+        return not at_most(self.least, self.most)
 
-    def enough(self, sizes: Sizes) -> bool:
-        """Whether these sizes can do the work at all."""
-        return all(sum(map(mul, sizes, row)) >= 1.0 - _WORK_ROUNDING for row in self.work)
+    def enough(self, sizes: Sequence[Any]) -> Any:
+        """Whether sizes can do the work at all: a number for each pool, or arrays (see ``Lattice.axes``)."""
+        return reduce(and_, (sum(map(mul, sizes, row)) >= 1.0 - _WORK_ROUNDING for row in self.work), True)
 
 
 def whole_units(per_machine: Mapping[str, float]) -> dict[str, int]:
@@ -123,16 +118,18 @@ class Lattice:
 
     def allowed(self, point: Point) -> bool:
         """Whether the optimistic bound, caps and stock leave a point, excluded or not."""
-        region = self.regions[point.design]
-        within = zip(region.least, point.sizes, region.most, strict=True)
-        return all(least <= n <= most for least, n, most in within) and region.enough(point.sizes) and self.fits(point)
+        region, sizes = self.regions[point.design], point.sizes
+        return at_most(region.least, sizes) and at_most(sizes, region.most) and bool(self.leave(point.design, sizes))
 
-    def fits(self, point: Point) -> bool:
-        """Whether a point is within caps and stock."""
-        totals, used = self.value(point), self.regions[point.design].design.used(point.sizes)
-        return all(totals[criterion] <= cap * (1.0 + ROUNDING) for criterion, cap in self.caps.given.items()) and all(
-            used[name] <= available for name, available in self.caps.stock.items()
+    def leave(self, design: int, sizes: Sequence[Any]) -> Any:
+        """Whether work, caps and stock leave sizes of a design: a number for each pool, or arrays (see ``axes``)."""
+        amounts, machines = self.per_machine[design], self.machines[design]
+        capped = (sum(map(mul, sizes, amounts[c])) <= cap * (1.0 + ROUNDING) for c, cap in self.caps.given.items())
+        in_stock = (
+            sum(compress(sizes, [machine == name for machine in machines])) <= available
+            for name, available in self.caps.stock.items()
         )
+        return reduce(and_, chain(capped, in_stock), self.regions[design].enough(sizes))
 
     def excluded(self, point: Point) -> bool:
         """Whether a point was tried or lies below a cut."""
@@ -167,39 +164,31 @@ class Lattice:
 
     def largest(self, design: int, best: Totals | None) -> Sizes:
         """The most machines of each pool with the others at their least: by region, caps, stock and the best so far."""
-        region, units = self.regions[design], self.units[design][0]
+        region, stock = self.regions[design], self.caps.stock
         used = region.design.used(region.least)
-        most = []
-        for s, (name, least, bound) in enumerate(zip(self.machines[design], region.least, region.most, strict=True)):
-            rooms = [bound - least]
-            if best is not None:
-                rooms.append((best[0] - sum(map(mul, region.least, units))) // units[s])
-            for criterion, cap in self.caps.given.items():
-                each = self.per_machine[design][criterion]
-                rooms.append(math.floor((cap * (1.0 + ROUNDING) - sum(map(mul, region.least, each))) / each[s]))
-            if name in self.caps.stock:
-                rooms.append(self.caps.stock[name] - used[name])
-            most.append(least + min(rooms))
-        return tuple(most)
+        limits = [(cap * (1.0 + ROUNDING), self.per_machine[design][c]) for c, cap in self.caps.given.items()]
+        if best is not None:
+            limits.append((best[0], self.units[design][0]))
+        left = [(limit - sum(map(mul, region.least, each)), each) for limit, each in limits]
+        return tuple(
+            least
+            + min(
+                bound - least,
+                stock.get(name, bound + used[name]) - used[name],
+                *(math.floor(room / each[s]) for room, each in left),
+            )
+            for s, (name, least, bound) in enumerate(zip(self.machines[design], region.least, region.most, strict=True))
+        )
 
     def shape(self, design: int, best: Totals | None) -> Sizes:
         """Sizes of each pool in the smallest box around all points of a design that could be as good as the best."""
         ends = zip(self.regions[design].least, self.largest(design, best), strict=True)
         return tuple(max(0, most - least + 1) for least, most in ends)
 
-    def axes(self, design: int, shape: Sizes) -> list[NDArray[np.int64]]:
+    def axes(self, design: int, shape: Sizes) -> tuple[NDArray[np.int64], ...]:
         """The machines of each pool from the least on, as arrays that broadcast to a shape."""
-        return [
-            np.arange(n, n + k, dtype=np.int64).reshape([-1 if i == s else 1 for i in range(len(shape))])
-            for s, (n, k) in enumerate(zip(self.regions[design].least, shape, strict=True))
-        ]
-
-    def enough(self, design: int, shape: Sizes) -> NDArray[np.bool_]:
-        """The sizes from the least on that can do the work at all, as truths."""
-        keep = np.ones(shape, dtype=bool)
-        for row in self.regions[design].work:
-            keep &= sum(map(mul, self.axes(design, shape), row)) >= 1.0 - _WORK_ROUNDING
-        return keep
+        least = self.regions[design].least
+        return np.ix_(*(np.arange(n, n + k, dtype=np.int64) for n, k in zip(least, shape, strict=True)))
 
     def points(self, best: Totals | None) -> int:
         """The number of points in the smallest boxes around all that could be as good as the best."""
@@ -208,7 +197,7 @@ class Lattice:
 
 def at_most(sizes: Sizes, other: Sizes) -> bool:
     """Whether no pool has more machines than in the other."""
-    return all(n <= m for n, m in zip(sizes, other, strict=True))
+    return all(map(le, sizes, other))
 
 
 class Enumeration:
@@ -224,9 +213,12 @@ class Enumeration:
             if 0 in shape:
                 shape = (0,) * len(shape)
             axes = lattice.axes(d, shape)
-            totals = [np.broadcast_to(sum(map(mul, axes, each), np.int64(0)), shape) for each in lattice.units[d]]
-            levels = self._levels(totals, best, shape)
-            levels[~self._allowed(d, axes, shape)] = LEVELS
+            totals = [np.asarray(sum(map(mul, axes, each))) for each in lattice.units[d]]
+            levels = np.full(shape, 0 if best is None else LEVELS - 1, dtype=np.int8)
+            for level, limit in reversed([*enumerate(best or ())]):
+                levels[totals[level] < limit] = level
+                levels[totals[level] > limit] = LEVELS
+            levels[~np.broadcast_to(lattice.leave(d, axes), shape)] = LEVELS
             self.counts.append(int((levels < LEVELS).sum()))
             self.totals.append(totals)
             self.levels.append(levels)
@@ -234,28 +226,6 @@ class Enumeration:
                 self.cut(Point(d, cut))
             for sizes in lattice.tried[d]:
                 self.exclude(Point(d, sizes))
-
-    @staticmethod
-    def _levels(totals: list[NDArray[np.int64]], best: Totals | None, shape: Sizes) -> NDArray[np.int8]:
-        if best is None:
-            return np.zeros(shape, dtype=np.int8)
-        equal, levels = np.ones(shape, dtype=bool), np.full(shape, LEVELS, dtype=np.int8)
-        for level, (total, limit) in enumerate(zip(totals, best, strict=True)):
-            levels[equal & (total < limit)] = level
-            equal &= total == limit
-        levels[equal] = LEVELS - 1
-        return levels
-
-    def _allowed(self, d: int, axes: list[NDArray[np.int64]], shape: Sizes) -> NDArray[np.bool_]:
-        lattice = self.lattice
-        keep = lattice.enough(d, shape)
-        for criterion, cap in lattice.caps.given.items():
-            keep &= sum(map(mul, axes, lattice.per_machine[d][criterion])) <= cap * (1.0 + ROUNDING)
-        for name, available in lattice.caps.stock.items():
-            used = [axis for axis, machine in zip(axes, lattice.machines[d], strict=True) if machine == name]
-            if used:
-                keep &= sum(used) <= available
-        return keep
 
     def exclude(self, point: Point) -> None:
         """Take one point out."""
@@ -283,8 +253,7 @@ class Enumeration:
         if not most:
             return ()
         found = max(most, key=most.__getitem__)  # the first of several
-        dearest = most[found]
-        floor = dearest - min(self.lattice.units[found][c])
+        floor = most[found] - min(self.lattice.units[found][c])
         layer = np.argwhere((self.levels[found] == level) & (self.totals[found][c] > floor))
         return tuple(self._point(found, at) for at in (layer if len(layer) == 1 else layer[[0, -1]]))
 

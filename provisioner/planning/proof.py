@@ -11,19 +11,20 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import permutations
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps, Criterion, Prices
-from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Point, Region, Sizes, Totals, at_most
+from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Region, Sizes, Totals, at_most
 from provisioner.planning.proof_program import Programs, ProofParameters, parameters
-from provisioner.planning.solver import DEFAULT_SOLVER, solver
+from provisioner.planning.solver import DEFAULT_SOLVER, Point, solver
 from provisioner.results.plan import DesignCounts
 from provisioner.specs.slo import LatencyLimit
 
@@ -132,16 +133,7 @@ class Judged:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A candidate that passes although one of its design with at least as many machines in every pool does not."""
-
-    passes: Judged
-    fails: Judged
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Numbers of simulated clusters by outcome; ``cut`` is None if there are too many candidates to count.
 
     When a time limit ends the search, ``candidates - simulated - cut`` of a design are left.
@@ -152,7 +144,7 @@ class Counts:
     near_misses: int
     undecided: int
     cut: int | None
-    designs: tuple[DesignCounts, ...]
+    by_design: tuple[DesignCounts, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +158,8 @@ class Proof:
     when optimal, None without a plan). ``failing_neighbours`` has the best's neighbours with one machine
     fewer in one pool, as far as the optimistic bound leaves them, then of each design the nearest miss among the
     better candidates that fail. ``nearest_miss`` is the candidate with the smallest worst ratio where none passes, of
-    those within caps and stock if any was judged.
+    those within caps and stock if any was judged. ``violations`` are pairs of a candidate that passes and one of its
+    design that has at least as many machines in every pool and fails.
     """
 
     best: Judged | None
@@ -177,10 +170,9 @@ class Proof:
     simulated: tuple[Judged, ...]
     counts: Counts
     cuts: tuple[Candidate, ...]
-    violations: tuple[Violation, ...]
+    violations: tuple[tuple[Judged, Judged], ...]
     nearest_miss: Judged | None
     failing_neighbours: tuple[Judged, ...]
-    exhaustive: bool
     program: ProofParameters
 
     @property
@@ -204,8 +196,8 @@ def _with_pool(point: Point, pool: int, size: int) -> Point:
     return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
 
 
-class _TimeIsUp(Exception):
-    """The time limit is reached."""
+class _Ended(Exception):
+    """The time limit is reached, or a plan is enough and there is one."""
 
 
 class _ProofSearch:
@@ -219,7 +211,7 @@ class _ProofSearch:
         self.judge_many = judge
         self.progress = progress
         self.clock = clock
-        self.ends_at = None if problem.time_limit_s is None else clock() + problem.time_limit_s
+        self.ends_at = math.inf if problem.time_limit_s is None else clock() + problem.time_limit_s
         self.lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
         self.verdicts: dict[Point, Verdict] = {}
         self.best: Point | None = None
@@ -235,30 +227,27 @@ class _ProofSearch:
     # --- the course of the search -------------------------------------------------------------------------------
 
     def run(self) -> Proof:
-        """First plans, then everything better than the best of them, until nothing is left or the time is up."""
-        finished = True
-        try:
+        """First plans, then everything better than the best of them, until nothing is left or the search is ended."""
+        finished = False
+        with suppress(_Ended):
             for d in self._by_guess():
                 self._first_plan(d)
-                if self._enough:
-                    return self._proof(False)
-            self._from_above()
-            while not self._enough and self._a_neighbour_passes():
+            settled = False
+            while not settled:
                 self._from_above()
-            if self._enough:
-                return self._proof(False)
-            self._certify()
-        except _TimeIsUp:
-            finished = False
+                best = self.best
+                self._judge(self._fewer())  # cut or not: a last check on what the cuts assume
+                settled = self.best == best
+            self.progress("proving that nothing better is left")
+            left = Programs(self.lattice, self.totals, self.problem.solver).any_left()
+            if left is not None:
+                raise ProvisionerError(f"the proof failed: {self._candidate(left)} was not judged; please report this")
+            finished = True
         return self._proof(finished)
-
-    @property
-    def _enough(self) -> bool:
-        return self.problem.any_plan and self.best is not None
 
     def _from_above(self) -> None:
         """Judge the dearest candidates left, lifted where failures are clear, until nothing as good as the best is."""
-        while (picked := self._pick()) is not None:
+        while picked := self._pick():
             points = [self._lifted(point, side) for point, side in picked]
             before = self.totals
             self._judge(points)
@@ -268,12 +257,10 @@ class _ProofSearch:
                 self.lifts[point.design, side] = 2 * g + 1 if clear else max(0, g - 1) // 2
             if self.totals != before:
                 assert self.best is not None
-                if self.problem.any_plan:
-                    return
                 self._descend(self.best)
 
-    def _pick(self) -> list[tuple[Point, int]] | None:
-        """Up to ``batch`` candidates, each with the end of the layer that it is; None where nothing is left."""
+    def _pick(self) -> list[tuple[Point, int]]:
+        """Up to ``batch`` candidates, each with the end of the layer that it is; none where nothing is left."""
         choice = self._choice()
         for level in range(LEVELS if self.totals is not None else 1):
             picked: list[tuple[Point, int]] = []
@@ -283,7 +270,7 @@ class _ProofSearch:
                 skip |= {ends[0].design}
             if picked:
                 return picked[: self.problem.batch]
-        return None
+        return []
 
     def _choice(self) -> Enumeration | Programs:
         """The search for the next candidates: a list of them, or programs if there are too many."""
@@ -301,7 +288,7 @@ class _ProofSearch:
         """
         if self.problem.exhaustive or len(point.sizes) == 1:
             return point
-        pool = 0 if side == 0 else len(point.sizes) - 1
+        pool = side * (len(point.sizes) - 1)
         most = self.problem.regions[point.design].most[pool]
         lift = self.lifts.get((point.design, side), 0)
         not_clear = [p for p, verdict in self.verdicts.items() if p.design == point.design and not verdict.clear]
@@ -312,25 +299,12 @@ class _ProofSearch:
             lift //= 2
         return point
 
-    def _a_neighbour_passes(self) -> bool:
-        """Judge the best's neighbours with one machine fewer, cut or not: a last check on what the cuts assume."""
-        before = self.best
-        self._judge(self._fewer())
-        return self.best != before
-
     def _fewer(self) -> list[Point]:
         """The allowed neighbours of the best with one machine fewer in one pool."""
         if self.best is None:
             return []
-        fewer = (_with_pool(self.best, s, n - 1) for s, n in enumerate(self.best.sizes))
-        return [point for point in fewer if self.lattice.allowed(point)]
-
-    def _certify(self) -> None:
-        """Prove by the programs that nothing is left."""
-        self.progress("proving that nothing better is left")
-        left = Programs(self.lattice, self.totals, self.problem.solver).any_left()
-        if left is not None:
-            raise ProvisionerError(f"the proof failed: {self._candidate(left)} was not judged; please report this")
+        fewer = [_with_pool(self.best, s, n - 1) for s, n in enumerate(self.best.sizes)]
+        return list(filter(self.lattice.allowed, fewer))
 
     # --- a first plan --------------------------------------------------------------------------------------------
 
@@ -354,16 +328,14 @@ class _ProofSearch:
             if point in line or not region.enough(point.sizes):
                 continue
             if not self._worth(point):
-                if line or factor > _GROWTH[0]:
-                    break
-                low = [p for k in range(1, 20) if self._worth(p := self._on_ray(d, 1.0 - 0.05 * k))]
-                line += low[:1]
+                if not line and factor == _GROWTH[0]:
+                    smaller = (self._on_ray(d, 1.0 - 0.05 * k) for k in range(1, 20))
+                    line += list(filter(self._worth, smaller))[:1]
                 break
             line.append(point)
         for i in range(0, len(line), self.problem.batch):
             if passing := self._judge(line[i : i + self.problem.batch]):
-                if not self.problem.any_plan:
-                    self._descend(passing[0])
+                self._descend(passing[0])
                 return
 
     def _on_ray(self, d: int, factor: float) -> Point:
@@ -424,20 +396,21 @@ class _ProofSearch:
 
     def _judge(self, points: Sequence[Point]) -> list[Point]:
         """Judge what is not known yet, a batch at a time; those that pass, best first."""
-        points = list(dict.fromkeys(points))
-        unknown = [point for point in points if point not in self.verdicts]
+        unknown = [point for point in dict.fromkeys(points) if point not in self.verdicts]
         for i in range(0, len(unknown), self.problem.batch):
-            if self.ends_at is not None and self.clock() >= self.ends_at:
-                raise _TimeIsUp
+            if self.clock() >= self.ends_at:
+                raise _Ended
             batch = unknown[i : i + self.problem.batch]
-            verdicts = self.judge_many([self._candidate(point) for point in batch])
+            verdicts = self.judge_many(list(map(self._candidate, batch)))
             if len(verdicts) != len(batch):
                 raise ProvisionerError(f"the judge gave {len(verdicts)} verdicts on {len(batch)} candidates")
             for point, verdict in zip(batch, verdicts, strict=True):
                 self._record(point, verdict)
             best = "none passes yet" if self.best is None else f"best {self._candidate(self.best)}"
             self.progress(f"{len(self.verdicts)} simulated, {best}")
-        passing = [point for point in points if self.verdicts[point].passes]
+            if self.problem.any_plan and self.best is not None:
+                raise _Ended
+        passing = [point for point in dict.fromkeys(points) if self.verdicts[point].passes]
         return sorted(passing, key=lambda point: (self.lattice.totals(point), -self.verdicts[point].slack))
 
     def _record(self, point: Point, verdict: Verdict) -> None:
@@ -458,14 +431,13 @@ class _ProofSearch:
 
     def _consider(self, point: Point, verdict: Verdict) -> None:
         """Take a candidate that passes as the best if it is within the limits and better, or equal with more slack."""
-        if not self.lattice.allowed(point):
-            return
         level = self.lattice.level(point, self.totals)
-        if level == LEVELS - 1 and self.best is not None:
-            if verdict.slack > self.verdicts[self.best].slack:
-                self.best = point
-        elif level < LEVELS:
+        if not self.lattice.allowed(point) or level == LEVELS:
+            return
+        if level < LEVELS - 1 or self.best is None:
             self.best, self.totals, self.open = point, self.lattice.totals(point), None
+        elif verdict.slack > self.verdicts[self.best].slack:
+            self.best = point
 
     # --- the result ----------------------------------------------------------------------------------------------
 
@@ -476,25 +448,20 @@ class _ProofSearch:
         return Judged(self._candidate(point), self.lattice.value(point), self.verdicts[point])
 
     def _proof(self, finished: bool) -> Proof:
+        objective, verdicts = self.problem.objective, self.verdicts
         cheapest = None if finished else self._choice().cheapest()
-        optimal = cheapest is None
-        best = None if self.best is None else self._judged(self.best)
-        objective = self.problem.objective
-        if cheapest is not None:
-            lower_bound = self.lattice.value(cheapest)[objective]
-        else:
-            lower_bound = math.inf if best is None else best.totals[objective]
-        gap = None if best is None else max(0.0, 1.0 - lower_bound / best.totals[objective])
-        failing = [point for point, verdict in self.verdicts.items() if not verdict.passes]
-        within = [point for point in failing if self.lattice.allowed(point)] or failing
-        nearest = min(within, key=self._miss, default=None) if self.best is None else None
+        least, best = cheapest or self.best, None if self.best is None else self._judged(self.best)
+        lower_bound = math.inf if least is None else self.lattice.value(least)[objective]
+        failing = [point for point, verdict in verdicts.items() if not verdict.passes]
+        allowed = list(filter(self.lattice.allowed, failing))
+        nearest = min(allowed or failing, key=self._miss, default=None) if best is None else None
         return Proof(
             best=best,
-            optimal=optimal,
+            optimal=cheapest is None,
             ties_judged=finished,
             lower_bound=lower_bound,
-            gap=gap,
-            simulated=tuple(map(self._judged, self.verdicts)),
+            gap=None if best is None else max(0.0, 1.0 - lower_bound / best.totals[objective]),
+            simulated=tuple(map(self._judged, verdicts)),
             counts=self._counts(),
             cuts=tuple(
                 Candidate(region.design, cut)
@@ -503,8 +470,7 @@ class _ProofSearch:
             ),
             violations=tuple(self._violations()),
             nearest_miss=None if nearest is None else self._judged(nearest),
-            failing_neighbours=tuple(map(self._judged, self._neighbours(failing))),
-            exhaustive=self.problem.exhaustive,
+            failing_neighbours=tuple(map(self._judged, self._neighbours(allowed))),
             program=parameters(self.lattice, self.totals),
         )
 
@@ -517,39 +483,39 @@ class _ProofSearch:
         """The best's smaller neighbours, then of each design the nearest miss among the better ones that fail."""
         if self.best is None:
             return []
-        better = [p for p in failing if self.lattice.allowed(p) and self.lattice.level(p, self.totals) < LEVELS - 1]
+        better = [point for point in failing if self.lattice.level(point, self.totals) < LEVELS - 1]
         nearest = {point.design: point for point in reversed(sorted(better, key=self._miss))}
-        found = [point for point in self._fewer() if point in failing]
-        return list(dict.fromkeys([*found, *(nearest[d] for d in sorted(nearest))]))
+        fewer = [point for point in self._fewer() if point in failing]
+        return list(dict.fromkeys([*fewer, *(nearest[d] for d in sorted(nearest))]))
 
     def _counts(self) -> Counts:
-        verdicts = self.verdicts.values()
-        designs: tuple[DesignCounts, ...] | None = None
+        verdicts, by_design = self.verdicts.values(), None
         if self.lattice.points(self.totals) <= self.problem.most_enumerated:
             listed = Enumeration(self.lattice, self.totals)
-            allowed = (p for p in self.verdicts if self.lattice.allowed(p))
+            allowed = filter(self.lattice.allowed, self.verdicts)
             simulated = Counter(p.design for p in allowed if self.lattice.level(p, self.totals) < LEVELS)
-            designs = tuple(
+            by_design = tuple(
                 DesignCounts(region.design.name, total, simulated[d], total - simulated[d] - left)
                 for d, (region, total, left) in enumerate(
                     zip(self.problem.regions, listed.counts, listed.left, strict=True)
                 )
             )
         return Counts(
-            simulated=len(self.verdicts),
+            simulated=len(verdicts),
             rejected_early=sum(v.early for v in verdicts),
             near_misses=sum(v.outcome == "fail" and not v.clear for v in verdicts),
             undecided=sum(v.outcome == "undecided" for v in verdicts),
-            cut=None if designs is None else sum(each.cut for each in designs),
-            designs=designs or (),
+            cut=None if by_design is None else sum(each.cut for each in by_design),
+            by_design=by_design or (),
         )
 
-    def _violations(self) -> Iterable[Violation]:
-        """The pairs of each design in which the smaller candidate passes and the larger one fails."""
+    def _violations(self) -> Iterator[tuple[Judged, Judged]]:
         for d, region in enumerate(self.problem.regions):
-            passing = [p for p, v in self.verdicts.items() if p.design == d and v.passes]
-            failing = [p for p, v in self.verdicts.items() if p.design == d and v.outcome == "fail"]
-            sizes = np.array([p.sizes for p in failing], dtype=np.int64).reshape(len(failing), len(region.least))
+            passing, failing = (
+                [p for p, v in self.verdicts.items() if p.design == d and v.outcome == outcome]
+                for outcome in ("pass", "fail")
+            )
+            sizes = np.array([p.sizes for p in failing], dtype=np.int64).reshape(-1, len(region.least))
             for point in passing:
-                for i in np.flatnonzero((sizes >= np.array(point.sizes)).all(axis=1)):
-                    yield Violation(self._judged(point), self._judged(failing[i]))
+                for i in np.flatnonzero((sizes >= point.sizes).all(axis=1)):
+                    yield self._judged(point), self._judged(failing[i])

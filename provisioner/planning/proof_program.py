@@ -7,8 +7,9 @@ not depend on the proof, are those of ``formulation``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import add, sub
 
 import numpy as np
 import pulp
@@ -23,11 +24,12 @@ from provisioner.planning.formulation import (
     Rows,
     capped,
     in_stock,
+    no_larger,
     one_design,
     one_size,
 )
-from provisioner.planning.lattice import LEVELS, Lattice, Point, Sizes, Totals, at_most
-from provisioner.planning.solver import DEFAULT_SOLVER, choose, solver, write_problem
+from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most
+from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
 
 # With more sizes than this in one design, exclusions are not merged into stronger ones.
 _MOST_MERGED = 2_000_000
@@ -38,18 +40,15 @@ class ProofParameters:
     """All that the program is built from.
 
     ``choices`` has the designs with the sizes that could be as good as the best, their cuts (sizes up to which
-    everything is excluded), prices and caps; by design, ``work`` has the rows of the optimistic bound and ``tried`` the
-    sizes simulated that no cut excludes.
-    ``units`` is what a machine adds to a criterion in whole units, ``best`` the best plan's totals in them.
+    everything is excluded), prices and caps; ``tried`` by design the sizes simulated that no cut excludes, and
+    ``positions`` those of the designs in the lattice. ``best`` has the best plan's totals in whole units.
     """
 
+    lattice: Lattice
     choices: Parameters
-    work: tuple[tuple[tuple[float, ...], ...], ...]
     tried: tuple[tuple[Sizes, ...], ...]
-    units: Mapping[Criterion, Mapping[str, int]]
-    order: tuple[Criterion, ...]
+    positions: tuple[int, ...]
     best: Mapping[Criterion, int] | None
-    positions: tuple[int, ...]  # of the designs among those of the problem
 
     @property
     def levels(self) -> tuple[int, ...]:
@@ -58,7 +57,7 @@ class ProofParameters:
 
     def criterion(self, level: int) -> Criterion:
         """The criterion that decides at a level: for a tie, which has equal totals, the objective."""
-        return self.order[level if level < len(self.order) else 0]
+        return self.lattice.order[level if level < LEVELS - 1 else 0]
 
     def only(self, positions: frozenset[int]) -> ProofParameters:
         """These parameters for some of the designs."""
@@ -66,15 +65,13 @@ class ProofParameters:
         return replace(
             self,
             choices=replace(self.choices, candidates=tuple(self.choices.candidates[d] for d in kept)),
-            work=tuple(self.work[d] for d in kept),
             tried=tuple(self.tried[d] for d in kept),
             positions=tuple(self.positions[d] for d in kept),
         )
 
     def without(self, d: int, sizes: Sizes) -> ProofParameters:
         """These parameters with one more choice excluded by itself."""
-        alone = ((*each, sizes) if i == d else each for i, each in enumerate(self.tried))
-        return replace(self, tried=tuple(alone))
+        return replace(self, tried=(*self.tried[:d], (*self.tried[d], sizes), *self.tried[d + 1 :]))
 
 
 def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
@@ -90,10 +87,9 @@ def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
         cuts, others = merged(lattice, d, largest)
         options.append(Candidates(region.design, pools, cuts))
         alone.append(others)
-    work = tuple(lattice.regions[d].work for d in positions)
-    totals = None if best is None else dict(zip(lattice.order, best, strict=True))
     choices = Parameters(tuple(options), lattice.prices, lattice.caps)
-    return ProofParameters(choices, work, tuple(alone), lattice.whole, lattice.order, totals, positions)
+    totals = None if best is None else dict(zip(lattice.order, best, strict=True))
+    return ProofParameters(lattice, choices, tuple(alone), positions, totals)
 
 
 def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
@@ -103,31 +99,25 @@ def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...],
     sizes are a cut, whatever excludes it. With two pools such cuts alone bound the program's relaxation by a plan that
     is left, so that the proof needs no branching. Too many sizes to list are returned as they were excluded.
     """
-    region = lattice.regions[d]
-    shape = tuple(m - n + 1 for n, m in zip(region.least, largest, strict=True))
-
-    def at(sizes: Sizes) -> tuple[int, ...]:
-        return tuple(n - least for n, least in zip(sizes, region.least, strict=True))
-
-    tried = sorted(x for x in lattice.tried[d] if at_most(region.least, x) and at_most(x, largest))
-    cuts = sorted(x for x in lattice.cuts[d] if at_most(region.least, x))
+    least = lattice.regions[d].least
+    tried = sorted(x for x in lattice.tried[d] if at_most(least, x) and at_most(x, largest))
+    cuts = sorted(x for x in lattice.cuts[d] if at_most(least, x))
+    shape = tuple(m - n + 1 for n, m in zip(least, largest, strict=True))
     if math.prod(shape) > _MOST_MERGED:
         return tuple(cuts), tuple(x for x in tried if not any(at_most(x, cut) for cut in cuts))
-    excluded = ~lattice.enough(d, shape)
-    for sizes in cuts:
-        excluded[tuple(slice(0, i + 1) for i in at(sizes))] = True
+    below = ~np.broadcast_to(lattice.regions[d].enough(lattice.axes(d, shape)), shape)
+    for cut in cuts:
+        below[tuple(slice(n - m + 1) for n, m in zip(cut, least, strict=True))] = True
     for sizes in tried:
-        excluded[at(sizes)] = True
-    below = excluded
+        below[tuple(map(sub, sizes, least))] = True
     for axis in range(len(shape)):
         below = np.logical_and.accumulate(below, axis=axis)
     corner = below.copy()
     for axis in range(len(shape)):
-        larger = np.roll(below, -1, axis=axis)
-        larger[tuple(slice(-1, None) if a == axis else slice(None) for a in range(len(shape)))] = False
-        corner &= ~larger
-    corners = (tuple(int(i) + n for i, n in zip(found, region.least, strict=True)) for found in np.argwhere(corner))
-    return tuple(corners), tuple(x for x in tried if not below[at(x)])
+        # No corner if one more machine still is below; beyond the largest sizes nothing is.
+        corner &= ~np.delete(np.insert(below, shape[axis], False, axis), 0, axis)
+    corners = (tuple(map(add, map(int, at), least)) for at in np.argwhere(corner))
+    return tuple(corners), tuple(x for x in tried if not below[tuple(map(sub, x, least))])
 
 
 def build(p: ProofParameters, level: int, at_least: int | None = None) -> Program:
@@ -144,13 +134,18 @@ def build(p: ProofParameters, level: int, at_least: int | None = None) -> Progra
     return program
 
 
-def units(p: ProofParameters, program: Program, criterion: Criterion, d: int) -> pulp.LpAffineExpression:
-    """sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: a criterion of one design, in whole units."""
+def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float]) -> pulp.LpAffineExpression:
+    """sum over s, n of n * each[s] * size[d, s, n]: an amount per machine of each pool, over one design."""
     return pulp.lpSum(
-        int(n) * p.units[criterion][pool.slot.machine.name] * program.size[d, s, int(n)]
+        int(n) * each[s] * program.size[d, s, int(n)]
         for s, pool in enumerate(p.choices.candidates[d].pools)
         for n in pool.sizes
     )
+
+
+def units(p: ProofParameters, program: Program, criterion: Criterion, d: int) -> pulp.LpAffineExpression:
+    """sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: a criterion of one design, in whole units."""
+    return _summed(p, program, d, p.lattice.units[p.positions[d]][p.lattice.order.index(criterion)])
 
 
 def total_units(p: ProofParameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
@@ -161,25 +156,16 @@ def total_units(p: ProofParameters, program: Program, criterion: Criterion) -> p
 def enough_work(p: ProofParameters, program: Program) -> Rows:
     """sum over s, n of n * work[d, k, s] * size[d, s, n] >= design[d]: the pools can do the work at the very best."""
     return {
-        f"enough_work({d},{k})": pulp.lpSum(
-            int(n) * row[s] * program.size[d, s, int(n)] for s, pool in enumerate(option.pools) for n in pool.sizes
-        )
-        >= program.design[d]
-        for d, option in enumerate(p.choices.candidates)
-        for k, row in enumerate(p.work[d])
+        f"enough_work({d},{k})": _summed(p, program, d, row) >= program.design[d]
+        for d, position in enumerate(p.positions)
+        for k, row in enumerate(p.lattice.regions[position].work)
     }
 
 
 def cut(p: ProofParameters, program: Program) -> Rows:
     """sum over s, n <= cut[d, k, s] of size[d, s, n] <= (pools - 1) * design[d]: nothing below these sizes."""
     return {
-        f"cut({d},{k})": pulp.lpSum(
-            program.size[d, s, int(n)]
-            for s, (pool, largest) in enumerate(zip(option.pools, sizes, strict=True))
-            for n in pool.sizes
-            if n <= largest
-        )
-        <= (len(option.pools) - 1) * program.design[d]
+        f"cut({d},{k})": pulp.lpSum(no_larger(option, program, d, sizes)) <= (len(option.pools) - 1) * program.design[d]
         for d, option in enumerate(p.choices.candidates)
         for k, sizes in enumerate(option.cuts)
     }
@@ -189,9 +175,9 @@ def tried(p: ProofParameters, program: Program) -> Rows:
     """sum over s of size[d, s, tried[d, k, s]] <= (pools - 1) * design[d]: nothing that was simulated, by itself."""
     return {
         f"tried({d},{k})": pulp.lpSum(program.size[d, s, n] for s, n in enumerate(sizes))
-        <= (len(option.pools) - 1) * program.design[d]
-        for d, option in enumerate(p.choices.candidates)
-        for k, sizes in enumerate(p.tried[d])
+        <= (len(sizes) - 1) * program.design[d]
+        for d, alone in enumerate(p.tried)
+        for k, sizes in enumerate(alone)
     }
 
 
@@ -202,15 +188,15 @@ def no_worse(p: ProofParameters, program: Program, level: int) -> Rows:
     return {
         f"no_worse({d},{c})": units(p, program, c, d) <= p.best[c] * program.design[d]
         for d in program.design
-        for c in p.order[:level]
+        for c in p.lattice.order[:level]
     }
 
 
 def better(p: ProofParameters, program: Program, level: int) -> Rows:
     """units[d, c] <= (best[c] - 1) * design[d]: the level's criterion is better than the best plan's."""
-    if p.best is None or level >= len(p.order):
+    if p.best is None or level >= LEVELS - 1:
         return {}
-    c = p.order[level]
+    c = p.lattice.order[level]
     return {f"better({d},{c})": units(p, program, c, d) <= (p.best[c] - 1) * program.design[d] for d in program.design}
 
 
@@ -228,8 +214,9 @@ class Programs:
     def __init__(self, lattice: Lattice, best: Totals | None, solver_name: str = DEFAULT_SOLVER) -> None:
         self.lattice = lattice
         self.best = best
-        self.solver_name = solver_name
-        self.solved = 0
+        self.engine = solver(solver_name)
+        if self.engine.name == "HiGHS":  # its presolve takes several times as long as the program itself
+            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
@@ -242,9 +229,8 @@ class Programs:
         total = self.lattice.totals(dearest)[c]
         first = self._solve(p, level, total, lambda program: _position(p, program))
         assert first is not None
-        design = first.design
-        p = p.only(frozenset({design}))
-        floor = total - min(self.lattice.units[design][c]) + 1
+        p = p.only(frozenset({first.design}))
+        floor = total - min(self.lattice.units[first.design][c]) + 1
         low = self._solve(p, level, floor, lambda program: _sizes_rank(p, program))
         high = self._solve(p, level, floor, lambda program: -_sizes_rank(p, program))
         assert low is not None and high is not None
@@ -253,7 +239,7 @@ class Programs:
     def cheapest(self) -> Point | None:
         """A point left with the least objective, None where nothing is left that is better than the best in it."""
         p = parameters(self.lattice, self.best)
-        return self._solve(p, 0, None, lambda program: total_units(p, program, p.order[0]))
+        return self._solve(p, 0, None, lambda program: total_units(p, program, p.lattice.order[0]))
 
     def any_left(self) -> Point | None:
         """A point as good as the best that nothing excludes, None where every program is proven to have no solution."""
@@ -272,11 +258,10 @@ class Programs:
             program = build(p, level, at_least)
             if least is not None:
                 program.problem.setObjective(-least(program))
-            choice = choose(program, _engine(self.solver_name))
-            self.solved += 1
+            choice = choose(program, self.engine)
             if choice is None:
                 return None
-            point = Point(p.positions[choice.design], choice.sizes)
+            point = choice._replace(design=p.positions[choice.design])
             totals = self.lattice.totals(point)
             enough = at_least is None or totals[self.lattice.order.index(p.criterion(level))] >= at_least
             if enough and self.lattice.level(point, self.best) <= level and self.lattice.allowed(point):
@@ -284,14 +269,6 @@ class Programs:
             # A point that only the solver's tolerance allows: exclude it and solve again.
             p = p.without(choice.design, point.sizes)
         return None
-
-
-def _engine(name: str) -> pulp.LpSolver:
-    """The solver of this name; HiGHS without its presolve, which takes several times as long as the program itself."""
-    engine = solver(name)
-    if engine.name == "HiGHS":
-        return pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
-    return engine
 
 
 def _position(p: ProofParameters, program: Program) -> pulp.LpAffineExpression:
@@ -303,7 +280,7 @@ def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression
     """The sizes of the one design read as the digits of a number, so that its order is theirs."""
     pools = p.choices.candidates[0].pools
     weight = [math.prod(int(pool.sizes[-1]) + 1 for pool in pools[s + 1 :]) for s in range(len(pools))]
-    return pulp.lpSum(n * weight[s] * variable for (_, s, n), variable in program.size.items())
+    return _summed(p, program, 0, weight)
 
 
 def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:

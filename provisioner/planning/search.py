@@ -11,7 +11,7 @@ import numpy as np
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, LatencyInputs, candidates
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters, Prices
-from provisioner.planning.solver import Choice, solve
+from provisioner.planning.solver import Point, solve
 from provisioner.specs.slo import LatencyLimit
 
 # A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
@@ -110,7 +110,7 @@ class Search:
             cut[position] = int(every[low])
         return tuple(cut)
 
-    def _break_ties(self, parameters: Parameters, choice: Choice, totals: dict[Criterion, float]) -> Best:
+    def _break_ties(self, parameters: Parameters, choice: Point, totals: dict[Criterion, float]) -> Best:
         """Among the choices with the same totals, the one with the largest worst-case slack.
 
         Slack of a limit is (limit - value) / limit. Pools' own slacks bound a pair's from above, so that the costly

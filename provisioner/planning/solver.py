@@ -5,11 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pulp
 
@@ -21,9 +20,8 @@ DEFAULT_SOLVER = "HiGHS"
 _INTEGRAL = 1e-6
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A solution: a candidate design by position, and the size of each of its pools in machines."""
+class Point(NamedTuple):
+    """A design by position, and the size of each of its pools in machines."""
 
     design: int
     sizes: tuple[int, ...]
@@ -74,11 +72,11 @@ def order(first: Criterion) -> tuple[Criterion, ...]:
 
 def solve(
     parameters: Parameters, objective: Criterion, solver_name: str = DEFAULT_SOLVER
-) -> tuple[Choice, tuple[tuple[Criterion, float], ...]] | None:
+) -> tuple[Point, tuple[tuple[Criterion, float], ...]] | None:
     """The lexicographically best choice with its totals by criterion, or None where no choice satisfies the rows."""
     engine = solver(solver_name)
     best: tuple[tuple[Criterion, float], ...] = ()
-    choice: Choice | None = None
+    choice: Point | None = None
     for criterion in order(objective):
         found = choose(build(parameters, criterion, best), engine)
         if found is None:
@@ -91,7 +89,7 @@ def solve(
     return choice, best
 
 
-def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> float:
+def _total(parameters: Parameters, choice: Point, criterion: Criterion) -> float:
     """A criterion of a choice, recomputed from its integers and not read from the solver."""
     pools = parameters.candidates[choice.design].pools
     return sum(
@@ -100,7 +98,7 @@ def _total(parameters: Parameters, choice: Choice, criterion: Criterion) -> floa
     )
 
 
-def choose(program: Program, engine: pulp.LpSolver) -> Choice | None:
+def choose(program: Program, engine: pulp.LpSolver) -> Point | None:
     """Solve a program and return its choice; None if it is infeasible; an error for anything but a proven optimum."""
     ending = _ending(program.problem, program.problem.solve(engine))
     # A presolver may say "infeasible or unbounded", which PuLP calls undefined. No program of binaries is unbounded.
@@ -124,14 +122,14 @@ def _ending(problem: pulp.LpProblem, answer: Any) -> str:
     return name if name != "Optimal" or problem.sol_status == pulp.LpSolutionOptimal else "Not Proven"
 
 
-def read(program: Program, name: str) -> Choice:
+def read(program: Program, name: str) -> Point:
     """Return the choice in the variables of a solved program; an error if they are not integral."""
     values = {key: variable.varValue for key, variable in program.size.items()}
     for value in values.values():
         if value is None or abs(value - round(value)) > _INTEGRAL:
             raise _failed(name, f"returned a fractional choice ({value})")
     ones = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
-    return Choice(ones[0][0], tuple(n for _, _, n in ones))
+    return Point(ones[0][0], tuple(n for _, _, n in ones))
 
 
 def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:

@@ -57,7 +57,7 @@ class Proven:
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
         others = [self._alternative(other, best) for other in setting.designs if other != design]
-        base = plan_of(setting, traffic, as_best, ranked(others, self.proof.program.order[0]))
+        base = plan_of(setting, traffic, as_best, ranked(others, self.case.setting.criterion))
         pools = tuple(
             replace(
                 pool,
@@ -89,21 +89,16 @@ class Proven:
         return labels if labels and verdict is not None and verdict.stable else (CAPACITY,)
 
     def _evidence(self, design: Design) -> Evidence:
-        proof, counts, judge = self.proof, self.proof.counts, self.case.judge
+        proof, judge = self.proof, self.case.judge
         return Evidence(
             rule=self.case.sets.rule(judge.confidence),
             policy=judge.policy_of(design).name,
             optimal=proof.optimal and proof.ties_judged,
             lower_bound=proof.lower_bound,
             gap=proof.gap or 0.0,
-            simulated=counts.simulated,
             runs=judge.simulated_runs,
-            rejected_early=counts.rejected_early,
-            near_misses=counts.near_misses,
-            undecided=counts.undecided,
-            cut=counts.cut,
             cut_margin=judge.cut_margin,
-            exhaustive=proof.exhaustive,
+            exhaustive=self.case.setting.searching.exhaustive,
             neighbours=tuple(
                 Neighbour(
                     design=each.candidate.design.name,
@@ -117,9 +112,9 @@ class Proven:
                 for each in proof.failing_neighbours
             ),
             violations=tuple(
-                f"{each.passes.candidate} passes, {each.fails.candidate} fails" for each in proof.violations
+                f"{passing.candidate} passes, {failing.candidate} fails" for passing, failing in proof.violations
             ),
-            by_design=counts.designs,
+            **proof.counts._asdict(),
         )
 
     def _alternative(self, design: Design, best: Judged) -> Alternative:
@@ -131,7 +126,7 @@ class Proven:
             least = min(passed, key=lambda each: tuple(each.totals.values()))
             reason = loss(least.totals, best.totals)
             return alternative(setting, design, least.candidate.sizes, least.totals, reason, basis="simulated")
-        guess = search.best((design,), proof.program.order[0])
+        guess = search.best((design,), self.case.setting.criterion)
         if guess is not None and tuple(guess.totals.values()) > tuple(best.totals.values()):
             left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
             reason = f"{loss(guess.totals, best.totals)} (formulas{''.join(left_out)})"
@@ -139,7 +134,7 @@ class Proven:
         option = search.candidates[design]
         unplanned = guess is None and (option.reason or option.unattainable or not judged)
         reasons = [why_not(search, design)] if unplanned else []
-        count = next((each.candidates for each in proof.counts.designs if each.design == design.name), 0)
+        count = next((each.candidates for each in proof.counts.by_design if each.design == design.name), 0)
         if count:
             reasons.append(f"none of its {count:,} clusters that would be as good passes")
         if judged:
@@ -147,11 +142,11 @@ class Proven:
         return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
     def _warnings(self) -> tuple[str, ...]:
-        proof = self.proof
+        proof, objective = self.proof, self.case.setting.criterion
         if proof.optimal and proof.ties_judged:
             return ()
         return (
-            f"the time limit was reached before the proof was complete: no plan has less {proof.program.order[0]} than "
+            f"the time limit was reached before the proof was complete: no plan has less {objective} than "
             f"{proof.lower_bound:g}, so this one is at most {proof.gap or 0.0:.1%} from the best",
         )
 
@@ -162,7 +157,7 @@ class Proven:
         binding = nearest = ""
         if caps.any:
             progress("nothing within the limits passes; looking for what would")
-            free = self.case.prove(self.proof.program.order[0], progress, Scope(caps=Caps())).best
+            free = self.case.prove(self.case.setting.criterion, progress, Scope(caps=Caps())).best
             if free is not None:
                 binding, needed = _beyond_caps(caps, free)
                 texts.append(f"{needed} ({free.candidate}, which passes)")

@@ -20,10 +20,10 @@ from provisioner.options.defaults import CUT_MARGIN
 from provisioner.planning import formulation, proof_program
 from provisioner.planning.designs import Design, Slot
 from provisioner.planning.formulation import CRITERIA, Caps, Prices
-from provisioner.planning.lattice import Enumeration, Lattice, Point, Region, at_most, whole_units
+from provisioner.planning.lattice import Enumeration, Lattice, Region, at_most, whole_units
 from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, prove
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
-from provisioner.planning.solver import solver
+from provisioner.planning.solver import Point, choose, solver
 from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import MACHINES
 
@@ -141,7 +141,7 @@ def check_against_brute_force(problem: Problem, ratio: Ratio) -> Proof:
         assert found == expected
         assert proof.gap == 0.0 and proof.lower_bound == proof.best.totals[problem.objective]
         assert proof.counts.cut == sum(
-            each.candidates - each.simulated for each in proof.counts.designs
+            each.candidates - each.simulated for each in proof.counts.by_design
         )  # nothing is left
     return proof
 
@@ -216,8 +216,8 @@ def check(problem: Problem, ratio: Ratio) -> None:
     if proof.best is None:
         assert proof.gap is None and proof.lower_bound == math.inf
         assert (proof.nearest_miss is None) == (not proof.simulated)
-    for violation in proof.violations:
-        assert at_most(violation.passes.candidate.sizes, violation.fails.candidate.sizes)
+    for passing, failing in proof.violations:
+        assert at_most(passing.candidate.sizes, failing.candidate.sizes)
     if problem.exhaustive:
         assert not proof.cuts and proof.counts.cut == 0
 
@@ -301,7 +301,7 @@ def test_a_hopeless_design_takes_few_judgements() -> None:
     good, hopeless = region(pair(0, 0, "good"), 60, (31, 6)), region(pair(0, 0, "hopeless"), 60, (60, 60))
     proof = check_against_brute_force(Problem((good, hopeless), FLAT), ratio)
     assert len([each for each in proof.simulated if each.candidate.design.name == "hopeless"]) <= 20
-    assert proof.counts.designs[1].candidates == 35 * 34 / 2
+    assert proof.counts.by_design[1].candidates == 35 * 34 / 2
 
 
 def test_a_dearer_design_is_not_searched_for_a_first_plan() -> None:
@@ -315,6 +315,10 @@ def test_a_dearer_design_is_not_searched_for_a_first_plan() -> None:
 # --- what failures exclude ------------------------------------------------------------------------------------
 
 
+def violations(proof: Proof) -> list[tuple[Sizes, Sizes]]:
+    return [(passing.candidate.sizes, failing.candidate.sizes) for passing, failing in proof.violations]
+
+
 def test_a_near_miss_excludes_itself_alone() -> None:
     """28 + 1 passes and 28 + 4 fails: a smaller plan than one that nearly passes is found."""
     ratios = {(28, 1): 0.97, (28, 4): 1.04, (28, 3): 1.03, (28, 2): 1.02, (29, 1): 0.96, (30, 1): 0.95}
@@ -326,8 +330,7 @@ def test_a_near_miss_excludes_itself_alone() -> None:
     assert proof.best is not None and proof.best.candidate.sizes == (28, 1)
     by_sizes = {each.candidate.sizes: each.verdict for each in proof.simulated}
     assert all(by_sizes[n, m].clear for n, m in [(27, 1)] if (n, m) in by_sizes)
-    seen = {(v.passes.candidate.sizes, v.fails.candidate.sizes) for v in proof.violations}
-    assert all(small == (28, 1) or large[0] > 28 for small, large in seen)
+    assert all(small == (28, 1) or large[0] > 28 for small, large in violations(proof))
 
 
 def test_a_violation_is_reported() -> None:
@@ -336,7 +339,7 @@ def test_a_violation_is_reported() -> None:
 
     proof = prove(Problem((region(alone(0), 20, (10,)),), FLAT, batch=1), FakeJudge(ratio))
     assert proof.best is not None and proof.best.candidate.sizes == (8,)
-    assert [(v.passes.candidate.sizes, v.fails.candidate.sizes) for v in proof.violations] == [((8,), (9,))]
+    assert violations(proof) == [((8,), (9,))]
     assert proof.counts.near_misses == 1
 
 
@@ -349,7 +352,7 @@ def test_a_cut_that_a_smaller_plan_contradicts_is_withdrawn() -> None:
     proof = prove(Problem((region(pair(0, 0), 12, (7, 6)),), FLAT), FakeJudge(ratio))
     assert proof.best is not None and proof.best.candidate.sizes == (6, 6) and proof.optimal
     assert all(not at_most((6, 6), cut.sizes) for cut in proof.cuts)
-    assert ((6, 6), (7, 6)) in [(v.passes.candidate.sizes, v.fails.candidate.sizes) for v in proof.violations]
+    assert ((6, 6), (7, 6)) in violations(proof)
 
 
 def test_a_failure_above_a_plan_that_passes_cuts_nothing() -> None:
@@ -374,7 +377,7 @@ def test_exhaustive_judges_every_better_candidate() -> None:
     ratio = staircase((8, 5), (6, 9))
     problem = Problem((region(pair(0, 0), 12, (9, 9)), region(alone(0), 20, (15,))), FLAT, exhaustive=True)
     proof = check_against_brute_force(problem, lambda name, sizes: ratio(name, sizes) if len(sizes) == 2 else 3.0)
-    assert proof.exhaustive and not proof.cuts
+    assert not proof.cuts
     better = [each for each in proof.simulated if each.totals["cost"] <= 13.0]
     assert len(better) == sum(n + m <= 13 for n in range(1, 13) for m in range(1, 13)) + 13
 
@@ -446,7 +449,7 @@ def test_a_time_limit_leaves_the_best_so_far_and_a_bound(seconds: float) -> None
         assert proof.gap == pytest.approx(1.0 - proof.lower_bound / proof.best.totals["cost"])
         assert proof.optimal == (proof.lower_bound == proof.best.totals["cost"] == 13.0)
     assert proof.ties_judged == (seconds == 1000.0)
-    left = sum(each.candidates - each.simulated - each.cut for each in proof.counts.designs)
+    left = sum(each.candidates - each.simulated - each.cut for each in proof.counts.by_design)
     assert (left == 0) == proof.ties_judged
     if seconds == 1.0:
         assert proof.counts.simulated == 2 and not proof.optimal
@@ -577,8 +580,9 @@ def test_a_point_that_only_the_tolerance_allows_is_not_taken(monkeypatch: pytest
     lattice = Lattice((region(alone(0), 9),), FLAT, Caps(machines=6), "cost")
     allowed = lattice.allowed
     monkeypatch.setattr(lattice, "allowed", lambda point: point.sizes[0] <= 4 and allowed(point))
-    programs = Programs(lattice, None)
-    assert programs.any_left() == Point(0, (4,)) and programs.solved == 3
+    solved: list[formulation.Program] = []
+    monkeypatch.setattr(proof_program, "choose", lambda *given: solved.append(given[0]) or choose(*given))  # type: ignore[func-returns-value]
+    assert Programs(lattice, None).any_left() == Point(0, (4,)) and len(solved) == 3
 
 
 # --- what is given ------------------------------------------------------------------------------------------------
