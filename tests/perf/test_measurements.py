@@ -546,6 +546,7 @@ class TestBadInput:
             ("ttfts", float("nan"), "ttfts: must be a list of finite numbers"),
             ("ttfts", -0.1, r"ttfts: must be above 0 s, got -0.1 \(was the endpoint streaming\?\)"),
             ("ttfts", "a", "ttfts: must be a list of numbers"),
+            ("input_lens", -1, "input_lens: must be above 0 tokens, got -1"),
             ("itls", [0.01, -0.01], "itls: must be 0 s or more, got -0.01"),
             ("itls", 3, "itls: must be a list of finite numbers"),
             ("start_times", None, "start_times: must be a list of finite numbers"),

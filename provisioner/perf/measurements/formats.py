@@ -1,4 +1,4 @@
-"""Result files of benchmark tools, recognised by their contents: runs, or points of a plain table.
+"""Result files of benchmark tools, recognised by their contents: runs, or points of a table with one point per row.
 
 ``docs/how-to/own-measurements.md`` lists the formats, which follow the code and documentation of each tool. Every value
 used is checked, and an ``InputError`` names file and field.
@@ -9,28 +9,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements.guidellm import read_guidellm
 from provisioner.perf.measurements.nvidia import read_nvidia
-from provisioner.perf.measurements.tables import read_curve_file, read_table
-from provisioner.perf.measurements.values import KNOWN, Contents, Replica, json_object, recognised
+from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Recognised, Replica, check_time
+from provisioner.perf.measurements.values import KNOWN, PLAIN_COLUMNS, objects_of
 from provisioner.perf.measurements.vllm import vllm_run
-from provisioner.perf.points import COLUMNS
-from provisioner.specs.units import json_error, quoted
+from provisioner.perf.points import COLUMNS, PHASES, CurvePoint, read_points
+from provisioner.specs.units import json_error, parse_positive, parse_whole, quoted
+
+_LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 
 
 def read_file(path: Path, replica: Replica) -> Contents:
     """Contents of one file; ``InputError`` in one line if it cannot be read or is of no known format."""
-    text = _text(path)
-    if text.lstrip().startswith(("{", "[")):
-        return _from_json(str(path), text, replica)
-    return _from_csv(path, text, replica)
-
-
-def _text(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -39,7 +35,9 @@ def _text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     if not text.strip():
         raise InputError(f"{path}: is empty; {KNOWN}")
-    return text
+    if text.lstrip().startswith(("{", "[")):
+        return _from_json(str(path), text, replica)
+    return _from_csv(path, text, replica)
 
 
 def _from_json(shown: str, text: str, replica: Replica) -> Contents:
@@ -50,11 +48,8 @@ def _from_json(shown: str, text: str, replica: Replica) -> Contents:
     if "benchmarks" in first:
         return read_guidellm(shown, first, replica)
     if "request_throughput" in first and "completed" in first:
-        runs = []
-        for k, result in enumerate(results, start=1):
-            where = shown if len(results) == 1 else f"{shown}: result {k}"
-            runs.append(vllm_run(where, json_object(result, where), replica))
-        return Contents(recognised(shown, "vllm bench serve", runs), tuple(runs))
+        runs = [vllm_run(result, replica) for result in objects_of(shown, "result", results)]
+        return Contents.of_runs(shown, "vllm bench serve", runs)
     if "input_config" in first:
         raise InputError(f"{shown}: is the JSON of AIPerf or genai-perf: give the CSV that lies beside it")
     keys = ", ".join(list(first)[:6]) or "none"
@@ -62,6 +57,7 @@ def _from_json(shown: str, text: str, replica: Replica) -> Contents:
 
 
 def _json_values(shown: str, text: str) -> list[Any]:
+    """Values of one JSON text after another."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     position = 0
@@ -87,12 +83,56 @@ def _from_csv(path: Path, text: str, replica: Replica) -> Contents:
     header = next((row for row in rows if any(row)), [])
     if header[:1] == ["Metric"]:
         return read_nvidia(path, rows, replica)
-    if all(column in header for column in COLUMNS):
-        return read_curve_file(path, replica)
+    if set(COLUMNS) <= set(header):
+        return _read_curve_file(path, replica)
     if "phase" in header:
-        return read_table(str(path), rows, header)
+        return _read_table(str(path), rows, header)
     if "latency" in header:
         raise InputError(f"{path}: row 1: latency: needs its unit in its name: latency_s or latency_ms")
     raise InputError(
         f"{path}: is a CSV file of no known benchmark (its columns: {quoted(', '.join(header[:6]))}); {KNOWN}"
     )
+
+
+def _read_curve_file(path: Path, replica: Replica) -> Contents:
+    groups = read_points(path, model=replica.model, machine=replica.machine)
+    if replica.tensor_parallel not in groups:
+        have = ", ".join(map(str, groups))
+        raise InputError(f"{path}: has no rows at tensor_parallel {replica.tensor_parallel} (has {have})")
+    points = groups[replica.tensor_parallel]
+    return Contents(Recognised(str(path), "curve file", replica.model, (f"{len(points)} points",)), points=points)
+
+
+def _read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Contents:
+    """Points from rows of phase, prompt tokens, batch, context and latency; repeats of a point are joined later."""
+    latency = [column for column in header if column in _LATENCY]
+    missing = [column for column in PLAIN_COLUMNS if column not in header]
+    if missing or len(latency) != 1:
+        need = ", ".join(missing) or "one column latency_s, latency_ms or latency_us (the unit is in the name)"
+        raise InputError(f"{shown}: row 1: must have {need}; has {quoted(', '.join(header))}")
+    column = latency[0]
+    points = []
+    for line, cells in [(k, row) for k, row in enumerate(rows, start=1) if any(row)][1:]:
+        where = f"{shown}: row {line}"
+        if len(cells) != len(header):
+            raise InputError(f"{where}: must have {len(header)} fields, has {len(cells)}")
+        row = dict(zip(header, cells, strict=True))
+        if row["phase"] not in PHASES:
+            raise InputError(f"{where}: phase: must be {' or '.join(PHASES)}, got {quoted(row['phase'])}")
+        phase = row["phase"]
+        prompt_tokens = parse_whole(row["prompt_tokens"], f"{where}: prompt_tokens", "tokens")
+        batch = parse_whole(row["batch"], f"{where}: batch", "sequences")
+        context = 0.0
+        if phase == "decode":
+            context = parse_positive(row["context_tokens"], f"{where}: context_tokens", "tokens")
+            if context < batch * prompt_tokens:
+                least = f"{batch} x {prompt_tokens} or more"
+                raise InputError(f"{where}: context_tokens: must be of the whole batch, {least}, got {context:g}")
+        given = parse_positive(row[column], f"{where}: {column}")
+        shown_time = f"{given:g} {column.removeprefix('latency_')}"
+        allowed_s = GAP_RANGE_S if phase == "decode" else TTFT_RANGE_S
+        seconds = check_time(given * _LATENCY[column], f"{where}: {column}", shown_time, allowed_s)
+        points.append(CurvePoint(phase, prompt_tokens, batch, context, seconds, 1, seconds, seconds, "measured"))
+    if not points:
+        raise InputError(f"{shown}: has a header but no rows")
+    return Contents(Recognised(shown, "table of points", "", (f"{len(points)} rows",)), points=tuple(points))

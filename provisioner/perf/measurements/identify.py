@@ -62,12 +62,8 @@ class Finding:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class Identified:
-    """A finding on a quantity, with its point if the run identifies it."""
-
-    finding: Finding
-    point: CurvePoint | None = None
+Identified = tuple[Finding, CurvePoint | None]
+"""A finding on a quantity, with its point if the run identifies it."""
 
 
 def prompt_points(run: Run) -> list[Identified]:
@@ -84,16 +80,16 @@ def prompt_points(run: Run) -> list[Identified]:
             return _nothing(run, quantity, "every request overlapped others: a loaded TTFT is not a prompt time")
         how = f"{alone.sum()} of {alone.size} requests had the replica to themselves"
         return _by_length(run, details.prompt_tokens[alone], details.ttft_s[alone], how)
-    unloaded = _unloaded(run)
-    if unloaded is None:
-        return _nothing(run, quantity, _loaded(run))
+    unloaded, load = _load(run)
+    if not unloaded:
+        return _nothing(run, quantity, f"{load}: a loaded TTFT is not a prompt time")
     if details is not None:
-        return _by_length(run, details.prompt_tokens, details.ttft_s, unloaded)
+        return _by_length(run, details.prompt_tokens, details.ttft_s, load)
     if run.vary is not None and run.vary > MAX_VARY:
         return _nothing(run, quantity, f"prompt lengths vary by {run.vary:.0%}: give them one length")
     known = "" if run.vary is not None else "; the file does not say whether lengths vary"
-    point = _point("prompt", round(run.prompt_tokens), 1, 0.0, run.ttft, run.requests)
-    return [Identified(Finding(run.source, quantity, f"median TTFT, {unloaded}{known}"), point)]
+    point = _point("prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
+    return [(Finding(run.source, quantity, f"median TTFT, {load}{known}"), point)]
 
 
 def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> list[Identified]:
@@ -103,63 +99,60 @@ def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> list[Identi
     """
     if run.speculative:
         return _nothing(run, "decode time", "speculative decoding: a gap is not one iteration of the model")
-    if run.output_tokens < 2 or (run.tpot is None and run.gap is None):
+    spread = run.tpot or run.gap
+    if run.output_tokens < 2 or spread is None:
         return _nothing(run, "decode time", "the file has no times between tokens")
     details = run.details
-    if details is not None and details.start_s is not None and details.gaps_s is not None:
-        return _counted(run, details)
-    if details is not None and details.start_s is not None and run.in_flight is None:
+    if details is not None and details.start_s is not None:
+        if details.gaps_s is not None:
+            return _counted(run, details)
         alone = _alone(details, until_s=details.last_s) & (details.output_tokens > 1)
-        if alone.any():
+        if run.in_flight is None and alone.any():
             gaps_s = (details.last_s - details.ttft_s)[alone] / (details.output_tokens[alone] - 1)
             how = f"mean gaps of the {alone.sum()} of {alone.size} requests that had the replica to themselves"
             return _found(run, 1, Spread.of(gaps_s), int(alone.sum()), how)
-    how_alone = _unloaded(run)
-    if how_alone is not None:
-        spread = run.tpot or run.gap
-        assert spread is not None
-        return _found(run, 1, spread, run.requests, f"mean gap between tokens, {how_alone}")
+    unloaded, load = _load(run)
+    if unloaded:
+        return _found(run, 1, spread, run.requests, f"mean gap between tokens, {load}")
     if run.in_flight is None:
         mend = "hold a number of requests in flight, or give the times of every request"
         return _nothing(run, "decode time", f"{run.load}: the batch is not known ({mend})")
-    batch = run.in_flight
-    quantity = f"decode time at batch {batch}"
-    unheld = _unheld(run)
-    if unheld:
-        return _nothing(run, quantity, unheld)
-    decoding = run.decoding_share
-    if decoding is not None and decoding < MIN_DECODING:
-        mend = "the batch may be smaller (longer outputs, or the times of every request)"
-        why = f"requests decode {decoding:.0%} of their time and wait or are in their prompt else"
-        return _nothing(run, quantity, f"{why}: {mend}")
-    return _bounded(run, batch, quantity, unloaded_ttft_s)
+    return _held(run, run.in_flight, unloaded_ttft_s)
 
 
-def _bounded(run: Run, batch: int, quantity: str, unloaded_ttft_s: float | None) -> list[Identified]:
+def _held(run: Run, batch: int, unloaded_ttft_s: float | None) -> list[Identified]:
     """Point from the median or the mean gap at a held batch, if the share of other requests' prompts is bounded."""
+    quantity = f"decode time at batch {batch}"
+    average = run.mean_in_flight
+    if average is not None and average < MIN_HELD * batch:
+        mend = f"more requests are needed ({10 * batch:,} or more)"
+        return _nothing(run, quantity, f"only {average:,.1f} of {batch} requests were in flight on average: {mend}")
+    if run.ttft is not None and run.tpot is not None:
+        decoding = run.decoding_s / (run.ttft.mean_s + run.decoding_s)
+        if decoding < MIN_DECODING:
+            why = f"requests decode {decoding:.0%} of their time and wait or are in their prompt else"
+            mend = "the batch may be smaller (longer outputs, or the times of every request)"
+            return _nothing(run, quantity, f"{why}: {mend}")
     gaps = run.output_tokens - 1
     share = batch * math.ceil(run.prompt_tokens / CHUNK_TOKENS) / gaps
     of_gaps = f"{batch} prompts in {gaps:,.0f} gaps: up to {min(share, 1):.0%} of the gaps hold one"
     if run.gap is not None and share <= MAX_PROMPT_GAPS:
-        gap = run.gap
+        # extremes of single gaps are jitter of the client, not repeats of the point
+        gap = Spread(run.gap.median_s, run.gap.mean_s)
+        how = f"median gap, the {0.5 / (1 - share):.0%} quantile of those without prompts ({of_gaps})"
         if run.details is not None and run.details.gaps_s is not None:
-            pooled = np.concatenate(run.details.gaps_s)
-            clean_s = float(np.quantile(pooled, 0.5 * (1 - share)))
+            clean_s = float(np.quantile(np.concatenate(run.details.gaps_s), 0.5 * (1 - share)))
             gap = Spread(clean_s, clean_s)
             how = f"the {0.5 * (1 - share):.0%} quantile of the gaps, the median of those without prompts ({of_gaps})"
-        else:
-            how = f"median gap, the {0.5 / (1 - share):.0%} quantile of those without prompts ({of_gaps})"
-        # extremes of single gaps are jitter of the client, not repeats of the point
-        return _found(run, batch, Spread(gap.median_s, gap.mean_s), run.requests, how)
+        return _found(run, batch, gap, run.requests, how)
     if run.tpot is None or run.ttft is None or run.rate_rps is None:
         return _nothing(run, quantity, f"{of_gaps}, and the file has no mean gap and rate (longer outputs)")
-    prompt_s = min(run.ttft.low_s, unloaded_ttft_s or math.inf)
-    held = (batch - 1) / batch * run.rate_rps * prompt_s
-    if held <= MAX_PROMPT_TIME:
-        return _found(run, batch, run.tpot, run.requests, f"mean gap, up to {held:.1%} of it others' prompts")
-    return _nothing(
-        run, quantity, f"up to {min(held, 1):.0%} of the mean gap is others' prompts; {of_gaps} (longer outputs)"
-    )
+    least_s = min(run.ttft.median_s, run.ttft.mean_s) if run.ttft.min_s is None else run.ttft.min_s
+    prompts = (batch - 1) / batch * run.rate_rps * min(least_s, unloaded_ttft_s or math.inf)
+    if prompts <= MAX_PROMPT_TIME:
+        return _found(run, batch, run.tpot, run.requests, f"mean gap, up to {prompts:.1%} of it others' prompts")
+    why = f"up to {min(prompts, 1):.0%} of the mean gap is others' prompts; {of_gaps} (longer outputs)"
+    return _nothing(run, quantity, why)
 
 
 def _counted(run: Run, details: Details) -> list[Identified]:
@@ -170,34 +163,30 @@ def _counted(run: Run, details: Details) -> list[Identified]:
     """
     assert details.start_s is not None and details.gaps_s is not None
     first = details.start_s + details.ttft_s
-    ends = [first[k] + np.cumsum(gaps) for k, gaps in enumerate(details.gaps_s)]
-    last = np.array([end[-1] if end.size else first[k] for k, end in enumerate(ends)])
+    arrived = [at + np.cumsum([0.0, *of_one]) for at, of_one in zip(first, details.gaps_s, strict=True)]
+    tokens = np.array([times.size for times in arrived], dtype=np.float64)
+    last = np.array([times[-1] for times in arrived])
     gaps = np.concatenate(details.gaps_s)
-    owner = np.repeat(np.arange(first.size), [g.size for g in details.gaps_s])
-    middle = np.concatenate(ends) - gaps / 2
+    owner = np.repeat(np.arange(first.size), [of_one.size for of_one in details.gaps_s])
+    middle = np.concatenate([times[1:] for times in arrived]) - gaps / 2
     batch = _before(first, middle) - _before(last, middle)
     waiting = _before(details.start_s, middle) - _before(first, middle)
     prompts = _before(first, middle, details.prompt_tokens) - _before(last, middle, details.prompt_tokens)
-    tokens = _before(first, middle) + _before(np.concatenate(ends), middle)
-    done = _before(last, middle, np.array([1.0 + g.size for g in details.gaps_s]))
-    context = (prompts + tokens - done) / np.maximum(batch, 1)
-    axis = _axis_context(run)
-    usable = (waiting == 0) & (np.abs(context / axis - 1) <= CONTEXT_WINDOW)
+    outputs = _before(np.concatenate(arrived), middle) - _before(last, middle, tokens)
+    context = (prompts + outputs) / np.maximum(batch, 1)
+    usable = (waiting == 0) & (np.abs(context / _axis_context(run) - 1) <= CONTEXT_WINDOW)
     found: list[Identified] = []
     for size in np.unique(batch[usable]).astype(int).tolist():
         of_batch = np.flatnonzero(usable & (batch == size))
         if of_batch.size < MIN_GAPS:
             continue
         by_request = np.split(gaps[of_batch], np.flatnonzero(np.diff(owner[of_batch])) + 1)
-        medians = np.array([np.median(gaps_of_one) for gaps_of_one in by_request])
+        medians = [float(np.median(of_one)) for of_one in by_request]
         median_s = float(np.median(gaps[of_batch]))
-        spread = Spread(median_s, median_s, float(medians.min()), float(medians.max()))
         how = f"median of {of_batch.size:,} gaps without anybody's prompt, counted from the times of every request"
-        found += _found(run, size, spread, int(medians.size), how)
-    if found:
-        return found
+        found += _found(run, size, Spread(median_s, median_s, min(medians), max(medians)), len(medians), how)
     why = f"of {gaps.size:,} gaps {(waiting == 0).sum():,} hold no prompt, and no {MIN_GAPS} of these one batch"
-    return _nothing(run, "decode time", f"{why} and context (longer outputs)")
+    return found or _nothing(run, "decode time", f"{why} and context (longer outputs)")
 
 
 def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
@@ -221,46 +210,30 @@ def _alone(details: Details, until_s: Floats) -> NDArray[np.bool_]:
 def _by_length(run: Run, prompt_tokens: Floats, ttft_s: Floats, how: str) -> list[Identified]:
     order = np.argsort(prompt_tokens)
     lengths, times_s = prompt_tokens[order], ttft_s[order]
-    found = []
+    found: list[Identified] = []
     start = 0
     while start < lengths.size:
         stop = int(np.searchsorted(lengths, lengths[start] * SAME_LENGTH, side="right"))
         tokens = round(float(np.median(lengths[start:stop])))
-        finding = Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}")
         point = _point("prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
-        found.append(Identified(finding, point))
+        found.append((Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}"), point))
         start = stop
     return found
 
 
-def _unloaded(run: Run) -> str | None:
-    """Reason why the requests of a run do not overlap; None if they do or may."""
-    if run.in_flight == 1:
-        return "one request at a time"
+def _load(run: Run) -> tuple[bool, str]:
+    """Whether the requests of a run surely do not overlap, and the load of which that is said."""
     average = run.mean_in_flight
-    if run.in_flight is None and average is not None and average <= MAX_OPEN_IN_FLIGHT:
-        return f"{average:.2f} requests in flight on average"
-    return None
-
-
-def _loaded(run: Run) -> str:
-    load = f"{run.in_flight} requests in flight"
-    if run.in_flight is None:
-        average = run.mean_in_flight
-        load = run.load if average is None else f"{run.load}, {average:,.1f} in flight on average"
-    return f"{load}: a loaded TTFT is not a prompt time"
-
-
-def _unheld(run: Run) -> str:
-    """Reason why the client did not hold its requests in flight; empty if it did or may have."""
-    assert run.in_flight is not None
-    average = run.mean_in_flight
-    if average is None or average >= MIN_HELD * run.in_flight:
-        return ""
-    return (
-        f"only {average:,.1f} of {run.in_flight} requests were in flight on average: more requests are needed "
-        f"({10 * run.in_flight:,} or more)"
-    )
+    if run.in_flight is not None:
+        return (
+            run.in_flight == 1,
+            "one request at a time" if run.in_flight == 1 else f"{run.in_flight} requests in flight",
+        )
+    if average is None:
+        return False, run.load
+    if average <= MAX_OPEN_IN_FLIGHT:
+        return True, f"{average:.2f} requests in flight on average"
+    return False, f"{run.load}, {average:,.1f} in flight on average"
 
 
 def _axis_context(run: Run) -> float:
@@ -271,25 +244,25 @@ def _axis_context(run: Run) -> float:
 def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> list[Identified]:
     context = _axis_context(run)
     quantity = f"decode time at batch {batch}, {context:,.0f} tokens of context each"
-    point = _point("decode", round(run.prompt_tokens), batch, context, spread, repeats)
-    return [Identified(Finding(run.source, quantity, how), point)]
+    point = _point("decode", run.prompt_tokens, batch, context, spread, repeats)
+    return [(Finding(run.source, quantity, how), point)]
 
 
-def _point(phase: Phase, prompt_tokens: int, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
+def _point(phase: Phase, prompt_tokens: float, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
     """A point at ``context`` tokens per sequence, with its extremes if they are known and enclose the median."""
     median_s = spread.median_s
     return CurvePoint(
         phase=phase,
-        prompt_tokens=max(prompt_tokens, 1),
+        prompt_tokens=max(round(prompt_tokens), 1),
         batch=batch,
         context_tokens=batch * context,
         latency_s=median_s,
         repeats=max(repeats, 1),
-        min_s=min(median_s, median_s if spread.min_s is None else spread.min_s),
-        max_s=max(median_s, median_s if spread.max_s is None else spread.max_s),
+        min_s=median_s if spread.min_s is None else min(median_s, spread.min_s),
+        max_s=median_s if spread.max_s is None else max(median_s, spread.max_s),
         provenance="measured",
     )
 
 
 def _nothing(run: Run, quantity: str, why: str) -> list[Identified]:
-    return [Identified(Finding(run.source, quantity, why))]
+    return [(Finding(run.source, quantity, why), None)]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +14,7 @@ from provisioner.errors import InputError
 from provisioner.perf.curves import CurveSet, fit_measured, kv_read_s_per_token
 from provisioner.perf.measurements.formats import read_file
 from provisioner.perf.measurements.identify import Finding, decode_points, prompt_points
-from provisioner.perf.measurements.runs import Recognised, Run
-from provisioner.perf.measurements.values import Contents, Replica
+from provisioner.perf.measurements.runs import Recognised, Replica, Run
 from provisioner.perf.points import CurvePoint, Phase
 from provisioner.specs import catalog
 
@@ -106,47 +104,67 @@ def read_measurements(
     """
     if not paths:
         raise InputError("curves import: give a result file or more")
-    replica = Replica(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, own)
+    known = catalog.with_own(None) if own is None else own
+    replica = Replica(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, known)
     contents = [read_file(Path(path), replica) for path in paths]
-    recognised = tuple(file.recognised for file in contents)
-    _one_model(recognised)
+    named = [file.recognised for file in contents if file.recognised.model_id and file.recognised.tool != "curve file"]
+    for file in named:
+        if file.model_id != named[0].model_id:
+            raise InputError(
+                f"{file.path}: is of the model {file.model_id}, {named[0].path} of {named[0].model_id}: "
+                "one curve is of one model"
+            )
     runs = [run for file in contents for run in file.runs]
-    prompts = [result for run in runs for result in prompt_points(run)]
-    unloaded = [result.point for result in prompts if result.point]
-    decodes = [result for run in runs for result in decode_points(run, _unloaded_ttft_s(run, unloaded))]
-    results = prompts + decodes
+    results = [result for run in runs for result in prompt_points(run)]
+    unloaded = [point for _, point in results if point]
+    results += [result for run in runs for result in decode_points(run, _unloaded_ttft_s(run, unloaded))]
     exact = [point for file in contents for point in file.points]
-    points = _joined(_levelled([result.point for result in results if result.point]) + exact)
-    not_found = tuple(result.finding for result in results if not result.point)
+    points = _joined(_levelled([point for _, point in results if point]) + exact)
+    missing = [finding for finding, point in results if not point]
     if not points:
-        reasons = list(dict.fromkeys(f"{f.quantity}: {f.why}" for f in not_found))
+        reasons = list(dict.fromkeys(f"{finding.quantity}: {finding.why}" for finding in missing))
         more = f"; and {len(reasons) - SHOWN_REASONS} more" if len(reasons) > SHOWN_REASONS else ""
         files = paths[0] if len(paths) == 1 else f"{len(paths)} files"
         raise InputError(f"{files}: no point of a curve is in it: {'; '.join(reasons[:SHOWN_REASONS])}{more}")
-    fit, refused = _fit(points, replica)
+    fit, refused = None, ""
+    try:
+        fit = _fit(points, replica)
+    except InputError as error:
+        refused = str(error)
+    given = [
+        Finding(file.recognised.path, f"{len(file.points)} points", "latencies taken as they stand")
+        for file in contents
+        if file.points
+    ]
+    recognised = tuple(file.recognised for file in contents)
     return Measured(
         model=model,
         machine=machine,
         tensor_parallel=tensor_parallel,
         points=points,
         recognised=recognised,
-        identified=_given(contents) + tuple(result.finding for result in results if result.point),
-        not_identified=_never(runs) + not_found,
+        identified=(*given, *(finding for finding, point in results if point)),
+        not_identified=(*(_NEVER if runs else ()), *missing),
         fit=fit,
         fit_refused=refused,
-        warnings=_warnings(runs, fit, replica),
+        warnings=(*_warnings_of_runs(runs), *(_warnings_of_fit(fit, replica) if fit else ())),
         next_steps=() if fit else _next_steps(points, recognised),
     )
 
 
-def _one_model(recognised: Sequence[Recognised]) -> None:
-    named = [file for file in recognised if file.model_id and file.tool != "curve file"]
-    for file in named[1:]:
-        if file.model_id != named[0].model_id:
-            raise InputError(
-                f"{file.path}: is of the model {file.model_id}, {named[0].path} of {named[0].model_id}: "
-                "one curve is of one model"
-            )
+_NEVER: Final = (
+    Finding(
+        "every file",
+        "prompt times without overhead",
+        "a client sees one time to the first token: the prompt curve includes client's and server's overhead",
+    ),
+    Finding(
+        "every file",
+        "batches of prompts",
+        "a client cannot see which prompts shared an iteration: the prompt curve is of single prompts",
+    ),
+)
+"""Quantities that no client's run can identify, whatever its load."""
 
 
 def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
@@ -196,36 +214,32 @@ def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     )
 
 
-def _kv_read_s(replica: Replica) -> float | None:
-    """Physical floor of the context slope in s/token; None if model or machine is not in the catalogue."""
+def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
+    """Curve through the points with its errors; ``InputError`` says why there is none."""
+    group = replica.model, replica.machine, replica.tensor_parallel
     models, machines = replica.known.models, replica.known.machines
-    if replica.model not in models or replica.machine not in machines:
-        return None
-    return kv_read_s_per_token(models[replica.model], machines[replica.machine], replica.tensor_parallel)
+    floor_s = None
+    if replica.model in models and replica.machine in machines:
+        floor_s = kv_read_s_per_token(models[replica.model], machines[replica.machine], replica.tensor_parallel)
 
+    def through(points: Sequence[CurvePoint]) -> CurveSet:
+        """Curve whose context slope, without bounds from the catalogue, is as fitted, 0 or more."""
+        curves = fit_measured(points, group, floor_s or 0.0)
+        fitted_s = curves.context.fitted_s_per_token if floor_s is None and curves.context else 0.0
+        return fit_measured(points, group, fitted_s) if fitted_s > 0 else curves
 
-def _curves(points: Sequence[CurvePoint], replica: Replica) -> CurveSet:
-    """Curve through the points; without bounds from the catalogue its context slope is as fitted, 0 or more."""
-    fitted = partial(fit_measured, points, (replica.model, replica.machine, replica.tensor_parallel))
-    floor_s = _kv_read_s(replica)
-    if floor_s is not None:
-        return fitted(floor_s)
-    curves = fitted(0.0)
-    slope_s = curves.context.fitted_s_per_token if curves.context else 0.0
-    return fitted(slope_s) if slope_s > 0 else curves
+    curves = through(points)
 
-
-def _fit(points: Sequence[CurvePoint], replica: Replica) -> tuple[Fit | None, str]:
-    """Curve through the points with its errors, or None and the reason why there is none."""
-    try:
-        curves = _curves(points, replica)
-    except InputError as error:
-        return None, str(error)
+    def error_without(point: CurvePoint) -> float | None:
+        try:
+            return abs(through([p for p in curves.kept if p is not point]).error_at(point))
+        except InputError:
+            return None
 
     def phase_fit(phase: Phase, of_phase: Sequence[CurvePoint]) -> PhaseFit:
         errors = [abs(curves.error_at(p)) for p in of_phase]
-        without = [_error_without(p, curves.kept, replica) for p in of_phase if _is_inner(p, of_phase)]
-        left_out = [abs(error) for error in without if error is not None]
+        without = [error_without(p) for p in of_phase if _is_inner(p, of_phase)]
+        left_out = [error for error in without if error is not None]
         return PhaseFit(
             phase=phase,
             points=len(errors),
@@ -237,7 +251,7 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> tuple[Fit | None, st
         )
 
     phases = (phase_fit("prompt", curves.prompt_points), phase_fit("decode", curves.decode_points))
-    return Fit(curves, phases, _kv_read_s(replica) is not None), ""
+    return Fit(curves, phases, floor_s is not None)
 
 
 def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
@@ -250,64 +264,38 @@ def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
     return min(all_at) < at < max(all_at)
 
 
-def _error_without(point: CurvePoint, points: Sequence[CurvePoint], replica: Replica) -> float | None:
-    try:
-        return _curves([p for p in points if p is not point], replica).error_at(point)
-    except InputError:
-        return None
-
-
-def _given(contents: Sequence[Contents]) -> tuple[Finding, ...]:
-    """Findings for tables of points, whose latencies are taken unchanged."""
-    why = "latencies taken as they stand"
-    return tuple(Finding(f.recognised.path, f"{len(f.points)} points", why) for f in contents if f.points)
-
-
-def _never(runs: Sequence[Run]) -> tuple[Finding, ...]:
-    """Quantities that no client's run can identify, whatever its load."""
-    if not runs:
-        return ()
-    overhead = "a client sees one time to the first token: the prompt curve includes client's and server's overhead"
-    packed = "a client cannot see which prompts shared an iteration: the prompt curve is of single prompts"
-    return (
-        Finding("every file", "prompt times without overhead", overhead),
-        Finding("every file", "batches of prompts", packed),
-    )
-
-
-def _warnings(runs: Sequence[Run], fit: Fit | None, replica: Replica) -> tuple[str, ...]:
-    warnings = [
-        f"{run.source}: {run.failed:,} requests failed; the load that they made is not seen"
-        for run in runs
-        if run.failed
-    ]
+def _warnings_of_runs(runs: Sequence[Run]) -> Iterator[str]:
+    for run in runs:
+        if run.failed:
+            yield f"{run.source}: {run.failed:,} requests failed; the load that they made is not seen"
     if runs:
-        warnings.append(
+        yield (
             "whether prompts were found in the prefix cache cannot be seen: times are of whole prompts only if it was "
             "off, or no prompt was sent twice (another --seed for each run)"
         )
-    if fit is not None:
-        warnings += [f"refused: {refused.point.label}: {refused.reason}" for refused in fit.curves.refused]
-        warnings += [f"levelled: {dip.reason}" for dip in fit.curves.dips]
-        if not fit.context_slope_known:
-            unknown = replica.machine if replica.model in replica.known.models else replica.model
-            warnings.append(
-                f"{unknown} is not in the catalogue: the slope of decode time over context is as fitted from single "
-                "requests, not held to what the memory can read"
-                if fit.curves.slope_s_per_context_token
-                else f"{unknown} is not in the catalogue, and too few single requests at several prompt lengths are "
-                "there for a slope: decode time does not rise with the context of a sequence"
-            )
-        # neither on the batch axis nor of a single sequence, which gives the slope
-        axis = fit.curves.axis_context_tokens
-        off = [p for p in fit.curves.decode_points if p.batch > 1 and p.context_per_sequence_tokens != axis]
-        if off:
-            context = f"{axis:,.0f} tokens of context each"
-            warnings.append(
-                f"{', '.join(p.label for p in off)}: not at the {context} that most batches have; the curve does not "
-                "go through them"
-            )
-    return tuple(warnings)
+
+
+def _warnings_of_fit(fit: Fit, replica: Replica) -> Iterator[str]:
+    curves = fit.curves
+    yield from (f"refused: {refused.point.label}: {refused.reason}" for refused in curves.refused)
+    yield from (f"levelled: {dip.reason}" for dip in curves.dips)
+    if not fit.context_slope_known:
+        unknown = replica.machine if replica.model in replica.known.models else replica.model
+        yield (
+            f"{unknown} is not in the catalogue: the slope of decode time over context is as fitted from single "
+            "requests, not held to what the memory can read"
+            if curves.slope_s_per_context_token
+            else f"{unknown} is not in the catalogue, and too few single requests at several prompt lengths are there "
+            "for a slope: decode time does not rise with the context of a sequence"
+        )
+    # neither on the batch axis nor of a single sequence, which gives the slope
+    axis = curves.axis_context_tokens
+    off = [p.label for p in curves.decode_points if p.batch > 1 and p.context_per_sequence_tokens != axis]
+    if off:
+        yield (
+            f"{', '.join(off)}: not at the {axis:,.0f} tokens of context each that most batches have; the curve does "
+            "not go through them"
+        )
 
 
 def _next_steps(points: Sequence[CurvePoint], recognised: Sequence[Recognised]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ All times are in s. A time of a run is a ``Spread`` over its requests (or over i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
+from provisioner.perf.points import CurvePoint
+from provisioner.specs.catalog import Catalog
 
 Floats = NDArray[np.float64]
 
@@ -21,9 +24,21 @@ TTFT_RANGE_S = (1e-3, 3600.0)
 GAP_RANGE_S = (1e-4, 10.0)
 """Range of plausible times of one iteration of a model, in s."""
 
-
 UNIT_SLIP: Final = 0.02
 """Mean requests in flight over the number held, below which the times must be in another unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Replica that a file is read for, and properties of its runs that the user gives and the file may lack."""
+
+    model: str
+    machine: str
+    tensor_parallel: int
+    input_tokens: float | None
+    output_tokens: float | None
+    concurrency: int | None
+    known: Catalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +54,6 @@ class Spread:
     def of(cls, values_s: Floats) -> Spread:
         """Spread of single values, shape (n,), n at least 1."""
         return cls(float(np.median(values_s)), float(values_s.mean()), float(values_s.min()), float(values_s.max()))
-
-    @property
-    def low_s(self) -> float:
-        """Smallest known value."""
-        return min(self.median_s, self.mean_s) if self.min_s is None else self.min_s
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,27 +103,23 @@ class Run:
         """Refuse a rate and times that contradict the requests in flight by orders of magnitude."""
         held = self.in_flight and min(self.in_flight, self.requests or self.in_flight)
         average = self.mean_in_flight
-        if held and average is not None and (average < UNIT_SLIP * held or average > held / UNIT_SLIP):
+        if held and average is not None and not UNIT_SLIP * held <= average <= held / UNIT_SLIP:
             raise InputError(
                 f"{self.source}: its rate and times give {average:.3g} requests in flight where {held} were held: "
                 "are its times in another unit?"
             )
 
     @property
+    def decoding_s(self) -> float:
+        """Time of a request after its first token, in s: (outputs - 1) x gap; 0 if not known."""
+        return self.tpot.mean_s * (self.output_tokens - 1) if self.tpot else 0.0
+
+    @property
     def mean_in_flight(self) -> float | None:
         """Requests in flight on average, by Little's law: completions per second x time to the last token."""
         if self.rate_rps is None or self.ttft is None:
             return None
-        gaps_s = 0.0 if self.tpot is None else self.tpot.mean_s * (self.output_tokens - 1)
-        return self.rate_rps * (self.ttft.mean_s + gaps_s)
-
-    @property
-    def decoding_share(self) -> float | None:
-        """Share of a request's time after its first token: (outputs - 1) x gap over the whole."""
-        if self.ttft is None or self.tpot is None:
-            return None
-        decoding_s = self.tpot.mean_s * (self.output_tokens - 1)
-        return decoding_s / (self.ttft.mean_s + decoding_s)
+        return self.rate_rps * (self.ttft.mean_s + self.decoding_s)
 
     @property
     def title(self) -> str:
@@ -130,6 +136,23 @@ class Recognised:
     tool: str
     model_id: str
     runs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """Contents of one file: runs to identify points from, or finished points, of which none is moved."""
+
+    recognised: Recognised
+    runs: tuple[Run, ...] = ()
+    points: tuple[CurvePoint, ...] = ()
+
+    @classmethod
+    def of_runs(cls, shown: str, tool: str, runs: Sequence[Run]) -> Contents:
+        """Runs of a file; ``InputError`` if they are of several models."""
+        models = sorted({run.model_id for run in runs if run.model_id})
+        if len(models) > 1:
+            raise InputError(f"{shown}: holds runs of several models ({', '.join(models)}); one curve is of one")
+        return cls(Recognised(shown, tool, "".join(models), tuple(run.title for run in runs)), tuple(runs))
 
 
 def check_time(value_s: float, what: str, given: str, allowed_s: tuple[float, float]) -> float:

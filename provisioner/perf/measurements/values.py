@@ -1,4 +1,4 @@
-"""Checked values out of a result file, and the types that its reader returns."""
+"""Checked values out of the JSON of a result file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from provisioner.errors import InputError
-from provisioner.perf.measurements.runs import Floats, Recognised, Run, check_time
-from provisioner.perf.points import CurvePoint
-from provisioner.specs.catalog import Catalog, with_own
+from provisioner.perf.measurements.runs import Floats, check_time
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
@@ -24,46 +22,44 @@ KNOWN: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Contents:
-    """Contents of one file: runs to identify points from, or finished points, of which none is moved."""
-
-    recognised: Recognised
-    runs: tuple[Run, ...] = ()
-    points: tuple[CurvePoint, ...] = ()
-
-
 @dataclass(frozen=True, slots=True)
-class Replica:
-    """Replica that a file is read for, and properties of its runs that the user gives and the file may lack."""
+class Fields:
+    """A JSON object of a file: ``InputError`` for a value that is not as asked for names file, field and unit."""
 
-    model: str
-    machine: str
-    tensor_parallel: int
-    input_tokens: float | None = None
-    output_tokens: float | None = None
-    concurrency: int | None = None
-    own: Catalog | None = None
+    where: str
+    values: Mapping[str, Any]
 
-    @property
-    def known(self) -> Catalog:
-        """Specs by name: the shipped ones, with the user's own."""
-        return self.own or with_own(None)
+    def __post_init__(self) -> None:
+        if not isinstance(self.values, dict):
+            raise InputError(f"{self.where}: must be a JSON object, got {quoted(self.values)}")
+
+    def positive(self, key: str, unit: str) -> float:
+        """Number above 0."""
+        if key not in self.values:
+            raise InputError(f"{self.where}: has no {key}")
+        value = self.values[key]
+        if isinstance(value, str):
+            raise InputError(f"{self.where}: {key}: must be a number of {unit}, got {quoted(value)}")
+        return parse_positive(value, f"{self.where}: {key}", unit)
+
+    def seconds(self, key: str, allowed_s: tuple[float, float]) -> float:
+        """Time in s of a field in ms, in a plausible range."""
+        given = self.positive(key, "ms")
+        return check_time(1e-3 * given, f"{self.where}: {key}", f"{given:g} ms", allowed_s)
+
+    def count(self, key: str, minimum: int = 0) -> int:
+        """Whole number of requests of at least ``minimum``."""
+        return parse_whole(self.values.get(key, math.nan), f"{self.where}: {key}", "requests", minimum)
+
+    def count_if_any(self, key: str) -> int | None:
+        """Whole number of requests, 1 or more; None if there is none."""
+        return None if self.values.get(key) is None else self.count(key, minimum=1)
 
 
-def recognised(shown: str, tool: str, runs: Sequence[Run]) -> Recognised:
-    """Interpretation of a file; ``InputError`` if its runs are of several models."""
-    models = {run.model_id for run in runs if run.model_id}
-    if len(models) > 1:
-        raise InputError(f"{shown}: holds runs of several models ({', '.join(sorted(models))}); one curve is of one")
-    return Recognised(shown, tool, next(iter(models), ""), tuple(run.title for run in runs))
-
-
-def json_object(value: Any, where: str) -> dict[str, Any]:
-    """Return the value if it is a JSON object, else raise ``InputError``."""
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: must be a JSON object, got {quoted(value)}")
-    return value
+def objects_of(shown: str, kind: str, values: Sequence[Any]) -> list[Fields]:
+    """JSON objects of a file; messages number them if there are several."""
+    several = len(values) > 1
+    return [Fields(f"{shown}: {kind} {k}" if several else shown, value) for k, value in enumerate(values, start=1)]
 
 
 def nested(value: Any, *names: str) -> Any:
@@ -73,36 +69,16 @@ def nested(value: Any, *names: str) -> Any:
     return value
 
 
-def text(data: Any, key: str) -> str:
-    """Text under a key, empty if there is none."""
-    value = data.get(key) if isinstance(data, dict) else None
-    return value if isinstance(value, str) else ""
+def text(value: Any, *names: str) -> str:
+    """Text under nested names, empty if there is none."""
+    found = nested(value, *names)
+    return found if isinstance(found, str) else ""
 
 
-def positive(data: Mapping[str, Any], key: str, where: str, unit: str) -> float:
-    """Number above 0 under a key; ``InputError`` names file, field and unit."""
-    if key not in data:
-        raise InputError(f"{where}: has no {key}")
-    value = data[key]
-    if isinstance(value, str):
-        raise InputError(f"{where}: {key}: must be a number of {unit}, got {quoted(value)}")
-    return parse_positive(value, f"{where}: {key}", unit)
-
-
-def milliseconds(data: Mapping[str, Any], key: str, where: str, allowed: tuple[float, float]) -> float:
-    """Time in s of a field in ms; ``InputError`` if it is not plausible."""
-    given = positive(data, key, where, "ms")
-    return check_time(1e-3 * given, f"{where}: {key}", f"{given:g} ms", allowed)
-
-
-def count_of(data: Mapping[str, Any], key: str, where: str) -> int:
-    """Whole number of requests under a key, 0 or more; ``InputError`` for anything else."""
-    return parse_whole(data.get(key, math.nan), f"{where}: {key}", "requests", minimum=0)
-
-
-def optional_count(data: Mapping[str, Any], key: str, where: str) -> int | None:
-    """Whole number of requests under a key, 1 or more, None if there is none; ``InputError`` for anything else."""
-    return None if data.get(key) is None else parse_whole(data[key], f"{where}: {key}", "requests")
+def number(value: Any, *names: str) -> float | None:
+    """Finite number under nested names, None if there is none."""
+    found = nested(value, *names)
+    return found if isinstance(found, int | float) and math.isfinite(found) else None
 
 
 def numbers(values: Any, where: str) -> Floats:
