@@ -6,6 +6,7 @@ import csv
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from provisioner.profiling.torch_import import import_torch
@@ -30,6 +31,9 @@ STATE: Final = {
 
 _TIMEOUT_S: Final = 20
 
+Values = dict[str, str | float]
+"""Values of nvidia-smi by recorded name, numbers as floats."""
+
 
 def uuid_of(device: int) -> str | None:
     """UUID of a GPU, by which nvidia-smi knows it whatever ``CUDA_VISIBLE_DEVICES`` says."""
@@ -37,8 +41,8 @@ def uuid_of(device: int) -> str | None:
     return None if uuid is None else f"GPU-{str(uuid).removeprefix('GPU-')}"
 
 
-def query(wanted: dict[str, str], uuid: str | None) -> dict[str, str | float]:
-    """Values of one GPU by name, numbers as floats; fields that nvidia-smi does not know are left out."""
+def query(wanted: dict[str, str], uuid: str | None) -> Values:
+    """Values of one GPU; fields that nvidia-smi does not know are left out."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return {}
@@ -51,18 +55,16 @@ def query(wanted: dict[str, str], uuid: str | None) -> dict[str, str | float]:
     rows = list(csv.reader(done.stdout.splitlines(), skipinitialspace=True))
     if not rows or len(rows[0]) != len(wanted):
         return {}
-    values = {name: text.strip() for name, text in zip(wanted, rows[0], strict=True)}
-    return {name: _value(text) for name, text in values.items() if text and text[0] != "["}  # [N/A], [Not Supported]
+    values: Values = {}
+    for name, text in zip(wanted, map(str.strip, rows[0]), strict=True):
+        if text and text[0] != "[":  # [N/A], [Not Supported]
+            values[name] = text
+            with suppress(ValueError):
+                values[name] = float(text)
+    return values
 
 
-def _value(text: str) -> str | float:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def ranges(states: Sequence[dict[str, str | float]]) -> dict[str, dict[str, float]]:
+def ranges(states: Sequence[Values]) -> dict[str, dict[str, float]]:
     """Lowest and highest of each number over several states.
 
     >>> ranges([{"power_w": 300.0}, {"power_w": 650.0}])

@@ -113,24 +113,22 @@ class Window:
         if start and tokens != 1:
             raise ValueError(f"a window is a whole prompt or one token, got {tokens} tokens from {start}")
         torch = import_torch()
+        exact = {"device": place.device, "dtype": torch.float32}
         cosine = sine = bias = None
-        positions = torch.arange(start, start + tokens, device=place.device, dtype=torch.float32)
+        positions = torch.arange(start, start + tokens, **exact)
         if shard.shape.positions == "rotary":
             half = shard.shape.head_dim // 2
-            exponents = torch.arange(half, device=place.device, dtype=torch.float32) / half
-            angles = positions[:, None, None] * ROTARY_BASE**-exponents
+            angles = positions[:, None, None] * ROTARY_BASE ** -(torch.arange(half, **exact) / half)
             cosine = torch.cat([angles.cos(), angles.cos()], dim=-1).to(place.dtype)
             sine = torch.cat([-angles.sin(), angles.sin()], dim=-1).to(place.dtype)
         elif shard.shape.positions == "alibi":
             mine = alibi_slopes(shard.shape.heads)[shard.rank * shard.heads : (shard.rank + 1) * shard.heads]
-            slopes = torch.tensor(mine, device=place.device, dtype=torch.float32)
-            attended = torch.arange(start + tokens, device=place.device, dtype=torch.float32)
+            slopes = torch.tensor(mine, **exact)
+            gap = torch.arange(start + tokens, **exact)[None, :] - positions[:, None]
             if tokens == 1:
-                grouped = slopes.view(1, shard.kv_heads, -1, 1)
-                bias = (grouped * (attended - start)).to(place.dtype)
+                bias = (slopes.view(1, shard.kv_heads, -1, 1) * gap).to(place.dtype)
             else:
                 bias = torch.empty(1, shard.heads, tokens, tokens, device=place.device, dtype=place.dtype)
-                gap = attended[None, :] - positions[:, None]
                 future = gap > 0
                 for head in range(shard.heads):  # one at a time: all would take twice the room
                     bias[0, head] = (slopes[head] * gap).masked_fill_(future, -math.inf)

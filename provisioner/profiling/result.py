@@ -105,30 +105,24 @@ class Profile:
 
     def to_dict(self) -> dict[str, Any]:
         """Content of the file beside the curve file, as plain values: everything but the points' rows."""
-        added = self.all_reduces and {
-            "provenance": self.all_reduces.provenance,
-            "source": self.all_reduces.source,
-            "added_s": {
-                point.label: float(f"{seconds:.9g}")
-                for point, seconds in zip(self.points, self.all_reduces.seconds, strict=True)
-            },
-        }
+        added = self.all_reduces
         return {
             "title": f"{self.model} on {self.machine} at TP {self.tensor_parallel}, timed with random weights",
-            "provenance": self.provenance,
-            "model": self.model,
-            "machine": self.machine,
-            "tensor_parallel": self.tensor_parallel,
+            **{name: getattr(self, name) for name in ("provenance", "model", "machine", "tensor_parallel")},
             "points": len(self.points),
             "left_out": [asdict(each) for each in self.left_out],
             "not_measured": list(self.not_measured),
-            "all_reduces": added,
+            "all_reduces": added
+            and {
+                "provenance": added.provenance,
+                "source": added.source,
+                "added_s": {
+                    point.label: float(f"{seconds:.9g}")
+                    for point, seconds in zip(self.points, added.seconds, strict=True)
+                },
+            },
             "layers": self.shape.layers,
-            "layers_timed": self.layers_timed,
-            "dtype": self.dtype,
-            "repeats": self.repeats,
-            "warm_up": self.warm_up,
-            "seed": self.seed,
+            **{name: getattr(self, name) for name in ("layers_timed", "dtype", "repeats", "warm_up", "seed")},
             "without_cuda_graph": list(self.without_graph),
             "shape": shape_of(self.shape),
             "grid": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.grid).items()},

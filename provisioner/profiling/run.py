@@ -6,7 +6,6 @@ import gc
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -51,14 +50,8 @@ class PointJournal(Protocol):
         """Store one more record."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Timing of one profile: its decoder, repeats and load hook."""
-
-    decoder: Decoder
-    warm_up: int
-    repeats: int
-    under_load: Callable[[], None]
+_Job = tuple[Decoder, Callable[[Callable[[], object]], Timing]]
+"""The decoder of a profile, and the function that times a step."""
 
 
 def question_of(
@@ -123,26 +116,43 @@ def profile(
     planned = plan(shard, grid, memory_bytes=memory, element_bytes=place.dtype.itemsize)
     uuid = gpu.uuid_of(where.index) if where.type == "cuda" else None
     facts = gpu.query(gpu.FACTS, uuid) if where.type == "cuda" else {}
-    states: list[dict[str, str | float]] = []
+    states: list[gpu.Values] = []
 
     def under_load() -> None:
         states.append(gpu.query(gpu.STATE, uuid))
 
+    def job() -> _Job:
+        decoder = Decoder.random(shard, place, planned.layers, grid.longest_tokens)
+        return decoder, lambda step: time_step(step, place.device, warm_up, repeats, under_load)
+
     began = datetime.now(UTC)
     earlier = 0 if journal is None else sum(_key(work, planned) in journal.done for work in planned.works)
     with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
-        records = _time_all(shard, place, planned, grid.longest_tokens, warm_up, repeats, journal, under_load, progress)
-    points, left_out = _results(planned, records, repeats, shard.tensor_parallel)
+        records = _time_all(job, model.layers, planned, journal, progress)
     timed = [work for work in planned.works if "latency_s" in records[work.label]]
+    failed = [(work, records[work.label]["left_out"]) for work in planned.works if work not in timed]
+    left_out = tuple(LeftOut(work.label, reason) for work, reason in (*planned.left_out, *failed))
     if not curve_possible(timed, grid.context_tokens):
         reasons = "; ".join(sorted({each.reason for each in left_out}))
         raise InputError(f"model {model.name}: too few points could be timed for a curve: {reasons}")
+    points = [
+        CurvePoint(
+            phase=work.phase,
+            prompt_tokens=work.tokens,
+            batch=work.batch,
+            context_tokens=0 if work.phase == "prompt" else work.held_tokens,
+            repeats=repeats,
+            provenance="measured" if shard.tensor_parallel == 1 else "assumed",  # no time for the all-reduces
+            **{name: records[work.label][name] for name in ("latency_s", "min_s", "max_s")},
+        )
+        for work in timed
+    ]
     without = tuple(w.label for w in timed if not records[w.label]["graph"]) if where.type == "cuda" else ()
     return Profile(
         shape=model,
         machine=machine_name,
         tensor_parallel=shard.tensor_parallel,
-        points=points,
+        points=tuple(points),
         left_out=left_out,
         without_graph=without,
         layers_timed=planned.layers,
@@ -180,53 +190,42 @@ def _dtype(name: str | None, device: Any) -> str:
         raise InputError("dtype: fp8 is not built here, and bf16 times say nothing of it: give bf16, fp16 or fp32")
     if name not in DTYPES:
         raise InputError(f"dtype: must be {', '.join(DTYPES)}, got {name!r}")
-    if name == "bf16" and device.type == "cuda" and not _has_bf16():
+    torch = import_torch()
+    has_bf16 = device.type == "cpu" or torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
+    if name == "bf16" and not has_bf16:
         raise InputError("dtype: this GPU computes no bf16: give fp16")
     return name
 
 
-def _has_bf16() -> bool:
-    torch = import_torch()
-    return torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
-
-
 def _time_all(
-    shard: Shard,
-    place: Place,
+    make_job: Callable[[], _Job],
+    layers: int,
     planned: Plan,
-    longest_tokens: int,
-    warm_up: int,
-    repeats: int,
     journal: PointJournal | None,
-    under_load: Callable[[], None],
     progress: Callable[[str], None],
 ) -> dict[str, Record]:
     """Records of all planned work by its label; an interrupt raises ``Interrupted`` with the number of points done."""
-    works = planned.works
-    records: dict[str, Record] = {}
-    if journal is not None:
-        records = {
-            work.label: journal.done[_key(work, planned)] for work in works if _key(work, planned) in journal.done
-        }
+    works, done = planned.works, {} if journal is None else journal.done
+    records: dict[str, Record] = {
+        work.label: done[_key(work, planned)] for work in works if _key(work, planned) in done
+    }
     todo = [work for work in works if work.label not in records]
     try:
         if todo:
-            whole = planned.layers == shard.shape.layers
-            held = "the whole model" if whole else f"{planned.layers} of {shard.shape.layers} layers"
+            held = "the whole model" if planned.layers == layers else f"{planned.layers} of {layers} layers"
             progress(Step(f"making random weights: {held}", len(records), len(works)))
-            decoder = Decoder.random(shard, place, planned.layers, longest_tokens)
-            job = _Job(decoder, warm_up, repeats, under_load)
-            for work in todo:
-                record = _record(job, work)
-                if journal is not None:
-                    journal.add(_key(work, planned), record)
-                records[work.label] = record
-                took = format_seconds(record["latency_s"]) if "latency_s" in record else record["left_out"]
-                text = f"{work.label}: {took} ({len(records)} of {len(works)})"
-                progress(Step(text, len(records), len(works)))
+            job = make_job()
+        for work in todo:
+            record = _record(job, work)
+            if journal is not None:
+                journal.add(_key(work, planned), record)
+            records[work.label] = record
+            took = format_seconds(record["latency_s"]) if "latency_s" in record else record["left_out"]
+            progress(Step(f"{work.label}: {took} ({len(records)} of {len(works)})", len(records), len(works)))
     except KeyboardInterrupt:
-        kept = f"kept in the journal, {spelled('resume')} goes on from there" if journal is not None and records else ""
-        raise Interrupted(f"{len(records)} of {len(works)} points timed", kept or "nothing written") from None
+        resumed = journal is not None and records
+        where = f"kept in the journal, {spelled('resume')} goes on from there" if resumed else "nothing written"
+        raise Interrupted(f"{len(records)} of {len(works)} points timed", where) from None
     return records
 
 
@@ -245,27 +244,19 @@ def _record(job: _Job, work: Work) -> Record:
     finally:
         gc.collect()  # a captured graph and its memory go with it
         torch.cuda.empty_cache()
-    return {
-        "latency_s": timing.median_s,
-        "min_s": timing.min_s,
-        "max_s": timing.max_s,
-        "graph": timing.graph,
-    }
+    times = {"latency_s": timing.median_s, "min_s": timing.min_s, "max_s": timing.max_s}
+    return {**times, "graph": timing.graph}
 
 
 def _time_work(job: _Job, work: Work) -> Timing:
     """Time of one iteration of all layers: timed at once, or scaled from the layers held, plus the ends."""
     torch = import_torch()
-    decoder, place = job.decoder, job.decoder.place
-    shard = decoder.shard
-    prompt = work.phase == "prompt"
-    tokens = work.tokens if prompt else 1
-    window = Window.of(shard, place, 0 if prompt else work.tokens - 1, tokens)
+    decoder, timed = job
+    shard, place = decoder.shard, decoder.place
+    start, tokens = (0, work.tokens) if work.phase == "prompt" else (work.tokens - 1, 1)
+    window = Window.of(shard, place, start, tokens)
     caches = decoder.caches(work.batch, work.tokens)
     ids = torch.randint(shard.vocab_size, (work.batch, tokens), device=place.device, generator=place.generator)
-
-    def timed(step: Callable[[], object]) -> Timing:
-        return time_step(step, place.device, job.warm_up, job.repeats, job.under_load)
 
     if len(decoder.layers) == shard.shape.layers:
         return timed(lambda: decoder.iterate(ids, caches, window).argmax(-1))
@@ -275,38 +266,8 @@ def _time_work(job: _Job, work: Work) -> Timing:
     return of_layers.scaled(shard.shape.layers / len(decoder.layers), of_ends)
 
 
-def _results(
-    planned: Plan, records: Mapping[str, Record], repeats: int, tensor_parallel: int
-) -> tuple[tuple[CurvePoint, ...], tuple[LeftOut, ...]]:
-    points: list[CurvePoint] = []
-    left_out = [LeftOut(work.label, reason) for work, reason in planned.left_out]
-    for work in planned.works:
-        record = records[work.label]
-        if "left_out" in record:
-            left_out.append(LeftOut(work.label, record["left_out"]))
-            continue
-        points.append(
-            CurvePoint(
-                phase=work.phase,
-                prompt_tokens=work.tokens,
-                batch=work.batch,
-                context_tokens=0 if work.phase == "prompt" else work.held_tokens,
-                latency_s=record["latency_s"],
-                repeats=repeats,
-                min_s=record["min_s"],
-                max_s=record["max_s"],
-                provenance="measured" if tensor_parallel == 1 else "assumed",  # no time for the all-reduces
-            )
-        )
-    return tuple(points), tuple(left_out)
-
-
 def _environment(
-    device: Any,
-    memory_bytes: float,
-    facts: Mapping[str, str | float],
-    states: list[dict[str, str | float]],
-    began: datetime,
+    device: Any, memory_bytes: float, facts: gpu.Values, states: list[gpu.Values], began: datetime
 ) -> dict[str, Any]:
     """Device, driver, clocks under load and versions."""
     torch = import_torch()
@@ -318,7 +279,7 @@ def _environment(
         "device_name": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
         "device_memory_gib": round(torch.cuda.get_device_properties(device).total_memory / 2**30, 3) if cuda else None,
         "memory_planned_with_gib": round(memory_bytes / 2**30, 3),
-        "gpu": dict(facts),
+        "gpu": facts,
         "under_load": gpu.ranges(states),
         "cpu_threads": torch.get_num_threads(),
         "cuda": torch.version.cuda or getattr(torch.version, "hip", None),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from time import monotonic
@@ -32,11 +32,16 @@ from provisioner.verify.verdicts import Verdicts
 
 _AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$", re.IGNORECASE)
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")
-_KINDS: Final = {
-    "power": ("a power", "400kW"),
-    "cost": ("a cost in $/h", "'1500 $/h'"),
-    "machines": ("a number of machines", "40"),
+_AMOUNTS: Final[Mapping[CriterionName, tuple[str, str, Callable[[str], float]]]] = {
+    "power": ("a power", "400kW", lambda text: parse_power(text.replace(",", ""), "")),
+    "cost": (
+        "a cost in $/h",
+        "'1500 $/h'",
+        lambda text: parse_positive(_AROUND_COST.sub("", text.replace(",", "")), ""),
+    ),
+    "machines": ("a number of machines", "40", lambda text: parse_whole(text, "", "machines")),
 }
+"""Amounts of a budget by criterion: the kind, an example, and the function that reads one."""
 
 
 def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions) -> Budget:
@@ -44,11 +49,16 @@ def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions
 
     Prices and power are those of the options' price list, with their factors.
     """
-    text = " ".join(text_of(given).split())
+    what, text = spelled("budget"), " ".join(text_of(given).split())
     named = _OF_A_MACHINE.fullmatch(text)
     if named is None or named[2].lower() in ("w", "kw", "mw"):
-        return Budget(criterion, _amount(text, criterion), text)
-    count = parse_whole(named[1], f"{spelled('budget')} {text}", "machines")
+        kind, example, amount = _AMOUNTS[criterion]
+        try:
+            return Budget(criterion, amount(text), text)
+        except InputError:
+            such = f"such as {example} or '40 dgx-h100', got {quoted(text)}"
+            raise InputError(f"{what}: must be {kind} with {spelled('same')} {criterion}, {such}") from None
+    count = parse_whole(named[1], f"{what} {text}", "machines")
     known = catalog.with_own(options.specs)
     machine = known.machine(named[2]).name
     if criterion == "machines":
@@ -56,21 +66,6 @@ def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions
     price = known.price(known.price_list(options.prices), machine)
     prices = load_factors(options.scale, known).prices({machine: price})
     return Budget(criterion, count * prices.of(criterion, machine), text, machine)
-
-
-def _amount(text: str, criterion: CriterionName) -> float:
-    what = spelled("budget")
-    number = text.replace(",", "")
-    try:
-        if criterion == "machines":
-            return parse_whole(text, what, "machines")
-        return parse_power(number, what) if criterion == "power" else parse_positive(_AROUND_COST.sub("", number), what)
-    except InputError:
-        kind, example = _KINDS[criterion]
-        raise InputError(
-            f"{what}: must be {kind} with {spelled('same')} {criterion}, such as {example} or '40 dgx-h100', got "
-            f"{quoted(text)}"
-        ) from None
 
 
 def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda _: None) -> Comparison:
@@ -135,7 +130,7 @@ def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
             yield "objective", f"must be cost, power or machines with {same}"
         return
     if options.budget is None:
-        yield "budget", f"is needed with {same}, such as {_KINDS[options.same][1]} or '40 dgx-h100'"
+        yield "budget", f"is needed with {same}, such as {_AMOUNTS[options.same][1]} or '40 dgx-h100'"
     if options.rate_rps is not None:
         yield "rate_rps", f"is what {same} finds; leave it out, or take {spelled('same')} throughput"
     if options.trace is not None:
@@ -163,34 +158,28 @@ class _Wanted:
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
     policy = setting.judging.policy
     wanted = [_Wanted(design.name, design, policy) for design in setting.designs]
-    if not chunked:
-        return wanted
     more = [_Wanted(f"{each.name}, chunked", each, "chunked") for each in setting.designs if not each.splits]
-    if not more:
+    if chunked and not more:
         why = "is for colocated designs, such as baseline-h100; none is compared here"
         raise InputError(f"{spelled('chunked')}: {why}")
-    return wanted + more
+    return wanted + more if chunked else wanted
 
 
 def _found(
-    options: PlanOptions,
-    setting: Setting,
-    wanted: Sequence[_Wanted],
-    dask: str | None,
-    progress: Callable[[str], None],
+    options: PlanOptions, setting: Setting, wanted: Sequence[_Wanted], dask: str | None, progress: Callable[[str], None]
 ) -> list[ComparedDesign]:
     """Every design at its best: one after another (each is found on threads), or side by side on a Dask cluster."""
     found: dict[int, ComparedDesign] = {}
     began = monotonic()
 
-    def tell(label: str, text: str) -> None:
+    def tell(label: str = "", text: str = "") -> None:
         of_one = f"; {label}: {text}" if label else ""
         progress(worded(time_left(len(found), len(wanted), began), "comparing: ", of_one))
 
     try:
         if dask is not None:
             with workers(dask=dask) as pool:
-                found.update(pool.map(_loaded, options, wanted, waiting=lambda: tell("", "")))
+                found.update(pool.map(_loaded, options, wanted, waiting=tell))
         else:
             verdicts = Verdicts()
             for k, each in enumerate(wanted):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, product
 from math import prod
 from typing import Final, Literal
@@ -25,12 +25,9 @@ from provisioner.specs import catalog
 from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_count, quoted
-from provisioner.studies.inputs import SCALE, Input, check_varied, factor, input_of
+from provisioner.studies.inputs import SCALE, check_varied, factor, input_of
 from provisioner.studies.points import Cases, Execution, Task, question_of, simulated
 from provisioner.studies.ranges import typed_range, whole_range
-
-Sizes = str | int | Iterable[int]
-"""Sizes of a pool: a range as typed (``1:40``, ``10:100:10``, ``1:5,8``), a number, or several."""
 
 MOST_POINTS: Final = 100_000
 """Clusters that one sweep simulates at most."""
@@ -45,44 +42,31 @@ _NOT_SWEPT: Final = {
 }
 
 
-def sweep(
-    options: SweepOptions,
-    *,
-    out: Sequence[str] = (),
-    table: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Grid:
+def sweep(options: SweepOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
     """Simulate every cluster of a design with these sizes of its pools.
 
     ``out`` are files to write, checked before the work starts, ``table`` is the one of those that hold one. A journal
     beside the first file keeps finished points.
     """
-    base, execution = _begun(options, out, table, progress)
-    given = {"prompt": options.prompt, "token": options.token, "mixed": options.mixed}
-    ranges = {role: _range(base, role, sizes) for role, sizes in given.items()}
+    base = _checked(options, out, table)
+    ranges = {role: _range(options, role) for role in ROLES}
     case = _of_sizes(base, {role: sizes[0] for role, sizes in ranges.items() if sizes})
     scenario = load_scenario(without_prices(case))
-    sizes: list[tuple[int, ...]] = [ranges[pool.role] or () for pool in scenario.cluster.pools]
+    sizes = [ranges[pool.role] or () for pool in scenario.cluster.pools]
     _check_count(prod(map(len, sizes)), "clusters")
     clusters = [cluster_of(scenario, each) for each in product(*sizes)]
-    ends = [_Ends(scenario, scenario, ("", ""))]
-    return _Study(base, options.prices, clusters, [case], ends, objective=options.objective).grid(execution)
+    study = _Study(options, base, clusters, [case], [[("", scenario)]])
+    return study.grid(Execution(options, out, table, progress))
 
 
-def vary(
-    options: VaryOptions,
-    *,
-    out: Sequence[str] = (),
-    table: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
-) -> Grid:
+def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
     """Simulate clusters over the values of an input: those named, or the one of the options.
 
     The input is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
     together; ``batch-tokens``, ``duration``, ``in-flight`` and others), or one of the inputs that ``scale`` multiplies,
     varied as a factor. The other arguments are those of ``sweep``.
     """
-    base, execution = _begun(options, out, table, progress)
+    base = _checked(options, out, table)
     varied = input_of(options.name, base.specs)
     check_varied(varied, base)
     values = varied.values(options.values)
@@ -90,52 +74,57 @@ def vary(
         raise InputError(f"{spelled('clusters')}: names design and sizes; leave out {spelled('design')}")
     sized = [_of_cluster(base, text) for text in options.clusters] or [base]
     _check_count(len(sized) * len(values), "points")
-    traced = varied.field == "rate_rps" and base.trace is not None
-    if traced:
+    moved, steps = varied, values
+    if varied.field == "rate_rps" and base.trace is not None:
         own_rps = load_scenario(without_prices(sized[0])).request_set(0).rate_rps
-        cases = [[factor("rate").at(each, value / own_rps) for value in values] for each in sized]
-    else:
-        cases = [[varied.at(each, value) for value in values] for each in sized]
+        moved, steps = factor("rate"), tuple(value / own_rps for value in values)
+    cases = [[moved.at(each, step) for step in steps] for each in sized]
     # what is said of factors is what holds without them
-    as_given = traced or varied.field == SCALE
-    ends = [_ends(varied, [each] if as_given else of, values) for each, of in zip(sized, cases, strict=True)]
-    clusters = [cluster_of(each.first) for each in ends]
+    known = [[each] for each in sized] if moved.field == SCALE else cases
+    ends = [_ends(varied.name, of, values) for of in known]
+    clusters = [cluster_of(scenario) for (_, scenario), *_ in ends]
     if len(set(map(str, clusters))) < len(clusters):
         raise InputError(f"{spelled('clusters')}: a cluster is named twice; name each once")
     shown = Varied(varied.name, varied.column, varied.label, varied.what, values)
-    return _Study(base, options.prices, clusters, list(chain(*cases)), ends, varied=shown).grid(execution)
+    study = _Study(options, base, clusters, list(chain(*cases)), ends, shown)
+    return study.grid(Execution(options, out, table, progress))
+
+
+_Ends = Sequence[tuple[str, Scenario]]
+"""A cluster's scenarios at the first and the last value at which it can be simulated, with the value; one if equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Study:
     """Clusters by values, each pair with a case of its own; clusters of a grid of sizes share one case."""
 
+    options: SweepOptions | VaryOptions
     base: SimulateOptions
-    price_list: str
     clusters: Sequence[Cluster]
     cases: Sequence[SimulateOptions]
     ends: Sequence[_Ends]
     varied: Varied | None = None
-    objective: CriterionName | None = None
 
     def grid(self, execution: Execution) -> Grid:
         """Simulate all points, and answer with the grid."""
-        clusters, varied, objective = self.clusters, self.varied, self.objective
+        clusters, varied = self.clusters, self.varied
         at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
-        scenario, last = self.ends[0].first, self.ends[0].last
+        case_of = range(len(at)) if varied else [0] * len(at)
+        (_, scenario), (_, last) = self.ends[0][0], self.ends[0][-1]
         perf = scenario.cluster.pools[0].perf
-        prices = [prices_of(clusters, self.price_list, case)[0] for case in self.cases]
+        priced = [prices_of(clusters, self.options.prices, case) for case in self.cases]
+        objective = self.options.objective if isinstance(self.options, SweepOptions) else None
 
         def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
             points = tuple(
-                GridPoint.of(outcome, cluster, value, prices[k if varied else 0].totals(cluster))
-                for k, ((cluster, value), outcome) in enumerate(zip(at, outcomes, strict=True))
+                GridPoint.of(outcome, cluster, value, priced[k][0].totals(cluster))
+                for k, (cluster, value), outcome in zip(case_of, at, outcomes, strict=True)
             )
-            frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
+            frontier, optimum, edges = _best(clusters, points, priced[0][0], objective) if objective else ((), None, ())
             notes = [point.note for point in points if point.note]
             beyond = f"{len(notes):,} of the {'points' if varied else 'clusters'} ran beyond what was measured"
-            warnings = dict.fromkeys(note for each in self.ends for note in each.warnings)
-            sources = dict.fromkeys(s for each in self.ends for end in (each.first, each.last) for s in end.sources)
+            warnings = dict.fromkeys(chain(*map(_warnings, self.ends)))
+            sources = dict.fromkeys(source for _, end in chain(*self.ends) for source in end.sources)
             return Grid(
                 clusters=tuple(clusters),
                 varied=varied,
@@ -151,10 +140,10 @@ class _Study:
                 policy=scenario.cluster.policy.name,
                 assumptions=perf.assumptions,
                 sets=last.sets,
-                prices=self.price_list,
-                sources=(*sources, *prices_of(clusters, self.price_list, self.base)[1]),
+                prices=self.options.prices,
+                sources=(*sources, *priced[0][1]),
                 warnings=(*warnings, *edges, *(f"{beyond}; the first of them: {note}" for note in notes[:1])),
-                question={**_plain(self.base), **self._own},
+                question={**simulate_question(asdict(self.base)), **self._own},
                 command=self._command,
                 seed=scenario.seed,
                 versions=scenario.versions,
@@ -163,10 +152,10 @@ class _Study:
         tasks = [
             Task(
                 str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
-                k if varied else 0,
+                k,
                 tuple(pool.machines for pool in cluster.pools),
             )
-            for k, (cluster, value) in enumerate(at)
+            for k, (cluster, value) in zip(case_of, at, strict=True)
         ]
         version = str(scenario.versions.get("provisioner"))
         question = question_of("vary" if varied else "sweep", self.base, version, **self._own)
@@ -176,30 +165,27 @@ class _Study:
     @property
     def _own(self) -> dict[str, object]:
         """The question beside that of a simulation."""
-        own: dict[str, object] = {"prices": self.price_list}
-        if self.varied is None:
-            return own | {"objective": self.objective, **_sizes(self.clusters)}
-        named = [_typed(cluster) for cluster in self.clusters]
-        return own | {"name": self.varied.name, "values": self.varied.values, "clusters": named}
+        if isinstance(self.options, SweepOptions):
+            return {"prices": self.options.prices, "objective": self.options.objective, **_sizes(self.clusters)}
+        assert self.varied is not None
+        named = [f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}" for cluster in self.clusters]
+        name, values = self.varied.name, self.varied.values
+        return {"prices": self.options.prices, "name": name, "values": values, "clusters": named}
 
     @property
     def _command(self) -> str:
         """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-        if self.varied is None:
-            ranges = {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
-            return command_of("sweep", _plain(_of_sizes(self.base, {})) | self._own | ranges, SweepOptions)
-        bare = _plain(_of_sizes(replace(self.base, design=None), {}))
-        named = {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
-        return command_of("sweep", bare | self._own | named, VaryOptions)
-
-
-def _plain(options: SimulateOptions) -> dict[str, object]:
-    return simulate_question({each.name: getattr(options, each.name) for each in fields(SimulateOptions)})
+        bare = self.base if self.varied is None else replace(self.base, design=None)
+        typed: dict[str, object] = {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
+        if self.varied is not None:
+            typed = {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
+        asked = simulate_question(asdict(_of_sizes(bare, {}))) | self._own | typed
+        return command_of("sweep", asked, type(self.options))
 
 
 def _best(
     clusters: Sequence[Cluster], points: Sequence[GridPoint], prices: Prices, objective: CriterionName
-) -> tuple[tuple[int, ...], int | None, tuple[str, ...]]:
+) -> tuple[tuple[int, ...], int | None, list[str]]:
     """The frontier and the optimum of a grid of sizes, and warnings of an optimum on the edge of the sizes.
 
     Totals are compared in whole units, so that equal totals are equal.
@@ -221,7 +207,7 @@ def _best(
             edges.append(f"the optimum has the fewest {role} machines swept, {size}: a smaller cluster may pass too")
         if len(swept) > 1 and size == swept[-1]:
             edges.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
-    return frontier, best, tuple(edges)
+    return frontier, best, edges
 
 
 def cluster_of(scenario: Scenario, sizes: Sequence[int] | None = None) -> Cluster:
@@ -282,20 +268,16 @@ def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
 
 def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOptions:
     """The options with these machines by role, and no others."""
-    prompt, token, mixed = (sizes.get(role) for role in ROLES)
-    return replace(options, prompt_machines=prompt, token_machines=token, mixed_machines=mixed)
+    return replace(options, **{f"{role}_machines": sizes.get(role) for role in ROLES})  # type: ignore[arg-type]
 
 
-def _begun(
-    options: SweepOptions | VaryOptions, out: Sequence[str], table: str | None, progress: Callable[[str], None]
-) -> tuple[SimulateOptions, Execution]:
-    """The scenario and its execution; refuse options of a single simulation, and files that cannot be written."""
-    base = options.part(SimulateOptions)
+def _checked(options: SweepOptions | VaryOptions, out: Sequence[str], table: str | None) -> SimulateOptions:
+    """The scenario; refuse options of a single simulation, and files that cannot be written."""
     for name, why in _NOT_SWEPT.items():
-        if getattr(base, name):
+        if getattr(options, name):
             raise InputError(f"{spelled(name)}: {why}")
     door.open().check(Grid, out, table)
-    return base, Execution(options.threads, options.dask, tuple(out), table, options.resume, progress)
+    return options.part(SimulateOptions)
 
 
 def _check_count(count: int, what: Literal["clusters", "points"]) -> None:
@@ -303,14 +285,13 @@ def _check_count(count: int, what: Literal["clusters", "points"]) -> None:
         raise InputError(f"{format_count(count)} {what} are more than the {format_count(MOST_POINTS)} of a sweep")
 
 
-def _range(options: SimulateOptions, role: str, sizes: Sizes | None) -> tuple[int, ...] | None:
-    """The sizes of a role: the range, or the one number of the options."""
-    single: int | None = getattr(options, f"{role}_machines")
-    if sizes is None:
-        return None if single is None else whole_range(single, spelled(role))
-    if single is not None:
+def _range(options: SweepOptions, role: str) -> tuple[int, ...] | None:
+    """The sizes of a role: its range, or the one number of a simulation."""
+    single, several = getattr(options, f"{role}_machines"), getattr(options, role)
+    if single is not None and several is not None:
         raise InputError(f"{role}_machines: is given as a range too; give one")
-    return whole_range(sizes, spelled(role))
+    given = single if several is None else several
+    return None if given is None else whole_range(given, spelled(role))
 
 
 def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
@@ -321,49 +302,31 @@ def _of_cluster(options: SimulateOptions, text: str) -> SimulateOptions:
         raise InputError(f"{what}: must be DESIGN=SIZES, such as splitwise-hh=35+5, got {quoted(text)}")
     (design,) = choose(designs(catalog.with_own(options.specs).machines.values()), (name,))
     numbers = [part for size in sizes.split("+") for part in whole_range(size.strip(), f"{what} {text}")]
-    if len(numbers) != len(design.slots) or sizes.count("+") + 1 != len(design.slots):
-        roles = " + ".join(slot.role for slot in design.slots)
-        raise InputError(f"{what} {text}: {design.name} needs the machines of {roles}, one number for each")
-    counts: dict[str, int] = {slot.role: number for slot, number in zip(design.slots, numbers, strict=True)}
-    return _of_sizes(replace(options, design=name), counts)
+    roles = [slot.role for slot in design.slots]
+    if not len(numbers) == len(roles) == sizes.count("+") + 1:
+        needs = f"{design.name} needs the machines of {' + '.join(roles)}, one number for each"
+        raise InputError(f"{what} {text}: {needs}")
+    return _of_sizes(replace(options, design=name), dict(zip(roles, numbers, strict=True)))
 
 
-def _typed(cluster: Cluster) -> str:
-    """A cluster as ``--cluster`` takes it."""
-    return f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}"
+def _ends(name: str, cases: Sequence[SimulateOptions], values: Sequence[float]) -> _Ends:
+    """The ends of a cluster's cases; the first one's error if none can be simulated."""
 
+    def first_of(pairs: Sequence[tuple[SimulateOptions, float]]) -> tuple[str, Scenario]:
+        refused: list[InputError] = []
+        for case, value in pairs:
+            try:
+                return f"{name} {value:g}", load_scenario(without_prices(case))
+            except InputError as error:
+                refused.append(error)
+        raise refused[0]
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """The scenarios of a cluster at the first and the last value at which it can be simulated, and those values."""
-
-    first: Scenario
-    last: Scenario
-    at: tuple[str, str]
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The warnings of both; those of one with its value."""
-        pairs = ((self.at[0], self.first, self.last), (self.at[1], self.last, self.first))
-        return tuple(
-            note if note in other.warnings else f"{at}: {note}" for at, end, other in pairs for note in end.warnings
-        )
-
-
-def _ends(varied: Input, cases: Sequence[SimulateOptions], values: Sequence[float]) -> _Ends:
-    """The ends of a cluster's cases; the first one's error where none can be simulated."""
     pairs = list(zip(cases, values, strict=False))
-    first, low = _first_of(pairs)
-    last, high = _first_of(pairs[::-1]) if len(pairs) > 1 else (first, low)
-    return _Ends(first, last, (f"{varied.name} {low:g}", f"{varied.name} {high:g}"))
+    return [first_of(each) for each in (pairs, pairs[::-1])[: len(pairs)]]
 
 
-def _first_of(cases: Sequence[tuple[SimulateOptions, float]]) -> tuple[Scenario, float]:
-    """The first case that can be simulated, with its value."""
-    refused: list[InputError] = []
-    for case, value in cases:
-        try:
-            return load_scenario(without_prices(case)), value
-        except InputError as error:
-            refused.append(error)
-    raise refused[0]
+def _warnings(ends: _Ends) -> Iterator[str]:
+    """The warnings of both ends; those of one alone with its value."""
+    for at, end in ends:
+        for note in end.warnings:
+            yield note if all(note in other.warnings for _, other in ends) else f"{at}: {note}"

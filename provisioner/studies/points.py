@@ -18,13 +18,12 @@ from typing import Final
 
 from provisioner.errors import InputError, Interrupted
 from provisioner.loading.scenario import load_scenario
-from provisioner.options import SimulateOptions
+from provisioner.options import SimulateOptions, SweepOptions, VaryOptions
 from provisioner.progress import worded
 from provisioner.results.grid import Grid, PointLatency, PointOutcome, PoolWork, State
 from provisioner.results.result import door
 from provisioner.results.simulation import Interval, LatencyResult, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
-from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
 from provisioner.specs.metrics import PREDICTED
@@ -69,18 +68,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """The place where points are simulated, and the files that hold the result.
+    """The options of a grid, and the files that hold its result.
 
-    ``threads`` None: as many as there are cores; ``dask`` is the address of a Dask scheduler whose workers simulate in
-    their place. A journal lies beside the first file of ``out``, from which ``resume`` goes on. ``table`` names the
-    table of files that hold one, None: the main one.
+    ``table`` names the table of files that hold one, None: the main one. A journal lies beside the first file.
     """
 
-    threads: int | None
-    dask: str | None
-    out: tuple[str, ...]
+    options: SweepOptions | VaryOptions
+    out: Sequence[str]
     table: str | None
-    resume: bool
     progress: Callable[[str], None]
 
 
@@ -107,9 +102,9 @@ class Cases:
             if task.case not in self._scenarios:
                 self._scenarios[task.case] = load_scenario(self.options[task.case])
             loaded = self._scenarios[task.case]
-        pools = loaded.cluster.pools
-        sized = tuple(replace(pool, machines=size) for pool, size in zip(pools, task.sizes, strict=True))
-        return replace(loaded, cluster=Cluster(sized, loaded.cluster.policy))
+        pools = zip(loaded.cluster.pools, task.sizes, strict=True)
+        sized = tuple(replace(pool, machines=machines) for pool, machines in pools)
+        return replace(loaded, cluster=replace(loaded.cluster, pools=sized))
 
     def request_set(self, task: Task, scenario: Scenario, k: int) -> Prepared:
         """The k-th request set of a task's case, ready for runs."""
@@ -197,16 +192,14 @@ def question_of(study: str, options: SimulateOptions, version: str, **more: obje
     asked = asdict(options)
     own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
     files = [*(asked[name] for name in _FILES), more.get("prices"), *own]
-    digests = {str(path): _digest(str(path)) for path in files if path is not None and Path(str(path)).is_file()}
+    digests = {}
+    for path in (str(each) for each in files if each is not None and Path(str(each)).is_file()):
+        try:
+            with open(path, "rb") as file:
+                digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     return {"study": study, "version": version, "options": asked, **more, "files": digests}
-
-
-def _digest(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
 def simulated(
@@ -223,7 +216,8 @@ def simulated(
     """
     from pydantic import TypeAdapter
 
-    with kept(execution.out, question, execution.resume) as (known, keep, where):
+    options, progress = execution.options, execution.progress
+    with kept(execution.out, question, options.resume) as (known, keep, where):
         done = TypeAdapter(dict[str, PointOutcome]).validate_python(known)
         todo = [task for task in tasks if task.key not in done]
         mixed = Random(0).sample(todo, len(todo))
@@ -231,14 +225,14 @@ def simulated(
         earlier = f" and {before:,} earlier" if before else ""
         try:
             if todo:
-                compile_simulator(execution.progress)
+                compile_simulator(progress)
                 began_s = monotonic()
-                with workers(threads=execution.threads, dask=execution.dask) as pool:
+                with workers(options.threads, options.dask) as pool:
                     for index, outcome in pool.map(simulate_point, cases, mixed):
                         keep(mixed[index].key, asdict(outcome))
                         done[mixed[index].key] = outcome
                         left = time_left(len(done) - before, len(mixed), began_s)
-                        execution.progress(worded(left, "sweeping: ", earlier))
+                        progress(worded(left, "sweeping: ", earlier))
         except KeyboardInterrupt:
             raise Interrupted(f"{len(done):,} of {len(tasks):,} points done", where) from None
         outcomes = [done[task.key] for task in tasks]

@@ -10,7 +10,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
@@ -26,8 +27,7 @@ Result = TypeVar("Result")
 
 _POLL_S: Final = 0.1
 _CONNECT_S: Final = 10.0
-# Number of times that a task whose worker was lost is given to another.
-_RETRIES: Final = 5
+_RETRIES: Final = 5  # times that a task whose worker was lost is given to another
 
 _thread = threading.local()
 
@@ -74,13 +74,13 @@ class Workers:
                 future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]
             left = len(futures)
             while left:
-                with suppress(Empty):
+                try:
                     index, future = finished.get(timeout=_POLL_S)
-                    result = future.result()
-                    left -= 1
-                    yield index, result
+                except Empty:
+                    waiting()
                     continue
-                waiting()
+                left -= 1
+                yield index, future.result()
         except BaseException:
             self.stop()
             for future in futures:
@@ -107,9 +107,9 @@ def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Wor
         with _dask(dask) as found:
             yield found
         return
-    count = threads or _cores()
-    executor = ThreadPoolExecutor(count, thread_name_prefix="study")
-    found = Workers(executor, count)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    executor = ThreadPoolExecutor(threads or cores, thread_name_prefix="study")
+    found = Workers(executor, threads or cores)
     try:
         yield found
     except BaseException:
@@ -117,12 +117,6 @@ def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Wor
         raise
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
@@ -145,15 +139,9 @@ def _dask(address: str) -> Iterator[Workers]:
         threads = sum(client.nthreads().values())
         if not threads:
             raise InputError(f"{what} {address}: the scheduler has no workers; start one with: dask worker {address}")
-
-        def share(value: object) -> object:
-            return client.submit(_same, value, pure=False)  # a task, so that it is made again when its worker is lost
-
+        # a task of its own, so that what is shared is made again when its worker is lost
+        share = partial(client.submit, lambda value: value, pure=False)
         yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share)
-
-
-def _same(value: object) -> object:
-    return value
 
 
 def time_left(done: int, total: int, since_s: float) -> Step:

@@ -71,7 +71,7 @@ class World:
             seed=self.seed,
         )
 
-    def replica(self, model: str, machine: str) -> ReplicaPerf:
+    def replica(self, machine: str, model: str = paper.MODEL) -> ReplicaPerf:
         """A replica under these assumptions."""
         return replica(model, machine, assumptions=self.assumptions)
 
@@ -152,10 +152,9 @@ def _held(options: PlanOptions, in_hand: Values, best: Values, progress: Progres
 def _batch(world: World, known: Known, progress: Progress) -> Values:
     """Requests/s for a dollar without any latency limit, at saturation, on the clusters of equal power."""
     saturated = {}
-    for label, cluster in known["iso-power-conversation"].items():
+    clusters = {label: cluster for label, cluster in known["iso-power-conversation"].items() if cluster["sizes"]}
+    for label, cluster in clusters.items():
         sizes = cluster["sizes"]
-        if not sizes:
-            continue
         design, _, policy = label.partition(", ")
         roles = ("mixed_machines",) if len(sizes) == 1 else ("prompt_machines", "token_machines")
         in_flight = _IN_FLIGHT * sum(sizes)
@@ -187,7 +186,7 @@ def _transfer(world: World, _: Known, __: Progress) -> Values:
     """The cost of shipping the KV cache of a prompt of 1,500 tokens, alone on its machines."""
     by_machine = {}
     for machine in ("dgx-a100", "dgx-h100"):
-        perf = world.replica(paper.MODEL, machine)
+        perf = world.replica(machine)
         prompt_s, gap_s = float(perf.prompt_s(_EXAMPLE_TOKENS)), float(perf.decode_s(1, _EXAMPLE_TOKENS))
         visible_s = float(perf.transfer_visible_s(_EXAMPLE_TOKENS, perf))
         whole_s = float(serialized_s(_EXAMPLE_TOKENS * perf.kv_bytes_per_token, perf.link_bytes_per_s))
@@ -209,8 +208,8 @@ def _machines(world: World, _: Known, __: Progress) -> Values:
     prompt, output = coding.quantile("prompt", 0.5), coding.quantile("output", 0.5)
     context = prompt + output / 2
     alone = reference("llama2-70b", world.assumptions)
-    h100, a100 = (replace(alone, replica=world.replica("llama2-70b", m)) for m in ("dgx-h100", "dgx-a100"))
-    bloom, capped = world.replica(paper.MODEL, "dgx-h100"), world.replica(paper.MODEL, "dgx-h100-capped")
+    h100, a100 = (replace(alone, replica=world.replica(name, "llama2-70b")) for name in ("dgx-h100", "dgx-a100"))
+    bloom, capped = world.replica("dgx-h100"), world.replica("dgx-h100-capped")
 
     def prompt_rate(tokens: int) -> float:
         return tokens / float(bloom.prompt_s(tokens))
