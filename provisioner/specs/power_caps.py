@@ -24,7 +24,7 @@ class PowerCap:
     def __post_init__(self) -> None:
         if not 0 < self.cap <= 1:
             raise InputError(f"cap: must be above 0 and at most 1 of the TDP, got {self.cap}")
-        check_plausible("cap", self, {"prompt_slowdown": (1, 100), "token_slowdown": (1, 100)})
+        check_plausible("power cap", self, {"prompt_slowdown": (1, 100), "token_slowdown": (1, 100)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,8 @@ class PowerCaps:
 
     rows: tuple[PowerCap, ...]
     sources: tuple[str, ...] = ()
+    title: str = ""
+    note: str = ""
 
     def __post_init__(self) -> None:
         caps = [row.cap for row in self.rows]

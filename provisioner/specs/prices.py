@@ -31,10 +31,10 @@ class PriceList:
     38.08
     """
 
-    name: str
-    title: str
-    date: str
     machines: Mapping[str, MachinePrice]
+    name: str = ""
+    title: str = ""
+    date: str = ""
     currency: str = "USD"
     note: str = ""
 

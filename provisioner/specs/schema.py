@@ -4,12 +4,12 @@ A file has the fields and types of its dataclass, which also states the ranges. 
 line: ``hardware_specs/machines/x.yaml: memory_gib_per_gpu: must be above 0 GiB, got -3``.
 """
 
-import builtins
 import dataclasses
 import datetime
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_typ
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, ValidationError, create_model
 
 from provisioner.errors import InputError
 from provisioner.specs.hardware import Machine
@@ -26,7 +26,7 @@ from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.power_caps import PowerCap, PowerCaps
 from provisioner.specs.prices import MachinePrice, PriceList
 from provisioner.specs.units import parse_number, parse_positive, quoted, unit_of
-from provisioner.specs.workload import ArrivalProfile, Workload
+from provisioner.specs.workload import Workload
 
 # A spec is a page of text; a far larger file is a wrong one.
 MAX_SPEC_BYTES = 4_000_000
@@ -34,60 +34,18 @@ MAX_SPEC_BYTES = 4_000_000
 # end the process; the other one raises RecursionError.
 MAX_COMPILED_BYTES = 10_000
 
+_SpecT = TypeVar("_SpecT")
+
 
 def _number(value: object) -> object:
     """Convert text that is a number to this number, since YAML 1.1 reads 70e9 (no dot, no sign) as text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
     return value
 
 
-Number = Annotated[float, BeforeValidator(_number)]
-Date = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, datetime.date) else value)]
-
-
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _as_in_file(kind: Any) -> Any:
-    """Type of a field in a YAML file, from its type in a dataclass: numbers may be text, tuples are lists."""
-    if kind is float:
-        return Number
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return file_of(kind)
-    arguments = [_as_in_file(argument) for argument in get_args(kind)]
-    match get_origin(kind):
-        case None:
-            return kind
-        case typing.Literal:  # the dataclass refuses others, naming the allowed values
-            return str
-        case types.UnionType:
-            return arguments[0] | None
-        case builtins.tuple:
-            return list[arguments[0]]  # type: ignore[valid-type]
-        case _:
-            return dict[arguments[0], arguments[1]]  # type: ignore[valid-type]
-
-
-def file_of(spec: type, without: Collection[str] = (), **others: Any) -> Any:
-    """Model of a YAML file with the fields of a dataclass, and ``others`` (type, default) in place or in addition.
-
-    Defaults are the dataclass's, but ``sources`` are required, and a field that may be None may be missing.
-    """
-    fields: dict[str, Any] = {}
-    hints = get_type_hints(spec)
-    for field in dataclasses.fields(spec):
-        if field.name in without:
-            continue
-        kind, default = hints[field.name], field.default
-        if default is dataclasses.MISSING or field.name == "sources":
-            default = None if types.NoneType in get_args(kind) else ...
-        fields[field.name] = (_as_in_file(kind), default)
-    return create_model(f"{spec.__name__}File", __base__=_File, **fields | others)
+def _text(value: object) -> object:
+    return value.isoformat() if isinstance(value, datetime.date) else value
 
 
 BINS: Final[Mapping[str, str]] = {
@@ -101,14 +59,62 @@ BINS: Final[Mapping[str, str]] = {
 }
 """Columns of a table of bins, with the field of ``Workload`` that each holds."""
 
-MachineFile = file_of(Machine)
-ModelFile = file_of(ModelArchitecture)
-PowerCapsFile = file_of(PowerCaps, title=(str, ""), note=(str, ""))
-PriceFile = file_of(PriceList, name=(str, ""), title=(str, ""), date=(Date, ""))
-WorkloadFile = file_of(Workload, without=BINS.values(), bins=(str, ...))
+_IN_FILE: Final[Mapping[Any, Any]] = {
+    bool: Annotated[bool, Strict()],
+    int: Annotated[int, Strict()],
+    float: Annotated[float, Strict(), BeforeValidator(_number)],
+    str: Annotated[str, BeforeValidator(_text)],
+}
+"""Types of plain values in a file: true is not 1 there, a date is text."""
 
-_FileT = TypeVar("_FileT", bound=_File)
-_SpecT = TypeVar("_SpecT")
+_NAMED: Final[Mapping[type, str]] = {
+    Machine: "machine {name}: ",
+    ModelArchitecture: "model {name}: ",
+    Workload: "workload {name}: ",
+    MachinePrice: "price: ",
+    PowerCap: "power cap: ",
+}
+"""Beginnings of the errors of a dataclass, in place of which the place in the file is named."""
+
+
+def _built(spec: type[_SpecT], content: Any) -> _SpecT:
+    """A dataclass of checked fields; pydantic adds the place in the file to a ``ValueError``."""
+    fields = dict(content)
+    try:
+        return spec(**fields)
+    except InputError as error:
+        raise ValueError(str(error).removeprefix(_NAMED.get(spec, "").format_map(fields))) from None
+
+
+def _in_file(kind: Any) -> Any:
+    """Type of a field in a file, from its type in a dataclass."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return Annotated[_file_of(kind), AfterValidator(partial(_built, kind))]
+    if get_origin(kind) is typing.Literal:  # the dataclass refuses others, naming the allowed values
+        return str
+    origin = typing.Union if isinstance(kind, types.UnionType) else get_origin(kind)
+    return origin[tuple(map(_in_file, get_args(kind)))] if origin else _IN_FILE.get(kind, kind)
+
+
+def _file_of(spec: Any) -> type[BaseModel]:
+    """Model of a YAML file with the fields of a dataclass; a workload's arrays are in a file that it names.
+
+    Defaults are the dataclass's, but ``sources`` are required, and a field that may be None may be missing.
+    """
+    fields: dict[str, Any] = {"bins": str} if spec is Workload else {}
+    hints = get_type_hints(spec)
+    for field in dataclasses.fields(spec):
+        kind, default = hints[field.name], field.default
+        if default is dataclasses.MISSING or field.name == "sources":
+            default = None if types.NoneType in get_args(kind) else ...
+        if not ("bins" in fields and field.name in BINS.values()):
+            fields[field.name] = (_in_file(kind), default)
+    return create_model(f"{spec.__name__}File", __config__={"extra": "forbid", "frozen": True}, **fields)
+
+
+_FILES: Final[Mapping[type, type[BaseModel]]] = {
+    spec: _file_of(spec) for spec in (Machine, ModelArchitecture, PowerCaps, PriceList, Workload)
+}
 
 
 def read_yaml(path: Path, shown: str) -> dict[str, Any]:
@@ -137,29 +143,22 @@ def read_yaml(path: Path, shown: str) -> dict[str, Any]:
     return content
 
 
-def check_file(file: type[_FileT], content: dict[str, Any], shown: str) -> _FileT:
-    """Content as a checked model of its file; ``InputError`` is one line with file, field, value and unit."""
-    try:
-        return file.model_validate(content)
-    except ValidationError as error:
-        raise InputError(f"{shown}: {_one_line(file, error)}") from None
-
-
 _MUST_BE = {
     "float": "a number",
     "int": "a whole number",
     "string": "a text",
-    "list": "a list",
+    "tuple": "a list",
     "dict": "a mapping",
     "model": "a mapping",
 }
 
 
-def _one_line(file: type[_File], error: ValidationError) -> str:
+def _one_line(file: type[BaseModel], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"] if part != "[key]")
-    kind = first["type"]
-    value = first["input"]
+    kind, value = first["type"], first["input"]
+    if kind == "value_error":
+        return f"{field}.{first['ctx']['error']}"
     if kind == "missing":
         return f"{field}: is missing{_of_unit(field, ' (in {})')}"
     if kind == "extra_forbidden":
@@ -167,9 +166,8 @@ def _one_line(file: type[_File], error: ValidationError) -> str:
         hint = f"; did you mean {near[0]}{_of_unit(near[0], ' (in {})')}?" if near else ""
         return f"{field}: unknown field, got {quoted(value)}{hint}"
     wanted = _MUST_BE.get(kind.split("_")[0])
-    if wanted is None:
-        return f"{field}: {first['msg']}, got {quoted(value)}"
-    return f"{field}: must be {wanted}{_of_unit(field, ' of {}')}, got {quoted(value)}"
+    must = f"must be {wanted}{_of_unit(field, ' of {}')}" if wanted else first["msg"]
+    return f"{field}: {must}, got {quoted(value)}"
 
 
 def _of_unit(field: str, template: str) -> str:
@@ -177,53 +175,67 @@ def _of_unit(field: str, template: str) -> str:
     return template.format(unit) if unit else ""
 
 
-def _built(build: Callable[[], _SpecT], where: str, dropped: str) -> _SpecT:
-    """Build a dataclass; ``where`` replaces ``dropped`` at the start of its error."""
+def _load(spec: type[_SpecT], path: Path, shown: str) -> _SpecT:
+    """A spec of a YAML file, and of the table of bins beside it that a workload names."""
+    file, content = _FILES[spec], read_yaml(path, shown)
     try:
-        return build()
-    except InputError as error:
-        raise InputError(f"{where}{str(error).removeprefix(dropped)}") from None
+        fields = dict(file.model_validate(content))
+        if "bins" in fields:
+            fields |= _read_bins(path, shown, fields.pop("bins"))
+        return _built(spec, fields)
+    except ValidationError as error:
+        raise InputError(f"{shown}: {_one_line(file, error)}") from None
+    except ValueError as error:
+        raise InputError(f"{shown}: {error}") from None
 
 
-def _fields(file: _File) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in file.model_dump().items()}
+load_machine: Final = partial(_load, Machine)
+"""Machine of a YAML file, given with the path that messages show."""
 
+load_model: Final = partial(_load, ModelArchitecture)
+"""Model of a YAML file, given with the path that messages show."""
 
-def load_machine(path: Path, shown: str) -> Machine:
-    """Machine of a YAML file."""
-    file = check_file(MachineFile, read_yaml(path, shown), shown)
-    return _built(partial(Machine, **_fields(file)), f"{shown}: ", f"machine {file.name}: ")
+load_power_caps: Final = partial(_load, PowerCaps)
+"""Power caps and their slowdowns of a YAML file, given with the path that messages show."""
 
-
-def load_model(path: Path, shown: str) -> ModelArchitecture:
-    """Model of a YAML file."""
-    file = check_file(ModelFile, read_yaml(path, shown), shown)
-    return _built(partial(ModelArchitecture, **_fields(file)), f"{shown}: ", f"model {file.name}: ")
-
-
-def load_power_caps(path: Path, shown: str) -> PowerCaps:
-    """Power caps and their slowdowns of a YAML file."""
-    file = check_file(PowerCapsFile, read_yaml(path, shown), shown)
-    rows = [
-        _built(partial(PowerCap, **row.model_dump()), f"{shown}: rows.{number}: ", "")
-        for number, row in enumerate(file.rows, start=1)
-    ]
-    return _built(partial(PowerCaps, tuple(rows), tuple(file.sources)), f"{shown}: ", "")
+load_workload: Final = partial(_load, Workload)
+"""Workload of a YAML file and of the table of bins beside it that it names."""
 
 
 def load_price_list(path: Path, shown: str) -> PriceList:
     """Price list of a YAML file; the default name is the file's."""
-    file = check_file(PriceFile, read_yaml(path, shown), shown)
-    if not file.machines:
+    prices = _load(PriceList, path, shown)
+    if not prices.machines:
         raise InputError(
             f"{shown}: machines: has no prices; give cost_usd_per_h and provisioned_power_w of each machine"
         )
-    prices = {
-        machine: _built(partial(MachinePrice, **price.model_dump()), f"{shown}: machines.{machine}.", "price: ")
-        for machine, price in file.machines.items()
-    }
-    name = file.name or path.stem
-    return PriceList(**file.model_dump() | {"name": name, "title": file.title or name, "machines": prices})
+    name = prices.name or path.stem
+    return dataclasses.replace(prices, name=name, title=prices.title or name)
+
+
+def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray]:
+    """Arrays of a workload from the table of bins beside its file; ``InputError`` names file, line and column."""
+    if Path(name).name != name:
+        raise InputError(f"{shown}: bins: must be the name of a file beside it, got {name!r}")
+    shown = str(Path(shown).parent / name)
+    try:
+        header, *lines = beside.with_name(name).read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{shown}: is not a text file") from None
+    if header.strip() != ",".join(BINS):
+        raise InputError(f"{shown}: line 1: must be {','.join(BINS)}, got {quoted(header)}")
+    table = []
+    for number, line in enumerate(lines, start=2):
+        if row := line.split(",") if line.strip() else []:
+            where = f"{shown}: line {number}"
+            if len(row) != len(BINS):
+                raise InputError(f"{where}: has {len(row)} columns, must have {len(BINS)}")
+            table.append([parse_number(cell, f"{where}: {column}") for column, cell in zip(BINS, row, strict=True)])
+    if not table:
+        raise InputError(f"{shown}: has no bins")
+    return dict(zip(BINS.values(), np.array(table).T, strict=True))
 
 
 IMPORTED_MODEL: Final = "# Written by provision models import."
@@ -242,47 +254,6 @@ def model_text(model: ModelArchitecture) -> str:
 
 def _yaml_text(content: Mapping[str, Any]) -> str:
     return yaml.safe_dump(content, sort_keys=False, width=110, allow_unicode=True)
-
-
-def load_workload(path: Path, shown: str) -> Workload:
-    """Workload of a YAML file and of the table of bins beside it that it names."""
-    file = check_file(WorkloadFile, read_yaml(path, shown), shown)
-    if Path(file.bins).name != file.bins:
-        raise InputError(f"{shown}: bins: must be the name of a file beside it, got {file.bins!r}")
-    table = _read_bins(path.parent / file.bins, str(Path(shown).parent / file.bins))
-    fields = _fields(file) | {field: table[:, k] for k, field in enumerate(BINS.values())}
-    del fields["bins"]
-    if file.arrivals is not None:
-        fields["arrivals"] = ArrivalProfile(**_fields(file.arrivals))
-    return _built(partial(Workload, **fields), f"{shown}: ", f"workload {file.name}: ")
-
-
-def _read_bins(path: Path, shown: str) -> FloatArray:
-    """Table of bins, a row per class and a column per key of ``BINS``; ``InputError`` names file, line and column."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{shown}: is not a text file") from None
-    header = ",".join(BINS)
-    if lines[0].strip() != header:
-        raise InputError(f"{shown}: line 1: must be {header}, got {quoted(lines[0])}")
-    rows = [(number, line.split(",")) for number, line in enumerate(lines[1:], start=2) if line.strip()]
-    if not rows:
-        raise InputError(f"{shown}: has no bins")
-    try:
-        table = np.array([row for _, row in rows], dtype=np.float64)
-    except ValueError:
-        table = np.empty((0, 0))
-    if table.shape != (len(rows), len(BINS)) or not np.isfinite(table).all():
-        for number, row in rows:
-            where = f"{shown}: line {number}"
-            if len(row) != len(BINS):
-                raise InputError(f"{where}: has {len(row)} columns, must have {len(BINS)}")
-            for column, value in zip(BINS, row, strict=True):
-                parse_number(value, f"{where}: {column}")
-    return table
 
 
 UNMEASURED_REQUESTS = 1_000_000
@@ -321,7 +292,7 @@ def save_workload(
         },
     }
     content = {field: value for field, value in content.items() if value is not None}
-    text_of = {"mean": _mean, "count": lambda weight: f"{weight * requests:.10g}"}
+    text_of = {"mean": lambda tokens: f"{round(tokens, 4):.15g}", "count": lambda weight: f"{weight * requests:.10g}"}
     columns = (map(text_of.get(name.split("_")[-1], str), getattr(workload, BINS[name])) for name in BINS)
     rows = [",".join(BINS), *map(",".join, zip(*columns, strict=True))]
     header = "".join(f"# {line}\n" for line in comment.splitlines())
@@ -333,7 +304,3 @@ def save_workload(
 
 def _rounded(value: float | None, digits: int = 6) -> float | None:
     return None if value is None else float(f"{value:.{digits}g}")
-
-
-def _mean(tokens: float) -> str:
-    return f"{tokens:.4f}".rstrip("0").rstrip(".")

@@ -108,9 +108,8 @@ def read_trace(path: str | Path) -> Trace:
     Dates become seconds since the first; times in seconds or milliseconds are kept, unless negative or counted from
     an epoch. ``InputError`` names file, line, column and value of the first wrong line.
     """
-    read = read_requests(path)
-    warnings = list(read.warnings)
-    arrival, prompt, output = read.time_s, read.prompt_tokens, read.output_tokens
+    reader, arrival, prompt, output = read_requests(path)
+    warnings = list(reader.prefixes.warnings)
     start = float(arrival.min())
     if start < 0 or start > MAX_RELATIVE_S:
         warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")
@@ -126,9 +125,9 @@ def read_trace(path: str | Path) -> Trace:
         arrival_s=arrival,
         prompt_tokens=prompt,
         output_tokens=output,
-        format=read.format,
+        format=reader.format,
         warnings=tuple(warnings),
-        prefix_reuse=read.prefix_reuse,
+        prefix_reuse=reader.prefixes.reuse,
     )
 
 

@@ -331,7 +331,7 @@ def test_both_ways_to_read_a_chunk_agree(tmp_path_factory, rows, chunk_lines, na
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace_files, "CHUNK_LINES", chunk_lines)
         compiled = read_trace(path)
-        patch.setattr(trace_files._CsvReader, "_read_compiled", lambda self, lines: None)
+        patch.setattr(trace_files.Reader, "_compiled", lambda self, lines: None)
         by_line = read_trace(path)
     for field in ("arrival_s", "prompt_tokens", "output_tokens"):
         assert (getattr(compiled, field) == getattr(by_line, field)).all()
@@ -339,7 +339,7 @@ def test_both_ways_to_read_a_chunk_agree(tmp_path_factory, rows, chunk_lines, na
 
 
 def test_well_formed_files_take_the_compiled_reader(trace, monkeypatch):
-    monkeypatch.setattr(trace_files._Reader, "read", None)
+    monkeypatch.setattr(trace_files.Reader, "_one_by_one", None)
     assert trace(OWN + "0,10,3\n1,20,4\n").requests == 2
     assert trace(AZURE + "2023-11-16 18:17:03.9799600,10,3\n").requests == 1
     assert trace(AZURE + "2024-05-10 00:00:00.009930+00:00,10,3\n").requests == 1
