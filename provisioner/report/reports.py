@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Shown:
-    """The services behind the door of results; see ``results.result.Reports``."""
+    """The services behind the door of results; see ``results.result``."""
 
     def to_json(self, result: Result) -> str:
         """Return the result as JSON of the published schema."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from provisioner.results.cluster import Cluster, Totals
+from provisioner.results.cluster import Cluster, HasCluster, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.results.simulation import LatencyResult, SimulatedPool, Verdict
 from provisioner.specs.criteria import CriterionName
@@ -47,7 +47,7 @@ class Addition:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity(ServingResult):
+class Capacity(HasCluster, ServingResult):
     """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
 
     ``passes_again_rps`` are rates somewhat above that at which it passes nevertheless: between them verdicts flip.
@@ -71,11 +71,6 @@ class Capacity(ServingResult):
     tried: tuple[Tried, ...]
     rule: str
     kind: Literal["capacity"] = "capacity"
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster in hand."""
-        return Cluster(self.design, self.pools)
 
     @derived
     def binding(self) -> str:

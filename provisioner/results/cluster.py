@@ -106,6 +106,19 @@ class Cluster:
         return f"{self.design} {self.sizes}"
 
 
+class HasCluster:
+    """A value with a design and the pools of it."""
+
+    __slots__ = ()
+    design: str
+    pools: tuple[Pool, ...]
+
+    @property
+    def cluster(self) -> Cluster:
+        """The design with these pools."""
+        return Cluster(self.design, self.pools)
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     """The sums over a cluster: cost in $/h, provisioned power in W, and machines."""

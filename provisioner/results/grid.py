@@ -13,9 +13,9 @@ from provisioner.results.cluster import Cluster, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.results.simulation import Verdict
 from provisioner.specs.criteria import CriterionName
-from provisioner.specs.metrics import METRICS, label, name_of
+from provisioner.specs.metrics import METRICS
 from provisioner.specs.roles import RoleName
-from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.slo import LatencyLimit, Percentile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,31 +29,19 @@ STATES: Final[tuple[State, ...]] = get_args(State)
 
 
 @dataclass(frozen=True, slots=True)
-class PointLatency:
+class PointLatency(Percentile):
     """One percentile of a metric at a point: means over the request sets, in s and as a slowdown.
 
     Their 95 % intervals are None for one set. ``over_limit`` is the percentile divided by its limit, None without a
     limit, NaN without a reference to judge by; ``met`` is the verdict on the limit.
     """
 
-    metric: str
-    percentile: float
     seconds: float
     slowdown: float
     seconds_range: tuple[float, float] | None = None
     slowdown_range: tuple[float, float] | None = None
     over_limit: float | None = None
     met: Verdict | None = None
-
-    @property
-    def name(self) -> str:
-        """The percentile as columns name it, such as ``ttft_p99``."""
-        return name_of(self.metric, self.percentile)
-
-    @property
-    def label(self) -> str:
-        """The percentile as people write it, such as ``TTFT P99``."""
-        return label(self.metric, self.percentile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +100,9 @@ class PointOutcome:
 
     def worst_of(self, metrics: Container[str]) -> PointLatency | None:
         """The percentile of these metrics that is the largest over its limit; None without a limit to judge by."""
-        judged = [(figure.over_limit, figure) for figure in self.latency if figure.metric in metrics]
-        known = [(ratio, figure) for ratio, figure in judged if ratio is not None and not math.isnan(ratio)]
-        return max(known, key=lambda pair: pair[0])[1] if known else None
+        ratios = ((each.over_limit, each) for each in self.latency if each.metric in metrics)
+        known = ((ratio, each) for ratio, each in ratios if ratio is not None and not math.isnan(ratio))
+        return max(known, key=lambda pair: pair[0], default=(None, None))[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

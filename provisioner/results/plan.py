@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from provisioner.results.cluster import Cluster, Pool, Totals
+from provisioner.results.cluster import HasCluster, Pool, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
-from provisioner.specs.metrics import label
-from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.slo import LatencyLimit, Percentile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +43,7 @@ class PlanPool(Pool):
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyFigure:
+class LatencyFigure(Percentile):
     """One percentile (0..100) of a metric beside its limit.
 
     ``binding``: one machine fewer in some pool would break the limit. ``extrapolated`` says that it rests on a latency
@@ -52,8 +51,6 @@ class LatencyFigure:
     confidence interval (None for one set) and what the queueing formulas predict.
     """
 
-    metric: str
-    percentile: float
     seconds: float
     slowdown: float
     limit: LatencyLimit | None
@@ -63,11 +60,6 @@ class LatencyFigure:
     slowdown_range: tuple[float, float] | None = None
     predicted_seconds: float | None = None
     predicted_slowdown: float | None = None
-
-    @property
-    def label(self) -> str:
-        """The percentile as people write it, such as ``TTFT P99``."""
-        return label(self.metric, self.percentile)
 
     @property
     def judged(self) -> float:
@@ -86,7 +78,7 @@ class LatencyFigure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alternative:
+class Alternative(HasCluster):
     """Another design: its own best cluster, or the reason why it has none; then it has no pools.
 
     ``reason`` says why it lost. ``basis`` says whether that cluster was ``simulated`` or is what the ``formulas`` find;
@@ -100,11 +92,6 @@ class Alternative:
     rate_rps: float | None = None
     reason: str
     basis: Literal["formulas", "simulated"] = "formulas"
-
-    @property
-    def cluster(self) -> Cluster:
-        """The design's best cluster."""
-        return Cluster(self.design, self.pools)
 
     def of(self, criterion: ObjectiveName) -> float | None:
         """The value of a criterion: $/h, W, machines or requests/s; None without a plan, or a rate that is given."""
@@ -123,7 +110,7 @@ class Alternative:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
+class Neighbour(HasCluster):
     """A cluster that would be better and does not pass: what it breaks, and by how much.
 
     ``worst_ratio`` is the largest percentile over its limit; ``at_least``: its runs were stopped when that was certain.
@@ -136,11 +123,6 @@ class Neighbour:
     breaks: tuple[str, ...]
     worst_ratio: float
     at_least: bool
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster that does not pass."""
-        return Cluster(self.design, self.pools)
 
     @derived
     def machines(self) -> int:
@@ -202,7 +184,7 @@ class BatchPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Promise:
+class Promise(HasCluster):
     """The plan of the same question within other limits, which shows the cost of their promise.
 
     Without a plan ``reason`` says why, and there are no pools. ``rate_rps`` is what it serves, the question's own but
@@ -217,11 +199,6 @@ class Promise:
     power_w: float | None = None
     reason: str = ""
 
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster that keeps the promise."""
-        return Cluster(self.design, self.pools)
-
     @derived
     def machines(self) -> int | None:
         """Machines of all pools; None without a plan."""
@@ -229,7 +206,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan(ServingResult):
+class Plan(HasCluster, ServingResult):
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
@@ -255,11 +232,6 @@ class Plan(ServingResult):
     gap: float
     versions: Mapping[str, str] = field(default_factory=dict)
     kind: Literal["plan"] = "plan"
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster that was chosen."""
-        return Cluster(self.design, self.pools)
 
     @property
     def totals(self) -> Totals:

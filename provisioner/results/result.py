@@ -25,42 +25,29 @@ else:
         return computed_field(property(method))
 
 
-__all__ = ["SCHEMA_VERSION", "Reports", "Result", "ServingResult", "derived", "door"]
+__all__ = ["SCHEMA_VERSION", "Result", "ServingResult", "derived", "door"]
 
 
-class Reports(Protocol):
-    """The services of the report package to a result."""
+class _Reports(Protocol):
+    """The services of ``report.reports`` to a result, which the methods of ``Result`` describe."""
 
-    def to_json(self, result: Result) -> str:
-        """Return the result as JSON of the published schema."""
-
-    def to_frame(self, result: Result, table: str | None) -> pd.DataFrame:
-        """Return a table of the result by name, or its main table."""
-
-    def chart(self, result: Result, name: str | None, axes: object) -> object:
-        """Return a chart of the result by name, or its first; ``axes`` are refused."""
-
-    def html(self, result: Result) -> str:
-        """Return the result as HTML that a notebook shows, without network access."""
-
-    def markdown(self, result: Result) -> str:
-        """Return the report as markdown, with every input."""
-
-    def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None:
-        """Refuse files that a result of this kind cannot be written to, before the work starts."""
-
-    def save(self, result: Result, paths: Sequence[str], table: str | None) -> None:
-        """Write the result to all files or to none, each in the format of its ending; a folder gets every table."""
+    def to_json(self, result: Result) -> str: ...
+    def to_frame(self, result: Result, table: str | None) -> pd.DataFrame: ...
+    def chart(self, result: Result, name: str | None, axes: object) -> object: ...
+    def html(self, result: Result) -> str: ...
+    def markdown(self, result: Result) -> str: ...
+    def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None: ...
+    def save(self, result: Result, paths: Sequence[str], table: str | None) -> None: ...
 
 
-def _closed() -> Reports:
+def _closed() -> _Reports:
     raise RuntimeError("import provisioner before a result is shown")
 
 
 class _Door:
     """The function that loads the reports, and what it loaded."""
 
-    open: Callable[[], Reports] = staticmethod(_closed)
+    open: Callable[[], _Reports] = staticmethod(_closed)
 
 
 door = _Door()

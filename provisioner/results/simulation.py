@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from provisioner.results.cluster import Cluster, Pool
+from provisioner.results.cluster import HasCluster, Pool
 from provisioner.results.result import ServingResult, derived
-from provisioner.specs.metrics import label
-from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.slo import LatencyLimit, Percentile
 
 Verdict = Literal["pass", "fail", "undecided"]
 
@@ -30,20 +29,13 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyResult:
+class LatencyResult(Percentile):
     """One percentile (0..100) of a metric, in s and as a slowdown, beside its limit and whether it is met."""
 
-    metric: str
-    percentile: float
     seconds: Interval
     slowdown: Interval
     limit: LatencyLimit | None = None
     met: Verdict | None = None
-
-    @property
-    def label(self) -> str:
-        """The percentile as people write it, such as ``TTFT P99``."""
-        return label(self.metric, self.percentile)
 
     @property
     def judged(self) -> Interval:
@@ -90,7 +82,7 @@ class SimulatedPool(Pool):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulation(ServingResult):
+class Simulation(HasCluster, ServingResult):
     """A cluster simulated on one or several request sets, with everything needed to do it again.
 
     ``load`` is a phrase on how requests arrive. ``requests`` is the mean number of requests of a set and
@@ -126,8 +118,3 @@ class Simulation(ServingResult):
     command: str = ""
     repeated: bool = False
     kind: Literal["simulation"] = "simulation"
-
-    @property
-    def cluster(self) -> Cluster:
-        """The cluster that was simulated."""
-        return Cluster(self.design, self.pools)

@@ -21,21 +21,11 @@ SPLITWISE_TABLE_VI: Final[dict[str, tuple[float, float, float]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class LatencyLimit:
-    """A limit on one percentile (above 0, below 100) of one metric: in s, or as a slowdown against the reference.
-
-    >>> str(LatencyLimit("ttft", 99.0, 2.0, "seconds"))
-    'TTFT P99 <= 2 s'
-    """
+class Percentile:
+    """One percentile of one metric: the base of all latencies and limits."""
 
     metric: str
     percentile: float
-    value: float
-    kind: Literal["seconds", "slowdown"]
-
-    def __post_init__(self) -> None:
-        if not 0.0 < self.value < float("inf"):
-            raise InputError(f"{self.label}: must be above 0, got {self.value}")
 
     @property
     def label(self) -> str:
@@ -46,6 +36,22 @@ class LatencyLimit:
     def name(self) -> str:
         """The percentile as columns and keywords name it, such as ``ttft_p99``."""
         return name_of(self.metric, self.percentile)
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyLimit(Percentile):
+    """A limit on one percentile (above 0, below 100) of one metric: in s, or as a slowdown against the reference.
+
+    >>> str(LatencyLimit("ttft", 99.0, 2.0, "seconds"))
+    'TTFT P99 <= 2 s'
+    """
+
+    value: float
+    kind: Literal["seconds", "slowdown"]
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.value < float("inf"):
+            raise InputError(f"{self.label}: must be above 0, got {self.value}")
 
     @property
     def quantile(self) -> float:

@@ -9,15 +9,14 @@ from typing import Final
 
 from provisioner.options import CapacityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
-from provisioner.report.document import Block, Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
-from provisioner.report.numbers import NUMBERS, per_cent, significant, whole
+from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.numbers import per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table
-from provisioner.report.views.view import POOL, View, closing, total_cells, total_numbers
+from provisioner.report.views.view import POOL, View, criteria_columns, report, total_cells, total_numbers
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
 from provisioner.results.simulation import LatencyResult
-from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_rate, format_share
@@ -25,25 +24,22 @@ from provisioner.specs.units import format_rate, format_share
 
 def document(capacity: Capacity, inputs: bool = False) -> Document:
     """The report of a capacity. ``inputs`` adds every option."""
-    blocks: list[Block] = [_key_numbers(capacity)]
-    if capacity.breaks:
-        blocks.append(_breaks_table(capacity))
-    if capacity.additions:
-        blocks.append(_additions_table(capacity))
-        refused = (each for each in capacity.additions if not each.feasible)
-        lines = (f"{format_rate(each.rate_rps)}: {each.reason}" for each in refused)
-        blocks += notes("Rates that nothing added holds", lines)
-    blocks += [Boxes(_pools_table(capacity), capacity.pools), latency_table(capacity.latency)]
+    refused = (each for each in capacity.additions if not each.feasible)
+    blocks = (
+        _key_numbers(capacity),
+        _breaks_table(capacity),
+        _additions_table(capacity),
+        Notes("Rates that nothing added holds", tuple(f"{format_rate(of.rate_rps)}: {of.reason}" for of in refused)),
+        Boxes(_pools_table(capacity), capacity.pools),
+        latency_table(capacity.latency),
+    )
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
     method = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
-    blocks += closing(capacity, method, CapacityOptions, inputs)
     limited = any(each.limit for each in capacity.latency)
     within = f"within SLO {capacity.slo}" if limited else "stable"
-    return Document(
-        f"{capacity.design} with {capacity.cluster.listed} holds {format_rate(capacity.rate_rps)}",
-        f"The largest rate of {capacity.workload} on {capacity.model} that this cluster serves {within}.",
-        tuple(blocks),
-    )
+    headline = f"{capacity.design} with {capacity.cluster.listed} holds {format_rate(capacity.rate_rps)}"
+    subtitle = f"The largest rate of {capacity.workload} on {capacity.model} that this cluster serves {within}."
+    return report(capacity, headline, subtitle, blocks, method, CapacityOptions, inputs)
 
 
 def _key_numbers(capacity: Capacity) -> KeyNumbers:
@@ -104,16 +100,10 @@ def _additions_table(capacity: Capacity) -> Table:
         (Column("against now", True), against_now),
         (Column("add", words=True), _added),
         (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
-        (Column("$/h more", True), lambda each: _total(each.totals, "cost")),
-        (Column("kW more", True), lambda each: _total(each.totals, "power")),
-        (Column("$/h", True), lambda each: _total(_whole(capacity, each), "cost")),
-        (Column("kW", True), lambda each: _total(_whole(capacity, each), "power")),
+        *criteria_columns(("cost", "power"), lambda each: each.totals, more=" more"),
+        *criteria_columns(("cost", "power"), lambda each: _whole(capacity, each)),
         (Column("simulated", True), lambda each: whole(each.simulated)),
     )
-
-
-def _total(totals: Totals | None, name: CriterionName) -> str:
-    return "" if totals is None else NUMBERS[name](totals.of(name))
 
 
 def _whole(capacity: Capacity, each: Addition) -> Totals | None:

@@ -11,11 +11,12 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
 from provisioner.report.numbers import AMOUNTS, NUMBERS
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, cluster_boxes, criteria_columns, scaled, total_cells
+from provisioner.report.views.plan import slack_numbers
+from provisioner.report.views.view import View, cluster_boxes, criteria_columns, report, scaled, total_cells
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
-from provisioner.specs.units import format_factor, format_rate, format_share
+from provisioner.specs.units import format_factor, format_rate
 
 _MOST_GROUPS: Final = 12
 """Designs that a chart of ratios shows at most."""
@@ -30,13 +31,17 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
         best, plan = comparison.planned[0]
         blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.label}", plan.cluster)]
         blocks += [designs_table(comparison), ratios_table(comparison)]
+    sharpness = []
+    for design, plan in comparison.planned:
+        if design.failed_rps is not None:
+            flips = "" if design.passes_again_rps is None else f"; verdicts flip up to {design.passes_again_rps:.4g}"
+            between = f"{plan.rate_rps:.4g} requests/s pass, {design.failed_rps:.4g} do not"
+            sharpness.append(f"{design.label}: {between}{flips}")
     refused = (f"{design.label}: {design.reason}" for design in comparison.designs if design.plan is None)
-    sharpness = (_sharpness(*pair) for pair in comparison.planned if pair[0].failed_rps is not None)
     blocks += notes("Designs without a plan", refused) + notes("How sharp the largest rates are", sharpness)
     how = "largest rates to 1 %, from below; at each the cheapest cluster that passes" if comparison.budget else ""
     method = (("latency", comparison.method), ("rates", how), ("seed", str(comparison.seed)))
-    blocks += closing(comparison, method, CompareOptions, inputs)
-    return Document(headline(comparison), subtitle(comparison), tuple(blocks))
+    return report(comparison, headline(comparison), subtitle(comparison), blocks, method, CompareOptions, inputs)
 
 
 def headline(comparison: Comparison) -> str:
@@ -47,8 +52,7 @@ def headline(comparison: Comparison) -> str:
     objective = comparison.objective
     amount = AMOUNTS[objective](plan.of(objective))
     against = _against(comparison, best)
-    pools = plan.cluster.headline.partition(": ")[2]
-    return f"{best.label}: {amount}{f', {against}' if against else ''}, with {pools}"
+    return f"{best.label}: {amount}{f', {against}' if against else ''}, with {plan.cluster.listed}"
 
 
 def _against(comparison: Comparison, design: ComparedDesign) -> str:
@@ -79,9 +83,7 @@ def key_numbers(comparison: Comparison) -> KeyNumbers:
     texts = {name: NUMBERS[name] if name == "machines" else AMOUNTS[name] for name in names}
     numbers = [KeyNumber(name, text(plan.of(name)), notes.get(name, "")) for name, text in texts.items()]
     numbers.append(KeyNumber("one machine fewer", _binds(plan)))
-    if plan.tightest is not None and plan.tightest.slack is not None:
-        numbers.append(KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})"))
-    return KeyNumbers(tuple(numbers))
+    return KeyNumbers((*numbers, *slack_numbers(plan)))
 
 
 def designs_table(comparison: Comparison) -> Table:
@@ -92,14 +94,10 @@ def designs_table(comparison: Comparison) -> Table:
         comparison.planned,
         (Column("design"), lambda pair: pair[0].label),
         (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
-        *criteria_columns(COMPARED, _value),
+        *criteria_columns(COMPARED, lambda pair: pair[1]),
         (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
         strong=lambda pair: pair[0] is comparison.designs[0],
     )
-
-
-def _value(pair: Planned, name: ObjectiveName) -> float:
-    return pair[1].of(name)
 
 
 def _binds(plan: Plan) -> str:
@@ -126,12 +124,6 @@ def ratios_table(comparison: Comparison) -> Table:
         *((Column(header, True), partial(cell, name=name, per=per)) for header, name, per in columns),
         strong=lambda pair: pair[0].label == comparison.baseline,
     )
-
-
-def _sharpness(design: ComparedDesign, plan: Plan) -> str:
-    """The rates between which the verdicts of a design change."""
-    flips = "" if design.passes_again_rps is None else f"; verdicts flip up to {design.passes_again_rps:.4g}"
-    return f"{design.label}: {plan.rate_rps:.4g} requests/s pass, {design.failed_rps:.4g} do not{flips}"
 
 
 def charts(comparison: Comparison) -> Mapping[str, Chart]:
@@ -194,7 +186,7 @@ def design_rows(comparison: Comparison) -> list[Row]:
             "rate_rps": design.of("throughput"),
             "failed_rps": design.failed_rps,
             "passes_again_rps": design.passes_again_rps,
-            **total_cells(design.plan.totals if design.plan else None),
+            **total_cells(design.plan),
             **{f"{name}_ratio": value for name, value in comparison.ratios[design.label].items()},
             "binding": "" if design.plan is None else ", ".join(design.plan.binding),
             "worst_slack": None if design.plan is None else design.plan.worst_slack,

@@ -8,10 +8,10 @@ from typing import Final
 
 from provisioner.options import ParetoOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
-from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.document import Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import AMOUNTS, per_cent
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, closing, criteria_columns, total_cells
+from provisioner.report.views.view import View, criteria_columns, report, total_cells
 from provisioner.results.frontier import Frontier
 from provisioner.results.plan import Plan
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -20,21 +20,18 @@ from provisioner.specs.units import format_rate
 
 def document(frontier: Frontier, inputs: bool = False) -> Document:
     """The report of a frontier. ``inputs`` adds every option."""
-    blocks: list[Block] = []
-    if frontier.points:
-        blocks += [key_numbers(frontier), _table("The frontier, the cheapest first", frontier, frontier.points)]
-    if len(frontier.points) > 1:
-        blocks.append(changes_table(frontier))
-    if not frontier.complete:
-        proven = "the points above are proven; " if frontier.points else ""
-        missing = f"{proven}points that none of them beats may be missing among the clusters below:"
-        lines = (missing, *map(str, frontier.open_boxes))
-        blocks.append(Notes("Not searched to the end: the time limit", lines, warning=True))
-    if frontier.candidates:
-        title = "Clusters that pass in what was left open; something may beat them"
-        blocks.append(_table(title, frontier, frontier.candidates))
-    blocks += closing(frontier, _method(frontier), ParetoOptions, inputs)
-    return Document(headline(frontier), subtitle(frontier), tuple(blocks))
+    proven = "the points above are proven; " if frontier.points else ""
+    missing = f"{proven}points that none of them beats may be missing among the clusters below:"
+    lines = () if frontier.complete else (missing, *map(str, frontier.open_boxes))
+    left_open = "Clusters that pass in what was left open; something may beat them"
+    blocks = (
+        key_numbers(frontier),
+        _table("The frontier, the cheapest first", frontier, frontier.points),
+        changes_table(frontier),
+        Notes("Not searched to the end: the time limit", lines, warning=True),
+        _table(left_open, frontier, frontier.candidates),
+    )
+    return report(frontier, headline(frontier), subtitle(frontier), blocks, _method(frontier), ParetoOptions, inputs)
 
 
 def headline(frontier: Frontier) -> str:
@@ -61,11 +58,14 @@ def subtitle(frontier: Frontier) -> str:
 
 def key_numbers(frontier: Frontier) -> KeyNumbers:
     """The least cost, power and machines, each with the first cluster that has it."""
-    numbers = []
-    for name in OF_CLUSTERS:
-        best = next(plan for plan in frontier.points if name in frontier.best_in(plan))
-        numbers.append(KeyNumber(CRITERIA[name].short, AMOUNTS[name](best.of(name)), f"({best.cluster})"))
-    return KeyNumbers(tuple(numbers))
+    best = {name: plan for plan in reversed(frontier.points) for name in frontier.best_in(plan)}
+    return KeyNumbers(
+        tuple(
+            KeyNumber(CRITERIA[name].short, AMOUNTS[name](best[name].of(name)), f"({best[name].cluster})")
+            for name in OF_CLUSTERS
+            if name in best
+        )
+    )
 
 
 def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
@@ -75,10 +75,10 @@ def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
         plans,
         (Column("design"), lambda plan: plan.design),
         (Column("machines", words=True), lambda plan: plan.cluster.by_role),
-        *criteria_columns(OF_CLUSTERS, Plan.of),
+        *criteria_columns(OF_CLUSTERS),
         (Column("slack, %", True), lambda plan: per_cent(plan.worst_slack)),
         (Column("least of all", words=True), lambda plan: _least(frontier, plan)),
-        strong=lambda plan: plan is frontier.points[0] if frontier.points else False,
+        strong=lambda plan: plan in frontier.points[:1],
     )
 
 
@@ -117,7 +117,7 @@ def _method(frontier: Frontier) -> tuple[tuple[str, str], ...]:
 def charts(frontier: Frontier) -> Mapping[str, Chart]:
     """Power against cost, a series for each design."""
     designs: dict[str, list[Plan]] = {}
-    for plan, _ in _plans(frontier):
+    for plan in frontier.points + frontier.candidates:
         designs.setdefault(plan.design, []).append(plan)
 
     def note(plan: Plan) -> str:
@@ -139,24 +139,19 @@ def charts(frontier: Frontier) -> Mapping[str, Chart]:
     return {"frontier": LineChart(title, cost, power, tuple(series))}
 
 
-def _plans(frontier: Frontier) -> list[tuple[Plan, bool]]:
-    """Points, then candidates, each with whether it is proven."""
-    return [*((plan, True) for plan in frontier.points), *((plan, False) for plan in frontier.candidates)]
-
-
 def point_rows(frontier: Frontier) -> list[Row]:
     """One row per point, then per candidate, which is not ``proven``."""
     return [
         {
             "design": plan.design,
             "split": plan.cluster.by_machine,
-            **total_cells(plan.totals),
+            **total_cells(plan),
             "rate_rps": plan.rate_rps,
             "worst_slack": plan.worst_slack,
             "binding": ", ".join(plan.binding),
-            "proven": proven,
+            "proven": plan in frontier.points,
         }
-        for plan, proven in _plans(frontier)
+        for plan in frontier.points + frontier.candidates
     ]
 
 
@@ -164,7 +159,7 @@ def pool_rows(frontier: Frontier) -> list[Row]:
     """One row per pool of each point, then of each candidate; ``point`` is the cluster's row in the table of points."""
     return [
         {"point": k, "design": plan.design, **flat(pool)}
-        for k, (plan, _) in enumerate(_plans(frontier))
+        for k, plan in enumerate(frontier.points + frontier.candidates)
         for pool in plan.pools
     ]
 

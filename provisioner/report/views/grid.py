@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final
@@ -20,12 +20,13 @@ from provisioner.report.document import (
     listing,
     table,
 )
-from provisioner.report.numbers import dollars, kilowatts, milliseconds, per_cent, simulated, whole
+from provisioner.report.numbers import milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
-from provisioner.report.views.view import View, bounds, closing, total_cells, total_numbers
+from provisioner.report.views.view import View, bounds, criteria_columns, report, total_cells, total_numbers
+from provisioner.results.cluster import Cluster
 from provisioner.results.grid import Grid, GridPoint, PointLatency
-from provisioner.specs.criteria import CRITERIA
+from provisioner.specs.criteria import CRITERIA, CriterionName
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_seconds
@@ -48,43 +49,50 @@ _MAP_ROWS: Final = 60
 _WIDE: Final = 44  # columns of a map that are set apart, at most
 
 # Signs of a map.
-_OPTIMUM, _FRONTIER, _PASSES, _MISSES = "*", "o", "+", "-"
-_OTHER: Final = {"undecided": "?", "unstable": "~", "stuck": "#", "infeasible": "x"}
+_OPTIMUM, _FRONTIER = "*", "o"
+_SIGN: Final = {"pass": "+", "fail": "-", "undecided": "?", "unstable": "~", "stuck": "#", "infeasible": "x"}
 
+_TOTALS: Final[tuple[CriterionName, ...]] = ("machines", "cost", "power")
 _BATCHES: Final = (1, 4, 16, 64, 256)
 _LONGEST_HEADER: Final = 5
 
 
 def document(grid: Grid, inputs: bool = False) -> Document:
     """The report of a grid. ``inputs`` adds every option, and the whole frontier."""
+    judged = f"SLO {grid.slo}" if grid.limits else "no latency limits"
     if grid.varied is None:
-        headline, subtitle, blocks = *_sizes_head(grid), _sizes_blocks(grid, inputs)
+        headline, subject, load = *_sizes_head(grid), grid.load
+        blocks: Iterable[Block] = (
+            _key_numbers(grid),
+            *(() if grid.optimum is None else (_latency_table(grid, grid.points[grid.optimum]),)),
+            _frontier_table(grid, len(grid.frontier) if inputs else _SHOWN_FRONTIER),
+            _bindings_table(grid),
+            *_text_map(grid),
+        )
     else:
-        headline, subtitle, blocks = *_input_head(grid), _input_blocks(grid)
-    blocks += closing(grid, _method(grid), SweepOptions if grid.varied is None else VaryOptions, inputs)
-    return Document(headline, subtitle, tuple(blocks))
+        headline, subject, load = _input_head(grid)
+        blocks = (
+            _clusters_table(grid),
+            *(_points_table(grid, k) for k in range(len(grid.clusters))),
+            _batches_table(grid),
+        )
+    subtitle = f"{subject} {grid.workload} on {grid.model}, {load}, {judged}."
+    options = SweepOptions if grid.varied is None else VaryOptions
+    return report(grid, headline, subtitle, blocks, _method(grid), options, inputs)
 
 
 def _method(grid: Grid) -> list[tuple[str, str]]:
     """Method of the simulation, and the rule by which a cluster passes."""
-    rows = [("passes", _passing_rule(grid))]
+    rule = "stable, and every percentile within its limit"
+    if grid.sets > 1:
+        seeds = grid.varied is not None and grid.varied.name == "seeds"
+        mean = f"the mean over {'its' if seeds else grid.sets} request sets"
+        rule = f"stable, and of every percentile the one-sided 95 % upper bound of {mean} is within its limit"
+    rows = [("passes", rule)]
     if grid.objective is not None:
         best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
         rows += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
     return [*rows, ("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
-
-
-def _passing_rule(grid: Grid) -> str:
-    """The rule by which a cluster passes on the request sets of a point."""
-    if grid.sets == 1:
-        return "stable, and every percentile within its limit"
-    varied = grid.varied is not None and grid.varied.name == "seeds"
-    sets = "its request sets" if varied else f"{grid.sets} request sets"
-    return f"stable, and of every percentile the one-sided 95 % upper bound of the mean over {sets} is within its limit"
-
-
-def _judged(grid: Grid) -> str:
-    return f"SLO {grid.slo}" if grid.limits else "no latency limits"
 
 
 def _span(values: Sequence[float]) -> str:
@@ -105,25 +113,13 @@ def _span(values: Sequence[float]) -> str:
 
 
 def _sizes_head(grid: Grid) -> tuple[str, str]:
-    """Headline and subject: the optimum, or that there is none, and the grid that was swept."""
+    """The optimum, or that there is none, and the sizes that were swept."""
     first = grid.clusters[0]
     headline = f"{first.design}: no cluster of the {len(grid.points):,} swept passes"
     if grid.optimum is not None:
         headline = grid.clusters[grid.optimum].headline
     spans = " x ".join(f"{_span(sizes)} {pool.role}" for pool, sizes in zip(first.pools, grid.sizes, strict=True))
-    return headline, f"Swept: {spans} machines, {grid.workload} on {grid.model}, {grid.load}, {_judged(grid)}."
-
-
-def _sizes_blocks(grid: Grid, inputs: bool) -> list[Block]:
-    blocks: list[Block] = [_key_numbers(grid)]
-    if grid.optimum is not None:
-        blocks.append(_latency_table(grid, grid.points[grid.optimum]))
-    if grid.frontier:
-        blocks.append(_frontier_table(grid, None if inputs else _SHOWN_FRONTIER))
-    if grid.limits:
-        blocks.append(_bindings_table(grid))
-    text = _text_map(grid)
-    return [*blocks, text] if text else blocks
+    return headline, f"Swept: {spans} machines,"
 
 
 def _key_numbers(grid: Grid) -> KeyNumbers:
@@ -151,14 +147,12 @@ def _slack(latency: PointLatency | None) -> str:
 
 def _nearest(grid: Grid) -> str:
     """The cluster that comes nearest to passing, with the reason why it does not."""
-    served = [k for k, point in enumerate(grid.points) if point.state != "infeasible"]
-    stable = [k for k in served if grid.points[k].stable] or served
 
-    def ratio(k: int) -> float:
-        worst = grid.points[k].worst_ratio
-        return math.inf if worst is None else worst
+    def distance(k: int) -> tuple[bool, float]:
+        point = grid.points[k]
+        return not point.stable, math.inf if point.worst_ratio is None else point.worst_ratio
 
-    best = min(stable, key=ratio)
+    best = min((k for k, point in enumerate(grid.points) if point.state != "infeasible"), key=distance)
     return f"{grid.clusters[best].sizes}: {grid.points[best].why}"
 
 
@@ -177,24 +171,18 @@ def _latency_table(grid: Grid, point: GridPoint) -> Table:
     )
 
 
-def _frontier_table(grid: Grid, most: int | None) -> Table:
-    """One row per cluster that passes where no smaller one does; the optimum stands out.
-
-    With ``most``, that many rows around the optimum.
-    """
-    shown, left_out = list(grid.frontier), 0
-    if most is not None and len(shown) > most:
-        at = shown.index(grid.optimum) if grid.optimum in shown else 0
-        begin = min(max(at - most // 2, 0), len(shown) - most)
-        left_out = len(shown) - most
-        shown = shown[begin : begin + most]
+def _frontier_table(grid: Grid, most: int) -> Table:
+    """One row per cluster that passes where no smaller one does, at ``most`` around the optimum, which stands out."""
+    at = grid.frontier.index(grid.optimum) if grid.optimum in grid.frontier else 0
+    left_out = max(len(grid.frontier) - most, 0)
+    begin = min(max(at - most // 2, 0), left_out)
     more = f" ({left_out:,} more in the files of {spelled('out')})" if left_out else ""
     roles = list(enumerate(pool.role for pool in grid.clusters[0].pools))
     return listing(
         f"Frontier: they pass, and no smaller one swept does{more}",
-        shown,
+        grid.frontier[begin : begin + most],
         *((Column(role, True), lambda k, j=j: whole(grid.clusters[k].pools[j].machines)) for j, role in roles),
-        *((column, lambda k, text=text: text(grid.points[k])) for column, text in _TOTALS),
+        *criteria_columns(_TOTALS, lambda k: grid.points[k].totals, machines="machines"),
         (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
         (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
         *(
@@ -205,77 +193,55 @@ def _frontier_table(grid: Grid, most: int | None) -> Table:
     )
 
 
-_TOTALS: Final[tuple[tuple[Column, Callable[[GridPoint], str]], ...]] = (
-    (Column("machines", True), lambda point: whole(point.totals.machines)),
-    (Column("$/h", True), lambda point: dollars(point.totals.cost_usd_per_h, sign=False)),
-    (Column("kW", True), lambda point: kilowatts(point.totals.power_w)),
-)
-"""Columns of the totals of a point."""
-
-
 def _bindings_table(grid: Grid) -> Table:
     """One row per limit: the number of clusters in which it binds, having the largest ratio."""
     states = [state for state in grid.states if state != "infeasible"]
     columns = (Column("limit"), Column("", True), *(Column(STATE[state], True) for state in states))
-    bindings = grid.bindings
-    rows = [
-        (
-            limit.label,
-            limit.format(limit.value),
-            *(whole(bindings[limit.name][state]) if state in bindings[limit.name] else "" for state in states),
-        )
-        for limit in grid.limits
-    ]
-    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, tuple(rows))
+    counts = [[grid.bindings[limit.name].get(state) for state in states] for limit in grid.limits]
+    rows = tuple(
+        (limit.label, limit.format(limit.value), *("" if count is None else whole(count) for count in of_limit))
+        for limit, of_limit in zip(grid.limits, counts, strict=True)
+    )
+    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, rows)
 
 
-def _text_map(grid: Grid) -> Code | None:
+def _text_map(grid: Grid) -> list[Block]:
     """Every cluster as one character, where there are two pools and room for them."""
     if len(grid.sizes) != 2 or min(map(len, grid.sizes)) < 2:
-        return None
+        return []
     rows, columns = grid.sizes
     if len(columns) > _MAP_COLUMNS or len(rows) > _MAP_ROWS:
-        return None
-    apart = " " if len(columns) <= _WIDE else ""
-    digits = len(str(columns[-1]))
-    margin = max(len(str(rows[-1])), digits)
-    signs = [_sign(point) for point in grid.points]
+        return []
+    signs = [
+        METRICS[point.worst.metric].sign if point.state == "fail" and point.worst else _SIGN[point.state]
+        for point in grid.points
+    ]
     for k in grid.frontier:
         signs[k] = _FRONTIER
     if grid.optimum is not None:
         signs[grid.optimum] = _OPTIMUM
+    apart = " " if len(columns) <= _WIDE else ""
+    digits = len(str(columns[-1]))
+    margin = max(len(str(rows[-1])), digits)
     by_row = zip(rows, lines(signs, len(columns)), strict=True)
     drawn = [f"{size:>{margin}} |{apart}{apart.join(line)}" for size, line in by_row][::-1]
     drawn.append(f"{'':{margin}} +{'-' * (len(columns) * (1 + len(apart)) + len(apart))}")
     for place in range(digits):  # numbers of columns are read downwards
         drawn.append(f"{'':{margin}}  {apart}{apart.join(f'{n:>{digits}}'[place] for n in columns)}".rstrip())
     up, right = (pool.role for pool in grid.clusters[0].pools)
-    meanings = {
-        _OPTIMUM: "optimum",
-        _FRONTIER: "frontier",
-        _PASSES: "passes",
-        **{metric.sign: f"misses {metric.label} most" for metric in METRICS.values()},
-        **{sign: STATE[state] for state, sign in _OTHER.items()},
-    }
+    meanings = {_OPTIMUM: "optimum", _FRONTIER: "frontier", _SIGN["pass"]: STATE["pass"]}
+    meanings |= {metric.sign: f"misses {metric.label} most" for metric in METRICS.values()}
+    meanings |= {sign: STATE[state] for state, sign in _SIGN.items()}
     used = [f"{sign} {text}" for sign, text in meanings.items() if sign in signs]
     legend = ["   ".join(used[k : k + 4]) for k in range(0, len(used), 4)]
-    return Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*drawn, "", *legend]))
-
-
-def _sign(point: GridPoint) -> str:
-    """The sign of a point that is not on the frontier: of one that misses a limit, of the metric that binds."""
-    if point.state == "pass":
-        return _PASSES
-    if point.state == "fail":
-        return _MISSES if point.worst is None else METRICS[point.worst.metric].sign
-    return _OTHER[point.state]
+    return [Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*drawn, "", *legend]))]
 
 
 # --- an input ---------------------------------------------------------------------------------------------
 
 
-def _input_head(grid: Grid) -> tuple[str, str]:
-    """Headline and subject: the values at which each cluster passes, and the input that was varied."""
+def _input_head(grid: Grid) -> tuple[str, str, str]:
+    """The values at which each cluster passes, the input that was varied, and the load."""
     assert grid.varied is not None
     parts = [f"{cluster} passes {_passes(grid, k)}" for k, cluster in enumerate(grid.clusters)]
     load = grid.load
@@ -283,11 +249,7 @@ def _input_head(grid: Grid) -> tuple[str, str]:
         duration_s = grid.question.get("duration_s")
         load = f"for {format_seconds(duration_s if isinstance(duration_s, float | int) else DURATION_S)} each"
     title = _TITLE.get(grid.varied.name, f"Latency against {grid.varied.what}")
-    varied = f"{grid.varied.label}, {_span(grid.values)}"
-    return (
-        f"{title}: {'; '.join(parts)}",
-        f"Varied: {varied}; {grid.workload} on {grid.model}, {load}, {_judged(grid)}.",
-    )
+    return f"{title}: {'; '.join(parts)}", f"Varied: {grid.varied.label}, {_span(grid.values)};", load
 
 
 def _passes(grid: Grid, k: int) -> str:
@@ -298,10 +260,6 @@ def _passes(grid: Grid, k: int) -> str:
     return f"at {', '.join(spans)}" if spans else "nowhere"
 
 
-def _input_blocks(grid: Grid) -> list[Block]:
-    return [_clusters_table(grid), *(_points_table(grid, k) for k in range(len(grid.clusters))), _batches_table(grid)]
-
-
 def _clusters_table(grid: Grid) -> Table:
     """One row per cluster: its totals, the values at which it passes, and the limit that binds first beyond them."""
     assert grid.varied is not None
@@ -309,7 +267,7 @@ def _clusters_table(grid: Grid) -> Table:
         f"Clusters, and the {grid.varied.label} at which they pass",
         range(len(grid.clusters)),
         (Column("cluster"), lambda k: str(grid.clusters[k])),
-        *((column, lambda k, text=text: text(grid.of(k)[0])) for column, text in _TOTALS),
+        *criteria_columns(_TOTALS, lambda k: grid.of(k)[0].totals, machines="machines"),
         (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
         (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
     )
@@ -318,12 +276,11 @@ def _clusters_table(grid: Grid) -> Table:
 def _beyond(grid: Grid, k: int) -> str:
     """The nearest point at which a cluster does not pass: after the last that passes, or before it."""
     points = grid.of(k)
-    passing = [j for j, point in enumerate(points) if point.state == "pass"]
+    last = max((j for j, point in enumerate(points) if point.state == "pass"), default=-1)
     failing = [j for j, point in enumerate(points) if point.state != "pass"]
     if not failing:
         return "none"
-    after = [j for j in failing if not passing or j > passing[-1]]
-    at = after[0] if after else failing[-1]
+    at = next((j for j in failing if j > last), failing[-1])
     why = points[at].why if points[at].state in ("fail", "undecided") else STATE[points[at].state]
     return f"{plain(grid.values[at])}: {why}"
 
@@ -398,34 +355,30 @@ def _batches(total: Sequence[float]) -> tuple[str, ...]:
 def point_rows(grid: Grid) -> list[Row]:
     """One row per point: the cluster and the value, totals, the state, percentiles, and the work of the pools."""
     roles = [role for role in ROLES if any(role == pool.role for cluster in grid.clusters for pool in cluster.pools)]
-    columns = dict.fromkeys(name for point in grid.points for name in _measured(point))
+    columns: dict[str, Cell] = {name: None for point in grid.points for name in _measured(point)}
     rows: list[Row] = []
     for k, cluster in enumerate(grid.clusters):
-        machines: dict[str, Cell] = {f"{pool.role}_machines": pool.machines for pool in cluster.pools}
-        sizes = {f"{role}_machines": machines.get(f"{role}_machines") for role in roles}
+        machines: dict[str, int] = {pool.role: pool.machines for pool in cluster.pools}
         for point in grid.of(k):
-            measured = _measured(point)
-            head: dict[str, Cell] = {"design": cluster.design}
-            if grid.varied is not None:
-                head = {"cluster": point.cluster, **head, grid.varied.column: point.value}
-            head |= sizes | total_cells(point.totals, ("machines", "cost_usd_per_h", "power_w"))
-            head["state"] = point.state
+            row = _place(grid, cluster, point) | {f"{role}_machines": machines.get(role) for role in roles}
+            row |= total_cells(point.totals, ("machines", "cost_usd_per_h", "power_w")) | {"state": point.state}
             if grid.varied is None:
-                head |= {"frontier": k in grid.frontier, "optimum": k == grid.optimum}
-            body = {name: measured.get(name) for name in columns if name not in head}
-            rows.append({**head, **body, "why": point.why, "note": point.note})
+                row |= {"frontier": k in grid.frontier, "optimum": k == grid.optimum}
+            rows.append(row | columns | _measured(point) | {"why": point.why, "note": point.note})
     return rows
+
+
+def _place(grid: Grid, cluster: Cluster, point: GridPoint) -> dict[str, Cell]:
+    """The columns of a cluster and, over an input, of its value."""
+    if grid.varied is None:
+        return {"design": cluster.design}
+    return {"cluster": point.cluster, "design": cluster.design, grid.varied.column: point.value}
 
 
 def _measured(point: GridPoint) -> dict[str, Cell]:
     """The columns of a simulated point; an infeasible point has those of its verdict alone."""
-    row: dict[str, Cell] = {
-        "slo_met": point.slo_met,
-        "stable": point.stable,
-        "worst_ratio": point.worst_ratio,
-        "binding": point.binding,
-        "missed": ",".join(point.missed),
-    }
+    row: dict[str, Cell] = {name: getattr(point, name) for name in ("slo_met", "stable", "worst_ratio", "binding")}
+    row["missed"] = ",".join(point.missed)
     for latency in point.latency:
         for unit, mean, interval in (
             ("s", latency.seconds, latency.seconds_range),
@@ -436,8 +389,8 @@ def _measured(point: GridPoint) -> dict[str, Cell]:
     for pool in point.pools:
         row |= {f"{pool.role}_utilization": pool.utilization, f"{pool.role}_mean_batch": pool.mean_batch}
     if point.state != "infeasible":
-        row |= {"offered_rps": point.offered_rps, "throughput_rps": point.throughput_rps}
-        row |= {"requests": point.requests, "unfinished": point.unfinished}
+        served = ("offered_rps", "throughput_rps", "requests", "unfinished")
+        row |= {name: getattr(point, name) for name in served}
     return row
 
 
@@ -446,20 +399,22 @@ def occupancy_rows(grid: Grid) -> list[Row]:
 
     ``batch`` is 0 while idle; ``cumulative`` is the share of time with at most that number.
     """
-    rows: list[Row] = []
-    for k, cluster in enumerate(grid.clusters):
-        for point in grid.of(k):
-            first: dict[str, Cell] = {"cluster": point.cluster, "design": cluster.design}
-            if grid.varied is not None:
-                first[grid.varied.column] = point.value
-            rows += [
-                {**first, "role": pool.role, "batch": batch, "time_share": share, "cumulative": total}
-                for pool in point.pools
-                for batch, (share, total) in enumerate(
-                    zip(pool.batch_time_share, cumulative(pool.batch_time_share), strict=True)
-                )
-            ]
-    return rows
+    return [
+        {
+            "cluster": point.cluster,
+            **_place(grid, cluster, point),
+            "role": pool.role,
+            "batch": batch,
+            "time_share": share,
+            "cumulative": total,
+        }
+        for k, cluster in enumerate(grid.clusters)
+        for point in grid.of(k)
+        for pool in point.pools
+        for batch, (share, total) in enumerate(
+            zip(pool.batch_time_share, cumulative(pool.batch_time_share), strict=True)
+        )
+    ]
 
 
 VIEW: Final = View(Grid, document, charts, {"points": point_rows, "occupancy": occupancy_rows})

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from provisioner.options import PlanOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart
 from provisioner.report.document import (
-    Block,
     Boxes,
     Column,
     Document,
     Facts,
     KeyNumber,
     KeyNumbers,
+    Notes,
     Table,
     listing,
-    notes,
 )
-from provisioner.report.numbers import NUMBERS, dollars, kilowatts, milliseconds, per_cent, significant, whole
+from provisioner.report.numbers import dollars, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import (
     POOL,
     View,
     bounds,
-    closing,
     criteria_columns,
     latency_chart,
     limit_cells,
+    report,
     scaled,
 )
-from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Plan, Promise
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
@@ -41,21 +40,20 @@ _SHOWN_DESIGNS: Final = 16
 
 def document(plan: Plan, inputs: bool = False) -> Document:
     """The report of a plan. ``inputs`` adds every option."""
-    blocks: list[Block] = [key_numbers(plan), Boxes(pools_table(plan), plan.pools), latency_table(plan)]
-    if any(other.feasible for other in plan.alternatives):
-        blocks.append(alternatives_table(plan))
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
-    more = len(refused) - _SHOWN_DESIGNS
-    others = (f"and {more} others",) if more > 0 else ()
-    blocks += notes("Designs without a plan", (*refused[:_SHOWN_DESIGNS], *others))
-    if plan.evidence is not None:
-        blocks.append(evidence_facts(plan, plan.evidence))
-        if plan.evidence.neighbours:
-            blocks.append(neighbours_table(plan.evidence))
+    if len(refused) > _SHOWN_DESIGNS:
+        refused[_SHOWN_DESIGNS:] = [f"and {len(refused) - _SHOWN_DESIGNS} others"]
+    blocks = (
+        key_numbers(plan),
+        Boxes(pools_table(plan), plan.pools),
+        latency_table(plan),
+        alternatives_table(plan),
+        Notes("Designs without a plan", tuple(refused)),
+        *((evidence_facts(plan, plan.evidence), neighbours_table(plan.evidence)) if plan.evidence else ()),
+    )
     choice = f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"
     method = (("latency", plan.method), ("choice", choice), ("seed", str(plan.seed)))
-    blocks += closing(plan, method, PlanOptions, inputs)
-    return Document(plan.cluster.headline, subtitle(plan), tuple(blocks))
+    return report(plan, plan.cluster.headline, subtitle(plan), blocks, method, PlanOptions, inputs)
 
 
 def charts(plan: Plan) -> Mapping[str, Chart]:
@@ -103,11 +101,13 @@ def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
 def subtitle(plan: Plan) -> str:
     """The question that the plan answers, in a sentence."""
     best = CRITERIA[plan.objective].superlative
-    within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
-    if plan.batch is not None:
-        job = plan.batch
+    if (job := plan.batch) is not None:
         return f"{best} for {job.requests:,} requests of {plan.workload} on {plan.model} within {_time(job.within_s)}."
-    return f"{best} for {plan.workload} on {plan.model} at {_load(plan)}, {within}."
+    load, headroom = format_rate(plan.rate_rps), plan.planned_rate_rps / plan.rate_rps - 1.0
+    if abs(headroom) >= 1e-9:
+        load += f" + {100 * headroom:.3g} % headroom = {format_rate(plan.planned_rate_rps)}"
+    within = f"within SLO {plan.slo}" if _limited(plan) else "without latency limits"
+    return f"{best} for {plan.workload} on {plan.model} at {load}, {within}."
 
 
 def _time(seconds: float) -> str:
@@ -116,21 +116,6 @@ def _time(seconds: float) -> str:
     hours, minutes, rest = whole_s // 3600, whole_s // 60 % 60, whole_s % 60
     parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
     return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
-
-
-def _batch_numbers(plan: Plan) -> list[KeyNumber]:
-    """Facts for batch work: tokens for a dollar and a kWh, the end of a batch job, the cost of a promise."""
-    if _limited(plan) and plan.batch is None and plan.promise is None:
-        return []
-    usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
-    numbers = [KeyNumber("throughput", f"{usd} for a dollar", f"{kwh} for a kWh")]
-    if plan.batch is not None:
-        job, done_s = plan.batch, plan.batch.done_s
-        done = "not simulated" if done_s is None else f"the last ends after {_time(done_s)}"
-        numbers.append(KeyNumber("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
-    if plan.promise is not None:
-        numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
-    return numbers
 
 
 def _promise(plan: Plan, promise: Promise) -> str:
@@ -156,46 +141,40 @@ def _limited(plan: Plan) -> bool:
     return any(figure.limit is not None for figure in plan.latency)
 
 
-def _load(plan: Plan) -> str:
-    headroom = plan.planned_rate_rps / plan.rate_rps - 1.0
-    if abs(headroom) < 1e-9:
-        return format_rate(plan.rate_rps)
-    return f"{format_rate(plan.rate_rps)} + {100 * headroom:.3g} % headroom = {format_rate(plan.planned_rate_rps)}"
-
-
 def key_numbers(plan: Plan) -> KeyNumbers:
-    """Cost, power, machines and the limits that bind."""
+    """Cost, power and machines, what batch work costs, the limits that bind, and the data behind the latencies."""
     per_million = (
         f"{dollars(plan.cost_usd_per_million_tokens)} per million tokens "
         f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)"
     )
+    numbers = [KeyNumber("cost", format_cost(plan.cost_usd_per_h), per_million)]
+    numbers.append(KeyNumber("power", format_power(plan.power_w)))
+    if plan.batch or plan.promise or not _limited(plan):
+        usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
+        numbers.append(KeyNumber("throughput", f"{usd} for a dollar", f"{kwh} for a kWh"))
+    if job := plan.batch:
+        done = "not simulated" if job.done_s is None else f"the last ends after {_time(job.done_s)}"
+        numbers.append(KeyNumber("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
+    if plan.promise:
+        numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
-    numbers = [
-        KeyNumber("cost", format_cost(plan.cost_usd_per_h), per_million),
-        KeyNumber("power", format_power(plan.power_w)),
-        *_batch_numbers(plan),
-        KeyNumber("machines", whole(plan.machines)),
-        KeyNumber("binding", first, ", ".join(others)),
-    ]
-    worst = plan.tightest
-    if worst is not None and worst.slack is not None and worst.limit is not None:
-        numbers.append(KeyNumber("least slack", format_share(worst.slack), f"({worst.limit.label})"))
-    if found := latency_data(plan):
-        numbers.append(KeyNumber("latency data", found))
+    numbers += [KeyNumber("machines", whole(plan.machines)), KeyNumber("binding", first, ", ".join(others))]
+    numbers += slack_numbers(plan)
+    curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
+    kinds = dict.fromkeys(kind for kind, _ in curves)
+    data = [f"{kind} for {' and '.join(machine for of, machine in curves if of == kind)}" for kind in kinds]
+    if beyond := [pool.role for pool in plan.pools if pool.extrapolated]:
+        data.append(f"extrapolated for the {' and the '.join(beyond)} pool{'s' if len(beyond) > 1 else ''}")
+    if data:
+        numbers.append(KeyNumber("latency data", f"{', '.join(data)} (see Warnings)"))
     return KeyNumbers(tuple(numbers))
 
 
-def latency_data(plan: Plan) -> str:
-    """The data behind the plan's latencies, unless they are measurements alone."""
-    kinds: dict[str, dict[str, None]] = {}
-    for pool in plan.pools:
-        if pool.curves != "measured":
-            kinds.setdefault(pool.curves, {})[pool.machine] = None
-    parts = [f"{kind} for {' and '.join(machines)}" for kind, machines in kinds.items()]
-    beyond = [pool.role for pool in plan.pools if pool.extrapolated]
-    if beyond:
-        parts.append(f"extrapolated for the {' and the '.join(beyond)} pool{'s' if len(beyond) > 1 else ''}")
-    return f"{', '.join(parts)} (see Warnings)" if parts else ""
+def slack_numbers(plan: Plan) -> list[KeyNumber]:
+    """The least slack of a limit; none without limits."""
+    if plan.tightest is None or plan.tightest.slack is None:
+        return []
+    return [KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})")]
 
 
 def pools_table(plan: Plan) -> Table:
@@ -209,8 +188,7 @@ def pools_table(plan: Plan) -> Table:
         *POOL[2:],
         (Column(f"{load}, %", True), lambda pool: per_cent(pool.utilization)),
         (Column("batch", True), lambda pool: significant(pool.mean_batch)),
-        (Column("$/h", True), lambda pool: NUMBERS["cost"](pool.cost_usd_per_h)),
-        (Column("kW", True), lambda pool: kilowatts(pool.power_w)),
+        *criteria_columns(("cost", "power")),
         (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
     )
 
@@ -257,7 +235,7 @@ def alternatives_table(plan: Plan) -> Table:
         feasible[:_SHOWN_DESIGNS],
         (Column("design"), lambda other: other.design),
         (Column("machines", words=True), lambda other: other.cluster.by_role),
-        *criteria_columns((*OF_CLUSTERS, "throughput"), Alternative.of),
+        *criteria_columns((*OF_CLUSTERS, "throughput")),
         (Column("against this plan", words=True), lambda other: other.reason),
     )
 
@@ -298,20 +276,15 @@ def neighbours_table(evidence: Evidence) -> Table:
         evidence.neighbours[:_SHOWN_NEIGHBOURS],
         (Column("design"), lambda near: near.design),
         (Column("machines", words=True), lambda near: near.cluster.by_role),
-        (Column("$/h", True), lambda near: NUMBERS["cost"](near.cost_usd_per_h)),
-        (Column("kW", True), lambda near: kilowatts(near.power_w)),
+        *criteria_columns(("cost", "power")),
         (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
     )
 
 
 def pool_rows(plan: Plan) -> list[Row]:
     """One row per pool; the columns ``plan_...`` repeat what holds for all of them together."""
-    totals: Row = {
-        "plan_machines": plan.machines,
-        "plan_cost_usd_per_h": plan.cost_usd_per_h,
-        "plan_power_w": plan.power_w,
-        "plan_rate_rps": plan.rate_rps,
-    }
+    names = ("machines", "cost_usd_per_h", "power_w", "rate_rps")
+    totals: Row = {f"plan_{name}": getattr(plan, name) for name in names}
     return [{"design": plan.design, **flat(pool), **totals} for pool in plan.pools]
 
 
@@ -328,21 +301,19 @@ def latency_rows(plan: Plan) -> list[Row]:
     ]
 
 
-def design_rows(plan: Plan) -> list[Row]:
-    """One row per other design: its own best, and why it lost or has no plan."""
-    return [{"split": other.cluster.by_machine, **flat(other)} for other in plan.alternatives]
-
-
-def neighbour_rows(plan: Plan) -> list[Row]:
-    """One row per better cluster that does not pass, with what it breaks."""
-    near = () if plan.evidence is None else plan.evidence.neighbours
-    return [{"split": each.cluster.by_machine, **flat(each)} for each in near]
+def _other_rows(others: Iterable[Alternative | Neighbour]) -> list[Row]:
+    return [{"split": other.cluster.by_machine, **flat(other)} for other in others]
 
 
 VIEW: Final = View(
     Plan,
     document,
     charts,
-    {"pools": pool_rows, "latency": latency_rows, "alternatives": design_rows, "neighbours": neighbour_rows},
+    {
+        "pools": pool_rows,
+        "latency": latency_rows,
+        "alternatives": lambda plan: _other_rows(plan.alternatives),
+        "neighbours": lambda plan: _other_rows(plan.evidence.neighbours if plan.evidence else ()),
+    },
 )
 """The view of plans."""

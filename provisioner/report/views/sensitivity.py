@@ -9,9 +9,9 @@ from typing import Final
 from provisioner.options import SensitivityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import AMOUNTS, NUMBERS, Texts, significant
+from provisioner.report.numbers import AMOUNTS, NUMBERS, Texts, per_cent, significant
 from provisioner.report.tables import Row
-from provisioner.report.views.view import View, closing, scaled, total_cells
+from provisioner.report.views.view import View, report, scaled, total_cells
 from provisioner.results.sensitivity import Cell, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
 
@@ -22,19 +22,18 @@ _MOST_BARS: Final = 12
 
 def document(sensitivity: Sensitivity, inputs: bool = False) -> Document:
     """The report of a sensitivity. ``inputs`` adds every option."""
-    blocks: list[Block] = [_key_numbers(sensitivity)]
-    if sensitivity.swings:
-        blocks.append(_tornado_table(sensitivity))
-    for search in sensitivity.searches:
-        blocks += _search_blocks(sensitivity, search)
-    if sensitivity.cells:
-        blocks.append(_map_table(sensitivity))
-        if sensitivity.fast:
-            blocks.append(Notes("", ("the formulas know mixed batching only: chunked prefill is left out",)))
+    left_out = "the formulas know mixed batching only: chunked prefill is left out"
+    blocks = (
+        _key_numbers(sensitivity),
+        _tornado_table(sensitivity),
+        *(block for search in sensitivity.searches for block in _search_blocks(sensitivity, search)),
+        _map_table(sensitivity),
+        Notes("", (left_out,) if sensitivity.cells and sensitivity.fast else ()),
+    )
     how = "by the queueing formulas, not simulated" if sensitivity.fast else "of its own, proven by simulation"
     method = (("method", f"every value is a plan {how}"), ("seed", "" if sensitivity.fast else str(sensitivity.seed)))
-    blocks += closing(sensitivity, method, SensitivityOptions, inputs)
-    return Document(_headline(sensitivity), f"How the plan moves: {_case(sensitivity)}.", tuple(blocks))
+    subtitle = f"How the plan moves: {_case(sensitivity)}."
+    return report(sensitivity, _headline(sensitivity), subtitle, blocks, method, SensitivityOptions, inputs)
 
 
 def _case(sensitivity: Sensitivity) -> str:
@@ -77,10 +76,8 @@ def _key_numbers(sensitivity: Sensitivity) -> KeyNumbers:
 
 def _moving(sensitivity: Sensitivity) -> list[Swing]:
     """The inputs that move the objective, the widest swing first."""
-    base = sensitivity.base.of(sensitivity.objective)
-    if base is None:
-        return []
-    return [swing for swing in sensitivity.swings if swing.width(sensitivity.objective, base) > _MOVED]
+    objective, base = sensitivity.objective, sensitivity.base.of(sensitivity.objective)
+    return [] if base is None else [each for each in sensitivity.swings if each.width(objective, base) > _MOVED]
 
 
 def _base(sensitivity: Sensitivity) -> str:
@@ -112,10 +109,8 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
         return "" if known is None else f"{significant(known.value)} {known.unit}".strip()
 
     def width(swing: Swing) -> str:
-        if base is None:
-            return ""
-        share = swing.width(sensitivity.objective, base)
-        return f"{100.0 * share:.1f}" if math.isfinite(share) else "no plan"
+        share = math.nan if base is None else swing.width(sensitivity.objective, base)
+        return "no plan" if math.isinf(share) else per_cent(share)
 
     return listing(
         f"How far each input moves the answer from {_base(sensitivity)}",
@@ -186,38 +181,38 @@ def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
 
 def _where(sensitivity: Sensitivity, name: str, switch: Switch) -> str:
     """The place of a switch in the input's own unit, and as a ratio of prices."""
-    values = sensitivity.values
-    if name not in values:
-        each = [
-            f"{significant(switch.at * known.value)} {known.unit} a {of.partition(':')[2]}"
-            for of, known in values.items()
-            if of.startswith(f"{name}:") and name == "link-bandwidth"
-        ]
-        return f"{switch.at:.3g} times" + (f" ({', '.join(each)})" if each else "")
-    value = switch.at * values[name].value
-    text = f"{significant(value)} {values[name].unit}".strip()
     kind, _, machine = name.partition(":")
-    others = [
-        f"{value / other.value:.3g} of {of.partition(':')[2]}'s"
-        for of, other in values.items()
-        if machine and kind in ("price", "power") and of.startswith(f"{kind}:") and of != name
-    ]
-    return f"{text} ({', '.join(others)})" if others else text
+    known = sensitivity.values.get(name)
+    if known is None:
+        text = f"{switch.at:.3g} times"
+        notes = [
+            f"{significant(switch.at * link.value)} {link.unit} a {of.partition(':')[2]}"
+            for of, link in sensitivity.values.items()
+            if name == "link-bandwidth" and of.startswith(f"{name}:")
+        ]
+    else:
+        value = switch.at * known.value
+        text = f"{significant(value)} {known.unit}".strip()
+        notes = [
+            f"{value / other.value:.3g} of {of.partition(':')[2]}'s"
+            for of, other in sensitivity.values.items()
+            if machine and kind in ("price", "power") and of.startswith(f"{kind}:") and of != name
+        ]
+    return f"{text} ({', '.join(notes)})" if notes else text
 
 
 def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
     """The objective over the factor: what the probes and the ends of the switches showed."""
     known = sensitivity.values.get(search.name)
     value, unit = (1.0, "times what it is") if known is None else (known.value, known.unit)
-    points = {outcome.scale[search.name]: outcome for outcome in search.probes}
-    for switch in search.switches:
-        points |= {switch.below: switch.before, switch.above: switch.after}
-    ordered = sorted(points.items(), key=lambda point: point[0])
+    outcomes = (*search.probes, *(end for switch in search.switches for end in (switch.before, switch.after)))
+    points = {outcome.scale[search.name]: outcome for outcome in outcomes}
+    factors = sorted(points)
     series = Series(
         sensitivity.objective,
-        tuple(value * factor for factor, _ in ordered),
-        _shown(sensitivity, (outcome for _, outcome in ordered)),
-        notes=tuple(_plan(outcome) or outcome.reason for _, outcome in ordered),
+        tuple(value * factor for factor in factors),
+        _shown(sensitivity, map(points.__getitem__, factors)),
+        notes=tuple(_plan(points[factor]) or points[factor].reason for factor in factors),
     )
     rules = tuple(Rule(value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
     return LineChart(
@@ -309,19 +304,12 @@ def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
 
 def plan_rows(sensitivity: Sensitivity) -> list[Row]:
     """One row per plan: the part of the result, the input with its factor or the cell of the map, and the plan."""
-    moved = [
-        ("tornado", swing.name, end.scale[swing.name], end)
-        for swing in sensitivity.swings
-        for end in (swing.low, swing.high)
-    ]
-    moved += [
-        ("switch", search.name, factor, end)
-        for search in sensitivity.searches
-        for switch in search.switches
-        for factor, end in ((switch.below, switch.before), (switch.above, switch.after))
-    ]
+    swings, searches = sensitivity.swings, sensitivity.searches
+    moved = [("tornado", swing.name, end) for swing in swings for end in (swing.low, swing.high)]
+    for search in searches:
+        moved += [("switch", search.name, end) for each in search.switches for end in (each.before, each.after)]
     rows: list[Row] = [{"part": "base", **_cells(sensitivity.base)}]
-    rows += [{"part": part, "input": name, "factor": factor, **_cells(end)} for part, name, factor, end in moved]
+    rows += [{"part": part, "input": name, "factor": end.scale[name], **_cells(end)} for part, name, end in moved]
     for cell in sensitivity.cells:
         given = {"map_rate_rps": cell.rate_rps, "prompt_output_ratio": cell.ratio}
         rows += [{"part": "map", **given, "served_by": name, **_cells(each)} for name, each in _ways(cell)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Final
 
 from provisioner.options import SimulateOptions
@@ -13,13 +13,13 @@ from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing
 from provisioner.report.numbers import milliseconds, per_cent, significant, simulated, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import POOL, View, bounds, closing, latency_chart, limit_cells
+from provisioner.report.views.view import POOL, View, bounds, latency_chart, limit_cells, report
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.units import format_rate, format_seconds
 
 _MET: Final = {"pass": "met", "fail": "missed", "undecided": "undecided", None: ""}
-# Batches are shown by powers of two.
-_BATCHES: Final = ((1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (17, 32), (33, 64), (65, 128), (129, 256), (257, 512))
+# Batches are shown by powers of two: these are the largest of each group.
+_BATCHES: Final = (0, *(2**power for power in range(10)))
 
 
 def document(simulation: Simulation, inputs: bool = False) -> Document:
@@ -30,9 +30,16 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
         Boxes(pools_table(simulation), simulation.pools),
         queues_table(simulation),
         batches_table(simulation),
-        *closing(simulation, _method(simulation), SimulateOptions, inputs, how="simulated"),
     )
-    return Document(simulation.cluster.headline, subtitle(simulation), blocks)
+    repeated = f"{format_seconds(simulation.wall_s)}, median of warm runs"
+    method = (
+        ("policy", f"{simulation.policy} (docs/reference/simulation.md): {_thresholds(simulation.thresholds)}"),
+        ("assumptions", simulation.assumptions),
+        ("seed", str(simulation.seed)),
+        ("time", repeated if simulation.repeated else ""),
+    )
+    headline, subject = simulation.cluster.headline, subtitle(simulation)
+    return report(simulation, headline, subject, blocks, method, SimulateOptions, inputs, how="simulated")
 
 
 def charts(simulation: Simulation) -> Mapping[str, Chart]:
@@ -93,13 +100,8 @@ def batches_chart(simulation: Simulation) -> LineChart:
     for pool in simulation.pools:
         sums = list(accumulate(pool.batch_time_share))
         used = [batch for batch, share in enumerate(pool.batch_time_share) if share > 0.0 or batch == 0]
-        series.append(
-            Series(
-                f"{pool.role}, {pool.machines} {pool.machine}",
-                tuple(map(float, used)),
-                tuple(min(100.0 * sums[batch], 100.0) for batch in used),
-            )
-        )
+        upto = tuple(min(100.0 * sums[batch], 100.0) for batch in used)
+        series.append(Series(f"{pool.role}, {pool.machines} {pool.machine}", tuple(map(float, used)), upto))
     return LineChart(
         f"Share of time with at most N requests in an iteration: {_case(simulation)}",
         Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
@@ -124,17 +126,14 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
     if simulation.slo_met is not None:
         numbers.append(KeyNumber("SLO", _slo(simulation)))
     numbers.append(KeyNumber("stable", "yes" if simulation.stable else f"no: {simulation.instability}"))
-    offered = "" if not math.isfinite(simulation.rate_rps) else f" of {format_rate(simulation.rate_rps)} offered"
+    offered = f" of {format_rate(simulation.rate_rps)} offered" if math.isfinite(simulation.rate_rps) else ""
     if math.isfinite(simulation.throughput_rps):
         tokens = f"{significant(simulation.throughput_tokens_per_s)} output tokens/s"
         numbers.append(KeyNumber("throughput", f"{format_rate(simulation.throughput_rps)}{offered}", tokens))
-    requests = f"{whole(simulation.requests)} requests"
-    measured = f"{whole(simulation.measured_requests)} of them measured"
-    numbers.append(
-        KeyNumber("simulated", requests, measured)
-        if simulation.sets == 1
-        else KeyNumber("simulated", f"{simulation.sets} request sets", f"on average {requests}, {measured}")
-    )
+    counts = [f"{whole(simulation.requests)} requests", f"{whole(simulation.measured_requests)} of them measured"]
+    if simulation.sets > 1:
+        counts = [f"{simulation.sets} request sets", f"on average {', '.join(counts)}"]
+    numbers.append(KeyNumber("simulated", *counts))
     events = (
         (simulation.moves, "moves to the mixed pool"),
         (simulation.preemptions, "preemptions"),
@@ -147,20 +146,15 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
 
 
 def _slo(simulation: Simulation) -> str:
-    def named(verdict: str) -> str:
-        return ", ".join(_limited(each) for each in simulation.latency if each.met == verdict)
-
-    failed, undecided = named("fail"), named("undecided")
-    if not failed and not undecided:
-        return f"met: {simulation.slo}"
-    parts = (f"missed by {failed}" if failed else "", f"undecided for {undecided}" if undecided else "")
-    return f"{simulation.slo}: {'; '.join(filter(None, parts))}"
-
-
-def _limited(result: LatencyResult) -> str:
-    assert result.limit is not None
-    shown = simulated(result.judged.mean, result.limit.format)
-    return f"{result.label} ({shown} for {result.limit.format(result.limit.value)})"
+    parts = []
+    for verdict, said in (("fail", "missed by"), ("undecided", "undecided for")):
+        values = [
+            f"{each.label} ({simulated(each.judged.mean, limit.format)} for {limit.format(limit.value)})"
+            for each in simulation.latency
+            if each.met == verdict and (limit := each.limit)
+        ]
+        parts += [f"{said} {', '.join(values)}"] if values else []
+    return f"{simulation.slo}: {'; '.join(parts)}" if parts else f"met: {simulation.slo}"
 
 
 def latency_table(latency: Sequence[LatencyResult]) -> Table:
@@ -218,9 +212,8 @@ def queues_table(simulation: Simulation) -> Table:
 def batches_table(simulation: Simulation) -> Table:
     """One row per pool: the share of its time by the number of requests in an iteration."""
     largest = max(len(pool.batch_time_share) for pool in simulation.pools) - 1
-    groups = [(low, high) for low, high in _BATCHES if low <= largest]
-    if largest > _BATCHES[-1][1]:
-        groups.append((_BATCHES[-1][1] + 1, largest))
+    ends = (*_BATCHES, max(largest, _BATCHES[-1]))
+    groups = [(below + 1, high) for below, high in pairwise(ends) if below < largest]
     headers = {"idle": (0, 0)} | {f"{low}" if low == high else f"{low}-{high}": (low, high) for low, high in groups}
 
     def share(pool: SimulatedPool, low: int, high: int) -> str:
@@ -231,15 +224,6 @@ def batches_table(simulation: Simulation) -> Table:
         simulation.pools,
         *POOL[:2],
         *((Column(header, True), partial(share, low=low, high=high)) for header, (low, high) in headers.items()),
-    )
-
-
-def _method(simulation: Simulation) -> tuple[tuple[str, str], ...]:
-    return (
-        ("policy", f"{simulation.policy} (docs/reference/simulation.md): {_thresholds(simulation.thresholds)}"),
-        ("assumptions", simulation.assumptions),
-        ("seed", str(simulation.seed)),
-        ("time", f"{format_seconds(simulation.wall_s)}, median of warm runs" if simulation.repeated else ""),
     )
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
@@ -20,22 +20,22 @@ from provisioner.report.document import (
     Facts,
     Folded,
     KeyNumber,
+    KeyNumbers,
     Notes,
     Table,
     listing,
-    notes,
 )
 from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool, Totals
-from provisioner.results.plan import LatencyFigure
+from provisioner.results.plan import LatencyFigure, Plan
 from provisioner.results.result import Result, ServingResult
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_cost, format_power
 
-T = TypeVar("T")
+Item = Any  # type: ignore[explicit-any]  # the items of a listing, which have fields named alike
 L = TypeVar("L", LatencyFigure, LatencyResult)
 R = TypeVar("R", bound=Result)
 
@@ -57,29 +57,39 @@ class View(Generic[R]):
     tables: Mapping[str, Callable[[R], Sequence[Row]]]
 
 
-def closing(
+def report(
     answer: ServingResult,
+    headline: str,
+    subtitle: str,
+    blocks: Iterable[Block],
     method: Iterable[tuple[str, str]],
     options: type[Options],
     inputs: bool,
     how: str = "computed",
-) -> list[Block]:
-    """The end of every report: warnings, sources, method, and with ``inputs`` those and the command to repeat it.
+) -> Document:
+    """The report of an answer: its blocks but for empty ones, then warnings, sources and method.
 
-    ``method`` has labels with their values; empty ones are left out, versions are added. ``options`` is the class of
-    the question's options: those given are listed, the others folded.
+    ``inputs`` adds the options of the question, of the class ``options``, and the command to repeat it: those given are
+    listed, the others folded. ``method`` has labels with their values; versions are added.
     """
     program = (f"{name} {answer.versions[name]}" for name in _PROGRAM if name in answer.versions)
     libraries = (f"{name} {version}" for name, version in answer.versions.items() if name not in _PROGRAM)
     rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
-    facts = Facts(f"How this was {how}", tuple(row for row in rows if row[1]))
-    blocks = [*notes("Warnings", answer.warnings, warning=True), Notes("Sources", answer.sources), facts]
+    shown = [block for block in (*blocks, Notes("Warnings", answer.warnings, warning=True)) if _filled(block)]
+    shown += [Notes("Sources", answer.sources), Facts(f"How this was {how}", tuple(row for row in rows if row[1]))]
     if inputs:
         given, defaults = given_and_defaults(answer.question, options)
-        blocks.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
-        blocks += [Folded("Inputs left at their defaults", defaults)] if defaults else []
-        blocks.append(Code(f"To repeat this {type(answer).__name__.lower()}", answer.command))
-    return blocks
+        shown.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
+        shown += [Folded("Inputs left at their defaults", defaults)] if defaults else []
+        shown.append(Code(f"To repeat this {type(answer).__name__.lower()}", answer.command))
+    return Document(headline, subtitle, tuple(shown))
+
+
+def _filled(block: Block) -> bool:
+    match block:
+        case Table(rows=lines) | KeyNumbers(rows=lines) | Notes(lines=lines):
+            return bool(lines)
+    return True
 
 
 POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
@@ -99,8 +109,7 @@ def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
 
 def bounds(name: str, interval: tuple[float | None, float | None] | None) -> dict[str, Cell]:
     """The columns of an interval, NAME_low and NAME_high."""
-    low, high = interval or (None, None)
-    return {f"{name}_low": low, f"{name}_high": high}
+    return dict(zip((f"{name}_low", f"{name}_high"), interval or (None, None), strict=True))
 
 
 def limit_cells(limit: LatencyLimit | None) -> dict[str, Cell]:
@@ -118,23 +127,29 @@ def total_numbers(totals: Totals) -> tuple[KeyNumber, ...]:
 
 
 def total_cells(
-    totals: Totals | None, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")
+    totals: Totals | Plan | None, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")
 ) -> dict[str, Cell]:
     """The columns of totals, empty without any."""
-    return {name: None if totals is None else getattr(totals, name) for name in names}
+    return {name: getattr(totals, name, None) for name in names}
 
 
 def criteria_columns(
-    names: Iterable[ObjectiveName], of: Callable[[T, ObjectiveName], float | None]
-) -> list[tuple[Column, Callable[[T], str]]]:
-    """A column of a listing for each criterion, with the criterion's value ``of`` an item."""
+    names: Iterable[ObjectiveName],
+    of: Callable[[Item], object] = lambda item: item,
+    more: str = "",
+    machines: str = "total",
+) -> list[tuple[Column, Callable[[Item], str]]]:
+    """A column of a listing for each criterion, with its value in the plan or the totals ``of`` an item, if it has any.
 
-    def cell(item: T, name: ObjectiveName) -> str:
-        value = of(item, name)
+    ``more`` is added to the headers; ``machines`` is that of the machines.
+    """
+
+    def cell(item: Item, name: ObjectiveName) -> str:
+        value = getattr(of(item), CRITERIA[name].field, None)
         return "" if value is None else NUMBERS[name](value)
 
-    headers = {name: "total" if name == "machines" else CRITERIA[name].shown_unit for name in names}
-    return [(Column(header, True), partial(cell, name=name)) for name, header in headers.items()]
+    headers = {name: machines if name == "machines" else CRITERIA[name].shown_unit for name in names}
+    return [(Column(f"{header}{more}", True), partial(cell, name=name)) for name, header in headers.items()]
 
 
 def scaled(name: ObjectiveName, values: Iterable[float | None]) -> Values:
