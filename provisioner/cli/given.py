@@ -30,14 +30,14 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
     """The parameter of a command from which typer makes an option."""
     shown = option(
         declaration.flag,
-        metavar=declaration.metavar,
+        metavar=declaration.kind.metavar or None,
         help=declaration.help,
         panel=declaration.group,
         default=declaration.shown_default,
     )
     kind: object = str | None
     default: object = None
-    if declaration.metavar is None:
+    if declaration.switch:
         kind, default = bool, False
     elif declaration.kind.repeatable:
         kind = list[str] | None
@@ -80,7 +80,7 @@ def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -
     for name, declaration in options.items():
         value = typed.get(name)
         if value not in (None, False, [], ()) and value is not None:
-            given[name] = not declaration.default if declaration.metavar is None else value
+            given[name] = not declaration.default if declaration.switch else value
     return given
 
 

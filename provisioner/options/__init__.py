@@ -1,6 +1,6 @@
 """The options: each is declared once, for Python, the command line, its help and its documentation.
 
-``defaults`` has shared names and numbers, ``values`` kinds of values, ``declaration`` and ``base`` what an option and
+``defaults`` has shared names and numbers, ``kinds`` kinds of values, ``declaration`` and ``base`` what an option and
 a class of options are, ``conflicts`` the options that exclude each other. The options are in ``shared``, ``plan``,
 ``simulation``, ``studies`` and ``profiling``. Imports errors, and of the specs the tables of metrics,
 criteria and roles and the units only, so that the command line shows its help without loading the planner.

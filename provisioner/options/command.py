@@ -68,7 +68,7 @@ def given_and_defaults(
             unnamed = {entry: text for entry, text in value.items() if entry not in declaration.members}
             rows += [(spelled(name), text) for text in declaration.kind.texts(unnamed)]
         else:
-            text = ", ".join(declaration.kind.texts(value)) if declaration.metavar else "yes" if value else "no"
+            text = ", ".join(declaration.kind.texts(value)) if not declaration.switch else "yes" if value else "no"
             rows.append((spelled(name), text))
     return tuple(given), tuple(defaults)
 

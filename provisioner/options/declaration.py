@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, field
+from dataclasses import MISSING, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
 from provisioner.options.defaults import ALSO_CALLED
-from provisioner.options.values import SWITCH, Kind
+from provisioner.options.kinds import SWITCH, Kind
 from provisioner.spelling import FLAGS
 
 BY_NAME: Final = "--"
@@ -24,29 +24,33 @@ _UNIT: Final = re.compile("_(rps|s|w|usd_per_h|bytes)$")
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option: its flag (none: in Python only), kind of value, default, and description under a heading, ``group``.
+    """An option: its kind of value, description under a heading, ``group``, default, and flag (none: in Python only).
 
-    One without ``metavar`` is a switch, which the flag turns to the opposite of its default. Help shows a
-    ``default_text`` in place of the default. The printed command has an option with another value than its default, and
-    one that ``fixes`` the answer always. ``varies`` is the quantity of a number that a sweep can vary. ``members`` are
-    the options that are entries of this one, a mapping.
+    The flag of a ``switch`` turns it to the opposite of its default. Help shows a ``default_text`` in place of the
+    default. The printed command has an option with another value than its default, and one that ``fixes`` the answer
+    always. ``varies`` is the quantity of a number that a sweep can vary. ``members`` are the options that are entries
+    of this one, a mapping.
     """
 
-    flag: str
     kind: Kind
     help: str
-    metavar: str | None
     group: str
-    default: Any
+    default: Any = None
     default_text: str = ""
+    flag: str = BY_NAME
     fixes: bool = False
     varies: str = ""
     members: Mapping[str, Option] = field(default_factory=dict)
 
     @property
+    def switch(self) -> bool:
+        """Whether the option is on or off."""
+        return not self.kind.metavar
+
+    @property
     def shown_default(self) -> str:
         """The default as help shows it; empty where there is none."""
-        if self.default_text or self.metavar is None or self.default in (MISSING, None, (), {}):
+        if self.default_text or self.switch or self.default in (MISSING, None, (), {}):
             return self.default_text
         return ", ".join(self.kind.texts(self.default))
 
@@ -61,7 +65,7 @@ class Option:
             return [part for name, entry in value.items() for part in self._typed_entry(name, entry)]
         if value is None:
             return []
-        if self.metavar is None:
+        if self.switch:
             return [self.flag] if value != self.default else []
         return [part for text in self.kind.texts(value) for part in (self.flag, text) if part]
 
@@ -75,32 +79,25 @@ class Group(str):
 
     __slots__ = ()
 
-    def option(
-        self,
-        kind: Kind,
-        help: str,
-        *,
-        flag: str = BY_NAME,
-        metavar: str | None = None,
-        default: Any = BY_KIND,
-        default_text: str = "",
-        fixes: bool = False,
-        varies: str = "",
-        members: Mapping[str, Option] | None = None,
-    ) -> Any:
-        """Declare a field with a value. A default of MISSING makes it required."""
-        metavar, default = metavar or kind.metavar, kind.default if default is BY_KIND else default
+    def option(self, kind: Kind, help: str, *, default: Any = BY_KIND, **more: Any) -> Any:
+        """Declare a field with a value; a default of MISSING makes it required.
+
+        ``help`` may end with the default as users read it: ``[default: the workload's own]``. ``more`` are other fields
+        of ``Option``.
+        """
+        help, _, default_text = help.removesuffix("]").partition(" [default: ")
         help = f"{help} Repeatable." if kind.repeatable else help
-        return _field(Option(flag, kind, help, metavar, self, default, default_text, fixes, varies, members or {}))
+        default = kind.default if default is BY_KIND else default
+        return _field(Option(kind, help, self, default, default_text, **more))
 
-    def switch(self, help: str, *, flag: str = BY_NAME, default: bool = False) -> Any:
+    def switch(self, help: str, *, default: bool = False, **more: Any) -> Any:
         """Declare a field that is on or off; the flag turns it to the opposite of its default."""
-        return _field(Option(flag, SWITCH, help, None, self, default))
+        return self.option(SWITCH, help, default=default, **more)
 
 
-def changed(kind: type, name: str, **changes: Any) -> Any:
-    """Declare a field of a subclass as the inherited one with some changes."""
-    return _field(dataclasses.replace(declarations_of(kind)[name], **changes))
+def changed(known: type, name: str, **changes: Any) -> Any:
+    """Declare a field as another class has it, with some changes."""
+    return _field(replace(declarations_of(known)[name], **changes))
 
 
 def declarations_of(kind: type) -> dict[str, Option]:
@@ -120,7 +117,7 @@ def register(name: str, each: dataclasses.Field[Any]) -> None:
     if declaration.flag == BY_NAME:
         words = _UNIT.sub("", name).replace("tensor_parallel", "tp").replace("_", "-")
         words = words.removesuffix("s") if declaration.kind.repeatable else words
-        declaration = dataclasses.replace(declaration, flag=f"--{words}")
+        declaration = replace(declaration, flag=f"--{words}")
         each.metadata = MappingProxyType({"option": declaration})
     for known, part in {name: declaration, **declaration.members}.items():
         if FLAGS.setdefault(known, part.flag) != part.flag:

@@ -24,6 +24,11 @@ FACTORS: Final = ("rate", "cv", "prompt-tokens", "output-tokens", "slo")
 MACHINE_FACTORS: Final = ("prompt-time", "decode-time", "link-bandwidth", "price", "power")
 """Inputs that ``scale`` multiplies; those of machines also of one type, as in ``price:dgx-a100``."""
 
+FACTOR_NAMES: Final = (
+    f"{', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} of all machines or of one type, such as price:dgx-a100"
+)
+"""The inputs as help lists them."""
+
 ALSO_CALLED: Final = {**ROLE_ALIASES, **ALIASES}
 """Words of the field for roles and metrics, with the word that this program uses."""
 

@@ -7,10 +7,10 @@ from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final
 
 from provisioner.errors import InputError
+from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.shared import OUTPUT
-from provisioner.options.values import FOLDER, TEXT, Kind, positive, whole
 
 MEASURED: Final = Group("What was measured")
 
@@ -18,27 +18,26 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 """Name that also names files."""
 
 
-def _named(help: str, default_text: str) -> Any:
-    def parse(value: Any, what: str) -> str:
-        if not isinstance(value, str) or not NAME.fullmatch(value):
-            raise InputError(f"{what} {value}: must be letters, digits, '.', '_' and '-', for it names files")
-        return value
+def _parse_name(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise InputError(f"{what} {value}: must be letters, digits, '.', '_' and '-', for it names files")
+    return value
 
-    return OUTPUT.option(Kind(parse, "NAME"), help, flag="--name", default_text=default_text)
+
+_NAME: Final = kinds.Kind(_parse_name, "NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadImportOptions(Options):
     """A workload made of a trace."""
 
-    named: str | None = _named("Name of the workload.", "the file's")
+    named: str | None = OUTPUT.option(_NAME, "Name of the workload. [default: the file's]", flag="--name")
     rate_rps: float | None = OUTPUT.option(
-        positive("requests/s", "RATE"), "Rate to plan for in requests/s.", default_text="the trace's mean"
+        kinds.positive("requests/s", "RATE"), "Rate to plan for in requests/s. [default: the trace's mean]"
     )
     out: str | None = OUTPUT.option(
-        TEXT,
+        kinds.TEXT.shown_as("FOLDER|FILE.yaml"),
         "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",
-        metavar="FOLDER|FILE.yaml",
     )
 
 
@@ -46,9 +45,11 @@ class WorkloadImportOptions(Options):
 class ModelImportOptions(Options):
     """A model made of a ``config.json``."""
 
-    named: str | None = _named("Name of the model.", "the file's, if not config")
-    title: str | None = OUTPUT.option(TEXT, "Name that reports show.", metavar="TITLE", default_text="the name")
-    out: str | None = OUTPUT.option(FOLDER, "Write the model into a folder of own specs, for --specs; made if missing.")
+    named: str | None = OUTPUT.option(_NAME, "Name of the model. [default: the file's, if not config]", flag="--name")
+    title: str | None = OUTPUT.option(kinds.TEXT.shown_as("TITLE"), "Name that reports show. [default: the name]")
+    out: str | None = OUTPUT.option(
+        kinds.FOLDER, "Write the model into a folder of own specs, for --specs; made if missing."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,27 +58,27 @@ class CurveImportOptions(Options):
 
     GROUPS: ClassVar[tuple[str, ...]] = (MEASURED, OUTPUT)
 
-    model: str = MEASURED.option(TEXT, "Model that was served. Needed.", default=MISSING)
-    machine: str = MEASURED.option(TEXT, "Machine type that served it. Needed.", default=MISSING)
+    model: str = MEASURED.option(kinds.TEXT, "Model that was served. Needed.", default=MISSING)
+    machine: str = MEASURED.option(kinds.TEXT, "Machine type that served it. Needed.", default=MISSING)
     tensor_parallel: int = MEASURED.option(
-        whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
+        kinds.whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
     )
     input_tokens: float | None = MEASURED.option(
-        positive("tokens", "TOKENS"), "Prompt length of every run.", default_text="what the files say"
+        kinds.positive("tokens", "TOKENS"), "Prompt length of every run. [default: what the files say]"
     )
     output_tokens: float | None = MEASURED.option(
-        positive("tokens", "TOKENS"), "Output length of every run.", default_text="what the files say"
+        kinds.positive("tokens", "TOKENS"), "Output length of every run. [default: what the files say]"
     )
     concurrency: int | None = MEASURED.option(
-        whole("requests"),
-        "Requests that AIPerf or genai-perf held in flight, whose CSV does not state it.",
-        default_text="from the JSON beside the file, or the folder's name",
+        kinds.whole("requests"),
+        "Requests that AIPerf or genai-perf held in flight, whose CSV does not state it. [default: from the JSON "
+        "beside the file, or the folder's name]",
     )
     specs: str | None = MEASURED.option(
-        FOLDER, "Folder with own models and machines; with --out, those of its folder count."
+        kinds.FOLDER, "Folder with own models and machines; with --out, those of its folder count."
     )
     out: str | None = OUTPUT.option(
-        FOLDER,
+        kinds.FOLDER,
         "Write the curve into a folder of own specs, for --specs; made if missing. Points "
         "of other degrees of tensor parallelism that its file has stay.",
     )

@@ -8,7 +8,7 @@ from typing import Any, Final
 from provisioner.errors import InputError
 from provisioner.options.declaration import Group, Option
 from provisioner.options.defaults import LIMIT_NAMES
-from provisioner.options.values import Kind, pairs
+from provisioner.options.kinds import Kind, pairs
 from provisioner.specs.metrics import METRICS, is_target, name_of, parse_target
 from provisioner.specs.units import parse_duration, parse_factor
 from provisioner.spelling import spelled
@@ -52,7 +52,7 @@ def _member(name: str) -> Option:
     metric = METRICS[name.partition("_")[0]]
     alone = "" if metric.by_formulas else " The simulator alone judges it."
     text = f"Limit on the {metric.meaning}, such as {metric.example}. It replaces the one of --slo.{alone}"
-    return Option(f"--{name.replace('_', '-')}", Kind(parse_limit_text, "LIMIT"), text, "LIMIT", LATENCY, None)
+    return Option(Kind(parse_limit_text, "LIMIT"), text, LATENCY, flag=f"--{name.replace('_', '-')}")
 
 
 def limits_option() -> Any:

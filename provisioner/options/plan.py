@@ -6,30 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
+from provisioner.options import kinds
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, POLICIES
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
-from provisioner.options.values import (
-    COUNT,
-    DEGREES,
-    DESIGN,
-    FILE,
-    HEADROOM,
-    LONG_TIME,
-    NON_NEGATIVE,
-    POWER,
-    STOCK,
-    TEXT,
-    TIME,
-    checked,
-    listed,
-    name_of,
-    positive,
-    several,
-    share,
-    whole,
-)
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 
 BATCH: Final = Group("Batch work")
@@ -44,119 +25,115 @@ class PlanOptions(Question):
     GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, LATENCY, BATCH, CLUSTER, METHOD, PROOF)
 
     headroom: float = WORKLOAD.option(
-        HEADROOM, "Share of the rate to plan for in addition: 0.2 or 20%.", default=0.0, default_text="0"
+        kinds.HEADROOM, "Share of the rate to plan for in addition: 0.2 or 20%. [default: 0]", default=0.0
     )
     deadline_s: float | None = BATCH.option(
-        LONG_TIME,
+        kinds.LONG_TIME,
         "Time within which 99 % of the requests end, such as 60s or 5min: a limit on E2E P99, with --slo batch the "
         "only one.",
     )
     backlog_requests: int | None = BATCH.option(
-        COUNT,
+        kinds.COUNT,
         "Number of requests, such as 2M, that are all there at the start, in place of --rate; with --within and "
         "--slo batch.",
         flag="--backlog",
     )
-    within_s: float | None = BATCH.option(LONG_TIME, "Time for the --backlog, such as 8h.")
+    within_s: float | None = BATCH.option(kinds.LONG_TIME, "Time for the --backlog, such as 8h.")
     against: str | None = BATCH.option(
-        TEXT,
-        "SLO whose plan for the same load stands beside the answer, to show the cost of its promise.",
-        metavar="SLO|none",
-        default_text="splitwise with --slo batch and no limit but --deadline, else none",
+        kinds.TEXT.shown_as("SLO|none"),
+        "SLO whose plan for the same load stands beside the answer, to show the cost of its promise. [default: "
+        "splitwise with --slo batch and no limit but --deadline, else none]",
     )
     designs: tuple[str, ...] = CLUSTER.option(
-        several(DESIGN),
-        "Consider this design only, such as splitwise-ha or baseline-h100.",
-        default_text="all that the machine types allow",
+        kinds.DESIGN.several(),
+        "Consider this design only, such as splitwise-ha or baseline-h100. [default: all that the machine types allow]",
     )
     machines: tuple[str, ...] = CLUSTER.option(
-        several(TEXT),
-        "Consider this machine type only (see provision machines).",
-        default_text="all with latency curves of the model",
+        kinds.TEXT.several(),
+        "Consider this machine type only (see provision machines). [default: all with latency curves of the model]",
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.option(
-        DEGREES,
+        kinds.DEGREES,
         "Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
         "type has latency curves and holds the model, the largest of them, or these.",
         default="all",
         fixes=True,
     )
     power_caps: tuple[float, ...] = CLUSTER.option(
-        listed(positive("% of the TDP", "PERCENT")),
+        kinds.positive("% of the TDP", "PERCENT").listed(),
         "Consider every machine type with its GPUs' power limited to each of these shares of their TDP; 100 is "
-        "without limit. What a cap does to both phases is assumed (docs/reference/hardware.md).",
-        default_text="machine types as they are",
+        "without limit. What a cap does to both phases is assumed (docs/reference/hardware.md). [default: machine "
+        "types as they are]",
     )
     evidence: str | None = CLUSTER.option(
-        name_of("kind of evidence", EVIDENCE),
-        "Worst kind of latency curves that machine types are considered with: measured with this model, derived "
-        "from kernels measured on the GPU, or estimated from other GPUs.",
-        default_text="the best kind that any has",
+        kinds.name_of("kind of evidence", EVIDENCE),
+        "Worst kind of latency curves that machine types are considered with: measured with this model, derived from "
+        "kernels measured on the GPU, or estimated from other GPUs. [default: the best kind that any has]",
     )
     stock: Mapping[str, int] = CLUSTER.option(
-        STOCK, "Machines of a type that can be had at most, such as dgx-h100=20.", default_text="no limit"
+        kinds.STOCK, "Machines of a type that can be had at most, such as dgx-h100=20. [default: no limit]"
     )
     objective: ObjectiveName = CLUSTER.option(  # noqa: RUF009
-        name_of("objective", tuple(CRITERIA)),
+        kinds.name_of("objective", tuple(CRITERIA)),
         "Quantity to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
         default="cost",
         fixes=True,
     )
     max_cost_usd_per_h: float | None = CLUSTER.option(
-        positive("$/h", "COST"), "Largest cost in $/h.", default_text="no limit"
+        kinds.positive("$/h", "COST"), "Largest cost in $/h. [default: no limit]"
     )
     max_power_w: float | None = CLUSTER.option(
-        POWER, "Largest provisioned power, in W or with a unit: 400kW.", default_text="no limit"
+        kinds.POWER, "Largest provisioned power, in W or with a unit: 400kW. [default: no limit]"
     )
-    max_machines: int | None = CLUSTER.option(whole("machines"), "Largest number of machines.", default_text="no limit")
+    max_machines: int | None = CLUSTER.option(
+        kinds.whole("machines"), "Largest number of machines. [default: no limit]"
+    )
     prices: str = CLUSTER.option(
-        TEXT,
+        kinds.TEXT.shown_as("2026|paper|FILE"),
         "List of $/h and provisioned power per machine: a shipped one or a YAML file.",
-        metavar="2026|paper|FILE",
         default="2026",
         fixes=True,
     )
-    solver: str = METHOD.option(TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS", fixes=True)
-    write_lp: str | None = METHOD.option(FILE, "Write the integer program in LP format.")
+    solver: str = METHOD.option(
+        kinds.TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS", fixes=True
+    )
+    write_lp: str | None = METHOD.option(kinds.FILE, "Write the integer program in LP format.")
     fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
     sets: int = PROOF.option(
-        checked(whole("request sets"), lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
+        kinds.whole("request sets").checked(lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
         f"Independent request sets on which a cluster is judged (1 to {MOST_SETS}). A --trace is judged on itself.",
         flag="--seeds",
         default=5,
         fixes=True,
     )
     duration_s: float = PROOF.option(
-        TIME,
+        kinds.TIME,
         "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up. A set takes longer "
-        "where a limit needs more requests.",
+        f"where a limit needs more requests. [default: {DURATION_S:g}s]",
         default=DURATION_S,
-        default_text=f"{DURATION_S:g}s",
         fixes=True,
     )
     confidence: float = PROOF.option(
-        checked(share(), lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
+        kinds.share().checked(lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
         "Confidence of the upper bound over the request sets that has to be within a limit.",
         default=CONFIDENCE,
         fixes=True,
     )
     policy: str | None = PROOF.option(
-        name_of("policy", POLICIES),
+        kinds.name_of("policy", POLICIES).shown_as("NAME"),
         "Scheduling: splitwise (machines lent between the pools) or split (strict pools) for designs that split the "
-        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones.",
-        metavar="NAME",
-        default_text="splitwise and mixed",
+        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones. [default: splitwise and "
+        "mixed]",
     )
     exhaustive: bool = PROOF.switch("Simulate every better cluster: a failure excludes no other cluster.")
     time_limit_s: float | None = PROOF.option(
-        TIME,
-        "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap.",
-        default_text="no limit",
+        kinds.TIME,
+        "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap. [default: no "
+        "limit]",
     )
     cut_margin: float = PROOF.option(
-        checked(NON_NEGATIVE, lambda margin: margin > 1.0, "above 1 (times a limit)"),
+        kinds.NON_NEGATIVE.checked(lambda margin: margin > 1.0, "above 1 (times a limit)").shown_as("FACTOR"),
         "Multiple of a limit beyond which a cluster excludes all smaller ones of its design.",
-        metavar="FACTOR",
         default=CUT_MARGIN,
         fixes=True,
     )

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import ASSUMPTIONS, FACTORS, MACHINE_FACTORS
+from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
 from provisioner.options.limits import LATENCY, limits_option
-from provisioner.options.values import FILE, FOLDER, NON_NEGATIVE, SCALE, TEXT, name_of, positive, several, whole
 
 WORKLOAD: Final = Group("Workload")
 CLUSTER: Final = Group("Cluster")
@@ -23,77 +23,65 @@ class Question(Options):
     """The options that plans and simulations have in common."""
 
     workload: str = WORKLOAD.option(
-        TEXT,
+        kinds.TEXT.shown_as("NAME|FILE"),
         "Shipped workload, workload file (.yaml) or trace file: its lengths and burstiness, at --rate.",
-        metavar="NAME|FILE",
         default="coding",
         fixes=True,
     )
     rate_rps: float | None = WORKLOAD.option(
-        positive("requests/s", "RATE"),
-        "Load in requests/s; for a plan the peak load.",
-        default_text="the workload's own",
+        kinds.positive("requests/s", "RATE"),
+        "Load in requests/s; for a plan the peak load. [default: the workload's own]",
         varies="rate",
     )
     trace: str | None = WORKLOAD.option(
-        FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
+        kinds.FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
     )
     cv: float | None = WORKLOAD.option(
-        NON_NEGATIVE,
-        "Burstiness: coefficient of variation of the gaps between arrivals (1 is Poisson).",
-        metavar="CV",
-        default_text="the workload's own",
+        kinds.NON_NEGATIVE.shown_as("CV"),
+        "Burstiness: coefficient of variation of the gaps between arrivals (1 is Poisson). [default: the workload's "
+        "own]",
         varies="CV of the gaps between arrivals",
     )
     independent: bool = WORKLOAD.switch("Draw prompt and output tokens independently, not as pairs of the workload.")
-    model: str = WORKLOAD.option(TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
+    model: str = WORKLOAD.option(kinds.TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
     slo: str = LATENCY.option(
-        TEXT,
+        kinds.TEXT.shown_as("NAME|FILE"),
         "Set of limits: splitwise (the nine of the Splitwise paper), its rows p50, p90 and p99, batch (none), "
         "or a YAML file such as {ttft: {p99: 2s}, tbt: {p50: 60ms}, e2e: {p90: 1.5x}}.",
-        metavar="NAME|FILE",
         default="splitwise",
         fixes=True,
     )
     limits: Mapping[str, str] = limits_option()
     assumptions: str = METHOD.option(
-        name_of("set of assumptions", ASSUMPTIONS),
+        kinds.name_of("set of assumptions", ASSUMPTIONS),
         "Rules for latencies: measured curves, or the published simulator's whole set.",
         default="measured",
         fixes=True,
     )
     dtype: str | None = METHOD.option(
-        TEXT,
-        "Number type of the layers' weights; 16-bit types count as bf16.",
-        metavar="bf16|fp8",
-        default_text="the model's own",
+        kinds.TEXT.shown_as("bf16|fp8"),
+        "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]",
     )
     kv_dtype: str | None = METHOD.option(
-        TEXT, "Number type of the KV cache.", metavar="bf16|fp8", default_text="the model's own"
+        kinds.TEXT.shown_as("bf16|fp8"), "Number type of the KV cache. [default: the model's own]"
     )
     reference: str | None = METHOD.option(
-        TEXT,
-        "Reference of slowdowns: a request alone on this machine.",
-        metavar="MACHINE[:TP]",
-        default_text="dgx-a100:8",
+        kinds.TEXT.shown_as("MACHINE[:TP]"),
+        "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]",
     )
     network: tuple[str, ...] = METHOD.option(
-        several(TEXT),
-        "Network between machines, of all or of one type: infiniband-100 to -800, roce-100 to -400, "
-        "ethernet-10 to -200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine.",
-        metavar="[MACHINE=]NETWORK",
-        default_text="the machine's own",
+        kinds.TEXT.several().shown_as("[MACHINE=]NETWORK"),
+        "Network between machines, of all or of one type: infiniband-100 to -800, roce-100 to -400, ethernet-10 to "
+        "-200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. [default: the machine's own]",
     )
     specs: str | None = METHOD.option(
-        FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
+        kinds.FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(
-        SCALE,
-        f"What-if: multiply an input by a factor: {', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} "
-        "of all machines or of one type, such as price:dgx-a100=0.5.",
+        kinds.SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5."
     )
     seed: int = METHOD.option(
-        whole(minimum=0), "Seed of everything drawn at random.", metavar="NUMBER", default=0, fixes=True
+        kinds.whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0, fixes=True
     )
 
 
@@ -104,10 +92,10 @@ class OutputOptions(Options):
     GROUPS: ClassVar[tuple[str, ...]] = (OUTPUT,)
 
     out: tuple[str, ...] = OUTPUT.option(
-        several(FILE),
+        kinds.FILE.several(),
         "Write the result in the format of the ending: a table as .csv or .parquet, all as .json, a report as .md or "
         ".html, the pictures as .png, .svg or .pdf. A folder, ending in /, gets every table, the report and the page.",
     )
     table: str | None = OUTPUT.option(
-        TEXT, "Table to write as .csv or .parquet in place of the main one; an unknown name lists them all."
+        kinds.TEXT, "Table to write as .csv or .parquet in place of the main one; an unknown name lists them all."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from provisioner.options import kinds
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import (
     BATCH_REQUESTS,
@@ -19,27 +20,11 @@ from provisioner.options.defaults import (
 )
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, OUTPUT, WORKLOAD, Question
-from provisioner.options.values import (
-    DESIGN,
-    FILE,
-    POOLS,
-    RATES,
-    RETRY,
-    TIME,
-    checked,
-    name_of,
-    positive,
-    several,
-    share,
-    whole,
-    word_of,
-)
 from provisioner.specs.units import format_seconds
 
 POLICY: Final = Group("Policy")
 
-_LINKS: Final = {"shared": True, "apart": False}
-_WORD: Final = {shared: word for word, shared in _LINKS.items()}
+_LINKS: Final = kinds.word_of("value of {option}", {"shared": True, "apart": False})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,16 +35,17 @@ class SimulateOptions(Question):
     GROUPS: ClassVar[tuple[str, ...]] = (WORKLOAD, CLUSTER, LATENCY, POLICY, METHOD, OUTPUT)
 
     rates_rps: tuple[float, ...] = WORKLOAD.option(
-        RATES, "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line."
+        kinds.RATES,
+        "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
     )
     duration_s: float | None = WORKLOAD.option(
-        TIME,
-        "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served.",
-        default_text=format_seconds(DURATION_S),
+        kinds.TIME,
+        "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served. "
+        f"[default: {format_seconds(DURATION_S)}]",
         varies="duration",
     )
     sets: int = WORKLOAD.option(
-        whole("request sets"),
+        kinds.whole("request sets"),
         "Independent request sets; results are means over them, with intervals.",
         flag="--seeds",
         default=1,
@@ -67,108 +53,108 @@ class SimulateOptions(Question):
         varies="request sets",
     )
     in_flight: int | None = WORKLOAD.option(
-        whole("requests"),
+        kinds.whole("requests"),
         "Closed loop: number of requests in the cluster at any time, the next one when one completes.",
         varies="requests in flight",
     )
     requests: int | None = WORKLOAD.option(
-        whole("requests"),
-        "Total number of requests of the closed loop.",
-        default_text="20 times --in-flight, 2,000 at least",
+        kinds.whole("requests"),
+        "Total number of requests of the closed loop. [default: 20 times --in-flight, 2,000 at least]",
         varies="requests in all",
     )
     warm_up: float | None = WORKLOAD.option(
-        share("share of the time"),
-        "Share of the time at its start whose arrivals are not measured: 0.1 or 10%.",
-        default_text=f"{WARM_UP:g}, of a trace 0",
+        kinds.share("share of the time"),
+        "Share of the time at its start whose arrivals are not measured: 0.1 or 10%. "
+        f"[default: {WARM_UP:g}, of a trace 0]",
         varies="warm-up",
     )
     cool_down: float = WORKLOAD.option(
-        share("share of the time"),
-        "Share of the time at its end whose arrivals are not measured.",
+        kinds.share("share of the time"),
+        "Share of the time at its end whose arrivals are not measured. [default: 0]",
         default=0.0,
-        default_text="0",
         varies="cool-down",
     )
     design: str | None = CLUSTER.option(
-        DESIGN, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
+        kinds.DESIGN, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
     )
-    prompt_machines: int | None = CLUSTER.option(whole("machines"), "Prompt machines of the design.", flag="--prompt")
-    token_machines: int | None = CLUSTER.option(whole("machines"), "Token machines of the design.", flag="--token")
-    mixed_machines: int | None = CLUSTER.option(whole("machines"), "Mixed machines of the design.", flag="--mixed")
+    prompt_machines: int | None = CLUSTER.option(
+        kinds.whole("machines"), "Prompt machines of the design.", flag="--prompt"
+    )
+    token_machines: int | None = CLUSTER.option(
+        kinds.whole("machines"), "Token machines of the design.", flag="--token"
+    )
+    mixed_machines: int | None = CLUSTER.option(
+        kinds.whole("machines"), "Mixed machines of the design.", flag="--mixed"
+    )
     pools: tuple[str, ...] = CLUSTER.option(
-        POOLS,
+        kinds.POOLS.shown_as("ROLE:MACHINE[:TP]=COUNT"),
         "A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together.",
-        metavar="ROLE:MACHINE[:TP]=COUNT",
     )
     tensor_parallel: int | None = CLUSTER.option(
-        whole("GPUs"),
-        "Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several.",
-        default_text="the largest with latency curves",
+        kinds.whole("GPUs"),
+        "Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several. [default: the largest with "
+        "latency curves]",
         varies="tensor parallelism",
     )
     prompt_tensor_parallel: int | None = CLUSTER.option(
-        whole("GPUs"), "Tensor parallelism of prompt machines only.", varies="tensor parallelism of prompt machines"
+        kinds.whole("GPUs"),
+        "Tensor parallelism of prompt machines only.",
+        varies="tensor parallelism of prompt machines",
     )
     token_tensor_parallel: int | None = CLUSTER.option(
-        whole("GPUs"), "Tensor parallelism of token machines only.", varies="tensor parallelism of token machines"
+        kinds.whole("GPUs"), "Tensor parallelism of token machines only.", varies="tensor parallelism of token machines"
     )
     failures: tuple[str, ...] = CLUSTER.option(
-        POOLS,
+        kinds.POOLS.shown_as("ROLE:NUMBER@FROM[-UNTIL]"),
         "A machine that fails, such as prompt:3@30s-60s; without an end it does not come back. Its requests start "
         "again.",
         flag="--fail",
-        metavar="ROLE:NUMBER@FROM[-UNTIL]",
     )
     policy: str | None = POLICY.option(
-        name_of("policy", POLICIES),
+        kinds.name_of("policy", POLICIES),
         "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, or chunked "
-        "prefill (see docs/reference/simulation.md).",
-        default_text="splitwise; mixed for mixed machines",
+        "prefill (see docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
     )
     max_pending_tokens: int | None = POLICY.option(
-        whole("tokens", 0),
-        "Queue at which a prompt machine takes no more prompts and the pool borrows a machine.",
-        default_text=f"{MAX_PENDING_TOKENS}",
+        kinds.whole("tokens", 0),
+        "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
+        f"[default: {MAX_PENDING_TOKENS}]",
         varies="queue of a prompt machine at most",
     )
     batch_tokens: int | None = POLICY.option(
-        whole("tokens"),
-        "Most tokens in an iteration.",
-        default_text=f"{BATCH_TOKENS}",
+        kinds.whole("tokens"),
+        f"Most tokens in an iteration. [default: {BATCH_TOKENS}]",
         varies="tokens in an iteration at most",
     )
     batch_requests: int | None = POLICY.option(
-        whole("requests"),
-        "Most requests in an iteration.",
-        default_text=f"{BATCH_REQUESTS}",
+        kinds.whole("requests"),
+        f"Most requests in an iteration. [default: {BATCH_REQUESTS}]",
         varies="requests in an iteration at most",
     )
     max_preemptions: int | None = POLICY.option(
-        whole(),
-        "Number of times that a request is passed over before it goes first.",
-        default_text=f"{MAX_PREEMPTIONS}",
+        kinds.whole(),
+        f"Number of times that a request is passed over before it goes first. [default: {MAX_PREEMPTIONS}]",
         varies="times that a request is passed over at most",
     )
     transfer_retry_s: float | None = POLICY.option(
-        RETRY,
-        "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed.",
-        default_text=f"{TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim",
+        kinds.RETRY,
+        "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed. "
+        f"[default: {TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim]",
         varies="time until a transfer is tried again",
     )
     share_links: bool | None = POLICY.option(
-        word_of("value of {option}", _LINKS),
-        "Bandwidth of a link for simultaneous KV-cache transfers: shared among them, or all of it for each.",
+        _LINKS,
+        "Bandwidth of a link for simultaneous KV-cache transfers: shared among them, or all of it for each. "
+        f"[default: {'; '.join(_LINKS.texts(SHARE_LINKS['measured']))}; "
+        f"{_LINKS.texts(SHARE_LINKS['splitwise-sim'])[0]} with splitwise-sim]",
         flag="--links",
-        default_text=f"{_WORD[SHARE_LINKS['measured']]}; {_WORD[SHARE_LINKS['splitwise-sim']]} with splitwise-sim",
     )
     percentiles: tuple[float, ...] = METHOD.option(
-        several(checked(positive(metavar="PERCENT"), lambda percent: percent < 100.0, "above 0 and below 100")),
+        kinds.positive(metavar="PERCENT").checked(lambda percent: percent < 100.0, "above 0 and below 100").several(),
         "A percentile to report beside 50, 90 and 99, such as 95 or 99.9.",
-        metavar="PERCENT",
     )
     repeat: int | None = METHOD.option(
-        whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
+        kinds.whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
     )
-    records: str | None = OUTPUT.option(FILE, "Write every request as .parquet or .csv, by the ending.")
-    timeline: str | None = OUTPUT.option(FILE, "Draw machines and batches over time as .png, .svg or .pdf.")
+    records: str | None = OUTPUT.option(kinds.FILE, "Write every request as .parquet or .csv, by the ending.")
+    timeline: str | None = OUTPUT.option(kinds.FILE, "Draw machines and batches over time as .png, .svg or .pdf.")

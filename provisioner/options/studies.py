@@ -7,31 +7,15 @@ from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final, Literal
 
 from provisioner.errors import InputError
+from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group, changed
-from provisioner.options.defaults import FACTORS, MACHINE_FACTORS
+from provisioner.options.defaults import FACTOR_NAMES
 from provisioner.options.limits import LATENCY
-from provisioner.options.plan import PlanOptions
+from provisioner.options.plan import PROOF, PlanOptions
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD
 from provisioner.options.simulation import POLICY, SimulateOptions
-from provisioner.options.values import (
-    ADDRESS,
-    BUDGET,
-    DESIGN,
-    INPUT,
-    SIZES,
-    SWITCHES,
-    TEXT,
-    Kind,
-    checked,
-    listed,
-    name_of,
-    positive,
-    several,
-    share,
-    whole,
-)
-from provisioner.specs.criteria import OF_CLUSTERS, WATCHES, CriterionName, ObjectiveName, Watch
+from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, WATCHES, CriterionName, ObjectiveName, Watch
 from provisioner.spelling import spelled
 
 COMPARISON: Final = Group("Comparison")
@@ -43,13 +27,12 @@ SWEEP: Final = Group("Sweep")
 SCALE: Final = Group("Scale")
 
 AT_LARGEST: Final = "largest, or what the names of designs have, as in splitwise-hh:2+4"
-FACTOR_NAMES: Final = (
-    f"{', '.join(FACTORS)}, and {', '.join(MACHINE_FACTORS)} of all machines or of one type, such as price:dgx-a100"
-)
 
 LARGEST_TOLERANCE: Final = 0.5
 MOST_PROBES: Final = 1000
 """Bounds of a search for switches."""
+
+OBJECTIVE: Final = kinds.name_of("objective", tuple(CRITERIA)).shown_as("|".join(OF_CLUSTERS))
 
 SAME: Final[tuple[ObjectiveName, ...]] = ("power", "cost", "machines", "throughput")
 
@@ -65,23 +48,23 @@ class CompareOptions(PlanOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = _OF_ONE_PLAN
 
     same: ObjectiveName = COMPARISON.option(  # noqa: RUF009
-        name_of("thing to hold the same", SAME),
-        "Quantity that all designs have in common: a --budget of power, cost or machines, or the throughput of --rate.",
+        kinds.name_of("thing to hold the same", SAME),
+        "Quantity that all designs have in common: a --budget of power, cost or machines, or the throughput of "
+        "--rate. [default: power, or throughput with --rate or --trace]",
         default="power",
-        default_text="power, or throughput with --rate or --trace",
     )
     budget: str | float | None = COMPARISON.option(
-        BUDGET,
+        kinds.BUDGET,
         "Budget of each design: 400kW, '1500 $/h', 40 (machines), or the use of machines of a type: '40 dgx-h100'.",
     )
     baseline: str | None = COMPARISON.option(
-        DESIGN, "Design that the others are compared with.", default_text="the first colocated one"
+        kinds.DESIGN, "Design that the others are compared with. [default: the first colocated one]"
     )
     chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
     objective: ObjectiveName = changed(  # noqa: RUF009
         PlanOptions,
         "objective",
-        metavar="|".join(OF_CLUSTERS),
+        kind=OBJECTIVE,
         help="Quantity to make smallest with --same throughput.",
         group=COMPARISON,
     )
@@ -89,7 +72,7 @@ class CompareOptions(PlanOptions):
         PlanOptions, "tensor_parallel", default_text=AT_LARGEST
     )
     dask: str | None = SCALE.option(
-        ADDRESS, "Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786."
+        kinds.ADDRESS, "Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786."
     )
 
     @classmethod
@@ -119,19 +102,18 @@ class CapacityOptions(PlanOptions):
         group=IN_HAND,
         default_text="",
     )
-    prompt: int | None = IN_HAND.option(whole("machines"), "Prompt machines in hand.")
-    token: int | None = IN_HAND.option(whole("machines"), "Token machines in hand.")
-    mixed: int | None = IN_HAND.option(whole("machines"), "Machines in hand of a colocated design.")
+    prompt: int | None = IN_HAND.option(kinds.whole("machines"), "Prompt machines in hand.")
+    token: int | None = IN_HAND.option(kinds.whole("machines"), "Token machines in hand.")
+    mixed: int | None = IN_HAND.option(kinds.whole("machines"), "Machines in hand of a colocated design.")
     to: tuple[float, ...] = MORE.option(
-        several(positive("requests/s", "RATE")),
-        "Rate in requests/s to find the least additions for.",
-        default_text="1.1, 1.25 and 1.5 times the capacity",
+        kinds.positive("requests/s", "RATE").several(),
+        "Rate in requests/s to find the least additions for. [default: 1.1, 1.25 and 1.5 times the capacity]",
     )
     additions: bool = MORE.switch(
         "Find the capacity only, without additions for more load.", flag="--no-additions", default=True
     )
     objective: ObjectiveName = changed(  # noqa: RUF009
-        PlanOptions, "objective", metavar="|".join(OF_CLUSTERS), help="Quantity to add least of.", group=MORE
+        PlanOptions, "objective", kind=OBJECTIVE, help="Quantity to add least of.", group=MORE
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
         PlanOptions, "tensor_parallel", default_text=AT_LARGEST
@@ -153,10 +135,9 @@ class ParetoOptions(PlanOptions):
 
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("objective", *_OF_BATCHES, *_OF_ONE_PLAN)
 
-    time_limit_s: float | None = changed(
-        PlanOptions,
-        "time_limit_s",
-        help="Stop after this time, such as 60s, with the points found so far and the parts left open.",
+    time_limit_s: float | None = PROOF.option(
+        kinds.TIME,
+        "Stop after this time, such as 60s, with the points found so far and the parts left open. [default: no limit]",
     )
 
 
@@ -167,48 +148,49 @@ class SensitivityOptions(PlanOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("exhaustive", *_OF_ONE_PLAN)
 
     inputs: tuple[str, ...] | None = SENSITIVITY.option(
-        several(INPUT),
-        f"Input of the tornado: {FACTOR_NAMES}.",
+        kinds.INPUT.several(),
+        f"Input of the tornado: {FACTOR_NAMES}. [default: all that can move the answer; none with --switch or --rates]",
         default=None,
-        default_text="all that can move the answer; none with --switch or --rates",
     )
     spread: float = SENSITIVITY.option(
-        checked(share(), lambda value: value > 0.0, "above 0"),
+        kinds.share().checked(lambda value: value > 0.0, "above 0"),
         "Divide and multiply each input by 1 plus this share: 0.2 or 20%.",
         default=0.2,
     )
     switches: Mapping[str, tuple[float, float]] = SENSITIVITY.option(
-        SWITCHES,
+        kinds.SWITCHES,
         "Find the factors on an input between these two at which the answer switches, such as "
         "price:dgx-a100=0.2:1, link-bandwidth=0.001:1, cv=1:4.",
         flag="--switch",
     )
     watch: Watch = SENSITIVITY.option(  # noqa: RUF009
-        name_of("thing to watch", tuple(WATCHES)),
+        kinds.name_of("thing to watch", tuple(WATCHES)),
         "Change that counts as a switch: another best design, other sizes of its pools, another number of machines, or "
         "a change between split and colocated.",
         default="design",
     )
     tolerance: float = SENSITIVITY.option(
-        checked(share(), lambda value: 0.0 < value <= LARGEST_TOLERANCE, f"above 0 and at most {LARGEST_TOLERANCE:g}"),
+        kinds.share().checked(
+            lambda value: 0.0 < value <= LARGEST_TOLERANCE, f"above 0 and at most {LARGEST_TOLERANCE:g}"
+        ),
         "Relative width to which a switch is narrowed.",
         default=0.01,
     )
     probes: int = SENSITIVITY.option(
-        checked(whole(minimum=0), lambda value: value <= MOST_PROBES, f"from 0 to {MOST_PROBES}"),
+        kinds.whole(minimum=0).checked(lambda value: value <= MOST_PROBES, f"from 0 to {MOST_PROBES}"),
         "Number of factors between the ends that are tried before bisection.",
         default=5,
     )
     rates_rps: tuple[float, ...] = SENSITIVITY.option(
-        listed(positive()), "Rates in requests/s of the map of where splitting pays; with --ratios.", metavar="RATE,..."
+        kinds.positive().listed().shown_as("RATE,..."),
+        "Rates in requests/s of the map of where splitting pays; with --ratios.",
     )
     ratios: tuple[float, ...] = SENSITIVITY.option(
-        listed(positive()),
+        kinds.positive().listed().shown_as("RATIO,..."),
         "Ratios of mean prompt to mean output tokens of the map; prompts stay as they are.",
-        metavar="RATIO,...",
     )
     dask: str | None = SENSITIVITY.option(
-        ADDRESS, "Scheduler of a Dask cluster on which plans are made, such as tcp://10.0.0.1:8786 (extra: dask)."
+        kinds.ADDRESS, "Scheduler of a Dask cluster on which plans are made, such as tcp://10.0.0.1:8786 (extra: dask)."
     )
 
 
@@ -217,13 +199,15 @@ class ReproduceOptions(Options):
     """The question of a paper's published results, computed again."""
 
     paper: str = REPRODUCTION.option(
-        TEXT, "Paper whose results are computed: splitwise.", flag="", metavar="PAPER", default="splitwise", fixes=True
+        kinds.TEXT.shown_as("PAPER"),
+        "Paper whose results are computed: splitwise.",
+        flag="",
+        default="splitwise",
+        fixes=True,
     )
     only: tuple[str, ...] = REPRODUCTION.option(
-        several(TEXT),
-        "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation.",
-        metavar="EXPERIMENT",
-        default_text="all",
+        kinds.TEXT.several().shown_as("EXPERIMENT"),
+        "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation. [default: all]",
     )
     resume: bool = REPRODUCTION.switch("Go on where an interrupted reproduction to the same --out stopped.")
     sets: int = changed(PlanOptions, "sets")
@@ -239,9 +223,11 @@ class GridOptions(SimulateOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("pools", "failures", "repeat", "records", "timeline")
 
     prices: str = changed(PlanOptions, "prices")
-    threads: int | None = SCALE.option(whole(), "Clusters simulated at once on this machine.", default_text="its cores")
+    threads: int | None = SCALE.option(
+        kinds.whole(), "Clusters simulated at once on this machine. [default: its cores]"
+    )
     dask: str | None = SCALE.option(
-        ADDRESS, "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads."
+        kinds.ADDRESS, "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads."
     )
     resume: bool = SCALE.switch("Go on with an interrupted sweep, from the journal beside its first --out.")
 
@@ -252,20 +238,18 @@ class SweepOptions(GridOptions):
 
     LEFT_OUT: ClassVar[tuple[str, ...]] = (*GridOptions.LEFT_OUT, "prompt_machines", "token_machines", "mixed_machines")
 
-    design: str | None = changed(
-        SimulateOptions,
-        "design",
-        help="Design to sweep, such as splitwise-ha or baseline-h100, with the ranges of its machines.",
+    design: str | None = CLUSTER.option(
+        kinds.DESIGN, "Design to sweep, such as splitwise-ha or baseline-h100, with the ranges of its machines."
     )
     prompt: str | tuple[int, ...] | None = CLUSTER.option(
-        SIZES, "Prompt machines: 1:40, 10:100:10, one number, or several of those with commas."
+        kinds.SIZES, "Prompt machines: 1:40, 10:100:10, one number, or several of those with commas."
     )
-    token: str | tuple[int, ...] | None = CLUSTER.option(SIZES, "Token machines, written like prompt machines.")
+    token: str | tuple[int, ...] | None = CLUSTER.option(kinds.SIZES, "Token machines, written like prompt machines.")
     mixed: str | tuple[int, ...] | None = CLUSTER.option(
-        SIZES, "Mixed machines of a baseline, written like prompt machines."
+        kinds.SIZES, "Mixed machines of a baseline, written like prompt machines."
     )
     objective: CriterionName = SWEEP.option(  # noqa: RUF009
-        name_of("objective of a sweep", OF_CLUSTERS),
+        kinds.name_of("objective of a sweep", OF_CLUSTERS),
         "Quantity that the optimum has least of.",
         default="cost",
         fixes=True,
@@ -277,24 +261,21 @@ class VaryOptions(GridOptions):
     """The question of a sweep over an input at fixed sizes."""
 
     clusters: tuple[str, ...] = CLUSTER.option(
-        several(DESIGN),
+        kinds.DESIGN.several().shown_as("DESIGN=SIZES"),
         "A cluster for --vary, in place of --design: splitwise-hh=35+5, baseline-h100=40.",
-        metavar="DESIGN=SIZES",
     )
     name: str = SWEEP.option(
-        INPUT,
+        kinds.INPUT.shown_as("INPUT=FROM:TO:STEP"),
         "Vary an input at fixed sizes: any number of a simulation under its flag's name, such as rate=30:250:10 "
         "(requests/s), in-flight=8:64:8, batch-tokens=512:4096:512, tp=2,4,8 or duration=30s:2min:30s; or by factors "
         "any input of --scale, such as slo=0.8:1.2:0.1.",
         flag="--vary",
-        metavar="INPUT=FROM:TO:STEP",
         default=MISSING,
     )
     values: str | float | tuple[float, ...] = SWEEP.option(
-        Kind(lambda value, _: value if isinstance(value, str | float | int) else tuple(value), None),
+        kinds.Kind(lambda value, _: value if isinstance(value, str | float | int) else tuple(value), "FROM:TO:STEP"),
         "Values of the input: a range such as 30:250:10, or numbers.",
         flag="",
-        metavar="FROM:TO:STEP",
         default=MISSING,
     )
 

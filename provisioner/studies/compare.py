@@ -15,7 +15,7 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions, spelled
 from provisioner.options.command import command_of
 from provisioner.options.defaults import PolicyName
-from provisioner.options.values import parse_power, text_of
+from provisioner.options.kinds import POWER, text_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.setting import Setting
@@ -33,7 +33,7 @@ from provisioner.verify.verdicts import Verdicts
 _AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$", re.IGNORECASE)
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")
 _AMOUNTS: Final[Mapping[CriterionName, tuple[str, str, Callable[[str], float]]]] = {
-    "power": ("a power", "400kW", lambda text: parse_power(text.replace(",", ""), "")),
+    "power": ("a power", "400kW", lambda text: POWER.parse(text.replace(",", ""), "")),
     "cost": (
         "a cost in $/h",
         "'1500 $/h'",

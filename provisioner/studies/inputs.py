@@ -11,7 +11,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
 from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, declared, spelled
 from provisioner.options.conflicts import conflicts_of
-from provisioner.options.values import Number
+from provisioner.options.kinds import Number
 from provisioner.specs.catalog import with_own
 from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
 from provisioner.studies.ranges import number_range, whole_range

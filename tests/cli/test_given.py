@@ -13,7 +13,7 @@ from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, argument, option
 from provisioner.options import Options
 from provisioner.options.declaration import Group
-from provisioner.options.values import TEXT, several, whole
+from provisioner.options.kinds import TEXT, whole
 
 NOISE = Group("Noise")
 TAIL = Group("Tail")
@@ -27,7 +27,7 @@ class BarkOptions(Options):
 
     colour: str | None = TAIL.option(TEXT, "The colour.")
     loudness_db: int = NOISE.option(whole("dB"), "The loudness.", flag="--loudness", default=3)
-    hearers: tuple[str, ...] = NOISE.option(several(TEXT), "Who hears. Repeatable.", flag="--hearer", default=())
+    hearers: tuple[str, ...] = NOISE.option(TEXT.several(), "Who hears. Repeatable.", flag="--hearer", default=())
     quiet: bool = NOISE.switch("None at all.")
     echo: bool = NOISE.switch("Without an echo.", flag="--no-echo", default=True)
     python_only: int | None = NOISE.option(whole(), "No flag.", flag="")

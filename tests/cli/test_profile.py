@@ -18,7 +18,7 @@ import yaml
 from provisioner.cli import profile_command
 from provisioner.errors import InputError
 from provisioner.options import ProfileOptions, declared
-from provisioner.options.values import parse_memory
+from provisioner.options.kinds import MEMORY
 from provisioner.perf.points import read_points
 from provisioner.profiling.grid import Grid
 from provisioner.specs import catalog
@@ -277,11 +277,11 @@ class TestOptions:
     )
     def test_what_is_no_memory(self, text: str) -> None:
         with pytest.raises(InputError, match=r"--memory: must be memory above 0 with its unit"):
-            parse_memory(text, "--memory")
+            MEMORY.parse(text, "--memory")
 
     def test_memory(self) -> None:
         given = {"80GB": 80e9, "80gib": 80 * 2**30, "512 MiB": 2**29, "1TiB": 2**40, "1e3kB": 1e6}
-        assert {text: parse_memory(text, "") for text in given} == given
+        assert {text: MEMORY.parse(text, "") for text in given} == given
 
 
 def test_the_machine_of_the_tests_has_measured_all_reduces() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -40,18 +41,65 @@ def text_of(value: object) -> str:
 class Kind:
     """A kind of value: its parser, its placeholder in help, and the texts (one for each use of the flag) of a value.
 
-    A ``repeatable`` flag is typed once for each value. ``default`` is that of an option without its own. ``number``,
-    ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied.
+    A switch has no placeholder. A ``repeatable`` flag is typed once for each value. ``default`` is that of an option
+    without its own. ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied.
     """
 
     parse: Parser
-    metavar: str | None
+    metavar: str
     texts: Callable[[Any], Sequence[str]] = lambda value: (text_of(value),)
     repeatable: bool = False
     default: Any = None
     number: Number | None = None
     unit: str = ""
     zero: bool = False
+
+    def shown_as(self, metavar: str) -> Kind:
+        """This kind with another placeholder in help."""
+        return replace(self, metavar=metavar)
+
+    def checked(self, accepts: Callable[[Any], bool], must_be: str) -> Kind:
+        """This kind with a narrower range; ``must_be`` stands after "must be" in the message."""
+
+        def parse(value: Any, what: str) -> Any:
+            parsed = self.parse(value, what)
+            if not accepts(parsed):
+                raise InputError(f"{what}: must be {must_be}, got {text_of(parsed)}")
+            return parsed
+
+        return replace(self, parse=parse)
+
+    def several(self) -> Kind:
+        """Any number of values: a flag for each, in Python one value or several."""
+        return Kind(
+            lambda value, what: self._each(value, what, "a name or several"),
+            self.metavar,
+            lambda values: [text for value in values for text in self.texts(value)],
+            repeatable=True,
+            default=(),
+        )
+
+    def listed(self, none: bool = False) -> Kind:
+        """Numbers with commas between, in Python also one or several; the word none for no number where ``none``."""
+
+        def parse(value: Any, what: str) -> tuple[Any, ...]:
+            if none and value == "none":
+                return ()
+            return self._each(value.split(",") if isinstance(value, str) else value, what, "numbers")
+
+        return Kind(
+            parse,
+            f"{self.metavar},...{'|none' if none else ''}",
+            lambda values: (",".join(text for value in values for text in self.texts(value)) or "none",),
+            default=(),
+        )
+
+    def _each(self, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
+        if isinstance(value, str | Path) or (self.number is not None and isinstance(value, int | float)):
+            value = (value,)
+        elif not isinstance(value, Iterable):
+            raise InputError(f"{what}: must be {must_be}, got {value!r}")
+        return tuple(self.parse(each, what) for each in value)
 
 
 # --- texts and names --------------------------------------------------------------------------------------
@@ -70,10 +118,10 @@ def _parse_switch(value: Any, what: str) -> bool:
 
 
 TEXT: Final = Kind(_parse_text, "NAME")
-FILE: Final = replace(TEXT, metavar="FILE")
-FOLDER: Final = replace(TEXT, metavar="FOLDER")
-ADDRESS: Final = replace(TEXT, metavar="ADDRESS")
-SWITCH: Final = Kind(_parse_switch, None, lambda _: ())
+FILE: Final = TEXT.shown_as("FILE")
+FOLDER: Final = TEXT.shown_as("FOLDER")
+ADDRESS: Final = TEXT.shown_as("ADDRESS")
+SWITCH: Final = Kind(_parse_switch, "", lambda _: ())
 
 
 def word_of(noun: str, values: Mapping[str, Any]) -> Kind:
@@ -105,30 +153,16 @@ def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
 def whole(unit: str = "", minimum: int = 1) -> Kind:
     """A whole number of a unit, of at least ``minimum``."""
 
-    return Kind(
-        lambda value, what: parse_whole(value, what, unit, minimum),
-        unit.upper() if unit in ("tokens", "GPUs") else "COUNT",
-        number="whole",
-        unit=unit,
-        zero=minimum == 0,
-    )
+    def parse(value: Any, what: str) -> int:
+        return parse_whole(value, what, unit, minimum)
+
+    metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
+    return Kind(parse, metavar, number="whole", unit=unit, zero=minimum == 0)
 
 
 def share(unit: str = "") -> Kind:
     """A share from 0 to 1, also written in per cent."""
     return Kind(parse_fraction, "SHARE", number="share", unit=unit, zero=True)
-
-
-def checked(kind: Kind, accepts: Callable[[Any], bool], must_be: str) -> Kind:
-    """A kind with a narrower range; ``must_be`` stands after "must be" in the message."""
-
-    def parse(value: Any, what: str) -> Any:
-        parsed = kind.parse(value, what)
-        if not accepts(parsed):
-            raise InputError(f"{what}: must be {must_be}, got {text_of(parsed)}")
-        return parsed
-
-    return replace(kind, parse=parse)
 
 
 def parse_headroom(value: Any, what: str) -> float:
@@ -165,14 +199,12 @@ def _seconds_text(value: float) -> Sequence[str]:
 
 TIME: Final = Kind(parse_time, "TIME", number="time", unit="s")
 # 60 could be minutes: the text of a long time needs its unit.
-LONG_TIME: Final = Kind(lambda value, what: parse_time(value, what, bare=False), "DURATION", _seconds_text)
-RETRY: Final = replace(
-    TIME, parse=lambda value, what: parse_time(value, what, zero=True), texts=_seconds_text, zero=True
-)
+LONG_TIME: Final = Kind(partial(parse_time, bare=False), "DURATION", _seconds_text)
+RETRY: Final = replace(TIME, parse=partial(parse_time, zero=True), texts=_seconds_text, zero=True)
 
 
-def scaled(factors: Mapping[str, float], unit: str, must_be: str) -> Parser:
-    """A parser to numbers above 0 of the least unit, from numbers of ``unit`` or texts that end with one of the units.
+def scaled(factors: Mapping[str, float], unit: str, must_be: str, metavar: str) -> Kind:
+    """Numbers above 0 of the least unit, from numbers of ``unit`` or texts that end with one of the units.
 
     >>> POWER.parse("400kW", "--max-power"), POWER.parse("1.5 MW", "--max-power"), POWER.parse(500, "--max-power")
     (400000.0, 1500000.0, 500.0)
@@ -191,14 +223,17 @@ def scaled(factors: Mapping[str, float], unit: str, must_be: str) -> Parser:
         except (InputError, KeyError):
             raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
 
-    return parse
+    return Kind(parse, metavar)
 
 
 _BYTES: Final = {f"{letter}iB": 1024.0**k for k, letter in enumerate("KMGT", 1)} | {
     f"{letter}B": 1000.0**k for k, letter in enumerate("KMGT", 1)
 }
-parse_power: Final = scaled({"W": 1.0, "kW": 1e3, "MW": 1e6}, "W", "a power above 0 W, such as 400000 or 400kW")
-parse_memory: Final = scaled(_BYTES, "bytes", "memory above 0 with its unit, such as 24GiB or 80GB")
+POWER: Final = scaled({"W": 1.0, "kW": 1e3, "MW": 1e6}, "W", "a power above 0 W, such as 400000 or 400kW", "POWER")
+MEMORY: Final = replace(
+    scaled(_BYTES, "bytes", "memory above 0 with its unit, such as 24GiB or 80GB", "SIZE"),
+    texts=lambda value: (f"{text_of(value / 1024)}KiB",),
+)
 
 
 def parse_count(value: Any, what: str) -> int:
@@ -209,13 +244,11 @@ def parse_count(value: Any, what: str) -> int:
     """
     text = str(value).strip()
     times = {"k": 1e3, "m": 1e6}.get(text[-1:].lower())
-    if times is None:
-        return parse_whole(value, what, "requests")
-    return parse_whole(round(times * parse_positive(text[:-1], what, "requests"), 6), what, "requests")
+    if times is not None:
+        value = round(times * parse_positive(text[:-1], what, "requests"), 6)
+    return parse_whole(value, what, "requests")
 
 
-POWER: Final = Kind(parse_power, "POWER")
-MEMORY: Final = Kind(parse_memory, "SIZE", lambda value: (f"{text_of(value / 1024)}KiB",))
 COUNT: Final = Kind(parse_count, "REQUESTS")
 # The unit of a budget depends on what is held the same: it stays a text.
 BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else parse_number(value, what), "AMOUNT")
@@ -224,50 +257,17 @@ BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else pa
 # --- several values ---------------------------------------------------------------------------------------
 
 
-def _each(kind: Kind, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
-    if isinstance(value, str | Path) or (kind.number is not None and isinstance(value, int | float)):
-        value = (value,)
-    elif not isinstance(value, Iterable):
-        raise InputError(f"{what}: must be {must_be}, got {value!r}")
-    return tuple(kind.parse(each, what) for each in value)
-
-
-def several(kind: Kind) -> Kind:
-    """Any number of values: a flag for each, in Python one value or several."""
-    return Kind(
-        lambda value, what: _each(kind, value, what, "a name or several"),
-        kind.metavar,
-        lambda values: [text for value in values for text in kind.texts(value)],
-        repeatable=True,
-        default=(),
-    )
-
-
-def listed(kind: Kind, none: bool = False) -> Kind:
-    """Numbers with commas between, in Python also one or several; the word none for no number where ``none``."""
-
-    def parse(value: Any, what: str) -> tuple[Any, ...]:
-        if none and value == "none":
-            return ()
-        return _each(kind, value.split(",") if isinstance(value, str) else value, what, "numbers")
-
-    return Kind(
-        parse,
-        f"{kind.metavar},...{'|none' if none else ''}",
-        lambda values: (",".join(text for value in values for text in kind.texts(value)) or "none",),
-        default=(),
-    )
-
-
 def parse_degrees(value: Any, what: str) -> Any:
     """Degrees of tensor parallelism: a word, or numbers of GPUs with commas between.
 
     >>> parse_degrees("all", "--tp"), parse_degrees("4,8", "--tp"), parse_degrees(8, "--tp")
     ('all', (4, 8), (8,))
     """
-    if isinstance(value, str) and value not in ("largest", "all") and not re.fullmatch(r"[-+\d.,\s]+", value):
+    if value in ("largest", "all"):
+        return value
+    if isinstance(value, str) and not re.fullmatch(r"[-+\d.,\s]+", value):
         raise InputError(f"{what}: must be largest, all, or numbers of GPUs such as 4,8, got {value!r}")
-    return value if value in ("largest", "all") else listed(whole("GPUs")).parse(value, what)
+    return whole("GPUs").listed().parse(value, what)
 
 
 def _range_texts(value: Any) -> Sequence[str]:
@@ -280,9 +280,7 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     >>> parse_rates("30,50,70", "--rates"), parse_rates([30, 50], "--rates")
     ((30.0, 50.0, 70.0), (30.0, 50.0))
     """
-    if not isinstance(value, str | Path):
-        return tuple(parse_non_negative(rate, what, "requests/s") for rate in value)
-    if Path(value).is_file():
+    if isinstance(value, str | Path) and Path(value).is_file():
         try:
             lines = Path(value).read_text(encoding="utf-8").split()
         except (OSError, UnicodeDecodeError) as error:
@@ -291,9 +289,11 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
         if not rates:
             raise InputError(f"{what} {value}: is empty")
         return rates
-    if not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
-        raise InputError(f"{what}: must be numbers with commas between, such as 30,50,70, or a file, got {value!r}")
-    return tuple(parse_non_negative(part, what, "requests/s") for part in str(value).split(","))
+    if isinstance(value, str | Path):
+        if not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
+            raise InputError(f"{what}: must be numbers with commas between, such as 30,50,70, or a file, got {value!r}")
+        value = str(value).split(",")
+    return tuple(parse_non_negative(rate, what, "requests/s") for rate in value)
 
 
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
@@ -386,7 +386,7 @@ STOCK: Final = by_name(
 SWITCHES: Final = by_name(_SWITCH, _parse_bounds, _input_name, lambda ends: ":".join(map(text_of, ends)))
 
 
-POOLS: Final = several(Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), None))
+POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""
 
 DESIGN: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), "-", DESIGN_ALIASES), "NAME")
