@@ -20,9 +20,7 @@ from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.capacity import Addition, Capacity, Tried
 from provisioner.results.cluster import Cluster
-from provisioner.results.simulation import LatencyResult, Simulation
 from provisioner.simulation.run import compile_simulator
-from provisioner.verify.evidence import Proven
 from provisioner.verify.prove import proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
@@ -53,9 +51,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     rates = Rates(setting, progress)
     try:
         rate, failed = rates.largest(hand, _guess(setting, hand, progress))
-        if rate == 0.0:
-            raise _holds_nothing(rates, hand, failed)
-        flips = tuple(at for factor in BEYOND if rates.verdict(hand, at := factor * failed).passes)
+        flips = tuple(at for factor in BEYOND if rate and rates.verdict(hand, at := factor * failed).passes)
     except TimeIsUp:
         limit = spelled("time_limit_s")
         raise InfeasibleError(
@@ -64,6 +60,15 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
             relaxations=(f"a longer {limit}",),
         ) from None
     beyond = rates.simulation(hand, failed)
+    broken = [each for each in beyond.latency if each.met != "pass" and each.over_limit is not None]
+    breaks = tuple(sorted(broken, key=lambda each: -(each.over_limit or 0.0)))
+    if rate == 0.0:
+        what = ", ".join(f"{each.label} {each.beside_limit}" for each in breaks) or "it does not keep up"
+        raise InfeasibleError(
+            f"{hand} holds no rate: at {failed:.2g} requests/s {what}",
+            binding=breaks[0].label if breaks else "capacity",
+            relaxations=("limits above these values, or another design (provision plan says which)",),
+        )
     served = setting.load.factor
     wanted = [each * served for each in options.to] or [factor * rate for factor in DEFAULT_TO]
     additions = [_addition(rates, hand, each) for each in wanted if options.additions]
@@ -78,7 +83,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
         rate_rps=rate / served,
         failed_rps=failed / served,
         passes_again_rps=tuple(each / served for each in flips),
-        breaks=_breaks(beyond),
+        breaks=breaks,
         stable_beyond=beyond.stable,
         additions=tuple(additions),
         objective=setting.criterion,
@@ -145,22 +150,6 @@ def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -
     return rate or setting.traffic.peak_rps
 
 
-def _breaks(simulation: Simulation) -> tuple[LatencyResult, ...]:
-    """The limits that a simulation misses or leaves undecided, the largest value over its limit first."""
-    broken = [each for each in simulation.latency if each.met != "pass" and each.over_limit is not None]
-    return tuple(sorted(broken, key=lambda each: -(each.over_limit or 0.0)))
-
-
-def _holds_nothing(rates: Rates, hand: Candidate, failed_rps: float) -> InfeasibleError:
-    broken = _breaks(rates.simulation(hand, failed_rps))
-    what = ", ".join(f"{each.label} {each.beside_limit}" for each in broken) or "it does not keep up"
-    return InfeasibleError(
-        f"{hand} holds no rate: at {failed_rps:.2g} requests/s {what}",
-        binding=broken[0].label if broken else "capacity",
-        relaxations=("limits above these values, or another design (provision plan says which)",),
-    )
-
-
 def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
     """The least to add to hold a rate: the best cluster with no pool smaller than in hand."""
     there = rates.at(rate_rps)
@@ -170,21 +159,15 @@ def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
     limit_s = None if math.isinf(rates.time_left_s) else max(rates.time_left_s, _LEAST_TIME_S)
     scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: start}, time_limit_s=limit_s)
     try:
-        found = proof_of(there, lambda text: rates.progress(worded(text, f"{prefix}: ")), rates.verdicts, scope)
+        proof = proof_of(there, lambda text: rates.progress(worded(text, f"{prefix}: ")), rates.verdicts, scope).proof
     except InfeasibleError as error:
         return Addition(there.rate_rps, None, None, True, 0, str(error))
-    proof = found.proof
     if proof.best is None:
-        return Addition(there.rate_rps, None, None, proof.optimal, proof.counts.simulated, _why_none(found))
+        limited = ", within the limits on the whole cluster" if there.caps.any else ""
+        done = "" if proof.optimal else "; the time limit was reached"
+        nearest = f"; the nearest miss is {proof.nearest_miss.candidate}" if proof.nearest_miss else ""
+        why = f"no cluster that has these machines passes{limited}{done}{nearest}"
+        return Addition(there.rate_rps, None, None, proof.optimal, proof.counts.simulated, why)
     more = tuple(n - had for n, had in zip(proof.best.candidate.sizes, hand.sizes, strict=True))
     added = Cluster(hand.design.name, there.pools(hand.design, more))
     return Addition(there.rate_rps, added, there.prices.totals(added), proof.optimal, proof.counts.simulated)
-
-
-def _why_none(found: Proven) -> str:
-    """The reason why no cluster that has the machines in hand passes."""
-    limited = ", within the limits on the whole cluster" if found.case.setting.caps.any else ""
-    done = "" if found.proof.optimal else "; the time limit was reached"
-    miss = found.proof.nearest_miss
-    nearest = f"; the nearest miss is {miss.candidate}" if miss is not None else ""
-    return f"no cluster that has these machines passes{limited}{done}{nearest}"

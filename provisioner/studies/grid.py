@@ -175,10 +175,12 @@ class _Study:
     @property
     def _command(self) -> str:
         """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-        bare = self.base if self.varied is None else replace(self.base, design=None)
-        typed: dict[str, object] = {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
-        if self.varied is not None:
-            typed = {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
+        bare, typed = self.base, dict[str, object]()
+        if self.varied is None:
+            typed |= {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
+        else:
+            bare = replace(bare, design=None)
+            typed |= {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
         asked = simulate_question(asdict(_of_sizes(bare, {}))) | self._own | typed
         return command_of("sweep", asked, type(self.options))
 

@@ -13,6 +13,7 @@ from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, decla
 from provisioner.options.conflicts import conflicts_of
 from provisioner.options.kinds import Number
 from provisioner.specs.catalog import with_own
+from provisioner.specs.roles import ROLES
 from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
 from provisioner.studies.ranges import number_range, whole_range
 
@@ -90,12 +91,7 @@ def _is_number(text: str) -> bool:
 
 INPUTS: Final[Mapping[str, Input]] = {
     each.flag.removeprefix("--"): Input(
-        name=each.flag.removeprefix("--"),
-        field=field,
-        what=each.varies,
-        unit=each.kind.unit,
-        kind=each.kind.number or "real",
-        zero=each.kind.zero,
+        each.flag.removeprefix("--"), field, each.varies, each.kind.unit, each.kind.number or "real", each.kind.zero
     )
     for field, each in declared(SimulateOptions).items()
     if each.varies
@@ -104,14 +100,12 @@ INPUTS: Final[Mapping[str, Input]] = {
 
 # Another name that each is known by: its field's, so that Python finds it under the name that it has there.
 _ALSO: Final = {each.field.replace("_", "-"): name for name, each in INPUTS.items()}
-_SIZES: Final = ("prompt", "token", "mixed")
 
 
 def factor(name: str) -> Input:
     """An input of ``--scale``, varied by factors on what the data say."""
-    if name == "slo":
-        return Input(name, SCALE, "scale of the limits", kind="factor")
-    return Input(name, SCALE, name, "times what the data say", "factor")
+    what, unit = ("scale of the limits", "") if name == "slo" else (name, "times what the data say")
+    return Input(name, SCALE, what, unit, "factor")
 
 
 def input_of(name: str, specs: str | None = None) -> Input:
@@ -128,7 +122,7 @@ def input_of(name: str, specs: str | None = None) -> Input:
     if known is not None:
         return known
     first, _, machine = name.partition(":")
-    if first in _SIZES:
+    if first in ROLES:
         vary = spelled("name")
         raise InputError(f"{vary} {name}: pool sizes are swept without {vary}: give {spelled(first)} a range")
     if machine and first not in MACHINE_FACTORS and first in (*INPUTS, *FACTORS):

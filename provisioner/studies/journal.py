@@ -42,10 +42,7 @@ class Journal:
         if there and not resume:
             go_on = f"go on with {spelled('resume')}, or delete it to begin again"
             raise InputError(f"{path}: is of a study that was interrupted: {go_on}")
-        done: dict[str, object] = {}
-        end = 0
-        if there:
-            done, end = _read(path, asked)
+        done, end = _read(path, asked) if there else ({}, 0)
         try:
             file = path.open("r+b" if there else "wb")
         except OSError as error:
@@ -108,18 +105,17 @@ def _read(path: Path, asked: Mapping[str, object]) -> tuple[dict[str, object], i
     """The results of a journal by key, and the length of its whole lines in bytes."""
     done: dict[str, object] = {}
     end = 0
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True)):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
             value = json.loads(line)
-            if number == 0:
-                question = value["question"]
-            else:
+            question = value["question"] if number == 1 else asked
+            if number > 1:
                 done[value["key"]] = value["record"]
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: line {number + 1}: is not of a journal; delete it to begin again") from error
-        if number == 0 and question != asked:
+            raise InputError(f"{path}: line {number}: is not of a journal; delete it to begin again") from error
+        if question != asked:
             differs = ", ".join(sorted(k for k in {*question, *asked} if question.get(k) != asked.get(k)))
             raise InputError(f"{path}: is of another question (it differs in {differs}); delete it to begin again")
         end += len(line)

@@ -165,7 +165,14 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     except KeyboardInterrupt:
         raise Interrupted(f"{len(found)} points of the frontier found in {len(proofs)} boxes") from None
     if not points and not unproven:
-        raise _nothing(proofs, left_open, progress)
+        if not left_open:
+            raise proofs[0].why_none(progress)
+        limit = spelled("time_limit_s")
+        raise InfeasibleError(
+            "the time limit was reached before any cluster was found to pass",
+            binding=limit,
+            relaxations=(f"a longer {limit}, or {spelled('fast')} for the formulas' frontier",),
+        )
     candidates: list[Totals] = []
     for totals in unproven:
         beaten = any(dominates(other, totals) for other in (*points, *unproven))
@@ -190,18 +197,6 @@ def _plan_of(proof: Proven) -> Plan:
     return confirmed(plan, proof.case.setting)
 
 
-def _nothing(proofs: Sequence[Proven], left_open: Sequence[Box], progress: Callable[[str], None]) -> InfeasibleError:
-    """The error where no cluster was found to pass."""
-    if not left_open:
-        return proofs[0].why_none(progress)
-    limit = spelled("time_limit_s")
-    return InfeasibleError(
-        "the time limit was reached before any cluster was found to pass",
-        binding=limit,
-        relaxations=(f"a longer {limit}, or {spelled('fast')} for the formulas' frontier",),
-    )
-
-
 def _within(setting: Setting, box: Box) -> Setting:
     """The question with the limits of a box beside its caps."""
     caps = setting.caps
@@ -215,8 +210,8 @@ def _frontier(setting: Setting, plans: Sequence[Plan], candidates: Sequence[Plan
     """The result without any simulation, its points in the order cost, power, machines."""
     points = sorted(plans, key=lambda plan: (plan.cost_usd_per_h, plan.power_w, plan.machines))
     warnings = attributed(((str(plan.cluster), text) for plan in points for text in plan.warnings), setting.warnings)
-    not_asked = ("objective", "against", "write_lp")
-    question = {name: value for name, value in setting.question.items() if name not in not_asked}
+    left_out = ("objective", "against", "write_lp")
+    question = {name: value for name, value in setting.question.items() if name not in left_out}
     return Frontier(
         points=tuple(points),
         open_boxes=(),

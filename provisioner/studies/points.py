@@ -22,7 +22,7 @@ from provisioner.options import SimulateOptions, SweepOptions, VaryOptions
 from provisioner.progress import worded
 from provisioner.results.grid import Grid, PointLatency, PointOutcome, PoolWork, State
 from provisioner.results.result import door
-from provisioner.results.simulation import Interval, LatencyResult, Simulation
+from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
@@ -156,7 +156,20 @@ def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = Fal
         why="" if state == "pass" else why,
         slo_met=simulation.slo_met,
         stable=simulation.stable,
-        latency=tuple(_latency(each) for each in shown),
+        latency=tuple(
+            PointLatency(
+                each.metric,
+                each.percentile,
+                each.seconds.mean,
+                each.slowdown.mean,
+                _bounds(each.seconds),
+                _bounds(each.slowdown),
+                # 0 if no request has the metric, NaN without a reference
+                over_limit=None if each.limit is None else max(each.judged.mean, 0.0) / each.limit.value,
+                met=each.met,
+            )
+            for each in shown
+        ),
         pools=tuple(
             PoolWork(pool.role, pool.utilization, pool.mean_batch, pool.batch_time_share if occupancy else ())
             for pool in simulation.pools
@@ -169,22 +182,8 @@ def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = Fal
     )
 
 
-def _latency(result: LatencyResult) -> PointLatency:
-    """A percentile beside its limit: 0 over it where no request has the metric, NaN without a reference."""
-
-    def bounds(interval: Interval) -> tuple[float, float] | None:
-        return None if interval.low is None or interval.high is None else (interval.low, interval.high)
-
-    return PointLatency(
-        result.metric,
-        result.percentile,
-        result.seconds.mean,
-        result.slowdown.mean,
-        bounds(result.seconds),
-        bounds(result.slowdown),
-        over_limit=None if result.limit is None else max(result.judged.mean, 0.0) / result.limit.value,
-        met=result.met,
-    )
+def _bounds(interval: Interval) -> tuple[float, float] | None:
+    return None if interval.low is None or interval.high is None else (interval.low, interval.high)
 
 
 def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, object]:

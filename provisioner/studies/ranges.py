@@ -26,7 +26,7 @@ def whole_range(
     >>> whole_range("1:4", "prompt"), whole_range("1:3,10:30:10", "prompt"), whole_range(7, "token")
     ((1, 2, 3, 4), (1, 2, 3, 10, 20, 30), (7,))
     """
-    return _values(text, what, lambda value, of: parse_whole(value, of, unit, minimum), 1)
+    return _values(text, what, lambda value, of: parse_whole(value, of, unit, minimum), step=1)
 
 
 def number_range(
@@ -41,56 +41,49 @@ def number_range(
     >>> number_range("30:50:10", "rate"), number_range("0.9,1:1.2:0.1", "slo")
     ((30.0, 40.0, 50.0), (0.9, 1.0, 1.1, 1.2))
     """
-    return _values(text, what, number, None)
+    return _values(text, what, number)
 
 
 def _values(
-    text: str | float | Iterable[str | float],
+    given: str | float | Iterable[str | float],
     what: str,
     number: Callable[[str | float, str], Number],
-    step: Number | None,
+    step: Number | None = None,
 ) -> tuple[Number, ...]:
     """The values of a range, or those given; ``step`` is the one where none is typed, None where one must be."""
-    if isinstance(text, str):
-        return _rising([value for part in text.split(",") for value in _span(part, what, number, step)], what)
-    given = list(text) if isinstance(text, Iterable) else [text]
-    return _rising([number(value, what) for value in given], what)
+    if isinstance(given, str):
+        values = [value for part in given.split(",") for value in _span(part, what, number, step)]
+    else:
+        values = [number(value, what) for value in (given if isinstance(given, Iterable) else [given])]
+    if not values:
+        raise InputError(f"{what}: is empty")
+    for before, after in pairwise(sorted(values)):
+        if before == after:
+            raise InputError(f"{what}: {after:g} is given twice")
+    return tuple(sorted(values))
 
 
 def _span(part: str, what: str, number: Callable[[str | float, str], Number], step: Number | None) -> list[Number]:
     """The values of one part; ``step`` is as in ``_values``."""
-    shape = "FROM:TO[:STEP]" if step is not None else "FROM:TO:STEP"
     fields = [field.strip() for field in part.split(":")]
     if not all(fields) or len(fields) > 3 or (len(fields) == 2 and step is None):
-        example = "1:40" if step is not None else "30:250:10"
-        raise InputError(f"{what}: must be {shape}, such as {example}, or numbers with commas, got {quoted(part)}")
-    numbers = [number(field, what) for field in fields]
-    if len(numbers) == 1:
-        return numbers
-    first, last = numbers[:2]
-    each = numbers[2] if len(numbers) == 3 else step
-    assert each is not None
+        shape = "FROM:TO:STEP, such as 30:250:10" if step is None else "FROM:TO[:STEP], such as 1:40"
+        raise InputError(f"{what}: must be {shape}, or numbers with commas, got {quoted(part)}")
+    first, *rest = (number(field, what) for field in fields)
+    if not rest:
+        return [first]
+    last, each = (*rest, step)[:2]
+    assert last is not None and each is not None
     if each == 0:
         raise InputError(f"{what}: must rise by a step above 0, got {quoted(part)}")
     if last < first:
         raise InputError(f"{what}: must rise, got {quoted(part)}: write the smaller number first")
     steps = (last - first) / each * (1.0 + 1e-12) + 1e-9
     if not steps < MOST_VALUES:
-        raise InputError(
-            f"{what}: {quoted(part)} has more than the {MOST_VALUES:,} values of a range: take larger steps"
-        )
+        more = f"has more than the {MOST_VALUES:,} values of a range: take larger steps"
+        raise InputError(f"{what}: {quoted(part)} {more}")
     # twelve digits: three steps of 0.1 from 0.9 are 1.2, not what adding them up gives
     return [type(first)(float(f"{first + k * each:.12g}")) for k in range(math.floor(steps) + 1)]
-
-
-def _rising(values: list[Number], what: str) -> tuple[Number, ...]:
-    if not values:
-        raise InputError(f"{what}: is empty")
-    rising = tuple(sorted(values))
-    for before, after in pairwise(rising):
-        if before == after:
-            raise InputError(f"{what}: {after:g} is given twice")
-    return rising
 
 
 def typed_range(values: Sequence[float]) -> str:

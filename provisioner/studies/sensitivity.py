@@ -7,7 +7,7 @@ Switch points are found by bisection, not read off a grid.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from time import monotonic
@@ -58,8 +58,7 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
     known = base.of(asked.objective)
     if known is not None:
         swings.sort(key=lambda each: -each.width(asked.objective, known))
-    left_out = (*options.LEFT_OUT, "dask")
-    repeated = {name: value for name, value in asdict(options).items() if name not in left_out}
+    repeated = {name: value for name, value in asdict(options).items() if name not in (*options.LEFT_OUT, "dask")}
     return Sensitivity(
         base=base,
         objective=asked.objective,
@@ -108,11 +107,10 @@ def _known_inputs(setting: Setting) -> tuple[str, ...]:
     if any(design.splits for design in setting.designs):
         names.append("link-bandwidth")
     used = {slot.machine.name for design in setting.designs for slot in design.slots}
-    for name, matters in (
-        ("price", objective == "cost" or caps.cost_usd_per_h is not None),
-        ("power", objective == "power" or caps.power_w is not None),
-    ):
-        names += [f"{name}:{machine}" for machine in setting.machines if matters and machine in used]
+    if objective == "cost" or caps.cost_usd_per_h is not None:
+        names += [f"price:{machine}" for machine in setting.machines if machine in used]
+    if objective == "power" or caps.power_w is not None:
+        names += [f"power:{machine}" for machine in setting.machines if machine in used]
     return tuple(names)
 
 
@@ -133,12 +131,9 @@ def _check(options: SensitivityOptions, asked: PlanOptions, setting: Setting, in
 
 def _values(setting: Setting) -> dict[str, InputValue]:
     """Inputs that have a value and a unit of their own, as they are now."""
-    values = {
-        "rate": InputValue(setting.rate_rps, "requests/s"),
-        "cv": InputValue(setting.traffic.cv, ""),
-        "prompt-tokens": InputValue(_mean(setting, "prompt_tokens"), "tokens"),
-        "output-tokens": InputValue(_mean(setting, "output_tokens"), "tokens"),
-    }
+    values = {"rate": InputValue(setting.rate_rps, "requests/s"), "cv": InputValue(setting.traffic.cv, "")}
+    for tokens in ("prompt", "output"):
+        values[f"{tokens}-tokens"] = InputValue(_mean(setting, f"{tokens}_tokens"), "tokens")
     links = {perf.machine.name: InputValue(8e-9 * perf.link_bytes_per_s, "Gb/s") for perf in setting.replicas.values()}
     for name, link in links.items():
         values[f"price:{name}"] = InputValue(setting.prices.cost_usd_per_h[name], "$/h")
@@ -154,29 +149,23 @@ def _mean(setting: Setting, tokens: str) -> float:
     return float(getattr(classes, tokens) @ classes.weight)
 
 
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A question with factors on its inputs, on top of the factors that it has itself."""
-
-    options: PlanOptions
-    scale: Mapping[str, float]
+_Change = tuple[PlanOptions, Mapping[str, float]]
+"""A question, and factors on its inputs on top of those that it has itself."""
 
 
 def _outcome(verdicts: Verdicts, change: _Change) -> Outcome:
     """The answer to a changed question."""
-    scale = dict(change.options.scale)
-    for name, factor in change.scale.items():
-        scale[name] = scale.get(name, 1.0) * factor
-    setting = load_setting(replace(change.options, scale=scale))
+    options, factors = change
+    scale = {**options.scale, **{name: options.scale.get(name, 1.0) * factor for name, factor in factors.items()}}
+    setting = load_setting(replace(options, scale=scale))
     try:
-        plan = best_plan(setting, verdicts=verdicts)
+        return _in_brief(best_plan(setting, verdicts=verdicts), factors)
     except (InfeasibleError, InputError) as error:  # a rate may leave too few requests for a percentile to be judged
-        return Outcome(scale=change.scale, reason=str(error))
-    return _in_brief(plan, change.scale)
+        return Outcome(scale=factors, reason=str(error))
 
 
-def _in_brief(plan: Plan, scale: Mapping[str, float]) -> Outcome:
-    return Outcome(scale=scale, cluster=plan.cluster, totals=plan.totals, rate_rps=plan.rate_rps)
+def _in_brief(plan: Plan, factors: Mapping[str, float]) -> Outcome:
+    return Outcome(scale=factors, cluster=plan.cluster, totals=plan.totals, rate_rps=plan.rate_rps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +182,7 @@ class _Study:
     def tornado(self, inputs: Sequence[str]) -> list[Swing]:
         """The plans with less and with more of each input."""
         more = 1.0 + self.options.spread
-        changes = [_Change(self.asked, {name: factor}) for name in inputs for factor in (1.0 / more, more)]
+        changes = [(self.asked, {name: factor}) for name in inputs for factor in (1.0 / more, more)]
         ends = self._outcomes(changes, "plans of the tornado")
         return [Swing(*each) for each in zip(inputs, ends[::2], ends[1::2], strict=True)]
 
@@ -203,24 +192,24 @@ class _Study:
 
         def at(factor: float) -> Outcome:
             self.progress(f"{name} x {factor:.4g}: does {WATCHES[watch]} change?")
-            return _outcome(self.verdicts, _Change(self.asked, {name: factor}))
+            return _outcome(self.verdicts, (self.asked, {name: factor}))
+
+        def between(below: float, before: Outcome, above: float, after: Outcome) -> Iterator[Switch]:
+            if before.watched(watch) == after.watched(watch):
+                return
+            if above / below <= 1.0 + self.options.tolerance:
+                yield Switch(below, above, before, after)
+                return
+            middle = math.sqrt(below * above)
+            outcome = at(middle)
+            yield from between(below, before, middle, outcome)
+            yield from between(middle, outcome, above, after)
 
         factors = [low * (high / low) ** (k / (count + 1)) for k in range(count + 2)]
         probes = [(factor, at(factor)) for factor in factors]
-        switches: list[Switch] = []
-        open_intervals = [(*a, *b) for a, b in pairwise(probes)][::-1]
-        while open_intervals:
-            below, before, above, after = open_intervals.pop()
-            if before.watched(watch) == after.watched(watch):
-                continue
-            if above / below <= 1.0 + self.options.tolerance:
-                switches.append(Switch(below, above, before, after))
-                continue
-            middle = math.sqrt(below * above)
-            between = at(middle)
-            open_intervals += [(middle, between, above, after), (below, before, middle, between)]
-        outcomes = tuple(each for _, each in probes)
-        return Search(name, low, high, watch, self.options.tolerance, tuple(switches), outcomes)
+        switches = tuple(switch for one, other in pairwise(probes) for switch in between(*one, *other))
+        outcomes = tuple(outcome for _, outcome in probes)
+        return Search(name, low, high, watch, self.options.tolerance, switches, outcomes)
 
     def map(self) -> list[Cell]:
         """The best split and the best colocated plans at every rate and ratio, rate by rate."""
@@ -237,9 +226,7 @@ class _Study:
         if not options.fast:
             ways.append(replace(ways[1], policy="chunked"))
         changes = [
-            _Change(replace(way, rate_rps=rate), {"output-tokens": now / ratio})
-            for rate, ratio in points
-            for way in ways
+            (replace(way, rate_rps=rate), {"output-tokens": now / ratio}) for rate, ratio in points for way in ways
         ]
         plans = self._outcomes(changes, "plans of the map")
         unknown = [Outcome(scale={}, reason="the formulas know mixed batching only")] * (3 - len(ways))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Final, cast
 
@@ -39,16 +40,16 @@ def reproduce(
     sets of ``duration_s`` judge each cluster. ``out`` are files to write, ``table`` the one of .csv and .parquet;
     finished experiments are kept in a journal beside the first, and ``resume`` goes on from it.
     """
-    name, only, sets, duration_s, seed = options.paper, options.only, options.sets, options.duration_s, options.seed
-    if name not in PAPERS:
-        raise UnknownNameError("paper", name, PAPERS)
+    only = options.only
+    if options.paper not in PAPERS:
+        raise UnknownNameError("paper", options.paper, PAPERS)
     for each in only:
         if each not in experiments.EXPERIMENTS:
             raise UnknownNameError("experiment", each, tuple(experiments.EXPERIMENTS))
     door.open().check(Reproduction, out, table)
     needed = {needs for each in only for needs in NEEDS.get(each, ())}
     wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
-    question = {"paper": name, "only": list(only), "sets": sets, "duration_s": duration_s, "seed": seed}
+    question = {name: value for name, value in asdict(options).items() if name != "resume"}
     values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}
     steps = [(world, each) for world in WORLDS for each in wanted]
     with kept(out, question, options.resume) as (known, keep, where):
@@ -57,20 +58,21 @@ def reproduce(
             if key not in known:
                 step = Step(f"{position} of {len(steps)} experiments done; {each} ({world})", position, len(steps))
                 progress(step)
-                asked = World(world, sets, duration_s, seed)
+                asked = World(world, options.sets, options.duration_s, options.seed)
+                told = partial(_report, progress, step)
                 try:
-                    known[key] = experiments.EXPERIMENTS[each](asked, values[world], partial(_report, progress, step))
+                    known[key] = experiments.EXPERIMENTS[each](asked, values[world], told)
                 except KeyboardInterrupt:
                     raise Interrupted(f"{position} of {len(steps)} experiments done", where) from None
                 keep(key, known[key])
             values[world][each] = cast("Values", known[key])
         reproduction = Reproduction(
-            paper=name,
+            paper=options.paper,
             findings=tuple(findings(*(values[world] for world in WORLDS))),
             values=values,
-            sets=sets,
-            duration_s=duration_s,
-            seed=seed,
+            sets=options.sets,
+            duration_s=options.duration_s,
+            seed=options.seed,
             sources=(paper.SOURCE,),
             versions=versions(_VERSIONS),
             question=question,
