@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import zip_longest
+from statistics import fmean
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +17,7 @@ from provisioner.results.simulation import LatencyResult, SimulatedPool, Simulat
 from provisioner.simulation import measure
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.requests import RequestSet
-from provisioner.simulation.run import Run, pool_slices
+from provisioner.simulation.run import Run
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO
@@ -50,10 +52,10 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The outcome of one run. ``seconds`` and ``slowdown`` have the scenario's percentiles by metric.
+    """The outcome of one run: ``seconds`` and ``slowdown`` have the scenario's percentiles by metric.
 
-    ``throughput_rps`` and ``throughput_tokens_per_s`` are those of requests completed in the measured window; ``held``
-    requests that no machine in service could take; ``end_s`` is when the last event happened.
+    Fields that a ``Simulation`` has too mean the same for one set; ``held`` are requests that no machine in service
+    could take, ``end_s`` is when the last event happened.
     """
 
     seconds: Mapping[str, tuple[float, ...]]
@@ -62,7 +64,7 @@ class Observation:
     pools: tuple[SimulatedPool, ...]
     status: str
     requests: int
-    measured: int
+    measured_requests: int
     rate_rps: float
     throughput_rps: float
     throughput_tokens_per_s: float
@@ -74,34 +76,38 @@ class Observation:
     wall_s: float
 
 
+_MEANS: Final = ("requests", "measured_requests", "rate_rps", "throughput_rps", "throughput_tokens_per_s")
+_SUMS: Final = ("wall_s", "moves", "preemptions", "restarts")
 Percentiles = tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, ...]]]
 
 
 def percentiles_of(latencies: measure.Latencies, of: Sequence[float]) -> Percentiles:
     """Percentiles of every metric, in s and as slowdowns, each by metric in the order of ``of``."""
-    seconds: dict[str, tuple[float, ...]] = {}
-    slowdown: dict[str, tuple[float, ...]] = {}
+    seconds, slowdown = {}, {}
     for metric in METRICS:
-        times, ratios = latencies.both(metric)
-        seconds[metric], slowdown[metric] = measure.percentiles(times, of), measure.percentiles(ratios, of)
+        seconds[metric], slowdown[metric] = (measure.percentiles(values, of) for values in latencies.both(metric))
     return seconds, slowdown
 
 
 def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
     """The outcome of one run; ``values`` are its percentiles, ``wall_s`` the time that the run and they took."""
-    requests, latencies = run.prepared.requests, run.latencies
-    start_s, end_s = _window(run)
+    requests, last_s = run.prepared.requests, run.requests["last_s"]
+    start_s, end_s = float(run.clock["from_s"]), float(run.clock["until_s"])
+    if requests.in_flight is not None:  # from the entry of the first measured request to that of the first after them
+        entered_s = run.requests["arrival_s"]
+        after = requests.requests if requests.until_index is None else requests.until_index
+        start_s, end_s = float(entered_s[requests.from_index]), float(entered_s[min(after, requests.requests - 1)])
     span_s = end_s - start_s
-    completed = (latencies.last_s >= start_s) & (latencies.last_s <= end_s)
+    completed = (last_s >= start_s) & (last_s <= end_s)
     tokens = int(requests.output_tokens[completed].sum())
     return Observation(
         seconds=values[0],
         slowdown=values[1],
-        backlog=measure.backlog(latencies, closed_loop=requests.in_flight is not None),
-        pools=tuple(_pool(run, slot, pool, these) for slot, (pool, these) in enumerate(pool_slices(run.cluster))),
+        backlog=measure.backlog(run.latencies, closed_loop=requests.in_flight is not None),
+        pools=tuple(_pool(run, slot, pool) for slot, pool in enumerate(run.cluster.pools)),
         status=run.status,
         requests=requests.requests,
-        measured=int(np.count_nonzero(requests.counted)),
+        measured_requests=int(np.count_nonzero(requests.counted)),
         rate_rps=requests.rate_rps,
         throughput_rps=int(np.count_nonzero(completed)) / span_s if span_s > 0.0 else math.nan,
         throughput_tokens_per_s=tokens / span_s if span_s > 0.0 else math.nan,
@@ -114,25 +120,18 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
     )
 
 
-def _window(run: Run) -> tuple[float, float]:
-    """Start and end of the measured window in s; in a closed loop, those of the entries of measured requests."""
-    requests = run.prepared.requests
-    if requests.in_flight is None:
-        return float(run.clock["from_s"]), float(run.clock["until_s"])
-    entered_s = run.requests["arrival_s"]
-    last = requests.requests if requests.until_index is None else requests.until_index
-    return float(entered_s[requests.from_index]), float(entered_s[min(last, requests.requests - 1)])
-
-
-def _pool(run: Run, slot: int, pool: Pool, these: slice) -> SimulatedPool:
+def _pool(run: Run, slot: int, pool: Pool) -> SimulatedPool:
     """The work of the machines of one pool; shares are of the time of all its replicas in the measured window."""
-    replicas = run.replicas[these]
+    replicas = run.replicas[run.replicas["slot"] == slot]
     replica_s = replicas.size * run.window_s
     by_batch_s = np.trim_zeros(run.batch_time_s[slot], "b")
     busy_s = float(by_batch_s.sum())
     end_s = float(run.clock["now_s"])
-    generated = float(replicas["generated_tokens"].sum())
-    prompts, tokens, mixed = (_share(replicas[f"{kind}_busy_s"], replica_s) for kind in ("prompts", "tokens", "mixed"))
+
+    def share(values: NDArray[Any]) -> float:
+        return float(values.sum()) / replica_s if replica_s > 0.0 else 0.0
+
+    prompts, tokens, mixed = (share(replicas[f"{kind}_busy_s"]) for kind in ("prompts", "tokens", "mixed"))
     shares = ((by_batch_s / replica_s).tolist() if replica_s > 0.0 else []) or [0.0]
     shares[0] = max(1.0 - math.fsum(shares[1:]), 0.0)
     return SimulatedPool(
@@ -147,19 +146,15 @@ def _pool(run: Run, slot: int, pool: Pool, these: slice) -> SimulatedPool:
         prompt_busy=prompts,
         token_busy=tokens,
         mixed_busy=mixed,
-        mixed_pool_share=_share(replicas["mixed_pool_s"], replica_s),
+        mixed_pool_share=share(replicas["mixed_pool_s"]),
         mean_batch=float(np.arange(by_batch_s.size) @ by_batch_s) / busy_s if busy_s > 0.0 else 0.0,
         batch_time_share=tuple(shares),
-        mean_waiting=_share(replicas["queue_s"], replica_s),
+        mean_waiting=share(replicas["queue_s"]),
         most_waiting=float(replicas["most_waiting"].max()),
-        kv_memory_mean=_share(replicas["kv_token_s"] / replicas["capacity_tokens"], replica_s),
+        kv_memory_mean=share(replicas["kv_token_s"] / replicas["capacity_tokens"]),
         kv_memory_most=float((replicas["most_used_tokens"] / replicas["capacity_tokens"]).max()),
-        generated_tokens_per_s=generated / end_s if end_s > 0.0 else 0.0,
+        generated_tokens_per_s=float(replicas["generated_tokens"].sum()) / end_s if end_s > 0.0 else 0.0,
     )
-
-
-def _share(values: NDArray[Any], of: float) -> float:
-    return float(values.sum()) / of if of > 0.0 else 0.0
 
 
 def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulation:
@@ -174,13 +169,15 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
             slowdown = [each.slowdown[metric][k] for each in observations]
             limits = [x for x in scenario.slo.limits if (x.metric, x.percentile) == (metric, percentile)]
             for limit in limits or (None,):
-                judged = seconds if limit is not None and limit.kind == "seconds" else slowdown
-                met = None if limit is None else measure.verdict(limit.value, judged, strict)
-                intervals = measure.interval(seconds), measure.interval(slowdown)
-                latency.append(LatencyResult(metric, percentile, *intervals, limit, met))
+                result = LatencyResult(metric, percentile, measure.interval(seconds), measure.interval(slowdown), limit)
+                if limit is not None:
+                    result = replace(result, met=measure.verdict(limit.value, result.judged.values, strict))
+                latency.append(result)
     verdicts = [each.met for each in latency if each.met is not None]
     reason = _instability(observations)
     pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
+    merged: dict[str, Any] = {name: _mean([getattr(each, name) for each in observations]) for name in _MEANS}
+    merged |= {name: sum(getattr(each, name) for each in observations) for name in _SUMS}
     return Simulation(
         design=scenario.design,
         pools=pools,
@@ -192,31 +189,23 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
         stable=reason == "",
         instability=reason,
-        requests=_mean([each.requests for each in observations]),
-        measured_requests=_mean([each.measured for each in observations]),
         sets=len(observations),
-        rate_rps=_mean([each.rate_rps for each in observations]),
-        throughput_rps=_mean([each.throughput_rps for each in observations]),
-        throughput_tokens_per_s=_mean([each.throughput_tokens_per_s for each in observations]),
         policy=cluster.policy.name,
         thresholds={name: value for name, value in asdict(cluster.policy).items() if name != "name"},
         assumptions=assumptions,
-        wall_s=math.fsum(each.wall_s for each in observations),
-        moves=sum(each.moves for each in observations),
-        preemptions=sum(each.preemptions for each in observations),
-        restarts=sum(each.restarts for each in observations),
         unfinished=sum(each.backlog.unfinished for each in observations),
         sources=scenario.sources,
         warnings=(*scenario.warnings, *_warnings(scenario, observations, pools)),
         question=scenario.question,
         seed=scenario.seed,
         versions=scenario.versions,
+        **merged,
     )
 
 
 def _mean(values: Sequence[float]) -> float:
     """Mean of values; equal ones give that value, of its own type."""
-    return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+    return values[0] if len(set(values)) == 1 else fmean(values)
 
 
 def _instability(observations: Sequence[Observation]) -> str:
@@ -253,21 +242,15 @@ def _warnings(
     return tuple(notes)
 
 
-_LARGEST = ("most_waiting", "kv_memory_most")
+_LARGEST: Final = ("most_waiting", "kv_memory_most")
 
 
 def _mean_pool(pools: Sequence[SimulatedPool]) -> SimulatedPool:
     """One pool over the request sets: means, and maxima of maxima."""
-    first = pools[0]
-    longest = max(len(each.batch_time_share) for each in pools)
-    shares = np.zeros((len(pools), longest))
-    for row, each in zip(shares, pools, strict=True):
-        row[: len(each.batch_time_share)] = each.batch_time_share
-    means = {
-        name: _mean([float(getattr(pool, name)) for pool in pools])
-        for name in SimulatedPool.__dataclass_fields__
-        if isinstance(getattr(first, name), float) and name not in _LARGEST
-    }
-    largest = {name: max(getattr(pool, name) for pool in pools) for name in _LARGEST}
-    shares_by_batch = tuple(shares.mean(axis=0).tolist())
-    return replace(first, batch_time_share=shares_by_batch, **largest, **means)  # type: ignore[arg-type]
+    shares = np.array(list(zip_longest(*(pool.batch_time_share for pool in pools), fillvalue=0.0))).T.copy()
+    merged: dict[str, Any] = {"batch_time_share": tuple(shares.mean(axis=0).tolist())}
+    for name in (each.name for each in fields(SimulatedPool)):
+        values = [getattr(pool, name) for pool in pools]
+        if isinstance(values[0], float):
+            merged[name] = max(values) if name in _LARGEST else _mean(values)
+    return replace(pools[0], **merged)

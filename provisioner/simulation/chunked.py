@@ -11,7 +11,7 @@ from provisioner.simulation import records
 from provisioner.simulation.machine import account, begin, end_run, make_ready, take_memory
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at
 from provisioner.simulation.records import BATCH, LISTS, PRESENT, PROMPTS_WAITING, World
-from provisioner.simulation.structures import append, insert_sorted, remove_first
+from provisioner.simulation.structures import append, insert_sorted, remove_at
 
 
 @compiled
@@ -29,8 +29,7 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
     request = arena_at(world, batch.start + batch.head + batch.length).value
     this = request_at(world, request)
     take_memory(world, r, -(this.computed + this.chunk), now_s)
-    this.computed = 0
-    this.chunk = 0
+    this.computed = this.chunk = 0
     this.state = records.PROMPT_WAITING
     this.passed_over += 1
     world.preemptions += 1
@@ -67,7 +66,7 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
         if replica.used_tokens + chunk > replica.capacity_tokens:
             break
         account(world, r, now_s)
-        remove_first(world, LISTS * r + PROMPTS_WAITING)
+        remove_at(world, LISTS * r + PROMPTS_WAITING, 0)
         append(world, LISTS * r + BATCH, request)
         request_at(world, request).state = records.TOKEN_RUNNING
         request_at(world, request).chunk = chunk
@@ -118,8 +117,7 @@ def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
     this.state = records.PROMPT_WAITING
-    this.computed = 0
-    this.chunk = 0
+    this.computed = this.chunk = 0
     this.remaining = this.output_tokens
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)

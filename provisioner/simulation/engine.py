@@ -106,8 +106,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
     replica.generated_tokens += iterations * sequences + replica.prompts_running
     first_gap_s = replica.start_s + replica.base_s
     last_gap_s = replica.base_s + replica.growth_s * (iterations - 1)
-    rejected = False
-    freed = False
+    rejected = freed = False
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
     kept = 0

@@ -12,7 +12,7 @@ from provisioner.simulation.pointers import (
     arena_at,
     batch_time_at,
     compiled,
-    decode_s,
+    decode_s_at,
     list_at,
     prompt_s,
     replica_at,
@@ -64,9 +64,7 @@ def take_memory(world: World, r: int, tokens: int, now_s: float) -> None:
 @compiled
 def batch_tokens(world: World, task: int) -> int:
     """Tokens that a task counts in a batch: a prompt's own, a sequence's one."""
-    if task >= 0:
-        return request_at(world, task).prompt_tokens
-    return 1
+    return request_at(world, task).prompt_tokens if task >= 0 else 1
 
 
 @compiled
@@ -145,10 +143,8 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
 @compiled
 def _fits_batch(world: World, r: int, size: int, task: int) -> bool:
     """Whether a task fits beside ``size`` others; the first of a batch always fits its tokens."""
-    if size >= world.batch_requests:
-        return False
-    tokens = batch_tokens(world, task)
-    return bool(size == 0 or replica_at(world, r).batch_tokens + tokens <= world.batch_tokens)
+    tokens = replica_at(world, r).batch_tokens + batch_tokens(world, task)
+    return bool(size < world.batch_requests and (size == 0 or tokens <= world.batch_tokens))
 
 
 @compiled
@@ -182,9 +178,7 @@ def start(world: World, r: int, now_s: float) -> None:
     replica = replica_at(world, r)
     batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + WAITING)
     old = batch.length
-    replica.batch_tokens = 0
-    replica.prompt_tokens = 0
-    replica.prompts_running = 0
+    replica.batch_tokens = replica.prompt_tokens = replica.prompts_running = 0
     size = 0
     if waiting.length > 0:
         # (1) Tasks passed over too often, in the order of the waiting list.
@@ -193,15 +187,15 @@ def start(world: World, r: int, now_s: float) -> None:
             task = task_at(world, LISTS * r + WAITING, i)
             if _times_passed_over(world, r, task) < world.max_preemptions:
                 break
-            if not _fits_memory(world, r, task):
-                if world.reserve_whole:
-                    break  # sequences hold theirs; tasks that need memory need it in order
+            if _fits_memory(world, r, task):
+                if not _fits_batch(world, r, size, task):
+                    break
+                _take(world, r, task, now_s)
+                size += 1
+            elif world.reserve_whole:
+                break  # sequences hold theirs; tasks that need memory need it in order
+            else:
                 i += 1
-                continue
-            if not _fits_batch(world, r, size, task):
-                break
-            _take(world, r, task, now_s)
-            size += 1
         # (2) Prompts in order of arrival.
         size = _take_in_order(world, r, PROMPTS_WAITING, size, now_s)
         # (3) Preempted token tasks, in order of preemption.
@@ -229,7 +223,7 @@ def start(world: World, r: int, now_s: float) -> None:
     if kept < old:
         _preempt(world, r, kept, old)
         world.preemptions += old - kept
-    if replica.pool == records.MIXED_POOL and world.borrow and list_at(world, LISTS * r + PRESENT).length == 0:
+    if replica.pool != replica.home and list_at(world, LISTS * r + PRESENT).length == 0:
         change_pool(world, r, now_s)
     iterations = replica.first_end - replica.iterations
     begin(world, r, size - replica.prompts_running, replica.context_tokens, iterations, 0.0, now_s)
@@ -303,7 +297,8 @@ def begin(
     replica.start_s = now_s
     alone_s = 0.0
     if sequences > 0:
-        alone_s = decode_s(world, replica.type, sequences) + kind.decode_s_per_token * context_tokens
+        alone_s = decode_s_at(world, world.decode_columns * replica.type + sequences).value
+        alone_s += kind.decode_s_per_token * context_tokens
     if replica.prompts_running > 0:
         duration_s = prompt_s(world, replica.type, replica.prompt_tokens + sequences)
         if sequences > 0:
@@ -427,7 +422,7 @@ def note_run(world: World, r: int, now_s: float) -> None:
     else:
         kind = records.MIXED
         this.mixed_busy_s += passed_s
-    batch_time_at(world, this.slot, size).value += passed_s
+    batch_time_at(world, world.decode_columns * this.slot + size).value += passed_s
     if world.segments_count > 0:
         segment = segment_at(world, world.segments_used)
         segment.start_s, segment.end_s = this.start_s, now_s

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import le, lt
+from statistics import fmean
 from typing import Final
 
 import numpy as np
@@ -55,12 +57,11 @@ class Latencies:
             until, since, reference = self.last_s, self.first_s, self.reference_tbt_s
         elif metric == "gap":
             has = has & (self.output_tokens > 1)
-            until, since, reference = self.largest_gap_s, np.zeros(1), self.reference_tbt_s
+            until = np.where(np.isnan(self.last_s), np.nan, self.largest_gap_s)  # an unfinished one may have had gaps
+            since, reference = np.zeros(1), self.reference_tbt_s
         else:
             raise UnknownNameError("metric", metric, METRICS)
         times = until - since
-        if metric == "gap":  # an unfinished request may have had gaps
-            times = np.where(np.isnan(self.last_s), np.nan, times)
         if not has.all():
             times, reference = times[has], reference[has]
         if metric == "tbt":
@@ -80,34 +81,24 @@ def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
     >>> percentiles([1.0, 2.0, float("inf")], (50, 51))
     (2.0, inf)
     """
-    array = np.asarray(values, dtype=np.float64)
-    if not array.size:
-        return (-math.inf,) * len(of)
-    if math.isnan(array.max()):
-        return (math.nan,) * len(of)
-    last = array.size - 1
-    ranks = []
     for each in of:
         if not 0.0 <= each <= 100.0:
             raise ValueError(f"percentile must be 0 to 100, got {each}")
-        rank = last * (each / 100.0)
-        # a rank that misses a whole number by rounding alone must not reach for the next value, which may be inf
-        ranks.append(float(round(rank)) if abs(rank - round(rank)) <= 1e-15 * rank else rank)
-    below = [math.floor(rank) for rank in ranks]
-    above = [min(rank + 1, last) for rank in below]
-    array = np.partition(array, sorted({*below, *above}))
-    results = []
-    for rank, k, j in zip(ranks, below, above, strict=True):
-        low, high, share = float(array[k]), float(array[j]), rank - k
-        if share == 0.0 or low == high:
-            results.append(low)
-        elif math.isinf(high):
-            results.append(high)
-        elif share < 0.5:
-            results.append(low + (high - low) * share)
-        else:
-            results.append(high - (high - low) * (1.0 - share))
-    return tuple(results)
+    array = np.asarray(values, dtype=np.float64)
+    if not array.size or math.isnan(array.max()):
+        return (math.nan if array.size else -math.inf,) * len(of)
+    last = array.size - 1
+    rank = last * (np.asarray(of, dtype=np.float64) / 100.0)
+    # a rank that misses a whole number by rounding alone must not reach for the next value, which may be inf
+    rank = np.where(np.abs(rank - np.rint(rank)) <= 1e-15 * rank, np.rint(rank), rank)
+    below = rank.astype(np.int64)
+    above = np.minimum(below + 1, last)
+    array = np.partition(array, np.unique([below, above]))
+    low, high, share = array[below], array[above], rank - below
+    with np.errstate(invalid="ignore"):
+        between = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1.0 - share))
+    result = np.where((share == 0.0) | (low == high), low, np.where(np.isinf(high), high, between))
+    return tuple(result.tolist())
 
 
 def student_t(probability: float, freedom: int) -> float:
@@ -123,15 +114,15 @@ def student_t(probability: float, freedom: int) -> float:
 
 def _mean_and_error(values: Sequence[float], probability: float) -> tuple[float, float]:
     """Mean over the R sets in which some request has the metric, and t s / sqrt(R) at a probability; NaN with one."""
-    known = [float(value) for value in values if value != -math.inf]
     if not values:
         raise ValueError("no request set")
+    known = [float(value) for value in values if value != -math.inf]
     if not known:
         return -math.inf, math.nan
     if not all(map(math.isfinite, known)):
         return (math.nan if any(map(math.isnan, known)) else math.inf), math.nan
     # the mean of equal values must be that value to the last digit: a limit is met at equality
-    mean = min(max(math.fsum(known) / len(known), min(known)), max(known))
+    mean = min(max(fmean(known), min(known)), max(known))
     if len(known) == 1:
         return mean, math.nan
     variance = math.fsum((value - mean) ** 2 for value in known) / (len(known) - 1)
@@ -149,10 +140,8 @@ def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interva
     (2.0, -0.484, 4.484)
     """
     mean, half = _mean_and_error(values, 0.5 + confidence / 2.0)
-    shown = tuple(float(value) for value in values)
-    if math.isnan(half):
-        return Interval(mean, None, None, shown)
-    return Interval(mean, mean - half, mean + half, shown)
+    low, high = (None, None) if math.isnan(half) else (mean - half, mean + half)
+    return Interval(mean, low, high, tuple(map(float, values)))
 
 
 def verdict(limit: float, values: Sequence[float], strict: bool = False, confidence: float = CONFIDENCE) -> Verdict:
@@ -167,17 +156,12 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
     ('pass', 'undecided', 'pass')
     """
     mean, error = _mean_and_error(values, confidence)
+    meets = lt if strict else le
     if math.isnan(mean):
         return "undecided"
-
-    def within(value: float) -> bool:
-        return value < limit if strict else value <= limit
-
-    if not within(mean):
+    if not meets(mean, limit):
         return "fail"
-    if math.isnan(error):
-        return "pass"
-    return "pass" if within(mean + error) else "undecided"
+    return "pass" if math.isnan(error) or meets(mean + error, limit) else "undecided"
 
 
 MAX_GROWTH: Final = 0.03
@@ -224,19 +208,18 @@ def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
     reference E2E's, fewer than 3 requests, and a closed loop, in which no backlog can grow.
     """
     arrival_s, last_s = latencies.arrival_s, latencies.last_s
-    end_s = float(arrival_s.max())
+    start_s, end_s = float(arrival_s.min()), float(arrival_s.max())
     unfinished = int(np.count_nonzero(np.isnan(last_s)))
     in_system = int(np.count_nonzero(~(last_s <= end_s)))
-    start_s = float(arrival_s.min())
-    used = latencies.counted & ~np.isnan(last_s) & (arrival_s >= start_s + FILLING * (end_s - start_s))
+    filled = arrival_s >= start_s + FILLING * (end_s - start_s)
+    used = latencies.counted & ~np.isnan(last_s) & filled
     arrived = int(np.count_nonzero(used))
     unknown = Backlog(0.0, 0.0, in_system, unfinished, int(arrival_s.size), judged=False)
     if closed_loop or arrived < 3:
         return unknown
     arrival = arrival_s[used]
     span_s = float(arrival[-1] - arrival[0])
-    alone_s = float(latencies.reference_e2e_s[used].mean())
-    if span_s <= 0.0 or span_s < MIN_WINDOW * alone_s:
+    if span_s <= 0.0 or span_s < MIN_WINDOW * float(latencies.reference_e2e_s[used].mean()):
         return unknown
     e2e, output = last_s[used] - arrival, latencies.output_tokens[used].astype(np.float64)
     arrival, e2e, output = arrival - arrival.mean(), e2e - e2e.mean(), output - output.mean()
@@ -247,18 +230,11 @@ def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
     else:  # all outputs of one length, or growing with time: nothing to take out
         growth = float(arrival @ e2e) / by_time
     if not unfinished:
-        growth = max(growth, _growth_in_order(arrival_s, last_s, start_s + FILLING * (end_s - start_s)))
+        arrival, delay = arrival_s[filled], (np.sort(last_s) - arrival_s)[filled]
+        arrival, delay = arrival - arrival.mean(), delay - delay.mean()
+        in_order = float(arrival @ delay) / float(arrival @ arrival)
+        growth = max(growth, in_order) if in_order > CLEAR_GROWTH else growth
     return Backlog(growth, growth * arrived, in_system, unfinished, int(arrival_s.size), judged=True)
-
-
-def _growth_in_order(arrival_s: Floats, last_s: Floats, from_s: float) -> float:
-    """Growth in s/s of the time from the k-th arrival to the k-th completion, after ``from_s``; -inf unless clear."""
-    arrival = np.sort(arrival_s)
-    delay = (np.sort(last_s) - arrival)[arrival >= from_s]
-    arrival = arrival[arrival >= from_s]
-    arrival, delay = arrival - arrival.mean(), delay - delay.mean()
-    growth = float(arrival @ delay) / float(arrival @ arrival)
-    return growth if growth > CLEAR_GROWTH else -math.inf
 
 
 def instability(backlogs: Sequence[Backlog]) -> str:
@@ -283,12 +259,10 @@ def instability(backlogs: Sequence[Backlog]) -> str:
     judged = [each for each in backlogs if each.judged]
     if not judged:
         return ""
-    growth = math.fsum(each.growth for each in judged) / len(judged)
-    requests = math.fsum(each.requests for each in judged) / len(judged)
-    if growth <= MAX_GROWTH or requests <= MIN_BACKLOG_REQUESTS:
+    growth = fmean(each.growth for each in judged)
+    if growth <= MAX_GROWTH or fmean(each.requests for each in judged) <= MIN_BACKLOG_REQUESTS:
         return ""
-    left = math.fsum(each.in_system_at_end for each in judged) / len(judged)
     return (
         f"requests wait ever longer: by {100 * growth:.1f} % of the time that passes (at most {100 * MAX_GROWTH:g} % "
-        f"is stable); {left:,.0f} are left when the last arrives"
+        f"is stable); {fmean(each.in_system_at_end for each in judged):,.0f} are left when the last arrives"
     )

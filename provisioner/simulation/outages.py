@@ -66,8 +66,8 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
         remove(world, LISTS * this.token_at + BLOCKED, request)
     if this.heap_at >= 0:
         withdraw(world, request)
+    void_tokens(world, request)
     if token_lives:
-        void_tokens(world, request)
         admit_blocked(world, this.token_at, now_s)
         wake(world, this.token_at, now_s)
     if replica_at(world, this.prompt_at).doing != records.DOWN:
@@ -87,18 +87,14 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             note_run(world, r, now_s)
         account(world, r, now_s)
         set_leaf(world, r, -1)
-        if world.borrow and replica.pool != replica.home:
+        if replica.pool != replica.home:
             replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
             replica.pool = replica.home
         replica.doing = records.DOWN
         replica.epoch += 1
-        replica.pending_tokens = 0
-        replica.scheduled_tokens = 0
-        replica.used_tokens = 0
-        replica.context_tokens = 0
-        replica.prompts_running = 0
+        replica.pending_tokens = replica.scheduled_tokens = replica.used_tokens = 0
+        replica.context_tokens = replica.prompts_running = replica.behind = 0
         replica.first_end = records.NEVER
-        replica.behind = 0
         clear_tasks(world, LISTS * r + WAITING)
         for kind in (BATCH, PROMPTS_WAITING, PRESENT, PREEMPTED, BLOCKED, FRESH):
             list_at(world, LISTS * r + kind).length = 0

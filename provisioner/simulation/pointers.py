@@ -67,9 +67,9 @@ arena_at = _record_of("arena")
 heap_at = _record_of("heap")
 _blocks_at = _record_of("blocks")
 _trees_at = _record_of("trees")
-_batch_time_at = _record_of("batch_time_s")
+batch_time_at = _record_of("batch_time_s")
 _prompt_s_at = _record_of("prompt_s")
-_decode_s_at = _record_of("decode_s")
+decode_s_at = _record_of("decode_s")
 
 
 @compiled
@@ -85,18 +85,6 @@ def tree_at(world: World, tree: int, node: int) -> Any:
 
 
 @compiled
-def batch_time_at(world: World, slot: int, batch: int) -> Any:
-    """Time that a pool's replicas spent with a batch of this size."""
-    return _batch_time_at(world, world.decode_columns * slot + batch)
-
-
-@compiled
 def prompt_s(world: World, kind: int, tokens: int) -> float:
     """Time of a prompt iteration over ``tokens`` tokens, in s."""
     return _prompt_s_at(world, world.prompt_columns * kind + tokens).value
-
-
-@compiled
-def decode_s(world: World, kind: int, batch: int) -> float:
-    """Time of a decode iteration of ``batch`` sequences without context, in s."""
-    return _decode_s_at(world, world.decode_columns * kind + batch).value

@@ -16,7 +16,7 @@ from provisioner.errors import InputError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.simulation import records
-from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.measure import Latencies
 from provisioner.simulation.requests import RequestSet
 
@@ -57,7 +57,7 @@ class Prepared:
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Return a request set made ready for runs: its records with the reference times."""
-    fresh = _aligned(requests.requests, records.REQUEST)
+    fresh = np.zeros(requests.requests, dtype=records.REQUEST)
     for name in ("arrival_s", "prompt_tokens", "output_tokens", "counted"):
         fresh[name] = getattr(requests, name)
     fresh["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
@@ -205,17 +205,6 @@ def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
             )
 
 
-def _aligned(count: int, dtype: np.dtype[Any], like: NDArray[Any] | None = None) -> NDArray[Any]:
-    """Records that begin on a cache line: zeros, or a copy."""
-    line = 64
-    room = (np.zeros if like is None else np.empty)(count * dtype.itemsize + line, dtype=np.uint8)
-    begin = -room.ctypes.data % line
-    array = room[begin : begin + count * dtype.itemsize].view(dtype)
-    if like is not None:
-        array.view(np.uint8)[:] = like.view(np.uint8)
-    return array
-
-
 def _world(
     cluster: Cluster, prepared: Prepared, stop: Sequence[StopLimit], timeline: bool
 ) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
@@ -246,7 +235,7 @@ def _world(
         _tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in range(3 if borrow else len(cluster.pools))
     ]
     values: dict[str, Any] = {
-        "requests": _aligned(requests.requests, records.REQUEST, prepared.records),
+        "requests": prepared.records.view(np.uint8).copy().view(records.REQUEST),  # as bytes: quickly
         "replicas": replicas,
         "lists": lists,
         "arena": np.zeros(2 * arena_free + 16384),
@@ -366,12 +355,3 @@ def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
     if cluster.policy.name == "splitwise":
         away = replicas["pool"] != replicas["home"]
         replicas["mixed_pool_s"] += np.where(away, passed_s(replicas["mixed_since_s"]), 0.0)
-
-
-def pool_slices(cluster: Cluster) -> tuple[tuple[Pool, slice], ...]:
-    """Slices of the replicas by pool."""
-    slices, at = [], 0
-    for pool in cluster.pools:
-        slices.append((pool, slice(at, at + pool.replicas)))
-        at += pool.replicas
-    return tuple(slices)

@@ -47,13 +47,9 @@ class _Watch:
         self.now_s = [0.0] * sets
         self.done = [0] * sets
 
-    def tell(self, k: int, now_s: float, done: int) -> None:
+    def tell(self, k: int, now_s: float = 0.0, done: int = 0) -> None:
         """Note the progress of set ``k``; stop its thread if it is no longer wanted."""
         self.now_s[k], self.done[k] = now_s, done
-        self.check()
-
-    def check(self) -> None:
-        """Stop the calling thread if it is no longer wanted."""
         if not self.wanted.is_set():
             raise _Stopped
 
@@ -91,11 +87,11 @@ def serve(
 
     def one(k: int) -> Served:
         timeline = keep_timeline and k == 0
-        watch.check()
+        watch.tell(k)
         requests = scenario.request_set(k)
-        watch.check()
+        watch.tell(k)
         prepared = prepare(requests, scenario.reference)
-        watch.check()
+        watch.tell(k)
         finished, values, wall_s = timed(prepared, k, timeline)
         if repeat is not None:
             wall_s = median(timed(prepared, k)[2] for _ in range(repeat))
@@ -108,7 +104,8 @@ def serve(
         _await(scenario, futures, watch, progress)
     except KeyboardInterrupt:
         done = sum(future.done() and not future.cancelled() for future in futures)
-        raise Interrupted(f"{done} of {_sets(scenario.sets)} done") from None
+        sets = "1 request set" if scenario.sets == 1 else f"{scenario.sets} request sets"
+        raise Interrupted(f"{done} of {sets} done") from None
     finally:
         watch.wanted.clear()
         executor.shutdown(wait=False, cancel_futures=True)
@@ -130,17 +127,8 @@ def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, pro
             finished.get(timeout=_POLL_S).result()
             done += 1
         if done < len(futures):
-            progress(_how_far(scenario, done, watch))
-
-
-def _how_far(scenario: Scenario, finished: int, watch: _Watch) -> Step:
-    total = scenario.sets * scenario.expected_requests
-    share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
-    running = max((now_s for now_s in watch.now_s if now_s > 0.0), default=0.0)
-    sets = "" if scenario.sets == 1 else f"{finished} of {_sets(scenario.sets)} done, "
-    text = f"simulating: {sets}{sum(watch.done):,} requests served ({100 * share:.0f} %), at {running:,.0f} s"
-    return Step(text, share, 1.0)
-
-
-def _sets(count: int) -> str:
-    return "1 request set" if count == 1 else f"{count} request sets"
+            total = scenario.sets * scenario.expected_requests
+            share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
+            sets = "" if scenario.sets == 1 else f"{done} of {scenario.sets} request sets done, "
+            served = f"{sum(watch.done):,} requests served ({100 * share:.0f} %), at {max(watch.now_s):,.0f} s"
+            progress(Step(f"simulating: {sets}{served}", share, 1.0))

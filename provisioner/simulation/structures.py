@@ -60,26 +60,18 @@ def append(world: World, k: int, value: int) -> None:
 
 
 @compiled
-def remove_first(world: World, k: int) -> None:
-    """Remove the first value of a list."""
-    this = list_at(world, k)
-    this.length -= 1
-    this.head = this.head + 1 if this.length > 0 else 0
-
-
-@compiled
 def remove_at(world: World, k: int, position: int) -> None:
     """Remove the value at a position of a list, moving the shorter side."""
     this = list_at(world, k)
     at = this.start + this.head
-    if 2 * position < this.length:
+    this.length -= 1
+    if 2 * position <= this.length:
         for i in range(position, 0, -1):
             arena_at(world, at + i).value = arena_at(world, at + i - 1).value
-        remove_first(world, k)
-        return
-    this.length -= 1
-    for i in range(position, this.length):
-        arena_at(world, at + i).value = arena_at(world, at + i + 1).value
+        this.head = this.head + 1 if this.length > 0 else 0
+    else:
+        for i in range(position, this.length):
+            arena_at(world, at + i).value = arena_at(world, at + i + 1).value
 
 
 @compiled
@@ -88,13 +80,10 @@ def remove(world: World, k: int, value: int) -> None:
     this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length):
-        last = this.length - 1 - i
-        if arena_at(world, at + i).value == value:
-            remove_at(world, k, i)
-            return
-        if arena_at(world, at + last).value == value:
-            remove_at(world, k, last)
-            return
+        for position in (i, this.length - 1 - i):
+            if arena_at(world, at + position).value == value:
+                remove_at(world, k, position)
+                return
 
 
 @compiled

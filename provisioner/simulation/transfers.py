@@ -9,7 +9,7 @@ from __future__ import annotations
 from provisioner.simulation.machine import arrive_tokens, take_memory, wake
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at, type_at
 from provisioner.simulation.records import BLOCKED, LANDING, LISTS, NO_ROOM, RECEIVING, SENDING, TRANSFERRING, World
-from provisioner.simulation.structures import append, promise, push, remove, remove_first
+from provisioner.simulation.structures import append, promise, push, remove, remove_at
 
 
 @compiled
@@ -93,7 +93,7 @@ def admit_blocked(world: World, r: int, now_s: float) -> None:
     while blocked.length > 0:
         if not start_transfer(world, arena_at(world, blocked.start + blocked.head).value, now_s):
             return
-        remove_first(world, k)
+        remove_at(world, k, 0)
 
 
 @compiled

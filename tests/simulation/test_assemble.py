@@ -70,7 +70,7 @@ def test_requests_alone_take_the_time_of_their_iterations() -> None:
     assert pool.kv_memory_most == pytest.approx(1011 / H100.kv_capacity_tokens, rel=1e-3)
     assert seen.throughput_rps == pytest.approx(3 / 300.0)
     assert seen.throughput_tokens_per_s == pytest.approx(33 / 300.0)
-    assert (seen.requests, seen.measured, seen.moves, seen.preemptions, seen.restarts) == (4, 4, 0, 0, 0)
+    assert (seen.requests, seen.measured_requests, seen.moves, seen.preemptions, seen.restarts) == (4, 4, 0, 0, 0)
 
 
 def test_a_trace_of_one_moment_has_no_shares_of_time() -> None:
