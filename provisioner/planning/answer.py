@@ -14,11 +14,11 @@ from provisioner.options.command import command_of, plan_question
 from provisioner.planning.candidates import Stage, one
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
-from provisioner.planning.formulation import CAP_OPTIONS, Criterion
+from provisioner.planning.formulation import CAP_OPTIONS, Criterion, build
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
-from provisioner.planning.solver import write_lp
+from provisioner.planning.solver import write_problem
 from provisioner.progress import Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import TokenStage
@@ -38,7 +38,7 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
     objective = setting.criterion
     search = setting.search()
     if setting.searching.write_lp is not None:
-        write_lp(search.parameters(tuple(search.candidates)), objective, setting.searching.write_lp)
+        write_problem(build(search.parameters(setting.designs), objective).problem, setting.searching.write_lp)
     with_sharing_designs(setting, search, objective, progress)
     best = search.best(tuple(search.candidates), objective)
     if best is None:

@@ -70,7 +70,7 @@ class PoolCandidates:
 
     slot: Slot
     sizes: Sizes
-    share_beyond: dict[LatencyLimit, Array]
+    share_beyond: Mapping[LatencyLimit, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ class Candidates:
     """
 
     design: Design
-    pools: tuple[PoolCandidates, ...]
-    cuts: tuple[tuple[int, ...], ...]
+    pools: tuple[PoolCandidates, ...] = ()
+    cuts: tuple[tuple[int, ...], ...] = ()
     unattainable: tuple[Attainable, ...] = ()
     reason: str = ""
 
@@ -99,20 +99,16 @@ class DesignLatency:
         self.question = question
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
-        self._spans: dict[int, tuple[int, int]] = {}
         self._parts = [(slot, *restricted(question.traffic, slot)) for slot in design.slots]
         self.stages = [self._stage(slot, traffic) for slot, traffic, _ in self._parts]
 
     def _stage(self, slot: Slot, traffic: Traffic) -> Stage:
-        q = self.question
-        perf = q.replicas[slot.replica]
-        tables = q.tables.setdefault(slot, {})
-        if slot.role == "prompt":
-            return PromptStage(perf, traffic, q.reference, tables=tables)
-        if slot.role == "mixed":
-            return MixedStage(perf, traffic, q.reference, tables=tables)
-        source = next(s for s in self.design.slots if s.role == "prompt")
-        return TokenStage(perf, traffic, q.reference, q.replicas[source.replica], tables=tables)
+        q, tables = self.question, self.question.tables.setdefault(slot, {})
+        given = q.replicas[slot.replica], traffic, q.reference
+        if slot.role == "token":
+            source = next(s for s in self.design.slots if s.role == "prompt")
+            return TokenStage(*given, q.replicas[source.replica], tables=tables)
+        return (PromptStage if slot.role == "prompt" else MixedStage)(*given, tables=tables)
 
     def stages_of(self, role: str) -> list[tuple[int, float]]:
         """Positions and shares of requests of the pools with a role."""
@@ -129,35 +125,31 @@ class DesignLatency:
     def pool_share(self, position: int, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of all requests beyond a limit that one pool decides alone, for sizes (N,) of it."""
         stage = self.stages[position]
-        share = self._parts[position][2] if metric != "tbt" else self._share_with_tbt(position)
+        _, traffic, share = self._parts[position]
+        if metric == "tbt":  # of the requests that have one, with more than one token
+            classes = self.question.traffic.classes, traffic.classes
+            everyone, within = (float(c.weight[c.output_tokens > 1.0].sum()) for c in classes)
+            share = share * within / everyone if everyone > 0.0 else share
         if isinstance(stage, MixedStage):
             # One size at a time: the stage fixes the batch beside prompts once for all the sizes that it is given.
             each = [stage.exceedance(metric, kind, value, one(int(size)))[0] for size in sizes]
             return share * np.array(each)
         if isinstance(stage, PromptStage):
-            grid, at = self._on_grid(position, stage, sizes)
+            grid, at = self._on_grid(stage, sizes)
             return share * stage.exceedance(kind, value, grid)[at]
         return share * stage.exceedance(kind, value, sizes)
 
-    def _on_grid(self, position: int, stage: PromptStage, sizes: Sizes) -> tuple[Sizes, Sizes]:
+    @staticmethod
+    def _on_grid(stage: PromptStage, sizes: Sizes) -> tuple[Sizes, Sizes]:
         """The pool's whole span of sizes and the positions in it of some, or these alone where one is outside.
 
         A prompt queue's numerical grid depends on the sizes it is computed for, so that one verdict on a size must
         not come from another grid than the next; and the span's queues are computed once.
         """
-        if position not in self._spans:
-            self._spans[position] = span(stage)
-        low, high = self._spans[position]
+        low, high = stage.once(b"span", lambda: span(stage))
         if sizes.size and low <= sizes.min() and sizes.max() <= high:
             return np.arange(low, high + 1, dtype=np.int64), sizes - low
         return sizes, np.arange(sizes.size, dtype=np.int64)
-
-    def _share_with_tbt(self, position: int) -> float:
-        """Share of the requests with a TBT (more than one token) that pass through this pool."""
-        _, traffic, share = self._parts[position]
-        classes = self.question.traffic.classes, traffic.classes
-        everyone, within = (float(c.weight[c.output_tokens > 1.0].sum()) for c in classes)
-        return share * within / everyone if everyone > 0.0 else share
 
     def e2e_share(self, kind: str, value: float, sizes: tuple[int, ...]) -> float:
         """Share of requests beyond an E2E limit at these pool sizes, over all pairs of a prompt and a token pool."""
@@ -169,7 +161,7 @@ class DesignLatency:
                 prompt, token = self.stages[i], self.stages[j]
                 assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
                 pair = SplitLatency(prompt, token, self._parts[narrower][1])
-                grid, at = self._on_grid(i, prompt, one(sizes[i]))
+                grid, at = self._on_grid(prompt, one(sizes[i]))
                 total += share * float(pair.exceedance(kind, value, grid, sizes[j])[at][0])
         return total
 
@@ -180,9 +172,8 @@ class DesignLatency:
             if metric == "e2e" and self.design.splits:
                 result = self.e2e_share(kind, value, sizes)
             else:
-                role = METRICS[metric].stage if self.design.splits else "mixed"
-                shares = [self.pool_share(i, metric, kind, value, one(sizes[i])) for i, _ in self.stages_of(role)]
-                result = float(sum(share[0] for share in shares))
+                pools = self.stages_of(METRICS[metric].stage if self.design.splits else "mixed")
+                result = float(sum(self.pool_share(i, metric, kind, value, one(sizes[i]))[0] for i, _ in pools))
             # A value that the numerics cannot give does not count as met.
             self._shares[key] = 1.0 if np.isnan(result) else result
         return self._shares[key]
@@ -246,7 +237,7 @@ def candidates(question: LatencyInputs, design: Design) -> Candidates:
     try:
         return find(DesignLatency(question, design))
     except ModelDoesNotFitError as error:
-        return Candidates(design, (), (), reason=str(error))
+        return Candidates(design, reason=str(error))
 
 
 def _limits(question: LatencyInputs, metric: str) -> tuple[LatencyLimit, ...]:
@@ -304,7 +295,8 @@ def _none(latency: DesignLatency, sizes: tuple[int, ...]) -> Candidates:
         for limit in latency.question.slo.limits
         if not latency.meets(limit, sizes)
     )
-    return Candidates(latency.design, (), (), beyond, "" if beyond else "no size of its pools meets all limits")
+    reason = "" if beyond else "no size of its pools meets all limits"
+    return Candidates(latency.design, unattainable=beyond, reason=reason)
 
 
 def _colocated(latency: DesignLatency) -> Candidates:
@@ -321,11 +313,10 @@ def _colocated(latency: DesignLatency) -> Candidates:
     size = _first_that(lambda n: latency.stable((n,)) and enough(n), low, high)
     if size is None:
         # More machines also thin out the prompts that interrupt tokens, so look once far beyond before giving up.
-        far = 16 * high
-        size = _first_that(enough, high, far)
-        if size is None:
-            return _none(latency, (far,))
-    return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], one(size), {}),), ())
+        size = _first_that(enough, high, 16 * high)
+    if size is None:
+        return _none(latency, (16 * high,))
+    return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], one(size)),))
 
 
 def _pair(latency: DesignLatency) -> Candidates:
@@ -335,11 +326,11 @@ def _pair(latency: DesignLatency) -> Candidates:
     assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
     ttft, tbt, e2e = (_limits(question, metric) for metric in ("ttft", "tbt", "e2e"))
     low, high = span(prompt)
+    token_low, token_high = token_span(token)
     prompt_sizes = np.arange(low, high + 1, dtype=np.int64)
     good = prompt.stable(prompt_sizes)
     for limit in ttft:
         good &= _within(prompt.exceedance(limit.kind, limit.value, prompt_sizes), limit)
-    token_low, token_high = token_span(token)
     first_prompt = _after_last_failure(prompt_sizes, good)
 
     def token_enough(m: int) -> bool:
@@ -348,9 +339,6 @@ def _pair(latency: DesignLatency) -> Candidates:
     first_token = None if first_prompt is None else _first_that(token_enough, token_low, token_high)
     if first_prompt is None or first_token is None:
         return _none(latency, (high, token_high))
-    if not e2e:
-        return _two_pools(design, one(first_prompt), one(first_token), ())
-
     pair = SplitLatency(prompt, token, question.traffic)
 
     def prompts_needed(m: int) -> int | None:
@@ -361,26 +349,24 @@ def _pair(latency: DesignLatency) -> Candidates:
         first = _after_last_failure(prompt_sizes, fits)
         return None if first is None else max(first_prompt, first)
 
-    fewest = prompts_needed(token_high)
-    if fewest is None:
-        return _none(latency, (high, token_high))
-    start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
-    assert start is not None
-    stairs: list[tuple[int, int]] = []
-    for m in range(start, token_high + 1):
-        needed = prompts_needed(m)
-        assert needed is not None
-        needed = min(needed, stairs[-1][1]) if stairs else needed
-        stairs.append((m, needed))
-        if needed <= fewest:
-            break
+    stairs = [(first_token, first_prompt)]
+    if e2e:
+        fewest = prompts_needed(token_high)
+        if fewest is None:
+            return _none(latency, (high, token_high))
+        start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
+        assert start is not None
+        stairs = []
+        for m in range(start, token_high + 1):
+            needed = prompts_needed(m)
+            assert needed is not None
+            stairs.append((m, min(needed, stairs[-1][1]) if stairs else needed))
+            if stairs[-1][1] <= fewest:
+                break
+    (first_m, most_n), (last_m, least_n) = stairs[0], stairs[-1]
+    sizes = np.arange(least_n, most_n + 1, dtype=np.int64), np.arange(first_m, last_m + 1, dtype=np.int64)
     cuts = tuple((n - 1, m) for (m, n), (_, after) in pairwise(stairs) if after < n)
-    return _two_pools(
-        design,
-        np.arange(stairs[-1][1], stairs[0][1] + 1, dtype=np.int64),
-        np.arange(start, stairs[-1][0] + 1, dtype=np.int64),
-        cuts,
-    )
+    return Candidates(design, tuple(map(PoolCandidates, design.slots, sizes)), cuts)
 
 
 def _after_last_failure(sizes: Sizes, good: NDArray[np.bool_]) -> int | None:
@@ -389,11 +375,6 @@ def _after_last_failure(sizes: Sizes, good: NDArray[np.bool_]) -> int | None:
     if not failing.size:
         return int(sizes[0])
     return int(sizes[failing[-1] + 1]) if good[-1] else None
-
-
-def _two_pools(design: Design, prompts: Sizes, tokens: Sizes, cuts: tuple[tuple[int, ...], ...]) -> Candidates:
-    pools = (PoolCandidates(design.slots[0], prompts, {}), PoolCandidates(design.slots[1], tokens, {}))
-    return Candidates(design, pools, cuts)
 
 
 def _shared(latency: DesignLatency) -> Candidates:
@@ -406,12 +387,12 @@ def _shared(latency: DesignLatency) -> Candidates:
         key = (slot, None if slot.role != "token" else latency.design.slots[0].replica)
         if key not in known:
             known[key] = _pool(latency, position)
-        pool = known[key]
-        if pool is None:
-            reason = f"no size of its {slot.role} pool of {slot.machine.name} is enough"
-            return Candidates(latency.design, (), (), reason=reason)
+        if (pool := known[key]) is None:
+            return Candidates(
+                latency.design, reason=f"no size of its {slot.role} pool of {slot.machine.name} is enough"
+            )
         pools.append(pool)
-    return Candidates(latency.design, tuple(pools), ())
+    return Candidates(latency.design, tuple(pools))
 
 
 def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:

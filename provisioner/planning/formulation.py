@@ -57,14 +57,11 @@ class Caps:
     machines: int | None = None
     stock: Mapping[str, int] = field(default_factory=dict)
 
-    def of(self, criterion: Criterion) -> float | None:
-        """The cap on a criterion, None where there is none."""
-        return {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": self.machines}[criterion]
-
     @property
     def given(self) -> dict[Criterion, float]:
         """The caps that there are, by criterion."""
-        return {criterion: cap for criterion in CRITERIA if (cap := self.of(criterion)) is not None}
+        caps = {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": self.machines}
+        return {criterion: cap for criterion in CRITERIA if (cap := caps[criterion]) is not None}
 
     def without(self, criterion: Criterion) -> Caps:
         """These caps without the one on a criterion."""
@@ -83,6 +80,10 @@ class Parameters:
     candidates: tuple[Candidates, ...]
     prices: Prices
     caps: Caps
+
+    def machine(self, d: int, s: int) -> str:
+        """The machine type of a pool."""
+        return self.candidates[d].pools[s].slot.machine.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,21 +114,21 @@ class Program:
 
 
 def build(
-    parameters: Parameters, objective: Criterion, best_so_far: tuple[tuple[Criterion, float], ...] = ()
+    parameters: Parameters, objective: Criterion, best_so_far: Mapping[Criterion, float] | None = None
 ) -> Program:
     """State the program that minimises one criterion, with the earlier criteria held at their best values."""
     program = Program.over(parameters.candidates, "provisioner", pulp.LpMinimize)
     program.problem.setObjective(total(parameters, program, objective))
     for family in (one_design, one_size, share_beyond, end_to_end, in_stock, capped):
         program.add(family(parameters, program))
-    program.add(as_good_as(parameters, program, best_so_far))
+    program.add(as_good_as(parameters, program, best_so_far or {}))
     return program
 
 
 def total(parameters: Parameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
     """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines."""
     return pulp.lpSum(
-        n * parameters.prices.of(criterion, parameters.candidates[d].pools[s].slot.machine.name) * variable
+        n * parameters.prices.of(criterion, parameters.machine(d, s)) * variable
         for (d, s, n), variable in program.size.items()
     )
 
@@ -183,16 +184,11 @@ def no_larger(option: Candidates, program: Program, d: int, cut: Sequence[int]) 
 
 def in_stock(parameters: Parameters, program: Program) -> Rows:
     """sum over pools of the type, n of n * size[d, s, n] <= stock[type]: no more machines of a type than there are."""
-    rows: Rows = {}
-    for machine, available in parameters.caps.stock.items():
-        used = [
-            n * variable
-            for (d, s, n), variable in program.size.items()
-            if parameters.candidates[d].pools[s].slot.machine.name == machine
-        ]
-        if used:
-            rows[f"in_stock({machine})"] = pulp.lpSum(used) <= available
-    return rows
+    return {
+        f"in_stock({machine})": pulp.lpSum(used) <= available
+        for machine, available in parameters.caps.stock.items()
+        if (used := [n * x for (d, s, n), x in program.size.items() if parameters.machine(d, s) == machine])
+    }
 
 
 def capped(parameters: Parameters, program: Program) -> Rows:
@@ -203,9 +199,9 @@ def capped(parameters: Parameters, program: Program) -> Rows:
     }
 
 
-def as_good_as(parameters: Parameters, program: Program, best_so_far: tuple[tuple[Criterion, float], ...]) -> Rows:
+def as_good_as(parameters: Parameters, program: Program, best_so_far: Mapping[Criterion, float]) -> Rows:
     """total[criterion] <= best[criterion]: a later criterion decides only among what the earlier ones leave."""
     return {
         f"as_good_as({criterion})": total(parameters, program, criterion) <= best * (1.0 + ROUNDING)
-        for criterion, best in best_so_far
+        for criterion, best in best_so_far.items()
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from operator import le
+from functools import partial, reduce
+from itertools import compress
+from operator import and_, le, mul
 
 import numpy as np
 
@@ -73,7 +76,7 @@ class Search:
                 return None
             choice, totals = solved
             if self._end_to_end_holds(parameters.candidates[choice.design], choice.sizes):
-                return self._break_ties(parameters, choice, dict(totals))
+                return self._break_ties(parameters, choice, totals)
         return None
 
     def _end_to_end_holds(self, option: Candidates, sizes: tuple[int, ...]) -> bool:
@@ -97,17 +100,14 @@ class Search:
     ) -> tuple[int, ...]:
         """The failing sizes with one pool after the other enlarged as far as the limit still fails: a stronger cut."""
         cut = list(sizes)
+
+        def meets(position: int, size: np.int64) -> bool:
+            return latency.meets(limit, (*cut[:position], int(size), *cut[position + 1 :]))
+
         for position in reversed(range(len(cut))):
             every = option.pools[position].sizes
-            low, high = int(np.searchsorted(every, cut[position])), every.size - 1
-            while low < high:
-                middle = (low + high + 1) // 2
-                cut[position] = int(every[middle])
-                if latency.meets(limit, tuple(cut)):
-                    high = middle - 1
-                else:
-                    low = middle
-            cut[position] = int(every[low])
+            larger = int(np.searchsorted(every, cut[position])) + 1
+            cut[position] = int(every[bisect_left(every, True, larger, key=partial(meets, position)) - 1])
         return tuple(cut)
 
     def _break_ties(self, parameters: Parameters, choice: Point, totals: dict[Criterion, float]) -> Best:
@@ -130,13 +130,12 @@ class Search:
         option, sizes = first if first in ties else ties[0]
         if len(ties) > 1 and limits:
             bounds = [_worst_slack(latencies[each.design], own, at) for each, at in ties]
-            by_bound = sorted(range(len(ties)), key=lambda i: -bounds[i])
-            best_slack, (option, sizes) = -np.inf, ties[by_bound[0]]
-            for i in by_bound:
-                if bounds[i] <= best_slack:
+            by_bound = sorted(zip(bounds, ties, strict=True), key=lambda pair: -pair[0])
+            best_slack, (option, sizes) = -np.inf, by_bound[0][1]
+            for bound, (each, at) in by_bound:
+                if bound <= best_slack:
                     break
-                each, at = ties[i]
-                slack = min(bounds[i], _worst_slack(latencies[each.design], pairs, at))
+                slack = min(bound, _worst_slack(latencies[each.design], pairs, at))
                 if slack > best_slack + 1e-6:
                     best_slack, option, sizes = slack, each, at
         return Best(option.design, sizes, totals, latencies[option.design])
@@ -151,30 +150,22 @@ def _worst_slack(latency: DesignLatency, limits: list[LatencyLimit], sizes: tupl
 
 def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criterion, float]) -> list[tuple[int, ...]]:
     """Every choice of sizes of one design with exactly these totals that satisfies the program's rows."""
-    grids = np.meshgrid(*(pool.sizes for pool in option.pools), indexing="ij")
-    keep = np.ones(grids[0].shape, dtype=bool)
+    axes = np.ix_(*(pool.sizes for pool in option.pools))
+    machines = [pool.slot.machine.name for pool in option.pools]
+    keep = np.ones([pool.sizes.size for pool in option.pools], dtype=bool)
     for criterion, value in totals.items():
-        total = sum(
-            grid * parameters.prices.of(criterion, pool.slot.machine.name)
-            for grid, pool in zip(grids, option.pools, strict=True)
-        )
-        keep &= np.abs(total - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING
+        prices = [parameters.prices.of(criterion, machine) for machine in machines]
+        keep &= np.abs(sum(map(mul, axes, prices)) - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING
     for cut in option.cuts:
-        keep &= ~np.logical_and.reduce([grid <= largest for grid, largest in zip(grids, cut, strict=True)])
-    for machine, available in parameters.caps.stock.items():
-        used = [grid for grid, pool in zip(grids, option.pools, strict=True) if pool.slot.machine.name == machine]
-        keep &= sum(used) <= available
-    shared = {(pool.slot.role, limit) for pool in option.pools for limit in pool.share_beyond}
-    for role, limit in shared:
-        beyond = np.zeros(keep.shape)
-        for axis, pool in enumerate(option.pools):
-            if pool.slot.role == role:
-                shape = [1] * len(option.pools)
-                shape[axis] = -1
-                beyond = beyond + pool.share_beyond[limit].reshape(shape)
-        keep &= beyond <= 1.0 - limit.quantile + SHARE_TOLERANCE
-    chosen = np.argwhere(keep)
-    return [tuple(int(pool.sizes[i]) for pool, i in zip(option.pools, row, strict=True)) for row in chosen]
+        keep &= ~reduce(and_, map(le, axes, cut))
+    for name, available in parameters.caps.stock.items():
+        keep &= sum(compress(axes, [machine == name for machine in machines])) <= available
+    for role, limit in {(pool.slot.role, limit) for pool in option.pools for limit in pool.share_beyond}:
+        shares = [
+            pool.share_beyond[limit] if pool.slot.role == role else np.zeros(pool.sizes.size) for pool in option.pools
+        ]
+        keep &= sum(np.ix_(*shares)) <= 1.0 - limit.quantile + SHARE_TOLERANCE
+    return [tuple(int(pool.sizes[i]) for pool, i in zip(option.pools, at, strict=True)) for at in np.argwhere(keep)]
 
 
 def largest_rate(

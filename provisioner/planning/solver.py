@@ -72,30 +72,25 @@ def order(first: Criterion) -> tuple[Criterion, ...]:
 
 def solve(
     parameters: Parameters, objective: Criterion, solver_name: str = DEFAULT_SOLVER
-) -> tuple[Point, tuple[tuple[Criterion, float], ...]] | None:
-    """The lexicographically best choice with its totals by criterion, or None where no choice satisfies the rows."""
+) -> tuple[Point, dict[Criterion, float]] | None:
+    """The lexicographically best choice with its totals by criterion, or None where no choice satisfies the rows.
+
+    Totals are recomputed from the choice's integers and not read from the solver.
+    """
     engine = solver(solver_name)
-    best: tuple[tuple[Criterion, float], ...] = ()
-    choice: Point | None = None
+    best: dict[Criterion, float] = {}
     for criterion in order(objective):
-        found = choose(build(parameters, criterion, best), engine)
-        if found is None:
-            if choice is None:
-                return None
-            raise _failed(engine.name, "lost a solution while breaking ties")
-        choice = found
-        best = (*best, (criterion, _total(parameters, choice, criterion)))
+        choice = choose(build(parameters, criterion, best), engine)
+        if choice is None:
+            if best:
+                raise _failed(engine.name, "lost a solution while breaking ties")
+            return None
+        d, sizes = choice
+        best[criterion] = sum(
+            n * parameters.prices.of(criterion, parameters.machine(d, s)) for s, n in enumerate(sizes)
+        )
     assert choice is not None
     return choice, best
-
-
-def _total(parameters: Parameters, choice: Point, criterion: Criterion) -> float:
-    """A criterion of a choice, recomputed from its integers and not read from the solver."""
-    pools = parameters.candidates[choice.design].pools
-    return sum(
-        size * parameters.prices.of(criterion, pool.slot.machine.name)
-        for pool, size in zip(pools, choice.sizes, strict=True)
-    )
 
 
 def choose(program: Program, engine: pulp.LpSolver) -> Point | None:
@@ -130,11 +125,6 @@ def read(program: Program, name: str) -> Point:
             raise _failed(name, f"returned a fractional choice ({value})")
     ones = sorted(key for key, value in values.items() if round(value or 0.0) == 1)
     return Point(ones[0][0], tuple(n for _, _, n in ones))
-
-
-def write_lp(parameters: Parameters, objective: Criterion, path: str) -> None:
-    """Write the program that minimises the objective, in CPLEX's LP format; a failure leaves an earlier file."""
-    write_problem(build(parameters, objective).problem, path)
 
 
 def _failed(solver_name: str, what: str) -> ProvisionerError:

@@ -66,8 +66,8 @@ def allowed(parameters: Parameters, design: int, sizes: tuple[int, ...]) -> bool
     """Whether a choice satisfies every limit, written without the program."""
     chosen = parameters.candidates[design]
     found = totals(parameters, design, sizes)
-    for criterion in CRITERIA:
-        cap = parameters.caps.of(criterion)
+    caps = parameters.caps.cost_usd_per_h, parameters.caps.power_w, parameters.caps.machines
+    for criterion, cap in zip(CRITERIA, caps, strict=True):
         if cap is not None and found[criterion] > cap * (1.0 + ROUNDING):
             return False
     used: dict[str, int] = {}

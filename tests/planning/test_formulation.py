@@ -10,7 +10,7 @@ from provisioner.planning.formulation import Caps, Criterion, Program, Rows, bui
 from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import two_candidates
 
-BEST_SO_FAR: tuple[tuple[Criterion, float], ...] = (("cost", 80.0), ("power", 33_000.0))
+BEST_SO_FAR: dict[Criterion, float] = {"cost": 80.0, "power": 33_000.0}
 FAMILIES = ("one_design", "one_size", "share_beyond", "end_to_end", "in_stock", "capped", "as_good_as")
 
 
