@@ -6,7 +6,9 @@ shipped ones of the same name. The loaders are imported on first use, so that im
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
+from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar
@@ -26,8 +28,9 @@ _Spec = TypeVar("_Spec", "Machine", "ModelArchitecture")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
-POWER_CAPS: Final = "power_caps.yaml"
 """Parts of a user's own folder, with the files that each holds."""
+
+POWER_CAPS: Final = "power_caps.yaml"
 
 
 def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
@@ -36,10 +39,9 @@ def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
     return inside if inside.is_dir() else _PACKAGE.parent / kind
 
 
-def _files(kind: Literal["hardware_specs", "workloads"], folder: str = "") -> list[tuple[str, Path, str]]:
-    """List (name, path, path as messages show it) of every shipped YAML file of a folder, in order of name."""
-    paths = sorted((data_folder(kind) / folder).glob("*.yaml"), key=lambda path: path.stem)
-    return [(path.stem, path, f"{kind}/{folder}{'/' if folder else ''}{path.name}") for path in paths]
+def _files(folder: Path, shown: str) -> list[tuple[str, Path, str]]:
+    """List (name, path, path as messages show it) of the YAML files of a folder, in order of name."""
+    return [(path.stem, path, f"{shown}/{path.name}") for path in sorted(folder.glob("*.yaml"), key=attrgetter("stem"))]
 
 
 class Catalog:
@@ -50,8 +52,8 @@ class Catalog:
 
     def _specs(self, folder: str) -> list[tuple[str, Path, str]]:
         """List (name, path, path as messages show it) of the shipped files, then the user's own."""
-        own = [] if self.own is None else sorted((Path(self.own) / folder).glob("*.yaml"), key=lambda path: path.stem)
-        return [*_files("hardware_specs", folder), *((path.stem, path, str(path)) for path in own)]
+        own = [] if self.own is None else _files(Path(self.own) / folder, str(Path(self.own) / folder))
+        return [*_files(data_folder("hardware_specs") / folder, f"hardware_specs/{folder}"), *own]
 
     def _loaded(self, folder: str, load: Callable[[Path, str], _Spec]) -> dict[str, _Spec]:
         """Specs of a folder by name, which must be the file's."""
@@ -83,15 +85,13 @@ class Catalog:
 
         Raises ``UnknownNameError``, which names the nearest known name.
         """
+        from provisioner.specs.power_caps import parse_caps
+
         uncapped, mark, percent = name.partition("@")
         if uncapped not in self.machines:
             raise UnknownNameError("machine", uncapped, self.machines)
-        found = self.machines[uncapped]
-        if not mark:
-            return found
-        from provisioner.specs.power_caps import parse_caps
-
-        return self.at_cap(found, *parse_caps((percent,), name))
+        machine = self.machines[uncapped]
+        return self.at_cap(machine, *parse_caps((percent,), name)) if mark else machine
 
     def at_cap(self, machine: "Machine", cap: float) -> "Machine":
         """A machine with its GPUs limited to a share of their TDP: the catalogue's own file if there is one."""
@@ -144,7 +144,8 @@ class Catalog:
         loaded: dict[str, PriceList] = {}
         for stem, path, shown in self._specs("prices"):
             found = load_price_list(path, shown)
-            loaded[stem] = loaded[stem].with_prices(found) if stem in loaded else found
+            shipped = loaded.get(stem, found)
+            loaded[stem] = replace(shipped, machines={**shipped.machines, **found.machines})
         return MappingProxyType(loaded)
 
     @property
@@ -233,7 +234,7 @@ def price_lists() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def workloads() -> tuple[str, ...]:
     """Names of the shipped workloads."""
-    return tuple(stem for stem, _, _ in _files("workloads"))
+    return tuple(stem for stem, _, _ in _files(data_folder("workloads"), "workloads"))
 
 
 @lru_cache(maxsize=8)

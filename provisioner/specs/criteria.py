@@ -30,29 +30,22 @@ class Criterion:
     largest: bool = False
 
 
-CRITERIA: Final[Mapping[str, Criterion]] = MappingProxyType(
-    {
-        criterion.name: criterion
-        for criterion in (
-            Criterion("cost", "cost_usd_per_h", "cost ($/h)", "$/h", "The cheapest plan", "cheapest"),
-            Criterion(
-                "power", "power_w", "power (kW)", "kW", "The plan with the least power", "least power", shown_scale=1e-3
-            ),
-            Criterion(
-                "machines", "machines", "machines", "machines", "The plan with the fewest machines", "fewest machines"
-            ),
-            Criterion(
-                "throughput",
-                "rate_rps",
-                "throughput (requests/s)",
-                "requests/s",
-                "The plan with the largest throughput",
-                "largest throughput",
-                largest=True,
-            ),
-        )
-    }
+_ROWS: Final = (
+    Criterion("cost", "cost_usd_per_h", "cost ($/h)", "$/h", "The cheapest plan", "cheapest"),
+    Criterion("power", "power_w", "power (kW)", "kW", "The plan with the least power", "least power", shown_scale=1e-3),
+    Criterion("machines", "machines", "machines", "machines", "The plan with the fewest machines", "fewest machines"),
+    Criterion(
+        "throughput",
+        "rate_rps",
+        "throughput (requests/s)",
+        "requests/s",
+        "The plan with the largest throughput",
+        "largest throughput",
+        largest=True,
+    ),
 )
+
+CRITERIA: Final[Mapping[str, Criterion]] = MappingProxyType({row.name: row for row in _ROWS})
 """Every criterion by name, in the order in which ties are broken; the last one is of a rate, not of a cluster."""
 
 OF_CLUSTERS: Final[tuple[CriterionName, ...]] = ("cost", "power", "machines")

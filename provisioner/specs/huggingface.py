@@ -298,36 +298,28 @@ def _shape(config: Mapping[str, Any], outer: Mapping[str, Any], family: Family) 
         raise InputError(
             f"is not understood: embedding of another size than the layers (word_embed_proj_dim: {projected})"
         )
+    head_dim = _whole(config, "head_dim")
+    if head_dim is None and family.needs_head_dim:
+        raise InputError("head_dim: is missing: this family's is not the hidden size over the heads")
+    if head_dim is None and hidden % heads:
+        raise InputError(f"head_dim: is missing, and the hidden size of {hidden} is no multiple of the {heads} heads")
+    kv_heads = _whole(config, "num_key_value_heads")
+    if family.kv_heads == "multi_query":
+        kv_heads = 1 if _switch(config, "multi_query", True) else heads
+    elif family.kv_heads == "needed" and "num_key_value_heads" not in config:
+        raise InputError("num_key_value_heads: is missing: the KV cache depends on it")
     tied_in = config if config.get("tie_word_embeddings") is not None else outer
     return {
         "layers": _needed(config, *_LAYERS),
         "hidden_size": hidden,
         "heads": heads,
-        "kv_heads": _kv_heads(config, family, heads),
-        "head_dim": _head_dim(config, family, hidden, heads),
+        "kv_heads": kv_heads or heads,
+        "head_dim": head_dim or hidden // heads,
         "intermediate_size": intermediate or 4 * hidden,  # of a plain MLP without its size
         "vocab_size": _needed(config, "vocab_size"),
         "trained_context_tokens": _needed(config, *_CONTEXT),
         "tied_embeddings": _switch(tied_in, "tie_word_embeddings", family.tied),
     }
-
-
-def _kv_heads(config: Mapping[str, Any], family: Family, heads: int) -> int:
-    if family.kv_heads == "multi_query":
-        return 1 if _switch(config, "multi_query", True) else heads
-    given = _whole(config, "num_key_value_heads")
-    if family.kv_heads == "needed" and "num_key_value_heads" not in config:
-        raise InputError("num_key_value_heads: is missing: the KV cache depends on it")
-    return given or heads
-
-
-def _head_dim(config: Mapping[str, Any], family: Family, hidden: int, heads: int) -> int:
-    given = _whole(config, "head_dim")
-    if given is None and family.needs_head_dim:
-        raise InputError("head_dim: is missing: this family's is not the hidden size over the heads")
-    if given is None and hidden % heads:
-        raise InputError(f"head_dim: is missing, and the hidden size of {hidden} is no multiple of the {heads} heads")
-    return given or hidden // heads
 
 
 def _parameters(config: Mapping[str, Any], family: Family, shape: Mapping[str, Any]) -> float:

@@ -70,12 +70,8 @@ class ModelArchitecture:
         check_plausible(what, self, PLAUSIBLE_RANGES)
         if self.heads % self.kv_heads:
             raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
-        for field, known in (
-            ("dtype", DTYPE_BYTES),
-            ("kv_dtype", DTYPE_BYTES),
-            ("positions", POSITIONS),
-            ("norm", NORMS),
-        ):
+        allowed = {"dtype": DTYPE_BYTES, "kv_dtype": DTYPE_BYTES, "positions": POSITIONS, "norm": NORMS}
+        for field, known in allowed.items():
             if getattr(self, field) not in known:
                 raise InputError(f"{what}: {field}: must be {' or '.join(known)}, got {quoted(getattr(self, field))}")
         if abs(self.parameters / self.shape_parameters - 1.0) > PARAMETER_TOLERANCE:
@@ -83,11 +79,6 @@ class ModelArchitecture:
                 f"{what}: parameters: must be within {PARAMETER_TOLERANCE:.0%} of the {self.shape_parameters:.4g} that "
                 f"the layers, embedding and head have, got {self.parameters:.4g}"
             )
-
-    @property
-    def embedding_parameters(self) -> int:
-        """Parameters of the embedding, and of the head unless it is tied: vocabulary x hidden size each."""
-        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
 
     @property
     def layer_parameters(self) -> int:
@@ -101,8 +92,9 @@ class ModelArchitecture:
 
     @property
     def shape_parameters(self) -> int:
-        """Parameters that the shape gives: embedding, head and the matrices of all layers; no norms, no biases."""
-        return self.embedding_parameters + self.layers * self.layer_parameters
+        """Parameters that the shape gives: matrices of the layers, embedding, head unless tied; no norms or biases."""
+        embedding = self.vocab_size * self.hidden_size
+        return (1 if self.tied_embeddings else 2) * embedding + self.layers * self.layer_parameters
 
     @property
     def weight_bytes(self) -> float:

@@ -25,17 +25,14 @@ class Network:
     per_gpu: bool
 
 
-_INFINIBAND: Final = 1.0
-_ROCE: Final = 0.9
-_ETHERNET: Final = 0.7
-
 NETWORKS: Final[dict[str, Network]] = {
-    **{
-        f"infiniband-{rate}": Network(f"{rate} Gb/s InfiniBand", rate, _INFINIBAND, True)
-        for rate in (100, 200, 400, 800)
-    },
-    **{f"roce-{rate}": Network(f"{rate} Gb/s RoCE", rate, _ROCE, True) for rate in (100, 200, 400)},
-    **{f"ethernet-{rate}": Network(f"{rate} Gb/s Ethernet", rate, _ETHERNET, False) for rate in (10, 25, 50, 100, 200)},
+    f"{title.lower()}-{rate}": Network(f"{rate} Gb/s {title}", rate, efficiency, per_gpu)
+    for title, efficiency, per_gpu, rates in (
+        ("InfiniBand", 1.0, True, (100, 200, 400, 800)),
+        ("RoCE", 0.9, True, (100, 200, 400)),
+        ("Ethernet", 0.7, False, (10, 25, 50, 100, 200)),
+    )
+    for rate in rates
 }
 """Networks by name.
 
@@ -63,9 +60,9 @@ def on_network(machine: Machine, text: str) -> Machine:
     if name.lower() not in NETWORKS:
         raise UnknownNameError("network", name, NETWORKS)
     kind = NETWORKS[name.lower()]
-    ports = (
-        parse_whole(ports_text, f"{spelled('network')}: ports") if ports_text else machine.gpus if kind.per_gpu else 1
-    )
+    ports = machine.gpus if kind.per_gpu else 1
+    if ports_text:
+        ports = parse_whole(ports_text, f"{spelled('network')}: ports")
     return replace(machine, network=f"{ports} x {kind.title}", network_gbps=ports * kind.gbps * kind.efficiency)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -54,12 +54,8 @@ class PowerCaps:
         """Slowdowns at a cap; ``InputError`` below the lowest known."""
         if not self.lowest <= cap <= 1:
             raise InputError(f"power caps are known from {100 * self.lowest:g} to 100 % of the TDP, got {100 * cap:g}")
-        caps = [row.cap for row in reversed(self.rows)]
-        prompt, token = (
-            float(np.interp(cap, caps, [getattr(row, field) for row in reversed(self.rows)]))
-            for field in ("prompt_slowdown", "token_slowdown")
-        )
-        return PowerCap(cap, prompt, token)
+        caps, *slowdowns = np.array([astuple(row) for row in reversed(self.rows)]).T
+        return PowerCap(cap, *(float(np.interp(cap, caps, column)) for column in slowdowns))
 
 
 def saved_w(machine: Machine, cap: float) -> float:

@@ -1,7 +1,7 @@
 """Price lists: the cost of a machine per hour, and the power to provision for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from provisioner.errors import InputError
 from provisioner.specs.units import check_plausible
@@ -40,15 +40,9 @@ class PriceList:
 
     def price(self, machine: str) -> MachinePrice:
         """Price of a machine; ``InputError`` if the list has none."""
-        try:
+        if machine in self.machines:
             return self.machines[machine]
-        except KeyError:
-            known = ", ".join(self.machines) or "none"
-            raise InputError(
-                f"price list {self.name}: has no price of {machine}; add it in a file given with "
-                f"{spelled('prices')} FILE, or leave the machine out with {spelled('machines')} (the list has {known})"
-            ) from None
-
-    def with_prices(self, other: "PriceList") -> "PriceList":
-        """List with the prices of another list added; they replace prices of the same machines."""
-        return replace(self, machines={**self.machines, **other.machines})
+        raise InputError(
+            f"price list {self.name}: has no price of {machine}; add it in a file given with {spelled('prices')} FILE, "
+            f"or leave the machine out with {spelled('machines')} (the list has {', '.join(self.machines) or 'none'})"
+        )

@@ -24,16 +24,13 @@ class Role:
     tokens: bool
 
 
-ROLES: Final[Mapping[str, Role]] = MappingProxyType(
-    {
-        role.name: role
-        for role in (
-            Role("prompt", "P", ("prefill",), prompts=True, tokens=False),
-            Role("token", "T", ("decode",), prompts=False, tokens=True),
-            Role("mixed", "M", ("colocated",), prompts=True, tokens=True),
-        )
-    }
+_ROWS: Final = (
+    Role("prompt", "P", ("prefill",), prompts=True, tokens=False),
+    Role("token", "T", ("decode",), prompts=False, tokens=True),
+    Role("mixed", "M", ("colocated",), prompts=True, tokens=True),
 )
+
+ROLES: Final[Mapping[str, Role]] = MappingProxyType({role.name: role for role in _ROWS})
 """Every role by name, in the order of reports."""
 
 ROLE_ALIASES: Final[Mapping[str, RoleName]] = MappingProxyType(

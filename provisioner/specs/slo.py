@@ -28,6 +28,11 @@ class Percentile:
     percentile: float
 
     @property
+    def target(self) -> tuple[str, float]:
+        """The metric and the percentile."""
+        return self.metric, self.percentile
+
+    @property
     def label(self) -> str:
         """The percentile as people write it, such as ``TTFT P99``."""
         return label(self.metric, self.percentile)
@@ -77,8 +82,8 @@ class SLO:
         """This SLO with limits added; one for the same percentile of the same metric replaces the earlier one."""
         if not extra:
             return self
-        replaced = {(limit.metric, limit.percentile) for limit in extra}
-        kept = tuple(limit for limit in self.limits if (limit.metric, limit.percentile) not in replaced)
+        replaced = {limit.target for limit in extra}
+        kept = tuple(limit for limit in self.limits if limit.target not in replaced)
         added = ", ".join(map(str, extra))
         name = name or (f"{self.name} with {added}" if self.limits else added)
         order = list(METRICS)
@@ -98,13 +103,13 @@ class SLO:
 
     def figures(self, metrics: Iterable[str] = METRICS) -> tuple[tuple[str, float], ...]:
         """Metric and percentile of the figures of a report: the reported ones of ``metrics``, and all with a limit."""
-        shown = {(limit.metric, limit.percentile) for limit in self.limits}
+        shown = {limit.target for limit in self.limits}
         shown |= {(metric, percentile) for metric in metrics for percentile in REPORTED_PERCENTILES}
         return tuple((metric, p) for metric in METRICS for name, p in sorted(shown) if name == metric)
 
     def limit_on(self, metric: str, percentile: float) -> LatencyLimit | None:
         """The first limit on a percentile of a metric; None without one."""
-        return next((x for x in self.limits if (x.metric, x.percentile) == (metric, percentile)), None)
+        return next((x for x in self.limits if x.target == (metric, percentile)), None)
 
     def scaled(self, factor: float) -> SLO:
         """This SLO with every limit times ``factor``."""
@@ -112,7 +117,7 @@ class SLO:
         return SLO(f"{self.name} x {factor:g}", limits)
 
 
-def _rows(percentiles: tuple[float, ...]) -> tuple[LatencyLimit, ...]:
+def _rows(*percentiles: float) -> tuple[LatencyLimit, ...]:
     return tuple(
         LatencyLimit(metric, percentile, SPLITWISE_TABLE_VI[metric][REPORTED_PERCENTILES.index(percentile)], "slowdown")
         for metric in SPLITWISE_TABLE_VI
@@ -121,10 +126,8 @@ def _rows(percentiles: tuple[float, ...]) -> tuple[LatencyLimit, ...]:
 
 
 NAMED_SLOS: Final[dict[str, SLO]] = {
-    "splitwise": SLO("splitwise", _rows(REPORTED_PERCENTILES)),
-    "p50": SLO("p50", _rows((50.0,))),
-    "p90": SLO("p90", _rows((90.0,))),
-    "p99": SLO("p99", _rows((99.0,))),
+    "splitwise": SLO("splitwise", _rows(*REPORTED_PERCENTILES)),
+    **{f"p{percentile:g}": SLO(f"p{percentile:g}", _rows(percentile)) for percentile in REPORTED_PERCENTILES},
     "batch": SLO("batch", ()),
 }
 
@@ -147,14 +150,10 @@ def load_slo(name_or_path: str) -> SLO:
     path = Path(name_or_path)
     if not path.suffix and not path.exists():
         raise UnknownNameError("SLO", name_or_path, [*NAMED_SLOS, "a YAML file"])
-    return _read_slo(path)
-
-
-def _read_slo(path: Path) -> SLO:
     from provisioner.specs.schema import read_yaml
 
     shape = "write it as 'ttft: {p99: 2s}', 'tbt: {p50: 60ms}', 'e2e: {p90: 1.5x}'"
-    limits: list[LatencyLimit] = []
+    limits: dict[tuple[str, float], LatencyLimit] = {}
     for name, row in read_yaml(path, str(path)).items():
         metric = ALIASES.get(str(name).lower())
         if metric is None:
@@ -167,9 +166,9 @@ def _read_slo(path: Path) -> SLO:
             if number is None:
                 raise InputError(f"{what}: unknown percentile; write it as p50, p99 or p99.9")
             limit = parse_limit(metric, parse_percentile(float(number[1]), what), value, what)
-            if any((limit.metric, limit.percentile) == (other.metric, other.percentile) for other in limits):
+            if limit.target in limits:
                 raise InputError(f"{what}: {limit.label} is given twice")
-            limits.append(limit)
+            limits[limit.target] = limit
     if not limits:
         raise InputError(f"{path}: holds no limits; {shape}")
-    return SLO(path.name, ()).with_limits(tuple(limits), name=path.name)
+    return SLO(path.name, ()).with_limits(tuple(limits.values()), name=path.name)

@@ -12,6 +12,8 @@ from json import JSONDecodeError
 from provisioner.errors import InputError
 
 _SECONDS_PER_UNIT = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+# A time below the first number of seconds is shown in the unit, which has the second number of seconds.
+_TIME_UNITS = ((1e-3, "us", 1e-6), (1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0), (math.inf, "h", 3600.0))
 _QUANTITY = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf)\s*([^\d\s.]*)\s*")
 
 # Unit by the ending of a field's name, the longest ending first.
@@ -177,21 +179,11 @@ def format_seconds(seconds: float) -> str:
     """
     if not math.isfinite(seconds) or seconds == 0:
         return f"{seconds:g} s"
-    unit, scale = next(
-        ((unit, scale) for below_s, unit, scale in _TIME_UNITS if abs(seconds) < below_s * (1 - 5e-4)),
-        ("h", 3600.0),
-    )
-    return f"{_three_digits(seconds / scale)} {unit}"
-
-
-# A time below the first number of seconds is shown in the unit, which has the second number of seconds.
-_TIME_UNITS = ((1e-3, "us", 1e-6), (1.0, "ms", 1e-3), (120.0, "s", 1.0), (7200.0, "min", 60.0))
-
-
-def _three_digits(number: float) -> str:
+    unit, scale = next((unit, scale) for below_s, unit, scale in _TIME_UNITS if abs(seconds) < below_s * (1 - 5e-4))
+    number = seconds / scale
     decimals = max(0, 2 - math.floor(math.log10(abs(number) * (1 + 5e-4))))
     text = f"{number:,.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
+    return f"{text.rstrip('0').rstrip('.') if decimals else text} {unit}"
 
 
 def format_factor(factor: float) -> str:
