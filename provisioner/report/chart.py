@@ -35,10 +35,6 @@ class Series:
     high: Values = ()
     notes: tuple[str, ...] = ()
 
-    def note(self, k: int) -> str:
-        """The note of a point, if it has one."""
-        return self.notes[k] if self.notes else ""
-
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -69,10 +65,6 @@ class Bars:
     name: str
     values: Values
     notes: tuple[str, ...] = ()
-
-    def note(self, k: int) -> str:
-        """The note of a group, if it has one."""
-        return self.notes[k] if self.notes else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +116,8 @@ class HeatMap:
 
 
 Chart = LineChart | BarChart | HeatMap
+
+
+def note(part: Series | Bars, k: int) -> str:
+    """The note of a point or a group, if it has one."""
+    return part.notes[k] if part.notes else ""

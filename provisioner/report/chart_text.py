@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import replace
 
-from provisioner.report.chart import BarChart, Chart, HeatMap, LineChart, Rule, Series
-from provisioner.report.document import Column, Table, table
+from provisioner.report.chart import BarChart, Chart, HeatMap, LineChart, Rule, note
+from provisioner.report.document import Column, Table, grouped, table
 from provisioner.report.numbers import five_digits
 
 
@@ -28,16 +29,17 @@ def description(chart: Chart) -> str:
 def legend_text(chart: Chart) -> str:
     """The text of the lines and marks of a chart."""
     if not isinstance(chart, HeatMap):
-        rules = [rule for axis in "xy" for rule in merged(chart.rules, axis)]
-        return "; ".join(f"{rule.label} at {five_digits(rule.value)}" for rule in rules)
-    labels: dict[str, list[str]] = {}
-    for mark in chart.marks:
-        row, column = cell_label(chart.rows[mark.row]), cell_label(chart.columns[mark.column])
-        places = labels.setdefault(mark.label or mark.symbol, [])
-        places.append(f"{chart.y.label} {row}, {chart.x.label} {column}")
-    marks = [f"{label}: {' | '.join(places)}" for label, places in labels.items()]
+        return "; ".join(f"{rule.label} at {five_digits(rule.value)}" for rule in merged(chart.rules))
+    places = grouped(
+        (
+            mark.label or mark.symbol,
+            f"{chart.y.label} {cell_label(chart.rows[mark.row])}, "
+            f"{chart.x.label} {cell_label(chart.columns[mark.column])}",
+        )
+        for mark in chart.marks
+    )
     outline = [f"with *: {chart.outline}"] if chart.outlined and chart.outline else []
-    return "; ".join([chart.value.label, *outline, *marks])
+    return "; ".join([chart.value.label, *outline, *(f"{label}: {' | '.join(at)}" for label, at in places.items())])
 
 
 def subtitle(chart: Chart) -> str:
@@ -53,13 +55,11 @@ def subtitle(chart: Chart) -> str:
     return "; ".join(texts)
 
 
-def merged(rules: Sequence[Rule], axis: str) -> list[Rule]:
-    """The rules of an axis that can be drawn, in order; those at one value as one, with all of their labels."""
-    labels: dict[float, dict[str, None]] = {}
-    for rule in sorted((rule for rule in rules if rule.axis == axis), key=lambda rule: rule.value):
-        if math.isfinite(rule.value):
-            labels.setdefault(rule.value, {})[rule.label] = None
-    return [Rule(value, ", ".join(filter(None, texts)), "x" if axis == "x" else "y") for value, texts in labels.items()]
+def merged(rules: Iterable[Rule]) -> list[Rule]:
+    """The rules that can be drawn, by axis and value; those at one value as one, with all of their labels."""
+    drawn = sorted((rule for rule in rules if math.isfinite(rule.value)), key=lambda rule: (rule.axis, rule.value))
+    labels = grouped((replace(rule, label=""), rule.label) for rule in drawn)
+    return [replace(rule, label=", ".join(filter(None, dict.fromkeys(of)))) for rule, of in labels.items()]
 
 
 def cell_label(value: float | str) -> str:
@@ -71,68 +71,54 @@ def cell_label(value: float | str) -> str:
     return value if isinstance(value, str) else five_digits(value)
 
 
-def mark_texts(chart: Chart) -> list[list[str]]:
+def mark_texts(chart: Chart) -> list[str]:
     """The text of each point by series, of each bar by its kind, or of each cell by row; a line for each fact."""
     match chart:
-        case LineChart():
+        case LineChart(x=across, y=up):
             return [
-                [
-                    _text(
-                        series.name,
-                        (chart.x.label, x),
-                        (chart.y.label, y),
-                        ("interval", f"{low} to {high}" if low else ""),
-                        note=note,
-                    )
-                    for x, y, low, high, note in _points(series)
-                ]
-                for series in chart.series
+                _text(name, f"{across.label}: {x}", f"{up.label}: {y}", low and f"interval: {low} to {high}", remark)
+                for name, x, y, low, high, remark in _points(chart)
             ]
-        case BarChart():
-            label = chart.value.label
+        case BarChart(groups=groups, value=axis):
             return [
-                [
-                    _text(chart.groups[k], ("", bars.name), (label, five_digits(value)), note=bars.note(k))
-                    for k, value in enumerate(bars.values)
-                ]
+                _text(groups[k], bars.name, f"{axis.label}: {five_digits(value)}", note(bars, k))
                 for bars in chart.bars
+                for k, value in enumerate(bars.values)
             ]
-        case HeatMap():
+        case HeatMap(x=across, y=up):
             marks = {(mark.row, mark.column): mark.label for mark in chart.marks}
             return [
-                [
-                    _text(
-                        marks.get((r, c), ""),
-                        (chart.y.label, cell_label(chart.rows[r])),
-                        (chart.x.label, cell_label(chart.columns[c])),
-                        (chart.value.label, five_digits(value)),
-                        ("", chart.outline if (r, c) in chart.outlined else ""),
-                        note=chart.notes[r][c] if chart.notes else "",
-                    )
-                    for c, value in enumerate(row)
-                ]
+                _text(
+                    marks.get((r, c), ""),
+                    f"{up.label}: {cell_label(chart.rows[r])}",
+                    f"{across.label}: {cell_label(chart.columns[c])}",
+                    f"{chart.value.label}: {five_digits(value)}",
+                    chart.outline if (r, c) in chart.outlined else "",
+                    chart.notes[r][c] if chart.notes else "",
+                )
                 for r, row in enumerate(chart.values)
+                for c, value in enumerate(row)
             ]
 
 
-def _points(series: Series) -> list[tuple[str, str, str, str, str]]:
-    """The texts of points: x, y, the ends of the interval, and the note."""
-    bounded = bool(series.low and series.high)
+def _text(*lines: str) -> str:
+    return "\n".join(filter(None, lines))
+
+
+def _points(chart: LineChart) -> list[tuple[str, str, str, str, str, str]]:
+    """The texts of all points: series, x, y, the ends of the interval, and the note."""
     return [
         (
+            series.name,
             five_digits(x),
             five_digits(y),
-            five_digits(series.low[k]) if bounded else "",
-            five_digits(series.high[k]) if bounded else "",
-            series.note(k),
+            five_digits(series.low[k]) if series.low and series.high else "",
+            five_digits(series.high[k]) if series.low and series.high else "",
+            note(series, k),
         )
+        for series in chart.series
         for k, (x, y) in enumerate(zip(series.x, series.y, strict=True))
     ]
-
-
-def _text(name: str, *facts: tuple[str, str], note: str) -> str:
-    lines = [name, *(f"{label}: {value}" if label else value for label, value in facts if value), note]
-    return "\n".join(line for line in lines if line)
 
 
 def numbers_table(chart: Chart) -> Table:
@@ -141,12 +127,11 @@ def numbers_table(chart: Chart) -> Table:
         case LineChart():
             labels = ("series", chart.x.label, chart.y.label, "from", "to")
             columns = [Column(label, number=k > 0) for k, label in enumerate(labels)]
-            points = [(series.name, *point) for series in chart.series for point in _points(series)]
-            return table("", (*columns, Column("", words=True)), points)
+            return table("", (*columns, Column("", words=True)), _points(chart))
         case BarChart():
             columns = [Column(""), Column(""), Column(chart.value.label, True), Column("", words=True)]
             rows = [
-                (group, bars.name, five_digits(bars.values[k]), bars.note(k))
+                (group, bars.name, five_digits(bars.values[k]), note(bars, k))
                 for k, group in enumerate(chart.groups)
                 for bars in chart.bars
             ]

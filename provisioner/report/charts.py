@@ -9,25 +9,26 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 import altair as alt
+import numpy as np
 import vl_convert
 
 from provisioner.errors import InputError
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Rule
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Rule, Series, note
 from provisioner.report.chart_text import description, mark_texts, merged, subtitle
 from provisioner.report.heat_map import cells, cells_height
 from provisioner.report.numbers import five_digits, three_digits
 from provisioner.report.theme import DASHES, LIGHT, PAGE, SHAPES, Spec, config
 from provisioner.report.vega import NAME_WIDTH, TEXT, data, finite, known, named_axis, number_format
 
-T = TypeVar("T")
 Channel = TypeVar("Channel", alt.X, alt.Y)
+Look = TypeVar("Look", alt.Color, alt.Stroke, alt.FillOpacity, alt.StrokeDash, alt.Shape)
 
 Width = int | Literal["container"]
 """The width of a chart: pixels, or that of its box on a page."""
@@ -40,6 +41,8 @@ _FULL: Final = 0.85  # opacity of a bar, and of one beside a bar that stands out
 _PALE: Final = 0.3
 _ROW: Final = 24  # height of a bar
 _HEIGHT: Final = 300
+_BESIDE: Final[Mapping[str, Spec]] = {"right": {"align": "left", "dx": 5}, "left": {"align": "right", "dx": -5}}
+"""The place of the number beside a bar that ends on this side of the base."""
 
 
 class OfflineChart(alt.LayerChart):
@@ -60,7 +63,8 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
         case HeatMap():
             layers, height = cells(chart), cells_height(chart)
     if not layers:
-        layers, height = [_nothing(chart)], 60
+        nothing = alt.Chart(data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
+        layers, height = [nothing], 60
     return OfflineChart(
         layer=layers,
         title=alt.TitleParams(textwrap.wrap(chart.title, 90) or "", subtitle=subtitle(chart)),
@@ -113,15 +117,9 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
     parts = [altair_chart(chart) for chart in charts]
     for part in parts:
         part.config = alt.Undefined
-    channels = ("color", "stroke", "fillOpacity", "strokeDash", "shape")
-    apart: dict[str, Literal["independent"]] = dict.fromkeys(channels, "independent")
+    apart: Spec = dict.fromkeys(("color", "stroke", "fillOpacity", "strokeDash", "shape"), "independent")
     whole = alt.vconcat(*parts, spacing=40).resolve_scale(**apart)
     return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
-
-
-def _nothing(chart: Chart) -> alt.Chart:
-    words: alt.Chart = alt.Chart(data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
-    return words
 
 
 def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[float]) -> Channel:
@@ -150,14 +148,31 @@ def _legend(names: Sequence[str], width: Width) -> alt.Legend | None:
     return alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1)
 
 
-def _names(chart: LineChart | BarChart) -> list[str]:
+def _names(parts: Iterable[Series | Bars]) -> list[str]:
     """Names of curves or of kinds of bars, made different where they are not."""
-    listed = [part.name for part in (chart.series if isinstance(chart, LineChart) else chart.bars)]
+    listed = [part.name for part in parts]
     return [name if name and listed.count(name) == 1 else f"{name} {k + 1}".strip() for k, name in enumerate(listed)]
 
 
-def _cycle(values: Sequence[T], count: int) -> list[T]:
-    return [values[k % len(values)] for k in range(count)]
+def _look(
+    channel: type[Look], field: str, names: Sequence[str], width: Width, looks: Iterable[object] | str = ()
+) -> Look:
+    """A look of curves or of kinds of bars, with its legend: one of the ``looks`` for each, or a range of Vega's."""
+    shown = looks if isinstance(looks, str) else list(islice(cycle(looks), len(names)))
+    scale: Spec = {"range": shown} if shown else {}
+    return channel(field, scale=alt.Scale(domain=names, **scale), legend=_legend(names, width))
+
+
+def _ruled(
+    field: str, rules: Sequence[Rule], channel: alt.X | alt.Y, dash: list[int], labels: Iterable[str] = ()
+) -> tuple[alt.Chart, alt.Chart]:
+    """Lines at the values of rules, and the chart on which their names are drawn: their ``labels`` if given."""
+    rows = [
+        {field: rule.value, "label": label, "text": f"{rule.label}: {five_digits(rule.value)}"}
+        for rule, label in zip(rules, labels or [rule.label for rule in rules], strict=True)
+    ]
+    base = alt.Chart(data(rows)).encode(channel)
+    return base.mark_rule(strokeDash=dash).encode(tooltip="text:N", description="text:N"), base
 
 
 # Curves
@@ -167,95 +182,60 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     rows = _points(chart)
     if not any(row["y"] is not None or row["endless"] for row in rows):
         return []
-    names = _names(chart)
-    rules = {axis: merged(chart.rules, axis) for axis in "xy"}
-    xs = [*finite(row["x"] for row in rows), *(rule.value for rule in rules["x"])]
+    levels, uprights = ([rule for rule in merged(chart.rules) if rule.axis == axis] for axis in "yx")
+    xs = [*finite(row["x"] for row in rows), *(rule.value for rule in uprights)]
     ys = finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
-    ys += [rule.value for rule in rules["y"]]
-    x = _quantity(alt.X, "x", chart.x, xs)
-    y = _quantity(alt.Y, "y", chart.y, ys)
-    legend = _legend(names, width)
+    ys += [rule.value for rule in levels]
+    x, y = _quantity(alt.X, "x", chart.x, xs), _quantity(alt.Y, "y", chart.y, ys)
+    names = _names(chart.series)
+    color = _look(alt.Color, "series:N", names, width)
+    dash = _look(alt.StrokeDash, "series:N", names, width, DASHES)
     few = max(len(series.x) for series in chart.series) <= _MARKED_POINTS
-    pointed = (chart.points and few) or any(len(finite(series.y)) == 1 for series in chart.series)
-    color = alt.Color("series:N", scale=alt.Scale(domain=names), legend=legend)
-    dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
-    dash = alt.StrokeDash("series:N", scale=dashes, legend=legend)
-    shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=_cycle(SHAPES, len(names))), legend=legend)
     base = alt.Chart(data(rows))
+    layers = []
+    if any("low" in row for row in rows):
+        bounded = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
+        interval = bounded.mark_rule(aria=False) if few else bounded.mark_area(opacity=0.18, aria=False)
+        layers.append(interval.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color))
     curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
-    layers = [*_bounds(base, rows, x, color, few), curve.encode(x=x, y=y, color=color, strokeDash=dash)]
-    marks = base.transform_filter("isValid(datum.y)")
-    if pointed:
-        point = marks.mark_point(filled=True, size=60, opacity=1)
-        layers.append(point.encode(x=x, y=y, color=color, shape=shape, **TEXT))
-    else:
-        layers.append(marks.mark_point(filled=True, size=60, opacity=0).encode(x=x, y=y, **TEXT))
+    layers.append(curve.encode(x=x, y=y, color=color, strokeDash=dash))
+    pointed = (chart.points and few) or any(len(finite(series.y)) == 1 for series in chart.series)
+    point = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=60, opacity=int(pointed))
+    marks: Spec = {"color": color, "shape": _look(alt.Shape, "series:N", names, width, SHAPES)} if pointed else {}
+    layers.append(point.encode(x=x, y=y, **marks, **TEXT))
     if any(row["endless"] for row in rows):
         top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
         layers.append(top.encode(x=x, y=alt.value(4), color=color, **TEXT))
-    height = _span(ys, chart.y.logarithmic)
-    return [*layers, *_levels(rules["y"], y, height), *_uprights(rules["x"], x)]
+    if levels:
+        layers += _levels(levels, y, ys, math.log10 if chart.y.logarithmic and min(ys) > 0 else float)
+    if uprights:
+        line, upright = _ruled("x", uprights, x, [2, 3])
+        look: Spec = {"angle": 270, "align": "right", "baseline": "bottom", "dx": -4, "dy": -3, "limit": _HEIGHT - 30}
+        layers += [line, upright.mark_text(style="label", **look).encode(y=alt.value(0), text="label:N")]
+    return layers
 
 
 def _points(chart: LineChart) -> list[Spec]:
-    rows = []
-    for name, series, texts in zip(_names(chart), chart.series, mark_texts(chart), strict=True):
+    rows: list[Spec] = []
+    texts = iter(mark_texts(chart))
+    for name, series in zip(_names(chart.series), chart.series, strict=True):
         for k, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-            row: Spec = {"series": name, "x": known(x), "y": known(y), "text": texts[k]}
-            row["endless"] = y is not None and y == math.inf
-            if series.low and series.high and known(series.low[k]) is not None and known(series.high[k]) is not None:
-                row |= {"low": series.low[k], "high": series.high[k]}
-            rows.append(row)
+            row: Spec = {"series": name, "x": known(x), "y": known(y), "text": next(texts), "endless": y == math.inf}
+            bounds = [series.low[k], series.high[k]] if series.low and series.high else []
+            rows.append(row | (dict(zip(("low", "high"), bounds, strict=True)) if len(finite(bounds)) == 2 else {}))
     return rows
 
 
-def _bounds(base: alt.Chart, rows: Sequence[Spec], x: alt.X, color: alt.Color, few: bool) -> list[alt.Chart]:
-    """Intervals of values: bars where there are few, a band where there are many."""
-    if not any("low" in row for row in rows):
-        return []
-    bounded = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
-    mark = bounded.mark_rule(aria=False) if few else bounded.mark_area(opacity=0.18, aria=False)
-    return [mark.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color)]
-
-
-def _span(values: Sequence[float], logarithmic: bool) -> Callable[[float], float]:
-    """The height of a value on an axis: 0 for the lowest, 1 for the highest."""
-    scaled = math.log10 if logarithmic and min(values, default=0.0) > 0 else float
-    low, high = scaled(min(values, default=0.0)), scaled(max(values, default=1.0))
-    return lambda value: (scaled(value) - low) / (high - low) if high > low else 0.5
-
-
-def _levels(rules: Sequence[Rule], y: alt.Y, height: Callable[[float], float]) -> list[alt.Chart]:
+def _levels(rules: Sequence[Rule], y: alt.Y, ys: Sequence[float], scaled: Callable[[float], float]) -> list[alt.Chart]:
     """Level lines, named above their left ends, as curves rise to the right; the names of neighbours are one."""
-    if not rules:
-        return []
-    rows = _rule_rows("y", rules)
-    for below, row in pairwise(rows):
-        if height(row["y"]) - height(below["y"]) < 0.06:
-            row["label"], below["label"] = f"{below['label']}, {row['label']}", ""
-    base = alt.Chart(data(rows)).encode(y=y)
-    name = base.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
-    return [_rule_line(base, [7, 3]), name.encode(x=alt.value(0), text="label:N")]
-
-
-def _uprights(rules: Sequence[Rule], x: alt.X) -> list[alt.Chart]:
-    """Upright lines with their names along them, at the head."""
-    if not rules:
-        return []
-    base = alt.Chart(data(_rule_rows("x", rules))).encode(x=x)
-    name = base.mark_text(style="label", angle=270, align="right", baseline="bottom", dx=-4, dy=-3, limit=_HEIGHT - 30)
-    return [_rule_line(base, [2, 3]), name.encode(y=alt.value(0), text="label:N")]
-
-
-def _rule_rows(field: str, rules: Sequence[Rule]) -> list[Spec]:
-    return [
-        {field: rule.value, "label": rule.label, "text": f"{rule.label}: {five_digits(rule.value)}"} for rule in rules
-    ]
-
-
-def _rule_line(base: alt.Chart, dash: list[int]) -> alt.Chart:
-    line: alt.Chart = base.mark_rule(strokeDash=dash).encode(tooltip="text:N", description="text:N")
-    return line
+    near = 0.06 * (scaled(max(ys)) - scaled(min(ys)))
+    labels = [rule.label for rule in rules]
+    for k, (below, rule) in enumerate(pairwise(rules)):
+        if scaled(rule.value) - scaled(below.value) < near:
+            labels[k : k + 2] = "", f"{labels[k]}, {labels[k + 1]}"
+    line, level = _ruled("y", rules, y, [7, 3], labels)
+    name = level.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
+    return [line, name.encode(x=alt.value(0), text="label:N")]
 
 
 # Bars
@@ -273,11 +253,10 @@ def folded(chart: BarChart) -> BarChart:
     if len(chart.groups) <= _MOST_BARS or len(chart.bars) != 1:
         return chart
     kept, (bars,) = _MOST_BARS - 1, chart.bars
-    rest = finite(bars.values[kept:])
-    least = min(rest, default=None)
+    least = min(finite(bars.values[kept:]), default=None)
     name = f"and {len(chart.groups) - kept} more" + ("" if least is None else f" from {three_digits(least)}")
-    note = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
-    notes = (*bars.notes[:kept], note) if bars.notes else (*[""] * kept, note)
+    rest = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
+    notes = (*(note(bars, k) for k in range(kept)), rest)
     return replace(
         chart,
         groups=(*chart.groups[:kept], name),
@@ -287,12 +266,12 @@ def folded(chart: BarChart) -> BarChart:
 
 def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     values = finite(value for bars in chart.bars for value in bars.values)
-    if not chart.groups or not chart.bars or not values:
+    if not values:
         return []
-    rules = merged([Rule(rule.value, rule.label) for rule in chart.rules], "y")
+    rules = merged(replace(rule, axis="y") for rule in chart.rules)
     low, high, start = _extent(chart, [*values, *(rule.value for rule in rules)])
     rows = _bar_rows(chart, low, high, start, [rule.value for rule in rules])
-    names = _names(chart)
+    names = _names(chart.bars)
     y = alt.Y("group:O", title=None, axis=alt.Axis(**named_axis(chart.groups, 3)), scale=alt.Scale(paddingInner=0.2))
     log = chart.value.logarithmic and low > 0
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
@@ -302,37 +281,32 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     bar = base.transform_filter("isValid(datum.end)").mark_bar(fillOpacity=0.8, strokeWidth=1.5, cornerRadiusEnd=1)
     paint: Spec = {}
     if len(names) > 1:
-        legend = _legend(names, width)
-        kinds = alt.Scale(domain=names, range="category")
-        opacity = alt.Scale(domain=names, range=_cycle((_FULL, _PALE), len(names)))
-        dashes = alt.Scale(domain=names, range=_cycle(DASHES, len(names)))
         paint = {
-            "color": alt.Color("bar:O", scale=kinds, legend=legend),
-            "stroke": alt.Stroke("bar:O", scale=kinds, legend=legend),
-            "fillOpacity": alt.FillOpacity("bar:O", scale=opacity, legend=legend),
-            "strokeDash": alt.StrokeDash("bar:O", scale=dashes, legend=legend),
+            "color": _look(alt.Color, "bar:O", names, width, "category"),
+            "stroke": _look(alt.Stroke, "bar:O", names, width, "category"),
+            "fillOpacity": _look(alt.FillOpacity, "bar:O", names, width, (_FULL, _PALE)),
+            "strokeDash": _look(alt.StrokeDash, "bar:O", names, width, DASHES),
         }
     elif chart.strong:
         paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
     layers = [bar.encode(x=x, x2="start:Q", **paint, **TEXT)]
-    sides: tuple[tuple[str, Literal["left", "right"], int], ...] = (("right", "left", 5), ("left", "right", -5))
-    for side, align, dx in sides:
+    for side, beside in _BESIDE.items():
         if any(row["side"] == side for row in rows):
             shown = base.transform_filter(f"datum.side == '{side}'")
-            number = shown.mark_text(style="label", align=align, baseline="middle", dx=dx, aria=False)
-            layers.append(number.encode(x=x, text="shown:N"))
+            layers.append(
+                shown.mark_text(style="label", baseline="middle", aria=False, **beside).encode(x=x, text="shown:N")
+            )
     if any(row["end"] is None for row in rows):
         missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
         layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **TEXT))
     layers.append(alt.Chart(data([{"end": start}])).mark_rule(aria=False).encode(x=x))
-    return [*layers, *_bar_rules(rules, x, low, high)]
+    return [*layers, *(_limits(rules, x, (low + high) / 2) if rules else [])]
 
 
 def _extent(chart: BarChart, values: Sequence[float]) -> tuple[float, float, float]:
     """The lowest and highest value of the axis, with room for numbers beside bars, and where bars begin."""
     if chart.value.logarithmic and min(values) >= 0 and any(values):
-        positive = [value for value in values if value > 0]
-        low, high = min(positive) / 1.5, max(positive)
+        low, high = min(value for value in values if value > 0) / 1.5, max(values)
         return low, high * (high / low) ** 0.18, chart.base if chart.base > 0 else low
     low, high = min(*values, chart.base), max(*values, chart.base)
     if high == low:
@@ -343,18 +317,16 @@ def _extent(chart: BarChart, values: Sequence[float]) -> tuple[float, float, flo
 
 def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Sequence[float]) -> list[Spec]:
     rows: list[Spec] = []
-    names, texts = _names(chart), mark_texts(chart)
-    shared = shared_rows(chart)
-    for b, bars in enumerate(chart.bars):
+    texts, shared = iter(mark_texts(chart)), shared_rows(chart)
+    for name, bars in zip(_names(chart.bars), chart.bars, strict=True):
         for g, value in enumerate(bars.values):
-            drawn = value is not None and not math.isnan(value)
-            end = min(max(value, low), high) if drawn and value is not None else None
-            shown = three_digits(value, limits) if drawn else f"\u00d7 {bars.note(g) or 'no value'}"
-            row = {"group": g, "pale": bool(chart.strong) and g not in chart.strong, "bar": names[b]}
+            end = None if value is None or math.isnan(value) else min(max(value, low), high)
             # of bars in one row, the name of a bar without length would lie on the other one
             side = None if end is None or (shared and end == start) else "left" if end < start else "right"
+            row = {"group": g, "pale": bool(chart.strong) and g not in chart.strong, "bar": name}
             row |= {"value": known(value), "start": start, "end": end, "side": side}
-            rows.append(row | {"shown": shown, "text": texts[b][g]})
+            shown = f"\u00d7 {note(bars, g) or 'no value'}" if end is None else three_digits(value, limits)
+            rows.append(row | {"shown": shown, "text": next(texts)})
     return rows
 
 
@@ -362,28 +334,20 @@ def shared_rows(chart: BarChart) -> bool:
     """Return whether the bars of a group can lie in one row: two kinds, never on one side of the base (a tornado)."""
     if len(chart.bars) != 2:
         return False
-    sides = [[_side(chart, value) for value in bars.values] for bars in chart.bars]
-    pairs = list(zip(*sides, strict=True))
-    return any(a and b for a, b in pairs) and not any(a == b != 0 for a, b in pairs)
+    sides = [np.sign(np.array(bars.values, dtype=np.float64) - chart.base) for bars in chart.bars]
+    product = sides[0] * sides[1]  # NaN without a bar
+    return bool(np.any(product < 0) and not np.any(product > 0))
 
 
-def _side(chart: BarChart, value: float | None) -> int:
-    """The side of the base on which a bar lies: -1, 1, or 0 for no bar."""
-    return 0 if value is None or math.isnan(value) or value == chart.base else 1 if value > chart.base else -1
-
-
-def _bar_rules(rules: Sequence[Rule], x: alt.X, low: float, high: float) -> list[alt.Chart]:
-    """Limits of bars, named above the chart."""
-    if not rules:
-        return []
-    base = alt.Chart(data(_rule_rows("end", rules))).encode(x=x)
-    layers = [_rule_line(base, [7, 3])]
-    sides: tuple[tuple[str, Literal["left", "right"]], ...] = (("<", "left"), (">=", "right"))
-    for test, align in sides:
-        named = base.transform_filter(f"datum.end {test} {(low + high) / 2}")
-        if any((rule.value < (low + high) / 2) == (test == "<") for rule in rules):
-            name = named.mark_text(style="label", align=align, baseline="bottom", dy=-3, limit=260, aria=False)
-            layers.append(name.encode(y=alt.value(0), text="label:N"))
+def _limits(rules: Sequence[Rule], x: alt.X, middle: float) -> list[alt.Chart]:
+    """Limits of bars, named above the chart, towards the middle."""
+    line, limit = _ruled("end", rules, x, [7, 3])
+    layers = [line]
+    for test, align in (("<", "left"), (">=", "right")):
+        if any((rule.value < middle) == (test == "<") for rule in rules):
+            named = limit.transform_filter(f"datum.end {test} {middle}")
+            look: Spec = {"align": align, "baseline": "bottom", "dy": -3, "limit": 260, "aria": False}
+            layers.append(named.mark_text(style="label", **look).encode(y=alt.value(0), text="label:N"))
     return layers
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.provenance import SERVED_RUNS
@@ -17,78 +18,74 @@ from provisioner.perf.summary import (
     machine_curves,
     not_covered,
 )
-from provisioner.report.document import Block, Column, Notes, Table, table
+from provisioner.report.document import Block, Column, Table, grouped, listing, notes, table
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import ModelArchitecture, NumberType
 
-OWN_MARK = " *"
+SHIPPED: Final = with_own(None)
+"""The catalog without specs of one's own."""
 
 
-def own_names(own: Catalog | None, part: Literal["machines", "models"]) -> frozenset[str]:
+def own_names(known: Catalog, part: Literal["machines", "models"]) -> frozenset[str]:
     """Names of the machines or models in a folder of own specs."""
-    if own is None or own.own is None:
-        return frozenset()
-    return frozenset(path.stem for path in (Path(own.own) / part).glob("*.yaml"))
+    own = () if known.own is None else (Path(known.own) / part).glob("*.yaml")
+    return frozenset(path.stem for path in own)
 
 
-def marked(name: str, mine: bool) -> str:
+def marked(name: str, own: bool) -> str:
     """A name, marked if it is of own specs."""
-    return name + OWN_MARK if mine else name
+    return f"{name} *" if own else name
 
 
-def own_note(own: Catalog | None) -> str:
+def marking(known: Catalog, part: Literal["machines", "models"]) -> Callable[[str], str]:
+    """Return the function that marks those names of machines or models that are of own specs."""
+    own = own_names(known, part)
+    return lambda name: marked(name, name in own)
+
+
+def own_note(known: Catalog) -> str:
     """The meaning of the mark; empty without own specs."""
-    return "" if own is None or own.own is None else f"*: of one's own, from {own.own}."
+    return "" if known.own is None else f"*: of one's own, from {known.own}."
 
 
-def all_coverage(
-    models: Iterable[ModelArchitecture], machines: Iterable[Machine], own: Catalog | None = None
-) -> list[Coverage]:
+def all_coverage(models: Iterable[ModelArchitecture], machines: Sequence[Machine], known: Catalog) -> list[Coverage]:
     """Curves of models on machines."""
-    on = tuple(machines)
-    return [row for model in models for machine in on for row in coverage(model, machine, own)]
+    return [row for model in models for machine in machines for row in coverage(model, machine, known)]
 
 
 def coverage_blocks(
-    title: str, models: Sequence[ModelArchitecture], machines: Sequence[Machine], own: Catalog | None = None
+    title: str, models: Sequence[ModelArchitecture], machines: Sequence[Machine], known: Catalog
 ) -> list[Block]:
     """A table of the curves of one model on machines, or of models on one machine, and notes on its numbers."""
-    rows = all_coverage(models, machines, own)
+    rows = all_coverage(models, machines, known)
+    subject: Literal["machine", "model"] = "machine" if len(models) == 1 else "model"
+    mark = marking(known, "machines" if subject == "machine" else "models")
+    lines = grouped(((mark(getattr(row, subject)), row.dtype, marked(row.evidence, row.own)), row) for row in rows)
     degrees = sorted({row.tensor_parallel for row in rows})
-    one_model = len(models) == 1
-    mine = own_names(own, "machines" if one_model else "models")
-    lines: dict[tuple[str, ...], list[Coverage]] = {}
-    for row in rows:
-        name = row.machine if one_model else row.model
-        key = (marked(name, name in mine), row.dtype, marked(row.evidence, row.own))
-        lines.setdefault(key, []).append(row)
     columns = (
-        Column("machine" if one_model else "model"),
+        Column(subject),
         Column("type"),
         Column("curves"),
         *(Column(f"TP {degree}", True) for degree in degrees),
         Column("prompt, %", True),
         Column("decode, %", True),
     )
-    cells = [
-        (*key, *(_room(of, degree) for degree in degrees), *_spans([row.error for row in of]))
-        for key, of in lines.items()
-    ]
-    return [table(title, columns, cells), Notes("", tuple(_legend(rows, models, machines, own)))]
+    cells = []
+    for key, of in lines.items():
+        room = {row.tensor_parallel: _room(row) for row in of}
+        cells.append((*key, *(room.get(degree, "") for degree in degrees), *_spans(row.error for row in of)))
+    return [table(title, columns, cells), *notes("", _legend(rows, models, machines, known))]
 
 
-def _room(rows: Sequence[Coverage], degree: int) -> str:
-    for row in rows:
-        if row.tensor_parallel == degree:
-            return "no room" if row.kv_capacity_tokens is None else whole(row.kv_capacity_tokens / 1e3)
-    return ""
+def _room(row: Coverage) -> str:
+    return "no room" if row.kv_capacity_tokens is None else whole(row.kv_capacity_tokens / 1e3)
 
 
-def _spans(errors: Sequence[CurveError | None]) -> tuple[str, str]:
-    found = [error for error in errors if error is not None]
-    return (span([error.prompt for error in found]), span([error.decode for error in found]))
+def _spans(errors: Iterable[CurveError | None]) -> tuple[str, str]:
+    known = [error for error in errors if error is not None]
+    return span([error.prompt for error in known]), span([error.decode for error in known])
 
 
 def span(errors: Sequence[tuple[float, float]]) -> str:
@@ -105,7 +102,7 @@ def span(errors: Sequence[tuple[float, float]]) -> str:
 
 
 def _legend(
-    rows: Sequence[Coverage], models: Sequence[ModelArchitecture], machines: Sequence[Machine], own: Catalog | None
+    rows: Sequence[Coverage], models: Sequence[ModelArchitecture], machines: Sequence[Machine], known: Catalog
 ) -> Iterable[str]:
     cache = "/".join(sorted({model.kv_dtype for model in models}))
     yield (
@@ -113,17 +110,21 @@ def _legend(
         "weights leave less than one full context."
     )
     yield from error_notes({row.evidence for row in rows}, {row.error is None for row in rows} == {False})
-    yield from _missing(models, machines)
+    reasons = grouped(
+        (why.removeprefix(f"{machine.name} "), machine.name)
+        for machine in machines
+        for why in not_covered(models[0], machine).values()
+    )
+    for why, names in reasons.items():
+        yield f"None derived or estimated where a machine {why}: {', '.join(dict.fromkeys(names))}."
     if any(machine.power_cap < 1 for machine in machines):
         yield "With a power cap times are longer by what is assumed of it; no error here counts that."
-    if note := own_note(own):
-        yield note
+    yield own_note(known)
 
 
 def error_notes(kinds: Iterable[str], known: bool = True) -> list[str]:
     """The meaning of the errors of each kind of curve."""
-    shown = set(kinds)
-    notes = {
+    meanings = {
         "measured": "measured: mean errors of prompt and decode times at points left out"
         + ("." if known else "; blank where there are too few points to leave one out."),
         "derived": (
@@ -136,64 +137,44 @@ def error_notes(kinds: Iterable[str], known: bool = True) -> list[str]:
             "curves come on top. Over PCIe at TP 1 only."
         ),
     }
-    return [text for kind, text in notes.items() if kind in shown]
+    return [text for kind, text in meanings.items() if kind in kinds]
 
 
-def _missing(models: Sequence[ModelArchitecture], machines: Sequence[Machine]) -> Iterable[str]:
-    """Number types without derived curves, by reason."""
-    reasons: dict[str, dict[str, None]] = {}
-    for machine in machines:
-        for why in not_covered(models[0], machine).values() if models else ():
-            reasons.setdefault(why.removeprefix(f"{machine.name} "), {})[machine.name] = None
-    for why, names in reasons.items():
-        yield f"None derived or estimated where a machine {why}: {', '.join(names)}."
-
-
-def machines_table(machines: Iterable[Machine], own: Catalog | None = None) -> Table:
+def machines_table(machines: Iterable[Machine], known: Catalog) -> Table:
     """The curves of each machine for models that were not measured on it, with errors of prompt / decode."""
-    mine = own_names(own, "machines")
-    columns = (
-        Column("machine"),
-        Column("curves"),
-        Column("kernels of"),
-        *(Column(f"{dtype}, %", True) for dtype in NUMBER_TYPES),
+    mark = marking(known, "machines")
+    return listing(
+        "Where a model was not measured",
+        [machine_curves(machine) for machine in machines],
+        (Column("machine"), lambda curves: mark(curves.machine)),
+        (Column("curves"), lambda curves: curves.evidence),
+        (Column("kernels of"), _kernels),
+        *((Column(f"{dtype}, %", True), partial(_errors, dtype=dtype)) for dtype in NUMBER_TYPES),
     )
-    rows = []
-    for machine in machines:
-        found = machine_curves(machine)
-        errors = (found.errors.get(dtype) for dtype in NUMBER_TYPES)
-        cells = ("" if error is None else " / ".join(_spans([error])) for error in errors)
-        rows.append((marked(machine.name, machine.name in mine), found.evidence, _kernels(found), *cells))
-    return table("Where a model was not measured", columns, rows)
 
 
-def _kernels(found: MachineCurves) -> str:
-    if len(found.kernels) == len(gpu_limits()):
+def _errors(curves: MachineCurves, dtype: NumberType) -> str:
+    return " / ".join(filter(None, _spans([curves.errors.get(dtype)])))
+
+
+def _kernels(curves: MachineCurves) -> str:
+    if len(curves.kernels) == len(gpu_limits()):
         return "all GPUs"
-    like = "like " if found.evidence == "estimated" else ""
-    return like + ", ".join(found.kernels)
+    like = "like " if curves.evidence == "estimated" else ""
+    return like + ", ".join(curves.kernels)
 
 
 def other_curves(machine: Machine) -> str:
     """A sentence on the curves of a machine for models that were not measured on it, and on their errors."""
-    found = machine_curves(machine)
-    first, second = ("TTFT", "TPOT") if found.evidence == "derived" else ("prompt", "decode")
-    types: dict[tuple[str, str], list[str]] = {}
-    for dtype, error in found.errors.items():
-        types.setdefault(_spans([error]), []).append(dtype)
-    told = "; ".join(f"in {' and '.join(of)} {first} {p} %, {second} {d} % off" for (p, d), of in types.items())
+    curves = machine_curves(machine)
+    first, second = ("TTFT", "TPOT") if curves.evidence == "derived" else ("prompt", "decode")
+    types = grouped((_spans([error]), dtype) for dtype, error in curves.errors.items())
+    errors = "; ".join(f"in {' and '.join(of)} {first} {p} %, {second} {d} % off" for (p, d), of in types.items())
     capped = "" if machine.power_cap == 1 else "; slowed down as is assumed of its power cap"
-    return f"{found.evidence} from kernels of {_kernels(found).removeprefix('like ')}: {told}{capped}"
+    return f"{curves.evidence} from kernels of {_kernels(curves).removeprefix('like ')}: {errors}{capped}"
 
 
-def by_evidence(machines: Iterable[Machine]) -> Mapping[str, list[Machine]]:
-    """Machines by the kind of curves that they get for models that were not measured on them."""
-    found: dict[str, list[Machine]] = {}
-    for machine in machines:
-        found.setdefault(machine_curves(machine).evidence, []).append(machine)
-    return dict(sorted(found.items()))
-
-
-def known_of(own: Catalog | None) -> Catalog:
-    """The shipped specs, with own ones."""
-    return own or with_own(None)
+def by_evidence(machines: Iterable[Machine]) -> dict[str, list[str]]:
+    """Names of machines by the kind of curves that they get for models that were not measured on them."""
+    names = grouped((curves.evidence, curves.machine) for curves in map(machine_curves, machines))
+    return dict(sorted(names.items()))

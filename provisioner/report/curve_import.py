@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from provisioner.perf.measurements import Finding, Fit, Measured
 from provisioner.perf.points import CurvePoint
-from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, Table, listing, notes
+from provisioner.report.document import Block, Code, Column, Document, Notes, Table, facts, listing, notes
 from provisioner.report.numbers import per_cent, significant, whole
 
 
@@ -21,24 +22,22 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
         for each in measured.recognised
     )
     blocks: list[Block] = [
-        Facts("Recognised", tuple(recognised)),
+        facts("Recognised", *recognised),
         _points(measured.points),
         _findings("Identified", measured.identified, names),
         _findings("Not identified", measured.not_identified, names),
+        _fit(measured.fit) if measured.fit else Notes("No curve yet", (measured.fit_refused,), warning=True),
+        *notes("Warnings", measured.warnings, warning=True),
     ]
-    refused = Notes("No curve yet", (measured.fit_refused,), warning=True)
-    blocks.append(_fit(measured.fit) if measured.fit else refused)
-    blocks += notes("Warnings", measured.warnings, warning=True)
     if measured.next_steps:
         blocks.append(Code("To be measured next", "\n".join(measured.next_steps)))
     if written is not None:
         replica = ["--model", measured.model, "--machine", measured.machine]
         again = ["provision", "curves", "import", str(written), *replica, "--tp", str(measured.tensor_parallel)]
-        rows = [("file", str(written)), ("to read it again", shlex.join(again))]
-        if written.parent.name == "curves":
-            folder = str(written.parent.parent)
-            rows.append(("to plan with it", shlex.join(["provision", "plan", "--specs", folder, *replica])))
-        blocks += [Facts("Written", tuple(rows)), *notes("", remarks)]
+        plan = ["provision", "plan", "--specs", str(written.parent.parent), *replica]
+        to_plan = shlex.join(plan) if written.parent.name == "curves" else ""
+        files = (("file", str(written)), ("to read it again", shlex.join(again)), ("to plan with it", to_plan))
+        blocks += [facts("Written", *files), *notes("", remarks)]
     group = f"{measured.model} on {measured.machine} at TP {measured.tensor_parallel}"
     return Document(f"{len(measured.points)} measured points of {group}", "", tuple(blocks))
 
@@ -51,16 +50,16 @@ def measured_data(measured: Measured, written: Path | None = None, remarks: Sequ
 
 
 def _points(points: Sequence[CurvePoint]) -> Table:
-    def context(p: CurvePoint) -> str:
-        return whole(p.context_per_sequence_tokens) if p.phase == "decode" else ""
-
     return listing(
         "Points",
         points,
         (Column("phase"), lambda p: p.phase),
         (Column("prompt tokens", True), lambda p: whole(p.prompt_tokens)),
         (Column("batch", True), lambda p: whole(p.batch)),
-        (Column("context each, tokens", True), context),
+        (
+            Column("context each, tokens", True),
+            lambda p: whole(p.context_per_sequence_tokens) if p.phase == "decode" else "",
+        ),
         (Column("median, ms", True), lambda p: significant(1e3 * p.latency_s)),
         (Column("least, ms", True), lambda p: significant(1e3 * p.min_s)),
         (Column("most, ms", True), lambda p: significant(1e3 * p.max_s)),
@@ -74,15 +73,11 @@ def short_names(paths: Sequence[str]) -> dict[str, str]:
     >>> short_names(["runs/c1/result.json", "runs/c8/result.json", "alone.json"])
     {'runs/c1/result.json': 'c1/result.json', 'runs/c8/result.json': 'c8/result.json', 'alone.json': 'alone.json'}
     """
-
-    def end(path: str, parts: int) -> str:
-        return str(Path(*Path(path).parts[-parts:]))
-
-    names = {}
-    for path in paths:
-        lengths = range(1, len(Path(path).parts) + 1)
-        others = [other for other in paths if other != path]
-        names[path] = next((end(path, k) for k in lengths if end(path, k) not in {end(o, k) for o in others}), path)
+    names = {path: path for path in paths}
+    for parts in range(max(len(Path(path).parts) for path in paths), 0, -1):
+        ends = {path: str(Path(*Path(path).parts[-parts:])) for path in paths}
+        times = Counter(ends.values())
+        names |= {path: end for path, end in ends.items() if times[end] == 1}
     return names
 
 

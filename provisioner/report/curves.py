@@ -11,17 +11,17 @@ from provisioner.errors import UnknownNameError
 from provisioner.perf.provenance import KernelsProvenance, kernels_provenance
 from provisioner.perf.summary import NUMBER_TYPES, CurveSummary, curve_summary, inner_errors, machine_curves
 from provisioner.report.coverage import (
+    SHIPPED,
     all_coverage,
     by_evidence,
     coverage_blocks,
     error_notes,
-    known_of,
     machines_table,
     marked,
     other_curves,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, notes
+from provisioner.report.document import Block, Column, Document, Notes, Table, facts, listing, notes
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
@@ -34,55 +34,49 @@ _LIMITED: Final = {
 }
 
 
-def curves_document(name: str | None = None, own: Catalog | None = None) -> Document:
+def curves_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
     """The curves: all in brief, or those of a model or machine with their evidence."""
-    known = known_of(own)
-    model, machine = _named(name, known)
-    rows = _measured(model, machine, own)
+    models, machines, measured = _subject(name, known)
     if name is None:
-        refused = sum(len(row.curve.refused) for row in rows)
+        refused = sum(len(row.curve.refused) for row in measured)
         subtitle = (
             f"{refused} measured points were refused. Errors are mean absolute ones of prompt / decode times: of "
             "single runs left out at random (the Splitwise paper's kind), and of whole points left out, each predicted "
             "without it (the honest kind). provision curves NAME shows those of a model or machine with the evidence."
         )
-        machines = tuple(known.machines.values())
-        meanings = (*error_notes(by_evidence(machines)), *filter(None, (own_note(own),)))
-        blocks = (_overview(rows), machines_table(machines, own), Notes("", meanings))
-        return Document(f"{len(rows)} groups of measured latency curves", subtitle, blocks)
-    shown = [] if machine is None else _origin(machine)
-    models = tuple(known.models.values()) if model is None else (model,)
-    shown += coverage_blocks("Coverage", models, tuple(known.machines.values()) if machine is None else (machine,), own)
-    shown += [block for row in rows for block in _evidence(row)]
-    shown += notes("Sources", dict.fromkeys(source for row in rows for source in row.curve.sources))
+        meanings = notes("", (*error_notes(by_evidence(machines)), own_note(known)))
+        blocks = (_overview(measured), machines_table(machines, known), *meanings)
+        return Document(f"{len(measured)} groups of measured latency curves", subtitle, blocks)
+    shown = [] if name in known.models else _origin(*machines)
+    shown += coverage_blocks("Coverage", models, machines, known)
+    shown += [block for row in measured for block in _evidence(row)]
+    shown += notes("Sources", dict.fromkeys(source for row in measured for source in row.curve.sources))
     return Document(f"Latency curves of {name}", "", tuple(shown))
 
 
-def _measured(model: ModelArchitecture | None, machine: Machine | None, own: Catalog | None) -> list[CurveSummary]:
-    return curve_summary(model.name if model else None, machine.name if machine else None, own)
-
-
-def _named(name: str | None, known: Catalog) -> tuple[ModelArchitecture | None, Machine | None]:
-    """The model or the machine of a name, whichever it is."""
+def _subject(
+    name: str | None, known: Catalog
+) -> tuple[tuple[ModelArchitecture, ...], tuple[Machine, ...], list[CurveSummary]]:
+    """Models and machines, of which one has the name if there is one, and their measured curves."""
+    models, machines = tuple(known.models.values()), tuple(known.machines.values())
     if name is None:
-        return None, None
+        return models, machines, curve_summary(own=known)
     if name in known.models:
-        return known.models[name], None
+        return (known.models[name],), machines, curve_summary(model=name, own=known)
     if name.partition("@")[0] in known.machines:  # NAME@70: with a power cap
-        return None, known.machine(name)
+        machine = known.machine(name)
+        return models, (machine,), curve_summary(machine=machine.name, own=known)
     raise UnknownNameError("model or machine", name, (*known.models, *known.machines))
 
 
 def _origin(machine: Machine) -> list[Block]:
     """The origin of a machine's curves: tables of its GPU's kernels, or the GPUs that it is estimated from."""
-    found = machine_curves(machine)
-    facts = [("where not measured", other_curves(machine))]
-    if found.borrowed:
-        facts.append(("from other GPUs", ", ".join(found.borrowed)))
-    blocks: list[Block] = [Facts("", tuple(facts))]
-    if len(found.kernels) == 1:
-        blocks += _kernels(kernels_provenance()[found.kernels[0]])
-    if found.evidence == "estimated":
+    curves = machine_curves(machine)
+    others = ", ".join(curves.borrowed)
+    blocks: list[Block] = [facts("", ("where not measured", other_curves(machine)), ("from other GPUs", others))]
+    if len(curves.kernels) == 1:
+        blocks += _kernels(kernels_provenance()[curves.kernels[0]])
+    if curves.evidence == "estimated":
         blocks.append(_left_out_gpus())
     return blocks
 
@@ -146,9 +140,9 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
 def _evidence(row: CurveSummary) -> list[Block]:
     curve = row.curve
     obtained = ", ".join(curve.provenance)
-    title = f"{curve.model} on {curve.machine} at TP {curve.tensor_parallel}"
     slope = row.context
-    facts = (
+    about = facts(
+        f"{curve.model} on {curve.machine} at TP {curve.tensor_parallel}",
         ("points", f"{len(curve.points)}, {len(curve.refused)} refused, {len(curve.dips)} levelled ({obtained})"),
         ("prompt", f"measured from {_range(curve.prompt_range_tokens)} batched tokens"),
         ("decode", f"measured from {_range(curve.decode_batch_range)} sequences in a batch"),
@@ -169,31 +163,27 @@ def _evidence(row: CurveSummary) -> list[Block]:
         (Column("largest, %", True), lambda error: per_cent(error.largest)),
         (Column("bias, %", True), lambda error: "" if error.bias is None else f"{100 * error.bias:+.1f}"),
     )
-    blocks: list[Block] = [Facts(title, facts), errors] if errors.rows else [Facts(title, facts)]
     refused = (f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
-    return blocks + notes("", (*refused, *(dip.reason for dip in curve.dips)))
+    remarks = notes("", (*refused, *(dip.reason for dip in curve.dips)))
+    return [about, *([errors] if errors.rows else []), *remarks]
 
 
 def _range(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:,.0f} to {bounds[1]:,.0f}"
 
 
-def curves_data(name: str | None = None, own: Catalog | None = None) -> dict[str, object]:
+def curves_data(name: str | None = None, known: Catalog = SHIPPED) -> dict[str, object]:
     """The same as plain values: ``measured`` groups, ``machines``, and of one model or machine its ``coverage``."""
-    known = known_of(own)
-    model, machine = _named(name, known)
-    measured = [_group_data(row) for row in _measured(model, machine, own)]
-    machines = (machine,) if machine is not None else tuple(known.machines.values())
-    data: dict[str, object] = {"measured": measured, "machines": [_machine_data(each) for each in machines]}
-    if name is not None:
-        models = (model,) if model is not None else tuple(known.models.values())
-        data["coverage"] = all_coverage(models, machines, own)
-    return data
+    models, machines, measured = _subject(name, known)
+    data: dict[str, object] = {
+        "measured": [_group_data(row) for row in measured],
+        "machines": [_machine_data(machine) for machine in machines],
+    }
+    return data if name is None else data | {"coverage": all_coverage(models, machines, known)}
 
 
 def _machine_data(machine: Machine) -> dict[str, object]:
-    found = machine_curves(machine)
-    provenance = kernels_provenance()
+    curves, provenance = machine_curves(machine), kernels_provenance()
     kernels = [
         {
             "gpu": gpu,
@@ -203,9 +193,9 @@ def _machine_data(machine: Machine) -> dict[str, object]:
                 for (phase, dtype), error in provenance[gpu].estimated.items()
             ],
         }
-        for gpu in found.kernels
+        for gpu in curves.kernels
     ]
-    return asdict(found) | {"kernels": kernels}
+    return asdict(curves) | {"kernels": kernels}
 
 
 def _group_data(row: CurveSummary) -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from provisioner.results.cluster import Pool
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -136,9 +137,14 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], 
     )
 
 
+def facts(title: str, *rows: tuple[str, str]) -> Facts:
+    """Labels with their values, without those whose value is empty."""
+    return Facts(title, tuple(row for row in rows if row[1]))
+
+
 def notes(title: str, lines: Iterable[str], warning: bool = False) -> list[Block]:
-    """Notes if there are any."""
-    listed = tuple(lines)
+    """Notes if there are any; empty lines are left out."""
+    listed = tuple(filter(None, lines))
     return [Notes(title, listed, warning)] if listed else []
 
 
@@ -151,3 +157,15 @@ def listing(
     """A table of one row per item, each column with the text of its cells; without the columns that are empty."""
     rows = [[text(item) for _, text in columns] for item in items]
     return table(title, [column for column, _ in columns], rows, [k for k, item in enumerate(items) if strong(item)])
+
+
+def grouped(pairs: Iterable[tuple[K, T]]) -> dict[K, list[T]]:
+    """The values of each key, in order.
+
+    >>> grouped([("a", 1), ("b", 2), ("a", 3)])
+    {'a': [1, 3], 'b': [2]}
+    """
+    groups: dict[K, list[T]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups

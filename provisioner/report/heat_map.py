@@ -23,9 +23,9 @@ def cells(chart: HeatMap) -> list[alt.Chart]:
     if not chart.rows or not chart.columns:
         return []
     scale, kept, dark_from = _shades(chart)
-    texts = mark_texts(chart)
+    texts = iter(mark_texts(chart))
     rows: list[Spec] = [
-        {"row": r, "column": c, "value": known(value), "text": texts[r][c]}
+        {"row": r, "column": c, "value": known(value), "text": next(texts)}
         | ({"endless": True} if value == math.inf else {})
         for r, row in enumerate(chart.values)
         for c, value in enumerate(row)

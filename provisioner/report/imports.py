@@ -6,10 +6,11 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
-from provisioner.report.document import Block, Document, Facts, notes
+from provisioner.report.document import Block, Document, facts, notes
 from provisioner.report.specs import shape_facts, workload_data
 from provisioner.specs.lengths import IntArray
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
@@ -17,21 +18,22 @@ from provisioner.specs.traces import Trace, describe, profile
 from provisioner.specs.units import format_bytes
 from provisioner.specs.workload import Workload
 
-# Share of prompt tokens seen before from which on a plan without prefix caching is worth a warning.
-NOTABLE_PREFIX_REUSE = 0.01
+NOTABLE_PREFIX_REUSE: Final = 0.01
+"""Share of prompt tokens seen before from which on a plan without prefix caching is worth a warning."""
 
 
 def import_document(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> Document:
     """The format recognised, the content of the trace, warnings, and the files written."""
-    blocks: list[Block] = [Facts("", (("file", trace.path), *describe(trace).items()))]
+    blocks: list[Block] = [facts("", ("file", trace.path), *describe(trace).items())]
     blocks += notes("Warnings", import_warnings(trace), warning=True)
     if workload is not None:
-        facts = (
+        saved = facts(
+            f"Written as workload {workload.name}",
             ("files", ", ".join(map(str, written))),
             ("classes", f"{workload.classes:,} of prompt and output lengths"),
             ("to plan with it", shlex.join(["provision", "plan", "--workload", str(written[0])])),
         )
-        blocks.append(Facts(f"Written as workload {workload.name}", facts))
+        blocks.append(saved)
     return Document(f"{trace.format.title} trace of {trace.requests:,} requests", "", tuple(blocks))
 
 
@@ -63,17 +65,14 @@ def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]
 
 
 def _lengths(tokens: IntArray) -> dict[str, float]:
-    quantiles = np.percentile(tokens, (50, 90, 99)).tolist()
-    return {
-        "mean": float(tokens.mean()),
-        **dict(zip(("p50", "p90", "p99"), quantiles, strict=True)),
-        "largest": int(tokens.max()),
-    }
+    p50, p90, p99 = np.percentile(tokens, (50, 90, 99)).tolist()
+    return {"mean": float(tokens.mean()), "p50": p50, "p90": p90, "p99": p99, "largest": int(tokens.max())}
 
 
 def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequence[str] = ()) -> Document:
     """The model of a ``config.json``, the parts left out, and the file written."""
-    facts = (
+    about = facts(
+        "",
         ("name", model.name),
         ("read from", "; ".join(model.sources)),
         ("parameters", f"{model.parameters:,.0f}"),
@@ -82,16 +81,17 @@ def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequ
         *shape_facts(model),
         ("context", f"{model.trained_context_tokens:,} tokens"),
     )
-    blocks: list[Block] = [Facts("", facts), *notes("Note", (model.note,) if model.note else ())]
+    blocks: list[Block] = [about, *notes("Note", (model.note,))]
     if written is not None:
         folder = str(written.parent.parent)
         replica = ["--model", model.name, "--machine", "MACHINE", "--tp", "GPUS", "--out", folder]
-        rows = (
+        saved = facts(
+            "Written",
             ("file", str(written)),
             ("curves for it", f"provision curves import FILE... {shlex.join(replica)}"),
             ("to plan with it", shlex.join(["provision", "plan", "--specs", folder, "--model", model.name])),
         )
-        blocks += [Facts("Written", rows), *notes("", remarks)]
+        blocks += [saved, *notes("", remarks)]
     return Document(f"{model.title}: {model.parameters / 1e9:,.4g} x 10^9 parameters", "", tuple(blocks))
 
 

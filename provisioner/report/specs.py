@@ -9,24 +9,24 @@ from typing import Final, Literal
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
 from provisioner.report.coverage import (
+    SHIPPED,
     all_coverage,
     by_evidence,
     coverage_blocks,
-    known_of,
-    marked,
+    marking,
     other_curves,
     own_names,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, listing, notes, table
+from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, facts, grouped, listing, notes
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.prices import PriceList
-from provisioner.specs.units import format_bytes, format_count, format_power, format_rate, format_seconds, format_share
-from provisioner.specs.workload import Workload
+from provisioner.specs.units import format_bytes, format_power, format_rate, format_seconds, format_share
+from provisioner.specs.workload import ArrivalProfile, Workload
 
 Side = Literal["prompt", "output"]
 
@@ -35,71 +35,79 @@ _QUANTILES: Final = (50, 90, 99)
 _LINKS: Final = {"nvlink": "NVLink", "xgmi": "Infinity Fabric", "pcie": "PCIe"}
 
 
-def machines_document(name: str | None = None, own: Catalog | None = None) -> Document:
+def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
     """All machine types, or the one of that name."""
-    known = known_of(own)
+    groups = curve_groups(known)
+    lists = {listed: known.price_list(listed) for listed in known.price_lists}
     if name is None:
-        mine = own_names(own, "machines")
-        note = f"Prices are in $/h, by list; blank where a list has none. {own_note(own)}".rstrip()
-        groups = curve_groups(own)
-        models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
-        measured = f"of {models} on {', '.join(sorted({machine for _, machine, _ in groups}))}"
+        mark = marking(known, "machines")
         shown = listing(
             "",
             tuple(known.machines.values()),
-            (Column("machine"), lambda machine: marked(machine.name, machine.name in mine)),
+            (Column("machine"), lambda machine: mark(machine.name)),
             (Column("GPUs", True), lambda machine: whole(machine.gpus)),
             (Column("GPU"), lambda machine: machine.gpu),
             (Column("HBM, GiB", True), lambda machine: whole(machine.memory_bytes / 2**30)),
             (Column("HBM, GB/s", True), lambda machine: whole(machine.memory_bandwidth_gb_per_s)),
             (Column("W", True), lambda machine: whole(machine.max_power_w)),
-            *((Column(prices, True), partial(_price, prices=known.price_list(prices))) for prices in known.price_lists),
+            *((Column(listed, True), partial(_price, prices=prices)) for listed, prices in lists.items()),
         )
+        models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
+        measured = f"of {models} on {', '.join(sorted({at for _, at, _ in groups}))}"
+        note = f"Prices are in $/h, by list; blank where a list has none. {own_note(known)}"
         return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
     machine = known.machine(name)
-    facts = (
+    degrees = grouped((model, str(degree)) for model, at, degree in groups if at == machine.name)
+    fp8 = f", FP8 {machine.peak_fp8_tflops:,.1f}" if machine.peak_fp8_tflops else ", no FP8,"
+    cap = "" if machine.power_cap == 1 else f", capped to {format_share(machine.power_cap)} of it"
+    about = facts(
+        "",
         ("name", machine.name),
         ("letter", f"{machine.letter}, as in Splitwise-{machine.letter}{machine.letter}"),
         ("GPUs", f"{machine.gpus} x {machine.gpu}"),
         ("memory", f"{format_bytes(machine.memory_bytes)} ({machine.memory_gib_per_gpu:g} GiB per GPU)"),
         ("memory bandwidth", f"{machine.memory_bandwidth_gb_per_s:,.0f} GB/s per GPU"),
-        ("peak", f"{_peaks(machine)} TFLOP/s per GPU, dense"),
+        ("peak", f"16 bits {machine.peak_fp16_tflops:,.1f}{fp8} TFLOP/s per GPU, dense"),
         ("GPU link", f"{_LINKS[machine.gpu_link]}, {machine.gpu_link_gb_per_s:,.0f} GB/s per GPU"),
         ("network", f"{machine.network}, {machine.network_gbps:,.0f} Gb/s of the whole machine"),
-        ("GPU power", f"{format_power(machine.gpu_tdp_w)}{_capped(machine)}"),
+        ("GPU power", f"{format_power(machine.gpu_tdp_w)}{cap}"),
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
-        ("measured curves", _curves_of_machine(machine, own)),
+        ("measured curves", "; ".join(f"{model} at TP {', '.join(of)}" for model, of in degrees.items()) or "none"),
         ("other curves", other_curves(machine)),
     )
-    prices = [
-        (list_name, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
-        for list_name in known.price_lists
-        if (price := known.price_list(list_name).machines.get(machine.name)) is not None
-    ]
-    columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
-    listed = [table("Prices", columns, prices)] if prices else []
-    return Document(machine.title, "", (Facts("", facts), *listed, *_notes(machine.note, machine.sources)))
+    prices = listing(
+        "Prices",
+        [
+            (listed, prices.machines[machine.name])
+            for listed, prices in lists.items()
+            if machine.name in prices.machines
+        ],
+        (Column("list"), lambda row: row[0]),
+        (Column("$/h", True), lambda row: dollars(row[1].cost_usd_per_h, sign=False)),
+        (Column("W", True), lambda row: whole(row[1].provisioned_power_w)),
+        (Column("source", words=True), lambda row: row[1].source),
+    )
+    listed = (prices,) if prices.rows else ()
+    end = (*notes("Note", (machine.note,)), *notes("Sources", machine.sources))
+    return Document(machine.title, "", (about, *listed, *end))
 
 
-def machines_data(name: str | None = None, own: Catalog | None = None) -> object:
+def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
     """All machine types, or the one of that name, as plain values."""
-    known = known_of(own)
     if name is None:
-        return [machines_data(each, own) for each in known.machines]
+        return [machines_data(each, known) for each in known.machines]
     machine = known.machine(name)
-    lists = {list_name: known.price_list(list_name) for list_name in known.price_lists}
-    prices = {
-        list_name: asdict(prices.machines[machine.name]) | {"date": prices.date}
-        for list_name, prices in lists.items()
-        if machine.name in prices.machines
-    }
     return asdict(machine) | {
-        "own": machine.name in own_names(own, "machines"),
+        "own": machine.name in own_names(known, "machines"),
         "memory_bytes": machine.memory_bytes,
         "network_bytes_per_s": machine.network_bytes_per_s,
-        "prices": prices,
-        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups(own) if at == machine.name],
+        "prices": {
+            listed: asdict(prices.machines[machine.name]) | {"date": prices.date}
+            for listed in known.price_lists
+            if machine.name in (prices := known.price_list(listed)).machines
+        },
+        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups(known) if at == machine.name],
         "other_curves": asdict(machine_curves(machine)),
     }
 
@@ -109,46 +117,21 @@ def _price(machine: Machine, prices: PriceList) -> str:
     return "" if price is None else dollars(price.cost_usd_per_h, sign=False)
 
 
-def _peaks(machine: Machine) -> str:
-    """Peaks by number type, in TFLOP/s."""
-    fp8 = f", FP8 {machine.peak_fp8_tflops:,.1f}" if machine.peak_fp8_tflops else ", no FP8,"
-    return f"16 bits {machine.peak_fp16_tflops:,.1f}{fp8}"
-
-
-def _capped(machine: Machine) -> str:
-    return "" if machine.power_cap == 1 else f", capped to {format_share(machine.power_cap)} of it"
-
-
-def _curves_of_machine(machine: Machine, own: Catalog | None) -> str:
-    by_model: dict[str, list[str]] = {}
-    for model, at, tensor_parallel in curve_groups(own):
-        if at == machine.name:
-            by_model.setdefault(model, []).append(str(tensor_parallel))
-    return "; ".join(f"{model} at TP {', '.join(tps)}" for model, tps in by_model.items()) or "none"
-
-
 def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[Block, ...]:
     """Latency curves that are measured, and by their evidence the machines on which the ``others`` are."""
-    by_kind = by_evidence(known.machines.values())
-    rows = [(kind, others.format(", ".join(machine.name for machine in on))) for kind, on in by_kind.items()]
+    rows = [(kind, others.format(", ".join(names))) for kind, names in by_evidence(known.machines.values()).items()]
     hint = f"provision curves shows the errors, provision {command} NAME where a model fits."
-    return Facts("Latency curves", (("measured", measured), *rows)), Notes("", (hint,))
+    return facts("Latency curves", ("measured", measured), *rows), Notes("", (hint,))
 
 
-def models_document(name: str | None = None, own: Catalog | None = None) -> Document:
+def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
     """All models, or the one of that name."""
-    known = known_of(own)
     if name is None:
-        mine = own_names(own, "models")
-        note = f"KV cache is in KiB per token, the context trained for in tokens. {own_note(own)}".rstrip()
-        machines: dict[str, dict[str, None]] = {}
-        for of_model, machine, _ in curve_groups(own):
-            machines.setdefault(of_model, {})[machine] = None
-        measured = "; ".join(f"{of_model} on {', '.join(on)}" for of_model, on in machines.items())
+        mark = marking(known, "models")
         shown = listing(
             "",
             tuple(known.models.values()),
-            (Column("model"), lambda model: marked(model.name, model.name in mine)),
+            (Column("model"), lambda model: mark(model.name)),
             (Column("parameters, 10^9", True), lambda model: significant(model.parameters / 1e9)),
             (Column("weights, GiB", True), lambda model: f"{model.weight_bytes / 2**30:,.1f}"),
             (Column("layers", True), lambda model: whole(model.layers)),
@@ -156,9 +139,13 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
             (Column("KV cache", True), lambda model: whole(model.kv_bytes_per_token / 2**10)),
             (Column("context", True), lambda model: whole(model.trained_context_tokens)),
         )
+        machines = grouped((model, machine) for model, machine, _ in curve_groups(known))
+        measured = "; ".join(f"{model} on {', '.join(dict.fromkeys(on))}" for model, on in machines.items())
+        note = f"KV cache is in KiB per token, the context trained for in tokens. {own_note(known)}"
         return _overview("models", "models", shown, note, *_curves(known, measured, "all, on {}", "models"))
     model = known.model(name)
-    facts = (
+    about = facts(
+        "",
         ("name", model.name),
         ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {DTYPE_BYTES[model.dtype]:g} bytes each"),
         ("weights", format_bytes(model.weight_bytes)),
@@ -167,21 +154,21 @@ def models_document(name: str | None = None, own: Catalog | None = None) -> Docu
         *shape_facts(model),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
-    where = coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), own)
-    return Document(model.title, "", (Facts("", facts), *where, *_notes(model.note, model.sources)))
+    where = coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), known)
+    end = (*notes("Note", (model.note,)), *notes("Sources", model.sources))
+    return Document(model.title, "", (about, *where, *end))
 
 
-def models_data(name: str | None = None, own: Catalog | None = None) -> object:
+def models_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
     """All models, or the one of that name, as plain values."""
-    known = known_of(own)
     if name is None:
-        return [models_data(each, own) for each in known.models]
+        return [models_data(each, known) for each in known.models]
     model = known.model(name)
     return asdict(model) | {
-        "own": model.name in own_names(own, "models"),
+        "own": model.name in own_names(known, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": all_coverage((model,), known.machines.values(), own),
+        "machines": all_coverage((model,), tuple(known.machines.values()), known),
     }
 
 
@@ -213,35 +200,42 @@ def workloads_document(name: str | None = None) -> Document:
         )
         return _overview("workloads", "workloads", shown, "Lengths are in tokens.")
     workload = catalog.workload(name)
-    return Document(workload.title, "", (*workload_blocks(workload), *_notes(workload.note, workload.sources)))
-
-
-def workload_blocks(workload: Workload) -> tuple[Block, ...]:
-    """The rate to plan for, the lengths, and the arrivals of the trace."""
-    facts = [
+    reuse = workload.context_share_reused
+    headers = ("mean", *(f"P{q}" for q in _QUANTILES), "largest")
+    about = facts(
+        "",
         ("name", workload.name),
         ("rate to plan for", format_rate(workload.rate_rps)),
         ("CV to plan for", f"{workload.cv:.3g} (of the gaps between arrivals; 1 is Poisson)"),
         ("classes", f"{workload.classes:,} of prompt and output lengths"),
-    ]
-    if workload.context_share_reused is not None:
-        facts.append(("prefix reuse", f"{format_share(workload.context_share_reused)} of the prompt tokens"))
-    headers = ("mean", *(f"P{q}" for q in _QUANTILES), "largest")
+        ("prefix reuse", "" if reuse is None else f"{format_share(reuse)} of the prompt tokens"),
+    )
     columns = (Column("tokens"), *(Column(header, True) for header in headers))
-    blocks = (Facts("", tuple(facts)), Table("Lengths", columns, tuple(_length_row(workload, side) for side in _SIDES)))
-    arrivals = workload.arrivals
-    if arrivals is None or not arrivals.requests:
-        return blocks
-    measured = [("requests", format_count(arrivals.requests)), ("duration", format_seconds(arrivals.duration_s))]
-    if arrivals.mean_rate_rps is not None:
-        measured.append(("mean rate", format_rate(arrivals.mean_rate_rps)))
-    if arrivals.rate_by_minute_rps:
-        measured.append(("busiest minute", format_rate(max(arrivals.rate_by_minute_rps))))
-    if arrivals.cv is not None:
-        measured.append(("CV of the gaps", f"{arrivals.cv:.3g}"))
-    for window_s, index in arrivals.index_of_dispersion.items():
-        measured.append((f"dispersion in {window_s} s", f"{index:.3g} (variance over mean of arrivals; 1 is Poisson)"))
-    return (*blocks, Facts("Arrivals in its trace", tuple(measured)))
+    lengths = Table("Lengths", columns, tuple(_length_row(workload, side) for side in _SIDES))
+    measured = [_arrivals(workload.arrivals)] if workload.arrivals and workload.arrivals.requests else []
+    end = (*notes("Note", (workload.note,)), *notes("Sources", workload.sources))
+    return Document(workload.title, "", (about, lengths, *measured, *end))
+
+
+def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
+    mean, *others = _length_data(workload, side).values()
+    return (side, f"{mean:,.1f}", *map(whole, others))
+
+
+def _arrivals(arrivals: ArrivalProfile) -> Facts:
+    mean_rps, cv, by_minute_rps = arrivals.mean_rate_rps, arrivals.cv, arrivals.rate_by_minute_rps
+    return facts(
+        "Arrivals in its trace",
+        ("requests", whole(arrivals.requests)),
+        ("duration", format_seconds(arrivals.duration_s)),
+        ("mean rate", "" if mean_rps is None else format_rate(mean_rps)),
+        ("busiest minute", format_rate(max(by_minute_rps)) if by_minute_rps else ""),
+        ("CV of the gaps", "" if cv is None else f"{cv:.3g}"),
+        *(
+            (f"dispersion in {window_s} s", f"{index:.3g} (variance over mean of arrivals; 1 is Poisson)")
+            for window_s, index in arrivals.index_of_dispersion.items()
+        ),
+    )
 
 
 def workloads_data(name: str | None = None) -> object:
@@ -278,15 +272,6 @@ def _length_data(workload: Workload, side: Side) -> dict[str, float]:
     return {"mean": mean, **quantiles, "largest": workload.quantile(side, 1.0)}
 
 
-def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
-    mean, *others = _length_data(workload, side).values()
-    return (side, f"{mean:,.1f}", *map(whole, others))
-
-
-def _overview(what: str, command: str, shown: Table, note: str, *more: Block) -> Document:
-    subtitle = f"{note} provision {command} NAME shows one with its sources."
-    return Document(f"{len(shown.rows)} {what}", subtitle, (shown, *more))
-
-
-def _notes(note: str, sources: tuple[str, ...]) -> tuple[Block, ...]:
-    return (*notes("Note", (note,) if note else ()), *notes("Sources", sources))
+def _overview(noun: str, command: str, shown: Table, note: str, *more: Block) -> Document:
+    subtitle = f"{note.rstrip()} provision {command} NAME shows one with its sources."
+    return Document(f"{len(shown.rows)} {noun}", subtitle, (shown, *more))

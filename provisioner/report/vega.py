@@ -31,7 +31,7 @@ def known(value: float | None) -> float | None:
 
 def finite(values: Iterable[float | None]) -> list[float]:
     """Return the values that a chart can draw."""
-    return [value for value in values if known(value) is not None and value is not None]
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def named_axis(names: Iterable[str], lines: int) -> Spec:
