@@ -6,6 +6,7 @@ Loading Altair takes a second, so this module is imported where a chart is drawn
 from __future__ import annotations
 
 import io
+import json
 import math
 import re
 import textwrap
@@ -20,12 +21,23 @@ import numpy as np
 import vl_convert
 
 from provisioner.errors import InputError
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Rule, Series, note
-from provisioner.report.chart_text import description, mark_texts, merged, subtitle
-from provisioner.report.heat_map import cells, cells_height
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, note
+from provisioner.report.chart_text import cell_label, description, mark_texts, merged, subtitle
+from provisioner.report.document import grouped
 from provisioner.report.numbers import five_digits, three_digits
-from provisioner.report.theme import DASHES, LIGHT, PAGE, SHAPES, Spec, config
-from provisioner.report.vega import NAME_WIDTH, TEXT, data, finite, known, named_axis, number_format
+from provisioner.report.theme import (
+    CELLS,
+    CELLS_ABOVE,
+    CELLS_BELOW,
+    DASHES,
+    LIGHT,
+    NO_VALUE,
+    PAGE,
+    SHAPES,
+    STAR,
+    Spec,
+    config,
+)
 
 Channel = TypeVar("Channel", alt.X, alt.Y)
 Look = TypeVar("Look", alt.Color, alt.Stroke, alt.FillOpacity, alt.StrokeDash, alt.Shape)
@@ -41,6 +53,11 @@ _FULL: Final = 0.85  # opacity of a bar, and of one beside a bar that stands out
 _PALE: Final = 0.3
 _ROW: Final = 24  # height of a bar
 _HEIGHT: Final = 300
+_NAME_WIDTH: Final = 24  # characters on a line of a name beside bars or cells
+_NUMBERED_CELLS: Final = 120  # with more cells, they have no numbers in them
+_CELL_WIDTH: Final = 44  # pixels that a number in a cell needs
+_TEXT: Final[Spec] = {"tooltip": alt.Tooltip("text:N"), "description": alt.Description("text:N")}
+"""The channels that show the text of a mark."""
 _BESIDE: Final[Mapping[str, Spec]] = {"right": {"align": "left", "dx": 5}, "left": {"align": "right", "dx": -5}}
 """The place of the number beside a bar that ends on this side of the base."""
 
@@ -61,7 +78,7 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
             chart = folded(chart)
             layers, height = _bars(chart, width), _bars_height(chart)
         case HeatMap():
-            layers, height = cells(chart), cells_height(chart)
+            layers, height = _cells(chart), min(max(30 * len(chart.rows), 60), 480)
     if not layers:
         nothing = alt.Chart(data([{"text": "no values"}])).mark_text(style="soft").encode(text="text:N")
         layers, height = [nothing], 60
@@ -122,6 +139,33 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
     return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
 
 
+def data(rows: Iterable[Spec]) -> alt.InlineData:
+    """Return records as the data of a chart."""
+    return alt.InlineData(values=list(rows))
+
+
+def _known(value: float | None) -> float | None:
+    """A value that JSON and a chart can hold: neither NaN nor infinite."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _finite(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None and math.isfinite(value)]
+
+
+def _named_axis(names: Iterable[str], lines: int) -> Spec:
+    """The look of an axis of positions from 0 that shows names, long ones on several lines."""
+    wrapped = [
+        textwrap.wrap(name, _NAME_WIDTH, max_lines=lines, placeholder=" ...", break_on_hyphens=False) for name in names
+    ]
+    return {"labelExpr": f"{json.dumps(wrapped)}[datum.value]", "ticks": False, "domain": False}
+
+
+def _number_format(values: Sequence[float]) -> str:
+    """The format of the numbers on an axis: without a power of ten, if they are neither tiny nor huge."""
+    return ",~r" if all(1e-4 <= abs(value) < 1e9 for value in values if value) else "~g"
+
+
 def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[float]) -> Channel:
     """A quantity on the scale of its values; a logarithmic one with 0 or less is linear around 0."""
     title, ticks = textwrap.wrap(axis.label, 50), list[float]()
@@ -134,7 +178,7 @@ def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[f
             powers: list[float] = [10.0**k for k in range(smallest, math.ceil(math.log10(max(map(abs, values)))) + 1)]
             ticks = [*(-power for power in reversed(powers) if -power >= min(values)), 0.0, *powers]
             scale = alt.Scale(type="symlog", constant=10.0**smallest, nice=False)
-    drawn = alt.Axis(title=title, format=number_format(values), values=ticks or alt.Undefined)
+    drawn = alt.Axis(title=title, format=_number_format(values), values=ticks or alt.Undefined)
     return channel(f"{field}:Q", scale=scale, axis=drawn, title=title)
 
 
@@ -183,8 +227,8 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     if not any(row["y"] is not None or row["endless"] for row in rows):
         return []
     levels, uprights = ([rule for rule in merged(chart.rules) if rule.axis == axis] for axis in "yx")
-    xs = [*finite(row["x"] for row in rows), *(rule.value for rule in uprights)]
-    ys = finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
+    xs = [*_finite(row["x"] for row in rows), *(rule.value for rule in uprights)]
+    ys = _finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
     ys += [rule.value for rule in levels]
     x, y = _quantity(alt.X, "x", chart.x, xs), _quantity(alt.Y, "y", chart.y, ys)
     names = _names(chart.series)
@@ -199,13 +243,13 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
         layers.append(interval.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color))
     curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
     layers.append(curve.encode(x=x, y=y, color=color, strokeDash=dash))
-    pointed = (chart.points and few) or any(len(finite(series.y)) == 1 for series in chart.series)
+    pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
     point = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=60, opacity=int(pointed))
     marks: Spec = {"color": color, "shape": _look(alt.Shape, "series:N", names, width, SHAPES)} if pointed else {}
-    layers.append(point.encode(x=x, y=y, **marks, **TEXT))
+    layers.append(point.encode(x=x, y=y, **marks, **_TEXT))
     if any(row["endless"] for row in rows):
         top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
-        layers.append(top.encode(x=x, y=alt.value(4), color=color, **TEXT))
+        layers.append(top.encode(x=x, y=alt.value(4), color=color, **_TEXT))
     if levels:
         layers += _levels(levels, y, ys, math.log10 if chart.y.logarithmic and min(ys) > 0 else float)
     if uprights:
@@ -220,9 +264,9 @@ def _points(chart: LineChart) -> list[Spec]:
     texts = iter(mark_texts(chart))
     for name, series in zip(_names(chart.series), chart.series, strict=True):
         for k, (x, y) in enumerate(zip(series.x, series.y, strict=True)):
-            row: Spec = {"series": name, "x": known(x), "y": known(y), "text": next(texts), "endless": y == math.inf}
+            row: Spec = {"series": name, "x": _known(x), "y": _known(y), "text": next(texts), "endless": y == math.inf}
             bounds = [series.low[k], series.high[k]] if series.low and series.high else []
-            rows.append(row | (dict(zip(("low", "high"), bounds, strict=True)) if len(finite(bounds)) == 2 else {}))
+            rows.append(row | (dict(zip(("low", "high"), bounds, strict=True)) if len(_finite(bounds)) == 2 else {}))
     return rows
 
 
@@ -253,7 +297,7 @@ def folded(chart: BarChart) -> BarChart:
     if len(chart.groups) <= _MOST_BARS or len(chart.bars) != 1:
         return chart
     kept, (bars,) = _MOST_BARS - 1, chart.bars
-    least = min(finite(bars.values[kept:]), default=None)
+    least = min(_finite(bars.values[kept:]), default=None)
     name = f"and {len(chart.groups) - kept} more" + ("" if least is None else f" from {three_digits(least)}")
     rest = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
     notes = (*(note(bars, k) for k in range(kept)), rest)
@@ -265,17 +309,17 @@ def folded(chart: BarChart) -> BarChart:
 
 
 def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
-    values = finite(value for bars in chart.bars for value in bars.values)
+    values = _finite(value for bars in chart.bars for value in bars.values)
     if not values:
         return []
     rules = merged(replace(rule, axis="y") for rule in chart.rules)
     low, high, start = _extent(chart, [*values, *(rule.value for rule in rules)])
     rows = _bar_rows(chart, low, high, start, [rule.value for rule in rules])
     names = _names(chart.bars)
-    y = alt.Y("group:O", title=None, axis=alt.Axis(**named_axis(chart.groups, 3)), scale=alt.Scale(paddingInner=0.2))
+    y = alt.Y("group:O", title=None, axis=alt.Axis(**_named_axis(chart.groups, 3)), scale=alt.Scale(paddingInner=0.2))
     log = chart.value.logarithmic and low > 0
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
-    x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=number_format(values)))
+    x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=_number_format(values)))
     offset: Spec = {} if shared_rows(chart) or len(names) < 2 else {"yOffset": alt.YOffset("bar:O", sort=names)}
     base = alt.Chart(data(rows)).encode(y=y, **offset)
     bar = base.transform_filter("isValid(datum.end)").mark_bar(fillOpacity=0.8, strokeWidth=1.5, cornerRadiusEnd=1)
@@ -289,7 +333,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
         }
     elif chart.strong:
         paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
-    layers = [bar.encode(x=x, x2="start:Q", **paint, **TEXT)]
+    layers = [bar.encode(x=x, x2="start:Q", **paint, **_TEXT)]
     for side, beside in _BESIDE.items():
         if any(row["side"] == side for row in rows):
             shown = base.transform_filter(f"datum.side == '{side}'")
@@ -298,7 +342,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
             )
     if any(row["end"] is None for row in rows):
         missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
-        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **TEXT))
+        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **_TEXT))
     layers.append(alt.Chart(data([{"end": start}])).mark_rule(aria=False).encode(x=x))
     return [*layers, *(_limits(rules, x, (low + high) / 2) if rules else [])]
 
@@ -324,7 +368,7 @@ def _bar_rows(chart: BarChart, low: float, high: float, start: float, limits: Se
             # of bars in one row, the name of a bar without length would lie on the other one
             side = None if end is None or (shared and end == start) else "left" if end < start else "right"
             row = {"group": g, "pale": bool(chart.strong) and g not in chart.strong, "bar": name}
-            row |= {"value": known(value), "start": start, "end": end, "side": side}
+            row |= {"value": _known(value), "start": start, "end": end, "side": side}
             shown = f"\u00d7 {note(bars, g) or 'no value'}" if end is None else three_digits(value, limits)
             rows.append(row | {"shown": shown, "text": next(texts)})
     return rows
@@ -353,5 +397,131 @@ def _limits(rules: Sequence[Rule], x: alt.X, middle: float) -> list[alt.Chart]:
 
 def _bars_height(chart: BarChart) -> int:
     rows = 1 if shared_rows(chart) else max(len(chart.bars), 1)
-    lines = max((len(textwrap.wrap(name, NAME_WIDTH)) for name in chart.groups), default=1)
+    lines = max((len(textwrap.wrap(name, _NAME_WIDTH)) for name in chart.groups), default=1)
     return len(chart.groups) * max(rows * _ROW + 6, 15 * min(lines, 3) + 6)
+
+
+# Cells
+
+
+def _cells(chart: HeatMap) -> list[alt.Chart]:
+    if not chart.rows or not chart.columns:
+        return []
+    scale, kept, dark_from = _shades(chart)
+    texts = iter(mark_texts(chart))
+    rows: list[Spec] = [
+        {"row": r, "column": c, "value": _known(value), "text": next(texts)}
+        | ({"endless": True} if value == math.inf else {})
+        for r, row in enumerate(chart.values)
+        for c, value in enumerate(row)
+    ]
+    numbered = len(rows) <= _NUMBERED_CELLS
+    if numbered:
+        for row in (row for row in rows if row["value"] is not None or row.get("endless")):
+            row["shown"] = three_digits(chart.values[row["row"]][row["column"]], [chart.middle])
+    tall = alt.Axis(title=textwrap.wrap(chart.y.label, 40), **_named_axis(map(cell_label, chart.rows), 2))
+    wide = alt.Axis(title=chart.x.label, labelAngle=0, **_named_axis(map(cell_label, chart.columns), 2))
+    x, y = alt.X("column:O", title=None, axis=wide), alt.Y("row:O", sort="descending", axis=tall)
+    base = alt.Chart(data(rows)).encode(x=x, y=y)
+    layers = []
+    if kept:
+        gradient = alt.Legend(
+            title=textwrap.wrap(chart.value.label, 48),
+            gradientLength=alt.ExprRef("min(360, width - 20)"),
+            format=_number_format(kept),
+            labelOverlap="greedy",
+        )
+        cell = base.transform_filter("isValid(datum.value)").mark_rect()
+        color = alt.Color("value:Q", scale=scale, legend=gradient)
+        layers.append(cell.encode(color=color, **_TEXT))
+    if len(kept) < len(rows):
+        grey: Spec = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
+        missing = base.transform_filter("!isValid(datum.value)")
+        layers.append(missing.mark_rect().encode(fill=grey, **_TEXT))
+        absent = missing.transform_filter("!datum.endless")
+        layers.append(absent.mark_text(text="\u00d7", fontSize=11, color="#000000", aria=False))
+    layers += _outline(chart, x, y)
+    if numbered:
+        roomy = alt.ExprRef(f"width < {_CELL_WIDTH * len(chart.columns) + 60} ? 0 : 1")
+        marked = {(mark.row, mark.column) for mark in chart.marks}
+        dark = f"datum.endless || datum.value > {dark_from}"
+        for inside, dy in ((False, 0), (True, 7)):
+            these = [row for row in rows if "shown" in row and ((row["row"], row["column"]) in marked) == inside]
+            number = alt.Chart(data(these)).mark_text(fontSize=11, opacity=roomy, aria=False, dy=dy)
+            ink: Spec = {"condition": {"test": dark, "value": "#ffffff"}, "value": "#000000"}
+            if these:
+                layers.append(number.encode(x=x, y=y, text="shown:N", color=ink))
+    return [*layers, *_symbols(chart, x, y, numbered)]
+
+
+def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
+    """The colours of cells, the values that have one, and the value from which on the colours are dark.
+
+    Cells are darker with the value, and the colours are divided where a limit is.
+    """
+    kept = _finite(value for row in chart.values for value in row)
+    low, high = (min(kept), max(kept)) if kept else (0.0, 1.0)
+    log = chart.value.logarithmic and low > 0
+    middle = chart.middle if chart.middle is not None and math.isfinite(chart.middle) else None
+    if middle is None:
+        stops, colors = _stops(low, high, len(CELLS), log), list(CELLS)
+        dark_from = stops[2]
+    else:
+        stops, colors, dark_from = [], [], math.inf
+        if low <= middle or not kept:
+            stops += _stops(min(low, middle), middle, len(CELLS_BELOW), log)
+            colors += CELLS_BELOW
+        if high > middle:
+            above = middle + 1e-9 * (abs(middle) or high - middle)
+            stops += _stops(above, high, len(CELLS_ABOVE), log)
+            dark_from = above + 0.3 * (stops[-2] - above)
+            colors += CELLS_ABOVE
+    scale = alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True)
+    return scale, kept, min(dark_from, 1e300)
+
+
+def _stops(low: float, high: float, count: int, log: bool) -> list[float]:
+    """Values at equal distances on the scale, always rising."""
+    if high <= low:
+        high = low + (abs(low) or 1.0) * 1e-6
+    shares = np.linspace(0.0, 1.0, count)
+    return [float(stop) for stop in (low * (high / low) ** shares if log else low + (high - low) * shares)]
+
+
+def _outline(chart: HeatMap, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    """Lines around the outlined cells, on a white ground so that they are seen on dark cells."""
+    cells = chart.outlined
+    layers = []
+    for dr, dc in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+        edges = [{"row": r, "column": c} for r, c in sorted(cells) if (r + dr, c + dc) not in cells]
+        if not edges:
+            continue
+        across, up = (0.5 + 0.5 * dc, 0.5 - 0.5 * dr)
+        ends: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
+        for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
+            line = alt.Chart(data(edges)).mark_rule(color=color, strokeWidth=wide, strokeCap="square", aria=False)
+            at = {"x": x.bandPosition(across if dc else 0), "y": y.bandPosition(0 if dc else up)}
+            layers.append(line.encode(**at, **ends))
+    return [*layers[::2], *layers[1::2]]
+
+
+def _symbols(chart: HeatMap, x: alt.X, y: alt.Y, numbered: bool) -> list[alt.Chart]:
+    """The marks of cells, with a legend; many different labels of one symbol are one entry."""
+    if not chart.marks:
+        return []
+    shapes = {"star": STAR, "dot": "circle", "cross": "cross"}
+    marks = grouped((mark.symbol, mark) for mark in chart.marks)
+    labels = {symbol: tuple(dict.fromkeys(mark.label for mark in of)) for symbol, of in marks.items()}
+
+    def entry(mark: Mark) -> str:
+        first, *others = labels[mark.symbol]
+        return (mark.label if len(others) < 3 else f"{first} and {len(others)} others") or mark.symbol
+
+    rows = [{"row": m.row, "column": m.column, "mark": entry(m), "star": m.symbol == "star"} for m in chart.marks]
+    symbols = {entry(mark): shapes[symbol] for symbol, of in marks.items() for mark in of}
+    legend = alt.Legend(title=None, orient="top", columns=1, symbolLimit=0, symbolSize=160)
+    shape = alt.Shape("mark:N", scale=alt.Scale(domain=list(symbols), range=[*symbols.values()]), legend=legend)
+    size: Spec = {"condition": {"test": "datum.star", "value": 170}, "value": 45}
+    look: Spec = {"fill": "#ffffff", "stroke": "#000000", "strokeWidth": 1, "opacity": 1, "aria": False}
+    points = alt.Chart(data(rows)).mark_point(yOffset=-7 if numbered else 0, **look)
+    return [points.encode(x=x, y=y, shape=shape, size=size)]

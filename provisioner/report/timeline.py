@@ -130,7 +130,7 @@ def figure(run: Run) -> alt.VConcatChart:
     """Return the picture as a chart of Altair: requests in the cluster, work and batches of every machine."""
     import altair as alt
 
-    from provisioner.report.vega import data
+    from provisioner.report.charts import data
 
     rows = _rows(run)
     edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // rows.count, 120)))
@@ -238,7 +238,7 @@ def _window(run: Run, end_s: float) -> list[alt.Chart]:
     """Dashed lines where the measured window begins and ends, unless it is the whole run."""
     import altair as alt
 
-    from provisioner.report.vega import data
+    from provisioner.report.charts import data
 
     moments = ((float(run.clock["from_s"]), "measured from"), (float(run.clock["until_s"]), "to"))
     rows = [{"from_s": at_s, "label": f"{text} {at_s:.4g} s"} for at_s, text in moments if 0.0 < at_s < end_s]
