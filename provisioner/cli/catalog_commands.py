@@ -145,7 +145,7 @@ def import_curves(
     (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
-    from provisioner.report.curve_import import measured_data, measured_document
+    from provisioner.report.imports import measured_data, measured_document
 
     _show(json, measured_document, measured_data, *import_curve(files, CurveImportOptions.of(**given)))
 

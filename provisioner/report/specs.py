@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
-from provisioner.report.coverage import (
+from provisioner.report.curves import (
     SHIPPED,
     all_coverage,
     by_evidence,

@@ -14,7 +14,7 @@ import pytest
 from provisioner.errors import InputError
 from provisioner.perf.measurements import Measured, read_measurements
 from provisioner.perf.points import COLUMNS, CurvePoint, curve_text, read_points
-from provisioner.report.curve_import import measured_data, measured_document
+from provisioner.report.imports import measured_data, measured_document
 from provisioner.report.terminal import render
 from tests.perf.samples import make
 

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.perf.evidence import degrees_of
-from provisioner.report.coverage import span
-from provisioner.report.curves import curves_data, curves_document
+from provisioner.report.curves import curves_data, curves_document, span
 from provisioner.report.document import Document, Facts, Table
 from provisioner.report.serialiser import json_text
 from provisioner.report.specs import (
