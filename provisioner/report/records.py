@@ -48,9 +48,10 @@ def write_files(
     if records is not None:
         contents[records] = partial(_write_records, runs, Path(records).suffix.lower())
     if timeline is not None:
-        from provisioner.report.timeline import write_timeline
+        from provisioner.report.charts import write_chart
+        from provisioner.report.timeline import figure
 
-        contents[timeline] = partial(write_timeline, runs[0], Path(timeline).suffix.lower()[1:])
+        contents[timeline] = lambda path: write_chart(figure(runs[0]), Path(timeline).suffix.lower()[1:], path)
     if contents:
         progress(f"writing {' and '.join(contents)}")
         given = {spelled("records"): records, spelled("timeline"): timeline}

@@ -10,11 +10,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from provisioner.report.theme import LIGHT, Spec, config
 from provisioner.simulation.records import MIXED, PROMPTS, TOKENS
@@ -40,7 +39,7 @@ _BATCHES: Final = ("#dde7f3", "#5d91c4", "#061c38")  # one request to the larges
 _DOWN: Final = "#9a9a9a"
 
 
-def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats, weight: ArrayLike = 1.0) -> Floats:
+def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats, weight: Floats | float = 1.0) -> Floats:
     """Time in s between neighbouring edges (n + 1,) that stretches cover, each times its weight. Shape (n,).
 
     The stretches are in order and do not overlap.
@@ -50,12 +49,10 @@ def busy_s(start_s: Floats, end_s: Floats, edges_s: Floats, weight: ArrayLike = 
     """
     if not start_s.size:
         return np.zeros(edges_s.size - 1)
-    weights = np.broadcast_to(np.asarray(weight, dtype=np.float64), start_s.shape)
-    before = np.searchsorted(start_s, edges_s, side="right")
-    total = np.concatenate(([0.0], np.cumsum((end_s - start_s) * weights)))[before]
-    last = np.maximum(before - 1, 0)
-    beyond = np.where(before > 0, np.maximum(end_s[last] - edges_s, 0.0) * weights[last], 0.0)
-    return np.diff(total - beyond)
+    covered_s = (end_s - start_s) * weight
+    until_end = np.cumsum(covered_s)
+    at_ends = np.column_stack((until_end - covered_s, until_end)).ravel()
+    return np.diff(np.interp(edges_s, np.column_stack((start_s, end_s)).ravel(), at_ends))
 
 
 def raster(run: Run, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
@@ -64,23 +61,16 @@ def raster(run: Run, columns: int = COLUMNS) -> tuple[Floats, Floats, Floats]:
     Shapes (kinds, replicas, columns) and (replicas, columns); the batch is NaN where nothing runs.
     """
     stretches = run.timeline
-    end_s = max(float(run.clock["now_s"]), float(stretches["end_s"].max()) if stretches.size else 0.0, 1e-9)
+    end_s = max(float(run.clock["now_s"]), float(stretches["end_s"].max(initial=0.0)), 1e-9)
     edges_s = np.linspace(0.0, end_s, columns + 1)
-    width_s = end_s / columns
     stretches = stretches[np.lexsort((stretches["start_s"], stretches["replica"]))]
-    bounds = np.searchsorted(stretches["replica"], np.arange(run.replicas.size + 1))
-    shares = np.zeros((len(COLOURS), run.replicas.size, columns))
-    work = np.zeros((run.replicas.size, columns))
-    for r in range(run.replicas.size):
-        own = stretches[bounds[r] : bounds[r + 1]]
-        for kind in COLOURS:
-            these = own[own["kind"] == kind]
-            shares[kind, r] = busy_s(these["start_s"], these["end_s"], edges_s) / width_s
-        work[r] = busy_s(own["start_s"], own["end_s"], edges_s, own["batch"]) / width_s
-    busy = shares.sum(axis=0)
+    replicas = np.split(stretches, np.searchsorted(stretches["replica"], np.arange(1, run.replicas.size)))
+    by_kind = [[own[own["kind"] == kind] for own in replicas] for kind in sorted(COLOURS)]
+    busy = np.array([[busy_s(of["start_s"], of["end_s"], edges_s) for of in kind] for kind in by_kind])
+    work = np.array([busy_s(own["start_s"], own["end_s"], edges_s, own["batch"]) for own in replicas])
+    shares = busy * (columns / end_s)
     with np.errstate(divide="ignore", invalid="ignore"):
-        batch = np.where(busy > 1e-6, work / busy, np.nan)
-    return edges_s, shares, batch
+        return edges_s, shares, np.where(shares.sum(axis=0) > 1e-6, work / busy.sum(axis=0), np.nan)
 
 
 def in_cluster(run: Run, times_s: Floats) -> NDArray[np.int64]:
@@ -91,39 +81,27 @@ def in_cluster(run: Run, times_s: Floats) -> NDArray[np.int64]:
     return np.asarray(arrived - left)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows of the picture: the first replica of each, their names, and the role of each."""
-
-    first: NDArray[np.int64]
-    names: tuple[str, ...]
-
-    @property
-    def count(self) -> int:
-        return len(self.names)
-
-    def mean(self, values: Floats) -> Floats:
-        """Means over the replicas of each row; those without a value are left out. The last two axes are kept."""
-        known = ~np.isnan(values)
-        total = np.add.reduceat(np.where(known, values, 0.0), self.first, axis=-2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.asarray(total / np.add.reduceat(known, self.first, axis=-2, dtype=np.float64))
-
-
-def _rows(run: Run) -> _Rows:
-    """A row for each replica, or for neighbouring replicas of a pool where there are many."""
+def _rows(run: Run) -> tuple[NDArray[np.int64], list[str]]:
+    """First replica and name of each row: a replica, or neighbouring ones of a pool where there are many."""
     per_row = -(-run.replicas.size // _MOST_ROWS)
-    labels = run.cluster.machine_names
-    machines = run.replicas["machine"]
+    machines = [run.cluster.machine_names[machine] for machine in run.replicas["machine"]]
     first, names, at = [], [], 0
     for pool in run.cluster.pools:
-        for start in range(at, at + pool.replicas, per_row):
-            end = min(start + per_row, at + pool.replicas) - 1
-            one, last = labels[machines[start]], labels[machines[end]]
+        until = at + pool.replicas
+        for start in range(at, until, per_row):
+            one, last = machines[start], machines[min(start + per_row, until) - 1]
             first.append(start)
             names.append(one if one == last else f"{one}-{last.rpartition(':')[2]}")
-        at += pool.replicas
-    return _Rows(np.array(first), tuple(names))
+        at = until
+    return np.array(first), names
+
+
+def _mean(values: Floats, first: NDArray[np.int64]) -> Floats:
+    """Means over the replicas of each row; those without a value are left out. The last two axes are kept."""
+    known = ~np.isnan(values)
+    total = np.add.reduceat(np.where(known, values, 0.0), first, axis=-2)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total / np.add.reduceat(known, first, axis=-2, dtype=np.float64))
 
 
 def figure(run: Run) -> alt.VConcatChart:
@@ -132,51 +110,45 @@ def figure(run: Run) -> alt.VConcatChart:
 
     from provisioner.report.charts import data
 
-    rows = _rows(run)
-    edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // rows.count, 120)))
+    first, names = _rows(run)
+    edges_s, shares, batch = raster(run, min(COLUMNS, max(_CELLS // len(names), 120)))
     end_s = float(edges_s[-1])
-    x = alt.X("from_s:Q", title="time, s", scale=alt.Scale(domain=[0.0, end_s], nice=False))
-    named = f"{json.dumps(rows.names)}[datum.value]"
-    axis = alt.Axis(labelFontSize=9, labelLimit=120, labelOverlap=True, labelExpr=named)
-    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(rows.count)), padding=0))
-    height = min(max(_ROW * rows.count, 90), 600)
-    marks = _window(run, end_s)
-
-    busy = alt.Chart(data(_work(rows.mean(shares), edges_s) + _failed(run, rows, end_s))).mark_rect()
-    names = [*_NAMES.values(), "failed"]
-    colours = alt.Scale(domain=names, range=[*COLOURS.values(), _DOWN])
-    legend = alt.Legend(title="iterations of (paler: part of the time idle)", columns=4)
-    work = busy.encode(
-        x=x,
-        x2="to_s:Q",
-        y=y,
-        color=alt.Color("kind:N", scale=colours, legend=legend),
-        opacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
-    )
-    sizes = _batches(rows.mean(batch), edges_s)
-    largest = max([2.0, *(cell["batch"] for cell in sizes)])
-    middle = math.sqrt(largest)
-    shade = alt.Scale(type="log", domain=[1.0, middle, largest], range=list(_BATCHES), clamp=True)
-    gradient = alt.Legend(title="requests in an iteration", gradientLength=300, format="~r")
-    batches = alt.Chart(data(sizes)).mark_rect()
-    batches = batches.encode(x=x, x2="to_s:Q", y=y, color=alt.Color("batch:Q", scale=shade, legend=gradient))
     centres_s = (edges_s[1:] + edges_s[:-1]) / 2.0
     load = [
         {"from_s": round(float(t), 6), "requests": int(n)}
         for t, n in zip(centres_s, in_cluster(run, centres_s), strict=True)
     ]
+    work = _work(_mean(shares, first), edges_s) + _failed(run, first, end_s)
+    sizes = _batches(_mean(batch, first), edges_s)
+    largest = max([2.0, *(cell["batch"] for cell in sizes)])
+
+    x = alt.X("from_s:Q", title="time, s", scale=alt.Scale(domain=[0.0, end_s], nice=False))
+    named = f"{json.dumps(names)}[datum.value]"
+    axis = alt.Axis(labelFontSize=9, labelLimit=120, labelOverlap=True, labelExpr=named)
+    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(names))), padding=0))
+    colours = alt.Scale(domain=[*_NAMES.values(), "failed"], range=[*COLOURS.values(), _DOWN])
+    legend = alt.Legend(title="iterations of (paler: part of the time idle)", columns=4)
+    kind = alt.Color("kind:N", scale=colours, legend=legend)
+    share = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None)
+    shade = alt.Scale(type="log", domain=[1.0, math.sqrt(largest), largest], range=list(_BATCHES), clamp=True)
+    gradient = alt.Legend(title="requests in an iteration", gradientLength=300, format="~r")
+    size = alt.Color("batch:Q", scale=shade, legend=gradient)
+    tall = min(max(_ROW * len(names), 90), 600)
     requests = alt.Chart(data(load)).mark_area(color="#9aa2ab", interpolate="step")
-    requests = requests.encode(x=x, y=alt.Y("requests:Q", title=None))
+    cell: Spec = {"x": x, "x2": "to_s:Q", "y": y}
+    marks = _window(run, end_s)
     panels = [
-        alt.layer(part, *marks).properties(width=_WIDTH, height=tall, title=title)
-        for part, tall, title in (
-            (requests, 80, "requests in the cluster"),
-            (work, height, "what machines do"),
-            (batches, height, "batches"),
+        alt.layer(part, *marks).properties(width=_WIDTH, height=height, title=title)
+        for title, height, part in (
+            ("requests in the cluster", 80, requests.encode(x=x, y=alt.Y("requests:Q", title=None))),
+            ("what machines do", tall, alt.Chart(data(work)).mark_rect().encode(**cell, color=kind, opacity=share)),
+            ("batches", tall, alt.Chart(data(sizes)).mark_rect().encode(**cell, color=size)),
         )
     ]
-    whole = alt.vconcat(*panels, title=alt.TitleParams(_title(run)), description=_title(run), padding=16)
-    whole.config = config(LIGHT)
+    pools = " + ".join(f"{pool.machines} {pool.perf.machine.name} ({pool.role})" for pool in run.cluster.pools)
+    model, policy = run.cluster.pools[0].perf.model.name, run.cluster.policy.name
+    title = f"{pools}, {model}, policy {policy}: {run.prepared.requests.description}"
+    whole = alt.vconcat(*panels, title=alt.TitleParams(title), description=title, padding=16, config=config(LIGHT))
     drawn: alt.VConcatChart = whole.resolve_scale(color="independent")
     return drawn
 
@@ -207,21 +179,15 @@ def _stretches(codes: NDArray[np.int64], edges_s: Floats) -> Iterator[tuple[Spec
                 yield {"row": row, "from_s": at_s[start], "to_s": at_s[end]}, int(line[start])
 
 
-def _title(run: Run) -> str:
-    pools = " + ".join(f"{pool.machines} {pool.perf.machine.name} ({pool.role})" for pool in run.cluster.pools)
-    model = run.cluster.pools[0].perf.model.name
-    return f"{pools}, {model}, policy {run.cluster.policy.name}: {run.prepared.requests.description}"
-
-
-def _failed(run: Run, rows: _Rows, end_s: float) -> list[Spec]:
+def _failed(run: Run, first: NDArray[np.int64], end_s: float) -> list[Spec]:
     """Cells of machines out of service, with the share of a row's replicas that they are."""
     cells = Counter(
-        (int(np.searchsorted(rows.first, replica, side="right")) - 1, outage.at_s, outage.until_s)
+        (int(np.searchsorted(first, replica, side="right")) - 1, outage.at_s, outage.until_s)
         for outage in run.cluster.outages
         for replica in np.flatnonzero(run.replicas["machine"] == outage.machine)
         if outage.at_s < end_s
     )
-    sizes = np.diff(rows.first, append=run.replicas.size)
+    sizes = np.diff(first, append=run.replicas.size)
     return [
         {
             "row": row,
@@ -247,10 +213,3 @@ def _window(run: Run, end_s: float) -> list[alt.Chart]:
     base = alt.Chart(data(rows)).encode(x="from_s:Q")
     name = base.mark_text(style="label", baseline="bottom", dy=-2).encode(y=alt.value(0), text="label:N")
     return [base.mark_rule(strokeDash=[4, 3]), name]
-
-
-def write_timeline(run: Run, kind: str, path: str) -> None:
-    """Write the picture as ``png``, ``svg`` or ``pdf``."""
-    from provisioner.report.charts import write_chart
-
-    write_chart(figure(run), kind, path)
