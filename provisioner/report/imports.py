@@ -140,7 +140,7 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
 def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, object]:
     """The same as plain values."""
     return asdict(measured) | {
-        "fit": measured.fit.phases if measured.fit else None,
+        "fit": asdict(measured.fit)["phases"] if measured.fit else None,
         "fit_refused": measured.fit_refused or None,
         "written": written,
         "remarks": tuple(remarks),
