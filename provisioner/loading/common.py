@@ -105,7 +105,7 @@ class Loading(Generic[Asked]):
     def remarks(self, workload: Workload, replicas: Collection[ReplicaPerf], done: str = "planned") -> tuple[str, ...]:
         """Warnings about the data of a result; ``done`` is the verb, such as "planned"."""
         notes = []
-        context = workload.prompt_tokens + workload.output_tokens
+        context = workload.prompt.tokens + workload.output.tokens
         longer = float(workload.weight[context > self.model.trained_context_tokens].sum())
         if longer > 0.0:
             notes.append(

@@ -60,7 +60,7 @@ def load_setting(options: PlanOptions) -> Setting:
     slo = loading.slo(*([] if deadline_s is None else [LatencyLimit("e2e", 99.0, deadline_s, "seconds")]))
     _check_limits(options, slo)
     workload, source, windows, cv, notes = _requests(options, factors)
-    traffic = Traffic(Classes(workload.prompt_tokens, workload.output_tokens, workload.weight), windows, cv)
+    traffic = Traffic(Classes(workload.prompt.tokens, workload.output.tokens, workload.weight), windows, cv)
     load = Load(traffic.peak_rps, options.headroom)
     traffic = traffic.scaled(load.factor)
     price_list = known.price_list(options.prices)
@@ -77,7 +77,7 @@ def load_setting(options: PlanOptions) -> Setting:
     against, reference_notes = loading.reference(slo, loaded)
     job = None
     if options.backlog_requests is not None and options.within_s is not None:
-        longest_s = float(np.max(against.e2e_s(workload.prompt_tokens, workload.output_tokens)))
+        longest_s = float(np.max(against.e2e_s(workload.prompt.tokens, workload.output.tokens)))
         job = batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
         load = load.planned_at(job.rate_rps)
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)

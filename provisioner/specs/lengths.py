@@ -25,11 +25,15 @@ EXACT_WIDTH = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lengths:
-    """Mean tokens and inclusive integer bounds of C classes; all of shape (C,)."""
+    """Mean tokens and inclusive integer bounds of C classes; all of shape (C,), and read-only."""
 
     tokens: FloatArray
     low: IntArray
     high: IntArray
+
+    def __post_init__(self) -> None:
+        for array in (self.tokens, self.low, self.high):
+            array.flags.writeable = False
 
     @staticmethod
     def exact(tokens: IntArray) -> "Lengths":

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
@@ -21,7 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, Validat
 
 from provisioner.errors import InputError
 from provisioner.specs.hardware import Machine
-from provisioner.specs.lengths import FloatArray
+from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.power_caps import PowerCap, PowerCaps
 from provisioner.specs.prices import MachinePrice, PriceList
@@ -48,16 +49,8 @@ def _text(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime.date) else value
 
 
-BINS: Final[Mapping[str, str]] = {
-    "prompt_low": "prompt_low",
-    "prompt_high": "prompt_high",
-    "prompt_mean": "prompt_tokens",
-    "output_low": "output_low",
-    "output_high": "output_high",
-    "output_mean": "output_tokens",
-    "count": "weight",
-}
-"""Columns of a table of bins, with the field of ``Workload`` that each holds."""
+BINS: Final = ("prompt_low", "prompt_high", "prompt_mean", "output_low", "output_high", "output_mean", "count")
+"""Columns of a table of bins: the bounds and the mean of each side of a class of requests, and their number."""
 
 _IN_FILE: Final[Mapping[Any, Any]] = {
     bool: Annotated[bool, Strict()],
@@ -104,11 +97,12 @@ def _file_of(spec: Any) -> type[BaseModel]:
     fields: dict[str, Any] = {"bins": str} if spec is Workload else {}
     hints = get_type_hints(spec)
     for field in dataclasses.fields(spec):
+        if spec is Workload and field.name in ("weight", "prompt", "output"):
+            continue
         kind, default = hints[field.name], field.default
         if default is dataclasses.MISSING or field.name == "sources":
             default = None if types.NoneType in get_args(kind) else ...
-        if not ("bins" in fields and field.name in BINS.values()):
-            fields[field.name] = (_in_file(kind), default)
+        fields[field.name] = (_in_file(kind), default)
     return create_model(f"{spec.__name__}File", __config__={"extra": "forbid", "frozen": True}, **fields)
 
 
@@ -213,8 +207,8 @@ def load_price_list(path: Path, shown: str) -> PriceList:
     return dataclasses.replace(prices, name=name, title=prices.title or name)
 
 
-def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray]:
-    """Arrays of a workload from the table of bins beside its file; ``InputError`` names file, line and column."""
+def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray | Lengths]:
+    """Classes of a workload from the table of bins beside its file; ``InputError`` names file, line and column."""
     if Path(name).name != name:
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {name!r}")
     shown = str(Path(shown).parent / name)
@@ -235,7 +229,11 @@ def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray]:
             table.append([parse_number(cell, f"{where}: {column}") for column, cell in zip(BINS, row, strict=True)])
     if not table:
         raise InputError(f"{shown}: has no bins")
-    return dict(zip(BINS.values(), np.array(table).T, strict=True))
+    columns = np.array(table).T.copy()
+    prompt, output = (
+        Lengths(mean, low.astype(np.int64), high.astype(np.int64)) for low, high, mean in (columns[:3], columns[3:6])
+    )
+    return {"weight": columns[6], "prompt": prompt, "output": output}
 
 
 IMPORTED_MODEL: Final = "# Written by provision models import."
@@ -293,7 +291,9 @@ def save_workload(
     }
     content = {field: value for field, value in content.items() if value is not None}
     text_of = {"mean": lambda tokens: f"{round(tokens, 4):.15g}", "count": lambda weight: f"{weight * requests:.10g}"}
-    columns = (map(text_of.get(name.split("_")[-1], str), getattr(workload, BINS[name])) for name in BINS)
+    sides = ((lengths.low, lengths.high, lengths.tokens) for lengths in (workload.prompt, workload.output))
+    arrays = (*chain(*sides), workload.weight)
+    columns = (map(text_of.get(name.split("_")[-1], str), array) for name, array in zip(BINS, arrays, strict=True))
     rows = [",".join(BINS), *map(",".join, zip(*columns, strict=True))]
     header = "".join(f"# {line}\n" for line in comment.splitlines())
     paths = folder / f"{workload.name}.yaml", folder / f"{workload.name}.csv"

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,9 +40,8 @@ class ArrivalProfile:
 class Workload:
     """Requests as a joint distribution of prompt and output tokens, with a rate and burstiness.
 
-    Class c stands for the share ``weight[c]`` of the requests, with mean lengths ``prompt_tokens[c]`` and
-    ``output_tokens[c]`` spread over the integers from ``low`` to ``high`` (inclusive; see ``lengths``). All arrays have
-    shape (C,) and are read-only; the weights are scaled to sum to 1.
+    Class c stands for the share ``weight[c]`` of the requests, with the lengths of class c of ``prompt`` and
+    ``output``, drawn independently. All arrays have shape (C,) and are read-only; the weights are scaled to sum to 1.
 
     ``rate_rps`` is the peak rate to plan for, ``cv`` the coefficient of variation of the gaps between arrivals (1 for
     Poisson), ``arrivals`` the profile measured in the trace, ``context_share_reused`` the share of prompt tokens that a
@@ -55,13 +54,9 @@ class Workload:
 
     name: str
     title: str
-    prompt_tokens: FloatArray
-    output_tokens: FloatArray
     weight: FloatArray
-    prompt_low: IntArray
-    prompt_high: IntArray
-    output_low: IntArray
-    output_high: IntArray
+    prompt: Lengths
+    output: Lengths
     rate_rps: float
     cv: float = 1.0
     arrivals: ArrivalProfile | None = None
@@ -71,13 +66,9 @@ class Workload:
 
     def __post_init__(self) -> None:
         what = f"workload {self.name}"
-        for field in ("prompt_tokens", "output_tokens", "weight"):
-            freeze(self, field, np.array(getattr(self, field), dtype=np.float64))
-        for field in ("prompt_low", "prompt_high", "output_low", "output_high"):
-            freeze(self, field, np.array(getattr(self, field), dtype=np.int64))
         if self.weight.ndim != 1 or not self.weight.size:
             raise InputError(f"{what}: has no classes of requests")
-        for side, lengths in (("prompt", self._prompt), ("output", self._output)):
+        for side, lengths in (("prompt", self.prompt), ("output", self.output)):
             tokens, low, high = lengths.tokens, lengths.low, lengths.high
             if not tokens.shape == low.shape == high.shape == self.weight.shape:
                 raise InputError(f"{what}: {side} tokens, bounds and weight differ in length")
@@ -106,20 +97,12 @@ class Workload:
     @property
     def mean_prompt_tokens(self) -> float:
         """Mean prompt tokens of a request."""
-        return float(self.weight @ self.prompt_tokens)
+        return float(self.weight @ self.prompt.tokens)
 
     @property
     def mean_output_tokens(self) -> float:
         """Mean output tokens of a request."""
-        return float(self.weight @ self.output_tokens)
-
-    @property
-    def _prompt(self) -> Lengths:
-        return Lengths(self.prompt_tokens, self.prompt_low, self.prompt_high)
-
-    @property
-    def _output(self) -> Lengths:
-        return Lengths(self.output_tokens, self.output_low, self.output_high)
+        return float(self.weight @ self.output.tokens)
 
     def quantile(self, side: Literal["prompt", "output"], q: float) -> float:
         """Smallest number of tokens that at least the fraction ``q`` of the requests do not exceed.
@@ -127,7 +110,7 @@ class Workload:
         The distribution is the one that ``sample`` draws from, with the lengths spread over each bin.
         """
         parse_fraction(q, f"workload {self.name}: quantile")
-        lengths = {"prompt": self._prompt, "output": self._output}[side]
+        lengths = self.prompt if side == "prompt" else self.output
         tokens = range(int(lengths.low.min()), int(lengths.high.max()))
         # 1e-12: sums of weights are not exact, and half of two requests must be the first of them
         return float(tokens.start + bisect_left(tokens, q - 1e-12, key=lambda n: float(self.weight @ lengths.cdf(n))))
@@ -139,7 +122,7 @@ class Workload:
         """
         chosen = np.searchsorted(np.cumsum(self.weight), rng.random(n), side="right")
         chosen = np.minimum(chosen, self.classes - 1)
-        return self._prompt.take(chosen).at(rng.random(n)), self._output.take(chosen).at(rng.random(n))
+        return self.prompt.take(chosen).at(rng.random(n)), self.output.take(chosen).at(rng.random(n))
 
     def coarsen(self, max_classes: int) -> "Workload":
         """Workload of at most ``max_classes`` classes, with the same mean lengths.
@@ -151,22 +134,20 @@ class Workload:
             raise InputError(f"workload {self.name}: max_classes: must be 1 or more, got {max_classes}")
         if self.classes <= max_classes:
             return self
-        prompt, output = self._prompt, self._output
+        prompt, output = self.prompt, self.output
         group = np.zeros(self.classes, dtype=np.int64)
         for ratio in coarser_ratios():
             rows, columns = prompt.log_bins(ratio), output.log_bins(ratio)
             group = numbered(rows * (int(columns.max()) + 1) + columns)
             if int(group.max()) < max_classes:
                 break
-        weight = self.weight
-        return replace(
-            self, **_classes(summed(group, weight), prompt.merged(group, weight), output.merged(group, weight))
-        )
+        weight, prompt = _grouped(self.weight, prompt, group)
+        return replace(self, weight=weight, prompt=prompt, output=output.merged(group, self.weight))
 
     def independent(self) -> "Workload":
         """Workload with independent prompts and outputs: the product of the marginals, coarsened to ``MAX_CLASSES``."""
-        prompt_weight, prompt = self._marginal(self._prompt)
-        output_weight, output = self._marginal(self._output)
+        prompt_weight, prompt = self._marginal(self.prompt)
+        output_weight, output = self._marginal(self.output)
         for ratio in coarser_ratios():
             if prompt_weight.size * output_weight.size <= MAX_CLASSES:
                 break
@@ -174,22 +155,16 @@ class Workload:
             output_weight, output = _grouped(output_weight, output, output.log_bins(ratio))
         rows, columns = np.indices((prompt_weight.size, output_weight.size)).reshape(2, -1)
         weight = prompt_weight[rows] * output_weight[columns]
-        return replace(self, **_classes(weight, prompt.take(rows), output.take(columns)))
+        return replace(self, weight=weight, prompt=prompt.take(rows), output=output.take(columns))
 
     def scaled(self, prompt: float = 1.0, output: float = 1.0) -> "Workload":
         """Workload with every prompt and every output length multiplied by a factor; at least one token each."""
-        return replace(self, **_classes(self.weight, self._prompt.scaled(prompt), self._output.scaled(output)))
+        return replace(self, prompt=self.prompt.scaled(prompt), output=self.output.scaled(output))
 
     def _marginal(self, lengths: Lengths) -> tuple[FloatArray, Lengths]:
         same = np.stack([lengths.low, lengths.high, lengths.tokens])
         _, group = np.unique(same, axis=1, return_inverse=True)
         return _grouped(self.weight, lengths, group.reshape(-1).astype(np.int64))
-
-
-def _classes(weight: FloatArray, prompt: Lengths, output: Lengths) -> dict[str, Any]:
-    sides = {"prompt": prompt, "output": output}
-    bins = {f"{side}_{part}": getattr(bins, part) for side, bins in sides.items() for part in ("tokens", "low", "high")}
-    return {"weight": weight} | bins
 
 
 def _grouped(weight: FloatArray, lengths: Lengths, group: IntArray) -> tuple[FloatArray, Lengths]:
@@ -224,10 +199,13 @@ def from_lengths(
         raise InputError(f"workload {name}: needs as many prompt as output lengths, at least one")
     if prompts.min() < 1 or outputs.min() < 1:
         raise InputError(f"workload {name}: prompt and output tokens must be 1 or more")
+    weight, prompt, output = _exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs)
     return Workload(
         name=name,
         title=title or name,
-        **_classes(*(_exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs))),
+        weight=weight,
+        prompt=prompt,
+        output=output,
         rate_rps=rate_rps,
         cv=cv,
         arrivals=arrivals,

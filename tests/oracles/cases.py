@@ -48,7 +48,7 @@ class Case:
     def traffic(self) -> Traffic:
         """The workload's classes at this case's rate."""
         w = catalog.workload(self.workload)
-        return Traffic(Classes(w.prompt_tokens, w.output_tokens, w.weight), ((self.rate_rps, 1.0),), self.cv)
+        return Traffic(Classes(w.prompt.tokens, w.output.tokens, w.weight), ((self.rate_rps, 1.0),), self.cv)
 
     def analytic(self) -> Analytic:
         """The formulas' stages for this case."""

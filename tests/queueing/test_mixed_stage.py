@@ -24,7 +24,7 @@ def test_gap_knots_reach_the_longest_output() -> None:
 
 def test_queues_are_computed_only_where_some_wait_and_the_load_is_described() -> None:
     w = catalog.workload("conversation")
-    requests = Traffic(Classes(w.prompt_tokens, w.output_tokens, w.weight), ((70.0, 1.0),))
+    requests = Traffic(Classes(w.prompt.tokens, w.output.tokens, w.weight), ((70.0, 1.0),))
     stage = MixedStage(replica("llama2-70b", "dgx-h100"), requests, reference("llama2-70b"))
     sizes = np.arange(1, 201, dtype=np.int64)
     load = stage.pools(sizes)[0]

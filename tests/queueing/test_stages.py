@@ -30,7 +30,7 @@ slowdowns = st.floats(1.01, 30.0)
 
 def classes_of(workload: str) -> Classes:
     w = catalog.workload(workload)
-    return Classes(w.prompt_tokens, w.output_tokens, w.weight)
+    return Classes(w.prompt.tokens, w.output.tokens, w.weight)
 
 
 def traffic(workload: str, rate_rps: float, cv: float = 1.0) -> Traffic:

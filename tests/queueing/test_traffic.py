@@ -7,7 +7,7 @@ from provisioner.specs import catalog
 
 def classes_of(workload: str) -> Classes:
     w = catalog.workload(workload)
-    return Classes(w.prompt_tokens, w.output_tokens, w.weight)
+    return Classes(w.prompt.tokens, w.output.tokens, w.weight)
 
 
 @pytest.mark.parametrize("workload", ["coding", "conversation"])

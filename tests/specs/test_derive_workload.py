@@ -40,7 +40,7 @@ def test_a_workload_of_one_s_own(derive, tmp_path, capsys):
     workload = load_workload(tmp_path / "mine.yaml", "mine.yaml")
     assert (workload.rate_rps, workload.sources) == (12.0, ("our logs",))
     assert "paper" not in workload.note
-    assert workload.prompt_tokens.tolist() == [10, 20, 30]
+    assert workload.prompt.tokens.tolist() == [10, 20, 30]
 
 
 def test_a_wrong_trace_is_one_line_and_writes_nothing(derive, tmp_path, capsys):
@@ -89,7 +89,7 @@ def test_long_context_is_what_its_trace_says(shared_data):
 
 def test_no_row_of_the_long_context_trace_can_be_read_off_its_bins(shared_data):
     workload = catalog.workload("long-context")
-    single = (workload.prompt_low == workload.prompt_high) & (workload.output_low == workload.output_high)
+    single = (workload.prompt.low == workload.prompt.high) & (workload.output.low == workload.output.high)
     assert workload.weight[single].sum() < 0.03
     requests = [json.loads(line) for line in (shared_data / TRACES["long-context"]).read_text().splitlines()]
     assert workload.classes < 0.25 * len({(each["input_length"], each["output_length"]) for each in requests})

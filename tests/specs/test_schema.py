@@ -167,7 +167,7 @@ def workload_file(tmp_path):
 def test_a_workload_file(workload_file):
     workload = workload_file()
     assert workload.weight.tolist() == [0.75, 0.25]
-    assert workload.prompt_tokens.tolist() == [14.5, 30]
+    assert workload.prompt.tokens.tolist() == [14.5, 30]
     assert (workload.cv, workload.arrivals.cv, workload.arrivals.index_of_dispersion) == (1.0, None, {1: 1.5})
 
 
@@ -225,7 +225,7 @@ def test_a_workload_without_a_trace_is_saved_and_loaded(name, tmp_path):
     again = schema.load_workload(saved, "w.yaml")
     assert again.arrivals is None
     assert again.weight == pytest.approx(shipped.weight, rel=1e-9)
-    assert (again.prompt_tokens == shipped.prompt_tokens).all()
+    assert (again.prompt.tokens == shipped.prompt.tokens).all()
     assert again.context_share_reused == shipped.context_share_reused
     # once more over the first: nothing fades
     assert schema.save_workload(again, tmp_path)[1] == bins

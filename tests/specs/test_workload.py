@@ -106,17 +106,17 @@ def test_binning_and_coarsening_keep_means_and_bounds(lengths, most):
     for workload in (made(lengths, max_exact=0), exact.coarsen(most), exact.coarsen(most).independent()):
         assert workload.mean_prompt_tokens == pytest.approx(exact.mean_prompt_tokens)
         assert workload.mean_output_tokens == pytest.approx(exact.mean_output_tokens)
-        assert workload.prompt_low.min() >= exact.prompt_low.min()
-        assert workload.prompt_high.max() <= exact.prompt_high.max()
-        assert workload.output_low.min() >= exact.output_low.min()
-        assert workload.output_high.max() <= exact.output_high.max()
+        assert workload.prompt.low.min() >= exact.prompt.low.min()
+        assert workload.prompt.high.max() <= exact.prompt.high.max()
+        assert workload.output.low.min() >= exact.output.low.min()
+        assert workload.output.high.max() <= exact.output.high.max()
     assert exact.coarsen(most).classes <= most
 
 
 def test_independent_drops_the_correlation_and_keeps_the_marginals(shipped):
     apart = shipped.independent()
     assert apart.classes <= MAX_CLASSES
-    product = apart.weight @ (apart.prompt_tokens * apart.output_tokens)
+    product = apart.weight @ (apart.prompt.tokens * apart.output.tokens)
     assert product == pytest.approx(apart.mean_prompt_tokens * apart.mean_output_tokens, rel=1e-9)
     for side in ("prompt", "output"):
         for q in (0.1, 0.5, 0.9, 0.99):
@@ -226,7 +226,7 @@ def test_class_means_have_the_trace_s_means_and_percentiles(beside_trace):
     assert workload.mean_prompt_tokens == pytest.approx(prompt.mean(), rel=1e-6)
     assert workload.mean_output_tokens == pytest.approx(output.mean(), rel=1e-6)
     for side, of_trace in (("prompt", prompt), ("output", output)):
-        tokens = getattr(workload, f"{side}_tokens")
+        tokens = getattr(workload, side).tokens
         order = np.argsort(tokens)
         reached = np.cumsum(workload.weight[order])
         for q in (50, 90, 99):
@@ -245,7 +245,7 @@ def test_the_joint_distribution_keeps_what_the_lengths_have_to_do_with_each_othe
 
 def test_no_row_of_a_trace_can_be_read_off_the_bins(beside_trace):
     workload, prompt, output = beside_trace
-    single = (workload.prompt_low == workload.prompt_high) & (workload.output_low == workload.output_high)
+    single = (workload.prompt.low == workload.prompt.high) & (workload.output.low == workload.output.high)
     # classes of one exact pair: at the smallest lengths, where every bin is one integer, and at the medians
     assert workload.weight[single].sum() < 0.03
     assert workload.classes < 0.25 * len(set(zip(prompt.tolist(), output.tolist(), strict=True)))
