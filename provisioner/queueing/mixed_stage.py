@@ -8,12 +8,13 @@ the work queued behind its own prompt and to a compound Poisson sum of busy peri
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
@@ -21,6 +22,7 @@ from provisioner.queueing.prompt_pool import (
     Filling,
     Packing,
     PromptPool,
+    PromptTime,
     batch_cells,
     prompt_pools,
     token_cell,
@@ -49,24 +51,6 @@ _GAPS_RATIO = 1.15
 # pool may look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
 LARGEST_DESCRIBED_LOAD = 0.85
 _LEAST = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class _MixedCurve:
-    """Prompt iterations that carry a decode batch: the service time of the prompt side."""
-
-    perf: ReplicaPerf
-    batch: float
-    context_tokens: float
-
-    def prompt_s(self, tokens: ArrayLike) -> Array:
-        """Time of an iteration over ``tokens`` prompt tokens, in s; prompts run alone if the decodes do not fit too."""
-        amount = np.asarray(tokens, dtype=np.float64)
-        alone = np.asarray(self.perf.prompt_s(amount), dtype=np.float64)
-        if self.batch < 0.5:
-            return alone
-        beside = self.perf.mixed_s(amount, self.batch, self.batch * self.context_tokens)
-        return np.where(amount + self.batch <= BATCH_TOKENS, beside, alone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,36 +97,20 @@ class _PromptSide:
 
     ``level`` (N,) is the index in ``curves`` (L,), ``service_s`` (L, C) the prompts' times by level, ``load`` (N,) the
     rate over capacity, and ``queues`` a row of a prompt pool for each size at which prompts wait for each other.
+    ``waits`` (N,) is the probability that a prompt finds another one, ``mean_wait_s`` (N,) the mean wait if it does.
     """
 
-    curves: tuple[_MixedCurve, ...]
+    curves: Sequence[PromptTime]
     level: NDArray[np.int64]
     service_s: Array
     load: Array
     queues: dict[int, tuple[PromptPool, int]]
-
-    @property
-    def waits(self) -> Array:
-        """Probability (N,) that a prompt finds another one waiting or running."""
-        result = np.zeros(self.level.size)
-        for size, (pool, row) in self.queues.items():
-            result[size] = min(float(pool.tail[row, 0]), _MOST_BUSY)
-        return result
-
-    @property
-    def mean_wait_s(self) -> Array:
-        """Mean wait (N,) of a prompt that waits for others."""
-        result = np.zeros(self.level.size)
-        for size, (pool, row) in self.queues.items():
-            tail, delay_s = pool.tail[row], pool.delay_s[-1]
-            area = np.sum((tail[1:] + tail[:-1]) / 2.0 * np.diff(delay_s))
-            result[size] = float(area) / max(float(tail[0]), 1e-12)
-        return result
+    waits: Array
+    mean_wait_s: Array
 
     def prompt_s(self, prompt_tokens: Array, at: Sizes) -> Array:
         """Time of prompts (C,) beside the batch of the sizes with positions ``at`` (R,): (R, C)."""
-        by_level = np.array([curve.prompt_s(prompt_tokens) for curve in self.curves])
-        return by_level[self.level[at]]
+        return np.array([prompt_s(prompt_tokens) for prompt_s in self.curves])[self.level[at]]
 
     def delayed(self, prompt_tokens: Array, allowed_s: Array, taken_s: Array, weight: Array, at: Sizes) -> Array:
         """Share (R,) of requests that other prompts delay by more than ``allowed_s - taken_s``.
@@ -219,18 +187,22 @@ class MixedStage(Stage[_Load]):
     @property
     def offered_machines(self) -> float:
         """Number of machines that the prompts of the busiest window keep busy."""
-        c = self.traffic.by_prompt()
+        c = self.traffic.by_prompt
         mean_s = self.perf.mixed.factor * float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
-    def _curves(self, batches: Array) -> tuple[_MixedCurve, ...]:
-        context_tokens = self.token_side.context_tokens
-        return tuple(_MixedCurve(self.perf, batch, context_tokens) for batch in batches.tolist())
+    def _prompt_s(self, batch: float, prompt_tokens: Array) -> Array:
+        """Time of an iteration over prompts and a decode batch, in s; prompts run alone if the decodes do not fit."""
+        alone = np.asarray(self.perf.prompt_s(prompt_tokens), dtype=np.float64)
+        if batch < 0.5:
+            return alone
+        beside = self.perf.mixed_s(prompt_tokens, batch, batch * self.token_side.context_tokens)
+        return np.where(prompt_tokens + batch <= BATCH_TOKENS, beside, alone)
 
     def _prompt_work(self) -> _PromptWork:
-        c = self.traffic.by_prompt()
+        c = self.traffic.by_prompt
         fill = Filling(c.prompt_tokens, c.weight)
-        packed = [fill.packed(curve) for curve in self._curves(_KNOTS)]
+        packed = [fill.packed(partial(self._prompt_s, batch)) for batch in _KNOTS.tolist()]
         mean_s = np.array([float(c.weight @ packing.service_s) for packing in packed])
         return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]), packed[0])
 
@@ -266,7 +238,7 @@ class MixedStage(Stage[_Load]):
         weight, c = fill.weight, replicas.astype(np.float64)
         step = np.rint(np.log1p(tokens.mean_batch) / np.log(_BATCH_RATIO)).astype(np.int64)
         steps, level = np.unique(step, return_inverse=True)
-        curves = self._curves(np.expm1(steps * np.log(_BATCH_RATIO)))
+        curves = [partial(self._prompt_s, batch) for batch in np.expm1(steps * np.log(_BATCH_RATIO)).tolist()]
         packed = [fill.packed(curve) for curve in curves]
         service_s = np.array([packing.service_s for packing in packed])
         mean_s = (service_s @ weight)[level]
@@ -277,14 +249,15 @@ class MixedStage(Stage[_Load]):
         queued = (np.maximum(load, tokens.load) <= LARGEST_DESCRIBED_LOAD) & (blocked > NEGLIGIBLE)
         rows = [np.flatnonzero(queued & (level == index)) for index in range(len(curves))]
         parts = [(packing, places) for packing, places in zip(packed, rows, strict=True) if places.size]
-        sizes = [(packing, replicas[places]) for packing, places in parts]
-        pools = prompt_pools(fill, sizes, rate_rps, self.traffic.cv)
-        queues = {
-            size: (pool, row)
-            for pool, (_, places) in zip(pools, parts, strict=True)
-            for row, size in enumerate(places.tolist())
-        }
-        return _PromptSide(curves, level, service_s, load, queues)
+        pools = prompt_pools(fill, [(packing, replicas[k]) for packing, k in parts], rate_rps, self.traffic.cv)
+        queues: dict[int, tuple[PromptPool, int]] = {}
+        waits, mean_wait_s = np.zeros(c.size), np.zeros(c.size)
+        for pool, (_, places) in zip(pools, parts, strict=True):
+            queues |= {size: (pool, row) for row, size in enumerate(places.tolist())}
+            waits[places] = np.minimum(pool.tail[:, 0], _MOST_BUSY)
+            area = np.sum((pool.tail[:, 1:] + pool.tail[:, :-1]) / 2.0 * np.diff(pool.delay_s[-1]), axis=1)
+            mean_wait_s[places] = area / np.maximum(pool.tail[:, 0], 1e-12)
+        return _PromptSide(curves, level, service_s, load, queues, waits, mean_wait_s)
 
     def exceedance(self, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose ``metric`` is above the limit; 1 beyond the largest described load."""
@@ -299,7 +272,7 @@ class MixedStage(Stage[_Load]):
 
     def _ttft_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
         """Share (R,) of requests above the limit at the sizes with positions ``at`` (R,)."""
-        c, side = self.traffic.by_prompt(), load.prompts
+        c, side = self.traffic.by_prompt, load.prompts
         allowed = limits_s(self.reference, "ttft", kind, value, c) - side.service_s[side.level[at]]
         before, probability = self._before_prompt(load, at)
         return side.delayed(c.prompt_tokens, allowed, before[:, None, :], c.weight[:, None] * probability, at)
@@ -321,7 +294,7 @@ class MixedStage(Stage[_Load]):
         the time to empty the queue that its own prompt leaves behind, and then the busy periods that begin in its
         life, a Poisson number of them; their sum, given that there is any, is matched in mean and variance.
         """
-        c, side = self.traffic.by_prompt(), load.prompts
+        c, side = self.traffic.by_prompt, load.prompts
         rate_rps, interrupted = load.prompt_rate_rps[at, None], load.interrupted[at, None]
         decode_s = self.token_side.iteration_s(batch)
         busy, rides = load.work.busy(batch, rate_rps)
@@ -414,7 +387,7 @@ class MixedStage(Stage[_Load]):
         return share
 
     def _e2e_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
-        c, side = self.traffic.joint(), load.prompts
+        c, side = self.traffic.joint, load.prompts
         gaps = c.gaps
         batch = np.maximum(load.tokens.mean_batch[at, None], 1.0)
         before, probability = self._before_prompt(load, at)

@@ -8,9 +8,8 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,9 @@ from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
 
 Array = NDArray[np.float64]
+
+PromptTime = Callable[[Array], Array]
+"""Time of a prompt iteration, in s, by its batched tokens; any shape."""
 
 # Prompt iterations stop growing at this many batched tokens (Splitwise, section IV-B: throughput falls beyond it).
 BATCH_TOKENS = MAX_BATCHED_PROMPT_TOKENS
@@ -37,14 +39,6 @@ _CHOICE = 1.0
 NEGLIGIBLE = 1e-7
 # Masses beyond this are scaled down; only their ratios matter.
 _LARGEST_MASS = 1e50
-
-
-class PromptTime(Protocol):
-    """Curve of the time of a prompt iteration over the batched tokens."""
-
-    def prompt_s(self, tokens: Array) -> Array:
-        """Time of an iteration over ``tokens`` batched prompt tokens, in s; any shape."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +115,12 @@ class Filling:
         self.closed = np.append(filled * closes, opener[cells]) / prompts
         self.opener = opener / prompts
 
-    def packed(self, curve: PromptTime) -> Packing:
-        """Packing with the iteration times of a curve."""
+    def packed(self, prompt_s: PromptTime) -> Packing:
+        """Packing with given times of iterations."""
         cells = self.single.size - 1
-        service_s = curve.prompt_s(self.prompt_tokens)
+        service_s = prompt_s(self.prompt_tokens)
         alone_weighted_s = np.bincount(self.cell, self.weight * service_s, cells + 1)
-        batch_s = curve.prompt_s(batch_cells(self.batch_tokens))
+        batch_s = prompt_s(batch_cells(self.batch_tokens))
         mean_s = alone_weighted_s / np.maximum(self.single, 1e-300)
         alone_s = np.where(self.single > 0, mean_s, np.append(batch_s, batch_s[-1]))
         short, long_s = self.single[:cells], float(alone_weighted_s[cells])
@@ -171,8 +165,22 @@ class PromptPool(Queues):
         ``slack_s`` (M,) is the affordable delay of each class beyond its prompt's time alone, ``prompt_tokens``
         and ``weight`` (M,) its prompt length and its share; a negative slack is exceeded without any queue.
         """
-        mass = self.mass_beyond(prompt_tokens, slack_s, weight)
-        share: Array = self.tail @ mass[1:] + mass[0]
+        grid = self.backlog_s.size
+        cell = token_cell(prompt_tokens, self.batch_tokens)
+        never = slack_s < 0.0
+        inside = ~never & (slack_s < self.delay_s[cell, -1])
+        curve, shift = self._one_curve()
+        steps = np.arange(curve.size, dtype=np.float64)
+        rows = cell[inside]
+        position = np.interp(slack_s[inside] + shift[rows], curve, steps) - rows * float(grid)
+        left = np.clip(position.astype(np.int64), 0, grid - 1)
+        part = position - left
+        mass = np.zeros(grid)  # weights of the tail at each grid point
+        if left.size:
+            mass += np.bincount(left, weight[inside] * (1.0 - part), grid)
+            mass += np.bincount(np.minimum(left + 1, grid - 1), weight[inside] * part, grid)
+        mass[-1] += weight[~never & ~inside].sum()
+        share: Array = self.tail @ mass + weight[never].sum()
         return np.where(self.stable, share, weight.sum())
 
     def _one_curve(self) -> tuple[Array, Array]:
@@ -192,30 +200,9 @@ class PromptPool(Queues):
         result[inside] = np.interp(at, curve, np.tile(tail, shift.size))
         return result
 
-    def mass_beyond(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
-        """Weights (1 + G,) of the tail at each grid point in the exceedance; the first is the share always above."""
-        grid = self.backlog_s.size
-        cell = token_cell(prompt_tokens, self.batch_tokens)
-        never = slack_s < 0.0
-        beyond = slack_s >= self.delay_s[cell, -1]
-        inside = ~never & ~beyond
-        curve, shift = self._one_curve()
-        steps = np.arange(curve.size, dtype=np.float64)
-        rows = cell[inside]
-        position = np.interp(slack_s[inside] + shift[rows], curve, steps) - rows * float(grid)
-        left = np.clip(position.astype(np.int64), 0, grid - 1)
-        share = position - left
-        mass = np.zeros(grid + 1)
-        if left.size:
-            mass += np.bincount(left + 1, weight[inside] * (1.0 - share), grid + 1)
-            mass += np.bincount(np.minimum(left + 2, grid), weight[inside] * share, grid + 1)
-        mass[grid] += weight[beyond].sum()
-        mass[0] = weight[never].sum()
-        return mass
-
 
 def prompt_pool(
-    curve: PromptTime,
+    prompt_s: PromptTime,
     prompt_tokens: Array,
     weight: Array,
     rate_rps: float,
@@ -235,7 +222,7 @@ def prompt_pool(
     variation of inter-arrival times.
     """
     fill = Filling(prompt_tokens, weight, batch_tokens)
-    return prompt_pools(fill, [(fill.packed(curve), replicas)], rate_rps, cv, one_queue)[0]
+    return prompt_pools(fill, [(fill.packed(prompt_s), replicas)], rate_rps, cv, one_queue)[0]
 
 
 def prompt_pools(
@@ -288,10 +275,13 @@ class _Start:
         stretched_s = service_s * self.stretch
         order = np.argsort(stretched_s)
         stretched_s, weight = stretched_s[order], weight[order]
-        # Each size's grid (N,) reaches beyond the first component, which grows with c where jobs keep their replica.
+        # Each size's grid (N,) reaches beyond the first component, which grows with c where jobs keep their replica: to
+        # what the shortest of c length-biased services exceeds once in a thousand times.
         reach_s = np.full(c.shape, _STEPS * mean_s * self.stretch / _STEPS_PER_SERVICE)
         if not one_queue:
-            reach_s = np.maximum(reach_s, c * _longest_shortest_s(stretched_s, weight, c))
+            below = np.cumsum(weight * stretched_s)
+            longest = np.searchsorted(below / below[-1], 1.0 - np.power(1e-3, 1.0 / c))
+            reach_s = np.maximum(reach_s, c * stretched_s[np.minimum(longest, weight.size - 1)])
         self.step = (reach_s / _STEPS)[:, None]
         edges = self.step * np.arange(_STEPS + 1.0)
         kernel = -np.diff(_residual_tail(stretched_s, weight, edges), axis=1)
@@ -370,8 +360,7 @@ def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
     """P(residual > t) at ``at_s``, any shape, of ascending services: their tail's integral from t over their mean."""
     share, work = _sums_from(weight), _sums_from(weight * service_s)
     index = np.searchsorted(service_s, at_s, side="right")
-    result: Array = (work[index] - at_s * share[index]) / work[0]
-    return result
+    return np.asarray((work[index] - at_s * share[index]) / work[0])
 
 
 def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Array) -> Array:
@@ -386,8 +375,7 @@ def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Arr
     shortest = power[:, :-1] - power[:, 1:]
     count, inverse = _sums_from(shortest), _sums_from(shortest / service_s)
     index = np.searchsorted(service_s, at_s, side="right")
-    result: Array = np.take_along_axis(count, index, 1) - at_s * np.take_along_axis(inverse, index, 1)
-    return result
+    return np.take_along_axis(count, index, 1) - at_s * np.take_along_axis(inverse, index, 1)
 
 
 def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
@@ -402,13 +390,6 @@ def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
         above = erlang_b(servers, offered_load / (1.0 - middle)) > middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
     return high
-
-
-def _longest_shortest_s(service_s: Array, weight: Array, c: Array) -> Array:
-    """Duration (N,) that the shortest of c length-biased ascending services exceeds once in a thousand times."""
-    below = np.cumsum(weight * service_s)
-    level = 1.0 - np.power(1e-3, 1.0 / c)
-    return service_s[np.minimum(np.searchsorted(below / below[-1], level), service_s.size - 1)]
 
 
 def _lundberg(service_s: Array, weight: Array, drain_over_load: Array) -> Array:

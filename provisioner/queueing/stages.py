@@ -45,7 +45,7 @@ def with_tbt(
     traffic: Traffic, reference: Reference, perf: ReplicaPerf, kind: str, value: float
 ) -> tuple[Classes, Array, Array]:
     """Classes (C,) of the requests that have a TBT, their gaps (C,), and the limit on these gaps together (C,) in s."""
-    every = traffic.by_output()
+    every = traffic.by_output
     divisor = tbt_divisor(every.output_tokens, perf.assumptions)
     has = divisor > 0.0
     weight = every.weight[has]
@@ -86,13 +86,11 @@ class Stage(ABC, Generic[Pool]):
 
     def load(self, sizes: Sizes) -> Array:
         """Rate over capacity (N,) in the busiest window, the larger one of a stage with two capacities."""
-        result: Array = np.max([pool.load for pool in self.pools(sizes)], axis=0)
-        return result
+        return np.asarray(np.max([pool.load for pool in self.pools(sizes)], axis=0))
 
     def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
         """Sizes (N,) at which no window's load reaches the capacity."""
-        result: NDArray[np.bool_] = np.all([pool.stable for pool in self.pools(sizes)], axis=0)
-        return result
+        return np.asarray(np.all([pool.stable for pool in self.pools(sizes)], axis=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +102,23 @@ class PromptStage(Stage[PromptPool]):
     @property
     def offered_machines(self) -> float:
         """Number of machines that the prompts of the busiest window keep busy, without batching."""
-        c = self.traffic.by_prompt()
+        c = self.traffic.by_prompt
         mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
     def _queues(self, rate_rps: float, replicas: Sizes) -> PromptPool:
-        c = self.traffic.by_prompt()
-        cv = self.traffic.cv
-        return prompt_pool(self.perf, c.prompt_tokens, c.weight, rate_rps, replicas, cv, one_queue=self.one_queue)
+        c, prompt_s = self.traffic.by_prompt, self.perf.prompt_s
+        return prompt_pool(
+            prompt_s, c.prompt_tokens, c.weight, rate_rps, replicas, self.traffic.cv, one_queue=self.one_queue
+        )
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose TTFT is above the limit."""
-        c = self.traffic.by_prompt()
+        c = self.traffic.by_prompt
         slack_s = limits_s(self.reference, "ttft", kind, value, c) - self.perf.prompt_s(c.prompt_tokens)
-        return self.delayed(c.prompt_tokens, slack_s, c.weight, sizes)
-
-    def delayed(self, prompt_tokens: Array, slack_s: Array, weight: Array, sizes: Sizes) -> Array:
-        """Share (N,) of requests whose queueing before the first token exceeds ``slack_s`` (M,), over all windows."""
         total = np.zeros(sizes.shape)
         for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
-            total += share * pool.exceedance(prompt_tokens, slack_s, weight)
+            total += share * pool.exceedance(c.prompt_tokens, slack_s, c.weight)
         return total
 
 
@@ -148,41 +143,29 @@ class Occupancy:
         return Occupancy(mean(self.iteration_s), p, mean(self.waiting_s), mean(self.join_s))
 
 
-@dataclass(frozen=True, slots=True)
 class Memory:
-    """KV memory of a replica in sequences: its mean capacity, and the variation of their sizes.
+    """KV memory of a replica in sequences, and the means of the requests that take it.
 
-    ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its coefficient of variation (0 if the
-    scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and ``queue_stretch`` the length of the
-    queue for room relative to M/M/c, ``(1 + cv^2) / 2`` of the time that a sequence stays.
+    ``sequences`` is the mean capacity. ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its
+    coefficient of variation (0 if the scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and
+    ``queue_stretch`` the length of the queue for room relative to M/M/c, ``(1 + cv^2) / 2`` of the time that a sequence
+    stays. ``tokens_per_request`` and ``context_tokens`` are those of ``TokenStage``.
     """
-
-    sequences: float
-    size_cv: float
-    tokens: float
-    tokens_arriving: float
-    queue_stretch: float
-
-
-class _Facts:
-    """Facts on the lengths of requests for the token phase."""
 
     def __init__(self, c: Classes, capacity_tokens: float) -> None:
         stay = c.weight * c.gaps
         self.tokens_per_request = mean_gaps = float(stay.sum())
         share = stay / mean_gaps if mean_gaps > 0.0 else c.weight
         kv = c.prompt_tokens + c.output_tokens
-        mean, mean_square = float(share @ kv), float(share @ kv**2)
+        self.tokens, mean_square = float(share @ kv), float(share @ kv**2)
+        self.tokens_arriving = float(c.weight @ kv)
         # The next sequence that does not fit leaves room unused: the mean residual of a length-biased one.
-        unused = float(c.weight @ kv**2) / float(c.weight @ kv) / 2.0
-        held = (capacity_tokens - unused) / mean
-        self.memory = Memory(
-            sequences=min(held, float(BATCH_REQUESTS)),
-            size_cv=float(np.sqrt(max(mean_square / mean**2 - 1.0, 0.0))) if held < BATCH_REQUESTS else 0.0,
-            tokens=mean,
-            tokens_arriving=float(c.weight @ kv),
-            queue_stretch=float(c.weight @ c.gaps**2) / mean_gaps**2 / 2.0 if mean_gaps > 0.0 else 1.0,
-        )
+        unused = float(c.weight @ kv**2) / self.tokens_arriving / 2.0
+        held = (capacity_tokens - unused) / self.tokens
+        self.sequences = min(held, float(BATCH_REQUESTS))
+        size_cv = float(np.sqrt(max(mean_square / self.tokens**2 - 1.0, 0.0)))
+        self.size_cv = size_cv if held < BATCH_REQUESTS else 0.0
+        self.queue_stretch = float(c.weight @ c.gaps**2) / mean_gaps**2 / 2.0 if mean_gaps > 0.0 else 1.0
         self.context_tokens = float(stay @ (c.prompt_tokens + c.output_tokens / 2.0)) / max(mean_gaps, 1e-12)
 
 
@@ -193,18 +176,18 @@ class TokenStage(Stage[TokenPool]):
     source: ReplicaPerf
 
     @property
-    def _facts(self) -> _Facts:
-        return self.once(b"facts", lambda: _Facts(self.traffic.classes, self.perf.kv_capacity_tokens))
+    def _memory(self) -> Memory:
+        return self.once(b"memory", lambda: Memory(self.traffic.classes, self.perf.kv_capacity_tokens))
 
     @property
     def tokens_per_request(self) -> float:
         """Mean decode iterations of a request, over all requests, those that end with their prompt included."""
-        return self._facts.tokens_per_request
+        return self._memory.tokens_per_request
 
     @property
     def context_tokens(self) -> float:
         """Mean context of a sequence in the batch, weighted by how long each stays: prompt + half its output."""
-        return self._facts.context_tokens
+        return self._memory.context_tokens
 
     @property
     def memory(self) -> Memory:
@@ -212,7 +195,7 @@ class TokenStage(Stage[TokenPool]):
 
         Raises ``ModelDoesNotFitError`` if it holds not even one.
         """
-        memory = self._facts.memory
+        memory = self._memory
         if memory.sequences < 1.0:
             raise ModelDoesNotFitError(
                 f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
@@ -364,7 +347,7 @@ class SplitLatency:
         E2E is the queueing before the first token (the prompt stage's distribution) plus a time that the class and the
         token pool's state determine; the two are taken as independent.
         """
-        c = self.requests.joint()
+        c = self.requests.joint
         token = self.token
         gaps, has_gaps = c.gaps, c.gaps > 0.0
         allowed = limits_s(self.prompt.reference, "e2e", kind, value, c) - self.prompt.perf.prompt_s(c.prompt_tokens)

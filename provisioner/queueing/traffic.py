@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Classes:
         return Classes(prompt, output, weight)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Traffic:
     """Requests of given classes arriving at one rate, or at several in turn.
 
@@ -62,7 +62,6 @@ class Traffic:
     classes: Classes
     windows: tuple[tuple[float, float], ...]
     cv: float = 1.0
-    _grouped: dict[str, Classes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def peak_rps(self) -> float:
@@ -74,26 +73,21 @@ class Traffic:
         """Requests over time, in requests/s: the harmonic mean of the rates over requests."""
         return 1.0 / sum(share / rate for rate, share in self.windows)
 
+    @cached_property
     def joint(self) -> Classes:
         """Classes fine enough for end-to-end times."""
-        return self._once("joint", lambda: self.classes.grouped(_PROMPT_RATIO, _OUTPUT_RATIO))
+        return self.classes.grouped(_PROMPT_RATIO, _OUTPUT_RATIO)
 
+    @cached_property
     def by_output(self) -> Classes:
         """Classes fine enough for times between tokens, which hardly depend on the prompt."""
-        return self._once("by_output", lambda: self.classes.grouped(_BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO))
+        return self.classes.grouped(_BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO)
 
+    @cached_property
     def by_prompt(self) -> Classes:
         """Classes fine enough for times to the first token."""
-        c = self.classes
-        return self._once(
-            "by_prompt",
-            lambda: c.merged(np.floor(np.log(c.prompt_tokens) / np.log(_BY_PROMPT_RATIO)).astype(np.int64)),
-        )
-
-    def _once(self, name: str, make: Callable[[], Classes]) -> Classes:
-        if name not in self._grouped:
-            self._grouped[name] = make()
-        return self._grouped[name]
+        steps = np.log(self.classes.prompt_tokens) / np.log(_BY_PROMPT_RATIO)
+        return self.classes.merged(np.floor(steps).astype(np.int64))
 
     def scaled(self, factor: float) -> Traffic:
         """Traffic of the requests arriving ``factor`` times as fast."""

@@ -92,15 +92,14 @@ class Run:
     @property
     def latencies(self) -> Latencies:
         """Timestamps and reference times of the requests, for measuring."""
-        this = self.requests
-        output = self.prepared.requests.output_tokens
+        this, output = self.requests, self.prepared.requests.output_tokens
+        references = (f"reference_{metric}_s" for metric in ("ttft", "tbt", "e2e"))
         return Latencies(
             first_s=np.where(np.isnan(this["last_s"]), np.nan, this["first_s"]),
             output_tokens=output,
             tbt_divisor=tbt_divisor(output, self.cluster.pools[0].perf.assumptions),
             counted=self.prepared.requests.counted,
-            **{name: this[name] for name in ("arrival_s", "last_s", "largest_gap_s")},
-            **{f"reference_{metric}_s": this[f"reference_{metric}_s"] for metric in ("ttft", "tbt", "e2e")},
+            **{name: this[name] for name in ("arrival_s", "last_s", "largest_gap_s", *references)},
         )
 
     @property

@@ -14,7 +14,7 @@ class Linear:
 
     s_per_token: float
 
-    def prompt_s(self, tokens: ArrayLike) -> Array:
+    def __call__(self, tokens: ArrayLike) -> Array:
         return self.s_per_token * np.asarray(tokens, dtype=np.float64)
 
 

@@ -135,16 +135,16 @@ def greedy(curve: PromptTime, tokens: Array, count: int, seed: int) -> tuple[flo
             filled += prompt
             continue
         if filled:
-            time_s, batches = time_s + float(curve.prompt_s(np.array(filled))), batches + 1
+            time_s, batches = time_s + float(curve(np.array(filled))), batches + 1
         filled = float(prompt)
-    return float(curve.prompt_s(prompts).sum()) / time_s, batches / count
+    return float(curve(prompts).sum()) / time_s, batches / count
 
 
 @pytest.mark.parametrize(
     "tokens", [[256.0], [512.0, 1024.0], [128.0, 320.0, 960.0, 1984.0], [640.0, 1408.0, 3008.0]], ids=str
 )
 def test_packing_of_an_endless_queue_is_greedy_packing(tokens: list[float]) -> None:
-    curve = replica("llama2-70b", "dgx-h100")
+    curve = replica("llama2-70b", "dgx-h100").prompt_s
     lengths = np.array(tokens)
     packed = Filling(lengths, np.full(lengths.size, 1.0 / lengths.size)).packed(curve)
     efficiency, batches = greedy(curve, lengths, 30_000, 1)
@@ -155,26 +155,26 @@ def test_packing_of_an_endless_queue_is_greedy_packing(tokens: list[float]) -> N
 def test_packing_of_few_prompts_is_counted_by_hand() -> None:
     """Two prompts of 640 or 1408 tokens (equally likely) fit one batch unless both are long."""
     curve = Linear(1e-3)
-    gain = Filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(replica("llama2-70b", "dgx-h100"))
+    gain = Filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(replica("llama2-70b", "dgx-h100").prompt_s)
     assert Filling(np.array([640.0, 1408.0]), np.array([0.5, 0.5])).packed(curve).efficiency == pytest.approx(1.0)
     assert gain.efficiency[0] == 1.0
     assert np.all(np.diff(gain.efficiency) >= 0.0)
-    h = replica("llama2-70b", "dgx-h100")
-    one = {t: float(h.prompt_s(np.array(t))) for t in (640.0, 1408.0, 1280.0, 2048.0)}
+    h = replica("llama2-70b", "dgx-h100").prompt_s
+    one = {t: float(h(np.array(t))) for t in (640.0, 1408.0, 1280.0, 2048.0)}
     alone = 2.0 * one[640.0] + 2.0 * (one[640.0] + one[1408.0]) + one[1408.0]  # of the prompts in the first batch
     together = one[1280.0] + 2.0 * one[2048.0] + one[1408.0]
     assert float(gain.efficiency[1]) == pytest.approx(alone / together, rel=1e-6)
 
 
 def test_long_prompts_run_alone() -> None:
-    packed = Filling(np.array([4096.0]), np.array([1.0])).packed(replica("llama2-70b", "dgx-h100"))
+    packed = Filling(np.array([4096.0]), np.array([1.0])).packed(replica("llama2-70b", "dgx-h100").prompt_s)
     assert packed.saturated == 1.0
     assert not packed.extra_s[-1].any()
     assert float(packed.closed[-1]) == pytest.approx(1.0)
 
 
 def test_rows_are_what_each_size_alone_gives(linear: Callable[[float], Linear]) -> None:
-    curve = replica("llama2-70b", "dgx-h100")
+    curve = replica("llama2-70b", "dgx-h100").prompt_s
     tokens, weight = np.array([300.0, 1500.0, 5000.0]), np.array([0.4, 0.5, 0.1])
     slack = np.array([0.05, 0.3, 0.01])
     sizes = np.array([9, 10, 12, 40, 200], dtype=np.int64)
@@ -196,7 +196,7 @@ def test_a_pool_that_cannot_keep_up_exceeds_every_limit() -> None:
 
 def test_several_curves_at_once_are_each_curve_alone() -> None:
     tokens, weight = np.array([300.0, 900.0, 1500.0, 5000.0]), np.array([0.4, 0.3, 0.2, 0.1])
-    perf = replica("llama2-70b", "dgx-h100")
+    perf = replica("llama2-70b", "dgx-h100").prompt_s
     curves, sizes = (perf, Linear(S_PER_TOKEN)), (np.array([3, 7]), np.array([2, 4, 40]))
     fill = Filling(tokens, weight)
     together = prompt_pools(fill, [(fill.packed(c), n) for c, n in zip(curves, sizes, strict=True)], 6.0)
@@ -208,7 +208,9 @@ def test_several_curves_at_once_are_each_curve_alone() -> None:
 
 def test_delays_of_one_size_are_those_of_all_sizes() -> None:
     tokens, weight = np.array([300.0, 900.0, 5000.0]), np.array([0.5, 0.3, 0.2])
-    pool = prompt_pool(replica("llama2-70b", "dgx-h100"), tokens, weight, 12.0, np.array([3, 5, 9], dtype=np.int64))
+    pool = prompt_pool(
+        replica("llama2-70b", "dgx-h100").prompt_s, tokens, weight, 12.0, np.array([3, 5, 9], dtype=np.int64)
+    )
     for slack in np.linspace(-0.1, 3.0, 40):
         one = [float(weight @ pool.longer(row, token_cell(tokens), np.full(3, slack))) for row in range(3)]
         np.testing.assert_allclose(one, pool.exceedance(tokens, np.full(3, slack), weight), rtol=1e-12, atol=1e-7)

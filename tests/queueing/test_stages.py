@@ -173,7 +173,7 @@ def test_mmc_with_one_queue_through_the_stage() -> None:
     stage = PromptStage(perf, Traffic(c, ((0.8 * servers / mean_s, 1.0),)), ref, one_queue=True)
     sizes = np.array([servers], dtype=np.int64)
     assert float(stage.load(sizes)[0]) == pytest.approx(0.8)
-    waiting = stage.delayed(tokens, np.zeros(tokens.size), c.weight, sizes)
+    waiting = stage.pools(sizes)[0].exceedance(tokens, np.zeros(tokens.size), c.weight)
     assert float(waiting[0]) == pytest.approx(float(erlang_c(servers, 0.8 * servers)), rel=0.01)
 
 

@@ -13,7 +13,7 @@ def classes_of(workload: str) -> Classes:
 @pytest.mark.parametrize("workload", ["coding", "conversation"])
 def test_grouped_classes_keep_the_means_and_the_weight(workload: str) -> None:
     requests = Traffic(classes_of(workload), ((1.0, 1.0),))
-    for fewer in (requests.joint(), requests.by_output(), requests.by_prompt()):
+    for fewer in (requests.joint, requests.by_output, requests.by_prompt):
         assert fewer.weight.sum() == pytest.approx(1.0)
         assert fewer.weight.size < requests.classes.weight.size
         for name in ("prompt_tokens", "output_tokens"):
