@@ -134,7 +134,8 @@ class CurveSet:
 
     ``prompt`` is over batched prompt tokens, of one prompt alone above ``MAX_BATCHED_PROMPT_TOKENS``;
     ``decode`` over the batch at ``axis_context_tokens`` of context per sequence (in the published simulator's
-    form: over its key, which it reads at the number of sequences). ``points`` are all measured points.
+    form: over its key, which it reads at the number of sequences), rising by ``slope_s_per_context_token`` for each
+    further token that the batch holds; ``context`` is the fit of that slope. ``points`` are all measured points.
     """
 
     model: str
@@ -146,6 +147,7 @@ class CurveSet:
     axis_context_tokens: float
     provenance: tuple[Provenance, ...]
     sources: tuple[str, ...]
+    slope_s_per_context_token: float = 0.0
     context: ContextFit | None = None
     points: tuple[CurvePoint, ...] = ()
     refused: tuple[RefusedPoint, ...] = ()
@@ -173,11 +175,6 @@ class CurveSet:
     def decode_points(self) -> tuple[CurvePoint, ...]:
         """Kept points of the token phase."""
         return tuple(p for p in self.kept if p.phase == "decode")
-
-    @property
-    def slope_s_per_context_token(self) -> float:
-        """Time that one further token of context adds to a decode iteration, in s."""
-        return self.context.slope_s_per_token if self.context else 0.0
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
@@ -322,6 +319,7 @@ def fit_measured(
         prompt=PiecewiseLinear(tokens, level_prompt_s),
         decode=PiecewiseLinear(batch, level_base_s),
         axis_context_tokens=axis_context,
+        slope_s_per_context_token=context.slope_s_per_token,
         context=context,
         points=tuple(points),
         refused=refused,

@@ -17,13 +17,11 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.options.defaults import Evidence
 from provisioner.perf.curves import (
-    ContextFit,
     CurveSet,
     MixedIteration,
     PiecewiseLinear,
     curve_groups,
     evidence_of,
-    kv_read_s_per_token,
     load_curve_set,
     values_of,
 )
@@ -53,11 +51,9 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     The model need not fit at these degrees (``memory.kv_capacity_tokens``).
     """
     degrees: dict[int, Evidence] = {}
-    if (model.dtype, model.kv_dtype) == ("bf16", "bf16"):
-        same = {machine.name, machine.capped_from}
-        groups = [group for group in curve_groups(own) if group[0] == model.name and group[1] in same]
-        groups.sort(key=lambda group: group[1] == machine.name)  # later ones replace earlier ones: the machine's own
-        degrees = {group[2]: evidence_of(group, own) for group in groups}
+    for name in (machine.capped_from, machine.name):  # the machine's own replace the uncapped one's
+        groups = (group for group in curve_groups(own) if _in_bf16(model) and group[:2] == (model.name, name))
+        degrees |= {group[2]: evidence_of(group, own) for group in groups}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
         for degree in DEGREES:
@@ -66,28 +62,29 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     return dict(sorted(degrees.items(), reverse=True))
 
 
+def _in_bf16(model: ModelArchitecture) -> bool:
+    return model.dtype == model.kv_dtype == "bf16"
+
+
 def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
     """Reason why no curve can be derived or estimated; empty if one can."""
-    if "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops:
-        return f"{machine.name} has no FP8"
-    return ""
+    lacks = "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops
+    return f"{machine.name} has no FP8" if lacks else ""
 
 
 def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
     """Curves of a model on a machine with the best evidence; ``InputError`` says why there are none."""
-    kind = degrees_of(model, machine, own).get(tensor_parallel)
-    in_bf16 = (model.dtype, model.kv_dtype) == ("bf16", "bf16")
-    if in_bf16 and (model.name, machine.name, tensor_parallel) in curve_groups(own):
+    measured = curve_groups(own) if _in_bf16(model) else ()
+    if (model.name, machine.name, tensor_parallel) in measured:
         return load_curve_set(model, machine, tensor_parallel, "measured", own)
-    if in_bf16 and (model.name, machine.capped_from, tensor_parallel) in curve_groups(own):
+    if (model.name, machine.capped_from, tensor_parallel) in measured:
         uncapped = replace(machine, name=machine.capped_from, capped_from="", power_cap=1.0)
         return _slowed(load_curve_set(model, uncapped, tensor_parallel, "measured", own), machine, own)
-    if kind is None:
-        why = why_not_derived(model, machine)
-        there = ", ".join(map(str, degrees_of(model, machine, own)))
+    degrees = degrees_of(model, machine, own)
+    if tensor_parallel not in degrees:
+        why = why_not_derived(model, machine) or f"there are curves at TP {', '.join(map(str, degrees))}"
         raise InputError(
-            f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: "
-            + (why or f"there are curves at TP {there}")
+            f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: {why}"
         )
     curve = derived_curves(model, machine, tensor_parallel)
     return curve if machine.power_cap == 1.0 else _slowed(curve, machine, own)
@@ -97,30 +94,24 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
     """Curves of a capped machine from the uncapped one's: the slowdowns of ``specs.power_caps`` on both phases."""
     table = (own or with_own(None)).power_caps
     cap = table.at(machine.power_cap)
-    times = {"prompt": cap.prompt_slowdown, "decode": cap.token_slowdown}
 
     def longer(point: CurvePoint) -> CurvePoint:
-        by = times[point.phase]
+        by = cap.prompt_slowdown if point.phase == "prompt" else cap.token_slowdown
         seconds = {name: by * getattr(point, name) for name in ("latency_s", "min_s", "max_s")}
-        power = {name: getattr(point, name) for name in ("power_average_fraction", "power_peak_fraction")}
-        capped = {name: min(share, machine.power_cap) for name, share in power.items() if share is not None}
-        return replace(point, provenance="assumed", **seconds, **capped)
+        return replace(point, provenance="assumed", power_average_fraction=None, power_peak_fraction=None, **seconds)
 
-    fit = uncapped.context
-    of_fit = asdict(fit).items() if fit else ()
+    of_fit = asdict(uncapped.context).items() if uncapped.context else ()
     slower: dict[str, Any] = {name: cap.token_slowdown * time for name, time in of_fit if isinstance(time, float)}
     return replace(
         uncapped,
         machine=machine.name,
         prompt=PiecewiseLinear(uncapped.prompt.x, cap.prompt_slowdown * uncapped.prompt.y),
         decode=PiecewiseLinear(uncapped.decode.x, cap.token_slowdown * uncapped.decode.y),
-        context=fit and replace(fit, **slower),
-        points=tuple(longer(point) for point in uncapped.points),
-        refused=tuple(replace(refused, point=longer(refused.point)) for refused in uncapped.refused),
-        dips=tuple(
-            replace(dip, measured_s=times[dip.phase] * dip.measured_s, used_s=times[dip.phase] * dip.used_s)
-            for dip in uncapped.dips
-        ),
+        slope_s_per_context_token=cap.token_slowdown * uncapped.slope_s_per_context_token,
+        context=uncapped.context and replace(uncapped.context, **slower),
+        points=tuple(longer(point) for point in uncapped.kept),
+        refused=(),
+        dips=(),
         provenance=tuple(sorted({"assumed", *uncapped.provenance} - {"measured"})),
         sources=(
             *uncapped.sources,
@@ -169,34 +160,31 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
     slope = context_slope_s_per_token(model, gpu, tensor_parallel)
-    prompt = _through(single, "prompt_tokens")
-    decode = _through(axis, "batch")
-    context = [p for p in points if p.phase == "decode" and p not in axis]
-    batch = values_of(context, "batch")
-    predicted_s = decode(batch) + slope * (values_of(context, "context_tokens") - DECODE_CONTEXT * batch)
-    residual_s = float(np.sqrt(np.mean((predicted_s - values_of(context, "latency_s")) ** 2)))
-    fit = ContextFit(
-        slope_s_per_token=slope,
-        fitted_s_per_token=slope,
-        standard_error_s_per_token=0.0,
-        residual_s=residual_s,
-        rows=len(context),
-        floor_s_per_token=kv_read_s_per_token(model, machine, tensor_parallel),
-        limited_by="fit",
-    )
+    # a mixed iteration's time per sequence, from 2,048 tokens of which 64 are decoded
+    time_s = partial(iteration_s, model, gpu, tensor_parallel)
+    held = _MIXED_BATCH * _MIXED_CONTEXT
+    both_s = float(time_s(prompt_tokens=_MIXED_TOKENS - _MIXED_BATCH, batch=_MIXED_BATCH, context_tokens=held))
+    alone_s = float(time_s(prompt_tokens=_MIXED_TOKENS))
+    per_sequence_s = max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH
+    if machine.kernels:
+        borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
+        source = f"derived from {_SOURCE}, table {machine.kernels}{borrowed}"
+    else:
+        like = f" like {machine.kernels_like}" if machine.kernels_like else " as on all measured GPUs"
+        source = f"estimated from its peaks and bandwidths at the utilisation{like}; {_SOURCE}"
     return CurveSet(
         model=model.name,
         machine=machine.name,
         tensor_parallel=tensor_parallel,
         assumptions="measured",
-        prompt=prompt,
-        decode=decode,
+        prompt=_through(single, "prompt_tokens"),
+        decode=_through(axis, "batch"),
         axis_context_tokens=DECODE_CONTEXT,
-        context=fit,
+        slope_s_per_context_token=slope,
         points=points,
         provenance=(kind,),
-        sources=_sources(machine, gpu),
-        mixed=_mixed(model, gpu, tensor_parallel, slope),
+        sources=(f"{machine.name}: {source}",),
+        mixed=MixedIteration(1.0, per_sequence_s, slope),
         known_prompt_tokens=KNOWN_PROMPT_TOKENS,
     )
 
@@ -205,21 +193,3 @@ def _through(points: Sequence[CurvePoint], axis: str) -> PiecewiseLinear:
     """Curve through points, never falling: a kernel that is faster at a larger problem serves the smaller too."""
     seconds = values_of(points, "latency_s")
     return PiecewiseLinear(values_of(points, axis), np.minimum.accumulate(seconds[::-1])[::-1])
-
-
-def _mixed(model: ModelArchitecture, gpu: Operators, tensor_parallel: int, slope: float) -> MixedIteration:
-    """Rule of mixed iterations: the time per sequence, from an iteration of 2,048 tokens of which 64 are decoded."""
-    held = _MIXED_BATCH * _MIXED_CONTEXT
-    prompt_tokens = _MIXED_TOKENS - _MIXED_BATCH
-    time_s = partial(iteration_s, model, gpu, tensor_parallel)
-    both_s = float(time_s(prompt_tokens=prompt_tokens, batch=_MIXED_BATCH, context_tokens=held))
-    alone_s = float(time_s(prompt_tokens=_MIXED_TOKENS))
-    return MixedIteration(1.0, max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH, slope)
-
-
-def _sources(machine: Machine, gpu: Operators) -> tuple[str, ...]:
-    if machine.kernels:
-        borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
-        return (f"{machine.name}: derived from {_SOURCE}, table {machine.kernels}{borrowed}",)
-    like = f" like {machine.kernels_like}" if machine.kernels_like else " as on all measured GPUs"
-    return (f"{machine.name}: estimated from its peaks and bandwidths at the utilisation{like}; {_SOURCE}",)

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, product
+from math import prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal, cast
@@ -71,7 +72,8 @@ class GpuLimits:
 
     ``fp8_flops`` is 0 for a GPU without fp8 arithmetic: fp8 weights are then read as one byte each and computed
     in bf16. ``link_bytes_per_s`` is the link to other GPUs of the machine in one direction, half of the NVLink
-    bandwidth in datasheets; ``link`` is ``pcie`` if it goes through the host.
+    bandwidth in datasheets; ``link`` is ``pcie`` if it goes through the host. ``same_chip_as`` is the key of a GPU with
+    the same chip, if any.
 
     >>> GpuLimits("a100", 312e12, 0, 2039e9, 300e9).flops("fp8")
     312000000000000.0
@@ -83,6 +85,7 @@ class GpuLimits:
     memory_bytes_per_s: float
     link_bytes_per_s: float
     link: Literal["nvlink", "pcie"] = "nvlink"
+    same_chip_as: str = ""
 
     def __post_init__(self) -> None:
         for name in ("bf16_flops", "memory_bytes_per_s", "link_bytes_per_s"):
@@ -112,12 +115,7 @@ def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: Array
 
 
 def prompt_attention_limit_s(
-    gpu: GpuLimits,
-    tokens: ArrayLike,
-    batch: ArrayLike,
-    heads: ArrayLike,
-    kv_heads: ArrayLike,
-    head_dim: ArrayLike,
+    gpu: GpuLimits, tokens: ArrayLike, batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, head_dim: ArrayLike
 ) -> Floats:
     """Physical limit of causal attention of whole prompts, in s; broadcast.
 
@@ -182,35 +180,24 @@ class GridTable:
             raise InputError("operator table: sizes must be above 0 and rise")
         if not bool((self.utilisation > 0).all()):
             raise InputError("operator table: utilisation must be above 0")
-        object.__setattr__(self, "_log", np.log(self.utilisation).ravel())
+        object.__setattr__(self, "_log", np.log(self.utilisation))
 
     def __call__(self, *sizes: ArrayLike) -> Floats:
         """Utilisation at ``sizes``, one argument per axis; broadcast."""
         at = np.broadcast_arrays(*_floats(*sizes))
-        shape = at[0].shape
-        corners = [(np.zeros(at[0].size, dtype=np.intp), np.ones(at[0].size))]
-        for axis, size in zip(self.axes, at, strict=True):
-            low, share = _cell(axis, size.ravel())
-            high = np.minimum(low + 1, axis.size - 1)
-            corners = [
-                corner
-                for index, weight in corners
-                for corner in (
-                    (index * axis.size + low, weight * (1 - share)),
-                    (index * axis.size + high, weight * share),
-                )
-            ]
-        total = np.zeros(at[0].size)
-        for index, weight in corners:
-            total += weight * self._log[index]
-        return np.exp(total).reshape(shape)
+        total = np.zeros(at[0].shape)
+        for corner in product(*map(_neighbours, self.axes, at)):
+            index, weights = zip(*corner, strict=True)
+            total += prod(weights) * self._log[index]
+        return np.exp(total)
 
 
-def _cell(axis: Floats, size: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Index of the node below each size, and the size's place between it and the next, 0 to 1 in logarithms."""
+def _neighbours(axis: Floats, size: Floats) -> tuple[tuple[NDArray[np.intp], Floats], ...]:
+    """Index and weight of the nodes below and above each size; the weights are shares of the logarithms' distance."""
     position = np.interp(np.log(size), np.log(axis), np.arange(axis.size, dtype=np.float64))
     low = np.minimum(position.astype(np.intp), max(axis.size - 2, 0))
-    return low, position - low
+    share = position - low
+    return (low, 1 - share), (np.minimum(low + 1, axis.size - 1), share)
 
 
 Utilisation = Callable[..., Floats]
@@ -328,24 +315,18 @@ LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", 
 
 
 @lru_cache(maxsize=1)
-def _gpus() -> Mapping[str, tuple[GpuLimits, str]]:
-    """Limits of the GPUs with tables, by key, and the key of the GPU with the same chip, if any."""
+def gpu_limits() -> Mapping[str, GpuLimits]:
+    """Physical limits of the GPUs with tables, by key."""
     path = folder() / "gpus.csv"
-    gpus: dict[str, tuple[GpuLimits, str]] = {}
+    gpus: dict[str, GpuLimits] = {}
     for number, line in enumerate(_lines(path, (*LIMIT_COLUMNS, "same_chip_as")), start=2):
         name, *values, link, same = line.split(",")
         try:
-            bf16, fp8, memory, between = (float(value) for value in values)
-            gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link)), same
+            bf16, fp8, memory, between = map(float, values)
         except ValueError as error:
             raise InputError(f"hardware_specs/operators/{path.name}: row {number}: {error}") from None
+        gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link), same)
     return gpus
-
-
-@lru_cache(maxsize=1)
-def gpu_limits() -> Mapping[str, GpuLimits]:
-    """Physical limits of the GPUs with tables, by key."""
-    return {name: limits for name, (limits, _) in _gpus().items()}
 
 
 def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
@@ -403,7 +384,7 @@ def load_operators(gpu: str) -> Operators:
     They are estimated from the GPU with the same chip if it has the table (H200 from H100), else from all others.
     """
     limits, tables = measured(gpu)
-    return estimate_operators(limits, own=tables, like=_gpus()[gpu][1] or None)
+    return estimate_operators(limits, own=tables, like=limits.same_chip_as or None)
 
 
 def estimate_operators(
@@ -464,21 +445,17 @@ class Borrowed:
         first, *rest = _floats(*sizes)
         longer = self._limit_s(self.limits, first, *rest) / self._limit_s(other, first, *rest)
         if self.operator == "gemm":
-            return first, rest[0] * longer**0.5, rest[1] * longer**0.5
-        if self.operator == "elementwise":
-            return (first * longer,)
-        return first, rest[0] * longer, *rest[1:]
+            return first, *(size * longer**0.5 for size in rest)
+        return (first, rest[0] * longer, *rest[1:]) if rest else (first * longer,)
 
-    def _limit_s(self, gpu: GpuLimits, first: Floats, *rest: Floats) -> Floats:
+    def _limit_s(self, gpu: GpuLimits, *sizes: Floats) -> Floats:
         """Physical limit on a GPU in s, at sizes by the operator's ``AXES`` and heads of dimension 128."""
         if self.operator == "gemm":
-            return gemm_limit_s(gpu, self.kind, first, *rest)
+            return gemm_limit_s(gpu, self.kind, *sizes)
         if self.operator == "prompt_attention":
-            sequence_heads, per_key = rest
-            return prompt_attention_limit_s(gpu, first, 1, sequence_heads, sequence_heads / per_key, 128)
+            tokens, heads, per_key = sizes
+            return prompt_attention_limit_s(gpu, tokens, 1, heads, heads / per_key, 128)
         if self.operator == "decode_attention":
-            batch, kv_heads, per_key = rest
-            return decode_attention_limit_s(gpu, self.kind, batch, first, kv_heads * per_key, kv_heads, 128)
-        if self.operator == "all_reduce":
-            return all_reduce_limit_s(gpu, rest[0])
-        return first / gpu.memory_bytes_per_s
+            context, batch, kv_heads, per_key = sizes
+            return decode_attention_limit_s(gpu, self.kind, batch, context, kv_heads * per_key, kv_heads, 128)
+        return sizes[-1] / (gpu.link_bytes_per_s if self.operator == "all_reduce" else gpu.memory_bytes_per_s)
