@@ -36,7 +36,7 @@ def check_writable(name: str, what: str = "") -> None:
 
 
 def write_files(contents: Mapping[str, Content], what: str = "") -> None:
-    """Write files by name: first all beside their places, then each moved there.
+    """Write files by name: first all beside their places, then each moved there with the permissions of the place.
 
     A file that cannot be written leaves every file as it was.
     """
@@ -44,7 +44,17 @@ def write_files(contents: Mapping[str, Content], what: str = "") -> None:
     name = ""
     try:
         for name, content in contents.items():
-            written[_write_beside(os.path.realpath(name), content)] = os.path.realpath(name)
+            path = os.path.realpath(name)
+            handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
+            written[temporary] = path
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+                if isinstance(content, str):
+                    file.write(content)
+                else:
+                    content(temporary)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(temporary, _mode(path))
         for temporary in tuple(written):
             os.replace(temporary, written[temporary])
             del written[temporary]
@@ -55,28 +65,10 @@ def write_files(contents: Mapping[str, Content], what: str = "") -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def _write_beside(path: str, content: Content) -> str:
-    """A new file beside ``path`` with the content, on disk, and with the permissions that ``path`` has or would get."""
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            if isinstance(content, str):
-                file.write(content)
-            else:
-                content(temporary)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return temporary
-
-
 def _mode(path: str) -> int:
-    try:
+    """The permissions that a file has, or would get if it were made."""
+    if os.path.exists(path):
         return stat.S_IMODE(os.stat(path).st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

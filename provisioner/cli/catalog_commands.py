@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, TypeVarTuple
+from typing import TYPE_CHECKING, Annotated, Final, TypeVarTuple
 
 import typer
 
@@ -36,25 +36,15 @@ models_app = _listing("models", "List the models, show one, or import one.")
 curves_app = _listing("curves", "List the latency curves, show some, or import measurements.")
 workloads_app = _listing("workloads", "List the workloads, show one, or import a trace.")
 
-SpecsOption = Annotated[
-    str | None,
-    option(
-        "--specs",
-        metavar="FOLDER",
-        help="Folder with own machines, models, prices and curves, shown with a mark beside the shipped ones.",
-    ),
-]
+_SPECS: Final = "Folder with own machines, models, prices and curves, shown with a mark beside the shipped ones."
+SpecsOption = Annotated[str | None, option("--specs", metavar="FOLDER", help=_SPECS)]
 """The option of the listings that own specs join."""
-
 
 Subject = TypeVarTuple("Subject")
 
 
 def _show(
-    json: bool,
-    document: Callable[[*Subject], Document],
-    data: Callable[[*Subject], object],
-    *subject: *Subject,
+    json: bool, document: Callable[[*Subject], Document], data: Callable[[*Subject], object], *subject: *Subject
 ) -> None:
     """Write the document of a subject, or its data as JSON."""
     from provisioner.report.serialiser import json_text

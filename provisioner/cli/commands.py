@@ -180,19 +180,17 @@ def sweep(given: Given, json: JsonOption = False) -> None:
     --out have every percentile of every cluster. With --vary: latency against the rate or any other input. Clusters
     that fail are part of the result: exit code 0.
     """
-    files = OutputOptions.of(**parted(given, OutputOptions))
-    options: Options
     if "name" in given:
-        function, options = "vary", VaryOptions.of(**_at_fixed_sizes(given))
-    elif "clusters" in given:
+        return _ask("vary", VaryOptions, _at_fixed_sizes(given), json)
+    if "clusters" in given:
         raise InputError("--cluster: is for --vary; give --design with ranges of its machines")
-    else:
-        function, options = "sweep", SweepOptions.of(**given)
-    _ask(function, options, files, json)
+    return _ask("sweep", SweepOptions, given, json)
 
 
-def _ask(function: str, options: Options, files: OutputOptions, json: bool) -> None:
+def _ask(function: str, kind: type[Options], given: Given, json: bool) -> None:
     """Ask a function of ``api`` that writes the files itself."""
+    files = OutputOptions.of(**parted(given, OutputOptions))
+    options = kind.of(**given)
     from provisioner import api
 
     with on_stderr() as progress:
@@ -229,8 +227,7 @@ def reproduce(
     Each published result stands beside two computed ones: by the published simulator's rules, and with measured latency
     curves and today's colocated baseline. All experiments take about twenty minutes; each finished one is kept.
     """
-    files = OutputOptions.of(**parted(given, OutputOptions))
-    _ask("reproduce", ReproduceOptions.of(paper=paper, **given), files, json)
+    _ask("reproduce", ReproduceOptions, {"paper": paper, **given}, json)
 
 
 *_plans, _sensitivity = (_command_of(question) for question in QUESTIONS)

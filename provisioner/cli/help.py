@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -87,16 +88,19 @@ def usage(command: TyperObject, context: TyperObject) -> str:
 
 def help_text(command: TyperObject, context: TyperObject, width: int) -> str:
     """The help of a command, at most ``width`` columns wide."""
-    parts = [f"Usage: {usage(command, context)}", ""]
-    for paragraph in paragraphs(command):
-        parts += [*textwrap.wrap(paragraph, width), ""]
+    parts = [f"Usage: {usage(command, context)}", *(textwrap.fill(each, width) for each in paragraphs(command))]
     commands = [Entry(name, paragraphs(each)[0], "", "Commands") for name, each in subcommands(command)]
-    listed = commands + entries(command, context)
-    panels = dict.fromkeys(entry.panel for entry in listed)
-    for panel in panels:
-        rows = [entry for entry in listed if entry.panel == panel]
-        parts += [f"{panel}:", *(line for entry in rows for line in _definition(entry, width)), ""]
-    return "\n".join(parts).rstrip()
+    for panel, rows in panels([*commands, *entries(command, context)]).items():
+        parts.append("\n".join([f"{panel}:", *(line for entry in rows for line in _definition(entry, width))]))
+    return "\n\n".join(parts)
+
+
+def panels(listed: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Entries by panel, in order."""
+    by_panel: dict[str, list[Entry]] = {}
+    for entry in listed:
+        by_panel.setdefault(entry.panel, []).append(entry)
+    return by_panel
 
 
 def _definition(entry: Entry, width: int) -> list[str]:
@@ -104,10 +108,9 @@ def _definition(entry: Entry, width: int) -> list[str]:
     hanging = " " * (len(_INDENT) + _NAME_WIDTH + 2)
     text = f"{entry.text} [default: {entry.default}]" if entry.default else entry.text
     name = f"{_INDENT}{entry.names:{_NAME_WIDTH}}  "
-    lines = [f"{hanging}{line}" for line in textwrap.wrap(text, max(width - len(hanging), 20))] or [hanging]
-    if len(name) > len(hanging):
-        return [name.rstrip(), *lines] if text else [name.rstrip()]
-    return [f"{name}{lines[0].removeprefix(hanging)}".rstrip(), *lines[1:]]
+    first = name if len(name) == len(hanging) else hanging
+    lines = textwrap.wrap(text, max(width, len(hanging) + 20), initial_indent=first, subsequent_indent=hanging)
+    return lines if lines and first == name else [name.rstrip(), *lines]
 
 
 def _show_help(context: TyperObject, _: TyperObject, wanted: bool) -> None:

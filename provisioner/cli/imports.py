@@ -68,11 +68,8 @@ def _workload_files(file: str, name: str | None, out: str) -> tuple[Path, Path]:
         check_writable(str(each), "--out")
         if each.exists() and os.path.exists(file) and os.path.samefile(each, file):
             raise InputError(f"--out {out}: would overwrite the trace itself; give another name with --name")
-    header = ",".join(BINS)
-    if bins.exists():
-        with bins.open("rb") as table:
-            if table.read(len(header)) != header.encode():
-                raise InputError(f"--out {out}: {bins} exists and is not a workload's table; give another --name")
+    if bins.exists() and not bins.read_bytes().startswith(",".join(BINS).encode()):
+        raise InputError(f"--out {out}: {bins} exists and is not a workload's table; give another --name")
     return path, bins
 
 
@@ -168,8 +165,10 @@ def write_curve(
     New rows replace those of the same tensor parallelism in the file; others stay. ``beside`` has texts by file name
     for the same folder: all files are written, or none.
     """
+    from provisioner.perf import assumptions
     from provisioner.perf.curves import curve_groups
     from provisioner.perf.points import curve_text, read_points
+    from provisioner.specs.catalog import with_own
 
     model, machine, degree = replica
     had = read_points(path, model=model, machine=machine) if path.exists() else {}
@@ -182,32 +181,22 @@ def write_curve(
     out = str(path.parent.parent)
     if replica in curve_groups():
         remarks.append(f"with --specs {out} it takes the place of the shipped curve")
-    return (*remarks, *_refusals(replica, out))
-
-
-def _refusals(of: Replica, out: str) -> tuple[str, ...]:
-    """Reasons that a plan with the curve would still be refused: memory too small, or no reference of slowdowns."""
-    from provisioner.perf.assumptions import reference, replica
-    from provisioner.specs.catalog import with_own
-
     own = with_own(out)
-    refusals = []
-    for load in (lambda: replica(*of, own=own), lambda: reference(of.model, own=own)):
+    for load in (lambda: assumptions.replica(*replica, own=own), lambda: assumptions.reference(model, own=own)):
         try:
             load()
-        except InputError as error:
-            refusals.append(f"a plan with it would be refused for now: {error}")
-    return tuple(dict.fromkeys(refusals))
+        except InputError as error:  # memory too small, or no reference of slowdowns
+            remarks.append(f"a plan with it would be refused for now: {error}")
+    return tuple(dict.fromkeys(remarks))
 
 
 def check_replica(replica: Replica, specs: str | None = None, out: str | None = None) -> Catalog:
     """The specs beside a curve, which must have its model, and its machine with at least its GPUs."""
     from provisioner.specs.catalog import OWN_FOLDERS, with_own
 
-    given = with_own(specs)
-    known = given
+    given = known = with_own(specs)
     if out is not None:
-        has_specs = any(True for part, names in OWN_FOLDERS.items() for _ in (Path(out) / part).glob(names))
+        has_specs = any(any((Path(out) / part).glob(names)) for part, names in OWN_FOLDERS.items())
         known = with_own(out if has_specs else None)
     for kind, name, names, elsewhere in (
         ("model", replica.model, known.models, given.models),

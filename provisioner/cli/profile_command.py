@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from provisioner.specs.model import ModelArchitecture
     from provisioner.studies.journal import Journal
 
-_GRID: Final = (
-    *("prompt_tokens", "prompt_batches", "batched_prompt_tokens", "decode_batches", "context_tokens"),
-    *("other_context_tokens", "context_batches"),
-)
-"""The options that are fields of ``profiling.grid.Grid``."""
-
 
 @takes(ProfileOptions)
 def profile(given: Given, json: JsonOption = False) -> None:
@@ -46,8 +40,6 @@ def profile(given: Given, json: JsonOption = False) -> None:
     asked.journal.unlink(missing_ok=True)
     written, remarks = (asked.curve, asked.about), (*refused, *_doubts(asked, found), *notes)
     if json:
-        from dataclasses import asdict
-
         from provisioner.report.serialiser import json_text
 
         points = [asdict(point) for point in found.points]
@@ -86,7 +78,7 @@ def _ask(options: ProfileOptions) -> _Asked:
     if curve.exists():
         read_points(curve, model=model, machine=machine)
     with _named():
-        grid = Grid(**{name: getattr(options, name) for name in _GRID})
+        grid = Grid(**{each.name: getattr(options, each.name) for each in fields(Grid)})
     return _Asked(options, replica, shape, known.machine(machine), grid, curve, about, journal)
 
 

@@ -94,25 +94,22 @@ class Options:
 
         Options of a class from which this one inherits may have the keywords that only this one has beside them.
         """
-        made = cls.of(**keywords) if options is None else cls._joined(options, keywords)
+        if options is None:
+            made = cls.of(**keywords)
+        elif isinstance(options, cls) and not keywords:
+            made = options
+        elif not isinstance(options, cls) and not issubclass(cls, type(options)):
+            raise InputError(f"options: must be {cls.__name__}, got {type(options).__name__}")
+        else:
+            base = {each.name: getattr(options, each.name) for each in fields(options)}
+            for name in keywords:
+                if isinstance(options, cls) or name in base or name in declared(type(options)):
+                    raise InputError("give options or keywords, not both")
+                if name not in declared(cls):
+                    raise UnknownNameError("option", name, [known for known in declared(cls) if known not in base])
+            made = cls(**base, **keywords)
         made.check_needs()
         return made
-
-    @classmethod
-    def _joined(cls, options: Options, keywords: Mapping[str, Any]) -> Self:
-        if isinstance(options, cls):
-            if keywords:
-                raise InputError("give options or keywords, not both")
-            return options
-        if not issubclass(cls, type(options)):
-            raise InputError(f"options: must be {cls.__name__}, got {type(options).__name__}")
-        base = {each.name: getattr(options, each.name) for each in fields(options)}
-        for name in keywords:
-            if name in base or name in declared(type(options)):
-                raise InputError("give options or keywords, not both")
-            if name not in declared(cls):
-                raise UnknownNameError("option", name, [known for known in declared(cls) if known not in base])
-        return cls(**base, **keywords)
 
     def part(self, kind: type[AnyOptions]) -> AnyOptions:
         """The options of a class from which this one inherits."""
@@ -140,8 +137,6 @@ def documentation(kind: type[Options]) -> str:
     """The keywords of a class as text: name, meaning and default of each."""
     known = declared(kind)
     keyword = {flag: name for name, flag in FLAGS.items()} | {part.flag: name for name, part in known.items()}
-
-    def in_python(text: str) -> str:
-        return re.sub(r"--([a-z0-9-]*[a-z0-9])", lambda match: keyword.get(match[0], match[1]), text)
-
-    return "\n".join(f"{name}: {in_python(part.help_with_default)}" for name, part in known.items())
+    shown = {name: f" [default: {part.shown_default}]" if part.shown_default else "" for name, part in known.items()}
+    text = "\n".join(f"{name}: {part.help}{shown[name]}" for name, part in known.items())
+    return re.sub(r"--([a-z0-9-]*[a-z0-9])", lambda match: keyword.get(match[0], match[1]), text)

@@ -34,12 +34,10 @@ def typed(question: Mapping[str, Any], kind: type[Options]) -> list[str]:
 
 def _asked(question: Mapping[str, Any], kind: type[Options]) -> dict[str, Option]:
     """The declarations of the options of a question that mean something."""
-    left_out = (PROOF,) if question.get("fast") else ()
-    return {
-        name: each
-        for name, each in declarations_of(kind).items()
-        if name in question and name not in _NOT_ASKED and (name == "fast" or each.group not in left_out)
-    }
+    asked = {name: each for name, each in declarations_of(kind).items() if name in question and name not in _NOT_ASKED}
+    if question.get("fast"):
+        return {name: each for name, each in asked.items() if name == "fast" or each.group != PROOF}
+    return asked
 
 
 def given_and_defaults(
@@ -85,11 +83,8 @@ def command_of(name: str, question: Mapping[str, Any], kind: type[Options]) -> s
 
 def simulate_question(question: Mapping[str, Any]) -> dict[str, Any]:
     """The question of a simulation: its options, less those that mean nothing beside a trace."""
-    asked = {name: value for name, value in question.items() if name not in _NOT_ASKED}
-    if asked.get("trace") is not None:
-        for name in ("workload", "seed", "sets"):
-            asked.pop(name, None)
-    return asked
+    left_out = _NOT_ASKED if question.get("trace") is None else (*_NOT_ASKED, "workload", "seed", "sets")
+    return {name: value for name, value in question.items() if name not in left_out}
 
 
 def plan_question(question: Mapping[str, Any], rate_rps: float) -> dict[str, Any]:

@@ -54,11 +54,6 @@ class Option:
             return self.default_text
         return ", ".join(self.kind.texts(self.default))
 
-    @property
-    def help_with_default(self) -> str:
-        """The description with the default, if any."""
-        return f"{self.help} [default: {self.shown_default}]" if self.shown_default else self.help
-
     def typed(self, value: Any) -> list[str]:
         """The arguments that give a value on the command line; none for the value that is not typed, None."""
         if self.members:

@@ -55,20 +55,15 @@ def _member(name: str) -> Option:
     return Option(Kind(parse_limit_text, "LIMIT"), text, LATENCY, flag=f"--{name.replace('_', '-')}")
 
 
-def limits_option() -> Any:
-    """Declare the field that has all limits; those of ``LIMIT_NAMES`` are options too."""
-    return LATENCY.option(
-        Kind(
-            parse_limits,
-            "METRIC-pQ=VALUE",
-            lambda value: [f"{name.replace('_', '-')}={text}" for name, text in value.items()],
-            repeatable=True,
-            default={},
-        ),
-        f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
-        "written --tbt-p99.9 60ms. It replaces the one of --slo.",
-        members={name: _member(name) for name in LIMIT_NAMES},
-    )
+LIMITS: Final = Kind(
+    parse_limits,
+    "METRIC-pQ=VALUE",
+    lambda value: [f"{name.replace('_', '-')}={text}" for name, text in value.items()],
+    repeatable=True,
+    default={},
+)
+LIMIT_OPTIONS: Final = {name: _member(name) for name in LIMIT_NAMES}
+"""The options that are entries of all limits."""
 
 
 def with_limits_named(arguments: Sequence[str]) -> Iterator[str]:

@@ -10,7 +10,8 @@ from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
-from provisioner.options.limits import LATENCY, limits_option
+from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
+from provisioner.specs.metrics import METRICS
 
 WORKLOAD: Final = Group("Workload")
 CLUSTER: Final = Group("Cluster")
@@ -51,7 +52,12 @@ class Question(Options):
         default="splitwise",
         fixes=True,
     )
-    limits: Mapping[str, str] = limits_option()
+    limits: Mapping[str, str] = LATENCY.option(
+        LIMITS,
+        f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
+        "written --tbt-p99.9 60ms. It replaces the one of --slo.",
+        members=LIMIT_OPTIONS,
+    )
     assumptions: str = METHOD.option(
         kinds.name_of("set of assumptions", ASSUMPTIONS),
         "Rules for latencies: measured curves, or the published simulator's whole set.",

@@ -289,14 +289,14 @@ def test_a_failure_between_the_files_leaves_neither(
 ) -> None:
     from provisioner import files
 
-    beside = files._write_beside
+    mode = files._mode
 
-    def full(target: str, content: files.Content) -> str:
-        if target.endswith(".yaml"):
+    def full(path: str) -> int:
+        if path.endswith(".yaml"):
             raise OSError(28, "No space left on device")
-        return beside(target, content)
+        return mode(path)
 
-    monkeypatch.setattr(files, "_write_beside", full)
+    monkeypatch.setattr(files, "_mode", full)
     with pytest.raises(InputError, match="cannot be written: No space left on device"):
         tiny.write(tmp_path / "curve.csv")
     assert not list(tmp_path.iterdir())
