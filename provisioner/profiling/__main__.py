@@ -27,20 +27,18 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m provisioner.profiling",
         description="Time prompt and decode iterations of a model's shape with random weights; writes a curve file.",
     )
-    parser.add_argument("--shape", required=True, type=Path, metavar="FILE.yaml", help="model file with the shape")
-    parser.add_argument("--machine", required=True, metavar="NAME", help="machine that the curve is of")
-    parser.add_argument(
-        "--out", required=True, type=Path, metavar="FILE.csv", help="curve file; a .yaml lies beside it"
-    )
-    parser.add_argument("--tp", type=int, default=1, help="tensor parallelism; one GPU's share is timed")
-    parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
-    parser.add_argument("--dtype", help="bf16, fp16 or fp32")
-    parser.add_argument("--repeats", type=int, default=DEFAULT_REPEATS)
-    parser.add_argument("--warm-up", type=int, default=DEFAULT_WARM_UP)
-    parser.add_argument("--memory-gib", type=float, help="memory to plan with; what is free unless given")
+    add = parser.add_argument
+    add("--shape", required=True, type=Path, metavar="FILE.yaml", help="model file with the shape")
+    add("--machine", required=True, metavar="NAME", help="machine that the curve is of")
+    add("--out", required=True, type=Path, metavar="FILE.csv", help="curve file; a .yaml lies beside it")
+    add("--tp", type=int, default=1, help="tensor parallelism; one GPU's share is timed")
+    add("--device", default="cuda", help="cuda, cuda:N or cpu")
+    add("--dtype", help="bf16, fp16 or fp32")
+    add("--repeats", type=int, default=DEFAULT_REPEATS)
+    add("--warm-up", type=int, default=DEFAULT_WARM_UP)
+    add("--memory-gib", type=float, help="memory to plan with; what is free unless given")
     for name, default in asdict(Grid()).items():
-        kind = _numbers if isinstance(default, tuple) else int
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
+        add(f"--{name.replace('_', '-')}", type=_numbers if isinstance(default, tuple) else int, default=default)
     return parser
 
 
@@ -55,10 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             given.machine,
             given.tp,
             grid,
-            device=given.device,
-            dtype=given.dtype,
-            repeats=given.repeats,
-            warm_up=given.warm_up,
+            **{name: getattr(given, name) for name in ("device", "dtype", "repeats", "warm_up")},
             memory_bytes=None if given.memory_gib is None else given.memory_gib * 2**30,
             progress=lambda line: print(line, file=sys.stderr, flush=True),
         )

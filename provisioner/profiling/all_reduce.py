@@ -7,15 +7,15 @@ embedding, which is divided by the vocabulary; the logits of the vocabulary's pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from provisioner.perf.derived import GRAPH_TOKENS
+from provisioner.perf.evidence import operators_of
+from provisioner.perf.operators import Operators
+from provisioner.perf.points import CurvePoint
 from provisioner.profiling.result import AllReduces
-
-if TYPE_CHECKING:
-    from provisioner.perf.operators import Operators
-    from provisioner.perf.points import CurvePoint
-    from provisioner.specs.hardware import Machine
-    from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.hardware import Machine
+from provisioner.specs.model import ModelArchitecture
 
 
 def all_reduces_s(
@@ -27,8 +27,6 @@ def all_reduces_s(
     gather moves half as much. Within a CUDA graph up to ``derived.GRAPH_TOKENS`` tokens, launched one by one beyond, as
     in ``perf.derived``.
     """
-    from provisioner.perf.derived import GRAPH_TOKENS
-
     seconds = []
     for point in points:
         tokens = point.batched_tokens if point.phase == "prompt" else point.batch
@@ -47,18 +45,14 @@ def all_reduces_of(
     They are derived if they were measured between GPUs like the machine's, else estimated from other GPUs. They are
     estimated too if the GPUs are capped, since the effect of a cap on them was not measured.
     """
-    from provisioner.perf.evidence import operators_of
-
     gpu = operators_of(machine)
     measured = bool(machine.kernels) and not any(name.startswith("all_reduce") for name in gpu.estimated)
     derived = measured and machine.power_cap == 1.0
+    source = f"the link of {machine.name} at the utilisation of all-reduces on other GPUs"
+    if derived:
+        source = f"all-reduces between GPUs like {machine.name}'s, table {machine.kernels}"
     return AllReduces(
         seconds=all_reduces_s(shape, gpu, tensor_parallel, points, element_bytes),
         provenance="derived" if derived else "estimated",
-        source=(
-            f"all-reduces between GPUs like {machine.name}'s, table {machine.kernels}"
-            if derived
-            else f"the link of {machine.name} at the utilisation of all-reduces on other GPUs"
-        )
-        + " (hardware_specs/operators/provenance.yaml)",
+        source=f"{source} (hardware_specs/operators/provenance.yaml)",
     )

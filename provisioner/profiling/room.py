@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,16 +33,13 @@ class Plan:
 
 def free_bytes(device: Any) -> float:
     """Free memory of a device, in bytes."""
-    torch = import_torch()
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
+        return float(import_torch().cuda.mem_get_info(device)[0])
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":", 1) for line in file)
         return float(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        import os
-
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
 
 
@@ -58,10 +56,8 @@ def work_bytes(shard: Shard, work: Work, layers: int, element_bytes: int) -> flo
     """
     kv = layers * shard.kv_elements(work.held_tokens)
     token = ALIVE * shard.shape.hidden_size + 3 * shard.qkv_width + 1.5 * (shard.up_width + shard.intermediate_size)
-    bias = 0
-    if shard.shape.positions == "alibi":
-        rows = work.tokens if work.phase == "prompt" else 1
-        bias = shard.heads * rows * work.tokens
+    rows = work.tokens if work.phase == "prompt" else 1
+    bias = shard.heads * rows * work.tokens if shard.shape.positions == "alibi" else 0
     total = kv + work.new_tokens * token + bias
     return total * element_bytes + work.batch * shard.vocab_size * (element_bytes + 4)
 

@@ -126,9 +126,11 @@ def profile(
         return decoder, lambda step: time_step(step, place.device, warm_up, repeats, under_load)
 
     began = datetime.now(UTC)
-    earlier = 0 if journal is None else sum(_key(work, planned) in journal.done for work in planned.works)
+    done = {} if journal is None else journal.done
+    records = {work.label: done[_key(work, planned)] for work in planned.works if _key(work, planned) in done}
+    earlier = len(records)
     with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
-        records = _time_all(job, model.layers, planned, journal, progress)
+        _time_all(job, model.layers, planned, records, journal, progress)
     timed = [work for work in planned.works if "latency_s" in records[work.label]]
     failed = [(work, records[work.label]["left_out"]) for work in planned.works if work not in timed]
     left_out = tuple(LeftOut(work.label, reason) for work, reason in (*planned.left_out, *failed))
@@ -201,14 +203,12 @@ def _time_all(
     make_job: Callable[[], _Job],
     layers: int,
     planned: Plan,
+    records: dict[str, Record],
     journal: PointJournal | None,
     progress: Callable[[str], None],
-) -> dict[str, Record]:
-    """Records of all planned work by its label; an interrupt raises ``Interrupted`` with the number of points done."""
-    works, done = planned.works, {} if journal is None else journal.done
-    records: dict[str, Record] = {
-        work.label: done[_key(work, planned)] for work in works if _key(work, planned) in done
-    }
+) -> None:
+    """Add the records of all other planned work; an interrupt raises ``Interrupted`` with the number of points done."""
+    works = planned.works
     todo = [work for work in works if work.label not in records]
     try:
         if todo:
@@ -226,7 +226,6 @@ def _time_all(
         resumed = journal is not None and records
         where = f"kept in the journal, {spelled('resume')} goes on from there" if resumed else "nothing written"
         raise Interrupted(f"{len(records)} of {len(works)} points timed", where) from None
-    return records
 
 
 def _key(work: Work, planned: Plan) -> str:

@@ -12,17 +12,8 @@ from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 SHAPE: Final = (
-    "name",
-    "layers",
-    "hidden_size",
-    "heads",
-    "kv_heads",
-    "head_dim",
-    "intermediate_size",
-    "vocab_size",
-    "gated_mlp",
-    "positions",
-    "norm",
+    *("name", "layers", "hidden_size", "heads", "kv_heads", "head_dim", "intermediate_size", "vocab_size"),
+    *("gated_mlp", "positions", "norm"),
 )
 """Fields of a model on which the time of an iteration depends. Biases are left out: they add no matrix product."""
 
@@ -142,10 +133,8 @@ def read_shape(path: Path) -> ModelArchitecture:
 
 def _checked(kind: Any, value: Any, what: str) -> Any:
     """Value of a field of a type, as a file states it."""
-    if kind is int:
-        return parse_whole(value, what)
-    if kind is float:
-        return parse_positive(value, what)
+    if kind in (int, float):
+        return parse_whole(value, what) if kind is int else parse_positive(value, what)
     if kind is bool and not isinstance(value, bool):
         raise InputError(f"{what}: must be true or false, got {quoted(value)}")
     return tuple(value) if isinstance(value, list) else value

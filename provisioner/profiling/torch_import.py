@@ -15,9 +15,7 @@ def import_torch() -> Any:
     """Return the module ``torch``; ``InputError`` says how to install it, or why it does not load."""
     try:
         return import_module("torch")
-    except ModuleNotFoundError as error:
-        if error.name == "torch":
-            raise InputError("provision profile: needs PyTorch: pip install 'provisioner[profile]'") from None
-        raise InputError(f"provision profile: PyTorch cannot be loaded: {error}") from error
     except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "torch":
+            raise InputError("provision profile: needs PyTorch: pip install 'provisioner[profile]'") from None
         raise InputError(f"provision profile: PyTorch cannot be loaded: {error}") from error

@@ -35,10 +35,9 @@ _LEAST_TIME_S: Final = 1e-3  # for the search of an addition, however little is 
 def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lambda _: None) -> Capacity:
     """Find the largest rate that a cluster holds, its binding limit, and the least to add by the objective for more.
 
-    The options name one design, at the largest tensor parallelism that its machines have curves at unless its name or
-    ``tensor_parallel`` says another, and its machines. Machines are added for the rates ``to``, or for ``DEFAULT_TO``
-    times the capacity. Limits on the whole cluster and stock hold for what is added with what is in hand.
-    ``InfeasibleError`` if the cluster holds no rate at all.
+    The design is at the largest tensor parallelism that its machines have curves at unless the options say another.
+    Limits on the whole cluster and stock hold for what is added with what is in hand. ``InfeasibleError`` if the
+    cluster holds no rate at all.
     """
     _check(options)
     setting = load_setting(options.part(PlanOptions))

@@ -217,10 +217,9 @@ def _rank(design: ComparedDesign, objective: ObjectiveName) -> tuple[bool, tuple
     """The best first: by throughput, or by the objective and then the other criteria."""
     if design.plan is None:
         return True, ()
-    totals = design.plan.totals
     if objective == "throughput":
-        return False, (-design.plan.rate_rps, totals.cost_usd_per_h)
-    return False, (totals.of(objective), *map(totals.of, OF_CLUSTERS))
+        return False, (-design.plan.rate_rps, design.plan.cost_usd_per_h)
+    return False, tuple(map(design.plan.totals.of, (objective, *OF_CLUSTERS)))
 
 
 def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:

@@ -18,7 +18,7 @@ from provisioner.planning.formulation import Prices
 from provisioner.planning.lattice import whole_units
 from provisioner.planning.solver import order
 from provisioner.results.cluster import Cluster, Pool
-from provisioner.results.grid import Grid, GridPoint, PointOutcome, Varied
+from provisioner.results.grid import Grid, GridPoint, Varied
 from provisioner.results.result import door
 from provisioner.simulation.assemble import Scenario
 from provisioner.specs import catalog
@@ -26,7 +26,7 @@ from provisioner.specs.criteria import CriterionName
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_count, quoted
 from provisioner.studies.inputs import SCALE, check_varied, factor, input_of
-from provisioner.studies.points import Cases, Execution, Task, question_of, simulated
+from provisioner.studies.points import Cases, Task, question_of, simulated
 from provisioner.studies.ranges import typed_range, whole_range
 
 MOST_POINTS: Final = 100_000
@@ -55,16 +55,18 @@ def sweep(options: SweepOptions, *, out: Sequence[str], table: str | None, progr
     sizes = [ranges[pool.role] or () for pool in scenario.cluster.pools]
     _check_count(prod(map(len, sizes)), "clusters")
     clusters = [cluster_of(scenario, each) for each in product(*sizes)]
-    study = _Study(options, base, clusters, [case], [[("", scenario)]])
-    return study.grid(Execution(options, out, table, progress))
+    swept: dict[str, tuple[int, ...]] = dict(zip((pool.role for pool in scenario.cluster.pools), sizes, strict=True))
+    own = {"prices": options.prices, "objective": options.objective, **swept}
+    typed = {role: typed_range(machines) for role, machines in swept.items()}
+    study = _Study(options, base, clusters, [case], [[("", scenario)]], own, typed)
+    return study.grid(out, table, progress)
 
 
 def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
     """Simulate clusters over the values of an input: those named, or the one of the options.
 
-    The input is a number of a simulation (``inputs.INPUTS``: ``rate`` in requests/s, of a trace its requests closer
-    together; ``batch-tokens``, ``duration``, ``in-flight`` and others), or one of the inputs that ``scale`` multiplies,
-    varied as a factor. The other arguments are those of ``sweep``.
+    The input is a number of a simulation (``inputs.INPUTS``), or one that ``scale`` multiplies, varied as a factor; the
+    rate of a trace brings its requests closer together. The other arguments are those of ``sweep``.
     """
     base = _checked(options, out, table)
     varied = input_of(options.name, base.specs)
@@ -85,9 +87,12 @@ def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progres
     clusters = [cluster_of(scenario) for (_, scenario), *_ in ends]
     if len(set(map(str, clusters))) < len(clusters):
         raise InputError(f"{spelled('clusters')}: a cluster is named twice; name each once")
+    named = [f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}" for cluster in clusters]
+    own = {"prices": options.prices, "name": varied.name, "values": values, "clusters": named}
+    typed = {"name": f"{varied.name}={typed_range(values)}", "values": None, "design": None}
     shown = Varied(varied.name, varied.column, varied.label, varied.what, values)
-    study = _Study(options, base, clusters, list(chain(*cases)), ends, shown)
-    return study.grid(Execution(options, out, table, progress))
+    study = _Study(options, base, clusters, list(chain(*cases)), ends, own, typed, shown)
+    return study.grid(out, table, progress)
 
 
 _Ends = Sequence[tuple[str, Scenario]]
@@ -96,16 +101,21 @@ _Ends = Sequence[tuple[str, Scenario]]
 
 @dataclass(frozen=True, slots=True)
 class _Study:
-    """Clusters by values, each pair with a case of its own; clusters of a grid of sizes share one case."""
+    """Clusters by values, each pair with a case of its own; clusters of a grid of sizes share one case.
+
+    ``own`` is the question beside that of a simulation, ``typed`` the part of it that is typed as a range.
+    """
 
     options: SweepOptions | VaryOptions
     base: SimulateOptions
     clusters: Sequence[Cluster]
     cases: Sequence[SimulateOptions]
     ends: Sequence[_Ends]
+    own: Mapping[str, object]
+    typed: Mapping[str, object]
     varied: Varied | None = None
 
-    def grid(self, execution: Execution) -> Grid:
+    def grid(self, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
         """Simulate all points, and answer with the grid."""
         clusters, varied = self.clusters, self.varied
         at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
@@ -114,8 +124,19 @@ class _Study:
         perf = scenario.cluster.pools[0].perf
         priced = [prices_of(clusters, self.options.prices, case) for case in self.cases]
         objective = self.options.objective if isinstance(self.options, SweepOptions) else None
-
-        def gridded(outcomes: Sequence[PointOutcome]) -> Grid:
+        tasks = [
+            Task(
+                str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
+                k,
+                tuple(pool.machines for pool in cluster.pools),
+            )
+            for k, (cluster, value) in zip(case_of, at, strict=True)
+        ]
+        version = str(scenario.versions.get("provisioner"))
+        question = question_of("vary" if varied else "sweep", self.base, version, **self.own)
+        asked = simulate_question(asdict(_of_sizes(self.base, {}))) | {**self.own, **self.typed}
+        shared = Cases([without_prices(case) for case in self.cases], occupancy=varied is not None)
+        with simulated(shared, tasks, question, self.options, out, progress) as outcomes:
             points = tuple(
                 GridPoint.of(outcome, cluster, value, priced[k][0].totals(cluster))
                 for k, (cluster, value), outcome in zip(case_of, at, outcomes, strict=True)
@@ -125,7 +146,7 @@ class _Study:
             beyond = f"{len(notes):,} of the {'points' if varied else 'clusters'} ran beyond what was measured"
             warnings = dict.fromkeys(chain(*map(_warnings, self.ends)))
             sources = dict.fromkeys(source for _, end in chain(*self.ends) for source in end.sources)
-            return Grid(
+            grid = Grid(
                 clusters=tuple(clusters),
                 varied=varied,
                 points=points,
@@ -143,46 +164,13 @@ class _Study:
                 prices=self.options.prices,
                 sources=(*sources, *priced[0][1]),
                 warnings=(*warnings, *edges, *(f"{beyond}; the first of them: {note}" for note in notes[:1])),
-                question={**simulate_question(asdict(self.base)), **self._own},
-                command=self._command,
+                question={**simulate_question(asdict(self.base)), **self.own},
+                command=command_of("sweep", asked, type(self.options)),
                 seed=scenario.seed,
                 versions=scenario.versions,
             )
-
-        tasks = [
-            Task(
-                str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
-                k,
-                tuple(pool.machines for pool in cluster.pools),
-            )
-            for k, (cluster, value) in zip(case_of, at, strict=True)
-        ]
-        version = str(scenario.versions.get("provisioner"))
-        question = question_of("vary" if varied else "sweep", self.base, version, **self._own)
-        shared = Cases([without_prices(case) for case in self.cases], occupancy=varied is not None)
-        return simulated(shared, tasks, gridded, question, execution)
-
-    @property
-    def _own(self) -> dict[str, object]:
-        """The question beside that of a simulation."""
-        if isinstance(self.options, SweepOptions):
-            return {"prices": self.options.prices, "objective": self.options.objective, **_sizes(self.clusters)}
-        assert self.varied is not None
-        named = [f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}" for cluster in self.clusters]
-        name, values = self.varied.name, self.varied.values
-        return {"prices": self.options.prices, "name": name, "values": values, "clusters": named}
-
-    @property
-    def _command(self) -> str:
-        """The ``provision sweep`` command that asks the same again, with its defaults written out."""
-        bare, typed = self.base, dict[str, object]()
-        if self.varied is None:
-            typed |= {role: typed_range(sizes) for role, sizes in _sizes(self.clusters).items()}
-        else:
-            bare = replace(bare, design=None)
-            typed |= {"name": f"{self.varied.name}={typed_range(self.varied.values)}", "values": None}
-        asked = simulate_question(asdict(_of_sizes(bare, {}))) | self._own | typed
-        return command_of("sweep", asked, type(self.options))
+            door.open().save(grid, out, table)
+            return grid
 
 
 def _best(
@@ -204,11 +192,15 @@ def _best(
     best = min(passing, key=rank, default=None)
     frontier = tuple(passing[k] for k in smallest_of([sizes[k] for k in passing]))
     edges = []
-    for (role, swept), size in zip(_sizes(clusters).items(), sizes[best] if best is not None else (), strict=False):
-        if len(swept) > 1 and size == swept[0] > 1:
-            edges.append(f"the optimum has the fewest {role} machines swept, {size}: a smaller cluster may pass too")
-        if len(swept) > 1 and size == swept[-1]:
-            edges.append(f"the optimum has the most {role} machines swept, {size}: one with more may be better")
+    for pool, swept, size in zip(
+        pools, zip(*sizes, strict=True), sizes[best] if best is not None else (), strict=False
+    ):
+        if max(swept) > min(swept) == size > 1:
+            edges.append(
+                f"the optimum has the fewest {pool.role} machines swept, {size}: a smaller cluster may pass too"
+            )
+        if size == max(swept) > min(swept):
+            edges.append(f"the optimum has the most {pool.role} machines swept, {size}: one with more may be better")
     return frontier, best, edges
 
 
@@ -260,12 +252,6 @@ def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
         if not any(all(a <= b for a, b in zip(clusters[j], clusters[k], strict=True)) for j in kept):
             kept.append(k)
     return tuple(kept)
-
-
-def _sizes(clusters: Sequence[Cluster]) -> dict[str, tuple[int, ...]]:
-    """The sizes of each pool of a grid of sizes, by role."""
-    sizes = zip(*([pool.machines for pool in cluster.pools] for cluster in clusters), strict=True)
-    return {pool.role: tuple(sorted(set(each))) for pool, each in zip(clusters[0].pools, sizes, strict=True)}
 
 
 def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOptions:

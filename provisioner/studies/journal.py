@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BufferedWriter
 from pathlib import Path
 from time import monotonic
@@ -21,14 +22,14 @@ _ENDING: Final = ".journal"
 _SYNC_S: Final = 1.0
 
 
+@dataclass(slots=True, eq=False)
 class Journal:
     """Results by key, in a file beside the one that they will be in. ``done`` has those of an earlier session."""
 
-    def __init__(self, path: Path, file: BufferedWriter, done: dict[str, object]) -> None:
-        self.path = path
-        self.done = done
-        self._file = file
-        self._synced_s = 0.0
+    path: Path
+    done: dict[str, object]
+    _file: BufferedWriter
+    _synced_s: float = 0.0
 
     @classmethod
     def open(cls, path: str | Path, question: Mapping[str, object], resume: bool) -> Journal:
@@ -49,7 +50,7 @@ class Journal:
             raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
         file.seek(end)
         file.truncate()
-        journal = cls(path, file, done)  # type: ignore[arg-type]
+        journal = cls(path, done, file)  # type: ignore[arg-type]
         if not end:
             journal._write({"question": asked})
         return journal

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from random import Random
@@ -18,10 +19,10 @@ from typing import Final
 
 from provisioner.errors import InputError, Interrupted
 from provisioner.loading.scenario import load_scenario
-from provisioner.options import SimulateOptions, SweepOptions, VaryOptions
+from provisioner.options import SimulateOptions
+from provisioner.options.studies import GridOptions
 from provisioner.progress import worded
-from provisioner.results.grid import Grid, PointLatency, PointOutcome, PoolWork, State
-from provisioner.results.result import door
+from provisioner.results.grid import PointLatency, PointOutcome, PoolWork, State
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.policy import Policy
@@ -34,24 +35,15 @@ from provisioner.studies.work import check_wanted, time_left, workers
 _KEPT_REQUESTS: Final = 4_000_000
 """Requests of the prepared sets that a process keeps, about: 1.2 GB."""
 
-_CLUSTER_FIELDS: Final = frozenset(
-    {
-        "slo",
-        "limits",
-        "percentiles",
-        "sets",
-        "design",
-        *(f"{role}_machines" for role in ROLES),
-        "tensor_parallel",
-        "prompt_tensor_parallel",
-        "token_tensor_parallel",
-        "policy",
-        *(field.name for field in fields(Policy)),
-    }
-)
+_CLUSTER_FIELDS: Final = {
+    *("slo", "limits", "percentiles", "sets", "design", "policy"),
+    *("tensor_parallel", "prompt_tensor_parallel", "token_tensor_parallel"),
+    *(f"{role}_machines" for role in ROLES),
+    *(field.name for field in fields(Policy)),
+}
 """Fields of ``SimulateOptions`` that change neither the requests nor their measures."""
 
-_CLUSTER_FACTORS: Final = frozenset({"slo", "prompt-time", "decode-time", "link-bandwidth"})
+_CLUSTER_FACTORS: Final = ("slo", "prompt-time", "decode-time", "link-bandwidth")
 """Factors that change nothing about the requests."""
 
 _FILES: Final = ("trace", "workload", "slo")
@@ -64,19 +56,6 @@ class Task:
     key: str
     case: int
     sizes: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Execution:
-    """The options of a grid, and the files that hold its result.
-
-    ``table`` names the table of files that hold one, None: the main one. A journal lies beside the first file.
-    """
-
-    options: SweepOptions | VaryOptions
-    out: Sequence[str]
-    table: str | None
-    progress: Callable[[str], None]
 
 
 class Cases:
@@ -201,22 +180,23 @@ def question_of(study: str, options: SimulateOptions, version: str, **more: obje
     return {"study": study, "version": version, "options": asked, **more, "files": digests}
 
 
+@contextmanager
 def simulated(
     cases: Cases,
     tasks: Sequence[Task],
-    gridded: Callable[[Sequence[PointOutcome]], Grid],
     question: Mapping[str, object],
-    execution: Execution,
-) -> Grid:
-    """Simulate all tasks, and write the grid that is made of their outcomes; then the journal goes.
+    options: GridOptions,
+    out: Sequence[str],
+    progress: Callable[[str], None],
+) -> Iterator[list[PointOutcome]]:
+    """Outcomes of all tasks, of which the block writes the files ``out``; then the journal beside the first goes.
 
-    Tasks are in no order: small clusters take longest, and one after another they would put the time left far off.
-    ``KeyboardInterrupt`` names the part done and the way to go on.
+    Tasks are in no order: small clusters take longest, and one after another they would put the time left far off. An
+    interrupt raises ``Interrupted`` with the part done and the way to go on.
     """
     from pydantic import TypeAdapter
 
-    options, progress = execution.options, execution.progress
-    with kept(execution.out, question, options.resume) as (known, keep, where):
+    with kept(out, question, options.resume) as (known, keep, where):
         done = TypeAdapter(dict[str, PointOutcome]).validate_python(known)
         todo = [task for task in tasks if task.key not in done]
         mixed = Random(0).sample(todo, len(todo))
@@ -236,7 +216,6 @@ def simulated(
             raise Interrupted(f"{len(done):,} of {len(tasks):,} points done", where) from None
         outcomes = [done[task.key] for task in tasks]
         if any(outcome.state != "infeasible" for outcome in outcomes):
-            grid = gridded(outcomes)
-            door.open().save(grid, execution.out, execution.table)
-            return grid
+            yield outcomes
+            return
     raise InputError(outcomes[0].why)

@@ -30,13 +30,10 @@ _MOVED = 1e-9  # relative change of the objective from which on it counts
 
 
 def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] = lambda _: None) -> Sensitivity:
-    """Find how the answer to a question moves with its inputs.
+    """Find how the answer to a question moves with its inputs: the tornado, the switches and the map of the options.
 
-    ``inputs`` (None: all that the question has, or none with ``switches`` or a map) make the tornado, each at
-    1 / (1 + ``spread``) and 1 + ``spread`` times its value. ``switches`` are searched between two factors for where
-    ``watch`` changes, to a relative ``tolerance``, from ``probes`` factors between the ends. ``rates_rps`` by
-    ``ratios`` (mean prompt over mean output tokens, prompts as they are) make the map. A factor at which there is no
-    plan is part of the answer.
+    Without ``inputs`` the tornado has all that the question has, or none with ``switches`` or a map. A factor at which
+    there is no plan is part of the answer.
     """
     asked = options.part(PlanOptions)
     setting = load_setting(asked)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -38,20 +39,19 @@ class Stopped(Exception):
 
 def check_wanted() -> None:
     """End the calling thread's work if it is no longer wanted; called now and then by long work."""
-    wanted = getattr(_thread, "wanted", None)
-    if wanted is not None and not wanted.is_set():
+    stopped = getattr(_thread, "stopped", None)
+    if stopped is not None and stopped.is_set():
         raise Stopped
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Workers:
     """The place where independent work runs; ``count`` pieces of it run at once."""
 
-    def __init__(self, executor: Executor, count: int, share: Callable[[object], object] = lambda value: value) -> None:
-        self._executor = executor
-        self._share = share
-        self._wanted = threading.Event()
-        self._wanted.set()
-        self.count = count
+    executor: Executor
+    count: int
+    share: Callable[[object], object] = lambda value: value
+    stopped: threading.Event = field(default_factory=threading.Event)
 
     def map(
         self,
@@ -66,9 +66,9 @@ class Workers:
         ``waiting`` is called ten times a second while nothing is finished. Raises what the first to fail raised.
         """
         finished: SimpleQueue[tuple[int, Future[Result]]] = SimpleQueue()
-        everywhere = cast("Shared", self._share(shared))  # of a cluster its future, which a worker gets the value of
-        wanted = self._wanted if isinstance(self._executor, ThreadPoolExecutor) else None
-        futures = [self._executor.submit(_work, wanted, function, everywhere, item) for item in items]
+        everywhere = cast("Shared", self.share(shared))  # of a cluster its future, which a worker gets the value of
+        stopped = self.stopped if isinstance(self.executor, ThreadPoolExecutor) else None
+        futures = [self.executor.submit(_work, stopped, function, everywhere, item) for item in items]
         try:
             for index, future in enumerate(futures):
                 future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]
@@ -82,20 +82,16 @@ class Workers:
                 left -= 1
                 yield index, future.result()
         except BaseException:
-            self.stop()
+            self.stopped.set()
             for future in futures:
                 future.cancel()
             raise
 
-    def stop(self) -> None:
-        """End the work of all threads at their next ``check_wanted``."""
-        self._wanted.clear()
-
 
 def _work(
-    wanted: threading.Event | None, function: Callable[[Shared, Item], Result], shared: Shared, item: Item
+    stopped: threading.Event | None, function: Callable[[Shared, Item], Result], shared: Shared, item: Item
 ) -> Result:
-    _thread.wanted = wanted
+    _thread.stopped = stopped
     check_wanted()
     return function(shared, item)
 
@@ -113,7 +109,7 @@ def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Wor
     try:
         yield found
     except BaseException:
-        found.stop()
+        found.stopped.set()  # ends the work of all threads at their next ``check_wanted``
         raise
     finally:
         executor.shutdown(wait=False, cancel_futures=True)

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
-from provisioner.options import CapacityOptions, CompareOptions, PlanOptions, SimulateOptions
+from provisioner.options import CapacityOptions, CompareOptions, PlanOptions, ReproduceOptions, SimulateOptions
 from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
 from provisioner.perf.holdout import interpolation_error
@@ -47,9 +47,7 @@ class World:
     """One set of assumptions under which everything is computed, at the paper's prices."""
 
     assumptions: Assumptions
-    sets: int
-    duration_s: float
-    seed: int
+    asked: ReproduceOptions
 
     @property
     def published(self) -> bool:
@@ -66,9 +64,9 @@ class World:
             prices="paper",
             assumptions=self.assumptions,
             independent=self.published,
-            sets=self.sets,
-            duration_s=self.duration_s,
-            seed=self.seed,
+            sets=self.asked.sets,
+            duration_s=self.asked.duration_s,
+            seed=self.asked.seed,
         )
 
     def replica(self, machine: str, model: str = paper.MODEL) -> ReplicaPerf:
@@ -169,7 +167,7 @@ def _batch(world: World, known: Known, progress: Progress) -> Values:
                 in_flight=in_flight,
                 requests=_TURNS * in_flight,
                 policy=policy or None,
-                seed=world.seed,
+                seed=world.asked.seed,
                 **dict(zip(roles, sizes, strict=True)),
             )
         )

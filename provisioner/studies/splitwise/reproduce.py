@@ -28,17 +28,12 @@ _VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
 def reproduce(
-    options: ReproduceOptions,
-    *,
-    out: Sequence[str] = (),
-    table: str | None = None,
-    progress: Callable[[str], None] = lambda _: None,
+    options: ReproduceOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]
 ) -> Reproduction:
     """Compute the published results of a paper again, under the published simulator's rules and as measured.
 
-    ``only`` names experiments of ``EXPERIMENTS``, all unless given; those that they need are run too. ``sets`` request
-    sets of ``duration_s`` judge each cluster. ``out`` are files to write, ``table`` the one of .csv and .parquet;
-    finished experiments are kept in a journal beside the first, and ``resume`` goes on from it.
+    The experiments that the asked ones need are run too. ``out`` are files to write, ``table`` the one of those that
+    hold one; a journal beside the first keeps finished experiments.
     """
     only = options.only
     if options.paper not in PAPERS:
@@ -58,10 +53,9 @@ def reproduce(
             if key not in known:
                 step = Step(f"{position} of {len(steps)} experiments done; {each} ({world})", position, len(steps))
                 progress(step)
-                asked = World(world, options.sets, options.duration_s, options.seed)
                 told = partial(_report, progress, step)
                 try:
-                    known[key] = experiments.EXPERIMENTS[each](asked, values[world], told)
+                    known[key] = experiments.EXPERIMENTS[each](World(world, options), values[world], told)
                 except KeyboardInterrupt:
                     raise Interrupted(f"{position} of {len(steps)} experiments done", where) from None
                 keep(key, known[key])
