@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Literal
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from provisioner.planning.candidates import Stage, one
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CAP_OPTIONS, Criterion, build
-from provisioner.planning.lattice import Sizes
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_problem
@@ -47,7 +46,9 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
     alternatives = [
         Alternative(design=design.name, reason=why_not(search, design))
         if other is None
-        else alternative(setting, design, other.sizes, other.totals, loss(other.totals, best.totals, objective))
+        else Alternative(
+            **setting.priced(design, other.sizes, other.totals), reason=loss(other.totals, best.totals, objective)
+        )
         for design, other in each.items()
     ]
     return plan_of(setting, setting.traffic, best, ranked(alternatives, objective))
@@ -85,32 +86,9 @@ def loss(totals: Mapping[Criterion, float], best: Mapping[Criterion, float], obj
     return "equal in every criterion; less slack"
 
 
-def alternative(
-    setting: Setting,
-    design: Design,
-    sizes: Sizes,
-    totals: Mapping[Criterion, float],
-    reason: str,
-    rate_rps: float | None = None,
-    basis: Literal["formulas", "simulated"] = "formulas",
-) -> Alternative:
-    """Another design with its sizes and totals, and the reason why it lost."""
-    return Alternative(
-        design=design.name,
-        pools=setting.pools(design, sizes),
-        cost_usd_per_h=totals["cost"],
-        power_w=totals["power"],
-        rate_rps=rate_rps,
-        reason=reason,
-        basis=basis,
-    )
-
-
 def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
     """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
-    if setting.searching.write_lp is not None:
-        raise one_program()
-    refuse_unbounded(setting)
+    refuse_throughput(setting)
     results: list[tuple[float, Best]] = []
     others: list[Alternative] = []
     for position, design in enumerate(setting.designs):
@@ -135,17 +113,10 @@ def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Pl
     rate, best = results[0]
     for less, other in results[1:]:
         reason = f"{100.0 * (1.0 - less / rate):.1f} % less throughput"
-        others.append(alternative(setting, other.design, other.sizes, other.totals, reason, less))
+        cluster = setting.priced(other.design, other.sizes, other.totals)
+        others.append(Alternative(**cluster, rate_rps=less, reason=reason))
     at = setting.at(rate)
     return plan_of(at, at.traffic, best, ranked(others, "throughput"))
-
-
-def one_program() -> InputError:
-    """The error that refuses to write the program of a largest throughput."""
-    objective = spelled("objective")
-    return InputError(
-        f"{spelled('write_lp')}: {objective} throughput solves many programs; write the one of {objective} cost"
-    )
 
 
 def largest_by_formulas(
@@ -176,22 +147,25 @@ def largest_by_formulas(
     return (rate, found[rate]) if rate > 0.0 else None
 
 
-def refuse_unbounded(setting: Setting) -> None:
-    """Refuse to look for the largest rate if the limits let some design grow without end."""
-    caps = setting.caps
-    if caps.given:
-        return
-    for design in setting.designs:
+def refuse_throughput(setting: Setting) -> None:
+    """Refuse to look for the largest rate if a program is to be written, or some design may grow without end."""
+    caps, objective = setting.caps, spelled("objective")
+    if setting.searching.write_lp is not None:
+        raise InputError(
+            f"{spelled('write_lp')}: {objective} throughput solves many programs; write the one of {objective} cost"
+        )
+    for design in () if caps.given else setting.designs:
         if not any(slot.machine.name in caps.stock for slot in design.slots):
             more = f", which takes none of the machines in {spelled('stock')}" if caps.stock else ""
             raise InputError(
-                f"{spelled('objective')} throughput: is unbounded for {design.name}{more}; give "
+                f"{objective} throughput: is unbounded for {design.name}{more}; give "
                 f"{', '.join(map(spelled, CAP_OPTIONS.values()))} or {spelled('stock')} of every machine"
             )
 
 
 def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[Alternative, ...]) -> Plan:
     """Assemble the plan: pools, percentiles, binding limits, and the evidence."""
+    extrapolated = [_extrapolation(stage, size) for stage, size in zip(best.latency.stages, best.sizes, strict=True)]
     pools = tuple(
         PlanPool(
             **asdict(pool),
@@ -201,7 +175,7 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
             binding=_binding(setting, best, position),
             mean_batch=_mean_batch(stage, size),
             link_load=float(stage.link_load(one(size))[0]) if isinstance(stage, TokenStage) else None,
-            extrapolated=tuple(_extrapolation(stage, size)),
+            extrapolated=tuple(extrapolated[position]),
             curves=" and ".join(stage.perf.curve.provenance),
         )
         for position, (pool, size, stage) in enumerate(
@@ -227,10 +201,10 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
         cost_usd_per_million_tokens=cost / (mean_rps * 3600.0 * tokens) * 1e6,
         cost_usd_per_million_output_tokens=cost / (mean_rps * 3600.0 * output) * 1e6,
         power_w=best.totals["power"],
-        latency=_figures(best, setting.slo, pools),
+        latency=_latency(best, setting.slo, pools),
         alternatives=alternatives,
         sources=setting.sources,
-        warnings=(*setting.warnings, *_beyond(best)),
+        warnings=(*setting.warnings, *_beyond(pools, extrapolated)),
         question=question,
         command=command_of("plan", question, PlanOptions),
         method=METHOD,
@@ -242,28 +216,30 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
     )
 
 
-def _figures(best: Best, slo: SLO, pools: Sequence[PlanPool]) -> tuple[LatencyFigure, ...]:
+def _latency(best: Best, slo: SLO, pools: Sequence[PlanPool]) -> tuple[LatencyFigure, ...]:
     """The predicted percentiles beside their limits."""
-    binding = {name for pool in pools for name in pool.binding}
-    phases = {phase for pool in pools for phase in pool.extrapolated}
 
-    def figure(metric: str, percentile: float) -> LatencyFigure:
-        share = percentile / 100.0
+    def predicted(metric: str, percentile: float) -> LatencyFigure:
+        share, limit = percentile / 100.0, slo.limit_on(metric, percentile)
         values = {kind: best.latency.percentile(metric, share, kind, best.sizes) for kind in ("seconds", "slowdown")}
-        limit = slo.limit_on(metric, percentile)
         if limit is not None and best.latency.meets(limit, best.sizes):
             values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
-        return LatencyFigure(
-            metric,
-            percentile,
-            values["seconds"],
-            values["slowdown"],
-            limit=limit,
-            binding=limit is not None and limit.label in binding,
-            extrapolated=rests_on(metric, phases),
-        )
+        return figure(metric, percentile, slo, pools, **values)
 
-    return tuple(figure(*each) for each in slo.figures(PREDICTED) if METRICS[each[0]].by_formulas)
+    return tuple(predicted(*each) for each in slo.figures(PREDICTED) if METRICS[each[0]].by_formulas)
+
+
+def figure(metric: str, percentile: float, slo: SLO, pools: Sequence[PlanPool], **values: Any) -> LatencyFigure:
+    """A percentile with its values beside its limit; the pools tell whether that binds, and what is extrapolated."""
+    limit, stage = slo.limit_on(metric, percentile), METRICS[metric].stage
+    return LatencyFigure(
+        metric,
+        percentile,
+        limit=limit,
+        binding=limit is not None and any(limit.label in pool.binding for pool in pools),
+        extrapolated=any(stage in ("both", phase) for pool in pools for phase in pool.extrapolated),
+        **values,
+    )
 
 
 def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
@@ -300,33 +276,22 @@ def _extrapolation(stage: Stage, size: int) -> dict[str, str]:
     return reasons
 
 
-def rests_on(metric: str, phases: set[str]) -> bool:
-    """Whether a metric rests on the curve of one of these phases."""
-    stage = METRICS[metric].stage
-    return bool(phases) if stage == "both" else stage in phases
-
-
-def _beyond(best: Best) -> tuple[str, ...]:
+def _beyond(pools: Sequence[PlanPool], extrapolated: Sequence[Mapping[str, str]]) -> tuple[str, ...]:
     """Warnings on parts of the plan beyond the measurements or the model, one line each."""
     notes = []
-    for slot, size, stage in zip(best.design.slots, best.sizes, best.latency.stages, strict=True):
+    for pool, reasons in zip(pools, extrapolated, strict=True):
         notes += [
-            f"{slot.role} pool: {reason}; their latency is extrapolated (its error: provision curves "
-            f"{slot.machine.name})"
-            for reason in _extrapolation(stage, size).values()
+            f"{pool.role} pool: {reason}; their latency is extrapolated (its error: provision curves {pool.machine})"
+            for reason in reasons.values()
         ]
-        if isinstance(stage, MixedStage):
-            load = float(stage.load(one(size))[0])
-            if load > LARGEST_DESCRIBED_LOAD:
-                notes.append(
-                    f"mixed pool: its load of {load:.0%} is beyond the {LARGEST_DESCRIBED_LOAD:.0%} up to which the "
-                    "formulas describe mixed batching, so no latency is predicted for it"
-                )
-        if isinstance(stage, TokenStage):
-            link = float(stage.link_load(one(size))[0])
-            if link > 0.5:
-                notes.append(
-                    f"token pool: KV caches arriving take {link:.0%} of its links' bandwidth; the formulas have them "
-                    "slow each other down on average, not at their worst"
-                )
+        if pool.role == "mixed" and pool.utilization > LARGEST_DESCRIBED_LOAD:
+            notes.append(
+                f"mixed pool: its load of {pool.utilization:.0%} is beyond the {LARGEST_DESCRIBED_LOAD:.0%} up to "
+                "which the formulas describe mixed batching, so no latency is predicted for it"
+            )
+        if pool.link_load is not None and pool.link_load > 0.5:
+            notes.append(
+                f"token pool: KV caches arriving take {pool.link_load:.0%} of its links' bandwidth; the formulas have "
+                "them slow each other down on average, not at their worst"
+            )
     return tuple(notes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ def check(plan: Plan, setting: Setting) -> tuple[str, ...]:
     violations = [*_totals(plan, setting), *_caps(plan, setting), *_memory(plan, setting)]
     gaps = tuple(_coverage(plan, setting))
     if plan.evidence is not None:  # its latencies were simulated, not computed
-        return (*violations, *gaps, *_slacks(plan))
+        broken = [each for each in plan.latency if each.limit is not None and not each.judged <= each.limit.value]
+        return (*violations, *gaps, *(f"{each.limit}: {each.judged:g} simulated" for each in broken))
     if gaps:
         return (*violations, *gaps)  # without its pools there is no latency to speak of
     latency = _Latency(plan, setting)
@@ -60,28 +62,28 @@ def _differs(found: float, stated: float, tolerance: float = _ROUNDING) -> bool:
 
 def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
     """Totals and costs per token that are not what prices, power and machines make them."""
-    prices = setting.prices
-    for pool in plan.pools:
-        perf = setting.replica(pool.machine, pool.tensor_parallel)
-        for name, found, stated in (
-            ("cost", pool.machines * prices.cost_usd_per_h[pool.machine], pool.cost_usd_per_h),
-            ("power", pool.machines * prices.power_w[pool.machine], pool.power_w),
-            ("replicas", pool.machines * (perf.machine.gpus // pool.tensor_parallel), pool.replicas),
-        ):
-            if _differs(found, stated):
-                yield f"{name} of the {pool.role} pool of {pool.machine}: {stated:g} stated, {found:g} recomputed"
+    prices, totals = setting.prices, setting.prices.totals(plan.cluster)
     traffic, classes = setting.traffic, setting.traffic.classes
     outputs = float(classes.weight @ classes.output_tokens)
     tokens = outputs + float(classes.weight @ classes.prompt_tokens)
-    per_h = plan.rate_rps * traffic.mean_rps / traffic.peak_rps * 3600.0
-    cost = prices.totals(plan.cluster).cost_usd_per_h
-    for name, found, stated in (
+    per_h, cost = plan.rate_rps * traffic.mean_rps / traffic.peak_rps * 3600.0, totals.cost_usd_per_h
+    figures = []
+    for pool in plan.pools:
+        gpus = setting.replica(pool.machine, pool.tensor_parallel).machine.gpus
+        of_pool = f"of the {pool.role} pool of {pool.machine}"
+        figures += [
+            (f"cost {of_pool}", pool.machines * prices.cost_usd_per_h[pool.machine], pool.cost_usd_per_h),
+            (f"power {of_pool}", pool.machines * prices.power_w[pool.machine], pool.power_w),
+            (f"replicas {of_pool}", pool.machines * (gpus // pool.tensor_parallel), pool.replicas),
+        ]
+    figures += [
         ("cost", cost, plan.cost_usd_per_h),
-        ("power", prices.totals(plan.cluster).power_w, plan.power_w),
+        ("power", totals.power_w, plan.power_w),
         ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
         ("cost per million output tokens", 1e6 * cost / (per_h * outputs), plan.cost_usd_per_million_output_tokens),
         ("planned rate", replace(setting.load, served_rps=plan.rate_rps).planned_rps, plan.planned_rate_rps),
-    ):
+    ]
+    for name, found, stated in figures:
         if _differs(found, stated):
             yield f"{name}: {stated:g} stated, {found:g} recomputed"
 
@@ -150,13 +152,6 @@ def _served(traffic: Traffic, pool: PlanPool) -> tuple[Traffic, float]:
     return traffic.restricted(inside, share), share
 
 
-def _slacks(plan: Plan) -> Iterator[str]:
-    """Simulated percentiles beyond their limits."""
-    for figure in plan.latency:
-        if figure.limit is not None and not figure.judged <= figure.limit.value:
-            yield f"{figure.limit}: {figure.judged:g} simulated"
-
-
 class _Latency:
     """Stages of a plan's pools, built afresh at their sizes."""
 
@@ -164,26 +159,25 @@ class _Latency:
         self.plan = plan
         self.setting = setting
         everything = setting.traffic.scaled(plan.planned_rate_rps / setting.traffic.peak_rps)
-        self.pools: list[tuple[PlanPool, Traffic, float, Sizes]] = []
-        self.stages: list[PromptStage | TokenStage | MixedStage] = []
         perfs = [setting.replica(pool.machine, pool.tensor_parallel) for pool in plan.pools]
         sources = (perf for pool, perf in zip(plan.pools, perfs, strict=True) if pool.role == "prompt")
         source, reference = next(sources, setting.reference.replica), setting.reference
+        self.parts: list[tuple[PlanPool, float, Sizes, PromptStage | TokenStage | MixedStage]] = []
         for pool, perf in zip(plan.pools, perfs, strict=True):
             traffic, share = _served(everything, pool)
-            self.pools.append((pool, traffic, share, np.array([pool.machines], dtype=np.int64)))
+            given, sizes = (perf, traffic, reference), np.array([pool.machines], dtype=np.int64)
             if pool.role == "token":
-                self.stages.append(TokenStage(perf, traffic, reference, source))
+                self.parts.append((pool, share, sizes, TokenStage(*given, source)))
             else:
                 stage = PromptStage if pool.role == "prompt" else MixedStage
-                self.stages.append(stage(perf, traffic, reference))
+                self.parts.append((pool, share, sizes, stage(*given)))
 
     def share(self, metric: str, kind: str, value: float) -> float:
         """Share of the requests that have a metric for which it is above a value."""
-        if metric == "e2e" and self.plan.pools[0].role != "mixed":
+        if metric == "e2e" and self.plan.cluster.splits:
             return self._end_to_end(kind, value)
         total, counted = 0.0, 0.0
-        for (_, traffic, share, sizes), stage in zip(self.pools, self.stages, strict=True):
+        for _, share, sizes, stage in self.parts:
             if isinstance(stage, MixedStage):
                 beyond = float(stage.exceedance(metric, kind, value, sizes)[0])
             elif isinstance(stage, PromptStage) == (metric == "ttft"):
@@ -191,27 +185,26 @@ class _Latency:
             else:
                 continue
             if metric == "tbt":
-                share = share * float(traffic.classes.weight[traffic.classes.output_tokens > 1.0].sum())
+                classes = stage.traffic.classes
+                share = share * float(classes.weight[classes.output_tokens > 1.0].sum())
             total += share * beyond
             counted += share
         return total / counted if counted else 0.0
 
     def _end_to_end(self, kind: str, value: float) -> float:
         total = 0.0
-        for (_, requests, first_share, sizes), first in zip(self.pools, self.stages, strict=True):
-            for (pool, served, second_share, _), second in zip(self.pools, self.stages, strict=True):
-                if isinstance(first, PromptStage) and isinstance(second, TokenStage):
-                    both = requests if first_share <= second_share else served
-                    share = min(first_share, second_share)
-                    pair = SplitLatency(first, second, both)
-                    total += share * float(pair.exceedance(kind, value, sizes, pool.machines)[0])
+        for (_, first_share, sizes, first), (pool, second_share, _, second) in product(self.parts, repeat=2):
+            if isinstance(first, PromptStage) and isinstance(second, TokenStage):
+                both = first.traffic if first_share <= second_share else second.traffic
+                pair = SplitLatency(first, second, both)
+                beyond = float(pair.exceedance(kind, value, sizes, pool.machines)[0])
+                total += min(first_share, second_share) * beyond
         return total
 
     def loads(self) -> Iterator[str]:
         """Pools that do not keep up, or whose load is not what the plan states."""
-        for (pool, _, _, sizes), stage in zip(self.pools, self.stages, strict=True):
-            name = f"{pool.role} pool of {pool.machine}"
-            load = float(stage.load(sizes)[0])
+        for pool, _, sizes, stage in self.parts:
+            name, load = f"{pool.role} pool of {pool.machine}", float(stage.load(sizes)[0])
             if not stage.stable(sizes)[0]:
                 yield f"{name}: load {load:.3f} is not sustained by {pool.machines} machines"
             if _differs(load, pool.utilization, 1e-6):

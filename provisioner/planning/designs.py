@@ -136,11 +136,8 @@ def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...
 
     A name without tensor parallelism stands for all designs of that name.
     """
-    by_key: dict[str, tuple[Design, ...]] = {}
-    for design in known:
-        family = design.family.lower()
-        by_key[family] = (*by_key.get(family, ()), design)
-    by_key |= {design.key: (design,) for design in known if design.shows_degrees}
+    by_key = {each.family.lower(): [design for design in known if design.family == each.family] for each in known}
+    by_key |= {design.key: [design] for design in known if design.shows_degrees}
     chosen: list[Design] = []
     for name in names:
         if name.lower() not in by_key:

@@ -35,8 +35,8 @@ def why_not(search: Search, design: Design) -> str:
             for each in option.unattainable
         )
     needs = [
-        f"needs {_caps_text(criterion, value)} (limit {_caps_text(criterion, cap)})"
-        for criterion, cap, value, _ in _caps_needed(search, (design,))
+        f"needs {_caps_text(criterion, best.totals[criterion])} (limit {_caps_text(criterion, cap)})"
+        for criterion, cap, best in _caps_needed(search, (design,))
     ]
     stock = _stock_needed(search, (design,))
     return "; ".join(text for text in (*needs, stock) if text) or "beyond the limits taken together"
@@ -48,12 +48,11 @@ def _caps_text(criterion: Criterion, value: float) -> str:
     return format_cost(value) if criterion == "cost" else format_power(value)
 
 
-def _caps_needed(search: Search, designs: tuple[Design, ...]) -> Iterator[tuple[Criterion, float, float, Best]]:
-    """Caps that alone are in the way: criterion, cap, the smallest one that would do, and the choice within that."""
+def _caps_needed(search: Search, designs: tuple[Design, ...]) -> Iterator[tuple[Criterion, float, Best]]:
+    """Caps that alone are in the way: criterion, cap, and the choice that needs the least without it."""
     for criterion, cap in search.caps.given.items():
-        best = search.best(designs, criterion, search.caps.without(criterion))
-        if best is not None:
-            yield criterion, cap, best.totals[criterion], best
+        if (best := search.best(designs, criterion, search.caps.without(criterion))) is not None:
+            yield criterion, cap, best
 
 
 def _stock_needed(search: Search, designs: tuple[Design, ...]) -> str:
@@ -71,52 +70,39 @@ def _stock_short(search: Search, best: Best) -> str:
 
 def infeasible(setting: Setting, search: Search, objective: Criterion) -> InfeasibleError:
     """The error for a question without an answer: the binding limit, and the nearest relaxations."""
-    options = tuple(search.candidates.values())
     possible = tuple(design for design, option in search.candidates.items() if option.feasible)
-    if not possible:
-        return _latency_binds(setting, options)
     least = search.best(possible, objective, Caps())
     if least is None:
-        return _latency_binds(setting, options)
-    relaxations = []
-    binding = ""
-    for criterion, cap, value, best in _caps_needed(search, possible):
-        amount = f"{cap:.0f}" if criterion == "machines" else _caps_text(criterion, cap)
+        return _latency_binds(setting, tuple(search.candidates.values()))
+    caps, binding, relaxations = search.caps.given, "", []
+    for criterion, cap, best in _caps_needed(search, possible):
+        amount, needed = f"{cap:.0f}" if criterion == "machines" else _caps_text(criterion, cap), best.totals[criterion]
         binding = binding or f"{spelled(CAP_OPTIONS[criterion])} {amount}"
-        relaxations.append((value / cap, f"{raised_cap(criterion, value)} ({best.design.name})"))
-    stock = _stock_needed(search, possible)
-    if stock:
+        relaxations.append((needed / cap, f"{raised_cap(criterion, needed)} ({best.design.name})"))
+    if stock := _stock_needed(search, possible):
         binding = binding or spelled("stock")
-        relaxations.append((float("inf"), f"more stock: {stock}"))
-    relaxations.sort()
-    texts = [text for _, text in relaxations] or [_all_caps(search, least)]
-    room = [cap / least.totals[criterion] for criterion, cap in search.caps.given.items()]
+        relaxations.append((math.inf, f"more stock: {stock}"))
+    texts = [text for _, text in sorted(relaxations)]
+    if not texts:  # raising one alone does not help: every limit at once, to what the choice needs
+        changes = [raised_cap(criterion, max(least.totals[criterion], cap)) for criterion, cap in caps.items()]
+        changes += [f"more stock: {short}"] if (short := _stock_short(search, least)) else []
+        texts.append(f"{' '.join(changes)} ({least.design.name})")
+    room = [cap / least.totals[criterion] for criterion, cap in caps.items()]
     rate = _rate_that_fits(setting, least.design, possible, min([*room, 0.5]))
     if rate > 0.0:
         trace = isinstance(setting.source, Trace)
         what = "a trace whose busiest minute has requests/s of" if trace else spelled("rate_rps")
-        texts.append(f"{what} {_four_digits_below(rate)} (now {setting.rate_rps:.4g})")
-    message = f"no plan within the limits: {binding or 'the limits together'} binds; without them {_described(least)}"
-    return InfeasibleError(message, binding=binding or "the limits together", relaxations=texts)
-
-
-def _all_caps(search: Search, least: Best) -> str:
-    """Every limit raised at once to what a choice needs, where raising one alone does not help."""
-    changes = [raised_cap(criterion, max(least.totals[criterion], cap)) for criterion, cap in search.caps.given.items()]
-    if short := _stock_short(search, least):
-        changes.append(f"more stock: {short}")
-    return f"{' '.join(changes)} ({least.design.name})"
+        digit = 10.0 ** (math.floor(math.log10(rate)) - 3)
+        below = math.floor(rate / digit * (1.0 + ROUNDING)) * digit  # of four digits
+        texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")
+    binding = binding or "the limits together"
+    message = f"no plan within the limits: {binding} binds; without them {_described(least)}"
+    return InfeasibleError(message, binding=binding, relaxations=texts)
 
 
 def raised_cap(criterion: Criterion, value: float) -> str:
     """A cap that is enough, rounded up to a whole number, as the caller writes it."""
     return f"{spelled(CAP_OPTIONS[criterion])} {math.ceil(value * (1.0 - ROUNDING)):d}"
-
-
-def _four_digits_below(value: float) -> str:
-    """A value rounded down to four significant digits."""
-    digit = 10.0 ** (math.floor(math.log10(value)) - 3)
-    return f"{math.floor(value / digit * (1.0 + ROUNDING)) * digit:.4g}"
 
 
 def _described(best: Best) -> str:

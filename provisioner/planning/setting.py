@@ -166,6 +166,11 @@ class Setting:
             for slot, machines in zip(design.slots, sizes, strict=True)
         )
 
+    def priced(self, design: Design, sizes: Sequence[int], totals: Mapping[Criterion, float]) -> dict[str, Any]:
+        """The fields that results have of a cluster: design, pools, cost and power."""
+        pools, cost, power = self.pools(design, sizes), totals["cost"], totals["power"]
+        return {"design": design.name, "pools": pools, "cost_usd_per_h": cost, "power_w": power}
+
     def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
         question = LatencyInputs(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
@@ -180,16 +185,12 @@ class Setting:
         machines = {slot.machine.name: slot.machine for slot in slots}
         degrees = {name: max(slot.tensor_parallel for slot in slots if slot.machine.name == name) for name in machines}
         shown = any(design.shows_degrees for design in self.designs)
-        mean = np.array([float(np.sum(self.traffic.classes.weight * self.traffic.classes.prompt_tokens))])
+        lengths, weight = self.traffic.classes.prompt_tokens, self.traffic.classes.weight
+        mean = np.array([float(np.sum(weight * lengths))])
         fastest = {name: self.replica(name, degree) for name, degree in degrees.items()}
         speed = {name: perf.replicas_per_machine / float(perf.prompt_s(mean)[0]) for name, perf in fastest.items()}
-        return shared_roles(machines.values(), set(self.caps.stock), self._divisions(), speed, degrees, shown)
-
-    def _divisions(self) -> tuple[int, ...]:
-        """Prompt lengths below which these shares of all prompt tokens lie."""
-        c = self.traffic.classes
-        by_length = np.argsort(c.prompt_tokens)
-        tokens = np.cumsum((c.weight * c.prompt_tokens)[by_length])
-        at = np.searchsorted(tokens, np.array(_DIVISIONS) * tokens[-1])
-        lengths = {int(c.prompt_tokens[by_length][i]) for i in at}
-        return tuple(sorted(length for length in lengths if length < c.prompt_tokens.max()))
+        by_length = np.argsort(lengths)
+        tokens = np.cumsum((weight * lengths)[by_length])
+        at = np.unique(lengths[by_length][np.searchsorted(tokens, np.array(_DIVISIONS) * tokens[-1])].astype(int))
+        divisions = tuple(at[at < lengths.max()].tolist())
+        return shared_roles(machines.values(), set(self.caps.stock), divisions, speed, degrees, shown)

@@ -9,7 +9,7 @@ from typing import Final
 
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
-from provisioner.planning.answer import alternative, loss, plan_of, ranked, rests_on
+from provisioner.planning.answer import figure, loss, plan_of, ranked
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, raised_cap, why_not
@@ -70,7 +70,7 @@ class Proven:
         return replace(
             base,
             pools=pools,
-            latency=_figures(setting, simulation, pools, base.latency),
+            latency=_latency(setting, simulation, pools, base.latency),
             method=METHOD,
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
@@ -101,10 +101,7 @@ class Proven:
             exhaustive=self.case.setting.searching.exhaustive,
             neighbours=tuple(
                 Neighbour(
-                    design=each.candidate.design.name,
-                    pools=self.case.setting.pools(each.candidate.design, each.candidate.sizes),
-                    cost_usd_per_h=each.totals["cost"],
-                    power_w=each.totals["power"],
+                    **self.case.setting.priced(each.candidate.design, each.candidate.sizes, each.totals),
                     breaks=_broken(each.verdict),
                     worst_ratio=each.verdict.worst_ratio,
                     at_least=each.verdict.early,
@@ -124,13 +121,13 @@ class Proven:
         passed = [each for each in judged if each.verdict.passes]
         if passed:
             least = min(passed, key=lambda each: tuple(each.totals.values()))
-            reason = loss(least.totals, best.totals)
-            return alternative(setting, design, least.candidate.sizes, least.totals, reason, basis="simulated")
+            cluster = setting.priced(design, least.candidate.sizes, least.totals)
+            return Alternative(**cluster, reason=loss(least.totals, best.totals), basis="simulated")
         guess = search.best((design,), self.case.setting.criterion)
         if guess is not None and tuple(guess.totals.values()) > tuple(best.totals.values()):
             left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
             reason = f"{loss(guess.totals, best.totals)} (formulas{''.join(left_out)})"
-            return alternative(setting, design, guess.sizes, guess.totals, reason)
+            return Alternative(**setting.priced(design, guess.sizes, guess.totals), reason=reason)
         option = search.candidates[design]
         unplanned = guess is None and (option.reason or option.unattainable or not judged)
         reasons = [why_not(search, design)] if unplanned else []
@@ -209,33 +206,29 @@ def whole_runs(
     return assemble(scenario, observations)
 
 
-def _figures(
+def _latency(
     setting: Setting, simulation: Simulation, pools: tuple[PlanPool, ...], predicted: Sequence[LatencyFigure]
 ) -> tuple[LatencyFigure, ...]:
     """The simulated percentiles beside their limits, with their intervals; predicted ones where formulas give them."""
-    binding = {name for pool in pools for name in pool.binding}
     by_formulas = {(each.metric, each.percentile): each for each in predicted}
     simulated = {(each.metric, each.percentile): each for each in simulation.latency}
-    extrapolated = {phase for pool in pools for phase in pool.extrapolated}
 
-    def figure(metric: str, percentile: float) -> LatencyFigure:
+    def measured(metric: str, percentile: float) -> LatencyFigure:
         found, guess = simulated[metric, percentile], by_formulas.get((metric, percentile))
-        limit = setting.slo.limit_on(metric, percentile)
-        return LatencyFigure(
+        return figure(
             metric,
             percentile,
+            setting.slo,
+            pools,
             seconds=found.seconds.mean,
             slowdown=found.slowdown.mean,
-            limit=limit,
-            binding=limit is not None and limit.label in binding,
-            extrapolated=rests_on(metric, extrapolated),
             seconds_range=_range(found.seconds),
             slowdown_range=_range(found.slowdown),
             predicted_seconds=None if guess is None else guess.seconds,
             predicted_slowdown=None if guess is None else guess.slowdown,
         )
 
-    return tuple(figure(*each) for each in setting.slo.figures(PREDICTED))
+    return tuple(measured(*each) for each in setting.slo.figures(PREDICTED))
 
 
 def _range(interval: Interval) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from typing import Final
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.options import spelled
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.answer import largest_by_formulas, one_program, refuse_unbounded
+from provisioner.planning.answer import largest_by_formulas, refuse_throughput
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.lattice import Sizes
@@ -188,14 +188,12 @@ def largest_throughput(
     From a cluster that the formulas think best: its own largest rate, then any cluster that passes at 1 % more, its
     largest rate, and so on until it is proven that none does.
     """
-    if setting.searching.write_lp is not None:
-        raise one_program()
     if isinstance(setting.source, Trace):
         raise InputError(
             f"{spelled('objective')} throughput: a {spelled('trace')} has its own rate; give its file to "
             f"{spelled('workload')}"
         )
-    refuse_unbounded(setting)
+    refuse_throughput(setting)
     compile_simulator(progress)
     rates = Rates(setting, progress, verdicts)
     failed: float | None = None
