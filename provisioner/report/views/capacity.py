@@ -16,7 +16,6 @@ from provisioner.report.views.simulation import latency_rows, latency_table
 from provisioner.report.views.view import POOL, View, criteria_columns, report, total_cells, total_numbers
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
-from provisioner.results.simulation import LatencyResult
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_rate, format_share
@@ -24,13 +23,23 @@ from provisioner.specs.units import format_rate, format_share
 
 def document(capacity: Capacity, inputs: bool = False) -> Document:
     """The report of a capacity. ``inputs`` adds every option."""
+    pools = listing(
+        f"Pools at {format_rate(capacity.rate_rps)}",
+        capacity.pools,
+        *POOL,
+        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+        (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
+        (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
+    )
     refused = (each for each in capacity.additions if not each.feasible)
     blocks = (
         _key_numbers(capacity),
         _breaks_table(capacity),
         _additions_table(capacity),
         Notes("Rates that nothing added holds", tuple(f"{format_rate(of.rate_rps)}: {of.reason}" for of in refused)),
-        Boxes(_pools_table(capacity), capacity.pools),
+        Boxes(pools, capacity.pools),
         latency_table(capacity.latency),
     )
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
@@ -71,10 +80,6 @@ def _breaks_table(capacity: Capacity) -> Table:
             return ""
         return limit.format(value) if math.isfinite(value) else "unbounded"
 
-    def over_by(each: LatencyResult) -> str:
-        ratio = each.over_limit or 0.0
-        return per_cent(ratio - 1.0) if ratio > 1.0 else ""
-
     return listing(
         "What breaks just above",
         capacity.breaks,
@@ -82,22 +87,22 @@ def _breaks_table(capacity: Capacity) -> Table:
         (Column("allowed", True), lambda each: shown(each.limit, each.limit.value if each.limit else None)),
         (Column(f"at {capacity.rate_rps:.4g} requests/s", True), lambda each: shown(each.limit, held[each.limit])),
         (Column(f"at {capacity.failed_rps:.4g}", True), lambda each: shown(each.limit, each.judged.mean)),
-        (Column("over by, %", True), over_by),
+        (
+            Column("over by, %", True),
+            lambda each: per_cent(over - 1.0) if (over := each.over_limit or 0.0) > 1.0 else "",
+        ),
         (Column(""), lambda each: "undecided: its upper bound is beyond" if each.met == "undecided" else ""),
     )
 
 
 def _additions_table(capacity: Capacity) -> Table:
     """The least to add for each higher rate."""
-
-    def against_now(each: Addition) -> str:
-        return f"+{format_share(each.rate_rps / capacity.rate_rps - 1.0)}".replace("+-", "-")
-
+    now = capacity.rate_rps
     return listing(
         f"What to add for more, the least {capacity.objective}",
         capacity.additions,
         (Column("requests/s", True), lambda each: significant(each.rate_rps)),
-        (Column("against now", True), against_now),
+        (Column("against now", True), lambda each: f"+{format_share(each.rate_rps / now - 1.0)}".replace("+-", "-")),
         (Column("add", words=True), _added),
         (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
         *criteria_columns(("cost", "power"), lambda each: each.totals, more=" more"),
@@ -127,49 +132,24 @@ def _added(each: Addition) -> str:
     return text if each.proven else f"{text} (less may do: time limit)"
 
 
-def _pools_table(capacity: Capacity) -> Table:
-    """The work of the pools at the largest rate."""
-    return listing(
-        f"Pools at {format_rate(capacity.rate_rps)}",
-        capacity.pools,
-        *POOL,
-        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
-        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
-        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
-        (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
-        (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
-    )
-
-
 def charts(capacity: Capacity) -> Mapping[str, Chart]:
     """The worst limit against the rate; then the cost with what is added for more."""
-    drawn: dict[str, Chart] = {"limits": _limits_chart(capacity)}
-    if capacity.additions:
-        drawn["additions"] = _additions_chart(capacity)
-    return drawn
+    additions = {"additions": _additions_chart(capacity)} if capacity.additions else {}
+    return {"limits": _limits_chart(capacity), **additions}
 
 
 def _limits_chart(capacity: Capacity) -> LineChart:
-    tried = [each for each in capacity.tried if math.isfinite(each.worst_ratio)]
-    kinds = {
-        f"{capacity.design} {capacity.cluster.by_role}": [each for each in tried if not each.at_least],
-        "at least this (stopped early)": [each for each in tried if each.at_least],
-    }
-    case = f"{capacity.workload} on {capacity.model}, SLO {capacity.slo}"
+    series = []
+    for at_least in (False, True):
+        tried = [each for each in capacity.tried if each.at_least is at_least and math.isfinite(each.worst_ratio)]
+        name = "at least this (stopped early)" if at_least else f"{capacity.design} {capacity.cluster.by_role}"
+        rates, ratios = tuple(each.rate_rps for each in tried), tuple(each.worst_ratio for each in tried)
+        series += [Series(name, rates, ratios, notes=tuple(each.outcome for each in tried))] if tried else []
     return LineChart(
-        f"How close the cluster is to its limits: {case}",
+        f"How close the cluster is to its limits: {capacity.workload} on {capacity.model}, SLO {capacity.slo}",
         Axis("rate (requests/s)"),
         Axis("largest percentile over its limit", from_zero=True),
-        tuple(
-            Series(
-                name,
-                tuple(each.rate_rps for each in points),
-                tuple(each.worst_ratio for each in points),
-                notes=tuple(each.outcome for each in points),
-            )
-            for name, points in kinds.items()
-            if points
-        ),
+        tuple(series),
         rules=(Rule(1.0, "limit"), Rule(capacity.rate_rps, f"holds {capacity.rate_rps:.4g} requests/s", "x")),
     )
 

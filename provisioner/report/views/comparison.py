@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Final
 
@@ -29,8 +29,18 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
     blocks: list[Block] = []
     if comparison.planned:
         best, plan = comparison.planned[0]
+        within = "" if comparison.budget is None else f", within {comparison.budget}"
+        designs = listing(
+            f"Each design at its best{within}",
+            comparison.planned,
+            (Column("design"), lambda pair: pair[0].label),
+            (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
+            *criteria_columns(COMPARED, lambda pair: pair[1]),
+            (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
+            strong=lambda pair: pair[0] is best,
+        )
         blocks += [key_numbers(comparison), cluster_boxes(f"Cluster of {best.label}", plan.cluster)]
-        blocks += [designs_table(comparison), ratios_table(comparison)]
+        blocks += [designs, ratios_table(comparison)]
     sharpness = []
     for design, plan in comparison.planned:
         if design.failed_rps is not None:
@@ -49,10 +59,9 @@ def headline(comparison: Comparison) -> str:
     if not comparison.planned:
         return "No design has a plan"
     best, plan = comparison.planned[0]
-    objective = comparison.objective
-    amount = AMOUNTS[objective](plan.of(objective))
-    against = _against(comparison, best)
-    return f"{best.label}: {amount}{f', {against}' if against else ''}, with {plan.cluster.listed}"
+    amount = AMOUNTS[comparison.objective](plan.of(comparison.objective))
+    against = filter(None, [_against(comparison, best)])
+    return f"{best.label}: {', '.join([amount, *against])}, with {plan.cluster.listed}"
 
 
 def _against(comparison: Comparison, design: ComparedDesign) -> str:
@@ -86,20 +95,6 @@ def key_numbers(comparison: Comparison) -> KeyNumbers:
     return KeyNumbers((*numbers, *slack_numbers(plan)))
 
 
-def designs_table(comparison: Comparison) -> Table:
-    """One row per design that has a plan: its machines, throughput and totals, and what binds; the best stands out."""
-    within = "" if comparison.budget is None else f", within {comparison.budget}"
-    return listing(
-        f"Each design at its best{within}",
-        comparison.planned,
-        (Column("design"), lambda pair: pair[0].label),
-        (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
-        *criteria_columns(COMPARED, lambda pair: pair[1]),
-        (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
-        strong=lambda pair: pair[0] is comparison.designs[0],
-    )
-
-
 def _binds(plan: Plan) -> str:
     """The limits that a plan misses with one machine fewer; else whether a pool is overloaded."""
     limits = [name for name in plan.binding if name not in (CAPACITY, ONLY_ONE)]
@@ -129,8 +124,10 @@ def ratios_table(comparison: Comparison) -> Table:
 def charts(comparison: Comparison) -> Mapping[str, Chart]:
     """Every design against the baseline in the quantities that differ, and each design's value of the objective."""
     drawn: dict[str, Chart] = {}
-    shown = _shown(comparison)
+    base = [design for design in comparison.designs[_MOST_GROUPS:] if design.label == comparison.baseline]
+    shown = (*comparison.designs[: _MOST_GROUPS - len(base)], *base)
     best = frozenset({0} if comparison.planned else ())
+    names = {design.label: f"{design.label} (best)" for design, _ in comparison.planned[:1]}
     ratios = [comparison.ratios[design.label] for design in shown]
     known = {name: {f"{each[name]:.6g}" for each in ratios if each[name] is not None} for name in COMPARED}
     differing = [name for name in COMPARED if len(known[name]) > 1]
@@ -139,35 +136,21 @@ def charts(comparison: Comparison) -> Mapping[str, Chart]:
         texts = tuple(map(_note, shown))
         drawn["ratios"] = BarChart(
             f"Every design over {comparison.baseline}: {_case(comparison)}{few}",
-            tuple(_name(comparison, design) for design in shown),
+            tuple(names.get(design.label, design.label) for design in shown),
             Axis(f"relative to {comparison.baseline} (x)", from_zero=True),
             tuple(Bars(name, tuple(each[name] for each in ratios), texts) for name in differing),
             rules=(Rule(1.0, comparison.baseline),),
             strong=best,
         )
-    values = scaled(comparison.objective, (design.of(comparison.objective) for design in comparison.designs))
+    values = scaled(comparison.objective, comparison.designs)
     drawn[comparison.objective] = BarChart(
         subtitle(comparison).removesuffix("."),
-        tuple(_name(comparison, design) for design in comparison.designs),
+        tuple(names.get(design.label, design.label) for design in comparison.designs),
         Axis(CRITERIA[comparison.objective].axis, from_zero=True),
         (Bars(comparison.objective, values, tuple(map(_note, comparison.designs))),),
         strong=best,
     )
     return drawn
-
-
-def _shown(comparison: Comparison) -> Sequence[ComparedDesign]:
-    """The best designs, as many as a chart of ratios shows; the baseline is the last if it is not among them."""
-    shown = comparison.designs[:_MOST_GROUPS]
-    if any(design.label == comparison.baseline for design in shown):
-        return shown
-    base = [design for design in comparison.designs if design.label == comparison.baseline]
-    return (*shown[: _MOST_GROUPS - len(base)], *base)
-
-
-def _name(comparison: Comparison, design: ComparedDesign) -> str:
-    best = design.plan is not None and design is comparison.designs[0]
-    return f"{design.label} (best)" if best else design.label
 
 
 def _note(design: ComparedDesign) -> str:

@@ -31,7 +31,16 @@ def document(frontier: Frontier, inputs: bool = False) -> Document:
         Notes("Not searched to the end: the time limit", lines, warning=True),
         _table(left_open, frontier, frontier.candidates),
     )
-    return report(frontier, headline(frontier), subtitle(frontier), blocks, _method(frontier), ParetoOptions, inputs)
+    boxes = "1 box" if frontier.boxes == 1 else f"{frontier.boxes} boxes"
+    simulated = f"; {frontier.simulated:,} clusters simulated in {frontier.runs:,} runs" if frontier.simulated else ""
+    method = (
+        ("passes when", frontier.rule),
+        ("searched", f"{boxes} of power and machines, the cheapest cluster of each{simulated}"),
+        ("proven", "every point, and that there are no others" if frontier.complete else "every point of the frontier"),
+        ("latency", frontier.method),
+        ("seed", str(frontier.seed)),
+    )
+    return report(frontier, headline(frontier), subtitle(frontier), blocks, method, ParetoOptions, inputs)
 
 
 def headline(frontier: Frontier) -> str:
@@ -99,18 +108,6 @@ def changes_table(frontier: Frontier) -> Table:
         (Column("design"), lambda plan: plan.design),
         (Column("machines", words=True), lambda plan: plan.cluster.by_role),
         *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
-    )
-
-
-def _method(frontier: Frontier) -> tuple[tuple[str, str], ...]:
-    boxes = "1 box" if frontier.boxes == 1 else f"{frontier.boxes} boxes"
-    simulated = f"; {frontier.simulated:,} clusters simulated in {frontier.runs:,} runs" if frontier.simulated else ""
-    return (
-        ("passes when", frontier.rule),
-        ("searched", f"{boxes} of power and machines, the cheapest cluster of each{simulated}"),
-        ("proven", "every point, and that there are no others" if frontier.complete else "every point of the frontier"),
-        ("latency", frontier.method),
-        ("seed", str(frontier.seed)),
     )
 
 

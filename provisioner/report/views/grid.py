@@ -9,17 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 from provisioner.options import DURATION_S, SweepOptions, VaryOptions
-from provisioner.report.document import (
-    Block,
-    Code,
-    Column,
-    Document,
-    KeyNumber,
-    KeyNumbers,
-    Table,
-    listing,
-    table,
-)
+from provisioner.report.document import Block, Code, Column, Document, KeyNumber, KeyNumbers, Table, listing, table
 from provisioner.report.numbers import milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
@@ -71,8 +61,16 @@ def document(grid: Grid, inputs: bool = False) -> Document:
         )
     else:
         headline, subject, load = _input_head(grid)
+        clusters = listing(
+            f"Clusters, and the {grid.varied.label} at which they pass",
+            range(len(grid.clusters)),
+            (Column("cluster"), lambda k: str(grid.clusters[k])),
+            *criteria_columns(_TOTALS, lambda k: grid.of(k)[0].totals, machines="machines"),
+            (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
+            (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
+        )
         blocks = (
-            _clusters_table(grid),
+            clusters,
             *(_points_table(grid, k) for k in range(len(grid.clusters))),
             _batches_table(grid),
         )
@@ -260,19 +258,6 @@ def _passes(grid: Grid, k: int) -> str:
     return f"at {', '.join(spans)}" if spans else "nowhere"
 
 
-def _clusters_table(grid: Grid) -> Table:
-    """One row per cluster: its totals, the values at which it passes, and the limit that binds first beyond them."""
-    assert grid.varied is not None
-    return listing(
-        f"Clusters, and the {grid.varied.label} at which they pass",
-        range(len(grid.clusters)),
-        (Column("cluster"), lambda k: str(grid.clusters[k])),
-        *criteria_columns(_TOTALS, lambda k: grid.of(k)[0].totals, machines="machines"),
-        (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
-        (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
-    )
-
-
 def _beyond(grid: Grid, k: int) -> str:
     """The nearest point at which a cluster does not pass: after the last that passes, or before it."""
     points = grid.of(k)
@@ -327,26 +312,17 @@ def _batches_table(grid: Grid) -> Table:
     columns = (
         Column("cluster"),
         Column("role"),
-        Column(_header(grid), True),
-        Column("idle", True),
-        *(Column(f"{n}", True) for n in _BATCHES),
-        Column("median", True),
-        Column("largest", True),
+        *(Column(header, True) for header in (_header(grid), "idle", *map(str, _BATCHES), "median", "largest")),
     )
-    rows = [
-        (str(cluster), pool.role, plain(value), *_batches(total))
-        for k, cluster in enumerate(grid.clusters)
-        for position, pool in enumerate(cluster.pools)
-        for value, total in drawn_batches(grid, k, position)
-    ]
+    rows = []
+    for k, cluster in enumerate(grid.clusters):
+        for position, pool in enumerate(cluster.pools):
+            for value, upto in drawn_batches(grid, k, position):
+                shares = (f"{100.0 * upto[min(n, len(upto) - 1)]:.1f}" for n in (0, *_BATCHES))
+                half = 0.5 * (upto[-1] - upto[0])
+                median = next((n for n, share in enumerate(upto) if n and share - upto[0] >= half), 0)
+                rows.append((str(cluster), pool.role, plain(value), *shares, whole(median), whole(len(upto) - 1)))
     return table("Share of time, %, with at most N requests in an iteration; median while at work", columns, rows)
-
-
-def _batches(total: Sequence[float]) -> tuple[str, ...]:
-    upto = [f"{100.0 * total[min(n, len(total) - 1)]:.1f}" for n in (0, *_BATCHES)]
-    busy = total[-1] - total[0]
-    half = next((n for n, each in enumerate(total) if n and each - total[0] >= 0.5 * busy), 0)
-    return (*upto, whole(half), whole(len(total) - 1))
 
 
 # --- tables -----------------------------------------------------------------------------------------------

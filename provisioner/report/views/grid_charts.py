@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 from provisioner.report.chart import Axis, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
 from provisioner.report.numbers import milliseconds, simulated
-from provisioner.results.grid import Grid, GridPoint, PointLatency
+from provisioner.results.grid import Grid, GridPoint, PointLatency, Varied
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.units import format_cost, format_power
 
@@ -39,7 +39,7 @@ def charts(grid: Grid) -> Mapping[str, Chart]:
     batches.
     """
     if grid.varied is not None:
-        return _over_input(grid)
+        return _over_input(grid, grid.varied)
     several = [k for k, sizes in enumerate(grid.sizes) if len(sizes) > 1]
     if len(several) == 2:
         return _maps(grid)
@@ -61,9 +61,8 @@ def drawn_values(count: int) -> list[int]:
     >>> drawn_values(23), drawn_values(3)
     ([0, 6, 11, 16, 22], [0, 1, 2])
     """
-    if count <= _DRAWN_VALUES:
-        return list(range(count))
-    return [round(k * (count - 1) / (_DRAWN_VALUES - 1)) for k in range(_DRAWN_VALUES)]
+    drawn = min(count, _DRAWN_VALUES)
+    return [round(k * (count - 1) / max(drawn - 1, 1)) for k in range(drawn)]
 
 
 def cumulative(shares: Sequence[float]) -> tuple[float, ...]:
@@ -159,26 +158,22 @@ def _curve(grid: Grid, varied: int) -> LineChart:
     pool = grid.clusters[0].pools[varied]
     x = tuple(float(size) for size in grid.sizes[varied])
     fixed = [f"{other.machines} {other.role}" for k, other in enumerate(grid.clusters[0].pools) if k != varied]
-    title = ", ".join([grid.clusters[0].design, *fixed, _served(grid)])
-    rules = []
+    rules = [Rule(1.0, "limit")] if grid.limits else []
     if grid.optimum is not None:
         best = grid.clusters[grid.optimum].pools[varied].machines
         rules.append(Rule(float(best), f"optimum: {best}", "x"))
-    axis = Axis(f"{pool.role} machines ({pool.machine})")
-    notes = tuple(_size_note(grid, k) for k in range(len(grid.points)))
+    what, axis = _OVER_LIMIT, Axis(_OVER_LIMIT, logarithmic=True)
+    curves = {METRICS[name].label: [_over_limit(point, name) for point in grid.points] for name in _limited(grid)}
     if not grid.limits:
-        busy = Series(pool.role, x, tuple(_utilization(point, varied) for point in grid.points), notes=notes)
-        y_axis = Axis("share of time at work", from_zero=True)
-        return LineChart(f"{title}: time at work", axis, y_axis, (busy,), tuple(rules))
+        what, axis = "time at work", Axis("share of time at work", from_zero=True)
+        curves = {pool.role: [_utilization(point, varied) for point in grid.points]}
+    notes = tuple(_size_note(grid, k) for k in range(len(grid.points)))
     return LineChart(
-        title=f"{title}: {_OVER_LIMIT}",
-        x=axis,
-        y=Axis(_OVER_LIMIT, logarithmic=True),
-        series=tuple(
-            Series(METRICS[metric].label, x, tuple(_over_limit(point, metric) for point in grid.points), notes=notes)
-            for metric in _limited(grid)
-        ),
-        rules=(Rule(1.0, "limit"), *rules),
+        f"{', '.join([grid.clusters[0].design, *fixed, _served(grid)])}: {what}",
+        Axis(f"{pool.role} machines ({pool.machine})"),
+        axis,
+        tuple(Series(name, x, tuple(values), notes=notes) for name, values in curves.items()),
+        tuple(rules),
     )
 
 
@@ -206,71 +201,64 @@ def _point_lines(grid: Grid, point: GridPoint, metric: str = "") -> list[str]:
 # --- an input ---------------------------------------------------------------------------------------------
 
 
-def _over_input(grid: Grid) -> Mapping[str, Chart]:
-    drawn: dict[str, Chart] = {"worst": _worst(grid)} if grid.limits else {}
+def _over_input(grid: Grid, varied: Varied) -> Mapping[str, Chart]:
+    notes = [
+        tuple(
+            "\n".join([f"{cluster}, {varied.name} {plain(value)}", *_point_lines(grid, point)])
+            for value, point in zip(grid.values, grid.of(k), strict=True)
+        )
+        for k, cluster in enumerate(grid.clusters)
+    ]
+    drawn: dict[str, Chart] = {}
+    if grid.limits:
+        drawn["worst"] = LineChart(
+            title=f"{_served(grid)}: {_OVER_LIMIT} against {varied.what}",
+            x=Axis(varied.label),
+            y=Axis(_OVER_LIMIT, logarithmic=True),
+            series=tuple(
+                Series(str(of), grid.values, tuple(_positive(p.worst_ratio) for p in grid.of(k)), notes=notes[k])
+                for k, of in enumerate(grid.clusters)
+            ),
+            rules=(Rule(1.0, "limit"),),
+        )
     shown = next((point.latency for point in grid.points if point.latency), ())
-    if len(grid.clusters) > 1:
-        drawn |= {latency.name: _latency(grid, [latency], latency.label) for latency in shown}
-    else:
-        for metric in METRICS.values():
-            if of_metric := [latency for latency in shown if latency.metric == metric.name]:
-                drawn[metric.name] = _latency(grid, of_metric, metric.label)
-    return {**drawn, **_occupancy(grid)}
+    groups = [(latency.name, latency.label, [latency]) for latency in shown]
+    if len(grid.clusters) == 1:
+        metrics = [metric for metric in METRICS.values() if any(each.metric == metric.name for each in shown)]
+        groups = [(of.name, of.label, [each for each in shown if each.metric == of.name]) for of in metrics]
+    drawn |= {name: _latency(grid, varied, percentiles, title, notes) for name, title, percentiles in groups}
+    return drawn | _occupancy(grid, varied)
 
 
-def _worst(grid: Grid) -> LineChart:
-    assert grid.varied is not None
-    return LineChart(
-        title=f"{_served(grid)}: {_OVER_LIMIT} against {grid.varied.what}",
-        x=Axis(grid.varied.label),
-        y=Axis(_OVER_LIMIT, logarithmic=True),
-        series=tuple(
-            Series(
-                str(cluster), grid.values, tuple(_positive(p.worst_ratio) for p in grid.of(k)), notes=_notes(grid, k)
-            )
-            for k, cluster in enumerate(grid.clusters)
-        ),
-        rules=(Rule(1.0, "limit"),),
-    )
-
-
-def _notes(grid: Grid, k: int) -> tuple[str, ...]:
-    """The points of a cluster in lines."""
-    assert grid.varied is not None
-    return tuple(
-        "\n".join([f"{grid.clusters[k]}, {grid.varied.name} {plain(value)}", *_point_lines(grid, point)])
-        for value, point in zip(grid.values, grid.of(k), strict=True)
-    )
-
-
-def _latency(grid: Grid, shown: Sequence[PointLatency], title: str) -> LineChart:
+def _latency(
+    grid: Grid, varied: Varied, shown: Sequence[PointLatency], title: str, notes: Sequence[tuple[str, ...]]
+) -> LineChart:
     """Percentiles against the input with their limits: in the kind of the limits, slowdowns where there are none."""
-    assert grid.varied is not None
     names = [latency.name for latency in shown]
     limits = [limit for limit in grid.limits if limit.name in names]
     kind = "seconds" if {limit.kind for limit in limits} == {"seconds"} else "slowdown"
     alone = len(grid.clusters) == 1
     series = [
         Series(
-            name=latency.label if alone else str(cluster),
-            x=grid.values,
+            latency.label if alone else str(cluster),
+            grid.values,
             **_curves(grid.of(k), latency.name, kind),
-            notes=_notes(grid, k),
+            notes=notes[k],
         )
         for k, cluster in enumerate(grid.clusters)
         for latency in shown
     ]
     rules = []
     for limit in (limit for limit in limits if limit.kind == kind):
-        if grid.varied.name == "slo":  # the limit itself varies
+        if varied.name == "slo":  # the limit itself varies
             scaled = tuple(limit.value * value for value in grid.values)
             series.append(Series(f"{limit.label} limit", grid.values, scaled))
         else:
             rules.append(Rule(limit.value, f"{limit.label} limit {limit.format(limit.value)}"))
     where = f", {grid.clusters[0]}" if alone else ""
     return LineChart(
-        title=f"{title} against {grid.varied.what}{where}, {_served(grid)}",
-        x=Axis(grid.varied.label),
+        title=f"{title} against {varied.what}{where}, {_served(grid)}",
+        x=Axis(varied.label),
         y=Axis(f"{title} {'(s)' if kind == 'seconds' else 'slowdown (x)'}", logarithmic=True),
         series=tuple(series),
         rules=tuple(rules),
@@ -280,31 +268,28 @@ def _latency(grid: Grid, shown: Sequence[PointLatency], title: str) -> LineChart
 def _curves(points: Sequence[GridPoint], name: str, kind: str) -> dict[str, Values]:
     """One percentile at every point, in s or as a slowdown, and its intervals if there are any."""
     at_points = [next((latency for latency in point.latency if latency.name == name), None) for point in points]
-    means = [None if at is None else at.seconds if kind == "seconds" else at.slowdown for at in at_points]
-    ranges = [None if at is None else at.seconds_range if kind == "seconds" else at.slowdown_range for at in at_points]
-    curves = {"y": tuple(map(_positive, means))}
-    if any(ranges):
-        for end, field in enumerate(("low", "high")):
-            curves[field] = tuple(None if interval is None else _positive(interval[end]) for interval in ranges)
+    curves = {"y": tuple(_positive(getattr(at, kind, None)) for at in at_points)}
+    intervals = [getattr(at, f"{kind}_range", None) for at in at_points]
+    if any(intervals):
+        low, high = zip(*(interval or (None, None) for interval in intervals), strict=True)
+        curves |= {"low": tuple(map(_positive, low)), "high": tuple(map(_positive, high))}
     return curves
 
 
-def _occupancy(grid: Grid) -> Mapping[str, Chart]:
+def _occupancy(grid: Grid, varied: Varied) -> dict[str, Chart]:
     """The share of time with at most a number of requests in an iteration, of each pool at a few values."""
-    assert grid.varied is not None
     drawn: dict[str, Chart] = {}
     for k, cluster in enumerate(grid.clusters):
         for position, pool in enumerate(cluster.pools):
-            series = tuple(
-                Series(f"{grid.varied.name} {plain(value)}", tuple(map(float, range(len(total)))), total)
-                for value, total in drawn_batches(grid, k, position)
-            )
-            if series:
+            if batches := drawn_batches(grid, k, position):
                 drawn[f"batches: {cluster}, {pool.role}"] = LineChart(
                     title=f"{cluster}: batches of {pool.role} machines ({pool.machine}), {_served(grid)}",
                     x=Axis("requests in an iteration at most (0: idle)"),
                     y=Axis("share of time", from_zero=True),
-                    series=series,
+                    series=tuple(
+                        Series(f"{varied.name} {plain(value)}", tuple(map(float, range(len(total)))), total)
+                        for value, total in batches
+                    ),
                     steps=True,
                     points=False,
                 )

@@ -7,17 +7,7 @@ from typing import Final
 
 from provisioner.options import PlanOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart
-from provisioner.report.document import (
-    Boxes,
-    Column,
-    Document,
-    Facts,
-    KeyNumber,
-    KeyNumbers,
-    Notes,
-    Table,
-    listing,
-)
+from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import dollars, milliseconds, per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import (
@@ -43,13 +33,22 @@ def document(plan: Plan, inputs: bool = False) -> Document:
     refused = [f"{other.design}: {other.reason}" for other in plan.alternatives if not other.feasible]
     if len(refused) > _SHOWN_DESIGNS:
         refused[_SHOWN_DESIGNS:] = [f"and {len(refused) - _SHOWN_DESIGNS} others"]
+    feasible = [other for other in plan.alternatives if other.feasible]
+    more = f": {_SHOWN_DESIGNS} of {len(feasible)}" if len(feasible) > _SHOWN_DESIGNS else ""
     blocks = (
         key_numbers(plan),
         Boxes(pools_table(plan), plan.pools),
         latency_table(plan),
-        alternatives_table(plan),
+        listing(
+            f"Other designs, each at its own best{more}",
+            feasible[:_SHOWN_DESIGNS],
+            (Column("design"), lambda other: other.design),
+            (Column("machines", words=True), lambda other: other.cluster.by_role),
+            *criteria_columns((*OF_CLUSTERS, "throughput")),
+            (Column("against this plan", words=True), lambda other: other.reason),
+        ),
         Notes("Designs without a plan", tuple(refused)),
-        *((evidence_facts(plan, plan.evidence), neighbours_table(plan.evidence)) if plan.evidence else ()),
+        *(proof_blocks(plan, plan.evidence) if plan.evidence else ()),
     )
     choice = f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"
     method = (("latency", plan.method), ("choice", choice), ("seed", str(plan.seed)))
@@ -86,14 +85,13 @@ def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
     if name == "throughput":
         title, at = "Largest throughput of each design", ""
     others = plan.alternatives[:_SHOWN_DESIGNS]
-    values = (plan.of(name), *(other.of(name) for other in others))
     texts = (f"{other.cluster.by_role if other.feasible else 'no plan'}: {other.reason}" for other in others)
     which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if len(plan.alternatives) > len(others) else ""
     return BarChart(
         f"{title}{which}: {plan.workload} on {plan.model}{at}",
         (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(criterion.axis, from_zero=True),
-        (Bars("", scaled(name, values), (f"this plan: {plan.cluster.by_role}", *texts)),),
+        (Bars("", scaled(name, (plan, *others)), (f"this plan: {plan.cluster.by_role}", *texts)),),
         strong=frozenset({0}),
     )
 
@@ -204,6 +202,9 @@ def _breaks(binding: Sequence[str]) -> str:
     return ", ".join(others + ([f"misses {', '.join(limits)}"] if limits else []))
 
 
+_REMARKS: Final = {"binding": "binds", "extrapolated": "extrapolated"}
+
+
 def latency_table(plan: Plan) -> Table:
     """One row per percentile, beside its limit; those that bind stand out."""
     headroom = "" if plan.rate_rps == plan.planned_rate_rps else " with the headroom"
@@ -216,27 +217,8 @@ def latency_table(plan: Plan) -> Table:
         (Column("interval, x", True), lambda figure: " to ".join(map(significant, figure.slowdown_range or ()))),
         (Column("limit", True), lambda figure: figure.limit.format(figure.limit.value) if figure.limit else ""),
         (Column("slack, %", True), lambda figure: per_cent(figure.slack)),
-        (Column(""), _remarks),
+        (Column(""), lambda figure: ", ".join(remark for name, remark in _REMARKS.items() if getattr(figure, name))),
         strong=lambda figure: figure.binding,
-    )
-
-
-def _remarks(figure: LatencyFigure) -> str:
-    said = {"binds": figure.binding, "extrapolated": figure.extrapolated}
-    return ", ".join(remark for remark, holds in said.items() if holds)
-
-
-def alternatives_table(plan: Plan) -> Table:
-    """One row per other design that has a plan: its own best, and why it lost."""
-    feasible = [other for other in plan.alternatives if other.feasible]
-    more = f": {_SHOWN_DESIGNS} of {len(feasible)}" if len(feasible) > _SHOWN_DESIGNS else ""
-    return listing(
-        f"Other designs, each at its own best{more}",
-        feasible[:_SHOWN_DESIGNS],
-        (Column("design"), lambda other: other.design),
-        (Column("machines", words=True), lambda other: other.cluster.by_role),
-        *criteria_columns((*OF_CLUSTERS, "throughput")),
-        (Column("against this plan", words=True), lambda other: other.reason),
     )
 
 
@@ -244,8 +226,8 @@ def alternatives_table(plan: Plan) -> Table:
 _SHOWN_NEIGHBOURS: Final = 6
 
 
-def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
-    """The simulations that prove the plan, and the rule by which a cluster passes."""
+def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
+    """The simulations that prove the plan with the rule by which a cluster passes, and the nearest that do not."""
     proven = f"stopped before the end: at most {format_share(evidence.gap)} from the best"
     if plan.objective == "throughput":
         proven = "the cheapest cluster at this rate that passes"
@@ -266,12 +248,7 @@ def evidence_facts(plan: Plan, evidence: Evidence) -> Facts:
     if evidence.violations:
         more = f" and {len(evidence.violations) - 1} more" if len(evidence.violations) > 1 else ""
         facts.append(("not monotone", f"{evidence.violations[0]}{more}"))
-    return Facts("Proof", tuple(facts))
-
-
-def neighbours_table(evidence: Evidence) -> Table:
-    """The nearest clusters that would be better and do not pass, with what each breaks."""
-    return listing(
+    neighbours = listing(
         "Better clusters that do not pass",
         evidence.neighbours[:_SHOWN_NEIGHBOURS],
         (Column("design"), lambda near: near.design),
@@ -279,6 +256,7 @@ def neighbours_table(evidence: Evidence) -> Table:
         *criteria_columns(("cost", "power")),
         (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
     )
+    return Facts("Proof", tuple(facts)), neighbours
 
 
 def pool_rows(plan: Plan) -> list[Row]:

@@ -8,7 +8,6 @@ from typing import Final
 
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Code, Column, Document, Facts, Notes, notes, table
-from provisioner.report.tables import Row
 from provisioner.report.views.view import View
 from provisioner.results.reproduction import Reproduction
 
@@ -73,10 +72,7 @@ def charts(reproduction: Reproduction) -> Mapping[str, Chart]:
     return drawn
 
 
-def finding_rows(reproduction: Reproduction) -> list[Row]:
-    """One row per published result."""
-    return [asdict(finding) for finding in reproduction.findings]
-
-
-VIEW: Final = View(Reproduction, document, charts, {"findings": finding_rows})
+VIEW: Final = View(
+    Reproduction, document, charts, {"findings": lambda reproduction: [asdict(each) for each in reproduction.findings]}
+)
 """The view of reproductions."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from provisioner.options import SensitivityOptions
-from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
+from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import AMOUNTS, NUMBERS, Texts, per_cent, significant
 from provisioner.report.tables import Row
 from provisioner.report.views.view import View, report, scaled, total_cells
-from provisioner.results.sensitivity import Cell, Outcome, Search, Sensitivity, Swing, Switch
+from provisioner.results.sensitivity import Cell, InputValue, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
 
 _MOVED: Final = 1e-9  # relative change of the objective from which on it counts
@@ -58,9 +58,8 @@ def _headline(sensitivity: Sensitivity) -> str:
 def _key_numbers(sensitivity: Sensitivity) -> KeyNumbers:
     """The plan, the inputs that move it most, its switches, and where splitting pays."""
     base = sensitivity.base
-    numbers = [KeyNumber("plan as it is", "no plan", base.reason)]
-    if base.feasible:
-        numbers = [KeyNumber("plan as it is", str(base.cluster), _value(sensitivity, base))]
+    plan = (str(base.cluster), _value(sensitivity, base)) if base.feasible else ("no plan", base.reason)
+    numbers = [KeyNumber("plan as it is", *plan)]
     if sensitivity.swings:
         first, *others = [swing.name for swing in _moving(sensitivity)[:3]] or ["none of the inputs"]
         numbers.append(KeyNumber("moved most by", first, f"then by {' and '.join(others)}" if others else ""))
@@ -128,7 +127,7 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
 def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
     """The widest swings, without the inputs that move nothing if some do."""
     shown = (_moving(sensitivity) or sensitivity.swings)[:_MOST_BARS]
-    ends = (("/", [swing.low for swing in shown]), ("x", [swing.high for swing in shown]))
+    ends = {"/": [swing.low for swing in shown], "x": [swing.high for swing in shown]}
     left_out = len(sensitivity.swings) - len(shown)
     more = f" ({left_out} other inputs move it less)" if left_out else ""
     return BarChart(
@@ -138,18 +137,13 @@ def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
         tuple(
             Bars(
                 f"input {sign} {1.0 + sensitivity.spread:g}",
-                _shown(sensitivity, outcomes),
+                scaled(sensitivity.objective, outcomes),
                 tuple(_plan(each) or each.reason for each in outcomes),
             )
-            for sign, outcomes in ends
+            for sign, outcomes in ends.items()
         ),
         base=CRITERIA[sensitivity.objective].shown_scale * base,
     )
-
-
-def _shown(sensitivity: Sensitivity, outcomes: Iterable[Outcome]) -> Values:
-    """The values of the objective in the unit of its axis."""
-    return scaled(sensitivity.objective, (outcome.of(sensitivity.objective) for outcome in outcomes))
 
 
 # --- switches ---------------------------------------------------------------------------------------------
@@ -203,21 +197,20 @@ def _where(sensitivity: Sensitivity, name: str, switch: Switch) -> str:
 
 def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
     """The objective over the factor: what the probes and the ends of the switches showed."""
-    known = sensitivity.values.get(search.name)
-    value, unit = (1.0, "times what it is") if known is None else (known.value, known.unit)
+    now = sensitivity.values.get(search.name, InputValue(1.0, "times what it is"))
     outcomes = (*search.probes, *(end for switch in search.switches for end in (switch.before, switch.after)))
     points = {outcome.scale[search.name]: outcome for outcome in outcomes}
     factors = sorted(points)
     series = Series(
         sensitivity.objective,
-        tuple(value * factor for factor in factors),
-        _shown(sensitivity, map(points.__getitem__, factors)),
+        tuple(now.value * factor for factor in factors),
+        scaled(sensitivity.objective, (points[factor] for factor in factors)),
         notes=tuple(_plan(points[factor]) or points[factor].reason for factor in factors),
     )
-    rules = tuple(Rule(value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
+    rules = tuple(Rule(now.value * s.at, f"{_plan(s.before)} | {_plan(s.after)}", "x") for s in search.switches)
     return LineChart(
         f"Where {WATCHES[search.watch]} switches with {search.name}: {_case(sensitivity)}",
-        Axis(f"{search.name} ({unit})" if unit else search.name, logarithmic=search.high > 10.0 * search.low),
+        Axis(f"{search.name} ({now.unit})" if now.unit else search.name, logarithmic=search.high > 10.0 * search.low),
         Axis(CRITERIA[sensitivity.objective].axis),
         (series,),
         rules,
@@ -292,14 +285,12 @@ def _map_chart(sensitivity: Sensitivity) -> HeatMap:
 
 def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
     """The tornado, a curve for each search, the map."""
-    drawn: dict[str, Chart] = {}
     base = sensitivity.base.of(sensitivity.objective)
-    if sensitivity.swings and base is not None:
-        drawn["tornado"] = _tornado_chart(sensitivity, base)
-    drawn |= {f"switches: {search.name}": _search_chart(sensitivity, search) for search in sensitivity.searches}
-    if sensitivity.cells:
-        drawn["map"] = _map_chart(sensitivity)
-    return drawn
+    return {
+        **({"tornado": _tornado_chart(sensitivity, base)} if sensitivity.swings and base is not None else {}),
+        **{f"switches: {search.name}": _search_chart(sensitivity, search) for search in sensitivity.searches},
+        **({"map": _map_chart(sensitivity)} if sensitivity.cells else {}),
+    }
 
 
 def plan_rows(sensitivity: Sensitivity) -> list[Row]:

@@ -24,11 +24,32 @@ _BATCHES: Final = (0, *(2**power for power in range(10)))
 
 def document(simulation: Simulation, inputs: bool = False) -> Document:
     """The report of a simulation. ``inputs`` adds every option."""
+    lends = simulation.policy == "splitwise"
+    pools = listing(
+        "Pools",
+        simulation.pools,
+        *POOL,
+        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("prompts, %", True), lambda pool: per_cent(pool.prompt_busy)),
+        (Column("tokens, %", True), lambda pool: per_cent(pool.token_busy)),
+        (Column("mixed, %", True), lambda pool: per_cent(pool.mixed_busy)),
+        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share if lends else None)),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+    )
     blocks = (
         key_numbers(simulation),
         latency_table(simulation.latency),
-        Boxes(pools_table(simulation), simulation.pools),
-        queues_table(simulation),
+        Boxes(pools, simulation.pools),
+        listing(
+            "Queues and memory of a replica",
+            simulation.pools,
+            *POOL[:2],
+            (Column("prompts waiting", True), lambda pool: significant(pool.mean_waiting)),
+            (Column("most", True), lambda pool: whole(pool.most_waiting)),
+            (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
+            (Column("most, %", True), lambda pool: per_cent(pool.kv_memory_most)),
+            (Column("output tokens/s", True), lambda pool: significant(pool.generated_tokens_per_s)),
+        ),
         batches_table(simulation),
     )
     repeated = f"{format_seconds(simulation.wall_s)}, median of warm runs"
@@ -177,36 +198,6 @@ def _interval(of: Interval, text: Callable[[float], str]) -> str:
     if of.low is None or of.high is None:
         return ""
     return f"{simulated(max(of.low, 0.0), text)} to {simulated(of.high, text)}"
-
-
-def pools_table(simulation: Simulation) -> Table:
-    """One row per pool: its size, and its time by kind of work."""
-    splitwise = simulation.policy == "splitwise"
-    return listing(
-        "Pools",
-        simulation.pools,
-        *POOL,
-        (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
-        (Column("prompts, %", True), lambda pool: per_cent(pool.prompt_busy)),
-        (Column("tokens, %", True), lambda pool: per_cent(pool.token_busy)),
-        (Column("mixed, %", True), lambda pool: per_cent(pool.mixed_busy)),
-        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share if splitwise else None)),
-        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
-    )
-
-
-def queues_table(simulation: Simulation) -> Table:
-    """One row per pool: waiting prompts and KV memory of its replicas, and the tokens generated."""
-    return listing(
-        "Queues and memory of a replica",
-        simulation.pools,
-        *POOL[:2],
-        (Column("prompts waiting", True), lambda pool: significant(pool.mean_waiting)),
-        (Column("most", True), lambda pool: whole(pool.most_waiting)),
-        (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
-        (Column("most, %", True), lambda pool: per_cent(pool.kv_memory_most)),
-        (Column("output tokens/s", True), lambda pool: significant(pool.generated_tokens_per_s)),
-    )
 
 
 def batches_table(simulation: Simulation) -> Table:

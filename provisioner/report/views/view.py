@@ -35,7 +35,7 @@ from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_cost, format_power
 
-Item = Any  # type: ignore[explicit-any]  # the items of a listing, which have fields named alike
+Item = Any  # type: ignore[explicit-any]  # plans and the like: their fields have the same names
 L = TypeVar("L", LatencyFigure, LatencyResult)
 R = TypeVar("R", bound=Result)
 
@@ -152,10 +152,10 @@ def criteria_columns(
     return [(Column(f"{header}{more}", True), partial(cell, name=name)) for name, header in headers.items()]
 
 
-def scaled(name: ObjectiveName, values: Iterable[float | None]) -> Values:
-    """Values of a criterion in the unit of its axis."""
+def scaled(name: ObjectiveName, plans: Iterable[Item]) -> Values:
+    """A criterion of plans in the unit of its axis; None without a plan."""
     scale = CRITERIA[name].shown_scale
-    return tuple(None if value is None else scale * value for value in values)
+    return tuple(None if (value := plan.of(name)) is None else scale * value for plan in plans)
 
 
 def latency_chart(
