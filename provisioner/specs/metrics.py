@@ -50,53 +50,50 @@ class Metric:
     falls_with_machines: bool = True
 
 
-METRICS: Final[Mapping[str, Metric]] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(
-                "ttft",
-                "T",
-                "TTFT",
-                "time to first token",
-                "2s, 400ms, or 6x the same request alone on the reference machine",
-                "prompt",
-                floor="the prompt time alone",
-            ),
-            Metric(
-                "tbt",
-                "B",
-                "TBT",
-                "time between tokens (a request's mean gap)",
-                "60ms or 5x",
-                "token",
-                floor="the time of a decode iteration with the KV-cache transfer",
-                aliases=("tpot", "itl"),
-            ),
-            Metric(
-                "gap",
-                "G",
-                "largest gap",
-                "largest gap between two tokens of a request",
-                "500ms or 5x",
-                "token",
-                floor="the longest decode iteration of a request alone",
-                aliases=("largest-gap", "largest_gap"),
-                by_formulas=False,
-                falls_with_machines=False,
-            ),
-            Metric(
-                "e2e",
-                "E",
-                "E2E",
-                "time from arrival to the last token",
-                "20s or 5x",
-                "both",
-                floor="the time of the request alone",
-            ),
-        )
-    }
+_ROWS: Final = (
+    Metric(
+        "ttft",
+        "T",
+        "TTFT",
+        "time to first token",
+        "2s, 400ms, or 6x the same request alone on the reference machine",
+        "prompt",
+        floor="the prompt time alone",
+    ),
+    Metric(
+        "tbt",
+        "B",
+        "TBT",
+        "time between tokens (a request's mean gap)",
+        "60ms or 5x",
+        "token",
+        floor="the time of a decode iteration with the KV-cache transfer",
+        aliases=("tpot", "itl"),
+    ),
+    Metric(
+        "gap",
+        "G",
+        "largest gap",
+        "largest gap between two tokens of a request",
+        "500ms or 5x",
+        "token",
+        floor="the longest decode iteration of a request alone",
+        aliases=("largest-gap", "largest_gap"),
+        by_formulas=False,
+        falls_with_machines=False,
+    ),
+    Metric(
+        "e2e",
+        "E",
+        "E2E",
+        "time from arrival to the last token",
+        "20s or 5x",
+        "both",
+        floor="the time of the request alone",
+    ),
 )
+
+METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _ROWS})
 """Every metric by name, in the order of reports."""
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(

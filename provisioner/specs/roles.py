@@ -1,4 +1,4 @@
-"""The roles of a pool and the criteria of a choice: one row each, for flags, tables, files and charts."""
+"""The roles of a pool: one row each, for flags, tables, files and charts."""
 
 from __future__ import annotations
 

@@ -5,11 +5,11 @@ line: ``hardware_specs/machines/x.yaml: memory_gib_per_gpu: must be above 0 GiB,
 """
 
 import dataclasses
-import datetime
 import types
 import typing
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import date
 from difflib import get_close_matches
 from functools import partial
 from itertools import chain
@@ -45,10 +45,6 @@ def _number(value: object) -> object:
     return value
 
 
-def _text(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime.date) else value
-
-
 BINS: Final = ("prompt_low", "prompt_high", "prompt_mean", "output_low", "output_high", "output_mean", "count")
 """Columns of a table of bins: the bounds and the mean of each side of a class of requests, and their number."""
 
@@ -56,7 +52,7 @@ _IN_FILE: Final[Mapping[Any, Any]] = {
     bool: Annotated[bool, Strict()],
     int: Annotated[int, Strict()],
     float: Annotated[float, Strict(), BeforeValidator(_number)],
-    str: Annotated[str, BeforeValidator(_text)],
+    str: Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)],
 }
 """Types of plain values in a file: true is not 1 there, a date is text."""
 

@@ -38,27 +38,20 @@ MAX_PREFIX_BLOCKS = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class TraceFormat:
-    """Trace format: the names of its three columns, and the unit of its times."""
+    """Trace format: its columns of time, prompt and output tokens, and the unit of its times."""
 
     name: str
     title: str
-    time: str
-    prompt: str
-    output: str
+    columns: tuple[str, str, str]
     time_unit: Literal["s", "ms", "date"]  # "date" for a date and time of day
-
-    @property
-    def columns(self) -> tuple[str, str, str]:
-        """Column names of time, prompt and output tokens."""
-        return self.time, self.prompt, self.output
 
 
 FORMATS = (
-    TraceFormat("own", "own", "arrival_s", "prompt_tokens", "output_tokens", "s"),
-    TraceFormat("azure", "Azure LLM inference", "TIMESTAMP", "ContextTokens", "GeneratedTokens", "date"),
-    TraceFormat("mooncake", "Mooncake", "timestamp", "input_length", "output_length", "ms"),
-    TraceFormat("splitwise-sim", "SplitwiseSim", "arrival_timestamp", "prompt_size", "token_size", "s"),
-    TraceFormat("vidur", "Vidur", "arrived_at", "num_prefill_tokens", "num_decode_tokens", "s"),
+    TraceFormat("own", "own", ("arrival_s", "prompt_tokens", "output_tokens"), "s"),
+    TraceFormat("azure", "Azure LLM inference", ("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "date"),
+    TraceFormat("mooncake", "Mooncake", ("timestamp", "input_length", "output_length"), "ms"),
+    TraceFormat("splitwise-sim", "SplitwiseSim", ("arrival_timestamp", "prompt_size", "token_size"), "s"),
+    TraceFormat("vidur", "Vidur", ("arrived_at", "num_prefill_tokens", "num_decode_tokens"), "s"),
 )
 
 
@@ -230,11 +223,10 @@ class Reader:
                 continue
             where = f"{self.shown}: line {number}"
             row = self._row(text, where)
-            time, prompt, output = (row[column] for column in self.format.columns)
-            prompt_tokens = _tokens(prompt, where, self.format.prompt)
-            requests.append(
-                (_time(time, where, self.format), prompt_tokens, _tokens(output, where, self.format.output))
-            )
+            time, prompt, output = self.format.columns
+            prompt_tokens = _tokens(row[prompt], f"{where}: {prompt}")
+            time_s_or_ns = _time(row[time], f"{where}: {time}", self.format.time_unit)
+            requests.append((time_s_or_ns, prompt_tokens, _tokens(row[output], f"{where}: {output}")))
             if (hashes := row.get("hash_ids")) is not None:
                 self.prefixes.count(hashes, prompt_tokens)
         return np.array(requests, _OF_DATES if self.of_dates else _IN_S)
@@ -286,27 +278,25 @@ def _number(value: Any) -> float:
     return math.inf
 
 
-def _tokens(value: object, where: str, column: str) -> int:
+def _tokens(value: object, what: str) -> int:
     number = _number(value)
     if not (number >= 1 and number % 1 == 0):
-        raise InputError(f"{where}: {column}: must be a whole number of tokens, 1 or more, got {quoted(value)}")
+        raise InputError(f"{what}: must be a whole number of tokens, 1 or more, got {quoted(value)}")
     if number > MAX_TOKENS:
-        raise InputError(f"{where}: {column}: must be at most {MAX_TOKENS:,} tokens, got {quoted(value)}")
+        raise InputError(f"{what}: must be at most {MAX_TOKENS:,} tokens, got {quoted(value)}")
     return int(number)
 
 
-def _time(value: object, where: str, known: TraceFormat) -> float:
+def _time(value: object, what: str, unit: str) -> float:
     """Time in s, or, of a date and time of day, in ns since 1970; UTC where it states no zone."""
-    if known.time_unit != "date":
+    if unit != "date":
         number = _number(value)
         if not math.isfinite(number):
-            raise InputError(f"{where}: {known.time}: must be a time in {known.time_unit}, got {quoted(value)}")
-        return number / 1e3 if known.time_unit == "ms" else number
+            raise InputError(f"{what}: must be a time in {unit}, got {quoted(value)}")
+        return number / 1e3 if unit == "ms" else number
     if match := _DATE.fullmatch(value) if isinstance(value, str) else None:
         day, clock, fraction, zone = match.groups()
         with suppress(ValueError):
             moment = datetime.fromisoformat(f"{day}T{clock}{zone if zone and zone != 'Z' else '+00:00'}")
             return int(moment.timestamp()) * 10**9 + int((fraction or "0")[:9].ljust(9, "0"))
-    raise InputError(
-        f"{where}: {known.time}: must be a date and time such as 2023-11-16 18:17:03.97, got {quoted(value)}"
-    )
+    raise InputError(f"{what}: must be a date and time such as 2023-11-16 18:17:03.97, got {quoted(value)}")

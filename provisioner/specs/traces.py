@@ -120,15 +120,7 @@ def read_trace(path: str | Path) -> Trace:
         arrival, prompt, output = arrival[order], prompt[order], output[order]
         among = f"{format_count(early)} of {format_count(arrival.size)} requests"
         warnings.append(f"{among} arrive before the one above them: sorted by time")
-    return Trace(
-        path=str(path),
-        arrival_s=arrival,
-        prompt_tokens=prompt,
-        output_tokens=output,
-        format=reader.format,
-        warnings=tuple(warnings),
-        prefix_reuse=reader.prefixes.reuse,
-    )
+    return Trace(str(path), arrival, prompt, output, reader.format, tuple(warnings), reader.prefixes.reuse)
 
 
 def profile(arrival_s: ArrayLike) -> ArrivalProfile:
@@ -142,9 +134,7 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
     requests = int(times.size)
     duration = float(times[-1] - times[0]) if requests else 0.0
     mean_rate = (requests - 1) / duration if duration > 0 else None
-    cv = None
-    if mean_rate is not None and requests >= 3:
-        cv = float(np.std(np.diff(times))) * mean_rate
+    cv = float(np.std(np.diff(times))) * mean_rate if mean_rate is not None and requests >= 3 else None
     minutes: tuple[float, ...] = ()
     if mean_rate is not None and duration / 60 <= MAX_PROFILE_MINUTES:
         window = 60.0 if duration >= 60 else duration

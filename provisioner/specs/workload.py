@@ -3,7 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -176,17 +176,12 @@ def from_lengths(
     prompt_tokens: ArrayLike,
     output_tokens: ArrayLike,
     *,
-    title: str = "",
-    rate_rps: float = 1.0,
-    cv: float = 1.0,
-    arrivals: ArrivalProfile | None = None,
-    context_share_reused: float | None = None,
-    sources: tuple[str, ...] = (),
-    note: str = "",
     max_exact: int = MAX_CLASSES,
+    **fields: Any,
 ) -> Workload:
     """Workload of the given lengths (both of shape (n,)), with the same weight for each request.
 
+    Other ``fields`` are those of ``Workload``; unless given, the title is the name, and the rate 1 request/s.
     Up to ``max_exact`` distinct pairs are kept exactly. More are put into pairs of bins (``lengths.binned``) with each
     bin's mean over all requests, so that both mean lengths are exact, and made coarser beyond ``MAX_CLASSES``.
 
@@ -200,19 +195,8 @@ def from_lengths(
     if prompts.min() < 1 or outputs.min() < 1:
         raise InputError(f"workload {name}: prompt and output tokens must be 1 or more")
     weight, prompt, output = _exact_pairs(prompts, outputs, max_exact) or _binned_pairs(prompts, outputs)
-    return Workload(
-        name=name,
-        title=title or name,
-        weight=weight,
-        prompt=prompt,
-        output=output,
-        rate_rps=rate_rps,
-        cv=cv,
-        arrivals=arrivals,
-        context_share_reused=context_share_reused,
-        sources=sources,
-        note=note,
-    ).coarsen(MAX_CLASSES)
+    given: dict[str, Any] = {"title": name, "rate_rps": 1.0} | fields
+    return Workload(name=name, weight=weight, prompt=prompt, output=output, **given).coarsen(MAX_CLASSES)
 
 
 _PART = 1_000_000  # requests looked at together: bounds the memory of a trace of many millions
