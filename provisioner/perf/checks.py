@@ -56,19 +56,6 @@ class Dip:
         )
 
 
-def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
-    """Whether point j falls below point i although its work is no smaller, shape (points, points).
-
-    falls[i, j] = work_j >= work_i in every coordinate, more in one, and max_j < (1 - noise) x min_i.
-    """
-    work = np.array([[p.prompt_tokens, p.batch, p.output_tokens] for p in points], dtype=float)
-    no_less = (work[None, :, :] >= work[:, None, :]).all(axis=2)
-    more = no_less & (work[None, :, :] > work[:, None, :]).any(axis=2)
-    fastest = np.array([p.min_s for p in points])
-    slowest = np.array([p.max_s for p in points])
-    return more & (slowest[None, :] < (1.0 - noise) * fastest[:, None])
-
-
 def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOISE) -> tuple[RefusedPoint, ...]:
     """Points whose latency falls beyond the noise although their work rises, each with its reason.
 
@@ -96,21 +83,26 @@ def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOI
             worst = int(np.lexsort((size, conflicts))[-1])
             reasons[index[worst]] = _reason(subset, falls, worst)
             falls[worst, :] = falls[:, worst] = False
-    direct = dict(reasons)
-    for i, partner in enumerate(points):
-        for j in direct:
-            if i not in reasons and _same_run(partner, points[j]):
-                reasons[i] = f"same run as the refused {points[j].label}: {direct[j]}"
+    for j, reason in tuple(reasons.items()):
+        refused = points[j]
+        for i, p in enumerate(points):
+            # a single prompt has no decode of its run: it pools runs of several output lengths
+            same_run = (p.prompt_tokens, p.batch) == (refused.prompt_tokens, refused.batch) and p.batch > 1
+            if same_run and p.phase != refused.phase:
+                reasons.setdefault(i, f"same run as the refused {refused.label}: {reason}")
     return tuple(RefusedPoint(points[i], reasons[i]) for i in sorted(reasons))
 
 
-def _same_run(a: CurvePoint, b: CurvePoint) -> bool:
-    """Whether two points of different phases come from one batched run.
+def _falls(points: Sequence[CurvePoint], noise: float) -> NDArray[np.bool_]:
+    """Whether point j falls below point i although its work is no smaller, shape (points, points).
 
-    Single-sequence prompts pool the runs of several output lengths, so no one decode point is their partner.
+    falls[i, j] = work_j >= work_i in every coordinate, more in one, and max_j < (1 - noise) x min_i.
     """
-    same = (a.prompt_tokens, a.batch) == (b.prompt_tokens, b.batch)
-    return same and a.phase != b.phase and a.batch > 1
+    work = np.array([[p.prompt_tokens, p.batch, p.output_tokens] for p in points], dtype=float)
+    rise = work[None, :, :] - work[:, None, :]
+    fastest, slowest = np.array([p.min_s for p in points]), np.array([p.max_s for p in points])
+    more: NDArray[np.bool_] = (rise >= 0).all(axis=2) & (rise > 0).any(axis=2)
+    return more & (slowest[None, :] < (1.0 - noise) * fastest[:, None])
 
 
 def _reason(points: Sequence[CurvePoint], falls: NDArray[np.bool_], worst: int) -> str:
@@ -123,8 +115,7 @@ def _reason(points: Sequence[CurvePoint], falls: NDArray[np.bool_], worst: int) 
             f"falls from {other.latency_s:.4g} s at {other.label} to {low.latency_s:.4g} s although the work"
             " rises, beyond the noise of the repeats: the run cannot have done the work (out of memory?)"
         )
-    faster_after = [points[j] for j in np.flatnonzero(falls[worst, :]).tolist()]
-    other = min(faster_after, key=lambda p: p.latency_s)
+    other = min((points[j] for j in np.flatnonzero(falls[worst, :]).tolist()), key=lambda p: p.latency_s)
     return (
         f"takes {low.latency_s:.4g} s, more than the {other.latency_s:.4g} s of the larger {other.label},"
         " beyond the noise of the repeats: something else slowed the run"

@@ -277,7 +277,7 @@ def values_of(points: Sequence[CurvePoint], field: str) -> Floats:
 
 
 def _knots(points: Sequence[CurvePoint], axis: str) -> tuple[Floats, Floats, Floats]:
-    """Knots of a curve: positions, medians averaged by repeats where two points share one, and repeats."""
+    """Knots of a curve: positions, medians averaged by repeats where points share one, and repeats."""
     x, index = np.unique(values_of(points, axis), return_inverse=True)
     repeats = values_of(points, "repeats")
     weight = np.bincount(index, repeats).astype(np.float64)
@@ -355,22 +355,16 @@ def _points_of(path: Path, model: str, machine: str, _: Catalog | None) -> dict[
     return read_points(path, model=model, machine=machine)
 
 
-def _measured_points(group: Group, own: Catalog | None) -> tuple[tuple[CurvePoint, ...], Path | None]:
-    """Points of a group, and its file if it is the user's own, which comes before the shipped one."""
-    model, machine, tensor_parallel = group
-    path = own.own_curves.get((model, machine)) if own is not None else None
-    if path is not None and tensor_parallel in _points_of(path, model, machine, own):
-        return _points_of(path, model, machine, own)[tensor_parallel], path
-    shipped = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
-    return _points_of(shipped, model, machine, None).get(tensor_parallel, ()), None
+def own_file(group: Group, own: Catalog | None) -> Path | None:
+    """The user's own file with curves of a group, which comes before the shipped one; None without."""
+    path = own.own_curves.get(group[:2]) if own is not None else None
+    return path if path is not None and group[2] in _points_of(path, *group[:2], own) else None
 
 
 def evidence_of(group: Group, own: Catalog | None) -> Literal["measured", "derived", "estimated"]:
     """Weakest evidence among a curve group's rows: the user's own file may have derived or estimated rows."""
-    model, machine, _ = group
-    if own is None or (model, machine) not in own.own_curves:
-        return "measured"
-    kinds = {point.provenance for point in _measured_points(group, own)[0]}
+    path = own_file(group, own)
+    kinds = {point.provenance for point in _points_of(path, *group[:2], own)[group[2]]} if path else set()
     return "estimated" if "estimated" in kinds else "derived" if "derived" in kinds else "measured"
 
 
@@ -390,14 +384,15 @@ def load_curve_set(
     group = model.name, machine.name, tensor_parallel
     if group not in (curve_groups(own) if assumptions == "measured" else _shipped_groups()):
         raise InputError(no_curves(model.name, f"{machine.name} at TP {tensor_parallel}", own))
-    sources = load_provenance().sources(machine.name)
+    curves = data_folder("hardware_specs") / "curves"
     if assumptions == "measured":
-        points, path = _measured_points(group, own)
-        if path is not None:
-            kinds = " and ".join(sorted({point.provenance for point in points}))
-            sources = (f"{machine.name}: {kinds}, {path}",)
+        mine = own_file(group, own)
+        path = mine or curves / f"{machine.name}__{model.name}.csv"
+        points = _points_of(path, model.name, machine.name, own if mine else None).get(tensor_parallel, ())
+        kinds = " and ".join(sorted({point.provenance for point in points}))
+        sources = (f"{machine.name}: {kinds}, {mine}",) if mine else load_provenance().sources(machine.name)
         return fit_measured(points, group, kv_read_s_per_token(model, machine, tensor_parallel), sources)
-    path = data_folder("hardware_specs") / f"curves/splitwise-sim/{machine.name}__{model.name}__tp{tensor_parallel}.csv"
+    path = curves / f"splitwise-sim/{machine.name}__{model.name}__tp{tensor_parallel}.csv"
     knots = read_knots(path, model=model.name, machine=machine.name, tensor_parallel=tensor_parallel)
     keys = np.array([k.batched_tokens for k in knots], dtype=np.float64)
     return CurveSet(
@@ -407,18 +402,19 @@ def load_curve_set(
         decode=PiecewiseLinear(keys, np.array([k.token_s for k in knots])),
         axis_context_tokens=0.0,
         provenance=("assumed",) if machine.name in load_provenance().assumed else ("measured",),
-        sources=sources,
+        sources=load_provenance().sources(machine.name),
     )
 
 
 def no_curves(model: str, wanted: str, own: Catalog | None = None) -> str:
     """Message that refuses a group without curves and names the groups that have some."""
+    groups = curve_groups(own)
     known: dict[str, list[str]] = {}
-    for name, machine, tensor_parallel in curve_groups(own):
+    for name, machine, tensor_parallel in groups:
         if name == model:
             known.setdefault(machine, []).append(str(tensor_parallel))
-    have = ", ".join(f"{machine} (TP {', '.join(sizes)})" for machine, sizes in known.items())
-    if not have:
-        models = ", ".join(sorted({name for name, _, _ in curve_groups(own)}))
+    if not known:
+        models = ", ".join(sorted({name for name, _, _ in groups}))
         return f"no latency curves for the model {model}: there are curves for {models}"
+    have = ", ".join(f"{machine} (TP {', '.join(sizes)})" for machine, sizes in known.items())
     return f"no latency curves for {model} on {wanted}: there are curves for {have}"

@@ -70,7 +70,11 @@ def iteration_s(
             f" {shape.intermediate_size}, got {tensor_parallel}"
         )
     amounts = {"prompt_tokens": prompt_tokens, "prompts": prompts, "batch": batch, "context_tokens": context_tokens}
-    chunk, count, sequences, context = (_at_least_none(name, amount) for name, amount in amounts.items())
+    chunk, count, sequences, context = (np.asarray(amount, dtype=np.float64) for amount in amounts.values())
+    for name, amount in zip(amounts, (chunk, count, sequences, context), strict=True):
+        wrong = ~(np.isfinite(amount) & (amount >= 0))
+        if wrong.any():
+            raise InputError(f"iteration: {name}: must be 0 or more, got {amount[wrong].flat[0]:g}")
     chunks = np.where(chunk > 0, count, 0.0)
     outputs = chunks + sequences
     tokens = chunks * chunk + sequences
@@ -81,14 +85,6 @@ def iteration_s(
     of_layers = shape.layers * (_layer_s(shape, gpu, tensor_parallel, tokens) + attention_s)
     result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
     return result + overhead.iteration_s + overhead.sequence_s * outputs
-
-
-def _at_least_none(name: str, given: ArrayLike) -> Floats:
-    values = np.asarray(given, dtype=np.float64)
-    wrong = ~(np.isfinite(values) & (values >= 0))
-    if wrong.any():
-        raise InputError(f"iteration: {name}: must be 0 or more, got {values[wrong].flat[0]:g}")
-    return values
 
 
 def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:

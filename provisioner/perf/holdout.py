@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Literal
 
 import numpy as np
@@ -51,7 +53,7 @@ def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] =
     if curve_set.assumptions != "measured":
         raise InputError("hold-out errors are those of the measured curves: ask with assumptions measured")
     if how == "points":
-        return leave_out_points(curve_set)
+        return _leave_out_points(curve_set)
     error = load_provenance().repeats.get(curve_set.group)
     if error is None:
         model, machine, degree = curve_set.group
@@ -62,30 +64,27 @@ def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] =
     )
 
 
-def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
+def _leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
 
     Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together and compared one
     by one. Only points that a curve goes through are compared.
     """
-    kept, decodes = curve_set.kept, curve_set.decode_points
+    kept, decodes, fit = curve_set.kept, curve_set.decode_points, curve_set.context
+    assert fit is not None  # measured curves have one
     axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
     single = [p for p in decodes if p.batch == 1 and p not in axis]
-
-    def without(left_out: Sequence[CurvePoint]) -> CurveSet:
-        assert curve_set.context is not None  # measured curves have one
-        rest = [p for p in kept if p not in left_out]
-        return fit_measured(rest, curve_set.group, curve_set.context.floor_s_per_token)
 
     def error(name: Axis, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
         signed: list[float] = []
         for left_out in groups:
-            signed += map(without(left_out).error_at, left_out)
+            rest = [p for p in kept if p not in left_out]
+            signed += map(fit_measured(rest, curve_set.group, fit.floor_s_per_token).error_at, left_out)
         size = np.abs(signed)
         return HoldOutError(name, len(signed), float(size.mean()), float(size.max()), float(np.mean(signed)))
 
-    by_tokens = _by(curve_set.prompt_points, lambda p: p.batched_tokens)
-    by_batch = _by(axis, lambda p: p.batch)
+    by_tokens = _by(attrgetter("batched_tokens"), curve_set.prompt_points)
+    by_batch = _by(attrgetter("batch"), axis)
     return (
         error("prompt: tokens", by_tokens[1:-1]),
         error("prompt: beyond the last", by_tokens[-1:]),
@@ -95,5 +94,5 @@ def leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     )
 
 
-def _by(points: Sequence[CurvePoint], key: Callable[[CurvePoint], int]) -> list[list[CurvePoint]]:
-    return [[p for p in points if key(p) == at] for at in sorted({key(p) for p in points})]
+def _by(key: Callable[[CurvePoint], int], points: Sequence[CurvePoint]) -> list[list[CurvePoint]]:
+    return [list(group) for _, group in groupby(sorted(points, key=key), key)]

@@ -74,27 +74,19 @@ def kv_capacity_tokens(
     capacity = (usable - weights) / per_token
     needed = model.trained_context_tokens if assumptions == "measured" else 1
     if capacity < needed:
-        left = f"{capacity:,.0f} tokens of KV cache, less than the {needed:,} of one full context"
+        left = f", which leaves {capacity:,.0f} tokens of KV cache, less than the {needed:,} of one full context"
+        if capacity <= 0:  # what more memory would not mend
+            read_s = weights / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
+            send_s = 1000 * per_token / machine.network_bytes_per_s
+            left = (
+                f"; if they fitted, reading them for a token would take {format_seconds(read_s)} at {tensor_parallel} "
+                f"x {machine.memory_bandwidth_gb_per_s:g} GB/s, and sending the KV cache of 1,000 tokens "
+                f"{format_seconds(send_s)} at {machine.network_gbps:g} Gb/s"
+            )
         raise ModelDoesNotFitError(
             f"{model.name} does not fit on {tensor_parallel} of the {machine.gpus} GPUs of {machine.name}:"
             f" the weights take {weights / 1e9:,.1f} GB of {usable / 1e9:,.1f} GB usable"
             f" ({tensor_parallel} x {machine.memory_gib_per_gpu:g} GiB x"
-            f" {usable / (machine.memory_bytes * tensor_parallel / machine.gpus):g})"
-            + (
-                f", which leaves {left}"
-                if capacity > 0
-                else _if_it_fitted(machine, tensor_parallel, weights, per_token)
-            )
+            f" {usable / (machine.memory_bytes * tensor_parallel / machine.gpus):g}){left}"
         )
     return capacity
-
-
-def _if_it_fitted(machine: Machine, tensor_parallel: int, weights: float, per_token: float) -> str:
-    """Text on the limits that more memory would not mend: the time to read the weights, and to send a KV cache."""
-    read_s = weights / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
-    cache_s = 1000 * per_token / machine.network_bytes_per_s
-    return (
-        f"; if they fitted, reading them for a token would take {format_seconds(read_s)} at {tensor_parallel} x "
-        f"{machine.memory_bandwidth_gb_per_s:g} GB/s, and sending the KV cache of 1,000 tokens "
-        f"{format_seconds(cache_s)} at {machine.network_gbps:g} Gb/s"
-    )

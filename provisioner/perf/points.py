@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -62,9 +61,8 @@ class CurvePoint:
         for field in ("power_average_fraction", "power_peak_fraction"):
             fraction = getattr(self, field)
             if fraction is not None and not 0 < fraction < MAX_POWER_FRACTION:
-                raise InputError(
-                    f"{field}: must be above 0 and below {MAX_POWER_FRACTION:g} of the TDP, got {fraction!r}"
-                )
+                bounds = f"must be above 0 and below {MAX_POWER_FRACTION:g} of the TDP"
+                raise InputError(f"{field}: {bounds}, got {fraction!r}")
 
     @property
     def batched_tokens(self) -> int:
@@ -106,10 +104,14 @@ class SimulatorKnot:
             parse_positive(getattr(self, field), field, unit_of(field))
 
 
-COLUMNS: Final = (*_GROUP, *(field.name for field in fields(CurvePoint)))
+def _columns(kind: type[CurvePoint | SimulatorKnot]) -> tuple[str, ...]:
+    return (*_GROUP, *(field.name for field in fields(kind)))
+
+
+COLUMNS: Final = _columns(CurvePoint)
 """Columns of a curve file."""
 
-KNOT_COLUMNS: Final = (*_GROUP, *(field.name for field in fields(SimulatorKnot)))
+KNOT_COLUMNS: Final = _columns(SimulatorKnot)
 """Columns of a file of the published simulator's knots."""
 
 
@@ -129,20 +131,29 @@ def curve_text(groups: Mapping[int, Sequence[CurvePoint]], *, model: str, machin
     return text.getvalue()
 
 
-def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield (where, row) for each row of a CSV file that has ``columns``; ``where`` names file and row."""
+_Record = TypeVar("_Record", CurvePoint, SimulatorKnot)
+
+
+def _records(path: Path, kind: type[_Record], **group: str) -> Iterator[tuple[str, int, _Record]]:
+    """Yield (file and row, tensor parallelism, record) for each row of a CSV file, all of one ``group``."""
     name = _short_name(path)
     try:
         with path.open(newline="", encoding="utf-8") as stream:
             reader = csv.DictReader(stream)
-            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            columns = reader.fieldnames or ()
+            missing = [column for column in _columns(kind) if column not in columns]
             if missing:
                 raise InputError(f"{name}: row 1: missing column {', '.join(missing)}")
             for row in reader:
                 where = f"{name}: row {reader.line_num}"
                 if None in row.values() or None in row:
-                    raise InputError(f"{where}: must have {len(reader.fieldnames or ())} fields")
-                yield where, row
+                    raise InputError(f"{where}: must have {len(columns)} fields")
+                try:
+                    for field, only in group.items():
+                        _one_of(row, field, [only])
+                    yield where, parse_whole(row["tensor_parallel"], "tensor_parallel"), _record(kind, row)
+                except InputError as error:
+                    raise InputError(f"{where}: {error}") from None
     except OSError as error:
         raise InputError(f"{name}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -161,31 +172,18 @@ def _one_of(row: Mapping[str, str], field: str, known: Sequence[str]) -> str:
     return row[field]
 
 
-_Record = TypeVar("_Record", CurvePoint, SimulatorKnot)
-
-
 def _record(kind: type[_Record], row: Mapping[str, str]) -> _Record:
     values: dict[str, Any] = {}
     for field in fields(kind):
         name, unit = field.name, unit_of(field.name)
         if field.type == "int":
             values[name] = parse_whole(row[name], name, unit)
-        elif field.type == "float":
-            values[name] = parse_number(row[name], name, unit)
-        elif field.type == "float | None":
-            values[name] = parse_number(row[name], name, unit) if row[name] else None
+        elif field.type in ("float", "float | None"):
+            optional = field.type != "float" and not row[name]
+            values[name] = None if optional else parse_number(row[name], name, unit)
         else:
-            values[name] = _one_of(row, name, {"phase": PHASES, "provenance": PROVENANCES}[name])
+            values[name] = _one_of(row, name, PHASES if name == "phase" else PROVENANCES)
     return kind(**values)
-
-
-@contextmanager
-def _located(where: str) -> Iterator[None]:
-    """Put file and row before the message of an error that names the field."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
@@ -195,16 +193,10 @@ def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[Curv
     of its range, a repeated point, or a row of another model or machine.
     """
     groups: dict[int, dict[tuple[str, int, int, float], CurvePoint]] = {}
-    for where, row in _rows(path, COLUMNS):
-        with _located(where):
-            _one_of(row, "model", [model])
-            _one_of(row, "machine", [machine])
-            group = groups.setdefault(parse_whole(row["tensor_parallel"], "tensor_parallel"), {})
-            point = _record(CurvePoint, row)
-            key = (point.phase, point.prompt_tokens, point.batch, point.context_tokens)
-            if key in group:
-                raise InputError(f"phase: the point {point.label} stands twice")
-            group[key] = point
+    for where, tensor_parallel, point in _records(path, CurvePoint, model=model, machine=machine):
+        key = (point.phase, point.prompt_tokens, point.batch, point.context_tokens)
+        if groups.setdefault(tensor_parallel, {}).setdefault(key, point) is not point:
+            raise InputError(f"{where}: phase: the point {point.label} stands twice")
     if not groups:
         raise InputError(f"{_short_name(path)}: has no rows")
     return {tensor_parallel: tuple(points.values()) for tensor_parallel, points in sorted(groups.items())}
@@ -215,18 +207,12 @@ def read_knots(path: Path, *, model: str, machine: str, tensor_parallel: int) ->
 
     Raises ``InputError`` with file, row and field as ``read_points`` does.
     """
+    group = {"model": model, "machine": machine, "tensor_parallel": str(tensor_parallel)}
     knots: list[SimulatorKnot] = []
-    for where, row in _rows(path, KNOT_COLUMNS):
-        with _located(where):
-            _one_of(row, "model", [model])
-            _one_of(row, "machine", [machine])
-            _one_of(row, "tensor_parallel", [str(tensor_parallel)])
-            knot = _record(SimulatorKnot, row)
-            if knots and knot.batched_tokens <= knots[-1].batched_tokens:
-                raise InputError(
-                    f"batched_tokens: must rise from row to row, got {knot.batched_tokens}"
-                    f" after {knots[-1].batched_tokens}"
-                )
+    for where, _, knot in _records(path, SimulatorKnot, **group):
+        if knots and knot.batched_tokens <= knots[-1].batched_tokens:
+            rises = f"must rise from row to row, got {knot.batched_tokens} after {knots[-1].batched_tokens}"
+            raise InputError(f"{where}: batched_tokens: {rises}")
         knots.append(knot)
     if len(knots) < 2:
         raise InputError(f"{_short_name(path)}: must have at least 2 rows, has {len(knots)}")

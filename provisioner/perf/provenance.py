@@ -138,14 +138,13 @@ class EstimateError:
 class KernelsProvenance:
     """Tables and errors of one GPU's kernels.
 
-    ``estimated`` maps (phase, number type) to the error of iteration times that are estimated from the GPUs ``others``,
-    against the times derived from the GPU's own kernels.
+    ``estimated`` maps (phase, number type) to the error of iteration times that are estimated from other GPUs, against
+    the times derived from the GPU's own kernels.
     """
 
     gpu: str
     limits: str
     tables: tuple[OperatorTable, ...]
-    others: tuple[str, ...]
     estimated: Mapping[tuple[str, str], EstimateError]
 
 
@@ -169,7 +168,7 @@ def _kernels(gpu: str, fields: Mapping[str, Any]) -> KernelsProvenance:
         for phase, dtype in [key.split()]
     }
     tables = tuple(_table(name, table) for name, table in fields["tables"].items())
-    return KernelsProvenance(gpu, str(fields["limits"]), tables, tuple(others["from"]), estimated)
+    return KernelsProvenance(gpu, str(fields["limits"]), tables, estimated)
 
 
 def _table(name: str, fields: Mapping[str, Any]) -> OperatorTable:

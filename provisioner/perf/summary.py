@@ -9,12 +9,11 @@ from typing import Final
 
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.options.defaults import Evidence
-from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set
+from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set, own_file
 from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
 from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits
-from provisioner.perf.points import read_points
 from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
@@ -58,16 +57,10 @@ def curve_summary(
             continue
         curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
         assert curve.context is not None  # measured curves have one
-        mine = is_own_curve(name, at, tensor_parallel, own)
+        mine = own_file(curve.group, own) is not None
         repeats = () if mine else interpolation_error(curve, "repeats")
         rows.append(CurveSummary(curve, curve.context, mine, repeats, errors_of_points(curve)))
     return rows
-
-
-def is_own_curve(model: str, machine: str, tensor_parallel: int, own: Catalog | None) -> bool:
-    """Whether measured curves come from the user's own folder."""
-    path = None if own is None else own.own_curves.get((model, machine))
-    return path is not None and tensor_parallel in read_points(path, model=model, machine=machine)
 
 
 @lru_cache(maxsize=64)
@@ -85,14 +78,12 @@ def errors_of_points(curve: CurveSet) -> tuple[HoldOutError, ...]:
 
 def inner_errors(errors: Sequence[HoldOutError]) -> tuple[float, float] | None:
     """Mean error of points left out within the measured range, of prompt and of decode times; None without any."""
-    means = []
-    for phase in ("prompt", "decode"):
-        inner = [e for e in errors if e.axis.startswith(phase) and "beyond" not in e.axis]
-        points = sum(e.left_out for e in inner)
-        if not points:
-            return None
-        means.append(sum(e.mape * e.left_out for e in inner) / points)
-    return means[0], means[1]
+    inner = [e for e in errors if e.left_out and "beyond" not in e.axis]
+    prompt, decode = ([e for e in inner if e.axis.startswith(phase)] for phase in ("prompt", "decode"))
+    if not prompt or not decode:
+        return None
+    means = (sum(e.mape * e.left_out for e in part) / sum(e.left_out for e in part) for part in (prompt, decode))
+    return next(means), next(means)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +130,6 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
     for dtype in NUMBER_TYPES:
         typed = model.in_dtype(dtype)
         for degree, kind in sorted(degrees_of(typed, machine, own).items()):
-            measured = kind == "measured"
             capacity: float | None = None
             reason = ""
             try:
@@ -147,10 +137,10 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
             except ModelDoesNotFitError as refused:
                 reason = str(refused)
             error: CurveError | None = None
-            if not measured:
+            if kind != "measured":
                 error = unmeasured_error(kind, dtype)
             elif inner := inner_errors(errors_of_points(curves(typed, machine, degree, own))):
-                error = CurveError((inner[0], inner[0]), (inner[1], inner[1]))
+                error = _spans(*([mean] for mean in inner))
             rows.append(
                 Coverage(
                     model=model.name,
@@ -158,7 +148,7 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                     dtype=dtype,
                     tensor_parallel=degree,
                     evidence=kind,
-                    own=measured and is_own_curve(model.name, machine.name, degree, own),
+                    own=kind == "measured" and own_file((model.name, machine.name, degree), own) is not None,
                     replicas_per_machine=machine.gpus // degree,
                     kv_capacity_tokens=capacity,
                     reason=reason,
@@ -168,12 +158,15 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
     return rows
 
 
+def _spans(prompt: Sequence[float], decode: Sequence[float]) -> CurveError:
+    return CurveError((min(prompt), max(prompt)), (min(decode), max(decode)))
+
+
 def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:
     """Known error of derived or of estimated curves in a number type."""
     if kind == "derived":
-        return CurveError((SERVED_TTFT_ERROR, SERVED_TTFT_ERROR), (SERVED_TPOT_ERROR, SERVED_TPOT_ERROR))
-    prompt, decode = ([error.median for error in estimate_errors(phase, dtype)] for phase in ("prompt", "decode"))
-    return CurveError((min(prompt), max(prompt)), (min(decode), max(decode)))
+        return _spans([SERVED_TTFT_ERROR], [SERVED_TPOT_ERROR])
+    return _spans(*([error.median for error in estimate_errors(phase, dtype)] for phase in ("prompt", "decode")))
 
 
 def not_covered(model: ModelArchitecture, machine: Machine) -> dict[NumberType, str]:
