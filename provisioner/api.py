@@ -9,7 +9,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner.loading.setting import load_promise, load_setting, promised_slo
+from provisioner.loading.setting import load_promise, promised_slo
+from provisioner.loading.setting import load_setting as load_setting
 from provisioner.options import (
     CapacityOptions,
     CompareOptions,
@@ -36,20 +37,6 @@ if TYPE_CHECKING:
     from provisioner.results.sensitivity import Sensitivity
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
-
-__all__ = [
-    "capacity",
-    "compare",
-    "load_setting",
-    "load_workload",
-    "pareto",
-    "plan",
-    "reproduce",
-    "sensitivity",
-    "simulate",
-    "sweep",
-    "vary",
-]
 
 Progress = Callable[[str], None] | None
 """A function that is told of the progress of long work."""

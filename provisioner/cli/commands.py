@@ -12,7 +12,7 @@ from typer.main import get_command
 from provisioner.cli.catalog_commands import curves_app, group, machines, models_app, workloads_app
 from provisioner.cli.given import Function, Given, JsonOption, parted, takes
 from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
-from provisioner.cli.output import PROGRAM, emit, result_text
+from provisioner.cli.output import emit, result_text
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
 from provisioner.errors import InputError
@@ -235,5 +235,3 @@ for _function in (*_plans, sweep, _sensitivity, reproduce, profile, machines):
     app.command(_function.__name__, cls=Command)(_function)
 for _name, _group in (("models", models_app), ("curves", curves_app), ("workloads", workloads_app)):
     app.add_typer(_group, name=_name)
-
-__all__ = ["PROGRAM", "app", "command"]

@@ -35,12 +35,10 @@ def parameter(name: str, declaration: Option, needed: bool) -> inspect.Parameter
         panel=declaration.group,
         default=declaration.shown_default,
     )
-    kind: object = str | None
+    kind: object = list[str] | None if declaration.kind.repeatable else str | None
     default: object = None
     if declaration.switch:
         kind, default = bool, False
-    elif declaration.kind.repeatable:
-        kind = list[str] | None
     elif needed:
         kind, default = str, inspect.Parameter.empty
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, shown])
@@ -76,12 +74,12 @@ def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
 
 def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -> Given:
     """The options that were typed, as keywords."""
-    given: Given = {}
-    for name, declaration in options.items():
-        value = typed.get(name)
-        if value not in (None, False, [], ()) and value is not None:
-            given[name] = not declaration.default if declaration.switch else value
-    return given
+    values = ((name, each, typed.get(name)) for name, each in options.items())
+    return {
+        name: not each.default if each.switch else value
+        for name, each, value in values
+        if isinstance(value, str) or value
+    }
 
 
 def parted(given: Given, kind: type[Options]) -> Given:

@@ -60,6 +60,7 @@ def _run(given: list[str]) -> int:
     from provisioner.cli.commands import command
     from provisioner.options import flag_also_called, spelled_as_flags
 
+    code = 0
     try:
         arguments = [flag_also_called(argument) for argument in given]
         with spelled_as_flags(), command().make_context(PROGRAM, arguments) as context:
@@ -68,8 +69,6 @@ def _run(given: list[str]) -> int:
         code = done.exit_code
     except typer.Abort:
         raise KeyboardInterrupt from None
-    else:
-        code = 0
     if sys.stdout is not None:
         with writing_stdout():
             sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import MISSING, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
@@ -124,16 +124,15 @@ def flag_of(name: str) -> str:
     return FLAGS[name]
 
 
-def also_called(name: str, known: Iterable[str], separator: str) -> str:
+def also_called(name: str, known: Container[str], separator: str) -> str:
     """The known name of an option that is written with another word of the field; otherwise the name as it is.
 
     >>> also_called("tpot_p99", ("tbt_p99",), "_"), also_called("decode_batches", ("decode_batches",), "_")
     ('tbt_p99', 'decode_batches')
     """
-    names = tuple(known)
     first, mark, rest = name.partition(separator)
     other = f"{ALSO_CALLED.get(first, first)}{mark}{rest}"
-    return other if name not in names and other in names else name
+    return other if name not in known and other in known else name
 
 
 def flag_also_called(argument: str) -> str:

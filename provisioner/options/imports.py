@@ -7,9 +7,9 @@ from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final
 
 from provisioner.errors import InputError
-from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
+from provisioner.options.kinds import FOLDER, TEXT, Kind, positive, whole
 from provisioner.options.shared import OUTPUT
 
 MEASURED: Final = Group("What was measured")
@@ -24,7 +24,7 @@ def _parse_name(value: Any, what: str) -> str:
     return value
 
 
-_NAME: Final = kinds.Kind(_parse_name, "NAME")
+_NAME: Final = Kind(_parse_name, "NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +33,10 @@ class WorkloadImportOptions(Options):
 
     named: str | None = OUTPUT.option(_NAME, "Name of the workload. [default: the file's]", flag="--name")
     rate_rps: float | None = OUTPUT.option(
-        kinds.positive("requests/s", "RATE"), "Rate to plan for in requests/s. [default: the trace's mean]"
+        positive("requests/s", "RATE"), "Rate to plan for in requests/s. [default: the trace's mean]"
     )
     out: str | None = OUTPUT.option(
-        kinds.TEXT.shown_as("FOLDER|FILE.yaml"),
+        TEXT.shown_as("FOLDER|FILE.yaml"),
         "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",
     )
 
@@ -46,10 +46,8 @@ class ModelImportOptions(Options):
     """A model made of a ``config.json``."""
 
     named: str | None = OUTPUT.option(_NAME, "Name of the model. [default: the file's, if not config]", flag="--name")
-    title: str | None = OUTPUT.option(kinds.TEXT.shown_as("TITLE"), "Name that reports show. [default: the name]")
-    out: str | None = OUTPUT.option(
-        kinds.FOLDER, "Write the model into a folder of own specs, for --specs; made if missing."
-    )
+    title: str | None = OUTPUT.option(TEXT.shown_as("TITLE"), "Name that reports show. [default: the name]")
+    out: str | None = OUTPUT.option(FOLDER, "Write the model into a folder of own specs, for --specs; made if missing.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,27 +56,27 @@ class CurveImportOptions(Options):
 
     GROUPS: ClassVar[tuple[str, ...]] = (MEASURED, OUTPUT)
 
-    model: str = MEASURED.option(kinds.TEXT, "Model that was served. Needed.", default=MISSING)
-    machine: str = MEASURED.option(kinds.TEXT, "Machine type that served it. Needed.", default=MISSING)
+    model: str = MEASURED.option(TEXT, "Model that was served. Needed.", default=MISSING)
+    machine: str = MEASURED.option(TEXT, "Machine type that served it. Needed.", default=MISSING)
     tensor_parallel: int = MEASURED.option(
-        kinds.whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
+        whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
     )
     input_tokens: float | None = MEASURED.option(
-        kinds.positive("tokens", "TOKENS"), "Prompt length of every run. [default: what the files say]"
+        positive("tokens", "TOKENS"), "Prompt length of every run. [default: what the files say]"
     )
     output_tokens: float | None = MEASURED.option(
-        kinds.positive("tokens", "TOKENS"), "Output length of every run. [default: what the files say]"
+        positive("tokens", "TOKENS"), "Output length of every run. [default: what the files say]"
     )
     concurrency: int | None = MEASURED.option(
-        kinds.whole("requests"),
+        whole("requests"),
         "Requests that AIPerf or genai-perf held in flight, whose CSV does not state it. [default: from the JSON "
         "beside the file, or the folder's name]",
     )
     specs: str | None = MEASURED.option(
-        kinds.FOLDER, "Folder with own models and machines; with --out, those of its folder count."
+        FOLDER, "Folder with own models and machines; with --out, those of its folder count."
     )
     out: str | None = OUTPUT.option(
-        kinds.FOLDER,
+        FOLDER,
         "Write the curve into a folder of own specs, for --specs; made if missing. Points "
         "of other degrees of tensor parallelism that its file has stay.",
     )

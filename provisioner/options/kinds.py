@@ -94,6 +94,29 @@ class Kind:
             default=(),
         )
 
+    def by_name(self, shape: str, known_as: Callable[[str], str] = str) -> Kind:
+        """Values by name, each given once, as texts of a ``shape``, and the name that each is known as.
+
+        >>> SCALE.parse(["output-tokens=1.2", "price:dgx-a100=0.5"], ""), SCALE.parse({"prefill-time": 2}, "--scale")
+        ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
+        >>> STOCK.parse(["dgx-h100=20", "dgx-a100=0"], "--stock"), SWITCHES.parse("price:dgx-a100=0.2:1", "--switch")
+        ({'dgx-h100': 20, 'dgx-a100': 0}, {'price:dgx-a100': (0.2, 1.0)})
+        """
+
+        def parse(value: Any, what: str) -> dict[str, Any]:
+            named: dict[str, Any] = {}
+            for given, each in pairs(value, what, shape):
+                name = known_as(given)
+                if name in named:
+                    raise InputError(f"{what}: {name} is given twice")
+                named[name] = self.parse(each, f"{what} {name}")
+            return named
+
+        def texts(value: Mapping[str, Any]) -> list[str]:
+            return [f"{name}={text}" for name, each in value.items() for text in self.texts(each)]
+
+        return Kind(parse, shape.partition(",")[0], texts, repeatable=True, default={})
+
     def _each(self, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
         if isinstance(value, str | Path) or (self.number is not None and isinstance(value, int | float)):
             value = (value,)
@@ -318,38 +341,6 @@ def pairs(value: Any, what: str, shape: str) -> list[tuple[str, Any]]:
     return found
 
 
-def by_name(
-    shape: str,
-    parse: Callable[[Any, str, str], Any],
-    known_as: Callable[[str], str] = str,
-    text: Callable[[Any], str] = text_of,
-) -> Kind:
-    """Values by name, each given once, as texts of a ``shape``; the name that each is known as, and its text.
-
-    >>> SCALE.parse(["output-tokens=1.2", "price:dgx-a100=0.5"], "--scale"), SCALE.parse({"prefill-time": 2}, "--scale")
-    ({'output-tokens': 1.2, 'price:dgx-a100': 0.5}, {'prompt-time': 2.0})
-    >>> STOCK.parse(["dgx-h100=20", "dgx-a100=0"], "--stock"), SWITCHES.parse("price:dgx-a100=0.2:1", "--switch")
-    ({'dgx-h100': 20, 'dgx-a100': 0}, {'price:dgx-a100': (0.2, 1.0)})
-    """
-
-    def parse_all(value: Any, what: str) -> dict[str, Any]:
-        named: dict[str, Any] = {}
-        for given, each in pairs(value, what, shape):
-            name = known_as(given)
-            if name in named:
-                raise InputError(f"{what}: {name} is given twice")
-            named[name] = parse(each, what, name)
-        return named
-
-    return Kind(
-        parse_all,
-        shape.partition(",")[0],
-        lambda value: [f"{name}={text(each)}" for name, each in value.items()],
-        repeatable=True,
-        default={},
-    )
-
-
 def _first_word(name: str, mark: str, words: Mapping[str, str]) -> str:
     """A name with its first word, up to ``mark``, replaced by the one of this program."""
     first, mark, rest = name.partition(mark)
@@ -361,30 +352,20 @@ def _input_name(name: str) -> str:
     return name if name.partition(":")[0] in (*FACTORS, *MACHINE_FACTORS) else _first_word(name, "-", ROLE_ALIASES)
 
 
-_SWITCH: Final = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
-
-
-def _parse_bounds(bounds: Any, what: str, name: str) -> tuple[float, float]:
-    ends = bounds.split(":", 1) if isinstance(bounds, str) else tuple(bounds)
+def _parse_bounds(value: Any, what: str) -> tuple[float, float]:
+    ends = value.split(":", 1) if isinstance(value, str) else tuple(value)
     if len(ends) != 2:
-        raise InputError(f"{what}: must be {_SWITCH}, got {f'{name}={bounds}'!r}")
-    low, high = (parse_positive(end, f"{what} {name}") for end in ends)
+        raise InputError(f"{what}: must be LOW:HIGH, such as price:dgx-a100=0.2:1, got {value!r}")
+    low, high = (parse_positive(end, what) for end in ends)
     if not high > low:
-        raise InputError(f"{what} {name}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
+        raise InputError(f"{what}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
     return low, high
 
 
-SCALE: Final = by_name(
-    "NAME=FACTOR, such as output-tokens=1.2",
-    lambda factor, what, name: parse_positive(factor, f"{what} {name}"),
-    _input_name,
-)
-STOCK: Final = by_name(
-    "NAME=COUNT, such as dgx-h100=20",
-    lambda count, what, name: parse_whole(count, f"{what} {name}", "machines", minimum=0),
-)
-SWITCHES: Final = by_name(_SWITCH, _parse_bounds, _input_name, lambda ends: ":".join(map(text_of, ends)))
-
+_BOUNDS: Final = Kind(_parse_bounds, "LOW:HIGH", lambda ends: (":".join(map(text_of, ends)),))
+SCALE: Final = positive().by_name("NAME=FACTOR, such as output-tokens=1.2", _input_name)
+STOCK: Final = whole("machines", 0).by_name("NAME=COUNT, such as dgx-h100=20")
+SWITCHES: Final = _BOUNDS.by_name("NAME=LOW:HIGH, such as price:dgx-a100=0.2:1", _input_name)
 
 POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final
 
-from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import BY_NAME, Group
+from provisioner.options.kinds import FOLDER, MEMORY, TEXT, whole
 
 REPLICA: Final = Group("What to time")
 POINTS: Final = Group("Points to time")
@@ -15,7 +15,7 @@ MEASUREMENT: Final = Group("Measurement")
 
 
 def _listed(unit: str, help: str, default: tuple[int, ...], none: bool = False, flag: str = BY_NAME) -> Any:
-    return POINTS.option(kinds.whole(unit).listed(none), help, flag=flag, default=default)
+    return POINTS.option(whole(unit).listed(none), help, flag=flag, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,38 +24,34 @@ class ProfileOptions(Options):
 
     GROUPS: ClassVar[tuple[str, ...]] = (REPLICA, POINTS, MEASUREMENT)
 
-    model: str = REPLICA.option(
-        kinds.TEXT, "Model whose shape to time (see provision models). Needed.", default=MISSING
-    )
-    machine: str = REPLICA.option(kinds.TEXT, "Machine type that the GPU at hand is of. Needed.", default=MISSING)
+    model: str = REPLICA.option(TEXT, "Model whose shape to time (see provision models). Needed.", default=MISSING)
+    machine: str = REPLICA.option(TEXT, "Machine type that the GPU at hand is of. Needed.", default=MISSING)
     out: str = REPLICA.option(
-        kinds.FOLDER,
+        FOLDER,
         "Folder of own specs into which the curve is written, for --specs; made if missing. Points of other degrees of "
         "tensor parallelism in its file stay. Needed.",
         default=MISSING,
     )
     tensor_parallel: int = REPLICA.option(
-        kinds.whole("GPUs"),
+        whole("GPUs"),
         "Tensor parallelism: one GPU's share is timed, and the all-reduces are added from measured kernels.",
         default=1,
     )
-    specs: str | None = REPLICA.option(
-        kinds.FOLDER, "Folder with the model or machine, if other than the one of --out."
-    )
+    specs: str | None = REPLICA.option(FOLDER, "Folder with the model or machine, if other than the one of --out.")
     prompt_tokens: tuple[int, ...] = _listed(
         "tokens", "Lengths of single prompts.", (128, 256, 512, 1024, 2048, 4096, 8192)
     )
     prompt_batches: tuple[int, ...] = _listed(
         "prompts", "Batches of prompts of --batched-prompt-tokens each.", (2, 4), none=True
     )
-    batched_prompt_tokens: int = POINTS.option(kinds.whole("tokens"), "Length of each prompt of a batch.", default=512)
+    batched_prompt_tokens: int = POINTS.option(whole("tokens"), "Length of each prompt of a batch.", default=512)
     decode_batches: tuple[int, ...] = _listed(
         "sequences",
         "Batches of sequences that decode at --context: the decode curve.",
         (1, 2, 4, 8, 16, 32, 64, 128, 256),
     )
     context_tokens: int = POINTS.option(
-        kinds.whole("tokens"), "Context of each sequence on the decode curve.", flag="--context", default=1024
+        whole("tokens"), "Context of each sequence on the decode curve.", flag="--context", default=1024
     )
     other_context_tokens: tuple[int, ...] = _listed(
         "tokens",
@@ -65,16 +61,14 @@ class ProfileOptions(Options):
         flag="--other-contexts",
     )
     context_batches: tuple[int, ...] = _listed("sequences", "Batches at each of the other contexts.", (1, 8, 64))
-    device: str = MEASUREMENT.option(kinds.TEXT.shown_as("cuda[:N]|cpu"), "Device to time on.", default="cuda")
+    device: str = MEASUREMENT.option(TEXT.shown_as("cuda[:N]|cpu"), "Device to time on.", default="cuda")
     dtype: str | None = MEASUREMENT.option(
-        kinds.TEXT.shown_as("bf16|fp16|fp32"),
+        TEXT.shown_as("bf16|fp16|fp32"),
         "Number type of weights, activations and KV cache. [default: bf16 on a GPU, fp32 on a CPU]",
     )
-    repeats: int = MEASUREMENT.option(kinds.whole(), "Timed runs of each point.", default=20)
-    warm_up: int = MEASUREMENT.option(
-        kinds.whole(minimum=0), "Runs of each point before them that do not count.", default=3
-    )
+    repeats: int = MEASUREMENT.option(whole(), "Timed runs of each point.", default=20)
+    warm_up: int = MEASUREMENT.option(whole(minimum=0), "Runs of each point before them that do not count.", default=3)
     memory_bytes: float | None = MEASUREMENT.option(
-        kinds.MEMORY, "Memory of the device to plan with, such as 24GiB. [default: the free memory]"
+        MEMORY, "Memory of the device to plan with, such as 24GiB. [default: the free memory]"
     )
     resume: bool = MEASUREMENT.switch("Go on with a profile that was interrupted.")

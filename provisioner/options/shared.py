@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from provisioner.options import kinds
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
+from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, SCALE, TEXT, name_of, positive, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.metrics import METRICS
 
@@ -24,29 +24,29 @@ class Question(Options):
     """The options that plans and simulations have in common."""
 
     workload: str = WORKLOAD.option(
-        kinds.TEXT.shown_as("NAME|FILE"),
+        TEXT.shown_as("NAME|FILE"),
         "Shipped workload, workload file (.yaml) or trace file: its lengths and burstiness, at --rate.",
         default="coding",
         fixes=True,
     )
     rate_rps: float | None = WORKLOAD.option(
-        kinds.positive("requests/s", "RATE"),
+        positive("requests/s", "RATE"),
         "Load in requests/s; for a plan the peak load. [default: the workload's own]",
         varies="rate",
     )
     trace: str | None = WORKLOAD.option(
-        kinds.FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
+        FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
     )
     cv: float | None = WORKLOAD.option(
-        kinds.NON_NEGATIVE.shown_as("CV"),
+        NON_NEGATIVE.shown_as("CV"),
         "Burstiness: coefficient of variation of the gaps between arrivals (1 is Poisson). [default: the workload's "
         "own]",
         varies="CV of the gaps between arrivals",
     )
     independent: bool = WORKLOAD.switch("Draw prompt and output tokens independently, not as pairs of the workload.")
-    model: str = WORKLOAD.option(kinds.TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
+    model: str = WORKLOAD.option(TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
     slo: str = LATENCY.option(
-        kinds.TEXT.shown_as("NAME|FILE"),
+        TEXT.shown_as("NAME|FILE"),
         "Set of limits: splitwise (the nine of the Splitwise paper), its rows p50, p90 and p99, batch (none), "
         "or a YAML file such as {ttft: {p99: 2s}, tbt: {p50: 60ms}, e2e: {p90: 1.5x}}.",
         default="splitwise",
@@ -59,35 +59,32 @@ class Question(Options):
         members=LIMIT_OPTIONS,
     )
     assumptions: str = METHOD.option(
-        kinds.name_of("set of assumptions", ASSUMPTIONS),
+        name_of("set of assumptions", ASSUMPTIONS),
         "Rules for latencies: measured curves, or the published simulator's whole set.",
         default="measured",
         fixes=True,
     )
     dtype: str | None = METHOD.option(
-        kinds.TEXT.shown_as("bf16|fp8"),
+        TEXT.shown_as("bf16|fp8"),
         "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]",
     )
     kv_dtype: str | None = METHOD.option(
-        kinds.TEXT.shown_as("bf16|fp8"), "Number type of the KV cache. [default: the model's own]"
+        TEXT.shown_as("bf16|fp8"), "Number type of the KV cache. [default: the model's own]"
     )
     reference: str | None = METHOD.option(
-        kinds.TEXT.shown_as("MACHINE[:TP]"),
-        "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]",
+        TEXT.shown_as("MACHINE[:TP]"), "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]"
     )
     network: tuple[str, ...] = METHOD.option(
-        kinds.TEXT.several().shown_as("[MACHINE=]NETWORK"),
+        TEXT.several().shown_as("[MACHINE=]NETWORK"),
         "Network between machines, of all or of one type: infiniband-100 to -800, roce-100 to -400, ethernet-10 to "
         "-200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. [default: the machine's own]",
     )
     specs: str | None = METHOD.option(
-        kinds.FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
+        FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
     )
-    scale: Mapping[str, float] = METHOD.option(
-        kinds.SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5."
-    )
+    scale: Mapping[str, float] = METHOD.option(SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5.")
     seed: int = METHOD.option(
-        kinds.whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0, fixes=True
+        whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0, fixes=True
     )
 
 
@@ -98,10 +95,10 @@ class OutputOptions(Options):
     GROUPS: ClassVar[tuple[str, ...]] = (OUTPUT,)
 
     out: tuple[str, ...] = OUTPUT.option(
-        kinds.FILE.several(),
+        FILE.several(),
         "Write the result in the format of the ending: a table as .csv or .parquet, all as .json, a report as .md or "
         ".html, the pictures as .png, .svg or .pdf. A folder, ending in /, gets every table, the report and the page.",
     )
     table: str | None = OUTPUT.option(
-        kinds.TEXT, "Table to write as .csv or .parquet in place of the main one; an unknown name lists them all."
+        TEXT, "Table to write as .csv or .parquet in place of the main one; an unknown name lists them all."
     )
