@@ -64,10 +64,16 @@ FAMILIES: Final[Mapping[str, Family]] = {
 }
 """Supported families. Defaults of absent fields follow the transformers library's configuration classes."""
 
-_HIDDEN: Final = ("hidden_size", "n_embd", "n_embed")
-_LAYERS: Final = ("num_hidden_layers", "n_layer")
-_HEADS: Final = ("num_attention_heads", "n_head")
 _CONTEXT: Final = ("max_position_embeddings", "n_positions", "seq_length")
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "layers": ("num_hidden_layers", "n_layer"),
+    "hidden_size": ("hidden_size", "n_embd", "n_embed"),
+    "heads": ("num_attention_heads", "n_head"),
+    "vocab_size": ("vocab_size",),
+    "trained_context_tokens": _CONTEXT,
+}
+"""Names in the file of numbers that every model has."""
+
 _MLP: Final = ("intermediate_size", "ffn_dim", "n_inner")
 
 _EXPERTS: Final = "mixture of experts"
@@ -270,13 +276,6 @@ def _whole(config: Mapping[str, Any], *names: str) -> int | None:
     return None if value is None else int(value)
 
 
-def _needed(config: Mapping[str, Any], *names: str) -> int:
-    value = _whole(config, *names)
-    if value is None:
-        raise InputError(f"{' or '.join(names)}: is missing")
-    return value
-
-
 def _switch(config: Mapping[str, Any], name: str, default: bool) -> bool:
     value = default if config.get(name) is None else config[name]
     if not isinstance(value, bool):
@@ -286,8 +285,12 @@ def _switch(config: Mapping[str, Any], name: str, default: bool) -> bool:
 
 def _shape(config: Mapping[str, Any], outer: Mapping[str, Any], family: Family) -> dict[str, Any]:
     """Numeric fields of ``ModelArchitecture`` from the file, and whether embedding and head are tied."""
-    hidden = _needed(config, *_HIDDEN)
-    heads = _needed(config, *_HEADS)
+    shape: dict[str, Any] = {}
+    for field, names in _NEEDED.items():
+        shape[field] = _whole(config, *names)
+        if shape[field] is None:
+            raise InputError(f"{' or '.join(names)}: is missing")
+    hidden, heads = shape["hidden_size"], shape["heads"]
     intermediate = _whole(config, *(_MLP[:1] if family.gated else _MLP))
     if intermediate is None and (family.gated or family.language_model == "OPTForCausalLM"):
         raise InputError(f"{'intermediate_size' if family.gated else 'ffn_dim'}: is missing")
@@ -309,15 +312,10 @@ def _shape(config: Mapping[str, Any], outer: Mapping[str, Any], family: Family) 
     elif family.kv_heads == "needed" and "num_key_value_heads" not in config:
         raise InputError("num_key_value_heads: is missing: the KV cache depends on it")
     tied_in = config if config.get("tie_word_embeddings") is not None else outer
-    return {
-        "layers": _needed(config, *_LAYERS),
-        "hidden_size": hidden,
-        "heads": heads,
+    return shape | {
         "kv_heads": kv_heads or heads,
         "head_dim": head_dim or hidden // heads,
         "intermediate_size": intermediate or 4 * hidden,  # of a plain MLP without its size
-        "vocab_size": _needed(config, "vocab_size"),
-        "trained_context_tokens": _needed(config, *_CONTEXT),
         "tied_embeddings": _switch(tied_in, "tie_word_embeddings", family.tied),
     }
 

@@ -73,14 +73,13 @@ def parse_networks(given: tuple[str, ...]) -> dict[str, str]:
     {'': 'roce-100', 'dgx-a100': 'ethernet-25'}
     """
     networks: dict[str, str] = {}
+    option = spelled("network")
     for text in given:
         machine, equals, network = (part.strip() for part in text.partition("="))
         name, network = (machine, network) if equals else ("", machine)
         if not network:
-            raise InputError(
-                f"{spelled('network')}: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}"
-            )
+            raise InputError(f"{option}: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}")
         if name in networks:
-            raise InputError(f"{spelled('network')}: is given twice{f' for {name}' if name else ''}")
+            raise InputError(f"{option}: is given twice{f' for {name}' if name else ''}")
         networks[name] = network
     return networks

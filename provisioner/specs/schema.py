@@ -5,6 +5,7 @@ line: ``hardware_specs/machines/x.yaml: memory_gib_per_gpu: must be above 0 GiB,
 """
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -24,8 +25,8 @@ from provisioner.errors import InputError
 from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
-from provisioner.specs.power_caps import PowerCap, PowerCaps
-from provisioner.specs.prices import MachinePrice, PriceList
+from provisioner.specs.power_caps import PowerCaps
+from provisioner.specs.prices import PriceList
 from provisioner.specs.units import parse_number, parse_positive, quoted, unit_of
 from provisioner.specs.workload import Workload
 
@@ -56,23 +57,16 @@ _IN_FILE: Final[Mapping[Any, Any]] = {
 }
 """Types of plain values in a file: true is not 1 there, a date is text."""
 
-_NAMED: Final[Mapping[type, str]] = {
-    Machine: "machine {name}: ",
-    ModelArchitecture: "model {name}: ",
-    Workload: "workload {name}: ",
-    MachinePrice: "price: ",
-    PowerCap: "power cap: ",
-}
-"""Beginnings of the errors of a dataclass, in place of which the place in the file is named."""
+# What an error of a dataclass begins with; a file names the place in it instead.
+_NAMED: Final = re.compile(r"^(?:(?:machine|model|workload) [^:]*|price|power cap): ")
 
 
 def _built(spec: type[_SpecT], content: Any) -> _SpecT:
     """A dataclass of checked fields; pydantic adds the place in the file to a ``ValueError``."""
-    fields = dict(content)
     try:
-        return spec(**fields)
+        return spec(**dict(content))
     except InputError as error:
-        raise ValueError(str(error).removeprefix(_NAMED.get(spec, "").format_map(fields))) from None
+        raise ValueError(_NAMED.sub("", str(error))) from None
 
 
 def _in_file(kind: Any) -> Any:

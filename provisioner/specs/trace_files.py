@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray
-from provisioner.specs.units import format_count, quoted
+from provisioner.specs.units import quoted
 
 CHUNK_LINES = 250_000  # about 30 MB of text at a time
 MAX_LINE_BYTES = 1 << 20
@@ -55,11 +55,6 @@ FORMATS = (
 )
 
 
-# Time (in s, or in ns since 1970 for dates), prompt and output tokens of requests.
-_IN_S: Final = np.dtype([("time", np.float64), ("prompt", np.int32), ("output", np.int32)])
-_OF_DATES: Final = np.dtype([("time", np.int64), ("prompt", np.int32), ("output", np.int32)])
-
-
 def read_requests(path: str | Path) -> tuple["Reader", FloatArray, IntArray, IntArray]:
     """Reader of a trace file, and times in s, prompt and output tokens of its requests, each of shape (n,).
 
@@ -80,7 +75,7 @@ def read_requests(path: str | Path) -> tuple["Reader", FloatArray, IntArray, Int
         while chunk := list(islice(lines, CHUNK_LINES)):
             chunks.append(reader.read(line, chunk))
             line += len(chunk)
-    requests = np.concatenate(chunks or [np.empty(0, _IN_S)])
+    requests = np.concatenate(chunks or [np.empty(0, reader.dtype)])
     chunks.clear()
     if not requests.size:
         raise InputError(f"{shown}: has a header but no requests")
@@ -158,13 +153,6 @@ class Prefixes:
         """Share of prompt tokens seen before; None in a trace without blocks."""
         return self.reused_tokens / self.prompt_tokens if self.prompt_tokens else None
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """A warning if the share is that of a part of the requests."""
-        first = format_count(self.requests)
-        text = f"the share of prompt tokens seen before is that of the first {first} requests"
-        return (text,) if self.is_partial else ()
-
 
 class Reader:
     """Reader of requests from chunks of lines, by the first line of a file: a header, or a request in JSON."""
@@ -177,6 +165,9 @@ class Reader:
         self.columns = [name.strip() for name in row]
         self.format = _recognised(self.columns, where)
         self.of_dates = self.format.time_unit == "date"
+        # times in s, or in ns since 1970 for dates
+        time = np.int64 if self.of_dates else np.float64
+        self.dtype = np.dtype([("time", time), ("prompt", np.int32), ("output", np.int32)])
         self.prefixes = Prefixes()
         self._at = [self.columns.index(column) for column in self.format.columns]
 
@@ -210,7 +201,7 @@ class Reader:
         tokens = np.stack([prompt, output])
         if not (table.size and tokens.min() >= 1 and tokens.max() <= MAX_TOKENS and np.isfinite(time).all()):
             return None
-        requests = np.empty(table.size, _OF_DATES if self.of_dates else _IN_S)
+        requests = np.empty(table.size, self.dtype)
         requests["time"] = time / 1e3 if self.format.time_unit == "ms" else time
         requests["prompt"], requests["output"] = prompt, output
         return requests
@@ -229,7 +220,7 @@ class Reader:
             requests.append((time_s_or_ns, prompt_tokens, _tokens(row[output], f"{where}: {output}")))
             if (hashes := row.get("hash_ids")) is not None:
                 self.prefixes.count(hashes, prompt_tokens)
-        return np.array(requests, _OF_DATES if self.of_dates else _IN_S)
+        return np.array(requests, self.dtype)
 
     def _row(self, text: str, where: str) -> dict[str, Any]:
         """Values of a line by column, as written."""

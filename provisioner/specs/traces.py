@@ -109,7 +109,10 @@ def read_trace(path: str | Path) -> Trace:
     an epoch. ``InputError`` names file, line, column and value of the first wrong line.
     """
     reader, arrival, prompt, output = read_requests(path)
-    warnings = list(reader.prefixes.warnings)
+    warnings = []
+    if reader.prefixes.is_partial:
+        first = format_count(reader.prefixes.requests)
+        warnings.append(f"the share of prompt tokens seen before is that of the first {first} requests")
     start = float(arrival.min())
     if start < 0 or start > MAX_RELATIVE_S:
         warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")

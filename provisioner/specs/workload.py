@@ -134,15 +134,11 @@ class Workload:
             raise InputError(f"workload {self.name}: max_classes: must be 1 or more, got {max_classes}")
         if self.classes <= max_classes:
             return self
-        prompt, output = self.prompt, self.output
-        group = np.zeros(self.classes, dtype=np.int64)
-        for ratio in coarser_ratios():
-            rows, columns = prompt.log_bins(ratio), output.log_bins(ratio)
-            group = numbered(rows * (int(columns.max()) + 1) + columns)
-            if int(group.max()) < max_classes:
-                break
-        weight, prompt = _grouped(self.weight, prompt, group)
-        return replace(self, weight=weight, prompt=prompt, output=output.merged(group, self.weight))
+        bins = ((self.prompt.log_bins(ratio), self.output.log_bins(ratio)) for ratio in coarser_ratios())
+        groups = (numbered(rows * self.classes + columns) for rows, columns in bins)
+        group = next(group for group in groups if group.max() < max_classes)
+        weight, prompt = _grouped(self.weight, self.prompt, group)
+        return replace(self, weight=weight, prompt=prompt, output=self.output.merged(group, self.weight))
 
     def independent(self) -> "Workload":
         """Workload with independent prompts and outputs: the product of the marginals, coarsened to ``MAX_CLASSES``."""
@@ -205,11 +201,10 @@ _PART = 1_000_000  # requests looked at together: bounds the memory of a trace o
 def _exact_pairs(prompts: IntArray, outputs: IntArray, most: int) -> tuple[FloatArray, Lengths, Lengths] | None:
     """Count and lengths of each distinct pair, or None where there are more than ``most``."""
     span = int(outputs.max()) + 1
-    if np.unique(prompts[:_PART] * span + outputs[:_PART]).size > most:
-        return None
-    pairs, counts = np.unique(prompts * span + outputs, return_counts=True)
-    if pairs.size > most:
-        return None
+    for part in (slice(_PART), slice(None)):
+        pairs, counts = np.unique(prompts[part] * span + outputs[part], return_counts=True)
+        if pairs.size > most:
+            return None
     return counts.astype(np.float64), Lengths.exact(pairs // span), Lengths.exact(pairs % span)
 
 
