@@ -41,7 +41,8 @@ from provisioner.simulation.measure import percentiles
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
 from provisioner.specs import catalog
-from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES, label
+from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
+from provisioner.specs.slo import Percentile
 from provisioner.specs.traces import read_trace
 from provisioner.verify.judge import SimulationJudge
 
@@ -622,7 +623,7 @@ def formulas() -> str:
 
 def formulas_of_runs(these: Reproduction) -> str:
     """The table of the formulas' errors against the published simulator's runs."""
-    columns = [label(metric, percentile) for metric in PREDICTED for percentile in REPORTED_PERCENTILES]
+    columns = [Percentile(metric, percentile).label for metric in PREDICTED for percentile in REPORTED_PERCENTILES]
     table = [
         f"| design | machines | load | {' | '.join(columns)} | published | here |",
         "|" + "---|" * (len(columns) + 5),

@@ -239,9 +239,7 @@ def workloads() -> tuple[str, ...]:
 
 @lru_cache(maxsize=8)
 def _shipped_workload(name: str) -> "Workload":
-    from provisioner.specs.schema import load_workload
-
-    return load_workload(data_folder("workloads") / f"{name}.yaml", f"workloads/{name}.yaml")
+    return workload(data_folder("workloads") / f"{name}.yaml")
 
 
 def workload(name_or_path: str | Path) -> "Workload":

@@ -107,15 +107,6 @@ PREDICTED: Final = tuple(name for name, metric in METRICS.items() if metric.by_f
 _TARGET: Final = re.compile(r"([a-z0-9_-]+?)[-_ ]p(\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
-def label(metric: str, percentile: float) -> str:
-    """A percentile of a metric as people write it.
-
-    >>> label("ttft", 99.0), label("gap", 99.9)
-    ('TTFT P99', 'largest gap P99.9')
-    """
-    return f"{METRICS[metric].label} P{percentile:g}"
-
-
 def name_of(metric: str, percentile: float) -> str:
     """A percentile of a metric as columns and keywords name it.
 

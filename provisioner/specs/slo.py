@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.specs.metrics import ALIASES, METRICS, REPORTED_PERCENTILES, label, name_of, parse_percentile
+from provisioner.specs.metrics import ALIASES, METRICS, REPORTED_PERCENTILES, name_of, parse_percentile
 from provisioner.specs.units import format_factor, format_seconds, parse_duration, parse_factor
 
 # Splitwise (ISCA 2024), Table VI: slowdowns against the same request alone on a DGX-A100.
@@ -22,7 +22,11 @@ SPLITWISE_TABLE_VI: Final[dict[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Percentile:
-    """One percentile of one metric: the base of all latencies and limits."""
+    """One percentile of one metric: the base of all latencies and limits.
+
+    >>> Percentile("gap", 99.9).label, Percentile("ttft", 99.0).name
+    ('largest gap P99.9', 'ttft_p99')
+    """
 
     metric: str
     percentile: float
@@ -35,7 +39,7 @@ class Percentile:
     @property
     def label(self) -> str:
         """The percentile as people write it, such as ``TTFT P99``."""
-        return label(self.metric, self.percentile)
+        return f"{METRICS[self.metric].label} P{self.percentile:g}"
 
     @property
     def name(self) -> str:
@@ -117,17 +121,15 @@ class SLO:
         return SLO(f"{self.name} x {factor:g}", limits)
 
 
-def _rows(*percentiles: float) -> tuple[LatencyLimit, ...]:
-    return tuple(
-        LatencyLimit(metric, percentile, SPLITWISE_TABLE_VI[metric][REPORTED_PERCENTILES.index(percentile)], "slowdown")
-        for metric in SPLITWISE_TABLE_VI
-        for percentile in percentiles
-    )
-
+_TABLE_VI: Final = tuple(
+    LatencyLimit(metric, percentile, value, "slowdown")
+    for metric, values in SPLITWISE_TABLE_VI.items()
+    for percentile, value in zip(REPORTED_PERCENTILES, values, strict=True)
+)
 
 NAMED_SLOS: Final[dict[str, SLO]] = {
-    "splitwise": SLO("splitwise", _rows(*REPORTED_PERCENTILES)),
-    **{f"p{percentile:g}": SLO(f"p{percentile:g}", _rows(percentile)) for percentile in REPORTED_PERCENTILES},
+    "splitwise": SLO("splitwise", _TABLE_VI),
+    **{name: SLO(name, tuple(x for x in _TABLE_VI if name == f"p{x.percentile:g}")) for name in ("p50", "p90", "p99")},
     "batch": SLO("batch", ()),
 }
 

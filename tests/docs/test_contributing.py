@@ -40,14 +40,14 @@ import numpy as np
 from provisioner.cli import main
 from provisioner.options import PlanOptions
 from provisioner.simulation.measure import Latencies
-from provisioner.specs.metrics import label
+from provisioner.specs.slo import Percentile
 
 one, two = np.ones(2), np.array([1, 10])
 run = Latencies(0 * one, one, np.array([3.0, 21.0]), one, two, two - 1.0, one, one, 2 * one, one > 0)
 seconds, slowdown = run.both("norm")
 assert (seconds.tolist(), slowdown.tolist()) == ([3.0, 2.1], [1.5, 10.5])
 assert PlanOptions.of(norm_p99="80ms", limits={"norm-p99.9": "2x"}).limits == {"norm_p99": "80ms", "norm_p99.9": "2x"}
-assert label("norm", 99.9) == "E2E/token P99.9"
+assert Percentile("norm", 99.9).label == "E2E/token P99.9"
 main(["plan", "--help"])
 """
 RESULT = """
