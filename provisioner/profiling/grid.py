@@ -83,13 +83,13 @@ class Grid:
 
     def works(self) -> tuple[Work, ...]:
         """All iterations to time, each once: prompts, then decode at rising contexts."""
-        prompts = [Work("prompt", tokens, 1) for tokens in self.prompt_tokens]
-        prompts += [Work("prompt", self.batched_prompt_tokens, batch) for batch in self.prompt_batches]
-        decodes = [Work("decode", self.context_tokens, batch) for batch in self.decode_batches]
-        decodes += [
-            Work("decode", tokens, batch) for tokens in self.other_context_tokens for batch in self.context_batches
-        ]
-        return tuple(dict.fromkeys((*prompts, *decodes)))
+        works = (
+            *(Work("prompt", tokens, 1) for tokens in self.prompt_tokens),
+            *(Work("prompt", self.batched_prompt_tokens, batch) for batch in self.prompt_batches),
+            *(Work("decode", self.context_tokens, batch) for batch in self.decode_batches),
+            *(Work("decode", tokens, batch) for tokens in self.other_context_tokens for batch in self.context_batches),
+        )
+        return tuple(dict.fromkeys(works))
 
     @property
     def longest_tokens(self) -> int:

@@ -140,10 +140,7 @@ class Profile:
         return curve_text({self.tensor_parallel: self.points}, model=self.model, machine=self.machine)
 
     def write(self, path: str | Path) -> tuple[Path, Path]:
-        """Write the curve file, and beside it a .yaml file on method and environment; return the paths of both.
-
-        Both are written or none: ``InputError`` if one cannot be written.
-        """
+        """Write the curve file and the .yaml file beside it, both or none (``InputError``); return their paths."""
         curve, about = paths = output_paths(path)
         write_files({str(curve): self.csv_text(), str(about): self.about_text()})
         return paths

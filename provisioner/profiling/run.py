@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import platform
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
@@ -121,16 +121,20 @@ def profile(
     def under_load() -> None:
         states.append(gpu.query(gpu.STATE, uuid))
 
-    def job() -> _Job:
-        decoder = Decoder.random(shard, place, planned.layers, grid.longest_tokens)
-        return decoder, lambda step: time_step(step, place.device, warm_up, repeats, under_load)
-
     began = datetime.now(UTC)
     done = {} if journal is None else journal.done
     records = {work.label: done[_key(work, planned)] for work in planned.works if _key(work, planned) in done}
     earlier = len(records)
+
+    def job() -> _Job:
+        whole = planned.layers == model.layers
+        held = "the whole model" if whole else f"{planned.layers} of {model.layers} layers"
+        progress(Step(f"making random weights: {held}", earlier, len(planned.works)))
+        decoder = Decoder.random(shard, place, planned.layers, grid.longest_tokens)
+        return decoder, lambda step: time_step(step, place.device, warm_up, repeats, under_load)
+
     with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
-        _time_all(job, model.layers, planned, records, journal, progress)
+        _time_all(job, planned, records, journal, progress)
     timed = [work for work in planned.works if "latency_s" in records[work.label]]
     failed = [(work, records[work.label]["left_out"]) for work in planned.works if work not in timed]
     left_out = tuple(LeftOut(work.label, reason) for work, reason in (*planned.left_out, *failed))
@@ -169,11 +173,9 @@ def profile(
 
 def _device(name: str) -> Any:
     """Device of a name, with its number on a GPU; ``InputError`` if there is none."""
-    torch = import_torch()
-    try:
+    torch, device = import_torch(), None
+    with suppress(RuntimeError, TypeError):
         device = torch.device(name)
-    except (RuntimeError, TypeError):
-        device = None
     if device is None or device.type not in ("cuda", "cpu"):
         raise InputError(f"device: must be cuda, cuda:N or cpu, got {name!r}")
     if device.type == "cpu":
@@ -201,7 +203,6 @@ def _dtype(name: str | None, device: Any) -> str:
 
 def _time_all(
     make_job: Callable[[], _Job],
-    layers: int,
     planned: Plan,
     records: dict[str, Record],
     journal: PointJournal | None,
@@ -212,8 +213,6 @@ def _time_all(
     todo = [work for work in works if work.label not in records]
     try:
         if todo:
-            held = "the whole model" if planned.layers == layers else f"{planned.layers} of {layers} layers"
-            progress(Step(f"making random weights: {held}", len(records), len(works)))
             job = make_job()
         for work in todo:
             record = _record(job, work)
@@ -243,8 +242,7 @@ def _record(job: _Job, work: Work) -> Record:
     finally:
         gc.collect()  # a captured graph and its memory go with it
         torch.cuda.empty_cache()
-    times = {"latency_s": timing.median_s, "min_s": timing.min_s, "max_s": timing.max_s}
-    return {**times, "graph": timing.graph}
+    return {"latency_s": timing.median_s, "min_s": timing.min_s, "max_s": timing.max_s, "graph": timing.graph}
 
 
 def _time_work(job: _Job, work: Work) -> Timing:

@@ -102,10 +102,7 @@ class Shard:
 
 
 def read_shape(path: Path) -> ModelArchitecture:
-    """Model of a YAML file, such as one of ``hardware_specs/models``, by PyYAML alone.
-
-    Raises ``InputError`` with file and field.
-    """
+    """Model of a YAML file, such as one of ``hardware_specs/models``, by PyYAML alone; errors name file and field."""
     import yaml
 
     try:

@@ -24,12 +24,9 @@ class Timing:
 
     def scaled(self, factor: float, more: Timing) -> Timing:
         """Timing with each of the three times multiplied by ``factor``, plus the one of ``more``."""
-        return Timing(
-            factor * self.median_s + more.median_s,
-            factor * self.min_s + more.min_s,
-            factor * self.max_s + more.max_s,
-            self.graph and more.graph,
-        )
+        pairs = ((self.median_s, more.median_s), (self.min_s, more.min_s), (self.max_s, more.max_s))
+        median_s, min_s, max_s = (factor * mine_s + more_s for mine_s, more_s in pairs)
+        return Timing(median_s, min_s, max_s, self.graph and more.graph)
 
 
 def time_step(step: Step, device: Any, warm_up: int, repeats: int, under_load: Callable[[], None]) -> Timing:

@@ -30,15 +30,11 @@ from provisioner.verify.answer import best_plan
 from provisioner.verify.throughput import largest_throughput
 from provisioner.verify.verdicts import Verdicts
 
-_AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$", re.IGNORECASE)
+_AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$|,", re.IGNORECASE)
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")
 _AMOUNTS: Final[Mapping[CriterionName, tuple[str, str, Callable[[str], float]]]] = {
     "power": ("a power", "400kW", lambda text: POWER.parse(text.replace(",", ""), "")),
-    "cost": (
-        "a cost in $/h",
-        "'1500 $/h'",
-        lambda text: parse_positive(_AROUND_COST.sub("", text.replace(",", "")), ""),
-    ),
+    "cost": ("a cost in $/h", "'1500 $/h'", lambda text: parse_positive(_AROUND_COST.sub("", text), "")),
     "machines": ("a number of machines", "40", lambda text: parse_whole(text, "", "machines")),
 }
 """Amounts of a budget by criterion: the kind, an example, and the function that reads one."""
@@ -91,8 +87,7 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
     named = _named(options.baseline, wanted)
     found = _found(asked, setting, wanted, options.dask, progress)
     designs = sorted(found, key=lambda design: _rank(design, asked.objective))
-    not_asked = ("against", "write_lp", "dask")
-    question = {name: value for name, value in asdict(options).items() if name not in not_asked}
+    question = {name: value for name, value in asdict(options).items() if name not in (*options.LEFT_OUT, "dask")}
     repeated = {name: value for name, value in question.items() if name != "objective" or budget is None}
     colocated_first = sorted(found, key=lambda design: not design.colocated)
     first = next((design.label for design in colocated_first if design.plan is not None), "")

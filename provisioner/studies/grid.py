@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, product
 from math import prod
@@ -118,19 +118,19 @@ class _Study:
     def grid(self, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
         """Simulate all points, and answer with the grid."""
         clusters, varied = self.clusters, self.varied
-        at = [(cluster, value) for cluster in clusters for value in (varied.values if varied else (None,))]
-        case_of = range(len(at)) if varied else [0] * len(at)
         (_, scenario), (_, last) = self.ends[0][0], self.ends[0][-1]
         perf = scenario.cluster.pools[0].perf
-        priced = [prices_of(clusters, self.options.prices, case) for case in self.cases]
+        known = catalog.with_own(self.base.specs)
+        listed = known.price_list(self.options.prices)
+        machines = dict.fromkeys(pool.machine for cluster in clusters for pool in cluster.pools)
+        by_machine = {name: known.price(listed, name) for name in machines}
+        prices = [load_factors(case.scale, known).prices(by_machine) for case in self.cases]
         objective = self.options.objective if isinstance(self.options, SweepOptions) else None
         tasks = [
             Task(
-                str(cluster) if varied is None else f"{cluster} {varied.name}={value:.12g}",
-                k,
-                tuple(pool.machines for pool in cluster.pools),
+                f"{cluster} {varied.name}={value:.12g}" if varied else str(cluster), k if varied else 0, cluster, value
             )
-            for k, (cluster, value) in zip(case_of, at, strict=True)
+            for k, (cluster, value) in enumerate(product(clusters, varied.values if varied else (None,)))
         ]
         version = str(scenario.versions.get("provisioner"))
         question = question_of("vary" if varied else "sweep", self.base, version, **self.own)
@@ -138,14 +138,15 @@ class _Study:
         shared = Cases([without_prices(case) for case in self.cases], occupancy=varied is not None)
         with simulated(shared, tasks, question, self.options, out, progress) as outcomes:
             points = tuple(
-                GridPoint.of(outcome, cluster, value, priced[k][0].totals(cluster))
-                for k, (cluster, value), outcome in zip(case_of, at, outcomes, strict=True)
+                GridPoint.of(outcome, task.cluster, task.value, prices[task.case].totals(task.cluster))
+                for task, outcome in zip(tasks, outcomes, strict=True)
             )
-            frontier, optimum, edges = _best(clusters, points, priced[0][0], objective) if objective else ((), None, ())
+            frontier, optimum, edges = _best(clusters, points, prices[0], objective) if objective else ((), None, ())
             notes = [point.note for point in points if point.note]
             beyond = f"{len(notes):,} of the {'points' if varied else 'clusters'} ran beyond what was measured"
             warnings = dict.fromkeys(chain(*map(_warnings, self.ends)))
             sources = dict.fromkeys(source for _, end in chain(*self.ends) for source in end.sources)
+            price_sources = dict.fromkeys(f"{name}: {price.source}" for name, price in by_machine.items())
             grid = Grid(
                 clusters=tuple(clusters),
                 varied=varied,
@@ -162,7 +163,7 @@ class _Study:
                 assumptions=perf.assumptions,
                 sets=last.sets,
                 prices=self.options.prices,
-                sources=(*sources, *priced[0][1]),
+                sources=(*sources, f"prices: {listed.title} ({listed.date})", *price_sources),
                 warnings=(*warnings, *edges, *(f"{beyond}; the first of them: {note}" for note in notes[:1])),
                 question={**simulate_question(asdict(self.base)), **self.own},
                 command=command_of("sweep", asked, type(self.options)),
@@ -228,17 +229,6 @@ def without_prices(options: SimulateOptions) -> SimulateOptions:
     """The options without the factors that change no latency."""
     scale = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in _PRICED}
     return replace(options, scale=scale)
-
-
-def prices_of(clusters: Iterable[Cluster], price_list: str, options: SimulateOptions) -> tuple[Prices, tuple[str, ...]]:
-    """Cost and power of the machines of clusters, with the factors of the options on them, and their sources."""
-    known = catalog.with_own(options.specs)
-    listed = known.price_list(price_list)
-    machines = dict.fromkeys(pool.machine for cluster in clusters for pool in cluster.pools)
-    prices = {name: known.price(listed, name) for name in machines}
-    sources = dict.fromkeys(f"{name}: {price.source}" for name, price in prices.items())
-    scaled = load_factors(options.scale, known).prices(prices)
-    return scaled, (f"prices: {listed.title} ({listed.date})", *sources)
 
 
 def smallest_of(clusters: Sequence[tuple[int, ...]]) -> tuple[int, ...]:

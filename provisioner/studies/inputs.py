@@ -70,7 +70,7 @@ class Input:
     def _number(self, value: str | float, what: str) -> float:
         if self.kind == "share":
             return parse_fraction(value, what)
-        if self.kind == "time" and isinstance(value, str) and not _is_number(value):
+        if self.kind == "time" and isinstance(value, str) and value.rstrip()[-1:].isalpha():
             return 0.0 if self.zero and value.strip() == "0s" else parse_duration(value, what)
         return (parse_non_negative if self.zero else parse_positive)(value, what, self.unit)
 
@@ -79,14 +79,6 @@ class Input:
         if self.field == SCALE:
             return replace(options, scale={**options.scale, self.name: value})
         return replace(options, **{self.field: value})  # type: ignore[arg-type]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 INPUTS: Final[Mapping[str, Input]] = {
@@ -146,9 +138,9 @@ def check_varied(varied: Input, options: SimulateOptions) -> None:
     if varied.field in given:
         raise InputError(f"{vary}: takes its values from the range; leave out {spelled(varied.field)}")
     for conflict, other in conflicts_of(options.QUESTION, {**given, varied.field: True}):
-        if varied.field in (conflict.option, other):
+        both = (conflict.option, other)
+        if varied.field in both and both != ("trace", "rate_rps"):  # a trace is varied by its rate
             leave_out = other if varied.field == conflict.option else conflict.option
-            if (conflict.option, other) != ("trace", "rate_rps"):  # a trace is varied by its rate
-                raise InputError(f"{vary}: {conflict.reason(other)}; leave out {spelled(leave_out)}")
+            raise InputError(f"{vary}: {conflict.reason(other)}; leave out {spelled(leave_out)}")
     if varied.field == "requests" and options.in_flight is None:
         raise InputError(f"{vary}: is the number in a closed loop; give {spelled('in_flight')} too")

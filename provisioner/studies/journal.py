@@ -33,10 +33,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: str | Path, question: Mapping[str, object], resume: bool) -> Journal:
-        """A new journal, or the one that is there, where that is to be resumed.
-
-        ``InputError`` where one is there and is not to be resumed, or is of another question.
-        """
+        """A new journal, or the one to resume; ``InputError`` if that is of another question, or not to be resumed."""
         path = Path(path)
         asked = json.loads(json.dumps(question, default=str))
         there = path.is_file() and path.stat().st_size > 0

@@ -60,19 +60,17 @@ def enumerated(
         if any(box.inside(other) for other in todo):
             continue
         known = [point for other, point in answers if box.inside(other) and (point is None or box.holds(point))]
-        if known:
-            point = known[0]
-        else:
+        if not known:
             answer = Answer(None, False) if enough() else first_in(box)
             if not answer.proven:
                 left_open.append(box)
                 continue
-            point = answer.totals
-            answers.append((box, point))
-            if point is not None and not any(_same(point, other) for other in points):
-                points.append(point)
-        if point is not None:
-            todo += [each for each in box.divided(point) if each.power_w > 0.0 and each.machines > 0.0]
+            known = [answer.totals]
+            answers.append((box, answer.totals))
+            if answer.totals is not None and not any(_same(answer.totals, other) for other in points):
+                points.append(answer.totals)
+        if known[0] is not None:
+            todo += [part for part in box.divided(known[0]) if part.power_w > 0.0 and part.machines > 0.0]
     return points, [box for box in left_open if not any(box.inside(o) and box != o for o in left_open)]
 
 
@@ -86,11 +84,9 @@ def _same(one: Totals, other: Totals) -> bool:
 
 def dominates(one: Totals, other: Totals) -> bool:
     """Whether one has no more of anything than the other, and less of something."""
-    mine, theirs = (
-        (each.cost_usd_per_h * (1.0 - sign * BELOW), each.power_w * (1.0 - sign * BELOW), float(each.machines))
-        for each, sign in ((one, 0.1), (other, -0.1))
-    )
-    return all(a <= b for a, b in zip(mine, theirs, strict=True)) and not _same(one, other)
+    less, more = 1.0 - 0.1 * BELOW, 1.0 + 0.1 * BELOW
+    cheaper = one.cost_usd_per_h * less <= other.cost_usd_per_h * more and one.power_w * less <= other.power_w * more
+    return cheaper and one.machines <= other.machines and not _same(one, other)
 
 
 def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _: None) -> Frontier:
@@ -144,10 +140,8 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     unproven: dict[Totals, Proven] = {}
 
     def first_in(box: Box) -> Answer:
-        number = len(proofs) + 1
-
         def tell(text: str) -> None:
-            progress(f"frontier: {len(found)} points, box {number} ({box}): {text}")
+            progress(f"frontier: {len(found)} points, box {len(proofs) + 1} ({box}): {text}")
 
         left_s = None if limit_s is None else max(ends_at - monotonic(), 1e-3)
         of_box = proof_of(_within(setting, box), tell, verdicts, Scope(time_limit_s=left_s), guesses)

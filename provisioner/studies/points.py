@@ -1,7 +1,6 @@
 """Points of a grid: each a cluster simulated whole on its request sets, side by side, and kept in a journal.
 
-Points that differ in sizes alone share what was loaded and the request sets, which every process makes once. A finished
-point is a line of the journal, so that a study that is stopped goes on where it was.
+Points that differ in sizes alone share what was loaded and the request sets, which every process makes once.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.options.studies import GridOptions
 from provisioner.progress import worded
+from provisioner.results.cluster import Cluster
 from provisioner.results.grid import PointLatency, PointOutcome, PoolWork, State
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
@@ -51,11 +51,12 @@ _FILES: Final = ("trace", "workload", "slo")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A point to simulate: one of the cases, with the machines of each pool. ``key`` names it in the journal."""
+    """A point to simulate: a cluster in one of the cases, that of a value. ``key`` names it in the journal."""
 
     key: str
     case: int
-    sizes: tuple[int, ...]
+    cluster: Cluster
+    value: float | None
 
 
 class Cases:
@@ -76,13 +77,13 @@ class Cases:
         return Cases, (self.options, self.occupancy)
 
     def scenario(self, task: Task) -> Scenario:
-        """The scenario of a task; its cluster has the task's sizes."""
+        """The scenario of a task; its cluster has the sizes of the task's."""
         with self._lock:
             if task.case not in self._scenarios:
                 self._scenarios[task.case] = load_scenario(self.options[task.case])
             loaded = self._scenarios[task.case]
-        pools = zip(loaded.cluster.pools, task.sizes, strict=True)
-        sized = tuple(replace(pool, machines=machines) for pool, machines in pools)
+        pools = zip(loaded.cluster.pools, task.cluster.pools, strict=True)
+        sized = tuple(replace(pool, machines=wanted.machines) for pool, wanted in pools)
         return replace(loaded, cluster=replace(loaded.cluster, pools=sized))
 
     def request_set(self, task: Task, scenario: Scenario, k: int) -> Prepared:

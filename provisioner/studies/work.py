@@ -7,13 +7,13 @@ reached through its client's own executor; the work of a lost worker is done aga
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
+from threading import Event, local
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
@@ -30,7 +30,7 @@ _POLL_S: Final = 0.1
 _CONNECT_S: Final = 10.0
 _RETRIES: Final = 5  # times that a task whose worker was lost is given to another
 
-_thread = threading.local()
+_thread = local()
 
 
 class Stopped(Exception):
@@ -51,7 +51,7 @@ class Workers:
     executor: Executor
     count: int
     share: Callable[[object], object] = lambda value: value
-    stopped: threading.Event = field(default_factory=threading.Event)
+    stopped: Event = field(default_factory=Event)
 
     def map(
         self,
@@ -88,9 +88,7 @@ class Workers:
             raise
 
 
-def _work(
-    stopped: threading.Event | None, function: Callable[[Shared, Item], Result], shared: Shared, item: Item
-) -> Result:
+def _work(stopped: Event | None, function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Result:
     _thread.stopped = stopped
     check_wanted()
     return function(shared, item)
@@ -123,10 +121,7 @@ def _dask(address: str) -> Iterator[Workers]:
     except ImportError as error:
         raise InputError(f"{what}: needs the extra: pip install 'provisioner[dask]'") from error
     try:
-        # a class whose methods have no types
-        client: Any = Client(  # type: ignore[no-untyped-call, explicit-any]
-            address, timeout=_CONNECT_S, set_as_default=False
-        )
+        client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call, explicit-any]
     except (OSError, ValueError, TimeoutError) as error:
         raise InputError(
             f"{what} {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"

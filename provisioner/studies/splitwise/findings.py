@@ -26,6 +26,7 @@ _MEDIAN: Final = "the paper's is the P50 over its trace, ours that of the median
 _FLAT: Final = (
     "the published simulator reads its token curve at the batch's tokens, where it is flat; the measured is not"
 )
+_EXTRAPOLATED: Final = "8,192 is beyond the largest measured prompt batch: extrapolated"
 _FIG_12: Final = (
     "the paper judges one trace of two minutes, we several request sets by an upper confidence bound; decoding "
     "that slows with the batch needs more token machines"
@@ -58,44 +59,31 @@ def _ms(seconds: float) -> str:
 
 _ALONE: Final = {
     "Table IV": (
-        ("ttft_h100_a100", _times, "0.51x", "Llama2-70B alone, TTFT of the H100 over the A100", _MEDIAN),
-        ("tbt_h100_a100", _times, "0.70x", "Llama2-70B alone, TBT of the H100 over the A100", f"as above; {_CURVES}"),
+        ("ttft_h100_a100", _times, "0.51x", _MEDIAN),
+        ("tbt_h100_a100", _times, "0.70x", f"as above; {_CURVES}"),
     ),
     "Machine behaviour": (
-        (
-            "prompt_in_tokens",
-            _one_digit,
-            "about 6",
-            "output tokens that take as long as a prompt of 1,500 tokens (BLOOM-176B, H100)",
-            _CURVES,
-        ),
-        ("tbt_64", _times, "about 2x", "TBT at a batch of 64 over that of one (BLOOM-176B, H100)", _FLAT),
-        (
-            "prompt_rate_8192_2048",
-            _times,
-            "falls past 2,048",
-            "prompt tokens/s at 8,192 batched tokens over those at 2,048",
-            "8,192 is beyond the largest measured prompt batch: extrapolated",
-        ),
+        ("prompt_in_tokens", _one_digit, "about 6", _CURVES),
+        ("tbt_64", _times, "about 2x", _FLAT),
+        ("prompt_rate_8192_2048", _times, "falls past 2,048", _EXTRAPOLATED),
     ),
     "Power cap": (
-        (
-            "capped_decode",
-            _times,
-            "unchanged",
-            "token phase of the H100 capped to half its GPU power, over the uncapped",
-            "assumed by the published curves, not measured here",
-        ),
-        (
-            "capped_prompt",
-            _times,
-            "slower, substantially",
-            "prompt phase of the H100 capped to half its GPU power, over the uncapped",
-            "assumed by the published curves: exactly 1.3",
-        ),
+        ("capped_decode", _times, "unchanged", "assumed by the published curves, not measured here"),
+        ("capped_prompt", _times, "slower, substantially", "assumed by the published curves: exactly 1.3"),
     ),
 }
-"""Results of one machine by experiment: the value's name and form, what is published, result, and why they differ."""
+"""Results of one machine by experiment: the value's name and form, what is published, and why they differ."""
+
+_ALONE_TITLES: Final = {
+    "ttft_h100_a100": "Llama2-70B alone, TTFT of the H100 over the A100",
+    "tbt_h100_a100": "Llama2-70B alone, TBT of the H100 over the A100",
+    "prompt_in_tokens": "output tokens that take as long as a prompt of 1,500 tokens (BLOOM-176B, H100)",
+    "tbt_64": "TBT at a batch of 64 over that of one (BLOOM-176B, H100)",
+    "prompt_rate_8192_2048": "prompt tokens/s at 8,192 batched tokens over those at 2,048",
+    "capped_decode": "token phase of the H100 capped to half its GPU power, over the uncapped",
+    "capped_prompt": "prompt phase of the H100 capped to half its GPU power, over the uncapped",
+}
+"""The results of one machine in words, by the value's name."""
 
 _TRANSFER: Final = (
     ("dgx-a100", "visible_s", _ms, "about 8 ms", "visible transfer of 1,500 tokens, A100"),
@@ -138,10 +126,7 @@ _LEAST_COST_RATIOS: Final[tuple[_Ratio, ...]] = (("cost", "Splitwise-AA", "Basel
 
 
 def findings(simulator: Mapping[str, Values], measured: Mapping[str, Values]) -> Iterator[Finding]:
-    """All findings for which something was computed, in the order of the paper.
-
-    Both have the values of experiments by name: by the published simulator's rules, and as measured.
-    """
+    """All findings of experiments by the published simulator's rules, and as measured, in the order of the paper."""
     for name, told in _TOLD.items():
         if name in simulator:
             yield from told((simulator[name], measured[name]))
@@ -155,22 +140,20 @@ def _beside(experiment: str, result: str, published: str, ours: Iterable[str], r
 
 def _machines(both: _Both) -> Iterator[Finding]:
     for experiment, rows in _ALONE.items():
-        for key, text, published, result, remark in rows:
-            yield _beside(experiment, result, published, (text(values[key]) for values in both), remark)
+        for key, text, published, remark in rows:
+            ours = (text(values[key]) for values in both)
+            yield _beside(experiment, _ALONE_TITLES[key], published, ours, remark)
 
 
 def _curves(both: _Both) -> Iterator[Finding]:
     _, errors = both
     if errors:
-        below = max(errors.values()) < 0.03
-        yield Finding(
-            "Performance model",
-            "error on a fifth of the measurements left out (MAPE)",
-            "below 3 %",
-            "",
-            ", ".join(f"{phase} {format_share(error)}" for phase, error in errors.items()) + " at most",
-            "" if below else "ours is the worst of all models and machines, the paper's over all",
+        result = "error on a fifth of the measurements left out (MAPE)"
+        ours = ", ".join(f"{phase} {format_share(error)}" for phase, error in errors.items())
+        remark = (
+            "" if max(errors.values()) < 0.03 else "ours is the worst of all models and machines, the paper's over all"
         )
+        yield Finding("Performance model", result, "below 3 %", "", f"{ours} at most", remark)
 
 
 def _transfer(both: _Both) -> Iterator[Finding]:
