@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.imports import NAME, CurveImportOptions, ModelImportOptions, WorkloadImportOptions
 
 if TYPE_CHECKING:
+    from provisioner.perf.curves import Group
     from provisioner.perf.measurements import Measured
     from provisioner.perf.points import CurvePoint
     from provisioner.specs.catalog import Catalog
@@ -41,8 +42,8 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     workload = trace.workload(files[0].stem, rate_rps=options.rate_rps)
     with tempfile.TemporaryDirectory() as folder:
         saved = save_workload(workload, Path(folder), "Written by provision workloads import.")
-        texts = [path.read_text(encoding="utf-8") for path in saved]
-    write_files({str(path): text for path, text in zip(files, texts, strict=True)}, "--out")
+        texts = (path.read_text(encoding="utf-8") for path in saved)
+        write_files(dict(zip(map(str, files), texts, strict=True)), "--out")
     return trace, workload, files
 
 
@@ -120,33 +121,19 @@ def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
     return False
 
 
-class Replica(NamedTuple):
-    """The replica that a curve is of."""
-
-    model: str
-    machine: str
-    tensor_parallel: int
-
-
 def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Measured, Path | None, tuple[str, ...]]:
     """Read results of benchmarks; with ``out`` write their curve into that folder of own specs.
 
     Return what was measured, the curve file written if asked for, and notes on it. New rows replace those of the same
     tensor parallelism in the curve file; others stay. The names are checked before the results are read.
     """
-    out, replica = options.out, Replica(options.model, options.machine, options.tensor_parallel)
-    path = None if out is None else own_file(out, "curves", f"{replica.machine}__{replica.model}.csv")
-    catalog = check_replica(replica, options.specs, out)
+    out, replica = options.out, (options.model, options.machine, options.tensor_parallel)
+    path = None if out is None else own_file(out, "curves", f"{options.machine}__{options.model}.csv")
+    own = check_replica(replica, options.specs, out)
     from provisioner.perf.measurements import read_measurements
 
-    measured = read_measurements(
-        files,
-        **replica._asdict(),
-        input_tokens=options.input_tokens,
-        output_tokens=options.output_tokens,
-        concurrency=options.concurrency,
-        own=catalog,
-    )
+    asked = {name: value for name, value in asdict(options).items() if name not in ("specs", "out")}
+    measured = read_measurements(files, **asked, own=own)
     if path is None:
         return measured, None, ()
     if measured.fit is None:
@@ -158,7 +145,7 @@ def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Mea
 
 
 def write_curve(
-    path: Path, points: Sequence[CurvePoint], replica: Replica, beside: Mapping[Path, str] | None = None
+    path: Path, points: Sequence[CurvePoint], replica: Group, beside: Mapping[Path, str] | None = None
 ) -> tuple[str, ...]:
     """Write points into a curve file of a folder of own specs; return notes on it.
 
@@ -190,17 +177,18 @@ def write_curve(
     return tuple(dict.fromkeys(remarks))
 
 
-def check_replica(replica: Replica, specs: str | None = None, out: str | None = None) -> Catalog:
+def check_replica(replica: Group, specs: str | None = None, out: str | None = None) -> Catalog:
     """The specs beside a curve, which must have its model, and its machine with at least its GPUs."""
     from provisioner.specs.catalog import OWN_FOLDERS, with_own
 
+    model, machine, degree = replica
     given = known = with_own(specs)
     if out is not None:
         has_specs = any(any((Path(out) / part).glob(names)) for part, names in OWN_FOLDERS.items())
         known = with_own(out if has_specs else None)
     for kind, name, names, elsewhere in (
-        ("model", replica.model, known.models, given.models),
-        ("machine", replica.machine, known.machines, given.machines),
+        ("model", model, known.models, given.models),
+        ("machine", machine, known.machines, given.machines),
     ):
         if name not in names and name in elsewhere:
             raise InputError(
@@ -208,9 +196,9 @@ def check_replica(replica: Replica, specs: str | None = None, out: str | None = 
             )
         if name not in names:
             raise UnknownNameError(kind, name, names)
-    gpus = known.machine(replica.machine).gpus
-    if replica.tensor_parallel > gpus:
-        raise InputError(f"--tp: must be at most the {gpus} GPUs of {replica.machine}, got {replica.tensor_parallel}")
+    gpus = known.machine(machine).gpus
+    if degree > gpus:
+        raise InputError(f"--tp: must be at most the {gpus} GPUs of {machine}, got {degree}")
     return known
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from provisioner.cli.given import Given, JsonOption, takes
-from provisioner.cli.imports import Replica, check_replica, make_folder, own_file, write_curve
+from provisioner.cli.imports import check_replica, make_folder, own_file, write_curve
 from provisioner.cli.output import emit, report_text
 from provisioner.cli.progress import on_stderr
 from provisioner.errors import InputError
@@ -18,6 +18,7 @@ from provisioner.options import ProfileOptions, spelled
 from provisioner.progress import worded
 
 if TYPE_CHECKING:
+    from provisioner.perf.curves import Group
     from provisioner.profiling.grid import Grid
     from provisioner.profiling.result import Profile
     from provisioner.report.document import Document
@@ -53,7 +54,7 @@ class _Asked:
     """A profile to be made, after all checks that need no device."""
 
     options: ProfileOptions
-    replica: Replica
+    replica: Group
     model: ModelArchitecture
     machine: Machine
     grid: Grid
@@ -63,7 +64,7 @@ class _Asked:
 
 
 def _ask(options: ProfileOptions) -> _Asked:
-    replica = model, machine, degree = Replica(options.model, options.machine, options.tensor_parallel)
+    replica = model, machine, degree = options.model, options.machine, options.tensor_parallel
     endings = (".csv", f"__tp{degree}.yaml", f"__tp{degree}.journal")
     curve, about, journal = (own_file(options.out, "curves", f"{machine}__{model}{end}") for end in endings)
     known = check_replica(replica, options.specs, options.out)

@@ -38,15 +38,6 @@ class Conflict:
         return _filled(self.why, other)
 
 
-@dataclass(frozen=True, slots=True)
-class Need:
-    """An option that means nothing without another."""
-
-    option: str
-    other: str
-    message: str
-
-
 def _filled(text: str, other: str) -> str:
     return re.sub(r"{(\w+)}", lambda field: spelled(other if field[1] == "other" else field[1]), text)
 
@@ -88,13 +79,14 @@ _MAP: Final = "{rates_rps} and {ratios}: make the map together; give both"
 _CLOSED: Final = "{requests}: is the number in a closed loop; give {in_flight} too, or {rate_rps} and {duration_s}"
 _WINDOW: Final = "{within_s}: is the time for a {backlog_requests}; give its number of requests, or {deadline_s}"
 
-NEEDS: Final = (
-    Need("requests", "in_flight", _CLOSED),
-    Need("within_s", "backlog_requests", _WINDOW),
-    Need("backlog_requests", "within_s", "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h"),
-    Need("rates_rps", "ratios", _MAP),
-    Need("ratios", "rates_rps", _MAP),
-)
+NEEDS: Final = {
+    ("requests", "in_flight"): _CLOSED,
+    ("within_s", "backlog_requests"): _WINDOW,
+    ("backlog_requests", "within_s"): "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h",
+    ("rates_rps", "ratios"): _MAP,
+    ("ratios", "rates_rps"): _MAP,
+}
+"""Options that mean nothing without another, with the messages that refuse one alone."""
 
 
 def conflicts_of(question: str, given: Container[str]) -> list[tuple[Conflict, str]]:
@@ -112,6 +104,6 @@ def check_conflicts(question: str, given: Container[str], typed: Container[str] 
 
 def check_needs(given: Container[str], known: Container[str]) -> None:
     """Refuse an option that means nothing without another."""
-    for need in NEEDS:
-        if need.option in given and need.other in known and need.other not in given:
-            raise InputError(_filled(need.message, need.other))
+    for (option, other), message in NEEDS.items():
+        if option in given and other in known and other not in given:
+            raise InputError(_filled(message, other))

@@ -83,9 +83,9 @@ class Kind:
         """Numbers with commas between, in Python also one or several; the word none for no number where ``none``."""
 
         def parse(value: Any, what: str) -> tuple[Any, ...]:
-            if none and value == "none":
-                return ()
-            return self._each(value.split(",") if isinstance(value, str) else value, what, "numbers")
+            if isinstance(value, str):
+                value = () if none and value == "none" else value.split(",")
+            return self._each(value, what, "numbers")
 
         return Kind(
             parse,
@@ -125,9 +125,6 @@ class Kind:
         return tuple(self.parse(each, what) for each in value)
 
 
-# --- texts and names --------------------------------------------------------------------------------------
-
-
 def _parse_text(value: Any, what: str) -> str:
     if not isinstance(value, str | Path):
         raise InputError(f"{what}: must be a name, got {quoted(value)}")
@@ -165,21 +162,15 @@ def name_of(noun: str, known: Sequence[str]) -> Kind:
     return word_of(noun, {name: name for name in known})
 
 
-# --- numbers ----------------------------------------------------------------------------------------------
-
-
 def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
     """A number above 0 of a unit."""
-    return Kind(lambda value, what: parse_positive(value, what, unit), metavar, number="real", unit=unit)
+    return Kind(partial(parse_positive, unit=unit), metavar, number="real", unit=unit)
 
 
 def whole(unit: str = "", minimum: int = 1) -> Kind:
     """A whole number of a unit, of at least ``minimum``."""
-
-    def parse(value: Any, what: str) -> int:
-        return parse_whole(value, what, unit, minimum)
-
     metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
+    parse = partial(parse_whole, unit=unit, minimum=minimum)
     return Kind(parse, metavar, number="whole", unit=unit, zero=minimum == 0)
 
 
@@ -275,9 +266,6 @@ def parse_count(value: Any, what: str) -> int:
 COUNT: Final = Kind(parse_count, "REQUESTS")
 # The unit of a budget depends on what is held the same: it stays a text.
 BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else parse_number(value, what), "AMOUNT")
-
-
-# --- several values ---------------------------------------------------------------------------------------
 
 
 def parse_degrees(value: Any, what: str) -> Any:

@@ -360,7 +360,7 @@ def cases() -> list[tuple[Conflict, str, type[Options]]]:
 def test_every_conflict_and_need_is_of_options() -> None:
     names = {name for kind in KINDS for name in (*declared(kind), *(each.name for each in dataclasses.fields(kind)))}
     assert {name for conflict in CONFLICTS for name in (conflict.option, *conflict.others)} <= names
-    assert {name for need in NEEDS for name in (need.option, need.other)} <= names
+    assert {name for pair in NEEDS for name in pair} <= names
     assert {(id(conflict), other) for conflict, other, _ in cases()} == {
         (id(conflict), other) for conflict in CONFLICTS for other in conflict.others
     }
