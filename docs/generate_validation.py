@@ -211,7 +211,7 @@ def fig_12(proven: Mapping[str, tuple[Cheapest, str]]) -> str:
         latency = DesignLatency(question(each), each.designs[0])
         held[name] = int(latency.stages[1].memory.sequences)  # type: ignore[union-attr]
     stage = DesignLatency(question(measured), measured.designs[0]).stages[1]
-    busy = 70 * stage.tokens_per_request * float(stage.iteration_s(np.array(20.0)))  # type: ignore[union-attr]
+    busy = 70 * stage.memory.tokens_per_request * float(stage.iteration_s(np.array(20.0)))  # type: ignore[union-attr]
     return "\n".join([FIG_12_TEXT, *table, "", FIG_12_WHY.format(**held, busy=busy)])
 
 

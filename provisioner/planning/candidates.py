@@ -264,7 +264,7 @@ def span(stage: PromptStage | MixedStage) -> tuple[int, int]:
 
 def token_span(stage: TokenStage) -> tuple[int, int]:
     """Sizes in machines from the first that keeps up to where every sequence runs alone."""
-    alone = stage.traffic.peak_rps * stage.tokens_per_request * float(stage.iteration_s(np.array(1.0)))
+    alone = stage.traffic.peak_rps * stage.memory.tokens_per_request * float(stage.iteration_s(np.array(1.0)))
     per_machine = stage.perf.replicas_per_machine
     deviations = _SPAN_DEVIATIONS * np.sqrt(max(alone, 1.0)) * max(stage.traffic.cv, 1.0)
     high = int(np.ceil((alone + deviations) / per_machine)) + _SPAN_EXTRA

@@ -20,7 +20,6 @@ from provisioner.queueing.prompt_pool import (
     BATCH_TOKENS,
     NEGLIGIBLE,
     Filling,
-    Packing,
     PromptPool,
     PromptTime,
     batch_cells,
@@ -38,15 +37,12 @@ Sizes = NDArray[np.int64]
 _JOIN = np.array([1.0, 3.0, 5.0]) / 6.0
 _LOST_LEVELS = np.array([0.125, 0.375, 0.625, 0.8, 0.9, 0.96, 0.985, 0.995])
 _LOST_WEIGHTS = np.array([0.25, 0.25, 0.225, 0.125, 0.08, 0.045, 0.0175, 0.0075])
-# Occupancy atoms of the token pool, merged into 6 for the time lost to prompts.
-_MERGED = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])
+_MERGED = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5])  # atoms of the token pool, for the time lost to prompts
 # Decode batches at which the work of prompts is computed; linear between them, like the curves of mixed iterations.
 _KNOTS = np.array([0.0, 1.0, 8.0, 32.0, 96.0, 256.0, 512.0])
-# Mean batches are rounded to a grid of this ratio for the prompt queue: sizes of like batch share a computation.
-_BATCH_RATIO = 1.15
+_BATCH_RATIO = 1.15  # of a grid to which the prompt queue rounds mean batches: sizes of like batch share a computation
+_GAPS_RATIO = 1.15  # of the numbers of gaps at which the time lost to prompts is computed; it is linear between them
 _MOST_BUSY = 0.995
-# Time lost to prompts is computed at whole numbers of gaps of about this ratio, and is linear between them.
-_GAPS_RATIO = 1.15
 # Beyond this load the time lost to prompts is not described (docs/explanation/queueing.md: errors double, and a fuller
 # pool may look better than an emptier one), so a mixed pool is then taken to meet no latency limit.
 LARGEST_DESCRIBED_LOAD = 0.85
@@ -64,7 +60,6 @@ class _PromptWork:
     filling: Filling
     mean_s: Array
     saturated: Array
-    packed: Packing
 
     def busy(self, batch: Array, rate_rps: Array) -> tuple[Array, Array]:
         """Share of time in prompt iterations, and prompt iterations per second that carry the decodes, per replica.
@@ -75,14 +70,14 @@ class _PromptWork:
         mean_s, saturated = np.interp(batch, _KNOTS, self.mean_s), np.interp(batch, _KNOTS, self.saturated)
         load = np.minimum(rate_rps * mean_s / saturated, 1.0)
         busy = np.minimum(rate_rps * mean_s / (1.0 + (saturated - 1.0) * load), _MOST_BUSY)
-        single, closed = self._leave_room(self.packed.single, batch), self._leave_room(self.packed.closed, batch)
+        single, closed = self._leave_room(self.filling.single, batch), self._leave_room(self.filling.closed, batch)
         return busy, rate_rps * (single + (closed - single) * load)
 
     def endless(self, batch: Array) -> tuple[Array, Array]:
         """Mean time of an iteration in an endless queue of prompts, and the share of iterations with the decodes."""
-        batches_per_prompt = float(self.packed.closed.sum())
+        batches_per_prompt = float(self.filling.closed.sum())
         mean_s = np.interp(batch, _KNOTS, self.mean_s / self.saturated) / batches_per_prompt
-        return mean_s, np.maximum(self._leave_room(self.packed.closed, batch) / batches_per_prompt, 1e-3)
+        return mean_s, np.maximum(self._leave_room(self.filling.closed, batch) / batches_per_prompt, 1e-3)
 
     @staticmethod
     def _leave_room(by_cell: Array, batch: Array) -> Array:
@@ -196,7 +191,7 @@ class MixedStage(Stage[_Load]):
         alone = np.asarray(self.perf.prompt_s(prompt_tokens), dtype=np.float64)
         if batch < 0.5:
             return alone
-        beside = self.perf.mixed_s(prompt_tokens, batch, batch * self.token_side.context_tokens)
+        beside = self.perf.mixed_s(prompt_tokens, batch, batch * self.token_side.memory.context_tokens)
         return np.where(prompt_tokens + batch <= BATCH_TOKENS, beside, alone)
 
     def _prompt_work(self) -> _PromptWork:
@@ -204,7 +199,7 @@ class MixedStage(Stage[_Load]):
         fill = Filling(c.prompt_tokens, c.weight)
         packed = [fill.packed(partial(self._prompt_s, batch)) for batch in _KNOTS.tolist()]
         mean_s = np.array([float(c.weight @ packing.service_s) for packing in packed])
-        return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]), packed[0])
+        return _PromptWork(fill, mean_s, np.array([packing.saturated for packing in packed]))
 
     def _queues(self, rate_rps: float, replicas: Sizes) -> _Load:
         side, work = self.token_side, self.once(b"work", self._prompt_work)
@@ -364,7 +359,8 @@ class MixedStage(Stage[_Load]):
         )
 
     def _tbt_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
-        c, gaps, limit_s = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        c, limit_s = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        gaps = c.gaps
         if not gaps.size:
             return np.zeros(at.shape)
         probability = load.tokens.probability[0]

@@ -25,20 +25,16 @@ PromptTime = Callable[[Array], Array]
 
 # Prompt iterations stop growing at this many batched tokens (Splitwise, section IV-B: throughput falls beyond it).
 BATCH_TOKENS = MAX_BATCHED_PROMPT_TOKENS
-# Resolution of the packing recursion: 64 tokens, 3 % of the limit.
-_TOKEN_CELL = 64
-# Prompts per replica beyond which a longer queue does not improve the packing (shares converge by the third).
-_DEEPEST = 6
+_TOKEN_CELL = 64  # resolution of the packing recursion: 3 % of the limit
+_DEEPEST = 6  # prompts per replica beyond which a longer queue packs no better (shares converge by the third)
 # The renewal equation is stepped at a tenth of the mean service time, over 16 of them; beyond it, Lundberg's exponent.
 _STEPS_PER_SERVICE = 10
 _STEPS = 160
 _GRID_POINTS = 192
 # Prompts gather between one choice of a batch and the next: with d waiting on average, a replica chooses from d + 1.
 _CHOICE = 1.0
-# Shares of requests below this count as 0: limits are on shares of one in a thousand and more.
-NEGLIGIBLE = 1e-7
-# Masses beyond this are scaled down; only their ratios matter.
-_LARGEST_MASS = 1e50
+NEGLIGIBLE = 1e-7  # shares of requests below it count as 0: limits are on shares of one in a thousand and more
+_LARGEST_MASS = 1e50  # masses beyond it are scaled down; only their ratios matter
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +44,13 @@ class Packing:
     ``service_s`` (C,) are the times of prompts alone. ``efficiency[k-1]`` is the time the prompts of a batch would
     take one by one over the time of the batch, (K,). ``extra_s[j, k-1]`` is the delay of a prompt of token cell j by
     its batch mates, (cells + 1, K), the last row for prompts beyond the limit, which run alone. ``saturated`` is the
-    efficiency of an endless queue, in which ``closed[j]`` batches per prompt close at j + 1 filled cells, (cells + 1,),
-    the last for long prompts; ``single[j]`` is the share of prompts of token cell j, (cells + 1,).
+    efficiency of an endless queue.
     """
 
     service_s: Array
     efficiency: Array
     extra_s: Array
     saturated: float
-    single: Array
-    closed: Array
 
 
 def token_cell(prompt_tokens: Array, batch_tokens: int = BATCH_TOKENS) -> NDArray[np.int64]:
@@ -76,11 +69,12 @@ class Filling:
     """Filling of iterations of at most ``batch_tokens`` by independent prompts in the order of their arrival.
 
     A recursion over the tokens already in the batch: the next prompt joins if it fits, else it closes the batch and
-    begins the next one. ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution. Let k =
-    2.._DEEPEST prompts wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends
-    with s + 1 filled cells, and ``reached[k-2, j, s]`` the mean number of times that it has s + 1 filled cells when
-    the next prompt comes, both (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open
-    a batch and the batches by filled cells in an endless queue, per prompt.
+    begins the next one. ``prompt_tokens`` and ``weight`` (C,) are the prompt-length distribution, ``single[j]`` is the
+    share of prompts of token cell j, (cells + 1,), the last for prompts beyond the limit. Let k = 2.._DEEPEST prompts
+    wait, the first of cell j: ``batches[k-2, j, s]`` is the probability that its batch ends with s + 1 filled cells,
+    and ``reached[k-2, j, s]`` the mean number of times that it has s + 1 filled cells when the next prompt comes, both
+    (K - 1, cells, cells). ``opener`` and ``closed`` (cells + 1,) are the prompts that open a batch and the batches by
+    filled cells in an endless queue, per prompt.
     """
 
     def __init__(self, prompt_tokens: Array, weight: Array, batch_tokens: int = BATCH_TOKENS) -> None:
@@ -139,8 +133,6 @@ class Filling:
             efficiency=np.maximum.accumulate(np.append(1.0, gain)),
             extra_s=extra_s.T,
             saturated=max(float(alone_weighted_s.sum()) / endless_s, 1.0),
-            single=self.single,
-            closed=self.closed,
         )
 
 

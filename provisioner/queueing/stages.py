@@ -25,8 +25,7 @@ from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Classes, Queues, T
 Array = NDArray[np.float64]
 Sizes = NDArray[np.int64]
 
-# Occupancy atoms of a token pool, merged into 6 for end-to-end times, on which the atoms have little effect.
-_MERGED = np.array([0, 2, 4, 6, 8, 10])
+_MERGED = np.array([0, 2, 4, 6, 8, 10])  # first of the atoms that end-to-end times take together: they matter little
 # Gauss-Hermite quadrature of a standard normal.
 _NORMAL_NODES = np.array([-2.8569700138728, -1.3556261799743, 0.0, 1.3556261799743, 2.8569700138728])
 _NORMAL_WEIGHTS = np.array([0.0112574113277, 0.2220759220056, 0.5333333333333, 0.2220759220056, 0.0112574113277])
@@ -43,14 +42,14 @@ def limits_s(reference: Reference, metric: str, kind: str, value: float, classes
 
 def with_tbt(
     traffic: Traffic, reference: Reference, perf: ReplicaPerf, kind: str, value: float
-) -> tuple[Classes, Array, Array]:
-    """Classes (C,) of the requests that have a TBT, their gaps (C,), and the limit on these gaps together (C,) in s."""
+) -> tuple[Classes, Array]:
+    """Classes (C,) of the requests that have a TBT, and the limit on all gaps of each together (C,) in s."""
     every = traffic.by_output
     divisor = tbt_divisor(every.output_tokens, perf.assumptions)
     has = divisor > 0.0
     weight = every.weight[has]
     c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
-    return c, c.gaps, limits_s(reference, "tbt", kind, value, c) * divisor[has]
+    return c, limits_s(reference, "tbt", kind, value, c) * divisor[has]
 
 
 Pool = TypeVar("Pool", bound=Queues)
@@ -144,15 +143,17 @@ class Occupancy:
 
 
 class Memory:
-    """KV memory of a replica in sequences, and the means of the requests that take it.
+    """KV memory of a replica in sequences, each of which reserves its whole context, and means of the requests.
 
     ``sequences`` is the mean capacity. ``tokens`` is the mean that a sequence in the batch reserves, ``size_cv`` its
     coefficient of variation (0 if the scheduler's limit binds first), ``tokens_arriving`` the mean over requests, and
     ``queue_stretch`` the length of the queue for room relative to M/M/c, ``(1 + cv^2) / 2`` of the time that a sequence
-    stays. ``tokens_per_request`` and ``context_tokens`` are those of ``TokenStage``.
+    stays. ``tokens_per_request`` are the mean decode iterations over all requests, those that end with their prompt
+    included, ``context_tokens`` is the mean context of a sequence in the batch: prompt and half its output.
+    Raises ``ModelDoesNotFitError`` if the memory holds not even one sequence.
     """
 
-    def __init__(self, c: Classes, capacity_tokens: float) -> None:
+    def __init__(self, c: Classes, perf: ReplicaPerf) -> None:
         stay = c.weight * c.gaps
         self.tokens_per_request = mean_gaps = float(stay.sum())
         share = stay / mean_gaps if mean_gaps > 0.0 else c.weight
@@ -161,7 +162,12 @@ class Memory:
         self.tokens_arriving = float(c.weight @ kv)
         # The next sequence that does not fit leaves room unused: the mean residual of a length-biased one.
         unused = float(c.weight @ kv**2) / self.tokens_arriving / 2.0
-        held = (capacity_tokens - unused) / self.tokens
+        held = (perf.kv_capacity_tokens - unused) / self.tokens
+        if held < 1.0:
+            raise ModelDoesNotFitError(
+                f"{perf.machine.name}: KV cache of {perf.kv_capacity_tokens:,.0f} tokens holds no request "
+                f"of {self.tokens:,.0f} tokens (prompt and output); use a larger machine"
+            )
         self.sequences = min(held, float(BATCH_REQUESTS))
         size_cv = float(np.sqrt(max(mean_square / self.tokens**2 - 1.0, 0.0)))
         self.size_cv = size_cv if held < BATCH_REQUESTS else 0.0
@@ -176,36 +182,13 @@ class TokenStage(Stage[TokenPool]):
     source: ReplicaPerf
 
     @property
-    def _memory(self) -> Memory:
-        return self.once(b"memory", lambda: Memory(self.traffic.classes, self.perf.kv_capacity_tokens))
-
-    @property
-    def tokens_per_request(self) -> float:
-        """Mean decode iterations of a request, over all requests, those that end with their prompt included."""
-        return self._memory.tokens_per_request
-
-    @property
-    def context_tokens(self) -> float:
-        """Mean context of a sequence in the batch, weighted by how long each stays: prompt + half its output."""
-        return self._memory.context_tokens
-
-    @property
     def memory(self) -> Memory:
-        """KV memory of one replica in sequences, each reserving its whole context.
-
-        Raises ``ModelDoesNotFitError`` if it holds not even one.
-        """
-        memory = self._memory
-        if memory.sequences < 1.0:
-            raise ModelDoesNotFitError(
-                f"{self.perf.machine.name}: KV cache of {self.perf.kv_capacity_tokens:,.0f} tokens holds no request "
-                f"of {memory.tokens:,.0f} tokens (prompt and output); use a larger machine"
-            )
-        return memory
+        """KV memory of one replica."""
+        return self.once(b"memory", lambda: Memory(self.traffic.classes, self.perf))
 
     def iteration_s(self, batch: Array) -> Array:
         """Time of an iteration of ``batch`` sequences of the mean context, in s; any shape."""
-        return np.asarray(self.perf.decode_s(batch, batch * self.context_tokens), dtype=np.float64)
+        return np.asarray(self.perf.decode_s(batch, batch * self.memory.context_tokens), dtype=np.float64)
 
     def occupied(
         self, iteration_s: Callable[[Array], Array], rate_rps: float, replicas: Sizes, peakedness: float = 1.0
@@ -214,7 +197,7 @@ class TokenStage(Stage[TokenPool]):
         memory = self.memory
         return token_pool(
             iteration_s,
-            self.tokens_per_request,
+            memory.tokens_per_request,
             rate_rps,
             replicas,
             memory.sequences,
@@ -311,7 +294,8 @@ class TokenStage(Stage[TokenPool]):
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (M,) of the requests with a TBT whose TBT is above the limit."""
-        c, gaps, allowed = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        c, allowed = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        gaps = c.gaps
         total = np.zeros(sizes.shape)
         if not gaps.size:
             return total

@@ -18,17 +18,14 @@ from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
 
 Array = NDArray[np.float64]
 
-# Sequences that one iteration holds at most (the published scheduler's limit).
-BATCH_REQUESTS = 512
+BATCH_REQUESTS = 512  # sequences that one iteration holds at most (the published scheduler's limit)
 _GRID_POINTS = 512
 _COARSE_POINTS = 400
 # Quantile atoms of the occupancy that latencies are averaged over; denser towards the upper tail.
 _ATOM_EDGES = np.array([0.0, 0.05, 0.2, 0.4, 0.6, 0.75, 0.85, 0.92, 0.96, 0.98, 0.99, 0.995, 0.999, 1.0])
 ATOMS = _ATOM_EDGES.size - 1
-# Mean iterations of a request below which the token phase is idle: requests that end with their prompt have none.
-_FEWEST_TOKENS = 1e-9
-# Log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14).
-_LOG_CUTOFF = 32.0
+_FEWEST_TOKENS = 1e-9  # mean iterations of a request below which the token phase is idle: all end with their prompt
+_LOG_CUTOFF = 32.0  # log-density below its peak at which the occupancy's distribution is cut off (e^-32 = 1e-14)
 
 
 @dataclass(frozen=True, slots=True)

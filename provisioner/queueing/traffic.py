@@ -16,8 +16,7 @@ _PROMPT_RATIO = 1.4
 # Ratios of the classes if one side of the lengths hardly matters.
 _BY_OUTPUT_PROMPT_RATIO, _BY_OUTPUT_RATIO = 3.0, 1.25
 _BY_PROMPT_RATIO = 1.01
-# Outputs up to this length are kept exactly: a request's TBT spreads the cost of its second token over few gaps.
-_EXACT_OUTPUTS = 12
+_EXACT_OUTPUTS = 12  # shorter outputs are kept exactly: their TBT spreads the cost of a second token over few gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +103,7 @@ class Traffic:
         return Traffic(part, tuple((rate * share, portion) for rate, portion in self.windows), cv)
 
 
-# A pool is called stable up to this share of its capacity; at 1 the queue has no stationary distribution.
-LARGEST_STABLE_LOAD = 0.999
+LARGEST_STABLE_LOAD = 0.999  # share of a pool's capacity; at 1 its queue has no stationary distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +118,8 @@ class Queues:
         return self.load < LARGEST_STABLE_LOAD
 
 
-# Rates are taken by the minute, as long as there are this many requests in it to tell a rate from chance.
-WINDOW_S = 60.0
-_FEWEST_PER_WINDOW = 30
+WINDOW_S = 60.0  # rates are taken by the minute,
+_FEWEST_PER_WINDOW = 30  # as long as it has as many requests: fewer do not tell a rate from chance
 _MOST_LEVELS = 8
 
 

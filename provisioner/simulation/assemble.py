@@ -22,8 +22,7 @@ from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO
 
-# Share of a pool's busy time at extrapolated batches from which on it is worth a warning.
-_NOTABLE_EXTRAPOLATION = 0.01
+_NOTABLE_EXTRAPOLATION: Final = 0.01  # share of a pool's busy time at extrapolated batches that is worth a warning
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -164,20 +164,11 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
     return "pass" if math.isnan(error) or meets(mean + error, limit) else "undecided"
 
 
-MAX_GROWTH: Final = 0.03
-"""Largest growth of the delay per time at which a cluster counts as stable, in s/s."""
-
-MIN_BACKLOG_REQUESTS: Final = 10.0
-"""Growth of an unstable backlog over the window, in requests, at least: fewer are chance."""
-
-MIN_WINDOW: Final = 5.0
-"""Shortest window for judging growth, in mean E2E of requests alone: in a shorter one, batches are still filling."""
-
-CLEAR_GROWTH: Final = 0.3
-"""Growth of the time from the k-th arrival to the k-th completion, in s/s, that no order of service explains."""
-
-FILLING: Final = 0.1
-"""Share of the arrivals' time at its start that is left out, measured or not: the cluster is filling."""
+MAX_GROWTH: Final = 0.03  # largest growth of the delay per time at which a cluster counts as stable, in s/s
+MIN_BACKLOG_REQUESTS: Final = 10.0  # least growth of an unstable backlog over the window, in requests: fewer are chance
+MIN_WINDOW: Final = 5.0  # shortest window for judging growth, in mean E2E of requests alone: batches fill first
+CLEAR_GROWTH: Final = 0.3  # growth from the k-th arrival to the k-th completion, in s/s, that no order explains
+FILLING: Final = 0.1  # share of the arrivals' time at its start that is left out: the cluster is filling
 
 
 @dataclass(frozen=True, slots=True)

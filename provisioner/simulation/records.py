@@ -12,9 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 # Pools of a cluster with a mixed pool (policy ``splitwise``); strict pools are numbered from 0 in order of the design.
-PROMPT_POOL: Final = 0
-MIXED_POOL: Final = 1
-TOKEN_POOL: Final = 2
+PROMPT_POOL, MIXED_POOL, TOKEN_POOL = 0, 1, 2
 
 # States of a request.
 NOT_ARRIVED: Final = 0
@@ -37,9 +35,7 @@ DOWN: Final = 3
 READY: Final = 4  # to choose its next batch before the next event
 
 # Kinds of iterations, for busy times and timelines.
-PROMPTS: Final = 0
-TOKENS: Final = 1
-MIXED: Final = 2
+PROMPTS, TOKENS, MIXED = 0, 1, 2
 
 NEVER: Final = 1 << 62  # an iteration that no replica reaches
 

@@ -34,14 +34,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MAX_REQUESTS: Final = 20_000_000
-BYTES_PER_REQUEST: Final = 300
-"""Approximate memory of one request while it is simulated, in bytes."""
-
-MAX_TOKENS: Final = 2**31 - 1
-"""Largest number of tokens on one side of a request: the simulator counts them in 32 bits."""
-
-# Lengths are drawn in blocks of this many requests, so that a longer set begins with the requests of a shorter one.
-_BLOCK: Final = 4096
+BYTES_PER_REQUEST: Final = 300  # approximate memory of one request while it is simulated
+MAX_TOKENS: Final = 2**31 - 1  # of one side of a request
+_BLOCK: Final = 4096  # lengths are drawn in blocks, so that a longer set begins with the requests of a shorter one
 
 
 @dataclass(frozen=True, slots=True, eq=False)

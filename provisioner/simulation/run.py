@@ -147,7 +147,6 @@ def run(
     compile_simulator(outages=bool(cluster.outages))
     _check_sizes(cluster, prepared)
     arrays, world = _world(cluster, prepared, stop, timeline)
-    stretches: list[NDArray[Any]] = []
     this = world[0]
     began = perf_counter()
     events = min(_FIRST_EVENTS, _EVENTS_PER_CALL)
@@ -157,12 +156,9 @@ def run(
         took_s = max(perf_counter() - called, 1e-6)
         events = min(max(int(events * min(_CALL_S / took_s, 4.0)), 1), _EVENTS_PER_CALL)
         if status == records.NEEDS_ROOM:
-            if timeline and this["segments_used"] == this["segments_count"]:
-                stretches.append(arrays["segments"].copy())
-                this["segments_used"] = 0
-            else:
-                arena = np.append(arrays["arena"], np.zeros_like(arrays["arena"]))
-                arrays["arena"], this["arena"], this["arena_count"] = arena, arena.ctypes.data, arena.size
+            full = "segments" if timeline and this["segments_used"] == this["segments_count"] else "arena"
+            arrays[full] = np.append(arrays[full], np.zeros_like(arrays[full]))
+            this[full], this[f"{full}_count"] = arrays[full].ctypes.data, arrays[full].size
         elif status == records.OUTAGE_DUE:
             apply_outage(world)
         elif status != records.PAUSED:
@@ -170,18 +166,15 @@ def run(
         if progress is not None:
             progress(float(this["now_s"]), int(this["done"]))
     wall_s = perf_counter() - began
-    if timeline:
-        stretches.append(arrays["segments"][: int(this["segments_used"])].copy())
-    replicas = arrays["replicas"]
-    _close(cluster, replicas, this)
+    _close(cluster, arrays["replicas"], this)
     return Run(
         cluster=cluster,
         prepared=prepared,
         status=_STATUS[status],
         requests=arrays["requests"],
-        replicas=replicas,
+        replicas=arrays["replicas"],
         batch_time_s=arrays["batch_time_s"]["value"],
-        timeline=np.concatenate(stretches) if stretches else np.zeros(0, dtype=records.SEGMENT),
+        timeline=arrays["segments"][: int(this["segments_used"])],
         limits_beyond=arrays["limits"]["beyond"],
         clock=this,
         wall_s=wall_s,
@@ -218,10 +211,8 @@ def _world(
     leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
     lists = np.zeros(replicas.size * records.LISTS, dtype=records.ARRAYS["lists"])
     lists["room"] = _FIRST_ROOM
-    lists["room"][records.WAITING :: records.LISTS] = records.BLOCK + 1
-    lists["head"][records.WAITING :: records.LISTS] = 1
-    lists["start"] = np.cumsum(lists["room"]) - lists["room"]
-    arena_free = int(lists["room"].sum())
+    lists["start"] = _FIRST_ROOM * np.arange(lists.size)
+    arena_free = _FIRST_ROOM * lists.size
     largest = int((requests.prompt_tokens + requests.output_tokens).max())
     longest = max(largest, policy.batch_tokens) + policy.batch_requests
     prompt_s, decode_s, per_token_s = zip(

@@ -132,63 +132,55 @@ def remove_sorted(world: World, k: int, value: int) -> None:
 
 
 # --- lists of waiting tasks: in blocks, so that a change in the middle of a long one moves few tasks ---
-# A block is its number of tasks, then the tasks. At ``start`` is a list's only block, or a table of ``head`` blocks:
-# the position of the list at which each begins, and, ``room`` places further, its place in the arena.
+# At ``start`` is a table of ``head`` rows: the position of the list at which a block begins, and the block's place in
+# the arena. A block is its number of tasks, then the tasks; a free one begins with the place of the next free one.
+
+
+@compiled
+def _new_block(world: World) -> int:
+    """Place of an empty block."""
+    block = world.free_block
+    if block >= 0:
+        world.free_block = arena_at(world, block).value
+    else:
+        block = world.arena_free
+        world.arena_free += BLOCK + 1
+    arena_at(world, block).value = 0
+    return block
 
 
 @compiled
 def _row(world: World, k: int, position: int) -> int:
-    """Last row of a list's table whose first position is not behind the given one."""
+    """Place of the last row of a list's table whose first position is not behind the given one."""
     this = list_at(world, k)
     low, high = 0, this.head
     while high - low > 1:
         middle = (low + high) // 2
-        if arena_at(world, this.start + middle).value <= position:
+        if arena_at(world, this.start + 2 * middle).value <= position:
             low = middle
         else:
             high = middle
-    return low
+    return this.start + 2 * low
 
 
 @compiled
 def task_at(world: World, k: int, position: int) -> int:
     """Task at a position of a list of waiting tasks."""
-    this = list_at(world, k)
-    block = this.start
-    if this.head > 1:
-        row = this.start + _row(world, k, position)
-        block = arena_at(world, row + this.room).value
-        position -= arena_at(world, row).value
-    return arena_at(world, block + 1 + position).value
+    row = _row(world, k, position)
+    return arena_at(world, arena_at(world, row + 1).value + 1 + position - arena_at(world, row).value).value
 
 
 @compiled
-def _halve(world: World, k: int, row: int, block: int) -> None:
-    """Move the second half of a full block to a new block behind it."""
+def _halve(world: World, k: int, row: int) -> None:
+    """Move the second half of a row's full block to a new block behind it."""
     this = list_at(world, k)
-    new = world.free_block
-    if new >= 0:
-        world.free_block = arena_at(world, new).value
-    else:
-        new = world.arena_free
-        world.arena_free += BLOCK + 1
-    table, room = this.start, this.room
-    first = arena_at(world, table + row).value if this.head > 1 else 0
-    if this.head == 1 or this.head == room:
-        this.start, this.room = world.arena_free, 8 * this.head
-        world.arena_free += 2 * this.room
-    for i in range(this.head - 1, -1, -1):
-        to = this.start + (i if i <= row else i + 1)
-        arena_at(world, to).value = arena_at(world, table + i).value
-        arena_at(world, to + this.room).value = arena_at(world, table + room + i).value
-    at = this.start + row
-    arena_at(world, at).value, arena_at(world, at + 1).value = first, first + BLOCK // 2
-    arena_at(world, at + this.room).value, arena_at(world, at + 1 + this.room).value = block, new
+    for i in range(this.start + 2 * this.head + 1, row + 3, -1):
+        arena_at(world, i).value = arena_at(world, i - 2).value
     this.head += 1
-    world.largest_room = max(world.largest_room, this.head * BLOCK // 8)  # the loop leaves 16 times as much
+    block, new = arena_at(world, row + 1).value, _new_block(world)
+    arena_at(world, row + 2).value, arena_at(world, row + 3).value = arena_at(world, row).value + BLOCK // 2, new
     arena_at(world, block).value = arena_at(world, new).value = BLOCK // 2
     for i in range(1, BLOCK // 2 + 1):
-        block_of(world, arena_at(world, block + i).value).value = block
         task = arena_at(world, block + BLOCK // 2 + i).value
         block_of(world, task).value = new
         arena_at(world, new + i).value = task
@@ -198,25 +190,31 @@ def _halve(world: World, k: int, row: int, block: int) -> None:
 def insert_task(world: World, k: int, position: int, task: int) -> None:
     """Insert a task before a position of a list of waiting tasks."""
     this = list_at(world, k)
-    this.length += 1
-    block = this.start
-    if this.length > BLOCK or this.head > 1:
+    if 2 * this.head + 2 > this.room:  # no further row
+        source, this.start = this.start, world.arena_free
+        this.room = 2 * this.room + 2
+        world.arena_free += this.room
+        world.largest_room = max(world.largest_room, this.room)
+        for i in range(2 * this.head):
+            arena_at(world, this.start + i).value = arena_at(world, source + i).value
+    if this.head == 0:
+        this.head = 1
+        arena_at(world, this.start).value, arena_at(world, this.start + 1).value = 0, _new_block(world)
+    row = _row(world, k, position)
+    if arena_at(world, arena_at(world, row + 1).value).value == BLOCK:
+        _halve(world, k, row)
         row = _row(world, k, position)
-        if this.head > 1:
-            block = arena_at(world, this.start + this.room + row).value
-        if arena_at(world, block).value == BLOCK:
-            _halve(world, k, row, block)
-            row = _row(world, k, position)
-            block = arena_at(world, this.start + this.room + row).value
-        position -= arena_at(world, this.start + row).value
-        block_of(world, task).value = block
-        for i in range(this.start + row + 1, this.start + this.head):
-            arena_at(world, i).value += 1
+    for i in range(row + 2, this.start + 2 * this.head, 2):
+        arena_at(world, i).value += 1
+    this.length += 1
+    block = arena_at(world, row + 1).value
+    block_of(world, task).value = block
     size = arena_at(world, block)
     size.value += 1
-    for i in range(block + size.value, block + 1 + position, -1):
+    place = block + 1 + position - arena_at(world, row).value
+    for i in range(block + size.value, place, -1):
         arena_at(world, i).value = arena_at(world, i - 1).value
-    arena_at(world, block + 1 + position).value = task
+    arena_at(world, place).value = task
 
 
 @compiled
@@ -224,21 +222,11 @@ def remove_task(world: World, k: int, task: int) -> None:
     """Remove a task from the list of waiting tasks that holds it."""
     this = list_at(world, k)
     this.length -= 1
-    block = this.start
-    if this.head > 1:
-        block = block_of(world, task).value
-        row = this.start + this.head - 1
-        while arena_at(world, row + this.room).value != block:
-            arena_at(world, row).value -= 1
-            row -= 1
-        if arena_at(world, block).value == 1 and this.head > 2:
-            this.head -= 1
-            for i in range(row, this.start + this.head):
-                arena_at(world, i).value = arena_at(world, i + 1).value
-                arena_at(world, i + this.room).value = arena_at(world, i + 1 + this.room).value
-            arena_at(world, block).value = world.free_block
-            world.free_block = block
-            return
+    block = block_of(world, task).value
+    row = this.start + 2 * this.head - 2
+    while arena_at(world, row + 1).value != block:
+        arena_at(world, row).value -= 1
+        row -= 2
     size = arena_at(world, block)
     at = block + size.value
     while arena_at(world, at).value != task:
@@ -246,21 +234,21 @@ def remove_task(world: World, k: int, task: int) -> None:
     for i in range(at, block + size.value):
         arena_at(world, i).value = arena_at(world, i + 1).value
     size.value -= 1
+    if size.value == 0:
+        this.head -= 1
+        for i in range(row, this.start + 2 * this.head):
+            arena_at(world, i).value = arena_at(world, i + 2).value
+        size.value, world.free_block = world.free_block, block
 
 
 @compiled
 def clear_tasks(world: World, k: int) -> None:
     """Empty a list of waiting tasks."""
     this = list_at(world, k)
-    while this.head > 1:
-        this.head -= 1
-        block = arena_at(world, this.start + this.room + this.head).value
-        arena_at(world, block).value = world.free_block
-        world.free_block = block
-        if this.head == 1:
-            this.start = arena_at(world, this.start + this.room).value
-    arena_at(world, this.start).value = 0
-    this.length = 0
+    for row in range(this.head):
+        block = arena_at(world, this.start + 2 * row + 1).value
+        arena_at(world, block).value, world.free_block = world.free_block, block
+    this.head = this.length = 0
 
 
 # --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---

@@ -146,10 +146,11 @@ def greedy(curve: PromptTime, tokens: Array, count: int, seed: int) -> tuple[flo
 def test_packing_of_an_endless_queue_is_greedy_packing(tokens: list[float]) -> None:
     curve = replica("llama2-70b", "dgx-h100").prompt_s
     lengths = np.array(tokens)
-    packed = Filling(lengths, np.full(lengths.size, 1.0 / lengths.size)).packed(curve)
+    fill = Filling(lengths, np.full(lengths.size, 1.0 / lengths.size))
+    packed = fill.packed(curve)
     efficiency, batches = greedy(curve, lengths, 30_000, 1)
     assert packed.saturated == pytest.approx(efficiency, rel=0.02)
-    assert float(packed.closed.sum()) == pytest.approx(batches, rel=0.02)
+    assert float(fill.closed.sum()) == pytest.approx(batches, rel=0.02)
 
 
 def test_packing_of_few_prompts_is_counted_by_hand() -> None:
@@ -167,10 +168,11 @@ def test_packing_of_few_prompts_is_counted_by_hand() -> None:
 
 
 def test_long_prompts_run_alone() -> None:
-    packed = Filling(np.array([4096.0]), np.array([1.0])).packed(replica("llama2-70b", "dgx-h100").prompt_s)
+    fill = Filling(np.array([4096.0]), np.array([1.0]))
+    packed = fill.packed(replica("llama2-70b", "dgx-h100").prompt_s)
     assert packed.saturated == 1.0
     assert not packed.extra_s[-1].any()
-    assert float(packed.closed[-1]) == pytest.approx(1.0)
+    assert float(fill.closed[-1]) == pytest.approx(1.0)
 
 
 def test_rows_are_what_each_size_alone_gives(linear: Callable[[float], Linear]) -> None:

@@ -197,7 +197,7 @@ def test_outputs_of_one_token_have_no_tbt_and_need_no_token_pool() -> None:
     perf, ref = replica("llama2-70b", "dgx-h100"), reference("llama2-70b")
     one = np.array([1], dtype=np.int64)
     stage = TokenStage(perf, Traffic(c, ((1.0, 1.0),)), ref, perf)
-    assert stage.tokens_per_request == 0.0
+    assert stage.memory.tokens_per_request == 0.0
     assert stage.exceedance("seconds", 1e-9, one)[0] == 0.0
 
 

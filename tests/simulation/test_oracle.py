@@ -49,7 +49,7 @@ def test_strict_pools_request_by_request(seed: int) -> None:
     model, workload = rng.choice(MODELS), rng.choice(WORKLOADS)
     first, second = (roomy(str(model), str(name)) for name in rng.choice(MACHINES, 2))
     prompts, tokens = (int(each) for each in np.rint(np.exp(rng.uniform(0, np.log(20), 2))))
-    per_prompt_s = float(first.prompt_s(catalog.workload(str(workload)).prompt_tokens.mean()))
+    per_prompt_s = float(first.prompt_s(catalog.workload(str(workload)).prompt.tokens.mean()))
     rate_rps = float(rng.uniform(0.05, 1.0)) * prompts / per_prompt_s
     requests = draw(catalog.workload(str(workload)), rate_rps, 1_000, seed)
     policy = Policy("split", share_links=False, max_preemptions=NEVER)
