@@ -144,13 +144,14 @@ def _model(outer: dict[str, Any], name: str, title: str) -> ModelArchitecture:
         raise InputError(
             f"architectures: must be {family.language_model}, which generates text, got {quoted(', '.join(classes))}"
         )
-    notes = [f"The text part of {part_of}; weights and time of its other parts are not in it."] if part_of else []
     shape = _shape(config, outer, family)
-    dtype, said = _number_type(config, outer)
+    dtype, note = _number_type(config, outer)
     scaling = _object(config.get("rope_scaling"))
     if scaling.get("factor"):
         kind = f"{scaling.get('rope_type') or scaling.get('type') or 'scaled'}, factor {_short(scaling['factor'])}"
-        notes.append(f"Its positions are scaled ({kind}); the context is the file's own number.")
+        note = f"Its positions are scaled ({kind}); the context is the file's own number. {note}"
+    if part_of:
+        note = f"The text part of {part_of}; weights and time of its other parts are not in it. {note}"
     given = outer.get("_name_or_path")
     repository = f"{given} " if isinstance(given, str) and given.count("/") == 1 and given[0] != "/" else ""
     return ModelArchitecture(
@@ -162,7 +163,7 @@ def _model(outer: dict[str, Any], name: str, title: str) -> ModelArchitecture:
         parameters=_parameters(config, family, shape),
         dtype=dtype,
         sources=(f"{repository}config.json of Hugging Face: {', '.join(_classes(outer) or classes) or model_type}",),
-        note=" ".join(filter(None, [*notes, said])),
+        note=note.strip(),
         **shape,
     )
 

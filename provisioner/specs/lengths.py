@@ -148,9 +148,8 @@ def coarser_ratios() -> list[float]:
 def binned(tokens: IntArray) -> tuple[IntArray, Lengths]:
     """Lower edges of the bins of lengths of shape (n,), and the bins that hold a length.
 
-    Edges are in steps of ``BIN_RATIO`` (single integers at small lengths), with additional edges around the
-    percentiles of ``EXACT_QUANTILES``. A bin's mean is the mean of its lengths; its bounds are the smallest and
-    the largest length.
+    Edges are in steps of ``BIN_RATIO`` (single integers at small lengths), with more around the percentiles of
+    ``EXACT_QUANTILES``. A bin's mean is the mean of its lengths; its bounds are the smallest and the largest length.
     """
     values, counts = np.unique(tokens, return_counts=True)
     edges = set(log_edges(int(values[0]), int(values[-1]), BIN_RATIO))

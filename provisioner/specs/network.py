@@ -75,8 +75,7 @@ def parse_networks(given: tuple[str, ...]) -> dict[str, str]:
     networks: dict[str, str] = {}
     option = spelled("network")
     for text in given:
-        machine, equals, network = (part.strip() for part in text.partition("="))
-        name, network = (machine, network) if equals else ("", machine)
+        name, _, network = (part.strip() for part in text.rpartition("="))
         if not network:
             raise InputError(f"{option}: must be NETWORK or MACHINE=NETWORK, such as roce-100, got {text!r}")
         if name in networks:

@@ -258,7 +258,7 @@ def save_workload(
     """
     arrivals = workload.arrivals
     if requests is None:
-        requests = arrivals.requests if arrivals is not None and arrivals.requests else UNMEASURED_REQUESTS
+        requests = (arrivals.requests if arrivals else 0) or UNMEASURED_REQUESTS
     parse_positive(requests, f"workload {workload.name}: requests")
     content: dict[str, Any] = {
         "name": workload.name,

@@ -102,8 +102,7 @@ class SLO:
     @property
     def predicted(self) -> SLO:
         """The limits that the queueing formulas can decide; the simulator alone decides the others."""
-        limits = tuple(limit for limit in self.limits if METRICS[limit.metric].by_formulas)
-        return self if len(limits) == len(self.limits) else replace(self, limits=limits)
+        return replace(self, limits=tuple(limit for limit in self.limits if METRICS[limit.metric].by_formulas))
 
     def figures(self, metrics: Iterable[str] = METRICS) -> tuple[tuple[str, float], ...]:
         """Metric and percentile of the figures of a report: the reported ones of ``metrics``, and all with a limit."""

@@ -1,8 +1,7 @@
 """Trace files: CSV with a header or JSON lines, recognised by their column names.
 
-A file is read in chunks of lines. A chunk goes through numpy's compiled reader; one that it refuses, or
-that holds a value out of range, is read again line by line, which either takes it or names the line, column
-and value.
+A file is read in chunks of lines. A chunk goes through numpy's compiled reader; one that it refuses, or that holds a
+value out of range, is read again line by line, which either takes it or names the line, column and value.
 """
 
 import csv
@@ -172,9 +171,22 @@ class Reader:
         self._at = [self.columns.index(column) for column in self.format.columns]
 
     def read(self, line: int, lines: list[str]) -> NDArray[np.void]:
-        """Requests of lines, of which the first is number ``line`` of the file."""
-        compiled = None if self.is_json else self._compiled(lines)
-        return self._one_by_one(line, lines) if compiled is None else compiled
+        """Requests of lines from number ``line`` of the file on; ``InputError`` names a wrong line and value."""
+        if not self.is_json and (compiled := self._compiled(lines)) is not None:
+            return compiled
+        requests: list[tuple[float, int, int]] = []
+        for number, text in enumerate(lines, start=line):
+            if not text.strip():
+                continue
+            where = f"{self.shown}: line {number}"
+            row = self._row(text, where)
+            time, prompt, output = self.format.columns
+            prompt_tokens = _tokens(row[prompt], f"{where}: {prompt}")
+            time_s_or_ns = _time(row[time], f"{where}: {time}", self.format.time_unit)
+            requests.append((time_s_or_ns, prompt_tokens, _tokens(row[output], f"{where}: {output}")))
+            if (hashes := row.get("hash_ids")) is not None:
+                self.prefixes.count(hashes, prompt_tokens)
+        return np.array(requests, self.dtype)
 
     def _compiled(self, lines: list[str]) -> NDArray[np.void] | None:
         """Requests of lines of CSV, or None if they must be read one by one."""
@@ -205,22 +217,6 @@ class Reader:
         requests["time"] = time / 1e3 if self.format.time_unit == "ms" else time
         requests["prompt"], requests["output"] = prompt, output
         return requests
-
-    def _one_by_one(self, line: int, lines: list[str]) -> NDArray[np.void]:
-        """Requests of lines; ``InputError`` names line, column and value of the first wrong one."""
-        requests: list[tuple[float, int, int]] = []
-        for number, text in enumerate(lines, start=line):
-            if not text.strip():
-                continue
-            where = f"{self.shown}: line {number}"
-            row = self._row(text, where)
-            time, prompt, output = self.format.columns
-            prompt_tokens = _tokens(row[prompt], f"{where}: {prompt}")
-            time_s_or_ns = _time(row[time], f"{where}: {time}", self.format.time_unit)
-            requests.append((time_s_or_ns, prompt_tokens, _tokens(row[output], f"{where}: {output}")))
-            if (hashes := row.get("hash_ids")) is not None:
-                self.prefixes.count(hashes, prompt_tokens)
-        return np.array(requests, self.dtype)
 
     def _row(self, text: str, where: str) -> dict[str, Any]:
         """Values of a line by column, as written."""

@@ -21,11 +21,11 @@ MAX_CLASSES = 4000
 class ArrivalProfile:
     """Arrivals of requests in a trace: measured (``traces.profile``), not a plan's assumption.
 
-    ``cv`` is the coefficient of variation of the gaps between arrivals (1 for Poisson), None below three
-    requests or without any time between them; ``mean_rate_rps`` is (requests - 1) / duration, None without
-    duration. ``rate_by_minute_rps`` is the mean rate in each full minute from the first arrival on (in the
-    whole duration if it is below a minute). ``index_of_dispersion`` is, for each window length in s,
-    the variance over the mean of the numbers of arrivals in full windows (1 for Poisson).
+    ``cv`` is the coefficient of variation of the gaps between arrivals (1 for Poisson), None below three requests or
+    without any time between them; ``mean_rate_rps`` is (requests - 1) / duration, None without duration.
+    ``rate_by_minute_rps`` is the mean rate in each full minute from the first arrival on (in the whole duration if it
+    is below a minute). ``index_of_dispersion`` is, for each window length in s, the variance over the mean of the
+    numbers of arrivals in full windows (1 for Poisson).
     """
 
     duration_s: float

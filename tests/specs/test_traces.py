@@ -339,7 +339,7 @@ def test_both_ways_to_read_a_chunk_agree(tmp_path_factory, rows, chunk_lines, na
 
 
 def test_well_formed_files_take_the_compiled_reader(trace, monkeypatch):
-    monkeypatch.setattr(trace_files.Reader, "_one_by_one", None)
+    monkeypatch.setattr(trace_files.Reader, "_row", None)
     assert trace(OWN + "0,10,3\n1,20,4\n").requests == 2
     assert trace(AZURE + "2023-11-16 18:17:03.9799600,10,3\n").requests == 1
     assert trace(AZURE + "2024-05-10 00:00:00.009930+00:00,10,3\n").requests == 1
