@@ -68,10 +68,7 @@ class ReplicaPerf:
         return self.link_factor * self.machine.network_bytes_per_s
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
-        """Time of one prompt iteration over ``tokens`` prompt tokens.
-
-        A batch of prompts up to 2048 tokens (``curves.MAX_BATCHED_PROMPT_TOKENS``), one prompt beyond.
-        """
+        """Time of one prompt iteration over ``tokens``: several prompts up to 2,048 tokens, one beyond."""
         return self.prompt_factor * self.curve.prompt_s(tokens)
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
@@ -229,10 +226,7 @@ def reference(
 
 
 def tbt_divisor(output_tokens: ArrayLike, assumptions: Assumptions) -> Floats:
-    """Divisor of a request's time after its first token that gives its TBT: its gaps, output - 1; any shape.
-
-    The published simulator divides by all output tokens.
-    """
+    """Divisor of a request's time after its first token that gives its TBT: its gaps, or all outputs as published."""
     output = np.asarray(output_tokens, dtype=np.float64)
     return output - 1 if assumptions == "measured" else output
 

@@ -1,7 +1,6 @@
-"""Checks of a latency curve: points that no machine can produce, and dips inside the noise.
+"""Checks of a latency curve, since more work cannot take less time.
 
-More work cannot take less time. A fall beyond the noise of the repeats is refused (the run ran out of memory), a fall
-inside it is a dip, which isotonic regression levels.
+A fall beyond the noise of the repeats is refused (the run ran out of memory), a dip inside it is levelled.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Latency curves of one replica: prompt time over batched tokens, decode time over batch and context.
 
 The measured form is that of ``docs/reference/hardware.md``, *Latency curves*. In the published simulator's form both
-curves go through every row, decode time is looked up at the number of sequences on the axis of prompt tokens, and
-context has no effect.
+curves go through every row, decode time is looked up at sequences on the axis of prompt tokens, without context.
 """
 
 from __future__ import annotations
@@ -50,9 +49,9 @@ _FAR: Final = 1e12
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PiecewiseLinear:
-    """A function of an amount of work, linear between its knots; beyond them the end segments go on.
+    """A function of an amount of work, linear between its knots; beyond them the end segments go on, from 0 on.
 
-    ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2. Below 0 it keeps its value at 0.
+    ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2.
 
     >>> PiecewiseLinear(np.array([1.0, 2.0, 4.0]), np.array([10.0, 20.0, 60.0]))([0, 2, 3, 5]).tolist()
     [0.0, 20.0, 40.0, 80.0]
@@ -84,9 +83,8 @@ class PiecewiseLinear:
 class ContextFit:
     """Decode time per further token of context, in s/token: the slope used, the fitted slope, and its noise.
 
-    ``floor_s_per_token`` is the time to read one token's KV cache at full HBM bandwidth. ``limited_by`` says
-    which slope is used: the fit, the floor (nothing reads faster), or the ceiling of
-    ``MAX_CONTEXT_SLOPE_RATIO`` times the floor. ``standard_error`` and ``residual_s`` are the fit's.
+    ``floor_s_per_token`` is the time to read one token's KV cache at full HBM bandwidth. ``limited_by`` says which
+    slope is used: the fit, the floor, or the ceiling of ``MAX_CONTEXT_SLOPE_RATIO`` times the floor.
     """
 
     slope_s_per_token: float
@@ -132,10 +130,9 @@ class MixedIteration:
 class CurveSet:
     """Both curves of one (model, machine, tensor parallelism), with their evidence.
 
-    ``prompt`` is over batched prompt tokens, of one prompt alone above ``MAX_BATCHED_PROMPT_TOKENS``;
-    ``decode`` over the batch at ``axis_context_tokens`` of context per sequence (in the published simulator's
-    form: over its key, which it reads at the number of sequences), rising by ``slope_s_per_context_token`` for each
-    further token that the batch holds; ``context`` is the fit of that slope. ``points`` are all measured points.
+    ``prompt`` is over batched prompt tokens, of one prompt alone above ``MAX_BATCHED_PROMPT_TOKENS``; ``decode`` over
+    the batch at ``axis_context_tokens`` of context per sequence (in the published simulator's form: over its key),
+    rising by ``slope_s_per_context_token`` for each further token that the batch holds, which ``context`` fits.
     """
 
     model: str
@@ -178,15 +175,12 @@ class CurveSet:
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
-        """Range of prompt tokens between the curve's knots; beyond it the end segments are extrapolated."""
+        """Range of prompt tokens between the curve's knots."""
         return float(self.prompt.x[0]), min(float(self.prompt.x[-1]), self.known_prompt_tokens)
 
     @property
     def decode_batch_range(self) -> tuple[int, int]:
-        """Range of batches between the decode curve's knots; beyond it the last segment is extrapolated.
-
-        From 1 in the published simulator's form, which reads its axis of prompt tokens below the first knot by rule.
-        """
+        """Range of batches between the decode curve's knots, from 1 in the published simulator's form."""
         first = int(self.decode.x[0]) if self.assumptions == "measured" else 1
         return first, int(self.decode.x[-1])
 
@@ -201,10 +195,7 @@ class CurveSet:
         return self.prompt(tokens)
 
     def decode_s(self, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
-        """Time of one decode iteration, in s: ``batch`` sequences holding ``context_tokens`` together.
-
-        base(batch) + slope x (context - batch x axis context).
-        """
+        """Time of one decode iteration, in s: base(batch) + slope x (context of all - batch x axis context)."""
         sequences = np.asarray(batch, dtype=np.float64)
         beyond = np.asarray(context_tokens, dtype=np.float64) - self.axis_context_tokens * sequences
         return self.decode(sequences) + self.slope_s_per_context_token * beyond
@@ -225,9 +216,7 @@ def is_run(prompt_tokens: int, batch: int) -> bool:
 
 
 def kv_read_s_per_token(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> float:
-    """Time to read the KV cache of one token at full HBM bandwidth of all GPUs, in s/token.
-
-    KV bytes per token / (GPUs x bandwidth): 4,014,080 / (8 x 2039e9) for BLOOM-176B on eight A100.
+    """Time to read the KV cache of one token, in s/token: KV bytes per token / (GPUs x HBM bandwidth).
 
     >>> from provisioner.specs.catalog import machine, model
     >>> f"{kv_read_s_per_token(model('bloom-176b'), machine('dgx-a100'), 8):.3g}"
@@ -378,8 +367,7 @@ def load_curve_set(
 ) -> CurveSet:
     """Measured curves of one (model, machine, tensor parallelism) in the named form, the user's own before the shipped.
 
-    Raises ``InputError`` if there are none (the message names what has curves), or if a file is damaged (it names
-    file, row and field).
+    ``InputError`` names what has curves if there are none, or file, row and field of a damaged file.
     """
     group = model.name, machine.name, tensor_parallel
     if group not in (curve_groups(own) if assumptions == "measured" else _shipped_groups()):

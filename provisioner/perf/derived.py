@@ -177,21 +177,14 @@ def derived_points(
     )
 
 
-def context_slope_s_per_token(
-    shape: ModelArchitecture,
-    gpu: Operators,
-    tensor_parallel: int,
-    *,
-    batch: int = 64,
-    contexts: tuple[int, int] = (1024, 8192),
-) -> float:
+def context_slope_s_per_token(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int) -> float:
     """Time that one further token of context adds to a decode iteration of a full batch, in s.
 
-    Difference of decode attention between two contexts per sequence over the tokens between them. A single
-    sequence reads its cache at a fraction of the bandwidth, so its slope says nothing about a batch.
+    Difference between iterations of 64 sequences at 1,024 and at 8,192 tokens each, over the tokens between them. A
+    single sequence reads its cache at a fraction of the bandwidth, so its slope says nothing about a batch.
     """
-    shorter, longer = (
-        float(iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context))
-        for context in contexts
+    held = (64 * 1024, 64 * 8192)
+    shorter_s, longer_s = (
+        float(iteration_s(shape, gpu, tensor_parallel, batch=64, context_tokens=tokens)) for tokens in held
     )
-    return (longer - shorter) / (batch * (contexts[1] - contexts[0]))
+    return (longer_s - shorter_s) / (held[1] - held[0])

@@ -124,10 +124,7 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
 
 @lru_cache(maxsize=64)
 def operators_of(machine: Machine) -> Operators:
-    """Operators of a machine's GPU: from its kernels, else estimated from its limits and other GPUs' kernels.
-
-    Raises ``InputError`` if the machine's file names kernels that are not shipped.
-    """
+    """Operators of a machine's GPU: from its kernels, else estimated; ``InputError`` if these are not shipped."""
     for field in ("kernels", "kernels_like"):
         table = getattr(machine, field)
         if table and table not in gpu_limits():
@@ -150,9 +147,8 @@ def operators_of(machine: Machine) -> Operators:
 def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> CurveSet:
     """Curves summed from operators, through the points of ``derived.derived_points``.
 
-    Decode is base(batch) at 1,024 tokens of context per sequence plus the slope of a full batch. An iteration that
-    carries both phases takes the prompt time of all its tokens, the same slope for the batch's context, and a time
-    per sequence.
+    Decode is base(batch) at 1,024 tokens of context per sequence plus the slope of a full batch. A mixed iteration
+    takes the prompt time of all its tokens, the same slope for the batch's context, and a time per sequence.
     """
     gpu = operators_of(machine)
     kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"

@@ -1,12 +1,9 @@
 """Times of single operators on one GPU: matrix products, attention, all-reduce and element-wise work.
 
-A time is the physical limit over a utilisation,
+    time = max(FLOP / peak, bytes / bandwidth) / utilisation
 
-    time = max(FLOP / peak, bytes / bandwidth) / utilisation,
-
-and the utilisation comes from a table over the problem's size (``GridTable``). Tables of measured GPUs lie in
-``hardware_specs/operators`` (``hardware_specs/derive_operators.py`` derives them). A GPU or an operator without one
-gets an estimate from the measured GPUs (``Borrowed``), named in ``Operators.estimated``.
+The utilisation comes from a table over the problem's size, derived by ``hardware_specs/derive_operators.py``. A GPU or
+an operator without one gets an estimate from the measured GPUs (``Borrowed``), named in ``Operators.estimated``.
 """
 
 from __future__ import annotations
@@ -70,10 +67,9 @@ SMALLEST: Final[Mapping[str, tuple[float, ...]]] = {
 class GpuLimits:
     """Physical limits of one GPU: dense peaks in FLOP/s, memory and link bandwidth in bytes/s.
 
-    ``fp8_flops`` is 0 for a GPU without fp8 arithmetic: fp8 weights are then read as one byte each and computed
-    in bf16. ``link_bytes_per_s`` is the link to other GPUs of the machine in one direction, half of the NVLink
-    bandwidth in datasheets; ``link`` is ``pcie`` if it goes through the host. ``same_chip_as`` is the key of a GPU with
-    the same chip, if any.
+    ``fp8_flops`` is 0 for a GPU without fp8 arithmetic: fp8 weights are read as one byte each and computed in bf16.
+    ``link_bytes_per_s`` is to other GPUs of the machine in one direction, half of the NVLink bandwidth in datasheets.
+    ``link`` is ``pcie`` if it goes through the host; ``same_chip_as`` is the key of a GPU with the same chip, if any.
 
     >>> GpuLimits("a100", 312e12, 0, 2039e9, 300e9).flops("fp8")
     312000000000000.0
@@ -137,10 +133,9 @@ def decode_attention_limit_s(
     kv_heads: ArrayLike,
     head_dim: ArrayLike,
 ) -> Floats:
-    """Physical limit of attention of one new token per sequence, in s; broadcast.
+    """Physical limit of attention of one new token per sequence, each with ``context_tokens``, in s; broadcast.
 
-    ``context_tokens`` is the context of one sequence. Bytes count the KV cache in its type, and queries and
-    results in bf16.
+    Bytes count the KV cache in its type, and queries and results in bf16.
     """
     sequences, context, queries, keys, dimension = _floats(batch, context_tokens, heads, kv_heads, head_dim)
     of_queries, of_keys = queries * dimension, keys * dimension
@@ -152,8 +147,7 @@ def decode_attention_limit_s(
 def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
     """Physical limit of a sum of ``size_bytes`` over several GPUs, in s: bytes / link, any shape.
 
-    Each GPU sends its part and receives the sum at least once; a switch that adds up the parts reaches this
-    limit. Without such a switch, g GPUs need 2 (g - 1) / g times this time.
+    A switch that adds up the parts reaches this limit. Without one, g GPUs need 2 (g - 1) / g times this time.
     """
     return np.asarray(size_bytes, dtype=np.float64) / gpu.link_bytes_per_s
 
@@ -230,12 +224,7 @@ class Operators:
         return _where(m, self._time_s("gemm", kind, gemm_limit_s(self.limits, kind, *sizes), *sizes))
 
     def prompt_attention_s(
-        self,
-        tokens: ArrayLike,
-        batch: ArrayLike = 1,
-        heads: ArrayLike = 1,
-        kv_heads: ArrayLike = 1,
-        head_dim: ArrayLike = 128,
+        self, tokens: ArrayLike, batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, head_dim: ArrayLike = 128
     ) -> Floats:
         """Time of causal attention of ``batch`` prompts of ``tokens`` each, in s; broadcast."""
         new, sequences, queries, keys = _floats(tokens, batch, heads, kv_heads)
@@ -281,7 +270,6 @@ def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
 
 
 def _where(work: ArrayLike, time_s: Floats) -> Floats:
-    """Times in s, with 0 for no work."""
     return np.where(np.asarray(work) > 0, time_s, 0.0)
 
 
@@ -332,8 +320,7 @@ def gpu_limits() -> Mapping[str, GpuLimits]:
 def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
     """Tables of one operator, by (operator, kind), from its CSV file.
 
-    Raises ``InputError`` with file and row or kind for a value that is no number or not above 0, and for rows
-    that are not a full grid.
+    ``InputError`` names file and row or kind of a value that is not above 0, and of rows that are not a full grid.
     """
     name = f"hardware_specs/operators/{path.name}"
     axes = AXES[operator]
@@ -364,7 +351,7 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
 
 
 Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
-"""A measured GPU: its limits and its tables by (operator, kind)."""
+"""Limits and tables of a measured GPU."""
 
 
 @lru_cache(maxsize=16)
@@ -379,10 +366,7 @@ def measured(gpu: str) -> Measured:
 
 @lru_cache(maxsize=16)
 def load_operators(gpu: str) -> Operators:
-    """Operators of a GPU with tables; operators that were not measured on it are estimated.
-
-    They are estimated from the GPU with the same chip if it has the table (H200 from H100), else from all others.
-    """
+    """Operators of a GPU with tables; those not measured on it are estimated, if possible from a GPU with its chip."""
     limits, tables = measured(gpu)
     return estimate_operators(limits, own=tables, like=limits.same_chip_as or None)
 

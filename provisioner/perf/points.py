@@ -1,8 +1,4 @@
-"""Points of a latency curve, one per row of a curve file, and their reader.
-
-A curve file holds one machine and one model in long format, one measured point per row. The prompt phase's
-points are (prompt tokens, batch); the token phase's also carry the KV context that the batch holds in total.
-"""
+"""Points of a latency curve, one per row of a curve file, which holds one machine and one model, and their reader."""
 
 from __future__ import annotations
 
@@ -32,9 +28,8 @@ _GROUP: Final = ("model", "machine", "tensor_parallel")
 class CurvePoint:
     """One measured point of a curve: the median latency of its repeats, in seconds.
 
-    ``context_tokens`` is the KV context of the whole batch during the iteration: 0 for a prompt (nothing is
-    cached yet), batch x (prompt + half of the tokens generated in the run) for decode. The power fractions
-    are of the GPU's TDP over the whole run (prompt and token phase together), None where not measured.
+    ``context_tokens`` is the KV context of the whole batch: 0 for a prompt, batch x (prompt + half of the tokens
+    generated in the run) for decode. The power fractions are of the GPU's TDP over the whole run, None if not measured.
     """
 
     phase: Phase
@@ -116,10 +111,7 @@ KNOT_COLUMNS: Final = _columns(SimulatorKnot)
 
 
 def curve_text(groups: Mapping[int, Sequence[CurvePoint]], *, model: str, machine: str) -> str:
-    """Points by tensor parallelism as the text of a curve file, which ``read_points`` reads.
-
-    A field of an unknown value is empty.
-    """
+    """Points by tensor parallelism as the text of a curve file, which ``read_points`` reads."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -189,8 +181,7 @@ def _record(kind: type[_Record], row: Mapping[str, str]) -> _Record:
 def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[CurvePoint, ...]]:
     """Points of one curve file, by tensor parallelism.
 
-    Raises ``InputError`` with file, row and field for a missing column, a value that is not a number or out
-    of its range, a repeated point, or a row of another model or machine.
+    ``InputError`` names file, row and field of a wrong value, a repeated point, or a row of another model or machine.
     """
     groups: dict[int, dict[tuple[str, int, int, float], CurvePoint]] = {}
     for where, tensor_parallel, point in _records(path, CurvePoint, model=model, machine=machine):
@@ -203,10 +194,7 @@ def read_points(path: Path, *, model: str, machine: str) -> dict[int, tuple[Curv
 
 
 def read_knots(path: Path, *, model: str, machine: str, tensor_parallel: int) -> tuple[SimulatorKnot, ...]:
-    """Knots of the published simulator for one group, by ascending key.
-
-    Raises ``InputError`` with file, row and field as ``read_points`` does.
-    """
+    """Knots of the published simulator for one group, by ascending key; ``InputError`` as in ``read_points``."""
     group = {"model": model, "machine": machine, "tensor_parallel": str(tensor_parallel)}
     knots: list[SimulatorKnot] = []
     for where, _, knot in _records(path, SimulatorKnot, **group):

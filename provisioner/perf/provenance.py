@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+import yaml
 
 from provisioner.errors import InputError
 from provisioner.specs.catalog import data_folder
@@ -17,13 +19,10 @@ _Provenance = TypeVar("_Provenance")
 
 def _read(path: Path, build: Callable[[dict[str, Any]], _Provenance]) -> _Provenance:
     """Provenance built from the content of a YAML file; ``InputError`` names file and field."""
-    import yaml
-
     name = f"hardware_specs/{path.parent.name}/{path.name}"
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C where libyaml is there
     try:
-        content = yaml.load(  # a safe loader, in C where libyaml is there
-            path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        )
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{name}: cannot be read: {' '.join(str(error).split())}") from error
     try:
@@ -46,11 +45,7 @@ class RepeatError:
 
 @dataclass(frozen=True, slots=True)
 class CurveProvenance:
-    """Provenance of the shipped set of curves.
-
-    ``assumed`` maps a machine whose times the source assumes to its assumption; ``repeats`` maps (model,
-    machine, tensor parallelism) to the error of repeats left out.
-    """
+    """Provenance of a set of curves, with assumptions by machine and errors of repeats left out by group of curves."""
 
     title: str
     url: str
@@ -67,15 +62,10 @@ class CurveProvenance:
         return (source,)
 
 
-@lru_cache(maxsize=1)
-def load_provenance() -> CurveProvenance:
-    """Provenance of the shipped curves, from ``hardware_specs/curves/provenance.yaml``."""
-    return read_provenance(data_folder("hardware_specs") / "curves" / "provenance.yaml")
-
-
-def read_provenance(path: Path) -> CurveProvenance:
-    """Provenance of a set of curves from its YAML file; ``InputError`` names file and field."""
-    return _read(path, _curves)
+@cache
+def load_provenance(path: Path | None = None) -> CurveProvenance:
+    """Provenance of a set of curves, the shipped one by default; ``InputError`` names file and field."""
+    return _read(path or data_folder("hardware_specs") / "curves" / "provenance.yaml", _curves)
 
 
 def _curves(content: Mapping[str, Any]) -> CurveProvenance:
@@ -114,8 +104,7 @@ class Refusal:
 class OperatorTable:
     """One table of an operator, such as ``gemm bf16``: rows measured, rows it was fitted to, and its error on them.
 
-    Errors are fractions, None for a table whose rows were all refused. A refused row to which a rule gives another
-    time counts as used.
+    Errors are fractions, None if all rows were refused. A refused row to which a rule gives another time is used.
     """
 
     name: str
@@ -148,24 +137,21 @@ class KernelsProvenance:
     estimated: Mapping[tuple[str, str], EstimateError]
 
 
-@lru_cache(maxsize=1)
-def kernels_provenance() -> Mapping[str, KernelsProvenance]:
-    """Provenance of all shipped kernels by GPU, from ``hardware_specs/operators/provenance.yaml``."""
-    return read_kernels_provenance(data_folder("hardware_specs") / "operators" / "provenance.yaml")
+@cache
+def kernels_provenance(path: Path | None = None) -> Mapping[str, KernelsProvenance]:
+    """Provenance of kernels by GPU, of the shipped ones by default; ``InputError`` names file and field."""
 
+    def by_gpu(content: Mapping[str, Any]) -> dict[str, KernelsProvenance]:
+        return {str(gpu): _kernels(str(gpu), fields) for gpu, fields in content["gpus"].items()}
 
-def read_kernels_provenance(path: Path) -> dict[str, KernelsProvenance]:
-    """Provenance of kernels by GPU from its YAML file; ``InputError`` names file and field."""
-    return _read(path, lambda content: {str(gpu): _kernels(str(gpu), rows) for gpu, rows in content["gpus"].items()})
+    return _read(path or data_folder("hardware_specs") / "operators" / "provenance.yaml", by_gpu)
 
 
 def _kernels(gpu: str, fields: Mapping[str, Any]) -> KernelsProvenance:
-    others = fields["estimated_from_others"]
+    cases = {key: error for key, error in fields["estimated_from_others"].items() if key != "from"}
     estimated = {
-        (phase, dtype): EstimateError(float(error["error_median"]), float(error["error_p95"]))
-        for key, error in others.items()
-        if key != "from"
-        for phase, dtype in [key.split()]
+        tuple(key.split()): EstimateError(float(error["error_median"]), float(error["error_p95"]))
+        for key, error in cases.items()
     }
     tables = tuple(_table(name, table) for name, table in fields["tables"].items())
     return KernelsProvenance(gpu, str(fields["limits"]), tables, estimated)

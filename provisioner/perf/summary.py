@@ -1,20 +1,28 @@
-"""Coverage, evidence and error of the latency curves, for ``provision machines``, ``models`` and ``curves``."""
+"""Coverage, evidence and error of the latency curves, for ``provision machines``, ``models`` and ``curves``.
+
+An error is of work that a curve was not fitted to. Repeats left out at random say how noisy the measurements are,
+whole points left out how far interpolation and extrapolation can be trusted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from itertools import groupby
+from operator import attrgetter
+from typing import Final, Literal
+
+import numpy as np
 
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.options.defaults import Evidence
-from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, load_curve_set, own_file
+from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, fit_measured, load_curve_set, own_file
 from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
-from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits
-from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors
+from provisioner.perf.points import CurvePoint
+from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors, load_provenance
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
@@ -23,12 +31,91 @@ NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
 """Number types of the layers' weights that curves are derived in."""
 
 
+Axis = Literal[
+    "prompt: runs",
+    "prompt: tokens",
+    "prompt: beyond the last",
+    "decode: runs",
+    "decode: batch",
+    "decode: batch beyond the last",
+    "decode: context",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOutError:
+    """Error of a curve at points or runs that were left out, as fractions of the measured times.
+
+    ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, one left out at a time;
+    ``bias`` is the mean signed error, above 0 if the curve is too slow (0 points and None for runs left out at random).
+    """
+
+    axis: Axis
+    left_out: int
+    mape: float
+    largest: float
+    bias: float | None = None
+
+
+def interpolation_error(curve_set: CurveSet, how: Literal["repeats", "points"] = "points") -> tuple[HoldOutError, ...]:
+    """Hold-out errors of measured curves, one row per phase and axis.
+
+    ``repeats``: 20 % of the single runs left out at random, computed when the curves were derived. ``points``: whole
+    points left out, computed here. ``InputError`` for curves in the published simulator's form, which are not fitted.
+    """
+    if curve_set.assumptions != "measured":
+        raise InputError("hold-out errors are those of the measured curves: ask with assumptions measured")
+    if how == "points":
+        return _leave_out_points(curve_set)
+    error = load_provenance().repeats.get(curve_set.group)
+    if error is None:
+        model, machine, degree = curve_set.group
+        raise InputError(f"no error of left-out repeats is known for {model} on {machine} at TP {degree}")
+    return (
+        HoldOutError("prompt: runs", 0, error.prompt_mape, error.prompt_max),
+        HoldOutError("decode: runs", 0, error.decode_mape, error.decode_max),
+    )
+
+
+def _leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
+    """Error at each inner point of an axis, and at its last, predicted by curves fitted without it.
+
+    Points that share their place on an axis (512 x 2 and 1024 x 1 tokens) are left out together, compared one by one.
+    """
+    kept, decodes, fit = curve_set.kept, curve_set.decode_points, curve_set.context
+    assert fit is not None  # measured curves have one
+    axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
+    single = [p for p in decodes if p.batch == 1 and p not in axis]
+
+    def error(name: Axis, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
+        signed: list[float] = []
+        for left_out in groups:
+            rest = [p for p in kept if p not in left_out]
+            signed += map(fit_measured(rest, curve_set.group, fit.floor_s_per_token).error_at, left_out)
+        size = np.abs(signed)
+        return HoldOutError(name, len(signed), float(size.mean()), float(size.max()), float(np.mean(signed)))
+
+    by_tokens = _by(attrgetter("batched_tokens"), curve_set.prompt_points)
+    by_batch = _by(attrgetter("batch"), axis)
+    return (
+        error("prompt: tokens", by_tokens[1:-1]),
+        error("prompt: beyond the last", by_tokens[-1:]),
+        error("decode: batch", by_batch[1:-1]),
+        error("decode: batch beyond the last", by_batch[-1:]),
+        error("decode: context", [[p] for p in single]),
+    )
+
+
+def _by(key: Callable[[CurvePoint], int], points: Sequence[CurvePoint]) -> list[list[CurvePoint]]:
+    return [list(group) for _, group in groupby(sorted(points, key=key), key)]
+
+
 @dataclass(frozen=True, slots=True)
 class CurveSummary:
     """One group of measured curves with its errors.
 
-    ``errors_repeats`` are of runs left out at random, ``errors_points`` of whole points left out. Curves of the user's
-    ``own`` have only the latter, if there are points to spare.
+    ``errors_repeats`` are of runs left out at random, unknown of the user's ``own`` curves; ``errors_points`` of whole
+    points left out, if there are points to spare.
     """
 
     curve: CurveSet
@@ -41,9 +128,7 @@ class CurveSummary:
 def curve_summary(
     model: str | None = None, machine: str | None = None, own: Catalog | None = None
 ) -> list[CurveSummary]:
-    """Measured curves, one row per (model, machine, tensor parallelism), of one model or machine if named.
-
-    Raises ``UnknownNameError`` for a name that is not known. Empty if nothing was measured.
+    """Measured curves by (model, machine, tensor parallelism), of one model or machine if named; empty without any.
 
     >>> [row.curve.tensor_parallel for row in curve_summary("llama2-70b", "dgx-a100")]
     [2, 4, 8]

@@ -25,21 +25,14 @@ def serialized_s(kv_bytes: ArrayLike, link_bytes_per_s: float) -> Floats:
     return np.asarray(kv_bytes, dtype=np.float64) / link_bytes_per_s
 
 
-def per_layer_visible_s(
-    kv_bytes: ArrayLike,
-    prompt_s: ArrayLike,
-    *,
-    layers: int,
-    link_bytes_per_s: float,
-    fixed_s: float = PER_LAYER_FIXED_S,
-) -> Floats:
+def per_layer_visible_s(kv_bytes: ArrayLike, prompt_s: ArrayLike, *, layers: int, link_bytes_per_s: float) -> Floats:
     """Part of a per-layer transfer that is left when the prompt ends, in s; any shape, broadcast.
 
     max(bytes / layers / bandwidth, bytes / bandwidth - prompt time) + fixed: each layer's cache leaves
     while the next layers compute, so the last layer's cache remains, or all bytes that the link is behind.
     """
     all_s = serialized_s(kv_bytes, link_bytes_per_s)
-    return np.maximum(all_s / layers, all_s - np.asarray(prompt_s, dtype=np.float64)) + fixed_s
+    return np.maximum(all_s / layers, all_s - np.asarray(prompt_s, dtype=np.float64)) + PER_LAYER_FIXED_S
 
 
 def visible_s(kv_bytes: ArrayLike, prompt_s: ArrayLike, *, layers: int, link_bytes_per_s: float) -> Floats:
@@ -52,7 +45,5 @@ def visible_s(kv_bytes: ArrayLike, prompt_s: ArrayLike, *, layers: int, link_byt
     >>> (1e3 * visible_s(kv, [0.05, 0.19], layers=70, link_bytes_per_s=400e9)).round(2).tolist()
     [1.0, 6.42]
     """
-    return np.minimum(
-        serialized_s(kv_bytes, link_bytes_per_s),
-        per_layer_visible_s(kv_bytes, prompt_s, layers=layers, link_bytes_per_s=link_bytes_per_s),
-    )
+    per_layer_s = per_layer_visible_s(kv_bytes, prompt_s, layers=layers, link_bytes_per_s=link_bytes_per_s)
+    return np.minimum(serialized_s(kv_bytes, link_bytes_per_s), per_layer_s)

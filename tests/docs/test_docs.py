@@ -9,8 +9,8 @@ import pytest
 
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
-from provisioner.perf.holdout import interpolation_error
 from provisioner.perf.memory import kv_capacity_tokens, usable_memory_bytes, weight_bytes
+from provisioner.perf.summary import interpolation_error
 from provisioner.perf.transfer import serialized_s
 from provisioner.specs import catalog
 from provisioner.specs.metrics import ALIASES

@@ -10,17 +10,14 @@ import yaml
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
-from provisioner.perf.holdout import HoldOutError, interpolation_error
 from provisioner.perf.provenance import (
     SERVED_RUNS,
     SERVED_TPOT_ERROR,
     SERVED_TTFT_ERROR,
     kernels_provenance,
     load_provenance,
-    read_kernels_provenance,
-    read_provenance,
 )
-from provisioner.perf.summary import coverage, curve_summary, machine_curves
+from provisioner.perf.summary import HoldOutError, coverage, curve_summary, interpolation_error, machine_curves
 from provisioner.specs import catalog
 from tests.oracles.closed_loop import predict, read_runs
 
@@ -107,7 +104,7 @@ def test_a_damaged_provenance_file_is_refused_by_field(tmp_path: Path) -> None:
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=says):
-            read_provenance(path)
+            load_provenance(path)
 
 
 def test_the_summary_shows_every_group_with_its_evidence() -> None:
@@ -242,7 +239,7 @@ def test_a_damaged_provenance_of_kernels_is_refused_by_field(tmp_path: Path) -> 
     ):
         path.write_text(content)
         with pytest.raises(InputError, match=says):
-            read_kernels_provenance(path)
+            kernels_provenance(path)
 
 
 @pytest.mark.slow

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
@@ -175,18 +177,21 @@ def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     """Points with lengths that differ by a few tokens set to one length, so that they lie on one axis of the curve."""
-    lengths = {(p.phase, p.prompt_tokens, p.context_per_sequence_tokens): p.repeats for p in points}
+    repeats = {_length(p): p.repeats for p in points}
     chosen: list[tuple[Phase, int, float]] = []
     # the length of most requests stands for those near it
-    for key in sorted(lengths, key=lambda key: (-lengths[key], key)):
-        if not any(_near(key, other) for other in chosen):
-            chosen.append(key)
-    result = []
-    for p in points:
-        own = (p.phase, p.prompt_tokens, p.context_per_sequence_tokens)
-        _, prompt_tokens, context = next(key for key in chosen if _near(own, key))
-        result.append(replace(p, prompt_tokens=prompt_tokens, context_tokens=p.batch * context))
-    return result
+    for length in sorted(repeats, key=lambda length: (-repeats[length], length)):
+        if not any(_near(length, other) for other in chosen):
+            chosen.append(length)
+    lengths = (next(length for length in chosen if _near(_length(p), length)) for p in points)
+    return [
+        replace(p, prompt_tokens=prompt_tokens, context_tokens=p.batch * context)
+        for p, (_, prompt_tokens, context) in zip(points, lengths, strict=True)
+    ]
+
+
+def _length(p: CurvePoint) -> tuple[Phase, int, float]:
+    return p.phase, p.prompt_tokens, p.context_per_sequence_tokens
 
 
 def _near(a: tuple[Phase, int, float], b: tuple[Phase, int, float]) -> bool:
@@ -199,9 +204,11 @@ def _close(x: float, y: float) -> bool:
 
 def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
     """One point for each place: the median of its repeats and their extremes, in the order of a curve file."""
-    places: dict[tuple[int, int, int, float], list[CurvePoint]] = {}
-    for p in points:
-        places.setdefault((p.phase != "prompt", p.batch, p.prompt_tokens, p.context_tokens), []).append(p)
+
+    def place(p: CurvePoint) -> tuple[bool, int, int, float]:
+        return p.phase != "prompt", p.batch, p.prompt_tokens, p.context_tokens
+
+    groups = [list(same) for _, same in groupby(sorted(points, key=place), place)]
     return tuple(
         replace(
             same[0],
@@ -210,7 +217,7 @@ def _joined(points: Sequence[CurvePoint]) -> tuple[CurvePoint, ...]:
             min_s=min(p.min_s for p in same),
             max_s=max(p.max_s for p in same),
         )
-        for _, same in sorted(places.items())
+        for same in groups
     )
 
 
@@ -255,13 +262,11 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
 
 
 def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
-    """Whether a point lies between others of its phase: by batched tokens, or by batch at its context."""
-    if point.phase == "prompt":
-        at, all_at = point.batched_tokens, [p.batched_tokens for p in points]
-    else:
-        context = point.context_per_sequence_tokens
-        at, all_at = point.batch, [p.batch for p in points if p.context_per_sequence_tokens == context]
-    return min(all_at) < at < max(all_at)
+    """Whether a point lies between others of its phase and context: by batched tokens, or by batch."""
+    axis = attrgetter("batched_tokens" if point.phase == "prompt" else "batch")
+    context = point.context_per_sequence_tokens
+    all_at = [axis(p) for p in points if p.context_per_sequence_tokens == context]
+    return bool(min(all_at) < axis(point) < max(all_at))
 
 
 def _warnings_of_runs(runs: Sequence[Run]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, CompareOptions, PlanOptions, ReproduceOptions, SimulateOptions
 from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
-from provisioner.perf.holdout import interpolation_error
+from provisioner.perf.summary import interpolation_error
 from provisioner.perf.transfer import serialized_s
 from provisioner.results.comparison import COMPARED
 from provisioner.results.reproduction import Values
