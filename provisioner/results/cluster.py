@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from provisioner.results.result import derived
 from provisioner.specs.criteria import CriterionName
@@ -135,8 +135,4 @@ class Totals:
     def over(cls, parts: Iterable[Totals]) -> Totals:
         """The sum of several totals."""
         listed = tuple(parts)
-        return cls(
-            sum(part.cost_usd_per_h for part in listed),
-            sum(part.power_w for part in listed),
-            sum(part.machines for part in listed),
-        )
+        return cls(*(sum(getattr(part, each.name) for part in listed) for each in fields(cls)))

@@ -93,11 +93,6 @@ class PointOutcome:
         """The name of the percentile that is the largest over its limit; "" without one."""
         return "" if self.worst is None else self.worst.name
 
-    @property
-    def missed(self) -> tuple[str, ...]:
-        """The names of the percentiles whose limits are missed."""
-        return tuple(figure.name for figure in self.latency if figure.met == "fail")
-
     def worst_of(self, metrics: Container[str]) -> PointLatency | None:
         """The percentile of these metrics that is the largest over its limit; None without a limit to judge by."""
         ratios = ((each.over_limit, each) for each in self.latency if each.metric in metrics)

@@ -265,9 +265,9 @@ class Plan(HasCluster, ServingResult):
     @property
     def tightest(self) -> LatencyFigure | None:
         """The percentile with the smallest slack; None without limits, or where none is known."""
-        slacks = [(figure.slack, figure) for figure in self.latency]
-        limited = [(slack, figure) for slack, figure in slacks if slack is not None and not math.isnan(slack)]
-        return min(limited, key=lambda pair: pair[0])[1] if limited else None
+        slacks = ((figure.slack, figure) for figure in self.latency)
+        known = ((slack, figure) for slack, figure in slacks if slack is not None and not math.isnan(slack))
+        return min(known, key=lambda pair: pair[0], default=(None, None))[1]
 
     @derived
     def worst_slack(self) -> float | None:

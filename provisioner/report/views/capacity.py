@@ -13,9 +13,10 @@ from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyN
 from provisioner.report.numbers import per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table
-from provisioner.report.views.view import POOL, View, criteria_columns, report, total_cells, total_numbers
+from provisioner.report.views.view import POOL, View, amount, criteria_columns, report, total_cells
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
+from provisioner.specs.criteria import OF_CLUSTERS
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_rate, format_share
@@ -53,14 +54,13 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
 
 def _key_numbers(capacity: Capacity) -> KeyNumbers:
     """The rate, the first failure, the binding limit, and the cost of the cluster."""
-    beyond = KeyNumber("beyond", "fails too", "at 1, 2 and 4 % more")
-    if capacity.passes_again_rps:
-        again = ", ".join(f"{rate:.4g}" for rate in capacity.passes_again_rps)
-        beyond = KeyNumber("beyond", f"passes again at {again} requests/s", "between these rates chance decides")
+    beyond = ("fails too", "at 1, 2 and 4 % more")
+    if again := ", ".join(f"{rate:.4g}" for rate in capacity.passes_again_rps):
+        beyond = (f"passes again at {again} requests/s", "between these rates chance decides")
     numbers = [
         KeyNumber("holds", f"{capacity.rate_rps:.4g} requests/s"),
         KeyNumber("fails at", f"{capacity.failed_rps:.4g} requests/s", "the first failure, to 1 %"),
-        beyond,
+        KeyNumber("beyond", *beyond),
     ]
     if not capacity.stable_beyond:
         numbers.append(KeyNumber("binding", "capacity", "above, requests wait ever longer"))
@@ -68,7 +68,7 @@ def _key_numbers(capacity: Capacity) -> KeyNumbers:
         worst = capacity.breaks[0]
         how = ", within, but not with the confidence asked for" if worst.met == "undecided" else ""
         numbers.append(KeyNumber("binding", worst.label, f"above, {worst.beside_limit}{how}"))
-    return KeyNumbers((*numbers, *total_numbers(capacity.totals)))
+    return KeyNumbers((*numbers, *(amount(name, capacity.totals) for name in OF_CLUSTERS)))
 
 
 def _breaks_table(capacity: Capacity) -> Table:
@@ -134,36 +134,31 @@ def _added(each: Addition) -> str:
 
 def charts(capacity: Capacity) -> Mapping[str, Chart]:
     """The worst limit against the rate; then the cost with what is added for more."""
-    additions = {"additions": _additions_chart(capacity)} if capacity.additions else {}
-    return {"limits": _limits_chart(capacity), **additions}
-
-
-def _limits_chart(capacity: Capacity) -> LineChart:
     series = []
     for at_least in (False, True):
         tried = [each for each in capacity.tried if each.at_least is at_least and math.isfinite(each.worst_ratio)]
         name = "at least this (stopped early)" if at_least else f"{capacity.design} {capacity.cluster.by_role}"
         rates, ratios = tuple(each.rate_rps for each in tried), tuple(each.worst_ratio for each in tried)
         series += [Series(name, rates, ratios, notes=tuple(each.outcome for each in tried))] if tried else []
-    return LineChart(
+    limits = LineChart(
         f"How close the cluster is to its limits: {capacity.workload} on {capacity.model}, SLO {capacity.slo}",
         Axis("rate (requests/s)"),
         Axis("largest percentile over its limit", from_zero=True),
         tuple(series),
         rules=(Rule(1.0, "limit"), Rule(capacity.rate_rps, f"holds {capacity.rate_rps:.4g} requests/s", "x")),
     )
-
-
-def _additions_chart(capacity: Capacity) -> BarChart:
+    if not capacity.additions:
+        return {"limits": limits}
     more = [(each, _whole(capacity, each)) for each in capacity.additions]
     costs = (capacity.totals.cost_usd_per_h, *(None if of is None else of.cost_usd_per_h for _, of in more))
     notes = ("in hand", *(f"add {_added(each)}" if each.feasible else each.reason for each, _ in more))
-    return BarChart(
+    additions = BarChart(
         "What more costs: the cluster in hand with the least that has to be added",
         (format_rate(capacity.rate_rps), *(format_rate(each.rate_rps) for each, _ in more)),
         Axis("cost ($/h)", from_zero=True),
         (Bars("cost", costs, notes),),
     )
+    return {"limits": limits, "additions": additions}
 
 
 def rate_rows(capacity: Capacity) -> list[Row]:
@@ -198,4 +193,3 @@ VIEW: Final = View(
         "pools": lambda capacity: [flat(pool) for pool in capacity.pools],
     },
 )
-"""The view of capacities."""

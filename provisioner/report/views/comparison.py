@@ -9,10 +9,10 @@ from typing import Final
 from provisioner.options import CompareOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
-from provisioner.report.numbers import AMOUNTS, NUMBERS
+from provisioner.report.numbers import AMOUNTS
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.plan import slack_numbers
-from provisioner.report.views.view import View, cluster_boxes, criteria_columns, report, scaled, total_cells
+from provisioner.report.views.view import View, amount, cluster_boxes, criteria_columns, report, scaled, total_cells
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
@@ -59,9 +59,9 @@ def headline(comparison: Comparison) -> str:
     if not comparison.planned:
         return "No design has a plan"
     best, plan = comparison.planned[0]
-    amount = AMOUNTS[comparison.objective](plan.of(comparison.objective))
-    against = filter(None, [_against(comparison, best)])
-    return f"{best.label}: {', '.join([amount, *against])}, with {plan.cluster.listed}"
+    value = AMOUNTS[comparison.objective](plan.of(comparison.objective))
+    against = _against(comparison, best)
+    return f"{best.label}: {value}{f', {against}' if against else ''}, with {plan.cluster.listed}"
 
 
 def _against(comparison: Comparison, design: ComparedDesign) -> str:
@@ -89,8 +89,7 @@ def key_numbers(comparison: Comparison) -> KeyNumbers:
     best, plan = comparison.planned[0]
     notes = {"machines": f"({plan.cluster.by_role})", comparison.objective: _against(comparison, best)}
     names = (comparison.objective, *(name for name in COMPARED if name != comparison.objective))
-    texts = {name: NUMBERS[name] if name == "machines" else AMOUNTS[name] for name in names}
-    numbers = [KeyNumber(name, text(plan.of(name)), notes.get(name, "")) for name, text in texts.items()]
+    numbers = [amount(name, plan, notes.get(name, "")) for name in names]
     numbers.append(KeyNumber("one machine fewer", _binds(plan)))
     return KeyNumbers((*numbers, *slack_numbers(plan)))
 
@@ -185,4 +184,3 @@ def pool_rows(comparison: Comparison) -> list[Row]:
 
 
 VIEW: Final = View(Comparison, document, charts, {"designs": design_rows, "pools": pool_rows})
-"""The view of comparisons."""

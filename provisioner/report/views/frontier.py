@@ -11,7 +11,7 @@ from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import AMOUNTS, per_cent
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, criteria_columns, report, total_cells
+from provisioner.report.views.view import View, criteria_columns, report, scaled, total_cells
 from provisioner.results.frontier import Frontier
 from provisioner.results.plan import Plan
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -20,6 +20,10 @@ from provisioner.specs.units import format_rate
 
 def document(frontier: Frontier, inputs: bool = False) -> Document:
     """The report of a frontier. ``inputs`` adds every option."""
+
+    def change(plan: Plan, name: CriterionName) -> str:
+        return f"{100.0 * (plan.of(name) / frontier.points[0].of(name) - 1.0):+.1f}"
+
     proven = "the points above are proven; " if frontier.points else ""
     missing = f"{proven}points that none of them beats may be missing among the clusters below:"
     lines = () if frontier.complete else (missing, *map(str, frontier.open_boxes))
@@ -27,7 +31,13 @@ def document(frontier: Frontier, inputs: bool = False) -> Document:
     blocks = (
         key_numbers(frontier),
         _table("The frontier, the cheapest first", frontier, frontier.points),
-        changes_table(frontier),
+        listing(
+            "Against the cheapest",
+            frontier.points[1:],
+            (Column("design"), lambda plan: plan.design),
+            (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+            *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
+        ),
         Notes("Not searched to the end: the time limit", lines, warning=True),
         _table(left_open, frontier, frontier.candidates),
     )
@@ -67,14 +77,13 @@ def subtitle(frontier: Frontier) -> str:
 
 def key_numbers(frontier: Frontier) -> KeyNumbers:
     """The least cost, power and machines, each with the first cluster that has it."""
-    best = {name: plan for plan in reversed(frontier.points) for name in frontier.best_in(plan)}
-    return KeyNumbers(
-        tuple(
-            KeyNumber(CRITERIA[name].short, AMOUNTS[name](best[name].of(name)), f"({best[name].cluster})")
-            for name in OF_CLUSTERS
-            if name in best
-        )
+    points = frontier.points
+    best = {name: next(plan for plan in points if name in frontier.best_in(plan)) for name in OF_CLUSTERS if points}
+    numbers = (
+        KeyNumber(CRITERIA[name].short, AMOUNTS[name](plan.of(name)), f"({plan.cluster})")
+        for name, plan in best.items()
     )
+    return KeyNumbers(tuple(numbers))
 
 
 def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
@@ -96,41 +105,20 @@ def _least(frontier: Frontier, plan: Plan) -> str:
     return ", ".join(frontier.best_in(plan)) if plan in frontier.points else ""
 
 
-def changes_table(frontier: Frontier) -> Table:
-    """One row per point after the cheapest: its totals against that, in per cent."""
-
-    def change(plan: Plan, name: CriterionName) -> str:
-        return f"{100.0 * (plan.of(name) / frontier.points[0].of(name) - 1.0):+.1f}"
-
-    return listing(
-        "Against the cheapest",
-        frontier.points[1:],
-        (Column("design"), lambda plan: plan.design),
-        (Column("machines", words=True), lambda plan: plan.cluster.by_role),
-        *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
-    )
-
-
 def charts(frontier: Frontier) -> Mapping[str, Chart]:
     """Power against cost, a series for each design."""
-    designs: dict[str, list[Plan]] = {}
-    for plan in frontier.points + frontier.candidates:
-        designs.setdefault(plan.design, []).append(plan)
 
     def note(plan: Plan) -> str:
         least = _least(frontier, plan)
         known = ("not proven",) if plan not in frontier.points else (f"least {least}",) if least else ()
         return ", ".join((plan.cluster.by_role, f"{plan.machines} machines", *known))
 
-    series = [
-        Series(
-            design,
-            tuple(plan.cost_usd_per_h for plan in plans),
-            tuple(1e-3 * plan.power_w for plan in plans),
-            notes=tuple(map(note, plans)),
-        )
-        for design, plans in designs.items()
-    ]
+    series = []
+    plans = frontier.points + frontier.candidates
+    for design in dict.fromkeys(plan.design for plan in plans):
+        of = [plan for plan in plans if plan.design == design]
+        costs = tuple(plan.cost_usd_per_h for plan in of)
+        series.append(Series(design, costs, scaled("power", of), notes=tuple(map(note, of))))
     title = f"Beaten by none in cost, power and machines: {subtitle(frontier).removesuffix('.')}"
     cost, power = (Axis(CRITERIA[name].axis) for name in ("cost", "power"))
     return {"frontier": LineChart(title, cost, power, tuple(series))}
@@ -162,4 +150,3 @@ def pool_rows(frontier: Frontier) -> list[Row]:
 
 
 VIEW: Final = View(Frontier, document, charts, {"points": point_rows, "pools": pool_rows})
-"""The view of frontiers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Final
@@ -13,10 +13,10 @@ from provisioner.report.document import Block, Code, Column, Document, KeyNumber
 from provisioner.report.numbers import milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
-from provisioner.report.views.view import View, bounds, criteria_columns, report, total_cells, total_numbers
+from provisioner.report.views.view import View, amount, bounds, criteria_columns, report, total_cells
 from provisioner.results.cluster import Cluster
-from provisioner.results.grid import Grid, GridPoint, PointLatency
-from provisioner.specs.criteria import CRITERIA, CriterionName
+from provisioner.results.grid import Grid, GridPoint, PointLatency, Varied
+from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_seconds
@@ -44,37 +44,16 @@ _SIGN: Final = {"pass": "+", "fail": "-", "undecided": "?", "unstable": "~", "st
 
 _TOTALS: Final[tuple[CriterionName, ...]] = ("machines", "cost", "power")
 _BATCHES: Final = (1, 4, 16, 64, 256)
-_LONGEST_HEADER: Final = 5
+_LONGEST_HEADER: Final = 5  # a longer name of the input would push a table beyond the edge of a terminal
 
 
 def document(grid: Grid, inputs: bool = False) -> Document:
     """The report of a grid. ``inputs`` adds every option, and the whole frontier."""
-    judged = f"SLO {grid.slo}" if grid.limits else "no latency limits"
     if grid.varied is None:
-        headline, subject, load = *_sizes_head(grid), grid.load
-        blocks: Iterable[Block] = (
-            _key_numbers(grid),
-            *(() if grid.optimum is None else (_latency_table(grid, grid.points[grid.optimum]),)),
-            _frontier_table(grid, len(grid.frontier) if inputs else _SHOWN_FRONTIER),
-            _bindings_table(grid),
-            *_text_map(grid),
-        )
+        headline, subject, blocks = _sizes_report(grid, inputs)
     else:
-        headline, subject, load = _input_head(grid)
-        clusters = listing(
-            f"Clusters, and the {grid.varied.label} at which they pass",
-            range(len(grid.clusters)),
-            (Column("cluster"), lambda k: str(grid.clusters[k])),
-            *criteria_columns(_TOTALS, lambda k: grid.of(k)[0].totals, machines="machines"),
-            (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
-            (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
-        )
-        blocks = (
-            clusters,
-            *(_points_table(grid, k) for k in range(len(grid.clusters))),
-            _batches_table(grid),
-        )
-    subtitle = f"{subject} {grid.workload} on {grid.model}, {load}, {judged}."
+        headline, subject, blocks = _input_report(grid, grid.varied)
+    subtitle = f"{subject}, {f'SLO {grid.slo}' if grid.limits else 'no latency limits'}."
     options = SweepOptions if grid.varied is None else VaryOptions
     return report(grid, headline, subtitle, blocks, _method(grid), options, inputs)
 
@@ -110,23 +89,32 @@ def _span(values: Sequence[float]) -> str:
 # --- sizes ------------------------------------------------------------------------------------------------
 
 
-def _sizes_head(grid: Grid) -> tuple[str, str]:
-    """The optimum, or that there is none, and the sizes that were swept."""
+def _sizes_report(grid: Grid, inputs: bool) -> tuple[str, str, tuple[Block, ...]]:
+    """The optimum, or that there is none, the sizes that were swept, and the blocks."""
     first = grid.clusters[0]
     headline = f"{first.design}: no cluster of the {len(grid.points):,} swept passes"
     if grid.optimum is not None:
         headline = grid.clusters[grid.optimum].headline
     spans = " x ".join(f"{_span(sizes)} {pool.role}" for pool, sizes in zip(first.pools, grid.sizes, strict=True))
-    return headline, f"Swept: {spans} machines,"
+    blocks = (
+        _key_numbers(grid),
+        *(() if grid.optimum is None else (_latency_table(grid, grid.points[grid.optimum]),)),
+        _frontier_table(grid, len(grid.frontier) if inputs else _SHOWN_FRONTIER),
+        _bindings_table(grid),
+        *_text_map(grid),
+    )
+    return headline, f"Swept: {spans} machines, {grid.workload} on {grid.model}, {grid.load}", blocks
 
 
 def _key_numbers(grid: Grid) -> KeyNumbers:
     """The optimum's totals, its binding limit, and the number of clusters that pass."""
     if grid.optimum is None:
-        numbers = [KeyNumber("nearest", _nearest(grid))]
+        served = (k for k, point in enumerate(grid.points) if point.state != "infeasible")
+        nearest = min(served, key=lambda k: (not grid.points[k].stable, _ratio(grid.points[k])))
+        numbers = [KeyNumber("nearest", f"{grid.clusters[nearest].sizes}: {grid.points[nearest].why}")]
     else:
         best = grid.points[grid.optimum]
-        numbers = [*total_numbers(best.totals)]
+        numbers = [amount(name, best.totals) for name in OF_CLUSTERS]
         if best.worst is not None:
             numbers.append(KeyNumber("least slack", f"{_slack(best.worst)} %", f"({best.worst.label})"))
     counts = [f"{count:,} {_COUNTED[state]}" for state, count in grid.states.items()]
@@ -137,21 +125,14 @@ def _key_numbers(grid: Grid) -> KeyNumbers:
     return KeyNumbers(tuple(numbers))
 
 
+def _ratio(point: GridPoint) -> float:
+    return math.inf if point.worst_ratio is None else point.worst_ratio
+
+
 def _slack(latency: PointLatency | None) -> str:
     """The slack of a percentile to its limit, in %; empty without a limit."""
     over_limit = None if latency is None else latency.over_limit
     return "" if over_limit is None else simulated(1.0 - over_limit, per_cent)
-
-
-def _nearest(grid: Grid) -> str:
-    """The cluster that comes nearest to passing, with the reason why it does not."""
-
-    def distance(k: int) -> tuple[bool, float]:
-        point = grid.points[k]
-        return not point.stable, math.inf if point.worst_ratio is None else point.worst_ratio
-
-    best = min((k for k, point in enumerate(grid.points) if point.state != "infeasible"), key=distance)
-    return f"{grid.clusters[best].sizes}: {grid.points[best].why}"
 
 
 def _latency_table(grid: Grid, point: GridPoint) -> Table:
@@ -195,12 +176,12 @@ def _bindings_table(grid: Grid) -> Table:
     """One row per limit: the number of clusters in which it binds, having the largest ratio."""
     states = [state for state in grid.states if state != "infeasible"]
     columns = (Column("limit"), Column("", True), *(Column(STATE[state], True) for state in states))
-    counts = [[grid.bindings[limit.name].get(state) for state in states] for limit in grid.limits]
-    rows = tuple(
-        (limit.label, limit.format(limit.value), *("" if count is None else whole(count) for count in of_limit))
-        for limit, of_limit in zip(grid.limits, counts, strict=True)
-    )
-    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, rows)
+    rows = []
+    for limit in grid.limits:
+        counts = grid.bindings[limit.name]
+        shown = (whole(counts[state]) if state in counts else "" for state in states)
+        rows.append((limit.label, limit.format(limit.value), *shown))
+    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, tuple(rows))
 
 
 def _text_map(grid: Grid) -> list[Block]:
@@ -238,16 +219,26 @@ def _text_map(grid: Grid) -> list[Block]:
 # --- an input ---------------------------------------------------------------------------------------------
 
 
-def _input_head(grid: Grid) -> tuple[str, str, str]:
-    """The values at which each cluster passes, the input that was varied, and the load."""
-    assert grid.varied is not None
+def _input_report(grid: Grid, varied: Varied) -> tuple[str, str, tuple[Block, ...]]:
+    """The values at which each cluster passes, the input that was varied with the load, and the blocks."""
     parts = [f"{cluster} passes {_passes(grid, k)}" for k, cluster in enumerate(grid.clusters)]
     load = grid.load
-    if grid.varied.name == "rate" and grid.question.get("trace") is None:
+    if varied.name == "rate" and grid.question.get("trace") is None:
         duration_s = grid.question.get("duration_s")
         load = f"for {format_seconds(duration_s if isinstance(duration_s, float | int) else DURATION_S)} each"
-    title = _TITLE.get(grid.varied.name, f"Latency against {grid.varied.what}")
-    return f"{title}: {'; '.join(parts)}", f"Varied: {grid.varied.label}, {_span(grid.values)};", load
+    title = _TITLE.get(varied.name, f"Latency against {varied.what}")
+    clusters = listing(
+        f"Clusters, and the {varied.label} at which they pass",
+        range(len(grid.clusters)),
+        (Column("cluster"), lambda k: str(grid.clusters[k])),
+        *criteria_columns(_TOTALS, lambda k: grid.of(k)[0].totals, machines="machines"),
+        (Column("passes at", words=True), lambda k: _passes(grid, k).removeprefix("at ")),
+        (Column("nearest that does not", words=True), lambda k: _beyond(grid, k)),
+    )
+    header = varied.name if len(varied.name) <= _LONGEST_HEADER else "value"
+    points = (_points_table(grid, k, header) for k in range(len(grid.clusters)))
+    subject = f"Varied: {varied.label}, {_span(grid.values)}; {grid.workload} on {grid.model}, {load}"
+    return f"{title}: {'; '.join(parts)}", subject, (clusters, *points, _batches_table(grid, header))
 
 
 def _passes(grid: Grid, k: int) -> str:
@@ -270,7 +261,7 @@ def _beyond(grid: Grid, k: int) -> str:
     return f"{plain(grid.values[at])}: {why}"
 
 
-def _points_table(grid: Grid, k: int) -> Table:
+def _points_table(grid: Grid, k: int, header: str) -> Table:
     """One row per value of the input: whether the cluster passes, the binding limit, and every limited percentile."""
     limits = {limit.name: limit for limit in grid.limits}
     first = next((point.latency for point in grid.of(k) if point.latency), ())
@@ -290,7 +281,7 @@ def _points_table(grid: Grid, k: int) -> Table:
     return listing(
         f"{grid.clusters[k]}: percentiles ({unit}); worst is the largest over its limit",
         grid.of(k),
-        (Column(_header(grid), True), lambda point: plain(point.value or 0)),
+        (Column(header, True), lambda point: plain(point.value or 0)),
         (Column("state"), lambda point: point.state),
         (Column("worst", True), lambda point: simulated(point.worst_ratio)),
         *(
@@ -301,18 +292,12 @@ def _points_table(grid: Grid, k: int) -> Table:
     )
 
 
-def _header(grid: Grid) -> str:
-    """The input above its column; a long name would push the table beyond the edge of a terminal."""
-    assert grid.varied is not None
-    return grid.varied.name if len(grid.varied.name) <= _LONGEST_HEADER else "value"
-
-
-def _batches_table(grid: Grid) -> Table:
+def _batches_table(grid: Grid, header: str) -> Table:
     """One row per cluster, pool and value drawn: the share of time in which a pool works, and its batches."""
     columns = (
         Column("cluster"),
         Column("role"),
-        *(Column(header, True) for header in (_header(grid), "idle", *map(str, _BATCHES), "median", "largest")),
+        *(Column(name, True) for name in (header, "idle", *map(str, _BATCHES), "median", "largest")),
     )
     rows = []
     for k, cluster in enumerate(grid.clusters):
@@ -354,14 +339,12 @@ def _place(grid: Grid, cluster: Cluster, point: GridPoint) -> dict[str, Cell]:
 def _measured(point: GridPoint) -> dict[str, Cell]:
     """The columns of a simulated point; an infeasible point has those of its verdict alone."""
     row: dict[str, Cell] = {name: getattr(point, name) for name in ("slo_met", "stable", "worst_ratio", "binding")}
-    row["missed"] = ",".join(point.missed)
+    row["missed"] = ",".join(latency.name for latency in point.latency if latency.met == "fail")
     for latency in point.latency:
-        for unit, mean, interval in (
-            ("s", latency.seconds, latency.seconds_range),
-            ("slowdown", latency.slowdown, latency.slowdown_range),
-        ):
-            name = f"{latency.name}_{unit}"
-            row |= {name: mean} | (bounds(name, interval) if interval else {})
+        for unit, name in (("s", "seconds"), ("slowdown", "slowdown")):
+            interval = getattr(latency, f"{name}_range")
+            row[f"{latency.name}_{unit}"] = getattr(latency, name)
+            row |= bounds(f"{latency.name}_{unit}", interval) if interval else {}
     for pool in point.pools:
         row |= {f"{pool.role}_utilization": pool.utilization, f"{pool.role}_mean_batch": pool.mean_batch}
     if point.state != "infeasible":
@@ -394,4 +377,3 @@ def occupancy_rows(grid: Grid) -> list[Row]:
 
 
 VIEW: Final = View(Grid, document, charts, {"points": point_rows, "occupancy": occupancy_rows})
-"""The view of grids."""

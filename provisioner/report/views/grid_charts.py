@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Final, TypeVar
 
 from provisioner.report.chart import Axis, Chart, HeatMap, LineChart, Mark, Rule, Series, Values
@@ -33,10 +33,9 @@ _DRAWN_VALUES: Final = 5
 def charts(grid: Grid) -> Mapping[str, Chart]:
     """The charts of a grid by name.
 
-    Of sizes: the largest percentile over its limit of all limits, then of each metric; a map over two pools' sizes, a
-    curve where one alone varies; without limits the pools' shares of time at work. Over an input: the largest
-    percentile over its limit, then the percentiles of each metric, or with several clusters each percentile, and
-    batches.
+    Of sizes, a map over two or a curve over one: the largest percentile over its limit, of all and of each metric;
+    without limits the time at work. Over an input that too, then percentiles by metric, or with several clusters each
+    of its own, and batches.
     """
     if grid.varied is not None:
         return _over_input(grid, grid.varied)
@@ -85,16 +84,6 @@ def drawn_batches(grid: Grid, cluster: int, pool: int) -> list[tuple[float, tupl
     return [(value, cumulative(pools[pool].batch_time_share)) for value, pools in points if pools]
 
 
-def _served(grid: Grid) -> str:
-    """The workload and the model, as titles have them."""
-    return f"{grid.workload} on {grid.model}"
-
-
-def _limited(grid: Grid) -> list[str]:
-    """The metrics that have a limit, in the order of the limits."""
-    return list(dict.fromkeys(limit.metric for limit in grid.limits))
-
-
 def _positive(value: float | None) -> float | None:
     """A value that a logarithmic axis can show."""
     return None if value is None or not math.isfinite(value) or value <= 0.0 else value
@@ -106,18 +95,15 @@ def _over_limit(point: GridPoint, *metrics: str) -> float | None:
     return None if worst is None else _positive(worst.over_limit)
 
 
-def _utilization(point: GridPoint, pool: int) -> float | None:
-    return point.pools[pool].utilization if point.pools else None
-
-
 # --- sizes ------------------------------------------------------------------------------------------------
 
 
 def _maps(grid: Grid) -> Mapping[str, Chart]:
-    metrics = _limited(grid)
+    metrics = dict.fromkeys(limit.metric for limit in grid.limits)
     if not metrics:
         what = f"share of {grid.clusters[0].pools[0].role} machines' time at work"
-        return {"busy": _map(grid, what, [_utilization(point, 0) for point in grid.points], None)}
+        busy = [point.pools[0].utilization if point.pools else None for point in grid.points]
+        return {"busy": _map(grid, what, busy, None)}
     maps = {"worst": _map(grid, _OVER_LIMIT, [_over_limit(point, *metrics) for point in grid.points], 1.0)}
     for metric in metrics if len(metrics) > 1 else ():
         what = f"largest {METRICS[metric].label} percentile over its limit"
@@ -138,7 +124,7 @@ def _map(grid: Grid, what: str, values: Sequence[float | None], middle: float | 
         marks.append(Mark(*divmod(grid.optimum, width), "star", label))
     up, right = grid.clusters[0].pools
     return HeatMap(
-        title=f"{grid.clusters[0].design}, {_served(grid)}: {what}",
+        title=f"{grid.clusters[0].design}, {grid.workload} on {grid.model}: {what}",
         x=Axis(f"{right.role} machines ({right.machine})"),
         y=Axis(f"{up.role} machines ({up.machine})"),
         value=Axis(what, logarithmic=middle is not None),
@@ -163,13 +149,14 @@ def _curve(grid: Grid, varied: int) -> LineChart:
         best = grid.clusters[grid.optimum].pools[varied].machines
         rules.append(Rule(float(best), f"optimum: {best}", "x"))
     what, axis = _OVER_LIMIT, Axis(_OVER_LIMIT, logarithmic=True)
-    curves = {METRICS[name].label: [_over_limit(point, name) for point in grid.points] for name in _limited(grid)}
+    metrics = dict.fromkeys(limit.metric for limit in grid.limits)
+    curves = {METRICS[name].label: [_over_limit(point, name) for point in grid.points] for name in metrics}
     if not grid.limits:
         what, axis = "time at work", Axis("share of time at work", from_zero=True)
-        curves = {pool.role: [_utilization(point, varied) for point in grid.points]}
+        curves = {pool.role: [point.pools[varied].utilization if point.pools else None for point in grid.points]}
     notes = tuple(_size_note(grid, k) for k in range(len(grid.points)))
     return LineChart(
-        f"{', '.join([grid.clusters[0].design, *fixed, _served(grid)])}: {what}",
+        f"{', '.join([grid.clusters[0].design, *fixed, f'{grid.workload} on {grid.model}'])}: {what}",
         Axis(f"{pool.role} machines ({pool.machine})"),
         axis,
         tuple(Series(name, x, tuple(values), notes=notes) for name, values in curves.items()),
@@ -178,41 +165,36 @@ def _curve(grid: Grid, varied: int) -> LineChart:
 
 
 def _size_note(grid: Grid, k: int, metric: str = "") -> str:
-    """A cluster in lines: its sizes and totals, its state, every percentile, or those of a metric."""
     totals = grid.points[k].totals
-    first = f"{grid.clusters[k].sizes}: {format_cost(totals.cost_usd_per_h)}, {format_power(totals.power_w)}"
-    return "\n".join([first, *_point_lines(grid, grid.points[k], metric)])
+    head = f"{grid.clusters[k].sizes}: {format_cost(totals.cost_usd_per_h)}, {format_power(totals.power_w)}"
+    return _note(grid, grid.points[k], head, metric)
 
 
-def _point_lines(grid: Grid, point: GridPoint, metric: str = "") -> list[str]:
-    """The state of a point and why, then every percentile, or those of a metric, beside its limit."""
+def _note(grid: Grid, point: GridPoint, head: str, metric: str = "") -> str:
+    """A point in lines: its head, its state and why, every percentile, or those of a metric, beside its limit."""
     limits = {limit.name: f" (limit {limit.format(limit.value)})" for limit in grid.limits}
-    return [
-        f"{STATE[point.state]}: {point.why}" if point.why and not metric else STATE[point.state],
-        *(
-            f"{latency.label} {simulated(latency.seconds, milliseconds)} ms, {simulated(latency.slowdown)}x"
-            f"{limits.get(latency.name, '')}"
-            for latency in point.latency
-            if metric in ("", latency.metric)
-        ),
-    ]
+    state = f"{STATE[point.state]}: {point.why}" if point.why and not metric else STATE[point.state]
+    figures = (
+        f"{latency.label} {simulated(latency.seconds, milliseconds)} ms, {simulated(latency.slowdown)}x"
+        f"{limits.get(latency.name, '')}"
+        for latency in point.latency
+        if metric in ("", latency.metric)
+    )
+    return "\n".join([head, state, *figures])
 
 
 # --- an input ---------------------------------------------------------------------------------------------
 
 
 def _over_input(grid: Grid, varied: Varied) -> Mapping[str, Chart]:
-    notes = [
-        tuple(
-            "\n".join([f"{cluster}, {varied.name} {plain(value)}", *_point_lines(grid, point)])
-            for value, point in zip(grid.values, grid.of(k), strict=True)
-        )
-        for k, cluster in enumerate(grid.clusters)
-    ]
+    notes = []
+    for k, cluster in enumerate(grid.clusters):
+        heads = (f"{cluster}, {varied.name} {plain(value)}" for value in grid.values)
+        notes.append(tuple(_note(grid, *each) for each in zip(grid.of(k), heads, strict=True)))
     drawn: dict[str, Chart] = {}
     if grid.limits:
         drawn["worst"] = LineChart(
-            title=f"{_served(grid)}: {_OVER_LIMIT} against {varied.what}",
+            title=f"{grid.workload} on {grid.model}: {_OVER_LIMIT} against {varied.what}",
             x=Axis(varied.label),
             y=Axis(_OVER_LIMIT, logarithmic=True),
             series=tuple(
@@ -224,8 +206,8 @@ def _over_input(grid: Grid, varied: Varied) -> Mapping[str, Chart]:
     shown = next((point.latency for point in grid.points if point.latency), ())
     groups = [(latency.name, latency.label, [latency]) for latency in shown]
     if len(grid.clusters) == 1:
-        metrics = [metric for metric in METRICS.values() if any(each.metric == metric.name for each in shown)]
-        groups = [(of.name, of.label, [each for each in shown if each.metric == of.name]) for of in metrics]
+        by_metric = groupby(shown, key=lambda latency: latency.metric)
+        groups = [(name, METRICS[name].label, list(of_metric)) for name, of_metric in by_metric]
     drawn |= {name: _latency(grid, varied, percentiles, title, notes) for name, title, percentiles in groups}
     return drawn | _occupancy(grid, varied)
 
@@ -238,16 +220,11 @@ def _latency(
     limits = [limit for limit in grid.limits if limit.name in names]
     kind = "seconds" if {limit.kind for limit in limits} == {"seconds"} else "slowdown"
     alone = len(grid.clusters) == 1
-    series = [
-        Series(
-            latency.label if alone else str(cluster),
-            grid.values,
-            **_curves(grid.of(k), latency.name, kind),
-            notes=notes[k],
-        )
-        for k, cluster in enumerate(grid.clusters)
-        for latency in shown
-    ]
+    series = []
+    for k, cluster in enumerate(grid.clusters):
+        for latency in shown:
+            curves = _curves(grid.of(k), latency.name, kind)
+            series.append(Series(latency.label if alone else str(cluster), grid.values, **curves, notes=notes[k]))
     rules = []
     for limit in (limit for limit in limits if limit.kind == kind):
         if varied.name == "slo":  # the limit itself varies
@@ -257,7 +234,7 @@ def _latency(
             rules.append(Rule(limit.value, f"{limit.label} limit {limit.format(limit.value)}"))
     where = f", {grid.clusters[0]}" if alone else ""
     return LineChart(
-        title=f"{title} against {varied.what}{where}, {_served(grid)}",
+        title=f"{title} against {varied.what}{where}, {grid.workload} on {grid.model}",
         x=Axis(varied.label),
         y=Axis(f"{title} {'(s)' if kind == 'seconds' else 'slowdown (x)'}", logarithmic=True),
         series=tuple(series),
@@ -281,9 +258,10 @@ def _occupancy(grid: Grid, varied: Varied) -> dict[str, Chart]:
     drawn: dict[str, Chart] = {}
     for k, cluster in enumerate(grid.clusters):
         for position, pool in enumerate(cluster.pools):
+            of = f"{pool.role} machines ({pool.machine})"
             if batches := drawn_batches(grid, k, position):
                 drawn[f"batches: {cluster}, {pool.role}"] = LineChart(
-                    title=f"{cluster}: batches of {pool.role} machines ({pool.machine}), {_served(grid)}",
+                    title=f"{cluster}: batches of {of}, {grid.workload} on {grid.model}",
                     x=Axis("requests in an iteration at most (0: idle)"),
                     y=Axis("share of time", from_zero=True),
                     series=tuple(

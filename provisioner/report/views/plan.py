@@ -8,11 +8,12 @@ from typing import Final
 from provisioner.options import PlanOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart
 from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import dollars, milliseconds, per_cent, significant, whole
+from provisioner.report.numbers import dollars, milliseconds, per_cent, significant
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import (
     POOL,
     View,
+    amount,
     bounds,
     criteria_columns,
     latency_chart,
@@ -125,14 +126,14 @@ def _promise(plan: Plan, promise: Promise) -> str:
         less = 1.0 - promise.rate_rps / plan.rate_rps
         held = f"{cluster} holds {format_rate(promise.rate_rps)}"
         return f"its promise costs {format_share(less)} of the throughput: {held}"
-    changes = (
-        f"{format_share(abs(change))} {'more' if change >= 0.0 else 'less'} {name} ({shown})"
-        for name, change, shown in (
-            ("money", promise.cost_usd_per_h / plan.cost_usd_per_h - 1.0, format_cost(promise.cost_usd_per_h)),
-            ("power", promise.power_w / plan.power_w - 1.0, format_power(promise.power_w)),
-        )
+    money, power = (
+        f"{format_share(abs(change))} {'more' if change >= 0.0 else 'less'}"
+        for change in (promise.cost_usd_per_h / plan.cost_usd_per_h - 1.0, promise.power_w / plan.power_w - 1.0)
     )
-    return f"the same load within it takes {' and '.join(changes)}: {cluster}"
+    changes = (
+        f"{money} money ({format_cost(promise.cost_usd_per_h)}) and {power} power ({format_power(promise.power_w)})"
+    )
+    return f"the same load within it takes {changes}: {cluster}"
 
 
 def _limited(plan: Plan) -> bool:
@@ -145,8 +146,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
         f"{dollars(plan.cost_usd_per_million_tokens)} per million tokens "
         f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)"
     )
-    numbers = [KeyNumber("cost", format_cost(plan.cost_usd_per_h), per_million)]
-    numbers.append(KeyNumber("power", format_power(plan.power_w)))
+    numbers = [amount("cost", plan, per_million), amount("power", plan)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
         numbers.append(KeyNumber("throughput", f"{usd} for a dollar", f"{kwh} for a kWh"))
@@ -156,7 +156,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     if plan.promise:
         numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
-    numbers += [KeyNumber("machines", whole(plan.machines)), KeyNumber("binding", first, ", ".join(others))]
+    numbers += [amount("machines", plan), KeyNumber("binding", first, ", ".join(others))]
     numbers += slack_numbers(plan)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
     kinds = dict.fromkeys(kind for kind, _ in curves)
@@ -294,4 +294,3 @@ VIEW: Final = View(
         "neighbours": lambda plan: _other_rows(plan.evidence.neighbours if plan.evidence else ()),
     },
 )
-"""The view of plans."""

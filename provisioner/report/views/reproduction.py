@@ -55,12 +55,10 @@ def charts(reproduction: Reproduction) -> Mapping[str, Chart]:
         bars = []
         for world, clusters in worlds.items():
             base = clusters.get(_BASE, {}).get("throughput")
-            sizes = [clusters.get(label, {}).get("sizes") or () for label in labels]
-            ratios = tuple(
-                clusters[label]["throughput"] / base if base and has else None
-                for label, has in zip(labels, sizes, strict=True)
-            )
-            bars.append(Bars(world, ratios, tuple(" + ".join(map(str, each)) or "no plan" for each in sizes)))
+            shown = [clusters.get(label, {}) for label in labels]
+            ratios = tuple(each["throughput"] / base if base and each.get("sizes") else None for each in shown)
+            sizes = (" + ".join(map(str, each.get("sizes") or ())) for each in shown)
+            bars.append(Bars(world, ratios, tuple(text or "no plan" for text in sizes)))
         if bars:
             drawn[name] = BarChart(
                 f"Throughput within {what} of 40 DGX-H100, conversation on BLOOM-176B",
@@ -75,4 +73,3 @@ def charts(reproduction: Reproduction) -> Mapping[str, Chart]:
 VIEW: Final = View(
     Reproduction, document, charts, {"findings": lambda reproduction: [asdict(each) for each in reproduction.findings]}
 )
-"""The view of reproductions."""

@@ -22,12 +22,19 @@ _MOST_BARS: Final = 12
 
 def document(sensitivity: Sensitivity, inputs: bool = False) -> Document:
     """The report of a sensitivity. ``inputs`` adds every option."""
+    rates, ratios, cells = _map(sensitivity)
+    saved = f"{sensitivity.objective} of the best split design against the best colocated one"
     left_out = "the formulas know mixed batching only: chunked prefill is left out"
     blocks = (
         _key_numbers(sensitivity),
         _tornado_table(sensitivity),
         *(block for search in sensitivity.searches for block in _search_blocks(sensitivity, search)),
-        _map_table(sensitivity),
+        listing(
+            f"Should I split? {saved}, by mean prompt : output tokens",
+            rates,
+            (Column("requests/s", True), significant),
+            *((Column(f"{x:g} : 1"), lambda rate, x=x: _better(cells[rate, x], sensitivity.objective)) for x in ratios),
+        ),
         Notes("", (left_out,) if sensitivity.cells and sensitivity.fast else ()),
     )
     how = "by the queueing formulas, not simulated" if sensitivity.fast else "of its own, proven by simulation"
@@ -127,21 +134,17 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
 def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
     """The widest swings, without the inputs that move nothing if some do."""
     shown = (_moving(sensitivity) or sensitivity.swings)[:_MOST_BARS]
-    ends = {"/": [swing.low for swing in shown], "x": [swing.high for swing in shown]}
+    bars = []
+    for sign, ends in (("/", [swing.low for swing in shown]), ("x", [swing.high for swing in shown])):
+        notes = tuple(_plan(end) or end.reason for end in ends)
+        bars.append(Bars(f"input {sign} {1.0 + sensitivity.spread:g}", scaled(sensitivity.objective, ends), notes))
     left_out = len(sensitivity.swings) - len(shown)
     more = f" ({left_out} other inputs move it less)" if left_out else ""
     return BarChart(
         f"What moves the plan: {_case(sensitivity)}{more}",
         tuple(swing.name for swing in shown),
         Axis(CRITERIA[sensitivity.objective].axis),
-        tuple(
-            Bars(
-                f"input {sign} {1.0 + sensitivity.spread:g}",
-                scaled(sensitivity.objective, outcomes),
-                tuple(_plan(each) or each.reason for each in outcomes),
-            )
-            for sign, outcomes in ends.items()
-        ),
+        tuple(bars),
         base=CRITERIA[sensitivity.objective].shown_scale * base,
     )
 
@@ -224,18 +227,6 @@ def _map(sensitivity: Sensitivity) -> tuple[list[float], list[float], dict[tuple
     """The rates and the ratios of the map in rising order, and its cells by both."""
     cells = {(cell.rate_rps, cell.ratio): cell for cell in sensitivity.cells}
     return sorted({rate for rate, _ in cells}), sorted({ratio for _, ratio in cells}), cells
-
-
-def _map_table(sensitivity: Sensitivity) -> Table:
-    """Rates down, prompt : output ratios across: the better kind of design, and by how much."""
-    rates, ratios, cells = _map(sensitivity)
-    objective = f"{sensitivity.objective} of the best split design against the best colocated one"
-    return listing(
-        f"Should I split? {objective}, by mean prompt : output tokens",
-        rates,
-        (Column("requests/s", True), significant),
-        *((Column(f"{x:g} : 1"), lambda rate, x=x: _better(cells[rate, x], sensitivity.objective)) for x in ratios),
-    )
 
 
 def _better(cell: Cell, objective: ObjectiveName) -> str:
@@ -333,4 +324,3 @@ def map_rows(sensitivity: Sensitivity) -> list[Row]:
 
 
 VIEW: Final = View(Sensitivity, document, charts, {"plans": plan_rows, "map": map_rows})
-"""The view of sensitivities."""

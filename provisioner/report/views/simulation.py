@@ -64,9 +64,24 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
 
 
 def charts(simulation: Simulation) -> Mapping[str, Chart]:
-    """Latencies beside their limits, and how large batches are."""
-    latency = latency_chart("Simulated", _case(simulation), simulation.latency, lambda each: each.slowdown.mean, _note)
-    return {"latency": latency, "batches": batches_chart(simulation)}
+    """Latencies beside their limits, and for each pool the share of time with at most N requests in an iteration."""
+    case = f"{simulation.cluster}, {simulation.workload} on {simulation.model}, {simulation.load}"
+    series = []
+    for pool in simulation.pools:
+        sums = list(accumulate(pool.batch_time_share))
+        used = [batch for batch, share in enumerate(pool.batch_time_share) if share > 0.0 or batch == 0]
+        upto = tuple(min(100.0 * sums[batch], 100.0) for batch in used)
+        series.append(Series(f"{pool.role}, {pool.machines} {pool.machine}", tuple(map(float, used)), upto))
+    batches = LineChart(
+        f"Share of time with at most N requests in an iteration: {case}",
+        Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
+        Axis("share of the pool's time (%)", from_zero=True),
+        tuple(series),
+        steps=True,
+        points=False,
+    )
+    latency = latency_chart("Simulated", case, simulation.latency, lambda each: each.slowdown.mean, _note)
+    return {"latency": latency, "batches": batches}
 
 
 def latency_rows(latency: Sequence[LatencyResult]) -> list[Row]:
@@ -95,10 +110,6 @@ def batch_rows(simulation: Simulation) -> list[Row]:
     ]
 
 
-def _case(simulation: Simulation) -> str:
-    return f"{simulation.cluster}, {simulation.workload} on {simulation.model}, {simulation.load}"
-
-
 def _note(result: LatencyResult) -> str:
     """A value with its interval and its limit, in the limit's unit, and whether it is met; without a limit in ms."""
     if result.limit is None:
@@ -113,24 +124,6 @@ def _note(result: LatencyResult) -> str:
         interval = f" ({text(max(judged.low, 0.0))} to {text(judged.high)})"
     met = f": {_MET[result.met]}" if result.met else ""
     return f"{value}{interval} of {text(result.limit.value)}{met}"
-
-
-def batches_chart(simulation: Simulation) -> LineChart:
-    """The share of time with at most N requests in an iteration, for each pool, N from 0."""
-    series = []
-    for pool in simulation.pools:
-        sums = list(accumulate(pool.batch_time_share))
-        used = [batch for batch, share in enumerate(pool.batch_time_share) if share > 0.0 or batch == 0]
-        upto = tuple(min(100.0 * sums[batch], 100.0) for batch in used)
-        series.append(Series(f"{pool.role}, {pool.machines} {pool.machine}", tuple(map(float, used)), upto))
-    return LineChart(
-        f"Share of time with at most N requests in an iteration: {_case(simulation)}",
-        Axis("requests in an iteration (0: idle)", logarithmic=True, from_zero=True),
-        Axis("share of the pool's time (%)", from_zero=True),
-        tuple(series),
-        steps=True,
-        points=False,
-    )
 
 
 def subtitle(simulation: Simulation) -> str:
@@ -242,4 +235,3 @@ VIEW: Final = View(
         "batches": batch_rows,
     },
 )
-"""The view of simulations."""

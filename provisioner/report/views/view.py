@@ -25,7 +25,7 @@ from provisioner.report.document import (
     Table,
     listing,
 )
-from provisioner.report.numbers import NUMBERS, whole
+from provisioner.report.numbers import AMOUNTS, NUMBERS, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool, Totals
 from provisioner.results.plan import LatencyFigure, Plan
@@ -33,7 +33,6 @@ from provisioner.results.result import Result, ServingResult
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit
-from provisioner.specs.units import format_cost, format_power
 
 Item = Any  # type: ignore[explicit-any]  # plans and the like: their fields have the same names
 L = TypeVar("L", LatencyFigure, LatencyResult)
@@ -117,13 +116,10 @@ def limit_cells(limit: LatencyLimit | None) -> dict[str, Cell]:
     return {"limit": None if limit is None else limit.value, "limit_kind": "" if limit is None else limit.kind}
 
 
-def total_numbers(totals: Totals) -> tuple[KeyNumber, ...]:
-    """Cost, power and machines of a cluster."""
-    return (
-        KeyNumber("cost", format_cost(totals.cost_usd_per_h)),
-        KeyNumber("power", format_power(totals.power_w)),
-        KeyNumber("machines", whole(totals.machines)),
-    )
+def amount(name: ObjectiveName, plan: Item, note: str = "") -> KeyNumber:
+    """The value of a criterion of a plan, or of totals."""
+    texts = NUMBERS if name == "machines" else AMOUNTS
+    return KeyNumber(name, texts[name](plan.of(name)), note)
 
 
 def total_cells(
