@@ -40,9 +40,8 @@ class Factors:
         """A replica with the factors on its times and its link."""
         from provisioner.perf.assumptions import scaled
 
-        prompt, decode, link = (
-            self.of(name, perf.machine.name) for name in ("prompt-time", "decode-time", "link-bandwidth")
-        )
+        machine = perf.machine.name
+        prompt, decode, link = (self.of(name, machine) for name in ("prompt-time", "decode-time", "link-bandwidth"))
         if prompt == decode == link == 1.0:
             return perf
         return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)

@@ -28,8 +28,7 @@ class Option:
 
     The flag of a ``switch`` turns it to the opposite of its default. Help shows a ``default_text`` in place of the
     default. The printed command has an option with another value than its default, and one that ``fixes`` the answer
-    always. ``varies`` is the quantity of a number that a sweep can vary. ``members`` are the options that are entries
-    of this one, a mapping.
+    always. ``members`` are the options that are entries of this one, a mapping.
     """
 
     kind: Kind
@@ -39,7 +38,6 @@ class Option:
     default_text: str = ""
     flag: str = BY_NAME
     fixes: bool = False
-    varies: str = ""
     members: Mapping[str, Option] = field(default_factory=dict)
 
     @property
@@ -84,6 +82,10 @@ class Group(str):
         help = f"{help} Repeatable." if kind.repeatable else help
         default = kind.default if default is BY_KIND else default
         return _field(Option(kind, help, self, default, default_text, **more))
+
+    def fixing(self, kind: Kind, help: str, **more: Any) -> Any:
+        """Declare a field that fixes the answer: the printed command always has it."""
+        return self.option(kind, help, fixes=True, **more)
 
     def switch(self, help: str, *, default: bool = False, **more: Any) -> Any:
         """Declare a field that is on or off; the flag turns it to the opposite of its default."""

@@ -42,7 +42,8 @@ class Kind:
     """A kind of value: its parser, its placeholder in help, and the texts (one for each use of the flag) of a value.
 
     A switch has no placeholder. A ``repeatable`` flag is typed once for each value. ``default`` is that of an option
-    without its own. ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied.
+    without its own. ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied, and
+    ``varies`` is the quantity that a sweep over it varies.
     """
 
     parse: Parser
@@ -53,6 +54,11 @@ class Kind:
     number: Number | None = None
     unit: str = ""
     zero: bool = False
+    varies: str = ""
+
+    def varied_as(self, quantity: str) -> Kind:
+        """This kind for a quantity that a sweep can vary."""
+        return replace(self, varies=quantity)
 
     def shown_as(self, metavar: str) -> Kind:
         """This kind with another placeholder in help."""
@@ -172,6 +178,9 @@ def whole(unit: str = "", minimum: int = 1) -> Kind:
     metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
     parse = partial(parse_whole, unit=unit, minimum=minimum)
     return Kind(parse, metavar, number="whole", unit=unit, zero=minimum == 0)
+
+
+MACHINES: Final = whole("machines")
 
 
 def share(unit: str = "") -> Kind:

@@ -52,12 +52,11 @@ class PlanOptions(Question):
         kinds.TEXT.several(),
         "Consider this machine type only (see provision machines). [default: all with latency curves of the model]",
     )
-    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.option(
+    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.fixing(
         kinds.DEGREES,
         "Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
         "type has latency curves and holds the model, the largest of them, or these.",
         default="all",
-        fixes=True,
     )
     power_caps: tuple[float, ...] = CLUSTER.option(
         kinds.positive("% of the TDP", "PERCENT").listed(),
@@ -73,11 +72,10 @@ class PlanOptions(Question):
     stock: Mapping[str, int] = CLUSTER.option(
         kinds.STOCK, "Machines of a type that can be had at most, such as dgx-h100=20. [default: no limit]"
     )
-    objective: ObjectiveName = CLUSTER.option(  # noqa: RUF009
+    objective: ObjectiveName = CLUSTER.fixing(  # noqa: RUF009
         kinds.name_of("objective", tuple(CRITERIA)),
         "Quantity to make smallest; throughput makes the rate largest within the limits on cost, power or machines.",
         default="cost",
-        fixes=True,
     )
     max_cost_usd_per_h: float | None = CLUSTER.option(
         kinds.positive("$/h", "COST"), "Largest cost in $/h. [default: no limit]"
@@ -85,39 +83,31 @@ class PlanOptions(Question):
     max_power_w: float | None = CLUSTER.option(
         kinds.POWER, "Largest provisioned power, in W or with a unit: 400kW. [default: no limit]"
     )
-    max_machines: int | None = CLUSTER.option(
-        kinds.whole("machines"), "Largest number of machines. [default: no limit]"
-    )
-    prices: str = CLUSTER.option(
+    max_machines: int | None = CLUSTER.option(kinds.MACHINES, "Largest number of machines. [default: no limit]")
+    prices: str = CLUSTER.fixing(
         kinds.TEXT.shown_as("2026|paper|FILE"),
         "List of $/h and provisioned power per machine: a shipped one or a YAML file.",
         default="2026",
-        fixes=True,
     )
-    solver: str = METHOD.option(
-        kinds.TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS", fixes=True
-    )
+    solver: str = METHOD.fixing(kinds.TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS")
     write_lp: str | None = METHOD.option(kinds.FILE, "Write the integer program in LP format.")
     fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
-    sets: int = PROOF.option(
+    sets: int = PROOF.fixing(
         kinds.whole("request sets").checked(lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
         f"Independent request sets on which a cluster is judged (1 to {MOST_SETS}). A --trace is judged on itself.",
         flag="--seeds",
         default=5,
-        fixes=True,
     )
-    duration_s: float = PROOF.option(
+    duration_s: float = PROOF.fixing(
         kinds.TIME,
         "Time in which the requests of a set arrive, such as 120s; its first tenth is a warm-up. A set takes longer "
         f"where a limit needs more requests. [default: {DURATION_S:g}s]",
         default=DURATION_S,
-        fixes=True,
     )
-    confidence: float = PROOF.option(
+    confidence: float = PROOF.fixing(
         kinds.share().checked(lambda level: 0.5 < level < 1.0, "above 0.5 and below 1"),
         "Confidence of the upper bound over the request sets that has to be within a limit.",
         default=CONFIDENCE,
-        fixes=True,
     )
     policy: str | None = PROOF.option(
         kinds.name_of("policy", POLICIES).shown_as("NAME"),
@@ -131,9 +121,8 @@ class PlanOptions(Question):
         "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap. [default: no "
         "limit]",
     )
-    cut_margin: float = PROOF.option(
+    cut_margin: float = PROOF.fixing(
         kinds.NON_NEGATIVE.checked(lambda margin: margin > 1.0, "above 1 (times a limit)").shown_as("FACTOR"),
         "Multiple of a limit beyond which a cluster excludes all smaller ones of its design.",
         default=CUT_MARGIN,
-        fixes=True,
     )

@@ -18,39 +18,37 @@ CLUSTER: Final = Group("Cluster")
 METHOD: Final = Group("Method")
 OUTPUT: Final = Group("Output")
 
+_DTYPE: Final = TEXT.shown_as("bf16|fp8")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(Options):
     """The options that plans and simulations have in common."""
 
-    workload: str = WORKLOAD.option(
+    workload: str = WORKLOAD.fixing(
         TEXT.shown_as("NAME|FILE"),
         "Shipped workload, workload file (.yaml) or trace file: its lengths and burstiness, at --rate.",
         default="coding",
-        fixes=True,
     )
     rate_rps: float | None = WORKLOAD.option(
-        positive("requests/s", "RATE"),
+        positive("requests/s", "RATE").varied_as("rate"),
         "Load in requests/s; for a plan the peak load. [default: the workload's own]",
-        varies="rate",
     )
     trace: str | None = WORKLOAD.option(
         FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
     )
     cv: float | None = WORKLOAD.option(
-        NON_NEGATIVE.shown_as("CV"),
+        NON_NEGATIVE.shown_as("CV").varied_as("CV of the gaps between arrivals"),
         "Burstiness: coefficient of variation of the gaps between arrivals (1 is Poisson). [default: the workload's "
         "own]",
-        varies="CV of the gaps between arrivals",
     )
     independent: bool = WORKLOAD.switch("Draw prompt and output tokens independently, not as pairs of the workload.")
-    model: str = WORKLOAD.option(TEXT, "Model to serve (see provision models).", default="llama2-70b", fixes=True)
-    slo: str = LATENCY.option(
+    model: str = WORKLOAD.fixing(TEXT, "Model to serve (see provision models).", default="llama2-70b")
+    slo: str = LATENCY.fixing(
         TEXT.shown_as("NAME|FILE"),
         "Set of limits: splitwise (the nine of the Splitwise paper), its rows p50, p90 and p99, batch (none), "
         "or a YAML file such as {ttft: {p99: 2s}, tbt: {p50: 60ms}, e2e: {p90: 1.5x}}.",
         default="splitwise",
-        fixes=True,
     )
     limits: Mapping[str, str] = LATENCY.option(
         LIMITS,
@@ -58,19 +56,15 @@ class Question(Options):
         "written --tbt-p99.9 60ms. It replaces the one of --slo.",
         members=LIMIT_OPTIONS,
     )
-    assumptions: str = METHOD.option(
+    assumptions: str = METHOD.fixing(
         name_of("set of assumptions", ASSUMPTIONS),
         "Rules for latencies: measured curves, or the published simulator's whole set.",
         default="measured",
-        fixes=True,
     )
     dtype: str | None = METHOD.option(
-        TEXT.shown_as("bf16|fp8"),
-        "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]",
+        _DTYPE, "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]"
     )
-    kv_dtype: str | None = METHOD.option(
-        TEXT.shown_as("bf16|fp8"), "Number type of the KV cache. [default: the model's own]"
-    )
+    kv_dtype: str | None = METHOD.option(_DTYPE, "Number type of the KV cache. [default: the model's own]")
     reference: str | None = METHOD.option(
         TEXT.shown_as("MACHINE[:TP]"), "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]"
     )
@@ -83,9 +77,7 @@ class Question(Options):
         FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5.")
-    seed: int = METHOD.option(
-        whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0, fixes=True
-    )
+    seed: int = METHOD.fixing(whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

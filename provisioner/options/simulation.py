@@ -39,70 +39,56 @@ class SimulateOptions(Question):
         "Requests/s minute by minute, in place of --rate and --duration: 30,50,70, or a file with one in a line.",
     )
     duration_s: float | None = WORKLOAD.option(
-        kinds.TIME,
+        kinds.TIME.varied_as("duration"),
         "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served. "
         f"[default: {format_seconds(DURATION_S)}]",
-        varies="duration",
     )
-    sets: int = WORKLOAD.option(
-        kinds.whole("request sets"),
+    sets: int = WORKLOAD.fixing(
+        kinds.whole("request sets").varied_as("request sets"),
         "Independent request sets; results are means over them, with intervals.",
         flag="--seeds",
         default=1,
-        fixes=True,
-        varies="request sets",
     )
     in_flight: int | None = WORKLOAD.option(
-        kinds.whole("requests"),
+        kinds.whole("requests").varied_as("requests in flight"),
         "Closed loop: number of requests in the cluster at any time, the next one when one completes.",
-        varies="requests in flight",
     )
     requests: int | None = WORKLOAD.option(
-        kinds.whole("requests"),
+        kinds.whole("requests").varied_as("requests in all"),
         "Total number of requests of the closed loop. [default: 20 times --in-flight, 2,000 at least]",
-        varies="requests in all",
     )
     warm_up: float | None = WORKLOAD.option(
-        kinds.share("share of the time"),
+        kinds.share("share of the time").varied_as("warm-up"),
         "Share of the time at its start whose arrivals are not measured: 0.1 or 10%. "
         f"[default: {WARM_UP:g}, of a trace 0]",
-        varies="warm-up",
     )
     cool_down: float = WORKLOAD.option(
-        kinds.share("share of the time"),
+        kinds.share("share of the time").varied_as("cool-down"),
         "Share of the time at its end whose arrivals are not measured. [default: 0]",
         default=0.0,
-        varies="cool-down",
     )
     design: str | None = CLUSTER.option(
         kinds.DESIGN, "Design to simulate, such as splitwise-ha or baseline-h100, with the numbers of its machines."
     )
-    prompt_machines: int | None = CLUSTER.option(
-        kinds.whole("machines"), "Prompt machines of the design.", flag="--prompt"
-    )
-    token_machines: int | None = CLUSTER.option(
-        kinds.whole("machines"), "Token machines of the design.", flag="--token"
-    )
-    mixed_machines: int | None = CLUSTER.option(
-        kinds.whole("machines"), "Mixed machines of the design.", flag="--mixed"
-    )
+    prompt_machines: int | None = CLUSTER.option(kinds.MACHINES, "Prompt machines of the design.", flag="--prompt")
+    token_machines: int | None = CLUSTER.option(kinds.MACHINES, "Token machines of the design.", flag="--token")
+    mixed_machines: int | None = CLUSTER.option(kinds.MACHINES, "Mixed machines of the design.", flag="--mixed")
     pools: tuple[str, ...] = CLUSTER.option(
         kinds.POOLS.shown_as("ROLE:MACHINE[:TP]=COUNT"),
         "A pool, such as prompt:dgx-h100=20, in place of --design; several of one role are served together.",
     )
     tensor_parallel: int | None = CLUSTER.option(
-        kinds.whole("GPUs"),
+        kinds.whole("GPUs").varied_as("tensor parallelism"),
         "Tensor parallelism: GPUs of one replica. Below a machine's 8, it runs several. [default: the largest with "
         "latency curves]",
-        varies="tensor parallelism",
     )
     prompt_tensor_parallel: int | None = CLUSTER.option(
-        kinds.whole("GPUs"),
+        kinds.whole("GPUs").varied_as("tensor parallelism of prompt machines"),
         "Tensor parallelism of prompt machines only.",
-        varies="tensor parallelism of prompt machines",
     )
     token_tensor_parallel: int | None = CLUSTER.option(
-        kinds.whole("GPUs"), "Tensor parallelism of token machines only.", varies="tensor parallelism of token machines"
+        kinds.whole("GPUs").varied_as("tensor parallelism of token machines"),
+        "Tensor parallelism of token machines only.",
     )
     failures: tuple[str, ...] = CLUSTER.option(
         kinds.POOLS.shown_as("ROLE:NUMBER@FROM[-UNTIL]"),
@@ -116,31 +102,26 @@ class SimulateOptions(Question):
         "prefill (see docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
     )
     max_pending_tokens: int | None = POLICY.option(
-        kinds.whole("tokens", 0),
+        kinds.whole("tokens", 0).varied_as("queue of a prompt machine at most"),
         "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
         f"[default: {MAX_PENDING_TOKENS}]",
-        varies="queue of a prompt machine at most",
     )
     batch_tokens: int | None = POLICY.option(
-        kinds.whole("tokens"),
+        kinds.whole("tokens").varied_as("tokens in an iteration at most"),
         f"Most tokens in an iteration. [default: {BATCH_TOKENS}]",
-        varies="tokens in an iteration at most",
     )
     batch_requests: int | None = POLICY.option(
-        kinds.whole("requests"),
+        kinds.whole("requests").varied_as("requests in an iteration at most"),
         f"Most requests in an iteration. [default: {BATCH_REQUESTS}]",
-        varies="requests in an iteration at most",
     )
     max_preemptions: int | None = POLICY.option(
-        kinds.whole(),
+        kinds.whole().varied_as("times that a request is passed over at most"),
         f"Number of times that a request is passed over before it goes first. [default: {MAX_PREEMPTIONS}]",
-        varies="times that a request is passed over at most",
     )
     transfer_retry_s: float | None = POLICY.option(
-        kinds.RETRY,
+        kinds.RETRY.varied_as("time until a transfer is tried again"),
         "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed. "
         f"[default: {TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim]",
-        varies="time until a transfer is tried again",
     )
     share_links: bool | None = POLICY.option(
         _LINKS,

@@ -102,9 +102,9 @@ class CapacityOptions(PlanOptions):
         group=IN_HAND,
         default_text="",
     )
-    prompt: int | None = IN_HAND.option(kinds.whole("machines"), "Prompt machines in hand.")
-    token: int | None = IN_HAND.option(kinds.whole("machines"), "Token machines in hand.")
-    mixed: int | None = IN_HAND.option(kinds.whole("machines"), "Machines in hand of a colocated design.")
+    prompt: int | None = IN_HAND.option(kinds.MACHINES, "Prompt machines in hand.")
+    token: int | None = IN_HAND.option(kinds.MACHINES, "Token machines in hand.")
+    mixed: int | None = IN_HAND.option(kinds.MACHINES, "Machines in hand of a colocated design.")
     to: tuple[float, ...] = MORE.option(
         kinds.positive("requests/s", "RATE").several(),
         "Rate in requests/s to find the least additions for. [default: 1.1, 1.25 and 1.5 times the capacity]",
@@ -198,12 +198,8 @@ class SensitivityOptions(PlanOptions):
 class ReproduceOptions(Options):
     """The question of a paper's published results, computed again."""
 
-    paper: str = REPRODUCTION.option(
-        kinds.TEXT.shown_as("PAPER"),
-        "Paper whose results are computed: splitwise.",
-        flag="",
-        default="splitwise",
-        fixes=True,
+    paper: str = REPRODUCTION.fixing(
+        kinds.TEXT.shown_as("PAPER"), "Paper whose results are computed: splitwise.", flag="", default="splitwise"
     )
     only: tuple[str, ...] = REPRODUCTION.option(
         kinds.TEXT.several().shown_as("EXPERIMENT"),
@@ -248,11 +244,8 @@ class SweepOptions(GridOptions):
     mixed: str | tuple[int, ...] | None = CLUSTER.option(
         kinds.SIZES, "Mixed machines of a baseline, written like prompt machines."
     )
-    objective: CriterionName = SWEEP.option(  # noqa: RUF009
-        kinds.name_of("objective of a sweep", OF_CLUSTERS),
-        "Quantity that the optimum has least of.",
-        default="cost",
-        fixes=True,
+    objective: CriterionName = SWEEP.fixing(  # noqa: RUF009
+        kinds.name_of("objective of a sweep", OF_CLUSTERS), "Quantity that the optimum has least of.", default="cost"
     )
 
 

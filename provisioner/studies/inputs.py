@@ -83,10 +83,15 @@ class Input:
 
 INPUTS: Final[Mapping[str, Input]] = {
     each.flag.removeprefix("--"): Input(
-        each.flag.removeprefix("--"), field, each.varies, each.kind.unit, each.kind.number or "real", each.kind.zero
+        each.flag.removeprefix("--"),
+        field,
+        each.kind.varies,
+        each.kind.unit,
+        each.kind.number or "real",
+        each.kind.zero,
     )
     for field, each in declared(SimulateOptions).items()
-    if each.varies
+    if each.kind.varies
 }
 """The numbers of ``SimulateOptions`` that are varied as they are, by name."""
 
