@@ -125,6 +125,11 @@ class Document:
     subtitle: str
     blocks: tuple[Block, ...]
 
+    def plain(self) -> list[Facts | Table | Notes | Code | Folded]:
+        """The blocks, with cards as facts and boxes as their table."""
+        facts = [block.facts() if isinstance(block, KeyNumbers) else block for block in self.blocks]
+        return [block.table if isinstance(block, Boxes) else block for block in facts]
+
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> Table:
     """A table without the columns that are empty in every row."""

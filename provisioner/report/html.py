@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 from typing import Final
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
+from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table
 
 # Colours come from the page, so that it is readable on a light and on a dark one.
 _STYLE: Final = """\
@@ -27,14 +28,14 @@ def html(document: Document) -> str:
     parts = [f'<div class="provisioner"><style>\n{_STYLE}\n</style>', f"<h3>{escape(document.headline)}</h3>"]
     if document.subtitle:
         parts.append(f"<p>{escape(document.subtitle)}</p>")
-    for block in document.blocks:
+    for block in document.plain():
         if block.title:
             parts.append(f"<h4>{escape(block.title)}</h4>")
         parts.append(_block(block))
     return "\n".join([*parts, "</div>"])
 
 
-def _block(block: Block) -> str:
+def _block(block: Facts | Table | Notes | Code | Folded) -> str:
     match block:
         case Facts(rows=rows):
             cells = (f"<tr><td>{escape(label)}</td><td>{escape(value)}</td></tr>" for label, value in rows)
@@ -45,24 +46,19 @@ def _block(block: Block) -> str:
             return f"<ul{kind}>{items}</ul>"
         case Code(text=text):
             return f"<pre>{escape(text)}</pre>"
-        case Table():
-            return _table(block)
-        case Boxes():
-            return _table(block.table)
-        case KeyNumbers():
-            return _block(block.facts())
         case Folded(text=text):
             return f"<p>{escape(text)}</p>"
+        case Table():
+            return _table(block)
 
 
 def _table(block: Table) -> str:
-    of_column = [' class="number"' if column.number else "" for column in block.columns]
-    header = "".join(
-        f"<th{kind}>{escape(column.header)}</th>" for column, kind in zip(block.columns, of_column, strict=True)
-    )
-    rows = []
-    for position, row in enumerate(block.rows):
-        cells = "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row, of_column, strict=True))
-        kind = ' class="strong"' if position in block.strong else ""
-        rows.append(f"<tr{kind}>{cells}</tr>")
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    kinds = [' class="number"' if column.number else "" for column in block.columns]
+
+    def cells(tag: str, texts: Iterable[str]) -> str:
+        return "".join(f"<{tag}{kind}>{escape(text)}</{tag}>" for text, kind in zip(texts, kinds, strict=True))
+
+    header = cells("th", (column.header for column in block.columns))
+    strong = (' class="strong"' if position in block.strong else "" for position in range(len(block.rows)))
+    rows = "".join(f"<tr{kind}>{cells('td', row)}</tr>" for row, kind in zip(block.rows, strong, strict=True))
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
+from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
@@ -18,17 +17,13 @@ def markdown(document: Document) -> str:
     <BLANKLINE>
     - cost: $1/h
     """
-    parts = [f"# {_escape(document.headline)}"]
-    if document.subtitle:
-        parts.append(_escape(document.subtitle))
-    for block in document.blocks:
-        if block.title:
-            parts.append(f"## {_escape(block.title)}")
-        parts.append(_block(block))
-    return "\n\n".join(parts) + "\n"
+    parts = [f"# {_escape(document.headline)}", _escape(document.subtitle)]
+    for block in document.plain():
+        parts += [f"## {_escape(block.title)}" if block.title else "", _block(block)]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _block(block: Block) -> str:
+def _block(block: Facts | Table | Notes | Code | Folded) -> str:
     match block:
         case Facts(rows=rows):
             return "\n".join(f"- {_escape(label)}: {_escape(value)}" for label, value in rows)
@@ -36,31 +31,19 @@ def _block(block: Block) -> str:
             return "\n".join(f"- {_escape(line)}" for line in lines)
         case Code(text=text):
             return f"```\n{text}\n```"
-        case Table():
-            return _table(block)
-        case Boxes():
-            return _table(block.table)
-        case KeyNumbers():
-            return _block(block.facts())
         case Folded(text=text):
             return _escape(text)
+        case Table():
+            return _table(block)
 
 
 def _table(block: Table) -> str:
-    rows = [
-        _row(column.header for column in block.columns),
-        _row("---:" if column.number else "---" for column in block.columns),
-    ]
+    header = [column.header for column in block.columns]
+    lines = [header, ["---:" if column.number else "---" for column in block.columns]]
     for position, row in enumerate(block.rows):
         cells = [_escape(cell) for cell in row]
-        if position in block.strong:
-            cells = [f"**{cell}**" if cell else "" for cell in cells]
-        rows.append(_row(cells))
-    return "\n".join(rows)
-
-
-def _row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+        lines.append([f"**{cell}**" if cell else "" for cell in cells] if position in block.strong else cells)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _escape(text: str) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import textwrap
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from provisioner.report.document import Block, Boxes, Code, Document, Facts, Folded, KeyNumbers, Notes, Table
+from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,10 +18,14 @@ _INDENT: Final = "  "
 _WORDS_WIDTH: Final = 11  # a column of words becomes no narrower than this
 _UNBOUNDED: Final = 10_000
 
+Line = list[tuple[str, str]]
+"""Texts side by side, each with its style."""
+
 
 def render(document: Document, width: int = MAX_WIDTH, styled: bool = False) -> str:
     """The report as text of at most ``width`` columns (never below 40), with escape codes only if ``styled``."""
     from rich.console import Console
+    from rich.text import Text
 
     width = max(width, MIN_WIDTH)
     text = io.StringIO()
@@ -34,59 +39,44 @@ def render(document: Document, width: int = MAX_WIDTH, styled: bool = False) -> 
         emoji=False,
         highlight=False,
     )
-    _print_lines(console, _wrap(document.headline, width), "bold")
-    _print_lines(console, _wrap(document.subtitle, width))
-    for block in document.blocks:
-        console.print()
-        _print_lines(console, _wrap(block.title, width), "bold")
-        _print_block(console, block, width)
+    for part in _parts(document, width):
+        if isinstance(part, Table):
+            _print_table(console, part, width)
+        else:
+            console.print(Text.assemble(*part))
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines())
 
 
-def _wrap(text: str, width: int, first: str = "", rest: str = "") -> list[str]:
+def _parts(document: Document, width: int) -> Iterator[Line | Table]:
+    yield from _wrapped(document.headline, width, "bold")
+    yield from _wrapped(document.subtitle, width)
+    for block in document.plain():
+        yield []
+        yield from _wrapped(block.title, width, "bold")
+        match block:
+            case Table():
+                yield block
+            case Folded(text=text):
+                yield from _wrapped(text, width, "", _INDENT, _INDENT)
+            case Facts(rows=rows):
+                column = max(len(label) for label, _ in rows) + len(_INDENT)
+                hanging = len(_INDENT) + column  # a value that is too long goes on below itself
+                for label, value in rows:
+                    first, *rest = _wrapped(value, max(width - hanging, 20)) or [[]]
+                    yield [(_INDENT, ""), (f"{label:{column}}", "dim"), *first]
+                    yield from ([(" " * hanging, ""), *line] for line in rest)
+            case Notes(lines=lines, warning=warning):
+                for line in lines:
+                    yield from _wrapped(line, width, "yellow" if warning else "", f"{_INDENT}- ", f"{_INDENT}  ")
+            case Code(text=text):
+                yield from ([(line, "")] for line in textwrap.indent(text, _INDENT).splitlines())
+
+
+def _wrapped(text: str, width: int, style: str = "", first: str = "", rest: str = "") -> list[Line]:
     """Lines of a text; a number stays with its per cent sign."""
     glued = text.replace(" %", "\xa0%")
     lines = textwrap.wrap(glued, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-    return [line.replace("\xa0", " ") for line in lines]
-
-
-def _print_lines(console: Console, lines: list[str], style: str = "") -> None:
-    from rich.text import Text
-
-    for line in lines:
-        console.print(Text(line, style=style))
-
-
-def _print_block(console: Console, block: Block, width: int) -> None:
-    match block:
-        case Table():
-            _print_table(console, block, width)
-        case Boxes():
-            _print_table(console, block.table, width)
-        case KeyNumbers():
-            _print_facts(console, block.facts(), width)
-        case Folded(text=text):
-            _print_lines(console, _wrap(text, width, _INDENT, _INDENT))
-        case Facts():
-            _print_facts(console, block, width)
-        case Notes(lines=lines, warning=warning):
-            for line in lines:
-                wrapped = _wrap(line, width, f"{_INDENT}- ", f"{_INDENT}  ")
-                _print_lines(console, wrapped, "yellow" if warning else "")
-        case Code(text=text):
-            _print_lines(console, textwrap.indent(text, _INDENT).splitlines())
-
-
-def _print_facts(console: Console, block: Facts, width: int) -> None:
-    """Labels in a column of their own; a value that is too long goes on below itself."""
-    from rich.text import Text
-
-    column = max(len(label) for label, _ in block.rows) + len(_INDENT)
-    hanging = len(_INDENT) + column
-    for label, value in block.rows:
-        first, *rest = _wrap(value, max(width - hanging, 20)) or [""]
-        console.print(Text.assemble(_INDENT, (f"{label:{column}}", "dim"), first))
-        _print_lines(console, [" " * hanging + line for line in rest])
+    return [[(line.replace("\xa0", " "), style)] for line in lines]
 
 
 def _print_table(console: Console, block: Table, width: int) -> None:
