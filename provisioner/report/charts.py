@@ -20,7 +20,6 @@ import altair as alt
 import numpy as np
 import vl_convert
 
-from provisioner.errors import InputError
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, note
 from provisioner.report.chart_text import cell_label, description, mark_texts, merged, subtitle
 from provisioner.report.document import grouped
@@ -90,13 +89,6 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
         height=height,
         config=config(LIGHT),
     )
-
-
-def plotted(chart: Chart, axes: object = None) -> OfflineChart:
-    """Return a chart as one of Altair. ``axes`` of matplotlib, which 0.1 drew on, are refused."""
-    if axes is not None:
-        raise InputError("plot(axes=...): charts are Altair's since 0.2; use plot() and its save()")
-    return altair_chart(chart)
 
 
 def page_spec(chart: Chart) -> Spec:

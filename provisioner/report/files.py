@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -23,77 +22,59 @@ _PICTURES: Final = (".png", ".svg")
 _REPORT: Final = ("report.md", "report.html")  # the files of a folder beside its tables
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A file to write, as it was given, with its ending; a folder for all of a result ends in a slash."""
-
-    given: str
-    ending: str
-
-    def __str__(self) -> str:
-        return self.given
-
-
 def check_outputs(
     given: Iterable[str], kind: type[Result], table: str | None = None, also: Iterable[str | None] = ()
-) -> tuple[Output, ...]:
-    """The files to write, each of a known ending, in a writable folder, and named once.
+) -> tuple[str, ...]:
+    """The files to write, each of a known ending, in a writable folder, and named once; a folder ends in a slash.
 
     ``table`` names the table of .csv and .parquet in place of the main one; ``also`` are other files that the question
     writes. Raises ``InputError``, and ``UnknownNameError`` for a table that this kind of result does not have.
     """
-    what, outputs = spelled("out"), []
+    what, names = spelled("out"), tuple(given)
     seen = {os.path.realpath(name) for name in also if name is not None}
-    for name in given:
-        ending = "/" if name.endswith("/") else Path(name).suffix.lower()
-        if ending == "/":
-            _check_folder(name, what)
-        elif ending not in FORMATS:
+    for name in names:
+        real = os.path.realpath(name)
+        if name.endswith("/"):
+            if os.path.exists(real) and not os.path.isdir(real):
+                raise InputError(f"{what} {name}: is a file, not a folder")
+            check_writable(os.path.join(real, _REPORT[0]) if os.path.isdir(real) else real, what)
+        elif _ending(name) not in FORMATS:
             endings = f"{', '.join(FORMATS)}, which says the format, or in / for a folder with all"
             raise InputError(f"{what} {name}: must end in {endings}")
         else:
             check_writable(name, what)
-        real = os.path.realpath(name)
         if real in seen:
             raise InputError(f"{what} {name}: is given twice")
         seen.add(real)
-        outputs.append(Output(name, ending))
     if table is not None:
         table_names(kind, table)
-        if not any(output.ending in _TABLES for output in outputs):
-            names = f"{spelled('table')} {table}: names the table of a .csv or .parquet file"
-            raise InputError(f"{names}; add one to {what}")
-    return tuple(outputs)
+        if not any(_ending(name) in _TABLES for name in names):
+            named = f"{spelled('table')} {table}: names the table of a .csv or .parquet file"
+            raise InputError(f"{named}; add one to {what}")
+    return names
 
 
-def _check_folder(name: str, what: str) -> None:
-    """Refuse a folder that cannot be made or written to."""
-    path = Path(os.path.realpath(name))
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{what} {name}: is a file, not a folder")
-    check_writable(str(path / _REPORT[0] if path.is_dir() else path), what)
+def _ending(name: str) -> str:
+    return Path(name).suffix.lower()
 
 
-def write_outputs(result: Result, outputs: Sequence[Output], table: str | None = None) -> None:
+def write_outputs(result: Result, names: Sequence[str], table: str | None = None) -> None:
     """Write a result to every file, in the format of its ending; markdown shows the pictures written with it.
 
     A folder gets every table that has rows as CSV, the report as markdown and the page.
     """
-    pictures = [output.given for output in outputs if output.ending in _PICTURES]
+    pictures = [name for name in names if _ending(name) in _PICTURES]
     contents: dict[str, Content] = {}
-    for output in outputs:
-        match output.ending:
-            case ".md":
-                contents[output.given] = with_pictures(str(result), output.given, pictures)
-            case "/":
-                Path(output.given).mkdir(exist_ok=True)
-                for name in table_names(type(result)):
-                    if rows(result, name):
-                        contents[f"{output.given}{name}.csv"] = _content(result, ".csv", name)
-                for name in _REPORT:
-                    contents[f"{output.given}{name}"] = _content(result, Path(name).suffix, None)
-            case ending:
-                contents[output.given] = _content(result, ending, table)
+    for name in names:
+        if name.endswith("/"):
+            Path(name).mkdir(exist_ok=True)
+            filled = [each for each in table_names(type(result)) if rows(result, each)]
+            contents |= {f"{name}{each}.csv": _content(result, ".csv", each) for each in filled}
+            contents |= {f"{name}{each}": _content(result, _ending(each), None) for each in _REPORT}
+        elif _ending(name) == ".md":
+            contents[name] = with_pictures(str(result), name, pictures)
+        else:
+            contents[name] = _content(result, _ending(name), table)
     write_files(contents, spelled("out"))
 
 

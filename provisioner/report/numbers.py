@@ -11,10 +11,10 @@ from provisioner.specs.criteria import ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate
 
 
-def _shown(value: float | None, text: Callable[[float], str]) -> str:
+def _shown(value: float | None, text: Callable[[float], str], endless: str = "unbounded") -> str:
     if value is None or math.isnan(value):
         return ""
-    return text(value) if math.isfinite(value) else "unbounded"
+    return text(value) if math.isfinite(value) else endless
 
 
 def whole(value: float) -> str:
@@ -59,12 +59,8 @@ def significant(value: float | None) -> str:
     >>> significant(0.65718), significant(12.5), significant(206.97), significant(12345.6)
     ('0.657', '12.5', '207', '12,346')
     """
-
-    def digits(known: float) -> str:
-        decimals = max(0, 2 - math.floor(math.log10(abs(known) * (1 + 5e-4)))) if known else 0
-        return f"{known:,.{decimals}f}"
-
-    return _shown(value, digits)
+    decimals = max(0, 2 - math.floor(math.log10(abs(value) * (1 + 5e-4)))) if value and math.isfinite(value) else 0
+    return _shown(value, lambda known: f"{known:,.{decimals}f}")
 
 
 def simulated(value: float | None, text: Callable[[float], str] = significant) -> str:
@@ -73,9 +69,7 @@ def simulated(value: float | None, text: Callable[[float], str] = significant) -
     >>> simulated(0.65718), simulated(float("inf")), simulated(float("-inf"))
     ('0.657', 'never', '')
     """
-    if value is None or math.isnan(value) or value == -math.inf:
-        return ""
-    return "never" if value == math.inf else text(value)
+    return _shown(None if value == -math.inf else value, text, "never")
 
 
 def dollars(amount_usd: float, sign: bool = True) -> str:

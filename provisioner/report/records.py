@@ -63,17 +63,12 @@ def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
-    writer: pyarrow.parquet.ParquetWriter | pyarrow.csv.CSVWriter | None = None
-    try:
-        for k, run in enumerate(runs):
-            table = records_table(run, k)
-            if writer is None:
-                kind = pyarrow.parquet.ParquetWriter if ending == ".parquet" else pyarrow.csv.CSVWriter
-                writer = kind(path, table.schema)
-            writer.write_table(table)
-    finally:
-        if writer is not None:
-            writer.close()
+    kind = pyarrow.parquet.ParquetWriter if ending == ".parquet" else pyarrow.csv.CSVWriter
+    first = records_table(runs[0])
+    with kind(path, first.schema) as writer:
+        writer.write_table(first)
+        for k, run in enumerate(runs[1:], start=1):
+            writer.write_table(records_table(run, k))
 
 
 def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
@@ -107,16 +102,10 @@ def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
         "preemptions": this["passed_over"],
         "restarts": this["restarts"],
     }
-    return pyarrow.table({name: _column(array) for name, array in values.items()})
-
-
-def _column(array: pyarrow.Array) -> pyarrow.Array:
-    """An array as a column; NaN is a missing value."""
-    import pyarrow
-
-    if isinstance(array, np.ndarray):
-        return pyarrow.array(np.ascontiguousarray(array), from_pandas=True)
-    return array
+    for name, array in values.items():
+        if isinstance(array, np.ndarray):  # NaN is a missing value
+            values[name] = pyarrow.array(np.ascontiguousarray(array), from_pandas=True)
+    return pyarrow.table(values)
 
 
 def _machines(run: Run, replicas: NDArray[np.int64]) -> pyarrow.Array:

@@ -42,16 +42,16 @@ class Shown:
 
     def chart(self, result: Result, name: str | None, axes: object = None) -> object:
         """Return a chart of the result by name, or its first; ``axes`` of matplotlib are refused."""
-        from provisioner.report.charts import plotted
+        from provisioner.report.charts import altair_chart
 
         drawn = charts(result)
-        if name is not None and not isinstance(name, str):  # the axes were the first parameter in 0.1
-            name, axes = None, name
+        if axes is not None or not isinstance(name, str | None):  # the axes were the first parameter in 0.1
+            raise InputError("plot(axes=...): charts are Altair's since 0.2; use plot() and its save()")
         if name is not None and name not in drawn:
             raise UnknownNameError("chart", name, drawn)
         if not drawn:
             raise InputError("this result has no chart")
-        return plotted(drawn[next(iter(drawn)) if name is None else name], axes)
+        return altair_chart(drawn[next(iter(drawn)) if name is None else name])
 
     def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None:
         """Refuse files that a result of this kind cannot be written to."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from provisioner.report.serialiser import to_plain
@@ -39,9 +39,12 @@ def frame(rows: Sequence[Row]) -> pd.DataFrame:
     """Return rows as a DataFrame with a column for every name; NaN for a number that is missing."""
     import pandas as pd
 
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    values = {name: [row.get(name) for row in rows] for name in columns}
-    return pd.DataFrame({name: _typed(column) for name, column in values.items()}, columns=columns)
+    names = _names(rows)
+    return pd.DataFrame({name: _typed([row.get(name) for row in rows]) for name in names}, columns=names)
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
 
 
 def _typed(column: list[Cell]) -> object:
@@ -56,21 +59,18 @@ def _typed(column: list[Cell]) -> object:
     return [math.nan if cell is None else float(cell) for cell in column]
 
 
-def csv_text(rows: Iterable[Row], columns: Sequence[str] | None = None) -> str:
-    """Return rows as CSV with a header line, of these columns or of every name that a row has.
+def csv_text(rows: Sequence[Row]) -> str:
+    """Return rows as CSV with a header line of every name that a row has.
 
     A cell that would run as a formula in a spreadsheet begins with an apostrophe.
     """
     import csv
     import io
 
-    listed = list(rows)
-    names = list(dict.fromkeys(name for row in listed for name in row)) if columns is None else list(columns)
     text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer = csv.DictWriter(text, _names(rows), lineterminator="\n")
     writer.writeheader()
-    for row in listed:
-        writer.writerow({name: _cell(row.get(name)) for name in names})
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -17,9 +17,10 @@ import vl_convert
 from provisioner.errors import InputError
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart
 from provisioner.report.chart_text import description, mark_texts, numbers_table
-from provisioner.report.charts import altair_chart, charts_file, folded, page_spec, plotted, shared_rows
+from provisioner.report.charts import altair_chart, charts_file, folded, page_spec, shared_rows
 from provisioner.report.numbers import five_digits
 from provisioner.report.theme import CELLS, CELLS_ABOVE, CELLS_BELOW, DARK, DASHES, LIGHT, PAGE, SHAPES
+from provisioner.results.plan import Plan
 from tests.report.charts import CHARTS, EVIL
 
 
@@ -186,15 +187,15 @@ def test_files_hold_all_charts_and_are_repeated(tmp_path: Path, kind: str, magic
 
 
 def test_a_notebook_shows_a_chart_without_scripts() -> None:
-    shown = plotted(CHARTS["evil"])._repr_mimebundle_()
+    shown = altair_chart(CHARTS["evil"])._repr_mimebundle_()
     assert list(shown) == ["image/svg+xml"]
     assert "<script" not in shown["image/svg+xml"] and "&lt;/script&gt;" in shown["image/svg+xml"]
     assert EVIL not in shown["image/svg+xml"]
 
 
-def test_axes_are_refused_naming_what_replaces_them() -> None:
+def test_axes_are_refused_naming_what_replaces_them(plan: Plan) -> None:
     with pytest.raises(InputError, match=r"plot\(axes=\.\.\.\).*use plot\(\) and its save\(\)"):
-        plotted(CHARTS["bars"], object())
+        plan.plot(axes=object())
 
 
 def test_nothing_loads_altair_but_drawing() -> None:
