@@ -12,6 +12,7 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Final, Literal, TypeVar
@@ -20,23 +21,12 @@ import altair as alt
 import numpy as np
 import vl_convert
 
+from provisioner.report import theme
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series, note
 from provisioner.report.chart_text import cell_label, description, mark_texts, merged, subtitle
 from provisioner.report.document import grouped
 from provisioner.report.numbers import five_digits, three_digits
-from provisioner.report.theme import (
-    CELLS,
-    CELLS_ABOVE,
-    CELLS_BELOW,
-    DASHES,
-    LIGHT,
-    NO_VALUE,
-    PAGE,
-    SHAPES,
-    STAR,
-    Spec,
-    config,
-)
+from provisioner.report.theme import Spec, config
 
 Channel = TypeVar("Channel", alt.X, alt.Y)
 Look = TypeVar("Look", alt.Color, alt.Stroke, alt.FillOpacity, alt.StrokeDash, alt.Shape)
@@ -45,7 +35,11 @@ Width = int | Literal["container"]
 """The width of a chart: pixels, or that of its box on a page."""
 
 WIDTH: Final = 720  # of a chart in a file or a notebook, in pixels
-_PNG_SCALE: Final = 2.0
+_FROM_SVG: Final[Mapping[str, Callable[[str], bytes]]] = {
+    "svg": str.encode,
+    "png": partial(vl_convert.svg_to_png, scale=2.0),
+    "pdf": vl_convert.svg_to_pdf,
+}
 _MOST_BARS: Final = 12
 _MARKED_POINTS: Final = 40  # with more points, a curve has dashes only
 _FULL: Final = 0.85  # opacity of a bar, and of one beside a bar that stands out
@@ -87,14 +81,14 @@ def altair_chart(chart: Chart, width: Width = WIDTH) -> OfflineChart:
         description=description(chart),
         width=width,
         height=height,
-        config=config(LIGHT),
+        config=config(theme.LIGHT),
     )
 
 
 def page_spec(chart: Chart) -> Spec:
     """Return the specification of a chart on a page: as wide as its box, in the page's colours, without a title."""
     spec: Spec = altair_chart(chart, "container").to_dict(validate=False)
-    spec |= {"config": config(PAGE), "autosize": {"type": "fit-x", "contains": "padding"}}
+    spec |= {"config": config(theme.PAGE), "autosize": {"type": "fit-x", "contains": "padding"}}
     del spec["title"]
     return spec
 
@@ -113,12 +107,7 @@ def svg(chart: alt.TopLevelMixin) -> str:
 
 def write_chart(chart: alt.TopLevelMixin, kind: str, path: str) -> None:
     """Write a chart of Altair as ``png``, ``svg`` or ``pdf``."""
-    drawn = svg(chart)
-    if kind == "svg":
-        content = drawn.encode()
-    else:
-        content = vl_convert.svg_to_png(drawn, scale=_PNG_SCALE) if kind == "png" else vl_convert.svg_to_pdf(drawn)
-    Path(path).write_bytes(content)
+    Path(path).write_bytes(_FROM_SVG[kind](svg(chart)))
 
 
 def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
@@ -128,7 +117,7 @@ def charts_file(charts: Sequence[Chart], kind: str) -> Callable[[str], None]:
         part.config = alt.Undefined
     apart: Spec = dict.fromkeys(("color", "stroke", "fillOpacity", "strokeDash", "shape"), "independent")
     whole = alt.vconcat(*parts, spacing=40).resolve_scale(**apart)
-    return lambda path: write_chart(whole.properties(config=config(LIGHT), padding=16), kind, path)
+    return lambda path: write_chart(whole.properties(config=config(theme.LIGHT), padding=16), kind, path)
 
 
 def data(rows: Iterable[Spec]) -> alt.InlineData:
@@ -174,16 +163,6 @@ def _quantity(channel: type[Channel], field: str, axis: Axis, values: Sequence[f
     return channel(f"{field}:Q", scale=scale, axis=drawn, title=title)
 
 
-def _legend(names: Sequence[str], width: Width) -> alt.Legend | None:
-    """A legend below the chart, in as many columns as its width holds; none for a single entry."""
-    if len(names) < 2:
-        return None
-    entry = 52 + min(7 * max(map(len, names)), 330)
-    box = alt.ExprRef(f"max(1, floor(containerSize()[0] / {entry}))")
-    columns = max(1, width // entry) if isinstance(width, int) else box
-    return alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1)
-
-
 def _names(parts: Iterable[Series | Bars]) -> list[str]:
     """Names of curves or of kinds of bars, made different where they are not."""
     listed = [part.name for part in parts]
@@ -193,10 +172,17 @@ def _names(parts: Iterable[Series | Bars]) -> list[str]:
 def _look(
     channel: type[Look], field: str, names: Sequence[str], width: Width, looks: Iterable[object] | str = ()
 ) -> Look:
-    """A look of curves or of kinds of bars, with its legend: one of the ``looks`` for each, or a range of Vega's."""
+    """A look of curves or of kinds of bars: one of the ``looks`` for each, or a range of Vega's.
+
+    The legend is below the chart, in as many columns as the width holds; a single entry has none.
+    """
     shown = looks if isinstance(looks, str) else list(islice(cycle(looks), len(names)))
     scale: Spec = {"range": shown} if shown else {}
-    return channel(field, scale=alt.Scale(domain=names, **scale), legend=_legend(names, width))
+    entry = 52 + min(7 * max(map(len, names)), 330)
+    box = alt.ExprRef(f"max(1, floor(containerSize()[0] / {entry}))")
+    columns = max(1, width // entry) if isinstance(width, int) else box
+    legend = alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1) if len(names) > 1 else None
+    return channel(field, scale=alt.Scale(domain=names, **scale), legend=legend)
 
 
 def _ruled(
@@ -225,7 +211,7 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     x, y = _quantity(alt.X, "x", chart.x, xs), _quantity(alt.Y, "y", chart.y, ys)
     names = _names(chart.series)
     color = _look(alt.Color, "series:N", names, width)
-    dash = _look(alt.StrokeDash, "series:N", names, width, DASHES)
+    dash = _look(alt.StrokeDash, "series:N", names, width, theme.DASHES)
     few = max(len(series.x) for series in chart.series) <= _MARKED_POINTS
     base = alt.Chart(data(rows))
     layers = []
@@ -237,7 +223,7 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     layers.append(curve.encode(x=x, y=y, color=color, strokeDash=dash))
     pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
     point = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=60, opacity=int(pointed))
-    marks: Spec = {"color": color, "shape": _look(alt.Shape, "series:N", names, width, SHAPES)} if pointed else {}
+    marks: Spec = {"color": color, "shape": _look(alt.Shape, "series:N", names, width, theme.SHAPES)} if pointed else {}
     layers.append(point.encode(x=x, y=y, **marks, **_TEXT))
     if any(row["endless"] for row in rows):
         top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
@@ -293,11 +279,8 @@ def folded(chart: BarChart) -> BarChart:
     name = f"and {len(chart.groups) - kept} more" + ("" if least is None else f" from {three_digits(least)}")
     rest = "; ".join(f"{group}: {five_digits(bars.values[kept + k])}" for k, group in enumerate(chart.groups[kept:]))
     notes = (*(note(bars, k) for k in range(kept)), rest)
-    return replace(
-        chart,
-        groups=(*chart.groups[:kept], name),
-        bars=(Bars(bars.name, (*bars.values[:kept], least), notes),),
-    )
+    few = Bars(bars.name, (*bars.values[:kept], least), notes)
+    return replace(chart, groups=(*chart.groups[:kept], name), bars=(few,))
 
 
 def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
@@ -321,17 +304,16 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
             "color": _look(alt.Color, "bar:O", names, width, "category"),
             "stroke": _look(alt.Stroke, "bar:O", names, width, "category"),
             "fillOpacity": _look(alt.FillOpacity, "bar:O", names, width, (_FULL, _PALE)),
-            "strokeDash": _look(alt.StrokeDash, "bar:O", names, width, DASHES),
+            "strokeDash": _look(alt.StrokeDash, "bar:O", names, width, theme.DASHES),
         }
     elif chart.strong:
         paint = {"fillOpacity": alt.condition("datum.pale", alt.value(_PALE), alt.value(_FULL))}
     layers = [bar.encode(x=x, x2="start:Q", **paint, **_TEXT)]
     for side, beside in _BESIDE.items():
         if any(row["side"] == side for row in rows):
-            shown = base.transform_filter(f"datum.side == '{side}'")
-            layers.append(
-                shown.mark_text(style="label", baseline="middle", aria=False, **beside).encode(x=x, text="shown:N")
-            )
+            ended = base.transform_filter(f"datum.side == '{side}'")
+            number = ended.mark_text(style="label", baseline="middle", aria=False, **beside)
+            layers.append(number.encode(x=x, text="shown:N"))
     if any(row["end"] is None for row in rows):
         missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
         layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **_TEXT))
@@ -427,7 +409,7 @@ def _cells(chart: HeatMap) -> list[alt.Chart]:
         color = alt.Color("value:Q", scale=scale, legend=gradient)
         layers.append(cell.encode(color=color, **_TEXT))
     if len(kept) < len(rows):
-        grey: Spec = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": NO_VALUE}
+        grey: Spec = {"condition": {"test": "datum.endless", "value": "#000000"}, "value": theme.NO_VALUE}
         missing = base.transform_filter("!isValid(datum.value)")
         layers.append(missing.mark_rect().encode(fill=grey, **_TEXT))
         absent = missing.transform_filter("!datum.endless")
@@ -454,20 +436,20 @@ def _shades(chart: HeatMap) -> tuple[alt.Scale, list[float], float]:
     kept = _finite(value for row in chart.values for value in row)
     low, high = (min(kept), max(kept)) if kept else (0.0, 1.0)
     log = chart.value.logarithmic and low > 0
-    middle = chart.middle if chart.middle is not None and math.isfinite(chart.middle) else None
+    middle = _known(chart.middle)
     if middle is None:
-        stops, colors = _stops(low, high, len(CELLS), log), list(CELLS)
+        stops, colors = _stops(low, high, len(theme.CELLS), log), list(theme.CELLS)
         dark_from = stops[2]
     else:
         stops, colors, dark_from = [], [], math.inf
         if low <= middle or not kept:
-            stops += _stops(min(low, middle), middle, len(CELLS_BELOW), log)
-            colors += CELLS_BELOW
+            stops += _stops(min(low, middle), middle, len(theme.CELLS_BELOW), log)
+            colors += theme.CELLS_BELOW
         if high > middle:
             above = middle + 1e-9 * (abs(middle) or high - middle)
-            stops += _stops(above, high, len(CELLS_ABOVE), log)
+            stops += _stops(above, high, len(theme.CELLS_ABOVE), log)
             dark_from = above + 0.3 * (stops[-2] - above)
-            colors += CELLS_ABOVE
+            colors += theme.CELLS_ABOVE
     scale = alt.Scale(type="log" if log else "linear", domain=stops, range=colors, clamp=True)
     return scale, kept, min(dark_from, 1e300)
 
@@ -484,24 +466,21 @@ def _outline(chart: HeatMap, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     """Lines around the outlined cells, on a white ground so that they are seen on dark cells."""
     cells = chart.outlined
     layers = []
-    for dr, dc in ((0, -1), (0, 1), (-1, 0), (1, 0)):
-        edges = [{"row": r, "column": c} for r, c in sorted(cells) if (r + dr, c + dc) not in cells]
-        if not edges:
-            continue
-        across, up = (0.5 + 0.5 * dc, 0.5 - 0.5 * dr)
-        ends: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
-        for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
+    for color, wide in (("#ffffff", 4.5), ("#000000", 2.2)):
+        for dr, dc in ((0, -1), (0, 1), (-1, 0), (1, 0)):
+            edges = [{"row": r, "column": c} for r, c in sorted(cells) if (r + dr, c + dc) not in cells]
             line = alt.Chart(data(edges)).mark_rule(color=color, strokeWidth=wide, strokeCap="square", aria=False)
-            at = {"x": x.bandPosition(across if dc else 0), "y": y.bandPosition(0 if dc else up)}
-            layers.append(line.encode(**at, **ends))
-    return [*layers[::2], *layers[1::2]]
+            at = {"x": x.bandPosition(0.5 + 0.5 * dc if dc else 0), "y": y.bandPosition(0.5 - 0.5 * dr if dr else 0)}
+            end: Spec = {"y2": alt.Y2("row:O", bandPosition=1)} if dc else {"x2": alt.X2("column:O", bandPosition=1)}
+            layers += [line.encode(**at, **end)] if edges else []
+    return layers
 
 
 def _symbols(chart: HeatMap, x: alt.X, y: alt.Y, numbered: bool) -> list[alt.Chart]:
     """The marks of cells, with a legend; many different labels of one symbol are one entry."""
     if not chart.marks:
         return []
-    shapes = {"star": STAR, "dot": "circle", "cross": "cross"}
+    shapes = {"star": theme.STAR, "dot": "circle", "cross": "cross"}
     marks = grouped((mark.symbol, mark) for mark in chart.marks)
     labels = {symbol: tuple(dict.fromkeys(mark.label for mark in of)) for symbol, of in marks.items()}
 

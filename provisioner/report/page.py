@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Final
 
+from provisioner.report import chart_text
 from provisioner.report.chart import Chart
-from provisioner.report.chart_text import description, legend_text, numbers_table, subtitle
 from provisioner.report.document import Block, Boxes, Document, KeyNumbers
 from provisioner.results.cluster import Pool
 from provisioner.version import version_of
@@ -32,13 +32,13 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
     It begins with the answer: key numbers as a row of cards, the cluster drawn, the charts. The other blocks follow in
     their order, with inputs, sources, method and the command last. ``version`` is the program that made it.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     from provisioner.report.theme import DARK, LIGHT
 
-    folder = str(files("provisioner.report"))
-    environment = Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined)
+    loader = PackageLoader("provisioner", "report")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     blocks = sorted(document.blocks, key=_place)
     answer = [block for k, block in enumerate(blocks) if isinstance(block, (KeyNumbers, Boxes)) or k == 0]
     scripts = _scripts() if charts else []
@@ -48,7 +48,9 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         details=[block for block in blocks if block not in answer],
         machines=_machines,
         most=MOST_BOXES,
-        figures=[_figure(chart) for chart in charts],
+        charts=charts,
+        texts=chart_text,
+        specification=_specification,
         scripts=[Markup(script) for script in scripts],
         policy=_policy(scripts),
         version=f"provisioner {version or version_of()}",
@@ -90,17 +92,9 @@ def _policy(scripts: Sequence[str]) -> str:
     return f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:"
 
 
-def _figure(chart: Chart) -> dict[str, object]:
-    """A chart with its texts, its specification and its numbers."""
+def _specification(chart: Chart) -> str:
     from markupsafe import Markup
 
     from provisioner.report.charts import page_spec
 
-    return {
-        "title": chart.title,
-        "legend": subtitle(chart),
-        "caption": legend_text(chart),
-        "description": description(chart),
-        "spec": Markup(json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c")),
-        "numbers": numbers_table(chart),
-    }
+    return Markup(json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c"))
