@@ -1,4 +1,4 @@
-"""A result as one HTML file that opens offline: the answer, tables, charts with their numbers, and sources.
+"""A result as HTML: a page, one file that opens offline with charts and their numbers, and a piece for notebooks.
 
 Vega is inside the page. Its scripts run by their hashes only, and its expressions are interpreted, not compiled, so
 that the content security policy allows nothing else.
@@ -11,13 +11,16 @@ import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from provisioner.report import chart_text
 from provisioner.report.chart import Chart
 from provisioner.report.document import Block, Boxes, Document, KeyNumbers
 from provisioner.results.cluster import Pool
 from provisioner.version import version_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 MOST_BOXES: Final = 48
 """Machines of a pool that are drawn one by one."""
@@ -32,17 +35,14 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
     It begins with the answer: key numbers as a row of cards, the cluster drawn, the charts. The other blocks follow in
     their order, with inputs, sources, method and the command last. ``version`` is the program that made it.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     from provisioner.report.theme import DARK, LIGHT
 
-    loader = PackageLoader("provisioner", "report")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     blocks = sorted(document.blocks, key=_place)
     answer = [block for k, block in enumerate(blocks) if isinstance(block, (KeyNumbers, Boxes)) or k == 0]
     scripts = _scripts() if charts else []
-    return environment.get_template("page.html.jinja").render(
+    return _template("page").render(
         document=document,
         answer=answer,
         details=[block for block in blocks if block not in answer],
@@ -57,6 +57,18 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         light=LIGHT,
         dark=DARK,
     )
+
+
+def html(document: Document) -> str:
+    """Return the report as one ``div`` with its own style, for notebooks; every text is escaped."""
+    return _template("notebook").render(document=document)
+
+
+def _template(name: str) -> Template:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("provisioner", "report")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined).get_template(f"{name}.html.jinja")
 
 
 def _machines(pool: Pool) -> list[int]:

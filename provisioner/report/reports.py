@@ -30,7 +30,7 @@ class Shown:
 
     def html(self, result: Result) -> str:
         """Return the result as HTML that a notebook shows, without network access."""
-        from provisioner.report.html import html
+        from provisioner.report.page import html
 
         return html(document(result))
 

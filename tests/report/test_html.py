@@ -42,9 +42,9 @@ def test_html_is_balanced_self_contained_and_escaped(plan: Plan) -> None:
 
 def test_reports_load_pandas_only_for_frames() -> None:
     code = (
-        "import sys, provisioner.report.terminal, provisioner.report.tables, provisioner.report.html,"
+        "import sys, provisioner.report.terminal, provisioner.report.tables, provisioner.report.page,"
         " provisioner.report.markdown, provisioner.report.serialiser, provisioner.report.views.registry,"
-        " provisioner.report.files; print([m for m in ('pandas', 'rich', 'altair') if m in sys.modules])"
+        " provisioner.report.files; print([m for m in ('pandas', 'rich', 'altair', 'jinja2') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -28,8 +28,8 @@ from provisioner.report.document import (
     Notes,
     Table,
 )
-from provisioner.report.html import html as notebook_html
 from provisioner.report.markdown import markdown
+from provisioner.report.page import html as notebook_html
 from provisioner.report.page import page
 from provisioner.report.terminal import render
 from provisioner.report.views.registry import document
