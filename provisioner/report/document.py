@@ -1,6 +1,6 @@
 """Reports before they have a format: facts, tables and notes under their titles.
 
-Built once from a result and drawn by ``terminal``, ``markdown`` and ``html``, so that all three say the same.
+Built once from a result and drawn by ``terminal``, ``markdown`` and ``page``, so that all say the same.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from urllib.parse import quote
 
 from provisioner.errors import InputError
 from provisioner.files import Content, check_writable, write_files
+from provisioner.report.page import page
+from provisioner.report.tables import csv_text
 from provisioner.report.views.registry import charts, document, rows, table_names
 from provisioner.results.result import Result
 from provisioner.spelling import spelled
@@ -81,8 +83,6 @@ def write_outputs(result: Result, names: Sequence[str], table: str | None = None
 def _content(result: Result, ending: str, table: str | None) -> Content:
     match ending:
         case ".csv":
-            from provisioner.report.tables import csv_text
-
             return csv_text(rows(result, table))
         case ".md":
             return str(result)
@@ -91,8 +91,6 @@ def _content(result: Result, ending: str, table: str | None) -> Content:
         case ".parquet":
             return lambda path: result.to_frame(table).to_parquet(path, index=False)
         case ".html":
-            from provisioner.report.page import page
-
             return page(document(result, inputs=True), tuple(charts(result).values()))
         case _:
             from provisioner.report.charts import charts_file

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from provisioner.report import chart_text
 from provisioner.report.chart import Chart
 from provisioner.report.document import Block, Boxes, Document, KeyNumbers
+from provisioner.report.theme import DARK, LIGHT
 from provisioner.results.cluster import Pool
 from provisioner.version import version_of
 
@@ -35,10 +36,6 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
     It begins with the answer: key numbers as a row of cards, the cluster drawn, the charts. The other blocks follow in
     their order, with inputs, sources, method and the command last. ``version`` is the program that made it.
     """
-    from markupsafe import Markup
-
-    from provisioner.report.theme import DARK, LIGHT
-
     blocks = sorted(document.blocks, key=_place)
     answer = [block for k, block in enumerate(blocks) if isinstance(block, (KeyNumbers, Boxes)) or k == 0]
     scripts = _scripts() if charts else []
@@ -51,7 +48,7 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
         charts=charts,
         texts=chart_text,
         specification=_specification,
-        scripts=[Markup(script) for script in scripts],
+        scripts=scripts,
         policy=_policy(scripts),
         version=f"provisioner {version or version_of()}",
         light=LIGHT,
@@ -105,8 +102,6 @@ def _policy(scripts: Sequence[str]) -> str:
 
 
 def _specification(chart: Chart) -> str:
-    from markupsafe import Markup
-
     from provisioner.report.charts import page_spec
 
-    return Markup(json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c"))
+    return json.dumps(page_spec(chart), separators=(",", ":")).replace("<", "\\u003c")

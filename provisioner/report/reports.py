@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.report.files import check_outputs, write_outputs
+from provisioner.report.markdown import markdown
+from provisioner.report.page import html
 from provisioner.report.serialiser import to_json
 from provisioner.report.tables import frame
 from provisioner.report.views.registry import charts, document, rows
@@ -30,14 +33,10 @@ class Shown:
 
     def html(self, result: Result) -> str:
         """Return the result as HTML that a notebook shows, without network access."""
-        from provisioner.report.page import html
-
         return html(document(result))
 
     def markdown(self, result: Result) -> str:
         """Return the report as markdown, with every input."""
-        from provisioner.report.markdown import markdown
-
         return markdown(document(result, inputs=True))
 
     def chart(self, result: Result, name: str | None, axes: object = None) -> object:
@@ -55,12 +54,8 @@ class Shown:
 
     def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None:
         """Refuse files that a result of this kind cannot be written to."""
-        from provisioner.report.files import check_outputs
-
         check_outputs(paths, kind, table)
 
     def save(self, result: Result, paths: Sequence[str], table: str | None) -> None:
         """Write the result to all files or to none, each in the format of its ending."""
-        from provisioner.report.files import check_outputs, write_outputs
-
         write_outputs(result, check_outputs(paths, type(result), table), table)

@@ -24,13 +24,9 @@ def flat(value: object, leave_out: Collection[str] = ()) -> dict[str, Cell]:
     """
     row: dict[str, Cell] = {}
     for name, field in to_plain(value).items():
-        if name in leave_out or isinstance(field, dict):
-            continue
-        if isinstance(field, list):
-            if all(isinstance(part, str) for part in field):
-                row[name] = ", ".join(field)
-        else:
-            assert field is None or isinstance(field, (str, int, float, bool))
+        if isinstance(field, list) and all(isinstance(part, str) for part in field):
+            field = ", ".join(field)
+        if name not in leave_out and (field is None or isinstance(field, (str, int, float, bool))):
             row[name] = field
     return row
 

@@ -71,15 +71,13 @@ CELLS_BELOW: Final = ("#f6fafd", "#bcd9ee", "#7db4dd")
 CELLS_ABOVE: Final = ("#d9641c", "#9c2f10", "#5c0f0a")
 NO_VALUE: Final = "#9aa2ab"
 
-_FONT: Final = 'system-ui, "Segoe UI", "DejaVu Sans", sans-serif'
-
 
 def config(theme: Theme) -> Spec:
     """The Vega-Lite configuration of every chart in a theme; charts themselves name no colour but those of cells."""
     names = {"labelColor": theme.ink, "labelFontSize": 12, "titleColor": theme.soft, "titleFontSize": 12}
     return {
         "background": None if theme is PAGE else theme.paper,
-        "font": _FONT,
+        "font": 'system-ui, "Segoe UI", "DejaVu Sans", sans-serif',
         "view": {"stroke": None},
         "title": {
             "color": theme.ink,
