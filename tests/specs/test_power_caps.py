@@ -114,6 +114,11 @@ def test_a_table_of_one_s_own_slows_down_both_phases(tmp_path: Path) -> None:
     (tmp_path / "power_caps.yaml").write_text("rows:\n  - {cap: 1.0, prompt_slowdown: 1}\nsources: []\n")
     with pytest.raises(InputError, match=r"power_caps.yaml: rows.0.token_slowdown: is missing"):
         _ = catalog.with_own(str(tmp_path)).power_caps
+    (tmp_path / "power_caps.yaml").write_text(
+        "rows:\n  - {cap: 1.0, prompt_slowdown: 300, token_slowdown: 1}\nsources: []\n"
+    )
+    with pytest.raises(InputError, match=r"power_caps.yaml: rows.0.prompt_slowdown: 300 is not plausible"):
+        _ = catalog.with_own(str(tmp_path)).power_caps
 
 
 def test_a_capped_machine_has_the_price_of_the_uncapped_one_and_draws_less() -> None:
