@@ -169,12 +169,12 @@ class Rows:
 
     def __post_init__(self) -> None:
         """Use all rows until a rule refuses them, except problems below the smallest of the tables."""
-        self.used = np.asarray((self.sizes >= np.array(SMALLEST[self.operator])).all(axis=1))
+        self.used = np.asarray((self.sizes >= np.array(list(SMALLEST[self.operator].values()))).all(axis=1))
 
     @property
     def rows(self) -> int:
         """Rows of the source that are no smaller than the table's smallest problem."""
-        return int((self.sizes >= np.array(SMALLEST[self.operator])).all(axis=1).sum())
+        return int((self.sizes >= np.array(list(SMALLEST[self.operator].values()))).all(axis=1).sum())
 
     @property
     def utilisation(self) -> Floats:

@@ -266,7 +266,7 @@ def values_of(points: Sequence[CurvePoint], field: str) -> Floats:
 
 
 def _knots(points: Sequence[CurvePoint], axis: str) -> tuple[Floats, Floats, Floats]:
-    """Knots of a curve: positions, medians averaged by repeats where points share one, and repeats."""
+    """Positions of a curve's knots, medians averaged by repeats, and repeats."""
     x, index = np.unique(values_of(points, axis), return_inverse=True)
     repeats = values_of(points, "repeats")
     weight = np.bincount(index, repeats).astype(np.float64)

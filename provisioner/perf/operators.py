@@ -35,15 +35,6 @@ ACTIVATION_BYTES: Final = 2
 MIN_KERNEL_S: Final = 1.65e-6
 """Shortest time of any kernel, in s: the shortest of all measured rows (a GEMM on the L40S)."""
 
-AXES: Final[Mapping[str, tuple[str, ...]]] = {
-    "gemm": ("m", "n", "k"),
-    "prompt_attention": ("tokens", "sequence_heads", "heads_per_kv_head"),
-    "decode_attention": ("context_tokens", "batch", "kv_heads", "heads_per_kv_head"),
-    "all_reduce": ("gpus", "bytes"),
-    "elementwise": ("bytes",),
-}
-"""Axes of each operator's table, in their order."""
-
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("bf16", "fp8"),
     "prompt_attention": ("bf16",),
@@ -53,14 +44,17 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """Kinds of each operator: number type, launch, or the element-wise function."""
 
-SMALLEST: Final[Mapping[str, tuple[float, ...]]] = {
-    "gemm": (1, 128, 128),
-    "prompt_attention": (16, 1, 1),
-    "decode_attention": (64, 1, 1, 1),
-    "all_reduce": (2, 1024),
-    "elementwise": (1024,),
+SMALLEST: Final[Mapping[str, Mapping[str, float]]] = {
+    "gemm": {"m": 1, "n": 128, "k": 128},
+    "prompt_attention": {"tokens": 16, "sequence_heads": 1, "heads_per_kv_head": 1},
+    "decode_attention": {"context_tokens": 64, "batch": 1, "kv_heads": 1, "heads_per_kv_head": 1},
+    "all_reduce": {"gpus": 2, "bytes": 1024},
+    "elementwise": {"bytes": 1024},
 }
-"""Smallest problem of each operator's tables, by ``AXES``; a smaller problem takes the same time."""
+"""Smallest problem of each operator's tables, by axis; a smaller problem takes the same time."""
+
+AXES: Final[Mapping[str, tuple[str, ...]]] = {operator: tuple(sizes) for operator, sizes in SMALLEST.items()}
+"""Axes of each operator's table, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +260,7 @@ class Operators:
 
 
 def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
-    return [np.maximum(size, least) for size, least in zip(_floats(*sizes), SMALLEST[operator], strict=True)]
+    return [np.maximum(size, least) for size, least in zip(_floats(*sizes), SMALLEST[operator].values(), strict=True)]
 
 
 def _where(work: ArrayLike, time_s: Floats) -> Floats:

@@ -31,26 +31,15 @@ NUMBER_TYPES: Final[tuple[NumberType, ...]] = ("bf16", "fp8")
 """Number types of the layers' weights that curves are derived in."""
 
 
-Axis = Literal[
-    "prompt: runs",
-    "prompt: tokens",
-    "prompt: beyond the last",
-    "decode: runs",
-    "decode: batch",
-    "decode: batch beyond the last",
-    "decode: context",
-]
-
-
 @dataclass(frozen=True, slots=True)
 class HoldOutError:
-    """Error of a curve at points or runs that were left out, as fractions of the measured times.
+    """Error of a curve at points or runs left out along an axis (``decode: batch``), as fractions of measured times.
 
     ``mape`` is the mean and ``largest`` the largest absolute error over ``left_out`` points, one left out at a time;
     ``bias`` is the mean signed error, above 0 if the curve is too slow (0 points and None for runs left out at random).
     """
 
-    axis: Axis
+    axis: str
     left_out: int
     mape: float
     largest: float
@@ -87,7 +76,7 @@ def _leave_out_points(curve_set: CurveSet) -> tuple[HoldOutError, ...]:
     axis = [p for p in decodes if p.context_per_sequence_tokens == curve_set.axis_context_tokens]
     single = [p for p in decodes if p.batch == 1 and p not in axis]
 
-    def error(name: Axis, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
+    def error(name: str, groups: Sequence[Sequence[CurvePoint]]) -> HoldOutError:
         signed: list[float] = []
         for left_out in groups:
             rest = [p for p in kept if p not in left_out]

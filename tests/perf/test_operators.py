@@ -189,7 +189,7 @@ def test_tables_are_compact_and_sensible(gpu: str) -> None:
     assert files and sum(path.stat().st_size for path in files) < 100_000
     for (operator, _), table in measured(gpu)[1].items():
         assert table.utilisation.max() <= 1
-        assert all(axis[0] >= least for axis, least in zip(table.axes, SMALLEST[operator], strict=True))
+        assert all(axis[0] >= least for axis, least in zip(table.axes, SMALLEST[operator].values(), strict=True))
 
 
 def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:

@@ -57,7 +57,6 @@ def _from_json(shown: str, text: str, replica: Replica) -> Contents:
 
 
 def _json_values(shown: str, text: str) -> list[Any]:
-    """Values of one JSON text after another."""
     decoder = json.JSONDecoder()
     values: list[Any] = []
     position = 0
@@ -104,7 +103,6 @@ def _read_curve_file(path: Path, replica: Replica) -> Contents:
 
 
 def _read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]) -> Contents:
-    """Points from rows of phase, prompt tokens, batch, context and latency; repeats of a point are joined later."""
     latency = [column for column in header if column in _LATENCY]
     missing = [column for column in PLAIN_COLUMNS if column not in header]
     if missing or len(latency) != 1:

@@ -101,21 +101,20 @@ def read_measurements(
 
     ``input_tokens`` and ``output_tokens`` replace those of every file; ``concurrency`` is the number in flight, which
     the CSV of AIPerf and genai-perf does not state. With a model or machine unknown to the catalogue the slope of
-    decode time over context has no physical bounds. Raises ``InputError`` for a file that cannot be read, is of no
-    known format or of another model than the others, and if no file gives a point of a curve.
+    decode time over context has no physical bounds. ``InputError`` for a file that cannot be read, is of no known
+    format or of another model than the others, and if no file gives a point of a curve.
     """
     if not paths:
         raise InputError("curves import: give a result file or more")
     known = catalog.with_own(None) if own is None else own
     replica = Replica(model, machine, tensor_parallel, input_tokens, output_tokens, concurrency, known)
     contents = [read_file(Path(path), replica) for path in paths]
-    named = [file.recognised for file in contents if file.recognised.model_id and file.recognised.tool != "curve file"]
+    recognised = tuple(file.recognised for file in contents)
+    named = [file for file in recognised if file.model_id and file.tool != "curve file"]
     for file in named:
         if file.model_id != named[0].model_id:
-            raise InputError(
-                f"{file.path}: is of the model {file.model_id}, {named[0].path} of {named[0].model_id}: "
-                "one curve is of one model"
-            )
+            both = f"is of the model {file.model_id}, {named[0].path} of {named[0].model_id}"
+            raise InputError(f"{file.path}: {both}: one curve is of one model")
     runs = [run for file in contents for run in file.runs]
     results = [result for run in runs for result in prompt_points(run)]
     unloaded = [point for _, point in results if point]
@@ -126,8 +125,8 @@ def read_measurements(
     if not points:
         reasons = list(dict.fromkeys(f"{finding.quantity}: {finding.why}" for finding in missing))
         more = f"; and {len(reasons) - SHOWN_REASONS} more" if len(reasons) > SHOWN_REASONS else ""
-        files = paths[0] if len(paths) == 1 else f"{len(paths)} files"
-        raise InputError(f"{files}: no point of a curve is in it: {'; '.join(reasons[:SHOWN_REASONS])}{more}")
+        where = paths[0] if len(paths) == 1 else f"{len(paths)} files"
+        raise InputError(f"{where}: no point of a curve is in it: {'; '.join(reasons[:SHOWN_REASONS])}{more}")
     fit, refused = None, ""
     try:
         fit = _fit(points, replica)
@@ -138,7 +137,6 @@ def read_measurements(
         for file in contents
         if file.points
     ]
-    recognised = tuple(file.recognised for file in contents)
     return Measured(
         model=model,
         machine=machine,
@@ -146,7 +144,7 @@ def read_measurements(
         points=points,
         recognised=recognised,
         identified=(*given, *(finding for finding, point in results if point)),
-        not_identified=(*(_NEVER if runs else ()), *missing),
+        not_identified=(*(Finding("every file", *never) for never in _NEVER.items() if runs), *missing),
         fit=fit,
         fit_refused=refused,
         warnings=(*_warnings_of_runs(runs), *(_warnings_of_fit(fit, replica) if fit else ())),
@@ -154,19 +152,15 @@ def read_measurements(
     )
 
 
-_NEVER: Final = (
-    Finding(
-        "every file",
-        "prompt times without overhead",
-        "a client sees one time to the first token: the prompt curve includes client's and server's overhead",
+_NEVER: Final = {
+    "prompt times without overhead": (
+        "a client sees one time to the first token: the prompt curve includes client's and server's overhead"
     ),
-    Finding(
-        "every file",
-        "batches of prompts",
-        "a client cannot see which prompts shared an iteration: the prompt curve is of single prompts",
+    "batches of prompts": (
+        "a client cannot see which prompts shared an iteration: the prompt curve is of single prompts"
     ),
-)
-"""Quantities that no client's run can identify, whatever its load."""
+}
+"""Quantities that no client's run can identify, whatever its load, with the reason."""
 
 
 def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
@@ -176,7 +170,7 @@ def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
 
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """Points with lengths that differ by a few tokens set to one length, so that they lie on one axis of the curve."""
+    """Points whose lengths, if they differ by a few tokens, are one, so that they lie on one axis of the curve."""
     repeats = {_length(p): p.repeats for p in points}
     chosen: list[tuple[Phase, int, float]] = []
     # the length of most requests stands for those near it
@@ -322,7 +316,6 @@ def _next_steps(points: Sequence[CurvePoint], recognised: Sequence[Recognised]) 
 
 
 def _command(model: str, prompt_tokens: int, output_tokens: int, in_flight: int, requests: int) -> str:
-    """Command of one ``vllm bench serve``: random prompts of one length with ``in_flight`` requests in flight."""
     return (
         f"vllm bench serve --model {shlex.quote(model)} --dataset-name random --random-input-len {prompt_tokens} "
         f"--random-output-len {output_tokens} --ignore-eos --max-concurrency {in_flight} --num-prompts {requests} "
