@@ -130,8 +130,7 @@ class _PromptSide:
 class _Lost:
     """Time that requests lose to prompts: ``min(X, Y)``, X 0 with probability ``none`` and else Gamma, Y Gamma.
 
-    X is the loss of an unending request, Y the loss of this one until prompt iterations alone have carried all its
-    tokens; arrays (R, C, A) over sizes, classes and batches.
+    X is the loss of an unending request, Y that until prompt iterations alone have carried all tokens; (R, C, A).
     """
 
     none: Array
@@ -273,10 +272,7 @@ class MixedStage(Stage[_Load]):
         return side.delayed(c.prompt_tokens, allowed, before[:, None, :], c.weight[:, None] * probability, at)
 
     def _before_prompt(self, load: _Load, at: Sizes) -> tuple[Array, Array]:
-        """Wait of an arriving prompt besides other prompts, in s: for the iteration in progress, and for KV room.
-
-        Atoms (R, M) by size, and their probabilities (M,), the same at every size.
-        """
+        """Atoms (R, M) of a prompt's wait for the iteration in progress and for KV room, in s; probabilities (M,)."""
         pool = load.tokens
         in_progress = self.token_side.iteration_s(pool.batch[at]) * pool.joins[at]
         before = pool.waiting_s[at][:, :, None] + in_progress[:, :, None] * _JOIN
@@ -285,9 +281,8 @@ class MixedStage(Stage[_Load]):
     def _lost(self, load: _Load, at: Sizes, gaps: Array, batch: Array) -> _Lost:
         """Time that requests with ``gaps`` (C,) lose to prompts at batches (R, A) of the sizes ``at`` (R,).
 
-        A replica's prompts are an M/G/1 queue in which another prompt is behind with probability q. A request loses
-        the time to empty the queue that its own prompt leaves behind, and then the busy periods that begin in its
-        life, a Poisson number of them; their sum, given that there is any, is matched in mean and variance.
+        A request loses the time to empty the queue that its own prompt leaves behind, with probability q, and the busy
+        periods of prompts that begin in its life; their sum, given that there is any, is matched in mean and variance.
         """
         c, side = self.traffic.by_prompt, load.prompts
         rate_rps, interrupted = load.prompt_rate_rps[at, None], load.interrupted[at, None]
@@ -418,11 +413,8 @@ class MixedStage(Stage[_Load]):
 def _after_release(replicas: Array, busy: Array, mean_s: Array) -> tuple[Array, Array]:
     """Busy periods of prompts beyond the mean rate just after a replica has run its prompts, and their excess's length.
 
-    Both (R, 1), the second in s. Prompts go to one of the K replicas that are free of them, each at the rate
-    lambda / K; K, one or more, is distributed as in Erlang's loss system. A replica that has just become free finds
-    the K that arrivals find, with E[1 / K] above the mean rate's P(K > 0) / E[K] by a share omega. The excess lasts
-    for about a service, or until the replica is taken itself: omega alpha tau / (1 + alpha tau) busy periods, alpha
-    being the mean rate.
+    Both (R, 1), the second in s: omega alpha tau / (1 + alpha tau) and tau / (1 + alpha tau), with the K replicas that
+    are free of prompts distributed as in Erlang's loss system.
     """
     from scipy.special import gammaln
 
@@ -463,10 +455,6 @@ def _gamma_tail(share: Array, shape: Array, x: Array) -> Array:
 
 
 def _mates(sequences: Array, replicas: Array, busy: Array) -> Array:
-    """Sequences (N, K) on the replica that a prompt goes to, with ``sequences`` in the pool: the fewest of any.
-
-    Sequences are spread evenly over the replicas without a prompt, and an arrival brings one of them to the batch that
-    a sequence shares on average.
-    """
+    """Sequences (N, K) on the replica that a prompt goes to: the fewest of any, spread evenly where no prompt runs."""
     free = np.maximum(replicas * (1.0 - busy), 1.0)
     return np.maximum(evenly_shared(sequences + 1.0, free) - 1.0, 0.0) * np.minimum(free / replicas, 1.0)

@@ -1,9 +1,8 @@
 """Time to the first token in a pool of prompt machines: M/G/c with batches, for every pool size at once.
 
-The pool sends each arrival to the replica with the least pending work. This is nearly first come, first served from
-one queue: they differ by the error of the work estimate. Each replica runs the prompts that wait, in order, up to a
-token limit, as one iteration. `docs/explanation/queueing.md` derives every step; the references are given where they
-are used.
+The pool sends each arrival to the replica with the least pending work, which is nearly first come, first served from
+one queue. Each replica runs the prompts that wait, in order, up to a token limit, as one iteration.
+`docs/explanation/queueing.md` derives every step.
 """
 
 from __future__ import annotations
@@ -356,11 +355,7 @@ def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
 
 
 def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Array) -> Array:
-    """P(residual > t) (N, T) of the shortest of c services in progress, at ``at_s`` (N, T), c (N,).
-
-    A service in progress (ascending) has a length-biased duration; the shortest of c has the tail of one to the power
-    c; its residual is uniform.
-    """
+    """P(residual > t) (N, T) of the shortest of c (N,) length-biased services (ascending), at ``at_s`` (N, T)."""
     work = weight * service_s
     tail = _sums_from(work) / work.sum()
     power = np.power(np.clip(tail, 0.0, 1.0)[None, :], c[:, None])
@@ -373,8 +368,7 @@ def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Arr
 def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
     """P(wait) (N,) if an arrival that finds every server busy lengthens the busy period of one of them.
 
-    The busy servers are then Erlang's loss system with the services lengthened to carry all the work. P(wait) is the
-    root of ``P = B(c, a / (1 - P))``; for one server, ``P = a``.
+    It is the root of ``P = B(c, a / (1 - P))``; for one server, ``P = a``.
     """
     low, high = np.zeros(servers.shape), np.full(servers.shape, 1.0 - 1e-9)
     for _ in range(30):

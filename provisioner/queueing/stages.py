@@ -217,11 +217,8 @@ class TokenStage(Stage[TokenPool]):
         return np.maximum(Stage.load(self, sizes), self.link_load(sizes))
 
     def link_load(self, sizes: Sizes) -> Array:
-        """Share (M,) of the pool's link bandwidth that arriving KV caches take in the busiest window.
-
-        0 in the published simulator, where transfers do not slow each other down.
-        """
-        if self.perf.assumptions == "splitwise-sim":
+        """Share (M,) of the pool's link bandwidth that arriving KV caches take in the busiest window."""
+        if self.perf.assumptions == "splitwise-sim":  # transfers do not slow each other down
             return np.zeros(sizes.shape)
         c = self.traffic.classes
         moved = c.weight * c.prompt_tokens * (c.output_tokens > 1.0)
@@ -255,9 +252,8 @@ class TokenStage(Stage[TokenPool]):
     def _waiting_s(self, pool: TokenPool, row: int, classes: Classes) -> tuple[Array, bool]:
         """Wait of each class for KV memory, and whether it differs by class: then (C, A x Z), else (C, A).
 
-        A sequence joins once the sequences before it, held or waiting, leave room for its own context. The wait is the
-        shortage of tokens over the tokens freed per second; the tokens of the sequences before it are normally
-        distributed.
+        A sequence joins once those before it, held or waiting, leave room for its own context. The wait is the shortage
+        of tokens over the tokens freed per second; the tokens of the sequences before it are normally distributed.
         """
         memory, n = self.memory, float(pool.replicas[row])
         own = (classes.prompt_tokens + classes.output_tokens) / memory.tokens
@@ -316,10 +312,7 @@ class TokenStage(Stage[TokenPool]):
 
 @dataclass(frozen=True, slots=True)
 class SplitLatency:
-    """End-to-end time of a prompt stage and the token stage behind it.
-
-    ``requests`` are the ones that pass through both, if a stage serves others too.
-    """
+    """End-to-end time of a prompt stage and the token stage behind it, for the ``requests`` that pass through both."""
 
     prompt: PromptStage
     token: TokenStage

@@ -2,8 +2,7 @@
 
 A replica with b sequences produces one token for each of them every ``decode_s(b)``, so a sequence is served at the
 rate ``1 / decode_s(b)``: a processor-sharing station whose speed depends on its occupancy. Its stationary distribution
-depends on the output lengths only through their mean. `docs/explanation/queueing.md` derives the steps and gives the
-references.
+depends on the output lengths only through their mean. `docs/explanation/queueing.md` derives the steps.
 """
 
 from __future__ import annotations
@@ -155,8 +154,8 @@ def beyond_memory(batch: Array, replicas: Array, largest_batch: float, size_cv: 
         return np.maximum(mean, 0.0)
     spread = size_cv * np.sqrt(np.maximum(batch, 1e-9) / replicas)
     z = mean / spread
-    result: Array = mean * ndtr(z) + spread * np.exp(-z * z / 2.0) / np.sqrt(2.0 * np.pi)
-    return np.minimum(result, np.maximum(batch, 0.0))
+    lacking: Array = mean * ndtr(z) + spread * np.exp(-z * z / 2.0) / np.sqrt(2.0 * np.pi)
+    return np.minimum(lacking, np.maximum(batch, 0.0))
 
 
 def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
@@ -165,8 +164,7 @@ def _atoms(cumulative: Array, pi: Array, x: Array) -> Array:
     below = np.concatenate((np.zeros((2, x.shape[0], 1)), (cumulative, np.cumsum(pi * x, axis=1))), axis=2)
     before, moment = np.take_along_axis(below, at[None], 2)
     partial = moment + np.maximum(_ATOM_EDGES - before, 0.0) * np.take_along_axis(x, at, 1)
-    result: Array = np.diff(partial, axis=1) / np.diff(_ATOM_EDGES)
-    return result
+    return np.asarray(np.diff(partial, axis=1) / np.diff(_ATOM_EDGES))
 
 
 def evenly_shared(sequences: Array, replicas: Array) -> Array:
@@ -174,5 +172,4 @@ def evenly_shared(sequences: Array, replicas: Array) -> Array:
     fewest = np.floor(sequences / replicas)
     fuller = sequences - fewest * replicas
     total = fuller * (fewest + 1.0) ** 2 + (replicas - fuller) * fewest**2
-    result: Array = np.maximum(total / sequences, 1.0)
-    return result
+    return np.asarray(np.maximum(total / sequences, 1.0))

@@ -120,7 +120,7 @@ def _mean_and_error(values: Sequence[float], probability: float) -> tuple[float,
     if not known:
         return -math.inf, math.nan
     if not all(map(math.isfinite, known)):
-        return (math.nan if any(map(math.isnan, known)) else math.inf), math.nan
+        return math.fsum(known), math.nan
     # the mean of equal values must be that value to the last digit: a limit is met at equality
     mean = min(max(fmean(known), min(known)), max(known))
     if len(known) == 1:

@@ -100,10 +100,8 @@ class RequestSet:
     @property
     def counted(self) -> NDArray[np.bool_]:
         """Mask of the measured requests (n,)."""
-        inside = (self.arrival_s >= self.from_s) & (self.arrival_s <= self.until_s)
-        inside[: self.from_index] = False
-        if self.until_index is not None:
-            inside[self.until_index :] = False
+        inside, places = np.zeros(self.requests, dtype=np.bool_), slice(self.from_index, self.until_index)
+        inside[places] = (self.arrival_s[places] >= self.from_s) & (self.arrival_s[places] <= self.until_s)
         return inside
 
 

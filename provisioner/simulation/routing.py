@@ -12,9 +12,7 @@ from provisioner.simulation.pointers import compiled, list_at, replica_at, reque
 from provisioner.simulation.records import HELD, LISTS, MIXED_POOL, PROMPT_POOL, TOKEN_POOL, WAITING, World
 from provisioner.simulation.structures import PENDING, SCHEDULED, promise
 
-PROMPT_ROLE = 0
-TOKEN_ROLE = 1
-MIXED_ROLE = 2
+PROMPT_ROLE, TOKEN_ROLE, MIXED_ROLE = 0, 1, 2
 
 
 @compiled

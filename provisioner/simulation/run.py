@@ -35,10 +35,7 @@ _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", re
 
 @dataclass(frozen=True, slots=True)
 class StopLimit:
-    """Condition for stopping a run early: more than ``most`` measured requests have a metric above a value.
-
-    ``kind`` says whether the value is in s or a slowdown.
-    """
+    """Condition for stopping a run early: more than ``most`` measured requests beyond a value, in s or a slowdown."""
 
     metric: str
     kind: Literal["seconds", "slowdown"]
@@ -166,7 +163,7 @@ def run(
         if progress is not None:
             progress(float(this["now_s"]), int(this["done"]))
     wall_s = perf_counter() - began
-    _close(cluster, arrays["replicas"], this)
+    _close(arrays["replicas"], this)
     return Run(
         cluster=cluster,
         prepared=prepared,
@@ -331,7 +328,7 @@ def _tables(perf: ReplicaPerf, longest: int, largest_batch: int) -> tuple[Floats
     return prompt_s, decode_s, per_token_s
 
 
-def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
+def _close(replicas: NDArray[Any], world: Any) -> None:
     """Complete the integrals of replicas up to the end of the run."""
     end_s = float(world["now_s"])
     if not np.isfinite(world["until_s"]):
@@ -342,6 +339,5 @@ def _close(cluster: Cluster, replicas: NDArray[Any], world: Any) -> None:
         return np.maximum(end_s - np.maximum(since_s, float(world["from_s"])), 0.0)
 
     replicas["kv_token_s"] += passed_s(replicas["measured_s"]) * replicas["used_tokens"]
-    if cluster.policy.name == "splitwise":
-        away = replicas["pool"] != replicas["home"]
-        replicas["mixed_pool_s"] += np.where(away, passed_s(replicas["mixed_since_s"]), 0.0)
+    away = replicas["pool"] != replicas["home"]
+    replicas["mixed_pool_s"] += np.where(away, passed_s(replicas["mixed_since_s"]), 0.0)

@@ -68,7 +68,7 @@ def serve(
     ``repeat`` runs each set ``repeat`` more times, one at a time, and takes the median of their times. With
     ``keep_requests`` all runs are kept, with ``keep_timeline`` the first set's run with its timeline. ``progress``
     receives the state of the work, from the calling thread. A ``KeyboardInterrupt`` raises ``Interrupted`` with the
-    number of sets done.
+    number of sets done. An error is that of the first set that fails.
     """
     compile_simulator(progress, outages=bool(scenario.cluster.outages))
     watch = _Watch(scenario.sets)
@@ -98,37 +98,30 @@ def serve(
         watch.tell(k, float(finished.clock["now_s"]), requests.requests)
         return Served(observe(finished, values, wall_s), finished if keep_requests or timeline else None)
 
+    # Finished futures come through a queue: ``futures.wait`` locks all of them, and an interrupt during the call leaves
+    # locks that the threads then wait for.
+    ended: SimpleQueue[Future[Served]] = SimpleQueue()
     executor = ThreadPoolExecutor(workers, thread_name_prefix="simulation")
     futures = [executor.submit(one, k) for k in range(scenario.sets)]
+    total = scenario.sets * scenario.expected_requests
+    sets = "1 request set" if scenario.sets == 1 else f"{scenario.sets} request sets"
     try:
-        _await(scenario, futures, watch, progress)
+        for future in futures:
+            future.add_done_callback(ended.put)
+        done = 0
+        while done < len(futures):
+            with suppress(Empty):
+                ended.get(timeout=_POLL_S).result()
+                done += 1
+            if done < len(futures):
+                share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
+                served = f"{sum(watch.done):,} requests served ({100 * share:.0f} %), at {max(watch.now_s):,.0f} s"
+                many = "" if scenario.sets == 1 else f"{done} of {sets} done, "
+                progress(Step(f"simulating: {many}{served}", share, 1.0))
     except KeyboardInterrupt:
         done = sum(future.done() and not future.cancelled() for future in futures)
-        sets = "1 request set" if scenario.sets == 1 else f"{scenario.sets} request sets"
         raise Interrupted(f"{done} of {sets} done") from None
     finally:
         watch.wanted.clear()
         executor.shutdown(wait=False, cancel_futures=True)
     return tuple(future.result() for future in futures)
-
-
-def _await(scenario: Scenario, futures: list[Future[Served]], watch: _Watch, progress: Callable[[str], None]) -> None:
-    """Wait for all futures and report their progress; raise the error of the first that fails.
-
-    Finished futures come through a queue: ``futures.wait`` locks all of them, and an interrupt during the call leaves
-    locks that the threads then wait for.
-    """
-    finished: SimpleQueue[Future[Served]] = SimpleQueue()
-    for future in futures:
-        future.add_done_callback(finished.put)
-    done = 0
-    while done < len(futures):
-        with suppress(Empty):
-            finished.get(timeout=_POLL_S).result()
-            done += 1
-        if done < len(futures):
-            total = scenario.sets * scenario.expected_requests
-            share = min(sum(watch.done) / total, 1.0) if total > 0 else 0.0
-            sets = "" if scenario.sets == 1 else f"{done} of {scenario.sets} request sets done, "
-            served = f"{sum(watch.done):,} requests served ({100 * share:.0f} %), at {max(watch.now_s):,.0f} s"
-            progress(Step(f"simulating: {sets}{served}", share, 1.0))

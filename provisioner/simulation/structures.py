@@ -28,10 +28,7 @@ ENDS, PENDING, SCHEDULED = 0, 1, 2
 
 @compiled
 def _make_room(world: World, k: int) -> None:
-    """Make room on both sides of a list's values: in place if it is half empty, else in twice the room.
-
-    New room is at the end of the arena; the old part is not used again.
-    """
+    """Make room on both sides of a list's values: in place if it is half empty, else twice as much elsewhere."""
     this = list_at(world, k)
     source, room = this.start + this.head, this.room
     if 2 * this.length > room or room < 8:
