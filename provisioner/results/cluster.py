@@ -107,7 +107,7 @@ class Cluster:
 
 
 class HasCluster:
-    """A value with a design and the pools of it."""
+    """A value with a design and its pools, such as a plan, a simulation or a capacity."""
 
     __slots__ = ()
     design: str

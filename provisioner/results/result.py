@@ -67,8 +67,7 @@ class Result:
         """Return the result as plain values: what ``--json`` prints, parsed."""
         import json
 
-        values: dict[str, object] = json.loads(self.to_json())
-        return values
+        return dict(json.loads(self.to_json()))
 
     def to_frame(self, table: str | None = None) -> pd.DataFrame:
         """Return the main table, or another by name, as a pandas DataFrame."""

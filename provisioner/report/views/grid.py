@@ -54,22 +54,18 @@ def document(grid: Grid, inputs: bool = False) -> Document:
     else:
         headline, subject, blocks = _input_report(grid, grid.varied)
     subtitle = f"{subject}, {f'SLO {grid.slo}' if grid.limits else 'no latency limits'}."
-    options = SweepOptions if grid.varied is None else VaryOptions
-    return report(grid, headline, subtitle, blocks, _method(grid), options, inputs)
-
-
-def _method(grid: Grid) -> list[tuple[str, str]]:
-    """Method of the simulation, and the rule by which a cluster passes."""
     rule = "stable, and every percentile within its limit"
     if grid.sets > 1:
         seeds = grid.varied is not None and grid.varied.name == "seeds"
         mean = f"the mean over {'its' if seeds else grid.sets} request sets"
         rule = f"stable, and of every percentile the one-sided 95 % upper bound of {mean} is within its limit"
-    rows = [("passes", rule)]
+    method = [("passes", rule)]
     if grid.objective is not None:
         best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
-        rows += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
-    return [*rows, ("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
+        method += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
+    method += [("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
+    options = SweepOptions if grid.varied is None else VaryOptions
+    return report(grid, headline, subtitle, blocks, method, options, inputs)
 
 
 def _span(values: Sequence[float]) -> str:

@@ -111,10 +111,9 @@ def subtitle(plan: Plan) -> str:
 
 def _time(seconds: float) -> str:
     """A long time as people say it: 7 h 45 min, 12 min 30 s, 45 s."""
-    whole_s = round(seconds)
-    hours, minutes, rest = whole_s // 3600, whole_s // 60 % 60, whole_s % 60
-    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
-    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
+    hours, rest_s = divmod(round(seconds), 3600)
+    parts = {"h": hours, "min": rest_s // 60, "s": 0 if hours else rest_s % 60}
+    return " ".join(f"{count} {unit}" for unit, count in parts.items() if count) or "0 s"
 
 
 def _promise(plan: Plan, promise: Promise) -> str:
@@ -142,10 +141,8 @@ def _limited(plan: Plan) -> bool:
 
 def key_numbers(plan: Plan) -> KeyNumbers:
     """Cost, power and machines, what batch work costs, the limits that bind, and the data behind the latencies."""
-    per_million = (
-        f"{dollars(plan.cost_usd_per_million_tokens)} per million tokens "
-        f"({dollars(plan.cost_usd_per_million_output_tokens)} per million output tokens)"
-    )
+    tokens, output = map(dollars, (plan.cost_usd_per_million_tokens, plan.cost_usd_per_million_output_tokens))
+    per_million = f"{tokens} per million tokens ({output} per million output tokens)"
     numbers = [amount("cost", plan, per_million), amount("power", plan)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))

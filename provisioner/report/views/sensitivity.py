@@ -286,9 +286,8 @@ def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
 
 def plan_rows(sensitivity: Sensitivity) -> list[Row]:
     """One row per plan: the part of the result, the input with its factor or the cell of the map, and the plan."""
-    swings, searches = sensitivity.swings, sensitivity.searches
-    moved = [("tornado", swing.name, end) for swing in swings for end in (swing.low, swing.high)]
-    for search in searches:
+    moved = [("tornado", swing.name, end) for swing in sensitivity.swings for end in (swing.low, swing.high)]
+    for search in sensitivity.searches:
         moved += [("switch", search.name, end) for each in search.switches for end in (each.before, each.after)]
     rows: list[Row] = [{"part": "base", **_cells(sensitivity.base)}]
     rows += [{"part": part, "input": name, "factor": end.scale[name], **_cells(end)} for part, name, end in moved]
