@@ -7,7 +7,6 @@ embedding, which is divided by the vocabulary; the logits of the vocabulary's pa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from provisioner.perf.derived import GRAPH_TOKENS
 from provisioner.perf.evidence import operators_of
@@ -30,8 +29,8 @@ def all_reduces_s(
     seconds = []
     for point in points:
         tokens = point.batched_tokens if point.phase == "prompt" else point.batch
-        launch: Literal["graph", "eager"] = "graph" if tokens <= GRAPH_TOKENS else "eager"
-        hidden_s = gpu.all_reduce_s(tensor_parallel, element_bytes * tokens * shape.hidden_size, launch)
+        hidden_bytes = element_bytes * tokens * shape.hidden_size
+        hidden_s = gpu.all_reduce_s(tensor_parallel, hidden_bytes, "graph" if tokens <= GRAPH_TOKENS else "eager")
         logits_s = gpu.all_reduce_s(tensor_parallel, element_bytes * point.batch * shape.vocab_size) / 2
         seconds.append(float((2 * shape.layers + 1) * hidden_s + logits_s))
     return tuple(seconds)

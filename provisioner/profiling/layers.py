@@ -180,17 +180,15 @@ def attention_part(shard: Shard, layer: Layer, x: Tensor, cache: Cache, window: 
         mixed = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=window.bias)
         mixed = mixed.reshape(batch, 1, heads * head_dim)
     else:
-        grouped = heads != kv_heads
-        if grouped and window.bias is not None:  # no fused kernel takes both
+        if heads != kv_heads and window.bias is not None:  # no fused kernel takes both
             keys, values = (each.repeat_interleave(heads // kv_heads, dim=1) for each in (keys, values))
-            grouped = False
         mixed = functional.scaled_dot_product_attention(
             queries.transpose(1, 2),
             keys,
             values,
             attn_mask=window.bias,
             is_causal=window.bias is None,
-            enable_gqa=grouped,
+            enable_gqa=keys.shape[1] != heads,
         )
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, heads * head_dim)
     return functional.linear(mixed, layer.out)

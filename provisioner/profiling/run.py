@@ -100,10 +100,9 @@ def profile(
 
     With ``tensor_parallel`` above 1 one GPU's share is timed without the all-reduces, and points are ``assumed``. The
     whole model is timed if it leaves room for a curve in ``memory_bytes`` (by default the free memory of the device),
-    else as many layers as fit, scaled to all. ``dtype`` is bf16, fp16 or fp32; by default bf16 on a GPU and fp32 on a
-    CPU. Work that does not fit is left out with its reason.
-    Raises ``InputError`` without PyTorch or the device, or if too little fits for a curve; an interrupt raises
-    ``Interrupted`` with the number of points done.
+    else as many layers as fit, scaled to all; work that does not fit is left out. ``dtype`` is by default bf16 on a GPU
+    and fp32 on a CPU. Raises ``InputError`` without PyTorch or the device, or if too little fits for a curve;
+    ``Interrupted`` has the number of points done.
     """
     torch = import_torch()
     shard = Shard.of(model, tensor_parallel)

@@ -144,11 +144,6 @@ class _Wanted:
     design: Design
     policy: PolicyName | None
 
-    @property
-    def key(self) -> str:
-        """The label as it is typed: ``baseline-h100``, ``baseline-h100-chunked``."""
-        return self.label.lower().replace(", ", "-")
-
 
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
     policy = setting.judging.policy
@@ -221,12 +216,14 @@ def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:
     """The labels that the name of a baseline stands for: one, or a design at all its degrees; none without a name."""
     if baseline is None:
         return []
-    names = [(each.key, each.key.replace(each.design.key, each.design.family.lower())) for each in wanted]
-    for kind in range(2):
-        named = [each.label for each, of_it in zip(wanted, names, strict=True) if of_it[kind] == baseline.lower()]
+    keys = [each.label.lower().replace(", ", "-") for each in wanted]  # as they are typed: baseline-h100-chunked
+    designs = [each.design for each in wanted]
+    families = [key.replace(each.key, each.family.lower()) for key, each in zip(keys, designs, strict=True)]
+    for names in (keys, families):
+        named = [each.label for each, name in zip(wanted, names, strict=True) if name == baseline.lower()]
         if named:
             return named
-    raise UnknownNameError("baseline", baseline, [each.key for each in wanted])
+    raise UnknownNameError("baseline", baseline, keys)
 
 
 def _warnings(designs: Sequence[ComparedDesign]) -> Iterator[tuple[str, str]]:

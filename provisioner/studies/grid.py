@@ -32,7 +32,6 @@ from provisioner.studies.ranges import typed_range, whole_range
 MOST_POINTS: Final = 100_000
 """Clusters that one sweep simulates at most."""
 
-_PRICED: Final = ("price", "power")
 _NOT_SWEPT: Final = {
     "pools": "a sweep is over the sizes of designs; name one",
     "failures": "names machines of one cluster; simulate that one",
@@ -227,7 +226,7 @@ def cluster_of(scenario: Scenario, sizes: Sequence[int] | None = None) -> Cluste
 
 def without_prices(options: SimulateOptions) -> SimulateOptions:
     """The options without the factors that change no latency."""
-    scale = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in _PRICED}
+    scale = {name: value for name, value in options.scale.items() if name.partition(":")[0] not in ("price", "power")}
     return replace(options, scale=scale)
 
 

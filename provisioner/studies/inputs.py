@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
-from typing import Final, Literal
+from typing import Final
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
@@ -16,8 +16,6 @@ from provisioner.specs.catalog import with_own
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
 from provisioner.studies.ranges import number_range, whole_range
-
-Kind = Number | Literal["factor"]
 
 SCALE: Final = "scale"
 """The field of every factor."""
@@ -35,7 +33,7 @@ class Input:
     field: str
     what: str
     unit: str = ""
-    kind: Kind = "whole"
+    kind: Number = "real"
     zero: bool = False
 
     @property
@@ -102,7 +100,7 @@ _ALSO: Final = {each.field.replace("_", "-"): name for name, each in INPUTS.item
 def factor(name: str) -> Input:
     """An input of ``--scale``, varied by factors on what the data say."""
     what, unit = ("scale of the limits", "") if name == "slo" else (name, "times what the data say")
-    return Input(name, SCALE, what, unit, "factor")
+    return Input(name, SCALE, what, unit)
 
 
 def input_of(name: str, specs: str | None = None) -> Input:

@@ -18,7 +18,6 @@ from typing import Final
 from provisioner.errors import InputError
 from provisioner.options import spelled
 
-_ENDING: Final = ".journal"
 _SYNC_S: Final = 1.0
 
 
@@ -89,7 +88,7 @@ def kept(
             raise InputError(f"{spelled('resume')}: {why}")
         yield {}, lambda key, record: None, "nothing written"
         return
-    path = f"{out[0].rstrip('/')}{_ENDING}"
+    path = f"{out[0].rstrip('/')}.journal"
     journal = Journal.open(path, question, resume)
     finished = False
     try:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from random import Random
 from time import monotonic
@@ -46,8 +47,6 @@ _CLUSTER_FIELDS: Final = {
 _CLUSTER_FACTORS: Final = ("slo", "prompt-time", "decode-time", "link-bandwidth")
 """Factors that change nothing about the requests."""
 
-_FILES: Final = ("trace", "workload", "slo")
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -70,7 +69,7 @@ class Cases:
         self.occupancy = occupancy
         self._lock = threading.Lock()
         self._requests = tuple(_requests_of(case) for case in self.options)
-        self._scenarios: dict[int, Scenario] = {}
+        self._loaded = cache(lambda case: load_scenario(self.options[case]))
         self._sets: OrderedDict[tuple[str, int], Prepared] = OrderedDict()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -79,9 +78,7 @@ class Cases:
     def scenario(self, task: Task) -> Scenario:
         """The scenario of a task; its cluster has the sizes of the task's."""
         with self._lock:
-            if task.case not in self._scenarios:
-                self._scenarios[task.case] = load_scenario(self.options[task.case])
-            loaded = self._scenarios[task.case]
+            loaded: Scenario = self._loaded(task.case)
         pools = zip(loaded.cluster.pools, task.cluster.pools, strict=True)
         sized = tuple(replace(pool, machines=wanted.machines) for pool, wanted in pools)
         return replace(loaded, cluster=replace(loaded.cluster, pools=sized))
@@ -170,7 +167,7 @@ def question_of(study: str, options: SimulateOptions, version: str, **more: obje
     """The question of a journal: the options, and digests of the files that they name."""
     asked = asdict(options)
     own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
-    files = [*(asked[name] for name in _FILES), more.get("prices"), *own]
+    files = [asked["trace"], asked["workload"], asked["slo"], more.get("prices"), *own]
     digests = {}
     for path in (str(each) for each in files if each is not None and Path(str(each)).is_file()):
         try:

@@ -64,9 +64,7 @@ class World:
             prices="paper",
             assumptions=self.assumptions,
             independent=self.published,
-            sets=self.asked.sets,
-            duration_s=self.asked.duration_s,
-            seed=self.asked.seed,
+            **{name: getattr(self.asked, name) for name in ("sets", "duration_s", "seed")},
         )
 
     def replica(self, machine: str, model: str = paper.MODEL) -> ReplicaPerf:
@@ -208,17 +206,14 @@ def _machines(world: World, _: Known, __: Progress) -> Values:
     alone = reference("llama2-70b", world.assumptions)
     h100, a100 = (replace(alone, replica=world.replica(name, "llama2-70b")) for name in ("dgx-h100", "dgx-a100"))
     bloom, capped = world.replica("dgx-h100"), world.replica("dgx-h100-capped")
-
-    def prompt_rate(tokens: int) -> float:
-        return tokens / float(bloom.prompt_s(tokens))
-
+    prompt_rate = {tokens: tokens / float(bloom.prompt_s(tokens)) for tokens in (512, 2048, 8192)}
     return {
         "ttft_h100_a100": float(h100.ttft_s(prompt)) / float(a100.ttft_s(prompt)),
         "tbt_h100_a100": float(h100.tbt_s(prompt, output)) / float(a100.tbt_s(prompt, output)),
         "prompt_in_tokens": float(bloom.prompt_s(_EXAMPLE_TOKENS)) / float(bloom.decode_s(1, _EXAMPLE_TOKENS)),
         "tbt_64": float(bloom.decode_s(64, 64 * context)) / float(bloom.decode_s(1, context)),
-        "prompt_rate_2048_512": prompt_rate(2048) / prompt_rate(512),
-        "prompt_rate_8192_2048": prompt_rate(8192) / prompt_rate(2048),
+        "prompt_rate_2048_512": prompt_rate[2048] / prompt_rate[512],
+        "prompt_rate_8192_2048": prompt_rate[8192] / prompt_rate[2048],
         "capped_decode": float(capped.decode_s(1, context)) / float(bloom.decode_s(1, context)),
         "capped_prompt": float(capped.prompt_s(_EXAMPLE_TOKENS)) / float(bloom.prompt_s(_EXAMPLE_TOKENS)),
     }
