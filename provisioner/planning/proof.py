@@ -88,6 +88,11 @@ class Verdict:
         return self.outcome == "pass"
 
     @property
+    def broken(self) -> tuple[LimitRatio, ...]:
+        """The limits that are exceeded, as far as known."""
+        return tuple(each for each in self.ratios if each.ratio > 1.0)
+
+    @property
     def slack(self) -> float:
         """The distance of the worst limit: 1 - percentile / limit; negative where it is broken."""
         return 1.0 - self.worst_ratio

@@ -84,9 +84,9 @@ class Proven:
         if sizes[position] == 0:
             return (ONLY_ONE,)
         fewer = Candidate(best.design, sizes)
-        verdict = next((each.verdict for each in self.proof.simulated if each.candidate == fewer), None)
-        labels = () if verdict is None else tuple(each.limit.label for each in verdict.ratios if each.ratio > 1.0)
-        return labels if labels and verdict is not None and verdict.stable else (CAPACITY,)
+        verdicts = [each.verdict for each in self.proof.simulated if each.candidate == fewer]
+        labels = tuple(each.limit.label for verdict in verdicts if verdict.stable for each in verdict.broken)
+        return labels or (CAPACITY,)
 
     def _evidence(self, design: Design) -> Evidence:
         proof, judge = self.proof, self.case.judge
@@ -154,12 +154,12 @@ class Proven:
         binding = nearest = ""
         if caps.any:
             progress("nothing within the limits passes; looking for what would")
-            free = self.case.prove(self.case.setting.criterion, progress, Scope(caps=Caps())).best
+            free = self.case.prove(progress, Scope(caps=Caps())).best
             if free is not None:
                 binding, needed = _beyond_caps(caps, free)
                 texts.append(f"{needed} ({free.candidate}, which passes)")
         if miss is not None:
-            known = [each for each in miss.verdict.ratios if each.ratio > 1.0 and math.isfinite(each.value)]
+            known = [each for each in miss.verdict.broken if math.isfinite(each.value)]
             if known and not miss.verdict.early and miss.verdict.stable:
                 changes = " ".join(raised(each.limit, 1.01 * each.value) for each in known)
                 texts.append(f"{changes} ({miss.candidate})")
@@ -240,8 +240,7 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
     names = [
         f"{each.limit.label} {'at least ' if verdict.early else ''}{each.limit.format(each.value)} of "
         f"{each.limit.format(each.limit.value)}"
-        for each in sorted(verdict.ratios, key=lambda each: -each.ratio)
-        if each.ratio > 1.0
+        for each in sorted(verdict.broken, key=lambda each: -each.ratio)
     ]
     if verdict.late is not None:
         names.append(f"done after {verdict.late:.3g} times the time that there is")

@@ -93,8 +93,18 @@ class SimulationJudge:
         return Cluster(pools, self.policy_of(candidate.design))
 
     def policy_of(self, design: Design) -> Policy:
-        """The policy of a design: the one asked for where it fits, else Splitwise's own, or mixed batching."""
-        return policy_of(design, self.policy, self.assumptions)
+        """The policy that a design is simulated with.
+
+        Splitwise's mixed pool for designs that split the phases (strict pools where machines serve by prompt length,
+        which cannot be lent), mixed batching for colocated ones; ``split`` and ``chunked`` where asked for and the
+        design allows.
+        """
+        name: PolicyName
+        if design.splits:
+            name = "split" if self.policy == "split" or design.shares_role else "splitwise"
+        else:
+            name = "chunked" if self.policy == "chunked" else "mixed"
+        return Policy(name).as_published() if self.assumptions == "splitwise-sim" else Policy(name)
 
     def lends(self, design: Design) -> bool:
         """Whether the pools of a design lend machines to each other."""
@@ -126,11 +136,16 @@ class SimulationJudge:
         while True:
             for k in range(len(backlogs), wanted):
                 prepared = self.request_sets(k)
-                stop = self._stop_limits(prepared, values, k) if k < self.sets else ()
-                done = run(cluster, prepared, stop=stop, progress=self._pause)
+                stops = self._stop_limits(prepared, values) if k < self.sets else {}
+                done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._pause)
                 self.simulated_runs += 1
                 if done.status == "rejected":
-                    return self._rejected(done, stop)
+                    watched = zip(stops.items(), done.limits_beyond, strict=False)
+                    broken = [limit for (limit, stop), beyond in watched if beyond > stop.most]
+                    ratios = tuple(
+                        LimitRatio(limit, self.cut_margin * limit.value, self.cut_margin) for limit in broken
+                    )
+                    return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
                 if done.status == "stuck":
                     return Verdict("fail", math.inf, stable=False)
                 latencies = done.latencies
@@ -145,35 +160,21 @@ class SimulationJudge:
             wanted = min(wanted + self.sets, MOST_SETS)
 
     def _stop_limits(
-        self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]], k: int
-    ) -> tuple[StopLimit, ...]:
-        """The limits in set k that put the mean over the sets beyond the margin, whatever the other sets show.
+        self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]]
+    ) -> dict[LatencyLimit, StopLimit]:
+        """The excesses of limits in a set that put the mean over the sets beyond the margin, whatever the others show.
 
-        With n values, the percentile at rank h = (n - 1) q is beyond x for certain when at least n - floor(h) of them
-        are; the sets to come add nothing below zero.
+        Of the limits whose failure excludes smaller clusters: a run that another one stopped would not show whether
+        one of these fails clearly too. With n values, the percentile at rank h = (n - 1) q is beyond x for certain when
+        at least n - floor(h) of them are; the sets to come add nothing below zero.
         """
-        stops = []
-        for limit in self._stopping(prepared):
-            count = measured(prepared, limit.metric)
-            beyond = self.sets * self.cut_margin * limit.value - sum(v for v in values[limit] if math.isfinite(v))
-            most = count - math.floor((count - 1) * limit.quantile) - 1
-            stops.append(StopLimit(limit.metric, limit.kind, beyond, most))
-        return tuple(stops)
-
-    def _stopping(self, prepared: Prepared) -> tuple[LatencyLimit, ...]:
-        """The limits that may stop a run early: those whose failure excludes smaller clusters.
-
-        A run that another limit stopped would not show whether one of these fails clearly too.
-        """
-        counted = (limit for limit in self.slo.limits if _excludes(limit) and limit.metric in LIMITED)
-        return tuple(limit for limit in counted if measured(prepared, limit.metric))
-
-    def _rejected(self, done: Run, stop: tuple[StopLimit, ...]) -> Verdict:
-        """The verdict on a candidate whose run was stopped: what broke, with the bound that is known."""
-        watched = zip(self._stopping(done.prepared), stop, done.limits_beyond, strict=False)
-        broken = (limit for limit, bound, beyond in watched if beyond > bound.most)
-        ratios = tuple(LimitRatio(limit, self.cut_margin * limit.value, self.cut_margin) for limit in broken)
-        return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
+        stops = {}
+        for limit in self.slo.limits:
+            if _excludes(limit) and limit.metric in LIMITED and (count := measured(prepared, limit.metric)):
+                beyond = self.sets * self.cut_margin * limit.value - sum(filter(math.isfinite, values[limit]))
+                most = count - math.floor((count - 1) * limit.quantile) - 1
+                stops[limit] = StopLimit(limit.metric, limit.kind, beyond, most)
+        return stops
 
     def _in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
         """The verdict on a stable cluster with a batch job: whether its last request ends within the window.
@@ -188,25 +189,22 @@ class SimulationJudge:
         return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
     def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
-        strict = slo_strict(self.assumptions)
-        ratios, outcomes, worst, excluding = [], [], 0.0, 0.0
+        ratios, outcomes, bounds = [], [], {}
         for limit, found in values.items():
-            outcome = verdict(limit.value, found, strict, self.confidence)
+            outcome = verdict(limit.value, found, slo_strict(self.assumptions), self.confidence)
             mean = interval(found).mean
-            ratio = mean / limit.value
-            ratios.append(LimitRatio(limit, mean, ratio))
+            ratios.append(LimitRatio(limit, mean, mean / limit.value))
             outcomes.append(outcome)
+            bounds[limit] = mean / limit.value
             if outcome == "undecided":
-                known = [value for value in found if math.isfinite(value)]
+                known = list(filter(math.isfinite, found))
                 error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
-                ratio = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
-            worst = max(worst, ratio)
-            if _excludes(limit):
-                excluding = max(excluding, ratio)
-        unstable = instability(backlogs)
+                bounds[limit] = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
+        worst, unstable = max([0.0, *bounds.values()]), instability(backlogs)
         if unstable or "fail" in outcomes:
             growth = sum(each.growth for each in backlogs) / len(backlogs)
-            clear = excluding > self.cut_margin or (bool(unstable) and growth > CLEARLY_GROWING)
+            clearly = any(_excludes(limit) and bound > self.cut_margin for limit, bound in bounds.items())
+            clear = clearly or (bool(unstable) and growth > CLEARLY_GROWING)
             return Verdict("fail", math.inf if unstable else worst, tuple(ratios), stable=not unstable, clear=clear)
         return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
 
@@ -231,18 +229,3 @@ def measured(prepared: Prepared, metric: str) -> int:
     if metric == "gap" or (metric == "tbt" and prepared.reference.replica.assumptions == "measured"):
         counted = counted & (prepared.requests.output_tokens > 1)
     return int(np.count_nonzero(counted))
-
-
-def policy_of(design: Design, asked: PolicyName | None, assumptions: str) -> Policy:
-    """The policy that a design is simulated with.
-
-    Splitwise's mixed pool for designs that split the phases (strict pools where machines serve by prompt length, which
-    cannot be lent), mixed batching for colocated ones; ``split`` and ``chunked`` where asked for and the design allows.
-    """
-    name: PolicyName
-    if design.splits:
-        name = "split" if asked == "split" or design.shares_role else "splitwise"
-    else:
-        name = "chunked" if asked == "chunked" else "mixed"
-    policy = Policy(name)
-    return policy.as_published() if assumptions == "splitwise-sim" else policy

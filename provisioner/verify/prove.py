@@ -37,7 +37,7 @@ def proof_of(
     case.rule_out_gaps()
     _refuse_impossible(setting, search)
     compile_simulator(progress)
-    return Proven(case, case.prove(setting.criterion, progress, scope or Scope()))
+    return Proven(case, case.prove(progress, scope or Scope()))
 
 
 def formulas_guess(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:

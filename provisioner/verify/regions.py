@@ -12,7 +12,7 @@ import numpy as np
 from provisioner.errors import Interrupted
 from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import Caps, Criterion
+from provisioner.planning.formulation import Caps
 from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate, Problem, Proof, prove
 from provisioner.planning.search import Best, Search
@@ -69,10 +69,11 @@ class Case:
             if found:
                 self.search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
 
-    def prove(self, objective: Criterion, progress: Callable[[str], None], scope: Scope) -> Proof:
+    def prove(self, progress: Callable[[str], None], scope: Scope) -> Proof:
         """The proof over the designs within a scope."""
         self.rule_out_gaps()
-        caps, searching = self.setting.caps if scope.caps is None else scope.caps, self.setting.searching
+        objective, searching = self.setting.criterion, self.setting.searching
+        caps = self.setting.caps if scope.caps is None else scope.caps
         guesses = {design: self.search.best((design,), objective, caps) for design in self.designs}
         problem = Problem(
             regions=tuple(self._region(design, guesses, caps, scope) for design in self.designs),

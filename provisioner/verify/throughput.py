@@ -177,7 +177,7 @@ class Rates:
             scope = replace(scope, time_limit_s=max(self.time_left_s, least_s))
         there = self.setting.at(rate_rps)
         case = Case(there, there.search(), there.designs, *self.judge(rate_rps))
-        return Proven(case, case.prove("cost", lambda _: None, scope))
+        return Proven(case, case.prove(lambda _: None, scope))
 
 
 def largest_throughput(

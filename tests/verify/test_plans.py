@@ -23,7 +23,7 @@ from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO
 from provisioner.verify.answer import proven_plan
-from provisioner.verify.judge import MOST_SETS, SimulationJudge, measured, policy_of
+from provisioner.verify.judge import MOST_SETS, SimulationJudge, measured
 from provisioner.verify.request_sets import RequestSets
 
 # A small question: few machines, short request sets.
@@ -173,10 +173,11 @@ def test_a_trace_judges_as_it_is(trace: str) -> None:
 
 
 def test_policies_by_design() -> None:
-    designs = setting(designs=("splitwise-hh", "baseline-h100")).designs
-    names = [[policy_of(d, asked, "measured").name for d in designs] for asked in (None, "split", "chunked")]  # type: ignore[arg-type]
+    of = setting(designs=("splitwise-hh", "baseline-h100"))
+    names = [[judge(of, policy=asked).policy_of(d).name for d in of.designs] for asked in (None, "split", "chunked")]
     assert names == [["splitwise", "mixed"], ["split", "mixed"], ["splitwise", "chunked"]]
-    assert policy_of(designs[0], None, "splitwise-sim").transfer_retry_s == 1.0
+    published = setting(designs=("splitwise-hh",), assumptions="splitwise-sim", slo="splitwise")
+    assert judge(published).policy_of(published.designs[0]).transfer_retry_s == 1.0
 
 
 def test_the_policy_changes_the_plan() -> None:
