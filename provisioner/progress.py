@@ -6,6 +6,11 @@ as any other. Imports the standard library only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+Progress = Callable[[str], None]
+"""A function that takes the texts."""
+
 
 class Step(str):
     """A text on long work with ``done`` of ``total`` finished, in any unit, and the time left in s if the text has it.

@@ -49,7 +49,7 @@ def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
     from provisioner.planning.designs import ReplicaKey, choose, designs
     from provisioner.planning.formulation import Caps
-    from provisioner.planning.setting import Judging, Load, Searching, Setting
+    from provisioner.planning.setting import Judging, Searching, Setting
     from provisioner.planning.solver import solver
     from provisioner.queueing.traffic import Classes, Traffic
 
@@ -61,8 +61,8 @@ def load_setting(options: PlanOptions) -> Setting:
     _check_limits(options, slo)
     workload, source, windows, cv, notes = _requests(options, factors)
     traffic = Traffic(Classes(workload.prompt.tokens, workload.output.tokens, workload.weight), windows, cv)
-    load = Load(traffic.peak_rps, options.headroom)
-    traffic = traffic.scaled(load.factor)
+    rate_rps, headroom_factor = traffic.peak_rps, 1.0 + options.headroom
+    traffic = traffic.scaled(headroom_factor)
     price_list = known.price_list(options.prices)
     loaded, left_out = _replicas(loading, price_list)
     machines = {perf.machine.name: perf.machine for perf in loaded}
@@ -78,8 +78,8 @@ def load_setting(options: PlanOptions) -> Setting:
     job = None
     if options.backlog_requests is not None and options.within_s is not None:
         longest_s = float(np.max(against.e2e_s(workload.prompt.tokens, workload.output.tokens)))
-        job = batch_job(math.ceil(options.backlog_requests * load.factor), options.within_s, longest_s)
-        load = load.planned_at(job.rate_rps)
+        job = batch_job(math.ceil(options.backlog_requests * headroom_factor), options.within_s, longest_s)
+        rate_rps = job.rate_rps / headroom_factor
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     used = {slot.replica: replicas[slot.replica] for design in chosen for slot in design.slots}
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
@@ -90,7 +90,8 @@ def load_setting(options: PlanOptions) -> Setting:
         model=options.model,
         workload=workload.name,
         source=source,
-        load=load,
+        rate_rps=rate_rps,
+        headroom_factor=headroom_factor,
         traffic=traffic,
         slo=slo,
         job=job,

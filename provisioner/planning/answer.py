@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from provisioner.planning.formulation import CAP_OPTIONS, Criterion, build
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_problem
-from provisioner.progress import Step
+from provisioner.progress import Progress, Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import TokenStage
 from provisioner.queueing.traffic import Traffic
@@ -30,7 +30,7 @@ from provisioner.specs.slo import SLO
 METHOD = "analytic: queueing formulas (docs/explanation/queueing.md), not simulated"
 
 
-def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -> Plan:
+def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     """The best plan; ``InfeasibleError`` with the binding limit and the nearest relaxations where there is none."""
     if setting.objective == "throughput":
         return _largest_throughput(setting, progress)
@@ -55,7 +55,7 @@ def answer(setting: Setting, progress: Callable[[str], None] = lambda _: None) -
 
 
 def with_sharing_designs(
-    setting: Setting, search: Search, objective: Criterion, progress: Callable[[str], None]
+    setting: Setting, search: Search, objective: Criterion, progress: Progress
 ) -> tuple[Design, ...]:
     """Add shared-role designs if stock rules out the best choice. Return the designs added."""
     sharing = setting.sharing_designs()
@@ -86,7 +86,7 @@ def loss(totals: Mapping[Criterion, float], best: Mapping[Criterion, float], obj
     return "equal in every criterion; less slack"
 
 
-def _largest_throughput(setting: Setting, progress: Callable[[str], None]) -> Plan:
+def _largest_throughput(setting: Setting, progress: Progress) -> Plan:
     """Throughput as the objective: for each design the largest rate that the limits allow, then the largest of all."""
     refuse_throughput(setting)
     results: list[tuple[float, Best]] = []

@@ -218,16 +218,11 @@ class DesignLatency:
 
 
 def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
-    """The traffic that a pool serves and its share of all requests.
-
-    A class stands for several lengths and has their mean, so that two pools divide the line between whole tokens.
-    """
+    """The traffic that a pool serves and its share of all requests."""
     if slot.serves_all:
         return traffic, 1.0
-    c = traffic.classes
-    end = np.inf if slot.max_prompt_tokens is None else slot.max_prompt_tokens + 1.0
-    inside = (c.prompt_tokens >= slot.min_prompt_tokens) & (c.prompt_tokens < end)
-    share = float(c.weight[inside].sum())
+    inside = slot.serves(traffic.classes.prompt_tokens)
+    share = float(traffic.classes.weight[inside].sum())
     return traffic.restricted(inside, share), share
 
 

@@ -81,7 +81,7 @@ def _totals(plan: Plan, setting: Setting) -> Iterator[str]:
         ("power", totals.power_w, plan.power_w),
         ("cost per million tokens", 1e6 * cost / (per_h * tokens), plan.cost_usd_per_million_tokens),
         ("cost per million output tokens", 1e6 * cost / (per_h * outputs), plan.cost_usd_per_million_output_tokens),
-        ("planned rate", replace(setting.load, served_rps=plan.rate_rps).planned_rps, plan.planned_rate_rps),
+        ("planned rate", plan.rate_rps * setting.headroom_factor, plan.planned_rate_rps),
     ]
     for name, found, stated in figures:
         if _differs(found, stated):

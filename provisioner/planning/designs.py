@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
@@ -43,6 +47,14 @@ class Slot:
     def serves_all(self) -> bool:
         """Whether every request passes through this pool, or only those of some prompt lengths."""
         return self.min_prompt_tokens <= 1 and self.max_prompt_tokens is None
+
+    def serves(self, prompt_tokens: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether requests of these prompt lengths pass through this pool.
+
+        A class stands for several lengths and has their mean, so that two pools divide the line between whole tokens.
+        """
+        end = math.inf if self.max_prompt_tokens is None else self.max_prompt_tokens + 1.0
+        return (prompt_tokens >= self.min_prompt_tokens) & (prompt_tokens < end)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,5 +151,5 @@ def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ..
 
         if feasible_at(SMALLEST_RATE_RPS):
             rate, _ = largest_rate(feasible_at, max(setting.traffic.peak_rps * guess, SMALLEST_RATE_RPS), _SUGGESTED)
-            return setting.load.planned_at(rate).served_rps
+            return rate / setting.headroom_factor
     return 0.0

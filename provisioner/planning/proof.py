@@ -25,6 +25,7 @@ from provisioner.planning.formulation import Caps, Criterion, Prices
 from provisioner.planning.lattice import LEVELS, Enumeration, Lattice, Region, Sizes, Totals, at_most
 from provisioner.planning.proof_program import Programs, ProofParameters, parameters
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, solver
+from provisioner.progress import Progress
 from provisioner.results.plan import DesignCounts
 from provisioner.specs.slo import LatencyLimit
 
@@ -187,10 +188,7 @@ class Proof:
 
 
 def prove(
-    problem: Problem,
-    judge: Judge,
-    progress: Callable[[str], None] = lambda _: None,
-    clock: Callable[[], float] = time.monotonic,
+    problem: Problem, judge: Judge, progress: Progress = lambda _: None, clock: Callable[[], float] = time.monotonic
 ) -> Proof:
     """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached."""
     return _ProofSearch(problem, judge, progress, clock).run()
@@ -208,9 +206,7 @@ class _Ended(Exception):
 class _ProofSearch:
     """One run: what was judged, the best so far, and how far failures are lifted."""
 
-    def __init__(
-        self, problem: Problem, judge: Judge, progress: Callable[[str], None], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, problem: Problem, judge: Judge, progress: Progress, clock: Callable[[], float]) -> None:
         solver(problem.solver)  # an unknown one is refused before anything is simulated
         self.problem = problem
         self.judge_many = judge

@@ -27,32 +27,6 @@ _DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """The rate that is served, and the headroom above it that is planned for.
-
-    >>> Load(70.0, headroom=0.2).planned_rps, Load(70.0, headroom=0.2).planned_at(60.0).served_rps
-    (84.0, 50.0)
-    """
-
-    served_rps: float
-    headroom: float = 0.0
-
-    @property
-    def factor(self) -> float:
-        """The planned rate over the served one."""
-        return 1.0 + self.headroom
-
-    @property
-    def planned_rps(self) -> float:
-        """The rate that is planned for, with the headroom."""
-        return self.served_rps * self.factor
-
-    def planned_at(self, planned_rps: float) -> Load:
-        """The load with the same headroom for which a rate is planned."""
-        return Load(planned_rps / self.factor, self.headroom)
-
-
-@dataclass(frozen=True, slots=True)
 class Judging:
     """The rule by which clusters are judged: request sets, the bound of a percentile, and the scheduling.
 
@@ -82,7 +56,8 @@ class Searching:
 class Setting:
     """A loaded question: what the answer is computed from.
 
-    ``traffic`` is at the planned rate. ``job`` is in place of a rate. ``named`` says whether designs were named.
+    ``traffic`` is at the planned rate, ``headroom_factor`` times the rate served. ``job`` is in place of a rate.
+    ``named`` says whether designs were named.
     ``question`` has every option as a plain value, which is only shown. ``verdicts_rest_on`` are the inputs that change
     a verdict on a cluster beside rate, limits and judging: two questions in which they are equal share verdicts.
     """
@@ -90,7 +65,8 @@ class Setting:
     model: str
     workload: str
     source: Workload | Trace  # what request sets are made of
-    load: Load
+    rate_rps: float  # that is served, without headroom
+    headroom_factor: float
     traffic: Traffic
     slo: SLO
     job: BatchJob | None
@@ -110,18 +86,13 @@ class Setting:
     verdicts_rest_on: Hashable
 
     @property
-    def rate_rps(self) -> float:
-        """The rate that is served, without headroom."""
-        return self.load.served_rps
-
-    @property
     def criterion(self) -> Criterion:
         """The criterion of the objective; for the largest throughput, that of the cluster at it: cost."""
         return "cost" if self.objective == "throughput" else self.objective
 
     def at(self, planned_rps: float) -> Setting:
         """This question at another rate, headroom included."""
-        return replace(self, traffic=self.traffic_at(planned_rps), load=self.load.planned_at(planned_rps))
+        return replace(self, traffic=self.traffic_at(planned_rps), rate_rps=planned_rps / self.headroom_factor)
 
     def traffic_at(self, planned_rps: float) -> Traffic:
         """The traffic at another peak rate."""

@@ -68,7 +68,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
             binding=breaks[0].label if breaks else "capacity",
             relaxations=("limits above these values, or another design (provision plan says which)",),
         )
-    served = setting.load.factor
+    served = setting.headroom_factor
     wanted = [each * served for each in options.to] or [factor * rate for factor in DEFAULT_TO]
     additions = [_addition(rates, hand, each) for each in wanted if options.additions]
     sets, judge = rates.judge(rate)
@@ -151,7 +151,7 @@ def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -
 
 def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
     """The least to add to hold a rate: the best cluster with no pool smaller than in hand."""
-    there = rates.at(rate_rps)
+    there = rates.setting.at(rate_rps)
     prefix = f"to hold {rate_rps:.4g} requests/s"
     guess = there.search().best((hand.design,), there.criterion)
     start = hand.sizes if guess is None else tuple(map(max, guess.sizes, hand.sizes))

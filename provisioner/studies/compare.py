@@ -194,7 +194,7 @@ def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Ca
     except InfeasibleError as error:
         nearest = f"; nearest: {error.relaxations[0]}" if error.relaxations and not alone.caps.any else ""
         return replace(design, reason=f"{error}{nearest}")
-    served = alone.load.factor
+    served = alone.headroom_factor
     return replace(
         design,
         plan=confirmed(largest.plan, alone),

@@ -186,9 +186,7 @@ def _totals(totals: Mapping[Criterion, float]) -> Totals:
 
 
 def _plan_of(proof: Proven) -> Plan:
-    plan = proof.plan()
-    assert plan is not None
-    return confirmed(plan, proof.case.setting)
+    return confirmed(proof.plan(), proof.case.setting)
 
 
 def _within(setting: Setting, box: Box) -> Setting:

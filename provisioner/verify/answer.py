@@ -10,15 +10,14 @@ from provisioner.planning.answer import answer
 from provisioner.planning.check import confirmed
 from provisioner.planning.proof_program import write_lp
 from provisioner.planning.setting import Setting
+from provisioner.progress import Progress
 from provisioner.results.plan import Plan, Promise
 from provisioner.verify.prove import proof_of
 from provisioner.verify.throughput import largest_throughput
 from provisioner.verify.verdicts import Verdicts
 
 
-def with_promise(
-    plan: Plan, slo: str, load: Callable[[], Setting], progress: Callable[[str], None] = lambda _: None
-) -> Plan:
+def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Plan:
     """A plan with that of the same load within another SLO beside it, which ``load`` loads."""
     progress(f"the plan within SLO {slo}, to compare")
     try:
@@ -39,31 +38,18 @@ def with_promise(
     return replace(plan, promise=promise)
 
 
-def best_plan(
-    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
-) -> Plan:
-    """The plan that answers a question; ``InfeasibleError`` where there is none.
+def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> Plan:
+    """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
 
-    Every plan is recomputed from the specs before it is returned; what does not agree is among its warnings.
-    ``verdicts`` are those of ``proven_plan``.
+    The best that the simulator accepts, with the proof, or the formulas' where they are asked alone. It is recomputed
+    from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has those of
+    simulations for other questions, and keeps those of this one.
     """
-    found = answer(setting, progress) if setting.searching.fast else proven_plan(setting, progress, verdicts)
-    return confirmed(found, setting)
-
-
-def proven_plan(
-    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
-) -> Plan:
-    """The best plan that the simulator accepts, with the proof; ``InfeasibleError`` with the nearest miss for none.
-
-    ``verdicts`` has those of simulations for other questions, and keeps those of this one.
-    """
+    if setting.searching.fast:
+        return confirmed(answer(setting, progress), setting)
     if setting.objective == "throughput":
-        return largest_throughput(setting, progress, verdicts).plan
-    found = proof_of(setting, progress, verdicts)
-    if setting.searching.write_lp is not None and found.proof.program.positions:
-        write_lp(found.proof.program, setting.searching.write_lp)
-    plan = found.plan()
-    if plan is None:
-        raise found.why_none(progress)
-    return plan
+        return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
+    proven = proof_of(setting, progress, verdicts)
+    if setting.searching.write_lp is not None and proven.proof.program.positions:
+        write_lp(proven.proof.program, setting.searching.write_lp)
+    return confirmed(proven.plan(progress), setting)

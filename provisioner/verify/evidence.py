@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps
 from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
 from provisioner.planning.search import Best
 from provisioner.planning.setting import Setting
+from provisioner.progress import Progress
 from provisioner.results.plan import (
     CAPACITY,
     ONLY_ONE,
@@ -44,18 +45,26 @@ class Proven:
     case: Case
     proof: Proof
 
-    def plan(self) -> Plan | None:
-        """The best plan with its evidence; None where none passes.
+    def plan(self, progress: Progress = lambda _: None) -> Plan:
+        """The best plan with its evidence; ``InfeasibleError`` where none passes.
 
         Its figures are from whole runs of the chosen cluster on all its request sets.
         """
         best, setting, sets = self.proof.best, self.case.setting, self.case.sets
         if best is None:
-            return None
+            raise self.why_none(progress)
         design, sizes = best.candidate.design, best.candidate.sizes
         simulation = whole_runs(setting, self.case.judge, sets, best.candidate, sets.count)
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
+        late = (
+            ()
+            if self.proof.ties_judged
+            else (
+                f"the time limit was reached before the proof was complete: no plan has less {setting.criterion} than "
+                f"{self.proof.lower_bound:g}, so this one is at most {self.proof.gap or 0.0:.1%} from the best",
+            )
+        )
         others = [self._alternative(other, best) for other in setting.designs if other != design]
         base = plan_of(setting, traffic, as_best, ranked(others, self.case.setting.criterion))
         pools = tuple(
@@ -75,7 +84,7 @@ class Proven:
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
             evidence=self._evidence(design),
-            warnings=(*setting.warnings, *simulation.warnings, *self._warnings()),
+            warnings=(*setting.warnings, *simulation.warnings, *late),
         )
 
     def _binding(self, best: Candidate, position: int) -> tuple[str, ...]:
@@ -93,7 +102,7 @@ class Proven:
         return Evidence(
             rule=self.case.sets.rule(judge.confidence),
             policy=judge.policy_of(design).name,
-            optimal=proof.optimal and proof.ties_judged,
+            optimal=proof.ties_judged,
             lower_bound=proof.lower_bound,
             gap=proof.gap or 0.0,
             runs=judge.simulated_runs,
@@ -138,16 +147,7 @@ class Proven:
             reasons.append(f"nearest {_nearest(judged)}")
         return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
-    def _warnings(self) -> tuple[str, ...]:
-        proof, objective = self.proof, self.case.setting.criterion
-        if proof.optimal and proof.ties_judged:
-            return ()
-        return (
-            f"the time limit was reached before the proof was complete: no plan has less {objective} than "
-            f"{proof.lower_bound:g}, so this one is at most {proof.gap or 0.0:.1%} from the best",
-        )
-
-    def why_none(self, progress: Callable[[str], None] = lambda _: None) -> InfeasibleError:
+    def why_none(self, progress: Progress = lambda _: None) -> InfeasibleError:
         """The error where nothing passes: the nearest miss, and the changes that would do."""
         caps, miss = self.case.setting.caps, self.proof.nearest_miss
         texts: list[str] = []

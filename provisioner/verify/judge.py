@@ -170,7 +170,11 @@ class SimulationJudge:
         """
         stops = {}
         for limit in self.slo.limits:
-            if _excludes(limit) and limit.metric in LIMITED and (count := measured(prepared, limit.metric)):
+            if (
+                METRICS[limit.metric].falls_with_machines
+                and limit.metric in LIMITED
+                and (count := measured(prepared, limit.metric))
+            ):
                 beyond = self.sets * self.cut_margin * limit.value - sum(filter(math.isfinite, values[limit]))
                 most = count - math.floor((count - 1) * limit.quantile) - 1
                 stops[limit] = StopLimit(limit.metric, limit.kind, beyond, most)
@@ -203,8 +207,9 @@ class SimulationJudge:
         worst, unstable = max([0.0, *bounds.values()]), instability(backlogs)
         if unstable or "fail" in outcomes:
             growth = sum(each.growth for each in backlogs) / len(backlogs)
-            clearly = any(_excludes(limit) and bound > self.cut_margin for limit, bound in bounds.items())
-            clear = clearly or (bool(unstable) and growth > CLEARLY_GROWING)
+            beyond = [limit for limit, bound in bounds.items() if bound > self.cut_margin]
+            excluding = any(METRICS[limit.metric].falls_with_machines for limit in beyond)
+            clear = excluding or (bool(unstable) and growth > CLEARLY_GROWING)
             return Verdict("fail", math.inf if unstable else worst, tuple(ratios), stable=not unstable, clear=clear)
         return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
 
@@ -216,11 +221,6 @@ def _measure(latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> N
         found = percentiles(latencies.both(metric)[kind == "slowdown"], [limit.percentile for limit in limits])
         for limit, value in zip(limits, found, strict=True):
             values[limit].append(value)
-
-
-def _excludes(limit: LatencyLimit) -> bool:
-    """Whether a clear failure of a limit excludes smaller clusters."""
-    return METRICS[limit.metric].falls_with_machines
 
 
 def measured(prepared: Prepared, metric: str) -> int:

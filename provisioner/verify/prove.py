@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from provisioner.planning.answer import with_sharing_designs
@@ -10,6 +9,7 @@ from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
+from provisioner.progress import Progress
 from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import Proven
 from provisioner.verify.regions import Case, Scope
@@ -21,7 +21,7 @@ _SHARING: Final = 4
 
 def proof_of(
     setting: Setting,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda _: None,
     verdicts: Verdicts | None = None,
     scope: Scope | None = None,
     guesses: tuple[Search, tuple[Design, ...]] | None = None,
@@ -40,7 +40,7 @@ def proof_of(
     return Proven(case, case.prove(progress, scope or Scope()))
 
 
-def formulas_guess(setting: Setting, progress: Callable[[str], None]) -> tuple[Search, tuple[Design, ...]]:
+def formulas_guess(setting: Setting, progress: Progress) -> tuple[Search, tuple[Design, ...]]:
     """The formulas' search, and the designs to prove over: with those that share a role where stock is short."""
     search = setting.search()
     objective = setting.criterion

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,6 +17,7 @@ from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate, Problem, Proof, prove
 from provisioner.planning.search import Best, Search
 from provisioner.planning.setting import Setting
+from provisioner.progress import Progress
 from provisioner.simulation.measure import interval, percentiles
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
@@ -69,7 +70,7 @@ class Case:
             if found:
                 self.search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
 
-    def prove(self, progress: Callable[[str], None], scope: Scope) -> Proof:
+    def prove(self, progress: Progress, scope: Scope) -> Proof:
         """The proof over the designs within a scope."""
         self.rule_out_gaps()
         objective, searching = self.setting.criterion, self.setting.searching
@@ -129,13 +130,10 @@ class Case:
         tokens = np.arange(1.0, self.judge.policy_of(design).batch_tokens + 1.0)
         found = []
         for slot in design.slots:
-            perf, prompt = self.setting.replicas[slot.replica], requests.prompt_tokens
-            inside = prompt >= slot.min_prompt_tokens
-            if slot.max_prompt_tokens is not None:
-                inside &= prompt <= slot.max_prompt_tokens
+            perf = self.setting.replicas[slot.replica]
+            prompt = requests.prompt_tokens[slot.serves(requests.prompt_tokens)]
             least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
-            alone_s = np.asarray(perf.prompt_s(prompt[inside].astype(np.float64)))
-            each_s = np.minimum(alone_s, least_s * prompt[inside])
+            each_s = np.minimum(perf.prompt_s(prompt.astype(np.float64)), least_s * prompt)
             found.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
         return tuple(found)
 

@@ -15,7 +15,7 @@ from provisioner.options.defaults import MOST_SETS, WARM_UP
 from provisioner.planning.setting import Setting
 from provisioner.simulation.requests import RequestSet, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
-from provisioner.specs.slo import SLO, LatencyLimit
+from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 
 # A request set takes at least ``_TOLD`` mean times of a request alone, so that growth can be told (``MIN_WINDOW``, less
@@ -34,10 +34,6 @@ LONGEST_S: Final = 3600.0
 """Time up to which a request set grows until it has them, in s."""
 
 
-def _rarest(slo: SLO) -> LatencyLimit:
-    return max(slo.limits, key=lambda limit: limit.percentile)
-
-
 def needed_s(slo: SLO, rate_rps: float) -> float:
     """Time of a request set at a rate that has ``LEAST_BEYOND`` requests beyond every percentile, in whole s.
 
@@ -50,40 +46,37 @@ def needed_s(slo: SLO, rate_rps: float) -> float:
 
 def least_rate_rps(slo: SLO) -> float:
     """The rate at which the longest request set has ``LEAST_BEYOND`` requests beyond every percentile."""
-    if not slo.limits:
-        return 0.0
-    return LEAST_BEYOND / ((1.0 - _rarest(slo).quantile) * (1.0 - WARM_UP) * LONGEST_S)
-
-
-def check_percentiles(setting: Setting, rate_rps: float) -> None:
-    """Refuse a question whose request sets cannot have ``LEAST_BEYOND`` requests beyond every percentile."""
-    slo, source = setting.slo, setting.source
-    if not slo.limits:
-        return
-    limit = _rarest(slo)
-    least = LEAST_BEYOND / (1.0 - limit.quantile)
-    what = f"{limit.label} is judged on {least:,.0f} requests or more"
-    if isinstance(source, Trace) and source.requests < least * (1.0 - 1e-9):
-        raise InputError(
-            f"{spelled('trace')}: {what}, and {source.path} has {source.requests:,}; give limits on lower percentiles, "
-            f"or its file to {spelled('workload')}"
-        )
-    if not isinstance(source, Trace) and needed_s(slo, rate_rps) > LONGEST_S:
-        raise InputError(
-            f"{spelled('rate_rps')}: {what}, and {rate_rps:.4g} requests/s are fewer in {LONGEST_S:,.0f} s; give "
-            f"limits on lower percentiles, or {least_rate_rps(slo):.3g} requests/s"
-        )
+    rarest = min((1.0 - limit.quantile for limit in slo.limits), default=math.inf)
+    return LEAST_BEYOND / (rarest * (1.0 - WARM_UP) * LONGEST_S)
 
 
 class RequestSets:
-    """The request sets on which candidates are judged, made once each: the trace as it is, or drawn at the rate."""
+    """The request sets on which candidates are judged, made once each: the trace as it is, or drawn at the rate.
+
+    ``InputError`` if they cannot have ``LEAST_BEYOND`` requests beyond every percentile.
+    """
 
     def __init__(self, setting: Setting, rate_rps: float) -> None:
         self.setting = setting
         self.rate_rps = rate_rps
-        check_percentiles(setting, rate_rps)
         self._lock = Lock()
         self._made: dict[int, Prepared] = {}
+        if not setting.slo.limits:
+            return
+        limit, source = max(setting.slo.limits, key=lambda limit: limit.percentile), setting.source
+        least = LEAST_BEYOND / (1.0 - limit.quantile)
+        what = f"{limit.label} is judged on {least:,.0f} requests or more"
+        if isinstance(source, Trace):
+            if source.requests < least * (1.0 - 1e-9):
+                raise InputError(
+                    f"{spelled('trace')}: {what}, and {source.path} has {source.requests:,}; give limits on lower "
+                    f"percentiles, or its file to {spelled('workload')}"
+                )
+        elif needed_s(setting.slo, rate_rps) > LONGEST_S:
+            raise InputError(
+                f"{spelled('rate_rps')}: {what}, and {rate_rps:.4g} requests/s are fewer in {LONGEST_S:,.0f} s; give "
+                f"limits on lower percentiles, or {least_rate_rps(setting.slo):.3g} requests/s"
+            )
 
     @property
     def count(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
@@ -18,6 +18,7 @@ from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
 from provisioner.planning.setting import Setting
+from provisioner.progress import Progress
 from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
@@ -42,31 +43,15 @@ BEYOND: Final = (1.01, 1.02, 1.04)
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """The largest rate at which some cluster passes, with the cheapest such cluster as a plan.
+    """The largest rate at which some cluster passes, as a plan of the cheapest such cluster.
 
-    At ``failed_rps`` none passes, the first failure to 1 %; at ``passes_again_rps``, rates somewhat above it, some do
-    all the same. ``complete`` unless a time limit ended the search.
+    At ``failed_rps`` none passes, the first failure to 1 %; None if a time limit came first. At ``passes_again_rps``,
+    rates somewhat above it, some do all the same.
     """
 
     plan: Plan
-    rate_rps: float
     failed_rps: float | None
     passes_again_rps: tuple[float, ...]
-    complete: bool = True
-
-    @property
-    def note(self) -> str:
-        """The sharpness of the largest rate, as text."""
-        passes = f"throughput: {self.rate_rps:.4g} requests/s pass"
-        if self.failed_rps is None:
-            return f"{passes}; the time limit was reached before a rate at which none does"
-        if not self.complete:
-            beyond = "the time limit was reached before rates beyond were tried"
-        elif self.passes_again_rps:
-            beyond = f"verdicts flip up to {max(self.passes_again_rps):.4g}"
-        else:
-            beyond = f"nor does any tried up to {self.failed_rps * BEYOND[-1]:.4g}"
-        return f"{passes}, {self.failed_rps:.4g} do not, the first failure to 1 %; {beyond}"
 
 
 class TimeIsUp(Exception):
@@ -80,9 +65,7 @@ class Rates:
     verdicts, and ``passed`` all that were found to pass, by rate. ``TimeIsUp``: the question's time limit is reached.
     """
 
-    def __init__(
-        self, setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
-    ) -> None:
+    def __init__(self, setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> None:
         if setting.job is not None:
             raise InputError(
                 f"{spelled('backlog_requests')}: has its own rate; ask for the capacity of a cluster with "
@@ -96,10 +79,6 @@ class Rates:
         limit_s = setting.searching.time_limit_s
         self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
         self._clear: list[tuple[float, Candidate]] = []
-
-    def at(self, rate_rps: float) -> Setting:
-        """The question at a rate, which has the headroom in it."""
-        return self.setting.at(rate_rps)
 
     @property
     def time_left_s(self) -> float:
@@ -121,14 +100,14 @@ class Rates:
 
     def judge(self, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
         """The request sets at a rate, and the judge on them."""
-        return self.verdicts.judge(self.at(rate_rps), rate_rps)
+        return self.verdicts.judge(self.setting.at(rate_rps), rate_rps)
 
     def simulation(self, candidate: Candidate, rate_rps: float) -> Simulation:
         """Whole runs of a cluster at a rate, on as many request sets as it takes to decide about every limit."""
         sets, judge = self.judge(rate_rps)
         count = judge.sets
         while True:
-            found = whole_runs(self.at(rate_rps), judge, sets, candidate, count)
+            found = whole_runs(self.setting.at(rate_rps), judge, sets, candidate, count)
             outcomes = {each.met for each in found.latency}
             if "undecided" not in outcomes or "fail" in outcomes or count in (1, MOST_SETS):
                 return found
@@ -181,7 +160,7 @@ class Rates:
 
 
 def largest_throughput(
-    setting: Setting, progress: Callable[[str], None] = lambda _: None, verdicts: Verdicts | None = None
+    setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None
 ) -> Throughput:
     """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it.
 
@@ -224,9 +203,17 @@ def largest_throughput(
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
     plan = rates.cheapest(rate, candidate).plan()
-    assert plan is not None
-    found = Throughput(plan, rate, failed, tuple(flips), complete)
-    return replace(found, plan=replace(plan, warnings=(*plan.warnings, found.note)))
+    note = f"throughput: {rate:.4g} requests/s pass"
+    if failed is None:
+        note += "; the time limit was reached before a rate at which none does"
+    else:
+        further = f"nor does any tried up to {failed * BEYOND[-1]:.4g}"
+        if not complete:
+            further = "the time limit was reached before rates beyond were tried"
+        elif flips:
+            further = f"verdicts flip up to {max(flips):.4g}"
+        note += f", {failed:.4g} do not, the first failure to 1 %; {further}"
+    return Throughput(replace(plan, warnings=(*plan.warnings, note)), failed, tuple(flips))
 
 
 def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:

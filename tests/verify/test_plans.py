@@ -22,7 +22,7 @@ from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO
-from provisioner.verify.answer import proven_plan
+from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import MOST_SETS, SimulationJudge, measured
 from provisioner.verify.request_sets import RequestSets
 
@@ -37,7 +37,7 @@ def setting(**fields: Any) -> Setting:
 
 @cache
 def plan(**fields: Any) -> Plan:
-    return proven_plan(setting(**fields))
+    return best_plan(setting(**fields))
 
 
 def judge(of: Setting, **changes: Any) -> SimulationJudge:
@@ -110,7 +110,7 @@ def test_the_evidence() -> None:
 
 
 def test_the_same_question_has_the_same_answer() -> None:
-    again = proven_plan(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",)})))
+    again = best_plan(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",)})))
     assert again == plan(designs=("splitwise-hh",))
 
 
@@ -165,10 +165,10 @@ def trace(tmp_path: Path) -> str:
 
 def test_a_trace_judges_as_it_is(trace: str) -> None:
     options = {"slo": "p99", "trace": trace, "designs": ("splitwise-hh",), "tensor_parallel": "largest"}
-    found = proven_plan(load_setting(PlanOptions(**options)))  # type: ignore[arg-type]
+    found = best_plan(load_setting(PlanOptions(**options)))  # type: ignore[arg-type]
     assert found.evidence is not None and "the trace as it is: 1,200 requests" in found.evidence.rule
     assert all(figure.slowdown_range is None for figure in found.latency)
-    faster = proven_plan(load_setting(PlanOptions(**options, headroom=1.0)))  # type: ignore[arg-type]
+    faster = best_plan(load_setting(PlanOptions(**options, headroom=1.0)))  # type: ignore[arg-type]
     assert faster.machines > found.machines
 
 
@@ -189,7 +189,7 @@ def test_the_policy_changes_the_plan() -> None:
 def test_a_time_limit_gives_the_best_so_far_with_its_bound() -> None:
     of = setting(time_limit_s=0.5, exhaustive=True, slo="splitwise", model="bloom-176b", rate_rps=30.0)
     try:
-        found = proven_plan(of)
+        found = best_plan(of)
     except InfeasibleError as error:
         assert "the time limit was reached" in str(error)
         return
@@ -210,7 +210,7 @@ def test_nothing_within_the_caps_names_the_nearest_miss_and_what_would_do() -> N
 
 def test_what_no_cluster_can_do_is_refused_without_simulating() -> None:
     with pytest.raises(InfeasibleError, match="below the prompt time alone"):
-        proven_plan(load_setting(PlanOptions(slo="p99", limits={"ttft_p99": "50ms"})))
+        best_plan(load_setting(PlanOptions(slo="p99", limits={"ttft_p99": "50ms"})))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_what_no_cluster_can_do_is_refused_without_simulating() -> None:
 )
 def test_bad_options(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        proven_plan(load_setting(PlanOptions(**{**SMALL, **fields})))
+        best_plan(load_setting(PlanOptions(**{**SMALL, **fields})))
 
 
 # --- the judge ---------------------------------------------------------------------------------------------------
@@ -277,5 +277,5 @@ def test_what_is_measured() -> None:
 
 def test_the_program_of_the_proof_is_written(tmp_path: Path) -> None:
     path = tmp_path / "proof.lp"
-    proven_plan(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",), "write_lp": str(path)})))
+    best_plan(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",), "write_lp": str(path)})))
     assert "one_design" in path.read_text(encoding="utf-8")
