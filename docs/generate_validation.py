@@ -33,7 +33,7 @@ from provisioner.perf.derived import iteration_s
 from provisioner.perf.operators import estimate_operators, gpu_limits, load_operators
 from provisioner.perf.points import CurvePoint, read_points
 from provisioner.planning.answer import answer
-from provisioner.planning.candidates import DesignLatency, LatencyInputs
+from provisioner.planning.candidates import DesignLatency, LatencyInputs, one
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
@@ -639,7 +639,7 @@ def formulas_of_runs(these: Reproduction) -> str:
             for percentile in REPORTED_PERCENTILES
         ]
         meets = all(latency.meets(limit, each.sizes) for limit in given.slo.limits)
-        loads = " / ".join(f"{load:.2f}" for load in latency.loads(each.sizes))
+        loads = " / ".join(f"{stage.load(one(n))[0]:.2f}" for stage, n in zip(latency.stages, each.sizes, strict=True))
         cells = " | ".join(f"{100 * error:+.0f}" for error in errors)
         verdicts = f"{verdict_of(each.meets)} | {verdict_of(meets)}"
         table.append(f"| {each.design.name} | {joined(each.sizes)} | {loads} | {cells} | {verdicts} |")

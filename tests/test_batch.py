@@ -20,8 +20,8 @@ from provisioner.simulation.measure import MAX_GROWTH
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
 from provisioner.verify.answer import best_plan
+from provisioner.verify.judge import Verdicts
 from provisioner.verify.request_sets import RequestSets
-from provisioner.verify.verdicts import Verdicts
 
 H100 = {"machines": ("dgx-h100",), "designs": ("baseline-h100",), "tensor_parallel": "largest"}
 JOB = {**H100, "slo": "batch", "backlog_requests": 30_000, "within_s": 1800.0, "against": "none"}

@@ -112,7 +112,7 @@ def test_what_is_refused_and_what_is_said() -> None:
 
 def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> None:
     from provisioner.verify.answer import best_plan
-    from provisioner.verify.verdicts import Verdicts
+    from provisioner.verify.judge import Verdicts
 
     designs = ("splitwise-hh", "splitwise-ha")
     options = PlanOptions(rate_rps=20, designs=designs, sets=2, duration_s=30, slo="p99", tensor_parallel="largest")

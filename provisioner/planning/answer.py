@@ -38,10 +38,10 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     search = setting.search()
     if setting.searching.write_lp is not None:
         write_problem(build(search.parameters(setting.designs), objective).problem, setting.searching.write_lp)
-    with_sharing_designs(setting, search, objective, progress)
+    with_sharing_designs(setting, search, progress)
     best = search.best(tuple(search.candidates), objective)
     if best is None:
-        raise infeasible(setting, search, objective)
+        raise infeasible(setting, search)
     each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
     alternatives = [
         Alternative(design=design.name, reason=why_not(search, design))
@@ -54,11 +54,9 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     return plan_of(setting, setting.traffic, best, ranked(alternatives, objective))
 
 
-def with_sharing_designs(
-    setting: Setting, search: Search, objective: Criterion, progress: Progress
-) -> tuple[Design, ...]:
+def with_sharing_designs(setting: Setting, search: Search, progress: Progress) -> tuple[Design, ...]:
     """Add shared-role designs if stock rules out the best choice. Return the designs added."""
-    sharing = setting.sharing_designs()
+    sharing, objective = setting.sharing_designs(), setting.criterion
     if not sharing:
         return ()
     best = search.best(tuple(search.candidates), objective)
@@ -104,11 +102,11 @@ def _largest_throughput(setting: Setting, progress: Progress) -> Plan:
     if sharing and results:
         progress(f"largest rate of {len(sharing)} designs in which two machine types share a role")
         start = max(rate for rate, _ in results) * (1.0 + 2.0 * RATE_TOLERANCE)
-        more = largest_by_formulas(setting, sharing, start, shared=True)
+        more = largest_by_formulas(setting, sharing, start)
         results += [more] if more is not None else []
     if not results:
         # At next to no load, what the limits would have to be for any rate at all.
-        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
+        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
     results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
     rate, best = results[0]
     for less, other in results[1:]:
@@ -120,16 +118,13 @@ def _largest_throughput(setting: Setting, progress: Progress) -> Plan:
 
 
 def largest_by_formulas(
-    setting: Setting,
-    designs: tuple[Design, ...],
-    start_rps: float,
-    shared: bool = False,
-    tolerance: float = RATE_TOLERANCE,
+    setting: Setting, designs: tuple[Design, ...], start_rps: float, tolerance: float = RATE_TOLERANCE
 ) -> tuple[float, Best] | None:
     """The largest rate of some designs by the formulas, and the cheapest choice at it; None if none is feasible.
 
-    With ``shared`` the designs are those in which two types share a role, which are tried at the start only.
+    Designs in which two types share a role have to be feasible at the start.
     """
+    shared = any(design.shares_role for design in designs)
     found: dict[float, Best] = {}
 
     def feasible_at(rate_rps: float) -> bool:

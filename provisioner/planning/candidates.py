@@ -114,10 +114,6 @@ class DesignLatency:
         """Positions and shares of requests of the pools with a role."""
         return [(i, share) for i, (slot, _, share) in enumerate(self._parts) if slot.role == role]
 
-    def loads(self, sizes: tuple[int, ...]) -> tuple[float, ...]:
-        """Rate over capacity of each pool at these sizes."""
-        return tuple(float(stage.load(one(size))[0]) for stage, size in zip(self.stages, sizes, strict=True))
-
     def stable(self, sizes: tuple[int, ...]) -> bool:
         """Whether every pool keeps up with its load."""
         return all(bool(stage.stable(one(size))[0]) for stage, size in zip(self.stages, sizes, strict=True))

@@ -68,10 +68,10 @@ def _stock_short(search: Search, best: Best) -> str:
     return f"needs {', '.join(short)}" if short else ""
 
 
-def infeasible(setting: Setting, search: Search, objective: Criterion) -> InfeasibleError:
+def infeasible(setting: Setting, search: Search) -> InfeasibleError:
     """The error for a question without an answer: the binding limit, and the nearest relaxations."""
     possible = tuple(design for design, option in search.candidates.items() if option.feasible)
-    least = search.best(possible, objective, Caps())
+    least = search.best(possible, setting.criterion, Caps())
     if least is None:
         return _latency_binds(setting, tuple(search.candidates.values()))
     caps, binding, relaxations = search.caps.given, "", []

@@ -24,6 +24,7 @@ Rows = dict[str, pulp.LpConstraint]
 
 # A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
 ROUNDING = 1e-9
+_UNLIMITED = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,12 @@ class Caps:
     def without(self, criterion: Criterion) -> Caps:
         """These caps without the one on a criterion."""
         return replace(self, **{ALL_CRITERIA[criterion].field: None})  # type: ignore[arg-type]
+
+    def room(self, machine: str, prices: Prices, *also: tuple[Criterion, float]) -> int:
+        """Machines of a type that caps, ``also`` others, and stock leave if there is no other type."""
+        caps = (*self.given.items(), *also)
+        rooms = [int(cap / prices.of(criterion, machine) * (1.0 + ROUNDING)) for criterion, cap in caps]
+        return min([self.stock.get(machine, _UNLIMITED), *rooms])
 
     @property
     def any(self) -> bool:

@@ -51,27 +51,19 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitRatio:
-    """The measurement of one limit: its percentile, in the limit's kind, and the ratio of that to the limit."""
-
-    limit: LatencyLimit
-    value: float
-    ratio: float
-
-
-@dataclass(frozen=True, slots=True)
 class Verdict:
     """The verdict of the judge on a candidate.
 
     ``worst_ratio`` is the largest percentile over its limit: infinite if a run is unstable or unfinished, a lower bound
-    if one was stopped ``early``; ``ratios`` then has the known ones only. ``clear``: no smaller candidate of the design
+    if one was stopped ``early``. ``broken`` has the limits that are known to be missed, each with the value found, in
+    the limit's kind. ``clear``: no smaller candidate of the design
     can pass, since the worst ratio is beyond the margin of cuts, or no number of machines meets the limit. An undecided
     candidate counts as not shown to pass. ``late`` is the end of a batch job over its window, None if it is within it.
     """
 
     outcome: Outcome
     worst_ratio: float
-    ratios: tuple[LimitRatio, ...] = ()
+    broken: tuple[tuple[LatencyLimit, float], ...] = ()
     stable: bool = True
     early: bool = False
     clear: bool = False
@@ -87,11 +79,6 @@ class Verdict:
     def passes(self) -> bool:
         """Whether the candidate is shown to pass."""
         return self.outcome == "pass"
-
-    @property
-    def broken(self) -> tuple[LimitRatio, ...]:
-        """The limits that are exceeded, as far as known."""
-        return tuple(each for each in self.ratios if each.ratio > 1.0)
 
     @property
     def slack(self) -> float:

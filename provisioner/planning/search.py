@@ -23,7 +23,6 @@ _MOST_TIES = 400
 RATE_TOLERANCE = 0.005
 SMALLEST_RATE_RPS = 1e-3
 _LARGEST_RATE_RPS = 1e6
-_UNLIMITED = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +49,10 @@ class Search:
 
     def add(self, designs: tuple[Design, ...], objective: Criterion, best: Best | None) -> None:
         """Consider further designs, with no more machines of a type than the caps and the best so far allow."""
-        question = replace(self.question, most=self._most(objective, best))
+        also = [] if best is None else [(objective, best.totals[objective])]
+        most = {name: self.caps.room(name, self.prices, *also) for name in self.prices.cost_usd_per_h}
+        question = replace(self.question, most=most)
         self.candidates.update({design: candidates(question, design) for design in designs})
-
-    def _most(self, objective: Criterion, best: Best | None) -> dict[str, int]:
-        """Machines by name that stock, caps and the best choice so far allow of each type, if it were the only one."""
-        totals = [*self.caps.given.items(), *([] if best is None else [(objective, best.totals[objective])])]
-        most = dict(self.caps.stock)
-        for name in self.prices.cost_usd_per_h:
-            room = [int(total / self.prices.of(criterion, name) * (1.0 + ROUNDING)) for criterion, total in totals]
-            if room or name in most:
-                most[name] = min([*room, most.get(name, _UNLIMITED)])
-        return most
 
     def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
         """The program's parameters over the feasible ones of some designs."""

@@ -21,7 +21,7 @@ from provisioner.progress import worded
 from provisioner.results.capacity import Addition, Capacity, Tried
 from provisioner.results.cluster import Cluster
 from provisioner.simulation.run import compile_simulator
-from provisioner.verify.prove import proof_of
+from provisioner.verify.answer import proof_of
 from provisioner.verify.regions import Scope
 from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
 

@@ -27,8 +27,8 @@ from provisioner.specs.units import parse_positive, parse_whole, quoted
 from provisioner.studies.attribution import attributed
 from provisioner.studies.work import time_left, workers
 from provisioner.verify.answer import best_plan
+from provisioner.verify.judge import Verdicts
 from provisioner.verify.throughput import largest_throughput
-from provisioner.verify.verdicts import Verdicts
 
 _AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$|,", re.IGNORECASE)
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")

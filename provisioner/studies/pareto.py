@@ -25,11 +25,10 @@ from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
 from provisioner.results.plan import Plan
 from provisioner.studies.attribution import attributed
-from provisioner.verify.answer import best_plan
+from provisioner.verify.answer import best_plan, formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
-from provisioner.verify.prove import formulas_guess, proof_of
+from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Scope
-from provisioner.verify.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
 
     points, _ = enumerated(first_in)
     if not points:
-        raise infeasible(setting, search, "cost")
+        raise infeasible(setting, search)
     plans = [best_plan(found[totals], progress) for totals in points]
     return _frontier(setting, plans, (), len(searched), "the queueing formulas accept it")
 

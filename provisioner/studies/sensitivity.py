@@ -24,7 +24,7 @@ from provisioner.specs.criteria import WATCHES, ObjectiveName
 from provisioner.specs.traces import Trace
 from provisioner.studies.work import Workers, time_left, workers
 from provisioner.verify.answer import best_plan
-from provisioner.verify.verdicts import Verdicts
+from provisioner.verify.judge import Verdicts
 
 _MOVED = 1e-9  # relative change of the objective from which on it counts
 

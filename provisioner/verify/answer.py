@@ -4,17 +4,78 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 from provisioner.errors import InfeasibleError, InputError
-from provisioner.planning.answer import answer
+from provisioner.planning.answer import answer, with_sharing_designs
 from provisioner.planning.check import confirmed
+from provisioner.planning.designs import Design
+from provisioner.planning.explain import infeasible
 from provisioner.planning.proof_program import write_lp
+from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
 from provisioner.results.plan import Plan, Promise
-from provisioner.verify.prove import proof_of
+from provisioner.simulation.run import compile_simulator
+from provisioner.verify.evidence import Proven
+from provisioner.verify.judge import Verdicts
+from provisioner.verify.regions import Case, Scope
 from provisioner.verify.throughput import largest_throughput
-from provisioner.verify.verdicts import Verdicts
+
+# Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
+_SHARING: Final = 4
+
+
+def proof_of(
+    setting: Setting,
+    progress: Progress = lambda _: None,
+    verdicts: Verdicts | None = None,
+    scope: Scope | None = None,
+    guesses: tuple[Search, tuple[Design, ...]] | None = None,
+) -> Proven:
+    """The proof of the best plan of a question, whose objective is not throughput, within a scope.
+
+    ``guesses`` are those of another question at the same rate with the same machines, designs and stock.
+    ``InfeasibleError`` where the formulas know that no number of machines is enough.
+    """
+    search, designs = guesses or formulas_guess(setting, progress)
+    _refuse_impossible(setting, search)
+    case = Case(setting, search, designs, *(verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps))
+    _refuse_impossible(setting, search)  # once more, without the designs that the case has ruled out
+    compile_simulator(progress)
+    return Proven(case, case.prove(progress, scope or Scope()))
+
+
+def formulas_guess(setting: Setting, progress: Progress) -> tuple[Search, tuple[Design, ...]]:
+    """The formulas' search, and the designs to prove over: with those that share a role where stock is short."""
+    search = setting.search()
+    sharing = with_sharing_designs(setting, search, progress)
+    best = [found for design in sharing if (found := search.best((design,), setting.criterion)) is not None]
+    best.sort(key=lambda found: tuple(found.totals.values()))
+    return search, (*setting.designs, *(found.design for found in best[:_SHARING]))
+
+
+def _refuse_impossible(setting: Setting, search: Search) -> None:
+    """Raise what is certain without simulation: no design meets the limits even without any queue."""
+    if all(not option.feasible and (option.reason or option.unattainable) for option in search.candidates.values()):
+        raise infeasible(setting, search)
+
+
+def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> Plan:
+    """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
+
+    The best that the simulator accepts, with the proof, or the formulas' where they are asked alone. It is recomputed
+    from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has those of
+    simulations for other questions, and keeps those of this one.
+    """
+    if setting.searching.fast:
+        return confirmed(answer(setting, progress), setting)
+    if setting.objective == "throughput":
+        return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
+    proven = proof_of(setting, progress, verdicts)
+    if setting.searching.write_lp is not None and proven.proof.program.positions:
+        write_lp(proven.proof.program, setting.searching.write_lp)
+    return confirmed(proven.plan(progress), setting)
 
 
 def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Plan:
@@ -36,20 +97,3 @@ def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Pr
         power_w=found.power_w,
     )
     return replace(plan, promise=promise)
-
-
-def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> Plan:
-    """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
-
-    The best that the simulator accepts, with the proof, or the formulas' where they are asked alone. It is recomputed
-    from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has those of
-    simulations for other questions, and keeps those of this one.
-    """
-    if setting.searching.fast:
-        return confirmed(answer(setting, progress), setting)
-    if setting.objective == "throughput":
-        return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
-    proven = proof_of(setting, progress, verdicts)
-    if setting.searching.write_lp is not None and proven.proof.program.positions:
-        write_lp(proven.proof.program, setting.searching.write_lp)
-    return confirmed(proven.plan(progress), setting)

@@ -54,7 +54,7 @@ class Proven:
         if best is None:
             raise self.why_none(progress)
         design, sizes = best.candidate.design, best.candidate.sizes
-        simulation = whole_runs(setting, self.case.judge, sets, best.candidate, sets.count)
+        simulation = whole_runs(self.case.judge, sets, best.candidate, sets.count)
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
         late = (
@@ -94,7 +94,7 @@ class Proven:
             return (ONLY_ONE,)
         fewer = Candidate(best.design, sizes)
         verdicts = [each.verdict for each in self.proof.simulated if each.candidate == fewer]
-        labels = tuple(each.limit.label for verdict in verdicts if verdict.stable for each in verdict.broken)
+        labels = tuple(limit.label for verdict in verdicts if verdict.stable for limit, _ in verdict.broken)
         return labels or (CAPACITY,)
 
     def _evidence(self, design: Design) -> Evidence:
@@ -159,11 +159,11 @@ class Proven:
                 binding, needed = _beyond_caps(caps, free)
                 texts.append(f"{needed} ({free.candidate}, which passes)")
         if miss is not None:
-            known = [each for each in miss.verdict.broken if math.isfinite(each.value)]
+            known = [(limit, value) for limit, value in miss.verdict.broken if math.isfinite(value)]
             if known and not miss.verdict.early and miss.verdict.stable:
-                changes = " ".join(raised(each.limit, 1.01 * each.value) for each in known)
+                changes = " ".join(raised(limit, 1.01 * value) for limit, value in known)
                 texts.append(f"{changes} ({miss.candidate})")
-                binding = binding or known[0].limit.label
+                binding = binding or known[0][0].label
             nearest = f"; the nearest miss is {miss.candidate}: {', '.join(_broken(miss.verdict))}"
         how = "it is proven that none does" if self.proof.optimal else "the time limit was reached"
         return InfeasibleError(
@@ -185,10 +185,9 @@ def _beyond_caps(caps: Caps, free: Judged) -> tuple[str, str]:
     return next(iter(binding), ""), " ".join(needed)
 
 
-def whole_runs(
-    setting: Setting, judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int
-) -> Simulation:
+def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int) -> Simulation:
     """Whole runs of a candidate on the first ``count`` request sets that judged it."""
+    setting = sets.setting
     scenario = Scenario(
         design=candidate.design.name,
         cluster=judge.cluster(candidate),
@@ -237,11 +236,9 @@ def _range(interval: Interval) -> tuple[float, float] | None:
 
 def _broken(verdict: Verdict) -> tuple[str, ...]:
     """The limits that a verdict breaks, as texts."""
-    names = [
-        f"{each.limit.label} {'at least ' if verdict.early else ''}{each.limit.format(each.value)} of "
-        f"{each.limit.format(each.limit.value)}"
-        for each in sorted(verdict.broken, key=lambda each: -each.ratio)
-    ]
+    least = "at least " if verdict.early else ""
+    worst_first = sorted(verdict.broken, key=lambda pair: -round(pair[1] / pair[0].value, 9))
+    names = [f"{each.label} {least}{each.format(value)} of {each.format(each.value)}" for each, value in worst_first]
     if verdict.late is not None:
         names.append(f"done after {verdict.late:.3g} times the time that there is")
     if not verdict.stable:

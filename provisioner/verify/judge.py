@@ -7,9 +7,11 @@ other: the proof, which proposes candidates, and the simulator.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -17,7 +19,8 @@ import numpy as np
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
-from provisioner.planning.proof import Candidate, LimitRatio, Verdict
+from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.setting import Setting
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import (
     Backlog,
@@ -35,6 +38,9 @@ from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
+from provisioner.verify.request_sets import RequestSets
+
+_REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
@@ -142,10 +148,8 @@ class SimulationJudge:
                 if done.status == "rejected":
                     watched = zip(stops.items(), done.limits_beyond, strict=False)
                     broken = [limit for (limit, stop), beyond in watched if beyond > stop.most]
-                    ratios = tuple(
-                        LimitRatio(limit, self.cut_margin * limit.value, self.cut_margin) for limit in broken
-                    )
-                    return Verdict("fail", self.cut_margin, ratios, early=True, clear=True)
+                    least = tuple((limit, self.cut_margin * limit.value) for limit in broken)
+                    return Verdict("fail", self.cut_margin, least, early=True, clear=True)
                 if done.status == "stuck":
                     return Verdict("fail", math.inf, stable=False)
                 latencies = done.latencies
@@ -193,13 +197,14 @@ class SimulationJudge:
         return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
     def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
-        ratios, outcomes, bounds = [], [], {}
+        broken, outcomes, bounds = [], [], {}
         for limit, found in values.items():
             outcome = verdict(limit.value, found, slo_strict(self.assumptions), self.confidence)
             mean = interval(found).mean
-            ratios.append(LimitRatio(limit, mean, mean / limit.value))
             outcomes.append(outcome)
             bounds[limit] = mean / limit.value
+            if bounds[limit] > 1.0:
+                broken.append((limit, mean))
             if outcome == "undecided":
                 known = list(filter(math.isfinite, found))
                 error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
@@ -210,8 +215,8 @@ class SimulationJudge:
             beyond = [limit for limit, bound in bounds.items() if bound > self.cut_margin]
             excluding = any(METRICS[limit.metric].falls_with_machines for limit in beyond)
             clear = excluding or (bool(unstable) and growth > CLEARLY_GROWING)
-            return Verdict("fail", math.inf if unstable else worst, tuple(ratios), stable=not unstable, clear=clear)
-        return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(ratios))
+            return Verdict("fail", math.inf if unstable else worst, tuple(broken), stable=not unstable, clear=clear)
+        return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(broken))
 
 
 def _measure(latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> None:
@@ -229,3 +234,42 @@ def measured(prepared: Prepared, metric: str) -> int:
     if metric == "gap" or (metric == "tbt" and prepared.reference.replica.assumptions == "measured"):
         counted = counted & (prepared.requests.output_tokens > 1)
     return int(np.count_nonzero(counted))
+
+
+class Verdicts:
+    """Verdicts and request sets, for questions that differ in prices, caps, objective or designs only.
+
+    A cluster that was simulated for one of them is not simulated for another. Another process begins without any.
+    """
+
+    def __init__(self) -> None:
+        self._verdicts: dict[Hashable, dict[Candidate, Verdict]] = {}
+        self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[Verdicts], tuple[()]]:
+        return Verdicts, ()
+
+    def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
+        """The request sets of a question at a rate, and the judge on them, who knows the earlier verdicts."""
+        judging = setting.judging
+        key = (rate_rps, setting.slo, judging, setting.verdicts_rest_on)
+        with self._lock:
+            sets = self._sets.pop(key, None) or RequestSets(setting, rate_rps)
+            self._sets[key] = sets
+            if len(self._sets) > _REMEMBERED_SETS:
+                self._sets.popitem(last=False)
+            known = self._verdicts.setdefault(key, {})
+        for k in range(sets.count):
+            sets(k)
+        return sets, SimulationJudge(
+            setting.replicas,
+            setting.slo,
+            sets,
+            sets.count,
+            policy=judging.policy,
+            confidence=judging.confidence,
+            cut_margin=judging.cut_margin,
+            job=setting.job,
+            known=known,
+        )

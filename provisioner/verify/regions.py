@@ -48,7 +48,10 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question before the judge: the formulas' search over its designs, and the request sets of its planned rate."""
+    """A question before the judge: the formulas' search over its designs, and the request sets of its planned rate.
+
+    Designs whose own iterations are beyond a limit on the largest gap, whatever their sizes, are ruled out.
+    """
 
     setting: Setting
     search: Search
@@ -56,8 +59,7 @@ class Case:
     sets: RequestSets
     judge: SimulationJudge
 
-    def rule_out_gaps(self) -> None:
-        """Rule out the designs whose own iterations are beyond a limit on the largest gap, whatever their sizes."""
+    def __post_init__(self) -> None:
         limits = [limit for limit in self.setting.slo.limits if limit.metric == "gap"]
         for design in self.designs if limits else ():
             option = self.search.candidates[design]
@@ -72,7 +74,6 @@ class Case:
 
     def prove(self, progress: Progress, scope: Scope) -> Proof:
         """The proof over the designs within a scope."""
-        self.rule_out_gaps()
         objective, searching = self.setting.criterion, self.setting.searching
         caps = self.setting.caps if scope.caps is None else scope.caps
         guesses = {design: self.search.best((design,), objective, caps) for design in self.designs}
@@ -106,17 +107,7 @@ class Case:
             room = max(room, math.ceil(_ROOM * 2.0 * sum(at_best)))
         start = scope.starts.get(design, None if guess is None else guess.sizes)
         room += max((*least, *scope.starts.get(design, ()))) - 1
-        most = tuple(
-            min(
-                room,
-                caps.stock.get(slot.machine.name, room),
-                *(
-                    math.floor(cap / self.setting.prices.of(criterion, slot.machine.name) * (1.0 + 1e-9))
-                    for criterion, cap in caps.given.items()
-                ),
-            )
-            for slot in design.slots
-        )
+        most = tuple(min(room, caps.room(slot.machine.name, self.setting.prices)) for slot in design.slots)
         # The prompts' work must fit the machines that may run prompts: with a mixed pool every one. The work of tokens
         # is left out, since they may ride along with prompts.
         runs = [self.judge.lends(design) or slot.role != "token" for slot in design.slots]
@@ -128,14 +119,14 @@ class Case:
         requests = self.sets(0).requests
         span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
         tokens = np.arange(1.0, self.judge.policy_of(design).batch_tokens + 1.0)
-        found = []
+        machines = []
         for slot in design.slots:
             perf = self.setting.replicas[slot.replica]
             prompt = requests.prompt_tokens[slot.serves(requests.prompt_tokens)]
             least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
             each_s = np.minimum(perf.prompt_s(prompt.astype(np.float64)), least_s * prompt)
-            found.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
-        return tuple(found)
+            machines.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
+        return tuple(machines)
 
 
 def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:

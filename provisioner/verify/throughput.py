@@ -24,10 +24,9 @@ from provisioner.results.simulation import Simulation
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.verify.evidence import Proven, whole_runs
-from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.judge import SimulationJudge, Verdicts
 from provisioner.verify.regions import Case, Scope
 from provisioner.verify.request_sets import RequestSets, least_rate_rps
-from provisioner.verify.verdicts import Verdicts
 
 _RATE_TOLERANCE: Final = 0.01
 # The formulas' guess at a largest rate is found to this tolerance, and simulations step from it by this factor first.
@@ -107,7 +106,7 @@ class Rates:
         sets, judge = self.judge(rate_rps)
         count = judge.sets
         while True:
-            found = whole_runs(self.setting.at(rate_rps), judge, sets, candidate, count)
+            found = whole_runs(judge, sets, candidate, count)
             outcomes = {each.met for each in found.latency}
             if "undecided" not in outcomes or "fail" in outcomes or count in (1, MOST_SETS):
                 return found
@@ -200,7 +199,7 @@ def largest_throughput(
         if failed is None:
             rate, candidate = max(rates.passed, key=lambda each: each[0])
     if candidate is None:
-        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)), "cost")
+        raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
     plan = rates.cheapest(rate, candidate).plan()
     note = f"throughput: {rate:.4g} requests/s pass"

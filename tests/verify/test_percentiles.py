@@ -19,10 +19,10 @@ from provisioner.results.plan import Plan
 from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.answer import best_plan
+from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import least_gap
 from provisioner.verify.request_sets import LEAST_BEYOND, LONGEST_S, RequestSets, least_rate_rps, needed_s
 from provisioner.verify.throughput import Rates
-from provisioner.verify.verdicts import Verdicts
 
 SMALL: dict[str, Any] = {
     "rate_rps": 15.0,
