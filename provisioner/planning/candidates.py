@@ -1,8 +1,4 @@
-"""Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them.
-
-Everything non-linear happens here, before the program is stated: the sizes of a pool that meet the limits it decides
-alone, the pairs that meet the end-to-end limits, and the best value attainable if no size is enough.
-"""
+"""Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them."""
 
 from __future__ import annotations
 
@@ -75,10 +71,7 @@ class PoolCandidates:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """One design's pools with their sizes, and the combinations of sizes that the end-to-end limits exclude.
-
-    A cut is one size per pool: choosing every pool at most that large is excluded.
-    """
+    """One design's pools with their sizes; a cut, a size per pool, excludes all choices of at most these sizes."""
 
     design: Design
     pools: tuple[PoolCandidates, ...] = ()
@@ -139,8 +132,7 @@ class DesignLatency:
     def _on_grid(stage: PromptStage, sizes: Sizes) -> tuple[Sizes, Sizes]:
         """The pool's whole span of sizes and the positions in it of some, or these alone where one is outside.
 
-        A prompt queue's numerical grid depends on the sizes it is computed for, so that one verdict on a size must
-        not come from another grid than the next; and the span's queues are computed once.
+        A prompt queue's numerical grid depends on the sizes it is computed for; verdicts on a size need the same one.
         """
         low, high = stage.once(b"span", lambda: span(stage))
         if sizes.size and low <= sizes.min() and sizes.max() <= high:
@@ -181,8 +173,7 @@ class DesignLatency:
     def percentile(self, metric: str, quantile: float, kind: str, sizes: tuple[int, ...]) -> float:
         """The value that the fraction ``quantile`` of requests does not exceed; inf where a pool cannot keep up.
 
-        Found to 1e-4 from above, on the same shares that decide feasibility: by false position on the logarithms of
-        value and share, bisecting where that does not shrink the bracket fast.
+        To 1e-4 from above, by the shares that decide feasibility: false position on logarithms, bisecting if slow.
         """
         allowed = 1.0 - quantile
         low, high = 1e-4, 1.0
@@ -229,10 +220,6 @@ def candidates(question: LatencyInputs, design: Design) -> Candidates:
         return find(DesignLatency(question, design))
     except ModelDoesNotFitError as error:
         return Candidates(design, reason=str(error))
-
-
-def _limits(question: LatencyInputs, metric: str) -> tuple[LatencyLimit, ...]:
-    return tuple(limit for limit in question.slo.limits if limit.metric == metric)
 
 
 def _within(shares: Array, limit: LatencyLimit) -> NDArray[np.bool_]:
@@ -315,7 +302,7 @@ def _pair(latency: DesignLatency) -> Candidates:
     question, design = latency.question, latency.design
     prompt, token = latency.stages
     assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
-    ttft, tbt, e2e = (_limits(question, metric) for metric in ("ttft", "tbt", "e2e"))
+    ttft, tbt, e2e = ([x for x in question.slo.limits if x.metric == name] for name in ("ttft", "tbt", "e2e"))
     low, high = span(prompt)
     token_low, token_high = token_span(token)
     prompt_sizes = np.arange(low, high + 1, dtype=np.int64)
@@ -369,10 +356,7 @@ def _after_last_failure(sizes: Sizes, good: NDArray[np.bool_]) -> int | None:
 
 
 def _shared(latency: DesignLatency) -> Candidates:
-    """Pools of which two share a role: every size that its own part allows, with the shares that add up over the two.
-
-    The end-to-end limits are left to cuts found while solving: the sizes of three pools decide them together.
-    """
+    """Pools of which two share a role: every size that its own part allows; cuts found later have end-to-end limits."""
     pools, known = [], latency.question.pools
     for position, slot in enumerate(latency.design.slots):
         key = (slot, None if slot.role != "token" else latency.design.slots[0].replica)
@@ -408,7 +392,7 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
     first = _first_that(enough, low, high)
     if first is None:
         return None
-    if slot.role != "mixed" and _limits(latency.question, "e2e"):
+    if slot.role != "mixed" and any(limit.metric == "e2e" for limit in latency.question.slo.limits):
         last, settled = min(high, first + _MOST_SIZES - 1), None  # the other pools decide which size is enough
     else:
         last, settled = high, shares_at(one(high))

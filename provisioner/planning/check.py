@@ -34,10 +34,8 @@ _ROLES = ({"prompt", "token"}, {"mixed"})
 def check(plan: Plan, setting: Setting) -> tuple[str, ...]:
     """Violations of a plan for a question, one line each; empty where it is sound.
 
-    Recomputed: totals and costs per token from the price list; caps and stock; weights and KV cache against HBM; loads;
-    the share of requests beyond every latency limit and every reported percentile, from stages built afresh. It takes
-    about a tenth of the time of the plan. Of a plan verified by simulation, simulated percentiles are compared with
-    their limits instead.
+    Recomputed are totals, caps, stock, memory, loads, and the share of requests beyond every latency limit and reported
+    percentile; of a plan verified by simulation, simulated percentiles are compared with their limits instead.
     """
     violations = [*_totals(plan, setting), *_caps(plan, setting), *_memory(plan, setting)]
     gaps = tuple(_coverage(plan, setting))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations, product
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
 from provisioner.specs.hardware import Machine
-
-Role = Literal["prompt", "token", "mixed"]
-ROLES: Final[tuple[Role, ...]] = get_args(Role)
+from provisioner.specs.roles import ROLES, RoleName
 
 
 class ReplicaKey(NamedTuple):
@@ -32,7 +30,7 @@ class ReplicaKey(NamedTuple):
 class Slot:
     """One pool of a design: a role, a kind of replica, and the prompt lengths that it serves (in tokens, inclusive)."""
 
-    role: Role
+    role: RoleName
     machine: Machine
     tensor_parallel: int
     min_prompt_tokens: int = 1
@@ -61,12 +59,7 @@ class Slot:
 class Design:
     """A cluster's shape: its pools without their sizes.
 
-    ``family`` names the machine types of its roles. If machines are considered at several degrees of tensor
-    parallelism, the name ends with those of the pools: Splitwise-HH:8+4.
-
-    >>> from provisioner.specs.catalog import machine
-    >>> split(machine("dgx-h100"), machine("dgx-a100")).name
-    'Splitwise-HA'
+    ``family`` names the machine types of its roles; with several degrees of tensor parallelism: Splitwise-HH:8+4.
     """
 
     family: str
@@ -102,18 +95,8 @@ class Design:
         return used
 
 
-def split(prompt: Machine, token: Machine, degrees: tuple[int, int] | None = None) -> Design:
-    """The Splitwise design with these machines for the prompt and the token phase.
-
-    The name shows the tensor parallelism of the pools if ``degrees`` are given; a replica is a whole machine otherwise.
-    """
-    at = degrees or (prompt.gpus, token.gpus)
-    slots = Slot("prompt", prompt, at[0]), Slot("token", token, at[1])
-    return Design(f"Splitwise-{prompt.letter}{token.letter}", slots, degrees is not None)
-
-
-def baseline(machine: Machine, tensor_parallel: int | None = None) -> Design:
-    """The colocated design: every machine does mixed batching. ``tensor_parallel`` is as the degrees of ``split``.
+def baseline(machine: Machine, tensor_parallel: int | None = None, shows_degrees: bool = False) -> Design:
+    """The colocated design: every machine does mixed batching. A replica is a whole machine unless given otherwise.
 
     >>> from provisioner.specs.catalog import machine
     >>> baseline(machine("dgx-a100")).name
@@ -121,7 +104,7 @@ def baseline(machine: Machine, tensor_parallel: int | None = None) -> Design:
     """
     short = machine.name.removeprefix("dgx-")
     slot = Slot("mixed", machine, tensor_parallel or machine.gpus)
-    return Design(f"Baseline-{short[:1].upper()}{short[1:]}", (slot,), tensor_parallel is not None)
+    return Design(f"Baseline-{short[:1].upper()}{short[1:]}", (slot,), shows_degrees)
 
 
 def designs(
@@ -138,16 +121,15 @@ def designs(
     """
     several = any(len(each) > 1 for each in degrees.values())
     types = [(machine, degree) for machine in machines for degree in degrees.get(machine.name, (machine.gpus,))]
-    pairs = (split(p, t, (prompt, token)) for p, prompt in types for t, token in types)
-    alone = (baseline(*each) for each in types)
-    return tuple(replace(design, shows_degrees=several) for design in (*pairs, *alone))
+    pairs = (
+        Design(f"Splitwise-{p.letter}{t.letter}", (Slot("prompt", p, prompt), Slot("token", t, token)), several)
+        for (p, prompt), (t, token) in product(types, repeat=2)
+    )
+    return (*pairs, *(baseline(*each, several) for each in types))
 
 
 def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...]:
-    """The designs of these names, in lower or upper case, or an error that offers the nearest.
-
-    A name without tensor parallelism stands for all designs of that name.
-    """
+    """The designs of these names in any case, one without degrees for all of its family; an error has the nearest."""
     by_key = {each.family.lower(): [design for design in known if design.family == each.family] for each in known}
     by_key |= {design.key: [design] for design in known if design.shows_degrees}
     chosen: list[Design] = []
@@ -171,13 +153,12 @@ def shared_roles(
     """Designs in which one role is served by two machine types, at least one of which has limited stock.
 
     The faster type (``speed``: prompts per second by machine name) takes the prompts above a threshold, the other those
-    up to it. One role is shared at a time; the rest of the design has one type per role. ``degrees`` has the tensor
-    parallelism of each machine's replicas.
+    up to it. One role is shared at a time. ``degrees`` has the tensor parallelism of each machine's replicas.
     """
     types = tuple(machines)
     result: list[Design] = []
 
-    def slot(role: Role, machine: Machine, low: int = 1, high: int | None = None) -> Slot:
+    def slot(role: RoleName, machine: Machine, low: int = 1, high: int | None = None) -> Slot:
         return Slot(role, machine, degrees[machine.name], low, high)
 
     for (first, second), limit in product(permutations(types, 2), thresholds):
@@ -185,7 +166,9 @@ def shared_roles(
         if not faster or not {first.name, second.name} & stocked:
             continue
         letters = f"({first.letter}+{second.letter})"
-        prompt, token, mixed = ((slot(role, first, limit + 1), slot(role, second, 1, limit)) for role in ROLES)
+        prompt, token, mixed = (
+            (slot(role.name, first, limit + 1), slot(role.name, second, 1, limit)) for role in ROLES.values()
+        )
         for other in types:
             result += [
                 Design(f"Splitwise-{letters}{other.letter}", (*prompt, slot("token", other)), shows_degrees),

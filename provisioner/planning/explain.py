@@ -139,10 +139,7 @@ def raised(limit: LatencyLimit, value: float) -> str:
 
 
 def _rate_that_fits(setting: Setting, design: Design, possible: tuple[Design, ...], guess: float) -> float:
-    """The largest rate within all limits, without headroom, of a design or else of a colocated one; 0 for none.
-
-    ``guess`` is about which part of the rate asked for it may be.
-    """
+    """The largest rate of a design, or else of a colocated one; 0 for none. ``guess`` is its part of the rate asked."""
     colocated = tuple(other for other in possible if not (other.splits or other.shares_role or other == design))
     for each in (design, *colocated):
 

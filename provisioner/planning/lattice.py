@@ -1,7 +1,6 @@
 """The sizes that a proof decides between: which are allowed, how they compare, and which are excluded so far.
 
-One point of the lattice is a design and the machines of each of its pools. Totals are compared as whole numbers, so
-that "better" and "equal" are exact. Points are looked up by listing them; ``proof_program`` states the same as an ILP.
+Points are looked up by listing them; ``proof_program`` states the same as an ILP.
 """
 
 from __future__ import annotations
@@ -84,10 +83,7 @@ def whole_units(per_machine: Mapping[str, float]) -> dict[str, int]:
 
 
 class Lattice:
-    """All points of some regions within caps and stock, and what is excluded of them so far.
-
-    A point in ``tried`` excludes itself; a cut excludes every point of its design with at most its sizes.
-    """
+    """All points of some regions within caps and stock, less those ``tried`` and those at or below a cut."""
 
     def __init__(self, regions: Iterable[Region], prices: Prices, caps: Caps, objective: Criterion) -> None:
         self.regions = tuple(regions)
@@ -195,6 +191,11 @@ class Lattice:
         return sum(math.prod(self.shape(d, best)) for d in range(len(self.regions)))
 
 
+def deciding(level: int) -> int:
+    """The criterion that decides at a level, by position: for a tie, which has equal totals, the objective."""
+    return level % (LEVELS - 1)
+
+
 def at_most(sizes: Sizes, other: Sizes) -> bool:
     """Whether no pool has more machines than in the other."""
     return all(map(le, sizes, other))
@@ -243,11 +244,10 @@ class Enumeration:
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The dearest points of a level: those of the first design that reaches the largest total, from end to end.
 
-        The level's criterion decides what is dearest; with it, the points of that design that are within less than one
-        of its machines of the dearest form a layer in which none has more machines than another in every pool. Given
-        are its first and last point in the order of their sizes; one where it has one, none where nothing is left.
+        By the level's criterion. The points of that design within less than one of its machines of the dearest form a
+        layer in which none has more machines than another in every pool: its first and last point, if it has any.
         """
-        c = level if level < LEVELS - 1 else 0
+        c = deciding(level)
         left = {d: self.totals[d][c][levels == level] for d, levels in enumerate(self.levels) if d not in skip}
         most = {d: int(totals.max()) for d, totals in left.items() if totals.size}
         if not most:

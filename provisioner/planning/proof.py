@@ -1,9 +1,7 @@
 """The exact plan by propose, verify, cut: a judge decides about each candidate, and cuts keep the candidates few.
 
-The judge simulates; it is handed in, so that planning knows nothing of how. The search proposes candidates that are
-better than the best so far, dearest first. One that passes becomes the best; one that fails clearly excludes all
-smaller ones of its design; any other excludes itself alone. It ends when a program without a solution proves that
-nothing better is left (docs/reference/formulation.md, "Proving a plan").
+The course of the search is in docs/reference/formulation.md, "Proving a plan". The judge simulates; it is handed in,
+so that planning knows nothing of how.
 """
 
 from __future__ import annotations
@@ -271,8 +269,7 @@ class _ProofSearch:
     def _lifted(self, point: Point, side: int) -> Point:
         """A candidate from one end of a layer with the pool enlarged in which the layer's next ones have more.
 
-        If it fails clearly too, it excludes them all at once. It is lifted twice as far after every clear failure, and
-        not as far as to any candidate that did not fail clearly.
+        If it fails clearly too, it excludes them all. Lifted not as far as to any candidate that did not fail clearly.
         """
         if self.problem.exhaustive or len(point.sizes) == 1:
             return point
@@ -303,10 +300,7 @@ class _ProofSearch:
         return [d for _, d in known] + [d for d, start in regions if start is None]
 
     def _first_plan(self, d: int) -> None:
-        """A plan of one design that is better than the best so far: the guess, enlarged until it passes, then reduced.
-
-        A design whose guess is not better than the best is left to the proof.
-        """
+        """A plan of a design whose guess is better than the best: the guess, enlarged until it passes, then reduced."""
         region = self.problem.regions[d]
         if region.start is not None and self.lattice.level(Point(d, region.start), self.totals) >= LEVELS - 1:
             return

@@ -1,13 +1,12 @@
 """The integer linear program of a proof: is a plan as good as the best left that nothing excludes?
 
-Stated in docs/reference/formulation.md, "Proving a plan". One function per row family; variables, and the rows that do
-not depend on the proof, are those of ``formulation``.
+One function per row family of docs/reference/formulation.md, "Proving a plan"; the others are those of ``formulation``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import add, sub
 
@@ -18,7 +17,6 @@ from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
 from provisioner.planning.formulation import (
-    Criterion,
     Parameters,
     Program,
     Rows,
@@ -28,7 +26,7 @@ from provisioner.planning.formulation import (
     one_design,
     one_size,
 )
-from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most
+from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most, deciding
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
 
 # With more sizes than this in one design, exclusions are not merged into stronger ones.
@@ -48,16 +46,12 @@ class ProofParameters:
     choices: Parameters
     tried: tuple[tuple[Sizes, ...], ...]
     positions: tuple[int, ...]
-    best: Mapping[Criterion, int] | None
+    best: Totals | None
 
     @property
     def levels(self) -> tuple[int, ...]:
         """The programs that have to be without a solution: one without a best plan, else one for each level."""
         return (0,) if self.best is None else tuple(range(LEVELS))
-
-    def criterion(self, level: int) -> Criterion:
-        """The criterion that decides at a level: for a tie, which has equal totals, the objective."""
-        return self.lattice.order[level if level < LEVELS - 1 else 0]
 
     def only(self, positions: frozenset[int]) -> ProofParameters:
         """These parameters for some of the designs."""
@@ -88,16 +82,14 @@ def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
         options.append(Candidates(region.design, pools, cuts))
         alone.append(others)
     choices = Parameters(tuple(options), lattice.prices, lattice.caps)
-    totals = None if best is None else dict(zip(lattice.order, best, strict=True))
-    return ProofParameters(lattice, choices, tuple(alone), positions, totals)
+    return ProofParameters(lattice, choices, tuple(alone), positions, best)
 
 
 def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
     """The excluded sizes of one design up to the largest, in few and strong rows: cuts, and single sizes.
 
     If everything below some sizes is excluded (below a failure's cut, simulated, or not able to do the work), these
-    sizes are a cut, whatever excludes it. With two pools such cuts alone bound the program's relaxation by a plan that
-    is left, so that the proof needs no branching. Too many sizes to list are returned as they were excluded.
+    sizes are a cut, which spares most branching. Too many sizes to list are returned as they were excluded.
     """
     least = lattice.regions[d].least
     tried = sorted(x for x in lattice.tried[d] if at_most(least, x) and at_most(x, largest))
@@ -123,7 +115,7 @@ def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...],
 def build(p: ProofParameters, level: int, at_least: int | None = None) -> Program:
     """State the program of one level: the dearest plan that is left; ``at_least`` bounds its total from below."""
     program = Program.over(p.choices.candidates, "proof", pulp.LpMaximize)
-    program.problem.setObjective(total_units(p, program, p.criterion(level)))
+    program.problem.setObjective(total_units(p, program, deciding(level)))
     for family in (one_design, one_size, in_stock, capped):
         program.add(family(p.choices, program))
     for of_proof in (enough_work, cut, tried):
@@ -143,14 +135,14 @@ def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float])
     )
 
 
-def units(p: ProofParameters, program: Program, criterion: Criterion, d: int) -> pulp.LpAffineExpression:
+def units(p: ProofParameters, program: Program, c: int, d: int) -> pulp.LpAffineExpression:
     """sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: a criterion of one design, in whole units."""
-    return _summed(p, program, d, p.lattice.units[p.positions[d]][p.lattice.order.index(criterion)])
+    return _summed(p, program, d, p.lattice.units[p.positions[d]][c])
 
 
-def total_units(p: ProofParameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
+def total_units(p: ProofParameters, program: Program, c: int) -> pulp.LpAffineExpression:
     """sum over d of units[d, c]: a criterion of the chosen design, in whole units."""
-    return pulp.lpSum(units(p, program, criterion, d) for d in program.design)
+    return pulp.lpSum(units(p, program, c, d) for d in program.design)
 
 
 def enough_work(p: ProofParameters, program: Program) -> Rows:
@@ -183,29 +175,28 @@ def tried(p: ProofParameters, program: Program) -> Rows:
 
 def no_worse(p: ProofParameters, program: Program, level: int) -> Rows:
     """units[d, c] <= best[c] * design[d]: the criteria before the level's are as good as the best plan's."""
-    if p.best is None:
-        return {}
     return {
-        f"no_worse({d},{c})": units(p, program, c, d) <= p.best[c] * program.design[d]
+        f"no_worse({d},{p.lattice.order[c]})": units(p, program, c, d) <= most * program.design[d]
         for d in program.design
-        for c in p.lattice.order[:level]
+        for c, most in enumerate((p.best or ())[:level])
     }
 
 
 def better(p: ProofParameters, program: Program, level: int) -> Rows:
     """units[d, c] <= (best[c] - 1) * design[d]: the level's criterion is better than the best plan's."""
-    if p.best is None or level >= LEVELS - 1:
-        return {}
-    c = p.lattice.order[level]
-    return {f"better({d},{c})": units(p, program, c, d) <= (p.best[c] - 1) * program.design[d] for d in program.design}
+    return {
+        f"better({d},{p.lattice.order[level]})": units(p, program, level, d) <= (most - 1) * program.design[d]
+        for d in program.design
+        for most in (p.best or ())[level : level + 1]
+    }
 
 
 def as_dear_as(p: ProofParameters, program: Program, level: int, at_least: int | None) -> Rows:
     """sum over d of units[d, c] >= dearest[c]: while choosing among the dearest, none cheaper."""
     if at_least is None:
         return {}
-    c = p.criterion(level)
-    return {f"as_dear_as({c})": total_units(p, program, c) >= at_least}
+    c = deciding(level)
+    return {f"as_dear_as({p.lattice.order[c]})": total_units(p, program, c) >= at_least}
 
 
 class Programs:
@@ -213,19 +204,18 @@ class Programs:
 
     def __init__(self, lattice: Lattice, best: Totals | None, solver_name: str = DEFAULT_SOLVER) -> None:
         self.lattice = lattice
-        self.best = best
+        self.parameters = parameters(lattice, best)
         self.engine = solver(solver_name)
         if self.engine.name == "HiGHS":  # its presolve takes several times as long as the program itself
             self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
-        everything = parameters(self.lattice, self.best)
-        p = everything.only(frozenset(everything.positions) - skip)
+        p = self.parameters.only(frozenset(self.parameters.positions) - skip)
         dearest = self._solve(p, level)
         if dearest is None:
             return ()
-        c = self.lattice.order.index(p.criterion(level))
+        c = deciding(level)
         total = self.lattice.totals(dearest)[c]
         first = self._solve(p, level, total, lambda program: _position(p, program))
         assert first is not None
@@ -238,13 +228,12 @@ class Programs:
 
     def cheapest(self) -> Point | None:
         """A point left with the least objective, None where nothing is left that is better than the best in it."""
-        p = parameters(self.lattice, self.best)
-        return self._solve(p, 0, None, lambda program: total_units(p, program, p.lattice.order[0]))
+        return self._solve(self.parameters, 0, None, lambda program: total_units(self.parameters, program, 0))
 
     def any_left(self) -> Point | None:
         """A point as good as the best that nothing excludes, None where every program is proven to have no solution."""
-        p = parameters(self.lattice, self.best)
-        return next((found for level in p.levels if (found := self._solve(p, level)) is not None), None)
+        found = (self._solve(self.parameters, level) for level in self.parameters.levels)
+        return next((point for point in found if point is not None), None)
 
     def _solve(
         self,
@@ -262,9 +251,8 @@ class Programs:
             if choice is None:
                 return None
             point = choice._replace(design=p.positions[choice.design])
-            totals = self.lattice.totals(point)
-            enough = at_least is None or totals[self.lattice.order.index(p.criterion(level))] >= at_least
-            if enough and self.lattice.level(point, self.best) <= level and self.lattice.allowed(point):
+            enough = at_least is None or self.lattice.totals(point)[deciding(level)] >= at_least
+            if enough and self.lattice.level(point, p.best) <= level and self.lattice.allowed(point):
                 return point
             # A point that only the solver's tolerance allows: exclude it and solve again.
             p = p.without(choice.design, point.sizes)
@@ -284,10 +272,9 @@ def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression
 
 
 def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
-    """Write the program of a level, in CPLEX's LP format; a failure leaves an earlier file.
+    """Write the program of a level, in CPLEX's LP format; ``InputError`` if the sizes' bounds leave no design.
 
-    After a finished proof it has no solution, which any solver can confirm. Where even the sizes' bounds leave no
-    design, there is no program to write, which is an ``InputError``.
+    After a finished proof it has no solution, which any solver can confirm.
     """
     if not p.positions:
         raise InputError(

@@ -104,8 +104,7 @@ class Search:
     def _break_ties(self, parameters: Parameters, choice: Point, totals: dict[Criterion, float]) -> Best:
         """Among the choices with the same totals, the one with the largest worst-case slack.
 
-        Slack of a limit is (limit - value) / limit. Pools' own slacks bound a pair's from above, so that the costly
-        end-to-end percentiles are computed only while a tie could still win.
+        Pools' own slacks bound a pair's, so that costly end-to-end percentiles are found only while a tie could win.
         """
         ties = [
             (option, sizes)

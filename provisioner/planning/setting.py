@@ -28,10 +28,7 @@ _DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The rule by which clusters are judged: request sets, the bound of a percentile, and the scheduling.
-
-    ``policy`` None is each design's own.
-    """
+    """The rule by which clusters are judged; ``policy`` None is each design's own."""
 
     sets: int
     duration_s: float

@@ -108,8 +108,7 @@ def choose(program: Program, engine: pulp.LpSolver) -> Point | None:
 def _ending(problem: pulp.LpProblem, answer: Any) -> str:
     """The reason why a solver stopped, in PuLP's words; "Optimal" for a proven optimum alone.
 
-    PuLP 4 answers with the statistics of the solve. PuLP 3 answers with a status, which is "Optimal" also after a time
-    limit if there is a solution; its problem has the status of that solution as well.
+    PuLP 4 answers with statistics, PuLP 3 with a status, which is "Optimal" after a time limit too: see ``sol_status``.
     """
     if hasattr(answer, "has_solution"):
         return str(answer.status.name)

@@ -46,10 +46,7 @@ class Proven:
     proof: Proof
 
     def plan(self, progress: Progress = lambda _: None) -> Plan:
-        """The best plan with its evidence; ``InfeasibleError`` where none passes.
-
-        Its figures are from whole runs of the chosen cluster on all its request sets.
-        """
+        """The best plan with its evidence, by whole runs on all request sets; ``InfeasibleError`` where none passes."""
         best, setting, sets = self.proof.best, self.case.setting, self.case.sets
         if best is None:
             raise self.why_none(progress)
@@ -156,8 +153,14 @@ class Proven:
             progress("nothing within the limits passes; looking for what would")
             free = self.case.prove(progress, Scope(caps=Caps())).best
             if free is not None:
-                binding, needed = _beyond_caps(caps, free)
-                texts.append(f"{needed} ({free.candidate}, which passes)")
+                used = free.candidate.design.used(free.candidate.sizes)
+                over = {name: cap for name, cap in caps.given.items() if free.totals[name] > cap * (1.0 + ROUNDING)}
+                short = [name for name, available in caps.stock.items() if used[name] > available]
+                exceeded = [f"{spelled(CAP_OPTIONS[name])} {cap:g}" for name, cap in over.items()]
+                binding = next(iter([*exceeded, *(spelled("stock") for _ in short)]), "")
+                needed = [raised_cap(name, free.totals[name]) for name in over]
+                needed += [f"{spelled('stock')} {name}={used[name]}" for name in short]
+                texts.append(f"{' '.join(needed)} ({free.candidate}, which passes)")
         if miss is not None:
             known = [(limit, value) for limit, value in miss.verdict.broken if math.isfinite(value)]
             if known and not miss.verdict.early and miss.verdict.stable:
@@ -171,18 +174,6 @@ class Proven:
             binding=binding or "the limits together",
             relaxations=texts,
         )
-
-
-def _beyond_caps(caps: Caps, free: Judged) -> tuple[str, str]:
-    """The first cap that a candidate exceeds ("" for none), and the caps and stock that it needs, as texts."""
-    over = {name: cap for name, cap in caps.given.items() if free.totals[name] > cap * (1.0 + ROUNDING)}
-    used = free.candidate.design.used(free.candidate.sizes)
-    short = [name for name, available in caps.stock.items() if used[name] > available]
-    binding = [f"{spelled(CAP_OPTIONS[name])} {cap:g}" for name, cap in over.items()]
-    binding += [spelled("stock") for _ in short]
-    needed = [raised_cap(name, free.totals[name]) for name in over]
-    needed += [f"{spelled('stock')} {name}={used[name]}" for name in short]
-    return next(iter(binding), ""), " ".join(needed)
 
 
 def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int) -> Simulation:

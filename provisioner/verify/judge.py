@@ -1,7 +1,6 @@
 """The judge of plans: a cluster passes when simulations of it meet every limit.
 
-The rule is in docs/explanation/design.md, "When a plan passes". It stands between the two that must not know each
-other: the proof, which proposes candidates, and the simulator.
+The rule is in docs/explanation/design.md, "When a plan passes".
 """
 
 from __future__ import annotations
@@ -101,9 +100,8 @@ class SimulationJudge:
     def policy_of(self, design: Design) -> Policy:
         """The policy that a design is simulated with.
 
-        Splitwise's mixed pool for designs that split the phases (strict pools where machines serve by prompt length,
-        which cannot be lent), mixed batching for colocated ones; ``split`` and ``chunked`` where asked for and the
-        design allows.
+        Splitwise's mixed pool for designs that split the phases, mixed batching for colocated ones; ``split`` (always
+        where machines serve by prompt length, which cannot be lent) and ``chunked`` where asked for.
         """
         name: PolicyName
         if design.splits:
@@ -185,10 +183,7 @@ class SimulationJudge:
         return stops
 
     def _in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
-        """The verdict on a stable cluster with a batch job: whether its last request ends within the window.
-
-        By the mean over the request sets of when the last arrives and ends, and of the growth of the delay.
-        """
+        """The verdict on a stable cluster with a batch job: whether its last request ends in time, by sets' means."""
         fed_s, done_s = (math.fsum(each) / len(ends) for each in zip(*ends, strict=True))
         growth = math.fsum(each.growth for each in backlogs) / len(backlogs)
         ratio = job.done_s(fed_s, growth, done_s - fed_s) / job.within_s

@@ -132,9 +132,8 @@ class Case:
 def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:
     """The percentile of a limit on the largest gap that no size of a design can fall below, in the limit's kind.
 
-    A request's largest gap is at least its last decode iteration alone on the fastest machine that may decode. The
-    result is the mean over the request sets of the percentile of that, as clusters are judged. The published
-    simulator's iterations with prompts may be shorter than those without: 0 there.
+    A request's largest gap is at least its last decode iteration alone on the fastest machine that may decode: the mean
+    over request sets of its percentile. 0 for the published simulator, whose iterations with prompts may be shorter.
     """
     decoding = [judge.replicas[slot.replica] for slot in design.slots if slot.role != "prompt" or judge.lends(design)]
     if decoding[0].assumptions != "measured":

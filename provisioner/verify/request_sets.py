@@ -82,17 +82,13 @@ class RequestSets:
     def count(self) -> int:
         """Sets to judge every candidate on: a trace as it is, one long set without limits, or as many as asked for.
 
-        Without limits a cluster passes when it keeps up, and whether a delay grows is told better by one set than by
-        several that are as long together.
+        Without limits only growth of the delay decides, which one set tells better than several as long together.
         """
         return 1 if isinstance(self.setting.source, Trace) or not self.setting.slo.limits else self.setting.judging.sets
 
     @property
     def set_s(self) -> float:
-        """Time of one drawn set, in s: long enough to tell whether a delay grows, and to grow beyond limits.
-
-        A limit of minutes would else be kept by clusters that never catch up.
-        """
+        """Time of one drawn set, in s: long enough to tell whether a delay grows, and for it to grow beyond limits."""
         judging, job = self.setting.judging, self.setting.job
         c = self.setting.traffic.classes
         alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
@@ -121,26 +117,20 @@ class RequestSets:
                 self._made[k] = prepare(self.requests(k), self.setting.reference)
             return self._made[k]
 
-    def described(self) -> str:
-        """The sets as text."""
-        first = self(0).requests
+    def rule(self, confidence: float) -> str:
+        """The rule of the verdict as text: the request sets, and when a percentile passes."""
+        first, slo = self(0).requests, self.setting.slo
         if self.setting.job is not None:
-            return f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
+            sets = f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
+            passes = "passes when it keeps up and the last request ends in time"
+            return f"{sets}; a cluster {passes}, the delay growing to the end as it does in them"
         if isinstance(self.setting.source, Trace):
             faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
             return f"the trace as it is: {first.requests:,} requests{faster}"
         number = "1 request set" if self.count == 1 else f"{self.count} independent request sets"
-        return f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
-
-    def rule(self, confidence: float) -> str:
-        """The rule of the verdict as text: the request sets, and when a percentile passes."""
-        if self.setting.job is not None:
-            passes = "passes when it keeps up and the last request ends in time"
-            return f"{self.described()}; a cluster {passes}, the delay growing to the end as it does in them"
-        if not self.setting.slo.limits and not isinstance(self.setting.source, Trace):
-            return f"{self.described()}; a cluster passes when it keeps up"
+        sets = f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
         if self.count == 1:
-            return self.described()
+            return sets if slo.limits else f"{sets}; a cluster passes when it keeps up"
         bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
         most = f"with up to {MOST_SETS} sets where fewer leave it undecided"
-        return f"{self.described()}; a percentile passes when {bound}, {most}"
+        return f"{sets}; a percentile passes when {bound}, {most}"
