@@ -103,10 +103,6 @@ class _PromptSide:
     waits: Array
     mean_wait_s: Array
 
-    def prompt_s(self, prompt_tokens: Array, at: Sizes) -> Array:
-        """Time of prompts (C,) beside the batch of the sizes with positions ``at`` (R,): (R, C)."""
-        return np.array([prompt_s(prompt_tokens) for prompt_s in self.curves])[self.level[at]]
-
     def delayed(self, prompt_tokens: Array, allowed_s: Array, taken_s: Array, weight: Array, at: Sizes) -> Array:
         """Share (R,) of requests that other prompts delay by more than ``allowed_s - taken_s``.
 
@@ -382,7 +378,8 @@ class MixedStage(Stage[_Load]):
         gaps = c.gaps
         batch = np.maximum(load.tokens.mean_batch[at, None], 1.0)
         before, probability = self._before_prompt(load, at)
-        allowed = limits_s(self.reference, "e2e", kind, value, c) - side.prompt_s(c.prompt_tokens, at)
+        prompts_s = np.array([prompt_s(c.prompt_tokens) for prompt_s in side.curves])[side.level[at]]
+        allowed = limits_s(self.reference, "e2e", kind, value, c) - prompts_s
         allowed = allowed - gaps * self.token_side.iteration_s(batch) - (before @ probability)[:, None]
 
         # Quantiles of the time lost depend on the class through its gaps alone, smoothly.

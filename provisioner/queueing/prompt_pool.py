@@ -192,30 +192,6 @@ class PromptPool(Queues):
         return result
 
 
-def prompt_pool(
-    prompt_s: PromptTime,
-    prompt_tokens: Array,
-    weight: Array,
-    rate_rps: float,
-    replicas: NDArray[np.int64],
-    cv: float = 1.0,
-    batch_tokens: int = BATCH_TOKENS,
-    one_queue: bool = False,
-) -> PromptPool:
-    """Queueing for a prompt iteration at every pool size in ``replicas`` (N,), by the M/G/c approximation.
-
-    P(wait) of ``one_queue`` is Erlang's, at Hayward's equivalent load if arrivals are peaked. If each arrival
-    keeps to its replica, it is midway to the loss system's. Given a wait, the backlog solves the
-    renewal equation of van Hoorn and Tijms (first the least of c residual services, then an M/G/1 of c-fold speed),
-    with a drain rate that rises as deeper queues fill the batches. Without batching it is exact for M/M/c and M/G/1.
-
-    ``prompt_tokens`` and ``weight`` (C,) are the distribution of prompt lengths, ``cv`` is the coefficient of
-    variation of inter-arrival times.
-    """
-    fill = Filling(prompt_tokens, weight, batch_tokens)
-    return prompt_pools(fill, [(fill.packed(prompt_s), replicas)], rate_rps, cv, one_queue)[0]
-
-
 def prompt_pools(
     fill: Filling,
     parts: Sequence[tuple[Packing, NDArray[np.int64]]],
@@ -223,7 +199,14 @@ def prompt_pools(
     cv: float = 1.0,
     one_queue: bool = False,
 ) -> list[PromptPool]:
-    """Prompt pools (see ``prompt_pool``) of several packings, each with its own pool sizes; recursions run as one."""
+    """Queueing for a prompt iteration by the M/G/c approximation, for several packings, each with its own pool sizes.
+
+    P(wait) of ``one_queue`` is Erlang's, at Hayward's equivalent load if arrivals are peaked. If each arrival
+    keeps to its replica, it is midway to the loss system's. Given a wait, the backlog solves the
+    renewal equation of van Hoorn and Tijms (first the least of c residual services, then an M/G/1 of c-fold speed),
+    with a drain rate that rises as deeper queues fill the batches. Without batching it is exact for M/M/c and M/G/1.
+    ``cv`` is the coefficient of variation of inter-arrival times. The recursions of all packings run as one.
+    """
     starts = [_Start(fill, packed, rate_rps, replicas, cv, one_queue) for packed, replicas in parts]
     if not starts:
         return []

@@ -18,7 +18,7 @@ from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.queueing.erlang import peakedness
-from provisioner.queueing.prompt_pool import PromptPool, prompt_pool
+from provisioner.queueing.prompt_pool import Filling, PromptPool, prompt_pools
 from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, TokenPool, token_pool
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Classes, Queues, Traffic
 
@@ -79,9 +79,8 @@ class Stage(ABC, Generic[Pool]):
     def pools(self, sizes: Sizes) -> tuple[Pool, ...]:
         """Queues of every window at these sizes (N,), in machines."""
         replicas = sizes * self.perf.replicas_per_machine
-        return self.once(
-            sizes.tobytes(), lambda: tuple(self._queues(rate, replicas) for rate, _ in self.traffic.windows)
-        )
+        windows = self.traffic.windows
+        return self.once(sizes.tobytes(), lambda: tuple(self._queues(rate, replicas) for rate, _ in windows))
 
     def load(self, sizes: Sizes) -> Array:
         """Rate over capacity (N,) in the busiest window, the larger one of a stage with two capacities."""
@@ -106,10 +105,9 @@ class PromptStage(Stage[PromptPool]):
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
     def _queues(self, rate_rps: float, replicas: Sizes) -> PromptPool:
-        c, prompt_s = self.traffic.by_prompt, self.perf.prompt_s
-        return prompt_pool(
-            prompt_s, c.prompt_tokens, c.weight, rate_rps, replicas, self.traffic.cv, one_queue=self.one_queue
-        )
+        fill = Filling(self.traffic.by_prompt.prompt_tokens, self.traffic.by_prompt.weight)
+        packed = fill.packed(self.perf.prompt_s)
+        return prompt_pools(fill, [(packed, replicas)], rate_rps, self.traffic.cv, self.one_queue)[0]
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose TTFT is above the limit."""
@@ -208,9 +206,8 @@ class TokenStage(Stage[TokenPool]):
 
     def _queues(self, rate_rps: float, replicas: Sizes) -> TokenPool:
         c, cv = self.traffic.classes, self.traffic.cv
-        return self.occupied(
-            self.iteration_s, rate_rps, replicas, peakedness(cv, c.gaps, c.weight) if cv != 1.0 else 1.0
-        )
+        z = peakedness(cv, c.gaps, c.weight) if cv != 1.0 else 1.0
+        return self.occupied(self.iteration_s, rate_rps, replicas, z)
 
     def load(self, sizes: Sizes) -> Array:
         """Rate over capacity (M,) in the busiest window: the larger of the iterations' and the link's."""

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from provisioner.queueing.prompt_pool import BATCH_TOKENS, Filling, PromptPool, PromptTime, prompt_pools
+
 Array = NDArray[np.float64]
 
 
@@ -24,6 +26,21 @@ def exponential_tokens(mean: float, classes: int = 400) -> Array:
     lower = np.append((edges + 1.0) * np.exp(-edges), 0.0)
     means: Array = -np.diff(lower) * classes * mean
     return means
+
+
+def prompt_pool(
+    prompt_s: PromptTime,
+    prompt_tokens: Array,
+    weight: Array,
+    rate_rps: float,
+    replicas: NDArray[np.int64],
+    cv: float = 1.0,
+    batch_tokens: int = BATCH_TOKENS,
+    one_queue: bool = False,
+) -> PromptPool:
+    """Prompt pools of several sizes with one packing."""
+    fill = Filling(prompt_tokens, weight, batch_tokens)
+    return prompt_pools(fill, [(fill.packed(prompt_s), replicas)], rate_rps, cv, one_queue)[0]
 
 
 @pytest.fixture

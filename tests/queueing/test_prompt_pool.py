@@ -13,13 +13,12 @@ from provisioner.queueing.prompt_pool import (
     PromptTime,
     _lundberg,
     _waits_without_jockeying,
-    prompt_pool,
     prompt_pools,
     token_cell,
 )
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD
 from tests.oracles.erlang import erlang_c
-from tests.queueing.conftest import Linear, exponential_tokens
+from tests.queueing.conftest import Linear, exponential_tokens, prompt_pool
 
 # Prompts longer than the batch limit run alone: no batching, hence the textbook queues.
 LONG = 4.0 * BATCH_TOKENS
