@@ -48,9 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(debug, message, *(f"nearest: {text}" for text in error.relaxations), code=error.exit_code)
     except ProvisionerError as error:
         return _fail(debug, str(error), code=error.exit_code)
+    except _UsageError as error:
+        return _fail(debug, _usage(error, given), code=EXIT_BAD_INPUT)
     except Exception as error:
-        if isinstance(error, _UsageError):
-            return _fail(debug, _usage(error, given), code=EXIT_BAD_INPUT)
         what = f"{type(error).__name__}: {error}".strip(": ")
         hint = "" if debug else "; rerun with --debug for the traceback"
         return _fail(debug, f"this program failed ({what}){hint}", code=EXIT_DEFECT)

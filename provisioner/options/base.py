@@ -73,10 +73,7 @@ class Options:
         for field, declaration in options.items():
             entries = {name: given.pop(name) for name in declaration.members if name in given}
             if entries:
-                others = declaration.kind.parse(given.get(field, {}), spelled(field))
-                for name in sorted(entries.keys() & others.keys()):
-                    raise InputError(f"{spelled(name)}: is given twice")
-                given[field] = {**others, **entries}
+                given[field] = (given.get(field, {}), entries)
         return cls(**given)
 
     def check_needs(self) -> None:

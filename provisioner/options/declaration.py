@@ -78,10 +78,10 @@ class Group(str):
         ``help`` may end with the default as users read it: ``[default: the workload's own]``. ``more`` are other fields
         of ``Option``.
         """
-        help, _, default_text = help.removesuffix("]").partition(" [default: ")
+        help, _, default_text = help.partition(" [default: ")
         help = f"{help} Repeatable." if kind.repeatable else help
         default = kind.default if default is BY_KIND else default
-        return _field(Option(kind, help, self, default, default_text, **more))
+        return _field(Option(kind, help, self, default, default_text.removesuffix("]"), **more))
 
     def fixing(self, kind: Kind, help: str, **more: Any) -> Any:
         """Declare a field that fixes the answer: the printed command always has it."""

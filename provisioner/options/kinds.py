@@ -326,16 +326,15 @@ SIZES: Final = Kind(
 
 
 def pairs(value: Any, what: str, shape: str) -> list[tuple[str, Any]]:
-    """Names with their values, from a mapping or from texts ``NAME=VALUE``."""
+    """Names with their values, from a mapping, a text ``NAME=VALUE``, or several of them."""
     if isinstance(value, Mapping):
         return [(str(name), each) for name, each in value.items()]
-    found = []
-    for text in (value,) if isinstance(value, str) or not isinstance(value, Iterable) else value:
-        name, equals, rest = (part.strip() for part in str(text).partition("="))
-        if not (name and equals):
-            raise InputError(f"{what}: must be {shape}, got {text!r}")
-        found.append((name, rest))
-    return found
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [pair for each in value for pair in pairs(each, what, shape)]
+    name, equals, rest = (part.strip() for part in str(value).partition("="))
+    if not (name and equals):
+        raise InputError(f"{what}: must be {shape}, got {value!r}")
+    return [(name, rest)]
 
 
 def _first_word(name: str, mark: str, words: Mapping[str, str]) -> str:
