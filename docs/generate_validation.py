@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 
-from provisioner.api import load_setting
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.options.defaults import PolicyName
 from provisioner.perf import memory

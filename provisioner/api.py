@@ -9,8 +9,6 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner.loading.setting import load_promise, promised_slo
-from provisioner.loading.setting import load_setting as load_setting
 from provisioner.options import (
     CapacityOptions,
     CompareOptions,
@@ -82,6 +80,7 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     >>> p.design, p.machines, p.evidence.optimal
     ('Splitwise-HH:2+4', 8, True)
     """
+    from provisioner.loading.setting import load_promise, load_setting, promised_slo
     from provisioner.verify.answer import best_plan, with_promise
 
     asked, tell = PlanOptions.made(options, keywords), progress or _silent

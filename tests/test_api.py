@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import provisioner
-from provisioner.api import load_setting
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.perf.curves import curve_groups
 from provisioner.planning.answer import answer

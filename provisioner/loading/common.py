@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
+from provisioner.perf import assumptions
+from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.metrics import parse_target
-from provisioner.specs.model import DTYPE_BYTES
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
 from provisioner.specs.units import parse_whole
-
-if TYPE_CHECKING:
-    from provisioner.perf.assumptions import Reference, ReplicaPerf
-    from provisioner.specs.model import ModelArchitecture
-    from provisioner.specs.workload import Workload
+from provisioner.specs.workload import Workload
 
 _ERROR = "not measured; its error: docs/explanation/validation.md"
 # Remarks on machines whose curves are not measured, by a word in their provenance: on one machine, and on several.
@@ -68,12 +66,10 @@ class Loading(Generic[Asked]):
 
     def replica(self, name: str, tensor_parallel: int | None) -> ReplicaPerf:
         """A replica on a machine, on the network asked for, without the factors."""
-        from provisioner.perf.assumptions import replica
-
         machine, networks = self.known.machine(name), parse_networks(self.options.network)
         network = networks.get(machine.name, networks.get(""))
         machine = machine if network is None else on_network(machine, network)
-        return replica(self.model, machine, tensor_parallel, self.options.assumptions, self.known)  # type: ignore[arg-type]
+        return assumptions.replica(self.model, machine, tensor_parallel, self.options.assumptions, self.known)  # type: ignore[arg-type]
 
     def reference(self, slo: SLO, replicas: Iterable[ReplicaPerf]) -> tuple[Reference, tuple[str, ...]]:
         """The reference of slowdowns, and a remark if it is not the DGX-A100.
@@ -81,15 +77,13 @@ class Loading(Generic[Asked]):
         The DGX-A100 may not hold the model, or may lack its number type. Limits that are slowdowns then need a
         reference by name; without such limits the first of the replicas serves as one.
         """
-        from provisioner.perf.assumptions import Reference, reference
-
         asked = (self.model, self.options.assumptions, self.known)
         if self.options.reference is not None:
             machine, mark, degree = self.options.reference.partition(":")
             at = parse_whole(degree, f"{spelled('reference')}: tensor parallelism", "GPUs") if mark else None
-            return reference(*asked, machine, at), ()  # type: ignore[arg-type]
+            return assumptions.reference(*asked, machine, at), ()  # type: ignore[arg-type]
         try:
-            return reference(*asked), ()  # type: ignore[arg-type]
+            return assumptions.reference(*asked), ()  # type: ignore[arg-type]
         except InputError as error:
             slow = [str(limit) for limit in slo.limits if limit.kind == "slowdown"]
             if slow:

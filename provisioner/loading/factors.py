@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions, spelled
+from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.prices import MachinePrice
+from provisioner.specs.slo import SLO
+from provisioner.specs.traces import Trace, read_trace
 from provisioner.specs.units import parse_positive
+from provisioner.specs.workload import Workload
 
 if TYPE_CHECKING:
-    from provisioner.perf.assumptions import ReplicaPerf
     from provisioner.planning.formulation import Prices
-    from provisioner.specs.prices import MachinePrice
-    from provisioner.specs.slo import SLO
-    from provisioner.specs.traces import Trace
-    from provisioner.specs.workload import Workload
 
 AnyPlanOptions = TypeVar("AnyPlanOptions", bound=PlanOptions)
 
@@ -38,8 +38,6 @@ class Factors:
 
     def replica(self, perf: ReplicaPerf) -> ReplicaPerf:
         """A replica with the factors on its times and its link."""
-        from provisioner.perf.assumptions import scaled
-
         machine = perf.machine.name
         prompt, decode, link = (self.of(name, machine) for name in ("prompt-time", "decode-time", "link-bandwidth"))
         if prompt == decode == link == 1.0:
@@ -66,8 +64,6 @@ class Factors:
 
     def trace(self, path: str, rate: bool = True) -> Trace:
         """The trace of a file with the factors on its lengths, and on its rate if that counts."""
-        from provisioner.specs.traces import read_trace
-
         lengths = self.of("prompt-tokens"), self.of("output-tokens")
         return read_trace(path).scaled(self.of("rate") if rate else 1.0, *lengths)
 

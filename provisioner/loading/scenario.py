@@ -8,29 +8,28 @@ from collections.abc import Callable, Iterable
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import numpy as np
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import Loading, burstier
 from provisioner.loading.factors import Factors
 from provisioner.options import DURATION_S, WARM_UP, SimulateOptions, spelled
+from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.planning.designs import baseline, choose, designs
+from provisioner.simulation.assemble import Scenario
+from provisioner.simulation.cluster import Cluster, Outage, Pool
+from provisioner.simulation.policy import Policy
+from provisioner.simulation.requests import RequestSet, check_count, closed_loop, drawn, from_trace, sets
 from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.roles import ROLES
+from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_duration, parse_whole
+from provisioner.specs.workload import Workload
 from provisioner.version import versions
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from provisioner.perf.assumptions import ReplicaPerf
-    from provisioner.simulation.assemble import Scenario
-    from provisioner.simulation.cluster import Outage, Pool
-    from provisioner.simulation.policy import Policy
-    from provisioner.simulation.requests import RequestSet
-    from provisioner.specs.traces import Trace
-    from provisioner.specs.workload import Workload
 
 _SHOWN_VERSIONS: Final = ("provisioner", "numpy", "scipy", "numba")
 _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
@@ -39,9 +38,6 @@ _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
 def load_scenario(options: SimulateOptions) -> Scenario:
     """Check the options and load what they name."""
-    from provisioner.simulation.assemble import Scenario
-    from provisioner.simulation.cluster import Cluster
-
     loading = Loading.of(options)
     factors = loading.factors
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
@@ -81,8 +77,6 @@ def load_scenario(options: SimulateOptions) -> Scenario:
 
 def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
     """The name of the design, and its pools with their sizes."""
-    from provisioner.simulation.cluster import Pool
-
     options, known = loading.options, loading.known
     degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel}
     if options.pools:
@@ -118,8 +112,6 @@ _Slot = tuple[str, str, "int | None", int]
 
 def _designed(name: str, options: SimulateOptions, known: catalog.Catalog) -> tuple[str, list[_Slot]]:
     """A named design with its numbers of machines; Splitwise-HH70 is of machines at a power cap of 70 %."""
-    from provisioner.planning.designs import choose, designs
-
     family, _, typed = name.partition(":")
     machines = dict(known.machines)
     for cap in (int(digits) / 100 for digits in re.findall(r"(?<!\d)\d\d(?!\d)", family)):
@@ -170,8 +162,6 @@ def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:
         letters.setdefault(role, {})[known.machine(machine).letter] = None
     shown = {role: "+".join(names) if len(names) == 1 else f"({'+'.join(names)})" for role, names in letters.items()}
     if set(shown) == {"mixed"}:
-        from provisioner.planning.designs import baseline
-
         types = {machine for _, machine, *_ in slots}
         return baseline(known.machine(types.pop())).name if len(types) == 1 else f"Baseline-{shown['mixed']}"
     return f"Splitwise-{shown.get('prompt', '')}{shown.get('token', '')}{shown.get('mixed', '')}"
@@ -179,8 +169,6 @@ def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:
 
 def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
     """The policy asked for or the design's own, with its thresholds."""
-    from provisioner.simulation.policy import Policy
-
     name = options.policy or ("mixed" if any(pool.role == "mixed" for pool in pools) else "splitwise")
     policy = Policy(name)  # type: ignore[arg-type]
     if options.assumptions == "splitwise-sim":
@@ -191,8 +179,6 @@ def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
 
 def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, ...]:
     """Failures written ``ROLE:NUMBER@FROM-UNTIL``; machines of a role count from 1 through its pools in order."""
-    from provisioner.simulation.cluster import Outage
-
     fail = spelled("failures")
     roles = [pool.role for pool in pools for _ in range(pool.machines)]
     at = {role: [k for k, other in enumerate(roles) if other == role] for role in dict.fromkeys(roles)}
@@ -237,8 +223,6 @@ class _Requests:
 
 def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     """The request sets: of a trace, a closed loop, rates by minute, or one rate, as the options ask."""
-    from provisioner.simulation.requests import check_count, closed_loop, drawn, sets
-
     warm_up, cool_down = WARM_UP if options.warm_up is None else options.warm_up, options.cool_down
     if not warm_up + cool_down < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
@@ -273,8 +257,6 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
 
 
 def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
-    from provisioner.simulation.requests import check_count, from_trace
-
     factors.refuse(("cv",), f"changes a workload; a {spelled('trace')} is taken as it is")
     trace = factors.trace(path)
     check_count(trace.requests, path)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,22 +14,26 @@ from provisioner.loading.common import Loading, burstier
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import EVIDENCE
+from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.perf.curves import curve_groups, no_curves
+from provisioner.perf.evidence import degrees_of, why_not_derived
+from provisioner.planning.designs import ReplicaKey, choose, designs
+from provisioner.planning.formulation import Caps
+from provisioner.planning.setting import Judging, Searching, Setting
+from provisioner.planning.solver import solver
+from provisioner.queueing.traffic import Classes, Traffic, windows_of
 from provisioner.specs import catalog
 from provisioner.specs.batch_job import batch_job
+from provisioner.specs.hardware import Machine
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.power_caps import parse_caps
+from provisioner.specs.prices import PriceList
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
+from provisioner.specs.traces import Trace
+from provisioner.specs.workload import Workload
 from provisioner.version import versions
 
-if TYPE_CHECKING:
-    from provisioner.perf.assumptions import ReplicaPerf
-    from provisioner.planning.setting import Setting
-    from provisioner.specs.hardware import Machine
-    from provisioner.specs.prices import PriceList
-    from provisioner.specs.traces import Trace
-    from provisioner.specs.workload import Workload
-
-    _Requests = tuple[Workload, Workload | Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]
+_Requests = tuple[Workload, Workload | Trace, tuple[tuple[float, float], ...], float, tuple[str, ...]]
 
 # Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
 _CLUSTERED_CV = 2.0
@@ -47,12 +50,6 @@ _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 def load_setting(options: PlanOptions) -> Setting:
     """Check the options and load what they name."""
-    from provisioner.planning.designs import ReplicaKey, choose, designs
-    from provisioner.planning.formulation import Caps
-    from provisioner.planning.setting import Judging, Searching, Setting
-    from provisioner.planning.solver import solver
-    from provisioner.queueing.traffic import Classes, Traffic
-
     solver(options.solver)
     loading = Loading.of(options)
     known, factors = loading.known, loading.factors
@@ -141,8 +138,6 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
 
 def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
     """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
-    from provisioner.perf.curves import curve_groups, no_curves
-
     options, known, model = loading.options, loading.known, loading.model
     names = _with_caps(loading, dict.fromkeys(known.machine(name).name for name in options.machines))
     degrees = _degrees(loading, names)
@@ -209,9 +204,6 @@ def _degrees(loading: Loading[PlanOptions], names: Sequence[str]) -> dict[str, l
 
     Without ``evidence``: for named machines the best kind that each has, else the best that any has.
     """
-    from provisioner.perf.curves import curve_groups
-    from provisioner.perf.evidence import degrees_of
-
     model, known, accepted = loading.model, loading.known, loading.options.evidence
     degrees: dict[str, list[int]] = {}
     if loading.options.assumptions != "measured":
@@ -234,9 +226,6 @@ def _degrees(loading: Loading[PlanOptions], names: Sequence[str]) -> dict[str, l
 
 
 def _no_curves(loading: Loading[PlanOptions], machine: Machine, at: str) -> str:
-    from provisioner.perf.curves import no_curves
-    from provisioner.perf.evidence import degrees_of, why_not_derived
-
     model = loading.model
     kinds = degrees_of(model, machine, loading.known)
     if kinds:
@@ -286,8 +275,6 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
 
 def _as_recorded(path: str, factors: Factors) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
-    from provisioner.queueing.traffic import windows_of
-
     factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
     trace = factors.trace(path)
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:

@@ -11,7 +11,7 @@ from time import perf_counter
 
 import numpy as np
 
-from provisioner.api import load_setting
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.perf.curves import load_curve_set
 from provisioner.planning.candidates import DesignLatency, LatencyInputs

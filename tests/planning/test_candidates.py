@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provisioner.api import load_setting
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, restricted
 from provisioner.planning.designs import Design, shared_roles

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from provisioner.api import load_setting
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.answer import answer
 from provisioner.planning.check import check

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from provisioner.api import load_setting
+from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.designs import Design
 from provisioner.planning.lattice import Region
