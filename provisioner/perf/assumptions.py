@@ -9,17 +9,16 @@ from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.defaults import EVIDENCE
 from provisioner.perf import evidence, memory, transfer
+from provisioner.perf.checks import Floats
 from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
-
-Floats = NDArray[np.float64]
 
 REFERENCE_MACHINE: Final = "dgx-a100"
 REFERENCE_TENSOR_PARALLEL: Final = 8
@@ -137,9 +136,8 @@ def replica(
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
-    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers and
-    ``UnknownNameError`` for an unknown name. Raises ``InputError`` if the machine has no curves for the model;
-    the message names the machines that have some.
+    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
+    ``UnknownNameError``, or ``InputError`` with the machines that have curves for the model if this one has none.
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
@@ -196,10 +194,9 @@ class Reference:
         return self.replica.prompt_s(prompt_tokens)
 
     def tbt_s(self, prompt_tokens: ArrayLike, output_tokens: ArrayLike) -> Floats:
-        """Mean gap between tokens of the request alone; broadcast.
+        """Mean gap between tokens of the request alone: decode at its mean context, prompt + output / 2; broadcast.
 
-        Decode of one sequence at its mean context, prompt + output / 2. The published simulator reads the token
-        curve at the prompt's tokens, whatever the output.
+        The published simulator reads the token curve at the prompt's tokens, whatever the output.
         """
         prompt = np.asarray(prompt_tokens, dtype=np.float64)
         output = np.asarray(output_tokens, dtype=np.float64)

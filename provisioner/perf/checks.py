@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.points import CurvePoint
+from provisioner.perf.points import PHASES, CurvePoint, Phase
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Dip:
     ``at`` is the work on the curve's axis: batched tokens for the prompt phase, batch for decode.
     """
 
-    phase: Literal["prompt", "decode"]
+    phase: Phase
     at: float
     measured_s: float
     used_s: float
@@ -70,7 +70,7 @@ def find_unphysical(points: Sequence[CurvePoint], noise: float = MEASUREMENT_NOI
     ()
     """
     reasons: dict[int, str] = {}
-    for phase in ("prompt", "decode"):
+    for phase in PHASES:
         index = [i for i, p in enumerate(points) if p.phase == phase]
         subset = [points[i] for i in index]
         if len(subset) < 2:

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
-from provisioner.perf.checks import Dip, RefusedPoint, find_unphysical, isotonic
-from provisioner.perf.points import CurvePoint, Provenance, read_knots, read_points
+from provisioner.perf.checks import Dip, Floats, RefusedPoint, find_unphysical, isotonic
+from provisioner.perf.points import CurvePoint, Phase, Provenance, read_knots, read_points
 from provisioner.perf.provenance import load_provenance
 from provisioner.specs.catalog import Catalog, data_folder
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
-Floats = NDArray[np.float64]
 Assumptions = Literal["measured", "splitwise-sim"]
 
 Group = tuple[str, str, int]
@@ -120,10 +119,8 @@ class MixedIteration:
 
     def s(self, prompt_s: ArrayLike, batch: ArrayLike, context_tokens: ArrayLike) -> Floats:
         """Time of the iteration, in s; ``prompt_s``: time of a prompt iteration over all its tokens; broadcast."""
-        sequences = np.asarray(batch, dtype=np.float64)
-        context = np.asarray(context_tokens, dtype=np.float64)
-        result: Floats = self.factor * np.asarray(prompt_s, dtype=np.float64)
-        return result + self.s_per_sequence * sequences + self.s_per_token * context
+        prompt, sequences, context = (np.asarray(x, dtype=np.float64) for x in (prompt_s, batch, context_tokens))
+        return self.factor * prompt + self.s_per_sequence * sequences + self.s_per_token * context
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -318,7 +315,7 @@ def fit_measured(
     )
 
 
-def _dips(phase: Literal["prompt", "decode"], at: Floats, measured_s: Floats, used_s: Floats) -> list[Dip]:
+def _dips(phase: Phase, at: Floats, measured_s: Floats, used_s: Floats) -> list[Dip]:
     changed = ~np.isclose(measured_s, used_s, rtol=1e-9, atol=0.0)
     return [Dip(phase, *values) for values in np.column_stack([at, measured_s, used_s])[changed].tolist()]
 

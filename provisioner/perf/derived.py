@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
-from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, Operators
+from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, Floats, Operators
 from provisioner.perf.points import CurvePoint, Phase, Provenance
 from provisioner.specs.model import ModelArchitecture
-
-Floats = NDArray[np.float64]
 
 GRAPH_TOKENS: Final = 512
 """Tokens of an iteration up to which vLLM replays CUDA graphs (its largest default capture size)."""
@@ -60,9 +58,8 @@ def iteration_s(
 ) -> Floats:
     """Time of one iteration, in s: ``prompts`` of ``prompt_tokens`` each and a decode batch; broadcast.
 
-    ``context_tokens`` is the decode batch's total context. Matrix products go over all tokens together; the two
-    attentions run one after the other. Raises ``InputError`` for amounts below 0 and a tensor parallelism that does not
-    divide the model.
+    ``context_tokens`` is the decode batch's total context. Matrix products go over all tokens, the two attentions run
+    one after the other. ``InputError`` for amounts below 0 and for a degree that does not divide the model.
     """
     if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
         raise InputError(
@@ -156,24 +153,24 @@ def derived_points(
 ) -> tuple[CurvePoint, ...]:
     """Points of a whole curve, of one repeat each: single prompts, batches of prompts, decode over batch and context.
 
-    A decode point's ``prompt_tokens`` are its context per sequence, as if nothing had been generated yet. Raises
-    ``InputError`` for a tensor parallelism that does not divide the model.
+    A decode point's ``prompt_tokens`` are its context per sequence, as if nothing had been generated yet.
     """
+
+    prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
+    decodes = [(DECODE_CONTEXT, batch) for batch in DECODE_BATCHES]
+    decodes += [(context, batch) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
+    tokens, count = np.array(prompts).T
+    prompt_s = iteration_s(shape, gpu, tensor_parallel, prompt_tokens=tokens, prompts=count).tolist()
+    context, batch = np.array(decodes).T
+    decode_s = iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context).tolist()
 
     def point(phase: Phase, tokens: int, batch: int, seconds: float) -> CurvePoint:
         held = float(tokens * batch) if phase == "decode" else 0
         return CurvePoint(phase, tokens, batch, held, seconds, 1, seconds, seconds, provenance)
 
-    prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
-    tokens, count = np.array(prompts).T
-    prompt_s = iteration_s(shape, gpu, tensor_parallel, prompt_tokens=tokens, prompts=count)
-    decodes = [(DECODE_CONTEXT, batch) for batch in DECODE_BATCHES]
-    decodes += [(context, batch) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
-    context, batch = np.array(decodes).T
-    decode_s = iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context)
     return (
-        *(point("prompt", *work, seconds) for work, seconds in zip(prompts, prompt_s.tolist(), strict=True)),
-        *(point("decode", *work, seconds) for work, seconds in zip(decodes, decode_s.tolist(), strict=True)),
+        *(point("prompt", *work, seconds) for work, seconds in zip(prompts, prompt_s, strict=True)),
+        *(point("decode", *work, seconds) for work, seconds in zip(decodes, decode_s, strict=True)),
     )
 
 

@@ -1,8 +1,8 @@
 """Evidence for the latency of a model on a machine: measurements of it, measured kernels, or the machine's limits.
 
 ``measured``: curves of this model on this machine, shipped or the user's own. ``derived``: summed from kernels that
-were measured on this GPU (``perf.derived``). ``estimated``: the same sum with the utilisation of other GPUs. The best
-available kind is taken. A machine with a power cap has the curves of the uncapped machine, slowed down.
+were measured on this GPU. ``estimated``: the same sum with the utilisation of other GPUs. The best kind is taken. A
+machine with a power cap has the curves of the uncapped machine, slowed down.
 """
 
 from __future__ import annotations
@@ -37,10 +37,6 @@ DEGREES: Final = (8, 4, 2, 1)
 
 KNOWN_PROMPT_TOKENS: Final = 16384
 """Longest prompt whose attention kernels were measured; beyond it they keep their utilisation."""
-
-_MIXED_TOKENS: Final = 2048
-_MIXED_BATCH: Final = 64
-_MIXED_CONTEXT: Final = 1024
 
 _SOURCE: Final = "AIConfigurator's and Vidur's kernel measurements (hardware_specs/operators/provenance.yaml)"
 
@@ -156,12 +152,10 @@ def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: 
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
     slope = context_slope_s_per_token(model, gpu, tensor_parallel)
-    # a mixed iteration's time per sequence, from 2,048 tokens of which 64 are decoded
+    # a mixed iteration's time per sequence, from 2,048 tokens of which 64 are decoded, each at 1,024 of context
     time_s = partial(iteration_s, model, gpu, tensor_parallel)
-    held = _MIXED_BATCH * _MIXED_CONTEXT
-    both_s = float(time_s(prompt_tokens=_MIXED_TOKENS - _MIXED_BATCH, batch=_MIXED_BATCH, context_tokens=held))
-    alone_s = float(time_s(prompt_tokens=_MIXED_TOKENS))
-    per_sequence_s = max(both_s - alone_s - slope * held, 0.0) / _MIXED_BATCH
+    both_s = float(time_s(prompt_tokens=2048 - 64, batch=64, context_tokens=64 * 1024))
+    per_sequence_s = max(both_s - float(time_s(prompt_tokens=2048)) - slope * 64 * 1024, 0.0) / 64
     if machine.kernels:
         borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
         source = f"derived from {_SOURCE}, table {machine.kernels}{borrowed}"

@@ -11,10 +11,9 @@ from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import format_seconds
 
 USABLE_MEMORY_FRACTION: Final = 0.9
-"""Share of HBM that weights and KV cache may take: 0.9, long vLLM's default ``gpu_memory_utilization``.
+"""Share of HBM that weights and KV cache may take, sensible from 0.85 to 0.95: activations and buffers need the rest.
 
-Its current releases have 0.92 (docs.vllm.ai, ``CacheConfig``).
-The rest holds activations, the CUDA context and communication buffers. Sensible from 0.85 to 0.95.
+0.9 was long vLLM's default ``gpu_memory_utilization``; current releases have 0.92 (docs.vllm.ai, ``CacheConfig``).
 """
 
 SIMULATOR_USABLE_MEMORY_FRACTION: Final = 1.0

@@ -8,7 +8,7 @@ an operator without one gets an estimate from the measured GPUs (``Borrowed``), 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain, product
@@ -208,14 +208,15 @@ class Operators:
     tables: Mapping[tuple[str, str], Utilisation]
     estimated: tuple[str, ...] = ()
 
-    def _time_s(self, operator: str, kind: str, limit_s: Floats, *sizes: Floats) -> Floats:
-        """Limit over utilisation, at least the shortest kernel."""
-        return np.maximum(limit_s / self.tables[operator, kind](*sizes), MIN_KERNEL_S)
+    def _time_s(self, operator: str, kind: str, work: ArrayLike, limit_s: Floats, *sizes: Floats) -> Floats:
+        """Limit over utilisation, at least the shortest kernel; 0 without work."""
+        time_s = np.maximum(limit_s / self.tables[operator, kind](*sizes), MIN_KERNEL_S)
+        return np.where(np.asarray(work) > 0, time_s, 0.0)
 
     def gemm_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, kind: NumberType = "bf16") -> Floats:
         """Time of (m, k) x (k, n) with weights of a number type, in s; broadcast; 0 without rows."""
         sizes = _at_least("gemm", m, n, k)
-        return _where(m, self._time_s("gemm", kind, gemm_limit_s(self.limits, kind, *sizes), *sizes))
+        return self._time_s("gemm", kind, m, gemm_limit_s(self.limits, kind, *sizes), *sizes)
 
     def prompt_attention_s(
         self, tokens: ArrayLike, batch: ArrayLike, heads: ArrayLike, kv_heads: ArrayLike, head_dim: ArrayLike = 128
@@ -224,7 +225,7 @@ class Operators:
         new, sequences, queries, keys = _floats(tokens, batch, heads, kv_heads)
         sizes = _at_least("prompt_attention", new, sequences * queries, queries / keys)
         limit_s = prompt_attention_limit_s(self.limits, sizes[0], batch, heads, kv_heads, head_dim)
-        return _where(new * sequences, self._time_s("prompt_attention", "bf16", limit_s, *sizes))
+        return self._time_s("prompt_attention", "bf16", new * sequences, limit_s, *sizes)
 
     def decode_attention_s(
         self,
@@ -243,7 +244,7 @@ class Operators:
         counted = np.minimum(keys, MAX_KV_HEADS)
         sizes = _at_least("decode_attention", context, sequences * keys / counted, counted, queries / keys)
         limit_s = decode_attention_limit_s(self.limits, kv_kind, sequences, sizes[0], heads, kv_heads, head_dim)
-        return _where(batch, self._time_s("decode_attention", kv_kind, limit_s, *sizes))
+        return self._time_s("decode_attention", kv_kind, batch, limit_s, *sizes)
 
     def all_reduce_s(
         self, gpus: ArrayLike, size_bytes: ArrayLike, launch: Literal["graph", "eager"] = "graph"
@@ -251,20 +252,16 @@ class Operators:
         """Time of summing ``size_bytes`` over ``gpus`` GPUs of one machine, in s; broadcast; 0 for one GPU."""
         sizes = _at_least("all_reduce", gpus, size_bytes)
         several = (np.asarray(gpus) > 1) & (np.asarray(size_bytes) > 0)
-        return _where(several, self._time_s("all_reduce", launch, all_reduce_limit_s(self.limits, sizes[1]), *sizes))
+        return self._time_s("all_reduce", launch, several, all_reduce_limit_s(self.limits, sizes[1]), *sizes)
 
     def elementwise_s(self, size_bytes: ArrayLike, kind: Literal["norm", "activation", "rotary"] = "norm") -> Floats:
         """Time of work that reads and writes ``size_bytes`` in total, in s; any shape."""
         (size,) = _at_least("elementwise", size_bytes)
-        return _where(size_bytes, self._time_s("elementwise", kind, size / self.limits.memory_bytes_per_s, size))
+        return self._time_s("elementwise", kind, size_bytes, size / self.limits.memory_bytes_per_s, size)
 
 
 def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
     return [np.maximum(size, least) for size, least in zip(_floats(*sizes), SMALLEST[operator].values(), strict=True)]
-
-
-def _where(work: ArrayLike, time_s: Floats) -> Floats:
-    return np.where(np.asarray(work) > 0, time_s, 0.0)
 
 
 MAX_KV_HEADS: Final = 8
@@ -276,8 +273,8 @@ def folder() -> Path:
     return data_folder("hardware_specs") / "operators"
 
 
-def _lines(path: Path, columns: Sequence[str]) -> list[str]:
-    """Lines of a CSV file without quotes, after checking its first line."""
+def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield (file and row, line) of a CSV file without quotes, after checking its first line."""
     name = f"hardware_specs/operators/{path.name}"
     try:
         first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
@@ -290,7 +287,7 @@ def _lines(path: Path, columns: Sequence[str]) -> list[str]:
     for number, line in enumerate(lines, start=2):
         if line.count(",") != len(columns) - 1:
             raise InputError(f"{name}: row {number}: must have {len(columns)} fields, has {line.count(',') + 1}")
-    return lines
+        yield f"{name}: row {number}", line
 
 
 LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", "link_bytes_per_s", "link")
@@ -299,14 +296,13 @@ LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", 
 @lru_cache(maxsize=1)
 def gpu_limits() -> Mapping[str, GpuLimits]:
     """Physical limits of the GPUs with tables, by key."""
-    path = folder() / "gpus.csv"
     gpus: dict[str, GpuLimits] = {}
-    for number, line in enumerate(_lines(path, (*LIMIT_COLUMNS, "same_chip_as")), start=2):
+    for where, line in _lines(folder() / "gpus.csv", (*LIMIT_COLUMNS, "same_chip_as")):
         name, *values, link, same = line.split(",")
         try:
             bf16, fp8, memory, between = map(float, values)
         except ValueError as error:
-            raise InputError(f"hardware_specs/operators/{path.name}: row {number}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
         gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link), same)
     return gpus
 
@@ -319,7 +315,7 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
     name = f"hardware_specs/operators/{path.name}"
     axes = AXES[operator]
     by_kind: dict[str, list[str]] = {}
-    for line in _lines(path, ("kind", *axes, "utilisation")):
+    for _, line in _lines(path, ("kind", *axes, "utilisation")):
         kind, _, rest = line.partition(",")
         by_kind.setdefault(kind, []).append(rest)
     if not by_kind:

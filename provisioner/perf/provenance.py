@@ -12,7 +12,6 @@ import yaml
 
 from provisioner.errors import InputError
 from provisioner.specs.catalog import data_folder
-from provisioner.specs.model import NumberType
 
 _Provenance = TypeVar("_Provenance")
 
@@ -125,11 +124,7 @@ class EstimateError:
 
 @dataclass(frozen=True, slots=True)
 class KernelsProvenance:
-    """Tables and errors of one GPU's kernels.
-
-    ``estimated`` maps (phase, number type) to the error of iteration times that are estimated from other GPUs, against
-    the times derived from the GPU's own kernels.
-    """
+    """Tables of one GPU's kernels, and by (phase, number type) errors of times ``estimated`` from other GPUs."""
 
     gpu: str
     limits: str
@@ -164,9 +159,3 @@ def _table(name: str, fields: Mapping[str, Any]) -> OperatorTable:
     used = int(fields.get("rows_used", 0))
     median, p95 = (float(fields[field]) if used else None for field in ("error_median", "error_p95"))
     return OperatorTable(name, int(fields["rows"]), used, median, p95, refused)
-
-
-def estimate_errors(phase: str, dtype: NumberType) -> tuple[EstimateError, ...]:
-    """Errors of estimates for the GPUs whose kernels are known, each estimated from the others, in their order."""
-    errors = (gpu.estimated.get((phase, dtype)) for gpu in kernels_provenance().values())
-    return tuple(error for error in errors if error is not None)

@@ -22,7 +22,7 @@ from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of,
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.points import CurvePoint
-from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, estimate_errors, load_provenance
+from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, kernels_provenance, load_provenance
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
@@ -164,9 +164,8 @@ def inner_errors(errors: Sequence[HoldOutError]) -> tuple[float, float] | None:
 class CurveError:
     """Mean absolute errors of the prompt and the token phase, as fractions: the smallest and the largest known of each.
 
-    ``measured`` curves: prompt and decode times at points left out. ``derived`` curves: TTFT and TPOT of runs served
-    by vLLM. ``estimated`` curves: the median error of prompt and decode iterations, against derived ones, for each
-    GPU with kernels when it is estimated from the others.
+    ``measured`` curves: times at points left out. ``derived`` curves: TTFT and TPOT of runs served by vLLM.
+    ``estimated`` curves: the medians, against derived times, of each GPU with kernels estimated from the others.
     """
 
     prompt: tuple[float, float]
@@ -177,8 +176,7 @@ class CurveError:
 class Coverage:
     """Curves of a model in a number type on ``tensor_parallel`` GPUs: their evidence and error, and whether it fits.
 
-    ``kv_capacity_tokens`` is None if the model does not fit, and ``reason`` says why. ``own`` marks the user's own
-    measurements. ``error`` is None if it is not known.
+    ``kv_capacity_tokens`` is None if it does not, and ``reason`` says why. ``own`` marks the user's own measurements.
     """
 
     model: str
@@ -240,7 +238,8 @@ def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:
     """Known error of derived or of estimated curves in a number type."""
     if kind == "derived":
         return _spans([SERVED_TTFT_ERROR], [SERVED_TPOT_ERROR])
-    return _spans(*([error.median for error in estimate_errors(phase, dtype)] for phase in ("prompt", "decode")))
+    gpus = [gpu.estimated for gpu in kernels_provenance().values() if ("prompt", dtype) in gpu.estimated]
+    return _spans(*([errors[phase, dtype].median for errors in gpus] for phase in ("prompt", "decode")))
 
 
 def not_covered(model: ModelArchitecture, machine: Machine) -> dict[NumberType, str]:

@@ -24,19 +24,15 @@ SAME_CONTEXT: Final = 1.05
 """Lengths up to this ratio count as one length: benchmark tools meet a requested length within a few tokens."""
 
 PROMPT_SIZES: Final = (256, 1024, 4096)
-"""Prompt lengths of proposed runs, in tokens."""
-
 BATCHES: Final = (1, 8, 32, 128)
-"""Requests in flight of proposed runs."""
+"""Prompt lengths of proposed runs in tokens, and their requests in flight."""
 
 ALONE_REQUESTS: Final = 20
-"""Requests of a proposed run of one at a time."""
+ALONE_OUTPUT_TOKENS: Final = 64
+"""Requests of a proposed run of one at a time, and their output tokens."""
 
 SHOWN_REASONS: Final = 3
 """Reasons that an error lists."""
-
-ALONE_OUTPUT_TOKENS: Final = 64
-"""Output tokens of a proposed run for prompt times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +65,7 @@ class Fit:
 class Measured:
     """Measurements of one model on one machine at one tensor parallelism: points, findings and fit.
 
-    ``fit`` is None if the points do not make a curve yet; ``fit_refused`` then says why, and ``next_steps`` are
-    the commands that measure the missing points.
+    Without a ``fit``, ``fit_refused`` says why, and ``next_steps`` are commands that measure the missing points.
     """
 
     model: str
