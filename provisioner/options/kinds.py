@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS
@@ -25,8 +25,6 @@ from provisioner.specs.units import (
 Parser = Callable[[Any, str], Any]
 """A parser takes a text or a typed value, and the name of the option for messages."""
 
-Number = Literal["whole", "real", "time", "share"]
-
 
 def text_of(value: object) -> str:
     """A value as it is typed: a number with up to twelve digits.
@@ -42,8 +40,8 @@ class Kind:
     """A kind of value: its parser, its placeholder in help, and the texts (one for each use of the flag) of a value.
 
     A switch has no placeholder. A ``repeatable`` flag is typed once for each value. ``default`` is that of an option
-    without its own. ``number``, ``unit`` and ``zero`` (whether 0 is a value) describe a kind that can be varied, and
-    ``varies`` is the quantity that a sweep over it varies.
+    without its own. A ``number`` has a ``unit``, and, if it is whole, a ``minimum``; ``varies`` is the quantity that a
+    sweep over it varies.
     """
 
     parse: Parser
@@ -51,9 +49,9 @@ class Kind:
     texts: Callable[[Any], Sequence[str]] = lambda value: (text_of(value),)
     repeatable: bool = False
     default: Any = None
-    number: Number | None = None
+    number: bool = False
     unit: str = ""
-    zero: bool = False
+    minimum: int | None = None
     varies: str = ""
 
     def varied_as(self, quantity: str) -> Kind:
@@ -124,7 +122,7 @@ class Kind:
         return Kind(parse, shape.partition(",")[0], texts, repeatable=True, default={})
 
     def _each(self, value: Any, what: str, must_be: str) -> tuple[Any, ...]:
-        if isinstance(value, str | Path) or (self.number is not None and isinstance(value, int | float)):
+        if isinstance(value, str | Path) or (self.number and isinstance(value, int | float)):
             value = (value,)
         elif not isinstance(value, Iterable):
             raise InputError(f"{what}: must be {must_be}, got {value!r}")
@@ -170,14 +168,14 @@ def name_of(noun: str, known: Sequence[str]) -> Kind:
 
 def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
     """A number above 0 of a unit."""
-    return Kind(partial(parse_positive, unit=unit), metavar, number="real", unit=unit)
+    return Kind(partial(parse_positive, unit=unit), metavar, number=True, unit=unit)
 
 
 def whole(unit: str = "", minimum: int = 1) -> Kind:
     """A whole number of a unit, of at least ``minimum``."""
     metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
     parse = partial(parse_whole, unit=unit, minimum=minimum)
-    return Kind(parse, metavar, number="whole", unit=unit, zero=minimum == 0)
+    return Kind(parse, metavar, number=True, unit=unit, minimum=minimum)
 
 
 MACHINES: Final = whole("machines")
@@ -185,7 +183,7 @@ MACHINES: Final = whole("machines")
 
 def share(unit: str = "") -> Kind:
     """A share from 0 to 1, also written in per cent."""
-    return Kind(parse_fraction, "SHARE", number="share", unit=unit, zero=True)
+    return Kind(parse_fraction, "SHARE", number=True, unit=unit)
 
 
 def parse_headroom(value: Any, what: str) -> float:
@@ -199,7 +197,7 @@ def parse_headroom(value: Any, what: str) -> float:
     return parse_non_negative(value, what)
 
 
-NON_NEGATIVE: Final = Kind(parse_non_negative, "NUMBER", number="real", zero=True)
+NON_NEGATIVE: Final = Kind(parse_non_negative, "NUMBER", number=True)
 HEADROOM: Final = Kind(parse_headroom, "SHARE")
 
 
@@ -220,10 +218,10 @@ def _seconds_text(value: float) -> Sequence[str]:
     return (f"{text_of(value)}s",)
 
 
-TIME: Final = Kind(parse_time, "TIME", number="time", unit="s")
+TIME: Final = Kind(parse_time, "TIME", number=True, unit="s")
 # 60 could be minutes: the text of a long time needs its unit.
 LONG_TIME: Final = Kind(partial(parse_time, bare=False), "DURATION", _seconds_text)
-RETRY: Final = replace(TIME, parse=partial(parse_time, zero=True), texts=_seconds_text, zero=True)
+RETRY: Final = replace(TIME, parse=partial(parse_time, zero=True), texts=_seconds_text)
 
 
 def scaled(factors: Mapping[str, float], unit: str, must_be: str, metavar: str) -> Kind:

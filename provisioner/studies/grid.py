@@ -89,7 +89,7 @@ def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progres
     named = [f"{cluster.design.lower()}={cluster.sizes.replace(' ', '')}" for cluster in clusters]
     own = {"prices": options.prices, "name": varied.name, "values": values, "clusters": named}
     typed = {"name": f"{varied.name}={typed_range(values)}", "values": None, "design": None}
-    shown = Varied(varied.name, varied.column, varied.label, varied.what, values)
+    shown = Varied(varied.name, varied.column, varied.label, varied.kind.varies, values)
     study = _Study(options, base, clusters, list(chain(*cases)), ends, own, typed, shown)
     return study.grid(out, table, progress)
 

@@ -11,10 +11,9 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import load_factors
 from provisioner.options import FACTORS, MACHINE_FACTORS, SimulateOptions, declared, spelled
 from provisioner.options.conflicts import conflicts_of
-from provisioner.options.kinds import Number
+from provisioner.options.kinds import Kind, positive
 from provisioner.specs.catalog import with_own
 from provisioner.specs.roles import ROLES
-from provisioner.specs.units import parse_duration, parse_fraction, parse_non_negative, parse_positive
 from provisioner.studies.ranges import number_range, whole_range
 
 SCALE: Final = "scale"
@@ -25,16 +24,12 @@ SCALE: Final = "scale"
 class Input:
     """A number that can be varied.
 
-    ``name`` is its flag without the dashes, or a name of ``--scale``; ``field`` that of ``SimulateOptions``, ``what``
-    the quantity in words, ``unit`` its unit, empty for a pure number. ``zero``: 0 is one of its values.
+    ``name`` is its flag without the dashes, or a name of ``--scale``; ``field`` that of ``SimulateOptions``.
     """
 
     name: str
     field: str
-    what: str
-    unit: str = ""
-    kind: Number = "real"
-    zero: bool = False
+    kind: Kind
 
     @property
     def label(self) -> str:
@@ -43,8 +38,8 @@ class Input:
         >>> INPUTS["duration"].label, INPUTS["in-flight"].label, factor("decode-time").label
         ('duration (s)', 'requests in flight', 'decode-time (times what the data say)')
         """
-        named = not self.unit or f" {self.unit} " in f" {self.what} "
-        return self.what if named else f"{self.what} ({self.unit})"
+        what, unit = self.kind.varies, self.kind.unit
+        return what if not unit or f" {unit} " in f" {what} " else f"{what} ({unit})"
 
     @property
     def column(self) -> str:
@@ -61,16 +56,9 @@ class Input:
         ``InputError`` in the words of the flag for a value that it does not take.
         """
         what = f"{spelled('name')} {self.name}"
-        if self.kind == "whole":
-            return whole_range(given, what, self.unit, 0 if self.zero else 1)
-        return number_range(given, what, self._number)
-
-    def _number(self, value: str | float, what: str) -> float:
-        if self.kind == "share":
-            return parse_fraction(value, what)
-        if self.kind == "time" and isinstance(value, str) and value.rstrip()[-1:].isalpha():
-            return 0.0 if self.zero and value.strip() == "0s" else parse_duration(value, what)
-        return (parse_non_negative if self.zero else parse_positive)(value, what, self.unit)
+        if self.kind.minimum is not None:
+            return whole_range(given, what, self.kind.unit, self.kind.minimum)
+        return number_range(given, what, self.kind.parse)
 
     def at(self, options: SimulateOptions, value: float) -> SimulateOptions:
         """The options with the input at a value."""
@@ -80,14 +68,7 @@ class Input:
 
 
 INPUTS: Final[Mapping[str, Input]] = {
-    each.flag.removeprefix("--"): Input(
-        each.flag.removeprefix("--"),
-        field,
-        each.kind.varies,
-        each.kind.unit,
-        each.kind.number or "real",
-        each.kind.zero,
-    )
+    each.flag.removeprefix("--"): Input(each.flag.removeprefix("--"), field, each.kind)
     for field, each in declared(SimulateOptions).items()
     if each.kind.varies
 }
@@ -100,7 +81,7 @@ _ALSO: Final = {each.field.replace("_", "-"): name for name, each in INPUTS.item
 def factor(name: str) -> Input:
     """An input of ``--scale``, varied by factors on what the data say."""
     what, unit = ("scale of the limits", "") if name == "slo" else (name, "times what the data say")
-    return Input(name, SCALE, what, unit)
+    return Input(name, SCALE, positive(unit).varied_as(what))
 
 
 def input_of(name: str, specs: str | None = None) -> Input:

@@ -78,7 +78,7 @@ def test_a_point_is_the_simulation_with_that_number(name: str) -> None:
     frame = found.to_frame()
     assert found.values == values and frame[varied.column].tolist() == list(values)
     assert [type(value) for value in found.values] == [type(value) for value in values]
-    assert str(frame[varied.column].dtype) == ("int64" if varied.kind == "whole" else "float64")
+    assert str(frame[varied.column].dtype) == ("int64" if varied.kind.minimum is not None else "float64")
     for value, (_, row) in zip(values, frame.iterrows(), strict=True):
         alone = api.simulate(**{**given, varied.field: value})
         for each in alone.latency:
