@@ -75,14 +75,8 @@ def coverage_blocks(
     mark = marking(known, "machines" if subject == "machine" else "models")
     lines = grouped(((mark(getattr(row, subject)), row.dtype, marked(row.evidence, row.own)), row) for row in rows)
     degrees = sorted({row.tensor_parallel for row in rows})
-    columns = (
-        Column(subject),
-        Column("type"),
-        Column("curves"),
-        *(Column(f"TP {degree}", True) for degree in degrees),
-        Column("prompt, %", True),
-        Column("decode, %", True),
-    )
+    numbers = (*(f"TP {degree}" for degree in degrees), "prompt, %", "decode, %")
+    columns = [Column(subject), Column("type"), Column("curves"), *(Column(header, True) for header in numbers)]
     cells = []
     for key, of in lines.items():
         room = {row.tensor_parallel: _room(row) for row in of}

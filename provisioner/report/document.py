@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 from provisioner.results.cluster import Pool
@@ -133,13 +134,9 @@ class Document:
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], strong: Sequence[int] = ()) -> Table:
     """A table without the columns that are empty in every row."""
-    used = [k for k in range(len(columns)) if not rows or any(row[k] for row in rows)]
-    return Table(
-        title,
-        tuple(columns[k] for k in used),
-        tuple(tuple(row[k] for k in used) for row in rows),
-        frozenset(strong),
-    )
+    used = [any(cells) for cells in zip(*rows, strict=True)] if rows else [True] * len(columns)
+    kept = tuple(tuple(compress(row, used)) for row in rows)
+    return Table(title, tuple(compress(columns, used)), kept, frozenset(strong))
 
 
 def facts(title: str, *rows: tuple[str, str]) -> Facts:

@@ -18,7 +18,7 @@ from provisioner.report.curves import (
     own_names,
     own_note,
 )
-from provisioner.report.document import Block, Column, Document, Facts, Notes, Table, facts, grouped, listing, notes
+from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.catalog import Catalog
@@ -76,21 +76,15 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         ("measured curves", "; ".join(f"{model} at TP {', '.join(of)}" for model, of in degrees.items()) or "none"),
         ("other curves", other_curves(machine)),
     )
-    prices = listing(
-        "Prices",
-        [
-            (listed, prices.machines[machine.name])
-            for listed, prices in lists.items()
-            if machine.name in prices.machines
-        ],
-        (Column("list"), lambda row: row[0]),
-        (Column("$/h", True), lambda row: dollars(row[1].cost_usd_per_h, sign=False)),
-        (Column("W", True), lambda row: whole(row[1].provisioned_power_w)),
-        (Column("source", words=True), lambda row: row[1].source),
-    )
-    listed = (prices,) if prices.rows else ()
+    prices = [
+        (listed, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
+        for listed, prices in lists.items()
+        if (price := prices.machines.get(machine.name)) is not None
+    ]
+    columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
+    priced = [table("Prices", columns, prices)] if prices else []
     end = (*notes("Note", (machine.note,)), *notes("Sources", machine.sources))
-    return Document(machine.title, "", (about, *listed, *end))
+    return Document(machine.title, "", (about, *priced, *end))
 
 
 def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
@@ -222,7 +216,7 @@ def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
     return (side, f"{mean:,.1f}", *map(whole, others))
 
 
-def _arrivals(arrivals: ArrivalProfile) -> Facts:
+def _arrivals(arrivals: ArrivalProfile) -> Block:
     mean_rps, cv, by_minute_rps = arrivals.mean_rate_rps, arrivals.cv, arrivals.rate_by_minute_rps
     return facts(
         "Arrivals in its trace",
