@@ -71,10 +71,9 @@ class KeyNumber:
     value: str
     note: str = ""
 
-    @property
-    def text(self) -> str:
-        """The number with its note, in one line."""
-        return f"{self.value}{' ' if self.note.startswith('(') else ', ' if self.note else ''}{self.note}"
+    def fact(self) -> tuple[str, str]:
+        """The label, and the number with its note in one line."""
+        return self.label, f"{self.value}{' ' if self.note.startswith('(') else ', ' if self.note else ''}{self.note}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class KeyNumbers:
 
     def facts(self) -> Facts:
         """The numbers as labels with their values."""
-        return Facts(self.title, tuple((number.label, number.text) for number in self.rows))
+        return Facts(self.title, tuple(number.fact() for number in self.rows))
 
 
 @dataclass(frozen=True, slots=True)
