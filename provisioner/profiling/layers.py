@@ -222,12 +222,11 @@ class Decoder:
     def random(cls, shard: Shard, place: Place, layers: int, longest_tokens: int) -> Decoder:
         """Random weights of ``layers`` layers; learned positions go up to ``longest_tokens``."""
         hidden = shard.shape.hidden_size
-        learned = shard.shape.positions == "learned"
         return cls(
             shard=shard,
             place=place,
             embedding=place.normal(shard.vocab_size, hidden),
-            positions=place.normal(longest_tokens, hidden) if learned else None,
+            positions=place.normal(longest_tokens, hidden) if shard.shape.positions == "learned" else None,
             layers=tuple(Layer.random(shard, place) for _ in range(layers)),
             norm=place.norm(shard),
             head=place.matrix(shard.vocab_size, hidden),

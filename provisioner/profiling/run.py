@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -42,9 +42,7 @@ Record = dict[str, Any]
 class PointJournal(Protocol):
     """Store of finished points while others are timed, such as ``studies.journal.Journal``."""
 
-    @property
-    def done(self) -> Mapping[str, Any]:
-        """Records of an earlier session by key."""
+    done: dict[str, Any]
 
     def add(self, key: str, record: Any) -> None:
         """Store one more record."""

@@ -57,8 +57,7 @@ def sweep(options: SweepOptions, *, out: Sequence[str], table: str | None, progr
     swept: dict[str, tuple[int, ...]] = dict(zip((pool.role for pool in scenario.cluster.pools), sizes, strict=True))
     own = {"prices": options.prices, "objective": options.objective, **swept}
     typed = {role: typed_range(machines) for role, machines in swept.items()}
-    study = _Study(options, base, clusters, [case], [[("", scenario)]], own, typed)
-    return study.grid(out, table, progress)
+    return _Study(options, base, clusters, [case], [[("", scenario)]], own, typed).grid(out, table, progress)
 
 
 def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
@@ -90,8 +89,7 @@ def vary(options: VaryOptions, *, out: Sequence[str], table: str | None, progres
     own = {"prices": options.prices, "name": varied.name, "values": values, "clusters": named}
     typed = {"name": f"{varied.name}={typed_range(values)}", "values": None, "design": None}
     shown = Varied(varied.name, varied.column, varied.label, varied.kind.varies, values)
-    study = _Study(options, base, clusters, list(chain(*cases)), ends, own, typed, shown)
-    return study.grid(out, table, progress)
+    return _Study(options, base, clusters, list(chain(*cases)), ends, own, typed, shown).grid(out, table, progress)
 
 
 _Ends = Sequence[tuple[str, Scenario]]
