@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from provisioner.cli.commands import command
-from provisioner.cli.help import TyperObject, entries, panels, paragraphs, subcommands, usage
+from provisioner.cli.help import TyperObject, panels, paragraphs, subcommands, usage
 from provisioner.cli.output import PROGRAM
 
 _BEGIN: Final = "<!-- commands -->\n\n"
@@ -39,7 +39,7 @@ def _sections(each: TyperObject, parent: TyperObject) -> Iterator[str]:
             ("command", "what it does"),
             ((f"`{context.command_path} {name}`", _plain(paragraphs(one)[0])) for name, one in below),
         )
-    for panel, listed in panels(entries(each, context)).items():
+    for panel, listed in panels(each, context).items():
         rows = ((f"`{_plain(e.names)}`", _plain(e.text), _plain(e.default)) for e in listed)
         what = "argument" if panel == "Arguments" else "option"
         yield f"**{panel}**\n\n{_table((what, 'meaning', 'default'), rows)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import textwrap
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -38,18 +37,17 @@ def argument(metavar: str, help: str) -> TyperObject:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of help: names with their placeholder, text, default as text, and the panel it belongs to."""
+    """One line of help: names with their placeholder, text, and default as text."""
 
     names: str
     text: str
-    default: str
-    panel: str
+    default: str = ""
 
 
-def entries(command: TyperObject, context: TyperObject) -> list[Entry]:
-    """The options and arguments of a command in order; neighbours that share a text become one entry."""
+def panels(command: TyperObject, context: TyperObject) -> dict[str, list[Entry]]:
+    """The options and arguments of a command by panel, in order; neighbours that share a text become one entry."""
     shown = [param for param in command.get_params(context) if not getattr(param, "hidden", False)]
-    result = []
+    panels: dict[str, list[Entry]] = {}
     for (_, text), group in groupby(shown, key=lambda param: (param.param_type_name, _help_of(param))):
         first, *_ = params = list(group)
         positional = first.param_type_name == "argument"
@@ -59,8 +57,8 @@ def entries(command: TyperObject, context: TyperObject) -> list[Entry]:
         metavar = "" if positional or first.metavar is None else f" {first.metavar}"
         default = first.show_default if isinstance(getattr(first, "show_default", False), str) else ""
         panel = "Arguments" if positional else getattr(first, "rich_help_panel", None) or "Other"
-        result.append(Entry(names + metavar, text, default, panel))
-    return result
+        panels.setdefault(panel, []).append(Entry(names + metavar, text, default))
+    return panels
 
 
 def _help_of(param: TyperObject) -> str:
@@ -89,18 +87,11 @@ def usage(command: TyperObject, context: TyperObject) -> str:
 def help_text(command: TyperObject, context: TyperObject, width: int) -> str:
     """The help of a command, at most ``width`` columns wide."""
     parts = [f"Usage: {usage(command, context)}", *(textwrap.fill(each, width) for each in paragraphs(command))]
-    commands = [Entry(name, paragraphs(each)[0], "", "Commands") for name, each in subcommands(command)]
-    for panel, rows in panels([*commands, *entries(command, context)]).items():
+    commands = [Entry(name, paragraphs(each)[0]) for name, each in subcommands(command)]
+    listed = ({"Commands": commands} if commands else {}) | panels(command, context)
+    for panel, rows in listed.items():
         parts.append("\n".join([f"{panel}:", *(line for entry in rows for line in _definition(entry, width))]))
     return "\n\n".join(parts)
-
-
-def panels(listed: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Entries by panel, in order."""
-    by_panel: dict[str, list[Entry]] = {}
-    for entry in listed:
-        by_panel.setdefault(entry.panel, []).append(entry)
-    return by_panel
 
 
 def _definition(entry: Entry, width: int) -> list[str]:

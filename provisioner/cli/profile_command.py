@@ -168,44 +168,40 @@ def _doubts(asked: _Asked, found: Profile) -> tuple[str, ...]:
 
 
 def _document(found: Profile, written: tuple[Path, Path], remarks: tuple[str, ...]) -> Document:
-    from provisioner.report.document import Block, Column, Document, Facts, Notes, listing
+    from provisioner.report.document import Column, Document, Notes, facts, notes, table
     from provisioner.report.numbers import significant, whole
 
-    environment = found.environment
+    def ms(seconds: float | None) -> str:
+        return "" if seconds is None else significant(1e3 * seconds)
+
+    device, added = found.environment, found.all_reduces
     timed = f"{found.layers_timed} of {found.shape.layers}"
-    facts = [
-        ("device", f"{environment['device_name']}, PyTorch {environment['torch']}"),
-        ("numbers", found.dtype),
-        ("layers timed", timed if found.layers_timed == found.shape.layers else f"{timed}, scaled to all"),
-        ("repeats", f"{found.repeats} of each point"),
+    rows = [
+        (p.phase, whole(p.prompt_tokens), whole(p.batch), ms(p.latency_s), ms(p.min_s), ms(p.max_s), ms(more_s))
+        for p, more_s in zip(found.points, added.seconds if added else [None] * len(found.points), strict=True)
     ]
-    seconds: tuple[float | None, ...] = (None,) * len(found.points)
-    if found.all_reduces is not None:
-        facts.append(("all-reduces", f"{found.all_reduces.provenance}: {found.all_reduces.source}"))
-        seconds = found.all_reduces.seconds
-    points = listing(
-        "Points",
-        list(zip(found.points, seconds, strict=True)),
-        (Column("phase"), lambda pair: pair[0].phase),
-        (Column("tokens each", True), lambda pair: whole(pair[0].prompt_tokens)),
-        (Column("batch", True), lambda pair: whole(pair[0].batch)),
-        (Column("median, ms", True), lambda pair: significant(1e3 * pair[0].latency_s)),
-        (Column("least, ms", True), lambda pair: significant(1e3 * pair[0].min_s)),
-        (Column("most, ms", True), lambda pair: significant(1e3 * pair[0].max_s)),
-        (Column("of it all-reduces, ms", True), lambda pair: "" if pair[1] is None else significant(1e3 * pair[1])),
-    )
+    numbers = ("tokens each", "batch", "median, ms", "least, ms", "most, ms", "of it all-reduces, ms")
     curve, about = written
     own = ["--specs", str(curve.parent.parent), "--model", found.model, "--machine", found.machine]
-    files = (
-        ("curve", str(curve)),
-        ("what was done on what", str(about)),
-        ("to plan with it", shlex.join(["provision", "plan", *own])),
+    blocks = (
+        facts(
+            "",
+            ("device", f"{device['device_name']}, PyTorch {device['torch']}"),
+            ("numbers", found.dtype),
+            ("layers timed", timed if found.layers_timed == found.shape.layers else f"{timed}, scaled to all"),
+            ("repeats", f"{found.repeats} of each point"),
+            ("all-reduces", f"{added.provenance}: {added.source}" if added else ""),
+        ),
+        table("Points", [Column("phase"), *(Column(name, True) for name in numbers)], rows),
+        *notes("Left out", (f"{each.work}: {each.reason}" for each in found.left_out), warning=True),
+        Notes("Not measured", found.not_measured),
+        facts(
+            "Written",
+            ("curve", str(curve)),
+            ("what was done on what", str(about)),
+            ("to plan with it", shlex.join(["provision", "plan", *own])),
+        ),
+        *notes("", remarks, warning=True),
     )
-    blocks: list[Block] = [Facts("", tuple(facts)), points]
-    if found.left_out:
-        blocks.append(Notes("Left out", tuple(f"{each.work}: {each.reason}" for each in found.left_out), warning=True))
-    blocks += [Notes("Not measured", found.not_measured), Facts("Written", files)]
-    if remarks:
-        blocks.append(Notes("", remarks, warning=True))
-    title = f"{len(points.rows)} points of {found.model} on {found.machine} at TP {found.tensor_parallel}"
-    return Document(f"{title}, {found.provenance}", "", tuple(blocks))
+    title = f"{len(rows)} points of {found.model} on {found.machine} at TP {found.tensor_parallel}"
+    return Document(f"{title}, {found.provenance}", "", blocks)

@@ -72,9 +72,6 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     )
 
 
-# --- the cluster ------------------------------------------------------------------------------------------
-
-
 def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
     """The name of the design, and its pools with their sizes."""
     options, known = loading.options, loading.known
@@ -204,9 +201,6 @@ def _outages(failures: Iterable[str], pools: tuple[Pool, ...]) -> tuple[Outage, 
         if before.machine == after.machine and (before.until_s is None or after.at_s < before.until_s):
             raise InputError(f"{fail}: a machine fails again before it is back; give it one failure at a time")
     return tuple(outages)
-
-
-# --- the requests -----------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ MOST_PROBES: Final = 1000
 
 OBJECTIVE: Final = kinds.name_of("objective", tuple(CRITERIA)).shown_as("|".join(OF_CLUSTERS))
 
-SAME: Final[tuple[ObjectiveName, ...]] = ("power", "cost", "machines", "throughput")
 
 _OF_ONE_PLAN: Final = ("against", "write_lp")
 _OF_BATCHES: Final = ("deadline_s", "backlog_requests", "within_s")
@@ -48,7 +47,7 @@ class CompareOptions(PlanOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = _OF_ONE_PLAN
 
     same: ObjectiveName = COMPARISON.option(  # noqa: RUF009
-        kinds.name_of("thing to hold the same", SAME),
+        kinds.name_of("thing to hold the same", ("power", "cost", "machines", "throughput")),
         "Quantity that all designs have in common: a --budget of power, cost or machines, or the throughput of "
         "--rate. [default: power, or throughput with --rate or --trace]",
         default="power",
