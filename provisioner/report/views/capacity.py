@@ -125,7 +125,6 @@ def _sizes(capacity: Capacity, each: Addition) -> list[tuple[RoleName, int]]:
 
 
 def _added(each: Addition) -> str:
-    """The machines that are added, as a phrase."""
     if each.added is None:
         return "not possible"
     text = " + ".join(f"{pool.machines} {pool.role}" for pool in each.added.pools if pool.machines) or "nothing"

@@ -21,8 +21,6 @@ from provisioner.specs.units import format_factor, format_rate
 _MOST_GROUPS: Final = 12
 """Designs that a chart of ratios shows at most."""
 
-Planned = tuple[ComparedDesign, Plan]
-
 
 def document(comparison: Comparison, inputs: bool = False) -> Document:
     """The report of a comparison. ``inputs`` adds every option."""
@@ -103,7 +101,7 @@ def _binds(plan: Plan) -> str:
 def ratios_table(comparison: Comparison) -> Table:
     """One row per design: everything over the baseline's, which stands out."""
 
-    def cell(pair: Planned, name: ObjectiveName, per: ObjectiveName | None) -> str:
+    def cell(pair: tuple[ComparedDesign, Plan], name: ObjectiveName, per: ObjectiveName | None) -> str:
         ratios = comparison.ratios[pair[0].label]
         ratio, divisor = ratios[name], 1.0 if per is None else ratios[per]
         return "" if ratio is None or divisor is None else f"{ratio / divisor:.2f}"

@@ -36,9 +36,20 @@ def document(plan: Plan, inputs: bool = False) -> Document:
         refused[_SHOWN_DESIGNS:] = [f"and {len(refused) - _SHOWN_DESIGNS} others"]
     feasible = [other for other in plan.alternatives if other.feasible]
     more = f": {_SHOWN_DESIGNS} of {len(feasible)}" if len(feasible) > _SHOWN_DESIGNS else ""
+    pools = listing(
+        "Pools",
+        plan.pools,
+        *POOL[:2],
+        (Column("serves", words=True), lambda pool: "" if pool.serves_all else pool.requests),
+        *POOL[2:],
+        (Column("busy, %" if plan.evidence else "load, %", True), lambda pool: per_cent(pool.utilization)),
+        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+        *criteria_columns(("cost", "power")),
+        (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
+    )
     blocks = (
         key_numbers(plan),
-        Boxes(pools_table(plan), plan.pools),
+        Boxes(pools, plan.pools),
         latency_table(plan),
         listing(
             f"Other designs, each at its own best{more}",
@@ -59,13 +70,10 @@ def document(plan: Plan, inputs: bool = False) -> Document:
 def charts(plan: Plan) -> Mapping[str, Chart]:
     """Latencies beside their limits, and every design at its own best: by the objective, and by cost."""
     criteria: tuple[ObjectiveName, ...] = (plan.objective, "cost")
+    how = "Simulated" if plan.evidence else "Predicted"
     case = f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
-    latency = latency_chart(_how(plan), case, plan.latency, lambda figure: figure.slowdown, _note)
+    latency = latency_chart(how, case, plan.latency, lambda figure: figure.slowdown, _note)
     return {"latency": latency, **{name: designs_chart(plan, name) for name in criteria}}
-
-
-def _how(plan: Plan) -> str:
-    return "Predicted" if plan.evidence is None else "Simulated"
 
 
 def _note(figure: LatencyFigure) -> str:
@@ -172,22 +180,6 @@ def slack_numbers(plan: Plan) -> list[KeyNumber]:
     return [KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})")]
 
 
-def pools_table(plan: Plan) -> Table:
-    """One row per pool."""
-    load = "load" if plan.evidence is None else "busy"
-    return listing(
-        "Pools",
-        plan.pools,
-        *POOL[:2],
-        (Column("serves", words=True), lambda pool: "" if pool.serves_all else pool.requests),
-        *POOL[2:],
-        (Column(f"{load}, %", True), lambda pool: per_cent(pool.utilization)),
-        (Column("batch", True), lambda pool: significant(pool.mean_batch)),
-        *criteria_columns(("cost", "power")),
-        (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
-    )
-
-
 _BREAKS: Final = {CAPACITY: "overloaded", ONLY_ONE: "none left"}
 
 
@@ -206,7 +198,7 @@ def latency_table(plan: Plan) -> Table:
     """One row per percentile, beside its limit; those that bind stand out."""
     headroom = "" if plan.rate_rps == plan.planned_rate_rps else " with the headroom"
     return listing(
-        f"{_how(plan)} latency{headroom}",
+        f"{'Simulated' if plan.evidence else 'Predicted'} latency{headroom}",
         plan.latency,
         (Column("latency"), lambda figure: figure.label),
         (Column("ms", True), lambda figure: milliseconds(figure.seconds)),

@@ -298,7 +298,6 @@ def plan_rows(sensitivity: Sensitivity) -> list[Row]:
 
 
 def _cells(outcome: Outcome) -> Row:
-    """The columns of a plan."""
     return {
         "feasible": outcome.feasible,
         "design": outcome.design,

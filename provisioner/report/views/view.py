@@ -20,15 +20,14 @@ from provisioner.report.document import (
     Facts,
     Folded,
     KeyNumber,
-    KeyNumbers,
     Notes,
     Table,
     listing,
 )
 from provisioner.report.numbers import AMOUNTS, NUMBERS, whole
 from provisioner.report.tables import Cell, Row
-from provisioner.results.cluster import Cluster, Pool, Totals
-from provisioner.results.plan import LatencyFigure, Plan
+from provisioner.results.cluster import Cluster, Pool
+from provisioner.results.plan import LatencyFigure
 from provisioner.results.result import Result, ServingResult
 from provisioner.results.simulation import LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
@@ -74,7 +73,8 @@ def report(
     program = (f"{name} {answer.versions[name]}" for name in _PROGRAM if name in answer.versions)
     libraries = (f"{name} {version}" for name, version in answer.versions.items() if name not in _PROGRAM)
     rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
-    shown = [block for block in (*blocks, Notes("Warnings", answer.warnings, warning=True)) if _filled(block)]
+    told = (*blocks, Notes("Warnings", answer.warnings, warning=True))
+    shown = [block for block in told if getattr(block, "rows", True) and getattr(block, "lines", True)]
     shown += [Notes("Sources", answer.sources), Facts(f"How this was {how}", tuple(row for row in rows if row[1]))]
     if inputs:
         given, defaults = given_and_defaults(answer.question, options)
@@ -82,13 +82,6 @@ def report(
         shown += [Folded("Inputs left at their defaults", defaults)] if defaults else []
         shown.append(Code(f"To repeat this {type(answer).__name__.lower()}", answer.command))
     return Document(headline, subtitle, tuple(shown))
-
-
-def _filled(block: Block) -> bool:
-    match block:
-        case Table(rows=lines) | KeyNumbers(rows=lines) | Notes(lines=lines):
-            return bool(lines)
-    return True
 
 
 POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
@@ -122,10 +115,8 @@ def amount(name: ObjectiveName, plan: Item, note: str = "") -> KeyNumber:
     return KeyNumber(name, texts[name](plan.of(name)), note)
 
 
-def total_cells(
-    totals: Totals | Plan | None, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")
-) -> dict[str, Cell]:
-    """The columns of totals, empty without any."""
+def total_cells(totals: object, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")) -> dict[str, Cell]:
+    """The columns of a plan's totals, empty without a plan."""
     return {name: getattr(totals, name, None) for name in names}
 
 
