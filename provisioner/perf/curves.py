@@ -74,8 +74,7 @@ class PiecewiseLinear:
 
     def __call__(self, at: ArrayLike) -> Floats:
         """Value at ``at``, any shape, the shape of ``at``."""
-        x = np.asarray(at, dtype=np.float64)
-        return np.asarray(np.interp(x, self._far_x, self._far_y), dtype=np.float64)
+        return np.asarray(np.interp(np.asarray(at, dtype=np.float64), self._far_x, self._far_y), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -411,16 +411,17 @@ class Borrowed:
 
     def __call__(self, *sizes: ArrayLike) -> Floats:
         """Utilisation at ``sizes``, one argument per axis of the operator; broadcast."""
-        references = self.references
-        total = sum(np.log(table(*self._as_long_on(other, *sizes))) for other, table in references)
-        return np.exp(np.asarray(total, dtype=np.float64) / len(references))
-
-    def _as_long_on(self, other: GpuLimits, *sizes: ArrayLike) -> tuple[ArrayLike, ...]:
         first, *rest = _floats(*sizes)
-        longer = self._limit_s(self.limits, first, *rest) / self._limit_s(other, first, *rest)
-        if self.operator == "gemm":
-            return first, *(size * longer**0.5 for size in rest)
-        return (first, rest[0] * longer, *rest[1:]) if rest else (first * longer,)
+        here_s = self._limit_s(self.limits, first, *rest)
+        logarithms = []
+        for other, table in self.references:
+            longer = here_s / self._limit_s(other, first, *rest)
+            if self.operator == "gemm":
+                as_long = [first, *(size * longer**0.5 for size in rest)]
+            else:
+                as_long = [first, rest[0] * longer, *rest[1:]] if rest else [first * longer]
+            logarithms.append(np.log(table(*as_long)))
+        return np.exp(np.asarray(sum(logarithms), dtype=np.float64) / len(logarithms))
 
     def _limit_s(self, gpu: GpuLimits, *sizes: Floats) -> Floats:
         """Physical limit on a GPU in s, at sizes by the operator's ``AXES`` and heads of dimension 128."""

@@ -135,11 +135,10 @@ class KernelsProvenance:
 @cache
 def kernels_provenance(path: Path | None = None) -> Mapping[str, KernelsProvenance]:
     """Provenance of kernels by GPU, of the shipped ones by default; ``InputError`` names file and field."""
-
-    def by_gpu(content: Mapping[str, Any]) -> dict[str, KernelsProvenance]:
-        return {str(gpu): _kernels(str(gpu), fields) for gpu, fields in content["gpus"].items()}
-
-    return _read(path or data_folder("hardware_specs") / "operators" / "provenance.yaml", by_gpu)
+    return _read(
+        path or data_folder("hardware_specs") / "operators" / "provenance.yaml",
+        lambda content: {str(gpu): _kernels(str(gpu), fields) for gpu, fields in content["gpus"].items()},
+    )
 
 
 def _kernels(gpu: str, fields: Mapping[str, Any]) -> KernelsProvenance:

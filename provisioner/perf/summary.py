@@ -7,6 +7,7 @@ whole points left out how far interpolation and extrapolation can be trusted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
@@ -127,13 +128,12 @@ def curve_summary(
     machines = known.machines if machine is None else {known.machine(machine).name}
     rows: list[CurveSummary] = []
     for name, at, tensor_parallel in curve_groups(own):
-        if name not in models or at not in machines:
-            continue
-        curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
-        assert curve.context is not None  # measured curves have one
-        mine = own_file(curve.group, own) is not None
-        repeats = () if mine else interpolation_error(curve, "repeats")
-        rows.append(CurveSummary(curve, curve.context, mine, repeats, errors_of_points(curve)))
+        if name in models and at in machines:
+            curve = load_curve_set(known.model(name), known.machine(at), tensor_parallel, own=own)
+            assert curve.context is not None  # measured curves have one
+            mine = own_file(curve.group, own) is not None
+            repeats = () if mine else interpolation_error(curve, "repeats")
+            rows.append(CurveSummary(curve, curve.context, mine, repeats, errors_of_points(curve)))
     return rows
 
 
@@ -142,12 +142,10 @@ def errors_of_points(curve: CurveSet) -> tuple[HoldOutError, ...]:
     """Errors of whole points left out; none if too few points remain for a curve."""
     axis = curve.axis_context_tokens
     single = any(p.batch == 1 and p.context_per_sequence_tokens != axis for p in curve.decode_points)
-    if min(len(curve.prompt.x), len(curve.decode.x)) < 3 or not single:
-        return ()
-    try:
-        return interpolation_error(curve, "points")
-    except InputError:
-        return ()
+    if single and len(curve.prompt.x) >= 3 and len(curve.decode.x) >= 3:
+        with suppress(InputError):
+            return interpolation_error(curve, "points")
+    return ()
 
 
 def inner_errors(errors: Sequence[HoldOutError]) -> tuple[float, float] | None:
@@ -208,10 +206,8 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                 capacity = kv_capacity_tokens(typed, machine, degree)
             except ModelDoesNotFitError as refused:
                 reason = str(refused)
-            error: CurveError | None = None
-            if kind != "measured":
-                error = unmeasured_error(kind, dtype)
-            elif inner := inner_errors(errors_of_points(curves(typed, machine, degree, own))):
+            error = None if kind == "measured" else unmeasured_error(kind, dtype)
+            if not error and (inner := inner_errors(errors_of_points(curves(typed, machine, degree, own)))):
                 error = _spans(*([mean] for mean in inner))
             rows.append(
                 Coverage(
