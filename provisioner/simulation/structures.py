@@ -77,10 +77,12 @@ def remove(world: World, k: int, value: int) -> None:
     this = list_at(world, k)
     at = this.start + this.head
     for i in range(this.length):
-        for position in (i, this.length - 1 - i):
-            if arena_at(world, at + position).value == value:
-                remove_at(world, k, position)
-                return
+        position = i
+        if arena_at(world, at + position).value != value:
+            position = this.length - 1 - i
+        if arena_at(world, at + position).value == value:
+            remove_at(world, k, position)
+            return
 
 
 @compiled
@@ -297,7 +299,7 @@ def promise(world: World, r: int, pending_tokens: int, scheduled_tokens: int) ->
 def set_leaf(world: World, r: int, value: int) -> None:
     """Put a replica into its pool's trees if the value is the replica, or take it out if it is -1."""
     tree = 2 * replica_at(world, r).pool
-    for by in (PENDING, SCHEDULED):
+    for by in range(PENDING, SCHEDULED + 1):
         tree_at(world, tree + by, world.leaves + r).value = value
         _replay(world, tree + by, r)
 
