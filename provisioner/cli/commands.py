@@ -30,7 +30,6 @@ from provisioner.options import (
     VaryOptions,
     flag_of,
 )
-from provisioner.progress import worded
 
 app = group(
     """Capacity planning for LLM inference.
@@ -162,8 +161,8 @@ def _command_of(question: Question) -> Function:
         outputs = check_outputs(files.out, kind, files.table, also)
         if "write_lp" in given:
             check_writable(str(given["write_lp"]), flag_of("write_lp"))
-        with on_stderr() as tell:
-            result = getattr(api, question.name)(options, progress=lambda text: tell(worded(text, question.told_as)))
+        with on_stderr(question.told_as) as progress:
+            result = getattr(api, question.name)(options, progress=progress)
         text = result_text(result, json, [*also, *outputs])
         write_outputs(result, outputs, files.table)
         emit(text)

@@ -74,11 +74,10 @@ def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
 
 def given_of(options: Mapping[str, Option], typed: Mapping[str, Value | None]) -> Given:
     """The options that were typed, as keywords."""
-    values = ((name, each, typed.get(name)) for name, each in options.items())
     return {
         name: not each.default if each.switch else value
-        for name, each, value in values
-        if isinstance(value, str) or value
+        for name, each in options.items()
+        if isinstance(value := typed.get(name), str) or value
     }
 
 

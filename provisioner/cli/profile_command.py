@@ -15,7 +15,6 @@ from provisioner.cli.output import emit, report_text
 from provisioner.cli.progress import on_stderr
 from provisioner.errors import InputError
 from provisioner.options import ProfileOptions, spelled
-from provisioner.progress import worded
 
 if TYPE_CHECKING:
     from provisioner.perf.curves import Group
@@ -101,15 +100,9 @@ def _timed(asked: _Asked) -> Profile:
     options = asked.options
     replica = (asked.model, asked.machine.name, options.tensor_parallel)
     how = {name: getattr(options, name) for name in ("device", "dtype", "repeats", "warm_up")}
-    with _named(), on_stderr() as progress, _kept(asked, question_of(*replica, **how)) as journal:
-        timed = time_all(
-            *replica,
-            asked.grid,
-            **how,
-            memory_bytes=options.memory_bytes,
-            journal=journal,
-            progress=lambda text: progress(worded(text, "timing: ")),
-        )
+    with _named(), on_stderr("timing: ") as progress, _kept(asked, question_of(*replica, **how)) as journal:
+        memory_bytes = options.memory_bytes
+        timed = time_all(*replica, asked.grid, **how, memory_bytes=memory_bytes, journal=journal, progress=progress)
         if timed.tensor_parallel == 1:
             return timed
         element_bytes = ELEMENT_BYTES[timed.dtype]

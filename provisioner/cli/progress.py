@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Final
 
-from provisioner.progress import Step
+from provisioner.progress import Step, worded
 from provisioner.specs.units import format_seconds
 
 _FIRST_S: Final = 1.0  # work that takes less says nothing
@@ -22,8 +22,8 @@ _CLEAR: Final = "\r\x1b[K"
 
 
 @contextmanager
-def on_stderr() -> Iterator[Callable[[str], None]]:
-    """The display of the progress of long work.
+def on_stderr(before: str = "") -> Iterator[Callable[[str], None]]:
+    """The display of the progress of long work, each text with the words ``before`` it.
 
     On a terminal one line, cleared at the end: the text, after a bar with the time left if it is a ``Step``. Elsewhere
     the text as a line of its own, at most every five seconds.
@@ -35,6 +35,7 @@ def on_stderr() -> Iterator[Callable[[str], None]]:
 
     def tell(text: str) -> None:
         nonlocal drawn, next_s
+        text = worded(text, before)
         now_s = monotonic()
         left_s = pace.left_s(text, now_s)
         if sys.stderr is None or now_s < next_s:

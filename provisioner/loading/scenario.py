@@ -47,6 +47,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
     requests = _requests(options, factors)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
     against, reference_notes = loading.reference(slo, replicas.values())
+    remarks = loading.remarks(requests.workload, replicas.values(), "simulated")
     curves = {source: None for perf in replicas.values() for source in perf.curve.sources}
     return Scenario(
         design=design,
@@ -61,12 +62,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         arrivals=requests.arrivals,
         seed=options.seed,
         sources=(*curves, *requests.workload.sources),
-        warnings=(
-            *factors.notes(),
-            *requests.notes,
-            *reference_notes,
-            *loading.remarks(requests.workload, replicas.values(), "simulated"),
-        ),
+        warnings=(*factors.notes(), *requests.notes, *reference_notes, *remarks),
         question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
         versions=versions(_SHOWN_VERSIONS),
     )
@@ -144,12 +140,9 @@ def _pool(text: str, known: catalog.Catalog) -> _Slot:
     role, machine, degree, count = match.groups()
     if role not in ROLES:
         raise UnknownNameError("role", role, ROLES)
-    return (
-        role,
-        known.machine(machine).name,
-        None if degree is None else parse_whole(degree, f"{spelled('pools')} {text}: tensor parallelism", "GPUs"),
-        parse_whole(count, f"{spelled('pools')} {text}", "machines"),
-    )
+    name, what = known.machine(machine).name, f"{spelled('pools')} {text}"
+    tensor_parallel = None if degree is None else parse_whole(degree, f"{what}: tensor parallelism", "GPUs")
+    return role, name, tensor_parallel, parse_whole(count, what, "machines")
 
 
 def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:

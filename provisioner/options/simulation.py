@@ -5,19 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
-from provisioner.options import kinds
+from provisioner.options import defaults, kinds
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import (
-    BATCH_REQUESTS,
-    BATCH_TOKENS,
-    DURATION_S,
-    MAX_PENDING_TOKENS,
-    MAX_PREEMPTIONS,
-    POLICIES,
-    SHARE_LINKS,
-    TRANSFER_RETRY_S,
-    WARM_UP,
-)
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, OUTPUT, WORKLOAD, Question
 from provisioner.specs.units import format_seconds
@@ -41,7 +30,7 @@ class SimulateOptions(Question):
     duration_s: float | None = WORKLOAD.option(
         kinds.TIME.varied_as("duration"),
         "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served. "
-        f"[default: {format_seconds(DURATION_S)}]",
+        f"[default: {format_seconds(defaults.DURATION_S)}]",
     )
     sets: int = WORKLOAD.fixing(
         kinds.whole("request sets").varied_as("request sets"),
@@ -60,7 +49,7 @@ class SimulateOptions(Question):
     warm_up: float | None = WORKLOAD.option(
         kinds.share("share of the time").varied_as("warm-up"),
         "Share of the time at its start whose arrivals are not measured: 0.1 or 10%. "
-        f"[default: {WARM_UP:g}, of a trace 0]",
+        f"[default: {defaults.WARM_UP:g}, of a trace 0]",
     )
     cool_down: float = WORKLOAD.option(
         kinds.share("share of the time").varied_as("cool-down"),
@@ -97,37 +86,38 @@ class SimulateOptions(Question):
         flag="--fail",
     )
     policy: str | None = POLICY.option(
-        kinds.name_of("policy", POLICIES),
+        kinds.name_of("policy", defaults.POLICIES),
         "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, or chunked "
         "prefill (see docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
     )
     max_pending_tokens: int | None = POLICY.option(
         kinds.whole("tokens", 0).varied_as("queue of a prompt machine at most"),
         "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
-        f"[default: {MAX_PENDING_TOKENS}]",
+        f"[default: {defaults.MAX_PENDING_TOKENS}]",
     )
     batch_tokens: int | None = POLICY.option(
         kinds.whole("tokens").varied_as("tokens in an iteration at most"),
-        f"Most tokens in an iteration. [default: {BATCH_TOKENS}]",
+        f"Most tokens in an iteration. [default: {defaults.BATCH_TOKENS}]",
     )
     batch_requests: int | None = POLICY.option(
         kinds.whole("requests").varied_as("requests in an iteration at most"),
-        f"Most requests in an iteration. [default: {BATCH_REQUESTS}]",
+        f"Most requests in an iteration. [default: {defaults.BATCH_REQUESTS}]",
     )
     max_preemptions: int | None = POLICY.option(
         kinds.whole().varied_as("times that a request is passed over at most"),
-        f"Number of times that a request is passed over before it goes first. [default: {MAX_PREEMPTIONS}]",
+        f"Number of times that a request is passed over before it goes first. [default: {defaults.MAX_PREEMPTIONS}]",
     )
     transfer_retry_s: float | None = POLICY.option(
         kinds.RETRY.varied_as("time until a transfer is tried again"),
         "Time until a KV cache that found no room tries again, such as 1s; 0 to go as soon as memory is freed. "
-        f"[default: {TRANSFER_RETRY_S['measured']:g}; {TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim]",
+        f"[default: {defaults.TRANSFER_RETRY_S['measured']:g}; "
+        f"{defaults.TRANSFER_RETRY_S['splitwise-sim']:g}s with splitwise-sim]",
     )
     share_links: bool | None = POLICY.option(
         _LINKS,
         "Bandwidth of a link for simultaneous KV-cache transfers: shared among them, or all of it for each. "
-        f"[default: {'; '.join(_LINKS.texts(SHARE_LINKS['measured']))}; "
-        f"{_LINKS.texts(SHARE_LINKS['splitwise-sim'])[0]} with splitwise-sim]",
+        f"[default: {_LINKS.texts(defaults.SHARE_LINKS['measured'])[0]}; "
+        f"{_LINKS.texts(defaults.SHARE_LINKS['splitwise-sim'])[0]} with splitwise-sim]",
         flag="--links",
     )
     percentiles: tuple[float, ...] = METHOD.option(

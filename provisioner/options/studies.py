@@ -122,9 +122,8 @@ class CapacityOptions(PlanOptions):
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """The given values, after a check that the design is among them."""
         if not given.get("designs"):
-            raise InputError(
-                f"{spelled('designs')}: is needed: the design of the cluster in hand, such as splitwise-hh"
-            )
+            designs = spelled("designs")
+            raise InputError(f"{designs}: is needed: the design of the cluster in hand, such as splitwise-hh")
         return given
 
 
