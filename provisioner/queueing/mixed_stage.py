@@ -26,7 +26,7 @@ from provisioner.queueing.prompt_pool import (
     prompt_pools,
     token_cell,
 )
-from provisioner.queueing.stages import Stage, TokenStage, limits_s, with_tbt
+from provisioner.queueing.stages import Stage, TokenStage, limits_s
 from provisioner.queueing.token_pool import TokenPool, evenly_shared
 from provisioner.queueing.traffic import Queues
 
@@ -350,7 +350,7 @@ class MixedStage(Stage[_Load]):
         )
 
     def _tbt_share(self, kind: str, value: float, load: _Load, at: Sizes) -> Array:
-        c, limit_s = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        c, limit_s = self.with_tbt(kind, value)
         gaps = c.gaps
         if not gaps.size:
             return np.zeros(at.shape)

@@ -40,18 +40,6 @@ def limits_s(reference: Reference, metric: str, kind: str, value: float, classes
     return value * np.asarray(alone, dtype=np.float64)
 
 
-def with_tbt(
-    traffic: Traffic, reference: Reference, perf: ReplicaPerf, kind: str, value: float
-) -> tuple[Classes, Array]:
-    """Classes (C,) of the requests that have a TBT, and the limit on all gaps of each together (C,) in s."""
-    every = traffic.by_output
-    divisor = tbt_divisor(every.output_tokens, perf.assumptions)
-    has = divisor > 0.0
-    weight = every.weight[has]
-    c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
-    return c, limits_s(reference, "tbt", kind, value, c) * divisor[has]
-
-
 Pool = TypeVar("Pool", bound=Queues)
 Made = TypeVar("Made")
 
@@ -89,6 +77,15 @@ class Stage(ABC, Generic[Pool]):
     def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
         """Sizes (N,) at which no window's load reaches the capacity."""
         return np.asarray(np.all([pool.stable for pool in self.pools(sizes)], axis=0))
+
+    def with_tbt(self, kind: str, value: float) -> tuple[Classes, Array]:
+        """Classes (C,) of the requests that have a TBT, and the limit on all gaps of each together (C,) in s."""
+        every = self.traffic.by_output
+        divisor = tbt_divisor(every.output_tokens, self.perf.assumptions)
+        has = divisor > 0.0
+        weight = every.weight[has]
+        c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
+        return c, limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +284,7 @@ class TokenStage(Stage[TokenPool]):
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (M,) of the requests with a TBT whose TBT is above the limit."""
-        c, allowed = with_tbt(self.traffic, self.reference, self.perf, kind, value)
+        c, allowed = self.with_tbt(kind, value)
         gaps = c.gaps
         total = np.zeros(sizes.shape)
         if not gaps.size:

@@ -232,12 +232,9 @@ def instability(backlogs: Sequence[Backlog]) -> str:
     """Reason why a cluster is not stable, from the backlogs of its request sets; "" if it is, or if none can be judged.
 
     Not stable: requests left unfinished, or a delay that grows by more than ``MAX_GROWTH`` of the time and a backlog
-    that grows by more than ``MIN_BACKLOG_REQUESTS``, both as means over the sets. Several sets are judged together
-    because the load offered in one set of 2 minutes differs from the nominal load by a few per cent.
-
-    A token pool whose batches still fill (load near 1, minutes of arrivals) can count as either. Stability means that
-    the load can be sustained; the latency limits judge a burst inside a long trace. docs/reference/metrics.md has the
-    rule's error rates.
+    that grows by more than ``MIN_BACKLOG_REQUESTS``, both as means over the sets: the load offered in one set of
+    2 minutes differs from the nominal load by a few per cent. Stability means that the load can be sustained; the
+    latency limits judge a burst inside a long trace. docs/reference/metrics.md has the rule's error rates.
 
     >>> instability([Backlog(0.002, 15.0, 120, 0, 8400, True)])
     ''

@@ -188,17 +188,14 @@ def drawn(
     reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
     unit = _renewal(float(reached[-1]), cv, arrivals, what)
     # the window in which the integral reaches the arrival: never one with rate 0
-    window = np.searchsorted(reached[1:], unit, side="left")
-    window = np.minimum(window, int(np.flatnonzero(rates)[-1]))
+    window = np.minimum(np.searchsorted(reached[1:], unit, side="left"), int(np.flatnonzero(rates)[-1]))
     arrival_s = window * window_s + (unit - reached[window]) / rates[window]
     arrival_s = np.maximum.accumulate(np.minimum(arrival_s, duration_s))  # last digits only
     if not arrival_s.size:
         raise InputError(f"{what}: no request arrives in that time: take a longer time or a higher rate")
-    prompt_tokens, output_tokens = _lengths(source, stream, int(arrival_s.size))
     return RequestSet(
         arrival_s,
-        prompt_tokens,
-        output_tokens,
+        *_lengths(source, stream, int(arrival_s.size)),
         rate_rps=mean_rps,
         from_s=warm_up * duration_s,
         until_s=duration_s - cool_down * duration_s,
@@ -235,11 +232,9 @@ def closed_loop(
             f"measure: more than {format_count(in_flight + from_index)} are needed"
         )
     _, stream = rng.spawn(2)
-    prompt_tokens, output_tokens = _lengths(workload, stream, count)
     return RequestSet(
         np.zeros(count),
-        prompt_tokens,
-        output_tokens,
+        *_lengths(workload, stream, count),
         rate_rps=math.nan,
         in_flight=int(in_flight),
         from_index=from_index,
@@ -260,9 +255,8 @@ def sets(make: Callable[[Generator], RequestSet], seed: int, count: int, first: 
 
 def _renewal(end: float, cv: float, rng: Generator, what: str) -> Floats:
     """Times in (0, ``end``] of a renewal process with gaps of mean 1 and coefficient of variation ``cv``."""
-    rounding = end * 1e-12
     if cv == 0.0:
-        return np.arange(1.0, math.floor(end + rounding) + 1.0)
+        return np.arange(1.0, math.floor(end + end * 1e-12) + 1.0)  # but for rounding
     shape = 1.0 / (cv * cv)
     block = int(end + 6.0 * cv * math.sqrt(end)) + 16
     blocks, last, count = [], 0.0, 0
