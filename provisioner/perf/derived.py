@@ -139,13 +139,11 @@ PROMPT_TOKENS: Final[Sequence[int]] = (
 PROMPT_BATCHES: Final[Sequence[tuple[int, int]]] = ((512, 2), (512, 4))
 """Batches of prompts of a derived curve: (prompt tokens, prompts)."""
 DECODE_BATCHES: Final[Sequence[int]] = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Batches of a derived curve's decode points at ``DECODE_CONTEXT``."""
 DECODE_CONTEXT: Final = 1024
-"""KV context per sequence of the batch axis of a derived curve, in tokens."""
+"""Batches of the batch axis of a derived curve, and their KV context per sequence, in tokens."""
 SLOPE_BATCHES: Final[Sequence[int]] = (1, 8, 64, 256)
-"""Batches of a derived curve's decode points at other contexts."""
 SLOPE_CONTEXTS: Final[Sequence[int]] = (256, 512, 2048, 4096, 8192, 16384)
-"""Other contexts per sequence of a derived curve's decode points, in tokens."""
+"""Batches of a derived curve's other decode points, and their contexts per sequence, in tokens."""
 
 
 def derived_points(

@@ -142,7 +142,7 @@ def read_measurements(
         not_identified=(*(Finding("every file", *never) for never in _NEVER.items() if runs), *missing),
         fit=fit,
         fit_refused=refused,
-        warnings=(*_warnings_of_runs(runs), *(_warnings_of_fit(fit, replica) if fit else ())),
+        warnings=tuple(_warnings(runs, fit, replica)),
         next_steps=() if fit else _next_steps(points, recognised),
     )
 
@@ -233,8 +233,15 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
             return None
 
     def phase_fit(phase: Phase, of_phase: Sequence[CurvePoint]) -> PhaseFit:
+        axis = attrgetter("batched_tokens" if phase == "prompt" else "batch")
+
+        def is_inner(point: CurvePoint) -> bool:
+            context = point.context_per_sequence_tokens
+            all_at = [axis(p) for p in of_phase if p.context_per_sequence_tokens == context]
+            return bool(min(all_at) < axis(point) < max(all_at))
+
         errors = [abs(curves.error_at(p)) for p in of_phase]
-        without = [error_without(p) for p in of_phase if _is_inner(p, of_phase)]
+        without = [error_without(p) for p in of_phase if is_inner(p)]
         left_out = [error for error in without if error is not None]
         return PhaseFit(
             phase=phase,
@@ -250,15 +257,7 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
     return Fit(curves, phases, floor_s is not None)
 
 
-def _is_inner(point: CurvePoint, points: Sequence[CurvePoint]) -> bool:
-    """Whether a point lies between others of its phase and context: by batched tokens, or by batch."""
-    axis = attrgetter("batched_tokens" if point.phase == "prompt" else "batch")
-    context = point.context_per_sequence_tokens
-    all_at = [axis(p) for p in points if p.context_per_sequence_tokens == context]
-    return bool(min(all_at) < axis(point) < max(all_at))
-
-
-def _warnings_of_runs(runs: Sequence[Run]) -> Iterator[str]:
+def _warnings(runs: Sequence[Run], fit: Fit | None, replica: Replica) -> Iterator[str]:
     for run in runs:
         if run.failed:
             yield f"{run.source}: {run.failed:,} requests failed; the load that they made is not seen"
@@ -267,9 +266,8 @@ def _warnings_of_runs(runs: Sequence[Run]) -> Iterator[str]:
             "whether prompts were found in the prefix cache cannot be seen: times are of whole prompts only if it was "
             "off, or no prompt was sent twice (another --seed for each run)"
         )
-
-
-def _warnings_of_fit(fit: Fit, replica: Replica) -> Iterator[str]:
+    if fit is None:
+        return
     curves = fit.curves
     yield from (f"refused: {refused.point.label}: {refused.reason}" for refused in curves.refused)
     yield from (f"levelled: {dip.reason}" for dip in curves.dips)
