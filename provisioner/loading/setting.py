@@ -38,12 +38,10 @@ _Requests = tuple[Workload, Workload | Trace, tuple[tuple[float, float], ...], f
 # Arrivals within a minute that are burstier than this are beyond what the formulas were found to describe well.
 _CLUSTERED_CV = 2.0
 # Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
-_NO_VERDICT = frozenset(
-    (
-        *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
-        *("designs", "machines", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "prices"),
-        *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
-    )
+_NO_VERDICT = (
+    *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
+    *("designs", "machines", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "prices"),
+    *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 

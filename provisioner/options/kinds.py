@@ -346,10 +346,14 @@ def _input_name(name: str) -> str:
     return name if name.partition(":")[0] in (*FACTORS, *MACHINE_FACTORS) else _first_word(name, "-", ROLE_ALIASES)
 
 
+_SWITCH: Final = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
+
+
 def _parse_bounds(value: Any, what: str) -> tuple[float, float]:
     ends = value.split(":", 1) if isinstance(value, str) else tuple(value)
     if len(ends) != 2:
-        raise InputError(f"{what}: must be LOW:HIGH, such as price:dgx-a100=0.2:1, got {value!r}")
+        option, _, name = what.partition(" ")
+        raise InputError(f"{option}: must be {_SWITCH}, got {f'{name}={value}'!r}")
     low, high = (parse_positive(end, what) for end in ends)
     if not high > low:
         raise InputError(f"{what}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
@@ -359,7 +363,7 @@ def _parse_bounds(value: Any, what: str) -> tuple[float, float]:
 _BOUNDS: Final = Kind(_parse_bounds, "LOW:HIGH", lambda ends: (":".join(map(text_of, ends)),))
 SCALE: Final = positive().by_name("NAME=FACTOR, such as output-tokens=1.2", _input_name)
 STOCK: Final = whole("machines", 0).by_name("NAME=COUNT, such as dgx-h100=20")
-SWITCHES: Final = _BOUNDS.by_name("NAME=LOW:HIGH, such as price:dgx-a100=0.2:1", _input_name)
+SWITCHES: Final = _BOUNDS.by_name(_SWITCH, _input_name)
 
 POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""

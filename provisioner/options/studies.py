@@ -34,7 +34,6 @@ MOST_PROBES: Final = 1000
 
 OBJECTIVE: Final = kinds.name_of("objective", tuple(CRITERIA)).shown_as("|".join(OF_CLUSTERS))
 
-
 _OF_ONE_PLAN: Final = ("against", "write_lp")
 _OF_BATCHES: Final = ("deadline_s", "backlog_requests", "within_s")
 
