@@ -1,17 +1,47 @@
-"""Writing of files: checked before the work starts, and each file whole or not at all."""
+"""Files: read up to a size, checked before the work starts, and each written whole or not at all."""
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from provisioner.errors import InputError
 
+MOST_BYTES: Final = 1 << 28
+"""Size of the largest file that is read whole; results of benchmarks with a record per request take some 100 MB."""
+
+_MOST_NAME_BYTES: Final = 255
+
 Content = str | Callable[[str], None]
 """The content of a file: a text, or a function that writes it to a file of a name."""
+
+
+def read_text(path: str | Path, most_bytes: int | None = None) -> str:
+    """The text of a file in UTF-8; ``OSError`` for one of more bytes, or without end, as devices and pipes can be."""
+    most_bytes = most_bytes or MOST_BYTES
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most_bytes else file.read(most_bytes + 1)
+    if not size <= most_bytes >= len(content):
+        given = f"{size:,} bytes" if size else "without end, or longer"
+        raise OSError(errno.EFBIG, f"too large: {given}; at most {most_bytes:,} bytes are read")
+    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuse a text that no file can have as its name, and no report can show: not in UTF-8, with NUL, or too long."""
+    try:
+        longest = max(map(len, name.encode().split(b"/")))
+    except UnicodeEncodeError:
+        raise InputError(f"{what}: must be UTF-8, got {name.encode(errors='surrogateescape')!r}") from None
+    if "\0" in name or longest > _MOST_NAME_BYTES:
+        problem = "has a NUL" if "\0" in name else f"has {longest:,} bytes; a file's may have {_MOST_NAME_BYTES}"
+        raise InputError(f"{what}: the name {name[:40]!r}{'...' * (len(name) > 40)} {problem}")
 
 
 def check_writable(name: str, what: str = "") -> None:

@@ -12,6 +12,7 @@ from functools import wraps
 from typing import Annotated, Final
 
 from provisioner.cli.help import option
+from provisioner.files import check_name
 from provisioner.options import Option, Options, declared
 
 Value = str | bool | list[str]
@@ -62,6 +63,10 @@ def takes(*kinds: type[Options]) -> Callable[[Function], Function]:
         @wraps(command)
         def called(**typed: Value | None) -> None:
             own = {name: value for name, value in typed.items() if name not in options and name != "debug"}
+            for name, value in own.items():
+                for text in value if isinstance(value, list) else [value]:
+                    if isinstance(text, str):
+                        check_name(text, name.upper())
             command(**own, **({"given": given_of(options, typed)} if shared else {}))
 
         # typer reads both

@@ -50,6 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(debug, str(error), code=error.exit_code)
     except _UsageError as error:
         return _fail(debug, _usage(error, given), code=EXIT_BAD_INPUT)
+    except (OSError, MemoryError) as error:  # a full disk or memory, a folder that went away
+        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        what = getattr(error, "strerror", None) or "the memory of this machine is not enough"
+        return _fail(debug, f"{place}{what}", code=EXIT_BAD_INPUT)
     except Exception as error:
         what = f"{type(error).__name__}: {error}".strip(": ")
         hint = "" if debug else "; rerun with --debug for the traceback"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.files import check_name, read_text
 from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS
 from provisioner.specs.roles import ROLE_ALIASES
 from provisioner.specs.units import (
@@ -132,6 +133,7 @@ class Kind:
 def _parse_text(value: Any, what: str) -> str:
     if not isinstance(value, str | Path):
         raise InputError(f"{what}: must be a name, got {quoted(value)}")
+    check_name(str(value), what)
     return str(value)
 
 
@@ -298,20 +300,21 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     >>> parse_rates("30,50,70", "--rates"), parse_rates([30, 50], "--rates")
     ((30.0, 50.0, 70.0), (30.0, 50.0))
     """
-    if isinstance(value, str | Path) and Path(value).is_file():
+    if isinstance(value, str | Path) and not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
+        check_name(str(value), what)
         try:
-            lines = Path(value).read_text(encoding="utf-8").split()
+            lines = read_text(value).split()
+        except FileNotFoundError:
+            must_be = "must be numbers with commas between, such as 30,50,70, or a file"
+            raise InputError(f"{what}: {must_be}, got {value!r}") from None
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{what} {value}: cannot be read: {error}") from None
+            raise InputError(f"{what} {value}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
         rates = tuple(parse_non_negative(line.rstrip(","), f"{value}: line {k}") for k, line in enumerate(lines, 1))
         if not rates:
             raise InputError(f"{what} {value}: is empty")
         return rates
-    if isinstance(value, str | Path):
-        if not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
-            raise InputError(f"{what}: must be numbers with commas between, such as 30,50,70, or a file, got {value!r}")
-        value = str(value).split(",")
-    return tuple(parse_non_negative(rate, what, "requests/s") for rate in value)
+    values = str(value).split(",") if isinstance(value, str | Path) else value
+    return tuple(parse_non_negative(rate, what, "requests/s") for rate in values)
 
 
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive, parse_whole, unit_of
 
 Phase = Literal["prompt", "decode"]
@@ -130,7 +131,7 @@ def _records(path: Path, kind: type[_Record], **group: str) -> Iterator[tuple[st
     """Yield (file and row, tensor parallelism, record) for each row of a CSV file, all of one ``group``."""
     name = _short_name(path)
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
+        with io.StringIO(read_text(path)) as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or ()
             missing = [column for column in _columns(kind) if column not in columns]

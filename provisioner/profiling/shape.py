@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 
@@ -106,7 +107,7 @@ def read_shape(path: Path) -> ModelArchitecture:
     import yaml
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_text(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (UnicodeDecodeError, yaml.YAMLError) as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.specs.model import ModelArchitecture, NumberType
 from provisioner.specs.units import json_error, quoted
 
@@ -170,9 +171,7 @@ def _model(outer: dict[str, Any], name: str, title: str) -> ModelArchitecture:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise InputError(f"is {path.stat().st_size:,} bytes, too large for a model's config.json")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, MAX_CONFIG_BYTES)
         if not text.strip():
             raise InputError("is empty; must be a model's config.json")
         content = json.loads(text)

@@ -22,6 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, ValidationError, create_model
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
@@ -104,9 +105,7 @@ _FILES: Final[Mapping[type, type[BaseModel]]] = {
 def read_yaml(path: Path, shown: str) -> dict[str, Any]:
     """Mapping of a YAML file, which messages name ``shown``; ``InputError`` if it cannot be read or is no mapping."""
     try:
-        if path.stat().st_size > MAX_SPEC_BYTES:
-            raise InputError(f"{shown}: is {path.stat().st_size:,} bytes, too large for a YAML spec")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, MAX_SPEC_BYTES)
         compiled = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         loader: Any = compiled if len(text) <= MAX_COMPILED_BYTES else yaml.SafeLoader
         content = yaml.load(text, Loader=loader)
@@ -203,7 +202,7 @@ def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray | Le
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {name!r}")
     shown = str(Path(shown).parent / name)
     try:
-        header, *lines = beside.with_name(name).read_text(encoding="utf-8").split("\n")
+        header, *lines = read_text(beside.with_name(name)).split("\n")
     except OSError as error:
         raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

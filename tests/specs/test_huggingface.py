@@ -445,7 +445,7 @@ class TestForeignFiles:
         with pytest.raises(InputError, match="is not a text file in UTF-8"):
             read_config(binary)
         binary.write_bytes(b" " * 5_000_000)
-        with pytest.raises(InputError, match="is 5,000,000 bytes, too large"):
+        with pytest.raises(InputError, match="too large: 5,000,000 bytes"):
             read_config(binary)
 
 

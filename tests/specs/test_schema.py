@@ -92,7 +92,7 @@ def test_numbers_that_yaml_reads_as_text_are_numbers(machine_with):
             r"line 1: is not valid YAML: could not determine a constructor",
         ),
         (b"x: " + b"[" * 200_000 + b"]" * 200_000, r"is nested too deeply"),
-        (b"a" * (schema.MAX_SPEC_BYTES + 1), r"is 4,000,001 bytes, too large for a YAML spec"),
+        (b"a" * (schema.MAX_SPEC_BYTES + 1), r"cannot be read: too large: 4,000,001 bytes; at most"),
     ],
 )
 def test_files_that_are_no_yaml_mapping(tmp_path, content, message):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.perf.measurements.guidellm import read_guidellm
 from provisioner.perf.measurements.nvidia import read_nvidia
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Recognised, Replica, check_time
@@ -28,7 +29,7 @@ _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 def read_file(path: Path, replica: Replica) -> Contents:
     """Contents of one file; ``InputError`` in one line if it cannot be read or is of no known format."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError:
         raise InputError(f"{path}: is not a text file in UTF-8; {KNOWN}") from None
     except OSError as error:

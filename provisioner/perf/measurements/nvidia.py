@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from provisioner.errors import InputError
+from provisioner.files import read_text
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Replica, Run, Spread, check_time
 from provisioner.perf.measurements.values import KNOWN, nested, text
 from provisioner.specs.units import parse_non_negative, parse_number, parse_positive
@@ -102,7 +103,7 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], replica: Replica) -> 
 def _settings(path: Path) -> Any:
     """Settings of a run from the tool's JSON beside its CSV; None if there is none."""
     try:
-        return nested(json.loads(path.with_suffix(".json").read_text(encoding="utf-8")), "input_config")
+        return nested(json.loads(read_text(path.with_suffix(".json"))), "input_config")
     except (OSError, ValueError, RecursionError):
         return None
 
