@@ -92,8 +92,9 @@ class DesignLatency:
         self.question = question
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
-        self._parts = [(slot, *restricted(question.traffic, slot)) for slot in design.slots]
-        self.stages = [self._stage(slot, traffic) for slot, traffic, _ in self._parts]
+        served = [restricted(question.traffic, slot) for slot in design.slots]
+        self.stages = [self._stage(slot, traffic) for slot, (traffic, _) in zip(design.slots, served, strict=True)]
+        self._shares_of = [share for _, share in served]
 
     def _stage(self, slot: Slot, traffic: Traffic) -> Stage:
         q, tables = self.question, self.question.tables.setdefault(slot, {})
@@ -105,7 +106,8 @@ class DesignLatency:
 
     def stages_of(self, role: str) -> list[tuple[int, float]]:
         """Positions and shares of requests of the pools with a role."""
-        return [(i, share) for i, (slot, _, share) in enumerate(self._parts) if slot.role == role]
+        shares = zip(self.design.slots, self._shares_of, strict=True)
+        return [(i, share) for i, (slot, share) in enumerate(shares) if slot.role == role]
 
     def stable(self, sizes: tuple[int, ...]) -> bool:
         """Whether every pool keeps up with its load."""
@@ -114,9 +116,9 @@ class DesignLatency:
     def pool_share(self, position: int, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of all requests beyond a limit that one pool decides alone, for sizes (N,) of it."""
         stage = self.stages[position]
-        _, traffic, share = self._parts[position]
+        share = self._shares_of[position]
         if metric == "tbt":  # of the requests that have one, with more than one token
-            classes = self.question.traffic.classes, traffic.classes
+            classes = self.question.traffic.classes, stage.traffic.classes
             everyone, within = (float(c.weight[c.output_tokens > 1.0].sum()) for c in classes)
             share = share * within / everyone if everyone > 0.0 else share
         if isinstance(stage, MixedStage):
@@ -148,7 +150,7 @@ class DesignLatency:
                 narrower, share = (i, prompt_share) if prompt_share < 1.0 else (j, token_share)
                 prompt, token = self.stages[i], self.stages[j]
                 assert isinstance(prompt, PromptStage) and isinstance(token, TokenStage)
-                pair = SplitLatency(prompt, token, self._parts[narrower][1])
+                pair = SplitLatency(prompt, token, self.stages[narrower].traffic)
                 grid, at = self._on_grid(prompt, one(sizes[i]))
                 total += share * float(pair.exceedance(kind, value, grid, sizes[j])[at][0])
         return total
@@ -349,10 +351,8 @@ def _pair(latency: DesignLatency) -> Candidates:
 
 def _after_last_failure(sizes: Sizes, good: NDArray[np.bool_]) -> int | None:
     """The first size from which on all are good; None where the largest is not."""
-    failing = np.flatnonzero(~good)
-    if not failing.size:
-        return int(sizes[0])
-    return int(sizes[failing[-1] + 1]) if good[-1] else None
+    first = int(np.max(np.flatnonzero(~good), initial=-1)) + 1
+    return int(sizes[first]) if first < sizes.size else None
 
 
 def _shared(latency: DesignLatency) -> Candidates:

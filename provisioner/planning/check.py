@@ -157,13 +157,12 @@ class _Latency:
         self.plan = plan
         self.setting = setting
         everything = setting.traffic.scaled(plan.planned_rate_rps / setting.traffic.peak_rps)
-        perfs = [setting.replica(pool.machine, pool.tensor_parallel) for pool in plan.pools]
-        sources = (perf for pool, perf in zip(plan.pools, perfs, strict=True) if pool.role == "prompt")
-        source, reference = next(sources, setting.reference.replica), setting.reference
+        replicas = [(pool, setting.replica(pool.machine, pool.tensor_parallel)) for pool in plan.pools]
+        source = next((perf for pool, perf in replicas if pool.role == "prompt"), setting.reference.replica)
         self.parts: list[tuple[PlanPool, float, Sizes, PromptStage | TokenStage | MixedStage]] = []
-        for pool, perf in zip(plan.pools, perfs, strict=True):
+        for pool, perf in replicas:
             traffic, share = _served(everything, pool)
-            given, sizes = (perf, traffic, reference), np.array([pool.machines], dtype=np.int64)
+            given, sizes = (perf, traffic, setting.reference), np.array([pool.machines], dtype=np.int64)
             if pool.role == "token":
                 self.parts.append((pool, share, sizes, TokenStage(*given, source)))
             else:

@@ -96,21 +96,18 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
         below = math.floor(rate / digit * (1.0 + ROUNDING)) * digit  # of four digits
         texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")
     binding = binding or "the limits together"
-    message = f"no plan within the limits: {binding} binds; without them {_described(least)}"
+    pools = " + ".join(
+        f"{size} {slot.machine.name} ({slot.role})" for slot, size in zip(least.design.slots, least.sizes, strict=True)
+    )
+    totals = ", ".join(_caps_text(criterion, value) for criterion, value in least.totals.items())
+    would_do = f"{least.design.name} with {pools} would do ({totals})"
+    message = f"no plan within the limits: {binding} binds; without them {would_do}"
     return InfeasibleError(message, binding=binding, relaxations=texts)
 
 
 def raised_cap(criterion: Criterion, value: float) -> str:
     """A cap that is enough, rounded up to a whole number, as the caller writes it."""
     return f"{spelled(CAP_OPTIONS[criterion])} {math.ceil(value * (1.0 - ROUNDING)):d}"
-
-
-def _described(best: Best) -> str:
-    """A choice as text, with its totals."""
-    slots = zip(best.design.slots, best.sizes, strict=True)
-    pools = " + ".join(f"{size} {slot.machine.name} ({slot.role})" for slot, size in slots)
-    totals = ", ".join(_caps_text(criterion, value) for criterion, value in best.totals.items())
-    return f"{best.design.name} with {pools} would do ({totals})"
 
 
 def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> InfeasibleError:

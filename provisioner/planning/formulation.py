@@ -114,6 +114,11 @@ class Program:
         }
         return cls(problem, design, size)
 
+    def no_larger(self, d: int, option: Candidates, cut: Sequence[int]) -> list[pulp.LpVariable]:
+        """The variables of a design's sizes of at most those of a cut."""
+        pools = enumerate(zip(option.pools, cut, strict=True))
+        return [self.size[d, s, int(n)] for s, (pool, largest) in pools for n in pool.sizes if n <= largest]
+
     def add(self, rows: Rows) -> None:
         """Add rows by name."""
         for name, row in rows.items():
@@ -175,18 +180,8 @@ def end_to_end(parameters: Parameters, program: Program) -> Rows:
         f"end_to_end({d},{k})": pulp.lpSum(terms) <= len(option.pools) - 1
         for d, option in enumerate(parameters.candidates)
         for k, cut in enumerate(option.cuts)
-        if (terms := no_larger(option, program, d, cut))
+        if (terms := program.no_larger(d, option, cut))
     }
-
-
-def no_larger(option: Candidates, program: Program, d: int, cut: Sequence[int]) -> list[pulp.LpVariable]:
-    """The variables of a design's sizes of at most those of a cut."""
-    return [
-        program.size[d, s, int(n)]
-        for s, (pool, largest) in enumerate(zip(option.pools, cut, strict=True))
-        for n in pool.sizes
-        if n <= largest
-    ]
 
 
 def in_stock(parameters: Parameters, program: Program) -> Rows:

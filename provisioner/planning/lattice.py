@@ -269,8 +269,3 @@ class Enumeration:
                 at = np.unravel_index(int(total.argmin()), total.shape)
                 each.append((int(total[at]), d, self._point(d, at)))
         return min(each)[2] if each else None
-
-    @property
-    def left(self) -> tuple[int, ...]:
-        """Points left by design, ties included."""
-        return tuple(int((levels < LEVELS).sum()) for levels in self.levels)

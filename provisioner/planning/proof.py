@@ -295,9 +295,8 @@ class _ProofSearch:
 
     def _by_guess(self) -> list[int]:
         """Designs by the totals of their first guess; those without one last."""
-        regions = [(d, region.start) for d, region in enumerate(self.problem.regions) if not region.empty]
-        known = sorted((self.lattice.totals(Point(d, start)), d) for d, start in regions if start is not None)
-        return [d for _, d in known] + [d for d, start in regions if start is None]
+        starts = {d: region.start for d, region in enumerate(self.problem.regions) if not region.empty}
+        return sorted(starts, key=lambda d: (starts[d] is None, self.lattice.totals(Point(d, starts[d] or ()))))
 
     def _first_plan(self, d: int) -> None:
         """A plan of a design whose guess is better than the best: the guess, enlarged until it passes, then reduced."""
@@ -403,23 +402,17 @@ class _ProofSearch:
         if verdict.passes:
             if self.lattice.withdraw(point):  # a smaller one passes: what failed above it has shown to exclude nothing
                 self.open = None
-            self._consider(point, verdict)
+            level = self.lattice.level(point, self.totals) if self.lattice.allowed(point) else LEVELS
+            if level < LEVELS - 1:
+                self.best, self.totals, self.open = point, self.lattice.totals(point), None
+            elif level < LEVELS and self.best is not None and verdict.slack > self.verdicts[self.best].slack:
+                self.best = point  # a tie with more slack
         elif verdict.clear and not self.problem.exhaustive:
             passing = (p for p, v in self.verdicts.items() if v.passes and p.design == point.design)
             if not any(at_most(p.sizes, point.sizes) for p in passing):
                 self.lattice.cut(point)
                 if self.open is not None:
                     self.open.cut(point)
-
-    def _consider(self, point: Point, verdict: Verdict) -> None:
-        """Take a candidate that passes as the best if it is within the limits and better, or equal with more slack."""
-        level = self.lattice.level(point, self.totals)
-        if not self.lattice.allowed(point) or level == LEVELS:
-            return
-        if level < LEVELS - 1 or self.best is None:
-            self.best, self.totals, self.open = point, self.lattice.totals(point), None
-        elif verdict.slack > self.verdicts[self.best].slack:
-            self.best = point
 
     # --- the result ----------------------------------------------------------------------------------------------
 
@@ -476,11 +469,10 @@ class _ProofSearch:
             listed = Enumeration(self.lattice, self.totals)
             allowed = filter(self.lattice.allowed, self.verdicts)
             simulated = Counter(p.design for p in allowed if self.lattice.level(p, self.totals) < LEVELS)
+            left = [int((levels < LEVELS).sum()) for levels in listed.levels]
             by_design = tuple(
-                DesignCounts(region.design.name, total, simulated[d], total - simulated[d] - left)
-                for d, (region, total, left) in enumerate(
-                    zip(self.problem.regions, listed.counts, listed.left, strict=True)
-                )
+                DesignCounts(region.design.name, total, simulated[d], total - simulated[d] - left[d])
+                for d, (region, total) in enumerate(zip(self.problem.regions, listed.counts, strict=True))
             )
         return Counts(
             simulated=len(verdicts),

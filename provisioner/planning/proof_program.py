@@ -16,16 +16,7 @@ import pulp
 from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
-from provisioner.planning.formulation import (
-    Parameters,
-    Program,
-    Rows,
-    capped,
-    in_stock,
-    no_larger,
-    one_design,
-    one_size,
-)
+from provisioner.planning.formulation import Parameters, Program, Rows, capped, in_stock, one_design, one_size
 from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most, deciding
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
 
@@ -62,10 +53,6 @@ class ProofParameters:
             tried=tuple(self.tried[d] for d in kept),
             positions=tuple(self.positions[d] for d in kept),
         )
-
-    def without(self, d: int, sizes: Sizes) -> ProofParameters:
-        """These parameters with one more choice excluded by itself."""
-        return replace(self, tried=(*self.tried[:d], (*self.tried[d], sizes), *self.tried[d + 1 :]))
 
 
 def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
@@ -157,7 +144,7 @@ def enough_work(p: ProofParameters, program: Program) -> Rows:
 def cut(p: ProofParameters, program: Program) -> Rows:
     """sum over s, n <= cut[d, k, s] of size[d, s, n] <= (pools - 1) * design[d]: nothing below these sizes."""
     return {
-        f"cut({d},{k})": pulp.lpSum(no_larger(option, program, d, sizes)) <= (len(option.pools) - 1) * program.design[d]
+        f"cut({d},{k})": pulp.lpSum(program.no_larger(d, option, sizes)) <= (len(option.pools) - 1) * program.design[d]
         for d, option in enumerate(p.choices.candidates)
         for k, sizes in enumerate(option.cuts)
     }
@@ -217,7 +204,9 @@ class Programs:
             return ()
         c = deciding(level)
         total = self.lattice.totals(dearest)[c]
-        first = self._solve(p, level, total, lambda program: _position(p, program))
+        first = self._solve(
+            p, level, total, lambda program: pulp.lpSum(p.positions[d] * x for d, x in program.design.items())
+        )
         assert first is not None
         p = p.only(frozenset({first.design}))
         floor = total - min(self.lattice.units[first.design][c]) + 1
@@ -255,13 +244,9 @@ class Programs:
             if enough and self.lattice.level(point, p.best) <= level and self.lattice.allowed(point):
                 return point
             # A point that only the solver's tolerance allows: exclude it and solve again.
-            p = p.without(choice.design, point.sizes)
+            alone = [(*sizes, point.sizes) if d == choice.design else sizes for d, sizes in enumerate(p.tried)]
+            p = replace(p, tried=tuple(alone))
         return None
-
-
-def _position(p: ProofParameters, program: Program) -> pulp.LpAffineExpression:
-    """The position of the chosen design."""
-    return pulp.lpSum(p.positions[d] * variable for d, variable in program.design.items())
 
 
 def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression:

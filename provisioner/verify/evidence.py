@@ -18,16 +18,7 @@ from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
 from provisioner.planning.search import Best
 from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
-from provisioner.results.plan import (
-    CAPACITY,
-    ONLY_ONE,
-    Alternative,
-    Evidence,
-    LatencyFigure,
-    Neighbour,
-    Plan,
-    PlanPool,
-)
+from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, PlanPool
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
 from provisioner.specs.metrics import METRICS, PREDICTED, REPORTED_PERCENTILES
@@ -141,7 +132,10 @@ class Proven:
         if count:
             reasons.append(f"none of its {count:,} clusters that would be as good passes")
         if judged:
-            reasons.append(f"nearest {_nearest(judged)}")
+            exact = [x for x in judged if not x.verdict.early and math.isfinite(x.verdict.worst_ratio)]
+            near = min(exact or judged, key=lambda each: each.verdict.worst_ratio)
+            sizes = " + ".join(map(str, near.candidate.sizes))
+            reasons.append(f"nearest {sizes}: {', '.join(_broken(near.verdict)[:1])}")
         return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
     def why_none(self, progress: Progress = lambda _: None) -> InfeasibleError:
@@ -237,10 +231,3 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
     if verdict.outcome == "undecided":
         names.append("undecided (a confidence bound is beyond its limit)")
     return tuple(names)
-
-
-def _nearest(failed: Sequence[Judged]) -> str:
-    """The nearest miss among simulated candidates, as text."""
-    known = [each for each in failed if not each.verdict.early and math.isfinite(each.verdict.worst_ratio)] or failed
-    near = min(known, key=lambda each: each.verdict.worst_ratio)
-    return f"{' + '.join(map(str, near.candidate.sizes))}: {', '.join(_broken(near.verdict)[:1])}"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -21,16 +21,7 @@ from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.simulation.cluster import Cluster, Pool
-from provisioner.simulation.measure import (
-    Backlog,
-    Latencies,
-    backlog,
-    instability,
-    interval,
-    percentiles,
-    student_t,
-    verdict,
-)
+from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
@@ -151,7 +142,7 @@ class SimulationJudge:
                 if done.status == "stuck":
                     return Verdict("fail", math.inf, stable=False)
                 latencies = done.latencies
-                _measure(latencies, values)
+                _measure(latencies.both, values)
                 backlogs.append(backlog(latencies, prepared.requests.in_flight is not None))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
@@ -214,11 +205,11 @@ class SimulationJudge:
         return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(broken))
 
 
-def _measure(latencies: Latencies, values: dict[LatencyLimit, list[float]]) -> None:
+def _measure(both: Callable[[str], Sequence[Any]], values: dict[LatencyLimit, list[float]]) -> None:
     """Add the percentiles of one run."""
     for metric, kind in dict.fromkeys((limit.metric, limit.kind) for limit in values):
         limits = [limit for limit in values if (limit.metric, limit.kind) == (metric, kind)]
-        found = percentiles(latencies.both(metric)[kind == "slowdown"], [limit.percentile for limit in limits])
+        found = percentiles(both(metric)[kind == "slowdown"], [limit.percentile for limit in limits])
         for limit, value in zip(limits, found, strict=True):
             values[limit].append(value)
 
