@@ -115,8 +115,7 @@ class DesignLatency:
 
     def pool_share(self, position: int, metric: str, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of all requests beyond a limit that one pool decides alone, for sizes (N,) of it."""
-        stage = self.stages[position]
-        share = self._shares_of[position]
+        stage, share = self.stages[position], self._shares_of[position]
         if metric == "tbt":  # of the requests that have one, with more than one token
             classes = self.question.traffic.classes, stage.traffic.classes
             everyone, within = (float(c.weight[c.output_tokens > 1.0].sum()) for c in classes)

@@ -14,6 +14,7 @@ from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps, Criterion
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
+from provisioner.results.cluster import Cluster
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
@@ -73,7 +74,7 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
     possible = tuple(design for design, option in search.candidates.items() if option.feasible)
     least = search.best(possible, setting.criterion, Caps())
     if least is None:
-        return _latency_binds(setting, tuple(search.candidates.values()))
+        return _latency_binds(tuple(search.candidates.values()))
     caps, binding, relaxations = search.caps.given, "", []
     for criterion, cap, best in _caps_needed(search, possible):
         amount, needed = f"{cap:.0f}" if criterion == "machines" else _caps_text(criterion, cap), best.totals[criterion]
@@ -96,11 +97,9 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
         below = math.floor(rate / digit * (1.0 + ROUNDING)) * digit  # of four digits
         texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")
     binding = binding or "the limits together"
-    pools = " + ".join(
-        f"{size} {slot.machine.name} ({slot.role})" for slot, size in zip(least.design.slots, least.sizes, strict=True)
-    )
+    cluster = Cluster(least.design.name, setting.pools(least.design, least.sizes))
     totals = ", ".join(_caps_text(criterion, value) for criterion, value in least.totals.items())
-    would_do = f"{least.design.name} with {pools} would do ({totals})"
+    would_do = f"{cluster.design} with {cluster.listed} would do ({totals})"
     message = f"no plan within the limits: {binding} binds; without them {would_do}"
     return InfeasibleError(message, binding=binding, relaxations=texts)
 
@@ -110,7 +109,7 @@ def raised_cap(criterion: Criterion, value: float) -> str:
     return f"{spelled(CAP_OPTIONS[criterion])} {math.ceil(value * (1.0 - ROUNDING)):d}"
 
 
-def _latency_binds(setting: Setting, options: tuple[Candidates, ...]) -> InfeasibleError:
+def _latency_binds(options: tuple[Candidates, ...]) -> InfeasibleError:
     """No size of any design meets the latency limits: name the limit of the design that comes nearest."""
     attained = [option for option in options if option.unattainable]
     if not attained:

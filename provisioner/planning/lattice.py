@@ -36,9 +36,8 @@ LEVELS = len(CRITERIA) + 1
 class Region:
     """The sizes of one design's pools that an optimistic bound leaves, in machines, both ends included.
 
-    Each row of ``work`` has one number per pool, the share of the offered work that a machine of it can do at best:
-    sizes are left only where ``sum over pools of sizes * row >= 1``. ``start`` is a first guess at sizes that are
-    enough, None without one. A region whose ``most`` is below its ``least`` is empty: the design is out of question.
+    Each row of ``work`` has the share of the offered work that a machine of each pool can do at best: sizes are left
+    only where ``sum over pools of sizes * row >= 1``. ``start`` is a first guess at sizes that are enough.
     """
 
     design: Design

@@ -92,10 +92,9 @@ Judge = Callable[[Sequence[Candidate]], Sequence[Verdict]]
 class Problem:
     """The problem of a proof: the regions of all designs, prices, caps and the objective.
 
-    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time.
-    ``time_limit_s`` is looked at between batches; None for no limit. With ``any_plan`` the search ends with the first
-    plan that passes, and proves only that there is none. ``excluded`` are known to fail clearly: each excludes every
-    smaller one of its design, as if it had been judged.
+    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time;
+    ``time_limit_s`` is looked at between batches. With ``any_plan`` the first plan that passes ends the search.
+    ``excluded`` are known to fail clearly: each excludes every smaller one of its design.
     """
 
     regions: tuple[Region, ...]
@@ -125,10 +124,7 @@ class Judged:
 
 
 class Counts(NamedTuple):
-    """Numbers of simulated clusters by outcome; ``cut`` is None if there are too many candidates to count.
-
-    When a time limit ends the search, ``candidates - simulated - cut`` of a design are left.
-    """
+    """Numbers of simulated clusters by outcome, and of those ``cut`` without; None if there are too many to count."""
 
     simulated: int
     rejected_early: int
@@ -146,11 +142,10 @@ class Proof:
     ``ties_judged``: nor one with the same objective, so that the best is first in the other criteria too, and of
     candidates equal in all of them the one with the largest slack.
     ``lower_bound`` is an objective that no plan can beat, ``gap`` the best's distance to it, relative to the best (0
-    when optimal, None without a plan). ``failing_neighbours`` has the best's neighbours with one machine
-    fewer in one pool, as far as the optimistic bound leaves them, then of each design the nearest miss among the
-    better candidates that fail. ``nearest_miss`` is the candidate with the smallest worst ratio where none passes, of
-    those within caps and stock if any was judged. ``violations`` are pairs of a candidate that passes and one of its
-    design that has at least as many machines in every pool and fails.
+    when optimal, None without a plan). ``failing_neighbours`` has the best's neighbours with one machine fewer, as far
+    as they are allowed, then of each design the nearest miss among the better candidates that fail. ``nearest_miss``
+    has the smallest worst ratio where none passes, within caps and stock if any is. ``violations`` are pairs of a
+    candidate that passes and one of its design that has at least as many machines in every pool and fails.
     """
 
     best: Judged | None

@@ -167,8 +167,8 @@ def largest_rate(
 ) -> tuple[float, float]:
     """The largest feasible rate below the first failure found, and that failure, to a relative tolerance.
 
-    ``growth`` is the first step from the start, up or down; each is the square of the one before until they double.
-    A start that is known to be near takes a small one. (0, rate) where no rate from ``smallest_rps`` on is feasible.
+    ``growth`` is the first step from the start, small for a near one; each is the square of the one before until they
+    double. (0, rate) where no rate from ``smallest_rps`` on is feasible.
     """
     low, high, step = 0.0, start_rps, growth
     while feasible_at(high):

@@ -54,9 +54,8 @@ class Setting:
     """A loaded question: what the answer is computed from.
 
     ``traffic`` is at the planned rate, ``headroom_factor`` times the rate served. ``job`` is in place of a rate.
-    ``named`` says whether designs were named.
-    ``question`` has every option as a plain value, which is only shown. ``verdicts_rest_on`` are the inputs that change
-    a verdict on a cluster beside rate, limits and judging: two questions in which they are equal share verdicts.
+    ``named`` says whether designs were named. ``question`` has every option as a plain value, which is only shown.
+    ``verdicts_rest_on`` are the inputs that change a verdict on a cluster beside rate, limits and judging.
     """
 
     model: str

@@ -7,12 +7,12 @@ import os
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pulp
 
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
+from provisioner.files import write_files
 from provisioner.options import spelled
 from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build
 
@@ -29,13 +29,13 @@ class Point(NamedTuple):
 
 def solver(name: str) -> pulp.LpSolver:
     """The PuLP solver of this name, quiet and at gap 0, or an error that lists those at hand."""
-    known = {each.lower(): each for each in pulp.listSolvers()}
-    if name.lower() not in known:
+    exact = {each.lower(): each for each in pulp.listSolvers()}.get(name.lower())
+    if exact is None:
         raise UnknownNameError("solver", name, pulp.listSolvers(onlyAvailable=True))
-    options = {"gapRel": 0.0} if known[name.lower()] in ("HiGHS", "HiGHS_CMD", "GUROBI", "CPLEX_PY", "SCIP_PY") else {}
-    if known[name.lower()] == "HiGHS":
+    options = {"gapRel": 0.0} if exact in ("HiGHS", "HiGHS_CMD", "GUROBI", "CPLEX_PY", "SCIP_PY") else {}
+    if exact == "HiGHS":
         _introduce_quietly()
-    chosen = pulp.getSolver(known[name.lower()], msg=False, **options)
+    chosen = pulp.getSolver(exact, msg=False, **options)
     if not chosen.available():
         at_hand = ", ".join(pulp.listSolvers(onlyAvailable=True))
         raise InputError(f"{spelled('solver')} {name}: is not installed here; at hand are {at_hand}")
@@ -132,15 +132,7 @@ def _failed(solver_name: str, what: str) -> ProvisionerError:
 
 def write_problem(problem: pulp.LpProblem, path: str) -> None:
     """Write a program in CPLEX's LP format; a failure leaves an earlier file."""
-    target = Path(path)
-    part = target.with_name(f".{target.name}.part")
     try:
-        part.touch()  # fails with the system's own words, which PuLP 4's error lacks
-        problem.writeLP(str(part))
-        part.replace(target)
-    except (OSError, pulp.PulpError) as error:
-        raise InputError(
-            f"{spelled('write_lp')} {path}: cannot be written: {getattr(error, 'strerror', error)}"
-        ) from None
-    finally:
-        part.unlink(missing_ok=True)
+        write_files({path: problem.writeLP}, spelled("write_lp"))
+    except pulp.PulpError as error:
+        raise InputError(f"{spelled('write_lp')} {path}: cannot be written: {error}") from None

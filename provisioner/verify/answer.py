@@ -64,9 +64,8 @@ def _refuse_impossible(setting: Setting, search: Search) -> None:
 def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> Plan:
     """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
 
-    The best that the simulator accepts, with the proof, or the formulas' where they are asked alone. It is recomputed
-    from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has those of
-    simulations for other questions, and keeps those of this one.
+    It is recomputed from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has
+    those of simulations for other questions, and keeps those of this one.
     """
     if setting.searching.fast:
         return confirmed(answer(setting, progress), setting)

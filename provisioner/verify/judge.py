@@ -46,9 +46,8 @@ class SimulationJudge:
 
     With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
-    ``MOST_SETS``. A cluster must also be stable. ``request_sets(k)`` gives the k-th set, prepared; a run stops early
-    when its set alone is certain to put the mean beyond ``cut_margin`` times a limit. A batch ``job``
-    must end within its time. ``known`` keeps the verdicts: no candidate is simulated twice.
+    ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time. A run stops early when its set alone
+    is certain to put the mean beyond ``cut_margin`` times a limit. ``known`` keeps the verdicts.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]

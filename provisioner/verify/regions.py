@@ -95,11 +95,9 @@ class Case:
 
     def _region(self, design: Design, guesses: Mapping[Design, Best | None], caps: Caps, scope: Scope) -> Region:
         """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
-        pools = len(design.slots)
-        least = scope.least.get(design, (1,) * pools)
-        option = self.search.candidates[design]
+        least, option = scope.least.get(design, (1,) * len(design.slots)), self.search.candidates[design]
         if option.reason or option.unattainable:  # no number of machines meets the limits
-            return Region(design, least, (0,) * pools)
+            return Region(design, least, (0,) * len(design.slots))
         guess, at_best = guesses[design], self._machines_at_best(design)
         known = [max(found.sizes) for found in guesses.values() if found is not None]
         room = max(_LEAST_ROOM, math.ceil(_ROOM * max(known if guess is None else guess.sizes, default=0)))

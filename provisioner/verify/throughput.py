@@ -60,8 +60,7 @@ class TimeIsUp(Exception):
 class Rates:
     """The clusters that pass at each rate, for a question whose rate is open. It keeps clear failures of lower rates.
 
-    ``setting`` has a traffic that is scaled to each rate. ``tried`` has the clusters judged by themselves with their
-    verdicts, and ``passed`` all that were found to pass, by rate. ``TimeIsUp``: the question's time limit is reached.
+    ``tried`` has the clusters judged by themselves, ``passed`` all that pass. ``TimeIsUp``: the time limit is reached.
     """
 
     def __init__(self, setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> None:
@@ -137,7 +136,7 @@ class Rates:
             raise TimeIsUp
         self.progress(f"is {rate_rps:.4g} requests/s possible?")
         excluded = tuple(candidate for rate, candidate in self._clear if rate <= rate_rps)
-        proof = self._proven(rate_rps, Scope(starts=starts, excluded=excluded, any_plan=True)).proof
+        proof = self.proven(rate_rps, Scope(starts=starts, excluded=excluded, any_plan=True)).proof
         if proof.best is not None:
             self.passed.append((rate_rps, proof.best.candidate))
             return proof.best.candidate
@@ -146,11 +145,8 @@ class Rates:
         self._clear += [(rate_rps, each) for each in proof.cuts]
         return None
 
-    def cheapest(self, rate_rps: float, start: Candidate) -> Proven:
-        """The cheapest cluster within the caps that passes at a rate, beginning with one that does."""
-        return self._proven(rate_rps, Scope(starts={start.design: start.sizes}), _LEAST_TIME_S)
-
-    def _proven(self, rate_rps: float, scope: Scope, least_s: float = 0.0) -> Proven:
+    def proven(self, rate_rps: float, scope: Scope, least_s: float = 0.0) -> Proven:
+        """The proof of the cheapest cluster at a rate within a scope, in the time left or ``least_s``."""
         if not math.isinf(self._ends_at):
             scope = replace(scope, time_limit_s=max(self.time_left_s, least_s))
         there = self.setting.at(rate_rps)
@@ -163,8 +159,7 @@ def largest_throughput(
 ) -> Throughput:
     """The largest rate at which some cluster within the caps passes, to 1 %, and the cheapest such cluster at it.
 
-    From a cluster that the formulas think best: its own largest rate, then any cluster that passes at 1 % more, its
-    largest rate, and so on until it is proven that none does.
+    From the formulas' best cluster at its largest rate to any that passes at 1 % more, until proven that none does.
     """
     if isinstance(setting.source, Trace):
         raise InputError(
@@ -201,7 +196,7 @@ def largest_throughput(
     if candidate is None:
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
-    plan = rates.cheapest(rate, candidate).plan()
+    plan = rates.proven(rate, Scope(starts={candidate.design: candidate.sizes}), _LEAST_TIME_S).plan()
     note = f"throughput: {rate:.4g} requests/s pass"
     if failed is None:
         note += "; the time limit was reached before a rate at which none does"
