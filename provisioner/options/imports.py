@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 from provisioner.errors import InputError
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.kinds import FOLDER, TEXT, Kind, positive, whole
+from provisioner.options.kinds import FOLDER, RATE, TEXT, Kind, positive, whole
 from provisioner.options.shared import OUTPUT
 
 MEASURED: Final = Group("What was measured")
@@ -32,9 +32,7 @@ class WorkloadImportOptions(Options):
     """A workload made of a trace."""
 
     named: str | None = OUTPUT.option(_NAME, "Name of the workload. [default: the file's]", flag="--name")
-    rate_rps: float | None = OUTPUT.option(
-        positive("requests/s", "RATE"), "Rate to plan for in requests/s. [default: the trace's mean]"
-    )
+    rate_rps: float | None = OUTPUT.option(RATE, "Rate to plan for in requests/s. [default: the trace's mean]")
     out: str | None = OUTPUT.option(
         TEXT.shown_as("FOLDER|FILE.yaml"),
         "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",

@@ -69,10 +69,16 @@ class Kind:
         def parse(value: Any, what: str) -> Any:
             parsed = self.parse(value, what)
             if not accepts(parsed):
-                raise InputError(f"{what}: must be {must_be}, got {text_of(parsed)}")
+                given = value if isinstance(value, str) else text_of(parsed)
+                raise InputError(f"{what}: must be {must_be}, got {given}")
             return parsed
 
         return replace(self, parse=parse)
+
+    def within(self, least: float, most: float) -> Kind:
+        """This kind with the range that makes sense for an option, in its unit; beyond it lie errors of typing."""
+        unit = f" {self.unit}" if self.unit else ""
+        return self.checked(lambda value: least <= value <= most, f"from {least:,.12g} to {most:,.12g}{unit}")
 
     def several(self) -> Kind:
         """Any number of values: a flag for each, in Python one value or several."""
@@ -168,19 +174,20 @@ def name_of(noun: str, known: Sequence[str]) -> Kind:
     return word_of(noun, {name: name for name in known})
 
 
-def positive(unit: str = "", metavar: str = "NUMBER") -> Kind:
-    """A number above 0 of a unit."""
-    return Kind(partial(parse_positive, unit=unit), metavar, number=True, unit=unit)
+def positive(unit: str = "", metavar: str = "NUMBER", most: float = 1e6) -> Kind:
+    """A number above 0 of a unit, of at most ``most``."""
+    return Kind(partial(parse_positive, unit=unit), metavar, number=True, unit=unit).within(1e-6, most)
 
 
-def whole(unit: str = "", minimum: int = 1) -> Kind:
-    """A whole number of a unit, of at least ``minimum``."""
+def whole(unit: str = "", minimum: int = 1, most: int = 1_000_000) -> Kind:
+    """A whole number of a unit, from ``minimum`` to ``most``."""
     metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
     parse = partial(parse_whole, unit=unit, minimum=minimum)
-    return Kind(parse, metavar, number=True, unit=unit, minimum=minimum)
+    return Kind(parse, metavar, number=True, unit=unit, minimum=minimum).within(minimum, most)
 
 
-MACHINES: Final = whole("machines")
+MACHINES: Final = whole("machines", most=100_000)
+RATE: Final = positive("requests/s", "RATE")
 
 
 def share(unit: str = "") -> Kind:
@@ -200,7 +207,7 @@ def parse_headroom(value: Any, what: str) -> float:
 
 
 NON_NEGATIVE: Final = Kind(parse_non_negative, "NUMBER", number=True)
-HEADROOM: Final = Kind(parse_headroom, "SHARE")
+HEADROOM: Final = Kind(parse_headroom, "SHARE").within(0.0, 10.0)
 
 
 def parse_time(value: Any, what: str, zero: bool = False, bare: bool = True) -> float:
@@ -220,10 +227,14 @@ def _seconds_text(value: float) -> Sequence[str]:
     return (f"{text_of(value)}s",)
 
 
-TIME: Final = Kind(parse_time, "TIME", number=True, unit="s")
+_ANY_TIME: Final = Kind(parse_time, "TIME", number=True, unit="s")
+_YEAR_S: Final = 366 * 86_400.0
+TIME: Final = _ANY_TIME.within(1e-6, _YEAR_S)
 # 60 could be minutes: the text of a long time needs its unit.
-LONG_TIME: Final = Kind(partial(parse_time, bare=False), "DURATION", _seconds_text)
-RETRY: Final = replace(TIME, parse=partial(parse_time, zero=True), texts=_seconds_text)
+LONG_TIME: Final = Kind(partial(parse_time, bare=False), "DURATION", _seconds_text, unit="s").within(1e-6, _YEAR_S)
+RETRY: Final = replace(_ANY_TIME, parse=partial(parse_time, zero=True), texts=_seconds_text).checked(
+    lambda retry_s: retry_s == 0.0 or 1e-3 <= retry_s <= 3600.0, "0, or from 1 ms to 1 h"
+)
 
 
 def scaled(factors: Mapping[str, float], unit: str, must_be: str, metavar: str) -> Kind:
@@ -246,7 +257,7 @@ def scaled(factors: Mapping[str, float], unit: str, must_be: str, metavar: str) 
         except (InputError, KeyError):
             raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
 
-    return Kind(parse, metavar)
+    return Kind(parse, metavar, unit=unit).within(1.0, 1e15)
 
 
 _BYTES: Final = {f"{letter}iB": 1024.0**k for k, letter in enumerate("KMGT", 1)} | {
@@ -272,7 +283,7 @@ def parse_count(value: Any, what: str) -> int:
     return parse_whole(value, what, "requests")
 
 
-COUNT: Final = Kind(parse_count, "REQUESTS")
+COUNT: Final = Kind(parse_count, "REQUESTS", unit="requests").within(1, 1_000_000_000)
 # The unit of a budget depends on what is held the same: it stays a text.
 BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else parse_number(value, what), "AMOUNT")
 
@@ -294,6 +305,9 @@ def _range_texts(value: Any) -> Sequence[str]:
     return (value if isinstance(value, str) else ",".join(map(text_of, value)),)
 
 
+_RATE_OR_0: Final = Kind(partial(parse_non_negative, unit="requests/s"), "", unit="requests/s").within(0.0, 1e6)
+
+
 def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     """Rates minute by minute in requests/s: numbers with commas between, or a file that has one in a line.
 
@@ -309,12 +323,12 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
             raise InputError(f"{what}: {must_be}, got {value!r}") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{what} {value}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        rates = tuple(parse_non_negative(line.rstrip(","), f"{value}: line {k}") for k, line in enumerate(lines, 1))
+        rates = tuple(_RATE_OR_0.parse(line.rstrip(","), f"{value}: line {k}") for k, line in enumerate(lines, 1))
         if not rates:
             raise InputError(f"{what} {value}: is empty")
         return rates
     values = str(value).split(",") if isinstance(value, str | Path) else value
-    return tuple(parse_non_negative(rate, what, "requests/s") for rate in values)
+    return tuple(_RATE_OR_0.parse(rate, what) for rate in values)
 
 
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
@@ -365,7 +379,7 @@ def _parse_bounds(value: Any, what: str) -> tuple[float, float]:
 
 _BOUNDS: Final = Kind(_parse_bounds, "LOW:HIGH", lambda ends: (":".join(map(text_of, ends)),))
 SCALE: Final = positive().by_name("NAME=FACTOR, such as output-tokens=1.2", _input_name)
-STOCK: Final = whole("machines", 0).by_name("NAME=COUNT, such as dgx-h100=20")
+STOCK: Final = whole("machines", 0, 100_000).by_name("NAME=COUNT, such as dgx-h100=20")
 SWITCHES: Final = _BOUNDS.by_name(_SWITCH, _input_name)
 
 POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()

@@ -78,7 +78,7 @@ class PlanOptions(Question):
         default="cost",
     )
     max_cost_usd_per_h: float | None = CLUSTER.option(
-        kinds.positive("$/h", "COST"), "Largest cost in $/h. [default: no limit]"
+        kinds.positive("$/h", "COST", 1e9), "Largest cost in $/h. [default: no limit]"
     )
     max_power_w: float | None = CLUSTER.option(
         kinds.POWER, "Largest provisioned power, in W or with a unit: 400kW. [default: no limit]"
@@ -93,7 +93,7 @@ class PlanOptions(Question):
     write_lp: str | None = METHOD.option(kinds.FILE, "Write the integer program in LP format.")
     fast: bool = PROOF.switch("Answer by the queueing formulas alone, not simulated.")
     sets: int = PROOF.fixing(
-        kinds.whole("request sets").checked(lambda sets: sets <= MOST_SETS, f"from 1 to {MOST_SETS} request sets"),
+        kinds.whole("request sets", most=MOST_SETS),
         f"Independent request sets on which a cluster is judged (1 to {MOST_SETS}). A --trace is judged on itself.",
         flag="--seeds",
         default=5,
@@ -122,7 +122,9 @@ class PlanOptions(Question):
         "limit]",
     )
     cut_margin: float = PROOF.fixing(
-        kinds.NON_NEGATIVE.checked(lambda margin: margin > 1.0, "above 1 (times a limit)").shown_as("FACTOR"),
+        kinds.NON_NEGATIVE.checked(lambda margin: margin > 1.0, "above 1 (times a limit)")
+        .within(1.0, 100.0)
+        .shown_as("FACTOR"),
         "Multiple of a limit beyond which a cluster excludes all smaller ones of its design.",
         default=CUT_MARGIN,
     )

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
-from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, SCALE, TEXT, name_of, positive, whole
+from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, TEXT, name_of, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.metrics import METRICS
 
@@ -31,14 +31,14 @@ class Question(Options):
         default="coding",
     )
     rate_rps: float | None = WORKLOAD.option(
-        positive("requests/s", "RATE").varied_as("rate"),
+        RATE.varied_as("rate"),
         "Load in requests/s; for a plan the peak load. [default: the workload's own]",
     )
     trace: str | None = WORKLOAD.option(
         FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."
     )
     cv: float | None = WORKLOAD.option(
-        NON_NEGATIVE.shown_as("CV").varied_as("CV of the gaps between arrivals"),
+        NON_NEGATIVE.within(0.0, 100.0).shown_as("CV").varied_as("CV of the gaps between arrivals"),
         "Burstiness: coefficient of variation of the gaps between arrivals (1 is Poisson). [default: the workload's "
         "own]",
     )
@@ -77,7 +77,9 @@ class Question(Options):
         FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5.")
-    seed: int = METHOD.fixing(whole(minimum=0).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0)
+    seed: int = METHOD.fixing(
+        whole(minimum=0, most=2**32 - 1).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ class SimulateOptions(Question):
         f"[default: {format_seconds(defaults.DURATION_S)}]",
     )
     sets: int = WORKLOAD.fixing(
-        kinds.whole("request sets").varied_as("request sets"),
+        kinds.whole("request sets", most=1000).varied_as("request sets"),
         "Independent request sets; results are means over them, with intervals.",
         flag="--seeds",
         default=1,
@@ -43,7 +43,7 @@ class SimulateOptions(Question):
         "Closed loop: number of requests in the cluster at any time, the next one when one completes.",
     )
     requests: int | None = WORKLOAD.option(
-        kinds.whole("requests").varied_as("requests in all"),
+        kinds.whole("requests", most=1_000_000_000).varied_as("requests in all"),
         "Total number of requests of the closed loop. [default: 20 times --in-flight, 2,000 at least]",
     )
     warm_up: float | None = WORKLOAD.option(
@@ -91,7 +91,7 @@ class SimulateOptions(Question):
         "prefill (see docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
     )
     max_pending_tokens: int | None = POLICY.option(
-        kinds.whole("tokens", 0).varied_as("queue of a prompt machine at most"),
+        kinds.whole("tokens", 0, 1_000_000_000).varied_as("queue of a prompt machine at most"),
         "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
         f"[default: {defaults.MAX_PENDING_TOKENS}]",
     )
@@ -100,7 +100,7 @@ class SimulateOptions(Question):
         f"Most tokens in an iteration. [default: {defaults.BATCH_TOKENS}]",
     )
     batch_requests: int | None = POLICY.option(
-        kinds.whole("requests").varied_as("requests in an iteration at most"),
+        kinds.whole("requests", most=100_000).varied_as("requests in an iteration at most"),
         f"Most requests in an iteration. [default: {defaults.BATCH_REQUESTS}]",
     )
     max_preemptions: int | None = POLICY.option(
@@ -125,7 +125,7 @@ class SimulateOptions(Question):
         "A percentile to report beside 50, 90 and 99, such as 95 or 99.9.",
     )
     repeat: int | None = METHOD.option(
-        kinds.whole("runs"), "Number of additional runs, one at a time, to report the median of their time."
+        kinds.whole("runs", most=1000), "Number of additional runs, one at a time, to report the median of their time."
     )
     records: str | None = OUTPUT.option(kinds.FILE, "Write every request as .parquet or .csv, by the ending.")
     timeline: str | None = OUTPUT.option(kinds.FILE, "Draw machines and batches over time as .png, .svg or .pdf.")

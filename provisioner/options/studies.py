@@ -104,7 +104,7 @@ class CapacityOptions(PlanOptions):
     token: int | None = IN_HAND.option(kinds.MACHINES, "Token machines in hand.")
     mixed: int | None = IN_HAND.option(kinds.MACHINES, "Machines in hand of a colocated design.")
     to: tuple[float, ...] = MORE.option(
-        kinds.positive("requests/s", "RATE").several(),
+        kinds.RATE.several(),
         "Rate in requests/s to find the least additions for. [default: 1.1, 1.25 and 1.5 times the capacity]",
     )
     additions: bool = MORE.switch(
@@ -174,7 +174,7 @@ class SensitivityOptions(PlanOptions):
         default=0.01,
     )
     probes: int = SENSITIVITY.option(
-        kinds.whole(minimum=0).checked(lambda value: value <= MOST_PROBES, f"from 0 to {MOST_PROBES}"),
+        kinds.whole(minimum=0, most=MOST_PROBES),
         "Number of factors between the ends that are tried before bisection.",
         default=5,
     )
@@ -217,7 +217,7 @@ class GridOptions(SimulateOptions):
 
     prices: str = changed(PlanOptions, "prices")
     threads: int | None = SCALE.option(
-        kinds.whole(), "Clusters simulated at once on this machine. [default: its cores]"
+        kinds.whole(most=1024), "Clusters simulated at once on this machine. [default: its cores]"
     )
     dask: str | None = SCALE.option(
         kinds.ADDRESS, "Simulate on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786, in place of threads."

@@ -215,6 +215,8 @@ def _world(
     prompt_s, decode_s, per_token_s = zip(
         *(_tables(replica, longest, policy.batch_requests) for replica in types), strict=True
     )
+    for replica, prompt, decode in zip(types, prompt_s, decode_s, strict=True):
+        _check_times(replica, np.append(prompt[1:], decode[1:]), policy.transfer_retry_s, float(requests.arrival_s[-1]))
     outages = [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
     outages += [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
     # a winner tree of all replicas, and two for each pool, in which all members are equal at first
@@ -288,6 +290,20 @@ def _world(
     }.items():
         world[name] = value
     return arrays, world
+
+
+def _check_times(perf: ReplicaPerf, iterations_s: Floats, retry_s: float, until_s: float) -> None:
+    """Refuse numbers with which the event loop, whose times are in s up to ``until_s`` and beyond, would not advance.
+
+    Times and links must be finite, and no step so short that it is lost in the last digits of the time.
+    """
+    for what, values, least, most in (
+        ("s for a step", np.append(iterations_s, retry_s or 1.0), max(1e-12, 8.0 * float(np.spacing(until_s))), 1e9),
+        ("bytes/s over its link", np.array([perf.link_bytes_per_s]), 1.0, 1e18),
+    ):
+        if not (values.min() >= least and values.max() <= most):
+            has = f"has {values.min():.3g} to {values.max():.3g} {what}; a simulation takes {least:.3g} to {most:.3g}"
+            raise InputError(f"{perf.machine.name}: {has}: change factors, the retry of transfers, or times of arrival")
 
 
 def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> NDArray[Any]:

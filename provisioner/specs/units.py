@@ -80,6 +80,8 @@ def _with_unit_of(units: Mapping[str, float], text: str | float, what: str, shap
     number = float(match[1]) * units[match[2]]
     if not (math.isfinite(number) and number > 0):
         raise InputError(f"{what}: {above}, got {text!r}")
+    if not 1e-9 <= number <= 1e9:
+        raise InputError(f"{what}: must be from 1e-9 to 1e9 {'x' if 'x' in units else 's'}, got {text!r}")
     return number
 
 

@@ -8,7 +8,9 @@ import pytest
 
 from provisioner import InputError, api
 from provisioner.files import MOST_BYTES, check_name, read_text
-from provisioner.options import PlanOptions, SimulateOptions
+from provisioner.options import Options, PlanOptions, SimulateOptions, declared
+from provisioner.options.imports import CurveImportOptions
+from provisioner.options.profiling import ProfileOptions
 from tests.cli.conftest import Run
 
 H100 = ("simulate", "--design", "baseline-h100", "--mixed", "1")
@@ -102,3 +104,46 @@ def test_a_machine_at_its_end_is_no_defect(
     monkeypatch.setattr(api, "plan", fail)
     ended = provision("plan")
     assert (ended.code, ended.error) == (2, line)
+
+
+S = (*H100, "--rate", "5", "--duration", "1")
+RANGES = [
+    ((*S, "--batch-tokens", "1e9"), "--batch-tokens: must be from 1 to 1,000,000 tokens, got 1e9"),
+    ((*S, "--batch-requests", "1e9"), "--batch-requests: must be from 1 to 100,000 requests"),
+    ((*S, "--seeds", "1e9"), "--seeds: must be from 1 to 1,000 request sets"),
+    ((*S, "--cv", "1e6"), "--cv: must be from 0 to 100, got 1e6"),
+    ((*S, "--seed", "1e300"), "--seed: must be from 0 to 4,294,967,295"),
+    ((*S, "--transfer-retry", "1e-300"), "--transfer-retry: must be 0, or from 1 ms to 1 h, got 1e-300"),
+    ((*H100, "--rate", "1e9"), "--rate: must be from 1e-06 to 1,000,000 requests/s, got 1e9"),
+    ((*H100, "--rates", "5,1e9"), "--rates: must be from 0 to 1,000,000 requests/s, got 1e9"),
+    ((*H100, "--rate", "1", "--duration", "1e300"), "--duration: must be from 1e-06 to 31,622,400 s, got 1e300"),
+    ((*H100[:-1], "1e9"), "--mixed: must be from 1 to 100,000 machines"),
+    (("plan", "--headroom", "1e300"), "--headroom: must be from 0 to 10, got 1e300"),
+    (("plan", "--scale", "price=1e300"), "--scale price: must be from 1e-06 to 1,000,000, got 1e300"),
+    (("plan", "--stock", "dgx-h100=1e9"), "--stock dgx-h100: must be from 0 to 100,000 machines"),
+    (("plan", "--max-cost", "1e300"), "--max-cost: must be from 1e-06 to 1,000,000,000 $/h"),
+    (("plan", "--max-power", "1e300"), "--max-power: must be from 1 to 1e+15 W"),
+    (("plan", "--cut-margin", "1e300"), "--cut-margin: must be from 1 to 100, got 1e300"),
+    (("plan", "--ttft-p99", "1e300s"), "--ttft-p99: must be from 1e-9 to 1e9 s, got '1e300s'"),
+    (("plan", "--ttft-p99", "1e-300x"), "--ttft-p99: must be from 1e-9 to 1e9 x"),
+    (("plan", "--deadline", "1e9h"), "--deadline: must be from 1e-9 to 1e9 s"),
+    (("plan", "--backlog", "1e300", "--within", "8h"), "--backlog: must be from 1 to 1,000,000,000 requests"),
+    (("plan", "--rate", "1e-300"), "--rate: must be from 1e-06 to 1,000,000 requests/s"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), RANGES, ids=[message.split(":")[0] for _, message in RANGES])
+def test_a_number_out_of_range_is_refused_with_the_range(
+    provision: Run, arguments: tuple[str, ...], message: str
+) -> None:
+    ended = provision(*arguments)
+    assert ended.code == 2
+    assert ended.error.startswith(message)
+
+
+@pytest.mark.parametrize("kind", [PlanOptions, SimulateOptions, ProfileOptions, CurveImportOptions])
+def test_every_number_has_a_range(kind: type[Options]) -> None:
+    for name, option in declared(kind).items():
+        if option.kind.number and name != "percentiles":
+            with pytest.raises(InputError, match="must be"):
+                option.kind.parse(1e300, name)

@@ -296,7 +296,10 @@ def test_rates_can_be_read_from_a_file(provision: Run, tmp_path: Path) -> None:
     found = answer(provision, *SMALL, "--rates", "rates.txt")
     assert found["question"]["rates_rps"] == [5.0, 10.0] and found["rate_rps"] == 7.5
     (tmp_path / "rates.txt").write_text("5\nten\n")
-    assert provision(*SMALL, "--rates", "rates.txt").error == "rates.txt: line 2: must be a number, got 'ten'"
+    assert (
+        provision(*SMALL, "--rates", "rates.txt").error
+        == "rates.txt: line 2: must be a number of requests/s, got 'ten'"
+    )
 
 
 def test_an_interrupt_says_what_was_done(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from provisioner.errors import InputError
 from provisioner.perf.curves import MIXED_FACTOR
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.simulation.cluster import Cluster, Pool
@@ -312,3 +313,19 @@ def test_a_long_prompt_waits_no_longer_for_having_one_output_token() -> None:
     """It starts at the next boundary, as it does with two output tokens."""
     one, two = (serve(cluster("mixed", PLAIN), [(0.0, 100, 1000), (1.0, 3000, output)]) for output in (1, 2))
     assert ttft_s(one)[1] == pytest.approx(ttft_s(two)[1])
+
+
+@pytest.mark.parametrize(
+    "perf",
+    [
+        Degenerate(lambda tokens: 1e307 * tokens),
+        Degenerate(lambda tokens: 1e-3 - 1e-5 * tokens),
+        Degenerate(lambda tokens: np.nan * tokens),
+        Degenerate(lambda tokens: 1e-300 * tokens),
+        Degenerate(lambda tokens: 1e-3 * tokens, link_bytes_per_s=np.inf),
+        Degenerate(lambda tokens: 1e-3 * tokens, link_bytes_per_s=0.0),
+    ],
+)
+def test_numbers_with_which_time_would_not_advance_are_refused(perf: Degenerate) -> None:
+    with pytest.raises(InputError, match="a simulation takes"):
+        serve(cluster("split", perf, 1, None, 1), [(0.0, 100, 2)])
