@@ -4,6 +4,7 @@
 escapes is a defect of this program. Imports the standard library only.
 """
 
+import re
 from collections.abc import Iterable
 from itertools import takewhile
 
@@ -42,6 +43,10 @@ class UnknownNameError(InputError):
 
         near = max(get_close_matches(given, self.known, 8, 0.6), key=nearness, default="")
         hint = f": did you mean {near}?" if near else ""
+        sizes, words = ([re.findall(p, each) for each in (given, near)] for p in (r"\d+(?:\.\d+)?", "[a-z]{2,}"))
+        alike = sizes[0] == sizes[1] and SequenceMatcher(None, "".join(words[0]), "".join(words[1])).ratio() > 0.8
+        if near and kind == "model" and not alike:
+            hint = f": the nearest is {near}, of another size, version or architecture"
         many = len(self.known) > _MOST_NAMES
         shown = get_close_matches(given, self.known, _MOST_NAMES // 2, 0.0) if many else self.known
         more = f", and {len(self.known) - len(shown)} more" if many else ""

@@ -89,8 +89,8 @@ def import_model(
 ) -> None:
     """Read a model's config.json: describe the model, and write it as a spec.
 
-    Understands dense decoders: bloom, gemma, gpt2, gpt_bigcode, llama, mistral, opt, phi3, qwen2, qwen3, in 16 bits or
-    FP8. Refuses any other, and names the part that it does not understand.
+    Understands dense decoders (docs/how-to/own-models.md has the families) in 16 bits, FP8, INT8, AWQ, GPTQ, NVFP4 and
+    MXFP4, also stated in a file beside it. Refuses any other, and names the part that it does not understand.
     """
     from provisioner.cli.imports import import_model as read
     from provisioner.report.imports import model_data, model_document

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -12,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from provisioner.cli.output import emit
-from provisioner.errors import UnknownNameError
+from provisioner.errors import InputError, UnknownNameError
 from provisioner.options.limits import LIMIT_FLAG, with_limits_named
 
 TyperObject = Any  # type: ignore[explicit-any]  # the classes of typer's parser have no public names
@@ -131,8 +132,13 @@ class Command(_Helped, TyperCommand):
 
     def parse_args(self, ctx: TyperObject, args: list[str]) -> list[str]:
         """Parse the arguments, of which flags of limits become ``--limit``."""
-        takes_limits = any(LIMIT_FLAG in param.opts for param in self.params)
-        return super().parse_args(ctx, list(with_limits_named(args)) if takes_limits else args)
+        if any(LIMIT_FLAG in param.opts for param in self.params):
+            args = list(with_limits_named(args))
+        given = Counter(self.make_parser(ctx).parse_args(args=list(args))[2])
+        for option in (each for each, times in given.items() if times > 1 and each.nargs == 1):
+            if not (getattr(option, "multiple", True) or getattr(option, "is_flag", True)):
+                raise InputError(f"{option.opts[0]}: is given {given[option]} times; give it once")
+        return super().parse_args(ctx, args)
 
 
 class CommandGroup(_Helped, TyperGroup):

@@ -72,8 +72,8 @@ def _ask(options: ProfileOptions) -> _Asked:
     from provisioner.profiling.shape import Shard
 
     shape = known.model(model)
-    if "fp8" in (shape.dtype, shape.kv_dtype):
-        raise InputError(f"--model {model}: is in fp8, which is not built here; time a copy of its file in bf16")
+    if (shape.dtype, shape.kv_dtype) != ("bf16", "bf16"):
+        raise InputError(f"--model {model}: is not all in bf16, and fp8 is not built here; time a copy of it in bf16")
     Shard.of(shape, degree)
     if curve.exists():
         read_points(curve, model=model, machine=machine)

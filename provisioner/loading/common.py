@@ -111,6 +111,9 @@ class Loading(Generic[Asked]):
                 f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching "
                 "is not modelled, and would shorten the prompt phase"
             )
+        if self.options.model != self.model.name:
+            types = f"in {self.model.dtype}, its KV cache in {self.model.kv_dtype}"
+            notes.append(f"{self.options.model} is {done} as {self.model.name} {types}")
         for kind, remark in _NOT_MEASURED.items():
             names = dict.fromkeys(perf.machine.name for perf in replicas if kind in perf.curve.provenance)
             if names:

@@ -8,7 +8,7 @@ logits, and the serving engine's own time to its layers (``_layer_s``) with thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -85,7 +85,11 @@ def iteration_s(
 
 
 def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
-    """Time of one layer without its attention, in s."""
+    """Time of one layer without its attention, in s; of a layer in two number types, the mean by their shares."""
+    if share := shape.share_in_16_bits:
+        both = shape.in_dtype("bf16"), replace(shape, share_in_16_bits=0.0)
+        wide_s, narrow_s = (_layer_s(each, gpu, tensor_parallel, tokens) for each in both)
+        return share * wide_s + (1.0 - share) * narrow_s
     heads = shape.heads // tensor_parallel
     kv_heads = max(shape.kv_heads // tensor_parallel, 1)
     inner = shape.intermediate_size // tensor_parallel

@@ -30,7 +30,7 @@ from provisioner.perf.operators import GpuLimits, Operators, estimate_operators,
 from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 
 DEGREES: Final = (8, 4, 2, 1)
 """Degrees of tensor parallelism at which curves are derived."""
@@ -48,7 +48,7 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     """
     degrees: dict[int, Evidence] = {}
     for name in (machine.capped_from, machine.name):  # the machine's own replace the uncapped one's
-        groups = (group for group in curve_groups(own) if _in_bf16(model) and group[:2] == (model.name, name))
+        groups = (group for group in curve_groups(own) if _as_served(model, own) and group[:2] == (model.name, name))
         degrees |= {group[2]: evidence_of(group, own) for group in groups}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
@@ -58,19 +58,23 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     return dict(sorted(degrees.items(), reverse=True))
 
 
-def _in_bf16(model: ModelArchitecture) -> bool:
-    return model.dtype == model.kv_dtype == "bf16"
+def _as_served(model: ModelArchitecture, own: Catalog | None) -> bool:
+    """Whether a model has the number types of its file, in which its curves were measured."""
+    filed = (own or with_own(None)).models.get(model.name, model.in_dtype("bf16", "bf16"))
+    return (model.dtype, model.kv_dtype) == (filed.dtype, filed.kv_dtype)
 
 
 def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
     """Reason why no curve can be derived or estimated; empty if one can."""
+    if model.dtype not in DTYPE_BYTES:
+        return f"no kernels were measured in {model.dtype}; import your own measurements (provision curves import)"
     lacks = "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops
     return f"{machine.name} has no FP8" if lacks else ""
 
 
 def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
     """Curves of a model on a machine with the best evidence; ``InputError`` says why there are none."""
-    measured = curve_groups(own) if _in_bf16(model) else ()
+    measured = curve_groups(own) if _as_served(model, own) else ()
     if (model.name, machine.name, tensor_parallel) in measured:
         return load_curve_set(model, machine, tensor_parallel, "measured", own)
     if (model.name, machine.capped_from, tensor_parallel) in measured:

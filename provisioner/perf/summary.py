@@ -197,7 +197,7 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
     [('bf16', 1, 'derived'), ('bf16', 2, 'measured'), ('bf16', 4, 'measured'), ('bf16', 8, 'measured')]
     """
     rows = []
-    for dtype in NUMBER_TYPES:
+    for dtype in dict.fromkeys((*NUMBER_TYPES, model.dtype)):
         typed = model.in_dtype(dtype)
         for degree, kind in sorted(degrees_of(typed, machine, own).items()):
             capacity: float | None = None

@@ -119,7 +119,7 @@ def read_shape(path: Path) -> ModelArchitecture:
     values: dict[str, Any] = {}
     for field in fields(ModelArchitecture):
         value = content.get(field.name)
-        if value is not None:
+        if value is not None and value != field.default:
             values[field.name] = _checked(field.type, value, f"{path}: {field.name}")
         elif field.default is MISSING:
             raise InputError(f"{path}: {field.name}: is missing; must have {', '.join(SHAPE)} and the rest of a model")
@@ -131,7 +131,7 @@ def read_shape(path: Path) -> ModelArchitecture:
 
 def _checked(kind: Any, value: Any, what: str) -> Any:
     """Value of a field of a type, as a file states it."""
-    if kind in (int, float):
+    if kind in (int, float, float | None):
         return parse_whole(value, what) if kind is int else parse_positive(value, what)
     if kind is bool and not isinstance(value, bool):
         raise InputError(f"{what}: must be true or false, got {quoted(value)}")

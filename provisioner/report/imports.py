@@ -17,7 +17,7 @@ from provisioner.report.document import Block, Code, Column, Document, Notes, Ta
 from provisioner.report.numbers import per_cent, significant, whole
 from provisioner.report.specs import shape_facts, workload_data
 from provisioner.specs.lengths import IntArray
-from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
+from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.traces import Trace, describe, profile
 from provisioner.specs.units import format_bytes
 from provisioner.specs.workload import Workload
@@ -80,7 +80,7 @@ def model_document(model: ModelArchitecture, written: Path | None, remarks: Sequ
         ("name", model.name),
         ("read from", "; ".join(model.sources)),
         ("parameters", f"{model.parameters:,.0f}"),
-        ("weights", f"{format_bytes(model.weight_bytes)}, layers at {DTYPE_BYTES[model.dtype]:g} bytes a number"),
+        ("weights", f"{format_bytes(model.weight_bytes)}, layers at {model.layer_bytes_per_weight:.4g} bytes a number"),
         ("layers", f"{model.layers}, of hidden size {model.hidden_size:,}"),
         *shape_facts(model),
         ("context", f"{model.trained_context_tokens:,} tokens"),

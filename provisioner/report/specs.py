@@ -23,7 +23,7 @@ from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
 from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
+from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.prices import PriceList
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload
@@ -141,7 +141,8 @@ def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
     about = facts(
         "",
         ("name", model.name),
-        ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {DTYPE_BYTES[model.dtype]:g} bytes each"),
+        ("names on the hub", ", ".join(model.aliases)),
+        ("parameters", f"{model.parameters / 1e9:,.4g} x 10^9, {model.layer_bytes_per_weight:.4g} bytes each"),
         ("weights", format_bytes(model.weight_bytes)),
         ("layers", whole(model.layers)),
         ("hidden size", whole(model.hidden_size)),

@@ -5,13 +5,14 @@ folders. A user's own folder is laid out as ``hardware_specs/``, any part of it 
 shipped ones of the same name. The loaders are imported on first use, so that importing this module costs nothing.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.spelling import spelled
@@ -42,6 +43,14 @@ def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
 def _files(folder: Path, shown: str) -> list[tuple[str, Path, str]]:
     """List (name, path, path as messages show it) of the YAML files of a folder, in order of name."""
     return [(path.stem, path, f"{shown}/{path.name}") for path in sorted(folder.glob("*.yaml"), key=attrgetter("stem"))]
+
+
+@lru_cache(maxsize=1)
+def architectures() -> dict[str, Any]:
+    """Tables of ``architectures.yaml``: families of models, quantizations, and what is not described."""
+    from provisioner.specs.schema import read_yaml
+
+    return read_yaml(data_folder("hardware_specs") / "architectures.yaml", "hardware_specs/architectures.yaml")
 
 
 class Catalog:
@@ -131,10 +140,24 @@ class Catalog:
         return MappingProxyType(self._loaded("models", load_model))
 
     def model(self, name: str) -> "ModelArchitecture":
-        """Model of a name; ``UnknownNameError`` names the nearest."""
-        if name not in self.models:
-            raise UnknownNameError("model", name, self.models)
-        return self.models[name]
+        """Model of a name, an alias, or a quantized variant's name, which sets number types; errors say why not."""
+        if name in self.models:
+            return self.models[name]
+        aliases = ((alias.lower(), model) for model in self.models.values() for alias in (model.name, *model.aliases))
+        names = {each: model for alias, model in aliases for each in (alias, alias.rpartition("/")[2])}
+        base = name.lower().rpartition("/")[2]
+        if name.lower() in names:
+            return names[name.lower()]
+        for ending, types in architectures()["variants"].items():
+            if (variant := re.fullmatch(f"(.+?)[-._]{ending}", base)) and variant[1] in names:
+                if types:
+                    return names[variant[1]].in_dtype(**types)
+                of = f"is {names[variant[1]].name} in a number type of which there is no latency data"
+                raise InputError(f"model {name}: {of}; import its config.json and your measurements of it")
+        for beginning, why in architectures()["not_described"].items():
+            if re.match(beginning, base):
+                raise InputError(f"model {name}: is not described: {why} (known: {', '.join(self.models)})")
+        raise UnknownNameError("model", name, self.models)
 
     @cached_property
     def _price_lists(self) -> Mapping[str, "PriceList"]:

@@ -1,7 +1,8 @@
 """Models: the architecture of an LLM, as far as latency, memory and transfer depend on it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from provisioner.errors import InputError
 from provisioner.specs.units import check_plausible, quoted
@@ -18,10 +19,11 @@ PLAUSIBLE_RANGES = {
     "trained_context_tokens": (16, 1e9),
 }
 
-NumberType = Literal["bf16", "fp8"]
+NumberType = Literal["bf16", "fp8", "int8", "mxfp8", "w8a16", "w4a16", "w4a8", "nvfp4", "mxfp4"]
 
-DTYPE_BYTES: Final = {"bf16": 2.0, "fp8": 1.0}
-"""Bytes of a number type: ``bf16`` stands for both 16-bit floating-point types, whose speed is the same."""
+DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2.0, "fp8": 1.0}
+"""Bytes of the number types whose kernels were measured: ``bf16`` stands for both 16-bit floating-point types, whose
+speed is the same. A model in any other type states its bytes, and has curves only if its user measured them."""
 
 POSITIONS: Final = ("rotary", "alibi", "learned")
 NORMS: Final = ("rms", "layer")
@@ -38,7 +40,9 @@ class ModelArchitecture:
     """A dense decoder-only transformer, with grouped-query attention if ``kv_heads < heads``.
 
     ``gated_mlp`` says whether the MLP has three matrices (SwiGLU) or two. ``dtype`` is the number type of the linear
-    layers' weights and their inputs, ``kv_dtype`` the number type of the KV cache; embedding and head have 16 bits.
+    layers' weights and their inputs, ``kv_dtype`` the number type of the KV cache; embedding and head have 16 bits, and
+    so has ``share_in_16_bits`` of the layers. ``bytes_per_weight`` are those of the other weights with their scales.
+    ``aliases`` are the model's names on the Hugging Face hub.
 
     >>> from provisioner.specs.catalog import model
     >>> model("llama2-70b").kv_bytes_per_token, model("bloom-176b").kv_bytes_per_token
@@ -62,6 +66,9 @@ class ModelArchitecture:
     tied_embeddings: bool = False
     dtype: NumberType = "bf16"
     kv_dtype: NumberType = "bf16"
+    bytes_per_weight: float | None = None
+    share_in_16_bits: float = 0.0
+    aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -70,10 +77,12 @@ class ModelArchitecture:
         check_plausible(what, self, PLAUSIBLE_RANGES)
         if self.heads % self.kv_heads:
             raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
-        allowed = {"dtype": DTYPE_BYTES, "kv_dtype": DTYPE_BYTES, "positions": POSITIONS, "norm": NORMS}
+        allowed = {"dtype": get_args(NumberType), "kv_dtype": DTYPE_BYTES, "positions": POSITIONS, "norm": NORMS}
         for field, known in allowed.items():
             if getattr(self, field) not in known:
                 raise InputError(f"{what}: {field}: must be {' or '.join(known)}, got {quoted(getattr(self, field))}")
+        if not (0.0 <= self.share_in_16_bits <= 1.0 and 0.1 <= self.layer_bytes_per_weight <= 4.0):
+            raise InputError(f"{what}: bytes_per_weight: must be 0.1 to 4 for {self.dtype}, share_in_16_bits 0 to 1")
         if abs(self.parameters / self.shape_parameters - 1.0) > PARAMETER_TOLERANCE:
             raise InputError(
                 f"{what}: parameters: must be within {PARAMETER_TOLERANCE:.0%} of the {self.shape_parameters:.4g} that "
@@ -98,9 +107,15 @@ class ModelArchitecture:
 
     @property
     def weight_bytes(self) -> float:
-        """Memory of the weights in bytes: 2 per parameter, or 1 for the layers' parameters in FP8."""
+        """Memory of the weights in bytes: 2 per parameter, for the layers' as many as their number types have."""
         layers = self.layers * self.layer_parameters
-        return layers * DTYPE_BYTES[self.dtype] + (self.parameters - layers) * DTYPE_BYTES["bf16"]
+        return layers * self.layer_bytes_per_weight + (self.parameters - layers) * DTYPE_BYTES["bf16"]
+
+    @property
+    def layer_bytes_per_weight(self) -> float:
+        """Mean bytes of a weight of the layers, with its scales."""
+        narrow = self.bytes_per_weight or DTYPE_BYTES.get(self.dtype, 0.0)
+        return narrow + self.share_in_16_bits * (DTYPE_BYTES["bf16"] - narrow)
 
     @property
     def kv_bytes_per_token(self) -> float:
@@ -118,4 +133,5 @@ class ModelArchitecture:
         >>> model("llama2-70b").in_dtype("fp8").weight_bytes / 1e9
         69.50895872
         """
-        return replace(self, dtype=dtype, kv_dtype=self.kv_dtype if kv_dtype is None else kv_dtype)
+        model = self if dtype == self.dtype else replace(self, dtype=dtype, bytes_per_weight=None, share_in_16_bits=0.0)
+        return replace(model, kv_dtype=self.kv_dtype if kv_dtype is None else kv_dtype)

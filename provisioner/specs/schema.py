@@ -231,11 +231,9 @@ IMPORTED_MODEL: Final = "# Written by provision models import."
 
 def model_text(model: ModelArchitecture) -> str:
     """Text of a model's YAML file, which ``load_model`` reads back as the same model."""
-    content = dataclasses.asdict(model)
+    stated = ((name, value) for name, value in dataclasses.asdict(model).items() if value not in (None, "", ()))
+    content = {name: list(value) if isinstance(value, tuple) else value for name, value in stated}
     content["parameters"] = int(model.parameters) if model.parameters == int(model.parameters) else model.parameters
-    content["sources"] = list(model.sources)
-    if not model.note:
-        del content["note"]
     return f"{IMPORTED_MODEL}\n{_yaml_text(content)}"
 
 

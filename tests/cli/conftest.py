@@ -1,6 +1,6 @@
 """The command line run in this process, in an empty folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,13 @@ class Ended:
 
 
 Run = Callable[..., Ended]
+
+
+def instead(base: Sequence[str], *more: str) -> tuple[str, ...]:
+    """Arguments with others, which take the place of those of the same option."""
+    flags = {flag for flag in more if flag.startswith("--")}
+    pairs = zip(base, ("", *base), strict=False)
+    return (*(each for each, before in pairs if each not in flags and before not in flags), *more)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_a_model_without_measured_curves_has_others(provision: Run) -> None:
     ("arguments", "message"),
     [
         (("machines", "dgx-h10"), "unknown machine 'dgx-h10': did you mean dgx-h100?"),
-        (("models", "show", "llama2-7b"), "unknown model 'llama2-7b': did you mean llama2-70b?"),
+        (("models", "show", "llama2-7b"), "unknown model 'llama2-7b': the nearest is llama2-70b, of another size"),
         (("curves", "dgx-b20"), "unknown model or machine 'dgx-b20': did you mean dgx-b200?"),
         (("curves", ""), "unknown model or machine ''"),
         (("curves", "mine", "--specs", "own"), "unknown model or machine 'mine'"),

@@ -18,7 +18,20 @@ HH = ("plan", "--fast", "--slo", "p99", "--design", "splitwise-hh")
 BAD_OPTIONS = [
     # unknown names, with the nearest known
     (("plan", "--workload", "codin"), "unknown workload 'codin': did you mean coding?"),
-    (("plan", "--model", "llama2-7b"), "unknown model 'llama2-7b': did you mean llama2-70b?"),
+    (("plan", "--model", "llama2-7b"), "unknown model 'llama2-7b': the nearest is llama2-70b, of another size"),
+    (("plan", "--model", "lama2-70b"), "unknown model 'lama2-70b': did you mean llama2-70b?"),
+    (
+        ("plan", "--model", "qwen3-vl-8b"),
+        "unknown model 'qwen3-vl-8b': the nearest is qwen3-8b, of another",
+    ),
+    (
+        ("plan", "--model", "deepseek-v3"),
+        "model deepseek-v3: is not described: mixture of experts and multi-",
+    ),
+    (("plan", "--model", "Qwen/Qwen3-8B-AWQ"), "model Qwen/Qwen3-8B-AWQ: is qwen3-8b in a number type of which there"),
+    (("plan", "--model", "llama2-70b", "--model", "qwen3-8b"), "--model: is given 2 times; give it once"),
+    (("simulate", "--rate", "2", "--duration", "9", "--rate=3"), "--rate: is given 2 times; give it once"),
+    (("models", "show", "--specs", "a", "--specs", "b"), "--specs: is given 2 times; give it once"),
     (("plan", "--machine", "dgx-h10"), "unknown machine 'dgx-h10': did you mean dgx-h100?"),
     (("plan", "--design", "splitwise-hx"), "unknown design 'splitwise-hx': did you mean splitwise-h"),
     (("plan", "--slo", "p98"), "unknown SLO 'p98': did you mean p9"),
@@ -28,7 +41,7 @@ BAD_OPTIONS = [
     (("plan", "--solver", "HiGS"), "unknown solver 'HiGS'"),
     (("plan", "--stock", "dgx-h10=4"), "unknown machine 'dgx-h10'"),
     (("machines", "dgx-h10"), "unknown machine 'dgx-h10': did you mean dgx-h100?"),
-    (("models", "bloom"), "unknown model 'bloom'"),
+    (("models", "opt"), "unknown model 'opt'"),
     (("workloads", "codin"), "unknown workload 'codin': did you mean coding?"),
     (("curves", "dgx-h10"), "unknown model or machine 'dgx-h10': did you mean dgx-h100?"),
     # how commands are typed

@@ -228,7 +228,7 @@ class TestCurves:
         [
             (
                 (*RUNS, "--model", "llama2-7b", "--machine", "dgx-h100", "--tp", "8"),
-                "unknown model 'llama2-7b': did you",
+                "unknown model 'llama2-7b': the nearest is llama2-70b",
             ),
             (
                 (*RUNS, "--model", "llama2-70b", "--machine", "dgx-h10", "--tp", "8"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioner.report.terminal import MAX_WIDTH
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, instead
 
 FAST = ("pareto", "--fast", "--slo", "p99", "--prices", "paper", "--rate", "15", "--tp", "8")
 
@@ -52,7 +52,7 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(provision: Run, arguments: tuple[str, ...], message: str) -> None:
-    ended = provision(*FAST, *arguments)
+    ended = provision(*instead(FAST, *arguments))
     assert ended.code == 2
     assert message in ended.error
 

@@ -22,7 +22,7 @@ from provisioner.options.kinds import MEMORY
 from provisioner.perf.points import read_points
 from provisioner.profiling.grid import Grid
 from provisioner.specs import catalog
-from tests.cli.conftest import Ended, Run
+from tests.cli.conftest import Ended, Run, instead
 from tests.profiling.clock import by_work
 from tests.profiling.shapes import TINY
 
@@ -158,7 +158,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("more", "message"),
         [
-            (("--model", "tiny2"), "unknown model 'tiny2': did you mean tiny?"),
+            (("--model", "tiny2"), "unknown model 'tiny2': the nearest is tiny,"),
             (("--machine", "dgx-a10"), "unknown machine 'dgx-a10': did you mean dgx-a100?"),
             (("--tp", "16"), "--tp: must be at most the 8 GPUs of dgx-a100, got 16"),
             (("--tp", "0"), "--tp: must be a whole number of GPUs, 1 or more, got 0"),
@@ -175,7 +175,7 @@ class TestRefusals:
             (("--out", "points.csv"), "--out points.csv: must be a folder of own specs"),
             (("--out", "there", "--specs", "own"), "--out there: has no model tiny, which own has: give --out own"),
             (("--machine", "dgx-h100"), "dgx-h100__tiny.csv: row 1: missing column model"),
-            (("--model", "fp8"), "--model fp8: is in fp8, which is not built here"),
+            (("--model", "fp8"), "--model fp8: is not all in bf16, and fp8 is not built here"),
         ],
     )
     def test_before_pytorch_is_loaded(
@@ -186,7 +186,7 @@ class TestRefusals:
         (own / "curves" / "dgx-h100__tiny.csv").write_text("a,b\n")
         (own / "models" / "fp8.yaml").write_text(yaml.safe_dump(MODEL | {"name": "fp8", "dtype": "fp8"}))
         before = files(own.parent)
-        ended = provision(*ASK, *more)
+        ended = provision(*instead(ASK, *more))
         assert ended.code == 2 and message in ended.error
         assert files(own.parent) == before and not (own.parent / "there").exists()
 
@@ -208,7 +208,7 @@ class TestRefusals:
     )
     def test_on_the_device_nothing_stays(self, provision: Run, own: Path, more: tuple[str, ...], message: str) -> None:
         need_torch()
-        ended = provision(*ASK, *more)
+        ended = provision(*instead(ASK, *more))
         assert ended.code == 2 and message in ended.error
         assert files(own) == ["models/tiny.yaml"] and not (own / "curves").exists()
 

@@ -16,7 +16,7 @@ from provisioner import api
 from provisioner.errors import Interrupted
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.simulation import serve as serving
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, instead
 from tests.docs.cli_page import documented
 
 HH = ("simulate", "--design", "splitwise-hh", "--prompt", "18", "--token", "3", "--duration", "20")
@@ -158,8 +158,8 @@ BAD = [
         ("simulate", "--design", "splitwise-hh", "--prompt", "1"),
         "--token: is missing: design Splitwise-HH needs a number",
     ),
-    ((*SMALL, "--prompt", "0"), "--prompt: must be a whole number of machines, 1 or more, got 0"),
-    ((*SMALL, "--prompt", "1.5"), "--prompt: must be a whole number of machines, 1 or more, got 1.5"),
+    (instead(SMALL, "--prompt", "0"), "--prompt: must be a whole number of machines, 1 or more, got 0"),
+    (instead(SMALL, "--prompt", "1.5"), "--prompt: must be a whole number of machines, 1 or more, got 1.5"),
     ((*SMALL, "--mixed", "3"), "--mixed: design Splitwise-HH has no mixed machines"),
     ((*SMALL, "--pool", "mixed:dgx-h100=3"), "--pool: describes the whole cluster; leave out --design"),
     (

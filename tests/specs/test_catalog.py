@@ -402,3 +402,83 @@ def test_a_bad_folder_of_ones_own_is_refused(tmp_path: Path, make, message: str)
         known = catalog.with_own(str(tmp_path / "own"))
         assert known.machines and known.own_curves
     assert message in str(error.value)
+
+
+class TestNamesOfModels:
+    """Names on the Hugging Face hub, in each model's own file."""
+
+    @pytest.mark.parametrize(
+        ("name", "model"),
+        [
+            ("meta-llama/Llama-3.1-70B-Instruct", "llama-3.1-70b"),
+            ("Llama-3.1-70B-Instruct", "llama-3.1-70b"),
+            ("meta-llama/meta-llama-3.1-8b", "llama-3.1-8b"),
+            ("Qwen/Qwen3-8B", "qwen3-8b"),
+            ("mistralai/Mistral-Small-24B-Instruct-2501", "mistral-small-24b"),
+        ],
+    )
+    def test_an_alias_is_the_model(self, name: str, model: str) -> None:
+        assert catalog.model(name) is catalog.model(model)
+
+    @pytest.mark.parametrize(
+        ("name", "model", "kv_dtype"),
+        [
+            ("Qwen/Qwen3-8B-FP8", "qwen3-8b", "bf16"),
+            ("nvidia/Llama-3.1-70B-Instruct-FP8", "llama-3.1-70b", "bf16"),
+            ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic", "llama-3.1-8b", "bf16"),
+            ("amd/Llama-3.1-405B-Instruct-FP8-KV", "llama-3.1-405b", "fp8"),
+            ("llama-3.1-8b-fp8", "llama-3.1-8b", "bf16"),
+        ],
+    )
+    def test_a_variant_in_fp8_sets_the_number_type(self, name: str, model: str, kv_dtype: str) -> None:
+        variant = catalog.model(name)
+        assert (variant.name, variant.dtype, variant.kv_dtype) == (model, "fp8", kv_dtype)
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Qwen/Qwen2.5-72B-Instruct-AWQ",
+            "Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4",
+            "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4",
+            "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16",
+            "nvidia/Llama-3.1-8B-Instruct-NVFP4",
+            "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit",
+            "mlx-community/Qwen3-8B-4bit",
+            "Qwen/Qwen3-8B-FP8-something",
+        ],
+    )
+    def test_any_other_variant_is_refused(self, name: str) -> None:
+        with pytest.raises(InputError, match="in a number type of which there is no latency data; import its config"):
+            catalog.model(name)
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("deepseek-v3", "mixture of experts and multi-head latent attention"),
+            ("deepseek-ai/DeepSeek-R1", "mixture of experts and multi-head latent attention"),
+            ("mistralai/Mixtral-8x7B-Instruct-v0.1", "mixture of experts"),
+            ("Qwen/Qwen3-30B-A3B", "mixture of experts"),
+            ("openai/gpt-oss-120b", "mixture of experts, and a sliding window in some layers"),
+            ("google/gemma-2-9b-it", "a sliding window shorter than the context"),
+            ("tiiuae/falcon-7b", "attention and MLP in parallel"),
+            ("state-spaces/mamba-2.8b", "state space in place of attention"),
+        ],
+    )
+    def test_a_model_that_is_not_described_says_why(self, name: str, why: str) -> None:
+        with pytest.raises(InputError, match=rf"^model {name}: is not described: {why} \(known: bloom"):
+            catalog.model(name)
+
+    @pytest.mark.parametrize("name", ["llama-3.1-7b", "qwen3-vl-8b", "qwen2-72b", "someone/Llama-3.1-8B-pruned"])
+    def test_another_size_or_architecture_is_not_offered_as_a_typing_error(self, name: str) -> None:
+        with pytest.raises(UnknownNameError, match="unknown model") as refused:
+            catalog.model(name)
+        assert "did you mean" not in str(refused.value)
+
+    def test_no_two_models_share_a_name_and_a_file_takes_its_place(self, tmp_path: Path) -> None:
+        models = catalog.models().values()
+        names = [alias.lower().rpartition("/")[2] for model in models for alias in model.aliases]
+        assert len(names) == len(set(names))
+        (tmp_path / "models").mkdir()
+        own = replace(catalog.model("qwen3-8b"), name="mine", aliases=("me/Mine-8B",))
+        (tmp_path / "models" / "mine.yaml").write_text(schema.model_text(own))
+        assert catalog.with_own(str(tmp_path)).model("me/mine-8b-fp8") == own.in_dtype("fp8")

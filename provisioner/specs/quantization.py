@@ -1,0 +1,121 @@
+"""Quantizations of a model's layers, in the forms of ``config.json`` and of the files that exports put beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from provisioner.errors import InputError
+from provisioner.specs.catalog import architectures
+from provisioner.specs.model import DTYPE_BYTES
+from provisioner.specs.units import quoted
+
+BESIDE: Final = {"hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq"}
+"""Files beside ``config.json`` that state a quantization, with the method of one that names none."""
+
+MOST_NAMES: Final = 2000  # of modules in 16 bits: a hostile file could take minutes
+_FORMATS: Final[Mapping[str, Mapping[str, Any]]] = architectures()["quantizations"]
+_KNOWN: Final[Mapping[str, str]] = {name: dtype for dtype, row in _FORMATS.items() for name in row["names"]}
+_TREES: Final = ("model", "language_model.model", "model.language_model")
+_OUTSIDE: Final = ("lm_head", "embed", "norm", "vision", "visual", "multi_modal", "mm_projector", "router", "mtp")
+_KEPT: Final = ("exclude_modules", "modules_to_not_convert", "ignored_layers", "ignore")
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """A JSON object, empty in place of anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def quantized(given: Any, shape: Mapping[str, Any], gated: bool, where: str) -> tuple[dict[str, Any], str]:
+    """Fields of ``ModelArchitecture`` that a quantization sets, and a note on it; an unknown one is refused by name.
+
+    ``where`` is its field in ``config.json``, or its file, one of ``BESIDE``; ``shape`` has the model's numbers. Scales
+    of whole channels, matrices or blocks of 128 x 128 are not counted: they are below 0.1 %.
+    """
+    if not isinstance(given, dict):
+        raise InputError(f"{where}: must be an object, got {quoted(given)}")
+    given = given | as_object(given.get("quantization"))
+    method = str(given.get("quant_method") or ("modelopt" if given.get("quant_algo") else BESIDE.get(where, "")))
+    dtype, weights = _number_type(given, method)
+    bits = f"{weights['num_bits']} bits" if weights["num_bits"] else ""
+    details = ", ".join(str(each)[:40] for each in (bits, given.get("quant_algo"), weights["type"]) if each)
+    title = (method or "a quantization without quant_method") + (f" ({details})" if details else "")
+    odd = next((f" with {field}" for field in ("lm_head", "dynamic", "quantized_layers") if given.get(field)), "")
+    where = f"{where}: {title}"
+    if odd or dtype not in _FORMATS:
+        raise InputError(f"{where}{odd} is not understood; known are 16 bits, FP8, INT8, AWQ, GPTQ, NVFP4 and MXFP4")
+    share = _share_in_16_bits(given, shape, gated, where)
+    note = f"Quantized by {title}." + (f" {share:.1%} of the layers' weights stay in 16 bits." if share else "")
+    if dtype not in DTYPE_BYTES:
+        note += f" There is no latency data of {dtype}: a plan needs your own measurements (provision curves import)."
+    row, group = _FORMATS[dtype], weights["group_size"]
+    group = group if isinstance(group, int) else row["group"]
+    scale = row["scale"] and row["scale"] + (0 if weights.get("symmetric", True) else row["bits"])
+    size = (row["bits"] + (scale / group if group > 0 else 0)) / 8
+    fields = {"dtype": dtype, "share_in_16_bits": share, "bytes_per_weight": size}
+    cache = given.get("kv_cache_quant_algo") or given.get("kv_cache_scheme")
+    scheme = as_object(cache) or {"num_bits": 8 if str(cache).upper() == "FP8" else cache}
+    if cache and (scheme.get("num_bits"), scheme.get("type", "float")) != (8, "float"):
+        raise InputError(f"{where}: its KV cache in {quoted(cache)} is not understood; known are 16 bits and FP8")
+    in_fp8 = f"{note} Its KV cache is in FP8, for which the file has scales (--kv-dtype bf16 changes that)."
+    return (fields | {"kv_dtype": "fp8"}, in_fp8) if cache else (fields, note)
+
+
+def _number_type(given: Mapping[str, Any], method: str) -> tuple[str, dict[str, Any]]:
+    """Number type of the layers, empty if it is not known, and the form of the weights."""
+    weights: dict[str, Any] = {"num_bits": None, "type": None, "group_size": given.get("group_size")}
+    algorithm = str(given.get("quant_algo") or method).upper()
+    if algorithm in _KNOWN:
+        return _KNOWN[algorithm], weights
+    if method in ("awq", "gptq"):
+        weights |= {"num_bits": given.get("bits") or given.get("w_bit"), "type": "int"}
+        weights["group_size"] = weights["group_size"] or given.get("q_group_size")
+        weights["symmetric"] = method == "awq" and not given.get("zero_point", True)
+    groups = [*map(as_object, as_object(given.get("config_groups")).values())]
+    group = groups[0] if groups else {}
+    if groups:
+        weights |= {"group_size": -1} | {k: v for k, v in as_object(group.get("weights")).items() if v is not None}
+    kind = f"{weights['num_bits']} {weights['type']}"
+    last = weights["group_size"] if kind == "4 float" else as_object(group.get("input_activations")).get("num_bits")
+    alike = len(groups) < 2 and group.get("targets", ["Linear"]) == ["Linear"]  # else layers in several number types
+    return _KNOWN.get(f"{kind} {last}", "") if alike else "", weights
+
+
+def _share_in_16_bits(given: Mapping[str, Any], shape: Mapping[str, Any], gated: bool, where: str) -> float:
+    """Share of the layers' weights that the file leaves in 16 bits, by the names of its modules."""
+    kept = [str(name) for field in _KEPT if isinstance(given.get(field), list) for name in given[field]]
+    if len(kept) > MOST_NAMES:
+        raise InputError(f"{where} leaves more than {MOST_NAMES:,} modules in 16 bits")
+    inner, wide, narrow = shape["intermediate_size"], *(shape["head_dim"] * shape[k] for k in ("heads", "kv_heads"))
+    parts: list[tuple[Any, ...]] = [("self_attn.o_proj", wide), ("mlp.down_proj", inner)]
+    parts += [(f"self_attn.{k}_proj", "self_attn.qkv_proj", n) for k, n in (("q", wide), ("k", narrow), ("v", narrow))]
+    parts += [(f"mlp.{name}_proj", "mlp.gate_up_proj", inner) for name in ("up", "gate")[: 1 + gated]]
+    sizes: dict[tuple[str, ...], int] = {
+        tuple(f"{tree}.layers.{layer}.{name}" for tree in _TREES for name in names): size
+        for layer in range(shape["layers"])
+        for *names, size in parts
+    }
+    left = set(sizes)
+    for pattern in kept:
+        matches = _matcher(pattern, where)
+        chosen = {names for names in sizes if any(map(matches, names))}
+        if not chosen and not any(part in pattern for part in _OUTSIDE):
+            raise InputError(f"{where} leaves a module in 16 bits that is not known, {quoted(pattern)}")
+        left -= chosen
+    return 1.0 - sum(map(sizes.__getitem__, left)) / sum(sizes.values())
+
+
+def _matcher(pattern: str, where: str) -> Callable[[str], object]:
+    """Whether a module is meant by a name, a name with wildcards, or a regular expression after ``re:``."""
+    plain, text = pattern.removesuffix("*").removesuffix("."), pattern.removeprefix("re:")
+    if text == pattern and "*" not in plain:
+        return lambda name: f".{plain}." in f".{name}."
+    if text == pattern:
+        text = ".*".join(map(re.escape, plain.split("*"))) + r"(\.|$)"
+    if re.search(r"\)[*+?{]", text) or len(re.findall(r"[*+{]", text)) > 4:  # it could take for ever
+        raise InputError(f"{where}: {quoted(pattern)} is too complex a pattern of modules")
+    try:
+        return re.compile(text).match
+    except re.error:
+        raise InputError(f"{where}: {quoted(pattern)} is no regular expression") from None
