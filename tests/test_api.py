@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 
 import provisioner
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
+from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
-from provisioner.options import PlanOptions
+from provisioner.options import PlanOptions, SimulateOptions
 from provisioner.perf.curves import curve_groups
 from provisioner.planning.answer import answer
 from provisioner.planning.check import check
 from provisioner.results.plan import Plan
 from provisioner.specs import catalog
+from provisioner.specs.traces import describe, describe_arrivals, profile, read_trace
+from provisioner.specs.units import format_rate
 
 MEASURED = curve_groups()
 MACHINES = tuple(dict.fromkeys(machine for _, machine, _ in MEASURED))
@@ -425,6 +428,39 @@ def test_a_steady_trace_is_planned_like_its_rate(tmp_path: Path) -> None:
     assert traced.workload == "steady"
 
 
+def test_a_trace_has_one_peak_rate(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    arrivals = poisson(rng, (2.0, 600.0), (20.0, 600.0))
+    path = write_trace(tmp_path / "levels.csv", arrivals, *lengths(rng, arrivals.size))
+    arrived = profile(read_trace(path).arrival_s)
+    peak_rps = arrived.peak_rate_rps
+    assert peak_rps is not None and arrived.mean_rate_rps is not None and arrived.cv is not None
+    assert 1.7 * arrived.mean_rate_rps < peak_rps < max(arrived.rate_by_minute_rps)
+    assert arrived.cv_within_windows is not None and arrived.cv_within_windows < 1.3 < 1.5 < arrived.cv
+    ways: tuple[dict[str, Any], ...] = ({"trace": path}, {"workload": path})
+    for way in ways:
+        for factor in (1.0, 3.0):
+            setting = load_setting(PlanOptions(**way, scale={"rate": factor}))
+            assert setting.rate_rps == setting.traffic.peak_rps == pytest.approx(factor * peak_rps, rel=1e-12)
+            assert setting.traffic.cv == pytest.approx(arrived.cv_within_windows)
+            assert any(f"peak rate {how}" in note for note in setting.warnings for how in ("is", "(1."))
+    assert not any("peak rate" in note for note in load_setting(PlanOptions(workload=path, rate_rps=5.0)).warnings)
+    for kept in describe(read_trace(path)), describe_arrivals(arrived):
+        assert kept["peak rate"] == format_rate(peak_rps) != kept["largest single minute"]
+    scenario = load_scenario(SimulateOptions(workload=path, design="baseline-h100", mixed_machines=1))
+    assert scenario.arrivals.rate_rps == peak_rps
+    assert any("simulated at the peak rate (1." in note for note in scenario.warnings)
+
+
+def test_a_trace_below_two_minutes_is_planned_at_its_mean_rate(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    arrivals = poisson(rng, (20.0, 100.0))
+    path = write_trace(tmp_path / "short.csv", arrivals, *lengths(rng, arrivals.size))
+    for setting in (load_setting(PlanOptions(trace=path)), load_setting(PlanOptions(workload=path))):
+        assert setting.rate_rps == profile(read_trace(path).arrival_s).mean_rate_rps
+        assert any("below 2 minutes or 60 requests there is no peak" in note for note in setting.warnings)
+
+
 def test_the_busy_half_of_a_trace_decides(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     arrivals = poisson(rng, (4.0, 600.0), (16.0, 600.0))
@@ -433,7 +469,7 @@ def test_the_busy_half_of_a_trace_decides(tmp_path: Path) -> None:
     assert traced.rate_rps == pytest.approx(16.0, rel=0.15)
     assert cost(workload=path, rate_rps=10.0, **HH) < traced.cost_usd_per_h
     assert traced.cost_usd_per_h <= cost(workload=path, rate_rps=17.0, **HH)
-    assert any("busiest minute" in warning for warning in traced.warnings)
+    assert any("peak rate is 16" in warning for warning in traced.warnings)
 
 
 def test_a_bursty_trace_needs_more_than_a_steady_one_of_the_same_rate(tmp_path: Path) -> None:

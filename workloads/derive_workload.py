@@ -19,7 +19,7 @@ from pathlib import Path
 
 from provisioner.errors import ProvisionerError
 from provisioner.specs.schema import save_workload
-from provisioner.specs.traces import read_trace
+from provisioner.specs.traces import profile, read_trace
 
 # The paper's planning load: Poisson arrivals at 70 requests/s for its cheapest cluster (Splitwise, Fig. 12).
 PEAK_RATE_RPS = 70.0
@@ -90,9 +90,13 @@ def main(arguments: list[str]) -> int:
     shipped = SHIPPED.get(given.name, Shipped(given.title, (), OWN_NOTE))
     rate_rps = shipped.rate_rps if given.rate is None else given.rate
     try:
-        workload = read_trace(given.trace).workload(given.name, title=given.title or shipped.title, rate_rps=rate_rps)
+        trace = read_trace(given.trace)
+        if rate_rps is None:
+            rate_rps = profile(trace.arrival_s).mean_rate_rps
+        workload = trace.workload(given.name, title=given.title or shipped.title, rate_rps=rate_rps)
+        arrivals = workload.arrivals and replace(workload.arrivals, peak_rate_rps=None, cv_within_windows=None)
         sources = tuple(given.source) or shipped.sources or workload.sources
-        workload = replace(workload, cv=PLANNING_CV, sources=sources, note=shipped.note)
+        workload = replace(workload, cv=PLANNING_CV, arrivals=arrivals, sources=sources, note=shipped.note)
         comment = "Derived by derive_workload.py (in this folder) from the trace named under sources."
         paths = save_workload(workload, given.out, comment)
     except ProvisionerError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -15,8 +16,9 @@ from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.metrics import parse_target
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
+from provisioner.specs.rate_levels import NO_PEAK
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
-from provisioner.specs.units import parse_whole
+from provisioner.specs.units import format_rate, parse_whole
 from provisioner.specs.workload import Workload
 
 _ERROR = "not measured; its error: docs/explanation/validation.md"
@@ -121,14 +123,24 @@ class Loading(Generic[Asked]):
         return tuple(notes)
 
 
-def burstier(workload: Workload, cv: float, done: str = "planned") -> tuple[str, ...]:
-    """Warning that the trace behind a workload is far burstier than the arrivals that are ``done`` with it."""
-    measured = None if workload.arrivals is None else workload.arrivals.cv
+def arrival_remarks(
+    workload: Workload, rate_rps: float, factor: float, cv: float, done: str = "planned"
+) -> tuple[str, ...]:
+    """Remarks that a rate is ``factor`` times the peak of the trace behind a workload, or that it is far burstier."""
+    arrivals, notes = workload.arrivals, list[str]()
+    measured = None if arrivals is None else arrivals.cv_within_windows or arrivals.cv
+    peak_rps = None if arrivals is None else arrivals.peak_rate_rps
+    if arrivals and peak_rps and arrivals.mean_rate_rps and math.isclose(rate_rps, factor * peak_rps, rel_tol=1e-9):
+        ratio = peak_rps / arrivals.mean_rate_rps
+        which = f"mean rate ({NO_PEAK})" if ratio == 1.0 else f"peak rate ({ratio:.3g} times its mean)"
+        change = f"change them with {spelled('rate_rps')} and {spelled('cv')}"
+        notes.append(f"{done} at the {which} of {workload.name}, {format_rate(rate_rps)}, and CV {cv:.3g}; {change}")
     if measured is None or measured <= 1.5 * max(cv, 1.0):
-        return ()
+        return tuple(notes)
     how = "as Poisson, CV 1" if cv == 1.0 else f"with CV {cv:g}"
     more = "planned for" if done == "planned" else "the requests here"
-    return (
+    notes.append(
         f"the trace behind workload {workload.name} is burstier than {more}: its inter-arrival CV is {measured:.3g}, "
-        f"{done} {how} (change it with {spelled('cv')})",
+        f"{done} {how} (change it with {spelled('cv')})"
     )
+    return tuple(notes)

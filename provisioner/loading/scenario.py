@@ -13,15 +13,15 @@ from typing import Final
 import numpy as np
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.loading.common import Loading, burstier
+from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
-from provisioner.options import DURATION_S, WARM_UP, SimulateOptions, spelled
+from provisioner.options import WARM_UP, SimulateOptions, spelled
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import baseline, choose, designs
 from provisioner.simulation.assemble import Scenario
 from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.policy import Policy
-from provisioner.simulation.requests import RequestSet, check_count, closed_loop, drawn, from_trace, sets
+from provisioner.simulation.requests import RequestSet, check_count, closed_loop, default_s, drawn, from_trace, sets
 from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
@@ -227,10 +227,10 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
         draw = partial(closed_loop, workload, options.in_flight, count, warm_up=warm_up)
     else:
         cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
-        notes = burstier(workload, cv, "simulated")
         by_minute = bool(options.rates_rps)
         rates = [factors.of("rate") * rate for rate in options.rates_rps or (options.rate_rps or workload.rate_rps,)]
-        window_s = 60.0 if by_minute else options.duration_s or DURATION_S
+        notes = arrival_remarks(workload, max(rates), factors.of("rate"), cv, "simulated")
+        window_s = 60.0 if by_minute else options.duration_s or default_s(rates[0], cv)
         arrivals = Arrivals(sum(rates) / len(rates), window_s * len(rates), by_minute)
         expected = window_s * sum(rates)
         check_count(expected, spelled("rates_rps") if by_minute else str(arrivals))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from provisioner.errors import InputError, ModelDoesNotFitError
-from provisioner.loading.common import Loading, burstier
+from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import EVIDENCE
@@ -21,15 +21,17 @@ from provisioner.planning.designs import ReplicaKey, choose, designs
 from provisioner.planning.formulation import Caps
 from provisioner.planning.setting import Judging, Searching, Setting
 from provisioner.planning.solver import solver
-from provisioner.queueing.traffic import Classes, Traffic, windows_of
+from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.specs import catalog
 from provisioner.specs.batch_job import batch_job
 from provisioner.specs.hardware import Machine
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.prices import PriceList
+from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
 from provisioner.specs.traces import Trace
+from provisioner.specs.units import format_rate
 from provisioner.specs.workload import Workload
 from provisioner.version import versions
 
@@ -260,38 +262,43 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     if options.trace is not None:
         return _as_recorded(options.trace, factors)
     workload = catalog.workload(options.workload)
-    rate = workload.rate_rps if options.rate_rps is None else options.rate_rps
+    rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     workload = factors.workload(workload)
-    notes = burstier(workload, cv)
+    notes = arrival_remarks(workload, rate, factors.of("rate"), cv)
     if options.backlog_requests is not None:
         cv, notes = 0.0, ()  # fed evenly
     if options.independent:
         workload = workload.independent()
-    return workload, workload, ((factors.of("rate") * rate, 1.0),), cv, notes
+    return workload, workload, ((rate, 1.0),), cv, notes
 
 
 def _as_recorded(path: str, factors: Factors) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
-    trace = factors.trace(path)
+    trace, factor = factors.trace(path, rate=False), factors.of("rate")
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
             f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "
             f"{spelled('rate_rps')}"
         )
-    windows, cv = windows_of(trace.arrival_s)
+    levels = rate_levels(trace.arrival_s)
+    trace = trace.scaled(rate=factor)
     notes = list(trace.warnings)
-    peak = max(rate for rate, _ in windows)
-    mean = trace.requests / float(trace.arrival_s[-1] - trace.arrival_s[0])
-    if peak > 1.2 * mean:
+    peak_rps = factor * levels.peak_rps
+    mean_rps = (trace.requests - 1) / float(trace.arrival_s[-1] - trace.arrival_s[0])
+    if math.isclose(peak_rps, mean_rps, rel_tol=1e-9):
+        notes.append(f"planned at the trace's mean rate, {format_rate(mean_rps)}: {NO_PEAK}")
+    elif peak_rps > 1.2 * mean_rps:
         notes.append(
-            f"the trace's busiest minute has {peak:.3g} requests/s against {mean:.3g} on average; the plan keeps up "
+            f"the trace's peak rate is {format_rate(peak_rps)} against {mean_rps:.3g} on average; the plan keeps up "
             "with every minute"
         )
-    if cv > _CLUSTERED_CV:
+    if levels.cv > _CLUSTERED_CV:
         notes.append(
-            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
-            "the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, limits of the model)"
+            f"the trace's requests cluster within minutes (CV {levels.cv:.3g} around each minute's rate); "
+            "for such arrivals the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, "
+            "limits of the model)"
         )
-    return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)
+    windows = tuple((factor * rate, share) for rate, share in levels.windows)
+    return trace.workload(Path(path).stem), trace, windows, levels.cv, tuple(notes)

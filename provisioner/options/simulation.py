@@ -30,7 +30,7 @@ class SimulateOptions(Question):
     duration_s: float | None = WORKLOAD.option(
         kinds.TIME.varied_as("duration"),
         "Time in which requests arrive, in s or with a unit: 120, 10min. All of them are served. "
-        f"[default: {format_seconds(defaults.DURATION_S)}]",
+        f"[default: {format_seconds(defaults.DURATION_S)}, longer for few arrivals in bursts]",
     )
     sets: int = WORKLOAD.fixing(
         kinds.whole("request sets", most=1000).varied_as("request sets"),

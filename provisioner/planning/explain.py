@@ -92,7 +92,7 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
     rate = _rate_that_fits(setting, least.design, possible, min([*room, 0.5]))
     if rate > 0.0:
         trace = isinstance(setting.source, Trace)
-        what = "a trace whose busiest minute has requests/s of" if trace else spelled("rate_rps")
+        what = "a trace whose peak rate is, in requests/s," if trace else spelled("rate_rps")
         digit = 10.0 ** (math.floor(math.log10(rate)) - 3)
         below = math.floor(rate / digit * (1.0 + ROUNDING)) * digit  # of four digits
         texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")

@@ -25,7 +25,8 @@ from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.prices import PriceList
-from provisioner.specs.units import format_bytes, format_power, format_rate, format_seconds, format_share
+from provisioner.specs.traces import describe_arrivals
+from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload
 
 Side = Literal["prompt", "output"]
@@ -218,19 +219,7 @@ def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
 
 
 def _arrivals(arrivals: ArrivalProfile) -> Block:
-    mean_rps, cv, by_minute_rps = arrivals.mean_rate_rps, arrivals.cv, arrivals.rate_by_minute_rps
-    return facts(
-        "Arrivals in its trace",
-        ("requests", whole(arrivals.requests)),
-        ("duration", format_seconds(arrivals.duration_s)),
-        ("mean rate", "" if mean_rps is None else format_rate(mean_rps)),
-        ("busiest minute", format_rate(max(by_minute_rps)) if by_minute_rps else ""),
-        ("CV of the gaps", "" if cv is None else f"{cv:.3g}"),
-        *(
-            (f"dispersion in {window_s} s", f"{index:.3g} (variance over mean of arrivals; 1 is Poisson)")
-            for window_s, index in arrivals.index_of_dispersion.items()
-        ),
-    )
+    return facts("Arrivals in its trace", ("requests", whole(arrivals.requests)), *describe_arrivals(arrivals).items())
 
 
 def workloads_data(name: str | None = None) -> object:

@@ -257,6 +257,7 @@ def save_workload(
     if requests is None:
         requests = (arrivals.requests if arrivals else 0) or UNMEASURED_REQUESTS
     parse_positive(requests, f"workload {workload.name}: requests")
+    measured = () if arrivals is None or arrivals.peak_rate_rps is None else ("peak_rate_rps", "cv_within_windows")
     content: dict[str, Any] = {
         "name": workload.name,
         "title": workload.title,
@@ -270,8 +271,7 @@ def save_workload(
         and {
             "duration_s": _rounded(arrivals.duration_s, 9),
             "requests": arrivals.requests,
-            "mean_rate_rps": _rounded(arrivals.mean_rate_rps),
-            "cv": _rounded(arrivals.cv),
+            **{name: _rounded(getattr(arrivals, name)) for name in ("mean_rate_rps", "cv", *measured)},
             "index_of_dispersion": {k: _rounded(v) for k, v in arrivals.index_of_dispersion.items()},
             "rate_by_minute_rps": [_rounded(rate, 5) for rate in arrivals.rate_by_minute_rps],
         },

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
+from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.trace_files import TraceFormat, read_requests
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
@@ -52,11 +53,11 @@ class Trace:
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 
-        The rate is the trace's mean unless given; the coefficient of variation is 1 if the trace is too short to have
-        one. More than 4,000 different pairs of lengths are put into bins (``workload.from_lengths``).
+        The rate is the trace's peak rate unless given; the coefficient of variation is that within the windows of its
+        rate levels. More than 4,000 different pairs of lengths are put into bins (``workload.from_lengths``).
         """
         arrivals = profile(self.arrival_s)
-        rate = arrivals.mean_rate_rps if rate_rps is None else rate_rps
+        rate = arrivals.peak_rate_rps if rate_rps is None else rate_rps
         if rate is None:
             raise InputError(
                 f"{self.path}: all requests arrive at one time, so it has no rate: give one with {spelled('rate_rps')}"
@@ -67,7 +68,7 @@ class Trace:
             self.output_tokens,
             title=title or f"{Path(self.path).name} ({self.format.title} trace)",
             rate_rps=rate,
-            cv=1.0 if arrivals.cv is None else arrivals.cv,
+            cv=arrivals.cv_within_windows or 1.0,
             arrivals=arrivals,
             context_share_reused=self.prefix_reuse,
             sources=(f"{Path(self.path).name}: {format_count(self.requests)} requests",),
@@ -76,8 +77,6 @@ class Trace:
 
 def describe(trace: Trace) -> dict[str, str]:
     """Description of a trace: labels and texts, in the order in which they are shown."""
-    arrivals = profile(trace.arrival_s)
-    seconds = "not measurable: no time between the requests"
 
     def percentiles(tokens: IntArray) -> str:
         values = np.percentile(tokens, (50, 90, 99))
@@ -87,19 +86,29 @@ def describe(trace: Trace) -> dict[str, str]:
     facts = {
         "format": f"{trace.format.title} ({', '.join(trace.format.columns)})",
         "requests": format_count(trace.requests),
-        "duration": format_seconds(arrivals.duration_s),
-        "mean rate": seconds if arrivals.mean_rate_rps is None else format_rate(arrivals.mean_rate_rps),
-        "coefficient of variation of the gaps": "not measurable" if arrivals.cv is None else f"{arrivals.cv:.2f}",
+        **describe_arrivals(profile(trace.arrival_s)),
     }
-    if arrivals.rate_by_minute_rps:
-        facts["busiest minute"] = format_rate(max(arrivals.rate_by_minute_rps))
-    for window_s, index in arrivals.index_of_dispersion.items():
-        facts[f"index of dispersion in {window_s} s"] = f"{index:.2f}"
     facts["prompt tokens"] = percentiles(trace.prompt_tokens)
     facts["output tokens"] = percentiles(trace.output_tokens)
     if trace.prefix_reuse is not None:
         facts["prompt tokens in prefix blocks seen before"] = format_share(trace.prefix_reuse)
     return facts
+
+
+def describe_arrivals(arrivals: ArrivalProfile) -> dict[str, str]:
+    """Description of the arrivals of a trace: labels and texts, in the order in which they are shown."""
+    mean_rps, peak_rps, by_minute_rps = arrivals.mean_rate_rps, arrivals.peak_rate_rps, arrivals.rate_by_minute_rps
+    cv, within, shown = arrivals.cv, arrivals.cv_within_windows, "{:.3g} (variance over mean of arrivals; 1 is Poisson)"
+    no_peak = f", the mean: {NO_PEAK}" if peak_rps == mean_rps else ""
+    return {
+        "duration": format_seconds(arrivals.duration_s),
+        "mean rate": "not measurable: no time between the requests" if mean_rps is None else format_rate(mean_rps),
+        "peak rate": f"{format_rate(peak_rps)}{no_peak}" if peak_rps else "",
+        "largest single minute": format_rate(max(by_minute_rps)) if by_minute_rps else "",
+        "CV of the gaps": "" if cv is None else f"{cv:.3g}",
+        "CV within minutes": "" if within is None else f"{within:.3g}",
+        **{f"dispersion in {of} s": shown.format(index) for of, index in arrivals.index_of_dispersion.items()},
+    }
 
 
 def read_trace(path: str | Path) -> Trace:
@@ -155,4 +164,6 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
         counts = np.diff(starts, append=requests)[index[starts] < windows].astype(np.float64)
         mean = counts.sum() / windows
         dispersion[window_s] = float((np.square(counts).sum() / windows - mean**2) / mean)
-    return ArrivalProfile(duration, requests, mean_rate, cv, minutes, dispersion)
+    levels = None if mean_rate is None else rate_levels(times)
+    peak, within = (None, None) if levels is None else (levels.peak_rps, levels.cv)
+    return ArrivalProfile(duration, requests, mean_rate, cv, minutes, dispersion, peak, within)

@@ -25,7 +25,9 @@ class ArrivalProfile:
     without any time between them; ``mean_rate_rps`` is (requests - 1) / duration, None without duration.
     ``rate_by_minute_rps`` is the mean rate in each full minute from the first arrival on (in the whole duration if it
     is below a minute). ``index_of_dispersion`` is, for each window length in s, the variance over the mean of the
-    numbers of arrivals in full windows (1 for Poisson).
+    numbers of arrivals in full windows (1 for Poisson). ``peak_rate_rps`` and ``cv_within_windows`` are those of the
+    rate levels (``rate_levels``), None if a workload is not planned by its trace's; the peak of a trace that is too
+    short to have one is its mean.
     """
 
     duration_s: float
@@ -34,6 +36,8 @@ class ArrivalProfile:
     cv: float | None
     rate_by_minute_rps: tuple[float, ...]
     index_of_dispersion: Mapping[int, float]
+    peak_rate_rps: float | None = None
+    cv_within_windows: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

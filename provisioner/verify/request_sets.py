@@ -13,7 +13,7 @@ from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.options.defaults import MOST_SETS, WARM_UP
 from provisioner.planning.setting import Setting
-from provisioner.simulation.requests import RequestSet, drawn, from_trace
+from provisioner.simulation.requests import LONGEST_S, RequestSet, bunches_s, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
@@ -30,9 +30,6 @@ _SHARP_S: Final = 600.0
 LEAST_BEYOND: Final = 10.0
 """Measured requests beyond a percentile in each request set, at least: fewer are chance."""
 
-LONGEST_S: Final = 3600.0
-"""Time up to which a request set grows until it has them, in s."""
-
 
 def needed_s(slo: SLO, rate_rps: float) -> float:
     """Time of a request set at a rate that has ``LEAST_BEYOND`` requests beyond every percentile, in whole s.
@@ -44,10 +41,10 @@ def needed_s(slo: SLO, rate_rps: float) -> float:
     return float(math.ceil(LONGEST_S * least_rate_rps(slo) / rate_rps * (1.0 - 1e-9)))
 
 
-def least_rate_rps(slo: SLO) -> float:
-    """The rate at which the longest request set has ``LEAST_BEYOND`` requests beyond every percentile."""
+def least_rate_rps(slo: SLO, cv: float = 1.0) -> float:
+    """The rate at which the longest request set has ``LEAST_BEYOND`` requests beyond every percentile, and its CV."""
     rarest = min((1.0 - limit.quantile for limit in slo.limits), default=math.inf)
-    return LEAST_BEYOND / (rarest * (1.0 - WARM_UP) * LONGEST_S)
+    return max(LEAST_BEYOND / (rarest * (1.0 - WARM_UP)), bunches_s(1.0, cv)) / LONGEST_S
 
 
 class RequestSets:
@@ -61,6 +58,14 @@ class RequestSets:
         self.rate_rps = rate_rps
         self._lock = Lock()
         self._made: dict[int, Prepared] = {}
+        as_it_is, cv = isinstance(setting.source, Trace), setting.traffic.cv
+        self._bunches_s = 0.0 if as_it_is else bunches_s(rate_rps, cv)
+        if self._bunches_s > max(LONGEST_S, setting.judging.duration_s):
+            raise InputError(
+                f"{spelled('cv')}: arrivals with CV {cv:.4g} take {bunches_s(1.0, cv):,.0f} requests or more to tell "
+                f"their rate, and {rate_rps:.4g} requests/s are fewer in {LONGEST_S:,.0f} s; give a lower "
+                f"CV, or {bunches_s(1.0, cv) / LONGEST_S:.3g} requests/s"
+            )
         if not setting.slo.limits:
             return
         limit, source = max(setting.slo.limits, key=lambda limit: limit.percentile), setting.source
@@ -95,8 +100,9 @@ class RequestSets:
         limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
         if self.setting.slo.limits:
             beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
-            return max(judging.duration_s, _TOLD * alone_s, beyond_s, needed_s(self.setting.slo, self.rate_rps))
-        together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s)
+            least_s = max(needed_s(self.setting.slo, self.rate_rps), self._bunches_s)
+            return max(judging.duration_s, _TOLD * alone_s, beyond_s, least_s)
+        together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s, self._bunches_s)
         return together_s if job is None else min(together_s, job.feed_s)
 
     def requests(self, k: int) -> RequestSet:

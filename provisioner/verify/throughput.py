@@ -125,7 +125,7 @@ class Rates:
     def smallest_rps(self) -> float:
         """The smallest rate looked at: below, a request set has too few requests to say anything."""
         few_rps = _LEAST_REQUESTS / self.setting.judging.duration_s
-        return max(SMALLEST_RATE_RPS, few_rps, least_rate_rps(self.setting.slo))
+        return max(SMALLEST_RATE_RPS, few_rps, least_rate_rps(self.setting.slo, self.setting.traffic.cv))
 
     def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
         """A cluster within the caps that passes at a rate; None where it is proven that there is none.

@@ -172,7 +172,14 @@ def test_import_says_what_it_recognised(provision: Run, trace: Path) -> None:
     ended = provision("workloads", "import", trace.name)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith("own trace of 40 requests\n")
-    for part in ("arrival_s, prompt_tokens, output_tokens", "P99", "mean rate", "coefficient of variation", "duration"):
+    for part in (
+        "arrival_s, prompt_tokens, output_tokens",
+        "P99",
+        "mean rate",
+        "peak rate",
+        "CV of the gaps",
+        "duration",
+    ):
         assert part in ended.out
     assert sorted(path.name for path in trace.parent.iterdir()) == ["trace.csv"]
 

@@ -439,7 +439,8 @@ def test_workload_of_a_trace(trace):
     assert (workload.name, workload.title) == ("mine", "trace.csv (own trace)")
     assert workload.weight.tolist() == [pytest.approx(2 / 3), pytest.approx(1 / 3)]
     assert workload.rate_rps == pytest.approx(2 / 3)
-    assert workload.cv == pytest.approx(np.std([1, 2]) / 1.5)
+    assert workload.cv == 1.0
+    assert workload.arrivals.cv == pytest.approx(np.std([1, 2]) / 1.5)
     assert workload.arrivals.requests == 3
     assert read.workload("mine", rate_rps=70).rate_rps == 70
 

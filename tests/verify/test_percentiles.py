@@ -16,12 +16,13 @@ from provisioner.options import PlanOptions
 from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
+from provisioner.simulation.requests import LONGEST_S, bunches_s
 from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import least_gap
-from provisioner.verify.request_sets import LEAST_BEYOND, LONGEST_S, RequestSets, least_rate_rps, needed_s
+from provisioner.verify.request_sets import LEAST_BEYOND, RequestSets, least_rate_rps, needed_s
 from provisioner.verify.throughput import Rates
 
 SMALL: dict[str, Any] = {
@@ -154,6 +155,10 @@ def test_request_sets_grow_until_enough_requests_are_beyond_the_percentile() -> 
 def test_a_rate_at_which_no_set_is_long_enough_is_refused() -> None:
     least = least_rate_rps(setting().slo)
     assert RequestSets(setting(), least).set_s == LONGEST_S
+    bursty = load_setting(PlanOptions(workload="coding", rate_rps=2.0, cv=13.0, designs=("baseline-h100",)))
+    assert RequestSets(bursty, 2.0).set_s == bunches_s(2.0, 13.0) == 1690.0
+    with pytest.raises(InputError, match=r"^cv: arrivals with CV 13 take 3,380 requests or more to tell their rate"):
+        RequestSets(bursty, 0.9)
     with pytest.raises(InputError, match=r"^rate_rps: TTFT P99 is judged on 1,000 requests or more, and 0\.2"):
         RequestSets(setting(), 0.2)
 
