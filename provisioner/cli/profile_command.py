@@ -113,11 +113,12 @@ def _timed(asked: _Asked) -> Profile:
 @contextmanager
 def _kept(asked: _Asked, question: dict[str, object]) -> Iterator[Journal]:
     """A journal that stays until the curve is written; one without points is removed with the folders made for it."""
+    from provisioner.profiling.run import Record
     from provisioner.studies.journal import Journal
 
     missing = [each for each in (asked.journal.parent, asked.journal.parent.parent) if not each.exists()]
     make_folder(asked.journal.parent)
-    book = Journal.open(asked.journal, question, asked.options.resume)
+    book = Journal.open(asked.journal, question, asked.options.resume, Record)
     try:
         yield book
     finally:

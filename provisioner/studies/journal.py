@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from io import BufferedWriter
+from io import BufferedRandom
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from provisioner.errors import InputError
 from provisioner.options import spelled
@@ -27,26 +27,36 @@ class Journal:
 
     path: Path
     done: dict[str, object]
-    _file: BufferedWriter
+    _file: BufferedRandom
     _synced_s: float = 0.0
 
     @classmethod
-    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool) -> Journal:
-        """A new journal, or the one to resume; ``InputError`` if that is of another question, or not to be resumed."""
+    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool, record: object = object) -> Journal:
+        """A new journal, or the one to resume; ``InputError`` if that is of another question, or not to be resumed.
+
+        ``record`` is the type of the results. One process at a time has a journal open.
+        """
         path = Path(path)
         asked = json.loads(json.dumps(question, default=str))
-        there = path.is_file() and path.stat().st_size > 0
-        if there and not resume:
-            go_on = f"go on with {spelled('resume')}, or delete it to begin again"
-            raise InputError(f"{path}: is of a study that was interrupted: {go_on}")
-        done, end = _read(path, asked) if there else ({}, 0)
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: is not a file; a journal has to be there")
         try:
-            file = path.open("r+b" if there else "wb")
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
-        file.seek(end)
-        file.truncate()
-        journal = cls(path, done, file)  # type: ignore[arg-type]
+            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
+        try:
+            _lock(file, path)
+            there = path.stat().st_size > 0
+            if there and not resume:
+                go_on = f"go on with {spelled('resume')}, or delete it to begin again"
+                raise InputError(f"{path}: is of a study that was interrupted: {go_on}")
+            done, end = _read(path, asked, record)
+            file.seek(end)
+            file.truncate()
+        except BaseException:
+            file.close()
+            raise
+        journal = cls(path, done, file)
         if not end:
             journal._write({"question": asked})
         return journal
@@ -57,9 +67,10 @@ class Journal:
 
     def close(self, finished: bool) -> None:
         """Close the file, and remove it when the study is ``finished``: its result holds everything."""
-        self._file.close()
-        if finished:
-            self.path.unlink(missing_ok=True)
+        with suppress(OSError):  # what could not be written was an error before
+            if finished:
+                self.path.unlink(missing_ok=True)
+            self._file.close()
 
     def _write(self, line: Mapping[str, object]) -> None:
         try:
@@ -69,12 +80,13 @@ class Journal:
                 os.fsync(self._file.fileno())
                 self._synced_s = monotonic()
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be written: {error.strerror or error}") from error
+            why = f"{error.strerror or error}; {spelled('resume')} goes on from what is in it"
+            raise InputError(f"{self.path}: cannot be written: {why}") from None
 
 
 @contextmanager
 def kept(
-    out: Sequence[str], question: Mapping[str, object], resume: bool
+    out: Sequence[str], question: Mapping[str, object], resume: bool, record: object = object
 ) -> Iterator[tuple[dict[str, object], Callable[[str, object], None], str]]:
     """Points by key that an earlier session finished, how to keep more, and a phrase on where they are kept.
 
@@ -89,7 +101,7 @@ def kept(
         yield {}, lambda key, record: None, "nothing written"
         return
     path = f"{out[0].rstrip('/')}.journal"
-    journal = Journal.open(path, question, resume)
+    journal = Journal.open(path, question, resume, record)
     finished = False
     try:
         yield dict(journal.done), journal.add, f"kept in {path}, {spelled('resume')} goes on from there"
@@ -98,20 +110,36 @@ def kept(
         journal.close(finished)
 
 
-def _read(path: Path, asked: Mapping[str, object]) -> tuple[dict[str, object], int]:
+def _lock(file: BufferedRandom, path: Path) -> None:
+    """Take a journal for this process, until the file is closed; ``InputError`` if another has it."""
+    with suppress(ImportError):  # not on every system
+        from fcntl import LOCK_EX, LOCK_NB, flock
+
+        try:
+            flock(file, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{path}: another process writes it now; wait for that, or write other files") from None
+        except OSError:
+            pass  # nor on every file system
+
+
+def _read(path: Path, asked: Mapping[str, object], record: object) -> tuple[dict[str, object], int]:
     """The results of a journal by key, and the length of its whole lines in bytes."""
+    from pydantic import TypeAdapter
+
     done: dict[str, object] = {}
     end = 0
+    as_record, as_text = TypeAdapter(cast("type[object]", record)), TypeAdapter(dict[str, object])
     for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
         if not line.endswith(b"\n"):
             break
         try:
             value = json.loads(line)
-            question = value["question"] if number == 1 else asked
+            question = as_text.validate_python(value["question"]) if number == 1 else asked
             if number > 1:
-                done[value["key"]] = value["record"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: line {number}: is not of a journal; delete it to begin again") from error
+                done.update(as_text.validate_python({value["key"]: as_record.validate_python(value["record"])}))
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise InputError(f"{path}: line {number}: is not of a journal; delete it to begin again") from None
         if question != asked:
             differs = ", ".join(sorted(k for k in {*question, *asked} if question.get(k) != asked.get(k)))
             raise InputError(f"{path}: is of another question (it differs in {differs}); delete it to begin again")

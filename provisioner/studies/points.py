@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 from time import monotonic
-from typing import Final
+from typing import Final, cast
 
 from provisioner.errors import InputError, Interrupted
 from provisioner.loading.scenario import load_scenario
@@ -28,10 +28,11 @@ from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
+from provisioner.specs.catalog import data_folder
 from provisioner.specs.metrics import PREDICTED
 from provisioner.specs.roles import ROLES
 from provisioner.studies.journal import kept
-from provisioner.studies.work import check_wanted, time_left, workers
+from provisioner.studies.work import Lost, check_wanted, time_left, workers
 
 _KEPT_REQUESTS: Final = 4_000_000
 """Requests of the prepared sets that a process keeps, about: 1.2 GB."""
@@ -166,16 +167,28 @@ def _bounds(interval: Interval) -> tuple[float, float] | None:
 def question_of(study: str, options: SimulateOptions, version: str, **more: object) -> dict[str, object]:
     """The question of a journal: the options, and digests of the files that they name."""
     asked = asdict(options)
-    own = [] if options.specs is None else sorted(Path(options.specs).rglob("*.*"))
-    files = [asked["trace"], asked["workload"], asked["slo"], more.get("prices"), *own]
-    digests = {}
-    for path in (str(each) for each in files if each is not None and Path(str(each)).is_file()):
-        try:
-            with open(path, "rb") as file:
-                digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    shipped = (data_folder("hardware_specs"), data_folder("workloads"))
+    named = [asked["trace"], asked["workload"], asked["slo"], asked["specs"], more.get("prices"), *shipped]
+    digests = {str(path): digest for path in named if path is not None and (digest := _digest(Path(str(path))))}
     return {"study": study, "version": version, "options": asked, **more, "files": digests}
+
+
+def _digest(path: Path) -> str:
+    """A digest of the content of a file and of the files beside it that it names, or of a folder; "" of neither."""
+    digest = hashlib.sha256()
+    try:
+        if path.is_file():
+            content = path.read_bytes()
+            beside = path.parent.iterdir() if path.suffix in (".yaml", ".yml") else ()
+            files = [path, *sorted(each for each in beside if each.name.encode() in content and each != path)]
+        else:
+            files = sorted(path.rglob("*"))
+        for each in filter(Path.is_file, files):
+            digest.update(f"{each.relative_to(path.parent)}\n".encode())
+            digest.update(each.read_bytes())
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
+    return digest.hexdigest() if files else ""
 
 
 @contextmanager
@@ -192,10 +205,8 @@ def simulated(
     Tasks are in no order: small clusters take longest, and one after another they would put the time left far off. An
     interrupt raises ``Interrupted`` with the part done and the way to go on.
     """
-    from pydantic import TypeAdapter
-
-    with kept(out, question, options.resume) as (known, keep, where):
-        done = TypeAdapter(dict[str, PointOutcome]).validate_python(known)
+    with kept(out, question, options.resume, PointOutcome) as (known, keep, where):
+        done = {task.key: cast("PointOutcome", known[task.key]) for task in tasks if task.key in known}
         todo = [task for task in tasks if task.key not in done]
         mixed = Random(0).sample(todo, len(todo))
         before = len(done)
@@ -212,6 +223,8 @@ def simulated(
                         progress(worded(left, "sweeping: ", earlier))
         except KeyboardInterrupt:
             raise Interrupted(f"{len(done):,} of {len(tasks):,} points done", where) from None
+        except Lost as error:
+            raise Lost(f"{error}; {len(done):,} of {len(tasks):,} points done; {where}") from None
         outcomes = [done[task.key] for task in tasks]
         if any(outcome.state != "infeasible" for outcome in outcomes):
             yield outcomes

@@ -6,14 +6,17 @@ reached through its client's own executor; the work of a lost worker is done aga
 
 from __future__ import annotations
 
+import concurrent.futures
+import logging
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Event, local
+from threading import Event, Thread, local
 from time import monotonic
 from typing import Any, Final, TypeVar, cast
 
@@ -28,6 +31,8 @@ Result = TypeVar("Result")
 
 _POLL_S: Final = 0.1
 _CONNECT_S: Final = 10.0
+_ANSWER_S: Final = 5.0
+_LOST_S: Final = 15.0  # without a worker, or an answer of the scheduler
 _RETRIES: Final = 5  # times that a task whose worker was lost is given to another
 
 _thread = local()
@@ -35,6 +40,10 @@ _thread = local()
 
 class Stopped(Exception):
     """The work of a thread is no longer wanted."""
+
+
+class Lost(InputError):
+    """The cluster that the work runs on is gone."""
 
 
 def check_wanted() -> None:
@@ -51,6 +60,7 @@ class Workers:
     executor: Executor
     count: int
     share: Callable[[object], object] = lambda value: value
+    check_alive: Callable[[], None] = lambda: None
     stopped: Event = field(default_factory=Event)
 
     def map(
@@ -77,6 +87,7 @@ class Workers:
                 try:
                     index, future = finished.get(timeout=_POLL_S)
                 except Empty:
+                    self.check_alive()
                     waiting()
                     continue
                 left -= 1
@@ -115,24 +126,65 @@ def workers(threads: int | None = None, dask: str | None = None) -> Iterator[Wor
 
 @contextmanager
 def _dask(address: str) -> Iterator[Workers]:
-    what = spelled("dask")
+    what = f"{spelled('dask')} {address}"
+    if not re.fullmatch(r"(\w+://)?[^/]+:\d{1,5}/?", address):
+        raise InputError(f"{what}: must be the address of a scheduler, such as tcp://10.0.0.5:8786")
     try:
-        from distributed import Client
+        from distributed import CancelledError, Client, KilledWorker
+        from distributed.comm.core import CommClosedError
     except ImportError as error:
-        raise InputError(f"{what}: needs the extra: pip install 'provisioner[dask]'") from error
+        raise InputError(f"{spelled('dask')}: needs the extra: pip install 'provisioner[dask]'") from error
+
+    class _Client(Client):
+        """A client that does not wait for a scheduler that is gone when it closes, as it does when deleted too."""
+
+        def close(self, timeout: float = 2.0) -> None:
+            with suppress(Exception):
+                super().close(timeout)  # type: ignore[no-untyped-call]
+
+    for name in ("distributed", "distributed.client"):  # they tell of a lost connection on many lines
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
-        client: Any = Client(address, timeout=_CONNECT_S, set_as_default=False)  # type: ignore[no-untyped-call, explicit-any]
-    except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(
-            f"{what} {address}: no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
-        ) from error
+        connect = partial(_Client, address, timeout=_CONNECT_S, set_as_default=False)
+        client: Any = _within(_CONNECT_S + _ANSWER_S, connect)  # type: ignore[explicit-any]
+    except Exception as error:  # of the name, the port, what answers there, or its version
+        why = f"no scheduler answers there within {_CONNECT_S:g} s; start one with: dask scheduler"
+        raise InputError(f"{what}: {error if isinstance(error, ValueError | ImportError) else why}") from error
+    seen_s = monotonic()
+
+    def check_alive() -> None:
+        nonlocal seen_s
+        with suppress(Exception):  # no answer
+            seen_s = monotonic() if _within(_ANSWER_S, client.nthreads) else seen_s
+        if monotonic() > seen_s + _LOST_S:
+            raise Lost(f"{what}: its workers were lost, or it does not answer, for {_LOST_S:g} s")
+
     with client:
         threads = sum(client.nthreads().values())
         if not threads:
-            raise InputError(f"{what} {address}: the scheduler has no workers; start one with: dask worker {address}")
+            raise InputError(f"{what}: the scheduler has no workers; start one with: dask worker {address}")
         # a task of its own, so that what is shared is made again when its worker is lost
         share = partial(client.submit, lambda value: value, pure=False)
-        yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share)
+        try:
+            yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share, check_alive)
+        except (CancelledError, concurrent.futures.CancelledError, CommClosedError, KilledWorker) as error:
+            raise Lost(
+                f"{what}: {'workers were' if isinstance(error, KilledWorker) else 'the scheduler was'} lost"
+            ) from error
+
+
+def _within(limit_s: float, function: Callable[[], Result]) -> Result:
+    """The result of a function, which is left to itself if it takes longer than a limit: then ``TimeoutError``."""
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except Exception as error:
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future.result(limit_s)
 
 
 def time_left(done: int, total: int, since_s: float) -> Step:

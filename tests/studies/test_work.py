@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -104,6 +106,24 @@ def test_a_cluster_that_is_not_there() -> None:
         api.sweep(design="baseline-h100", mixed="1:2", threads=2, dask="127.0.0.1:9")
 
 
+@pytest.mark.parametrize("address", ["foo", "", "tcp://", "10.0.0.5", "http://127.0.0.1:80"])
+def test_what_is_no_address_of_a_scheduler(address: str) -> None:
+    why = rf"dask {address}: (must be the address|unknown address scheme)"
+    with pytest.raises(InputError, match=why), workers(dask=address):
+        pass
+
+
+def test_what_listens_but_is_no_scheduler(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A server that never answers: nothing is waited for without end, and only the error says so."""
+    monkeypatch.setattr("provisioner.studies.work._CONNECT_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=rf"dask {address}: no scheduler answers there"), workers(dask=address):
+            pass
+        gc.collect()
+    assert capfd.readouterr().err == ""
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
     """A scheduler and two worker processes on loopback; they restart nothing by themselves."""
@@ -126,7 +146,7 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]
 
     with Client(address, timeout=30, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-    yield address, two
+    yield address, [*two, scheduler]
     for process in (*two, scheduler):
         process.kill()
     for process in (*two, scheduler):
@@ -155,6 +175,37 @@ def test_a_killed_worker_costs_only_its_time(
     ended = [[pid for word, pid in zip(each[::2], each[1::2], strict=True) if word == "end"] for each in began]
     assert all(ended)  # whatever the killed worker left was done again
     assert {each[-1] for each in ended[-8:]} == {str(processes[1].pid)}
+
+
+@pytest.mark.parametrize(
+    ("killed", "why"), [((0, 1), "its workers were lost, or it does not answer"), ((2,), "the scheduler was lost")]
+)
+def test_a_cluster_that_is_lost(
+    cluster: tuple[str, list[subprocess.Popen[bytes]]],
+    killed: tuple[int, ...],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """One error, soon, without the client's own texts; points done before are in the journal and are not done again."""
+    monkeypatch.setattr("provisioner.studies.work._LOST_S", 1.0)
+    address, processes = cluster
+    out = str(tmp_path / "s.csv")
+    asked: dict[str, Any] = {"design": "baseline-h100", "mixed": "8:40", "rate_rps": 8.0, "slo": "p90", "duration_s": 9}
+
+    def told(text: str) -> None:
+        if "sweeping" in text:
+            for k in killed:
+                processes[k].kill()
+
+    with pytest.raises(InputError, match=why) as lost:
+        api.sweep(**asked, dask=address, out=[out], progress=told)
+    done = Path(f"{out}.journal").read_bytes().count(b"\n") - 1
+    assert f"; {done} of 33 points done; kept in {out}.journal" in str(lost.value)
+    assert 0 < done < 33
+    assert capfd.readouterr().err == ""
+    assert len(api.sweep(**asked, out=[out], resume=True).points) == 33
 
 
 def test_studies_on_a_cluster_find_what_threads_find(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from provisioner.errors import Interrupted, UnknownNameError
 from provisioner.options import ReproduceOptions
@@ -47,7 +47,7 @@ def reproduce(
     question = {name: value for name, value in asdict(options).items() if name != "resume"}
     values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}
     steps = [(world, each) for world in WORLDS for each in wanted]
-    with kept(out, question, options.resume) as (known, keep, where):
+    with kept(out, question, options.resume, dict[str, Any]) as (known, keep, where):
         for position, (world, each) in enumerate(steps):
             key = f"{world} {each}"
             if key not in known:
