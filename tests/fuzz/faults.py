@@ -1,0 +1,154 @@
+"""Faults of a command that ended: everything that no command may do, whatever its input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.fuzz.worker import Ended
+
+_BY_DESIGN: Final = frozenset({"question", "thresholds", "rate_by_minute_rps", "low", "arrivals", "options"})
+"""Fields under which a number of 0 says nothing of the answer."""
+
+_NOTES: Final = ("warnings", "notes", "remarks", "caveats")
+_TOLD: Final = re.compile(
+    r"(_rps|_per_s|per_h|_w|_gib|_bytes|seconds|slowdown|tokens_per_\w+|usd_per_\w+)$|^(p\d[\d.]*|throughput|cost|power)$"
+)
+_NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|inf)(?![\w.'/-])")
+_LAST: Final = {
+    ".png": b"iend",
+    ".pdf": b"%%eof",
+    ".svg": b"</svg>",
+    ".html": b"</html>",
+    ".parquet": b"par1",
+    ".lp": b"end",
+}
+"""Ends of whole files, in small letters."""
+
+_TEMPORARY: Final = re.compile(r"\..+\.\w{8}|tmp\w+|.+\.tmp")
+
+
+def faults_of_end(ended: Ended, arguments: Sequence[str], must_fail: bool) -> Iterator[str]:
+    """Faults of exit code and outputs."""
+    out, err = ended.out, ended.err
+    if ended.code is None:
+        yield f"hang: {_tail(err)}"
+        return
+    if ended.code < 0:
+        yield f"crash: signal {-ended.code}: {_tail(err)}"
+        return
+    if ended.code not in (0, 2, 3):
+        yield f"exit code {ended.code}: {_tail(err)}"
+    if "Traceback (most recent" in err:
+        yield f"traceback: {_tail(err)}"
+    if match := re.search(r"\w*Warning: .*", err):
+        yield f"warning: {match[0]}"
+    lines = err.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    if ended.code and (len(errors) != 1 or not errors[0].removeprefix("error: ").strip()):
+        yield f"exit code {ended.code} with {len(errors)} lines of error: {_tail(err)}"
+    if ended.code and out:
+        yield f"exit code {ended.code} with a result: {out[:200]!r}"
+    if not ended.code and (errors or not out):
+        yield f"exit code 0 without a result, or with an error: {_tail(err)}"
+    if not ended.code and must_fail:
+        yield "a wrong value is accepted"
+    for name, text in (("stdout", out), ("stderr", err)):
+        if control := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text):
+            yield f"control character {control[0]!r} on {name}: {text[max(0, control.start() - 60) :][:120]!r}"
+    if ended.code:
+        return
+    if "--json" in arguments:
+        yield from faults_of_json(out, "stdout")
+    elif match := _NO_NUMBER.search(out):
+        yield f"{match[0]} in the report: {out[max(0, match.start() - 80) :][:160]!r}"
+
+
+def faults_of_json(text: str, name: str) -> Iterator[str]:
+    """Faults of a JSON text: not JSON, numbers that are none, and zeros without a note."""
+    constants: list[str] = []
+    try:
+        value = json.loads(text, parse_constant=constants.append)
+    except ValueError as error:
+        yield f"{name}: is not JSON: {error}"
+        return
+    if constants:
+        yield f"{name}: has {', '.join(sorted(set(constants)))}"
+    if zeros := sorted(set(_zeros(value, (), False))):
+        yield f"{name}: unexplained zero: {', '.join(zeros)}"
+
+
+def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
+    """Places of zeros; ``told`` if a note stands beside the value or further out."""
+    if isinstance(value, Mapping):
+        told = told or any(value.get(name) for name in _NOTES)
+        for name, each in value.items():
+            if name not in _BY_DESIGN:
+                yield from _zeros(each, (*path, str(name)), told)
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for each in value:
+            yield from _zeros(each, path, told)
+    elif isinstance(value, int | float) and not isinstance(value, bool) and value == 0 and not told:
+        name = next((part for part in reversed(path) if part not in ("mean", "value")), "")
+        if _TOLD.search(name):
+            yield ".".join(path)
+
+
+def _tail(text: str) -> str:
+    return " | ".join(text.strip().splitlines()[-12:])[-900:]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files below a folder, by name, less those too large to be of interest."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.stat().st_size < 1 << 27
+    }
+
+
+def faults_of_files(before: Mapping[str, bytes], folder: Path, code: int | None) -> Iterator[str]:
+    """Faults of the files in a folder, by what it had before."""
+    after = contents(folder)
+    changed = {name: content for name, content in after.items() if before.get(name) != content}
+    for name in before.keys() - after.keys():
+        yield f"{name!r}: was removed"
+    for name, content in changed.items():
+        if _TEMPORARY.fullmatch(Path(name).name) and code is not None and code >= 0:
+            yield f"{name!r}: a temporary file is left"
+        elif code and code > 0 and not name.endswith(".journal"):
+            yield f"{name!r}: was written, with exit code {code}"
+        else:
+            yield from faults_of_content(name, content)
+
+
+def faults_of_content(name: str, content: bytes) -> Iterator[str]:
+    """Faults of a file: cut off, or with numbers that are none."""
+    ending = Path(name).suffix.lower()
+    if ending in _LAST and _LAST[ending] not in content[-40:].lower():
+        yield f"{name!r}: is cut off"
+    if ending in (".json", ".yaml", ".csv", ".md"):
+        text = content.decode("utf-8", "backslashreplace")
+        if not text.endswith("\n"):
+            yield f"{name!r}: is cut off"
+        elif ending == ".json":
+            yield from faults_of_json(text, repr(name))
+        elif ending == ".yaml":
+            yaml.safe_load(text)
+        elif ending == ".csv":
+            rows = list(csv.reader(io.StringIO(text)))
+            if len({len(row) for row in rows}) > 1:
+                yield f"{name!r}: has rows of several lengths"
+            if words := {cell for row in rows for cell in row} & {"nan", "NaN", "inf", "-inf"}:
+                yield f"{name!r}: has {', '.join(sorted(words))}"
+        if ending in (".md", ".csv") and "\x1b" in text:
+            yield f"{name!r}: has an escape sequence"
+        if re.search(r"\]\(\s*javascript:", text):
+            yield f"{name!r}: has a link to a script"

@@ -1,0 +1,216 @@
+"""Small files for fuzzed commands, each made from its name alone, so that a command line can be typed again.
+
+``python -m tests.fuzz.files FOLDER NAME...`` makes them. ``nan-3-of-trace.csv`` is ``trace.csv`` with its number 3 not
+a number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+TESTS: Final = Path(__file__).resolve().parents[1]
+DATA: Final = TESTS.parent
+
+Make = str | bytes | Path | Callable[[Path], object]
+"""A file's content: a text, bytes, a file to copy, or a function that makes it."""
+
+
+def _trace(rows: Iterable[tuple[object, ...]]) -> str:
+    return "\n".join(["arrival_s,prompt_tokens,output_tokens", *(",".join(map(str, row)) for row in rows), ""])
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(3 << 30)
+
+
+def _own(path: Path) -> None:
+    (path / "models").mkdir(parents=True)
+    text = (DATA / "hardware_specs/models/llama-3.1-8b.yaml").read_text(encoding="utf-8")
+    (path / "models" / "mine.yaml").write_text(text.replace("name: llama-3.1-8b", "name: mine"), encoding="utf-8")
+
+
+_PLAIN: Final = _trace((k / 2, 500 + 50 * (k % 20), 10 + k % 7) for k in range(40))
+_MOONCAKE: Final = "".join(
+    json.dumps({"timestamp": 500 * k, "input_length": 1024 + k, "output_length": 20 + k, "hash_ids": [1, 2, 3 + k]})
+    + "\n"
+    for k in range(30)
+)
+_AZURE: Final = "TIMESTAMP,ContextTokens,GeneratedTokens\n" + "".join(
+    f"2023-11-16 18:15:{k % 60:02}.6805900,{4000 + 10 * k},{10 + k}\n" for k in range(40)
+)
+_PRICES: Final = (
+    "name: mine\ntitle: Mine\ndate: 2026-01-01\ncurrency: USD\nmachines:\n"
+    "  dgx-h100: {cost_usd_per_h: 50.0, provisioned_power_w: 10200, source: me}\n"
+    "  dgx-a100: {cost_usd_per_h: 20.0, provisioned_power_w: 6500, source: me}\n"
+)
+_SLO: Final = "{ttft: {p99: 2s, p50: 6x}, tbt: {p50: 60ms}, e2e: {p90: 5x}}\n"
+_WORKLOAD: Final = "name: mine\ntitle: Mine\nrate_rps: 2.0\ncv: 1.0\nbins: workload.csv\nsources: [me]\n"
+_BINS: Final = (
+    "prompt_low,prompt_high,prompt_mean,output_low,output_high,output_mean,count\n"
+    "100,200,150,10,20,15,5\n1000,2000,1500,10,20,15,5\n"
+)
+_VLLM: Final = TESTS / "perf/samples/vllm"
+_CONFIGS: Final = TESTS / "specs/configs"
+
+GOOD: Final[Mapping[str, tuple[str, ...]]] = {
+    "trace": ("trace.csv", "azure.csv", "mooncake.jsonl", "one.csv", "equal.csv", "same-time.csv", "wide.csv"),
+    "workload": ("workload.yaml", "trace.csv", "mooncake.jsonl", "equal.csv"),
+    "slo": ("slo.yaml",),
+    "prices": ("prices.yaml",),
+    "rates": ("rates.txt",),
+    "config": ("config.json", "gpt2-xl.json", "qwen3-8b.json", "mixtral-8x7b.json", "deepseek-v3.json"),
+    "measurement": (
+        *("alone-256.json", "alone-1024.json", "appended.json", "held-16.json", "rate-6.json"),
+        *("guidellm.json", "points.csv"),
+    ),
+    "specs": ("own", "folder"),
+}
+"""Names of whole files by what they hold."""
+
+MAKES: Final[Mapping[str, Make]] = {
+    "trace.csv": _PLAIN,
+    "azure.csv": _AZURE,
+    "mooncake.jsonl": _MOONCAKE,
+    "one.csv": _trace([(0, 100, 10)]),
+    "equal.csv": _trace([(0, 100, 10), (1, 100, 10)]),
+    "same-time.csv": _trace([(0, 100 + k, 10) for k in range(20)]),
+    "wide.csv": _trace([(k, 1 + 4000 * (k % 2), 1 + 800 * (k % 3)) for k in range(30)]),
+    "workload.yaml": _WORKLOAD,
+    "workload.csv": _BINS,
+    "slo.yaml": _SLO,
+    "prices.yaml": _PRICES,
+    "rates.txt": "1\n2\n1.5\n",
+    "config.json": _CONFIGS / "llama3.1-8b.json",
+    **{name: _CONFIGS / name for name in GOOD["config"][1:]},
+    **{name: _VLLM / name for name in GOOD["measurement"][:5]},
+    "guidellm.json": TESTS / "perf/samples/guidellm/0.5-concurrent.json",
+    "points.csv": DATA / "hardware_specs/curves/dgx-h100__llama2-70b.csv",
+    "own": _own,
+    "folder": Path.mkdir,
+    # odd ones
+    "empty.csv": "",
+    "empty.json": "",
+    "empty.yaml": "",
+    "header.csv": "arrival_s,prompt_tokens,output_tokens\n",
+    "twice.csv": "arrival_s,arrival_s,prompt_tokens,output_tokens\n0,0,1,1\n",
+    "no-output.csv": _trace([(k, 100, 0) for k in range(10)]),
+    "backwards.csv": _trace([(10 - k, 100, 5) for k in range(10)]),
+    "minus.csv": _trace([(k - 5, -100, 5) for k in range(10)]),
+    "vast.csv": _trace([(k * 1e300, 10**18, 10**18) for k in range(5)]),
+    "dense.csv": _trace([(k * 1e-300, 100, 10) for k in range(50)]),
+    "latin1.csv": "arrivée_s,prompt_tokens,output_tokens\n0,1,1\n".encode("latin-1"),
+    "utf16.csv": _PLAIN.encode("utf-16"),
+    "nul.csv": _PLAIN.replace("500", "5\x000").encode(),
+    "red.csv": "arrival_s,\x1b[31mprompt_tokens,output_tokens\n0,1,1\n",
+    "semicolons.csv": _PLAIN.replace(",", ";"),
+    "one-line.json": json.dumps([{"arrival_s": 0, "prompt_tokens": 1, "output_tokens": 1}] * 3),
+    "list.json": "[1, 2, 3]\n",
+    "text.json": '"text"\n',
+    "null.json": "null\n",
+    "deep.json": "[" * 100_000,
+    "deep.yaml": "[" * 3_000,
+    "bomb.yaml": "a: &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"{chr(98 + k)}: &{chr(98 + k)} [{', '.join([f'*{chr(97 + k)}'] * 9)}]\n" for k in range(9)),
+    "loop.yaml": "&a [*a]\n",
+    "tag.yaml": "!!python/object/apply:os.system ['true']\n",
+    "numbers.json": '{"a": 1e999, "b": NaN, "c": -Infinity, "d": ' + "9" * 5000 + "}\n",
+    "picture.png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)),
+    "packed.csv.gz": zlib.compress(_PLAIN.encode()),
+    "sparse.csv": _sparse,
+    "sparse.json": _sparse,
+    "sparse.yaml": _sparse,
+    "circle.csv": lambda path: path.symlink_to(path.name),
+    "is-folder.csv": Path.mkdir,
+    "is-folder.yaml": Path.mkdir,
+    "red\x1b[31m.csv": _PLAIN,
+    "naïve 名.csv": _PLAIN,
+    "-dash.csv": _PLAIN,
+}
+"""Files by name."""
+
+ODD: Final = tuple(name for name in MAKES if name not in {each for names in GOOD.values() for each in names})
+"""Names of files that are of no use to most options."""
+
+DEVICES: Final = ("/dev/zero", "none.csv", "no/such/file.yaml", "none.json", "trace.csv/x")
+"""Names that lead to no file."""
+
+_NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?")
+_WORDS: Final = {
+    "nan": b"nan", "inf": b"inf", "minus": b"-7", "zero": b"0", "vast": b"1e308", "more": b"99999999999999999999",
+    "word": b"x", "none": b"", "null": b"null", "half": b"0.5", "red": b"\x1b[31m1",
+}  # fmt: skip
+
+
+def _changed(content: bytes, change: str, k: int) -> bytes:
+    """A content with one thing wrong."""
+    lines = content.splitlines(keepends=True) or [b""]
+    at = k % len(lines)
+    if change in _WORDS:
+        found = list(_NUMBER.finditer(content))
+        if not found:
+            return _WORDS[change] + content
+        spot = found[k * 7919 % len(found)]
+        return content[: spot.start()] + _WORDS[change] + content[spot.end() :]
+    if change == "cut":
+        return content[: len(content) * (k % 97) // 97]
+    if change == "less":
+        return b"".join(lines[:at] + lines[at + 1 :])
+    if change == "twice":
+        return b"".join(lines[: at + 1] + lines[at:])
+    if change == "byte":
+        spot_at = k * 7919 % max(len(content), 1)
+        return content[:spot_at] + b"\xff\xfe\0"[k % 3 : k % 3 + 1] + content[spot_at + 1 :]
+    raise ValueError(f"{change}: is no change")
+
+
+CHANGES: Final = (*_WORDS, "cut", "less", "twice", "byte")
+_OF: Final = re.compile(r"(\w+)-(\d+)-of-(.+)", re.DOTALL)
+
+
+def known(name: str) -> bool:
+    """Whether a name is of a file that this module makes."""
+    match = _OF.fullmatch(name)
+    return name in MAKES or bool(match and match[1] in CHANGES and match[3] in MAKES)
+
+
+def make(folder: Path, name: str) -> None:
+    """Make a file in a folder, with the table that a workload file names."""
+    path = folder / name
+    if os.path.lexists(path):
+        return
+    match = _OF.fullmatch(name) if name not in MAKES else None
+    content = MAKES[match[3] if match else name]
+    if isinstance(content, Path):
+        content = content.read_bytes()
+    elif isinstance(content, str):
+        content = content.encode()
+    if callable(content):
+        content(path)
+        made = [each for each in path.rglob("*") if each.is_file()] if match else []
+    else:
+        path.write_bytes(content)
+        made = [path] if match else []
+    for each in made:
+        each.write_bytes(_changed(each.read_bytes(), match[1], int(match[2])))  # type: ignore[index]
+    if name.endswith("workload.yaml"):
+        make(folder, "workload.csv")
+
+
+def make_all(folder: Path, texts: Iterable[str]) -> set[str]:
+    """Make the files that arguments of a command line name; return the names."""
+    words = {word for text in texts for word in (text, text.partition("=")[2]) if known(word)}
+    for name in sorted(words):
+        make(folder, name)
+    return words
+
+
+if __name__ == "__main__":
+    make_all(Path(sys.argv[1]), sys.argv[2:])
