@@ -67,8 +67,8 @@ class CurveImportOptions(Options):
     )
     concurrency: int | None = MEASURED.option(
         whole("requests"),
-        "Requests that AIPerf or genai-perf held in flight, whose CSV does not state it. [default: from the JSON "
-        "beside the file, or the folder's name]",
+        "Requests held in flight, for files that state no load, as the CSV of AIPerf and genai-perf. [default for "
+        "those: from the JSON beside the file, or the folder's name]",
     )
     specs: str | None = MEASURED.option(
         FOLDER, "Folder with own models and machines; with --out, those of its folder count."

@@ -298,7 +298,7 @@ class TestGuideLLM:
         assert prompts(measured) == [1024] and decodes(measured) == [(1, 1056)]
         assert max(map(abs, errors(measured).values())) < EXACT
         assert sum(p.repeats for p in measured.points if p.phase == "prompt") == 18
-        assert "throughput: the batch is not known" in reasons(measured)
+        assert "all sent at once: the batch is not known" in reasons(measured)
 
     def test_a_sample_of_the_requests_tells_nothing_of_overlaps(self, tmp_path: Path) -> None:
         busy = make.serve([(1024, 64)] * 40, sent_s=make.poisson_s(6.0, 40))
@@ -400,7 +400,7 @@ class TestNvidia:
     def test_a_time_needs_its_unit(self, tmp_path: Path) -> None:
         path = self.copied(tmp_path)
         path.write_text(path.read_text().replace("Time to First Token (ms)", "Time to First Token"))
-        with pytest.raises(InputError, match=r"Time to First Token: must state its unit"):
+        with pytest.raises(InputError, match=r"time to first token: must state its unit"):
             read_measurements([path], **REPLICA, concurrency=1)
 
     def test_a_value_that_is_no_number_is_named(self, tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ class TestNvidia:
         lines = path.read_text().splitlines()
         lines[1] = "Time To First Token (ms)" + ",n/a" * 9
         path.write_text("\n".join(lines))
-        with pytest.raises(InputError, match=r"Time To First Token \(ms\): p50: must be a number of ms, got 'n/a'"):
+        with pytest.raises(InputError, match=r"time to first token\.avg: must be a number of ms, got 'n/a'"):
             read_measurements([path], **REPLICA, concurrency=1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,9 @@ from provisioner.files import read_text
 from provisioner.perf.measurements.guidellm import read_guidellm
 from provisioner.perf.measurements.nvidia import read_nvidia
 from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Recognised, Replica, check_time
+from provisioner.perf.measurements.summaries import FORMS
 from provisioner.perf.measurements.values import KNOWN, PLAIN_COLUMNS, objects_of
-from provisioner.perf.measurements.vllm import vllm_run
-from provisioner.perf.points import COLUMNS, PHASES, CurvePoint, read_points
+from provisioner.perf.points import COLUMNS, PHASES, CurvePoint, Phase, read_points
 from provisioner.specs.units import json_error, parse_positive, parse_whole, quoted
 
 _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
@@ -37,24 +37,48 @@ def read_file(path: Path, replica: Replica) -> Contents:
     if not text.strip():
         raise InputError(f"{path}: is empty; {KNOWN}")
     if text.lstrip().startswith(("{", "[")):
-        return _from_json(str(path), text, replica)
+        return _from_json(str(path), _json_values(str(path), text), replica)
     return _from_csv(path, text, replica)
 
 
-def _from_json(shown: str, text: str, replica: Replica) -> Contents:
-    results = _json_values(shown, text)
+def _from_json(shown: str, results: Sequence[Any], replica: Replica) -> Contents:
     first = results[0]
     if not isinstance(first, dict):
         raise InputError(f"{shown}: is a JSON array; {KNOWN}")
-    if "benchmarks" in first:
-        return read_guidellm(shown, first, replica)
-    if "request_throughput" in first and "completed" in first:
-        runs = [vllm_run(result, replica) for result in objects_of(shown, "result", results)]
-        return Contents.of_runs(shown, "vllm bench serve", runs)
+    for keys, read in _READERS:
+        if keys <= first.keys():
+            return read(shown, results, replica)
     if "input_config" in first:
         raise InputError(f"{shown}: is the JSON of AIPerf or genai-perf: give the CSV that lies beside it")
-    keys = ", ".join(list(first)[:6]) or "none"
-    raise InputError(f"{shown}: is JSON of no known benchmark (its keys: {quoted(keys)}); {KNOWN}")
+    names = ", ".join(list(first)[:6]) or "none"
+    raise InputError(f"{shown}: is JSON of no known benchmark (its keys: {quoted(names)}); {KNOWN}")
+
+
+def _read_one_batch(shown: str, results: Sequence[Any], replica: Replica) -> Contents:
+    """Points of SGLang's ``bench_one_batch``: the engine alone, all prompts of the batch in one iteration."""
+    points = []
+    for result in objects_of(shown, "result", results):
+        prompt_tokens, batch = (result.count(name, minimum=1) for name in ("input_len", "batch_size"))
+        context = batch * (prompt_tokens + result.count("output_len") / 2)
+        latency_s = result.seconds("prefill_latency", (GAP_RANGE_S[0], TTFT_RANGE_S[1]), "s")
+        points.append(_measured("prompt", prompt_tokens, batch, 0.0, latency_s))
+        if result.at("median_decode_latency") is not None:  # no decode with one output token
+            latency_s = result.seconds("median_decode_latency", GAP_RANGE_S, "s")
+            points.append(_measured("decode", prompt_tokens, batch, context, latency_s))
+    title = (f"{len(points)} points of the engine alone",)
+    return Contents(Recognised(shown, "SGLang bench_one_batch", "", title), points=tuple(points))
+
+
+def _measured(phase: Phase, prompt_tokens: int, batch: int, context_tokens: float, time_s: float) -> CurvePoint:
+    return CurvePoint(phase, prompt_tokens, batch, context_tokens, time_s, 1, time_s, time_s, "measured")
+
+
+_READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Sequence[Any], Replica], Contents]], ...]] = (
+    (frozenset({"benchmarks"}), read_guidellm),
+    *((form.keys, form.read) for form in FORMS),
+    (frozenset({"batch_size", "input_len", "prefill_latency"}), _read_one_batch),
+)
+"""Keys that a JSON result has, and its reader; the first that fits is taken."""
 
 
 def _json_values(shown: str, text: str) -> list[Any]:
@@ -131,7 +155,7 @@ def _read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]
         shown_time = f"{given:g} {column.removeprefix('latency_')}"
         allowed_s = GAP_RANGE_S if phase == "decode" else TTFT_RANGE_S
         seconds = check_time(given * _LATENCY[column], f"{where}: {column}", shown_time, allowed_s)
-        points.append(CurvePoint(phase, prompt_tokens, batch, context, seconds, 1, seconds, seconds, "measured"))
+        points.append(_measured(phase, prompt_tokens, batch, context, seconds))
     if not points:
         raise InputError(f"{shown}: has a header but no rows")
     return Contents(Recognised(shown, "table of points", "", (f"{len(points)} rows",)), points=tuple(points))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 
 from provisioner.errors import InputError
-from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Details, Replica, Run, Spread
+from provisioner.perf.measurements.runs import Contents, Details, Replica, Run
+from provisioner.perf.measurements.summaries import Form
 from provisioner.perf.measurements.values import KNOWN, Fields, nested, number, objects_of, text
 from provisioner.specs.units import quoted
 
 
-def read_guidellm(shown: str, report: Mapping[str, Any], replica: Replica) -> Contents:
+def read_guidellm(shown: str, reports: Sequence[Mapping[str, Any]], replica: Replica) -> Contents:
     """Runs of a report, one for each benchmark."""
+    report = reports[0]
     benchmarks = report["benchmarks"]
     if not isinstance(benchmarks, list) or not benchmarks:
         raise InputError(f"{shown}: benchmarks: must be a list with a benchmark or more, got {quoted(benchmarks)}")
@@ -22,68 +25,29 @@ def read_guidellm(shown: str, report: Mapping[str, Any], replica: Replica) -> Co
     return Contents.of_runs(shown, f"GuideLLM {text(report, 'metadata', 'guidellm_version')}".strip(), runs)
 
 
-def _run(fields: Fields, arguments: Any, replica: Replica) -> Run:
-    where, benchmark = fields.where, fields.values
-    metrics = benchmark.get("metrics")
-    if not isinstance(metrics, dict) or "time_to_first_token_ms" not in metrics:
-        raise InputError(f"{where}: metrics: has no time_to_first_token_ms; {KNOWN}")
+def _run(benchmark: Fields, arguments: Any, replica: Replica) -> Run:
+    for name in ("time_to_first_token_ms", "prompt_token_count"):
+        if benchmark.at(f"metrics.{name}") is None:
+            raise InputError(f"{benchmark.where}: metrics: has no {name}; {KNOWN}")
     # 0.2 and 0.3 keep the strategy in args, later versions in config
-    stated = nested(benchmark, "config", "strategy") or nested(benchmark, "args", "strategy") or {}
-    strategy = Fields(f"{where}: strategy", stated)
-    kind = text(stated, "type_") or "a strategy that is not stated"
-    in_flight = 1 if kind == "synchronous" else strategy.count_if_any("streams")
-    load = kind if in_flight is None else "one at a time" if in_flight == 1 else f"{in_flight} in flight"
-    rate = stated.get("rate")
-    if in_flight is None and isinstance(rate, int | float):
-        load = f"sent at {rate:g} requests/s ({kind})"
-
-    def summary(name: str) -> Fields | None:
-        values = nested(metrics, name, "successful")
-        some = isinstance(values, dict) and values.get("count", 1) != 0
-        return Fields(f"{where}: {name}", values) if some else None
-
-    def spread(name: str, allowed_s: tuple[float, float]) -> Spread | None:
-        times = summary(name)
-        if times is None or times.values.get("median") == 0:
-            return None
-        low, high = number(times.values, "min"), number(times.values, "max")
-        return Spread(
-            times.seconds("median", allowed_s),
-            times.seconds("mean", allowed_s),
-            1e-3 * low if low is not None and low > 0 else None,
-            None if high is None else 1e-3 * high,
-        )
-
-    ttft = spread("time_to_first_token_ms", TTFT_RANGE_S)
-    prompts, outputs = summary("prompt_token_count"), summary("output_token_count")
-    if prompts is None or outputs is None:
-        if "prompt_token_count" not in metrics:
-            raise InputError(f"{where}: metrics: has no prompt_token_count; {KNOWN}")
-        return Run(where, "", f"{load}, none succeeded", None, 0, 0, 0.0, 0.0)
-    requests = prompts.count("count") if "count" in prompts.values else 0
-    prompt_tokens = prompts.positive("mean", "tokens")
-    deviation = prompts.values.get("std_dev")
-    rates = summary("requests_per_second")
-    failed = nested(benchmark, "request_totals", "errored") or nested(metrics, "request_totals", "errored")
-    # the gap is a request's mean, never a single one
-    return Run(
-        source=where,
-        model_id=text(benchmark, "config", "backend", "model")
-        or text(benchmark, "worker", "backend_model")
+    strategy = benchmark.at("config.strategy") or benchmark.at("args.strategy")
+    kind = text(strategy, "type_")
+    succeeded = benchmark.at("metrics.prompt_token_count.successful")
+    if not isinstance(succeeded, dict) or succeeded.get("count", 1) == 0:
+        return Run(benchmark.where, "", f"{kind}, none succeeded", None, 0, 0, 0.0, 0.0)
+    failed = number(benchmark.at("request_totals.errored") or benchmark.at("metrics.request_totals.errored")) or 0
+    stated = {
+        "in flight": 1 if kind == "synchronous" else nested(strategy, "streams"),
+        "rate": "inf" if kind == "throughput" else nested(strategy, "rate"),
+        "attempted": failed + (number(succeeded, "count") or 0),
+        "model": text(benchmark.values, "config", "backend", "model")
+        or text(benchmark.values, "worker", "backend_model")
         or text(arguments, "model")
         or text(arguments, "backend_kwargs", "model"),
-        load=load,
-        in_flight=in_flight,
-        requests=requests,
-        failed=failed if isinstance(failed, int) else 0,
-        prompt_tokens=replica.input_tokens or prompt_tokens,
-        output_tokens=replica.output_tokens or outputs.positive("mean", "tokens"),
-        vary=deviation / prompt_tokens if isinstance(deviation, int | float) else None,
-        ttft=ttft,
-        tpot=spread("inter_token_latency_ms", GAP_RANGE_S),
-        rate_rps=None if rates is None else rates.positive("mean", "requests/s"),
-        details=_details(benchmark, requests),
-    )
+    }
+    run = _FORM.run(replace(benchmark, values={**benchmark.values, **stated}), replica)
+    details = _details(benchmark.values, run.requests)
+    return run if details is None else run.with_details(details)
 
 
 def _details(benchmark: Mapping[str, Any], requests: int) -> Details | None:
@@ -106,3 +70,15 @@ def _details(benchmark: Mapping[str, Any], requests: int) -> Details | None:
     if not ((first > start) & (last >= first) & (prompts > 0) & (outputs > 0)).all():
         return None
     return Details(start, first - start, last - start, prompts, outputs, None)
+
+
+_FORM: Final = Form(
+    tool="GuideLLM",
+    times="metrics.{time}_ms.successful.{}",
+    names=("time_to_first_token", "inter_token_latency", ""),
+    unit="ms",
+    lengths=("metrics.prompt_token_count.successful.{}", "metrics.output_token_count.successful.{}"),
+    counts=("attempted", "metrics.prompt_token_count.successful.count"),
+    load=("in flight", "rate", "metrics.requests_per_second.successful.mean"),
+    model="model",
+)

@@ -73,6 +73,8 @@ def prompt_points(run: Run) -> list[Identified]:
         return _nothing(run, quantity, "the file has no times to the first token (was the endpoint streaming?)")
     if run.cached is not None and run.cached > MAX_CACHED:
         return _nothing(run, quantity, f"{run.cached:.0%} of the prompt tokens came from the prefix cache")
+    if run.bundled:
+        return _nothing(run, quantity, "tokens came in bundles: the time to the first one may hold several")
     details = run.details
     if details is not None and details.start_s is not None:
         alone = _alone(details, until_s=details.ttft_s)
@@ -85,8 +87,8 @@ def prompt_points(run: Run) -> list[Identified]:
         return _nothing(run, quantity, f"{load}: a loaded TTFT is not a prompt time")
     if details is not None:
         return _by_length(run, details.prompt_tokens, details.ttft_s, load)
-    if run.vary is not None and run.vary > MAX_VARY:
-        return _nothing(run, quantity, f"prompt lengths vary by {run.vary:.0%}: give them one length")
+    if varied := _varied(run):
+        return _nothing(run, quantity, f"{varied}: give them one length")
     known = "" if run.vary is not None else "; the file does not say whether lengths vary"
     point = _point("prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
     return [(Finding(run.source, quantity, f"median TTFT, {load}{known}"), point)]
@@ -104,7 +106,7 @@ def decode_points(run: Run, unloaded_ttft_s: float | None = None) -> list[Identi
         return _nothing(run, "decode time", "the file has no times between tokens")
     details = run.details
     if details is not None and details.start_s is not None:
-        if details.gaps_s is not None:
+        if details.gaps_s is not None and not run.bundled:
             return _counted(run, details)
         alone = _alone(details, until_s=details.last_s) & (details.output_tokens > 1)
         if run.in_flight is None and alone.any():
@@ -136,7 +138,7 @@ def _held(run: Run, batch: int, unloaded_ttft_s: float | None) -> list[Identifie
     gaps = run.output_tokens - 1
     share = batch * math.ceil(run.prompt_tokens / CHUNK_TOKENS) / gaps
     of_gaps = f"{batch} prompts in {gaps:,.0f} gaps: up to {min(share, 1):.0%} of the gaps hold one"
-    if run.gap is not None and share <= MAX_PROMPT_GAPS:
+    if run.gap is not None and not run.bundled and share <= MAX_PROMPT_GAPS:
         # extremes of single gaps are jitter of the client, not repeats of the point
         gap = Spread(run.gap.median_s, run.gap.mean_s)
         how = f"median gap, the {0.5 / (1 - share):.0%} quantile of those without prompts ({of_gaps})"
@@ -225,10 +227,8 @@ def _load(run: Run) -> tuple[bool, str]:
     """Whether the requests of a run surely do not overlap, and the load of which that is said."""
     average = run.mean_in_flight
     if run.in_flight is not None:
-        return (
-            run.in_flight == 1,
-            "one request at a time" if run.in_flight == 1 else f"{run.in_flight} requests in flight",
-        )
+        alone = run.in_flight == 1
+        return alone, "one request at a time" if alone else f"{run.in_flight} requests in flight"
     if average is None:
         return False, run.load
     if average <= MAX_OPEN_IN_FLIGHT:
@@ -241,9 +241,18 @@ def _axis_context(run: Run) -> float:
     return round(run.prompt_tokens) + round(run.output_tokens) / 2
 
 
+def _varied(run: Run) -> str:
+    """Spread of the prompt lengths of a run; empty if they count as one length."""
+    if run.vary is None or run.vary <= MAX_VARY:
+        return ""
+    by = f" by {run.vary:.0%}" if math.isfinite(run.vary) else ""
+    return f"prompt lengths vary{by}{f' ({run.lengths})' if run.lengths else ''}"
+
+
 def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> list[Identified]:
     context = _axis_context(run)
     quantity = f"decode time at batch {batch}, {context:,.0f} tokens of context each"
+    how = "; ".join(filter(None, (how, "tokens came in bundles" if run.bundled else "", _varied(run))))
     point = _point("decode", run.prompt_tokens, batch, context, spread, repeats)
     return [(Finding(run.source, quantity, how), point)]
 

@@ -94,8 +94,8 @@ def read_measurements(
 ) -> Measured:
     """Curve points from result files of benchmark tools.
 
-    ``input_tokens`` and ``output_tokens`` replace those of every file; ``concurrency`` is the number in flight, which
-    the CSV of AIPerf and genai-perf does not state. With a model or machine unknown to the catalogue the slope of
+    ``input_tokens`` and ``output_tokens`` replace those of every file; ``concurrency`` is the number in flight, for
+    files that state no load, such as the CSV of AIPerf. With a model or machine unknown to the catalogue the slope of
     decode time over context has no physical bounds. ``InputError`` for a file that cannot be read, is of no known
     format or of another model than the others, and if no file gives a point of a curve.
     """
@@ -127,11 +127,7 @@ def read_measurements(
         fit = _fit(points, replica)
     except InputError as error:
         refused = str(error)
-    given = [
-        Finding(file.recognised.path, f"{len(file.points)} points", "latencies taken as they stand")
-        for file in contents
-        if file.points
-    ]
+    given = [Finding(f.recognised.path, f"{len(f.points)} points", "taken as they stand") for f in contents if f.points]
     return Measured(
         model=model,
         machine=machine,
@@ -290,27 +286,42 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, replica: Replica) -> Iterato
         )
 
 
+_COMMANDS: Final = {
+    "vllm bench serve": "vllm bench serve --model {model} --dataset-name random --random-input-len {prompt} "
+    "--random-output-len {output} --ignore-eos --max-concurrency {held} --num-prompts {requests} "
+    "--percentile-metrics ttft,tpot,itl,e2el --save-result --save-detailed",
+    "SGLang bench_serving": "python -m sglang.bench_serving --backend sglang --model {model} --dataset-name random "
+    "--random-input-len {prompt} --random-output-len {output} --random-range-ratio 1.0 --max-concurrency {held} "
+    "--num-prompts {requests} --output-details --output-file results.jsonl",
+    "SGLang bench_one_batch": "python -m sglang.bench_one_batch --model-path {model} --input-len {prompt} "
+    "--output-len {output} --batch-size {held} --result-filename results.jsonl",
+    "GuideLLM": "guidellm benchmark --target http://localhost:8000 --model {model} --rate-type concurrent "
+    "--rate {held} --max-requests {requests} --data prompt_tokens={prompt},output_tokens={output} "
+    "--output-path benchmarks-{prompt}-{held}.json",
+    "AIPerf": "aiperf profile --model {model} --endpoint-type chat --streaming --synthetic-input-tokens-mean {prompt} "
+    "--synthetic-input-tokens-stddev 0 --output-tokens-mean {output} --output-tokens-stddev 0 --extra-inputs "
+    "ignore_eos:true --concurrency {held} --request-count {requests}",
+}
+"""Commands that measure one run, by the beginning of the tool's name; the first for other tools."""
+
+
 def _next_steps(points: Sequence[CurvePoint], recognised: Sequence[Recognised]) -> tuple[str, ...]:
-    model = next((file.model_id for file in recognised if file.model_id), "MODEL")
+    model = shlex.quote(next((file.model_id for file in recognised if file.model_id), "MODEL"))
+    tools = [key for file in recognised for key in _COMMANDS if file.tool.startswith(key)]
+    command = _COMMANDS[tools[0] if tools else "vllm bench serve"]
     sizes = {p.prompt_tokens for p in points if p.phase == "prompt"}
-    steps = []
+    runs: list[tuple[int, int, int]] = []
     if len(sizes) < 2:
         new = [tokens for tokens in PROMPT_SIZES if not any(_close(tokens, size) for size in sizes)]
-        steps += [_command(model, tokens, ALONE_OUTPUT_TOKENS, 1, ALONE_REQUESTS) for tokens in new]
+        runs += [(tokens, ALONE_OUTPUT_TOKENS, 1) for tokens in new]
     decodes = [p for p in points if p.phase == "decode"]
     contexts = [(p.prompt_tokens, round(p.output_tokens)) for p in decodes]
     # at the lengths of most measured batches
     lengths = max(contexts, key=contexts.count) if contexts else (1024, 512)
     have = {p.batch for p, context in zip(decodes, contexts, strict=True) if context == lengths}
     if len(have) < 2 or max(have) < 2:
-        new = [batch for batch in BATCHES if batch not in have]
-        steps += [_command(model, *lengths, batch, max(ALONE_REQUESTS, 10 * batch)) for batch in new]
-    return tuple(steps)
-
-
-def _command(model: str, prompt_tokens: int, output_tokens: int, in_flight: int, requests: int) -> str:
-    return (
-        f"vllm bench serve --model {shlex.quote(model)} --dataset-name random --random-input-len {prompt_tokens} "
-        f"--random-output-len {output_tokens} --ignore-eos --max-concurrency {in_flight} --num-prompts {requests} "
-        "--percentile-metrics ttft,tpot,itl,e2el --save-result --save-detailed"
+        runs += [(*lengths, batch) for batch in BATCHES if batch not in have]
+    return tuple(
+        command.format(model=model, prompt=prompt, output=output, held=held, requests=max(ALONE_REQUESTS, 10 * held))
+        for prompt, output, held in runs
     )

@@ -6,7 +6,7 @@ All times are in s. A time of a run is a ``Spread`` over its requests (or over i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,13 @@ GAP_RANGE_S = (1e-4, 10.0)
 
 UNIT_SLIP: Final = 0.02
 """Mean requests in flight over the number held, below which the times must be in another unit."""
+
+TOKENS_A_GAP: Final = 0.9
+"""Gaps of a run per token after the first, below which tokens came in bundles."""
+
+IN_BUNDLE: Final = 0.1
+IN_BUNDLE_S: Final = 1e-3
+"""Share of the mean gap, and time in s, below both of which a gap is one between tokens of a bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class Details:
     """Every successful request of a run, in any order: arrays of shape (requests,).
 
     ``start_s`` are times of sending on one clock, ``last_s`` times from there to the last token. ``gaps_s`` holds the
-    times between tokens of each request, None if the file has none or if tokens came in bundles.
+    times between tokens of each request, None if the file has none.
     """
 
     start_s: Floats | None
@@ -79,7 +86,7 @@ class Run:
     ``in_flight`` is the number of requests that the client keeps in flight, None if it holds none or the file does not
     state it. ``requests`` is the number that succeeded, 0 if not stated. ``tpot`` is the mean gap of a request, ``gap``
     the single gaps of all requests pooled. ``vary`` is the standard deviation of the prompt's length over its mean,
-    ``cached`` the share of prompt tokens from the prefix cache; None if unknown.
+    ``cached`` the share of prompt tokens from the prefix cache; None if unknown. ``lengths`` says how they were drawn.
     """
 
     source: str
@@ -98,6 +105,7 @@ class Run:
     speculative: bool = False
     cached: float | None = None
     details: Details | None = None
+    lengths: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a rate and times that contradict the requests in flight by orders of magnitude."""
@@ -108,6 +116,30 @@ class Run:
                 f"{self.source}: its rate and times give {average:.3g} requests in flight where {held} were held: "
                 "are its times in another unit?"
             )
+
+    def with_details(self, details: Details) -> Run:
+        """The run with the times of every request, from which its spreads follow."""
+        outputs, prompts = details.output_tokens, details.prompt_tokens
+        gaps_s = np.concatenate(details.gaps_s or [[]])
+        means_s = (details.last_s - details.ttft_s)[outputs > 1] / (outputs[outputs > 1] - 1)
+        return replace(
+            self,
+            details=details,
+            ttft=Spread.of(details.ttft_s),
+            tpot=Spread.of(means_s) if means_s.size else self.tpot,
+            gap=Spread.of(gaps_s) if gaps_s.size else None,
+            vary=float(prompts.std() / prompts.mean()),
+        )
+
+    @property
+    def bundled(self) -> bool:
+        """Whether tokens came in bundles: fewer gaps than tokens, or gaps of nothing. No gap is an iteration then."""
+        if self.gap is None or self.tpot is None:
+            return False
+        mean_s, median_s = self.tpot.mean_s, self.gap.median_s
+        gaps_s = np.concatenate(self.details.gaps_s) if self.details and self.details.gaps_s else np.array([median_s])
+        inside = np.mean(gaps_s < min(IN_BUNDLE_S, IN_BUNDLE * mean_s))
+        return bool(mean_s < TOKENS_A_GAP * max(self.gap.mean_s, median_s) or inside > 1 - TOKENS_A_GAP)
 
     @property
     def decoding_s(self) -> float:

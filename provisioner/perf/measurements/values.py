@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,15 +11,18 @@ import numpy as np
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Floats, check_time
-from provisioner.specs.units import parse_positive, parse_whole, quoted
+from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole, quoted
 
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
 """Columns that a table of points needs beside its latency."""
 
 KNOWN: Final = (
-    "known are the JSON of vllm bench serve and GuideLLM, the CSV of AIPerf and genai-perf, and CSV with the columns "
-    f"{', '.join(PLAIN_COLUMNS)}, latency_ms"
+    "known are results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf and InferenceX, and CSV "
+    f"with the columns {', '.join(PLAIN_COLUMNS)}, latency_ms"
 )
+
+SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
+"""Units of times in files, in s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,27 +36,39 @@ class Fields:
         if not isinstance(self.values, dict):
             raise InputError(f"{self.where}: must be a JSON object, got {quoted(self.values)}")
 
-    def positive(self, key: str, unit: str) -> float:
-        """Number above 0."""
-        if key not in self.values:
-            raise InputError(f"{self.where}: has no {key}")
-        value = self.values[key]
+    def at(self, path: str) -> Any:
+        """Value at a path of names joined by dots, None if there is none."""
+        return nested(self.values, *path.split(".")) if path else None
+
+    def positive(self, path: str, unit: str, parse: Callable[[Any, str, str], float] = parse_positive) -> float:
+        """Number above 0, or as ``parse`` asks for."""
+        value = self.at(path)
+        if value is None:
+            raise InputError(f"{self.where}: has no {path}")
         if isinstance(value, str):
-            raise InputError(f"{self.where}: {key}: must be a number of {unit}, got {quoted(value)}")
-        return parse_positive(value, f"{self.where}: {key}", unit)
+            raise InputError(f"{self.where}: {path}: must be a number of {unit}, got {quoted(value)}")
+        return parse(value, f"{self.where}: {path}", unit)
 
-    def seconds(self, key: str, allowed_s: tuple[float, float]) -> float:
-        """Time in s of a field in ms, in a plausible range."""
-        given = self.positive(key, "ms")
-        return check_time(1e-3 * given, f"{self.where}: {key}", f"{given:g} ms", allowed_s)
+    def seconds(self, path: str, allowed_s: tuple[float, float], unit: str = "ms") -> float:
+        """Time in s of a field in ``unit``, in a plausible range; of 0 only if the range begins there."""
+        given = self.positive(path, unit, parse_positive if allowed_s[0] else parse_non_negative)
+        return check_time(SECONDS[unit] * given, f"{self.where}: {path}", f"{given:g} {unit}", allowed_s)
 
-    def count(self, key: str, minimum: int = 0) -> int:
+    def unit(self, path: str) -> str:
+        """Unit of time that the object at a path states beside its values."""
+        unit = text(self.at(path), "unit")
+        if unit not in SECONDS:
+            raise InputError(f"{self.where}: {path}: must state its unit ({', '.join(SECONDS)})")
+        return unit
+
+    def count(self, path: str, minimum: int = 0) -> int:
         """Whole number of requests of at least ``minimum``."""
-        return parse_whole(self.values.get(key, math.nan), f"{self.where}: {key}", "requests", minimum)
+        value = self.at(path)
+        return parse_whole(math.nan if value is None else value, f"{self.where}: {path}", "requests", minimum)
 
-    def count_if_any(self, key: str) -> int | None:
-        """Whole number of requests, 1 or more; None if there is none."""
-        return None if self.values.get(key) is None else self.count(key, minimum=1)
+    def count_if_any(self, path: str, minimum: int = 1) -> int | None:
+        """Whole number of requests of at least ``minimum``; None if there is none, or no limit."""
+        return None if self.at(path) in (None, math.inf) else self.count(path, minimum)
 
 
 def objects_of(shown: str, kind: str, values: Sequence[Any]) -> list[Fields]:
