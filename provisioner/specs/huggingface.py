@@ -134,7 +134,7 @@ def _read(path: Path) -> dict[str, Any]:
         text = read_text(path, MAX_CONFIG_BYTES)
         if not text.strip():
             raise InputError("is empty; must be a model's config.json")
-        content = json.loads(text)
+        content = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 18 else float(digits))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

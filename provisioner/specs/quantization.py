@@ -85,37 +85,37 @@ def _number_type(given: Mapping[str, Any], method: str) -> tuple[str, dict[str, 
 def _share_in_16_bits(given: Mapping[str, Any], shape: Mapping[str, Any], gated: bool, where: str) -> float:
     """Share of the layers' weights that the file leaves in 16 bits, by the names of its modules."""
     kept = [str(name) for field in _KEPT if isinstance(given.get(field), list) for name in given[field]]
-    if len(kept) > MOST_NAMES:
-        raise InputError(f"{where} leaves more than {MOST_NAMES:,} modules in 16 bits")
+    if len(kept) > MOST_NAMES or sum(name.startswith("re:") or "*" in name[:-1] for name in kept) > MOST_NAMES / 20:
+        raise InputError(f"{where} leaves more than {MOST_NAMES:,} modules, or {MOST_NAMES // 20} patterns, in 16 bits")
     inner, wide, narrow = shape["intermediate_size"], *(shape["head_dim"] * shape[k] for k in ("heads", "kv_heads"))
     parts: list[tuple[Any, ...]] = [("self_attn.o_proj", wide), ("mlp.down_proj", inner)]
     parts += [(f"self_attn.{k}_proj", "self_attn.qkv_proj", n) for k, n in (("q", wide), ("k", narrow), ("v", narrow))]
     parts += [(f"mlp.{name}_proj", "mlp.gate_up_proj", inner) for name in ("up", "gate")[: 1 + gated]]
-    sizes: dict[tuple[str, ...], int] = {
-        tuple(f"{tree}.layers.{layer}.{name}" for tree in _TREES for name in names): size
-        for layer in range(shape["layers"])
+    sizes: dict[str, int] = {
+        "." + ". .".join(f"{tree}.layers.{layer}.{name}" for tree in _TREES for name in names) + ".": size
+        for layer in range(min(shape["layers"], 1000))  # more are refused
         for *names, size in parts
     }
     left = set(sizes)
     for pattern in kept:
-        matches = _matcher(pattern, where)
-        chosen = {names for names in sizes if any(map(matches, names))}
+        chosen = set(filter(_matcher(pattern, where), sizes))
         if not chosen and not any(part in pattern for part in _OUTSIDE):
             raise InputError(f"{where} leaves a module in 16 bits that is not known, {quoted(pattern)}")
         left -= chosen
     return 1.0 - sum(map(sizes.__getitem__, left)) / sum(sizes.values())
 
 
-def _matcher(pattern: str, where: str) -> Callable[[str], object]:
-    """Whether a module is meant by a name, a name with wildcards, or a regular expression after ``re:``."""
+def _matcher(pattern: str, where: str) -> Callable[[str], bool]:
+    """Whether one of ``.NAME. .NAME.`` is meant by a name, one with wildcards, or an expression after ``re:``."""
     plain, text = pattern.removesuffix("*").removesuffix("."), pattern.removeprefix("re:")
     if text == pattern and "*" not in plain:
-        return lambda name: f".{plain}." in f".{name}."
+        return lambda names: f".{plain}." in names
     if text == pattern:
         text = ".*".join(map(re.escape, plain.split("*"))) + r"(\.|$)"
     if re.search(r"\)[*+?{]", text) or len(re.findall(r"[*+{]", text)) > 4:  # it could take for ever
         raise InputError(f"{where}: {quoted(pattern)} is too complex a pattern of modules")
     try:
-        return re.compile(text).match
+        matches = re.compile(text).match
     except re.error:
         raise InputError(f"{where}: {quoted(pattern)} is no regular expression") from None
+    return lambda names: any(map(matches, names[1:-1].split(". .")))

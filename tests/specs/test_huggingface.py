@@ -238,6 +238,11 @@ def test_what_is_not_understood_is_named(name: str) -> None:
         ({"vocab_size": -5}, "vocab_size: must be a whole number above 0, got -5"),
         ({"vocab_size": float("nan")}, "vocab_size: must be a whole number above 0, got nan"),
         ({"vocab_size": 10**9}, "vocab_size: 1e+09 is not plausible"),
+        ({"vocab_size": 10**400}, "vocab_size: must be a whole number above 0, got inf"),
+        (
+            {"num_hidden_layers": 10**12, "quantization_config": {"quant_method": "fp8"}},
+            "layers: 1e+12 is not plausible",
+        ),
         ({"n_layer": 7}, "num_hidden_layers: 6, n_layer: 7: are names of the same, and differ"),
         ({"num_key_value_heads": 3}, "kv_heads: must divide the 8 heads, got 3"),
         (
@@ -357,7 +362,10 @@ class TestForeignFiles:
                 "has no model_type: is not a model's config.json (its keys: 'total_",
             ),
             ("[" * 100_000, "is not a model's config.json: its JSON cannot be read"),
-            ('{"hidden_size": ' + "9" * 5000 + "}", "is not a model's config.json: its JSON cannot be read"),
+            (
+                '{"model_type": "llama", "num_hidden_layers": ' + "9" * 5000 + "}",
+                "num_hidden_layers: must be a whole number",
+            ),
         ],
     )
     def test_one_line_says_what_it_is(self, tmp_path: Path, text: str, message: str) -> None:

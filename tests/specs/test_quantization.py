@@ -169,7 +169,8 @@ class TestMixedPrecision:
             (["re:(a+)+$"], "too complex a pattern"),
             (["re:" + ".*" * 20 + "x"], "too complex a pattern"),
             (["re:("], "is no regular expression"),
-            ([f"model.layers.{number}" for number in range(3000)], "more than 2,000 modules"),
+            ([f"model.layers.{number}" for number in range(3000)], "more than 2,000 modules, or 100 patterns"),
+            (["re:.*q_proj"] * 101, "more than 2,000 modules, or 100 patterns"),
         ],
     )
     def test_hostile_patterns_end_at_once(self, tmp_path: Path, kept: list[str], message: str) -> None:
