@@ -130,3 +130,38 @@ def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> Non
     assert other.evidence.runs < alone.evidence.runs
     slower = best_plan(load_setting(dataclasses.replace(options, scale={"decode-time": 1.2})), verdicts=verdicts)
     assert slower.evidence is not None and slower.evidence.runs > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prompt_tokens,output_tokens\n10,3\n20,4\n", "has lengths only, no times; give workload and rate_rps instead"),
+        (
+            '{"session_id": "a", "timestamp": 0, "input_length": 10, "output_length": 3}\n'
+            '{"session_id": "a", "delay": 500, "input_length": 20, "output_length": 4}\n',
+            r"session_id and delay \(delay\) make turns wait for answers, which is not simulated; give workload",
+        ),
+    ],
+)
+def test_requests_without_times_of_their_own_are_served_at_a_rate_only(tmp_path, content: str, message: str) -> None:
+    file = str(tmp_path / "t.jsonl")
+    (tmp_path / "t.jsonl").write_text(content)
+    options = {"design": "baseline-h100", "mixed_machines": 1, "model": "llama2-70b"}
+    with pytest.raises(InputError, match=message):
+        load_scenario(SimulateOptions(trace=file, **options))
+    with pytest.raises(InputError, match=message):
+        load_setting(PlanOptions(trace=file))
+    with pytest.raises(InputError, match="so it has no rate: give one with rate_rps"):
+        load_setting(PlanOptions(workload=file))
+    assert load_setting(PlanOptions(workload=file, rate_rps=5.0)).rate_rps == 5.0
+    assert load_scenario(SimulateOptions(workload=file, rate_rps=5.0, **options)).request_set(0).requests > 0
+
+
+def test_the_rules_of_reading_reach_the_trace(tmp_path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("timestamp,input_length,output_length\n0.5,10,3\n1,10,0\n20.5,20,4\n")
+    with pytest.raises(InputError, match="the unit of its times is not told"):
+        load_setting(PlanOptions(workload=str(file)))
+    assert load_setting(PlanOptions(workload=str(file), time_unit="s")).rate_rps == pytest.approx(1 / 20)
+    with pytest.raises(InputError, match="line 3: output_length: 0 tokens"):
+        load_setting(PlanOptions(trace=str(file), time_unit="s", failed_rows="refuse"))

@@ -164,8 +164,8 @@ def import_workload(
 ) -> None:
     """Read a trace: print its format and content, and write it as a workload.
 
-    Recognises by the columns: Azure LLM inference (CSV), Mooncake (JSON lines), SplitwiseSim, Vidur, and
-    arrival_s,prompt_tokens,output_tokens.
+    Recognises arrival_s,prompt_tokens,output_tokens and the columns of Azure, AIBrix, AIPerf, BurstGPT, LLMServingSim,
+    Mooncake, Qwen-Bailian, RAGPulse, SplitwiseSim, Vidur and the vLLM semantic router (docs/how-to/own-traces.md).
     """
     from provisioner.cli.imports import import_trace
     from provisioner.report.imports import import_data, import_document

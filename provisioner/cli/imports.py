@@ -34,9 +34,10 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     files = None if options.out is None else _workload_files(file, options.named, options.out)
     from provisioner.files import write_files
     from provisioner.specs.schema import save_workload
+    from provisioner.specs.trace_formats import TraceRules
     from provisioner.specs.traces import read_trace
 
-    trace = read_trace(file)
+    trace = read_trace(file, TraceRules(options.time_unit, options.block_tokens, options.failed_rows))
     if files is None:
         return trace, None, ()
     workload = trace.workload(files[0].stem, rate_rps=options.rate_rps)
@@ -54,16 +55,13 @@ def _workload_files(file: str, name: str | None, out: str) -> tuple[Path, Path]:
 
     path = Path(out)
     if path.is_dir():
-        stem = name or Path(file).stem
-        if not NAME.fullmatch(stem):
-            raise InputError(f"--out {out}: {stem!r} does not do as a name of files; give one with --name")
-        path = path / f"{stem}.yaml"
+        path = path / f"{name or Path(file).stem}.yaml"
     elif path.suffix != ".yaml":
         raise InputError(f"--out {out}: must be a folder that exists, or a file ending in .yaml")
     elif name is not None and name != path.stem:
         raise InputError(f"--out {out}: names the workload {path.stem}, --name {name}; leave out one of them")
-    elif not NAME.fullmatch(path.stem):
-        raise InputError(f"--out {out}: must be named with letters, digits, '.', '_' and '-'")
+    if not NAME.fullmatch(path.stem):
+        raise InputError(f"--out {out}: {path.stem!r} does not do as a name of files; give one with --name")
     bins = path.with_name(f"{path.stem}.csv")
     for each in (path, bins):
         check_writable(str(each), "--out")

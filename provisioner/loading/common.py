@@ -19,7 +19,7 @@ from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.rate_levels import NO_PEAK
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
 from provisioner.specs.units import format_rate, parse_whole
-from provisioner.specs.workload import Workload
+from provisioner.specs.workload import Workload, prefix_remark
 
 _ERROR = "not measured; its error: docs/explanation/validation.md"
 # Remarks on machines whose curves are not measured, by a word in their provenance: on one machine, and on several.
@@ -108,11 +108,7 @@ class Loading(Generic[Asked]):
                 f"{longer:.1%} of the requests are longer than the {self.model.trained_context_tokens:,} tokens that "
                 f"{self.model.title} was trained for; they are {done} as if it served them"
             )
-        if workload.context_share_reused is not None and workload.context_share_reused > 0.01:
-            notes.append(
-                f"{workload.context_share_reused:.0%} of the prompt tokens repeat a prefix seen before; prefix caching "
-                "is not modelled, and would shorten the prompt phase"
-            )
+        notes += prefix_remark(workload.context_share_reused)
         if self.options.model != self.model.name:
             types = f"in {self.model.dtype}, its KV cache in {self.model.kv_dtype}"
             notes.append(f"{self.options.model} is {done} as {self.model.name} {types}")

@@ -13,6 +13,7 @@ from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.prices import MachinePrice
 from provisioner.specs.slo import SLO
+from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import Trace, read_trace
 from provisioner.specs.units import parse_positive
 from provisioner.specs.workload import Workload
@@ -62,10 +63,12 @@ class Factors:
         prompt, output = self.of("prompt-tokens"), self.of("output-tokens")
         return workload if prompt == output == 1.0 else workload.scaled(prompt, output)
 
-    def trace(self, path: str, rate: bool = True) -> Trace:
-        """The trace of a file with the factors on its lengths, and on its rate if that counts."""
-        lengths = self.of("prompt-tokens"), self.of("output-tokens")
-        return read_trace(path).scaled(self.of("rate") if rate else 1.0, *lengths)
+    def trace(self, path: str, rules: TraceRules, rate: bool = True, times: bool = True) -> Trace:
+        """The trace of a file with the factors on its lengths, and on its rate if that counts; ``times`` if they do."""
+        trace = read_trace(path, rules)
+        if times and trace.untimed:
+            raise InputError(f"{path}: {trace.untimed}; give {spelled('workload')} and {spelled('rate_rps')} instead")
+        return trace.scaled(self.of("rate") if rate else 1.0, self.of("prompt-tokens"), self.of("output-tokens"))
 
     def refuse(self, names: Iterable[str], why: str) -> None:
         """Refuse factors that mean nothing for this question."""

@@ -214,7 +214,8 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     if not warm_up + cool_down < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
     if options.trace is not None:
-        return _as_recorded(options.trace, factors, options.warm_up or 0.0, cool_down)
+        trace = factors.trace(options.trace, options.trace_rules)
+        return _as_recorded(trace, factors, options.warm_up or 0.0, cool_down)
     if options.in_flight is not None:
         factors.refuse(("rate", "cv"), f"a closed loop ({spelled('in_flight')}) has no arrival times")
     workload, source = _workload(options, factors)
@@ -243,14 +244,13 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
     return _Requests(make, options.sets, expected, workload, arrivals, notes)
 
 
-def _as_recorded(path: str, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
+def _as_recorded(trace: Trace, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
     factors.refuse(("cv",), f"changes a workload; a {spelled('trace')} is taken as it is")
-    trace = factors.trace(path)
-    check_count(trace.requests, path)
+    check_count(trace.requests, trace.path)
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
-    workload = trace.workload(Path(path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
-    return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=path), trace.warnings)
+    workload = trace.workload(Path(trace.path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
+    return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=trace.path), trace.warnings)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Workload | Trace]:
@@ -259,7 +259,7 @@ def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Wor
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
         workload = factors.workload(catalog.workload(name))
     else:
-        trace = factors.trace(name, rate=False)
+        trace = factors.trace(name, options.trace_rules, rate=False, times=False)
         workload = trace.workload(Path(name).stem)
     if options.independent:
         workload, trace = workload.independent(), None

@@ -30,6 +30,7 @@ from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.prices import PriceList
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
+from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_rate
 from provisioner.specs.workload import Workload
@@ -260,8 +261,8 @@ def _check_limits(options: PlanOptions, slo: SLO) -> None:
 def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     """The workload, the source of request sets, the windows and CV of the traffic, and warnings."""
     if options.trace is not None:
-        return _as_recorded(options.trace, factors)
-    workload = catalog.workload(options.workload)
+        return _as_recorded(options.trace, factors, options.trace_rules)
+    workload = catalog.workload(options.workload, options.trace_rules)
     rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     workload = factors.workload(workload)
@@ -273,10 +274,10 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     return workload, workload, ((rate, 1.0),), cv, notes
 
 
-def _as_recorded(path: str, factors: Factors) -> _Requests:
+def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
-    trace, factor = factors.trace(path, rate=False), factors.of("rate")
+    trace, factor = factors.trace(path, rules, rate=False), factors.of("rate")
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
         raise InputError(
             f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final
 
 from provisioner.errors import InputError
 from provisioner.options.base import Options
-from provisioner.options.declaration import Group
+from provisioner.options.declaration import Group, changed
 from provisioner.options.kinds import FOLDER, RATE, TEXT, Kind, positive, whole
-from provisioner.options.shared import OUTPUT
+from provisioner.options.shared import OUTPUT, Question
 
 MEASURED: Final = Group("What was measured")
 
@@ -31,6 +31,9 @@ _NAME: Final = Kind(_parse_name, "NAME")
 class WorkloadImportOptions(Options):
     """A workload made of a trace."""
 
+    time_unit: str | None = changed(Question, "time_unit")
+    block_tokens: int | None = changed(Question, "block_tokens")
+    failed_rows: str = changed(Question, "failed_rows")
     named: str | None = OUTPUT.option(_NAME, "Name of the workload. [default: the file's]", flag="--name")
     rate_rps: float | None = OUTPUT.option(RATE, "Rate to plan for in requests/s. [default: the trace's mean]")
     out: str | None = OUTPUT.option(

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
@@ -20,10 +19,7 @@ from provisioner.specs.lengths import IntArray
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.traces import Trace, describe, profile
 from provisioner.specs.units import format_bytes
-from provisioner.specs.workload import Workload
-
-NOTABLE_PREFIX_REUSE: Final = 0.01
-"""Share of prompt tokens seen before from which on a plan without prefix caching is worth a warning."""
+from provisioner.specs.workload import Workload, prefix_remark
 
 
 def import_document(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> Document:
@@ -43,13 +39,7 @@ def import_document(trace: Trace, workload: Workload | None, written: Sequence[P
 
 def import_warnings(trace: Trace) -> tuple[str, ...]:
     """Repairs made while reading, and parts of the trace that a plan leaves out."""
-    if trace.prefix_reuse is None or trace.prefix_reuse <= NOTABLE_PREFIX_REUSE:
-        return trace.warnings
-    return (
-        *trace.warnings,
-        f"{trace.prefix_reuse:.0%} of the prompt tokens repeat a prefix seen before; prefix caching is not modelled, "
-        "and would shorten the prompt phase",
-    )
+    return (*trace.warnings, *prefix_remark(trace.prefix_reuse))
 
 
 def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]) -> dict[str, object]:
@@ -61,6 +51,7 @@ def import_data(trace: Trace, workload: Workload | None, written: Sequence[Path]
         "prompt_tokens": _lengths(trace.prompt_tokens),
         "output_tokens": _lengths(trace.output_tokens),
         "arrivals": asdict(profile(trace.arrival_s)),
+        "facts": trace.facts,
         "prefix_reuse": trace.prefix_reuse,
         "warnings": import_warnings(trace),
         "workload": None if workload is None else workload_data(workload),

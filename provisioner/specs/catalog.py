@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.trace_formats import TraceRules
 from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
@@ -265,8 +266,8 @@ def _shipped_workload(name: str) -> "Workload":
     return workload(data_folder("workloads") / f"{name}.yaml")
 
 
-def workload(name_or_path: str | Path) -> "Workload":
-    """Workload of a shipped name, of a workload file (.yaml), or of a trace file."""
+def workload(name_or_path: str | Path, rules: TraceRules | None = None) -> "Workload":
+    """Workload of a shipped name, of a workload file (.yaml), or of a trace file, read by the rules."""
     if str(name_or_path) in workloads():
         return _shipped_workload(str(name_or_path))
     path = Path(name_or_path)
@@ -278,4 +279,4 @@ def workload(name_or_path: str | Path) -> "Workload":
         raise UnknownNameError("workload", str(name_or_path), (*workloads(), "a trace file"))
     from provisioner.specs.traces import read_trace
 
-    return read_trace(path).workload(path.stem)
+    return read_trace(path, rules).workload(path.stem)

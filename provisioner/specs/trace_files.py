@@ -10,89 +10,68 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
-from provisioner.specs.lengths import FloatArray, IntArray
+from provisioner.specs.trace_formats import FORMATS, MAGIC, NEAR_MISSES, TraceFormat, TraceRules
 from provisioner.specs.units import quoted
+from provisioner.spelling import spelled
 
 CHUNK_LINES = 250_000  # about 30 MB of text at a time
 MAX_LINE_BYTES = 1 << 20
 MAX_TOKENS = 100_000_000  # far above any context window: beyond it a column is not a number of tokens
 
-# Tokens of one entry of Mooncake's hash_ids (its trace release: prefix blocks of 512 tokens).
-PREFIX_BLOCK_TOKENS = 512
 # Distinct prefix blocks remembered, about 200 MB; the share reused is that of the requests up to there.
 MAX_PREFIX_BLOCKS = 2_000_000
+PROBED_REQUESTS = 1_000  # requests whose tokens and hashes tell the size of a block
+BLOCK_SIZES = tuple(1 << power for power in range(4, 13))  # tokens
 
 
-@dataclass(frozen=True, slots=True)
-class TraceFormat:
-    """Trace format: its columns of time, prompt and output tokens, and the unit of its times."""
+def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArray[np.void]]:
+    """Reader of a trace file, and its requests in their order: times as they are counted, prompt and output tokens.
 
-    name: str
-    title: str
-    columns: tuple[str, str, str]
-    time_unit: Literal["s", "ms", "date"]  # "date" for a date and time of day
-
-
-FORMATS = (
-    TraceFormat("own", "own", ("arrival_s", "prompt_tokens", "output_tokens"), "s"),
-    TraceFormat("azure", "Azure LLM inference", ("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "date"),
-    TraceFormat("mooncake", "Mooncake", ("timestamp", "input_length", "output_length"), "ms"),
-    TraceFormat("splitwise-sim", "SplitwiseSim", ("arrival_timestamp", "prompt_size", "token_size"), "s"),
-    TraceFormat("vidur", "Vidur", ("arrived_at", "num_prefill_tokens", "num_decode_tokens"), "s"),
-)
-
-
-def read_requests(path: str | Path) -> tuple["Reader", FloatArray, IntArray, IntArray]:
-    """Reader of a trace file, and times in s, prompt and output tokens of its requests, each of shape (n,).
-
-    Requests have the order of the file; dates become seconds since the earliest. ``InputError`` names file, line,
-    column and value of the first wrong line.
+    ``InputError`` names file, line, column and value of the first wrong line.
     """
     shown = str(path)
     chunks: list[NDArray[np.void]] = []
-    with _opened(path, shown) as handle:
+    with _opened(path) as handle:
         line, header = next(((n, text) for n, text in enumerate(handle, start=1) if text.strip()), (0, ""))
         if not line:
             raise InputError(f"{shown}: is empty; a trace has a header line, or one JSON object per line")
-        if header.lstrip().startswith("["):
-            raise InputError(f"{shown}: is a JSON array; a trace has one JSON object per line")
-        reader = Reader(shown, line, header)
+        reader = Reader(shown, line, header, rules)
         lines = chain([header], handle) if reader.is_json else handle
         line += not reader.is_json
         while chunk := list(islice(lines, CHUNK_LINES)):
             chunks.append(reader.read(line, chunk))
             line += len(chunk)
-    requests = np.concatenate(chunks or [np.empty(0, reader.dtype)])
+    rows = np.concatenate(chunks or [np.empty(0, reader.dtype)])
     chunks.clear()
-    if not requests.size:
-        raise InputError(f"{shown}: has a header but no requests")
-    time = requests["time"]
-    time = (time - time.min()) / 1e9 if reader.of_dates else time.copy()
-    return reader, time, requests["prompt"].astype(np.int64), requests["output"].astype(np.int64)
+    if not rows.size:
+        raise InputError(f"{shown}: has {'failed requests only' if reader.failed else 'a header but no requests'}")
+    return reader, rows
 
 
 @contextmanager
-def _opened(path: str | Path, shown: str) -> Iterator[TextIO]:
+def _opened(path: str | Path) -> Iterator[TextIO]:
+    """The text of a file, after a look at its start; ``InputError`` for what is no text."""
+    shown = str(path)
     try:
         with (
             io.BufferedReader(io.FileIO(path), MAX_LINE_BYTES) as raw,
             io.TextIOWrapper(raw, encoding="utf-8-sig") as text,
         ):
             start = raw.peek(MAX_LINE_BYTES)
-            if start.startswith(b"\x1f\x8b"):
-                raise InputError(f"{shown}: is compressed (gzip); decompress it first")
+            if kind := next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None):
+                raise InputError(f"{shown}: is {kind}")
             if b"\0" in start:
                 raise InputError(f"{shown}: is not a text file; a trace is CSV or JSON lines")
             if len(start) >= MAX_LINE_BYTES and not re.search(rb"[\r\n]", start):
@@ -102,22 +81,38 @@ def _opened(path: str | Path, shown: str) -> Iterator[TextIO]:
         problem = {
             UnicodeDecodeError: "is not a text file in UTF-8; a trace is CSV or JSON lines",
             FileNotFoundError: "no such file",
-            IsADirectoryError: "is a directory; a trace is one CSV or JSON lines file",
+            IsADirectoryError: "is a folder; a trace is one file in it, CSV or JSON lines",
         }.get(type(error), f"cannot be read: {getattr(error, 'strerror', None) or error}")
         raise InputError(f"{shown}: {problem}") from None
 
 
-def _recognised(found: Sequence[str], where: str) -> TraceFormat:
-    """Format whose three columns are all present; ``InputError`` names the missing columns of the nearest format."""
+def _has(row: Mapping[str, Any], column: str) -> bool:
+    """Whether a row has a column, or its list or object the part after the point."""
+    name, _, part = column.partition(".")
+    value = row.get(name)
+    inside = value[0] if isinstance(value, list) and value else value
+    return name in row and (not part or value == [] or (isinstance(inside, dict) and part in inside))
+
+
+_TIMED = re.compile("time|stamp|date|arriv|start|delay|session|^ts$", re.IGNORECASE)
+
+
+def _recognised(row: Mapping[str, Any], first: str, where: str) -> TraceFormat:
+    """Format whose columns and marks a row has, else one of lengths only; ``InputError`` names what is missing."""
     for known in FORMATS:
-        if set(known.columns) <= set(found):
+        if all(_has(row, column) for column in (*known.columns, *known.marks)):
             return known
-    near = max(FORMATS, key=lambda known: len(set(known.columns) & set(found)))
-    missing = [column for column in near.columns if column not in found]
+    for known in FORMATS:
+        if set(known.columns[1:]) <= set(row) and not any(map(_TIMED.search, row)):
+            return TraceFormat("lengths", "lengths only", ("", *known.columns[1:]), "")
+    near = max(FORMATS, key=lambda known: (sum(_has(row, column) for column in known.columns), not known.marks))
+    missing = [column for column in near.columns if not _has(row, column)]
     if len(missing) < 3:
-        raise InputError(f"{where}: misses {', '.join(missing)} of the {near.title} format, has {_listed(found)}")
-    formats = "; ".join(", ".join(known.columns) for known in FORMATS)
-    raise InputError(f"{where}: no known trace columns, has {_listed(found)}; known are: {formats}")
+        raise InputError(f"{where}: misses {', '.join(missing)} of the {near.title} format, has {_listed([*row])}")
+    for _, near_miss in filter(lambda start: re.match(start[0], first), NEAR_MISSES.items()):
+        raise InputError(f"{where}: {near_miss}")
+    formats = "; ".join(dict.fromkeys(", ".join(known.columns) for known in FORMATS))
+    raise InputError(f"{where}: no known trace columns, has {_listed([*row])}; known are: {formats}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -125,76 +120,130 @@ def _listed(names: Sequence[str]) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
+def block_size(probed: Sequence[tuple[int, int]], declared: int | None) -> int | None:
+    """Tokens of a prefix block that at least 95 % of the numbers of hashes and prompt tokens fit, or None.
+
+    >>> block_size([(125, 2000), (63, 1001)], 512), block_size([(1, 2000), (1, 300)], 512)
+    (16, None)
+    """
+    hashes, tokens = np.array(probed).T
+    for size in (*filter(None, [declared]), *BLOCK_SIZES):
+        fits = (hashes == -(-tokens // size)) | ((hashes == tokens // size) & (size == declared))
+        if fits.mean() >= 0.95 and (size == declared or hashes.max() > 1):
+            return int(size)
+    return None
+
+
 @dataclass(slots=True)
 class Prefixes:
-    """Prompt tokens in prefix blocks seen before, counted from the ``hash_ids`` of Mooncake's requests."""
+    """Prompt tokens in prefix blocks seen before: ``whole`` blocks, and ``tokens`` of prompts whose end was seen."""
 
     seen: set[Any] = field(default_factory=set)
+    probed: list[tuple[int, int]] = field(default_factory=list)
     requests: int = 0
     prompt_tokens: int = 0
-    reused_tokens: int = 0
+    whole: int = 0
+    tokens: int = 0
     is_partial: bool = False
 
-    def count(self, blocks: list[Any], prompt_tokens: int) -> None:
+    def count(self, blocks: Any, prompt_tokens: int, what: str) -> None:
         """Count a request, unless more blocks are seen than are remembered."""
+        if not (isinstance(blocks, list) and all(type(block) in (int, str) for block in blocks)):
+            raise InputError(f"{what}: must be a list of block numbers, got {quoted(blocks)}")
         self.is_partial = len(self.seen) > MAX_PREFIX_BLOCKS
         if self.is_partial:
             return
         self.requests += 1
         self.prompt_tokens += prompt_tokens
-        for k, block in enumerate(blocks):
-            if block in self.seen:
-                self.reused_tokens += max(0, min(PREFIX_BLOCK_TOKENS, prompt_tokens - k * PREFIX_BLOCK_TOKENS))
+        self.probed += [(len(blocks), prompt_tokens)][: PROBED_REQUESTS - len(self.probed)]
+        again = [block in self.seen for block in blocks]
         self.seen.update(blocks)
+        self.whole += sum(again[:-1])
+        if again and again[-1]:  # the last block holds what is left of the prompt
+            self.tokens += prompt_tokens
+            self.whole -= len(blocks) - 1
 
-    @property
-    def reuse(self) -> float | None:
-        """Share of prompt tokens seen before; None in a trace without blocks."""
-        return self.reused_tokens / self.prompt_tokens if self.prompt_tokens else None
+    def reuse(self, block_tokens: int | None) -> float | None:
+        """Share of prompt tokens seen before; None without blocks of a known size."""
+        tokens = self.whole * (block_tokens or 0) + self.tokens
+        return min(1.0, max(0.0, tokens / self.prompt_tokens)) if block_tokens and self.prompt_tokens else None
 
 
 class Reader:
     """Reader of requests from chunks of lines, by the first line of a file: a header, or a request in JSON."""
 
-    def __init__(self, shown: str, line: int, first: str) -> None:
+    def __init__(self, shown: str, line: int, first: str, rules: TraceRules) -> None:
         where = f"{shown}: line {line}"
-        self.shown = shown
+        self.shown, self.rules, self.failed = shown, rules, 0
         self.is_json = first.lstrip().startswith("{")
-        row = _json_object(first, where) if self.is_json else _csv_row(first, where)
-        self.columns = [name.strip() for name in row]
-        self.format = _recognised(self.columns, where)
+        row = _json_object(first, where) if self.is_json else dict.fromkeys(_csv_row(first, where))
+        self.columns = [*row] if self.is_json else _csv_row(first, where)
+        self.format = _recognised(row, first, where)
         self.of_dates = self.format.time_unit == "date"
-        # times in s, or in ns since 1970 for dates
+        if self.of_dates and rules.time_unit:
+            raise InputError(f"{shown}: has dates; leave out {spelled('time_unit')}")
+        # times as they are counted, or in ns since 1970 for dates
         time = np.int64 if self.of_dates else np.float64
         self.dtype = np.dtype([("time", time), ("prompt", np.int32), ("output", np.int32)])
         self.prefixes = Prefixes()
-        self._at = [self.columns.index(column) for column in self.format.columns]
+        self.sessions, self.turns = dict[object, int](), list[tuple[int, float]]()  # of each request, with its delay
+        used = (*self.format.columns, self.format.delay, "session_id")
+        self._at = {column: self.columns.index(column) for column in used if column in self.columns}
 
     def read(self, line: int, lines: list[str]) -> NDArray[np.void]:
         """Requests of lines from number ``line`` of the file on; ``InputError`` names a wrong line and value."""
-        if not self.is_json and (compiled := self._compiled(lines)) is not None:
+        by_line = self.is_json or self.format.delay or self.rules.failed_rows == "refuse"
+        if not by_line and (compiled := self._compiled(lines)) is not None:
             return compiled
         requests: list[tuple[float, int, int]] = []
         for number, text in enumerate(lines, start=line):
-            if not text.strip():
-                continue
-            where = f"{self.shown}: line {number}"
-            row = self._row(text, where)
-            time, prompt, output = self.format.columns
-            prompt_tokens = _tokens(row[prompt], f"{where}: {prompt}")
-            time_s_or_ns = _time(row[time], f"{where}: {time}", self.format.time_unit)
-            requests.append((time_s_or_ns, prompt_tokens, _tokens(row[output], f"{where}: {output}")))
-            if (hashes := row.get("hash_ids")) is not None:
-                self.prefixes.count(hashes, prompt_tokens)
+            if text.strip():
+                where = f"{self.shown}: line {number}"
+                try:
+                    requests.extend(self._requests(self._row(text, where), where))
+                except (AttributeError, TypeError):  # a list or an object in place of a value, or a value of one
+                    raise InputError(f"{where}: is not a row of the {self.format.title} format") from None
         return np.array(requests, self.dtype)
+
+    def _requests(self, row: dict[str, Any], where: str) -> Iterator[tuple[float, int, int]]:
+        """Times, NaN if they follow from the answer before, prompt and output tokens of a row's requests."""
+        (time, prompt, output), unit, wait = self.format.columns, self.format.time_unit, self.format.delay
+        listed, inner, _ = prompt.partition(".")
+        before: dict[str, Any] = {}
+        for entry in row.get(listed, ()) if inner else ({},):
+            each = row | {f"{listed}.{name}": value for name, value in entry.items()}
+            session, pause = each.get("session_id", where), (before if inner else each).get(wait) or 0
+            waits = bool(wait) and session in self.sessions and bool(before or each.get(time) in (None, ""))
+            needed = (prompt, output) if waits or not time else (time, prompt, output)
+            if missing := [name for name in needed if name not in each]:
+                raise InputError(f"{where}: misses {', '.join(missing)}")
+            before = each
+            if _number(each[output]) == 0.0:
+                if self.rules.failed_rows == "refuse":
+                    mend = f"{spelled('failed_rows')} drop leaves it out"
+                    raise InputError(f"{where}: {output}: 0 tokens, as of a request that failed; {mend}")
+                self.failed += 1
+                continue
+            tokens = _tokens(each[prompt], f"{where}: {prompt}")
+            at = math.nan if waits else _time(each[time], f"{where}: {time}", unit) if time else 0.0
+            if wait:
+                delay = _time(pause, f"{where}: {wait}", unit) if waits else math.nan
+                if delay < 0:
+                    raise InputError(f"{where}: {wait}: must be a time of 0 or more, got {quoted(pause)}")
+                self.turns.append((self.sessions.setdefault(session, len(self.sessions)), delay))
+            if each.get("hash_ids") is not None and not isinstance(each["hash_ids"], dict):
+                self.prefixes.count(each["hash_ids"], tokens, f"{where}: hash_ids")
+            yield at, tokens, _tokens(each[output], f"{where}: {output}")
 
     def _compiled(self, lines: list[str]) -> NDArray[np.void] | None:
         """Requests of lines of CSV, or None if they must be read one by one."""
         # every column has a place in the compiled reader's type, unused ones as one character, so that it
         # refuses lines with a field too many or too few
         kinds = ["U1"] * len(self.columns)
-        for k, kind in zip(self._at, ("M8[ns]" if self.of_dates else "f8", "i8", "i8"), strict=True):
-            kinds[k] = kind
+        read = {"time": "M8[ns]" if self.of_dates else "f8", "prompt": "i8", "output": "i8"}
+        at = {name: self._at[column] for name, column in zip(read, self.format.columns, strict=True) if column}
+        for name, k in at.items():
+            kinds[k] = read[name]
         rows: Iterable[str] = lines
         if self.of_dates:
             if not all(":" in text for text in lines):
@@ -209,35 +258,31 @@ class Reader:
                 table = np.loadtxt(rows, ",".join(kinds), comments=None, delimiter=",", quotechar='"', ndmin=1)
         except (ValueError, OverflowError, DeprecationWarning):
             return None
-        time, prompt, output = (table[f"f{k}"] for k in self._at)
-        tokens = np.stack([prompt, output])
-        if not (table.size and tokens.min() >= 1 and tokens.max() <= MAX_TOKENS and np.isfinite(time).all()):
+        if not table.size:
             return None
-        requests = np.empty(table.size, self.dtype)
-        requests["time"] = time / 1e3 if self.format.time_unit == "ms" else time
-        requests["prompt"], requests["output"] = prompt, output
+        kept = table[f"f{at['output']}"] != 0
+        requests = np.zeros(int(kept.sum()), self.dtype)
+        for name, k in at.items():
+            values = table[f"f{k}"][kept]
+            if not (np.isfinite(values) if name == "time" else (values >= 1) & (values <= MAX_TOKENS)).all():
+                return None
+            requests[name] = values
+        self.failed += kept.size - requests.size
         return requests
 
     def _row(self, text: str, where: str) -> dict[str, Any]:
         """Values of a line by column, as written."""
-        if not self.is_json:
-            cells = _csv_row(text, where)
-            if len(cells) < len(self.columns) or any(cell.strip() for cell in cells[len(self.columns) :]):
-                raise InputError(f"{where}: has {len(cells)} columns, the header {len(self.columns)}")
-            return {self.columns[k]: cells[k].strip() for k in self._at}
-        row = _json_object(text, where)
-        missing = [column for column in self.format.columns if column not in row]
-        if missing:
-            raise InputError(f"{where}: misses {', '.join(missing)}")
-        hashes = row.get("hash_ids")
-        if hashes is not None and not (isinstance(hashes, list) and all(type(block) in (int, str) for block in hashes)):
-            raise InputError(f"{where}: hash_ids: must be a list of block numbers, got {quoted(hashes)}")
-        return row
+        if self.is_json:
+            return _json_object(text, where)
+        cells = _csv_row(text, where)
+        if len(cells) < len(self.columns) or any(cells[len(self.columns) :]):
+            raise InputError(f"{where}: has {len(cells)} columns, the header {len(self.columns)}")
+        return {column: cells[k] for column, k in self._at.items()}
 
 
 def _csv_row(text: str, where: str) -> list[str]:
     try:
-        return next(csv.reader([text.rstrip("\r\n")]), [])
+        return [cell.strip() for cell in next(csv.reader([text.rstrip("\r\n")]), [])]
     except csv.Error as error:
         raise InputError(f"{where}: is not a line of CSV: {error}") from None
 
@@ -275,12 +320,12 @@ def _tokens(value: object, what: str) -> int:
 
 
 def _time(value: object, what: str, unit: str) -> float:
-    """Time in s, or, of a date and time of day, in ns since 1970; UTC where it states no zone."""
+    """Time as it is counted, or, of a date and time of day, in ns since 1970; UTC where it states no zone."""
     if unit != "date":
         number = _number(value)
         if not math.isfinite(number):
             raise InputError(f"{what}: must be a time in {unit}, got {quoted(value)}")
-        return number / 1e3 if unit == "ms" else number
+        return number
     if match := _DATE.fullmatch(value) if isinstance(value, str) else None:
         day, clock, fraction, zone = match.groups()
         with suppress(ValueError):

@@ -1,6 +1,7 @@
 """Traces: requests with their arrival times and token counts, and their arrival profile."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,15 @@ from numpy.typing import ArrayLike
 from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
-from provisioner.specs.trace_files import TraceFormat, read_requests
+from provisioner.specs.trace_files import block_size, read_requests
+from provisioner.specs.trace_formats import FORMATS, TIME_UNITS, TraceFormat, TraceRules
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
 from provisioner.spelling import spelled
 
+MAX_MEAN_RPS, MAX_DAYS = 5_000, 400  # beyond these a unit of times is not believed
+EPOCH_S = (9.4e8, 4.1e9)  # the years 2000 to 2099 since 1970: no two units share a number
+NOTABLE_FAILED = 0.05  # share of failed requests that is worth a warning
 MAX_RELATIVE_S = 1e8  # three years: a larger time is one since an epoch, not since the trace's start
 
 DISPERSION_WINDOWS_S = (1, 10, 60)
@@ -25,7 +30,11 @@ class Trace:
     """Requests of a trace file in order of arrival; all arrays have shape (n,).
 
     ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block hashes;
-    ``warnings`` are the corrections made while reading, one line each.
+    ``facts`` say how the file was read, ``warnings`` are the corrections made, one line each.
+
+    In a trace of sessions, ``session`` has the number of each request's session, and ``delay_s`` the time in s from
+    the end of the answer before it to its arrival; NaN for one that arrives at its own time. ``arrival_s`` of the
+    others is the earliest possible. ``otherwise_rps`` is the rate of a trace without one of its own.
     """
 
     path: str
@@ -35,6 +44,10 @@ class Trace:
     format: TraceFormat
     warnings: tuple[str, ...] = ()
     prefix_reuse: float | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    session: IntArray | None = None
+    delay_s: FloatArray | None = None
+    otherwise_rps: float | None = None
 
     @property
     def requests(self) -> int:
@@ -50,28 +63,35 @@ class Trace:
             output_tokens=scaled_tokens(self.output_tokens, output),
         )
 
+    @property
+    def untimed(self) -> str:
+        """The reason why not all requests have times of their own; empty if they have."""
+        if self.delay_s is not None and not np.isnan(self.delay_s).all():
+            return f"session_id and delay ({self.format.delay}) make turns wait for answers, which is not simulated"
+        return "" if self.format.time_unit else "has lengths only, no times"
+
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 
         The rate is the trace's peak rate unless given; the coefficient of variation is that within the windows of its
         rate levels. More than 4,000 different pairs of lengths are put into bins (``workload.from_lengths``).
         """
-        arrivals = profile(self.arrival_s)
-        rate = arrivals.peak_rate_rps if rate_rps is None else rate_rps
+        arrivals = None if self.untimed else profile(self.arrival_s)
+        rate = rate_rps or (arrivals and arrivals.peak_rate_rps) or self.otherwise_rps
         if rate is None:
-            raise InputError(
-                f"{self.path}: all requests arrive at one time, so it has no rate: give one with {spelled('rate_rps')}"
-            )
+            problem = self.untimed or "all requests arrive at one time"
+            raise InputError(f"{self.path}: {problem}, so it has no rate: give one with {spelled('rate_rps')}")
+        read = "".join(f"; {label} {text}" for label, text in self.facts.items())
         return from_lengths(
             name,
             self.prompt_tokens,
             self.output_tokens,
             title=title or f"{Path(self.path).name} ({self.format.title} trace)",
             rate_rps=rate,
-            cv=arrivals.cv_within_windows or 1.0,
+            cv=(arrivals and arrivals.cv_within_windows) or 1.0,
             arrivals=arrivals,
             context_share_reused=self.prefix_reuse,
-            sources=(f"{Path(self.path).name}: {format_count(self.requests)} requests",),
+            sources=(f"{Path(self.path).name}: {format_count(self.requests)} requests{read}",),
         )
 
 
@@ -84,7 +104,8 @@ def describe(trace: Trace) -> dict[str, str]:
         return f"mean {tokens.mean():,.1f}, {shown}, largest {format_count(int(tokens.max()))}"
 
     facts = {
-        "format": f"{trace.format.title} ({', '.join(trace.format.columns)})",
+        "format": f"{trace.format.title} ({', '.join(filter(None, trace.format.columns))})",
+        **trace.facts,
         "requests": format_count(trace.requests),
         **describe_arrivals(profile(trace.arrival_s)),
     }
@@ -111,28 +132,83 @@ def describe_arrivals(arrivals: ArrivalProfile) -> dict[str, str]:
     }
 
 
-def read_trace(path: str | Path) -> Trace:
+def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
     """Requests of a trace file, sorted by arrival.
 
-    Dates become seconds since the first; times in seconds or milliseconds are kept, unless negative or counted from
-    an epoch. ``InputError`` names file, line, column and value of the first wrong line.
+    Dates become seconds since the first; other times are kept, in s, unless negative or counted from an epoch.
+    ``InputError`` names file, line, column and value of the first wrong line.
     """
-    reader, arrival, prompt, output = read_requests(path)
-    warnings = []
-    if reader.prefixes.is_partial:
-        first = format_count(reader.prefixes.requests)
+    rules = rules or TraceRules()
+    reader, rows = read_requests(path, rules)
+    known, prefixes, block = reader.format, reader.prefixes, rules.block_tokens
+    facts, warnings = dict[str, str](), list[str]()
+    if prefixes.probed:
+        block = block or block_size(prefixes.probed, known.block_tokens)
+        unknown = f"of no usual size: no share of repeated prefixes ({spelled('block_tokens')} states it)"
+        facts["prefix blocks"] = f"of {block:,} tokens" if block else unknown
+    if prefixes.is_partial:
+        first = format_count(prefixes.requests)
         warnings.append(f"the share of prompt tokens seen before is that of the first {first} requests")
+    if reader.failed:
+        share = reader.failed / (reader.failed + rows.size)
+        facts["failed requests left out"] = text = f"{reader.failed:,} ({format_share(share)})"
+        if share > NOTABLE_FAILED:
+            warnings.append(f"failed requests, with 0 output tokens, are left out of the load: {text}")
+    turns = np.array(reader.turns).reshape(-1, 2)  # session, and delay or NaN
+    arrival = (rows["time"] - rows["time"].min()) / 1e9 if reader.of_dates else rows["time"].copy()
+    if not known.time_unit:
+        facts["times"] = "none"
+    elif not reader.of_dates:
+        unit, facts["times"], known = told_unit(str(path), arrival, known, rules.time_unit, block)
+        arrival *= TIME_UNITS[unit]
+        turns[:, 1] *= TIME_UNITS[unit]
+        latest: dict[float, float] = {}
+        for k, (session, delay) in enumerate(turns.tolist()):  # the earliest that an answer allows
+            arrival[k] = latest[session] = latest[session] + delay if delay >= 0 else float(arrival[k])
     start = float(arrival.min())
     if start < 0 or start > MAX_RELATIVE_S:
         warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")
         arrival = arrival - start
+    prompt, output = rows["prompt"].astype(np.int64), rows["output"].astype(np.int64)
     early = int(np.count_nonzero(arrival[1:] < arrival[:-1]))
     if early:
         order = np.argsort(arrival, kind="stable")
         arrival, prompt, output = arrival[order], prompt[order], output[order]
-        among = f"{format_count(early)} of {format_count(arrival.size)} requests"
-        warnings.append(f"{among} arrive before the one above them: sorted by time")
-    return Trace(str(path), arrival, prompt, output, reader.format, tuple(warnings), reader.prefixes.reuse)
+        turns = turns[order] if turns.size else turns
+        if not turns.size:
+            among = f"{format_count(early)} of {format_count(arrival.size)} requests"
+            warnings.append(f"{among} arrive before the one above them: sorted by time")
+    sessions = (turns[:, 0].astype(np.int64), turns[:, 1]) if turns.size else (None, None)
+    more = (tuple(warnings), prefixes.reuse(block), facts, *sessions, rules.rate_rps)
+    return Trace(str(path), arrival, prompt, output, known, *more)
+
+
+def told_unit(
+    shown: str, time: FloatArray, known: TraceFormat, given: str | None, block: int | None
+) -> tuple[str, str, TraceFormat]:
+    """Unit of times, a phrase with its sign, and the format, or its twin; ``InputError`` where nothing tells it."""
+    unit: str = known.time_unit
+    why, doubt = f"the unit of {known.title}", ""
+    start, span = float(np.nanmin(time)), float(np.nanmax(time) - np.nanmin(time))
+    epochs = [each for each, s in TIME_UNITS.items() if EPOCH_S[0] <= start * s <= EPOCH_S[1]]
+    if given is not None:
+        unit, why = given, f"as {spelled('time_unit')} says"
+    elif epochs and not known.columns[0].endswith("_ns"):
+        unit, why = epochs[0], "since 1970 by their size"
+    elif known.name == "mooncake":  # others have its columns, with times in s
+        twin, fractions = next(each for each in FORMATS if each.name == "qwen-bailian"), bool((time % 1 != 0).any())
+        if fractions and block == twin.block_tokens:
+            unit, why, known = twin.time_unit, f"the unit of {twin.title}", twin
+        elif block != known.block_tokens and (fractions or block == twin.block_tokens or span < time.size - 1):
+            doubt = f"{known.title} has whole {unit}, {twin.title} {twin.time_unit}"
+    spans = {each: span * s for each, s in TIME_UNITS.items()}
+    rates = {each: (time.size - 1) / s if s else 0.0 for each, s in spans.items()}
+    if given is None and (rates[unit] > MAX_MEAN_RPS or spans[unit] > MAX_DAYS * 86_400):
+        doubt = f"{unit}, {why}, would be {format_rate(rates[unit])} over {format_seconds(spans[unit])}"
+    if doubt:
+        each = "; ".join(f"{unit}: {rates[unit]:.4g} requests/s over {spans[unit]:.4g} s" for unit in TIME_UNITS)
+        raise InputError(f"{shown}: the unit of its times is not told: {doubt}; give {spelled('time_unit')} ({each})")
+    return unit, f"in {unit}, {why}", known
 
 
 def profile(arrival_s: ArrayLike) -> ArrivalProfile:

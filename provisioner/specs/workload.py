@@ -167,6 +167,12 @@ class Workload:
         return _grouped(self.weight, lengths, group.reshape(-1).astype(np.int64))
 
 
+def prefix_remark(share: float | None) -> tuple[str, ...]:
+    """Remark on prompt tokens of which a share repeats prefixes; none up to 1 %."""
+    why = "repeat a prefix seen before; prefix caching is not modelled, and would shorten the prompt phase"
+    return (f"{share:.0%} of the prompt tokens {why}",) if share is not None and share > 0.01 else ()
+
+
 def _grouped(weight: FloatArray, lengths: Lengths, group: IntArray) -> tuple[FloatArray, Lengths]:
     return summed(group, weight), lengths.merged(group, weight)
 

@@ -240,7 +240,7 @@ def test_imported_workload_plans(provision: Run, trace: Path) -> None:
         (("--out", "notes.yaml"), "notes.csv exists and is not a workload's table"),
         (("--out", "w.yaml", "--name", "v"), "--out w.yaml: names the workload w, --name v; leave out one of them"),
         (("--out", ".", "--name", "../x"), "--name ../x: must be letters, digits"),
-        (("--out", "a b.yaml"), "must be named with letters, digits"),
+        (("--out", "a b.yaml"), "'a b' does not do as a name of files"),
     ],
 )
 def test_import_refuses_to_write(provision: Run, trace: Path, arguments: tuple[str, ...], message: str) -> None:

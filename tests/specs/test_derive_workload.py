@@ -45,12 +45,12 @@ def test_a_workload_of_one_s_own(derive, tmp_path, capsys):
 
 def test_a_wrong_trace_is_one_line_and_writes_nothing(derive, tmp_path, capsys):
     trace = tmp_path / "trace.csv"
-    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,10,0\n")
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,10,-1\n")
     assert derive.main([str(trace), "--name", "mine", "--out", str(tmp_path)]) == 2
     assert (
         capsys.readouterr()
         .err.strip()
-        .endswith("line 2: output_tokens: must be a whole number of tokens, 1 or more, got '0'")
+        .endswith("line 2: output_tokens: must be a whole number of tokens, 1 or more, got '-1'")
     )
     assert list(tmp_path.iterdir()) == [trace]
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from provisioner.errors import InputError
 from provisioner.specs import trace_files
-from provisioner.specs.trace_files import FORMATS, MAX_TOKENS
+from provisioner.specs.trace_files import MAX_TOKENS
+from provisioner.specs.trace_formats import FORMATS, TraceRules
 from provisioner.specs.traces import describe, profile, read_trace
 
 OWN = "arrival_s,prompt_tokens,output_tokens\n"
@@ -66,6 +67,47 @@ def refused(trace, tmp_path):
             "splitwise-sim",
         ),
         ("arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,10,3\n2,20,4\n", "vidur"),
+        (
+            "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+            "0.5,GPT-4,10,3,13,API log\n2,ChatGPT,20,4,24,Conversation log\n",
+            "burstgpt",
+        ),
+        (
+            "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+            "0.5,a-1,43,GPT-4,10,3,13,API log\n2.0,b-2,2,ChatGPT,20,4,24,Conversation log\n",
+            "burstgpt",
+        ),
+        (
+            '{"chat_id": 1, "parent_chat_id": -1, "timestamp": 0.5, "input_length": 10, "output_length": 3,'
+            ' "type": "text", "turn": 1, "hash_ids": [7]}\n'
+            '{"chat_id": 2, "parent_chat_id": 1, "timestamp": 2.0, "input_length": 20, "output_length": 4,'
+            ' "type": "text", "turn": 2, "hash_ids": [7, 8]}\n',
+            "qwen-bailian",
+        ),
+        (
+            '{"timestamp": "0.5", "input_length": 10, "output_length": 3, "session_id": "a",'
+            ' "hash_ids": {"sys_prompt": [3], "history": []}}\n'
+            '{"timestamp": "2", "input_length": 20, "output_length": 4, "session_id": "a",'
+            ' "hash_ids": {"sys_prompt": [3], "history": [9]}}\n',
+            "ragpulse",
+        ),
+        (
+            '{"session_id": "a", "timestamp": 500, "input_length": 10, "output_length": 3}\n'
+            '{"session_id": "b", "timestamp": 2000, "input_length": 20, "output_length": 4}\n',
+            "aiperf",
+        ),
+        ("timestamp,prompt_tokens,generated_tokens,selected_model\n0.5,10,3,small\n2,20,4,large\n", "semantic-router"),
+        (
+            '{"timestamp": 0, "requests": []}\n'
+            '{"timestamp": 500, "requests": [{"prompt": "a", "prompt_length": 10, "output_length": 3}]}\n'
+            '{"timestamp": 2000, "requests": [{"prompt": "b", "prompt_length": 20, "output_length": 4}]}\n',
+            "aibrix",
+        ),
+        (
+            '{"input_toks": 10, "output_toks": 3, "arrival_time_ns": 500000000, "input_tok_ids": [1, 2]}\n'
+            '{"input_toks": 20, "output_toks": 4, "arrival_time_ns": 2000000000}\n',
+            "llmservingsim",
+        ),
         ('{"arrival_s": 0.5, "prompt_tokens": 10, "output_tokens": 3}\n'
          '{"arrival_s": 2, "prompt_tokens": 20, "output_tokens": 4}', "own"),
     ],
@@ -81,6 +123,9 @@ def test_every_format_is_recognised(trace, content, name):
     assert read.warnings == ()
     known = next(known for known in FORMATS if known.name == name)
     assert describe(read)["format"] == f"{known.title} ({', '.join(known.columns)})"
+    if name != "azure":
+        unit = {"llmservingsim": "ns", "mooncake": "ms", "aiperf": "ms", "aibrix": "ms"}.get(name, "s")
+        assert describe(read)["times"] == f"in {unit}, the unit of {known.title}"
 
 
 @pytest.mark.parametrize(
@@ -120,6 +165,14 @@ def test_times_are_read_exactly(trace):
     times = np.cumsum(rng.exponential(1 / 70, 2000))
     rows = "".join(f"{time!r},5,7\n" for time in times.tolist())
     assert (trace(OWN + rows).arrival_s == times).all()
+
+
+def test_the_page_of_traces_has_every_format(repo_root):
+    page = (repo_root / "docs" / "how-to" / "own-traces.md").read_text(encoding="utf-8")
+    for known in FORMATS:
+        names = {part for column in known.columns for part in column.split(".")} | {*known.marks, known.delay}
+        assert f"| {known.title}" in page
+        assert all(f"`{name}`" in page for name in names if name and "." not in name)
 
 
 # Mending, with a warning
@@ -167,7 +220,7 @@ def test_times_that_start_elsewhere_are_shifted_with_a_warning(trace, start):
         ),
         (OWN + "0,10,3\n1,10,-3\n", "line 3: output_tokens: must be a whole number of tokens, 1 or more, got '-3'"),
         (OWN + "0,0,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got '0'"),
-        (OWN + "0,10,0\n", "line 2: output_tokens: must be a whole number of tokens, 1 or more, got '0'"),
+        (OWN + "0,10,0\n", "has failed requests only"),
         (OWN + "0,10.5,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got '10.5'"),
         (OWN + "0,ten,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got 'ten'"),
         (OWN + "0,,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got ''"),
@@ -193,7 +246,11 @@ def test_times_that_start_elsewhere_are_shifted_with_a_warning(trace, start):
             "line 3: TIMESTAMP: must be a date and time such as 2023-11-16 18:17:03.97, got '2023-13-16 18:17:03'",
         ),
         ("timestamp,input_length,output_length\nx,1,2\n", "line 2: timestamp: must be a time in ms, got 'x'"),
-        ('[{"timestamp": 0}]', "is a JSON array; a trace has one JSON object per line"),
+        ('[{"timestamp": 0}]', "line 1: is a JSON array; a trace has one JSON object per line"),
+        (OWN.replace(",", ";"), "line 1: is separated by ';', a trace by commas: replace them"),
+        (OWN.replace(",", "\t"), "line 1: is separated by tabs (TSV), a trace by commas: replace them"),
+        ("name: coding\n", "line 1: looks like YAML; a trace is CSV or JSON lines"),
+        ("0,10,3\n", "line 1: has no header line with the names of columns"),
         (
             '{"timestamp": 0, "input_length": 5}\n',
             "line 1: misses output_length of the Mooncake format, has timestamp, input_length",
@@ -260,7 +317,8 @@ def test_wrong_json_lines(refused, second, message):
         (b"\x1f\x8b\x08\x00abc", "is compressed (gzip); decompress it first"),
         (b"PK\x03\x04\x00\x00", "is not a text file; a trace is CSV or JSON lines"),
         (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "is not a text file; a trace is CSV or JSON lines"),
-        (b"\xff\xfea\x00r\x00", "is not a text file; a trace is CSV or JSON lines"),
+        (b"\xff\xfea\x00r\x00", "is text in UTF-16; write it in UTF-8"),
+        (b"PAR1\x15\x04", "is a Parquet file; write it as CSV"),
         (b"\x80\x81\x82\x83\n", "is not a text file in UTF-8; a trace is CSV or JSON lines"),
         (OWN.encode() + b"0,10,3\n\xff,10,3\n", "is not a text file in UTF-8; a trace is CSV or JSON lines"),
         (b"x" * (1 << 21), "line 1: is over 1,048,576 bytes long; not a trace"),
@@ -278,7 +336,7 @@ def test_random_bytes_are_one_line(refused):
 def test_missing_files_and_directories(tmp_path):
     with pytest.raises(InputError, match=r"gone\.csv: no such file$"):
         read_trace(tmp_path / "gone.csv")
-    with pytest.raises(InputError, match=r": is a directory; a trace is one CSV or JSON lines file$"):
+    with pytest.raises(InputError, match=r": is a folder; a trace is one file in it, CSV or JSON lines$"):
         read_trace(tmp_path)
 
 
@@ -330,9 +388,10 @@ def test_both_ways_to_read_a_chunk_agree(tmp_path_factory, rows, chunk_lines, na
     path.write_text((OWN if name == "own" else AZURE) + "\n".join(lines))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trace_files, "CHUNK_LINES", chunk_lines)
-        compiled = read_trace(path)
+        rules = TraceRules(time_unit=None if name == "azure" else "s")  # any spacing of times
+        compiled = read_trace(path, rules)
         patch.setattr(trace_files.Reader, "_compiled", lambda self, lines: None)
-        by_line = read_trace(path)
+        by_line = read_trace(path, rules)
     for field in ("arrival_s", "prompt_tokens", "output_tokens"):
         assert (getattr(compiled, field) == getattr(by_line, field)).all()
     assert compiled.warnings == by_line.warnings
@@ -343,7 +402,8 @@ def test_well_formed_files_take_the_compiled_reader(trace, monkeypatch):
     assert trace(OWN + "0,10,3\n1,20,4\n").requests == 2
     assert trace(AZURE + "2023-11-16 18:17:03.9799600,10,3\n").requests == 1
     assert trace(AZURE + "2024-05-10 00:00:00.009930+00:00,10,3\n").requests == 1
-    with pytest.raises(TypeError):
+    assert trace(OWN + "0,10,3\n1,20,0\n").requests == 1
+    with pytest.raises(InputError, match="is not a row of"):
         trace(OWN + "0,10,3.0\n")
 
 
@@ -389,6 +449,177 @@ def test_azure_traces(shared_data, name, requests, cv):
     read = read_trace(shared_data / "azure-2023" / f"AzureLLMInferenceTrace_{name}.csv")
     assert (read.format.name, read.requests, read.warnings) == ("azure", requests, ())
     assert profile(read.arrival_s).cv == pytest.approx(cv, rel=1e-3)
+
+
+# Units of times and of prefix blocks
+
+
+def mooncake_rows(times, blocks=None, tokens=1000):
+    """JSON lines in Mooncake's columns; ``blocks`` is the number of hashes of a prompt."""
+    lines = [{"timestamp": time, "input_length": tokens, "output_length": 5} for time in times]
+    if blocks is not None:
+        lines = [line | {"hash_ids": [*range(k, k + blocks)]} for k, line in enumerate(lines)]
+    return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "unit", "sign", "name"),
+    [
+        (mooncake_rows([0, 500, 1000]), "ms", "the unit of Mooncake", "mooncake"),
+        (mooncake_rows([0.5, 500.5, 1000.5], 2), "ms", "the unit of Mooncake", "mooncake"),
+        (mooncake_rows([0.0, 0.5, 1.0], 63), "s", "the unit of Qwen-Bailian", "qwen-bailian"),
+        (mooncake_rows([1_753_780_607, 1_753_780_608]), "s", "since 1970 by their size", "mooncake"),
+        (mooncake_rows([1_753_780_607_000, 1_753_780_608_000]), "ms", "since 1970 by their size", "mooncake"),
+        (mooncake_rows([1_753_780_607_000_000, 1_753_780_608_000_000]), "us", "since 1970 by their size", "mooncake"),
+        (mooncake_rows(["1753780607550317897", "1753780608550317897"]), "ns", "since 1970 by their size", "mooncake"),
+    ],
+)  # fmt: skip
+def test_units_that_the_file_tells(trace, content, unit, sign, name):
+    read = trace(content, "t.jsonl")
+    assert (read.facts["times"], read.format.name) == (f"in {unit}, {sign}", name)
+    assert read.arrival_s[-1] - read.arrival_s[0] == pytest.approx(1.0)
+    assert read.facts["times"] in read.workload("w", rate_rps=1).sources[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "doubt"),
+    [
+        (mooncake_rows([0.0, 0.5, 1.0]), "Mooncake has whole ms, Qwen-Bailian s"),
+        (mooncake_rows([0, 10, 100], 63), "Mooncake has whole ms, Qwen-Bailian s"),
+        (mooncake_rows([0, 0, 1, 1, 2]), "Mooncake has whole ms, Qwen-Bailian s"),  # more than one request in each ms
+        (OWN + "0,10,3\n0.0001,10,3\n", "s, the unit of own, would be 10,000 requests/s over 100 us"),
+        (OWN + "0,10,3\n40000000,10,3\n", "s, the unit of own, would be 2.5e-08 requests/s over 11,111 h"),
+    ],
+)  # fmt: skip
+def test_units_that_nothing_tells_are_refused_with_rate_and_length_under_each(trace, refused, content, doubt):
+    message = refused(content)
+    assert message.startswith(f"the unit of its times is not told: {doubt}; give time_unit (s: ")
+    assert [part.partition(":")[0] for part in message.partition("(")[2].split("; ")] == ["s", "ms", "us", "ns"]
+
+
+def test_the_user_states_a_unit(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(mooncake_rows([0, 0, 1, 1, 2]))
+    for unit, last_s in (("s", 2.0), ("ms", 2e-3), ("us", 2e-6), ("ns", 2e-9)):
+        read = read_trace(path, TraceRules(time_unit=unit))
+        assert (read.arrival_s[-1], read.facts["times"]) == (pytest.approx(last_s), f"in {unit}, as time_unit says")
+    path.write_text(AZURE + "2023-11-16 18:17:03.97,10,3\n")
+    with pytest.raises(InputError, match="has dates; leave out time_unit"):
+        read_trace(path, TraceRules(time_unit="ms"))
+
+
+@pytest.mark.parametrize(("hashes", "size"), [(63, 16), (16, 64), (2, 512)])
+def test_hashes_tell_the_size_of_their_blocks(trace, hashes, size):
+    read = (
+        trace(mooncake_rows([0, 500, 1000], hashes), "t.jsonl")
+        if size != 16
+        else trace(mooncake_rows([0.0, 0.5, 1.0], hashes))
+    )
+    assert read.facts["prefix blocks"] == f"of {size} tokens"
+    # each prompt has all blocks but the first of the one before it as its own first ones
+    seen = (hashes - 1) * size / 1000
+    assert read.prefix_reuse == pytest.approx(2 / 3 * seen)
+
+
+def test_hashes_of_no_usual_size_give_no_share_unless_the_user_states_it(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text(mooncake_rows([0, 500, 1000], 1, 300) + mooncake_rows([1500, 2000], 1, 3000))
+    read = read_trace(path)
+    assert read.prefix_reuse is None
+    assert read.facts["prefix blocks"] == "of no usual size: no share of repeated prefixes (block_tokens states it)"
+    path.write_text(mooncake_rows([0, 500, 1000], 2, 1500).replace("[1, 2]", "[0, 1]").replace("[2, 3]", "[0, 1]"))
+    read = read_trace(path, TraceRules(block_tokens=1000))
+    assert (read.prefix_reuse, read.facts["prefix blocks"]) == (pytest.approx(2 / 3), "of 1,000 tokens")
+
+
+# Failed rows, sessions, and files of lengths
+
+
+@pytest.mark.parametrize("failed", [1, 2])
+def test_failed_rows_are_left_out_with_their_number_and_share(trace, tmp_path, failed):
+    content = OWN + "".join(f"{k},10,{3 * (k >= failed)}\n" for k in range(25))
+    read = trace(content)
+    share = f"{failed} ({failed * 4}.0 %)"
+    assert (read.requests, read.facts["failed requests left out"]) == (25 - failed, share)
+    warned = (f"failed requests, with 0 output tokens, are left out of the load: {share}",)
+    assert read.warnings == (warned if failed == 2 else ())
+    with pytest.raises(InputError, match=r"line 2: output_tokens: 0 tokens, .*; failed_rows drop leaves it out$"):
+        read_trace(tmp_path / "trace.csv", TraceRules(failed_rows="refuse"))
+    assert read_trace(tmp_path / "trace.csv", TraceRules(failed_rows="drop")).requests == 25 - failed
+
+
+AIPERF = (
+    '{"session_id": "a", "timestamp": 0, "input_length": 10, "output_length": 3}\n'
+    '{"session_id": "a", "delay": 500, "input_length": 20, "output_length": 4}\n'
+    '{"session_id": "b", "timestamp": 200, "input_length": 30, "output_length": 5}\n'
+    '{"session_id": "a", "input_length": 40, "output_length": 6}\n'
+)
+AGENTIC = (
+    '{"input_toks": 5, "output_toks": 2, "arrival_time_ns": 0}\n',
+    '{"session_id": "a", "arrival_time_ns": 1000000000, "sub_requests": [{"input_toks": 10, "output_toks": 3,'
+    ' "tool_duration_ns": 250000000}, {"input_toks": 20, "output_toks": 4, "tool_duration_ns": 0}]}\n',
+)
+
+
+def test_turns_of_a_session_wait_for_the_answer_before_them(trace):
+    read = trace(AIPERF)
+    assert read.prompt_tokens.tolist() == [10, 30, 20, 40]
+    assert read.session.tolist() == [0, 1, 0, 0]
+    np.testing.assert_array_equal(read.delay_s, [np.nan, np.nan, 0.5, 0.0])
+    assert read.arrival_s.tolist() == [0.0, 0.2, 0.5, 0.5]
+    assert read.untimed.startswith("session_id and delay (delay) make turns wait for answers")
+    with pytest.raises(InputError, match=r"session_id and delay .* so it has no rate: give one with rate_rps"):
+        read.workload("w")
+    assert (read.workload("w", rate_rps=3).cv, read.workload("w", rate_rps=3).arrivals) == (1.0, None)
+
+
+def test_calls_of_an_agent_wait_for_the_answer_and_the_tool_before_them(trace):
+    read = trace(AGENTIC[1])
+    assert (read.format.name, read.prompt_tokens.tolist()) == ("agentic", [10, 20])
+    assert (read.session.tolist(), read.delay_s[1], read.arrival_s.tolist()) == ([0, 0], 0.25, [1.0, 1.25])
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ('{"session_id": "b", "delay": 5, "input_length": 5, "output_length": 5}', "misses timestamp"),
+        (
+            '{"session_id": "a", "delay": -5, "input_length": 5, "output_length": 5}',
+            "delay: must be a time of 0 or more, got -5",
+        ),
+        ('{"session_id": ["a"], "delay": 5, "input_length": 5}', "is not a row of the AIPerf sessions format"),
+    ],
+)  # fmt: skip
+def test_wrong_sessions(refused, second, message):
+    assert refused(AIPERF.partition("\n")[0] + "\n" + second) == f"line 2: {message}"
+
+
+def test_a_file_of_lengths_has_no_times(trace):
+    read = trace("prompt_tokens,output_tokens\n10,3\n20,4\n")
+    assert (read.format.name, read.prompt_tokens.tolist()) == ("lengths", [10, 20])
+    assert (read.untimed, read.facts) == ("has lengths only, no times", {"times": "none"})
+    with pytest.raises(InputError, match=r"has lengths only, no times, so it has no rate: give one with rate_rps"):
+        read.workload("w")
+    assert read.workload("w", rate_rps=3).rate_rps == 3
+
+
+def test_lengths_beside_an_unknown_time_are_no_file_of_lengths(refused):
+    assert "misses arrival_s" in refused("time,prompt_tokens,output_tokens\n1,10,3\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "rate_rps", "reuse"), [("bailian_seconds.jsonl", 10.0, 0.079), ("replayer_ns.jsonl", 10.2, None)]
+)
+def test_traces_in_other_units(shared_data, name, rate_rps, reuse):
+    read = read_trace(shared_data.parent / "cases" / "traces" / name)
+    assert profile(read.arrival_s).mean_rate_rps == pytest.approx(rate_rps, abs=0.1)
+    assert read.prefix_reuse == (None if reuse is None else pytest.approx(reuse, abs=0.001))
+
+
+def test_ragpulse_has_seconds(shared_data):
+    read = read_trace(shared_data / "ragpulse" / "0_trace.jsonl")
+    assert (read.format.name, read.requests, read.untimed) == ("ragpulse", 7_106, "")
+    assert read.arrival_s[-1] == 604_603
 
 
 # Arrival profile
