@@ -190,8 +190,10 @@ def check_replica(replica: Group, specs: str | None = None, out: str | None = No
     ):
         if name not in names and name in elsewhere:
             raise InputError(
-                f"--out {out}: has no {kind} {name}, which {specs} has: give --out {specs}, or copy the {kind}'s file"
+                f"--out {out}: has no {kind} {name}, which {specs} has: give --out {specs}, or copy its file"
             )
+        if name not in names and kind == "model":
+            raise InputError(f"--model {name}: curves are of a model by the name of its file, {known.model(name).name}")
         if name not in names:
             raise UnknownNameError(kind, name, names)
     gpus = known.machine(machine).gpus

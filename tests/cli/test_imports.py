@@ -12,7 +12,7 @@ import pytest
 from provisioner.perf.points import COLUMNS, read_points
 from provisioner.specs import catalog
 from provisioner.specs.schema import load_model
-from tests.cli.conftest import Ended, Run
+from tests.cli.conftest import Ended, Run, instead
 
 TESTS = Path(__file__).parents[1]
 CONFIGS = TESTS / "specs" / "configs"
@@ -234,6 +234,10 @@ class TestCurves:
                 (*RUNS, "--model", "llama2-70b", "--machine", "dgx-h10", "--tp", "8"),
                 "unknown machine 'dgx-h10': did you",
             ),
+            (
+                (*RUNS, *instead(REPLICA, "--model", "meta-llama/Llama-2-70b-hf")),
+                "--model meta-llama/Llama-2-70b-hf: curves are of a model by the name of its file, llama2-70b",
+            ),
             ((*RUNS, *REPLICA[:4], "--tp", "16"), "--tp: must be at most the 8 GPUs of dgx-h100, got 16"),
             ((*RUNS, *REPLICA[:4], "--tp", "0"), "--tp: must be a whole number of GPUs, 1 or more, got 0"),
             ((*RUNS, *REPLICA, "--input-tokens", "-1"), "--input-tokens: must be above 0 tokens, got -1"),
@@ -269,5 +273,5 @@ class TestCurves:
         assert provision("curves", "import", *RUNS, *replica, "--specs", "here").code == 0
         assert provision("curves", "import", *RUNS, *replica, "--specs", "here", "--out", "here").code == 0
         message = provision("curves", "import", *RUNS, *replica, "--specs", "here", "--out", "there").error
-        assert message == "--out there: has no model mine, which here has: give --out here, or copy the model's file"
+        assert message == "--out there: has no model mine, which here has: give --out here, or copy it"
         assert "unknown model 'mine'" in provision("curves", "import", *RUNS, *replica, "--out", "there").error
