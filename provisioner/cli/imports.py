@@ -189,9 +189,7 @@ def check_replica(replica: Group, specs: str | None = None, out: str | None = No
         ("machine", machine, known.machines, given.machines),
     ):
         if name not in names and name in elsewhere:
-            raise InputError(
-                f"--out {out}: has no {kind} {name}, which {specs} has: give --out {specs}, or copy its file"
-            )
+            raise InputError(f"--out {out}: has no {kind} {name}, which {specs} has: give --out {specs}, or copy it")
         if name not in names and kind == "model":
             raise InputError(f"--model {name}: curves are of a model by the name of its file, {known.model(name).name}")
         if name not in names:
