@@ -214,8 +214,7 @@ class Reader:
             each = row | {f"{listed}.{name}": value for name, value in entry.items()}
             session, pause = each.get("session_id", where), (before if inner else each).get(wait) or 0
             waits = bool(wait) and session in self.sessions and bool(before or each.get(time) in (None, ""))
-            needed = (prompt, output) if waits or not time else (time, prompt, output)
-            if missing := [name for name in needed if name not in each]:
+            if missing := [n for n in (time, prompt, output) if n not in each and n and not (waits and n == time)]:
                 raise InputError(f"{where}: misses {', '.join(missing)}")
             before = each
             if _number(each[output]) == 0.0:

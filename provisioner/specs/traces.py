@@ -138,8 +138,7 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
     Dates become seconds since the first; other times are kept, in s, unless negative or counted from an epoch.
     ``InputError`` names file, line, column and value of the first wrong line.
     """
-    rules = rules or TraceRules()
-    reader, rows = read_requests(path, rules)
+    reader, rows = read_requests(path, rules := rules or TraceRules())
     known, prefixes, block = reader.format, reader.prefixes, rules.block_tokens
     facts, warnings = dict[str, str](), list[str]()
     if prefixes.probed:
@@ -162,6 +161,8 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         unit, facts["times"], known = told_unit(str(path), arrival, known, rules.time_unit, block)
         arrival *= TIME_UNITS[unit]
         turns[:, 1] *= TIME_UNITS[unit]
+        if waits := int((turns[:, 1] >= 0).sum()):
+            facts["sessions"] = f"{len(reader.sessions):,}; {waits:,} requests follow an answer, here at the earliest"
         latest: dict[float, float] = {}
         for k, (session, delay) in enumerate(turns.tolist()):  # the earliest that an answer allows
             arrival[k] = latest[session] = latest[session] + delay if delay >= 0 else float(arrival[k])
@@ -188,8 +189,8 @@ def told_unit(
 ) -> tuple[str, str, TraceFormat]:
     """Unit of times, a phrase with its sign, and the format, or its twin; ``InputError`` where nothing tells it."""
     unit: str = known.time_unit
-    why, doubt = f"the unit of {known.title}", ""
-    start, span = float(np.nanmin(time)), float(np.nanmax(time) - np.nanmin(time))
+    why, doubt = f"the unit of the {known.title} format", ""
+    start, span = float(np.nanmin(time)), float(np.nanmax(time)) - float(np.nanmin(time))
     epochs = [each for each, s in TIME_UNITS.items() if EPOCH_S[0] <= start * s <= EPOCH_S[1]]
     if given is not None:
         unit, why = given, f"as {spelled('time_unit')} says"
@@ -198,12 +199,12 @@ def told_unit(
     elif known.name == "mooncake":  # others have its columns, with times in s
         twin, fractions = next(each for each in FORMATS if each.name == "qwen-bailian"), bool((time % 1 != 0).any())
         if fractions and block == twin.block_tokens:
-            unit, why, known = twin.time_unit, f"the unit of {twin.title}", twin
+            unit, why, known = twin.time_unit, f"the unit of the {twin.title} format", twin
         elif block != known.block_tokens and (fractions or block == twin.block_tokens or span < time.size - 1):
             doubt = f"{known.title} has whole {unit}, {twin.title} {twin.time_unit}"
     spans = {each: span * s for each, s in TIME_UNITS.items()}
     rates = {each: (time.size - 1) / s if s else 0.0 for each, s in spans.items()}
-    if given is None and (rates[unit] > MAX_MEAN_RPS or spans[unit] > MAX_DAYS * 86_400):
+    if (given is None and rates[unit] > MAX_MEAN_RPS) or spans[unit] > MAX_DAYS * 86_400 * (100 if given else 1):
         doubt = f"{unit}, {why}, would be {format_rate(rates[unit])} over {format_seconds(spans[unit])}"
     if doubt:
         each = "; ".join(f"{unit}: {rates[unit]:.4g} requests/s over {spans[unit]:.4g} s" for unit in TIME_UNITS)

@@ -125,7 +125,7 @@ def test_every_format_is_recognised(trace, content, name):
     assert describe(read)["format"] == f"{known.title} ({', '.join(known.columns)})"
     if name != "azure":
         unit = {"llmservingsim": "ns", "mooncake": "ms", "aiperf": "ms", "aibrix": "ms"}.get(name, "s")
-        assert describe(read)["times"] == f"in {unit}, the unit of {known.title}"
+        assert describe(read)["times"] == f"in {unit}, the unit of the {known.title} format"
 
 
 @pytest.mark.parametrize(
@@ -465,9 +465,9 @@ def mooncake_rows(times, blocks=None, tokens=1000):
 @pytest.mark.parametrize(
     ("content", "unit", "sign", "name"),
     [
-        (mooncake_rows([0, 500, 1000]), "ms", "the unit of Mooncake", "mooncake"),
-        (mooncake_rows([0.5, 500.5, 1000.5], 2), "ms", "the unit of Mooncake", "mooncake"),
-        (mooncake_rows([0.0, 0.5, 1.0], 63), "s", "the unit of Qwen-Bailian", "qwen-bailian"),
+        (mooncake_rows([0, 500, 1000]), "ms", "the unit of the Mooncake format", "mooncake"),
+        (mooncake_rows([0.5, 500.5, 1000.5], 2), "ms", "the unit of the Mooncake format", "mooncake"),
+        (mooncake_rows([0.0, 0.5, 1.0], 63), "s", "the unit of the Qwen-Bailian format", "qwen-bailian"),
         (mooncake_rows([1_753_780_607, 1_753_780_608]), "s", "since 1970 by their size", "mooncake"),
         (mooncake_rows([1_753_780_607_000, 1_753_780_608_000]), "ms", "since 1970 by their size", "mooncake"),
         (mooncake_rows([1_753_780_607_000_000, 1_753_780_608_000_000]), "us", "since 1970 by their size", "mooncake"),
@@ -487,8 +487,8 @@ def test_units_that_the_file_tells(trace, content, unit, sign, name):
         (mooncake_rows([0.0, 0.5, 1.0]), "Mooncake has whole ms, Qwen-Bailian s"),
         (mooncake_rows([0, 10, 100], 63), "Mooncake has whole ms, Qwen-Bailian s"),
         (mooncake_rows([0, 0, 1, 1, 2]), "Mooncake has whole ms, Qwen-Bailian s"),  # more than one request in each ms
-        (OWN + "0,10,3\n0.0001,10,3\n", "s, the unit of own, would be 10,000 requests/s over 100 us"),
-        (OWN + "0,10,3\n40000000,10,3\n", "s, the unit of own, would be 2.5e-08 requests/s over 11,111 h"),
+        (OWN + "0,10,3\n0.0001,10,3\n", "s, the unit of the own format, would be 10,000 requests/s over 100 us"),
+        (OWN + "0,10,3\n40000000,10,3\n", "s, the unit of the own format, would be 2.5e-08 requests/s over 11,111 h"),
     ],
 )  # fmt: skip
 def test_units_that_nothing_tells_are_refused_with_rate_and_length_under_each(trace, refused, content, doubt):
@@ -503,6 +503,9 @@ def test_the_user_states_a_unit(tmp_path):
     for unit, last_s in (("s", 2.0), ("ms", 2e-3), ("us", 2e-6), ("ns", 2e-9)):
         read = read_trace(path, TraceRules(time_unit=unit))
         assert (read.arrival_s[-1], read.facts["times"]) == (pytest.approx(last_s), f"in {unit}, as time_unit says")
+    path.write_text(OWN + "-1e308,10,3\n1e308,10,3\n")
+    with pytest.raises(InputError, match="the unit of its times is not told: ns, as time_unit says, would be "):
+        read_trace(path, TraceRules(time_unit="ns"))
     path.write_text(AZURE + "2023-11-16 18:17:03.97,10,3\n")
     with pytest.raises(InputError, match="has dates; leave out time_unit"):
         read_trace(path, TraceRules(time_unit="ms"))
@@ -567,6 +570,7 @@ def test_turns_of_a_session_wait_for_the_answer_before_them(trace):
     assert read.session.tolist() == [0, 1, 0, 0]
     np.testing.assert_array_equal(read.delay_s, [np.nan, np.nan, 0.5, 0.0])
     assert read.arrival_s.tolist() == [0.0, 0.2, 0.5, 0.5]
+    assert describe(read)["sessions"] == "2; 2 requests follow an answer, here at the earliest"
     assert read.untimed.startswith("session_id and delay (delay) make turns wait for answers")
     with pytest.raises(InputError, match=r"session_id and delay .* so it has no rate: give one with rate_rps"):
         read.workload("w")
