@@ -75,6 +75,12 @@ class TestSGLang:
         assert times_ms(measured) == {("decode", 1024, 1): 9.5}
         assert said(measured).count(spread) == 2  # with the decode time, and as the reason for no prompt time
 
+    def test_a_ratio_that_sglang_has_not_is_not_stated(self, tmp_path: Path) -> None:
+        measured = read(tmp_path, SGLANG | {"random_range_ratio": -1.0})
+        assert times_ms(measured) == {("decode", 1024, 1): 9.5} and "prompt lengths vary (dataset random)" in said(
+            measured
+        )
+
     def test_lengths_of_every_request_come_before_the_ratio(self, tmp_path: Path) -> None:
         run = make.vllm(make.serve([(n, 30) for n in (256, 512)] * 4, 1), 1, detailed=True, start_times=False)
         measured = read(tmp_path, SGLANG | run | {"random_range_ratio": 0.0, "request_rate": math.inf})
@@ -97,6 +103,31 @@ class TestSGLang:
         ]
         measured = read(tmp_path, *rows)
         assert measured.fit is not None and measured.next_steps == ()
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (
+            {
+                "batch_size": 9,
+                "input_len": 1e308,
+                "output_len": 2,
+                "prefill_latency": 0.2,
+                "median_decode_latency": 0.1,
+            },
+            "inf",
+        ),
+        (VLLM | {"total_input_tokens": 10**400}, "total_input_tokens: must be a number of tokens"),
+        (
+            make.vllm(make.serve([(1024, 40)] * 3, 1), 1, detailed=True) | {"input_lens": [10**400] * 3},
+            "a list of numbers",
+        ),
+    ],
+)
+def test_numbers_beyond_all_bounds_are_refused_with_the_file(tmp_path: Path, result: Any, message: str) -> None:
+    with pytest.raises(InputError, match=rf"result\.json: .*{message}"):
+        read(tmp_path, result)
 
 
 class TestBundles:

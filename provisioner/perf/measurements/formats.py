@@ -61,16 +61,19 @@ def _read_one_batch(shown: str, results: Sequence[Any], replica: Replica) -> Con
         prompt_tokens, batch = (result.count(name, minimum=1) for name in ("input_len", "batch_size"))
         context = batch * (prompt_tokens + result.count("output_len") / 2)
         latency_s = result.seconds("prefill_latency", (GAP_RANGE_S[0], TTFT_RANGE_S[1]), "s")
-        points.append(_measured("prompt", prompt_tokens, batch, 0.0, latency_s))
+        points.append(_measured(result.where, "prompt", prompt_tokens, batch, 0.0, latency_s))
         if result.at("median_decode_latency") is not None:  # no decode with one output token
             latency_s = result.seconds("median_decode_latency", GAP_RANGE_S, "s")
-            points.append(_measured("decode", prompt_tokens, batch, context, latency_s))
+            points.append(_measured(result.where, "decode", prompt_tokens, batch, context, latency_s))
     title = (f"{len(points)} points of the engine alone",)
     return Contents(Recognised(shown, "SGLang bench_one_batch", "", title), points=tuple(points))
 
 
-def _measured(phase: Phase, prompt_tokens: int, batch: int, context_tokens: float, time_s: float) -> CurvePoint:
-    return CurvePoint(phase, prompt_tokens, batch, context_tokens, time_s, 1, time_s, time_s, "measured")
+def _measured(where: str, phase: Phase, tokens: int, batch: int, context_tokens: float, time_s: float) -> CurvePoint:
+    try:
+        return CurvePoint(phase, tokens, batch, context_tokens, time_s, 1, time_s, time_s, "measured")
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 _READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Sequence[Any], Replica], Contents]], ...]] = (
@@ -155,7 +158,7 @@ def _read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]
         shown_time = f"{given:g} {column.removeprefix('latency_')}"
         allowed_s = GAP_RANGE_S if phase == "decode" else TTFT_RANGE_S
         seconds = check_time(given * _LATENCY[column], f"{where}: {column}", shown_time, allowed_s)
-        points.append(_measured(phase, prompt_tokens, batch, context, seconds))
+        points.append(_measured(where, phase, prompt_tokens, batch, context, seconds))
     if not points:
         raise InputError(f"{shown}: has a header but no rows")
     return Contents(Recognised(shown, "table of points", "", (f"{len(points)} rows",)), points=tuple(points))

@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Details, Floats, Run, Spread
 from provisioner.perf.points import CurvePoint, Phase
 
@@ -90,7 +91,7 @@ def prompt_points(run: Run) -> list[Identified]:
     if varied := _varied(run):
         return _nothing(run, quantity, f"{varied}: give them one length")
     known = "" if run.vary is not None else "; the file does not say whether lengths vary"
-    point = _point("prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
+    point = _point(run, "prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
     return [(Finding(run.source, quantity, f"median TTFT, {load}{known}"), point)]
 
 
@@ -217,7 +218,7 @@ def _by_length(run: Run, prompt_tokens: Floats, ttft_s: Floats, how: str) -> lis
     while start < lengths.size:
         stop = int(np.searchsorted(lengths, lengths[start] * SAME_LENGTH, side="right"))
         tokens = round(float(np.median(lengths[start:stop])))
-        point = _point("prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
+        point = _point(run, "prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
         found.append((Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}"), point))
         start = stop
     return found
@@ -253,24 +254,20 @@ def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> list
     context = _axis_context(run)
     quantity = f"decode time at batch {batch}, {context:,.0f} tokens of context each"
     how = "; ".join(filter(None, (how, "tokens came in bundles" if run.bundled else "", _varied(run))))
-    point = _point("decode", run.prompt_tokens, batch, context, spread, repeats)
+    point = _point(run, "decode", run.prompt_tokens, batch, context, spread, repeats)
     return [(Finding(run.source, quantity, how), point)]
 
 
-def _point(phase: Phase, prompt_tokens: float, batch: int, context: float, spread: Spread, repeats: int) -> CurvePoint:
+def _point(
+    run: Run, phase: Phase, prompt_tokens: float, batch: int, context: float, spread: Spread, repeats: int
+) -> CurvePoint:
     """A point at ``context`` tokens per sequence, with its extremes if they are known and enclose the median."""
-    median_s = spread.median_s
-    return CurvePoint(
-        phase=phase,
-        prompt_tokens=max(round(prompt_tokens), 1),
-        batch=batch,
-        context_tokens=batch * context,
-        latency_s=median_s,
-        repeats=max(repeats, 1),
-        min_s=median_s if spread.min_s is None else min(median_s, spread.min_s),
-        max_s=median_s if spread.max_s is None else max(median_s, spread.max_s),
-        provenance="measured",
-    )
+    median_s, tokens = spread.median_s, max(round(prompt_tokens), 1)
+    least_s, most_s = min(median_s, spread.min_s or median_s), max(median_s, spread.max_s or median_s)
+    try:
+        return CurvePoint(phase, tokens, batch, batch * context, median_s, max(repeats, 1), least_s, most_s, "measured")
+    except InputError as error:
+        raise InputError(f"{run.source}: {error}") from None
 
 
 def _nothing(run: Run, quantity: str, why: str) -> list[Identified]:

@@ -119,16 +119,15 @@ class Run:
 
     def with_details(self, details: Details) -> Run:
         """The run with the times of every request, from which its spreads follow."""
-        outputs, prompts = details.output_tokens, details.prompt_tokens
-        gaps_s = np.concatenate(details.gaps_s or [[]])
-        means_s = (details.last_s - details.ttft_s)[outputs > 1] / (outputs[outputs > 1] - 1)
+        several, gaps_s = details.output_tokens > 1, np.concatenate(details.gaps_s or [[]])
+        means_s = (details.last_s - details.ttft_s)[several] / (details.output_tokens[several] - 1)
         return replace(
             self,
             details=details,
             ttft=Spread.of(details.ttft_s),
             tpot=Spread.of(means_s) if means_s.size else self.tpot,
             gap=Spread.of(gaps_s) if gaps_s.size else None,
-            vary=float(prompts.std() / prompts.mean()),
+            vary=float(details.prompt_tokens.std() / details.prompt_tokens.mean()),
         )
 
     @property

@@ -156,8 +156,8 @@ def _sglang(run: Run, result: Fields, replica: Replica) -> Run:
     """Add the spread of lengths: SGLang draws them from ``random_range_ratio`` times the length asked for up to it."""
     dataset, ratio = text(result.at("dataset_name")), number(result.at("random_range_ratio"))
     vary, lengths = math.inf, f"dataset {dataset or 'not stated'}"
-    if dataset.startswith("random") and ratio is not None:
-        vary = abs(1 - ratio) / (1 + ratio) / math.sqrt(3)
+    if dataset.startswith("random") and ratio is not None and 0 <= ratio <= 1:
+        vary = (1 - ratio) / (1 + ratio) / math.sqrt(3)
         lengths = f"SGLang's random_range_ratio {ratio:g}: {ratio:g} to 1 times the length asked for"
     return _with_requests(replace(run, vary=vary, lengths=lengths), result, replica)
 

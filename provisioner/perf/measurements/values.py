@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -93,14 +94,14 @@ def text(value: Any, *names: str) -> str:
 def number(value: Any, *names: str) -> float | None:
     """Finite number under nested names, None if there is none."""
     found = nested(value, *names)
-    return found if isinstance(found, int | float) and math.isfinite(found) else None
+    return found if isinstance(found, int | float) and abs(found) <= sys.float_info.max else None
 
 
 def numbers(values: Any, where: str) -> Floats:
     """Finite numbers of a list, shape (n,); ``InputError`` for anything else."""
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: must be a list of numbers") from None
     if array.ndim != 1 or not np.isfinite(array).all():
         raise InputError(f"{where}: must be a list of finite numbers")
