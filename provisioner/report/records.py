@@ -99,7 +99,7 @@ def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
         "last_token_s": last_s,
         **{f"{name}_s": time_s for name, (time_s, _) in times.items()},
         **{f"{name}_slowdown": time_s / reference_s for name, (time_s, reference_s) in times.items()},
-        "preemptions": this["passed_over"],
+        "preemptions": this["interrupted"],
         "restarts": this["restarts"],
     }
     for name, array in values.items():

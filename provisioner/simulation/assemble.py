@@ -234,6 +234,12 @@ def _warnings(
                 f"({largest}), up to {len(result.batch_time_share) - 1}; their latency is extrapolated (its error: "
                 f"provision curves {result.machine})"
             )
+    least = min(each.measured_requests for each in observations)
+    few = [f"P{percentile:g}" for percentile in scenario.percentiles if least * (100.0 - percentile) < 100.0 - 1e-6]
+    if few:
+        notes.append(
+            f"{', '.join(few)}: not one request is beyond it in a set of {least:,} measured: too few to tell it"
+        )
     end_s = min(each.end_s for each in observations)
     late = sum(outage.at_s >= end_s for outage in scenario.cluster.outages)
     if late:

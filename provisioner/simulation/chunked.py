@@ -31,7 +31,7 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
     take_memory(world, r, -(this.computed + this.chunk), now_s)
     this.computed = this.chunk = 0
     this.state = records.PROMPT_WAITING
-    this.passed_over += 1
+    this.interrupted += 1
     world.preemptions += 1
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
 

@@ -119,7 +119,6 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
     take_memory(world, r, memory_to_start(world, r, task), now_s)
     if task >= 0:
         this = request_at(world, task)
-        this.passed_over += replica.choices - this.preemptions
         this.state = records.PROMPT_RUNNING
         remove_sorted(world, LISTS * r + PROMPTS_WAITING, task)
         replica.prompt_tokens += this.prompt_tokens
@@ -241,7 +240,7 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
         this.remaining = this.ends_at - replica.iterations
         this.state = records.TOKEN_WAITING
         replica.context_tokens -= this.prompt_tokens + this.output_tokens - this.remaining
-        this.passed_over += 1
+        this.interrupted += 1
         this.preemptions = replica.choices - (this.preemptions + 1)
         join(world, r, task)
         append(world, LISTS * r + PREEMPTED, request)

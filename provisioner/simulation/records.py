@@ -84,7 +84,7 @@ REQUEST: Final = _record(
     ("i8", "counted"),  # whether it arrived in the measured window
     ("i8", "computed"),  # tokens whose KV cache is computed (chunked prefill)
     ("i8", "chunk"),  # tokens of this iteration (chunked prefill)
-    ("i8", "passed_over"),  # over its life
+    ("i8", "interrupted"),  # times it was preempted
     ("i8", "restarts"),
 )
 

@@ -92,7 +92,7 @@ def test_short_memory_evicts_the_last_to_join_which_computes_all_again(inside: I
     done = serve(cluster("chunked", small), [(0.0, 100, 100), (0.0, 100, 100)])
     assert done.status == "finished"
     inside.assert_empty(done)
-    assert done.requests["passed_over"].tolist() == [0, 1]
+    assert done.requests["interrupted"].tolist() == [0, 1]
     assert int(done.clock["preemptions"]) == 1
     assert done.replicas["most_used_tokens"][0] <= 260
     # the first runs as if alone from then on; the second waits for its end, and computes prompt and tokens again
@@ -116,7 +116,7 @@ def compare(seed: int, capacity_tokens: float, inside: Inside) -> None:
     assert done.status == "finished"
     assert done.requests["first_s"] == pytest.approx([s.first_s for s in slow], rel=1e-9)
     assert done.requests["last_s"] == pytest.approx([s.last_s for s in slow], rel=1e-9)
-    assert done.requests["passed_over"].tolist() == [s.evictions for s in slow]
+    assert done.requests["interrupted"].tolist() == [s.evictions for s in slow]
     inside.assert_empty(done)
 
 

@@ -167,11 +167,12 @@ def test_published_rules_with_a_long_backlog(baseline: bool) -> None:
 
 
 def test_the_cases_reach_the_rare_rules() -> None:
-    """Moves to the mixed pool, transfers that try again, tasks passed over four times, requests stuck in memory."""
+    """Moves to the mixed pool, transfers that try again, tasks preempted several times, requests stuck in memory."""
     runs = [compiled(seed) for seed in range(120)]
     splitwise = [done for done in runs if done.cluster.policy.name == "splitwise"]
     assert sum(done.clock["moves"] > 2 for done in splitwise) >= 20
     assert sum(done.clock["retries"] > 0 for done in splitwise) >= 4
-    assert sum(done.requests["passed_over"].max() > 4 for done in runs) >= 10
+    assert sum(done.requests["interrupted"].max() > 2 for done in runs) >= 10
+    assert all(done.requests["interrupted"].sum() == done.clock["preemptions"] for done in runs)
     assert sum(done.status == "stuck" for done in runs) >= 1
     assert sum((done.requests["prompt_at"] == done.requests["token_at"]).any() for done in splitwise) >= 10
