@@ -157,10 +157,10 @@ def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[Re
             continue
         of_machine = degrees.get(name) or degrees.get(capped_from, [])
         at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
-        if not at and names:
-            raise InputError(_no_curves(loading, known.machine(name), at_wanted))
         fits: list[ReplicaPerf] = []
-        refused: list[ModelDoesNotFitError] = []
+        refused: list[InputError] = []
+        if not at and names:
+            refused.append(InputError(_no_curves(loading, known.machine(name), at_wanted)))
         for degree in at:
             if fits and given == "largest":
                 break
@@ -169,7 +169,7 @@ def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[Re
             except ModelDoesNotFitError as error:
                 refused.append(error)
         if not fits and refused:
-            if names:
+            if len(names) == 1:
                 raise refused[0]
             left_out.append(f"{name} is left out: {refused[0]}")
         replicas += fits
