@@ -603,6 +603,17 @@ def test_a_workload_for_notebooks() -> None:
     assert provisioner.load_workload("coding").rate_rps == 70.0
 
 
+def test_a_machine_that_cannot_serve_the_model_is_left_out_of_several() -> None:
+    of_fp8: dict[str, Any] = {"model": "llama-3.1-70b", "dtype": "fp8", "workload": "conversation"}
+    setting = load_setting(PlanOptions(**of_fp8, **TWO, slo="batch"))
+    assert {key.machine for key in setting.replicas} == {"dgx-h100"}
+    assert any(note.startswith("dgx-a100 is left out: ") and "no FP8" in note for note in setting.warnings)
+    with pytest.raises(
+        InputError, match=r"no latency curves for llama-3.1-70b in fp8 on dgx-a100: dgx-a100 has no FP8"
+    ):
+        load_setting(PlanOptions(**of_fp8, machines=("dgx-a100",), slo="batch"))
+
+
 def test_a_burstier_trace_is_warned_of_by_the_cv_that_is_planned_for() -> None:
     poisson, bursty, burstier = (plan(workload="coding", cv=cv, **HH) for cv in (None, 2.0, 10.0))
     assert any("planned as Poisson, CV 1" in warning for warning in poisson.warnings)

@@ -63,7 +63,7 @@ class SimulatedPool(Pool):
     ``mean_batch`` is the number of requests in an iteration, over the time in which a replica works;
     ``batch_time_share[b]`` the share of time with b of them, 0 for none. ``mean_waiting`` and ``most_waiting`` are
     prompts that wait at a replica; ``kv_memory_mean`` and ``kv_memory_most`` shares of its KV memory;
-    ``generated_tokens_per_s`` is over the whole run. ``energy_kwh`` is None: no machine's power curve is known.
+    ``generated_tokens_per_s`` is the pool's, over the whole run. ``energy_kwh`` is None: no power curve is known.
     """
 
     utilization: float

@@ -38,6 +38,11 @@ class PriceList:
     currency: str = "USD"
     note: str = ""
 
+    def __post_init__(self) -> None:
+        if self.currency != "USD":
+            what = f"price list {self.name}: currency: must be USD, as all amounts are"
+            raise InputError(f"{what}, got {self.currency!r}; convert the prices")
+
     def price(self, machine: str) -> MachinePrice:
         """Price of a machine; ``InputError`` if the list has none."""
         if machine in self.machines:

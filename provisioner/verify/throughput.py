@@ -151,7 +151,7 @@ class Rates:
             scope = replace(scope, time_limit_s=max(self.time_left_s, least_s))
         there = self.setting.at(rate_rps)
         case = Case(there, there.search(), there.designs, *self.judge(rate_rps))
-        return Proven(case, case.prove(lambda _: None, scope))
+        return Proven(case, case.prove(self.progress, scope))
 
 
 def largest_throughput(
@@ -207,7 +207,8 @@ def largest_throughput(
         elif flips:
             further = f"verdicts flip up to {max(flips):.4g}"
         note += f", {failed:.4g} do not, the first failure to 1 %; {further}"
-    return Throughput(replace(plan, warnings=(*plan.warnings, note)), failed, tuple(flips))
+    evidence = plan.evidence and replace(plan.evidence, optimal=failed is not None)
+    return Throughput(replace(plan, evidence=evidence, warnings=(*plan.warnings, note)), failed, tuple(flips))
 
 
 def _some_rate(rates: Rates) -> tuple[Candidate | None, float]:

@@ -20,6 +20,7 @@ from provisioner.options import SimulateOptions
 from provisioner.report import records as report
 from provisioner.report import timeline
 from provisioner.report.document import Boxes, Table
+from provisioner.report.numbers import significant
 from provisioner.report.tables import csv_text
 from provisioner.report.terminal import render
 from provisioner.report.views.registry import rows
@@ -65,6 +66,8 @@ def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, 
     assert [row[0] for row in shown["Latency"].rows][:4] == ["TTFT P50", "TTFT P90", "TTFT P99", "TBT P50"]
     assert len(shown["Latency"].rows) == 12
     assert [row[:2] for row in shown["Pools"].rows] == [("prompt", "dgx-h100"), ("token", "dgx-a100")]
+    of_replica = [row[-1] for row in shown["Queues and memory of a replica"].rows]
+    assert of_replica == [significant(pool.generated_tokens_per_s / pool.replicas) for pool in found.pools]
     batches = shown["Share of time by requests in an iteration, %"]
     for row in batches.rows:
         assert sum(map(float, row[2:])) == pytest.approx(100.0, abs=1.0)

@@ -82,6 +82,20 @@ def test_a_trace_of_one_moment_has_no_shares_of_time() -> None:
     assert found.to_dict()["throughput_rps"] is None and found.stable
 
 
+def test_a_percentile_that_no_request_is_beyond_is_said_to_be() -> None:
+    rare = replace(scenario(lambda _: apart(60)), percentiles=(50.0, 90.0, 99.0, 99.9))
+
+    def notes(requests: int) -> list[str]:
+        run_of = run(rare.cluster, prepare(apart(requests), rare.reference))
+        seen = observe(run_of, percentiles_of(run_of.latencies, rare.percentiles), 0.0)
+        return [note for note in assemble(rare, [seen]).warnings if "too few" in note]
+
+    few = "not one request is beyond it in a set of"
+    assert notes(60) == [f"P99, P99.9: {few} 60 measured: too few to tell it"]
+    assert notes(100) == [f"P99.9: {few} 100 measured: too few to tell it"]
+    assert notes(1000) == []
+
+
 def test_one_token_has_no_time_between_tokens() -> None:
     seen = observed(apart(output=1))
     assert seen.seconds["tbt"] == (-math.inf,) * 3

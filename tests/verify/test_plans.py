@@ -18,6 +18,7 @@ from provisioner.planning.check import check
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
+from provisioner.report.views.plan import designs_chart, subtitle
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
@@ -25,6 +26,7 @@ from provisioner.specs.slo import SLO
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import MOST_SETS, SimulationJudge, measured
 from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.throughput import Rates, TimeIsUp
 
 # A small question: few machines, short request sets.
 SMALL: dict[str, Any] = {"rate_rps": 15.0, "slo": "p99", "duration_s": 60.0, "sets": 3, "tensor_parallel": "largest"}
@@ -144,6 +146,19 @@ def test_the_largest_throughput_within_a_cap() -> None:
     assert more.rate_rps > found.rate_rps
     with pytest.raises(InfeasibleError):
         plan(designs=("baseline-h100",), rate_rps=found.rate_rps * 1.25, max_machines=4)
+
+
+def test_a_throughput_that_is_not_proven_is_not_called_the_largest(monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(*_: object) -> None:
+        raise TimeIsUp
+
+    of, said = setting(designs=("baseline-h100",), objective="throughput", max_machines=2), list[str]()
+    monkeypatch.setattr(Rates, "some", up)
+    found = best_plan(of, said.append)
+    assert any("simulated, best" in line for line in said)
+    assert found.evidence is not None and not found.evidence.optimal
+    assert subtitle(found).startswith("A plan whose throughput is not proven the largest, for coding")
+    assert "largest" not in designs_chart(found, "throughput").title.lower()
 
 
 def test_headroom_is_simulated() -> None:

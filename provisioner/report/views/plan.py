@@ -90,14 +90,12 @@ def _note(figure: LatencyFigure) -> str:
 def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
     """The plan's design and the best others by one criterion; those without a plan stay, without a bar."""
     criterion = CRITERIA[name]
-    title, at = f"{name.capitalize()} of each design at its own best", f" at {format_rate(plan.planned_rate_rps)}"
-    if name == "throughput":
-        title, at = "Largest throughput of each design", ""
+    at = "" if name == "throughput" else f" at {format_rate(plan.planned_rate_rps)}"
     others = plan.alternatives[:_SHOWN_DESIGNS]
     texts = (f"{other.cluster.by_role if other.feasible else 'no plan'}: {other.reason}" for other in others)
     which = f", {len(others) + 1} of {len(plan.alternatives) + 1}" if len(plan.alternatives) > len(others) else ""
     return BarChart(
-        f"{title}{which}: {plan.workload} on {plan.model}{at}",
+        f"{name.capitalize()} of each design at its own best{which}: {plan.workload} on {plan.model}{at}",
         (f"{plan.design} (this plan)", *(other.design for other in others)),
         Axis(criterion.axis, from_zero=True),
         (Bars("", scaled(name, (plan, *others)), (f"this plan: {plan.cluster.by_role}", *texts)),),
@@ -108,6 +106,8 @@ def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
 def subtitle(plan: Plan) -> str:
     """The question that the plan answers, in a sentence."""
     best = CRITERIA[plan.objective].superlative
+    if plan.objective == "throughput" and plan.evidence and not plan.evidence.optimal:
+        best = "A plan whose throughput is not proven the largest,"
     if (job := plan.batch) is not None:
         return f"{best} for {job.requests:,} requests of {plan.workload} on {plan.model} within {_time(job.within_s)}."
     load, headroom = format_rate(plan.rate_rps), plan.planned_rate_rps / plan.rate_rps - 1.0

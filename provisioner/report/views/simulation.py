@@ -48,7 +48,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
             (Column("most", True), lambda pool: whole(pool.most_waiting)),
             (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
             (Column("most, %", True), lambda pool: per_cent(pool.kv_memory_most)),
-            (Column("output tokens/s", True), lambda pool: significant(pool.generated_tokens_per_s)),
+            (Column("output tokens/s", True), lambda pool: significant(pool.generated_tokens_per_s / pool.replicas)),
         ),
         batches_table(simulation),
     )
