@@ -283,10 +283,11 @@ def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
             f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "
             f"{spelled('rate_rps')}"
         )
-    levels = rate_levels(trace.arrival_s)
+    levels, cv = rate_levels(trace.arrival_s)
     trace = trace.scaled(rate=factor)
     notes = list(trace.warnings)
-    peak_rps = factor * levels.peak_rps
+    windows = tuple((factor * rate, share) for rate, share in levels)
+    peak_rps = max(windows)[0]
     mean_rps = (trace.requests - 1) / float(trace.arrival_s[-1] - trace.arrival_s[0])
     if math.isclose(peak_rps, mean_rps, rel_tol=1e-9):
         notes.append(f"planned at the trace's mean rate, {format_rate(mean_rps)}: {NO_PEAK}")
@@ -295,11 +296,10 @@ def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
             f"the trace's peak rate is {format_rate(peak_rps)} against {mean_rps:.3g} on average; the plan keeps up "
             "with every minute"
         )
-    if levels.cv > _CLUSTERED_CV:
+    if cv > _CLUSTERED_CV:
         notes.append(
-            f"the trace's requests cluster within minutes (CV {levels.cv:.3g} around each minute's rate); "
+            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); "
             "for such arrivals the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, "
             "limits of the model)"
         )
-    windows = tuple((factor * rate, share) for rate, share in levels.windows)
-    return trace.workload(Path(path).stem), trace, windows, levels.cv, tuple(notes)
+    return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)

@@ -27,7 +27,7 @@ from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.prices import PriceList
 from provisioner.specs.traces import describe_arrivals
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
-from provisioner.specs.workload import ArrivalProfile, Workload
+from provisioner.specs.workload import Workload
 
 Side = Literal["prompt", "output"]
 
@@ -208,18 +208,17 @@ def workloads_document(name: str | None = None) -> Document:
     )
     columns = (Column("tokens"), *(Column(header, True) for header in headers))
     lengths = Table("Lengths", columns, tuple(_length_row(workload, side) for side in _SIDES))
-    measured = [_arrivals(workload.arrivals)] if workload.arrivals and workload.arrivals.requests else []
+    blocks: list[Block] = [about, lengths]
+    if (arrivals := workload.arrivals) and arrivals.requests:
+        counted = ("requests", whole(arrivals.requests))
+        blocks.append(facts("Arrivals in its trace", counted, *describe_arrivals(arrivals).items()))
     end = (*notes("Note", (workload.note,)), *notes("Sources", workload.sources))
-    return Document(workload.title, "", (about, lengths, *measured, *end))
+    return Document(workload.title, "", (*blocks, *end))
 
 
 def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
     mean, *others = _length_data(workload, side).values()
     return (side, f"{mean:,.1f}", *map(whole, others))
-
-
-def _arrivals(arrivals: ArrivalProfile) -> Block:
-    return facts("Arrivals in its trace", ("requests", whole(arrivals.requests)), *describe_arrivals(arrivals).items())
 
 
 def workloads_data(name: str | None = None) -> object:

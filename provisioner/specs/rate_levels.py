@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from provisioner.specs.lengths import FloatArray
@@ -16,35 +14,23 @@ NO_PEAK = "below 2 minutes or 60 requests there is no peak to tell"
 """Reason why the mean rate of a trace stands for its peak rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class RateLevels:
-    """Levels of a trace as (rate in requests/s, share of all requests) pairs, and the CV of arrivals within windows."""
+def rate_levels(arrival_s: FloatArray) -> tuple[tuple[tuple[float, float], ...], float]:
+    """Rate levels of a trace from sorted arrival times (R,) in s, of which two differ, and the CV within its windows.
 
-    windows: tuple[tuple[float, float], ...]
-    cv: float
-
-    @property
-    def peak_rps(self) -> float:
-        """The peak rate, in requests/s: that of the highest level."""
-        return max(rate for rate, _ in self.windows)
-
-
-def rate_levels(arrival_s: FloatArray) -> RateLevels:
-    """Rate levels of a trace from sorted arrival times (R,) in s, of which two differ.
-
+    A level is its rate in requests/s with its share of all requests; the rate of the highest is the peak rate.
     Windows are minutes (longer if a minute holds too few requests); minutes of similar rate are merged into at most
     8 levels, each at the largest rate among its minutes weighted by requests. A trace below two windows has one level,
     its mean rate. The CV is the root of the index of dispersion of counts per second around each minute's own rate, at
     least that of Poisson arrivals.
 
     >>> rate_levels(np.arange(0.0, 50.0, 0.5))       # 100 requests in 49.5 s, one window
-    RateLevels(windows=((2.0, 1.0),), cv=1.0)
+    (((2.0, 1.0),), 1.0)
     """
     duration = float(arrival_s[-1] - arrival_s[0])
     window = max(WINDOW_S, _FEWEST_PER_WINDOW * duration / arrival_s.size)
     count = int(duration // window)
     if count < 2:
-        return RateLevels((((arrival_s.size - 1) / duration, 1.0),), _dispersion_cv(arrival_s, duration))
+        return (((arrival_s.size - 1) / duration, 1.0),), _dispersion_cv(arrival_s, duration)
     length = duration / count
     index = np.minimum((arrival_s - arrival_s[0]) // length, count - 1).astype(np.int64)
     requests = np.bincount(index, minlength=count).astype(np.float64)
@@ -56,7 +42,7 @@ def rate_levels(arrival_s: FloatArray) -> RateLevels:
     of_level, weighted = np.bincount(level, requests), np.bincount(level, requests * rates)
     some = of_level > 0.0
     windows = zip((weighted[some] / of_level[some]).tolist(), (of_level[some] / requests.sum()).tolist(), strict=True)
-    return RateLevels(tuple(windows), _dispersion_cv(arrival_s, length))
+    return tuple(windows), _dispersion_cv(arrival_s, length)
 
 
 def _dispersion_cv(arrival_s: FloatArray, window_s: float) -> float:

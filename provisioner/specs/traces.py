@@ -241,6 +241,7 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
         counts = np.diff(starts, append=requests)[index[starts] < windows].astype(np.float64)
         mean = counts.sum() / windows
         dispersion[window_s] = float((np.square(counts).sum() / windows - mean**2) / mean)
-    levels = None if mean_rate is None else rate_levels(times)
-    peak, within = (None, None) if levels is None else (levels.peak_rps, levels.cv)
-    return ArrivalProfile(duration, requests, mean_rate, cv, minutes, dispersion, peak, within)
+    levels, within = ((), None) if mean_rate is None else rate_levels(times)
+    return ArrivalProfile(
+        duration, requests, mean_rate, cv, minutes, dispersion, max(levels)[0] if levels else None, within
+    )

@@ -197,16 +197,15 @@ def largest_throughput(
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
     progress(f"the cheapest cluster at {rate:.4g} requests/s")
     plan = rates.proven(rate, Scope(starts={candidate.design: candidate.sizes}), _LEAST_TIME_S).plan()
-    note = f"throughput: {rate:.4g} requests/s pass"
-    if failed is None:
-        note += "; the time limit was reached before a rate at which none does"
-    else:
-        further = f"nor does any tried up to {failed * BEYOND[-1]:.4g}"
-        if not complete:
-            further = "the time limit was reached before rates beyond were tried"
-        elif flips:
-            further = f"verdicts flip up to {max(flips):.4g}"
-        note += f", {failed:.4g} do not, the first failure to 1 %; {further}"
+    further = f"nor does any tried up to {(failed or 0.0) * BEYOND[-1]:.4g}"
+    if flips:
+        further = f"verdicts flip up to {max(flips):.4g}"
+    if not complete:
+        further = (
+            f"the time limit was reached before {'rates beyond were tried' if failed else 'one at which none does'}"
+        )
+    failure = f", {failed:.4g} do not, the first failure to 1 %" if failed else ""
+    note = f"throughput: {rate:.4g} requests/s pass{failure}; {further}"
     evidence = plan.evidence and replace(plan.evidence, optimal=failed is not None)
     return Throughput(replace(plan, evidence=evidence, warnings=(*plan.warnings, note)), failed, tuple(flips))
 
