@@ -6,7 +6,6 @@ Models and curves go into a folder of own specs (``provisioner.specs.catalog.wit
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -32,7 +31,6 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     trace is read.
     """
     files = None if options.out is None else _workload_files(file, options.named, options.out)
-    from provisioner.files import write_files
     from provisioner.specs.schema import save_workload
     from provisioner.specs.trace_formats import TraceRules
     from provisioner.specs.traces import read_trace
@@ -41,11 +39,7 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     if files is None:
         return trace, None, ()
     workload = trace.workload(files[0].stem, rate_rps=options.rate_rps)
-    with tempfile.TemporaryDirectory() as folder:
-        saved = save_workload(workload, Path(folder), "Written by provision workloads import.")
-        texts = (path.read_text(encoding="utf-8") for path in saved)
-        write_files(dict(zip(map(str, files), texts, strict=True)), "--out")
-    return trace, workload, files
+    return trace, workload, save_workload(workload, files[0].parent, "Written by provision workloads import.")
 
 
 def _workload_files(file: str, name: str | None, out: str) -> tuple[Path, Path]:

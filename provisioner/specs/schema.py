@@ -22,7 +22,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, ValidationError, create_model
 
 from provisioner.errors import InputError
-from provisioner.files import read_text
+from provisioner.files import read_text, write_files
 from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
@@ -284,8 +284,8 @@ def save_workload(
     rows = [",".join(BINS), *map(",".join, zip(*columns, strict=True))]
     header = "".join(f"# {line}\n" for line in comment.splitlines())
     paths = folder / f"{workload.name}.yaml", folder / f"{workload.name}.csv"
-    paths[0].write_text(header + _yaml_text(content), encoding="utf-8")
-    paths[1].write_text("\n".join(rows) + "\n", encoding="utf-8")
+    texts = header + _yaml_text(content), "\n".join(rows) + "\n"
+    write_files(dict(zip(map(str, paths), texts, strict=True)), "--out")
     return paths
 
 

@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
 
     ``InputError`` names file, line, column and value of the first wrong line.
     """
+    if os.path.isdir(path):  # RAGPulse's, with the tokens of prompt components beside the trace
+        path = next(Path(path).glob("*_trace.jsonl"), path)
     shown = str(path)
     chunks: list[NDArray[np.void]] = []
     with _opened(path) as handle:

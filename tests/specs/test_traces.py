@@ -620,8 +620,14 @@ def test_traces_in_other_units(shared_data, name, rate_rps, reuse):
     assert read.prefix_reuse == (None if reuse is None else pytest.approx(reuse, abs=0.001))
 
 
+def test_a_folder_stands_for_the_trace_in_it(tmp_path):
+    (tmp_path / "0_trace.jsonl").write_text(mooncake_rows([0, 500]))
+    (tmp_path / "1_sys_prompt.jsonl").write_text('{"sys_prompt_id": 1, "token_length": 5}\n')
+    assert read_trace(tmp_path).requests == 2
+
+
 def test_ragpulse_has_seconds(shared_data):
-    read = read_trace(shared_data / "ragpulse" / "0_trace.jsonl")
+    read = read_trace(shared_data / "ragpulse")
     assert (read.format.name, read.requests, read.untimed) == ("ragpulse", 7_106, "")
     assert read.arrival_s[-1] == 604_603
 
