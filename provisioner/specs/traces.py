@@ -80,7 +80,8 @@ class Trace:
         rate = rate_rps or (arrivals and arrivals.peak_rate_rps) or self.otherwise_rps
         if rate is None:
             problem = self.untimed or "all requests arrive at one time"
-            raise InputError(f"{self.path}: {problem}, so it has no rate: give one with {spelled('rate_rps')}")
+            mend = f"give one with {spelled('rate_rps')}, here or to provision workloads import"
+            raise InputError(f"{self.path}: {problem}, so it has no rate: {mend}")
         read = "".join(f"; {label} {text}" for label, text in self.facts.items())
         return from_lengths(
             name,
