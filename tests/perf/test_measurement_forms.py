@@ -123,6 +123,10 @@ class TestSGLang:
             make.vllm(make.serve([(1024, 40)] * 3, 1), 1, detailed=True) | {"input_lens": [10**400] * 3},
             "a list of numbers",
         ),
+        (
+            make.vllm(make.serve([(1024, 40)] * 3, 1), 1, detailed=True) | {"input_lens": [1e308] * 3},
+            "a list of finite numbers",
+        ),
     ],
 )
 def test_numbers_beyond_all_bounds_are_refused_with_the_file(tmp_path: Path, result: Any, message: str) -> None:

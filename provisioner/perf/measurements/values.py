@@ -98,11 +98,11 @@ def number(value: Any, *names: str) -> float | None:
 
 
 def numbers(values: Any, where: str) -> Floats:
-    """Finite numbers of a list, shape (n,); ``InputError`` for anything else."""
+    """Numbers of a list whose squares are finite, shape (n,); ``InputError`` for anything else."""
     try:
         array = np.array(values, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: must be a list of numbers") from None
-    if array.ndim != 1 or not np.isfinite(array).all():
+    if array.ndim != 1 or not (np.abs(array) < math.sqrt(sys.float_info.max)).all():
         raise InputError(f"{where}: must be a list of finite numbers")
     return array
