@@ -119,9 +119,7 @@ class Loading(Generic[Asked]):
         return tuple(notes)
 
 
-def arrival_remarks(
-    workload: Workload, rate_rps: float, factor: float, cv: float, done: str = "planned"
-) -> tuple[str, ...]:
+def arrival_remarks(workload: Workload, rate_rps: float, factor: float, cv: float, done: str) -> tuple[str, ...]:
     """Remarks that a rate is ``factor`` times the peak of the trace behind a workload, or that it is far burstier."""
     arrivals, notes = workload.arrivals, list[str]()
     measured = None if arrivals is None else arrivals.cv_within_windows or arrivals.cv

@@ -266,7 +266,7 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     workload = factors.workload(workload)
-    notes = arrival_remarks(workload, rate, factors.of("rate"), cv)
+    notes = arrival_remarks(workload, rate, factors.of("rate"), cv, "planned")
     if options.backlog_requests is not None:
         cv, notes = 0.0, ()  # fed evenly
     if options.independent:
@@ -292,14 +292,11 @@ def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
     if math.isclose(peak_rps, mean_rps, rel_tol=1e-9):
         notes.append(f"planned at the trace's mean rate, {format_rate(mean_rps)}: {NO_PEAK}")
     elif peak_rps > 1.2 * mean_rps:
-        notes.append(
-            f"the trace's peak rate is {format_rate(peak_rps)} against {mean_rps:.3g} on average; the plan keeps up "
-            "with every minute"
-        )
+        peak = f"the trace's peak rate is {format_rate(peak_rps)} against {mean_rps:.3g} on average"
+        notes.append(f"{peak}; the plan keeps up with every minute")
     if cv > _CLUSTERED_CV:
         notes.append(
-            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); "
-            "for such arrivals the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, "
-            "limits of the model)"
+            f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
+            "the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, limits of the model)"
         )
     return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)
