@@ -103,18 +103,17 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
     from provisioner.loading.scenario import load_scenario
     from provisioner.options.command import command_of, simulate_question
     from provisioner.report.records import check_files, write_files
-    from provisioner.simulation.assemble import assemble
-    from provisioner.simulation.serve import serve
+    from provisioner.simulation.serve import simulated
 
     asked, tell = SimulateOptions.made(options, keywords), progress or _silent
     records, timeline = asked.records, asked.timeline
     check_files(records, timeline)
     scenario = load_scenario(asked)
     keep = {"keep_requests": records is not None, "keep_timeline": timeline is not None}
-    served = serve(scenario, repeat=asked.repeat, **keep, progress=tell)
+    result, served = simulated(scenario, repeat=asked.repeat, **keep, progress=tell)
     question = simulate_question(scenario.question)
     simulation = replace(
-        assemble(scenario, [each.observation for each in served]),
+        result,
         question=question,
         command=command_of("simulate", question, SimulateOptions),
         repeated=asked.repeat is not None,

@@ -16,8 +16,8 @@ from provisioner.options import PlanOptions
 from provisioner.planning.proof import Candidate
 from provisioner.report.terminal import render
 from provisioner.report.views.plan import document
-from provisioner.simulation.measure import MAX_GROWTH
 from provisioner.simulation.requests import RequestSet
+from provisioner.simulation.stability import MAX_GROWTH
 from provisioner.specs.batch_job import ALLOWED_GROWTH, batch_job
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import Verdicts

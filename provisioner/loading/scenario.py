@@ -22,6 +22,7 @@ from provisioner.simulation.assemble import Scenario
 from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import RequestSet, check_count, closed_loop, default_s, drawn, from_trace, sets
+from provisioner.simulation.stability import doublings
 from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
@@ -36,15 +37,17 @@ _POOL: Final = re.compile(r"\s*([^:=\s]+):([^:=\s]+)(?::([^:=\s]+))?=(\S+)\s*")
 _FAILURE: Final = re.compile(r"\s*([a-z]+):([^@\s]+)@([^-\s]+)(?:-(\S+))?\s*")
 
 
-def load_scenario(options: SimulateOptions) -> Scenario:
-    """Check the options and load what they name."""
+def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
+    """Check the options and load what they name; unless their time is given, sets take ``times`` their default."""
     loading = Loading.of(options)
     factors = loading.factors
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
     slo = loading.slo()
     design, pools = _pools(loading)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
-    requests = _requests(options, factors)
+    requests = _requests(options, factors, times)
+    fixed = options.duration_s or options.rates_rps or options.in_flight or options.trace is not None
+    room = not fixed and doublings(requests.arrivals.duration_s, requests.arrivals.rate_rps)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
     against, reference_notes = loading.reference(slo, replicas.values())
     remarks = loading.remarks(requests.workload, replicas.values(), "simulated")
@@ -64,6 +67,7 @@ def load_scenario(options: SimulateOptions) -> Scenario:
         sources=(*curves, *requests.workload.sources),
         warnings=(*factors.notes(), *requests.notes, *reference_notes, *remarks),
         question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
+        longer=partial(load_scenario, options, 2.0 * times) if room else None,
         versions=versions(_SHOWN_VERSIONS),
     )
 
@@ -208,7 +212,7 @@ class _Requests:
     notes: tuple[str, ...] = ()
 
 
-def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
+def _requests(options: SimulateOptions, factors: Factors, times: float) -> _Requests:
     """The request sets: of a trace, a closed loop, rates by minute, or one rate, as the options ask."""
     warm_up, cool_down = WARM_UP if options.warm_up is None else options.warm_up, options.cool_down
     if not warm_up + cool_down < 1.0:
@@ -231,7 +235,7 @@ def _requests(options: SimulateOptions, factors: Factors) -> _Requests:
         by_minute = bool(options.rates_rps)
         rates = [factors.of("rate") * rate for rate in options.rates_rps or (options.rate_rps or workload.rate_rps,)]
         notes = arrival_remarks(workload, max(rates), factors.of("rate"), cv, "simulated")
-        window_s = 60.0 if by_minute else options.duration_s or default_s(rates[0], cv)
+        window_s = 60.0 if by_minute else options.duration_s or times * default_s(rates[0], cv)
         arrivals = Arrivals(sum(rates) / len(rates), window_s * len(rates), by_minute)
         expected = window_s * sum(rates)
         check_count(expected, spelled("rates_rps") if by_minute else str(arrivals))

@@ -54,18 +54,20 @@ class Verdict:
 
     ``worst_ratio`` is the largest percentile over its limit: infinite if a run is unstable or unfinished, a lower bound
     if one was stopped ``early``. ``broken`` has the limits that are known to be missed, each with the value found, in
-    the limit's kind. ``clear``: no smaller candidate of the design
-    can pass, since the worst ratio is beyond the margin of cuts, or no number of machines meets the limit. An undecided
-    candidate counts as not shown to pass. ``late`` is the end of a batch job over its window, None if it is within it.
+    the limit's kind. ``clear``: no smaller candidate of the design can pass, since the worst ratio is beyond the margin
+    of cuts, or no number of machines meets the limit. An undecided candidate counts as not shown to pass. ``stable`` is
+    None if its runs are too short to tell, ``longer`` how often the time of its request sets was doubled to tell it.
+    ``late`` is the end of a batch job over its window, None if it is within it.
     """
 
     outcome: Outcome
     worst_ratio: float
     broken: tuple[tuple[LatencyLimit, float], ...] = ()
-    stable: bool = True
+    stable: bool | None = True
     early: bool = False
     clear: bool = False
     late: float | None = None
+    longer: int = 0
 
     def __post_init__(self) -> None:
         if self.clear and self.outcome != "fail":

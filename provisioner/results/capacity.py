@@ -22,7 +22,7 @@ class Tried:
     outcome: Verdict
     worst_ratio: float
     at_least: bool
-    stable: bool
+    stable: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Capacity(HasCluster, ServingResult):
 
     ``passes_again_rps`` are rates somewhat above that at which it passes nevertheless: between them verdicts flip.
     ``breaks`` are the percentiles that miss their limit at the first failure or are undecided, the largest over its
-    limit first; ``stable_beyond`` says whether the cluster keeps up there. ``pools`` and ``latency`` are those of the
-    cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without the headroom
-    that they hold. ``objective`` is what additions have the least of. ``rule`` says when a cluster passes.
+    limit first; ``stable_beyond`` says whether the cluster keeps up there (None: untold). ``pools`` and ``latency`` are
+    those of the cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without
+    the headroom that they hold. ``objective`` is what additions have the least of; ``rule`` says when a cluster passes.
     """
 
     design: str
@@ -64,7 +64,7 @@ class Capacity(HasCluster, ServingResult):
     failed_rps: float
     passes_again_rps: tuple[float, ...]
     breaks: tuple[LatencyResult, ...]
-    stable_beyond: bool
+    stable_beyond: bool | None
     additions: tuple[Addition, ...]
     objective: CriterionName
     latency: tuple[LatencyResult, ...]

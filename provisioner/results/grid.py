@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 State = Literal["pass", "undecided", "fail", "unstable", "stuck", "infeasible"]
-"""``pass``: stable, and every limit met; ``undecided``: several sets leave a limit undecided; ``fail``: stable, but a
-limit is missed; ``unstable``: requests wait ever longer; ``stuck``: some are never served; ``infeasible``: this cluster
-cannot serve these requests at all."""
+"""``pass``: stable, and every limit met; ``undecided``: several sets leave a limit undecided, or the runs are too short
+to tell whether it is stable; ``fail``: a limit is missed; ``unstable``: requests wait ever longer; ``stuck``: some are
+never served; ``infeasible``: this cluster cannot serve these requests at all."""
 
 STATES: Final[tuple[State, ...]] = get_args(State)
 

@@ -87,9 +87,10 @@ class Simulation(HasCluster, ServingResult):
 
     ``load`` is a phrase on how requests arrive. ``requests`` is the mean number of requests of a set and
     ``measured_requests`` of those in the measured window, ``throughput_rps`` and ``throughput_tokens_per_s`` (output
-    tokens) what the cluster completed in it. ``thresholds`` are those of the policy. ``moves`` of machines between
-    pools, ``preemptions``, ``restarts`` and ``unfinished`` requests are summed over the sets. ``instability`` says why
-    the cluster is not stable, "" when it is; ``slo_met`` is None without limits. ``wall_s`` is the time that the
+    tokens) their completions over its length, longer where delays grow (docs/reference/metrics.md). ``thresholds`` are
+    those of the policy. ``moves`` of machines between pools, ``preemptions``, ``restarts`` and ``unfinished`` requests
+    are summed over the sets. ``stable`` is None if the runs are too short to tell; ``instability`` says why the cluster
+    is not shown to be stable, "" when it is; ``slo_met`` is None without limits. ``wall_s`` is the time that the
     simulation alone took, its percentiles included, summed over the sets; where ``repeated``, the median of warm runs.
     """
 
@@ -97,7 +98,7 @@ class Simulation(HasCluster, ServingResult):
     pools: tuple[SimulatedPool, ...]
     latency: tuple[LatencyResult, ...]
     slo_met: bool | None
-    stable: bool
+    stable: bool | None
     instability: str
     requests: float
     sets: int

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from provisioner.perf.assumptions import Reference, slo_strict
 from provisioner.results.simulation import LatencyResult, SimulatedPool, Simulation
-from provisioner.simulation import measure
+from provisioner.simulation import measure, stability
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run
@@ -29,7 +29,8 @@ _NOTABLE_EXTRAPOLATION: Final = 0.01  # share of a pool's busy time at extrapola
 class Scenario:
     """The input of a simulation: a cluster, its request sets by number, and the limits and percentiles asked for.
 
-    ``expected_requests`` is about how many requests a set has.
+    ``expected_requests`` is about how many requests a set has. ``longer`` makes it with sets of twice the
+    time, None if their time is given.
     """
 
     design: str
@@ -46,6 +47,7 @@ class Scenario:
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     question: Mapping[str, Any] = field(default_factory=dict)
+    longer: Callable[[], Scenario] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,7 +61,7 @@ class Observation:
 
     seconds: Mapping[str, tuple[float, ...]]
     slowdown: Mapping[str, tuple[float, ...]]
-    backlog: measure.Backlog
+    backlog: stability.Backlog
     pools: tuple[SimulatedPool, ...]
     status: str
     requests: int
@@ -97,12 +99,18 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
         after = requests.requests if requests.until_index is None else requests.until_index
         start_s, end_s = float(entered_s[requests.from_index]), float(entered_s[min(after, requests.requests - 1)])
     span_s = end_s - start_s
+    found = stability.observed_backlog(run)
     completed = (last_s >= start_s) & (last_s <= end_s)
+    if requests.in_flight is None:  # all measured requests, in the time that they take if the delay grows on
+        completed = requests.counted & ~np.isnan(last_s)
+        if math.isinf(requests.until_s):  # a trace: n requests take n mean gaps
+            span_s *= 1.0 + 1.0 / max(int(requests.counted.sum()) - 1, 1)
+        span_s *= 1.0 if stability.stability([found])[0] else 1.0 + max(found.growth, 0.0)
     tokens = int(requests.output_tokens[completed].sum())
     return Observation(
         seconds=values[0],
         slowdown=values[1],
-        backlog=measure.backlog(run.latencies, closed_loop=requests.in_flight is not None),
+        backlog=found,
         pools=tuple(_pool(run, slot, pool) for slot, pool in enumerate(run.cluster.pools)),
         status=run.status,
         requests=requests.requests,
@@ -173,7 +181,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
                     result = replace(result, met=measure.verdict(limit.value, result.judged.values, strict))
                 latency.append(result)
     verdicts = [each.met for each in latency if each.met is not None]
-    reason = _instability(observations)
+    stable, reason = _stability(observations)
     pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
     merged: dict[str, Any] = {name: _mean([getattr(each, name) for each in observations]) for name in _MEANS}
     merged |= {name: sum(getattr(each, name) for each in observations) for name in _SUMS}
@@ -186,7 +194,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         load=str(scenario.arrivals),
         slo=scenario.slo.name,
         slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
-        stable=reason == "",
+        stable=stable,
         instability=reason,
         sets=len(observations),
         policy=cluster.policy.name,
@@ -207,17 +215,17 @@ def _mean(values: Sequence[float]) -> float:
     return values[0] if len(set(values)) == 1 else fmean(values)
 
 
-def _instability(observations: Sequence[Observation]) -> str:
-    """The reason why the cluster is not stable, with the cause if some requests are never served."""
-    reason = measure.instability([each.backlog for each in observations])
+def _stability(observations: Sequence[Observation]) -> tuple[bool | None, str]:
+    """Whether the cluster is stable, and why it is not, with the cause if some requests are never served."""
+    stable, reason = stability.stability([each.backlog for each in observations])
     if not any(each.status == "stuck" for each in observations):
-        return reason
+        return stable, reason
     held = sum(each.held for each in observations)
     unfinished = sum(each.backlog.unfinished for each in observations)
     causes = [f"{held:,} because no machine in service could take them"] if held else []
     if held < unfinished:
         causes.append(f"{unfinished - held:,} because nothing frees the KV memory that they wait for")
-    return f"{reason}, {' and '.join(causes)}"
+    return stable, f"{reason}, {' and '.join(causes)}"
 
 
 def _warnings(

@@ -1,4 +1,4 @@
-"""Measures of a run's timestamps: percentiles, intervals over request sets, verdicts, stability."""
+"""Measures of a run's timestamps: percentiles, intervals over request sets, verdicts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import le, lt
 from statistics import fmean
-from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -162,95 +161,3 @@ def verdict(limit: float, values: Sequence[float], strict: bool = False, confide
     if not meets(mean, limit):
         return "fail"
     return "pass" if math.isnan(error) or meets(mean + error, limit) else "undecided"
-
-
-MAX_GROWTH: Final = 0.03  # largest growth of the delay per time at which a cluster counts as stable, in s/s
-MIN_BACKLOG_REQUESTS: Final = 10.0  # least growth of an unstable backlog over the window, in requests: fewer are chance
-MIN_WINDOW: Final = 5.0  # shortest window for judging growth, in mean E2E of requests alone: batches fill first
-CLEAR_GROWTH: Final = 0.3  # growth from the k-th arrival to the k-th completion, in s/s, that no order explains
-FILLING: Final = 0.1  # share of the arrivals' time at its start that is left out: the cluster is filling
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Growth of the backlog of work while requests of one set arrived.
-
-    ``growth`` is the growth of a request's delay per time, in s/s: 0 in a steady state, and rho - 1 for a cluster that
-    is offered rho times its capacity. ``requests`` is the growth of the backlog over the window: growth x requests
-    that arrived in it, by Little's law. ``judged`` is False if the arrivals took too short a time to judge;
-    growth is then 0. ``in_system_at_end`` counts the requests in the cluster right after the last arrival.
-    """
-
-    growth: float
-    requests: float
-    in_system_at_end: int
-    unfinished: int
-    arrived: int
-    judged: bool
-
-
-def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
-    """Growth of the backlog over the measured window of a run, less the first tenth of the arrivals' time.
-
-    Growth is the coefficient of arrival time in a least-squares fit of E2E on arrival time and output tokens; the
-    tokens remove the cost of longer answers, which is most of the scatter. A backlog that is served youngest first
-    hides from this fit. So if the time from the k-th arrival to the k-th completion, which no order of service changes,
-    grows by more than ``CLEAR_GROWTH``, the larger of the two counts. Not judged: a window below ``MIN_WINDOW`` mean
-    reference E2E's, fewer than 3 requests, and a closed loop, in which no backlog can grow.
-    """
-    arrival_s, last_s = latencies.arrival_s, latencies.last_s
-    start_s, end_s = float(arrival_s.min()), float(arrival_s.max())
-    unfinished = int(np.count_nonzero(np.isnan(last_s)))
-    in_system = int(np.count_nonzero(~(last_s <= end_s)))
-    filled = arrival_s >= start_s + FILLING * (end_s - start_s)
-    used = latencies.counted & ~np.isnan(last_s) & filled
-    arrived = int(np.count_nonzero(used))
-    unknown = Backlog(0.0, 0.0, in_system, unfinished, int(arrival_s.size), judged=False)
-    if closed_loop or arrived < 3:
-        return unknown
-    arrival = arrival_s[used]
-    span_s = float(arrival[-1] - arrival[0])
-    if span_s <= 0.0 or span_s < MIN_WINDOW * float(latencies.reference_e2e_s[used].mean()):
-        return unknown
-    e2e, output = last_s[used] - arrival, latencies.output_tokens[used].astype(np.float64)
-    arrival, e2e, output = arrival - arrival.mean(), e2e - e2e.mean(), output - output.mean()
-    by_time, by_output, both = float(arrival @ arrival), float(output @ output), float(arrival @ output)
-    determinant = by_time * by_output - both * both
-    if determinant > 1e-9 * by_time * by_output:
-        growth = (float(arrival @ e2e) * by_output - float(output @ e2e) * both) / determinant
-    else:  # all outputs of one length, or growing with time: nothing to take out
-        growth = float(arrival @ e2e) / by_time
-    if not unfinished:
-        arrival, delay = arrival_s[filled], (np.sort(last_s) - arrival_s)[filled]
-        arrival, delay = arrival - arrival.mean(), delay - delay.mean()
-        in_order = float(arrival @ delay) / float(arrival @ arrival)
-        growth = max(growth, in_order) if in_order > CLEAR_GROWTH else growth
-    return Backlog(growth, growth * arrived, in_system, unfinished, int(arrival_s.size), judged=True)
-
-
-def instability(backlogs: Sequence[Backlog]) -> str:
-    """Reason why a cluster is not stable, from the backlogs of its request sets; "" if it is, or if none can be judged.
-
-    Not stable: requests left unfinished, or a delay that grows by more than ``MAX_GROWTH`` of the time and a backlog
-    that grows by more than ``MIN_BACKLOG_REQUESTS``, both as means over the sets: the load offered in one set of
-    2 minutes differs from the nominal load by a few per cent. Stability means that the load can be sustained; the
-    latency limits judge a burst inside a long trace. docs/reference/metrics.md has the rule's error rates.
-
-    >>> instability([Backlog(0.002, 15.0, 120, 0, 8400, True)])
-    ''
-    >>> instability([Backlog(0.07, 530.0, 700, 0, 8400, True)])
-    'requests wait ever longer: by 7.0 % of the time that passes (at most 3 % is stable); 700 are left when ...'
-    """
-    unfinished = sum(each.unfinished for each in backlogs)
-    if unfinished:
-        return f"{unfinished:,} of {sum(each.arrived for each in backlogs):,} requests were left unfinished"
-    judged = [each for each in backlogs if each.judged]
-    if not judged:
-        return ""
-    growth = fmean(each.growth for each in judged)
-    if growth <= MAX_GROWTH or fmean(each.requests for each in judged) <= MIN_BACKLOG_REQUESTS:
-        return ""
-    return (
-        f"requests wait ever longer: by {100 * growth:.1f} % of the time that passes (at most {100 * MAX_GROWTH:g} % "
-        f"is stable); {fmean(each.in_system_at_end for each in judged):,.0f} are left when the last arrives"
-    )

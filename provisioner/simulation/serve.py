@@ -15,11 +15,12 @@ from queue import Empty, SimpleQueue
 from statistics import median
 from threading import Event
 from time import perf_counter
-from typing import Final
+from typing import Any, Final
 
 from provisioner.errors import Interrupted
 from provisioner.progress import Step
-from provisioner.simulation.assemble import Observation, Percentiles, Scenario, observe, percentiles_of
+from provisioner.results.simulation import Simulation
+from provisioner.simulation.assemble import Observation, Percentiles, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.requests import MAX_REQUESTS
 from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare, run
 
@@ -52,6 +53,16 @@ class _Watch:
         self.now_s[k], self.done[k] = now_s, done
         if not self.wanted.is_set():
             raise _Stopped
+
+
+def simulated(scenario: Scenario, **how: Any) -> tuple[Simulation, tuple[Served, ...]]:
+    """The result of a scenario with its runs, of sets as long as it takes to tell whether the cluster is stable."""
+    while True:
+        served = serve(scenario, **how)
+        result = assemble(scenario, [each.observation for each in served])
+        if result.stable is not None or scenario.longer is None:
+            return result, served
+        scenario = scenario.longer()
 
 
 def serve(

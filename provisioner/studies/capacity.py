@@ -91,7 +91,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
             Tried(at / served, verdict.outcome, verdict.worst_ratio, verdict.early, verdict.stable)
             for at, verdict in sorted(tried.items())
         ),
-        rule=sets.rule(judge.confidence),
+        rule=sets.rule(judge.confidence, tried[rate].longer),
         model=options.model,
         workload=setting.workload,
         slo=setting.slo.name,

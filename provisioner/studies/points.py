@@ -71,7 +71,7 @@ class Cases:
         self._lock = threading.Lock()
         self._requests = tuple(_requests_of(case) for case in self.options)
         self._loaded = cache(lambda case: load_scenario(self.options[case]))
-        self._sets: OrderedDict[tuple[str, int], Prepared] = OrderedDict()
+        self._sets: OrderedDict[tuple[str, float, int], Prepared] = OrderedDict()
 
     def __reduce__(self) -> tuple[object, ...]:
         return Cases, (self.options, self.occupancy)
@@ -86,7 +86,7 @@ class Cases:
 
     def request_set(self, task: Task, scenario: Scenario, k: int) -> Prepared:
         """The k-th request set of a task's case, ready for runs."""
-        key = (self._requests[task.case], k)
+        key = (self._requests[task.case], scenario.expected_requests, k)
         with self._lock:
             if key not in self._sets:
                 self._sets[key] = prepare(scenario.request_set(k), scenario.reference)
@@ -106,7 +106,7 @@ def _requests_of(options: SimulateOptions) -> str:
 def simulate_point(cases: Cases, task: Task) -> PointOutcome:
     """Simulate one point: its request sets one after another, none stopped early."""
 
-    def observed(k: int) -> Observation:
+    def observed(scenario: Scenario, k: int) -> Observation:
         prepared = cases.request_set(task, scenario, k)
         check_wanted()
         done = run(scenario.cluster, prepared, progress=lambda now_s, served: check_wanted())
@@ -114,10 +114,13 @@ def simulate_point(cases: Cases, task: Task) -> PointOutcome:
 
     try:
         scenario = cases.scenario(task)
-        observations = [observed(k) for k in range(scenario.sets)]
+        while True:
+            simulation = assemble(scenario, [observed(scenario, k) for k in range(scenario.sets)])
+            if simulation.stable is not None or scenario.longer is None:
+                return outcome_of(scenario, simulation, cases.occupancy)
+            scenario = replace(scenario.longer(), cluster=scenario.cluster)
     except InputError as error:
         return PointOutcome(state="infeasible", why=str(error))
-    return outcome_of(scenario, assemble(scenario, observations), cases.occupancy)
 
 
 def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = False) -> PointOutcome:
@@ -126,8 +129,10 @@ def outcome_of(scenario: Scenario, simulation: Simulation, occupancy: bool = Fal
     state: State = "fail" if "fail" in verdicts else "undecided" if "undecided" in verdicts else "pass"
     broken = [(each.limit, each.judged.mean) for each in simulation.latency if each.limit and each.met == state]
     why = ", ".join(f"{limit.label} {limit.format(value)} for {limit.format(limit.value)}" for limit, value in broken)
-    if simulation.unfinished or not simulation.stable:
+    if simulation.unfinished or simulation.stable is False:
         state, why = "stuck" if simulation.unfinished else "unstable", simulation.instability
+    elif simulation.stable is None and state != "fail":
+        state, why = "undecided", simulation.instability
     shown = [each for each in simulation.latency if each.limit is not None or each.metric in PREDICTED]
     return PointOutcome(
         state=state,

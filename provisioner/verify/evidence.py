@@ -88,7 +88,7 @@ class Proven:
     def _evidence(self, design: Design) -> Evidence:
         proof, judge = self.proof, self.case.judge
         return Evidence(
-            rule=self.case.sets.rule(judge.confidence),
+            rule=self.case.sets.rule(judge.confidence, proof.best.verdict.longer if proof.best else 0),
             policy=judge.policy_of(design).name,
             optimal=proof.ties_judged,
             lower_bound=proof.lower_bound,
@@ -227,7 +227,7 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
     if verdict.late is not None:
         names.append(f"done after {verdict.late:.3g} times the time that there is")
     if not verdict.stable:
-        names.append("not stable")
-    if verdict.outcome == "undecided":
+        names.append("too short to tell whether it is stable" if verdict.stable is None else "not stable")
+    elif verdict.outcome == "undecided":
         names.append("undecided (a confidence bound is beyond its limit)")
     return tuple(names)

@@ -9,7 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any, Final
 
@@ -21,10 +21,11 @@ from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.simulation.cluster import Cluster, Pool
-from provisioner.simulation.measure import Backlog, backlog, instability, interval, percentiles, student_t, verdict
+from provisioner.simulation.measure import interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
+from provisioner.simulation.stability import Backlog, observed_backlog, stability
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.slo import SLO, LatencyLimit
@@ -46,14 +47,16 @@ class SimulationJudge:
 
     With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
-    ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time. A run stops early when its set alone
-    is certain to put the mean beyond ``cut_margin`` times a limit. ``known`` keeps the verdicts.
+    ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time; sets that do not tell are doubled in
+    time, ``doublings`` times at most. A run stops early when its set alone is certain to put the mean beyond
+    ``cut_margin`` times a limit. ``known`` keeps the verdicts.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]
     slo: SLO
-    request_sets: Callable[[int], Prepared]
+    request_sets: Callable[[int, int], Prepared]
     sets: int
+    doublings: int = 0
     policy: PolicyName | None = None
     confidence: float = CONFIDENCE
     cut_margin: float = CUT_MARGIN
@@ -105,10 +108,12 @@ class SimulationJudge:
         return self.policy_of(design).name == "splitwise"
 
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
-        """The candidate's runs on the first sets, whole."""
+        """The candidate's runs on the first sets that judged it, whole."""
         cluster, wanted = self.cluster(candidate), range(self.sets if sets is None else sets)
+        longer = self.known[candidate].longer if candidate in self.known else 0
         with ThreadPoolExecutor(self.threads) as executor:
-            return list(executor.map(lambda k: run(cluster, self.request_sets(k), progress=self._pause), wanted))
+            sets_of = (self.request_sets(k, longer) for k in wanted)
+            return list(executor.map(lambda prepared: run(cluster, prepared, progress=self._pause), sets_of))
 
     def _pause(self, now_s: float, done: int) -> None:
         if self.stopped:
@@ -117,11 +122,15 @@ class SimulationJudge:
     def judge(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate, known or simulated."""
         if candidate not in self.known:
-            self.known[candidate] = self._simulated(candidate)
+            for longer in range(self.doublings + 1):
+                found = self._simulated(candidate, longer)
+                if found.stable is not None:
+                    break
+            self.known[candidate] = replace(found, longer=longer)
         return self.known[candidate]
 
-    def _simulated(self, candidate: Candidate) -> Verdict:
-        """Simulate one candidate until its verdict is known."""
+    def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
+        """Simulate one candidate on sets of one length until its verdict is known."""
         cluster = self.cluster(candidate)
         values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}
         backlogs: list[Backlog] = []
@@ -129,7 +138,7 @@ class SimulationJudge:
         wanted = self.sets
         while True:
             for k in range(len(backlogs), wanted):
-                prepared = self.request_sets(k)
+                prepared = self.request_sets(k, longer)
                 stops = self._stop_limits(prepared, values) if k < self.sets else {}
                 done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._pause)
                 self.simulated_runs += 1
@@ -142,12 +151,12 @@ class SimulationJudge:
                     return Verdict("fail", math.inf, stable=False)
                 latencies = done.latencies
                 _measure(latencies.both, values)
-                backlogs.append(backlog(latencies, prepared.requests.in_flight is not None))
+                backlogs.append(observed_backlog(done))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
             if self.job is not None and found.outcome != "fail":
                 return self._in_time(self.job, backlogs, ends)
-            if found.outcome != "undecided" or self.sets == 1 or wanted >= MOST_SETS:
+            if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
                 return found
             wanted = min(wanted + self.sets, MOST_SETS)
 
@@ -194,14 +203,16 @@ class SimulationJudge:
                 known = list(filter(math.isfinite, found))
                 error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
                 bounds[limit] = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
-        worst, unstable = max([0.0, *bounds.values()]), instability(backlogs)
+        worst, stable = max([0.0, *bounds.values()]), stability(backlogs)[0]
+        unstable = stable is False
         if unstable or "fail" in outcomes:
             growth = sum(each.growth for each in backlogs) / len(backlogs)
             beyond = [limit for limit, bound in bounds.items() if bound > self.cut_margin]
             excluding = any(METRICS[limit.metric].falls_with_machines for limit in beyond)
-            clear = excluding or (bool(unstable) and growth > CLEARLY_GROWING)
+            clear = excluding or (unstable and growth > CLEARLY_GROWING)
             return Verdict("fail", math.inf if unstable else worst, tuple(broken), stable=not unstable, clear=clear)
-        return Verdict("undecided" if "undecided" in outcomes else "pass", worst, tuple(broken))
+        undecided = "undecided" in outcomes or stable is None
+        return Verdict("undecided" if undecided else "pass", worst, tuple(broken), stable=stable)
 
 
 def _measure(both: Callable[[str], Sequence[Any]], values: dict[LatencyLimit, list[float]]) -> None:
@@ -252,6 +263,7 @@ class Verdicts:
             setting.slo,
             sets,
             sets.count,
+            sets.doublings,
             policy=judging.policy,
             confidence=judging.confidence,
             cut_margin=judging.cut_margin,

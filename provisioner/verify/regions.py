@@ -138,7 +138,7 @@ def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> fl
         return 0.0
     values = []
     for k in range(judge.sets):
-        prepared = judge.request_sets(k)
+        prepared = judge.request_sets(k, 0)
         has = prepared.requests.counted & (prepared.requests.output_tokens > 1)
         context = (prepared.requests.prompt_tokens + prepared.requests.output_tokens)[has] - 2
         iteration_s = np.min([perf.decode_s(1, context) for perf in decoding], axis=0)

@@ -15,6 +15,7 @@ from provisioner.options.defaults import MOST_SETS, WARM_UP
 from provisioner.planning.setting import Setting
 from provisioner.simulation.requests import LONGEST_S, RequestSet, bunches_s, drawn, from_trace
 from provisioner.simulation.run import Prepared, prepare
+from provisioner.simulation.stability import doublings
 from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 
@@ -23,7 +24,7 @@ from provisioner.specs.traces import Trace
 _TOLD: Final = 7.0
 _WINDOWS: Final = 20.0
 _LIMITS: Final = 3.0
-# but no more than this for a limit, in s: then growth alone tells what keeps up (``measure.instability``)
+# but no more than this for a limit, in s: then growth alone tells what keeps up (``simulation.stability``)
 _SHARP_S: Final = 600.0
 
 
@@ -57,7 +58,7 @@ class RequestSets:
         self.setting = setting
         self.rate_rps = rate_rps
         self._lock = Lock()
-        self._made: dict[int, Prepared] = {}
+        self._made: dict[tuple[int, int], Prepared] = {}
         as_it_is, cv = isinstance(setting.source, Trace), setting.traffic.cv
         self._bunches_s = 0.0 if as_it_is else bunches_s(rate_rps, cv)
         if self._bunches_s > max(LONGEST_S, setting.judging.duration_s):
@@ -105,8 +106,14 @@ class RequestSets:
         together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s, self._bunches_s)
         return together_s if job is None else min(together_s, job.feed_s)
 
-    def requests(self, k: int) -> RequestSet:
-        """The k-th set."""
+    @property
+    def doublings(self) -> int:
+        """The number of times that the sets may be doubled in time; 0 for a trace and the sets of a job."""
+        fixed = isinstance(self.setting.source, Trace) or self.setting.job is not None
+        return 0 if fixed else doublings(self.set_s, self.rate_rps, self.count)
+
+    def requests(self, k: int, longer: int = 0) -> RequestSet:
+        """The k-th set, its time doubled ``longer`` times."""
         source = self.setting.source
         if isinstance(source, Trace):
             recorded = from_trace(source)
@@ -114,18 +121,18 @@ class RequestSets:
             return recorded if factor == 1.0 else replace(recorded, arrival_s=recorded.arrival_s / factor)
         rng = np.random.default_rng([self.setting.judging.seed, k])
         cv = self.setting.traffic.cv if self.setting.job is None else 0.0
-        return drawn(source, self.rate_rps, self.set_s, rng, cv=cv)
+        return drawn(source, self.rate_rps, 2**longer * self.set_s, rng, cv=cv)
 
-    def __call__(self, k: int) -> Prepared:
-        """The k-th set, ready for runs."""
+    def __call__(self, k: int, longer: int = 0) -> Prepared:
+        """The k-th set, its time doubled ``longer`` times, ready for runs."""
         with self._lock:
-            if k not in self._made:
-                self._made[k] = prepare(self.requests(k), self.setting.reference)
-            return self._made[k]
+            if (k, longer) not in self._made:
+                self._made[k, longer] = prepare(self.requests(k, longer), self.setting.reference)
+            return self._made[k, longer]
 
-    def rule(self, confidence: float) -> str:
-        """The rule of the verdict as text: the request sets, and when a percentile passes."""
-        first, slo = self(0).requests, self.setting.slo
+    def rule(self, confidence: float, longer: int = 0) -> str:
+        """The rule of the verdict as text: the request sets, ``longer`` times doubled, and when a percentile passes."""
+        first, slo = self(0, longer).requests, self.setting.slo
         if self.setting.job is not None:
             sets = f"the first {float(first.arrival_s[-1]):,.0f} s of the job, {first.requests:,} requests fed evenly"
             passes = "passes when it keeps up and the last request ends in time"
@@ -134,7 +141,8 @@ class RequestSets:
             faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
             return f"the trace as it is: {first.requests:,} requests{faster}"
         number = "1 request set" if self.count == 1 else f"{self.count} independent request sets"
-        sets = f"{number} of {self.set_s:.6g} s, about {first.requests:,} requests each, the first 10 % a warm-up"
+        number += f" of {2**longer * self.set_s:.6g} s"
+        sets = f"{number}, about {first.requests:,} requests each, the first 10 % a warm-up"
         if self.count == 1:
             return sets if slo.limits else f"{sets}; a cluster passes when it keeps up"
         bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"

@@ -14,10 +14,11 @@ from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
 from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.simulation.cluster import Cluster, Pool
-from provisioner.simulation.measure import Backlog, backlog, instability, percentiles
+from provisioner.simulation.measure import percentiles
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import drawn, sets
 from provisioner.simulation.run import Prepared, prepare, run
+from provisioner.simulation.stability import Backlog, backlog, stability
 from provisioner.specs import catalog
 from tests.oracles.simulation import Requests, draw, simulate_mixed, simulate_split
 
@@ -182,7 +183,7 @@ def simulated_percentiles(
         )
         backlogs.append(backlog(latencies))
     growth = float(np.mean([each.growth for each in backlogs]))
-    return Simulated(np.array(found), instability(backlogs), growth)
+    return Simulated(np.array(found), stability(backlogs)[1], growth)
 
 
 def at_load(case: Case, load: float) -> Case:

@@ -216,7 +216,7 @@ def report(found: Comparison, loaded: Comparison, command: str) -> Iterable[str]
     yield "### Stability"
     yield ""
     yield f"With {len(loaded.cases) - len(found.cases)} further clusters at loads of 0.85 to 1.25"
-    yield "(`simulation.measure.instability`, all sets of a cluster together):"
+    yield "(`simulation.stability.stability`, all sets of a cluster together):"
     yield ""
     yield from loaded.stability()
     yield ""

@@ -79,7 +79,7 @@ def test_a_trace_of_one_moment_has_no_shares_of_time() -> None:
     assert math.isnan(seen.throughput_rps)
     assert seen.pools[0].utilization == 0.0 and seen.pools[0].batch_time_share == (1.0,)
     found = assemble(scenario(lambda _: at_once), [seen])
-    assert found.to_dict()["throughput_rps"] is None and found.stable
+    assert found.to_dict()["throughput_rps"] is None and found.stable is None
 
 
 def test_a_percentile_that_no_request_is_beyond_is_said_to_be() -> None:

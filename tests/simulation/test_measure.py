@@ -1,4 +1,4 @@
-"""Latencies, percentiles, intervals and verdicts against closed forms; stability against queues with a known load."""
+"""Latencies, percentiles, intervals and verdicts against closed forms."""
 
 import math
 from dataclasses import replace
@@ -10,22 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import ArrayLike
 
 from provisioner.errors import UnknownNameError
-from provisioner.perf.assumptions import reference, replica, tbt_divisor
-from provisioner.simulation.measure import (
-    MAX_GROWTH,
-    Backlog,
-    Latencies,
-    backlog,
-    instability,
-    interval,
-    percentiles,
-    student_t,
-    verdict,
-)
-from provisioner.simulation.requests import drawn, sets
-from provisioner.specs import catalog
-from tests.oracles.cases import Case
-from tests.oracles.simulation import Requests, simulate_mixed, simulate_split
+from provisioner.perf.assumptions import tbt_divisor
+from provisioner.simulation.measure import Latencies, interval, percentiles, student_t, verdict
 
 NAN, INF = math.nan, math.inf
 
@@ -187,111 +173,3 @@ def test_a_plan_whose_mean_is_at_the_limit_passes_as_often_as_the_confidence_all
     draws = np.random.default_rng(1).normal(10.0, 1.0, (4000, 5)).tolist()
     assert sum(verdict(10.0, row) == "pass" for row in draws) / 4000 == pytest.approx(0.05, abs=0.012)
     assert sum(verdict(10.0, row) == "fail" for row in draws) / 4000 == pytest.approx(0.5, abs=0.03)
-
-
-# -- stability
-
-
-def run(arrival_s: np.ndarray, e2e_s: np.ndarray, output: np.ndarray, alone_s: np.ndarray, warm_up: float) -> Latencies:
-    end = arrival_s + e2e_s
-    counted = arrival_s >= warm_up * arrival_s[-1]
-    return Latencies(arrival_s, end, end, 0 * end, output, output - 1.0, alone_s, alone_s, alone_s, counted)
-
-
-def one_server(load: float, seconds: float = 120.0, service_s: float = 0.1) -> Latencies:
-    """Evenly spaced arrivals at one server with a fixed service time: waits grow by exactly load - 1."""
-    arrival_s = np.arange(1, int(seconds * load / service_s) + 1) * service_s / load
-    start_s = np.maximum(arrival_s, arrival_s[0] + service_s * np.arange(arrival_s.size))
-    alone_s = np.full(arrival_s.size, service_s)
-    return run(arrival_s, start_s + service_s - arrival_s, np.full(arrival_s.size, 7), alone_s, 0.1)
-
-
-@pytest.mark.parametrize("load", [0.5, 1.0, 1.02, 1.05, 1.5, 20.0])
-def test_growth_is_the_overload(load: float) -> None:
-    seen = backlog(one_server(load))
-    assert seen.judged and seen.growth == pytest.approx(max(load - 1.0, 0.0), abs=1e-9)
-    assert bool(instability([seen])) == (load - 1.0 > MAX_GROWTH)
-
-
-def test_growth_is_told_apart_from_longer_answers() -> None:
-    """Outputs that become longer as time passes make E2E grow, but nothing waits."""
-    rng = np.random.default_rng(3)
-    arrival_s = np.linspace(0.0, 120.0, 5000)
-    output = 1 + rng.poisson(100.0 + arrival_s)
-    steady = run(arrival_s, 0.5 + 0.05 * output, output, 0.05 * output, 0.1)
-    assert backlog(steady).growth == pytest.approx(0.0, abs=1e-9)
-    waits = run(arrival_s, 0.5 + 0.05 * output + 0.04 * arrival_s, output, 0.05 * output, 0.1)
-    assert backlog(waits).growth == pytest.approx(0.04, abs=1e-9)
-    assert backlog(waits).requests == pytest.approx(0.04 * waits.counted.sum(), rel=1e-3)
-    assert not instability([backlog(steady)]) and "by 4.0 % of the time" in instability([backlog(waits)])
-
-
-def test_sets_are_judged_by_their_mean() -> None:
-    def of(growth: float, requests: float = 50.0) -> Backlog:
-        return Backlog(growth, requests, 99, 0, 1000, judged=True)
-
-    assert not instability([of(0.05), of(0.0), of(0.03)])
-    assert instability([of(0.05), of(0.02), of(0.03)])
-    assert not instability([of(0.9, requests=9.0)])  # a few requests are chance
-    assert not instability([of(0.05), replace(of(9.0), judged=False), of(0.0)])
-    assert not instability([])
-
-
-def test_requests_left_unfinished_are_not_stable() -> None:
-    whole = one_server(0.5)
-    last_s = whole.last_s.copy()
-    last_s[-2:] = NAN
-    cut = replace(whole, last_s=last_s)
-    assert instability([backlog(whole), backlog(cut)]) == "2 of 1,200 requests were left unfinished"
-    assert instability([backlog(cut, closed_loop=True)])
-
-
-def test_what_cannot_be_told_counts_as_stable() -> None:
-    assert instability([backlog(one_server(3.0))])
-    assert not instability([backlog(one_server(3.0), closed_loop=True)])
-    short = one_server(3.0, seconds=20.0, service_s=5.0)
-    assert not backlog(short).judged and not instability([backlog(short)])
-    at_once = run(np.zeros(50), np.arange(50.0), np.full(50, 3), np.ones(50), 0.0)
-    assert not backlog(at_once).judged
-
-
-def test_a_trace_as_it_is_is_judged_without_its_filling() -> None:
-    """An empty cluster answers the first requests faster, which is no growth."""
-    arrival_s = np.linspace(0.0, 120.0, 2000)
-    e2e_s = 1.0 + 5.0 * np.minimum(arrival_s / 12.0, 1.0)
-    seen = backlog(run(arrival_s, e2e_s, np.full(2000, 3), np.ones(2000), 0.0))
-    assert seen.growth == pytest.approx(0.0, abs=1e-9)
-
-
-def test_requests_in_the_system_at_the_last_arrival_are_counted() -> None:
-    seen = backlog(run(np.array([0.0, 10.0, 20.0]), np.array([21.0, 5.0, 1.0]), np.full(3, 2), np.ones(3), 0.0))
-    assert seen.in_system_at_end == 2
-
-
-CLUSTERS = [
-    Case("llama2-70b", "coding", "dgx-h100", "dgx-h100", 4, 1, 10.0),
-    Case("llama2-70b", "conversation", "dgx-a100", "dgx-a100", 14, 12, 10.0),
-    Case("bloom-176b", "coding", "dgx-h100", "dgx-h100", 12, 2, 10.0),
-    Case("llama2-70b", "coding", "dgx-h100", None, 10, 1, 10.0),
-]
-
-
-@pytest.mark.parametrize("case", CLUSTERS, ids=lambda case: f"{case.workload}-{case.prompts}")
-@pytest.mark.parametrize(("load", "stable"), [(0.6, True), (0.85, True), (1.15, False)])
-def test_five_sets_of_two_minutes_tell_overload(case: Case, load: float, stable: bool) -> None:
-    rate = case.rate_rps * load / max(case.analytic().loads)
-    workload, perf, alone = (
-        catalog.workload(case.workload),
-        replica(case.model, case.prompt_machine),
-        reference(case.model),
-    )
-    seen = []
-    for each in sets(lambda rng: drawn(workload, rate, 120.0, rng), 11, 5):
-        requests = Requests(each.arrival_s, each.prompt_tokens, each.output_tokens)
-        if case.token_machine is None:
-            said = simulate_mixed(requests, perf, case.prompts)
-        else:
-            said = simulate_split(requests, perf, replica(case.model, case.token_machine), case.prompts, case.tokens)
-        alone_s = alone.e2e_s(each.prompt_tokens, each.output_tokens)
-        seen.append(backlog(run(each.arrival_s, said.e2e_s, each.output_tokens, alone_s, 0.1)))
-    assert (instability(seen) == "") is stable

@@ -63,7 +63,8 @@ def _key_numbers(capacity: Capacity) -> KeyNumbers:
         KeyNumber("beyond", *beyond),
     ]
     if not capacity.stable_beyond:
-        numbers.append(KeyNumber("binding", "capacity", "above, requests wait ever longer"))
+        why = "runs are too short to tell" if capacity.stable_beyond is None else "requests wait ever longer"
+        numbers.append(KeyNumber("binding", "capacity", f"above, {why}"))
     elif capacity.breaks:
         worst = capacity.breaks[0]
         how = ", within, but not with the confidence asked for" if worst.met == "undecided" else ""

@@ -130,7 +130,7 @@ def subtitle(simulation: Simulation) -> str:
     """One sentence on the case that was simulated and whether it holds."""
     verdicts = {True: f"meets SLO {simulation.slo}", False: f"does not meet SLO {simulation.slo}"}
     judged = "no latency limits" if simulation.slo_met is None else verdicts[simulation.slo_met]
-    unstable = "" if simulation.stable else "; unstable"
+    unstable = {True: "", False: "; unstable", None: "; too short to tell whether it is stable"}[simulation.stable]
     return f"Simulated: {simulation.workload} on {simulation.model}, {simulation.load}: {judged}{unstable}."
 
 
@@ -139,7 +139,8 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
     numbers = []
     if simulation.slo_met is not None:
         numbers.append(KeyNumber("SLO", _slo(simulation)))
-    numbers.append(KeyNumber("stable", "yes" if simulation.stable else f"no: {simulation.instability}"))
+    stable = {True: "yes", False: f"no: {simulation.instability}", None: simulation.instability}
+    numbers.append(KeyNumber("stable", stable[simulation.stable]))
     offered = f" of {format_rate(simulation.rate_rps)} offered" if math.isfinite(simulation.rate_rps) else ""
     if math.isfinite(simulation.throughput_rps):
         tokens = f"{significant(simulation.throughput_tokens_per_s)} output tokens/s"

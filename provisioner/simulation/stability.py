@@ -1,0 +1,141 @@
+"""Stability of a cluster: whether requests wait ever longer. docs/reference/metrics.md has the rule's error rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Final
+
+import numpy as np
+
+from provisioner.simulation.measure import Floats, Latencies
+from provisioner.simulation.requests import LONGEST_S
+from provisioner.simulation.run import Run
+from provisioner.specs.units import format_seconds
+
+MAX_GROWTH: Final = 0.03  # largest growth of the delay per time at which a cluster counts as stable, in s/s
+MIN_BACKLOG_REQUESTS: Final = 10.0  # growth of a backlog over the window that is chance, in requests, at least
+MIN_WINDOW: Final = 5.0  # window in which growth means overload, in times of a request alone: batches fill first
+FLATTENING: Final = 0.5  # growth of the second half over that of the first, below which a cluster is still filling
+FLAT: Final = 0.01  # growth at which filling has come to its end, if it goes on to flatten as from half to half, in s/s
+FILLING: Final = 0.1  # share of the arrivals' time at its start that is left out: the cluster is filling
+MOST_REQUESTS: Final = 2_000_000  # requests of all sets up to which they are made longer
+_POINTS: Final = 64  # times at which the delay is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Growth of the backlog of work while requests of one set arrived, in s of delay per s of arrivals.
+
+    ``growth`` is 0 in a steady state, and rho - 1 for a cluster that is offered rho times its capacity; ``early`` is
+    that of the first half of the window. ``requests`` is growth x requests that arrived in the window, by Little's law.
+    ``span_s`` is the window, ``least_s`` one in which growth means overload. ``in_system_at_end`` counts requests right
+    after the last arrival, ``what`` says which work grows.
+    """
+
+    growth: float
+    early: float
+    requests: float
+    in_system_at_end: int
+    unfinished: int
+    arrived: int
+    span_s: float = 0.0
+    least_s: float = 0.0
+    what: str = "requests wait"
+
+
+def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
+    """Growth of the backlog from the first tenth of the arrivals' time to the last arrival; 0 in a closed loop.
+
+    The delay at time t is t - a(c(t)), a(k) the arrival of the k-th request and c(t) the number of completions until t:
+    no order of service changes it, and nothing after the last arrival, when the cluster drains, is in it. Growth is the
+    smaller slope of the whole window and of its second half, so that neither filling nor chance looks like overload.
+    In a window too short for it, it is that of the delay to the first tokens if that is clear: prompts take less time.
+    """
+    arrival_s, last_s = latencies.arrival_s, latencies.last_s
+    start_s, end_s = float(arrival_s.min()), float(arrival_s.max())
+    counts = int(np.count_nonzero(~(last_s <= end_s))), int(np.count_nonzero(np.isnan(last_s))), int(arrival_s.size)
+    from_s = max(start_s + FILLING * (end_s - start_s), float(arrival_s[latencies.counted].min(initial=end_s)))
+    if closed_loop or from_s >= end_s:  # of arrivals at one time, nothing can be told
+        least_s = 0.0 if closed_loop else MIN_WINDOW * float(np.nanmean(last_s - arrival_s))
+        return Backlog(float(not closed_loop), 0.0, 0.0, *counts, 0.0, least_s)
+
+    def of(done_s: Floats, reference_s: Floats) -> Backlog:
+        done_s = np.where(np.isnan(done_s), np.inf, done_s)
+        reference_s = np.where(np.isnan(reference_s), 1.0, reference_s)
+        alone_s = float(reference_s.mean() * ((done_s - arrival_s) / reference_s).min())  # by the least slowdown
+        growth, early = _growth(arrival_s, np.sort(done_s), np.linspace(from_s, end_s, _POINTS))
+        requests = growth * int(np.count_nonzero(arrival_s >= from_s))
+        return Backlog(growth, early, requests, *counts, end_s - from_s, MIN_WINDOW * alone_s)
+
+    whole = of(last_s, latencies.reference_e2e_s)
+    if whole.span_s >= whole.least_s:
+        return whole
+    prompts = of(latencies.first_s, latencies.reference_ttft_s)
+    return prompts if _grows(prompts) and prompts.span_s >= prompts.least_s else whole
+
+
+def _growth(arrival_s: Floats, done_s: Floats, at_s: Floats) -> tuple[float, float]:
+    """Growth of the delay at times, and that of their first half, in s per s of arrivals."""
+    delay_s = at_s - arrival_s[np.minimum(np.searchsorted(done_s, at_s, side="right"), arrival_s.size - 1)]
+    parts = slice(_POINTS // 2), slice(_POINTS // 2, None), slice(None)
+    early, late, whole = (float(np.polyfit(at_s[part], delay_s[part], 1)[0]) for part in parts)  # 1 - 1 / rho
+    growth, early = (1.0 / max(1.0 - slope, 1e-6) - 1.0 for slope in (min(late, whole), early))
+    return growth, early
+
+
+def _grows(*backlogs: Backlog) -> bool:
+    """Whether backlogs grow by more than is allowed and more than chance: the deviation of Poisson arrivals."""
+    chance = max(MIN_BACKLOG_REQUESTS, math.sqrt(sum(each.arrived for each in backlogs)) / len(backlogs))
+    return fmean(b.growth for b in backlogs) > MAX_GROWTH and fmean(b.requests for b in backlogs) > chance
+
+
+def observed_backlog(run: Run) -> Backlog:
+    """The backlog of a run: that of its requests, or of the KV caches that links between strict pools cannot carry."""
+    requests, carried = run.prepared.requests, dict[str, float]()
+    found = backlog(run.latencies, requests.in_flight is not None)
+    if run.cluster.policy.name != "split" or found.span_s >= found.least_s:
+        return found
+    for pool in run.cluster.pools:  # a port per GPU
+        ports_s = pool.replicas * pool.perf.tensor_parallel / pool.perf.machine.gpus * found.span_s
+        carried[pool.role] = carried.get(pool.role, 0.0) + ports_s * pool.perf.link_bytes_per_s
+    prompts = requests.prompt_tokens[requests.arrival_s >= requests.arrival_s[-1] - found.span_s]
+    growth = float(prompts.sum()) * run.cluster.pools[0].perf.kv_bytes_per_token / min(carried.values()) - 1.0
+    what, size = "KV caches wait for links", growth * prompts.size
+    links = replace(found, growth=growth, early=growth, requests=size, least_s=0.0, what=what)
+    return links if _grows(links) else found
+
+
+def doublings(duration_s: float, rate_rps: float, sets: int = 1) -> int:
+    """The number of times that the time of request sets may be doubled to tell whether a cluster is stable."""
+    return max(int(math.log2(min(LONGEST_S, MOST_REQUESTS / (sets * rate_rps)) / duration_s)), 0)
+
+
+def stability(backlogs: Sequence[Backlog]) -> tuple[bool | None, str]:
+    """Whether a cluster is stable, from the backlogs of its request sets, with the reason if it is not shown to be.
+
+    Not stable: requests left unfinished, or a delay that grows by more than ``MAX_GROWTH`` of the time and a backlog
+    that grows by more than chance, both as means over the sets. None, too short to tell: it grows so in a window below
+    ``least_s``, or by less than ``FLATTENING`` of its growth before and not yet near the end (``FLAT``).
+
+    >>> stability([Backlog(0.07, 0.07, 530.0, 700, 0, 8400, 108.0, 30.0)])[1]
+    'requests wait ever longer: by 7.0 % of the time that passes (at most 3 % is stable); 700 are left when ...'
+    >>> stability([Backlog(0.07, 0.2, 530.0, 700, 0, 8400, 108.0, 30.0)])
+    (None, 'too short to tell: delays still grow; arrivals for 4 min or more would tell')
+    """
+    unfinished = sum(each.unfinished for each in backlogs)
+    if unfinished:
+        return False, f"{unfinished:,} of {sum(each.arrived for each in backlogs):,} requests were left unfinished"
+    names = "growth", "early", "span_s", "least_s"
+    growth, early, span_s, least_s = (fmean(getattr(each, name) for each in backlogs) for name in names)
+    short = span_s < least_s
+    if growth <= MAX_GROWTH or (not short and (growth * growth <= FLAT * early or not _grows(*backlogs))):
+        return True, ""
+    if short or growth < FLATTENING * early:
+        needed_s = format_seconds(math.ceil(max(least_s, 2.0 * span_s) / (1.0 - FILLING) - 1e-6))
+        return None, f"too short to tell: delays still grow; arrivals for {needed_s} or more would tell"
+    by = f"by {100.0 * growth:.1f} % of the time that passes (at most {100.0 * MAX_GROWTH:g} % is stable)"
+    left = f"{fmean(each.in_system_at_end for each in backlogs):,.0f} are left when the last arrives"
+    return False, f"{backlogs[0].what} ever longer: {by}; {left}"
