@@ -15,17 +15,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.queueing import prompt_pool
 from provisioner.queueing.erlang import erlang_b, peakedness
-from provisioner.queueing.prompt_pool import (
-    BATCH_TOKENS,
-    NEGLIGIBLE,
-    Filling,
-    PromptPool,
-    PromptTime,
-    batch_cells,
-    prompt_pools,
-    token_cell,
-)
+from provisioner.queueing.prompt_pool import BATCH_TOKENS, NEGLIGIBLE, Filling, PromptPool, PromptTime, prompt_pools
 from provisioner.queueing.stages import Stage, TokenStage, limits_s
 from provisioner.queueing.token_pool import TokenPool, evenly_shared
 from provisioner.queueing.traffic import Queues
@@ -83,7 +75,7 @@ class _PromptWork:
     def _leave_room(by_cell: Array, batch: Array) -> Array:
         """Batches of prompts, of those by token cell (cells + 1,), that leave room for the decode batch."""
         below = np.concatenate(([0.0], np.cumsum(by_cell[:-1])))
-        return np.interp(BATCH_TOKENS - batch, np.concatenate(([0.0], batch_cells())), below)
+        return np.interp(BATCH_TOKENS - batch, np.concatenate(([0.0], prompt_pool.batch_cells())), below)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +102,7 @@ class _PromptSide:
         state, ``weight`` (C, M) the share of each class and state, ``prompt_tokens`` (C,) the class's prompt.
         """
         share_of = weight.ravel()
-        cell = np.repeat(token_cell(prompt_tokens), weight.shape[1])
+        cell = np.repeat(prompt_pool.token_cell(prompt_tokens), weight.shape[1])
         share = np.empty(at.size)
         alone = np.array([size not in self.queues for size in at.tolist()], dtype=bool)
         late = allowed_s[alone][:, :, None] < taken_s[alone]

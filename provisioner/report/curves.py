@@ -9,20 +9,10 @@ from pathlib import Path
 from typing import Final, Literal
 
 from provisioner.errors import UnknownNameError
+from provisioner.perf import summary
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.provenance import SERVED_RUNS, KernelsProvenance, kernels_provenance
-from provisioner.perf.summary import (
-    NUMBER_TYPES,
-    Coverage,
-    CurveError,
-    CurveSummary,
-    MachineCurves,
-    coverage,
-    curve_summary,
-    inner_errors,
-    machine_curves,
-    not_covered,
-)
+from provisioner.perf.summary import NUMBER_TYPES, Coverage, CurveError, CurveSummary, MachineCurves
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import Catalog, with_own
@@ -63,7 +53,7 @@ def own_note(known: Catalog) -> str:
 
 def all_coverage(models: Iterable[ModelArchitecture], machines: Sequence[Machine], known: Catalog) -> list[Coverage]:
     """Curves of models on machines."""
-    return [row for model in models for machine in machines for row in coverage(model, machine, known)]
+    return [row for model in models for machine in machines for row in summary.coverage(model, machine, known)]
 
 
 def coverage_blocks(
@@ -118,7 +108,7 @@ def _legend(
     reasons = grouped(
         (why.removeprefix(f"{machine.name} "), machine.name)
         for machine in machines
-        for why in not_covered(models[0], machine).values()
+        for why in summary.not_covered(models[0], machine).values()
     )
     for why, names in reasons.items():
         yield f"None derived or estimated where a machine {why}: {', '.join(dict.fromkeys(names))}."
@@ -150,7 +140,7 @@ def machines_table(machines: Iterable[Machine], known: Catalog) -> Table:
     mark = marking(known, "machines")
     return listing(
         "Where a model was not measured",
-        [machine_curves(machine) for machine in machines],
+        [summary.machine_curves(machine) for machine in machines],
         (Column("machine"), lambda curves: mark(curves.machine)),
         (Column("curves"), lambda curves: curves.evidence),
         (Column("kernels of"), _kernels),
@@ -171,7 +161,7 @@ def _kernels(curves: MachineCurves) -> str:
 
 def other_curves(machine: Machine) -> str:
     """A sentence on the curves of a machine for models that were not measured on it, and on their errors."""
-    curves = machine_curves(machine)
+    curves = summary.machine_curves(machine)
     first, second = ("TTFT", "TPOT") if curves.evidence == "derived" else ("prompt", "decode")
     types = grouped((_spans([error]), dtype) for dtype, error in curves.errors.items())
     errors = "; ".join(f"in {' and '.join(of)} {first} {p} %, {second} {d} % off" for (p, d), of in types.items())
@@ -181,7 +171,7 @@ def other_curves(machine: Machine) -> str:
 
 def by_evidence(machines: Iterable[Machine]) -> dict[str, list[str]]:
     """Names of machines by the kind of curves that they get for models that were not measured on them."""
-    names = grouped((curves.evidence, curves.machine) for curves in map(machine_curves, machines))
+    names = grouped((curves.evidence, curves.machine) for curves in map(summary.machine_curves, machines))
     return dict(sorted(names.items()))
 
 
@@ -211,18 +201,18 @@ def _subject(
     """Models and machines, of which one has the name if there is one, and their measured curves."""
     models, machines = tuple(known.models.values()), tuple(known.machines.values())
     if name is None:
-        return models, machines, curve_summary(own=known)
+        return models, machines, summary.curve_summary(own=known)
     if name in known.models:
-        return (known.models[name],), machines, curve_summary(model=name, own=known)
+        return (known.models[name],), machines, summary.curve_summary(model=name, own=known)
     if name.partition("@")[0] in known.machines:  # NAME@70: with a power cap
         machine = known.machine(name)
-        return models, (machine,), curve_summary(machine=machine.name, own=known)
+        return models, (machine,), summary.curve_summary(machine=machine.name, own=known)
     raise UnknownNameError("model or machine", name, (*known.models, *known.machines))
 
 
 def _origin(machine: Machine) -> list[Block]:
     """The origin of a machine's curves: tables of its GPU's kernels, or the GPUs that it is estimated from."""
-    curves = machine_curves(machine)
+    curves = summary.machine_curves(machine)
     others = ", ".join(curves.borrowed)
     blocks: list[Block] = [facts("", ("where not measured", other_curves(machine)), ("from other GPUs", others))]
     if len(curves.kernels) == 1:
@@ -283,7 +273,7 @@ def _overview(rows: Sequence[CurveSummary]) -> Table:
         (Column("refused", True), lambda row: whole(len(row.curve.refused))),
         (Column("levelled", True), lambda row: whole(len(row.curve.dips))),
         (Column("runs out, %", True), lambda row: _pair(error.mape for error in row.errors_repeats)),
-        (Column("points out, %", True), lambda row: _pair(inner_errors(row.errors_points) or ())),
+        (Column("points out, %", True), lambda row: _pair(summary.inner_errors(row.errors_points) or ())),
         (Column("obtained"), lambda row: ", ".join(row.curve.provenance)),
     )
 
@@ -334,7 +324,7 @@ def curves_data(name: str | None = None, known: Catalog = SHIPPED) -> dict[str, 
 
 
 def _machine_data(machine: Machine) -> dict[str, object]:
-    curves, provenance = machine_curves(machine), kernels_provenance()
+    curves, provenance = summary.machine_curves(machine), kernels_provenance()
     kernels = [
         {
             "gpu": gpu,

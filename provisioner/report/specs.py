@@ -8,16 +8,8 @@ from typing import Final, Literal
 
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
-from provisioner.report.curves import (
-    SHIPPED,
-    all_coverage,
-    by_evidence,
-    coverage_blocks,
-    marking,
-    other_curves,
-    own_names,
-    own_note,
-)
+from provisioner.report import curves
+from provisioner.report.curves import SHIPPED
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
@@ -41,7 +33,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
     groups = curve_groups(known)
     lists = {listed: known.price_list(listed) for listed in known.price_lists}
     if name is None:
-        mark = marking(known, "machines")
+        mark = curves.marking(known, "machines")
         shown = listing(
             "",
             tuple(known.machines.values()),
@@ -55,7 +47,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         )
         models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
         measured = f"of {models} on {', '.join(sorted({at for _, at, _ in groups}))}"
-        note = f"Prices are in $/h, by list; blank where a list has none. {own_note(known)}"
+        note = f"Prices are in $/h, by list; blank where a list has none. {curves.own_note(known)}"
         return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
     machine = known.machine(name)
     degrees = grouped((model, str(degree)) for model, at, degree in groups if at == machine.name)
@@ -75,7 +67,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
         ("measured curves", "; ".join(f"{model} at TP {', '.join(of)}" for model, of in degrees.items()) or "none"),
-        ("other curves", other_curves(machine)),
+        ("other curves", curves.other_curves(machine)),
     )
     prices = [
         (listed, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
@@ -94,7 +86,7 @@ def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
         return [machines_data(each, known) for each in known.machines]
     machine = known.machine(name)
     return asdict(machine) | {
-        "own": machine.name in own_names(known, "machines"),
+        "own": machine.name in curves.own_names(known, "machines"),
         "memory_bytes": machine.memory_bytes,
         "network_bytes_per_s": machine.network_bytes_per_s,
         "prices": {
@@ -114,7 +106,8 @@ def _price(machine: Machine, prices: PriceList) -> str:
 
 def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[Block, ...]:
     """Latency curves that are measured, and by their evidence the machines on which the ``others`` are."""
-    rows = [(kind, others.format(", ".join(names))) for kind, names in by_evidence(known.machines.values()).items()]
+    kinds = curves.by_evidence(known.machines.values())
+    rows = [(kind, others.format(", ".join(names))) for kind, names in kinds.items()]
     hint = f"provision curves shows the errors, provision {command} NAME where a model fits."
     return facts("Latency curves", ("measured", measured), *rows), Notes("", (hint,))
 
@@ -122,7 +115,7 @@ def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[B
 def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
     """All models, or the one of that name."""
     if name is None:
-        mark = marking(known, "models")
+        mark = curves.marking(known, "models")
         shown = listing(
             "",
             tuple(known.models.values()),
@@ -136,7 +129,7 @@ def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
         )
         machines = grouped((model, machine) for model, machine, _ in curve_groups(known))
         measured = "; ".join(f"{model} on {', '.join(dict.fromkeys(on))}" for model, on in machines.items())
-        note = f"KV cache is in KiB per token, the context trained for in tokens. {own_note(known)}"
+        note = f"KV cache is in KiB per token, the context trained for in tokens. {curves.own_note(known)}"
         return _overview("models", "models", shown, note, *_curves(known, measured, "all, on {}", "models"))
     model = known.model(name)
     about = facts(
@@ -150,7 +143,7 @@ def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
         *shape_facts(model),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
-    where = coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), known)
+    where = curves.coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), known)
     end = (*notes("Note", (model.note,)), *notes("Sources", model.sources))
     return Document(model.title, "", (about, *where, *end))
 
@@ -161,10 +154,10 @@ def models_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
         return [models_data(each, known) for each in known.models]
     model = known.model(name)
     return asdict(model) | {
-        "own": model.name in own_names(known, "models"),
+        "own": model.name in curves.own_names(known, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": all_coverage((model,), tuple(known.machines.values()), known),
+        "machines": curves.all_coverage((model,), tuple(known.machines.values()), known),
     }
 
 

@@ -12,21 +12,11 @@ from typing import Any
 
 from numba import njit
 
-from provisioner.simulation import records
+from provisioner.simulation import pointers, records
 from provisioner.simulation.chunked import start_chunked
 from provisioner.simulation.machine import make_ready, note_run, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
-from provisioner.simulation.pointers import (
-    arena_at,
-    compiled,
-    heap_at,
-    limit_at,
-    list_at,
-    outage_at,
-    replica_at,
-    request_at,
-    tree_at,
-)
+from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, outage_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
 from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, remove_sorted, withdraw
@@ -49,7 +39,7 @@ def _count(world: World, request: int, metric: int, seconds: float) -> bool:
         reference_s = this.reference_e2e_s
     rejected = False
     for i in range(world.limits_count):
-        limit = limit_at(world, i)
+        limit = pointers.limit_at(world, i)
         if limit.metric == metric and seconds > limit.value * (reference_s if limit.slowdown else 1.0):
             limit.beyond += 1
             rejected = rejected or limit.beyond > limit.most
@@ -243,7 +233,7 @@ def _entries(digest: str) -> tuple[Any, Any]:
                 else:
                     start(world, r, world.now_s)
                 continue
-            r = tree_at(world, ENDS, 1).value
+            r = pointers.tree_at(world, ENDS, 1).value
             end_s = replica_at(world, r).end_s
             transfer_s = arrival_s = outage_s = INFINITE
             if world.heap_size > 0:

@@ -7,32 +7,10 @@ A task is written as its request for the prompt phase and as ``-1 - request`` fo
 
 from __future__ import annotations
 
-from provisioner.simulation import records
-from provisioner.simulation.pointers import (
-    arena_at,
-    batch_time_at,
-    compiled,
-    decode_s_at,
-    list_at,
-    prompt_s,
-    replica_at,
-    request_at,
-    segment_at,
-    type_at,
-)
+from provisioner.simulation import pointers, records, structures
+from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at, type_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, WAITING, World
-from provisioner.simulation.structures import (
-    INFINITE,
-    append,
-    insert_sorted,
-    insert_task,
-    remove,
-    remove_sorted,
-    remove_task,
-    set_end,
-    set_leaf,
-    task_at,
-)
+from provisioner.simulation.structures import append, insert_sorted, remove_sorted, set_end, set_leaf, task_at
 
 
 @compiled
@@ -106,7 +84,7 @@ def join(world: World, r: int, task: int) -> None:
             high = middle
         else:
             low = middle + 1
-    insert_task(world, k, low, task)
+    structures.insert_task(world, k, low, task)
     this = replica_at(world, r)
     this.most_waiting = max(this.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
 
@@ -115,7 +93,7 @@ def join(world: World, r: int, task: int) -> None:
 def _take(world: World, r: int, task: int, now_s: float) -> None:
     """Start a waiting task: its memory, its state, its place in the batch instead of the waiting list."""
     replica = replica_at(world, r)
-    remove_task(world, LISTS * r + WAITING, task)
+    structures.remove_task(world, LISTS * r + WAITING, task)
     take_memory(world, r, memory_to_start(world, r, task), now_s)
     if task >= 0:
         this = request_at(world, task)
@@ -129,7 +107,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
         this.preemptions = replica.choices - this.preemptions  # from now on the count itself
         this.state = records.TOKEN_RUNNING
         if this.remaining < this.output_tokens - 1:
-            remove(world, LISTS * r + PREEMPTED, -1 - task)
+            structures.remove(world, LISTS * r + PREEMPTED, -1 - task)
         else:
             remove_sorted(world, LISTS * r + FRESH, -1 - task)
         this.ends_at = replica.iterations + this.remaining
@@ -291,15 +269,15 @@ def begin(
     kind = type_at(world, replica.type)
     if sequences == 0 and replica.prompts_running == 0:
         replica.doing = records.IDLE
-        set_end(world, r, INFINITE)
+        set_end(world, r, structures.INFINITE)
         return
     replica.start_s = now_s
     alone_s = 0.0
     if sequences > 0:
-        alone_s = decode_s_at(world, world.decode_columns * replica.type + sequences).value
+        alone_s = pointers.decode_s_at(world, world.decode_columns * replica.type + sequences).value
         alone_s += kind.decode_s_per_token * context_tokens
     if replica.prompts_running > 0:
-        duration_s = prompt_s(world, replica.type, replica.prompt_tokens + sequences)
+        duration_s = pointers.prompt_s(world, replica.type, replica.prompt_tokens + sequences)
         if sequences > 0:
             duration_s = kind.mixed_factor * duration_s
             duration_s += kind.mixed_s_per_sequence * sequences + kind.mixed_s_per_token * context_tokens
@@ -421,9 +399,9 @@ def note_run(world: World, r: int, now_s: float) -> None:
     else:
         kind = records.MIXED
         this.mixed_busy_s += passed_s
-    batch_time_at(world, world.decode_columns * this.slot + size).value += passed_s
+    pointers.batch_time_at(world, world.decode_columns * this.slot + size).value += passed_s
     if world.segments_count > 0:
-        segment = segment_at(world, world.segments_used)
+        segment = pointers.segment_at(world, world.segments_used)
         segment.start_s, segment.end_s = this.start_s, now_s
         segment.replica, segment.kind, segment.batch = r, kind, size
         segment.prompt_tokens = this.prompt_tokens

@@ -9,27 +9,8 @@ from __future__ import annotations
 from provisioner.simulation import records
 from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
 from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at
-from provisioner.simulation.records import (
-    BATCH,
-    BLOCKED,
-    FRESH,
-    LISTS,
-    PREEMPTED,
-    PRESENT,
-    PROMPTS_WAITING,
-    WAITING,
-    World,
-)
-from provisioner.simulation.structures import (
-    INFINITE,
-    clear_tasks,
-    promise,
-    push,
-    remove,
-    set_end,
-    set_leaf,
-    withdraw,
-)
+from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
+from provisioner.simulation.structures import INFINITE, clear_tasks, promise, push, remove, set_end, set_leaf, withdraw
 from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, void_prompt
 
 
@@ -95,7 +76,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.pending_tokens = replica.scheduled_tokens = replica.used_tokens = 0
         replica.context_tokens = replica.prompts_running = replica.behind = 0
         replica.first_end = records.NEVER
-        clear_tasks(world, LISTS * r + WAITING)
+        clear_tasks(world, LISTS * r + records.WAITING)
         for kind in (BATCH, PROMPTS_WAITING, PRESENT, PREEMPTED, BLOCKED, FRESH):
             list_at(world, LISTS * r + kind).length = 0
             list_at(world, LISTS * r + kind).head = 0

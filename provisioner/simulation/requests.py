@@ -18,16 +18,10 @@ from numpy.typing import NDArray
 
 from provisioner.errors import InputError
 from provisioner.options import DURATION_S, WARM_UP, spelled
+from provisioner.specs import units
 from provisioner.specs.lengths import freeze
 from provisioner.specs.traces import Trace
-from provisioner.specs.units import (
-    format_count,
-    format_rate,
-    format_seconds,
-    parse_non_negative,
-    parse_positive,
-    parse_whole,
-)
+from provisioner.specs.units import format_count, format_seconds, parse_non_negative, parse_positive, parse_whole
 from provisioner.specs.workload import Workload
 
 Floats = NDArray[np.float64]
@@ -197,7 +191,7 @@ def drawn(
     window_s = duration_s / rates.size
     mean_rps = float(rates.mean())
     name = f"lengths of {source.path}" if isinstance(source, Trace) else source.name
-    at = f"{format_rate(mean_rps)} for {format_seconds(duration_s)}"
+    at = f"{units.format_rate(mean_rps)} for {format_seconds(duration_s)}"
     what = f"{name} at {at}" + ("" if cv == 1.0 else f", CV {cv:g}")
     check_count(mean_rps * duration_s, what)
     arrivals, stream = rng.spawn(2)

@@ -30,9 +30,7 @@ def whole_range(
 
 
 def number_range(
-    text: str | float | Iterable[str | float],
-    what: str,
-    number: Callable[[str | float, str], float] = parse_positive,
+    text: str | float | Iterable[str | float], what: str, number: Callable[[str | float, str], float] = parse_positive
 ) -> tuple[float, ...]:
     """Numbers in rising order: ``FROM:TO:STEP``, a number, or several of those with commas.
 
