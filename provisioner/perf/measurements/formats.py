@@ -15,12 +15,14 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.files import read_text
+from provisioner.perf.measurements import runs
 from provisioner.perf.measurements.guidellm import read_guidellm
+from provisioner.perf.measurements.identify import measured_point
 from provisioner.perf.measurements.nvidia import read_nvidia
-from provisioner.perf.measurements.runs import GAP_RANGE_S, TTFT_RANGE_S, Contents, Recognised, Replica, check_time
+from provisioner.perf.measurements.runs import Contents, Recognised, Replica, Spread, check_time
 from provisioner.perf.measurements.summaries import FORMS
 from provisioner.perf.measurements.values import KNOWN, PLAIN_COLUMNS, objects_of
-from provisioner.perf.points import COLUMNS, PHASES, CurvePoint, Phase, read_points
+from provisioner.perf.points import COLUMNS, PHASES, read_points
 from provisioner.specs.units import json_error, parse_positive, parse_whole, quoted
 
 _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
@@ -60,20 +62,13 @@ def _read_one_batch(shown: str, results: Sequence[Any], replica: Replica) -> Con
     for result in objects_of(shown, "result", results):
         prompt_tokens, batch = (result.count(name, minimum=1) for name in ("input_len", "batch_size"))
         context = batch * (prompt_tokens + result.count("output_len") / 2)
-        latency_s = result.seconds("prefill_latency", (GAP_RANGE_S[0], TTFT_RANGE_S[1]), "s")
-        points.append(_measured(result.where, "prompt", prompt_tokens, batch, 0.0, latency_s))
+        latency_s = result.seconds("prefill_latency", (runs.GAP_RANGE_S[0], runs.TTFT_RANGE_S[1]), "s")
+        points.append(measured_point(result.where, "prompt", prompt_tokens, batch, 0.0, Spread.of([latency_s])))
         if result.at("median_decode_latency") is not None:  # no decode with one output token
-            latency_s = result.seconds("median_decode_latency", GAP_RANGE_S, "s")
-            points.append(_measured(result.where, "decode", prompt_tokens, batch, context, latency_s))
+            latency_s = result.seconds("median_decode_latency", runs.GAP_RANGE_S, "s")
+            points.append(measured_point(result.where, "decode", prompt_tokens, batch, context, Spread.of([latency_s])))
     title = (f"{len(points)} points of the engine alone",)
     return Contents(Recognised(shown, "SGLang bench_one_batch", "", title), points=tuple(points))
-
-
-def _measured(where: str, phase: Phase, tokens: int, batch: int, context_tokens: float, time_s: float) -> CurvePoint:
-    try:
-        return CurvePoint(phase, tokens, batch, context_tokens, time_s, 1, time_s, time_s, "measured")
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 _READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Sequence[Any], Replica], Contents]], ...]] = (
@@ -156,9 +151,9 @@ def _read_table(shown: str, rows: Sequence[Sequence[str]], header: Sequence[str]
                 raise InputError(f"{where}: context_tokens: must be of the whole batch, {least}, got {context:g}")
         given = parse_positive(row[column], f"{where}: {column}")
         shown_time = f"{given:g} {column.removeprefix('latency_')}"
-        allowed_s = GAP_RANGE_S if phase == "decode" else TTFT_RANGE_S
+        allowed_s = runs.GAP_RANGE_S if phase == "decode" else runs.TTFT_RANGE_S
         seconds = check_time(given * _LATENCY[column], f"{where}: {column}", shown_time, allowed_s)
-        points.append(_measured(where, phase, prompt_tokens, batch, context, seconds))
+        points.append(measured_point(where, phase, prompt_tokens, batch, context, Spread.of([seconds])))
     if not points:
         raise InputError(f"{shown}: has a header but no rows")
     return Contents(Recognised(shown, "table of points", "", (f"{len(points)} rows",)), points=tuple(points))

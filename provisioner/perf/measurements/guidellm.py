@@ -58,20 +58,19 @@ def _details(benchmark: Mapping[str, Any], requests: int) -> Details | None:
         return None  # requests that are not listed may have overlapped the listed ones
     rows = []
     for request in listed:
-        times, names = (
-            nested(request, "info", "timings"),
-            ("request_start", "first_token_iteration", "last_token_iteration"),
-        )
-        if not isinstance(times, dict):
-            times, names = request, ("start_time", "first_token_time", "last_token_time")
-        lengths = (number(request, "prompt_tokens"), number(request, "output_tokens"))
-        rows.append([*(number(times, name) for name in names), *lengths])
+        inner = isinstance(timings := nested(request, "info", "timings"), dict)
+        values = [number(timings if inner else request, name) for name in _TIMES[inner]]
+        rows.append([*values, number(request, "prompt_tokens"), number(request, "output_tokens")])
     start, first, last, prompts, outputs = np.array(rows, dtype=np.float64).T
     if not ((first > start) & (last >= first) & (prompts > 0) & (outputs > 0)).all():
         return None
     return Details(start, first - start, last - start, prompts, outputs, None)
 
 
+_TIMES: Final = (  # of a request, and of its timings in later versions
+    ("start_time", "first_token_time", "last_token_time"),
+    ("request_start", "first_token_iteration", "last_token_iteration"),
+)
 _FORM: Final = Form(
     tool="GuideLLM",
     times="metrics.{time}_ms.successful.{}",

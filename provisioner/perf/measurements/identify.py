@@ -17,41 +17,18 @@ from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Details, Floats, Run, Spread
 from provisioner.perf.points import CurvePoint, Phase
 
-CHUNK_TOKENS: Final = 2048
-"""Prompt tokens of one chunk, which no file states: the smaller of vLLM's two defaults gives more chunks."""
-
-MAX_OPEN_IN_FLIGHT: Final = 0.1
-"""Mean requests in flight up to which an open load counts as unloaded: a Poisson arrival finds another this often."""
-
-MIN_HELD: Final = 0.8
-"""Smallest mean of requests in flight, as a share of the client's number, that counts as a held batch."""
-
-MIN_DECODING: Final = 0.8
-"""Smallest share of a request's time after its first token with which the batch counts as the number in flight."""
-
-MAX_PROMPT_GAPS: Final = 1 / 3
-"""Share of gaps with a prompt up to which the median gap is used: at most the 75th percentile of the others."""
-
-MAX_PROMPT_TIME: Final = 0.10
-"""Share of others' prompts in a request's mean gap up to which the mean is used as it is."""
-
-MAX_VARY: Final = 0.10
-"""Standard deviation of the prompt lengths over their mean up to which a run has one prompt length."""
-
-MAX_CACHED: Final = 0.05
-"""Share of prompt tokens from the prefix cache up to which a prompt counts as whole: a chat's template, not more."""
-
-MIN_GAPS: Final = 10
-"""Gaps without prompts at one batch and context that make a point."""
-
-CONTEXT_WINDOW: Final = 0.10
-"""Largest distance of a gap's context from the run's mean context, as a fraction, for the gap to count."""
-
-CLOCK_S: Final = 1e-3
-"""Time in s by which a request may seem to start before the one that it follows has ended."""
-
-SAME_LENGTH: Final = 1.10
-"""Prompt lengths of one run up to this ratio share a point, at their median."""
+CHUNK_TOKENS: Final = 2048  # of a prompt; no file states it: the smaller of vLLM's two defaults gives more chunks
+MAX_OPEN_IN_FLIGHT: Final = 0.1  # mean of an unloaded open load: a Poisson arrival finds another request this often
+MIN_HELD: Final = 0.8  # smallest mean of requests in flight, as a share of the client's number, that is a held batch
+MIN_DECODING: Final = 0.8  # smallest share of time after the first token with which all in flight count as the batch
+MAX_PROMPT_GAPS: Final = 1 / 3  # share of gaps with a prompt up to which the median is used: at most the others' P75
+MAX_PROMPT_TIME: Final = 0.10  # share of others' prompts in a request's mean gap up to which the mean is used as it is
+MAX_VARY: Final = 0.10  # standard deviation of prompt lengths over their mean up to which a run has one prompt length
+MAX_CACHED: Final = 0.05  # share from the prefix cache up to which a prompt counts as whole: a chat's template
+MIN_GAPS: Final = 10  # gaps without prompts at one batch and context that make a point
+CONTEXT_WINDOW: Final = 0.10  # largest distance of a gap's context from the run's mean, as a fraction, to count
+CLOCK_S: Final = 1e-3  # time by which a request may seem to start before the one that it follows has ended
+SAME_LENGTH: Final = 1.10  # prompt lengths of one run up to this ratio share a point, at their median
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +68,7 @@ def prompt_points(run: Run) -> list[Identified]:
     if varied := _varied(run):
         return _nothing(run, quantity, f"{varied}: give them one length")
     known = "" if run.vary is not None else "; the file does not say whether lengths vary"
-    point = _point(run, "prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
+    point = measured_point(run.source, "prompt", run.prompt_tokens, 1, 0.0, run.ttft, run.requests)
     return [(Finding(run.source, quantity, f"median TTFT, {load}{known}"), point)]
 
 
@@ -218,7 +195,7 @@ def _by_length(run: Run, prompt_tokens: Floats, ttft_s: Floats, how: str) -> lis
     while start < lengths.size:
         stop = int(np.searchsorted(lengths, lengths[start] * SAME_LENGTH, side="right"))
         tokens = round(float(np.median(lengths[start:stop])))
-        point = _point(run, "prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
+        point = measured_point(run.source, "prompt", tokens, 1, 0.0, Spread.of(times_s[start:stop]), stop - start)
         found.append((Finding(run.source, f"prompt time of {tokens:,} tokens", f"median TTFT, {how}"), point))
         start = stop
     return found
@@ -254,20 +231,20 @@ def _found(run: Run, batch: int, spread: Spread, repeats: int, how: str) -> list
     context = _axis_context(run)
     quantity = f"decode time at batch {batch}, {context:,.0f} tokens of context each"
     how = "; ".join(filter(None, (how, "tokens came in bundles" if run.bundled else "", _varied(run))))
-    point = _point(run, "decode", run.prompt_tokens, batch, context, spread, repeats)
+    point = measured_point(run.source, "decode", run.prompt_tokens, batch, batch * context, spread, repeats)
     return [(Finding(run.source, quantity, how), point)]
 
 
-def _point(
-    run: Run, phase: Phase, prompt_tokens: float, batch: int, context: float, spread: Spread, repeats: int
+def measured_point(
+    where: str, phase: Phase, tokens: float, batch: int, context_tokens: float, spread: Spread, repeats: int = 1
 ) -> CurvePoint:
-    """A point at ``context`` tokens per sequence, with its extremes if they are known and enclose the median."""
-    median_s, tokens = spread.median_s, max(round(prompt_tokens), 1)
+    """A measured point, with its extremes if they are known and enclose the median; errors begin with ``where``."""
+    median_s, tokens = spread.median_s, max(round(tokens), 1)
     least_s, most_s = min(median_s, spread.min_s or median_s), max(median_s, spread.max_s or median_s)
     try:
-        return CurvePoint(phase, tokens, batch, batch * context, median_s, max(repeats, 1), least_s, most_s, "measured")
+        return CurvePoint(phase, tokens, batch, context_tokens, median_s, max(repeats, 1), least_s, most_s, "measured")
     except InputError as error:
-        raise InputError(f"{run.source}: {error}") from None
+        raise InputError(f"{where}: {error}") from None
 
 
 def _nothing(run: Run, quantity: str, why: str) -> list[Identified]:

@@ -20,19 +20,12 @@ from provisioner.perf.measurements.runs import Recognised, Replica, Run
 from provisioner.perf.points import CurvePoint, Phase
 from provisioner.specs import catalog
 
-SAME_CONTEXT: Final = 1.05
-"""Lengths up to this ratio count as one length: benchmark tools meet a requested length within a few tokens."""
-
-PROMPT_SIZES: Final = (256, 1024, 4096)
-BATCHES: Final = (1, 8, 32, 128)
-"""Prompt lengths of proposed runs in tokens, and their requests in flight."""
-
-ALONE_REQUESTS: Final = 20
-ALONE_OUTPUT_TOKENS: Final = 64
-"""Requests of a proposed run of one at a time, and their output tokens."""
-
-SHOWN_REASONS: Final = 3
-"""Reasons that an error lists."""
+SAME_CONTEXT: Final = 1.05  # lengths up to this ratio are one: benchmark tools meet one within a few tokens
+PROMPT_SIZES: Final = (256, 1024, 4096)  # prompt lengths of proposed runs in tokens,
+BATCHES: Final = (1, 8, 32, 128)  # and their requests in flight
+ALONE_REQUESTS: Final = 20  # requests of a proposed run of one at a time,
+ALONE_OUTPUT_TOKENS: Final = 64  # and their output tokens
+SHOWN_REASONS: Final = 3  # that an error lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +106,9 @@ def read_measurements(
     runs = [run for file in contents for run in file.runs]
     results = [result for run in runs for result in prompt_points(run)]
     unloaded = [point for _, point in results if point]
-    results += [result for run in runs for result in decode_points(run, _unloaded_ttft_s(run, unloaded))]
+    for run in runs:  # with the largest prompt time at its length
+        near_s = (p.latency_s for p in unloaded if _close(p.prompt_tokens, run.prompt_tokens))
+        results += decode_points(run, max(near_s, default=None))
     exact = [point for file in contents for point in file.points]
     points = _joined(_levelled([point for _, point in results if point]) + exact)
     missing = [finding for finding, point in results if not point]
@@ -144,42 +139,35 @@ def read_measurements(
 
 
 _NEVER: Final = {
-    "prompt times without overhead": (
-        "a client sees one time to the first token: the prompt curve includes client's and server's overhead"
-    ),
-    "batches of prompts": (
-        "a client cannot see which prompts shared an iteration: the prompt curve is of single prompts"
-    ),
+    "prompt times without overhead": "a client sees one time to the first token: the prompt curve includes client's "
+    "and server's overhead",
+    "batches of prompts": "a client cannot see which prompts shared an iteration: the prompt curve is of single "
+    "prompts",
 }
 """Quantities that no client's run can identify, whatever its load, with the reason."""
 
 
-def _unloaded_ttft_s(run: Run, prompts: Sequence[CurvePoint]) -> float | None:
-    """Largest identified prompt time at a length near the run's; None without any."""
-    least, most = run.prompt_tokens / SAME_CONTEXT, run.prompt_tokens * SAME_CONTEXT
-    return max((p.latency_s for p in prompts if least <= p.prompt_tokens <= most), default=None)
+_Length = tuple[Phase, int, float]
+"""A point's phase, and its tokens of prompt and of context per sequence."""
 
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     """Points whose lengths, if they differ by a few tokens, are one, so that they lie on one axis of the curve."""
-    repeats = {_length(p): p.repeats for p in points}
-    chosen: list[tuple[Phase, int, float]] = []
+    lengths: list[_Length] = [(p.phase, p.prompt_tokens, p.context_per_sequence_tokens) for p in points]
+    repeats = {length: p.repeats for length, p in zip(lengths, points, strict=True)}
+    chosen: list[_Length] = []
     # the length of most requests stands for those near it
     for length in sorted(repeats, key=lambda length: (-repeats[length], length)):
         if not any(_near(length, other) for other in chosen):
             chosen.append(length)
-    lengths = (next(length for length in chosen if _near(_length(p), length)) for p in points)
+    levels = (next(other for other in chosen if _near(length, other)) for length in lengths)
     return [
         replace(p, prompt_tokens=prompt_tokens, context_tokens=p.batch * context)
-        for p, (_, prompt_tokens, context) in zip(points, lengths, strict=True)
+        for p, (_, prompt_tokens, context) in zip(points, levels, strict=True)
     ]
 
 
-def _length(p: CurvePoint) -> tuple[Phase, int, float]:
-    return p.phase, p.prompt_tokens, p.context_per_sequence_tokens
-
-
-def _near(a: tuple[Phase, int, float], b: tuple[Phase, int, float]) -> bool:
+def _near(a: _Length, b: _Length) -> bool:
     return a[0] == b[0] and _close(a[1], b[1]) and _close(a[2], b[2])
 
 

@@ -18,21 +18,12 @@ from provisioner.specs.catalog import Catalog
 
 Floats = NDArray[np.float64]
 
-TTFT_RANGE_S = (1e-3, 3600.0)
-"""Range of plausible times to a first token at a client, in s: a request over HTTP alone takes about 1 ms."""
-
-GAP_RANGE_S = (1e-4, 10.0)
-"""Range of plausible times of one iteration of a model, in s."""
-
-UNIT_SLIP: Final = 0.02
-"""Mean requests in flight over the number held, below which the times must be in another unit."""
-
-TOKENS_A_GAP: Final = 0.9
-"""Gaps of a run per token after the first, below which tokens came in bundles."""
-
-IN_BUNDLE: Final = 0.1
-IN_BUNDLE_S: Final = 1e-3
-"""Share of the mean gap, and time in s, below both of which a gap is one between tokens of a bundle."""
+TTFT_RANGE_S = (1e-3, 3600.0)  # plausible times to a first token at a client: a request over HTTP alone takes 1 ms
+GAP_RANGE_S = (1e-4, 10.0)  # plausible times of one iteration of a model
+UNIT_SLIP: Final = 0.02  # mean requests in flight over the number held, below which the times must be in another unit
+TOKENS_A_GAP: Final = 0.9  # gaps of a run per token after the first, below which tokens came in bundles
+IN_BUNDLE: Final = 0.1  # share of the mean gap,
+IN_BUNDLE_S: Final = 1e-3  # and time, below both of which a gap is one between tokens of a bundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +49,9 @@ class Spread:
     max_s: float | None = None
 
     @classmethod
-    def of(cls, values_s: Floats) -> Spread:
+    def of(cls, values_s: Floats | Sequence[float]) -> Spread:
         """Spread of single values, shape (n,), n at least 1."""
-        return cls(float(np.median(values_s)), float(values_s.mean()), float(values_s.min()), float(values_s.max()))
+        return cls(*(float(statistic(values_s)) for statistic in (np.median, np.mean, np.min, np.max)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
