@@ -80,7 +80,7 @@ class PointOutcome:
 
     @property
     def worst(self) -> PointLatency | None:
-        """The percentile that is the largest over its limit: the one that binds."""
+        """The percentile that is the largest over its limit: the nearest to it."""
         return self.worst_of(METRICS)
 
     @derived
@@ -205,7 +205,7 @@ class Grid(ServingResult):
 
     @derived
     def bindings(self) -> dict[str, dict[State, int]]:
-        """For each limit the points of each state in which it binds: in which it has the largest ratio."""
+        """For each limit the points of each state in which it is the nearest: has the largest ratio."""
         counts = Counter((point.binding, point.state) for point in self.points)
         names = [limit.name for limit in self.limits]
         return {name: {state: counts[name, state] for state in STATES if counts[name, state]} for name in names}

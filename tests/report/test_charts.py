@@ -29,7 +29,7 @@ def test_latencies_of_a_plan_are_over_their_limits(plan: Plan) -> None:
     assert chart.title == "Predicted latency over its limit: Splitwise-HA 15 + 2, coding on llama2-70b at 70 requests/s"
     assert chart.groups == ("TTFT P99", "TBT P99", "E2E P99")
     assert chart.bars[0].values == (0.75, 0.75, 0.75)  # 4.5 of 6
-    assert chart.bars[0].notes[0] == "4.5x of 6x, binds"
+    assert chart.bars[0].notes[0] == "4.5x of 6x, one fewer misses"
     assert [(rule.value, rule.label) for rule in chart.rules] == [(1.0, "limit")]
 
 
@@ -38,7 +38,7 @@ def test_a_limit_in_seconds_is_compared_in_seconds(plan: Plan) -> None:
     first = replace(plan.latency[2], limit=limit, seconds_range=(0.25, 0.35))
     chart = bar_charts(replace(plan, latency=(first,)))[0]
     assert chart.bars[0].values == (pytest.approx(0.25),)  # 0.3 s of 1.2 s
-    assert chart.bars[0].notes == ("300 ms of 1.2 s, interval 250 ms to 350 ms, binds",)
+    assert chart.bars[0].notes == ("300 ms of 1.2 s, interval 250 ms to 350 ms, one fewer misses",)
 
 
 def test_a_plan_without_limits_shows_its_slowdowns(plan: Plan) -> None:

@@ -26,7 +26,7 @@ def test_tables_are_well_formed(plan: Plan) -> None:
         assert len({len(row) for row in rows}) == 1
         assert all(re.fullmatch("-{3,}:?", cell) for cell in rows[1])
     assert found[0][2][:3] == ["prompt", "dgx-h100", "15"]
-    assert ["**TTFT P99**", "**300.0**", "**4.50**", "**6x**", "**25.0**", "**binds**"] in found[1]
+    assert ["**TTFT P99**", "**300.0**", "**4.50**", "**6x**", "**25.0**", "**one fewer misses**"] in found[1]
 
 
 def test_holds_what_repeats_the_plan(plan: Plan) -> None:

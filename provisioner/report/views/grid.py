@@ -132,7 +132,7 @@ def _slack(latency: PointLatency | None) -> str:
 
 
 def _latency_table(grid: Grid, point: GridPoint) -> Table:
-    """One row per percentile of the optimum, beside its limit; the one that binds stands out."""
+    """One row per percentile of the optimum, beside its limit; the nearest to it stands out."""
     limits = {limit.name: limit.format(limit.value) for limit in grid.limits}
     return listing(
         "Latency at the optimum",
@@ -159,7 +159,7 @@ def _frontier_table(grid: Grid, most: int) -> Table:
         *((Column(role, True), lambda k, j=j: whole(grid.clusters[k].pools[j].machines)) for j, role in roles),
         *criteria_columns(_TOTALS, lambda k: grid.points[k].totals, machines="machines"),
         (Column("slack, %", True), lambda k: _slack(grid.points[k].worst)),
-        (Column("binds"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
+        (Column("nearest limit"), lambda k: "" if (worst := grid.points[k].worst) is None else worst.label),
         *(
             (Column(f"{role} busy, %", True), lambda k, j=j: per_cent(grid.points[k].pools[j].utilization))
             for j, role in roles
@@ -169,7 +169,7 @@ def _frontier_table(grid: Grid, most: int) -> Table:
 
 
 def _bindings_table(grid: Grid) -> Table:
-    """One row per limit: the number of clusters in which it binds, having the largest ratio."""
+    """One row per limit: the number of clusters in which it is the nearest, having the largest ratio."""
     states = [state for state in grid.states if state != "infeasible"]
     columns = (Column("limit"), Column("", True), *(Column(STATE[state], True) for state in states))
     rows = []
@@ -177,7 +177,7 @@ def _bindings_table(grid: Grid) -> Table:
         counts = grid.bindings[limit.name]
         shown = (whole(counts[state]) if state in counts else "" for state in states)
         rows.append((limit.label, limit.format(limit.value), *shown))
-    return Table("Clusters in which each limit binds (has the largest value for its limit)", columns, tuple(rows))
+    return Table("Clusters by nearest limit (with the largest value for its limit)", columns, tuple(rows))
 
 
 def _text_map(grid: Grid) -> list[Block]:

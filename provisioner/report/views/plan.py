@@ -77,14 +77,14 @@ def charts(plan: Plan) -> Mapping[str, Chart]:
 
 
 def _note(figure: LatencyFigure) -> str:
-    """A percentile with its interval and its limit, and whether it binds; without a limit in ms."""
+    """A percentile with its interval and its limit, and whether one machine fewer misses it; without a limit in ms."""
     limit = figure.limit
     if limit is None:
         return f"{milliseconds(figure.seconds)} ms"
     between = figure.seconds_range if limit.kind == "seconds" else figure.slowdown_range
     interval = "" if between is None else f", interval {' to '.join(map(limit.format, between))}"
-    binds = ", binds" if figure.binding else ""
-    return f"{limit.format(figure.judged)} of {limit.format(limit.value)}{interval}{binds}"
+    remark = f", {_REMARKS['binding']}" if figure.binding else ""
+    return f"{limit.format(figure.judged)} of {limit.format(limit.value)}{interval}{remark}"
 
 
 def designs_chart(plan: Plan, name: ObjectiveName) -> BarChart:
@@ -191,11 +191,11 @@ def _breaks(binding: Sequence[str]) -> str:
     return ", ".join(others + ([f"misses {', '.join(limits)}"] if limits else []))
 
 
-_REMARKS: Final = {"binding": "binds", "extrapolated": "extrapolated"}
+_REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated"}
 
 
 def latency_table(plan: Plan) -> Table:
-    """One row per percentile, beside its limit; those that bind stand out."""
+    """One row per percentile, beside its limit; those that one machine fewer misses stand out."""
     headroom = "" if plan.rate_rps == plan.planned_rate_rps else " with the headroom"
     return listing(
         f"{'Simulated' if plan.evidence else 'Predicted'} latency{headroom}",
