@@ -15,15 +15,12 @@ from provisioner.errors import InputError
 MOST_BYTES: Final = 1 << 28
 """Size of the largest file that is read whole; results of benchmarks with a record per request take some 100 MB."""
 
-_MOST_NAME_BYTES: Final = 255
-
 Content = str | Callable[[str], None]
 """The content of a file: a text, or a function that writes it to a file of a name."""
 
 
-def read_text(path: str | Path, most_bytes: int | None = None) -> str:
+def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
     """The text of a file in UTF-8; ``OSError`` for one of more bytes, or without end, as devices and pipes can be."""
-    most_bytes = most_bytes or MOST_BYTES
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         content = b"" if size > most_bytes else file.read(most_bytes + 1)
@@ -35,13 +32,13 @@ def read_text(path: str | Path, most_bytes: int | None = None) -> str:
 
 def check_name(name: str, what: str) -> None:
     """Refuse a text that no file can have as its name, and no report can show: not in UTF-8, with NUL, or too long."""
-    try:
-        longest = max(map(len, name.encode().split(b"/")))
-    except UnicodeEncodeError:
-        raise InputError(f"{what}: must be UTF-8, got {name.encode(errors='surrogateescape')!r}") from None
-    if "\0" in name or longest > _MOST_NAME_BYTES:
-        problem = "has a NUL" if "\0" in name else f"has {longest:,} bytes; a file's may have {_MOST_NAME_BYTES}"
-        raise InputError(f"{what}: the name {name[:40]!r}{'...' * (len(name) > 40)} {problem}")
+    encoded = name.encode(errors="surrogatepass")
+    longest = max(map(len, encoded.split(b"/")))
+    is_text = name == encoded.decode(errors="ignore")
+    if not is_text or "\0" in name or longest > 255:
+        long = f"has {longest:,} bytes; a file's may have 255"
+        problem = "is not UTF-8" if not is_text else "has a NUL" if "\0" in name else long
+        raise InputError(f"{what}: the name {name[:40]!a}{'...' * (len(name) > 40)} {problem}")
 
 
 def check_writable(name: str, what: str = "") -> None:

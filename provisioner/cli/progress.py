@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Final
 
 from provisioner.progress import Step, worded
-from provisioner.specs.units import format_seconds
+from provisioner.specs.units import format_seconds, printable
 
 _FIRST_S: Final = 1.0  # work that takes less says nothing
 _NEXT_S: Final = 5.0
@@ -42,7 +42,7 @@ def on_stderr(before: str = "") -> Iterator[Callable[[str], None]]:
             return
         next_s = now_s + (_REDRAW_S if terminal else _NEXT_S)
         drawn = terminal
-        _write(_CLEAR + line(text, left_s, _columns() - 1) if terminal else f"{text}\n")
+        _write(_CLEAR + line(text, left_s, _columns() - 1) if terminal else f"{printable(text)}\n")
 
     try:
         yield tell
@@ -78,7 +78,7 @@ def line(text: str, left_s: float | None, columns: int) -> str:
     >>> line(Step("3 of 4 points", 3, 4), 8.04, 48)
     '[############....]  75 %, 8 s left  3 of 4 po...'
     """
-    words = "".join(c if c.isprintable() else " " for c in text)
+    words = printable(" ".join(text.split()))
     if isinstance(text, Step):
         size = min(_BAR, columns // 3)
         full = int(text.share * size)

@@ -11,6 +11,7 @@ import typer
 
 from provisioner.cli.output import PROGRAM, abandon_stdout, writing_stdout
 from provisioner.errors import InfeasibleError, ProvisionerError, UnknownNameError
+from provisioner.specs.units import printable
 
 if TYPE_CHECKING:
     from provisioner.cli.help import TyperObject
@@ -51,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _UsageError as error:
         return _fail(debug, _usage(error, given), code=EXIT_BAD_INPUT)
     except (OSError, MemoryError) as error:  # a full disk or memory, a folder that went away
-        place = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
-        what = getattr(error, "strerror", None) or "the memory of this machine is not enough"
-        return _fail(debug, f"{place}{what}", code=EXIT_BAD_INPUT)
+        what = getattr(error, "strerror", None) or "has not enough memory"
+        return _fail(debug, f"{getattr(error, 'filename', None) or 'this machine'}: {what}", code=EXIT_BAD_INPUT)
     except Exception as error:
         what = f"{type(error).__name__}: {error}".strip(": ")
         hint = "" if debug else "; rerun with --debug for the traceback"
@@ -93,8 +93,7 @@ def _fail(debug: bool, *lines: str, code: int) -> int:
 
 
 def _one_line(text: str) -> str:
-    """Text without line breaks and without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def _usage(error: TyperObject, given: Sequence[str]) -> str:

@@ -62,7 +62,7 @@ def load_setting(options: PlanOptions) -> Setting:
     rate_rps, headroom_factor = traffic.peak_rps, 1.0 + options.headroom
     traffic = traffic.scaled(headroom_factor)
     price_list = known.price_list(options.prices)
-    loaded, left_out = _replicas(loading, price_list)
+    loaded, left_out = _replicas(loading, price_list, float(workload.prompt.tokens.max()))
     machines = {perf.machine.name: perf.machine for perf in loaded}
     degrees = {name: tuple(perf.tensor_parallel for perf in loaded if perf.machine.name == name) for name in machines}
     replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in loaded}
@@ -137,7 +137,9 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
     return load_setting(asked)
 
 
-def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
+def _replicas(
+    loading: Loading[PlanOptions], prices: PriceList, longest: float
+) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
     """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
     options, known, model = loading.options, loading.known, loading.model
     names = _with_caps(loading, dict.fromkeys(known.machine(name).name for name in options.machines))
@@ -172,7 +174,10 @@ def _replicas(loading: Loading[PlanOptions], prices: PriceList) -> tuple[list[Re
             if len(names) == 1:
                 raise refused[0]
             left_out.append(f"{name} is left out: {refused[0]}")
-        replicas += fits
+        # a published curve at TP 2 falls at its end, and has no time for prompts far beyond it
+        ended = [perf.tensor_parallel for perf in fits if not float(perf.prompt_s(longest)) > 0.0]
+        left_out += [f"{name} at TP {tp} is left out: its curve ends before {longest:,.0f} tokens" for tp in ended]
+        replicas += [perf for perf in fits if perf.tensor_parallel not in ended]
     if not replicas:
         why = "; ".join(left_out) or no_curves(model.name, f"any machine{at_wanted}", known)
         raise InputError(f"no machine can serve {model.name}: {why}")

@@ -69,8 +69,7 @@ class Kind:
         def parse(value: Any, what: str) -> Any:
             parsed = self.parse(value, what)
             if not accepts(parsed):
-                given = value if isinstance(value, str) else text_of(parsed)
-                raise InputError(f"{what}: must be {must_be}, got {given}")
+                raise InputError(f"{what}: must be {must_be}, got {text_of(value)}")
             return parsed
 
         return replace(self, parse=parse)

@@ -122,9 +122,7 @@ class PlanOptions(Question):
         "limit]",
     )
     cut_margin: float = PROOF.fixing(
-        kinds.NON_NEGATIVE.checked(lambda margin: margin > 1.0, "above 1 (times a limit)")
-        .within(1.0, 100.0)
-        .shown_as("FACTOR"),
+        kinds.NON_NEGATIVE.checked(lambda margin: 1.0 < margin <= 100.0, "above 1, to 100 times").shown_as("FACTOR"),
         "Multiple of a limit beyond which a cluster excludes all smaller ones of its design.",
         default=CUT_MARGIN,
     )

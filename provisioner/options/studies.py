@@ -167,9 +167,7 @@ class SensitivityOptions(PlanOptions):
         default="design",
     )
     tolerance: float = SENSITIVITY.option(
-        kinds.share().checked(
-            lambda value: 0.0 < value <= LARGEST_TOLERANCE, f"above 0 and at most {LARGEST_TOLERANCE:g}"
-        ),
+        kinds.share().within(1e-6, LARGEST_TOLERANCE),
         "Relative width to which a switch is narrowed.",
         default=0.01,
     )

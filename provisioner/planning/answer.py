@@ -214,14 +214,19 @@ def plan_of(setting: Setting, traffic: Traffic, best: Best, alternatives: tuple[
 def _latency(best: Best, slo: SLO, pools: Sequence[PlanPool]) -> tuple[LatencyFigure, ...]:
     """The predicted percentiles beside their limits."""
 
+    least: dict[tuple[str, str], float] = {}
+
     def predicted(metric: str, percentile: float) -> LatencyFigure:
         share, limit = percentile / 100.0, slo.limit_on(metric, percentile)
         values = {kind: best.latency.percentile(metric, share, kind, best.sizes) for kind in ("seconds", "slowdown")}
         if limit is not None and best.latency.meets(limit, best.sizes):
             values[limit.kind] = min(values[limit.kind], limit.value)  # the percentile is found to 1e-4 from above
+        for kind in values:  # as are higher ones, which are no less
+            values[kind] = least[metric, kind] = min(values[kind], least.get((metric, kind), np.inf))
         return figure(metric, percentile, slo, pools, **values)
 
-    return tuple(predicted(*each) for each in slo.figures(PREDICTED) if METRICS[each[0]].by_formulas)
+    rising = [each for each in slo.figures(PREDICTED) if METRICS[each[0]].by_formulas]
+    return tuple(predicted(*each) for each in reversed(rising))[::-1]
 
 
 def figure(metric: str, percentile: float, slo: SLO, pools: Sequence[PlanPool], **values: Any) -> LatencyFigure:

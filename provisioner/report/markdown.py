@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table
+from provisioner.specs.units import printable
 
 _TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_LINK = re.compile(r"\](?=[(:\[])")
 
 
 def markdown(document: Document) -> str:
@@ -30,7 +32,7 @@ def _block(block: Facts | Table | Notes | Code | Folded) -> str:
         case Notes(lines=lines):
             return "\n".join(f"- {_escape(line)}" for line in lines)
         case Code(text=text):
-            return f"```\n{text}\n```"
+            return f"```\n{printable(text)}\n```"
         case Folded(text=text):
             return _escape(text)
         case Table():
@@ -47,5 +49,5 @@ def _table(block: Table) -> str:
 
 
 def _escape(text: str) -> str:
-    """Text on one line, without what would end a cell or start a tag."""
-    return _TAG.sub("&lt;", " ".join(text.split())).replace("|", "\\|")
+    """Text on one line, without what would end a cell, start a tag or make a link."""
+    return _LINK.sub(r"\\]", _TAG.sub("&lt;", printable(" ".join(text.split())))).replace("|", "\\|")

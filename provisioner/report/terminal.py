@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table
+from provisioner.specs.units import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,18 +64,18 @@ def _parts(document: Document, width: int) -> Iterator[Line | Table]:
                 hanging = len(_INDENT) + column  # a value that is too long goes on below itself
                 for label, value in rows:
                     first, *rest = _wrapped(value, max(width - hanging, 20)) or [[]]
-                    yield [(_INDENT, ""), (f"{label:{column}}", "dim"), *first]
+                    yield [(_INDENT, ""), (f"{printable(label):{column}}", "dim"), *first]
                     yield from ([(" " * hanging, ""), *line] for line in rest)
             case Notes(lines=lines, warning=warning):
                 for line in lines:
                     yield from _wrapped(line, width, "yellow" if warning else "", f"{_INDENT}- ", f"{_INDENT}  ")
             case Code(text=text):
-                yield from ([(line, "")] for line in textwrap.indent(text, _INDENT).splitlines())
+                yield from ([(line, "")] for line in textwrap.indent(printable(text), _INDENT).splitlines())
 
 
 def _wrapped(text: str, width: int, style: str = "", first: str = "", rest: str = "") -> list[Line]:
     """Lines of a text; a number stays with its per cent sign."""
-    glued = text.replace(" %", "\xa0%")
+    glued = printable(text).replace(" %", "\xa0%")
     lines = textwrap.wrap(glued, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
     return [[(line.replace("\xa0", " "), style)] for line in lines]
 
@@ -99,14 +100,14 @@ def _print_table(console: Console, block: Table, width: int) -> None:
     for position, column in enumerate(block.columns):
         longest = max(len(cell) for cell in (column.header, *(row[position] for row in block.rows)))
         grid.add_column(
-            Text(column.header),
+            Text(printable(column.header)),
             justify="right" if column.number else "left",
             no_wrap=not column.words,
             min_width=min(longest, _WORDS_WIDTH) if column.words else longest,
             overflow="fold",
         )
     for position, row in enumerate(block.rows):
-        grid.add_row(*(Text(cell) for cell in row), style="bold" if position in block.strong else "")
+        grid.add_row(*(Text(printable(cell)) for cell in row), style="bold" if position in block.strong else "")
     indented = Padding(grid, (0, 0, 0, len(_INDENT)), expand=False)
     # a table that cannot be narrow enough goes beyond the edge: a number that is cut would be another number
     needed = Measurement.get(console, console.options, indented).minimum

@@ -293,10 +293,7 @@ def _world(
 
 
 def _check_times(perf: ReplicaPerf, iterations_s: Floats, retry_s: float, until_s: float) -> None:
-    """Refuse numbers with which the event loop, whose times are in s up to ``until_s`` and beyond, would not advance.
-
-    Times and links must be finite, and no step so short that it is lost in the last digits of the time.
-    """
+    """Refuse times and links that are not finite, or so short that they are lost in the last digits of the time."""
     for what, values, least, most in (
         ("s for a step", np.append(iterations_s, retry_s or 1.0), max(1e-12, 8.0 * float(np.spacing(until_s))), 1e9),
         ("bytes/s over its link", np.array([perf.link_bytes_per_s]), 1.0, 1e18),

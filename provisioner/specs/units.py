@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from json import JSONDecodeError
+from unicodedata import category
 
 from provisioner.errors import InputError
 
@@ -264,6 +265,11 @@ def quoted(value: object) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def printable(text: str) -> str:
+    """Text without the characters that a terminal would obey: each is shown by its number; line breaks stay."""
+    return "".join(c if c == "\n" or category(c)[0] != "C" else ascii(c)[1:-1] for c in text)
 
 
 def json_error(error: JSONDecodeError) -> str:

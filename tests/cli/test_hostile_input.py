@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from provisioner.files import MOST_BYTES, check_name, read_text
 from provisioner.options import Options, PlanOptions, SimulateOptions, declared
 from provisioner.options.imports import CurveImportOptions
 from provisioner.options.profiling import ProfileOptions
+from provisioner.specs.catalog import data_folder
 from tests.cli.conftest import Run
 
 H100 = ("simulate", "--design", "baseline-h100", "--mixed", "1")
@@ -29,10 +31,7 @@ READERS = [
 
 
 @pytest.mark.parametrize("arguments", READERS, ids=" ".join)
-def test_a_file_without_end_is_refused(
-    provision: Run, tmp_path: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("provisioner.files.MOST_BYTES", 1_000_000)
+def test_a_file_without_end_is_refused(provision: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     ended = provision(*("/dev/zero" if each == "F" else each for each in arguments))
     assert ended.code == 2 and "/dev/zero" in ended.error
     assert list(tmp_path.iterdir()) == []
@@ -45,7 +44,7 @@ def test_a_file_without_end_is_refused(
     ("name", "problem"),
     [
         (f"{'a' * 256}.csv", "has 260 bytes; a file's may have 255"),
-        ("a\udcff.csv", r"must be UTF-8, got b'a\xff.csv'"),
+        ("a\udcff.csv", "the name 'a\\udcff.csv' is not UTF-8"),
         ("a\0.csv", "has a NUL"),
     ],
 )
@@ -92,7 +91,7 @@ def test_many_rates_are_not_taken_for_the_name_of_a_file(provision: Run) -> None
     ("error", "line"),
     [
         (OSError(28, "No space left on device", "j.journal"), "j.journal: No space left on device"),
-        (MemoryError(), "the memory of this machine is not enough"),
+        (MemoryError(), "this machine: has not enough memory"),
     ],
 )
 def test_a_machine_at_its_end_is_no_defect(
@@ -123,7 +122,7 @@ RANGES = [
     (("plan", "--stock", "dgx-h100=1e9"), "--stock dgx-h100: must be from 0 to 100,000 machines"),
     (("plan", "--max-cost", "1e300"), "--max-cost: must be from 1e-06 to 1,000,000,000 $/h"),
     (("plan", "--max-power", "1e300"), "--max-power: must be from 1 to 1e+15 W"),
-    (("plan", "--cut-margin", "1e300"), "--cut-margin: must be from 1 to 100, got 1e300"),
+    (("plan", "--cut-margin", "1e300"), "--cut-margin: must be above 1, to 100 times, got 1e300"),
     (("plan", "--ttft-p99", "1e300s"), "--ttft-p99: must be from 1e-9 to 1e9 s, got '1e300s'"),
     (("plan", "--ttft-p99", "1e-300x"), "--ttft-p99: must be from 1e-9 to 1e9 x"),
     (("plan", "--deadline", "1e9h"), "--deadline: must be from 1e-9 to 1e9 s"),
@@ -147,3 +146,78 @@ def test_every_number_has_a_range(kind: type[Options]) -> None:
         if option.kind.number and name != "percentiles":
             with pytest.raises(InputError, match="must be"):
                 option.kind.parse(1e300, name)
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--policy=split", "--seeds=3", "--duration=30s", "--confidence=0.9", "--exhaustive", "--cut-margin=2"],
+)
+def test_an_option_of_the_proof_is_refused_where_nothing_is_proven(provision: Run, option: str) -> None:
+    for command in ("plan", "pareto", "compare"):
+        ended = provision(command, "--fast", option)
+        flag = option.split("=")[0]
+        assert (ended.code, ended.error.split(";")[0]) == (
+            2,
+            f"{flag}: is of the proof by simulation, which --fast leaves out",
+        )
+    assert "unknown policy 'nope'" in provision("plan", "--fast", "--policy", "nope").error
+
+
+RED = "a\x1b[31mred\x9b\u202e.csv"
+SHOWN = "a\\x1b[31mred\\x9b\\u202e.csv"
+
+
+def test_no_name_of_a_file_reaches_the_terminal_as_an_escape_sequence(
+    provision: Run, tmp_path: Path, trace: Path
+) -> None:
+    trace.rename(tmp_path / RED)
+    for command in (("workloads",), ("workloads", "import"), (*H100, "--trace")):
+        ended = provision(*command, RED)
+        assert ended.code == 0 and SHOWN.removesuffix(".csv") in ended.out
+        assert not any(mark in ended.out + ended.err for mark in "\x1b\x9b\u202e")
+    assert SHOWN in provision("plan", "--slo", RED).error
+    provision(*H100, "--trace", RED, "--out", "x.md")
+    assert "\x1b" not in (tmp_path / "x.md").read_text()
+
+
+def test_titles_and_sources_are_shown_without_escape_sequences(provision: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "models"
+    folder.mkdir(parents=True)
+    text = (data_folder("hardware_specs") / "models" / "llama2-70b.yaml").read_text()
+    text = text.replace("title: Llama2-70B", 'title: "\\e[31mred\\e]0;t\\a"').replace("llama2-70b", "red")
+    (folder / "red.yaml").write_text(text)
+    ended = provision("models", "red", "--specs", "own")
+    assert ended.code == 0 and "\\x1b[31mred" in ended.out and "\x1b" not in ended.out and "\a" not in ended.out
+
+
+CONSTANT = "".join(f"{k},512,{{output}}\n" for k in range(40))
+
+
+@pytest.mark.parametrize("output", [1, 2, 128])
+@pytest.mark.parametrize("requests", [2, 40])
+@pytest.mark.parametrize("design", ["splitwise-hh", "baseline-h100"])
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_equal_requests_are_planned_without_a_warning_and_in_order(
+    provision: Run, tmp_path: Path, output: int, requests: int, design: str
+) -> None:
+    rows = CONSTANT.format(output=output).splitlines()[:requests]
+    (tmp_path / "t.csv").write_text("\n".join(["arrival_s,prompt_tokens,output_tokens", *rows]) + "\n")
+    for asked in (("--trace", "t.csv"), ("--workload", "t.csv", "--rate", "5"), ("--workload", "t.csv", "--cv", "0")):
+        ended = provision("plan", "--fast", "--tp", "8", "--design", design, "--slo", "batch", *asked, "--json")
+        assert (ended.code, ended.err) == (0, "")
+        for metric in ("ttft", "tbt", "e2e"):
+            seconds = [each["seconds"] for each in json.loads(ended.out)["latency"] if each["metric"] == metric]
+            assert len(seconds) == 3 and seconds == sorted(seconds)
+    sizes = ("--prompt", "1", "--token", "1") if design == "splitwise-hh" else ("--mixed", "1")
+    ended = provision("simulate", "--trace", "t.csv", "--design", design, *sizes)
+    assert (ended.code, ended.err) == (0, "")
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_a_published_curve_that_falls_gives_long_prompts_no_negative_time(provision: Run) -> None:
+    asked = ("--assumptions", "splitwise-sim", "--workload", "agents")
+    ended = provision("plan", "--fast", *asked, "--json")
+    assert ended.code == 0
+    assert "dgx-a100 at TP 2 is left out: its curve ends before 127,562 tokens" in json.loads(ended.out)["warnings"]
+    ended = provision("plan", "--fast", "--tp", "2", *asked)
+    assert ended.code == 2 and "no machine can serve llama2-70b: dgx-a100 at TP 2 is left out" in ended.error

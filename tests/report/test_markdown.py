@@ -5,7 +5,7 @@ from provisioner.cli.commands import command
 from provisioner.cli.given import given_of
 from provisioner.options import PlanOptions, declared
 from provisioner.options.command import command_of, plan_question
-from provisioner.report.document import Column, Document, Table
+from provisioner.report.document import Column, Document, Notes, Table
 from provisioner.report.markdown import markdown
 from provisioner.results.plan import Plan
 
@@ -83,3 +83,11 @@ def test_printed_command_of_a_trace_names_no_workload() -> None:
     typed = printed(PlanOptions(trace="a b.csv"))
     assert typed[typed.index("--trace") + 1] == "a b.csv"
     assert "--workload" not in typed and "--rate" not in typed
+
+
+def test_a_link_in_a_text_is_no_link_in_markdown() -> None:
+    text = "[a](javascript:alert(1)), [b]: javascript:alert(1), [c][b], <javascript:alert(1)>, a\x1b[31mred"
+    shown = markdown(Document("x", "", (Notes("", (text,)),))).splitlines()[-1]
+    assert shown == (
+        r"- [a\](javascript:alert(1)), [b\]: javascript:alert(1), [c\][b], &lt;javascript:alert(1)>, a\x1b[31mred"
+    )

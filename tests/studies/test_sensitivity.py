@@ -184,7 +184,7 @@ def test_the_report_repeats_its_command() -> None:
         ({"switches": {"rate": (2.0, 1.0)}}, InputError, "from a smaller factor to a larger"),
         ({"switches": {"rate": (0.0, 1.0)}}, InputError, "must be above 0"),
         ({"watch": "cost"}, UnknownNameError, "unknown thing to watch"),
-        ({"tolerance": 0.0}, InputError, "tolerance: must be above 0 and at most 0.5"),
+        ({"tolerance": 0.0}, InputError, "tolerance: must be from 1e-06 to 0.5"),
         ({"probes": -1}, InputError, "probes"),
         ({"probes": 1001}, InputError, "probes: must be from 0 to 1000"),
         ({"rates_rps": (1.0,)}, InputError, "give both"),
