@@ -57,7 +57,7 @@ class Verdict:
     the limit's kind. ``clear``: no smaller candidate of the design can pass, since the worst ratio is beyond the margin
     of cuts, or no number of machines meets the limit. An undecided candidate counts as not shown to pass. ``stable`` is
     None if its runs are too short to tell, ``longer`` how often the time of its request sets was doubled to tell it.
-    ``late`` is the end of a batch job over its window, None if it is within it.
+    ``late`` is the end of a batch job over its window, None if it is within it. ``sets`` request sets decided.
     """
 
     outcome: Outcome
@@ -68,6 +68,7 @@ class Verdict:
     clear: bool = False
     late: float | None = None
     longer: int = 0
+    sets: int = 0
 
     def __post_init__(self) -> None:
         if self.clear and self.outcome != "fail":

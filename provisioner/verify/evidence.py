@@ -37,12 +37,12 @@ class Proven:
     proof: Proof
 
     def plan(self, progress: Progress = lambda _: None) -> Plan:
-        """The best plan with its evidence, by whole runs on all request sets; ``InfeasibleError`` where none passes."""
+        """The best plan with its evidence, by whole runs on the sets that decided; ``InfeasibleError`` where none passes."""
         best, setting, sets = self.proof.best, self.case.setting, self.case.sets
         if best is None:
             raise self.why_none(progress)
         design, sizes = best.candidate.design, best.candidate.sizes
-        simulation = whole_runs(self.case.judge, sets, best.candidate, sets.count)
+        simulation = whole_runs(self.case.judge, sets, best.candidate, best.verdict.sets or sets.count)
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
         late = (
@@ -71,7 +71,7 @@ class Proven:
             method=METHOD,
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
-            evidence=self._evidence(design),
+            evidence=self._evidence(best),
             warnings=(*setting.warnings, *simulation.warnings, *late),
         )
 
@@ -85,11 +85,12 @@ class Proven:
         labels = tuple(limit.label for verdict in verdicts if verdict.stable for limit, _ in verdict.broken)
         return labels or (CAPACITY,)
 
-    def _evidence(self, design: Design) -> Evidence:
-        proof, judge = self.proof, self.case.judge
+    def _evidence(self, best: Judged) -> Evidence:
+        proof, judge, took = self.proof, self.case.judge, best.verdict.sets
         return Evidence(
-            rule=self.case.sets.rule(judge.confidence, proof.best.verdict.longer if proof.best else 0),
-            policy=judge.policy_of(design).name,
+            rule=self.case.sets.rule(judge.confidence, best.verdict.longer)
+            + (f"; this one took {took}" if took > judge.sets else ""),
+            policy=judge.policy_of(best.candidate.design).name,
             optimal=proof.ties_judged,
             lower_bound=proof.lower_bound,
             gap=proof.gap or 0.0,

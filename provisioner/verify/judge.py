@@ -157,7 +157,7 @@ class SimulationJudge:
             if self.job is not None and found.outcome != "fail":
                 return self._in_time(self.job, backlogs, ends)
             if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
-                return found
+                return replace(found, sets=wanted)
             wanted = min(wanted + self.sets, MOST_SETS)
 
     def _stop_limits(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from provisioner import api
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
@@ -294,3 +295,16 @@ def test_the_program_of_the_proof_is_written(tmp_path: Path) -> None:
     path = tmp_path / "proof.lp"
     best_plan(load_setting(PlanOptions(**{**SMALL, "designs": ("splitwise-hh",), "write_lp": str(path)})))
     assert "one_design" in path.read_text(encoding="utf-8")
+
+
+def test_the_percentiles_shown_are_of_the_request_sets_that_decided() -> None:
+    """Five sets leave the plan undecided; ten decide, and these are shown, as a simulation of ten shows them."""
+    asked: dict[str, Any] = {"workload": "rag", "rate_rps": 15.0, "slo": "p90"}
+    plan = api.plan(**asked, designs="splitwise-hh", tensor_parallel=8)
+    assert plan.evidence is not None and plan.evidence.rule.endswith("; this one took 10")
+    prompt, token = (pool.machines for pool in plan.pools)
+    cluster: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": prompt, "token_machines": token}
+    simulated = api.simulate(**asked, **cluster, tensor_parallel=8, sets=10)
+    means = {(each.metric, each.percentile): each.slowdown.mean for each in simulated.latency}
+    for figure in plan.latency:
+        assert figure.slowdown == pytest.approx(means[figure.metric, figure.percentile])
