@@ -118,8 +118,8 @@ class PlanOptions(Question):
     exhaustive: bool = PROOF.switch("Simulate every better cluster: a failure excludes no other cluster.")
     time_limit_s: float | None = PROOF.option(
         kinds.TIME,
-        "Stop the proof after this time, such as 10s, with the best plan so far, its bound and the gap. [default: no "
-        "limit]",
+        "Stop formulas and proof after this time, such as 10s, with the best plan so far, its bound and gap. "
+        "[default: no limit]",
     )
     cut_margin: float = PROOF.fixing(
         kinds.NON_NEGATIVE.checked(lambda margin: 1.0 < margin <= 100.0, "above 1, to 100 times").shown_as("FACTOR"),

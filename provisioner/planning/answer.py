@@ -35,7 +35,7 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     if setting.objective == "throughput":
         return _largest_throughput(setting, progress)
     objective = setting.criterion
-    search = setting.search()
+    search = setting.search(progress=progress)
     if setting.searching.write_lp is not None:
         write_problem(build(search.parameters(setting.designs), objective).problem, setting.searching.write_lp)
     with_sharing_designs(setting, search, progress)

@@ -182,7 +182,7 @@ def _with_pool(point: Point, pool: int, size: int) -> Point:
     return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
 
 
-class _Ended(Exception):
+class TimeIsUp(Exception):
     """The time limit is reached, or a plan is enough and there is one."""
 
 
@@ -213,7 +213,7 @@ class _ProofSearch:
     def run(self) -> Proof:
         """First plans, then everything better than the best of them, until nothing is left or the search is ended."""
         finished = False
-        with suppress(_Ended):
+        with suppress(TimeIsUp):
             for d in self._by_guess():
                 self._first_plan(d)
             settled = False
@@ -378,7 +378,7 @@ class _ProofSearch:
         unknown = [point for point in dict.fromkeys(points) if point not in self.verdicts]
         for i in range(0, len(unknown), self.problem.batch):
             if self.clock() >= self.ends_at:
-                raise _Ended
+                raise TimeIsUp
             batch = unknown[i : i + self.problem.batch]
             verdicts = self.judge_many(list(map(self._candidate, batch)))
             if len(verdicts) != len(batch):
@@ -388,7 +388,7 @@ class _ProofSearch:
             best = "none passes yet" if self.best is None else f"best {self._candidate(self.best)}"
             self.progress(f"{len(self.verdicts)} simulated, {best}")
             if self.problem.any_plan and self.best is not None:
-                raise _Ended
+                raise TimeIsUp
         passing = [point for point in dict.fromkeys(points) if self.verdicts[point].passes]
         return sorted(passing, key=lambda point: (self.lattice.totals(point), -self.verdicts[point].slack))
 

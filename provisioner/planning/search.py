@@ -15,6 +15,7 @@ from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignL
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters, Prices
 from provisioner.planning.solver import Point, solve
+from provisioner.progress import Progress, Step
 from provisioner.specs.slo import LatencyLimit
 
 # A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
@@ -39,13 +40,22 @@ class Search:
     """Designs at one question and rate: candidates are found once and shared by every program solved."""
 
     def __init__(
-        self, question: LatencyInputs, designs: tuple[Design, ...], prices: Prices, caps: Caps, solver: str
+        self,
+        question: LatencyInputs,
+        designs: tuple[Design, ...],
+        prices: Prices,
+        caps: Caps,
+        solver: str,
+        progress: Progress = lambda _: None,
     ) -> None:
         self.question = question
         self.prices = prices
         self.caps = caps
         self.solver = solver
-        self.candidates = {design: candidates(question, design) for design in designs}
+        self.candidates: dict[Design, Candidates] = {}
+        for k, design in enumerate(designs):
+            progress(Step(f"formulas: {k:,} of {len(designs):,} designs", k, len(designs)))
+            self.candidates[design] = candidates(question, design)
 
     def add(self, designs: tuple[Design, ...], objective: Criterion, best: Best | None) -> None:
         """Consider further designs, with no more machines of a type than the caps and the best so far allow."""

@@ -14,6 +14,7 @@ from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design, ReplicaKey, shared_roles
 from provisioner.planning.formulation import Caps, Criterion, Prices
 from provisioner.planning.search import Search
+from provisioner.progress import Progress
 from provisioner.queueing.traffic import Traffic
 from provisioner.results.cluster import Pool
 from provisioner.specs.batch_job import BatchJob
@@ -138,11 +139,16 @@ class Setting:
         pools, cost, power = self.pools(design, sizes), totals["cost"], totals["power"]
         return {"design": design.name, "pools": pools, "cost_usd_per_h": cost, "power_w": power}
 
-    def search(self, traffic: Traffic | None = None, designs: tuple[Design, ...] | None = None) -> Search:
+    def search(
+        self,
+        traffic: Traffic | None = None,
+        designs: tuple[Design, ...] | None = None,
+        progress: Progress = lambda _: None,
+    ) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
         question = LatencyInputs(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
         designs = self.designs if designs is None else designs
-        return Search(question, designs, self.prices, self.caps, self.searching.solver)
+        return Search(question, designs, self.prices, self.caps, self.searching.solver, progress)
 
     def sharing_designs(self) -> tuple[Design, ...]:
         """The designs in which two types share a role, for where stock is short; none where designs were named."""

@@ -14,7 +14,7 @@ from provisioner.options.command import command_of
 from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.designs import Design
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.proof import Candidate
+from provisioner.planning.proof import Candidate, TimeIsUp
 from provisioner.planning.search import largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.progress import worded
@@ -23,7 +23,7 @@ from provisioner.results.cluster import Cluster
 from provisioner.simulation.run import compile_simulator
 from provisioner.verify.answer import proof_of
 from provisioner.verify.regions import Scope
-from provisioner.verify.throughput import BEYOND, Rates, TimeIsUp
+from provisioner.verify.throughput import BEYOND, Rates
 
 DEFAULT_TO: Final = (1.1, 1.25, 1.5)
 """Rates that machines are added for, as multiples of the largest that the cluster holds, where none are given."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 
-from provisioner.errors import InfeasibleError, InputError, Interrupted
+from provisioner.errors import InputError, Interrupted
 from provisioner.loading.factors import with_own_rate
 from provisioner.loading.setting import load_setting
 from provisioner.options import ParetoOptions, PlanOptions, spelled
@@ -20,6 +20,7 @@ from provisioner.options.command import command_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Criterion
+from provisioner.planning.proof import TimeIsUp
 from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
@@ -29,6 +30,7 @@ from provisioner.verify.answer import best_plan, formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Scope
+from provisioner.verify.throughput import out_of_time, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,10 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     limit_s = setting.searching.time_limit_s
     ends_at = math.inf if limit_s is None else monotonic() + limit_s
     verdicts = Verdicts()
-    guesses = formulas_guess(setting, progress)
+    try:
+        guesses = formulas_guess(setting, until(ends_at, progress))
+    except TimeIsUp:
+        raise out_of_time("cluster was found to pass", "the formulas' frontier") from None
     proofs: list[Proven] = []
     found: dict[Totals, Proven] = {}
     unproven: dict[Totals, Proven] = {}
@@ -143,7 +148,10 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
             progress(f"frontier: {len(found)} points, box {len(proofs) + 1} ({box}): {text}")
 
         left_s = None if limit_s is None else max(ends_at - monotonic(), 1e-3)
-        of_box = proof_of(_within(setting, box), tell, verdicts, Scope(time_limit_s=left_s), guesses)
+        try:
+            of_box = proof_of(_within(setting, box), tell, verdicts, Scope(time_limit_s=left_s), guesses)
+        except TimeIsUp:
+            return Answer(None, False)
         proofs.append(of_box)
         best = of_box.proof.best
         complete = of_box.proof.optimal and of_box.proof.ties_judged
@@ -160,12 +168,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     if not points and not unproven:
         if not left_open:
             raise proofs[0].why_none(progress)
-        limit = spelled("time_limit_s")
-        raise InfeasibleError(
-            "the time limit was reached before any cluster was found to pass",
-            binding=limit,
-            relaxations=(f"a longer {limit}, or {spelled('fast')} for the formulas' frontier",),
-        )
+        raise out_of_time("cluster was found to pass", "the formulas' frontier")
     candidates: list[Totals] = []
     for totals in unproven:
         beaten = any(dominates(other, totals) for other in (*points, *unproven))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from provisioner.errors import InfeasibleError, InputError
@@ -11,6 +13,7 @@ from provisioner.planning.answer import answer, with_sharing_designs
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
+from provisioner.planning.proof import TimeIsUp
 from provisioner.planning.proof_program import write_lp
 from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
@@ -20,7 +23,7 @@ from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Case, Scope
-from provisioner.verify.throughput import largest_throughput
+from provisioner.verify.throughput import largest_throughput, out_of_time, until
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
@@ -36,19 +39,24 @@ def proof_of(
     """The proof of the best plan of a question, whose objective is not throughput, within a scope.
 
     ``guesses`` are those of another question at the same rate with the same machines, designs and stock.
-    ``InfeasibleError`` where the formulas know that no number of machines is enough.
+    ``InfeasibleError`` where the formulas know that no number of machines is enough, ``TimeIsUp`` if a time limit is
+    reached before a cluster is simulated.
     """
-    search, designs = guesses or formulas_guess(setting, progress)
+    scope = scope or Scope()
+    limit_s = setting.searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s
+    ends_at_s = math.inf if limit_s is None else monotonic() + limit_s
+    search, designs = guesses or formulas_guess(setting, until(ends_at_s, progress))
     _refuse_impossible(setting, search)
     case = Case(setting, search, designs, *(verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps))
     _refuse_impossible(setting, search)  # once more, without the designs that the case has ruled out
     compile_simulator(progress)
-    return Proven(case, case.prove(progress, scope or Scope()))
+    left_s = None if limit_s is None else max(ends_at_s - monotonic(), 0.0)
+    return Proven(case, case.prove(until(ends_at_s, progress), replace(scope, time_limit_s=left_s)))
 
 
 def formulas_guess(setting: Setting, progress: Progress) -> tuple[Search, tuple[Design, ...]]:
     """The formulas' search, and the designs to prove over: with those that share a role where stock is short."""
-    search = setting.search()
+    search = setting.search(progress=progress)
     sharing = with_sharing_designs(setting, search, progress)
     best = [found for design in sharing if (found := search.best((design,), setting.criterion)) is not None]
     best.sort(key=lambda found: tuple(found.totals.values()))
@@ -71,7 +79,10 @@ def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: V
         return confirmed(answer(setting, progress), setting)
     if setting.objective == "throughput":
         return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
-    proven = proof_of(setting, progress, verdicts)
+    try:
+        proven = proof_of(setting, progress, verdicts)
+    except TimeIsUp:
+        raise out_of_time("cluster was simulated") from None
     if setting.searching.write_lp is not None and proven.proof.program.positions:
         write_lp(proven.proof.program, setting.searching.write_lp)
     return confirmed(proven.plan(progress), setting)

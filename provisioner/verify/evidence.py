@@ -37,7 +37,7 @@ class Proven:
     proof: Proof
 
     def plan(self, progress: Progress = lambda _: None) -> Plan:
-        """The best plan with its evidence, by whole runs on the sets that decided; ``InfeasibleError`` where none passes."""
+        """The best plan with whole runs on the sets that decided it; ``InfeasibleError`` where none passes."""
         best, setting, sets = self.proof.best, self.case.setting, self.case.sets
         if best is None:
             raise self.why_none(progress)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from time import monotonic
 from typing import Any, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
-from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.proof import Candidate, TimeIsUp, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import interval, percentiles, student_t, verdict
@@ -63,6 +64,8 @@ class SimulationJudge:
     job: BatchJob | None = None
     threads: int = 2
     stopped: bool = False
+    ends_at_s: float = math.inf  # by ``monotonic``: then judging raises ``TimeIsUp``, with time left for whole runs
+    whole_s: float = 0.0
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
 
@@ -78,6 +81,8 @@ class SimulationJudge:
         with ThreadPoolExecutor(self.threads) as executor:
             try:
                 return list(executor.map(self.judge, candidates))
+            except TimeIsUp:  # of every run
+                raise
             except BaseException:
                 self.stopped = True  # the runs in progress end at their next pause
                 raise
@@ -119,13 +124,21 @@ class SimulationJudge:
         if self.stopped:
             raise Stopped
 
+    def _in_time_left(self, now_s: float, done: int) -> None:
+        self._pause(now_s, done)
+        if monotonic() + self.whole_s > self.ends_at_s:
+            raise TimeIsUp
+
     def judge(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate, known or simulated."""
         if candidate not in self.known:
             for longer in range(self.doublings + 1):
+                began_s = monotonic()
                 found = self._simulated(candidate, longer)
                 if found.stable is not None:
                     break
+            if found.passes:
+                self.whole_s = max(self.whole_s, monotonic() - began_s)
             self.known[candidate] = replace(found, longer=longer)
         return self.known[candidate]
 
@@ -138,9 +151,10 @@ class SimulationJudge:
         wanted = self.sets
         while True:
             for k in range(len(backlogs), wanted):
+                self._in_time_left(0.0, 0)
                 prepared = self.request_sets(k, longer)
                 stops = self._stop_limits(prepared, values) if k < self.sets else {}
-                done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._pause)
+                done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._in_time_left)
                 self.simulated_runs += 1
                 if done.status == "rejected":
                     watched = zip(stops.items(), done.limits_beyond, strict=False)
@@ -256,8 +270,6 @@ class Verdicts:
             if len(self._sets) > _REMEMBERED_SETS:
                 self._sets.popitem(last=False)
             known = self._verdicts.setdefault(key, {})
-        for k in range(sets.count):
-            sets(k)
         return sets, SimulationJudge(
             setting.replicas,
             setting.slo,

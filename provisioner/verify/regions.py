@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,7 @@ from provisioner.planning.lattice import Region, Sizes
 from provisioner.planning.proof import Candidate, Problem, Proof, prove
 from provisioner.planning.search import Best, Search
 from provisioner.planning.setting import Setting
-from provisioner.progress import Progress
+from provisioner.progress import Progress, Step
 from provisioner.simulation.measure import interval, percentiles
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
@@ -76,14 +77,19 @@ class Case:
         """The proof over the designs within a scope."""
         objective, searching = self.setting.criterion, self.setting.searching
         caps = self.setting.caps if scope.caps is None else scope.caps
-        guesses = {design: self.search.best((design,), objective, caps) for design in self.designs}
+        limit_s = searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s
+        self.judge.ends_at_s = math.inf if limit_s is None else monotonic() + limit_s
+        guesses: dict[Design, Best | None] = {}
+        for k, design in enumerate(self.designs):
+            progress(Step(f"first guesses: {k:,} of {len(self.designs):,} designs", k, len(self.designs)))
+            guesses[design] = self.search.best((design,), objective, caps)
         problem = Problem(
             regions=tuple(self._region(design, guesses, caps, scope) for design in self.designs),
             prices=self.setting.prices,
             caps=caps,
             objective=objective,
             exhaustive=searching.exhaustive,
-            time_limit_s=searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s,
+            time_limit_s=None if limit_s is None else max(self.judge.ends_at_s - monotonic(), 0.0),
             solver=searching.solver,
             any_plan=scope.any_plan,
             excluded=scope.excluded,

@@ -15,7 +15,7 @@ from provisioner.planning.answer import largest_by_formulas, refuse_throughput
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.proof import Candidate, TimeIsUp, Verdict
 from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
@@ -53,8 +53,22 @@ class Throughput:
     passes_again_rps: tuple[float, ...]
 
 
-class TimeIsUp(Exception):
-    """The time limit of a search over rates is reached."""
+def until(ends_at_s: float, progress: Progress) -> Progress:
+    """Progress that raises ``TimeIsUp`` from a time on, by ``monotonic``."""
+
+    def tell(text: str) -> None:
+        if monotonic() > ends_at_s:
+            raise TimeIsUp
+        progress(text)
+
+    return tell
+
+
+def out_of_time(what: str, fast: str = "the formulas' answer") -> InfeasibleError:
+    """The error of a time limit that was reached before any ``what``."""
+    limit = spelled("time_limit_s")
+    nearest = f"a longer {limit}, fewer machine types, or {spelled('fast')} for {fast}"
+    return InfeasibleError(f"the time limit was reached before any {what}", binding=limit, relaxations=(nearest,))
 
 
 class Rates:
@@ -70,12 +84,12 @@ class Rates:
                 f"{spelled('slo')} batch alone"
             )
         self.setting = setting
-        self.progress = progress
         self.verdicts = verdicts or Verdicts()
         self.tried: list[tuple[float, Candidate, Verdict]] = []
         self.passed: list[tuple[float, Candidate]] = []
         limit_s = setting.searching.time_limit_s
         self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
+        self.progress = until(self._ends_at, progress)
         self._clear: list[tuple[float, Candidate]] = []
 
     @property
@@ -98,7 +112,9 @@ class Rates:
 
     def judge(self, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
         """The request sets at a rate, and the judge on them."""
-        return self.verdicts.judge(self.setting.at(rate_rps), rate_rps)
+        sets, judge = self.verdicts.judge(self.setting.at(rate_rps), rate_rps)
+        judge.ends_at_s = self._ends_at
+        return sets, judge
 
     def simulation(self, candidate: Candidate, rate_rps: float) -> Simulation:
         """Whole runs of a cluster at a rate, on as many request sets as it takes to decide about every limit."""
@@ -186,11 +202,7 @@ def largest_throughput(
         complete = True
     except TimeIsUp:
         if failed is None and not rates.passed:
-            raise InfeasibleError(
-                "the time limit was reached before any rate was found to pass",
-                binding=spelled("time_limit_s"),
-                relaxations=(f"a longer {spelled('time_limit_s')}, or {spelled('fast')} for the formulas' answer",),
-            ) from None
+            raise out_of_time("rate was found to pass") from None
         if failed is None:
             rate, candidate = max(rates.passed, key=lambda each: each[0])
     if candidate is None:

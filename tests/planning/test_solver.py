@@ -200,3 +200,20 @@ def test_the_solver_writes_nothing_to_stdout(tmp_path: Path) -> None:
     with (tmp_path / "out").open("w") as out:
         subprocess.run([sys.executable, "-c", program], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "{}\n"
+
+
+def test_an_interrupt_while_the_solver_is_loaded_is_an_interrupt() -> None:
+    """PuLP takes one for a solver that is not installed."""
+    code = """
+import sys
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "highspy":
+            sys.meta_path.remove(self)
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+from provisioner.cli.run import main
+sys.exit(main(["plan", "--rate", "5", "--fast"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "error: interrupted")

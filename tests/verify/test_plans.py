@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.check import check
 from provisioner.planning.designs import Design
-from provisioner.planning.proof import Candidate
+from provisioner.planning.proof import Candidate, TimeIsUp
 from provisioner.planning.setting import Setting
 from provisioner.report.views.plan import designs_chart, subtitle
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
@@ -25,9 +26,9 @@ from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO
 from provisioner.verify.answer import best_plan
-from provisioner.verify.judge import MOST_SETS, SimulationJudge, measured
+from provisioner.verify.judge import MOST_SETS, SimulationJudge, Verdicts, measured
 from provisioner.verify.request_sets import RequestSets
-from provisioner.verify.throughput import Rates, TimeIsUp
+from provisioner.verify.throughput import Rates
 
 # A small question: few machines, short request sets.
 SMALL: dict[str, Any] = {"rate_rps": 15.0, "slo": "p99", "duration_s": 60.0, "sets": 3, "tensor_parallel": "largest"}
@@ -308,3 +309,31 @@ def test_the_percentiles_shown_are_of_the_request_sets_that_decided() -> None:
     means = {(each.metric, each.percentile): each.slowdown.mean for each in simulated.latency}
     for figure in plan.latency:
         assert figure.slowdown == pytest.approx(means[figure.metric, figure.percentile])
+
+
+def test_a_time_limit_ends_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a clock that goes on by a second a look, as many designs are looked at as the limit has seconds."""
+    clock, texts = count(1.0), []
+    monkeypatch.setattr("provisioner.verify.throughput.monotonic", lambda: next(clock))
+    monkeypatch.setattr("provisioner.verify.answer.monotonic", lambda: 0.0)
+    with pytest.raises(InfeasibleError, match="the time limit was reached before any cluster was simulated") as caught:
+        best_plan(setting(time_limit_s=3.0), texts.append)
+    assert texts == [f"formulas: {k} of {len(setting().designs)} designs" for k in range(3)]
+    assert caught.value.binding == "time_limit_s"
+
+
+def test_a_time_limit_ends_a_run() -> None:
+    """No run goes on after the limit, nor does one begin that would leave no time for the whole runs of the best."""
+    of = setting(designs=("baseline-h100",))
+    sets, judge = Verdicts().judge(of, of.traffic.peak_rps)
+    candidates = [Candidate(of.designs[0], (n,)) for n in (20, 21)]
+    judge.ends_at_s = -math.inf
+    with pytest.raises(TimeIsUp):
+        judge(candidates)
+    assert not judge.known and not judge.stopped
+    judge.ends_at_s = math.inf
+    assert judge.judge(candidates[0]).passes and judge.whole_s > 0.0
+    judge.ends_at_s, judge.whole_s = 1e12, 1e13
+    with pytest.raises(TimeIsUp):
+        judge.judge(candidates[1])
+    assert len(judge.runs(candidates[0])) == sets.count  # the evidence of what was found is made all the same
