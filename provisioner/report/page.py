@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from provisioner.report import chart_text
 from provisioner.report.chart import Chart
-from provisioner.report.document import Block, Boxes, Document, KeyNumbers
+from provisioner.report.document import Boxes, Document, KeyNumbers
 from provisioner.report.theme import DARK, LIGHT
 from provisioner.results.cluster import Pool
 from provisioner.version import version_of
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MOST_BOXES: Final = 48
 """Machines of a pool that are drawn one by one."""
 
-# Evidence comes after the charts, in this order; all other blocks before them.
-_LAST: Final = ("Inputs", "Sources", "How this", "To repeat")
+# Evidence comes after the charts, in the reverse of this order; all other blocks before them.
+_LAST: Final = ("To repeat", "How this", "Sources", "Inputs")
 
 
 def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "") -> str:
@@ -36,7 +36,7 @@ def page(document: Document, charts: Sequence[Chart] = (), *, version: str = "")
     It begins with the answer: key numbers as a row of cards, the cluster drawn, the charts. The other blocks follow in
     their order, with inputs, sources, method and the command last. ``version`` is the program that made it.
     """
-    blocks = sorted(document.blocks, key=_place)
+    blocks = sorted(document.blocks, key=lambda block: [block.title.startswith(title) for title in _LAST])
     answer = [block for k, block in enumerate(blocks) if isinstance(block, (KeyNumbers, Boxes)) or k == 0]
     scripts = _scripts() if charts else []
     return _template("page").render(
@@ -76,11 +76,6 @@ def _machines(pool: Pool) -> list[int]:
     """
     full = max(pool.gpus_per_machine // pool.tensor_parallel, 1)
     return [min(full, pool.replicas - k * full) for k in range(min(pool.machines, MOST_BOXES))]
-
-
-def _place(block: Block) -> int:
-    """Position of a block among those after the charts; -1 before them."""
-    return next((k for k, title in enumerate(_LAST) if block.title.startswith(title)), -1)
 
 
 def _scripts() -> list[str]:

@@ -123,12 +123,10 @@ class _Study:
         by_machine = {name: known.price(listed, name) for name in machines}
         prices = [load_factors(case.scale, known).prices(by_machine) for case in self.cases]
         objective = self.options.objective if isinstance(self.options, SweepOptions) else None
-        tasks = [
-            Task(
-                f"{cluster} {varied.name}={value:.12g}" if varied else str(cluster), k if varied else 0, cluster, value
-            )
-            for k, (cluster, value) in enumerate(product(clusters, varied.values if varied else (None,)))
-        ]
+        tasks = [Task(str(cluster), 0, cluster, None) for cluster in clusters]
+        if varied:
+            pairs = enumerate(product(clusters, varied.values))
+            tasks = [Task(f"{of} {varied.name}={value:.12g}", k, of, value) for k, (of, value) in pairs]
         version = str(scenario.versions.get("provisioner"))
         question = question_of("vary" if varied else "sweep", self.base, version, **self.own)
         asked = simulate_question(asdict(_of_sizes(self.base, {}))) | {**self.own, **self.typed}
@@ -190,15 +188,12 @@ def _best(
     best = min(passing, key=rank, default=None)
     frontier = tuple(passing[k] for k in smallest_of([sizes[k] for k in passing]))
     edges = []
-    for pool, swept, size in zip(
-        pools, zip(*sizes, strict=True), sizes[best] if best is not None else (), strict=False
-    ):
+    for pool, swept, size in () if best is None else zip(pools, zip(*sizes, strict=True), sizes[best], strict=True):
+        at = f"{pool.role} machines swept, {size}"
         if max(swept) > min(swept) == size > 1:
-            edges.append(
-                f"the optimum has the fewest {pool.role} machines swept, {size}: a smaller cluster may pass too"
-            )
+            edges.append(f"the optimum has the fewest {at}: a smaller cluster may pass too")
         if size == max(swept) > min(swept):
-            edges.append(f"the optimum has the most {pool.role} machines swept, {size}: one with more may be better")
+            edges.append(f"the optimum has the most {at}: one with more may be better")
     return frontier, best, edges
 
 

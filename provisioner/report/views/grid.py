@@ -105,9 +105,10 @@ def _sizes_report(grid: Grid, inputs: bool) -> tuple[str, str, tuple[Block, ...]
 def _key_numbers(grid: Grid) -> KeyNumbers:
     """The optimum's totals, its binding limit, and the number of clusters that pass."""
     if grid.optimum is None:
-        served = (k for k, point in enumerate(grid.points) if point.state != "infeasible")
-        nearest = min(served, key=lambda k: (not grid.points[k].stable, _ratio(grid.points[k])))
-        numbers = [KeyNumber("nearest", f"{grid.clusters[nearest].sizes}: {grid.points[nearest].why}")]
+        served = [(k, point) for k, point in enumerate(grid.points) if point.state != "infeasible"]
+        ratios = {k: math.inf if point.worst_ratio is None else point.worst_ratio for k, point in served}
+        k, nearest = min(served, key=lambda pair: (not pair[1].stable, ratios[pair[0]]))
+        numbers = [KeyNumber("nearest", f"{grid.clusters[k].sizes}: {nearest.why}")]
     else:
         best = grid.points[grid.optimum]
         numbers = [amount(name, best.totals) for name in OF_CLUSTERS]
@@ -119,10 +120,6 @@ def _key_numbers(grid: Grid) -> KeyNumbers:
         what = "cluster passes" if len(grid.frontier) == 1 else "clusters pass"
         numbers.append(KeyNumber("frontier", f"{len(grid.frontier):,} {what} where no smaller one swept does"))
     return KeyNumbers(tuple(numbers))
-
-
-def _ratio(point: GridPoint) -> float:
-    return math.inf if point.worst_ratio is None else point.worst_ratio
 
 
 def _slack(latency: PointLatency | None) -> str:

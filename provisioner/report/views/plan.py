@@ -28,6 +28,9 @@ from provisioner.specs.units import format_cost, format_power, format_rate, form
 _SHOWN_DESIGNS: Final = 16
 """Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
 
+_REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated"}
+_SHOWN_NEIGHBOURS: Final = 6  # the answer's own, and the next misses of other designs
+
 
 def document(plan: Plan, inputs: bool = False) -> Document:
     """The report of a plan. ``inputs`` adds every option."""
@@ -133,14 +136,10 @@ def _promise(plan: Plan, promise: Promise) -> str:
         less = 1.0 - promise.rate_rps / plan.rate_rps
         held = f"{cluster} holds {format_rate(promise.rate_rps)}"
         return f"its promise costs {format_share(less)} of the throughput: {held}"
-    money, power = (
-        f"{format_share(abs(change))} {'more' if change >= 0.0 else 'less'}"
-        for change in (promise.cost_usd_per_h / plan.cost_usd_per_h - 1.0, promise.power_w / plan.power_w - 1.0)
-    )
-    changes = (
-        f"{money} money ({format_cost(promise.cost_usd_per_h)}) and {power} power ({format_power(promise.power_w)})"
-    )
-    return f"the same load within it takes {changes}: {cluster}"
+    ratios = (promise.cost_usd_per_h / plan.cost_usd_per_h, promise.power_w / plan.power_w)
+    money, power = (f"{format_share(abs(ratio - 1.0))} {'more' if ratio >= 1.0 else 'less'}" for ratio in ratios)
+    usd_per_h, watts = format_cost(promise.cost_usd_per_h), format_power(promise.power_w)
+    return f"the same load within it takes {money} money ({usd_per_h}) and {power} power ({watts}): {cluster}"
 
 
 def _limited(plan: Plan) -> bool:
@@ -180,18 +179,12 @@ def slack_numbers(plan: Plan) -> list[KeyNumber]:
     return [KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})")]
 
 
-_BREAKS: Final = {CAPACITY: "overloaded", ONLY_ONE: "none left"}
-
-
 def _breaks(binding: Sequence[str]) -> str:
     if not binding:
         return "still enough"
-    others = [_BREAKS[name] for name in binding if name in _BREAKS]
-    limits = [name for name in binding if name not in _BREAKS]
-    return ", ".join(others + ([f"misses {', '.join(limits)}"] if limits else []))
-
-
-_REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated"}
+    phrases = {CAPACITY: "overloaded", ONLY_ONE: "none left"}
+    limits = ", ".join(name for name in binding if name not in phrases)
+    return ", ".join([phrases[name] for name in binding if name in phrases] + [f"misses {limits}"] * bool(limits))
 
 
 def latency_table(plan: Plan) -> Table:
@@ -206,13 +199,9 @@ def latency_table(plan: Plan) -> Table:
         (Column("interval, x", True), lambda figure: " to ".join(map(significant, figure.slowdown_range or ()))),
         (Column("limit", True), lambda figure: figure.limit.format(figure.limit.value) if figure.limit else ""),
         (Column("slack, %", True), lambda figure: per_cent(figure.slack)),
-        (Column(""), lambda figure: ", ".join(remark for name, remark in _REMARKS.items() if getattr(figure, name))),
+        (Column(""), lambda figure: ", ".join(word for name, word in _REMARKS.items() if getattr(figure, name))),
         strong=lambda figure: figure.binding,
     )
-
-
-# Neighbours shown: the answer's own, and the next misses of other designs.
-_SHOWN_NEIGHBOURS: Final = 6
 
 
 def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
@@ -224,14 +213,12 @@ def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
         proven = f"nothing with less {plan.objective} passes, nor a tie with more slack"
     excluded = "more than could be counted" if evidence.cut is None else f"{evidence.cut:,}"
     larger = f"by larger ones that miss a limit by more than {evidence.cut_margin:g}x"
+    simulated = f"{evidence.simulated:,} clusters in {evidence.runs:,} runs (policy {evidence.policy})"
+    stopped = f"{evidence.rejected_early:,} of them stopped early, {evidence.undecided:,} undecided"
     facts = [
         ("passes when", evidence.rule),
         ("proven", proven),
-        (
-            "simulated",
-            f"{evidence.simulated:,} clusters in {evidence.runs:,} runs (policy {evidence.policy}), "
-            f"{evidence.rejected_early:,} of them stopped early, {evidence.undecided:,} undecided",
-        ),
+        ("simulated", f"{simulated}, {stopped}"),
         ("excluded", f"{excluded} clusters {'each alone' if evidence.exhaustive else larger}"),
     ]
     if evidence.violations:
