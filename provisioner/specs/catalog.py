@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _Spec = TypeVar("_Spec", "Machine", "ModelArchitecture")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
+_STEM = attrgetter("stem")
 
 OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
 """Parts of a user's own folder, with the files that each holds."""
@@ -39,11 +40,6 @@ def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
     """Folder of the shipped data: inside an installed package, else at the top of the checkout."""
     inside = _PACKAGE / "_data" / kind
     return inside if inside.is_dir() else _PACKAGE.parent / kind
-
-
-def _files(folder: Path, shown: str) -> list[tuple[str, Path, str]]:
-    """List (name, path, path as messages show it) of the YAML files of a folder, in order of name."""
-    return [(path.stem, path, f"{shown}/{path.name}") for path in sorted(folder.glob("*.yaml"), key=attrgetter("stem"))]
 
 
 @lru_cache(maxsize=1)
@@ -61,9 +57,11 @@ class Catalog:
         self.own = own
 
     def _specs(self, folder: str) -> list[tuple[str, Path, str]]:
-        """List (name, path, path as messages show it) of the shipped files, then the user's own."""
-        own = [] if self.own is None else _files(Path(self.own) / folder, str(Path(self.own) / folder))
-        return [*_files(data_folder("hardware_specs") / folder, f"hardware_specs/{folder}"), *own]
+        """List (name, path, path as messages show it) of the shipped files, then the user's own, in order of name."""
+        own = [] if self.own is None else [Path(self.own) / folder]
+        folders = [(data_folder("hardware_specs") / folder, f"hardware_specs/{folder}"), *((at, str(at)) for at in own)]
+        files = ((path, shown) for at, shown in folders for path in sorted(at.glob("*.yaml"), key=_STEM))
+        return [(path.stem, path, f"{shown}/{path.name}") for path, shown in files]
 
     def _loaded(self, folder: str, load: Callable[[Path, str], _Spec]) -> dict[str, _Spec]:
         """Specs of a folder by name, which must be the file's."""
@@ -191,10 +189,8 @@ class Catalog:
     @cached_property
     def own_curves(self) -> Mapping[tuple[str, str], Path]:
         """The user's own curve files by (model, machine), named ``MACHINE__MODEL.csv`` like the shipped ones."""
-        if self.own is None:
-            return MappingProxyType({})
         found: dict[tuple[str, str], Path] = {}
-        for path in sorted((Path(self.own) / "curves").glob("*.csv")):
+        for path in [] if self.own is None else sorted((Path(self.own) / "curves").glob("*.csv")):
             machine, mark, model = path.stem.partition("__")
             if not (mark and machine and model):
                 raise InputError(f"{path}: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv")
@@ -208,13 +204,9 @@ class Catalog:
 _SHIPPED: Final = Catalog()
 
 machine = _SHIPPED.machine
-"""Shipped machine type of a name; ``UnknownNameError`` names the nearest."""
-
 model = _SHIPPED.model
-"""Shipped model of a name; ``UnknownNameError`` names the nearest."""
-
 price_list = _SHIPPED.price_list
-"""Price list of a shipped name, or of a YAML file."""
+"""Shipped machine type, model and price list of a name; ``UnknownNameError`` names the nearest."""
 
 
 def with_own(own: str | None) -> Catalog:
@@ -258,7 +250,7 @@ def price_lists() -> tuple[str, ...]:
 @lru_cache(maxsize=1)
 def workloads() -> tuple[str, ...]:
     """Names of the shipped workloads."""
-    return tuple(stem for stem, _, _ in _files(data_folder("workloads"), "workloads"))
+    return tuple(sorted(map(_STEM, data_folder("workloads").glob("*.yaml"))))
 
 
 @lru_cache(maxsize=8)

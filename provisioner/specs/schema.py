@@ -31,8 +31,7 @@ from provisioner.specs.prices import PriceList
 from provisioner.specs.units import parse_number, parse_positive, quoted, unit_of
 from provisioner.specs.workload import Workload
 
-# A spec is a page of text; a far larger file is a wrong one.
-MAX_SPEC_BYTES = 4_000_000
+MAX_SPEC_BYTES = 4_000_000  # a spec is a page of text; a far larger file is a wrong one
 # The compiled YAML loader is ten times faster, but tens of thousands of nested brackets exhaust its stack and
 # end the process; the other one raises RecursionError.
 MAX_COMPILED_BYTES = 10_000
@@ -126,14 +125,8 @@ def read_yaml(path: Path, shown: str) -> dict[str, Any]:
     return content
 
 
-_MUST_BE = {
-    "float": "a number",
-    "int": "a whole number",
-    "string": "a text",
-    "tuple": "a list",
-    "dict": "a mapping",
-    "model": "a mapping",
-}
+_MUST_BE = {"float": "a number", "int": "a whole number", "string": "a text", "tuple": "a list", "dict": "a mapping"}
+_MUST_BE["model"] = _MUST_BE["dict"]
 
 
 def _one_line(file: type[BaseModel], error: ValidationError) -> str:
@@ -173,16 +166,10 @@ def _load(spec: type[_SpecT], path: Path, shown: str) -> _SpecT:
 
 
 load_machine: Final = partial(_load, Machine)
-"""Machine of a YAML file, given with the path that messages show."""
-
 load_model: Final = partial(_load, ModelArchitecture)
-"""Model of a YAML file, given with the path that messages show."""
-
 load_power_caps: Final = partial(_load, PowerCaps)
-"""Power caps and their slowdowns of a YAML file, given with the path that messages show."""
-
 load_workload: Final = partial(_load, Workload)
-"""Workload of a YAML file and of the table of bins beside it that it names."""
+"""Specs of a YAML file, given with the path that messages show."""
 
 
 def load_price_list(path: Path, shown: str) -> PriceList:

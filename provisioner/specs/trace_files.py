@@ -11,7 +11,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -239,28 +239,22 @@ class Reader:
 
     def _compiled(self, lines: list[str]) -> NDArray[np.void] | None:
         """Requests of lines of CSV, or None if they must be read one by one."""
-        # every column has a place in the compiled reader's type, unused ones as one character, so that it
-        # refuses lines with a field too many or too few
+        # every column has a place, unused ones as one character: lines with a field too many or too few are refused
         kinds = ["U1"] * len(self.columns)
         read = {"time": "M8[ns]" if self.of_dates else "f8", "prompt": "i8", "output": "i8"}
         at = {name: self._at[column] for name, column in zip(read, self.format.columns, strict=True) if column}
         for name, k in at.items():
             kinds[k] = read[name]
-        rows: Iterable[str] = lines
-        if self.of_dates:
-            if not all(":" in text for text in lines):
-                return None  # numpy takes a bare number for a year, and "now" for the time of reading
-            if "+00:00" in lines[0]:
-                # numpy's dates know no time zone; traces that state one state UTC
-                rows = [text.replace("+00:00", "", 1) for text in lines]
+        if self.of_dates and not all(":" in text for text in lines):
+            return None  # numpy takes a bare number for a year, and "now" for the time of reading
+        if self.of_dates and "+00:00" in lines[0]:  # numpy's dates know no time zone; traces that state one state UTC
+            lines = [text.replace("+00:00", "", 1) for text in lines]
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of lines that are all blank
                 warnings.simplefilter("error", DeprecationWarning)  # NumPy before 2.3 reads 10.5 as the integer 10
-                table = np.loadtxt(rows, ",".join(kinds), comments=None, delimiter=",", quotechar='"', ndmin=1)
+                table = np.loadtxt(lines, ",".join(kinds), comments=None, delimiter=",", quotechar='"', ndmin=1)
         except (ValueError, OverflowError, DeprecationWarning):
-            return None
-        if not table.size:
             return None
         kept = table[f"f{at['output']}"] != 0
         requests = np.zeros(int(kept.sum()), self.dtype)

@@ -109,9 +109,9 @@ def describe(trace: Trace) -> dict[str, str]:
         **trace.facts,
         "requests": format_count(trace.requests),
         **describe_arrivals(profile(trace.arrival_s)),
+        "prompt tokens": percentiles(trace.prompt_tokens),
+        "output tokens": percentiles(trace.output_tokens),
     }
-    facts["prompt tokens"] = percentiles(trace.prompt_tokens)
-    facts["output tokens"] = percentiles(trace.output_tokens)
     if trace.prefix_reuse is not None:
         facts["prompt tokens in prefix blocks seen before"] = format_share(trace.prefix_reuse)
     return facts
@@ -232,10 +232,8 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
         by_minute = np.bincount(minute)[: int(duration // window)]
         minutes = tuple(float(count) / window for count in by_minute)
     dispersion: dict[int, float] = {}
-    for window_s in DISPERSION_WINDOWS_S:
-        windows = int(duration // window_s)
-        if windows < 2:
-            continue
+    several = {window_s: int(duration // window_s) for window_s in DISPERSION_WINDOWS_S if duration >= 2 * window_s}
+    for window_s, windows in several.items():
         # only windows that hold an arrival are looked at: a long and sparse trace has far more empty ones
         index = (times - times[0]) // window_s
         starts = np.flatnonzero(np.diff(index, prepend=-1.0))
