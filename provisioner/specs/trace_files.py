@@ -59,7 +59,9 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
     rows = np.concatenate(chunks or [np.empty(0, reader.dtype)])
     chunks.clear()
     if not rows.size:
-        raise InputError(f"{shown}: has {'failed requests only' if reader.failed else 'a header but no requests'}")
+        raise InputError(
+            f"{shown}: has {'failed requests only (0 output tokens)' if reader.failed else 'a header but no requests'}"
+        )
     return reader, rows
 
 

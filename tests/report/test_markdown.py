@@ -34,7 +34,7 @@ def test_holds_what_repeats_the_plan(plan: Plan) -> None:
     for part in ("- seed: 0", "provisioner 0.1.0", "numpy 2.4.6", "- curves: one source, 2024", "| slo | p99 |"):
         assert part in text
     defaults = text.partition("## Inputs left at their defaults\n\n")[2].partition("\n")[0]
-    assert defaults.startswith("workload coding, model llama2-70b, ") and "slo" not in defaults
+    assert defaults.startswith("workload coding, failed_rows drop, model llama2-70b, ") and "slo" not in defaults
     assert f"```\n{plan.command}\n```" in text
 
 
