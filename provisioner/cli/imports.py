@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,17 +101,14 @@ def _was_imported(path: Path, model: ModelArchitecture, out: str) -> bool:
     """Whether an import wrote a model file; a file written by hand must describe the same model."""
     from provisioner.specs.schema import IMPORTED_MODEL, load_model
 
-    try:
+    with suppress(OSError, UnicodeDecodeError, InputError):
         if path.read_text(encoding="utf-8").startswith(IMPORTED_MODEL):
             return True
-        known = replace(load_model(path, str(path)), title=model.title, sources=model.sources, note=model.note)
-    except (OSError, UnicodeDecodeError, InputError):
-        known = None
-    if known != model:
-        raise InputError(
-            f"--out {out}: {path} is there and was not written by an import; remove it, or give another --name"
-        )
-    return False
+        if replace(load_model(path, str(path)), title=model.title, sources=model.sources, note=model.note) == model:
+            return False
+    raise InputError(
+        f"--out {out}: {path} is there and was not written by an import; remove it, or give another --name"
+    )
 
 
 def import_curve(files: Sequence[str], options: CurveImportOptions) -> tuple[Measured, Path | None, tuple[str, ...]]:

@@ -141,10 +141,11 @@ def replica(
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
+    measured = assumptions == "measured"
     known = catalog.with_own(None) if own is None else own
     architecture = known.model(model) if isinstance(model, str) else model
     hardware = known.machine(machine) if isinstance(machine, str) else machine
-    if assumptions == "measured":
+    if measured:
         degrees = evidence.degrees_of(architecture, hardware, own)
     else:
         of_machine = (group for group in curve_groups() if group[:2] == (architecture.name, hardware.name))
@@ -154,18 +155,12 @@ def replica(
     gpus = tensor_parallel or max(largest, default=hardware.gpus)
     capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
     if not degrees:
-        why = evidence.why_not_derived(architecture, hardware) if assumptions == "measured" else ""
+        why = evidence.why_not_derived(architecture, hardware) if measured else ""
         raise InputError(why or no_curves(architecture.name, hardware.name, own))
-    return (ReplicaPerf if assumptions == "measured" else SplitwiseSimReplica)(
-        machine=hardware,
-        model=architecture,
-        tensor_parallel=gpus,
-        curve=evidence.curves(architecture, hardware, gpus, own)
-        if assumptions == "measured"
-        else load_curve_set(architecture, hardware, gpus, assumptions),
-        kv_bytes_per_token=memory.kv_bytes_per_token(architecture, assumptions),
-        kv_capacity_tokens=capacity,
-    )
+    asked = architecture, hardware, gpus
+    curve = evidence.curves(*asked, own) if measured else load_curve_set(*asked, assumptions)
+    kv_bytes = memory.kv_bytes_per_token(architecture, assumptions)
+    return (ReplicaPerf if measured else SplitwiseSimReplica)(hardware, architecture, gpus, curve, kv_bytes, capacity)
 
 
 def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 1.0, link: float = 1.0) -> ReplicaPerf:

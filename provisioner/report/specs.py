@@ -200,18 +200,17 @@ def workloads_document(name: str | None = None) -> Document:
         ("prefix reuse", "" if reuse is None else f"{format_share(reuse)} of the prompt tokens"),
     )
     columns = (Column("tokens"), *(Column(header, True) for header in headers))
-    lengths = Table("Lengths", columns, tuple(_length_row(workload, side) for side in _SIDES))
+    rows = []
+    for side in _SIDES:
+        mean, *others = _length_data(workload, side).values()
+        rows.append((side, f"{mean:,.1f}", *map(whole, others)))
+    lengths = table("Lengths", columns, rows)
     blocks: list[Block] = [about, lengths]
     if (arrivals := workload.arrivals) and arrivals.requests:
         counted = ("requests", whole(arrivals.requests))
         blocks.append(facts("Arrivals in its trace", counted, *describe_arrivals(arrivals).items()))
     end = (*notes("Note", (workload.note,)), *notes("Sources", workload.sources))
     return Document(workload.title, "", (*blocks, *end))
-
-
-def _length_row(workload: Workload, side: Side) -> tuple[str, ...]:
-    mean, *others = _length_data(workload, side).values()
-    return (side, f"{mean:,.1f}", *map(whole, others))
 
 
 def workloads_data(name: str | None = None) -> object:

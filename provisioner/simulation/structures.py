@@ -5,16 +5,8 @@ All are exact and deterministic: ties go to the lower stamp, replica or request.
 
 from __future__ import annotations
 
-from provisioner.simulation.pointers import (
-    arena_at,
-    block_of,
-    compiled,
-    heap_at,
-    list_at,
-    replica_at,
-    request_at,
-    tree_at,
-)
+from provisioner.simulation import pointers
+from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, replica_at, request_at, tree_at
 from provisioner.simulation.records import BLOCK, World
 
 INFINITE = float("inf")
@@ -181,7 +173,7 @@ def _halve(world: World, k: int, row: int) -> None:
     arena_at(world, block).value = arena_at(world, new).value = BLOCK // 2
     for i in range(1, BLOCK // 2 + 1):
         task = arena_at(world, block + BLOCK // 2 + i).value
-        block_of(world, task).value = new
+        pointers.block_of(world, task).value = new
         arena_at(world, new + i).value = task
 
 
@@ -207,7 +199,7 @@ def insert_task(world: World, k: int, position: int, task: int) -> None:
         arena_at(world, i).value += 1
     this.length += 1
     block = arena_at(world, row + 1).value
-    block_of(world, task).value = block
+    pointers.block_of(world, task).value = block
     size = arena_at(world, block)
     size.value += 1
     place = block + 1 + position - arena_at(world, row).value
@@ -221,7 +213,7 @@ def remove_task(world: World, k: int, task: int) -> None:
     """Remove a task from the list of waiting tasks that holds it."""
     this = list_at(world, k)
     this.length -= 1
-    block = block_of(world, task).value
+    block = pointers.block_of(world, task).value
     row = this.start + 2 * this.head - 2
     while arena_at(world, row + 1).value != block:
         arena_at(world, row).value -= 1

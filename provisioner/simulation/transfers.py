@@ -115,11 +115,10 @@ def _share_links(world: World, request: int, now_s: float) -> None:
             flow = arena_at(world, flows.start + flows.head + i).value
             other = request_at(world, flow)
             source, target = replica_at(world, other.prompt_at), replica_at(world, other.token_at)
-            speed = min(
-                type_at(world, source.type).link_bytes_per_s / list_at(world, LISTS * other.prompt_at + SENDING).length,
-                type_at(world, target.type).link_bytes_per_s
-                / list_at(world, LISTS * other.token_at + RECEIVING).length,
-            )
+            sent = list_at(world, LISTS * other.prompt_at + SENDING).length
+            received = list_at(world, LISTS * other.token_at + RECEIVING).length
+            out_bytes_per_s = type_at(world, source.type).link_bytes_per_s / sent
+            speed = min(out_bytes_per_s, type_at(world, target.type).link_bytes_per_s / received)
             if speed == other.bytes_per_s and other.heap_at >= 0:
                 continue
             other.bytes_left = max(other.bytes_left - other.bytes_per_s * (now_s - other.since_s), 0.0)

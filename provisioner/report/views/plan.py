@@ -10,17 +10,8 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart
 from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import dollars, milliseconds, per_cent, significant
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import (
-    POOL,
-    View,
-    amount,
-    bounds,
-    criteria_columns,
-    latency_chart,
-    limit_cells,
-    report,
-    scaled,
-)
+from provisioner.report.views import view
+from provisioner.report.views.view import POOL, View, amount, bounds, criteria_columns, report, scaled
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
@@ -75,7 +66,7 @@ def charts(plan: Plan) -> Mapping[str, Chart]:
     criteria: tuple[ObjectiveName, ...] = (plan.objective, "cost")
     how = "Simulated" if plan.evidence else "Predicted"
     case = f"{plan.cluster}, {plan.workload} on {plan.model} at {format_rate(plan.planned_rate_rps)}"
-    latency = latency_chart(how, case, plan.latency, lambda figure: figure.slowdown, _note)
+    latency = view.latency_chart(how, case, plan.latency, lambda figure: figure.slowdown, _note)
     return {"latency": latency, **{name: designs_chart(plan, name) for name in criteria}}
 
 
@@ -249,7 +240,7 @@ def latency_rows(plan: Plan) -> list[Row]:
             **flat(figure, leave_out=("seconds_range", "slowdown_range")),
             **bounds("seconds", figure.seconds_range),
             **bounds("slowdown", figure.slowdown_range),
-            **limit_cells(figure.limit),
+            **view.limit_cells(figure.limit),
         }
         for figure in plan.latency
     ]
