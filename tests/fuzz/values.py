@@ -64,7 +64,7 @@ VALUES: Final[Mapping[str, Values]] = {
     "PERCENT": _number("50", "95", "99.9", "0.1", wrong=("-1", "0", "101"), odd=("100", "99.9999999")),
     "PERCENT,...": _listed(_number("50", "70", "100", wrong=("-1", "0"), odd=("1", "101"))),
     "SHARE": _number("0.1", "10%", "0.5", "0.6", "0.99", wrong=("-0.1", "nan%", "%"), odd=("0", "1", "0%", "100%")),
-    "TIME": _number("1s", "2", "500ms", "0.1min", wrong=("-1s", "0s", "1 parsec", "nans", "infs"), odd=("1us", "1e9s")),
+    "TIME": _number("1s", "2", "500ms", "0.1min", wrong=("-1s", "1 parsec", "nans", "infs"), odd=("0s", "1us", "1e9s")),
     "DURATION": _number("60s", "5min", "8h", wrong=("-1s", "0s", "60", "1 day"), odd=("1us", "1e9h")),
     "POWER": _number("10200", "40kW", "0.4 MW", "408000w", wrong=("-1", "0", "0W", "1 hp", "kW", "nankW")),
     "SIZE": _number("24GiB", "80 GB", "1TiB", wrong=("-1GiB", "0GB", "24", "GiB", "nanGiB")),
