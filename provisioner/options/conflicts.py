@@ -70,13 +70,13 @@ CONFLICTS: Final = (
     _beside("backlog_requests", ("rate_rps", "trace", "cv"), "its requests are all there at the start"),
     _beside("deadline_s", ("e2e_p99",), "is a limit on E2E P99, and so is {other}", "give one of them"),
     _beside("chunked", ("fast",), "is simulated, {other} has formulas of mixed batching only", "leave one of them out"),
-    Conflict(
-        "fast",
-        ("policy", "sets", "duration_s", "confidence", "exhaustive", "cut_margin"),
-        "is of the proof by simulation, which {fast} leaves out; leave out one of them",
-    ),
     Conflict("dask", ("threads",), "are of this machine", "leave them out with {dask}"),
     Conflict("rates_rps", ("policy",), "the map compares the policies itself", mend="leave it out", of="plan"),
+    Conflict(
+        "fast",
+        ("policy", "confidence", "exhaustive", "cut_margin"),
+        "is of the proof by simulation, which {fast} leaves out; leave out one of them",
+    ),
     _beside("to", ("additions",), "names rates to add machines for, and no additions were asked for", mend=""),
 )
 

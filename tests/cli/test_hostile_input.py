@@ -150,7 +150,7 @@ def test_every_number_has_a_range(kind: type[Options]) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["--policy=split", "--seeds=3", "--duration=30s", "--confidence=0.9", "--exhaustive", "--cut-margin=2"],
+    ["--policy=split", "--confidence=0.9", "--exhaustive", "--cut-margin=2"],
 )
 def test_an_option_of_the_proof_is_refused_where_nothing_is_proven(provision: Run, option: str) -> None:
     for command in ("plan", "pareto", "compare"):

@@ -186,7 +186,7 @@ def test_the_report_repeats_its_command() -> None:
         ({"watch": "cost"}, UnknownNameError, "unknown thing to watch"),
         ({"tolerance": 0.0}, InputError, "tolerance: must be from 1e-06 to 0.5"),
         ({"probes": -1}, InputError, "probes"),
-        ({"probes": 1001}, InputError, "probes: must be from 0 to 1000"),
+        ({"probes": 1001}, InputError, "probes: must be from 0 to 1,000"),
         ({"rates_rps": (1.0,)}, InputError, "give both"),
         ({"spread": -0.5}, InputError, "spread"),
         ({"rates_rps": (1.0,), "ratios": (2.0,), "designs": HH_HA}, InputError, "consider both kinds"),
