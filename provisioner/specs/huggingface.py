@@ -20,8 +20,7 @@ from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.quantization import BESIDE, as_object, quantized
 from provisioner.specs.units import json_error, quoted
 
-MAX_CONFIG_BYTES: Final = 4_000_000
-"""Largest accepted size of a config.json, in bytes: it is a few pages of text, and a far larger file is a wrong one."""
+MAX_CONFIG_BYTES: Final = 4_000_000  # a config.json is a few pages of text; a far larger file is a wrong one
 
 
 @dataclass(frozen=True, slots=True)

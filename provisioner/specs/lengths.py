@@ -156,8 +156,7 @@ def binned(tokens: IntArray) -> tuple[IntArray, Lengths]:
     reached = np.cumsum(counts)
     for q in EXACT_QUANTILES:
         at = float(values[np.searchsorted(reached, q * reached[-1])])
-        edges.add(math.ceil(at * (1 - EXACT_WIDTH / 2)))
-        edges.add(math.floor(at * (1 + EXACT_WIDTH / 2)) + 1)
+        edges |= {math.ceil(at * (1 - EXACT_WIDTH / 2)), math.floor(at * (1 + EXACT_WIDTH / 2)) + 1}
     lower = np.array(sorted(edge for edge in edges if edge >= values[0]), dtype=np.int64)
     held = np.searchsorted(lower, values, side="right") - 1
     bins = Lengths.exact(values).merged(numbered(held), counts.astype(np.float64))

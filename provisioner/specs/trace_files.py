@@ -289,8 +289,7 @@ def _json_object(text: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text)
     except (ValueError, RecursionError) as error:
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise InputError(f"{where}: is not a JSON object on one line: {problem}") from None
+        raise InputError(f"{where}: is not a JSON object on one line: {getattr(error, 'msg', error)}") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: must be a JSON object, got {quoted(row)}")
     return row

@@ -76,16 +76,12 @@ class Workload:
             tokens, low, high = lengths.tokens, lengths.low, lengths.high
             if not tokens.shape == low.shape == high.shape == self.weight.shape:
                 raise InputError(f"{what}: {side} tokens, bounds and weight differ in length")
-            bad = np.flatnonzero(~((low >= 1) & (low <= tokens) & (tokens <= high)))
-            if bad.size:
-                k = int(bad[0])
+            for k in np.flatnonzero(~((low >= 1) & (low <= tokens) & (tokens <= high))):
                 raise InputError(
                     f"{what}: class {k + 1}: {side} tokens must satisfy 1 <= low <= mean <= high, "
                     f"got {low[k]}, {tokens[k]:g}, {high[k]}"
                 )
-        bad = np.flatnonzero(~((self.weight > 0) & np.isfinite(self.weight)))
-        if bad.size:
-            k = int(bad[0])
+        for k in np.flatnonzero(~((self.weight > 0) & np.isfinite(self.weight))):
             raise InputError(f"{what}: class {k + 1}: weight: must be above 0, got {self.weight[k]:g}")
         freeze(self, "weight", self.weight / self.weight.sum())
         parse_positive(self.rate_rps, f"{what}: rate_rps", "requests/s")

@@ -172,10 +172,8 @@ def _counted(run: Run, details: Details) -> list[Identified]:
 def _before(times: Floats, at: Floats, weight: Floats | None = None) -> Floats:
     """Number, or sum of weights, of ``times`` up to each of the times ``at``."""
     order = np.argsort(times)
-    count = np.searchsorted(times[order], at, side="right")
-    if weight is None:
-        return count.astype(np.float64)
-    return np.concatenate([[0.0], np.cumsum(weight[order])])[count]
+    upto = np.cumsum(np.ones(times.size) if weight is None else weight[order])
+    return np.concatenate([[0.0], upto])[np.searchsorted(times[order], at, side="right")]
 
 
 def _alone(details: Details, until_s: Floats) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
@@ -210,12 +211,6 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
 
     curves = through(points)
 
-    def error_without(point: CurvePoint) -> float | None:
-        try:
-            return abs(through([p for p in curves.kept if p is not point]).error_at(point))
-        except InputError:
-            return None
-
     def phase_fit(phase: Phase, of_phase: Sequence[CurvePoint]) -> PhaseFit:
         axis = attrgetter("batched_tokens" if phase == "prompt" else "batch")
 
@@ -225,8 +220,10 @@ def _fit(points: Sequence[CurvePoint], replica: Replica) -> Fit:
             return bool(min(all_at) < axis(point) < max(all_at))
 
         errors = [abs(curves.error_at(p)) for p in of_phase]
-        without = [error_without(p) for p in of_phase if is_inner(p)]
-        left_out = [error for error in without if error is not None]
+        left_out = []
+        for point in filter(is_inner, of_phase):
+            with suppress(InputError):  # without the point there may be no curve
+                left_out.append(abs(through([p for p in curves.kept if p is not point]).error_at(point)))
         return PhaseFit(
             phase=phase,
             points=len(errors),

@@ -181,7 +181,6 @@ def check_time(value_s: float, what: str, given: str, allowed_s: tuple[float, fl
     """Return the time if it is plausible, else raise ``InputError``: nearly always a value in another unit."""
     low, high = allowed_s
     if not low <= value_s <= high:
-        raise InputError(
-            f"{what}: {given} is not plausible ({1e3 * low:g} ms to {high:,.0f} s): is it in another unit?"
-        )
+        plausible = f"{1e3 * low:g} ms to {high:,.0f} s"
+        raise InputError(f"{what}: {given} is not plausible ({plausible}): is it in another unit?")
     return value_s

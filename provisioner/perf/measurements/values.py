@@ -14,16 +14,12 @@ from provisioner.errors import InputError
 from provisioner.perf.measurements.runs import Floats, check_time
 from provisioner.specs.units import parse_non_negative, parse_positive, parse_whole, quoted
 
-PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")
-"""Columns that a table of points needs beside its latency."""
-
+PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")  # of a table of points, with its latency
 KNOWN: Final = (
     "known are results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf and InferenceX, and CSV "
     f"with the columns {', '.join(PLAIN_COLUMNS)}, latency_ms"
 )
-
-SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}
-"""Units of times in files, in s."""
+SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}  # units of times in files
 
 
 @dataclass(frozen=True, slots=True)
