@@ -84,7 +84,7 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     from provisioner.verify.answer import best_plan, with_promise
 
     asked, tell = PlanOptions.made(options, keywords), progress or _silent
-    setting, slo = load_setting(asked), promised_slo(asked)
+    setting, slo = load_setting(asked, tell), promised_slo(asked)
     answer = best_plan(setting, tell)
     return answer if slo is None else with_promise(answer, slo, lambda: load_promise(asked, slo, answer.rate_rps), tell)
 

@@ -21,6 +21,7 @@ from provisioner.planning.designs import ReplicaKey, choose, designs
 from provisioner.planning.formulation import Caps
 from provisioner.planning.setting import Judging, Searching, Setting
 from provisioner.planning.solver import solver
+from provisioner.progress import Progress, Step
 from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.specs import catalog
 from provisioner.specs.batch_job import batch_job
@@ -49,7 +50,7 @@ _NO_VERDICT = (
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
 
-def load_setting(options: PlanOptions) -> Setting:
+def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> Setting:
     """Check the options and load what they name."""
     solver(options.solver)
     loading = Loading.of(options)
@@ -62,7 +63,7 @@ def load_setting(options: PlanOptions) -> Setting:
     rate_rps, headroom_factor = traffic.peak_rps, 1.0 + options.headroom
     traffic = traffic.scaled(headroom_factor)
     price_list = known.price_list(options.prices)
-    loaded, left_out = _replicas(loading, price_list, float(workload.prompt.tokens.max()))
+    loaded, left_out = _replicas(loading, price_list, float(workload.prompt.tokens.max()), progress)
     machines = {perf.machine.name: perf.machine for perf in loaded}
     degrees = {name: tuple(perf.tensor_parallel for perf in loaded if perf.machine.name == name) for name in machines}
     replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in loaded}
@@ -138,7 +139,7 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
 
 
 def _replicas(
-    loading: Loading[PlanOptions], prices: PriceList, longest: float
+    loading: Loading[PlanOptions], prices: PriceList, longest: float, progress: Progress
 ) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
     """Replicas of the machines asked for, or of all that have curves of the model, at each degree that holds it."""
     options, known, model = loading.options, loading.known, loading.model
@@ -152,7 +153,9 @@ def _replicas(
     every = (name for name, machine in known.machines.items() if machine.power_cap == 1.0 or name in measured)
     replicas: list[ReplicaPerf] = []
     left_out = []
-    for name in names or _with_caps(loading, filter(degrees.get, every)):
+    considered = names or _with_caps(loading, filter(degrees.get, every))
+    for k, name in enumerate(considered):
+        progress(Step(f"latency curves: {k:,} of {len(considered):,} machine types", k, len(considered)))
         capped_from = known.machine(name).capped_from
         if not names and not {name, capped_from} & set(prices.machines):
             left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")

@@ -337,3 +337,11 @@ def test_a_time_limit_ends_a_run() -> None:
     with pytest.raises(TimeIsUp):
         judge.judge(candidates[1])
     assert len(judge.runs(candidates[0])) == sets.count  # the evidence of what was found is made all the same
+
+
+def test_loading_and_formulas_show_their_progress() -> None:
+    texts: list[str] = []
+    api.plan(
+        rate_rps=8.0, slo="p90", machines=("dgx-h100", "dgx-a100"), tensor_parallel=8, fast=True, progress=texts.append
+    )
+    assert "latency curves: 1 of 2 machine types" in texts and any("formulas: 1 of" in text for text in texts)
