@@ -220,7 +220,7 @@ def test_times_that_start_elsewhere_are_shifted_with_a_warning(trace, start):
         ),
         (OWN + "0,10,3\n1,10,-3\n", "line 3: output_tokens: must be a whole number of tokens, 1 or more, got '-3'"),
         (OWN + "0,0,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got '0'"),
-        (OWN + "0,10,0\n", "has failed requests only"),
+        (OWN + "0,10,0\n", "has failed requests only (0 output tokens)"),
         (OWN + "0,10.5,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got '10.5'"),
         (OWN + "0,ten,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got 'ten'"),
         (OWN + "0,,3\n", "line 2: prompt_tokens: must be a whole number of tokens, 1 or more, got ''"),
