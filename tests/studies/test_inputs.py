@@ -31,7 +31,7 @@ CHUNKED: dict[str, Any] = {
 }
 
 # Numbers that are no quantity to vary: sizes are swept, a seed only names the request sets, repeats time one run.
-NOT_VARIED = {"prompt_machines", "token_machines", "mixed_machines", "seed", "repeat"}
+NOT_VARIED = {"prompt_machines", "token_machines", "mixed_machines", "seed", "repeat", "block_tokens"}
 
 CASES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "rate": ({**SPLIT, "duration_s": 10.0}, "10:20:5", (10.0, 15.0, 20.0)),
