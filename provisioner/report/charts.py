@@ -136,9 +136,8 @@ def _finite(values: Iterable[float | None]) -> list[float]:
 
 def _named_axis(names: Iterable[str], lines: int) -> Spec:
     """The look of an axis of positions from 0 that shows names, long ones on several lines."""
-    wrapped = [
-        textwrap.wrap(name, _NAME_WIDTH, max_lines=lines, placeholder=" ...", break_on_hyphens=False) for name in names
-    ]
+    wrapper = textwrap.TextWrapper(_NAME_WIDTH, max_lines=lines, placeholder=" ...", break_on_hyphens=False)
+    wrapped = [wrapper.wrap(name) for name in names]
     return {"labelExpr": f"{json.dumps(wrapped)}[datum.value]", "ticks": False, "domain": False}
 
 

@@ -217,8 +217,7 @@ def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:
     if baseline is None:
         return []
     keys = [each.label.lower().replace(", ", "-") for each in wanted]  # as they are typed: baseline-h100-chunked
-    designs = [each.design for each in wanted]
-    families = [key.replace(each.key, each.family.lower()) for key, each in zip(keys, designs, strict=True)]
+    families = [key.replace(of.design.key, of.design.family.lower()) for key, of in zip(keys, wanted, strict=True)]
     for names in (keys, families):
         named = [each.label for each, name in zip(wanted, names, strict=True) if name == baseline.lower()]
         if named:

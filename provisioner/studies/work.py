@@ -168,9 +168,8 @@ def _dask(address: str) -> Iterator[Workers]:
         try:
             yield Workers(client.get_executor(retries=_RETRIES, pure=False), threads, share, check_alive)
         except (CancelledError, concurrent.futures.CancelledError, CommClosedError, KilledWorker) as error:
-            raise Lost(
-                f"{what}: {'workers were' if isinstance(error, KilledWorker) else 'the scheduler was'} lost"
-            ) from error
+            gone = "workers were" if isinstance(error, KilledWorker) else "the scheduler was"
+            raise Lost(f"{what}: {gone} lost") from error
 
 
 def _within(limit_s: float, function: Callable[[], Result]) -> Result:

@@ -88,10 +88,7 @@ def _breaks_table(capacity: Capacity) -> Table:
         (Column("allowed", True), lambda each: shown(each.limit, each.limit.value if each.limit else None)),
         (Column(f"at {capacity.rate_rps:.4g} requests/s", True), lambda each: shown(each.limit, held[each.limit])),
         (Column(f"at {capacity.failed_rps:.4g}", True), lambda each: shown(each.limit, each.judged.mean)),
-        (
-            Column("over by, %", True),
-            lambda each: per_cent(over - 1.0) if (over := each.over_limit or 0.0) > 1.0 else "",
-        ),
+        (Column("over by, %", True), lambda each: per_cent(over - 1.0) if (over := each.over_limit or 0) > 1 else ""),
         (Column(""), lambda each: "undecided: its upper bound is beyond" if each.met == "undecided" else ""),
     )
 

@@ -77,12 +77,10 @@ def subtitle(frontier: Frontier) -> str:
 
 def key_numbers(frontier: Frontier) -> KeyNumbers:
     """The least cost, power and machines, each with the first cluster that has it."""
-    points = frontier.points
-    best = {name: next(plan for plan in points if name in frontier.best_in(plan)) for name in OF_CLUSTERS if points}
-    numbers = (
-        KeyNumber(CRITERIA[name].short, AMOUNTS[name](plan.of(name)), f"({plan.cluster})")
-        for name, plan in best.items()
-    )
+    numbers = []
+    for name in OF_CLUSTERS if frontier.points else ():
+        plan = next(plan for plan in frontier.points if name in frontier.best_in(plan))
+        numbers.append(KeyNumber(CRITERIA[name].short, AMOUNTS[name](plan.of(name)), f"({plan.cluster})"))
     return KeyNumbers(tuple(numbers))
 
 

@@ -357,15 +357,13 @@ def occupancy_rows(grid: Grid) -> list[Row]:
             **_place(grid, cluster, point),
             "role": pool.role,
             "batch": batch,
-            "time_share": share,
+            "time_share": pool.batch_time_share[batch],
             "cumulative": total,
         }
         for k, cluster in enumerate(grid.clusters)
         for point in grid.of(k)
         for pool in point.pools
-        for batch, (share, total) in enumerate(
-            zip(pool.batch_time_share, cumulative(pool.batch_time_share), strict=True)
-        )
+        for batch, total in enumerate(cumulative(pool.batch_time_share))
     ]
 
 

@@ -115,9 +115,8 @@ def _map(grid: Grid, what: str, values: Sequence[float | None], middle: float | 
     """A map of one number of every cluster; its notes have the percentiles of one metric, or of all."""
     rows, columns = grid.sizes
     width = len(columns)
-    marks = [
-        Mark(*divmod(k, width), "dot", "frontier: no smaller one passes") for k in grid.frontier if k != grid.optimum
-    ]
+    smallest = "frontier: no smaller one passes"
+    marks = [Mark(*divmod(k, width), "dot", smallest) for k in grid.frontier if k != grid.optimum]
     if grid.optimum is not None:
         cost = format_cost(grid.points[grid.optimum].totals.cost_usd_per_h)
         label = f"optimum: {grid.clusters[grid.optimum].sizes}, {cost}"

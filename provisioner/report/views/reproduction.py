@@ -70,6 +70,4 @@ def charts(reproduction: Reproduction) -> Mapping[str, Chart]:
     return drawn
 
 
-VIEW: Final = View(
-    Reproduction, document, charts, {"findings": lambda reproduction: [asdict(each) for each in reproduction.findings]}
-)
+VIEW: Final = View(Reproduction, document, charts, {"findings": lambda of: [asdict(each) for each in of.findings]})

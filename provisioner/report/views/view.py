@@ -37,9 +37,6 @@ Item = Any  # type: ignore[explicit-any]  # plans and the like: their fields hav
 L = TypeVar("L", LatencyFigure, LatencyResult)
 R = TypeVar("R", bound=Result)
 
-# The versions of the program itself and of its interpreter.
-_PROGRAM: Final = ("provisioner", "python")
-
 
 @dataclass(frozen=True, slots=True)
 class View(Generic[R]):
@@ -70,9 +67,9 @@ def report(
     ``inputs`` adds the options of the question, of the class ``options``, and the command to repeat it: those given are
     listed, the others folded. ``method`` has labels with their values; versions are added.
     """
-    program = (f"{name} {answer.versions[name]}" for name in _PROGRAM if name in answer.versions)
-    libraries = (f"{name} {version}" for name, version in answer.versions.items() if name not in _PROGRAM)
-    rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(libraries)))
+    versions = {name: f"{name} {version}" for name, version in answer.versions.items()}
+    program = [versions.pop(name) for name in ("provisioner", "python") if name in versions]
+    rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(versions.values())))
     told = (*blocks, Notes("Warnings", answer.warnings, warning=True))
     shown = [block for block in told if getattr(block, "rows", True) and getattr(block, "lines", True)]
     shown += [Notes("Sources", answer.sources), Facts(f"How this was {how}", tuple(row for row in rows if row[1]))]
