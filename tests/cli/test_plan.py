@@ -222,6 +222,7 @@ def test_a_long_search_tells_a_terminal_what_it_does(provision: Run, monkeypatch
     import sys
 
     monkeypatch.setattr("provisioner.cli.progress._FIRST_S", 0.0)
+    monkeypatch.setattr("provisioner.cli.progress._REDRAW_S", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     ended = provision(*HH, "--objective", "throughput", "--max-machines", "4")
     assert "largest rate of Splitwise-HH" in ended.err
