@@ -131,8 +131,8 @@ def import_curves(
     """Make a latency curve from a benchmark's measurements of one replica.
 
     Prints the recognised format, the points taken, the points left out with the reason, and how well the curve explains
-    the points. Recognises results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf and InferenceX, and CSV
-    of points (docs/how-to/own-measurements.md).
+    the points. Recognises results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf, llm-d and InferenceX,
+    and CSV of points (docs/how-to/own-measurements.md).
     """
     from provisioner.cli.imports import import_curve
     from provisioner.report.imports import measured_data, measured_document

@@ -1,4 +1,4 @@
-"""Results of SGLang, inference-perf, InferenceX and AIPerf, and tokens in bundles: what each gives a curve."""
+"""Results of SGLang, inference-perf, llm-d, InferenceX and AIPerf, and bundles of tokens: what each gives a curve."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from provisioner.errors import InputError
 from provisioner.perf.measurements import Measured, read_measurements
@@ -277,6 +278,139 @@ class TestInferencePerf:
         report["successes"]["latency"] = {"time_to_first_token": None, "inter_token_latency": None}
         with pytest.raises(InputError, match=r"no times to the first token .was the endpoint streaming"):
             read(tmp_path, report)
+
+
+def report(load: dict[str, Any], unit: float = 1.0, **engine: Any) -> dict[str, Any]:
+    """A benchmark report of llm-d, version 0.2, in s or, with a unit of 1000, in ms."""
+    name = {1.0: "s", 1e3: "ms"}[unit]
+
+    def stats(value: float, units: str, **more: float) -> dict[str, Any]:
+        return {"mean": value, "p50": value, "min": value, "max": value, "units": units, **more}
+
+    parallelism = {"parallelism": {"tp": engine.pop("tp", 1)}}
+    standardized = {"kind": "inference_engine", "model": {"name": "some/model"}, "accelerator": parallelism, **engine}
+    latency = {
+        "time_to_first_token": stats(0.07 * unit, name),
+        "inter_token_latency": stats(0.0095 * unit, f"{name}/token"),
+    }
+    requests = {"total": 16, "failures": 0, "input_length": stats(1024, "count"), "output_length": stats(256, "count")}
+    rate = {"request_rate": {"mean": 0.4 * (load.get("concurrency") or 1), "units": "queries/s"}}
+    return {
+        "version": "0.2",
+        "scenario": {
+            "stack": [{"standardized": standardized}, {"standardized": {"kind": "generic"}}],
+            "load": {"standardized": load},
+        },
+        "results": {
+            "request_performance": {"aggregate": {"latency": latency, "requests": requests, "throughput": rate}}
+        },
+    }
+
+
+class TestLlmD:
+    @pytest.mark.parametrize("unit", [1.0, 1e3])
+    def test_a_report_gives_both_points_in_the_unit_that_it_states(self, tmp_path: Path, unit: float) -> None:
+        made = report({"concurrency": 1, "tool": "guidellm"}, unit)
+        as_json = read(tmp_path, made)
+        assert as_json.recognised[0].tool == "llm-d benchmark report 0.2"
+        assert as_json.recognised[0].model_id == "some/model"
+        assert times_ms(as_json) == {("prompt", 1024, 1): 70.0, ("decode", 1024, 1): 9.5}
+        assert times_ms(read(tmp_path, yaml.safe_dump(made), name="report.yaml")) == times_ms(as_json)
+
+    def test_the_old_version_too(self, tmp_path: Path) -> None:
+        made = report({})
+        metrics = made.pop("results")["request_performance"]["aggregate"]
+        metrics["throughput"] = {"requests_per_sec": 0.4}
+        scenario = {"model": {"name": "some/model"}, "load": {"args": {"max_concurrency": 1}}}
+        measured = read(tmp_path, made | {"version": "0.1", "scenario": scenario, "metrics": metrics})
+        assert measured.recognised[0].tool == "llm-d benchmark report 0.1"
+        assert measured.recognised[0].model_id == "some/model" and len(measured.points) == 2
+
+    def test_a_median_of_means_is_no_gap(self, tmp_path: Path) -> None:
+        made = report({"concurrency": 8})
+        with pytest.raises(InputError, match=r"up to 20% of the mean gap is others' prompts"):
+            read(tmp_path, made)
+
+    def test_a_rate_is_a_loaded_run(self, tmp_path: Path) -> None:
+        made = report({"concurrency": math.inf, "rate_qps": 10.0})
+        made["results"]["request_performance"]["aggregate"]["throughput"]["request_rate"]["mean"] = 10.0
+        with pytest.raises(InputError, match="sent at 10 requests/s: the batch is not known"):
+            read(tmp_path, yaml.safe_dump(made), name="report.yml")
+
+    @pytest.mark.parametrize(
+        ("engine", "message"),
+        [
+            ({"tp": 8}, "llm-d with tensor parallelism 8, not of one engine at tensor_parallel 1"),
+            ({"replicas": 2}, "llm-d with tensor parallelism 1, 1, not of one engine"),
+        ],
+    )
+    def test_other_engines_are_refused(self, tmp_path: Path, engine: dict[str, Any], message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, report({"concurrency": 1}, **engine))
+
+    def test_a_time_without_its_unit_is_refused(self, tmp_path: Path) -> None:
+        made = report({"concurrency": 1})
+        del made["results"]["request_performance"]["aggregate"]["latency"]["time_to_first_token"]["units"]
+        with pytest.raises(InputError, match=r"time_to_first_token: must state its unit"):
+            read(tmp_path, made)
+
+    def test_a_foreign_yaml_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"is of no known benchmark .its keys: 'a'"):
+            read(tmp_path, "a: 1", name="report.yaml")
+
+
+def record(request: make.Request, **metadata: Any) -> dict[str, Any]:
+    def ms(seconds: float) -> dict[str, Any]:
+        return {"value": 1e3 * seconds, "unit": "ms"}
+
+    gaps = [1e3 * (b - a) for a, b in zip(request.seen_s, request.seen_s[1:], strict=False)]
+    metrics = {
+        "time_to_first_token": ms(request.ttft_s),
+        "request_latency": ms(request.latency_s),
+        "input_sequence_length": {"value": request.prompt_tokens, "unit": "tokens"},
+        "output_sequence_length": {"value": request.output_tokens, "unit": "tokens"},
+        "inter_chunk_latency": {"value": gaps, "unit": "ms"},
+    }
+    start = {"request_start_ns": round(1e9 * (1.7e9 + request.sent_s)), "benchmark_phase": "profiling"}
+    return {"metadata": start | metadata, "metrics": metrics, "error": None}
+
+
+class TestAIPerfRecords:
+    def test_the_times_of_every_request_give_the_points(self, tmp_path: Path) -> None:
+        run = make.serve([(1024, 60)] * 40, in_flight=8)
+        warm_up = record(make.serve([(4000, 60)], 1)[0], benchmark_phase="warmup")
+        failed = {
+            "metadata": warm_up["metadata"] | {"benchmark_phase": "profiling"},
+            "metrics": {},
+            "error": {"code": 499},
+        }
+        measured = read(tmp_path, warm_up, *map(record, run), failed, name="profile_export.jsonl")
+        assert measured.recognised[0].tool == "AIPerf records" and "1 requests failed" in "\n".join(measured.warnings)
+        (point,) = measured.points
+        assert (point.phase, point.batch) == ("decode", 8)
+        assert point.latency_s == pytest.approx(make.decode_s(8, point.context_tokens), rel=0.003)
+
+    def test_one_at_a_time_gives_prompt_times_unless_they_were_cached(self, tmp_path: Path) -> None:
+        rows = [record(request) for request in make.serve([(1024, 40)] * 6, 1)]
+        assert {p.phase for p in read(tmp_path, *rows).points} == {"prompt", "decode"}
+        for row in rows:
+            row["metrics"]["usage_prompt_cache_read_tokens"] = {"value": 900, "unit": "tokens"}
+        measured = read(tmp_path, *rows)
+        assert {p.phase for p in measured.points} == {"decode"}
+        assert "88% of the prompt tokens came from the prefix cache" in said(measured)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"error": {"code": 499}}, "completed: no request of the run succeeded"),
+            ({"metrics": {}}, "has no metrics.input_sequence_length.value|request_latency: must state its unit"),
+            ({"metadata": {}}, "has no metadata.request_start_ns"),
+        ],
+    )
+    def test_a_wrong_record_is_named(self, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+        (request,) = make.serve([(1024, 40)], 1)
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, record(request) | change)
 
 
 @pytest.mark.parametrize(

@@ -484,7 +484,7 @@ class TestBadInput:
             ("", "is empty; known are"),
             (" \n", "is empty; known are"),
             ("{", "ends in the middle of its JSON .*: is it cut off"),
-            ('{"a": 1}', "is JSON of no known benchmark .its keys: 'a'"),
+            ('{"a": 1}', "is of no known benchmark .its keys: 'a'"),
             ("[1, 2]", "is a JSON array"),
             ('{"a" 1}', "is not JSON: line 1, column 6"),
             ('{"benchmarks": []}', "benchmarks: must be a list with a benchmark or more"),

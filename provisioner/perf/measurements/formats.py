@@ -18,11 +18,12 @@ from provisioner.files import read_text
 from provisioner.perf.measurements import runs
 from provisioner.perf.measurements.guidellm import read_guidellm
 from provisioner.perf.measurements.identify import measured_point
-from provisioner.perf.measurements.nvidia import read_nvidia
+from provisioner.perf.measurements.nvidia import read_nvidia, read_records
 from provisioner.perf.measurements.runs import Contents, Recognised, Replica, Spread, check_time
 from provisioner.perf.measurements.summaries import FORMS
 from provisioner.perf.measurements.values import KNOWN, PLAIN_COLUMNS, objects_of
 from provisioner.perf.points import COLUMNS, PHASES, read_points
+from provisioner.specs.schema import read_yaml
 from provisioner.specs.units import json_error, parse_positive, parse_whole, quoted
 
 _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
@@ -40,6 +41,8 @@ def read_file(path: Path, replica: Replica) -> Contents:
         raise InputError(f"{path}: is empty; {KNOWN}")
     if text.lstrip().startswith(("{", "[")):
         return _from_json(str(path), _json_values(str(path), text), replica)
+    if path.suffix in (".yaml", ".yml"):
+        return _from_json(str(path), [read_yaml(path, str(path))], replica)
     return _from_csv(path, text, replica)
 
 
@@ -53,7 +56,7 @@ def _from_json(shown: str, results: Sequence[Any], replica: Replica) -> Contents
     if "input_config" in first:
         raise InputError(f"{shown}: is the JSON of AIPerf or genai-perf: give the CSV that lies beside it")
     names = ", ".join(list(first)[:6]) or "none"
-    raise InputError(f"{shown}: is JSON of no known benchmark (its keys: {quoted(names)}); {KNOWN}")
+    raise InputError(f"{shown}: is of no known benchmark (its keys: {quoted(names)}); {KNOWN}")
 
 
 def _read_one_batch(shown: str, results: Sequence[Any], replica: Replica) -> Contents:
@@ -75,6 +78,7 @@ _READERS: Final[tuple[tuple[frozenset[str], Callable[[str, Sequence[Any], Replic
     (frozenset({"benchmarks"}), read_guidellm),
     *((form.keys, form.read) for form in FORMS),
     (frozenset({"batch_size", "input_len", "prefill_latency"}), _read_one_batch),
+    (frozenset({"metadata", "metrics"}), read_records),
 )
 """Keys that a JSON result has, and its reader; the first that fits is taken."""
 

@@ -1,4 +1,4 @@
-"""Results of AIPerf and of its predecessor genai-perf: one metric per row of a CSV."""
+"""Results of AIPerf and of its predecessor genai-perf: the CSV of one metric per row, and AIPerf's records."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.files import read_text
-from provisioner.perf.measurements.runs import Contents, Replica
-from provisioner.perf.measurements.summaries import Form
-from provisioner.perf.measurements.values import KNOWN, nested, number, text
+from provisioner.perf.measurements.runs import Contents, Floats, Replica
+from provisioner.perf.measurements.summaries import VLLM, Form
+from provisioner.perf.measurements.values import KNOWN, SECONDS, Fields, nested, number, numbers, objects_of, text
 
 _CACHED: Final = "overall usage prompt cache read %"
 _FORM: Final = Form(
@@ -58,12 +58,7 @@ def read_nvidia(path: Path, rows: Sequence[Sequence[str]], replica: Replica) -> 
     if "usage prompt cache read tokens" in metrics and mean("input sequence length"):
         share = mean("usage prompt cache read tokens") / mean("input sequence length")
         metrics.setdefault(_CACHED, {"avg": 100 * share})
-    try:
-        settings = nested(json.loads(read_text(path.with_suffix(".json"))), "input_config")
-    except (OSError, ValueError, RecursionError):
-        settings = None  # there is no JSON beside the CSV
-    metrics["model"] = _stated_model(settings)
-    metrics["concurrency"] = replica.concurrency or _stated_concurrency(path, settings)
+    metrics |= _stated(path, path.with_suffix(".json"), replica)
     return replace(_FORM, tool=tool).read(str(path), [metrics], replica)
 
 
@@ -72,6 +67,58 @@ def _value(cell: str) -> float | str:
         return float(cell.replace(",", ""))
     except ValueError:
         return cell
+
+
+def read_records(shown: str, records: Sequence[Any], replica: Replica) -> Contents:
+    """One run from AIPerf's ``profile_export.jsonl``, without warm-up, failed and cancelled requests."""
+    phases = (None, "profiling")
+    measured = [r for r in objects_of(shown, "record", records) if r.at("metadata.benchmark_phase") in phases]
+    good = [r for r in measured if not (r.at("error") or r.at("metadata.was_cancelled"))]
+
+    chunks = "inter_chunk_latency"
+
+    def times_s(record: Fields, metric: str) -> Floats:
+        at = f"metrics.{metric}"
+        values = record.at(f"{at}.value")
+        several = values if isinstance(values, list) and metric == chunks else [values]
+        return SECONDS[record.unit(at)] * numbers(several, f"{record.where}: {at}")
+
+    def tokens(metric: str) -> list[float]:
+        return [record.positive(f"metrics.{metric}.value", "tokens") for record in good]
+
+    starts_s = [1e-9 * record.positive("metadata.request_start_ns", "ns") for record in good]
+    ends_s = [start + times_s(r, "request_latency")[0] for start, r in zip(starts_s, good, strict=True)]
+    prompts, outputs = tokens("input_sequence_length"), tokens("output_sequence_length")
+    span_s = max(ends_s) - min(starts_s) if good else 0.0
+    cached = sum(number(record.at("metrics.usage_prompt_cache_read_tokens.value")) or 0.0 for record in good)
+    path = Path(shown)
+    result = {
+        **_stated(path, path.with_name(f"{path.stem}_aiperf.json"), replica),
+        "num_prompts": len(measured),
+        "completed": len(good),
+        "total_input_tokens": sum(prompts),
+        "total_output_tokens": sum(outputs),
+        "request_throughput": len(good) / span_s if span_s > 0 else None,
+        _CACHED: {"avg": 100 * cached / max(sum(prompts), 1)},
+        "start_times": starts_s,
+        "ttfts": [float(times_s(record, "time_to_first_token")[0]) for record in good],
+        "itls": [times_s(r, chunks) if r.at(f"metrics.{chunks}") else [] for r in good],
+        "input_lens": prompts,
+        "output_lens": outputs,
+    }
+    load = ("concurrency", "", "request_throughput")
+    form = replace(VLLM, tool="AIPerf records", load=load, cached=_FORM.cached, model="model")
+    return form.read(shown, [result], replica)
+
+
+def _stated(path: Path, beside: Path, replica: Replica) -> dict[str, Any]:
+    """Model and requests in flight of a run, from the JSON ``beside`` its file, its name and its folder."""
+    try:
+        settings = nested(json.loads(read_text(beside)), "input_config")
+    except (OSError, ValueError, RecursionError):
+        settings = None
+    in_flight = replica.concurrency or _stated_concurrency(path, settings)
+    return {"model": _stated_model(settings), "concurrency": in_flight}
 
 
 def _stated_concurrency(path: Path, settings: Any) -> int | None:

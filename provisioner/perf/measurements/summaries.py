@@ -13,7 +13,7 @@ import numpy as np
 from provisioner.errors import InputError
 from provisioner.perf.measurements import runs
 from provisioner.perf.measurements.runs import Contents, Details, Floats, Replica, Run, Spread, check_time
-from provisioner.perf.measurements.values import SECONDS, Fields, number, numbers, objects_of, text
+from provisioner.perf.measurements.values import SECONDS, Fields, listed, nested, number, numbers, objects_of, text
 from provisioner.spelling import spelled
 
 
@@ -78,11 +78,11 @@ class Form:
             output_tokens=outputs,
             vary=None if deviation is None else deviation / prompts,
             ttft=ttft,
-            tpot=tpot,
+            tpot=tpot or gap,
             gap=gap,
             rate_rps=None if result.at(self.load[2]) is None else result.positive(self.load[2], "requests/s"),
             speculative=any(
-                key.startswith(self.speculative) and value not in (None, False, "", "none", "off")
+                str(key).startswith(self.speculative) and value not in (None, False, "", "none", "off")
                 for key, value in result.values.items()
             ),
             cached=None if (percent := number(result.at(self.cached))) is None else percent / 100,
@@ -92,6 +92,8 @@ class Form:
     def _spread(self, result: Fields, kind: int) -> Spread | None:
         path = self.times.replace("{time}", self.names[kind])
         median, mean, low, high = (path.format(name) for name in (*self.statistics[:2], "min", "max"))
+        if result.at(median) is None and kind == 1:
+            median = mean  # of the mean gaps only their mean is used
         stated = [result.at(median), result.at(mean)]
         if None in stated or stated == [0, 0]:
             return None  # not streamed, or one token each
@@ -162,15 +164,32 @@ def _sglang(run: Run, result: Fields, replica: Replica) -> Run:
     return _with_requests(replace(run, vary=vary, lengths=lengths), result, replica)
 
 
+def _of_one_engine(tool: str, result: Fields, degrees: Sequence[Any], replica: Replica) -> None:
+    """Refuse a result of several engines, given by their degrees of tensor parallelism, or of another degree."""
+    if any(degree not in (None, replica.tensor_parallel) for degree in degrees) or len(degrees) > 1:
+        has = ", ".join(map(str, degrees))
+        asked = f"one engine at {spelled('tensor_parallel')} {replica.tensor_parallel}"
+        raise InputError(f"{result.where}: is a result of {tool} with tensor parallelism {has}, not of {asked}")
+
+
 def _inferencex(run: Run, result: Fields, replica: Replica) -> Run:
     """Add the rate, from output tokens/s per GPU, of one engine without data parallelism."""
     several = [key for key in ("disagg", "is_multinode", "dp_attention") if result.at(key) in (True, "true")]
-    if several or result.at("tp") != replica.tensor_parallel:
-        has = ", ".join((f"tensor parallelism {result.at('tp')}", *several))
-        asked = f"one engine at {spelled('tensor_parallel')} {replica.tensor_parallel}"
-        raise InputError(f"{result.where}: is a result of InferenceX with {has}, not of {asked}")
+    _of_one_engine("InferenceX", result, [result.at("tp"), *several], replica)
     tokens_per_s = result.positive("output_tput_per_gpu", "tokens/s") * replica.tensor_parallel
     return replace(run, rate_rps=tokens_per_s / run.output_tokens)
+
+
+def _llm_d(run: Run, result: Fields, replica: Replica) -> Run:
+    """Add the model of the engine, and leave out gaps, which are means for some of the tools behind a report."""
+    parts = [nested(part, "standardized") for part in listed(result.at("scenario.stack"))]
+    engines = [part for part in parts if text(part, "kind") == "inference_engine"]
+    engines += [engine for engine in engines if number(engine, "replicas") not in (None, 1)]
+    hosts = [nested(engine, "accelerator") for engine in engines] or listed(result.at("scenario.host.accelerator"))
+    _of_one_engine("llm-d", result, [nested(host, "parallelism", "tp") for host in hosts], replica)
+    models = [run.model_id, *(text(engine, "model", "name") for engine in engines)]
+    gap = run.gap if run.bundled else None
+    return replace(run, model_id=next(filter(None, models), ""), gap=gap)
 
 
 VLLM: Final = Form(
@@ -216,5 +235,32 @@ _INFERENCE_PERF: Final = Form(
     load=("load_summary.concurrency", "load_summary.requested_rate", "successes.throughput.requests_per_sec"),
 )
 
-FORMS: Final = (_SGLANG, VLLM, _INFERENCEX, _INFERENCE_PERF)
+
+def _report(version: str, at: str, load: tuple[str, str, str]) -> Form:
+    """Benchmark report of llm-d, which converts results of several tools; ``at`` is the path of its metrics."""
+    return replace(
+        _INFERENCE_PERF,
+        tool=f"llm-d benchmark report {version}",
+        keys=frozenset({"version", "scenario", at.partition(".")[0]}),
+        times=f"{at}.latency.{{time}}.{{}}",
+        statistics=("p50", "mean", "stddev"),
+        unit="",
+        lengths=(f"{at}.requests.input_length.{{}}", f"{at}.requests.output_length.{{}}"),
+        counts=("", f"{at}.requests.total"),
+        load=load,
+        model="scenario.model.name",
+        finish=_llm_d,
+    )
+
+
+_NEW, _LOAD = "results.request_performance.aggregate", "scenario.load.standardized"
+
+FORMS: Final = (
+    _SGLANG,
+    VLLM,
+    _INFERENCEX,
+    _INFERENCE_PERF,
+    _report("0.1", "metrics", ("scenario.load.args.max_concurrency", "", "metrics.throughput.requests_per_sec")),
+    _report("0.2", _NEW, (f"{_LOAD}.concurrency", f"{_LOAD}.rate_qps", f"{_NEW}.throughput.request_rate.mean")),
+)
 """Summaries of a run, of each tool that writes them; the first whose keys a file has is taken."""

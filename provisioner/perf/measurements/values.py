@@ -16,7 +16,7 @@ from provisioner.specs.units import parse_non_negative, parse_positive, parse_wh
 
 PLAIN_COLUMNS: Final = ("phase", "prompt_tokens", "batch", "context_tokens")  # of a table of points, with its latency
 KNOWN: Final = (
-    "known are results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf and InferenceX, and CSV "
+    "known are results of vLLM, SGLang, GuideLLM, AIPerf, genai-perf, inference-perf, llm-d and InferenceX, and CSV "
     f"with the columns {', '.join(PLAIN_COLUMNS)}, latency_ms"
 )
 SECONDS: Final = {"ms": 1e-3, "s": 1.0, "sec": 1.0, "us": 1e-6, "ns": 1e-9}  # units of times in files
@@ -53,7 +53,7 @@ class Fields:
 
     def unit(self, path: str) -> str:
         """Unit of time that the object at a path states beside its values."""
-        unit = text(self.at(path), "unit")
+        unit = (text(self.at(path), "unit") or text(self.at(path), "units")).partition("/")[0]
         if unit not in SECONDS:
             raise InputError(f"{self.where}: {path}: must state its unit ({', '.join(SECONDS)})")
         return unit
@@ -79,6 +79,11 @@ def nested(value: Any, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value
+
+
+def listed(value: Any) -> list[Any]:
+    """The value if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
 
 
 def text(value: Any, *names: str) -> str:
