@@ -317,6 +317,7 @@ class MixedStage(Stage[_Load]):
         each_s, carry = load.work.endless(batch)
         most = np.maximum(each_s / carry - decode_s, 1e-6)
         most_var = each_s**2 * ((mean_square / mean_s**2 - 1.0) / carry + (1.0 - carry) / carry**2)
+        most_var = np.maximum(most_var, 1e-9 * most**2)  # prompts of one length have no spread
 
         def by_class(values: Array) -> Array:
             """Reshape (R, A) to (R, 1, A), to broadcast against the gaps (C, 1)."""

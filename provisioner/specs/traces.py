@@ -224,7 +224,7 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
     requests = int(times.size)
     duration = float(times[-1] - times[0]) if requests else 0.0
     mean_rate = (requests - 1) / duration if duration > 0 else None
-    cv = float(np.std(np.diff(times))) * mean_rate if mean_rate is not None and requests >= 3 else None
+    cv = round(float(np.std(np.diff(times))) * mean_rate, 12) if mean_rate is not None and requests >= 3 else None
     minutes: tuple[float, ...] = ()
     if mean_rate is not None and duration / 60 <= MAX_PROFILE_MINUTES:
         window = 60.0 if duration >= 60 else duration

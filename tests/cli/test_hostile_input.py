@@ -190,6 +190,16 @@ def test_titles_and_sources_are_shown_without_escape_sequences(provision: Run, t
     assert ended.code == 0 and "\\x1b[31mred" in ended.out and "\x1b" not in ended.out and "\a" not in ended.out
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_equal_prompts_on_a_mixed_pool_whose_prompts_always_carry(provision: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{k / 10:.1f},2000,100\n" for k in range(100))
+    (tmp_path / "t.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}")
+    question = ("--model", "llama-3.1-8b", "--tp", "1", "--design", "baseline-h100", "--slo", "batch", "--fast")
+    ended = provision("plan", "--trace", "t.csv", *question, "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["machines"] == 1
+
+
 CONSTANT = "".join(f"{k},512,{{output}}\n" for k in range(40))
 
 
