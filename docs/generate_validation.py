@@ -252,7 +252,7 @@ class Reproduction:
 
     def judge(self, replicas: Mapping[str, ReplicaPerf]) -> SimulationJudge:
         """The judge of clusters of these replicas on the trace."""
-        return SimulationJudge(replicas, self.given.slo, lambda k: self.prepared, 1)
+        return SimulationJudge(replicas, self.given.slo, lambda *_: self.prepared, 1)
 
     def slowdowns(self, replicas: Mapping[str, ReplicaPerf]) -> Floats:
         """The nine slowdown percentiles (13, 9) of the runs, with these replicas."""
@@ -456,7 +456,7 @@ def conversation(seed: int) -> RequestSet:
 def on(given: Setting, requests: RequestSet, policy: PolicyName | None = None) -> SimulationJudge:
     """The judge of clusters of a setting on one request set."""
     prepared = prepare(requests, given.reference)
-    return SimulationJudge(given.replicas, given.slo, lambda k: prepared, 1, policy=policy)
+    return SimulationJudge(given.replicas, given.slo, lambda *_: prepared, 1, policy=policy)
 
 
 CURVES: tuple[tuple[str, Callable[[], Setting]], ...] = (
@@ -558,7 +558,7 @@ class Lending:
 
 def lending_of(name: str, given: Setting, prepared: Prepared, policy: PolicyName, sizes: tuple[int, int]) -> Lending:
     """One run with and without a mixed pool."""
-    judge = SimulationJudge(given.replicas, given.slo, lambda k: prepared, 1, policy=policy)
+    judge = SimulationJudge(given.replicas, given.slo, lambda *_: prepared, 1, policy=policy)
     done = run(judge.cluster(Candidate(given.designs[0], sizes)), prepared)
     found = measured_of(done, "slowdown")
     own = sizes[0]

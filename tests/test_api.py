@@ -556,7 +556,7 @@ def test_a_trace_of_one_class(tmp_path: Path, prompt: int, output: int, rate: fl
     ("fields", "message"),
     [
         ({"workload": "codin"}, "did you mean coding"),
-        ({"model": "llama-70b"}, "did you mean llama2-70b"),
+        ({"model": "llama-70b"}, "the nearest is llama2-70b, of another size"),
         ({"machines": ("dgx-h10",)}, "did you mean dgx-h100"),
         ({"designs": ("splitwise-hhh",)}, "did you mean splitwise-hh"),
         ({"designs": ("splitwise-hh", "Splitwise-HH")}, "named twice"),

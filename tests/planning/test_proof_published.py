@@ -40,7 +40,7 @@ def setting(designs: Sequence[str] = DESIGNS, **fields: object) -> Setting:
 
 
 def judge_of(given: Setting, *sets: Prepared) -> SimulationJudge:
-    return SimulationJudge(given.replicas, given.slo, lambda k: sets[k], len(sets))
+    return SimulationJudge(given.replicas, given.slo, lambda k, _: sets[k], len(sets))
 
 
 def proven(given: Setting, judge: SimulationJudge, most: int = MOST) -> Proof:

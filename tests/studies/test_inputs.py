@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from provisioner import api
