@@ -581,7 +581,7 @@ def lending(coding: RequestSet) -> str:
     llama = setting(model="llama2-70b", workload="coding", slo="p99", designs=("splitwise-hh",), tensor_parallel=(8,))
 
     @lru_cache
-    def drawn_set(k: int) -> Prepared:
+    def drawn_set(k: int, longer: int = 0) -> Prepared:
         rng = np.random.default_rng([0, k])
         return prepare(drawn(catalog.workload("coding"), llama.traffic.peak_rps, 120.0, rng), llama.reference)
 
