@@ -99,10 +99,11 @@ def _faults(line: str, chance: random.Random, top: Path) -> Iterator[str]:
         process.send_signal(sign)
     ended = _end(process, folder, MOST_S)
     told = f"{sign.name} after {after_s:.2f} s, exit code {ended.code}"
-    if ended.code == 130:
-        if "Traceback" in ended.err or ended.out or not re.search(r"^error: interrupted", ended.err, re.MULTILINE):
+    if sign == signal.SIGINT and ended.code in (130, -signal.SIGINT):
+        # Python ends itself by the signal where it came while texts were executed or at the very end; shells say 130
+        if "Traceback" in ended.err or not (ended.out or re.search(r"^error: interrupted", ended.err, re.MULTILINE)):
             yield f"{told}: {ended.err[-900:]!r}, stdout {ended.out[-200:]!r}"
-        yield from (f"{told}: {fault}" for fault in faults_of_files(before, folder, 130))
+        yield from (f"{told}: {fault}" for fault in faults_of_files(before, folder, 0))
     elif ended.code == -signal.SIGKILL and sign == signal.SIGKILL:
         changed = {name: content for name, content in contents(folder).items() if before.get(name) != content}
         whole = {name: content for name, content in changed.items() if not Path(name).name.startswith(".")}
