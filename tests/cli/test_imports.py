@@ -249,7 +249,7 @@ class TestCurves:
             ((*RUNS, *REPLICA, "--out", "points.csv"), "--out points.csv: must be a folder of own specs"),
             ((*RUNS, *REPLICA, "--out", "no/own"), "--out no/own: the folder no does not exist"),
             (("cut.json", *REPLICA, "--out", "own"), "cut.json: ends in the middle of its JSON"),
-            (("foreign.json", *REPLICA, "--out", "own"), "foreign.json: is JSON of no known benchmark"),
+            (("foreign.json", *REPLICA, "--out", "own"), "foreign.json: is of no known benchmark"),
             ((RUNS[1], *REPLICA, "--out", "own"), "--out own: nothing was written, for the points make no curve"),
             ((*RUNS, *REPLICA, "--out", "foreign"), "dgx-h100__llama2-70b.csv: row 1: missing column model"),
         ],
