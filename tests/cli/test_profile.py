@@ -76,7 +76,7 @@ def provenance(path: Path) -> set[tuple[str, str]]:
 def test_a_profile_is_simulated_and_planned_with(provision: Run, own: Path) -> None:
     """By the clock on the wall: the command, then a simulation and a plan on the curve that it wrote."""
     need_torch()
-    text = words(provision(*ASK, "--decode-batches", "1,256", "--repeats", "9"))
+    text = words(provision(*instead(ASK, "--decode-batches", "1,256", "--repeats", "9")))
     assert text.startswith("4 points of tiny on dgx-a100 at TP 1, measured")
     assert "own/curves/dgx-a100__tiny.csv" in text and "timed on a CPU" in text and "timed in fp32" in text
     assert files(own) == ["curves/dgx-a100__tiny.csv", "curves/dgx-a100__tiny__tp1.yaml", "models/tiny.yaml"]
@@ -86,7 +86,9 @@ def test_a_profile_is_simulated_and_planned_with(provision: Run, own: Path) -> N
     replica = ("--specs", "own", "--model", "tiny", "--tp", "1")
     load = ("--rate", "5", "--slo", "batch", "--ttft-p99", "5s", "--json")
     cluster = ("--pool", "mixed:dgx-a100=1", "--duration", "20s")
-    simulated = json.loads(provision("simulate", *replica, *cluster, *load).out)
+    ended = provision("simulate", *replica, *cluster, *load)
+    assert ended.code == 0, ended.err
+    simulated = json.loads(ended.out)
     (alone,) = [p.latency_s for p in points if p.phase == "decode" and p.batch == 1]
     tbt_s = next(r["seconds"]["mean"] for r in simulated["latency"] if (r["metric"], r["percentile"]) == ("tbt", 50.0))
     assert tbt_s == pytest.approx(alone, rel=0.05)  # of 8 replicas seldom one has two requests
@@ -146,9 +148,9 @@ def test_points_that_the_curve_leaves_out_are_said(
         return found.scaled(0.001, type(found)(0, 0, 0)) if work.batch == 4 else found  # type: ignore[attr-defined]
 
     monkeypatch.setattr(run, "_time_work", odd)
-    assert "the curve leaves out 256 x 4 decode" in words(provision(*ASK, "--decode-batches", "1,2,4,64"))
+    assert "the curve leaves out 256 x 4 decode" in words(provision(*instead(ASK, "--decode-batches", "1,2,4,64")))
     before = files(own)
-    ended = provision(*ASK, "--decode-batches", "1,4")
+    ended = provision(*instead(ASK, "--decode-batches", "1,4"))
     assert ended.code == 2 and "must have 2 or more" in ended.err
     assert "nothing was written: delete own/curves/dgx-a100__tiny__tp1.journal" in ended.err
     assert files(own) == sorted([*before, "curves/dgx-a100__tiny__tp1.journal"])
@@ -244,7 +246,9 @@ def test_an_interrupt_keeps_the_points_and_resume_goes_on(provision: Run, own: P
     journal = "curves/dgx-a100__tiny__tp1.journal"
     assert files(own) == [journal, "models/tiny.yaml"]
     assert f"own/{journal}: is of a study that was interrupted: go on with --resume" in provision(*ASK).error
-    assert "is of another question (it differs in repeats)" in provision(*ASK, "--repeats", "3", "--resume").error
+    assert (
+        "is of another question (it differs in repeats)" in provision(*instead(ASK, "--repeats", "3"), "--resume").error
+    )
     kept = json.loads((own / journal).read_text().splitlines()[1])["record"]["latency_s"]
     data = json.loads(provision(*ASK, "--resume", "--json").out)
     assert data["points"][0]["latency_s"] == kept
