@@ -14,20 +14,9 @@ from provisioner.specs import catalog
 from provisioner.specs.huggingface import read_config
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.schema import load_model, model_text
+from tests.specs.test_huggingface import LLAMA
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "models"
-LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 512,
-    "intermediate_size": 1408,
-    "num_attention_heads": 8,
-    "num_hidden_layers": 6,
-    "num_key_value_heads": 2,
-    "vocab_size": 32000,
-    "max_position_embeddings": 4096,
-    "torch_dtype": "bfloat16",
-}
 ATTENTION, MLP = 2 * 512 * (8 + 2) * 64, 3 * 512 * 1408
 LAYERS = 6 * (ATTENTION + MLP)
 
