@@ -84,7 +84,7 @@ def _file_of(spec: Any) -> type[BaseModel]:
 
     Defaults are the dataclass's, but ``sources`` are required, and a field that may be None may be missing.
     """
-    fields: dict[str, Any] = {"bins": str} if spec is Workload else {}
+    fields: dict[str, Any] = {"bins": (str, ...)} if spec is Workload else {}
     hints = get_type_hints(spec)
     for field in dataclasses.fields(spec):
         if spec is Workload and field.name in ("weight", "prompt", "output"):
