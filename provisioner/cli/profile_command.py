@@ -130,7 +130,7 @@ def _kept(asked: _Asked, question: dict[str, object]) -> Iterator[Journal]:
 
 
 def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
-    """The points left out of the curve, with reasons; ``InputError`` if the rest make no curve."""
+    """Points left out of the curve, with reasons, and its assumptions; ``InputError`` if the rest make no curve."""
     from provisioner.perf.curves import fit_measured, kv_read_s_per_token
 
     try:
@@ -138,7 +138,7 @@ def _check_fit(asked: _Asked, found: Profile) -> tuple[str, ...]:
         fit = fit_measured(found.points, asked.replica, floor_s)
     except InputError as error:
         raise InputError(f"{error}; nothing was written: delete {asked.journal} to time all points again") from None
-    return tuple(f"the curve leaves out {each.point.label}: {each.reason}" for each in fit.refused)
+    return (*(f"the curve leaves out {each.point.label}: {each.reason}" for each in fit.refused), *fit.assumed)
 
 
 _SAME_MEMORY: Final = 0.1

@@ -7,7 +7,7 @@ curves go through every row, decode time is looked up at sequences on the axis o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
@@ -50,10 +50,13 @@ _FAR: Final = 1e12
 class PiecewiseLinear:
     """A function of an amount of work, linear between its knots; beyond them the end segments go on, from 0 on.
 
-    ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2.
+    ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2. If the first segment would fall to 0 before
+    no work is left, values below the first knot are in proportion to the work: ``proportional``, an assumption.
 
     >>> PiecewiseLinear(np.array([1.0, 2.0, 4.0]), np.array([10.0, 20.0, 60.0]))([0, 2, 3, 5]).tolist()
     [0.0, 20.0, 40.0, 80.0]
+    >>> PiecewiseLinear(np.array([64.0, 2048.0]), np.array([1.0, 100.0]))([16, 64, 1056]).tolist()
+    [0.25, 1.0, 50.5]
     """
 
     x: Floats
@@ -67,10 +70,15 @@ class PiecewiseLinear:
         if self.x.shape != self.y.shape or not rising:
             raise InputError(f"curve: must have 2 or more knots rising from above 0, got {self.x.tolist()}")
         first, last = np.diff(self.y)[[0, -1]] / np.diff(self.x)[[0, -1]]
-        at_zero = self.y[0] - first * self.x[0]
+        at_zero = max(self.y[0] - first * self.x[0], 0.0)
         far = self.y[-1] + last * (_FAR - self.x[-1])
         object.__setattr__(self, "_far_x", np.concatenate([[0.0], self.x, [_FAR]]))
         object.__setattr__(self, "_far_y", np.concatenate([[at_zero], self.y, [far]]))
+
+    @property
+    def proportional(self) -> bool:
+        """Whether values below the first knot are in proportion to the work."""
+        return not self._far_y[0]
 
     def __call__(self, at: ArrayLike) -> Floats:
         """Value at ``at``, any shape, the shape of ``at``."""
@@ -168,6 +176,17 @@ class CurveSet:
     def decode_points(self) -> tuple[CurvePoint, ...]:
         """Kept points of the token phase."""
         return tuple(p for p in self.kept if p.phase == "decode")
+
+    @property
+    def assumed(self) -> tuple[str, ...]:
+        """Assumptions on work below the curves' first points, for messages."""
+        curves = (("prompt", "tokens", self.prompt), ("decode", "sequences", self.decode))
+        return tuple(
+            f"{phase} below {curve.x[0]:g} {unit}: assumed in proportion, since the line through the first two points "
+            "falls below 0"
+            for phase, unit, curve in curves
+            if curve.proportional and curve.x[0] > 1
+        )
 
     @property
     def prompt_range_tokens(self) -> tuple[float, float]:
@@ -296,7 +315,15 @@ def fit_measured(
     tokens, prompt_s, weight = _knots(prompts, "batched_tokens")
     level_prompt_s = isotonic(prompt_s, weight)
     batch, base_s, weight = _knots(axis, "batch")
+    if (context.slope_s_per_token * axis_context * batch >= base_s).any():  # single sequences tell too steep a slope
+        context = replace(context, slope_s_per_token=kv_read_s_per_token, limited_by="floor")
     of_context_s = context.slope_s_per_token * axis_context * batch
+    if impossible := np.flatnonzero(of_context_s >= base_s).tolist():
+        least_s, time_s = of_context_s[impossible[0]], base_s[impossible[0]]
+        raise InputError(
+            f"{named}: decode at batch {batch[impossible[0]]:g}: must take more than the {1e3 * least_s:.3g} ms of its "
+            f"context alone, got {1e3 * time_s:.3g} ms: check the machine, its bandwidth, and the model"
+        )
     level_base_s = isotonic(base_s - of_context_s, weight) + of_context_s
     return CurveSet(
         *group,

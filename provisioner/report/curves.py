@@ -305,7 +305,7 @@ def _evidence(row: CurveSummary) -> list[Block]:
         (Column("bias, %", True), lambda error: "" if error.bias is None else f"{100 * error.bias:+.1f}"),
     )
     refused = (f"refused: {each.point.label}: {each.reason}" for each in curve.refused)
-    remarks = notes("", (*refused, *(dip.reason for dip in curve.dips)))
+    remarks = notes("", (*refused, *(dip.reason for dip in curve.dips), *curve.assumed))
     return [about, *([errors] if errors.rows else []), *remarks]
 
 
@@ -349,6 +349,7 @@ def _group_data(row: CurveSummary) -> dict[str, object]:
         "points": len(curve.points),
         "refused": [{"point": each.point.label, "reason": each.reason} for each in curve.refused],
         "levelled": curve.dips,
+        "assumed": curve.assumed,
         "prompt_range_tokens": curve.prompt_range_tokens,
         "decode_batch_range": curve.decode_batch_range,
         "decode_context_range_tokens": curve.decode_context_range,

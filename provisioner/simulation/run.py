@@ -298,10 +298,9 @@ def _check_times(perf: ReplicaPerf, iterations_s: Floats, retry_s: float, until_
         ("s for a step", np.append(iterations_s, retry_s or 1.0), max(1e-12, 8.0 * float(np.spacing(until_s))), 1e9),
         ("bytes/s over its link", np.array([perf.link_bytes_per_s]), 1.0, 1e18),
     ):
-        # a noisy curve may extrapolate below 0 at a few tokens
-        if not (np.abs(values).min() >= least and np.abs(values).max() <= most):
+        if not (values.min() >= least and values.max() <= most):
             has = f"has {values.min():.3g} to {values.max():.3g} {what}; a simulation takes {least:.3g} to {most:.3g}"
-            raise InputError(f"{perf.machine.name}: {has}: change factors, the retry of transfers, or times of arrival")
+            raise InputError(f"{perf.machine.name}: {has}: change factors, batches, transfers' retry or arrivals")
 
 
 def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> NDArray[Any]:

@@ -131,9 +131,71 @@ def test_piecewise_linear_agrees_with_scipy_in_double_precision(data: st.DataObj
     x = np.cumsum([float(data.draw(st.integers(1, 5000))) for _ in range(data.draw(st.integers(2, 12)))])
     y = np.array([data.draw(st.floats(0.01, 10)) for _ in x])
     at = np.array([data.draw(st.floats(0, 40_000)) for _ in range(20)])
-    expected = interp1d(x, y, fill_value="extrapolate")(at)
+    line = interp1d(x, y, fill_value="extrapolate")
+    expected = np.where((at < x[0]) & (line(0.0) < 0.0), y[0] * at / x[0], line(at))
     steepest = np.abs(np.diff(y) / np.diff(x)).max()
     np.testing.assert_allclose(PiecewiseLinear(x, y)(at), expected, rtol=1e-12, atol=1e-12 * steepest * 40_000)
+
+
+_TIMES = st.lists(st.floats(1e-6, 10), min_size=12, max_size=12)
+
+
+@settings(deadline=None)
+@given(_TIMES, st.integers(1, 4096), st.integers(1, 64), st.integers(1, 16_384), st.floats(1e-12, 1e-4))
+def test_no_curve_of_noisy_points_takes_no_time(
+    times: list[float], tokens: int, batch: int, context: int, floor_s: float
+) -> None:
+    """Points of any positive times make a curve that is above 0 for all work, or none."""
+    points = [
+        CurvePoint("prompt", tokens * 2**k, 1, 0, time_s, 1, time_s, time_s, "measured")
+        for k, time_s in enumerate(times[:4])
+    ]
+    points += [_decode(batch * 2**k, context, time_s) for k, time_s in enumerate(times[4:8])]
+    points += [_decode(1, context + 500 * k, time_s, 512 + k) for k, time_s in enumerate(times[8:], 1)]
+    try:
+        curves = fit_measured(points, ("m", "x", 8), floor_s)
+    except InputError:
+        return
+    work = np.unique(np.geomspace(1, 1e6, 500).astype(int))
+    assert (curves.prompt_s(work) > 0).all() and (curves.decode_s(work, np.zeros(work.size)) > 0).all()
+    assert curves.slope_s_per_context_token > 0
+
+
+def test_a_first_segment_that_falls_below_0_is_in_proportion_below_it_and_says_so() -> None:
+    points = [
+        CurvePoint("prompt", tokens, 1, 0, time_s, 1, time_s, time_s, "measured")
+        for tokens, time_s in ((64, 1e-3), (2048, 0.1))
+    ]
+    curves = fit_measured([*points, _decode(4, 576, 0.01), _decode(8, 576, 0.1)], ("m", "x", 8), 1e-9)
+    assert curves.prompt_s([1, 16, 64]).tolist() == pytest.approx([1e-3 / 64, 0.25e-3, 1e-3])
+    assert float(curves.decode_s(1, 576)) == pytest.approx(0.01 / 4)
+    assert [text.partition(":")[0] for text in curves.assumed] == ["prompt below 64 tokens", "decode below 4 sequences"]
+    assert all("assumed in proportion" in text for text in curves.assumed)
+
+
+def test_proportion_below_the_first_point_is_nearer_than_a_constant() -> None:
+    """Shipped prompt curves without their small prompts, at the prompts left out: factors of the median error."""
+    in_proportion, constant = [], []
+    for group in curve_groups():
+        prompt = _load(group).prompt
+        for first in range(1, len(prompt.x) - 1):
+            cut = PiecewiseLinear(prompt.x[first:], prompt.y[first:])
+            if cut.proportional:
+                in_proportion.append(np.abs(np.log(cut(prompt.x[:first]) / prompt.y[:first])).mean())
+                constant.append(np.abs(np.log(cut.y[0] / prompt.y[:first])).mean())
+    factors = np.exp([np.median(in_proportion), np.median(constant)])
+    assert len(constant) == 24 and factors == pytest.approx([1.48, 4.75], abs=0.01)
+
+
+def test_a_slope_of_single_sequences_that_batches_contradict_is_the_physical_floor() -> None:
+    rows = [_decode(1, 576 + 64 * k, 0.05 + 2e-6 * 64 * k, 512 + 64 * k) for k in range(3)]
+    rows += [CurvePoint("prompt", tokens, 1, 0, 0.1, 1, 0.1, 0.1, "measured") for tokens in (64, 128)]
+    for batch_s, limited_by in ((0.2, "fit"), (0.07, "floor")):
+        curves = fit_measured([*rows, _decode(64, 576, batch_s)], ("m", "x", 8), 1.5e-6)
+        assert curves.context is not None and curves.context.limited_by == limited_by
+    message = r"decode at batch 64: must take more than the 55.3 ms of its context alone, got 50 ms: check the machine"
+    with pytest.raises(InputError, match=message):
+        fit_measured([*rows, _decode(64, 576, 0.05)], ("m", "x", 8), 1.5e-6)
 
 
 def test_curves_take_any_shape_and_broadcast() -> None:

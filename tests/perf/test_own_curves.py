@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import provisioner
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import curve_groups, load_curve_set
@@ -54,6 +55,27 @@ def test_curves_of_ones_own_add_a_degree(tmp_path: Path) -> None:
     assert set(curve_groups(known)) - set(curve_groups()) == {("llama2-70b", "dgx-h100", 7)}
     found = load_curve_set(catalog.model("llama2-70b"), catalog.machine("dgx-h100"), 7, own=known)
     assert found.tensor_parallel == 7 and found.provenance == ("measured",)
+
+
+def test_noisy_points_are_simulated(tmp_path: Path) -> None:
+    """A prompt curve whose line falls below 0 at a few tokens; a time below 0 would never end a step."""
+    header = SHIPPED.read_text().splitlines()[0]
+    points = (("prompt", 64, 1, 0, 1), ("prompt", 2048, 1, 0, 900), ("decode", 512, 1, 576, 30))
+    rows = (
+        f"llama2-70b,dgx-h100,8,{phase},{tokens},{batch},{context},{ms / 1e3},5,{ms / 1e3},{ms / 1e3},measured,,"
+        for phase, tokens, batch, context, ms in (*points, ("decode", 512, 64, 64 * 576, 40))
+    )
+    own(tmp_path / "own", "dgx-h100", "llama2-70b", "\n".join([header, *rows, ""]))
+    simulation = provisioner.simulate(
+        model="llama2-70b",
+        tensor_parallel=8,
+        specs=str(tmp_path / "own"),
+        pools="mixed:dgx-h100=2",
+        workload="coding",
+        rate_rps=1,
+        duration_s=20,
+    )
+    assert min(least for result in simulation.latency for least in result.seconds.values) > 0
 
 
 def test_the_published_simulator_has_its_own_curves_only(tmp_path: Path) -> None:

@@ -252,6 +252,7 @@ def _warnings(runs: Sequence[Run], fit: Fit | None, replica: Replica) -> Iterato
     curves = fit.curves
     yield from (f"refused: {refused.point.label}: {refused.reason}" for refused in curves.refused)
     yield from (f"levelled: {dip.reason}" for dip in curves.dips)
+    yield from curves.assumed
     if not fit.context_slope_known:
         unknown = replica.machine if replica.model in replica.known.models else replica.model
         yield (
