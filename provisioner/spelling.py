@@ -3,8 +3,6 @@
 Stands below everything that has messages. ``options`` registers the flags of all fields.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final

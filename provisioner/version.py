@@ -1,7 +1,5 @@
 """Versions of the program, of the packages that it uses, and of Python."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 

@@ -1,7 +1,5 @@
 """The commands of ``provision``: each loads, asks, and renders."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Final

@@ -3,8 +3,6 @@
 ``python -m provisioner.cli.document docs/reference/cli.md`` writes them anew between the marks of the page.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 ``takes`` shows typer a command with the options of a class; the command itself receives the typed values, ``given``.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING

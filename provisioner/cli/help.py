@@ -1,7 +1,5 @@
 """Help as plain text: the same on every terminal, and without loading a library that draws."""
 
-from __future__ import annotations
-
 import shutil
 import textwrap
 from collections import Counter

@@ -3,8 +3,6 @@
 A fall beyond the noise of the repeats is refused (the run ran out of memory), a dip inside it is levelled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

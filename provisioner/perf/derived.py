@@ -5,8 +5,6 @@ repeated). An iteration adds the embedding, the LM head over the last token of e
 logits, and the serving engine's own time to its layers (``_layer_s``) with their attention.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final

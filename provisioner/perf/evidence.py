@@ -5,8 +5,6 @@ were measured on this GPU. ``estimated``: the same sum with the utilisation of o
 machine with a power cap has the curves of the uncapped machine, slowed down.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache, partial

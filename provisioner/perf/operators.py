@@ -6,8 +6,6 @@ The utilisation comes from a table over the problem's size, derived by ``hardwar
 an operator without one gets an estimate from the measured GPUs (``Borrowed``), named in ``Operators.estimated``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Provenance of the shipped curves and kernels: source, licence, method, and errors, from their YAML files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache

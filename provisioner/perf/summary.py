@@ -4,8 +4,6 @@ An error is of work that a curve was not fitted to. Repeats left out at random s
 whole points left out how far interpolation and extrapolation can be trusted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """KV-cache transfer from the prompt to the token machine, for which the user's second token waits."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import numpy as np

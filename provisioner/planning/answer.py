@@ -1,7 +1,5 @@
 """From a question with everything loaded to a plan, or to the reason why there is none."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Designs: which machine type has which role. Their names follow one rule, of which the paper's are instances."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Reasons for a missing plan, of a question or a design: the limit that binds, and the smallest changes that help."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Points are looked up by listing them; ``proof_program`` states the same as an ILP.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

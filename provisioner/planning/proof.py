@@ -4,8 +4,6 @@ The course of the search is in docs/reference/formulation.md, "Proving a plan". 
 so that planning knows nothing of how.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """From candidates to the choice: the program over all designs, cuts found while solving, ties, the largest rate."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass, replace

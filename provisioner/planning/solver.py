@@ -1,7 +1,5 @@
 """Solving the program: HiGHS through PuLP, or any other solver that PuLP knows by name."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 from contextlib import suppress

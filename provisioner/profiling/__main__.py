@@ -1,7 +1,5 @@
 """``python -m provisioner.profiling``: a profile on a machine that has PyTorch and little else."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

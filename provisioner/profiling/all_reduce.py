@@ -4,8 +4,6 @@ A replica of several GPUs adds up the GPUs' results after attention and after th
 embedding, which is divided by the vocabulary; the logits of the vocabulary's parts are gathered.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from provisioner.perf.derived import GRAPH_TOKENS

@@ -1,7 +1,5 @@
 """State of a GPU from nvidia-smi; empty if nvidia-smi is missing."""
 
-from __future__ import annotations
-
 import csv
 import shutil
 import subprocess

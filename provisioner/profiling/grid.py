@@ -1,7 +1,5 @@
 """Iterations to time for a curve."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any

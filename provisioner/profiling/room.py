@@ -1,7 +1,5 @@
 """Memory that an iteration takes, and the part of a model that fits into the available memory."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Profiling of a model's shape on the local device, iteration by iteration."""
 
-from __future__ import annotations
-
 import gc
 import platform
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The probability that an arrival waits: Erlang's formulas for any real number of servers, and peaked arrivals."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -6,8 +6,6 @@ the work queued behind its own prompt and to a compound Poisson sum of busy peri
 `docs/explanation/queueing.md`, "Mixed pool", derives it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -5,8 +5,6 @@ one queue. Each replica runs the prompts that wait, in order, up to a token limi
 `docs/explanation/queueing.md` derives every step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

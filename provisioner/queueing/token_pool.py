@@ -5,8 +5,6 @@ rate ``1 / decode_s(b)``: a processor-sharing station whose speed depends on its
 depends on the output lengths only through their mean. `docs/explanation/queueing.md` derives the steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

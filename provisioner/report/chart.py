@@ -4,8 +4,6 @@ Views build them from results. ``charts`` draws them with Vega-Lite for pages, n
 the same, and ``chart_text`` puts them into words and tables.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

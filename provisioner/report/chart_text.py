@@ -1,7 +1,5 @@
 """Charts in words and numbers: a description, the text of each of its marks, and its numbers as a table."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import replace

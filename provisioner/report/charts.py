@@ -3,8 +3,6 @@
 Loading Altair takes a second, so this module is imported where a chart is drawn and nowhere else.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -3,8 +3,6 @@
 Built once from a result and drawn by ``terminal``, ``markdown`` and ``page``, so that all say the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import compress

@@ -1,7 +1,5 @@
 """Results written to files, each in the format of its ending."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path

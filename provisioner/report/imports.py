@@ -1,7 +1,5 @@
 """Imports as reports: of a trace file, of a model's ``config.json``, and of own measurements."""
 
-from __future__ import annotations
-
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A report as markdown, with the inputs and the command that repeat it."""
 
-from __future__ import annotations
-
 import re
 
 from provisioner.report.document import Code, Document, Facts, Folded, Notes, Table

@@ -1,7 +1,5 @@
 """Numbers as tables show them, without units, which are in the headers; None is an empty text."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial

@@ -3,8 +3,6 @@
 A number that is not finite is null. ``schema_version`` changes whenever a key changes its meaning or goes.
 """
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Final
 

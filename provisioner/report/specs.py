@@ -1,7 +1,5 @@
 """Machines, models and workloads as reports: all in a table, or one with its sources."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from functools import partial
 from typing import Final, Literal

@@ -1,7 +1,5 @@
 """Colours, dashes and marks of charts and pages: apart for the colour-blind, and without any colour."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 

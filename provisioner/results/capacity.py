@@ -1,7 +1,5 @@
 """The result of a capacity: the largest rate that a cluster in hand holds, its binding limit, and additions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

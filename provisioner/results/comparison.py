@@ -1,7 +1,5 @@
 """The result of a comparison: every design at its best, within one budget or at one throughput."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, Literal
 

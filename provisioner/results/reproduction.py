@@ -1,7 +1,5 @@
 """The result of a reproduction: a paper's published results beside computed ones."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The result of a sensitivity: how a plan moves with its inputs, where it switches, and where splitting pays."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The result of a simulation: latencies with their uncertainty, the work of the pools, and what it rests on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ while budget, batch and memory allow. Memory is taken token by token; where it r
 last is evicted and computed again from its beginning (vLLM's recompute preemption).
 """
 
-from __future__ import annotations
-
 from provisioner.simulation import records
 from provisioner.simulation.machine import account, begin, end_run, make_ready, take_memory
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at

@@ -1,7 +1,5 @@
 """The simulated cluster: pools of machines with their roles, and the machines that fail."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import count
 

@@ -5,8 +5,6 @@ token limit, tokens preempted at most ``max_preemptions`` times, runs of token i
 A task is written as its request for the prompt phase and as ``-1 - request`` for the token phase.
 """
 
-from __future__ import annotations
-
 from provisioner.simulation import pointers, records, structures
 from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at, type_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, WAITING, World

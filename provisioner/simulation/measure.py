@@ -1,7 +1,5 @@
 """Measures of a run's timestamps: percentiles, intervals over request sets, verdicts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

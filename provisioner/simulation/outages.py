@@ -4,8 +4,6 @@ As in the paper, requests on a failed machine start again from scratch. A first 
 time; the cost of the failure shows in the time between tokens.
 """
 
-from __future__ import annotations
-
 from provisioner.simulation import records
 from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
 from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at

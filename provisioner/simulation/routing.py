@@ -4,8 +4,6 @@ With a mixed pool (policy ``splitwise``), the rules of the paper's cluster-level
 simulator; with strict pools, the least loaded replica of each role; with whole requests, the least loaded of all.
 """
 
-from __future__ import annotations
-
 from provisioner.simulation.chunked import arrive_chunked
 from provisioner.simulation.machine import arrive_prompt, change_pool
 from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at, slot_at, tree_at

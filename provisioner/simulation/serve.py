@@ -3,8 +3,6 @@
 The calling thread can be interrupted: the others stop at the next pause of their event loops.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor

@@ -3,8 +3,6 @@
 All are exact and deterministic: ties go to the lower stamp, replica or request.
 """
 
-from __future__ import annotations
-
 from provisioner.simulation import pointers
 from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, replica_at, request_at, tree_at
 from provisioner.simulation.records import BLOCK, World

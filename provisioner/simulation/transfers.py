@@ -4,8 +4,6 @@ A transfer begins when the prompt ends and takes its memory at the destination t
 link equally, and each is as fast as the slower of its two shares.
 """
 
-from __future__ import annotations
-
 from provisioner.simulation.machine import arrive_tokens, take_memory, wake
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at, type_at
 from provisioner.simulation.records import BLOCKED, LANDING, LISTS, NO_ROOM, RECEIVING, SENDING, TRANSFERRING, World

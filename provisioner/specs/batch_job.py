@@ -1,7 +1,5 @@
 """Batch jobs: requests that are all present at the start, and a time within which the last of them must end."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The criteria by which clusters are compared: one row each, for objectives, limits, tables and charts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

@@ -4,8 +4,6 @@ Known are families of dense decoders, each with the defaults of absent fields in
 and its norms, so that the number of parameters is exact. Other files are refused by their unsupported property.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

@@ -4,8 +4,6 @@ A metric is measured per request and judged at a percentile over requests (``doc
 a row here and its measurement in ``simulation.measure``; the formulas predict it where ``queueing`` has its share.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Networks between machines: by name, with ports and the share of their rate for transfers, or as a bandwidth."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, replace
 from typing import Final

@@ -1,7 +1,5 @@
 """Power caps: machines whose GPUs are limited to a share of their TDP, and the slowdown of both phases."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
 

@@ -1,7 +1,5 @@
 """Quantizations of a model's layers, in the forms of ``config.json`` and of the files that exports put beside it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final

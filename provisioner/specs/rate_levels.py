@@ -1,7 +1,5 @@
 """Rate levels of a trace: its rates window by window, its peak rate, and its burstiness within the windows."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from provisioner.specs.lengths import FloatArray

@@ -1,7 +1,5 @@
 """The roles of a pool: one row each, for flags, tables, files and charts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType

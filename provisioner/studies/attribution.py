@@ -1,7 +1,5 @@
 """Warnings of several plans as those of one study."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable
 
 

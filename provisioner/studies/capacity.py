@@ -1,7 +1,5 @@
 """A cluster in hand: the largest rate that it holds, the limit that binds there, and additions for a higher rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """Designs side by side: the largest throughput of each within one budget, or the best of each at one throughput."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

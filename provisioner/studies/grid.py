@@ -1,7 +1,5 @@
 """Grids: every size of a design's pools, or clusters of fixed sizes over an input, each point simulated whole."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, product

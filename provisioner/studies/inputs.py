@@ -1,7 +1,5 @@
 """The inputs that ``provision sweep --vary`` moves: numbers of a simulation as they are, all others by factors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher

@@ -5,8 +5,6 @@ machines. A point divides its box into the one with less power and the one with 
 is done. When no box is open, the frontier is whole (the epsilon-constraint method).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -3,8 +3,6 @@
 Points that differ in sizes alone share what was loaded and the request sets, which every process makes once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Ranges as they are typed: ``1:40``, ``30:250:10``, or numbers with commas between."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise

@@ -4,8 +4,6 @@ Inputs are multiplied by factors (``options.FACTORS``, ``MACHINE_FACTORS``), and
 Switch points are found by bisection, not read off a grid.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

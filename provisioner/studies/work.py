@@ -4,8 +4,6 @@ Both have the interface of ``concurrent.futures``. The compiled simulator lets t
 reached through its client's own executor; the work of a lost worker is done again by another.
 """
 
-from __future__ import annotations
-
 import concurrent.futures
 import logging
 import os

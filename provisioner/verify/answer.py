@@ -1,7 +1,5 @@
 """From a loaded question to its plan: by the formulas or proven by simulation, and recomputed before it is returned."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The evidence of a proven plan: its latencies, neighbours and alternatives; or the reason why nothing passes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

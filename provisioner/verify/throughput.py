@@ -1,7 +1,5 @@
 """The largest rate at which some cluster passes, and the clusters that pass at each rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

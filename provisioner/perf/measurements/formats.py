@@ -4,8 +4,6 @@
 used is checked, and an ``InputError`` names file and field.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

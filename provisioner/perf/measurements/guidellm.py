@@ -1,7 +1,5 @@
 """Reports of GuideLLM: one run for each benchmark of a report."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final

@@ -4,8 +4,6 @@ A time to the first token is a prompt time only when nothing else ran. A gap bet
 only at a known batch and without the prompts of other requests. ``docs/how-to/own-measurements.md`` has the rules.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Final

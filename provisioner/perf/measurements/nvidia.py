@@ -1,7 +1,5 @@
 """Results of AIPerf and of its predecessor genai-perf: the CSV of one metric per row, and AIPerf's records."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Results that hold the totals of a run: a table with a row for each tool says where its values lie."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

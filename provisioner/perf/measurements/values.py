@@ -1,7 +1,5 @@
 """Checked values out of the JSON of a result file."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence

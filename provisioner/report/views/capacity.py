@@ -1,7 +1,5 @@
 """A capacity as a report: the largest rate, the limits that break above it, additions for more, and latencies."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A comparison as a report: the best design first, each with its cluster, then all against the baseline."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Final

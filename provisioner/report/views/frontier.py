@@ -1,7 +1,5 @@
 """A frontier as a report: the best cluster in each criterion, all points, and the boxes left open."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final

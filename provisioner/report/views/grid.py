@@ -1,7 +1,5 @@
 """A grid as a report: for sizes the optimum, the frontier and a map; for an input the values at which clusters pass."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The charts of a grid: distances to the limits, latency over an input, and batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby

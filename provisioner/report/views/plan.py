@@ -1,7 +1,5 @@
 """A plan as a report: the answer first, then pools, latency, the other designs, warnings and evidence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 

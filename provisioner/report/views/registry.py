@@ -1,7 +1,5 @@
 """The views of all types of results: a new type is a value, a view and a row in ``VIEWS``."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

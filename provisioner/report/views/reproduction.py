@@ -1,7 +1,5 @@
 """A reproduction as a report: every published result beside ours, and why they differ."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Final

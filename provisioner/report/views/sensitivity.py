@@ -1,7 +1,5 @@
 """A sensitivity as a report: the tornado, the switch points, and the map of where splitting pays."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Final

@@ -1,7 +1,5 @@
 """A simulation as a report: the verdict first, then latency, pools, batches, warnings and evidence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

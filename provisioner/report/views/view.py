@@ -1,7 +1,5 @@
 """The parts of a view, and the blocks that the reports of all results share."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The two sets of assumptions are those of the published simulator, and the measur
 baseline (chunked prefill) beside the paper's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace

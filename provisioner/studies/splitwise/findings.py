@@ -1,7 +1,5 @@
 """The findings of a reproduction: each published result beside ours, and why they differ."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final

@@ -4,8 +4,6 @@ Patel, Choukse, Zhang, Shah, Goiri, Maleki, Bianchini: Splitwise: Efficient Gene
 Splitting, ISCA 2024 (arXiv 2311.18677).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The reproduction of a paper: its experiments under both sets of assumptions, kept as they are finished."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
