@@ -63,10 +63,10 @@ class CurveImportOptions(Options):
         whole("GPUs"), "Tensor parallelism: GPUs of the replica. Needed.", default=MISSING
     )
     input_tokens: float | None = MEASURED.option(
-        positive("tokens", "TOKENS"), "Prompt length of every run. [default: what the files say]"
+        positive("tokens", "TOKENS").within(1.0, 1e6), "Prompt length of every run. [default: what the files say]"
     )
     output_tokens: float | None = MEASURED.option(
-        positive("tokens", "TOKENS"), "Output length of every run. [default: what the files say]"
+        positive("tokens", "TOKENS").within(1.0, 1e6), "Output length of every run. [default: what the files say]"
     )
     concurrency: int | None = MEASURED.option(
         whole("requests"),

@@ -106,6 +106,7 @@ def test_a_machine_at_its_end_is_no_defect(
 
 
 S = (*H100, "--rate", "5", "--duration", "1")
+REPLICA = ("--model", "llama2-70b", "--machine", "dgx-h100", "--tp", "8")
 RANGES = [
     ((*S, "--batch-tokens", "1e9"), "--batch-tokens: must be from 1 to 1,000,000 tokens, got 1e9"),
     ((*S, "--batch-requests", "1e9"), "--batch-requests: must be from 1 to 100,000 requests"),
@@ -128,6 +129,8 @@ RANGES = [
     (("plan", "--deadline", "1e9h"), "--deadline: must be from 1e-9 to 1e9 s"),
     (("plan", "--backlog", "1e300", "--within", "8h"), "--backlog: must be from 1 to 1,000,000,000 requests"),
     (("plan", "--rate", "1e-300"), "--rate: must be from 1e-06 to 1,000,000 requests/s"),
+    (("curves", "import", "x.json", *REPLICA, "--input-tokens", "0.5"), "--input-tokens: must be from 1 to 1,000,000"),
+    (("curves", "import", "x.json", *REPLICA, "--output-tokens", "0"), "--output-tokens: must be"),
 ]
 
 
