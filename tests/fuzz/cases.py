@@ -17,6 +17,7 @@ from provisioner.cli.help import TyperObject, subcommands
 from provisioner.options import flag_of
 from provisioner.options.conflicts import CONFLICTS, NEEDS
 from provisioner.spelling import FLAGS
+from tests.fuzz.files import KEPT
 from tests.fuzz.values import HOSTILE, Values, changed_files, of_parameter
 
 _UNTRIED: Final = ("--help", "--debug")
@@ -53,10 +54,18 @@ BASES: Final = {
 }
 """Small questions, to which a case adds; a command without one has none."""
 
-_OFTEN: Final = {"--json": 0.4, "--out": 0.3}
+_OFTEN: Final = {"--json": 0.4, "--out": 0.35, "--resume": 0.15}
 """Options that a case has beside the one that it is about, with their shares."""
 
-_FORMS: Final = (("good", 35), ("pair", 25), ("wrong", 20), ("odd", 10), ("file", 10))
+_ODDLY: Final = 0.15
+"""Share of these with an odd value."""
+
+_KEPT: Final = 0.3
+"""Share of the cases that go on from a journal in which there is a misshapen one."""
+
+_FORMS: Final = (("good", 20), ("pair", 25), ("many", 15), ("wrong", 10), ("odd", 20), ("file", 10))
+_FIRST_FORMS: Final = (("good", 60), ("pair", 40))
+"""Forms of a case with their shares; those of the first case that is about an option."""
 
 
 @dataclass(frozen=True)
@@ -160,32 +169,53 @@ def _of_base(base: Sequence[str], takes: dict[str, Parameter]) -> list[tuple[str
 
 
 def case(name: str, seed: int, number: int) -> Case:
-    """The case of a command by seed and number: every option in turn is the one that a case is about."""
+    """The case of a command by seed and number: every option in turn is the one that a case is about.
+
+    The first case that is about an option has a good value, so that all that an option does is run.
+    """
     chance = random.Random(f"{name}/{seed}/{number}")
     known = parameters()[name]
     takes = {each.flag: each for each in known}
     subjects = [each for each in known if each.flag not in _OFTEN]
     order = random.Random(f"{name}/{seed}").sample(subjects, len(subjects))
     main = order[number % len(order)]
-    form = chance.choices(*zip(*_FORMS, strict=True))[0]
-    if form == "file" and number >= len(order):
+    form = chance.choices(*zip(*(_FIRST_FORMS if number < len(order) else _FORMS), strict=True))[0]
+    if form == "file":
         main = chance.choice([each for each in known if each.changed_files] or [main])
     chosen = {main.flag: _typed(main, form, chance)}
     for flag in sorted(_needed(main.flag) & takes.keys()):
         chosen[flag] = _typed(takes[flag], "good", chance)
-    if form == "pair":
-        other = chance.choice(known)
+    for other in chance.choices(known, k={"pair": 1, "many": 5}.get(form, 0)):
         if other.flag not in chosen and not _excluded(main.flag) & {other.flag}:
             chosen[other.flag] = _typed(other, "good", chance)
-    for flag, share in _OFTEN.items():
+    for flag, share in _OFTEN.items() if form != "wrong" else ():
         if flag in takes and flag not in chosen and chance.random() < share:
-            chosen[flag] = _typed(takes[flag], "good", chance)
+            chosen[flag] = _typed(takes[flag], "odd" if chance.random() < _ODDLY else "good", chance)
+    if {"--out", "--resume"} <= chosen.keys() and chance.random() < _KEPT:
+        chosen["--out"] = ["--out", chance.choice(KEPT)]
+    return _case(name, seed, number, chosen, form == "wrong" and bool(main.values.wrong))
+
+
+def refusals(name: str) -> tuple[Case, ...]:
+    """Every value that an option or argument has to refuse, and every option twice that may be given once."""
+    found = []
+    for each in parameters()[name]:
+        texts = [each.typed(text) for text in each.values.wrong]
+        if each.flag and not each.switch and not each.repeatable:
+            texts += [2 * each.typed(text) for text in each.values.good[:1]]
+        found += [_case(name, -1, len(found) + k, {each.flag: text}, True) for k, text in enumerate(texts)]
+    return tuple(found)
+
+
+def _case(name: str, seed: int, number: int, chosen: dict[str, list[str]], must_fail: bool) -> Case:
+    """A case with options by flag, which take the place of those of a base question."""
+    chance = random.Random(f"{name}/{seed}/{number}/base")
+    takes = {each.flag: each for each in parameters()[name]}
     gone = {flag for each in chosen for flag in _excluded(each)}
     base = _of_base(chance.choice(BASES.get(name, ("",))).split(), takes)
     kept = [part for flag, words in base if flag not in chosen and flag not in gone for part in words]
     arguments = (*name.split(), *kept, *(part for flag, words in chosen.items() if flag for part in words))
     subject = ("--", *chosen[""]) if chosen.get("", [""])[0].startswith("-") else tuple(chosen.get("", ()))
-    must_fail = form == "wrong" and bool(main.values.wrong)
     return Case(name, seed, number, (*arguments, *subject), must_fail)
 
 
@@ -199,7 +229,7 @@ def _typed(each: Parameter, form: str, chance: random.Random) -> list[str]:
         texts = tuple(name % chance.randrange(50) for name in each.changed_files)
     else:
         texts = values.good or values.odd or HOSTILE
-    count = 2 if each.repeatable and form in ("good", "pair") and chance.random() < 0.3 else 1
+    count = 2 if each.repeatable and form in ("good", "pair", "many") and chance.random() < 0.3 else 1
     return [part for _ in range(count) for part in each.typed(chance.choice(texts))]
 
 

@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import yaml
+from pyarrow import parquet
 
 from tests.fuzz.worker import Ended
 
 _BY_DESIGN: Final = frozenset({"question", "thresholds", "rate_by_minute_rps", "low", "arrivals", "options"})
 """Fields under which a number of 0 says nothing of the answer."""
 
-_NOTES: Final = ("warnings", "notes", "remarks", "caveats")
+_NOTES: Final = frozenset({"warnings", "notes", "note", "remarks", "caveats", "why", "reason", "missed"})
 _TOLD: Final = re.compile(
-    r"(_rps|_per_s|per_h|_w|_gib|_bytes|seconds|slowdown|tokens_per_\w+|usd_per_\w+)$|^(p\d[\d.]*|throughput|cost|power)$"
+    r"^(?!added_).*(_rps|_per_s|per_h|_w|_gib|_bytes|_kwh|_s|seconds|slowdown|tokens_per_\w+|(usd|eur)_per_\w+)$"
+    r"|^(p\d[\d.]*|throughput|cost|power|latency|memory|rate)(_mean)?$"
 )
-_NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|inf)(?![\w.'/-])")
+_NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|NaN|inf|Infinity)(?![\w.'/-])")
+_ZERO: Final = re.compile(r"(?<![\w.,:-])0(?:\.0+)? (?:requests/s|(?:output )?tokens/s|\$/h|EUR/h|k?W|GiB|GB)(?![\w/])")
 _LAST: Final = {
     ".png": b"iend",
     ".pdf": b"%%eof",
@@ -32,6 +35,10 @@ _LAST: Final = {
 }
 """Ends of whole files, in small letters."""
 
+_NO_NUMBERS: Final = {
+    ".svg": re.compile(r"\b(NaN|Infinity)\b"),
+    ".lp": re.compile(r"(?<![\w.])[-+]?(nan|inf)\b"),
+}
 _TEMPORARY: Final = re.compile(r"\..+\.\w{8}|tmp\w+|.+\.tmp")
 
 
@@ -67,8 +74,15 @@ def faults_of_end(ended: Ended, arguments: Sequence[str], must_fail: bool) -> It
         return
     if "--json" in arguments:
         yield from faults_of_json(out, "stdout")
-    elif match := _NO_NUMBER.search(out):
-        yield f"{match[0]} in the report: {out[max(0, match.start() - 80) :][:160]!r}"
+    else:
+        yield from _faults_of_report(out, "the report")
+
+
+def _faults_of_report(text: str, name: str) -> Iterator[str]:
+    """Faults of a text for readers: numbers that are none, and zeros with the unit of a rate, cost, power or memory."""
+    for said, match in (("", _NO_NUMBER.search(text)), ("unexplained zero: ", _ZERO.search(text))):
+        if match:
+            yield f"{name}: {said}{match[0]} in {text[max(0, match.start() - 80) :][:160]!r}"
 
 
 def faults_of_json(text: str, name: str) -> Iterator[str]:
@@ -96,9 +110,28 @@ def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
         for each in value:
             yield from _zeros(each, path, told)
     elif isinstance(value, int | float) and not isinstance(value, bool) and value == 0 and not told:
-        name = next((part for part in reversed(path) if part not in ("mean", "value")), "")
+        name = next((part for part in reversed(path) if part not in ("mean", "value", "values")), "")
         if _TOLD.search(name):
             yield ".".join(path)
+
+
+def _faults_of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Iterator[str]:
+    """Faults of a table: numbers that are none, and zeros in rows without a note."""
+    wrong = {f"{column} {cell}" for row in rows for column, cell in row.items() if _is_no_number(cell)}
+    if wrong:
+        yield f"{name}: has {', '.join(sorted(wrong))}"
+    zeros = {
+        column
+        for row in rows
+        for column, cell in row.items()
+        if _TOLD.search(column) and re.fullmatch(r"-?0(\.0*)?", str(cell)) and not any(row.get(n) for n in _NOTES)
+    }
+    if zeros:
+        yield f"{name}: unexplained zero: {', '.join(sorted(zeros))}"
+
+
+def _is_no_number(cell: Any) -> bool:
+    return str(cell).lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
 def _tail(text: str) -> str:
@@ -131,24 +164,39 @@ def faults_of_files(before: Mapping[str, bytes], folder: Path, code: int | None)
 
 def faults_of_content(name: str, content: bytes) -> Iterator[str]:
     """Faults of a file: cut off, or with numbers that are none."""
-    ending = Path(name).suffix.lower()
+    ending, shown = Path(name).suffix.lower(), repr(name)
+    if content.startswith(b"\\*"):
+        ending = ".lp"  # whatever its name
     if ending in _LAST and _LAST[ending] not in content[-40:].lower():
-        yield f"{name!r}: is cut off"
-    if ending in (".json", ".yaml", ".csv", ".md"):
-        text = content.decode("utf-8", "backslashreplace")
-        if not text.endswith("\n"):
-            yield f"{name!r}: is cut off"
-        elif ending == ".json":
-            yield from faults_of_json(text, repr(name))
-        elif ending == ".yaml":
-            yaml.safe_load(text)
-        elif ending == ".csv":
-            rows = list(csv.reader(io.StringIO(text)))
-            if len({len(row) for row in rows}) > 1:
-                yield f"{name!r}: has rows of several lengths"
-            if words := {cell for row in rows for cell in row} & {"nan", "NaN", "inf", "-inf"}:
-                yield f"{name!r}: has {', '.join(sorted(words))}"
-        if ending in (".md", ".csv") and "\x1b" in text:
-            yield f"{name!r}: has an escape sequence"
-        if re.search(r"\]\(\s*javascript:", text):
-            yield f"{name!r}: has a link to a script"
+        yield f"{shown}: is cut off"
+        return
+    if ending == ".parquet":
+        # values as they are: pandas takes one that is missing for one that is no number
+        yield from _faults_of_rows(parquet.read_table(io.BytesIO(content)).to_pylist(), shown)
+    if ending not in (".json", ".yaml", ".csv", ".md", ".html", ".svg", ".lp"):
+        return
+    text = content.decode("utf-8", "backslashreplace")
+    if ending in (".json", ".yaml", ".csv", ".md") and not text.endswith("\n"):
+        yield f"{shown}: is cut off"
+    elif ending == ".json":
+        yield from faults_of_json(text, shown)
+    elif ending == ".yaml":
+        yaml.safe_load(text)
+    elif ending == ".csv":
+        rows = list(csv.reader(io.StringIO(text)))
+        if len({len(row) for row in rows}) > 1:
+            yield f"{shown}: has rows of several lengths"
+        yield from _faults_of_rows([dict(zip(rows[0], row, strict=False)) for row in rows[1:]], shown)
+    elif ending == ".html":
+        for script in re.findall(r"<script type=.application/json.[^>]*>(.*?)</script>", text, re.DOTALL):
+            yield from faults_of_json(script, shown)
+        yield from _faults_of_report(re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL), shown)
+    elif ending in _NO_NUMBERS:
+        if match := _NO_NUMBERS[ending].search(text):
+            yield f"{shown}: has {match[0]}"
+    elif ending == ".md":
+        yield from _faults_of_report(text, shown)
+    if "\x1b" in text:
+        yield f"{shown}: has an escape sequence"
+    if re.search(r"\]\(\s*javascript:|href=.?\s*javascript:", text, re.IGNORECASE):
+        yield f"{shown}: has a link to a script"

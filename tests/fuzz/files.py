@@ -13,7 +13,9 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from provisioner.specs.trace_formats import FORMATS, TIME_UNITS, TraceFormat
 
 TESTS: Final = Path(__file__).resolve().parents[1]
 DATA: Final = TESTS.parent
@@ -24,6 +26,38 @@ Make = str | bytes | Path | Callable[[Path], object]
 
 def _trace(rows: Iterable[tuple[object, ...]]) -> str:
     return "\n".join(["arrival_s,prompt_tokens,output_tokens", *(",".join(map(str, row)) for row in rows), ""])
+
+
+def _form_name(form: TraceFormat) -> str:
+    plain = not form.block_tokens and "." not in "".join((*form.columns, *form.marks))
+    return f"form-{form.name}.{'csv' if plain else 'jsonl'}"
+
+
+def _of_form(form: TraceFormat) -> str:
+    """A trace of a declared form: 24 requests 0.5 s apart, two a session."""
+    rows = []
+    for k in range(24):
+        times = {"date": f"2024-05-10 00:00:{k // 2:02}.{k % 2 * 5}00000", "": None}
+        at = times[form.time_unit] if form.time_unit in times else k / 2 / TIME_UNITS[form.time_unit]
+        at = round(at) if isinstance(at, float) and form.time_unit != "s" else at
+        values: dict[str, Any] = {mark: f"s{k // 2}" for mark in form.marks}
+        values |= {"chat_id": k, "parent_chat_id": -1} if "chat_id" in values else {}
+        values |= dict(zip(form.columns, (at, 500 + 40 * k, 20 + k), strict=True))
+        values |= {form.delay: 100} if form.delay and k % 2 else {}
+        values |= {"hash_ids": list(range(-(-(500 + 40 * k) // form.block_tokens)))} if form.block_tokens else {}
+        row: dict[str, Any] = {}
+        for name, value in values.items():
+            outer, _, inner = name.partition(".")
+            if not inner:
+                row[outer] = value
+            elif name in form.marks:
+                row[outer] = {inner: [1, 2]}
+            else:
+                row.setdefault(outer, [{}])[0][inner] = value
+        rows.append(row)
+    if _form_name(form).endswith(".jsonl"):
+        return "".join(json.dumps(row) + "\n" for row in rows)
+    return "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows), ""])
 
 
 def _sparse(path: Path) -> None:
@@ -57,19 +91,55 @@ _BINS: Final = (
     "prompt_low,prompt_high,prompt_mean,output_low,output_high,output_mean,count\n"
     "100,200,150,10,20,15,5\n1000,2000,1500,10,20,15,5\n"
 )
-_VLLM: Final = TESTS / "perf/samples/vllm"
+_SAMPLES: Final = TESTS / "perf/samples"
+_VLLM: Final = _SAMPLES / "vllm"
 _CONFIGS: Final = TESTS / "specs/configs"
+_FORMS: Final = {_form_name(form): _of_form(form) for form in FORMATS}
+_RESULT: Final[dict[str, Any]] = {
+    "completed": 16,
+    "num_prompts": 16,
+    "request_throughput": 0.4,
+    "total_input_tokens": 16 * 1024,
+    "total_output_tokens": 16 * 256,
+    "max_concurrency": 1,
+    **{f"{stat}_{name}_ms": 9.5 for stat in ("mean", "median") for name in ("ttft", "tpot", "itl")},
+}
+_MEASURED: Final = {
+    "sglang.jsonl": {
+        **_RESULT,
+        "backend": "sglang",
+        "dataset_name": "random",
+        "random_range_ratio": 1.0,
+        "total_output_tokens_retokenized": 4090,
+        "accept_length": 2.5,
+    },
+    "one-batch.jsonl": {
+        "batch_size": 16,
+        "input_len": 1024,
+        "output_len": 16,
+        "prefill_latency": 0.2,
+        "median_decode_latency": 0.02,
+    },
+}
+_CONFIG_NAMES: Final = sorted(path.name for path in _CONFIGS.glob("*.json"))
+_OF_NVIDIA: Final = {
+    f"{path.parts[-3]}-{k}.csv": path for k, path in enumerate(sorted(_SAMPLES.glob("*/*/profile_export_*.csv")))
+}
+_JOURNALS: Final[tuple[str | bytes, ...]] = (
+    "", "{}\n", "[1, 2]\n", '{"question": {}}\n', '{"question": {"command": "plan"}}\n{"key": "x"', b"\xff\0\x1b",
+    "null\n", '{"question": 1}\n{"key": [1], "result": NaN}\n', "a,b\n1,2\n",
+)  # fmt: skip
 
 GOOD: Final[Mapping[str, tuple[str, ...]]] = {
-    "trace": ("trace.csv", "azure.csv", "mooncake.jsonl", "one.csv", "equal.csv", "same-time.csv", "wide.csv"),
+    "trace": ("trace.csv", "azure.csv", "mooncake.jsonl", "one.csv", "equal.csv", "same-time.csv", "wide.csv", *_FORMS),
     "workload": ("workload.yaml", "trace.csv", "mooncake.jsonl", "equal.csv"),
     "slo": ("slo.yaml",),
     "prices": ("prices.yaml",),
     "rates": ("rates.txt",),
-    "config": ("config.json", "gpt2-xl.json", "qwen3-8b.json", "mixtral-8x7b.json", "deepseek-v3.json"),
+    "config": ("config.json", *_CONFIG_NAMES),
     "measurement": (
-        *("alone-256.json", "alone-1024.json", "appended.json", "held-16.json", "rate-6.json"),
-        *("guidellm.json", "points.csv"),
+        *sorted(path.name for path in _VLLM.glob("*.json")),
+        *("guidellm.json", "guidellm-sweep.json", "points.csv", *_OF_NVIDIA, *_MEASURED),
     ),
     "specs": ("own", "folder"),
 }
@@ -81,6 +151,7 @@ MAKES: Final[Mapping[str, Make]] = {
     "mooncake.jsonl": _MOONCAKE,
     "one.csv": _trace([(0, 100, 10)]),
     "equal.csv": _trace([(0, 100, 10), (1, 100, 10)]),
+    **_FORMS,
     "same-time.csv": _trace([(0, 100 + k, 10) for k in range(20)]),
     "wide.csv": _trace([(k, 1 + 4000 * (k % 2), 1 + 800 * (k % 3)) for k in range(30)]),
     "workload.yaml": _WORKLOAD,
@@ -89,9 +160,12 @@ MAKES: Final[Mapping[str, Make]] = {
     "prices.yaml": _PRICES,
     "rates.txt": "1\n2\n1.5\n",
     "config.json": _CONFIGS / "llama3.1-8b.json",
-    **{name: _CONFIGS / name for name in GOOD["config"][1:]},
-    **{name: _VLLM / name for name in GOOD["measurement"][:5]},
-    "guidellm.json": TESTS / "perf/samples/guidellm/0.5-concurrent.json",
+    **{name: _CONFIGS / name for name in _CONFIG_NAMES},
+    **{path.name: path for path in _VLLM.glob("*.json")},
+    **_OF_NVIDIA,
+    **{name: json.dumps(result) + "\n" for name, result in _MEASURED.items()},
+    "guidellm.json": _SAMPLES / "guidellm/0.5-concurrent.json",
+    "guidellm-sweep.json": _SAMPLES / "guidellm/0.2-sweep.json",
     "points.csv": DATA / "hardware_specs/curves/dgx-h100__llama2-70b.csv",
     "own": _own,
     "folder": Path.mkdir,
@@ -111,6 +185,8 @@ MAKES: Final[Mapping[str, Make]] = {
     "nul.csv": _PLAIN.replace("500", "5\x000").encode(),
     "red.csv": "arrival_s,\x1b[31mprompt_tokens,output_tokens\n0,1,1\n",
     "semicolons.csv": _PLAIN.replace(",", ";"),
+    "tabs.csv": _PLAIN.replace(",", "\t"),
+    "trace.yaml": "- {arrival_s: 0, prompt_tokens: 1, output_tokens: 1}\n",
     "one-line.json": json.dumps([{"arrival_s": 0, "prompt_tokens": 1, "output_tokens": 1}] * 3),
     "list.json": "[1, 2, 3]\n",
     "text.json": '"text"\n',
@@ -133,24 +209,58 @@ MAKES: Final[Mapping[str, Make]] = {
     "red\x1b[31m.csv": _PLAIN,
     "naïve 名.csv": _PLAIN,
     "-dash.csv": _PLAIN,
+    **{f"kept-{k}.csv.journal": content for k, content in enumerate(_JOURNALS)},
 }
 """Files by name."""
 
 ODD: Final = tuple(name for name in MAKES if name not in {each for names in GOOD.values() for each in names})
 """Names of files that are of no use to most options."""
 
+KEPT: Final = tuple(f"kept-{k}.csv" for k in range(len(_JOURNALS)))
+"""Names of files to write that have a journal beside them, which no run left there."""
+
 DEVICES: Final = ("/dev/zero", "none.csv", "no/such/file.yaml", "none.json", "trace.csv/x")
 """Names that lead to no file."""
 
 _NUMBER: Final = re.compile(rb"-?\d+(?:\.\d+)?")
+_KEYED: Final = re.compile(rb"[\s\"{,]([A-Za-z_]\w*)\"?: ?-?\d")
+_COLUMN_CHANGES: Final = ("zeros", "negative", "thousands", "column")
 _WORDS: Final = {
     "nan": b"nan", "inf": b"inf", "minus": b"-7", "zero": b"0", "vast": b"1e308", "more": b"99999999999999999999",
     "word": b"x", "none": b"", "null": b"null", "half": b"0.5", "red": b"\x1b[31m1",
 }  # fmt: skip
 
 
-def _changed(content: bytes, change: str, k: int) -> bytes:
+def _column(name: str, content: bytes, change: str, k: int) -> bytes:
+    """A content with a column of a table, or the values of a key, all zero, negative, a thousand times, or gone."""
+    of = {"zeros": lambda number: b"0", "negative": lambda number: b"-" + number.lstrip(b"-")}
+    of |= {"thousands": lambda number: b"%g" % (1000.0 * float(number)), "column": lambda number: b""}
+    if not name.endswith(".csv"):
+        keys = sorted({match[1] for match in _KEYED.finditer(content)})
+        if not keys:
+            return content
+        keyed = re.compile(rb"([\s\"{,]" + re.escape(keys[k % len(keys)]) + rb"\"?: ?)(-?\d+(?:\.\d+)?)")
+        return keyed.sub(lambda match: b"" if change == "column" else match[1] + of[change](match[2]), content)
+    rows = [line.split(b",") for line in content.splitlines()]
+    at = k % max((len(row) for row in rows), default=1)
+    for row in rows:
+        if at < len(row) and change == "column":
+            del row[at]
+        elif at < len(row) and _NUMBER.fullmatch(row[at]):
+            row[at] = of[change](row[at])
+    return b"".join(b",".join(row) + b"\n" for row in rows)
+
+
+def _changed(name: str, content: bytes, change: str, k: int) -> bytes:
     """A content with one thing wrong."""
+    if change in _COLUMN_CHANGES:
+        return _column(name, content, change, k)
+    if change == "bom":
+        return b"\xef\xbb\xbf" + content
+    if change == "crlf":
+        return content.replace(b"\n", b"\r\n")
+    if change == "long":
+        return _NUMBER.sub(b"9" * 100_000, content, count=1) if k % 2 else b"x" * 1_000_000 + content
     lines = content.splitlines(keepends=True) or [b""]
     at = k % len(lines)
     if change in _WORDS:
@@ -171,7 +281,7 @@ def _changed(content: bytes, change: str, k: int) -> bytes:
     raise ValueError(f"{change}: is no change")
 
 
-CHANGES: Final = (*_WORDS, "cut", "less", "twice", "byte")
+CHANGES: Final = (*_WORDS, *_COLUMN_CHANGES, "cut", "less", "twice", "byte", "bom", "crlf", "long")
 _OF: Final = re.compile(r"(\w+)-(\d+)-of-(.+)", re.DOTALL)
 
 
@@ -199,14 +309,15 @@ def make(folder: Path, name: str) -> None:
         path.write_bytes(content)
         made = [path] if match else []
     for each in made:
-        each.write_bytes(_changed(each.read_bytes(), match[1], int(match[2])))  # type: ignore[index]
+        each.write_bytes(_changed(each.name, each.read_bytes(), match[1], int(match[2])))  # type: ignore[index]
     if name.endswith("workload.yaml"):
         make(folder, "workload.csv")
 
 
 def make_all(folder: Path, texts: Iterable[str]) -> set[str]:
     """Make the files that arguments of a command line name; return the names."""
-    words = {word for text in texts for word in (text, text.partition("=")[2]) if known(word)}
+    named = [word for text in texts for word in (text, text.partition("=")[2])]
+    words = {word for name in named for word in (name, f"{name}.journal") if known(word)}
     for name in sorted(words):
         make(folder, name)
     return words

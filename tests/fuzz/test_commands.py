@@ -1,5 +1,6 @@
 """Two thousand command lines drawn by a seed, in one process: none ends in a way in which no command may end.
 
+All values that options have to refuse are tried as well.
 ``FUZZ_SEED`` draws others, ``FUZZ_CASES`` more or fewer of each command.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.cases import BASES, Case, case, parameters, shell_text
+from tests.fuzz.cases import BASES, Case, case, parameters, refusals, shell_text
 from tests.fuzz.faults import contents, faults_of_end, faults_of_files
 from tests.fuzz.files import make_all
 from tests.fuzz.worker import Worker
@@ -49,6 +50,14 @@ def test_commands_end_as_commands_may(name: str, start: int, worker: Worker, tmp
     faults = []
     for number in range(start, min(start + SHARD, CASES)):
         faults += failed(case(name, SEED, number), tmp_path / str(number), worker)
+    assert not faults, "\n".join([f"{len(faults)} faults", *faults])
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_wrong_values_are_refused(name: str, worker: Worker, tmp_path: Path) -> None:
+    faults = []
+    for each in refusals(name):
+        faults += failed(each, tmp_path / str(each.number), worker)
     assert not faults, "\n".join([f"{len(faults)} faults", *faults])
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 
+from provisioner.specs.trace_formats import FORMATS, TraceRules
+from provisioner.specs.traces import read_trace
 from tests.fuzz.cases import case, parameters
 from tests.fuzz.faults import contents, faults_of_end, faults_of_files
-from tests.fuzz.files import make_all
+from tests.fuzz.files import CHANGES, GOOD, make_all
+from tests.fuzz.test_commands import CASES
 from tests.fuzz.worker import Ended
 
 
@@ -27,7 +33,9 @@ from tests.fuzz.worker import Ended
         (Ended(2, "half of it", "error: x\n"), "with a result"),
         (Ended(0, "", ""), "without a result"),
         (Ended(2, "", "error: \x1b[31mred\n"), "control character '\\x1b' on stderr"),
-        (Ended(0, "TTFT P50  nan ms\n", ""), "nan in the report"),
+        (Ended(0, "TTFT P50  nan ms\n", ""), "the report: nan"),
+        (Ended(0, "throughput  0.0 requests/s\n", ""), "unexplained zero: 0.0 requests/s"),
+        (Ended(0, "throughput  10 requests/s, at 1.0 requests/s\n", ""), ""),
         (Ended(0, '{"ttft_p50": NaN}\n', ""), "has NaN"),
         (Ended(0, '{"cost_usd_per_h": 0.0}\n', ""), "unexplained zero: cost_usd_per_h"),
         (Ended(0, '{"metrics": {"ttft": {"p50": {"mean": 0}}}}\n', ""), "zero: metrics.ttft.p50.mean"),
@@ -55,7 +63,17 @@ def test_an_accepted_wrong_value_is_a_fault() -> None:
         (".r.csv.abcd1234", b"a,b\n", 0, "a temporary file is left"),
         ("r.csv", b"a,b\n1", 0, "is cut off"),
         ("r.csv", b"a,b\n1\n", 0, "rows of several lengths"),
-        ("r.csv", b"a,b\n1,nan\n", 0, "has nan"),
+        ("r.csv", b"a,b\n1,nan\n", 0, "has b nan"),
+        ("r.csv", b"a,rate_rps\n1,0.0\n", 0, "unexplained zero: rate_rps"),
+        ("r.csv", b"why,rate_rps\nunstable,0\n", 0, ""),
+        ("r.svg", b'<svg><path d="M0,NaN"/></svg>', 0, "has NaN"),
+        ("r.html", b"<html><td>nan</td></html>", 0, "nan in"),
+        ("r.html", b"<html><script>inf = 1</script><p>0 requests/s</p></html>", 0, "zero: 0 requests/s"),
+        ("r.html", b'<html><script type="application/json">{"a": NaN}</script></html>', 0, "has NaN"),
+        ("r.html", b"<html><a href=' javascript:alert(1)'>x</a></html>", 0, "link to a script"),
+        ("p.csv", b"\\* a program *\\\nC0: x, y, z\nEnd\n", 0, ""),
+        ("p.lp", b"C0: 3 x + inf y <= 1\nEnd\n", 0, "has inf"),
+        ("r.md", b"| inf |\n", 0, "inf in"),
         ("r.png", b"\x89PNG", 0, "is cut off"),
         ("r.json", b'{"a": NaN}\n', 0, "has NaN"),
         ("r.md", b"[x](javascript:alert(1))\n", 0, "link to a script"),
@@ -71,11 +89,48 @@ def test_faults_of_files(tmp_path: Path, name: str, content: bytes | None, code:
     assert any(fault in each for each in faults) if fault else not faults, faults
 
 
+@pytest.mark.parametrize(("number", "fault"), [(0.5, ""), (None, ""), (math.nan, "a nan"), (-math.inf, "a -inf")])
+def test_faults_of_parquet(tmp_path: Path, number: float | None, fault: str) -> None:
+    parquet.write_table(pyarrow.table({"a": [1.0, number]}), tmp_path / "r.parquet")
+    faults = list(faults_of_files({}, tmp_path, 0))
+    assert any(fault in each for each in faults) if fault else not faults, faults
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("name", parameters())
+def test_every_option_is_drawn_with_a_value_that_it_takes(name: str, seed: int) -> None:
+    cases = [case(name, seed, number) for number in range(CASES)]
+    drawn = {part.partition("=")[0] for each in cases if not each.must_fail for part in each.arguments}
+    assert not {each.flag for each in parameters()[name] if each.flag} - drawn
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_every_option_has_values_beyond_what_it_takes(name: str) -> None:
+    free = ("--title", "--table")  # any text
+    none = {each.flag for each in parameters()[name] if not each.switch and not each.values.wrong}
+    assert not none - {*free}
+    known = {each.flag: each.values for each in parameters()[name]}
+    if "--rate" in known:
+        assert "1010000" in known["--rate"].wrong and "1000000" in known["--rate"].odd  # the ends of its range
+
+
+def test_every_form_of_a_trace_is_among_the_files(tmp_path: Path) -> None:
+    for form in FORMATS:
+        (name,) = (name for name in GOOD["trace"] if name.rpartition(".")[0] == f"form-{form.name}")
+        make_all(tmp_path, [name])
+        assert read_trace(str(tmp_path / name), TraceRules()).format == form
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_change_changes_a_file(tmp_path: Path, change: str) -> None:
+    for name in ("trace.csv", "config.json", "prices.yaml"):
+        make_all(tmp_path, [name, changed := f"{change}-3-of-{name}"])
+        assert (tmp_path / changed).read_bytes() != (tmp_path / name).read_bytes()
+
+
 def test_cases_come_from_the_declarations(tmp_path: Path) -> None:
     assert {"plan", "sweep", "profile", "models import", "workloads show"} <= parameters().keys()
     assert "--headroom" in {each.flag for each in parameters()["plan"]}
-    typed = {part.partition("=")[0] for number in range(125) for part in case("plan", 0, number).arguments}
-    assert not {each.flag for each in parameters()["plan"]} - typed
     assert case("plan", 0, 7) == case("plan", 0, 7) != case("plan", 1, 7)
     assert make_all(tmp_path, ("--trace", "cut-3-of-trace.csv", "x", "--slo=slo.yaml")) == {
         "cut-3-of-trace.csv",

@@ -5,6 +5,7 @@ Files are whole or absent after the first run, and as those of a run that nothin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -23,7 +24,7 @@ from tests.fuzz.cases import parameters
 from tests.fuzz.faults import contents, faults_of_content, faults_of_end, faults_of_files
 from tests.fuzz.files import make_all
 from tests.fuzz.test_commands import SEED
-from tests.fuzz.worker import MOST_S, ROOT, Ended
+from tests.fuzz.worker import MOST_S, ROOT, Clock, Ended
 
 pytestmark = pytest.mark.fuzz
 
@@ -61,13 +62,13 @@ def _start(line: str, folder: Path, more: tuple[str, ...] = ()) -> subprocess.Po
 
 def _end(process: subprocess.Popen[bytes], folder: Path, most_s: float) -> Ended:
     """The end of a process within a time; None as its code where it had to be killed."""
-    code: int | None
-    try:
-        code = process.wait(most_s)
-    except subprocess.TimeoutExpired:
+    code, clock = None, Clock(process.pid)
+    while code is None and clock.seconds() <= most_s:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = process.wait(1.0)
+    if code is None:
         process.kill()
         process.wait()
-        code = None
     out, err = (Path(f"{folder}.{name}").read_text("utf-8", "backslashreplace") for name in ("out", "err"))
     return Ended(code, out, err)
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
-from provisioner.options import FACTORS, MACHINE_FACTORS
-from tests.fuzz.files import CHANGES, DEVICES, GOOD, ODD
+from provisioner.cli.commands import command
+from provisioner.errors import InputError
+from provisioner.options import FACTORS, MACHINE_FACTORS, Option, Options
+from provisioner.options.base import declared
+from tests.fuzz.files import CHANGES, DEVICES, GOOD, KEPT, ODD
 
 _NO_NUMBER: Final = ("nan", "inf", "-inf", "1e400", "x", "1;2", "--")
 
@@ -225,20 +229,74 @@ def of_parameter(flag: str, metavar: str, text: str, writes: bool) -> Values:
         word = re.sub(r"\[.*\]", "", part)
         if word and word == word.lower() and "|" not in word:
             good.append(word)
+    if good and not (wrong or odd) and metavar:
+        wrong += ["nope", "", f"{good[0]},{good[0]}", good[0].upper() * 2]
     if "FILE" in metavar or "FOLDER" in metavar:
         if writes:
             into = Values(("own", "new"), ("no/such/own", "trace.csv"))
             into = Values(("folder", "w.yaml"), ("no/such/w.yaml", "r.csv")) if "FILE.yaml" in metavar else into
             into = Values(_WRITTEN.get(flag, ()), _UNWRITABLE) if "FOLDER" not in metavar else into
             good, wrong = [*into.good], [*into.wrong]
-            odd += _ODDLY_WRITTEN
+            odd += (*_ODDLY_WRITTEN, *KEPT)
         else:
             good += GOOD.get(_HOLDS.get(flag, ""), ())
             wrong += DEVICES
             odd += ODD
+    ends = ends_of(flag, text)
+    wrong += ends.wrong
+    odd += ends.odd
     examples = re.findall(r"such as ([^;()]+)", text)
     odd += [word.strip(".,:") for each in examples for word in each.split() if word not in ("and", "or", "in")]
     return Values(tuple(dict.fromkeys(good)), tuple(dict.fromkeys(wrong)), tuple(dict.fromkeys(odd)))
+
+
+@cache
+def _declarations() -> dict[str, list[Option]]:
+    """The declarations of every flag, from the classes of options that the commands take."""
+    command()  # loads them all
+    kinds, found = [Options], {}
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        for each in declared(kind).values() if kind is not Options else ():
+            found.setdefault(each.flag, []).append(each)
+    return found
+
+
+_RANGE: Final = re.compile(r"from (-?[\d,.]+(?:e[-+]?\d+)?) to ([\d,.]+(?:e[-+]?\d+)?)")
+_BEYOND_ALL: Final = ("9e15", "9000000000000000", "9e15s", "9000TiB", "9000000000MW")
+
+
+def ends_of(flag: str, text: str) -> Values:
+    """The ends of the range that an option's declaration has, and the nearest values beyond them."""
+    for each in _declarations().get(flag, ()):
+        if text.startswith(each.help):
+            return _ends(each, flag)
+    return Values()
+
+
+def _ends(declaration: Option, flag: str) -> Values:
+    kind, found = declaration.kind, None
+    whole = kind.minimum is not None or re.search("COUNT|TOKENS|GPUS|REQUESTS", kind.metavar)
+
+    def typed(end: float) -> str:
+        value = int(end) if whole else end
+        text = kind.texts((value,) if kind.repeatable or ",..." in kind.metavar else value)[0]
+        return f"{text}s" if kind.metavar == "LIMIT" else text
+
+    beyond = [*_BEYOND_ALL]
+    while beyond:
+        try:
+            kind.parse(beyond.pop(), flag)
+        except InputError as error:
+            if match := _RANGE.search(str(error)):
+                found = [float(end.replace(",", "")) for end in match.groups()]
+                beyond = [typed(found[1])]  # a narrower range may lie within
+    if found is None:
+        return Values()
+    low, high = found
+    wrong = (low - 1 if whole or not low else low * 0.99, high + 1 if whole else high * 1.01)
+    return Values((), tuple(map(typed, wrong)), tuple(map(typed, found)))
 
 
 def changed_files(flag: str) -> list[str]:
