@@ -91,7 +91,7 @@ def import_model(file: str, options: ModelImportOptions) -> tuple[ModelArchitect
         if not _was_imported(path, model, out):
             return model, path, ("the file had the same model: left as it was",)
         remarks.append("it takes the place of the model that an earlier import wrote there")
-    if named in catalog.models():
+    if named in catalog.SHIPPED.models:
         remarks.append(f"with --specs {out} it takes the place of the shipped {named}")
     _write_own({path: model_text(model)})
     return model, path, tuple(remarks)

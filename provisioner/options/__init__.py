@@ -1,9 +1,7 @@
 """The options: each is declared once, for Python, the command line, its help and its documentation.
 
-``defaults`` has shared names and numbers, ``kinds`` kinds of values, ``declaration`` and ``base`` what an option and
-a class of options are, ``conflicts`` the options that exclude each other. The options are in ``shared``, ``plan``,
-``simulation``, ``studies`` and ``profiling``. Imports errors, and of the specs the tables of metrics,
-criteria and roles and the units only, so that the command line shows its help without loading the planner.
+Imports errors, and of the specs the tables of metrics, criteria and roles and the units only, so that the command line
+shows its help without loading the planner.
 """
 
 from provisioner.options.base import Options as Options
@@ -12,7 +10,6 @@ from provisioner.options.base import documentation as documentation
 from provisioner.options.declaration import Option as Option
 from provisioner.options.declaration import flag_also_called as flag_also_called
 from provisioner.options.declaration import flag_of as flag_of
-from provisioner.options.defaults import ASSUMPTIONS as ASSUMPTIONS
 from provisioner.options.defaults import DURATION_S as DURATION_S
 from provisioner.options.defaults import FACTORS as FACTORS
 from provisioner.options.defaults import LIMIT_NAMES as LIMIT_NAMES

@@ -32,8 +32,7 @@ class Question(Options):
         default="coding",
     )
     rate_rps: float | None = WORKLOAD.option(
-        RATE.varied_as("rate"),
-        "Load in requests/s; for a plan the peak load. [default: the workload's own]",
+        RATE.varied_as("rate"), "Load in requests/s; for a plan the peak load. [default: the workload's own]"
     )
     trace: str | None = WORKLOAD.option(
         FILE, "Requests and times of a trace file as they are, in place of --workload and --rate."

@@ -167,9 +167,7 @@ class SensitivityOptions(PlanOptions):
         default="design",
     )
     tolerance: float = SENSITIVITY.option(
-        kinds.share().within(1e-6, LARGEST_TOLERANCE),
-        "Relative width to which a switch is narrowed.",
-        default=0.01,
+        kinds.share().within(1e-6, LARGEST_TOLERANCE), "Relative width to which a switch is narrowed.", default=0.01
     )
     probes: int = SENSITIVITY.option(
         kinds.whole(minimum=0, most=MOST_PROBES),

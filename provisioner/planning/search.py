@@ -187,14 +187,8 @@ def largest_rate(
         less, step = high / step, min(step * step, 2.0)
         if less < smallest_rps:
             return 0.0, high
-        if feasible_at(less):
-            low = less
-        else:
-            high = less
+        low, high = (less, high) if feasible_at(less) else (low, less)
     while high / low > 1.0 + tolerance:
         middle = (low * high) ** 0.5
-        if feasible_at(middle):
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if feasible_at(middle) else (low, middle)
     return low, high

@@ -87,6 +87,12 @@ class Setting:
         """The criterion of the objective; for the largest throughput, that of the cluster at it: cost."""
         return "cost" if self.objective == "throughput" else self.objective
 
+    @property
+    def rests_on(self) -> dict[str, Any]:
+        """The fields that results have of their question: model, workload, limits, sources, seed and versions."""
+        same = {name: getattr(self, name) for name in ("model", "workload", "sources", "versions")}
+        return same | {"slo": self.slo.name, "seed": self.judging.seed}
+
     def at(self, planned_rps: float) -> Setting:
         """This question at another rate, headroom included."""
         return replace(self, traffic=self.traffic_at(planned_rps), rate_rps=planned_rps / self.headroom_factor)

@@ -1,8 +1,5 @@
 """Both phases on the same machines: mixed batching, where prompt iterations delay the tokens of the same replica.
 
-Prompts go first, as in the paper's baselines, so the prompt side is the prompt stage with mixed iterations for a
-service time. The token side is processor sharing at the speed that the prompts leave. A single request loses time to
-the work queued behind its own prompt and to a compound Poisson sum of busy periods of prompts.
 `docs/explanation/queueing.md`, "Mixed pool", derives it.
 """
 

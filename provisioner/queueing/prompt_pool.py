@@ -1,7 +1,5 @@
 """Time to the first token in a pool of prompt machines: M/G/c with batches, for every pool size at once.
 
-The pool sends each arrival to the replica with the least pending work, which is nearly first come, first served from
-one queue. Each replica runs the prompts that wait, in order, up to a token limit, as one iteration.
 `docs/explanation/queueing.md` derives every step.
 """
 

@@ -1,8 +1,6 @@
 """Time between tokens in a pool of token machines: continuous batching as processor sharing, every size at once.
 
-A replica with b sequences produces one token for each of them every ``decode_s(b)``, so a sequence is served at the
-rate ``1 / decode_s(b)``: a processor-sharing station whose speed depends on its occupancy. Its stationary distribution
-depends on the output lengths only through their mean. `docs/explanation/queueing.md` derives the steps.
+`docs/explanation/queueing.md` derives the steps.
 """
 
 from collections.abc import Callable

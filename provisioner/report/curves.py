@@ -15,12 +15,9 @@ from provisioner.perf.provenance import SERVED_RUNS, KernelsProvenance, kernels_
 from provisioner.perf.summary import NUMBER_TYPES, Coverage, CurveError, CurveSummary, MachineCurves
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import per_cent, whole
-from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.catalog import SHIPPED, Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
-
-SHIPPED: Final = with_own(None)
-"""The catalog without specs of one's own."""
 
 _LIMITED: Final = {
     "fit": "as fitted",

@@ -6,22 +6,15 @@ from functools import partial
 from typing import Final
 
 from provisioner.specs.criteria import ObjectiveName
-from provisioner.specs.units import format_cost, format_power, format_rate
+from provisioner.specs.units import format_cost, format_count, format_power, format_rate
+
+whole: Final = format_count
 
 
 def _shown(value: float | None, text: Callable[[float], str], endless: str = "unbounded") -> str:
     if value is None or math.isnan(value):
         return ""
     return text(value) if math.isfinite(value) else endless
-
-
-def whole(value: float) -> str:
-    """A count.
-
-    >>> whole(1200)
-    '1,200'
-    """
-    return f"{value:,.0f}"
 
 
 def per_cent(fraction: float | None) -> str:

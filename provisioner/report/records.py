@@ -1,8 +1,6 @@
 """Files of a simulation beside its result: every request in a table, and a picture of the machines.
 
-The records have a row per request of every set: where it went, when its tokens came, and what it was judged by. Times
-are in s from the start; a missing value is empty (a time between tokens of one token, the times of a request that was
-never served). Machines are named as in ``--fail``: ``prompt:3`` is the third prompt machine.
+``docs/reference/cli.md``, *The records of a simulation*, has the columns.
 """
 
 from __future__ import annotations
@@ -72,7 +70,7 @@ def _write_records(runs: Sequence[Run], ending: str, path: str) -> None:
 
 
 def records_table(run: Run, set_number: int = 0) -> pyarrow.Table:
-    """The requests of one run as a pyarrow table; ``docs/reference/cli.md`` says what its columns hold."""
+    """The requests of one run as a pyarrow table."""
     import pyarrow
 
     this, latencies = run.requests, run.latencies

@@ -7,11 +7,10 @@ from typing import Final, Literal
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.summary import machine_curves
 from provisioner.report import curves
-from provisioner.report.curves import SHIPPED
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import dollars, significant, whole
 from provisioner.specs import catalog
-from provisioner.specs.catalog import Catalog
+from provisioner.specs.catalog import SHIPPED, Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.prices import PriceList

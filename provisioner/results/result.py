@@ -1,8 +1,7 @@
 """The base of all results, and the one door through which they reach reports.
 
-A result is a plain value. Its tables, charts, pages and files are made by views, which import results and never the
-other way round. ``provisioner`` fills ``open_reports`` with a function that loads the views when one is first asked
-for.
+A result is a plain value. Views make its tables, charts, pages and files; they import results, never the other way
+round, and are loaded when one is first asked for.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class _Reports(Protocol):
     def chart(self, result: Result, name: str | None, axes: object) -> object: ...
     def html(self, result: Result) -> str: ...
     def markdown(self, result: Result) -> str: ...
-    def check(self, kind: type[Result], paths: Sequence[str], table: str | None) -> None: ...
+    def check(self, paths: Sequence[str], kind: type[Result], table: str | None) -> object: ...
     def save(self, result: Result, paths: Sequence[str], table: str | None) -> None: ...
 
 

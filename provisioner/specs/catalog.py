@@ -201,11 +201,12 @@ class Catalog:
         return MappingProxyType(found)
 
 
-_SHIPPED: Final = Catalog()
+SHIPPED: Final = Catalog()
+"""The catalog without specs of a user's own."""
 
-machine = _SHIPPED.machine
-model = _SHIPPED.model
-price_list = _SHIPPED.price_list
+machine = SHIPPED.machine
+model = SHIPPED.model
+price_list = SHIPPED.price_list
 """Shipped machine type, model and price list of a name; ``UnknownNameError`` names the nearest."""
 
 
@@ -215,7 +216,7 @@ def with_own(own: str | None) -> Catalog:
     The object stays the same as long as no file of the folder changes.
     """
     if own is None:
-        return _SHIPPED
+        return SHIPPED
     folder = Path(own)
     if not folder.is_dir():
         raise InputError(f"{spelled('specs')}: must be a folder with {', '.join(OWN_FOLDERS)}, got {own}")
@@ -230,21 +231,6 @@ def with_own(own: str | None) -> Catalog:
 @lru_cache(maxsize=8)
 def _opened(own: str, _: tuple[tuple[str, int, int], ...]) -> Catalog:
     return Catalog(own)
-
-
-def machines() -> Mapping[str, "Machine"]:
-    """Shipped machine types by name."""
-    return _SHIPPED.machines
-
-
-def models() -> Mapping[str, "ModelArchitecture"]:
-    """Shipped models by name."""
-    return _SHIPPED.models
-
-
-def price_lists() -> tuple[str, ...]:
-    """Names of the shipped price lists."""
-    return _SHIPPED.price_lists
 
 
 @lru_cache(maxsize=1)

@@ -174,12 +174,7 @@ def _grouped(weight: FloatArray, lengths: Lengths, group: IntArray) -> tuple[Flo
 
 
 def from_lengths(
-    name: str,
-    prompt_tokens: ArrayLike,
-    output_tokens: ArrayLike,
-    *,
-    max_exact: int = MAX_CLASSES,
-    **fields: Any,
+    name: str, prompt_tokens: ArrayLike, output_tokens: ArrayLike, *, max_exact: int = MAX_CLASSES, **fields: Any
 ) -> Workload:
     """Workload of the given lengths (both of shape (n,)), with the same weight for each request.
 

@@ -90,15 +90,10 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
             for at, verdict in sorted(tried.items())
         ),
         rule=sets.rule(judge.confidence, tried[rate].longer),
-        model=options.model,
-        workload=setting.workload,
-        slo=setting.slo.name,
-        sources=setting.sources,
         warnings=setting.warnings,
         question=question,
         command=command_of("capacity", question, CapacityOptions),
-        seed=options.seed,
-        versions=setting.versions,
+        **setting.rests_on,
     )
 
 

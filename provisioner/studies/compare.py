@@ -96,16 +96,11 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         objective=asked.objective,
         baseline=next((each.label for each in designs if each.label in named), first),
         designs=tuple(designs),
-        model=asked.model,
-        workload=setting.workload,
-        slo=setting.slo.name,
-        sources=setting.sources,
         warnings=(*setting.warnings, *attributed(_warnings(designs), setting.warnings)),
         question=question,
         command=command_of("compare", repeated, CompareOptions),
         method=next((design.plan.method for design in designs if design.plan), "nothing was found to pass"),
-        seed=options.seed,
-        versions=setting.versions,
+        **setting.rests_on,
     )
 
 

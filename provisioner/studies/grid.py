@@ -244,7 +244,7 @@ def _checked(options: SweepOptions | VaryOptions, out: Sequence[str], table: str
     for name, why in _NOT_SWEPT.items():
         if getattr(options, name):
             raise InputError(f"{spelled(name)}: {why}")
-    door.open().check(Grid, out, table)
+    door.open().check(out, Grid, table)
     return options.part(SimulateOptions)
 
 

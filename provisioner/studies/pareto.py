@@ -23,6 +23,7 @@ from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
 from provisioner.results.plan import Plan
+from provisioner.specs.criteria import OF_CLUSTERS
 from provisioner.studies.attribution import attributed
 from provisioner.verify.answer import best_plan, formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
@@ -74,18 +75,13 @@ def enumerated(
 
 
 def _same(one: Totals, other: Totals) -> bool:
-    return (
-        math.isclose(one.cost_usd_per_h, other.cost_usd_per_h, rel_tol=BELOW)
-        and math.isclose(one.power_w, other.power_w, rel_tol=BELOW)
-        and one.machines == other.machines
-    )
+    return all(math.isclose(one.of(name), other.of(name), rel_tol=BELOW) for name in OF_CLUSTERS)
 
 
 def dominates(one: Totals, other: Totals) -> bool:
     """Whether one has no more of anything than the other, and less of something."""
     less, more = 1.0 - 0.1 * BELOW, 1.0 + 0.1 * BELOW
-    cheaper = one.cost_usd_per_h * less <= other.cost_usd_per_h * more and one.power_w * less <= other.power_w * more
-    return cheaper and one.machines <= other.machines and not _same(one, other)
+    return all(one.of(name) * less <= other.of(name) * more for name in OF_CLUSTERS) and not _same(one, other)
 
 
 def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _: None) -> Frontier:
@@ -213,16 +209,11 @@ def _frontier(setting: Setting, plans: Sequence[Plan], candidates: Sequence[Plan
         runs=0,
         rate_rps=setting.rate_rps,
         planned_rate_rps=setting.traffic.peak_rps,
-        model=setting.model,
-        workload=setting.workload,
-        slo=setting.slo.name,
         designs=tuple(design.name for design in setting.designs),
         rule=rule,
-        sources=setting.sources,
         warnings=(*setting.warnings, *warnings),
         question=question,
         command=command_of("pareto", question, ParetoOptions),
         method=(*points, *candidates)[0].method,
-        seed=setting.judging.seed,
-        versions=setting.versions,
+        **setting.rests_on,
     )

@@ -63,16 +63,11 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
         cells=tuple(cells),
         values=_values(setting),
         fast=options.fast,
-        model=options.model,
-        workload=setting.workload,
         rate_rps=setting.rate_rps,
-        slo=setting.slo.name,
-        sources=setting.sources,
         warnings=(*noise_notes(swings, asked.objective, known), *setting.warnings),
         question=repeated,
         command=command_of("sensitivity", repeated, SensitivityOptions),
-        seed=options.seed,
-        versions=setting.versions,
+        **setting.rests_on,
     )
 
 

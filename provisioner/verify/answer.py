@@ -96,12 +96,5 @@ def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Pr
         return replace(plan, promise=Promise(slo=slo, reason=why))
     except InputError as error:
         return replace(plan, promise=Promise(slo=slo, reason=f"cannot be planned: {error}"))
-    promise = Promise(
-        slo=slo,
-        design=found.design,
-        pools=found.pools,
-        rate_rps=found.rate_rps,
-        cost_usd_per_h=found.cost_usd_per_h,
-        power_w=found.power_w,
-    )
-    return replace(plan, promise=promise)
+    same = {name: getattr(found, name) for name in ("design", "pools", "rate_rps", "cost_usd_per_h", "power_w")}
+    return replace(plan, promise=Promise(slo=slo, **same))

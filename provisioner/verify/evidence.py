@@ -44,12 +44,8 @@ class Proven:
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
         late = (
-            ()
-            if self.proof.ties_judged
-            else (
-                f"the time limit was reached before the proof was complete: no plan has less {setting.criterion} than "
-                f"{self.proof.lower_bound:g}, so this one is at most {self.proof.gap or 0.0:.1%} from the best",
-            )
+            f"the time limit was reached before the proof was complete: no plan has less {setting.criterion} than "
+            f"{self.proof.lower_bound:g}, so this one is at most {self.proof.gap or 0.0:.1%} from the best"
         )
         others = [self._alternative(other, best) for other in setting.designs if other != design]
         base = plan_of(setting, traffic, as_best, ranked(others, self.case.setting.criterion))
@@ -70,7 +66,7 @@ class Proven:
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
             evidence=self._evidence(best),
-            warnings=(*setting.warnings, *simulation.warnings, *late),
+            warnings=(*setting.warnings, *simulation.warnings, *([] if self.proof.ties_judged else [late])),
         )
 
     def _binding(self, best: Candidate, position: int) -> tuple[str, ...]:

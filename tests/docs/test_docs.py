@@ -127,7 +127,7 @@ def _machines() -> Rows:
             m.kernels or (f"like {m.kernels_like}" if m.kernels_like else ""),
             f"{m.released}",
         ]
-        for m in catalog.machines().values()
+        for m in catalog.SHIPPED.machines.values()
     ]
 
 
@@ -150,7 +150,7 @@ def _models() -> Rows:
             f"{m.kv_bytes_per_token:,.0f}",
             f"{m.trained_context_tokens:,}",
         ]
-        for m in catalog.models().values()
+        for m in catalog.SHIPPED.models.values()
     ]
 
 
@@ -164,7 +164,7 @@ def _prices() -> Rows:
             f"{price.cost_usd_per_h / catalog.machine(name).gpus:.2f}",
             f"{price.provisioned_power_w:,.0f}",
         ]
-        for prices in map(catalog.price_list, catalog.price_lists())
+        for prices in map(catalog.price_list, catalog.SHIPPED.price_lists)
         for name, price in sorted(prices.machines.items())
     ]
 

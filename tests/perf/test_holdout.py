@@ -164,7 +164,7 @@ def test_ones_own_curves_are_told_apart_and_have_the_errors_that_their_points_al
 def test_coverage_is_what_a_replica_can_be_made_of(machine: str) -> None:
     """A replica of a model, number type and degree exists exactly if coverage has a row with room for it."""
     at = catalog.machine(machine)
-    for model in catalog.models().values():
+    for model in catalog.SHIPPED.models.values():
         rows = {(row.dtype, row.tensor_parallel): row for row in coverage(model, at)}
         for dtype in ("bf16", "fp8"):
             for degree in range(1, at.gpus + 1):

@@ -31,17 +31,15 @@ def only_table(document: Document) -> Table:
 @pytest.mark.parametrize(
     ("make", "names"),
     [
-        (machines_document, catalog.machines),
-        (models_document, catalog.models),
-        (workloads_document, catalog.workloads),
+        (machines_document, catalog.SHIPPED.machines),
+        (models_document, catalog.SHIPPED.models),
+        (workloads_document, catalog.workloads()),
     ],
 )
-def test_listings_fit_the_terminal_with_a_row_each(
-    make: Callable[[], Document], names: Callable[[], Iterable[str]]
-) -> None:
+def test_listings_fit_the_terminal_with_a_row_each(make: Callable[[], Document], names: Iterable[str]) -> None:
     document = make()
     table = only_table(document)
-    assert [row[0] for row in table.rows] == list(names())
+    assert [row[0] for row in table.rows] == list(names)
     lines = render(document).splitlines()
     assert max(map(len, lines)) <= MAX_WIDTH
     # one line a row: nothing is broken to fit
@@ -62,10 +60,10 @@ def test_a_price_that_a_list_has_not_is_blank() -> None:
 
 
 def test_every_machine_model_and_workload_can_be_shown() -> None:
-    for name in catalog.machines():
+    for name in catalog.SHIPPED.machines:
         text = render(machines_document(name))
         assert catalog.machine(name).title in text and "Sources" in text
-    for name in catalog.models():
+    for name in catalog.SHIPPED.models:
         text = render(models_document(name))
         assert catalog.model(name).title in text and "Sources" in text
     for name in catalog.workloads():
@@ -89,7 +87,7 @@ def test_listings_say_what_curves_there_are() -> None:
         told = dict(facts.rows)
         assert list(told) == ["measured", "derived", "estimated"]
         assert "llama2-70b" in told["measured"] and "dgx-a100" in told["measured"]
-        for machine in catalog.machines().values():
+        for machine in catalog.SHIPPED.machines.values():
             kind = "derived" if machine.kernels else "estimated"
             assert machine.name in re.split("[ ,]+", told[kind]), (machine.name, kind)
     told = dict(next(block for block in machines_document("a10g-x4").blocks if isinstance(block, Facts)).rows)
@@ -118,7 +116,7 @@ def test_coverage_of_a_model_names_every_machine_degree_and_type(name: str) -> N
     }
     assert shown == {
         (machine.name, dtype, degree, kind)
-        for machine in catalog.machines().values()
+        for machine in catalog.SHIPPED.machines.values()
         for dtype in ("bf16", "fp8")
         for degree, kind in degrees_of(model.in_dtype("fp8" if dtype == "fp8" else "bf16"), machine).items()
     }
@@ -133,13 +131,13 @@ def test_coverage_of_a_model_names_every_machine_degree_and_type(name: str) -> N
     assert json.loads(json_text(curves_data(name)))["coverage"] == data
 
 
-@pytest.mark.parametrize("name", list(catalog.machines()))
+@pytest.mark.parametrize("name", list(catalog.SHIPPED.machines))
 def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels(name: str) -> None:
     machine = catalog.machine(name)
     document = curves_document(name)
     assert max(map(len, render(document).splitlines())) <= MAX_WIDTH
     found = tables(document)
-    assert {row[0] for row in found["Coverage"].rows} == set(catalog.models())
+    assert {row[0] for row in found["Coverage"].rows} == set(catalog.SHIPPED.models)
     kernels = machine.kernels or machine.kernels_like
     if kernels:
         rows = found[f"Kernels of {kernels}"].rows

@@ -36,7 +36,7 @@ def test_models_as_published():
 
 
 def test_names_are_unique_across_a_design():
-    letters = [machine.letter for machine in catalog.machines().values()]
+    letters = [machine.letter for machine in catalog.SHIPPED.machines.values()]
     assert len(set(letters)) == len(letters)
     # two letters read together name one pair of machines: Splitwise-LAs is not LA and s
     pairs = [(first + second).lower() for first in letters for second in letters]
@@ -47,8 +47,8 @@ ESTIMATED = {"a10g-x4", "a10g-x8", "gb200", "l40s-x8", "l4-x8", "mi300x-x8", "rt
 
 
 def test_every_machine_has_sources_and_physical_numbers():
-    assert len(catalog.machines()) == 15
-    for name, machine in catalog.machines().items():
+    assert len(catalog.SHIPPED.machines) == 15
+    for name, machine in catalog.SHIPPED.machines.items():
         assert machine.sources and "from memory" not in " ".join(machine.sources), name
         # a number of 8 bits is half as wide: twice the peak, within the rounding of datasheets
         if machine.peak_fp8_tflops:
@@ -83,7 +83,7 @@ def test_estimated_powers_are_what_their_notes_say():
 def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_limits():
     with (catalog.data_folder("hardware_specs") / "operators" / "gpus.csv").open() as file:
         gpus = {row["gpu"]: row for row in csv.DictReader(file)}
-    named = {name: machine.kernels for name, machine in catalog.machines().items() if machine.kernels}
+    named = {name: machine.kernels for name, machine in catalog.SHIPPED.machines.items() if machine.kernels}
     assert named == {
         "dgx-a100": "a100-sxm-80gb",
         "dgx-b200": "b200-sxm-180gb",
@@ -92,7 +92,7 @@ def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_lim
         "dgx-h200": "h200-sxm-141gb",
         "l40s-x8": "l40s-48gb",
     }
-    like = {name: machine.kernels_like for name, machine in catalog.machines().items() if machine.kernels_like}
+    like = {name: machine.kernels_like for name, machine in catalog.SHIPPED.machines.items() if machine.kernels_like}
     assert set(like.values()) <= set(gpus)
     assert not set(like) & set(named)
     for name, kernels in named.items():
@@ -157,7 +157,7 @@ def test_nearest_names():
 
 def test_what_is_shared_cannot_be_changed():
     with pytest.raises(TypeError):
-        catalog.machines()["x"] = catalog.machine("dgx-a100")
+        catalog.SHIPPED.machines["x"] = catalog.machine("dgx-a100")
     with pytest.raises(FrozenInstanceError):
         catalog.machine("dgx-a100").gpus = 4
     with pytest.raises(ValueError, match="read-only"):
@@ -208,7 +208,7 @@ def test_2026_prices_are_per_machine_with_the_machines_power():
     prices = catalog.price_list("2026")
     assert prices.price("dgx-h100").cost_usd_per_h == pytest.approx(8 * 3.99)
     assert prices.price("dgx-a100").cost_usd_per_h == pytest.approx(8 * 2.79)
-    assert set(catalog.machines()) - set(prices.machines) == {"rtx2080ti-x8"}
+    assert set(catalog.SHIPPED.machines) - set(prices.machines) == {"rtx2080ti-x8"}
     assert prices.date == "2026-09-20"
     assert "--prices FILE" in prices.note
 
@@ -356,7 +356,7 @@ def own_folder(folder: Path) -> Path:
 def test_a_folder_of_ones_own_joins_the_shipped_specs(tmp_path: Path) -> None:
     folder = own_folder(tmp_path / "own")
     known = catalog.with_own(str(folder))
-    assert set(known.machines) == {*catalog.machines(), "mine"}
+    assert set(known.machines) == {*catalog.SHIPPED.machines, "mine"}
     assert known.model("tuned").layers == 80
     prices = known.price_list("2026")
     assert (prices.price("mine").cost_usd_per_h, prices.price("dgx-a100").cost_usd_per_h) == (9, 1)
@@ -364,7 +364,7 @@ def test_a_folder_of_ones_own_joins_the_shipped_specs(tmp_path: Path) -> None:
     assert prices.date == catalog.price_list("2026").date
     assert dict(known.own_curves) == {("tuned", "mine"): folder / "curves" / "mine__tuned.csv"}
     assert catalog.with_own(str(folder)) is known
-    assert "mine" not in catalog.machines()
+    assert "mine" not in catalog.SHIPPED.machines
 
 
 def test_a_changed_file_of_ones_own_is_read_again(tmp_path: Path) -> None:
@@ -478,7 +478,7 @@ class TestNamesOfModels:
         assert "did you mean" not in str(refused.value)
 
     def test_no_two_models_share_a_name_and_a_file_takes_its_place(self, tmp_path: Path) -> None:
-        models = catalog.models().values()
+        models = catalog.SHIPPED.models.values()
         names = [alias.lower().rpartition("/")[2] for model in models for alias in model.aliases]
         assert len(names) == len(set(names))
         (tmp_path / "models").mkdir()

@@ -7,16 +7,7 @@ from provisioner.errors import UnknownNameError
 from provisioner.report.chart import Chart
 from provisioner.report.document import Document
 from provisioner.report.tables import Row
-from provisioner.report.views import (
-    capacity,
-    comparison,
-    frontier,
-    grid,
-    plan,
-    reproduction,
-    sensitivity,
-    simulation,
-)
+from provisioner.report.views import capacity, comparison, frontier, grid, plan, reproduction, sensitivity, simulation
 from provisioner.report.views.view import View
 from provisioner.results.result import Result
 

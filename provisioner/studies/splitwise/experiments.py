@@ -1,8 +1,4 @@
-"""The experiments of the Splitwise paper: by the published simulator's rules, and by the measurements.
-
-The two sets of assumptions are those of the published simulator, and the measured decode curve with today's colocated
-baseline (chunked prefill) beside the paper's.
-"""
+"""The experiments of the Splitwise paper: by the published simulator's rules, and by the measurements."""
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress

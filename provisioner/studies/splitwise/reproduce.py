@@ -39,7 +39,7 @@ def reproduce(
     for each in only:
         if each not in experiments.EXPERIMENTS:
             raise UnknownNameError("experiment", each, tuple(experiments.EXPERIMENTS))
-    door.open().check(Reproduction, out, table)
+    door.open().check(out, Reproduction, table)
     needed = {needs for each in only for needs in NEEDS.get(each, ())}
     wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
     question = {name: value for name, value in asdict(options).items() if name != "resume"}
