@@ -23,6 +23,7 @@ _TOLD: Final = re.compile(
     r"^(?!added_).*(_rps|_per_s|per_h|_w|_gib|_bytes|_kwh|_s|seconds|slowdown|tokens_per_\w+|(usd|eur)_per_\w+)$"
     r"|^(p\d[\d.]*|throughput|cost|power|latency|memory|rate)(_mean)?$"
 )
+_OF_NOTHING: Final = re.compile(r"(?<![\d.,])0(?![\d.])|\b(zero|no|none|not|nothing|free)\b")
 _NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|NaN|inf|Infinity)(?![\w.'/-])")
 _ZERO: Final = re.compile(r"(?<![\w.,:-])0(?:\.0+)? (?:requests/s|(?:output )?tokens/s|\$/h|EUR/h|k?W|GiB|GB)(?![\w/])")
 _LAST: Final = {
@@ -100,9 +101,10 @@ def faults_of_json(text: str, name: str) -> Iterator[str]:
 
 
 def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
-    """Places of zeros; ``told`` if a note stands beside the value or further out."""
+    """Places of zeros; ``told`` if a note stands beside the value or further out; one on all has to be of nothing."""
     if isinstance(value, Mapping):
-        told = told or any(value.get(name) for name in _NOTES)
+        notes = " ".join(str(value[name]) for name in _NOTES if value.get(name))
+        told = told or bool(notes if path else _OF_NOTHING.search(notes))
         for name, each in value.items():
             if name not in _BY_DESIGN:
                 yield from _zeros(each, (*path, str(name)), told)

@@ -40,6 +40,8 @@ from tests.fuzz.worker import Ended
         (Ended(0, '{"cost_usd_per_h": 0.0}\n', ""), "unexplained zero: cost_usd_per_h"),
         (Ended(0, '{"metrics": {"ttft": {"p50": {"mean": 0}}}}\n', ""), "zero: metrics.ttft.p50.mean"),
         (Ended(0, '{"cost_usd_per_h": 0.0, "warnings": ["free"]}\n', ""), ""),
+        (Ended(0, '{"cost_usd_per_h": 0.0, "warnings": ["bursty: CV 10"]}\n', ""), "unexplained zero"),
+        (Ended(0, '{"points": [{"throughput_rps": 0, "why": "unstable"}]}\n', ""), ""),
         (Ended(0, '{"question": {"rate_rps": 0}, "headroom": 0, "gap": 0}\n', ""), ""),
         (Ended(0, '{"ttft": 1', ""), "is not JSON"),
     ],
