@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -24,7 +25,8 @@ from tests.fuzz.cases import parameters
 from tests.fuzz.faults import contents, faults_of_content, faults_of_end, faults_of_files
 from tests.fuzz.files import make_all
 from tests.fuzz.test_commands import SEED
-from tests.fuzz.worker import MOST_S, ROOT, Clock, Ended
+from tests.fuzz.worker import MOST_S, ROOT, Ended
+from tests.waiting import Clock
 
 pytestmark = pytest.mark.fuzz
 
@@ -93,11 +95,10 @@ def _faults(line: str, chance: random.Random, top: Path) -> Iterator[str]:
     before = contents(folder)
     sign = chance.choice((signal.SIGINT, signal.SIGKILL))
     process = _start(line, folder)
-    after_s = chance.uniform(*_MOMENTS_S)
-    try:
-        process.wait(after_s)
-    except subprocess.TimeoutExpired:
-        process.send_signal(sign)
+    after_s, clock = chance.uniform(*_MOMENTS_S), Clock(process.pid)
+    while process.poll() is None and clock.seconds() < after_s:
+        time.sleep(0.02)
+    process.send_signal(sign)
     ended = _end(process, folder, MOST_S)
     told = f"{sign.name} after {after_s:.2f} s, exit code {ended.code}"
     if sign == signal.SIGINT and ended.code in (130, -signal.SIGINT):

@@ -15,12 +15,13 @@ import select
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tests.waiting import Clock
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MOST_S: Final = 60.0
@@ -39,26 +40,6 @@ class Ended:
     code: int | None
     out: str
     err: str
-
-
-class Clock:
-    """The time that a process takes from now on, without the time in which others have the processors."""
-
-    def __init__(self, process: int) -> None:
-        self._process = process
-        self._since_s, self._had_waited_s = time.monotonic(), self._waited_s()
-
-    def seconds(self) -> float:
-        """The time so far."""
-        return time.monotonic() - self._since_s - max(0.0, self._waited_s() - self._had_waited_s)
-
-    def _waited_s(self) -> float:
-        """The time that the process waited for a processor: the most of its threads; 0 if the system does not tell."""
-        waits = [0]
-        for file in Path(f"/proc/{self._process}/task").glob("*/schedstat"):
-            with contextlib.suppress(OSError):  # the thread has ended
-                waits.append(int(file.read_text().split()[1]))
-        return max(waits) / 1e9
 
 
 class Worker:
