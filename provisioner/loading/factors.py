@@ -45,13 +45,14 @@ class Factors:
             return perf
         return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)
 
-    def prices(self, prices: Mapping[str, MachinePrice]) -> Prices:
-        """Cost and power of machines by name, with the factors on them."""
+    def prices(self, prices: Mapping[str, MachinePrice], currency: str) -> Prices:
+        """Cost, in a currency, and power of machines by name, with the factors on them."""
         from provisioner.planning.formulation import Prices
 
         return Prices(
             {name: self.of("price", name) * price.cost_usd_per_h for name, price in prices.items()},
             {name: self.of("power", name) * price.provisioned_power_w for name, price in prices.items()},
+            currency,
         )
 
     def slo(self, slo: SLO) -> SLO:

@@ -78,7 +78,7 @@ class PlanOptions(Question):
         default="cost",
     )
     max_cost_usd_per_h: float | None = CLUSTER.option(
-        kinds.positive("$/h", "COST", 1e9), "Largest cost in $/h. [default: no limit]"
+        kinds.positive("$/h", "COST", 1e9), "Largest cost an hour, in the currency of the prices. [default: no limit]"
     )
     max_power_w: float | None = CLUSTER.option(
         kinds.POWER, "Largest provisioned power, in W or with a unit: 400kW. [default: no limit]"
@@ -86,7 +86,7 @@ class PlanOptions(Question):
     max_machines: int | None = CLUSTER.option(kinds.MACHINES, "Largest number of machines. [default: no limit]")
     prices: str = CLUSTER.fixing(
         kinds.TEXT.shown_as("2026|paper|FILE"),
-        "List of $/h and provisioned power per machine: a shipped one or a YAML file.",
+        "List of cost an hour, in its currency, and provisioned power per machine: a shipped one or a YAML file.",
         default="2026",
     )
     solver: str = METHOD.fixing(kinds.TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS")

@@ -13,10 +13,11 @@ from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps, Criter
 from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Cluster
+from provisioner.specs.criteria import CRITERIA
 from provisioner.specs.metrics import METRICS
+from provisioner.specs.money import shown_in
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
-from provisioner.specs.units import format_cost, format_power
 
 # A rate that is suggested is found to this relative tolerance, from below.
 _SUGGESTED = 0.02
@@ -34,17 +35,16 @@ def why_not(search: Search, design: Design) -> str:
             for each in option.unattainable
         )
     needs = [
-        f"needs {_caps_text(criterion, best.totals[criterion])} (limit {_caps_text(criterion, cap)})"
+        f"needs {_amount(criterion, best.totals[criterion], search)} (limit {_amount(criterion, cap, search)})"
         for criterion, cap, best in _caps_needed(search, (design,))
     ]
     stock = _stock_needed(search, (design,))
     return "; ".join(text for text in (*needs, stock) if text) or "beyond the limits taken together"
 
 
-def _caps_text(criterion: Criterion, value: float) -> str:
-    if criterion == "machines":
-        return f"{value:.0f} machines"
-    return format_cost(value) if criterion == "cost" else format_power(value)
+def _amount(criterion: Criterion, value: float, search: Search) -> str:
+    with shown_in(search.prices.currency):
+        return CRITERIA[criterion].amount(value)
 
 
 def _caps_needed(search: Search, designs: tuple[Design, ...]) -> Iterator[tuple[Criterion, float, Best]]:
@@ -75,7 +75,8 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
         return _latency_binds(tuple(search.candidates.values()))
     caps, binding, relaxations = search.caps.given, "", []
     for criterion, cap, best in _caps_needed(search, possible):
-        amount, needed = f"{cap:.0f}" if criterion == "machines" else _caps_text(criterion, cap), best.totals[criterion]
+        amount = f"{cap:.0f}" if criterion == "machines" else _amount(criterion, cap, search)
+        needed = best.totals[criterion]
         binding = binding or f"{spelled(CAP_OPTIONS[criterion])} {amount}"
         relaxations.append((needed / cap, f"{raised_cap(criterion, needed)} ({best.design.name})"))
     if stock := _stock_needed(search, possible):
@@ -96,7 +97,7 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
         texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")
     binding = binding or "the limits together"
     cluster = Cluster(least.design.name, setting.pools(least.design, least.sizes))
-    totals = ", ".join(_caps_text(criterion, value) for criterion, value in least.totals.items())
+    totals = ", ".join(_amount(criterion, value, search) for criterion, value in least.totals.items())
     would_do = f"{cluster.design} with {cluster.listed} would do ({totals})"
     message = f"no plan within the limits: {binding} binds; without them {would_do}"
     return InfeasibleError(message, binding=binding, relaxations=texts)

@@ -13,6 +13,7 @@ from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
 from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
 from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
+from provisioner.specs.money import USD
 from provisioner.specs.slo import LatencyLimit
 
 Criterion = CriterionName
@@ -29,10 +30,11 @@ _UNLIMITED = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """Cost and power of a machine, by its name."""
+    """Cost, in a currency, and power of a machine, by its name."""
 
     cost_usd_per_h: dict[str, float]
     power_w: dict[str, float]
+    currency: str = USD
 
     def of(self, criterion: Criterion, machine: str) -> float:
         """The amount of a criterion per machine: $/h, W, or 1."""

@@ -89,9 +89,9 @@ class Setting:
 
     @property
     def rests_on(self) -> dict[str, Any]:
-        """The fields that results have of their question: model, workload, limits, sources, seed and versions."""
+        """Fields that results have of their question: model, workload, limits, sources, seed, versions, currency."""
         same = {name: getattr(self, name) for name in ("model", "workload", "sources", "versions")}
-        return same | {"slo": self.slo.name, "seed": self.judging.seed}
+        return same | {"slo": self.slo.name, "seed": self.judging.seed, "currency": self.prices.currency}
 
     def at(self, planned_rps: float) -> Setting:
         """This question at another rate, headroom included."""

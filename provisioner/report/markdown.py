@@ -38,7 +38,7 @@ def _block(block: Facts | Table | Notes | Code | Folded) -> str:
 
 
 def _table(block: Table) -> str:
-    header = [column.header for column in block.columns]
+    header = [_escape(column.header) for column in block.columns]
     lines = [header, ["---:" if column.number else "---" for column in block.columns]]
     for position, row in enumerate(block.rows):
         cells = [_escape(cell) for cell in row]

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Final
 
 from provisioner.specs.criteria import ObjectiveName
-from provisioner.specs.units import format_cost, format_count, format_power, format_rate
+from provisioner.specs.money import in_currency
+from provisioner.specs.units import format_count
 
 whole: Final = format_count
 
@@ -64,13 +65,13 @@ def simulated(value: float | None, text: Callable[[float], str] = significant) -
 
 
 def dollars(amount_usd: float, sign: bool = True) -> str:
-    """An amount in dollars to the cent, below one dollar to three digits.
+    """An amount in the currency that is shown, to the cent, below 1 to three digits.
 
     >>> dollars(510.72), dollars(0.97636), dollars(1540.08, sign=False)
     ('$510.72', '$0.976', '1,540.08')
     """
     text = f"{amount_usd:,.2f}" if abs(amount_usd) >= 1 or amount_usd == 0 else significant(amount_usd)
-    return f"${text}" if sign else text
+    return in_currency(f"${text}") if sign else text
 
 
 def five_digits(value: float | None) -> str:
@@ -107,20 +108,10 @@ def _digits(value: float | None, digits: int) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-Texts = Mapping[ObjectiveName, Callable[[float], str]]
-
-NUMBERS: Final[Texts] = {
+NUMBERS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
     "cost": partial(dollars, sign=False),
     "power": kilowatts,
     "machines": whole,
     "throughput": significant,
 }
 """The text of each criterion's value in a table, whose header has the unit."""
-
-AMOUNTS: Final[Texts] = {
-    "cost": format_cost,
-    "power": format_power,
-    "machines": lambda machines: "1 machine" if machines == 1 else f"{whole(machines)} machines",
-    "throughput": format_rate,
-}
-"""The text of each criterion's value with its unit."""

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 
 class _Schema(GenerateJsonSchema):
-    """The schema of JSON as it is written: every key is there, no other, and null for a number that is not finite."""
+    """The schema of JSON as it is written: every key is there, no other, and null for a number that is not finite.
+
+    Amounts are in USD, and then JSON has no field ``currency``.
+    """
 
     def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
         return {**super().float_schema(schema), "type": ["number", "null"]}
@@ -34,7 +37,10 @@ class _Schema(GenerateJsonSchema):
         return self.generate_inner(schema["schema"])
 
     def dataclass_schema(self, schema: core_schema.DataclassSchema) -> JsonSchemaValue:
-        return {**super().dataclass_schema(schema), "additionalProperties": False}
+        written = super().dataclass_schema(schema)
+        if written["properties"].pop("currency", None):
+            written["required"].remove("currency")
+        return {**written, "additionalProperties": False}
 
     def field_is_required(
         self, field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField, total: bool

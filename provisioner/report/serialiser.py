@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json as to_json_bytes
 
 from provisioner.results.result import Result, ServingResult
+from provisioner.specs.money import USD
 
 _RESTS_ON: Final = {field.name for field in fields(ServingResult)} - {field.name for field in fields(Result)}
 """Keys that come after those of the answer itself."""
@@ -31,9 +32,21 @@ def to_json(result: Result) -> str:
 
 def to_plain(value: object) -> dict[str, object]:
     """Return a dataclass as plain values: dictionaries, lists, texts, numbers and None."""
-    plain = adapter(type(value)).dump_python(value, mode="json")
+    plain = in_own_currency(adapter(type(value)).dump_python(value, mode="json"))
     assert isinstance(plain, dict)
     return plain
+
+
+def in_own_currency(value: object, currency: object = USD) -> object:
+    """Plain values with the currency that stands among them in the keys but of options; USD itself is left out."""
+    if isinstance(value, list):
+        return [in_own_currency(part, currency) for part in value]
+    if not isinstance(value, dict):
+        return value
+    code = str(value.get("currency", currency))
+    kept = ((key, part) for key, part in value.items() if (key, part) != ("currency", USD))
+    named = ((key, USD if key == "question" else code, part) for key, part in kept)
+    return {key.replace("usd", code.lower()): in_own_currency(part, inner) for key, inner, part in named}
 
 
 def json_text(value: object) -> str:

@@ -9,10 +9,12 @@ from provisioner.perf.summary import machine_curves
 from provisioner.report import curves
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import dollars, significant, whole
+from provisioner.report.serialiser import in_own_currency
 from provisioner.specs import catalog
 from provisioner.specs.catalog import SHIPPED, Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.money import USD, per_hour
 from provisioner.specs.prices import PriceList
 from provisioner.specs.traces import describe_arrivals
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
@@ -29,6 +31,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
     """All machine types, or the one of that name."""
     groups = curve_groups(known)
     lists = {listed: known.price_list(listed) for listed in known.price_lists}
+    units = " or ".join(dict.fromkeys(per_hour(prices.currency) for prices in lists.values()))
     if name is None:
         mark = curves.marking(known, "machines")
         shown = listing(
@@ -44,7 +47,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         )
         models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
         measured = f"of {models} on {', '.join(sorted({at for _, at, _ in groups}))}"
-        note = f"Prices are in $/h, by list; blank where a list has none. {curves.own_note(known)}"
+        note = f"Prices are in {units}, by list; blank where a list has none. {curves.own_note(known)}"
         return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
     machine = known.machine(name)
     degrees = grouped((model, str(degree)) for model, at, degree in groups if at == machine.name)
@@ -67,11 +70,11 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         ("other curves", curves.other_curves(machine)),
     )
     prices = [
-        (listed, dollars(price.cost_usd_per_h, sign=False), whole(price.provisioned_power_w), price.source)
+        (listed, _price(machine, prices), whole(price.provisioned_power_w), price.source)
         for listed, prices in lists.items()
         if (price := prices.machines.get(machine.name)) is not None
     ]
-    columns = (Column("list"), Column("$/h", True), Column("W", True), Column("source", words=True))
+    columns = (Column("list"), Column(units, True), Column("W", True), Column("source", words=True))
     priced = [table("Prices", columns, prices)] if prices else []
     end = (*notes("Note", (machine.note,)), *notes("Sources", machine.sources))
     return Document(machine.title, "", (about, *priced, *end))
@@ -82,23 +85,25 @@ def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
     if name is None:
         return [machines_data(each, known) for each in known.machines]
     machine = known.machine(name)
-    return asdict(machine) | {
+    data = asdict(machine) | {
         "own": machine.name in curves.own_names(known, "machines"),
         "memory_bytes": machine.memory_bytes,
         "network_bytes_per_s": machine.network_bytes_per_s,
         "prices": {
-            listed: asdict(prices.machines[machine.name]) | {"date": prices.date}
+            listed: asdict(prices.machines[machine.name]) | {"date": prices.date, "currency": prices.currency}
             for listed in known.price_lists
             if machine.name in (prices := known.price_list(listed)).machines
         },
         "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups(known) if at == machine.name],
         "other_curves": asdict(machine_curves(machine)),
     }
+    return in_own_currency(data)
 
 
 def _price(machine: Machine, prices: PriceList) -> str:
     price = prices.machines.get(machine.name)
-    return "" if price is None else dollars(price.cost_usd_per_h, sign=False)
+    code = "" if prices.currency == USD else f" {prices.currency}"
+    return "" if price is None else f"{dollars(price.cost_usd_per_h, sign=False)}{code}"
 
 
 def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[Block, ...]:

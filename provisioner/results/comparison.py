@@ -5,8 +5,7 @@ from typing import Final, Literal
 
 from provisioner.results.plan import Plan
 from provisioner.results.result import ServingResult, derived
-from provisioner.specs.criteria import CriterionName, ObjectiveName
-from provisioner.specs.units import format_cost, format_power
+from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
 
 COMPARED: Final[tuple[ObjectiveName, ...]] = ("throughput", "cost", "power", "machines")
 """The quantities that are given relative to the baseline, in order."""
@@ -25,10 +24,8 @@ class Budget:
     machine: str | None = None
 
     def __str__(self) -> str:
-        if self.criterion == "machines":
-            return "1 machine" if self.value == 1 else f"{self.value:,.0f} machines"
-        amount = format_cost(self.value) if self.criterion == "cost" else format_power(self.value)
-        return amount if self.machine is None else f"{amount} (as {self.given})"
+        amount = CRITERIA[self.criterion].amount(self.value)
+        return amount if self.machine is None or self.criterion == "machines" else f"{amount} (as {self.given})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
+from provisioner.specs.money import USD
+
 if TYPE_CHECKING:
     from functools import cached_property as derived
 
@@ -54,9 +56,14 @@ SCHEMA_VERSION: Final = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A value that can show itself: as tables, charts, HTML, markdown, JSON and files."""
+    """A value that can show itself: as tables, charts, HTML, markdown, JSON and files.
+
+    Amounts of money are in the ``currency`` of its prices, whatever the names of fields. Keys of JSON and columns
+    of tables have its code in place of ``usd``; JSON has the field ``currency`` unless that is USD.
+    """
 
     schema_version: Literal[2] = SCHEMA_VERSION
+    currency: str = USD
 
     def to_json(self) -> str:
         """Return the result as JSON: what ``--json`` prints."""

@@ -167,6 +167,9 @@ class Catalog:
         for stem, path, shown in self._specs("prices"):
             found = load_price_list(path, shown)
             shipped = loaded.get(stem, found)
+            if found.currency != shipped.currency:
+                mixed = f"must be {shipped.currency}, as that of the shipped list {stem}, got {found.currency}"
+                raise InputError(f"{shown}: currency: {mixed}; give the list another name")
             loaded[stem] = replace(shipped, machines={**shipped.machines, **found.machines})
         return MappingProxyType(loaded)
 

@@ -1,9 +1,12 @@
 """The criteria by which clusters are compared: one row each, for objectives, limits, tables and charts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
+
+from provisioner.specs.money import in_currency
+from provisioner.specs.units import format_cost, format_machines, format_power, format_rate
 
 Watch = Literal["design", "split", "machines", "splitting"]
 CriterionName = Literal["cost", "power", "machines"]
@@ -14,29 +17,41 @@ ObjectiveName = Literal["cost", "power", "machines", "throughput"]
 class Criterion:
     """A quantity that a choice makes smallest, or largest where ``largest``.
 
-    ``field`` is its name in results (``Totals`` and ``Plan``); ``axis`` and ``shown_unit`` serve tables and charts,
-    which show the field's value times ``shown_scale``. ``superlative`` begins "... for coding at 70 requests/s".
+    ``field`` is its name in results (``Totals`` and ``Plan``); tables and charts show its value times ``shown_scale``
+    in the ``unit``, texts the ``amount``. ``superlative`` begins "... for coding at 70 requests/s".
     """
 
     name: ObjectiveName
     field: str
-    axis: str
-    shown_unit: str
+    unit: str
+    amount: Callable[[float], str]
     superlative: str
     short: str
     shown_scale: float = 1.0
     largest: bool = False
 
+    @property
+    def shown_unit(self) -> str:
+        """The unit, an amount of money in the currency that is shown."""
+        return in_currency(self.unit)
+
+    @property
+    def axis(self) -> str:
+        """The title of an axis: the name with its unit."""
+        return self.name if self.unit == self.name else f"{self.name} ({self.shown_unit})"
+
 
 _ROWS: Final = (
-    Criterion("cost", "cost_usd_per_h", "cost ($/h)", "$/h", "The cheapest plan", "cheapest"),
-    Criterion("power", "power_w", "power (kW)", "kW", "The plan with the least power", "least power", shown_scale=1e-3),
-    Criterion("machines", "machines", "machines", "machines", "The plan with the fewest machines", "fewest machines"),
+    Criterion("cost", "cost_usd_per_h", "$/h", format_cost, "The cheapest plan", "cheapest"),
+    Criterion("power", "power_w", "kW", format_power, "The plan with the least power", "least power", shown_scale=1e-3),
+    Criterion(
+        "machines", "machines", "machines", format_machines, "The plan with the fewest machines", "fewest machines"
+    ),
     Criterion(
         "throughput",
         "rate_rps",
-        "throughput (requests/s)",
         "requests/s",
+        format_rate,
         "The plan with the largest throughput",
         "largest throughput",
         largest=True,

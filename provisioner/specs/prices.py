@@ -1,10 +1,12 @@
 """Price lists: the cost of a machine per hour, and the power to provision for it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from provisioner.errors import InputError
-from provisioner.specs.units import check_plausible
+from provisioner.specs.money import USD
+from provisioner.specs.units import check_plausible, quoted
 from provisioner.spelling import spelled
 
 PLAUSIBLE_RANGES = {"cost_usd_per_h": (1e-3, 1e5), "provisioned_power_w": (50, 1_000_000)}
@@ -12,7 +14,7 @@ PLAUSIBLE_RANGES = {"cost_usd_per_h": (1e-3, 1e5), "provisioned_power_w": (50, 1
 
 @dataclass(frozen=True, slots=True)
 class MachinePrice:
-    """Cost in $/h and provisioned power in W of one whole machine."""
+    """Cost an hour in the list's currency, and provisioned power in W, of one whole machine."""
 
     cost_usd_per_h: float
     provisioned_power_w: float
@@ -24,7 +26,7 @@ class MachinePrice:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """Prices of one date, by machine name.
+    """Prices of one date, by machine name, in one currency: its code of three letters.
 
     >>> from provisioner.specs.catalog import price_list
     >>> price_list("paper").price("dgx-h100").cost_usd_per_h
@@ -35,13 +37,13 @@ class PriceList:
     name: str = ""
     title: str = ""
     date: str = ""
-    currency: str = "USD"
+    currency: str = USD
     note: str = ""
 
     def __post_init__(self) -> None:
-        if self.currency != "USD":
-            what = f"price list {self.name}: currency: must be USD, as all amounts are"
-            raise InputError(f"{what}, got {self.currency!r}; convert the prices")
+        if not re.fullmatch("[A-Z]{3}", self.currency):
+            what = f"price list {self.name}: currency: must be a code of three capitals, such as USD or EUR"
+            raise InputError(f"{what}, got {quoted(self.currency)}")
 
     def price(self, machine: str) -> MachinePrice:
         """Price of a machine; ``InputError`` if the list has none."""

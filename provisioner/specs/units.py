@@ -11,6 +11,7 @@ from json import JSONDecodeError
 from unicodedata import category
 
 from provisioner.errors import InputError
+from provisioner.specs.money import in_currency
 
 _SECONDS_PER_UNIT = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 # A time below the first number of seconds is shown in the unit, which has the second number of seconds.
@@ -210,12 +211,12 @@ def format_power(power_w: float) -> str:
 
 
 def format_cost(cost_usd_per_h: float) -> str:
-    """Cost rate in dollars an hour.
+    """Cost an hour in the currency that is shown.
 
     >>> format_cost(1523.2)
     '$1,523.20/h'
     """
-    return f"${cost_usd_per_h:,.2f}/h"
+    return in_currency(f"${cost_usd_per_h:,.2f}/h")
 
 
 def format_rate(rate_rps: float) -> str:
@@ -246,6 +247,15 @@ def format_count(number: float) -> str:
     '1,234,567'
     """
     return f"{number:,.0f}"
+
+
+def format_machines(machines: float) -> str:
+    """Number of machines.
+
+    >>> format_machines(1), format_machines(1200)
+    ('1 machine', '1,200 machines')
+    """
+    return "1 machine" if machines == 1 else f"{machines:,.0f} machines"
 
 
 def format_share(fraction: float) -> str:

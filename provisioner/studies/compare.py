@@ -21,6 +21,7 @@ from provisioner.progress import worded
 from provisioner.results.comparison import Budget, ComparedDesign, Comparison
 from provisioner.specs import catalog
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName, ObjectiveName
+from provisioner.specs.money import USD
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 from provisioner.studies.attribution import attributed
 from provisioner.studies.work import time_left, workers
@@ -28,7 +29,7 @@ from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.throughput import largest_throughput
 
-_AROUND_COST: Final = re.compile(r"^\$\s*|\s*(\$|usd)?/h$|,", re.IGNORECASE)
+_AROUND_COST: Final = re.compile(r"^(\$|[a-z]{3}\b)\s*|\s*(\$|[a-z]{3})?/h$|,", re.IGNORECASE)
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")
 _AMOUNTS: Final[Mapping[CriterionName, tuple[str, str, Callable[[str], float]]]] = {
     "power": ("a power", "400kW", lambda text: POWER.parse(text.replace(",", ""), "")),
@@ -44,21 +45,26 @@ def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions
     Prices and power are those of the options' price list, with their factors.
     """
     what, text = spelled("budget"), " ".join(text_of(given).split())
+    known = catalog.with_own(options.specs)
+    listed = known.price_list(options.prices)
     named = _OF_A_MACHINE.fullmatch(text)
     if named is None or named[2].lower() in ("w", "kw", "mw"):
         kind, example, amount = _AMOUNTS[criterion]
         try:
-            return Budget(criterion, amount(text), text)
+            budget = Budget(criterion, amount(text), text)
         except InputError:
             such = f"such as {example} or '40 dgx-h100', got {quoted(text)}"
             raise InputError(f"{what}: must be {kind} with {spelled('same')} {criterion}, {such}") from None
+        stated = {of.upper().replace("$", USD) for both in _AROUND_COST.findall(text) for of in both if of}
+        if criterion == "cost" and (other := stated - {listed.currency}):
+            why = f"the price list {listed.name} is in {listed.currency}, and nothing is converted"
+            raise InputError(f"{what}: must be in {listed.currency}, got {other.pop()}: {why}")
+        return budget
     count = parse_whole(named[1], f"{what} {text}", "machines")
-    known = catalog.with_own(options.specs)
     machine = known.machine(named[2]).name
     if criterion == "machines":
         return Budget(criterion, count, text, machine)
-    price = known.price(known.price_list(options.prices), machine)
-    prices = load_factors(options.scale, known).prices({machine: price})
+    prices = load_factors(options.scale, known).prices({machine: known.price(listed, machine)}, listed.currency)
     return Budget(criterion, count * prices.of(criterion, machine), text, machine)
 
 

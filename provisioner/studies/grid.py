@@ -119,7 +119,7 @@ class _Study:
         listed = known.price_list(self.options.prices)
         machines = dict.fromkeys(pool.machine for cluster in clusters for pool in cluster.pools)
         by_machine = {name: known.price(listed, name) for name in machines}
-        prices = [load_factors(case.scale, known).prices(by_machine) for case in self.cases]
+        prices = [load_factors(case.scale, known).prices(by_machine, listed.currency) for case in self.cases]
         objective = self.options.objective if isinstance(self.options, SweepOptions) else None
         tasks = [Task(str(cluster), 0, cluster, None) for cluster in clusters]
         if varied:
@@ -156,6 +156,7 @@ class _Study:
                 assumptions=perf.assumptions,
                 sets=last.sets,
                 prices=self.options.prices,
+                currency=listed.currency,
                 sources=(*sources, f"prices: {listed.title} ({listed.date})", *price_sources),
                 warnings=(*warnings, *edges, *(f"{beyond}; the first of them: {note}" for note in notes[:1])),
                 question={**simulate_question(asdict(self.base)), **self.own},

@@ -14,7 +14,7 @@ from provisioner.report.views.simulation import latency_rows, latency_table
 from provisioner.report.views.view import POOL, View, amount, criteria_columns, report, total_cells
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
-from provisioner.specs.criteria import OF_CLUSTERS
+from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.units import format_rate, format_share
@@ -150,7 +150,7 @@ def charts(capacity: Capacity) -> Mapping[str, Chart]:
     additions = BarChart(
         "What more costs: the cluster in hand with the least that has to be added",
         (format_rate(capacity.rate_rps), *(format_rate(each.rate_rps) for each, _ in more)),
-        Axis("cost ($/h)", from_zero=True),
+        Axis(CRITERIA["cost"].axis, from_zero=True),
         (Bars("cost", costs, notes),),
     )
     return {"limits": limits, "additions": additions}

@@ -7,13 +7,13 @@ from typing import Final
 from provisioner.options import CompareOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
-from provisioner.report.numbers import AMOUNTS
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.plan import slack_numbers
 from provisioner.report.views.view import View, amount, cluster_boxes, criteria_columns, report, scaled, total_cells
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.money import in_currency
 from provisioner.specs.units import format_factor, format_rate
 
 _MOST_GROUPS: Final = 12
@@ -55,7 +55,7 @@ def headline(comparison: Comparison) -> str:
     if not comparison.planned:
         return "No design has a plan"
     best, plan = comparison.planned[0]
-    value = AMOUNTS[comparison.objective](plan.of(comparison.objective))
+    value = CRITERIA[comparison.objective].amount(plan.of(comparison.objective))
     against = _against(comparison, best)
     return f"{best.label}: {value}{f', {against}' if against else ''}, with {plan.cluster.listed}"
 
@@ -105,7 +105,7 @@ def ratios_table(comparison: Comparison) -> Table:
         return "" if ratio is None or divisor is None else f"{ratio / divisor:.2f}"
 
     columns: list[tuple[str, ObjectiveName, ObjectiveName | None]] = [(f"{name}, x", name, None) for name in COMPARED]
-    columns += [("per $, x", "throughput", "cost"), ("per W, x", "throughput", "power")]
+    columns += [(in_currency("per $, x"), "throughput", "cost"), ("per W, x", "throughput", "power")]
     has_base = any(design.label == comparison.baseline for design, _ in comparison.planned)
     return listing(
         f"Against {comparison.baseline}" + ("" if has_base else ", which has no plan"),

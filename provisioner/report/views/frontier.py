@@ -7,7 +7,7 @@ from typing import Final
 from provisioner.options import ParetoOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import AMOUNTS, per_cent
+from provisioner.report.numbers import per_cent
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import View, criteria_columns, report, scaled, total_cells
 from provisioner.results.frontier import Frontier
@@ -78,7 +78,7 @@ def key_numbers(frontier: Frontier) -> KeyNumbers:
     numbers = []
     for name in OF_CLUSTERS if frontier.points else ():
         plan = next(plan for plan in frontier.points if name in frontier.best_in(plan))
-        numbers.append(KeyNumber(CRITERIA[name].short, AMOUNTS[name](plan.of(name)), f"({plan.cluster})"))
+        numbers.append(KeyNumber(CRITERIA[name].short, CRITERIA[name].amount(plan.of(name)), f"({plan.cluster})"))
     return KeyNumbers(tuple(numbers))
 
 

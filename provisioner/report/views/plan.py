@@ -12,6 +12,7 @@ from provisioner.report.views import view
 from provisioner.report.views.view import POOL, View, amount, bounds, criteria_columns, report, scaled
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
+from provisioner.specs.money import in_currency
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16
@@ -142,7 +143,9 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     numbers = [amount("cost", plan, per_million), amount("power", plan)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
-        numbers.append(KeyNumber("throughput", f"{usd} for a dollar", f"{kwh} for a kWh"))
+        numbers.append(
+            KeyNumber("throughput", f"{usd} for {in_currency('$1').replace('$1', 'a dollar')}", f"{kwh} for a kWh")
+        )
     if job := plan.batch:
         done = "not simulated" if job.done_s is None else f"the last ends after {_time(job.done_s)}"
         numbers.append(KeyNumber("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))

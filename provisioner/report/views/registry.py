@@ -10,6 +10,7 @@ from provisioner.report.tables import Row
 from provisioner.report.views import capacity, comparison, frontier, grid, plan, reproduction, sensitivity, simulation
 from provisioner.report.views.view import View
 from provisioner.results.result import Result
+from provisioner.specs.money import in_currency, shown_in
 
 AnyView = View[Any]  # type: ignore[explicit-any]  # the registry holds views of all types of results
 
@@ -32,17 +33,21 @@ def view_of(result: Result) -> AnyView:
 
 def document(result: Result, inputs: bool = False) -> Document:
     """Return the report of a result."""
-    return view_of(result).document(result, inputs)
+    with shown_in(result.currency):
+        return view_of(result).document(result, inputs)
 
 
 def charts(result: Result) -> Mapping[str, Chart]:
     """Return the charts of a result by name."""
-    return view_of(result).charts(result)
+    with shown_in(result.currency):
+        return view_of(result).charts(result)
 
 
 def rows(result: Result, table: str | None = None) -> Sequence[Row]:
     """Return the rows of a table of a result, the main one without a name."""
-    return view_of(result).tables[table_names(type(result), table)[0]](result)
+    of = view_of(result).tables[table_names(type(result), table)[0]]
+    with shown_in(result.currency):
+        return [{in_currency(name): cell for name, cell in row.items()} for row in of(result)]
 
 
 def table_names(kind: type[Result], first: str | None = None) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 from provisioner.options import SensitivityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineChart, Mark, Rule, Series
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import AMOUNTS, NUMBERS, Texts, per_cent, significant
+from provisioner.report.numbers import NUMBERS, per_cent, significant
 from provisioner.report.tables import Row
 from provisioner.report.views.view import View, report, scaled, total_cells
 from provisioner.results.sensitivity import Cell, InputValue, Outcome, Search, Sensitivity, Swing, Switch
@@ -89,10 +89,11 @@ def _base(sensitivity: Sensitivity) -> str:
     return f"{base.cluster}, {_value(sensitivity, base)}" if base.feasible else "no plan as it is"
 
 
-def _value(sensitivity: Sensitivity, outcome: Outcome, texts: Texts = AMOUNTS) -> str:
-    """The value of the objective with its unit, or with NUMBERS without."""
-    value = outcome.of(sensitivity.objective)
-    return "no plan" if value is None else texts[sensitivity.objective](value)
+def _value(sensitivity: Sensitivity, outcome: Outcome, unit: bool = True) -> str:
+    """The value of the objective with its unit, or without."""
+    name = sensitivity.objective
+    text = CRITERIA[name].amount if unit else NUMBERS[name]
+    return "no plan" if (value := outcome.of(name)) is None else text(value)
 
 
 def _plan(outcome: Outcome) -> str:
@@ -121,9 +122,9 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
         sensitivity.swings,
         (Column("input"), lambda swing: swing.name),
         (Column("now", True), now),
-        (Column(f"{unit} / {factor}", True), lambda swing: _value(sensitivity, swing.low, NUMBERS)),
+        (Column(f"{unit} / {factor}", True), lambda swing: _value(sensitivity, swing.low, False)),
         (Column("plan"), lambda swing: _plan(swing.low)),
-        (Column(f"{unit} x {factor}", True), lambda swing: _value(sensitivity, swing.high, NUMBERS)),
+        (Column(f"{unit} x {factor}", True), lambda swing: _value(sensitivity, swing.high, False)),
         (Column("plan"), lambda swing: _plan(swing.high)),
         (Column("swing, %", True), width),
     )
@@ -163,9 +164,9 @@ def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
         (Column("between factors"), lambda switch: f"{switch.below:.4g} and {switch.above:.4g}"),
         (Column("at", words=True), lambda switch: _where(sensitivity, search.name, switch)),
         (Column("below"), lambda switch: _plan(switch.before) or "no plan"),
-        (Column(unit, True), lambda switch: _value(sensitivity, switch.before, NUMBERS)),
+        (Column(unit, True), lambda switch: _value(sensitivity, switch.before, False)),
         (Column("above"), lambda switch: _plan(switch.after) or "no plan"),
-        (Column(unit, True), lambda switch: _value(sensitivity, switch.after, NUMBERS)),
+        (Column(unit, True), lambda switch: _value(sensitivity, switch.after, False)),
     )
     note = (
         f"{search.name}: looked at {count} factors from {search.low:g} to {search.high:g}, then by bisection where "

@@ -22,7 +22,7 @@ from provisioner.report.document import (
     Table,
     listing,
 )
-from provisioner.report.numbers import AMOUNTS, NUMBERS, whole
+from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.plan import LatencyFigure
@@ -106,8 +106,8 @@ def limit_cells(limit: LatencyLimit | None) -> dict[str, Cell]:
 
 def amount(name: ObjectiveName, plan: Item, note: str = "") -> KeyNumber:
     """The value of a criterion of a plan, or of totals."""
-    texts = NUMBERS if name == "machines" else AMOUNTS
-    return KeyNumber(name, texts[name](plan.of(name)), note)
+    text = whole if name == "machines" else CRITERIA[name].amount
+    return KeyNumber(name, text(plan.of(name)), note)
 
 
 def total_cells(totals: object, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")) -> dict[str, Cell]:
