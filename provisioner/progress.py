@@ -4,9 +4,8 @@ The caller of long work gives a function that takes a text. A bar can be drawn o
 as any other. Imports the standard library only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
+from typing import Self
 
 Progress = Callable[[str], None]
 """A function that takes the texts."""
@@ -26,7 +25,7 @@ class Step(str):
     total: float
     left_s: float | None
 
-    def __new__(cls, text: str, done: float, total: float, left_s: float | None = None) -> Step:
+    def __new__(cls, text: str, done: float, total: float, left_s: float | None = None) -> Self:
         """A text with the progress of the work."""
         step = super().__new__(cls, text)
         step.done, step.total, step.left_s = done, total, left_s

@@ -1,7 +1,5 @@
 """Standard output of the command line: reports or JSON, each written whole or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil
@@ -19,14 +17,14 @@ if TYPE_CHECKING:
 PROGRAM: Final = "provision"
 
 
-def result_text(result: Result, json: bool, written: Iterable[object] = ()) -> str:
+def result_text(result: "Result", json: bool, written: Iterable[object] = ()) -> str:
     """A result as its report, with the files that hold it, or as JSON."""
     from provisioner.report.views.registry import document
 
     return result.to_json() if json else report_text(document(result), written)
 
 
-def report_text(document: Document, written: Iterable[object] = ()) -> str:
+def report_text(document: "Document", written: Iterable[object] = ()) -> str:
     """A report with the width and styles of the terminal, or plain text for a pipe."""
     from provisioner.report.document import Facts
     from provisioner.report.terminal import MAX_WIDTH, render

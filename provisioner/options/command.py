@@ -1,7 +1,5 @@
 """The command that asks a question again, from the values of its options."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from typing import Any, Final

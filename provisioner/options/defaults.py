@@ -1,7 +1,5 @@
 """Names and numbers that options and the modules below them share: each stands here once."""
 
-from __future__ import annotations
-
 from typing import Final, Literal, get_args
 
 from provisioner.specs.metrics import ALIASES, METRICS, NAMED_PERCENTILES, name_of

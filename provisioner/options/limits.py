@@ -1,7 +1,5 @@
 """Limits on latency: ``--limit`` for every percentile of every metric, and options of their own for the usual ones."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 

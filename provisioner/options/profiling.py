@@ -1,7 +1,5 @@
 """The options of a profile: the points timed on the GPU at hand, and the number of runs."""
 
-from __future__ import annotations
-
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final
 

@@ -1,7 +1,5 @@
 """Points of a latency curve, one per row of a curve file, which holds one machine and one model, and their reader."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,10 +167,10 @@ def _record(kind: type[_Record], row: Mapping[str, str]) -> _Record:
     values: dict[str, Any] = {}
     for field in fields(kind):
         name, unit = field.name, unit_of(field.name)
-        if field.type == "int":
+        if field.type is int:
             values[name] = parse_whole(row[name], name, unit)
-        elif field.type in ("float", "float | None"):
-            optional = field.type != "float" and not row[name]
+        elif field.type in (float, float | None):
+            optional = field.type is not float and not row[name]
             values[name] = None if optional else parse_number(row[name], name, unit)
         else:
             values[name] = _one_of(row, name, PHASES if name == "phase" else PROVENANCES)

@@ -162,11 +162,6 @@ class Proof:
     failing_neighbours: tuple[Judged, ...]
     program: ProofParameters
 
-    @property
-    def infeasible(self) -> bool:
-        """Whether it is proven that no candidate passes."""
-        return self.best is None and self.optimal
-
 
 def prove(
     problem: Problem, judge: Judge, progress: Progress = lambda _: None, clock: Callable[[], float] = time.monotonic

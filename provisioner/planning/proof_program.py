@@ -3,12 +3,11 @@
 One function per row family of docs/reference/formulation.md, "Proving a plan"; the others are those of ``formulation``.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import add, sub
+from typing import Self
 
 import numpy as np
 import pulp
@@ -44,7 +43,7 @@ class ProofParameters:
         """The programs that have to be without a solution: one without a best plan, else one for each level."""
         return (0,) if self.best is None else tuple(range(LEVELS))
 
-    def only(self, positions: frozenset[int]) -> ProofParameters:
+    def only(self, positions: frozenset[int]) -> Self:
         """These parameters for some of the designs."""
         kept = [d for d, position in enumerate(self.positions) if position in positions]
         return replace(

@@ -1,10 +1,8 @@
 """A question with everything loaded: values alone, from which guesses, proofs and plans are computed."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -93,7 +91,7 @@ class Setting:
         same = {name: getattr(self, name) for name in ("model", "workload", "sources", "versions")}
         return same | {"slo": self.slo.name, "seed": self.judging.seed, "currency": self.prices.currency}
 
-    def at(self, planned_rps: float) -> Setting:
+    def at(self, planned_rps: float) -> Self:
         """This question at another rate, headroom included."""
         return replace(self, traffic=self.traffic_at(planned_rps), rate_rps=planned_rps / self.headroom_factor)
 
@@ -101,12 +99,12 @@ class Setting:
         """The traffic at another peak rate."""
         return self.traffic.scaled(1.0 / self.traffic.peak_rps).scaled(planned_rps)
 
-    def within(self, caps: Caps) -> Setting:
+    def within(self, caps: Caps) -> Self:
         """This question within other caps."""
         shown = {f"max_{name}": getattr(caps, name) for name in ("cost_usd_per_h", "power_w", "machines")}
         return replace(self, caps=caps, question={**self.question, **shown})
 
-    def only(self, design: Design, policy: PolicyName | None) -> Setting:
+    def only(self, design: Design, policy: PolicyName | None) -> Self:
         """This question for one design under a policy."""
         return replace(
             self,

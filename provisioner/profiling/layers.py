@@ -4,12 +4,10 @@ Tensors are (batch, tokens, hidden size); a KV cache is (batch, KV heads, tokens
 of a tensor-parallel replica is built; the parts that an all-reduce would add up are not added.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from provisioner.profiling.shape import Shard
 from provisioner.profiling.torch_import import Tensor, import_torch
@@ -29,7 +27,7 @@ class Place:
     generator: Any
 
     @classmethod
-    def of(cls, device: str, dtype: str, seed: int = 0) -> Place:
+    def of(cls, device: str, dtype: str, seed: int = 0) -> Self:
         """A place by names, such as ``cuda`` and ``bfloat16``."""
         torch = import_torch()
         made = torch.device(device)
@@ -66,7 +64,7 @@ class Layer:
     down: Tensor
 
     @classmethod
-    def random(cls, shard: Shard, place: Place) -> Layer:
+    def random(cls, shard: Shard, place: Place) -> Self:
         """A layer of random weights."""
         hidden = shard.shape.hidden_size
         return cls(
@@ -87,7 +85,7 @@ class Cache:
     values: Tensor
 
     @classmethod
-    def random(cls, shard: Shard, place: Place, batch: int, tokens: int) -> Cache:
+    def random(cls, shard: Shard, place: Place, batch: int, tokens: int) -> Self:
         """A cache with room for ``tokens`` tokens of each sequence, full of random values."""
         size = (batch, shard.kv_heads, tokens, shard.shape.head_dim)
         return cls(place.normal(*size), place.normal(*size))
@@ -108,7 +106,7 @@ class Window:
     bias: Tensor | None
 
     @classmethod
-    def of(cls, shard: Shard, place: Place, start: int, tokens: int) -> Window:
+    def of(cls, shard: Shard, place: Place, start: int, tokens: int) -> Self:
         """Window of a prompt of ``tokens`` tokens, or of one token at position ``start``."""
         if start and tokens != 1:
             raise ValueError(f"a window is a whole prompt or one token, got {tokens} tokens from {start}")
@@ -219,7 +217,7 @@ class Decoder:
     head: Tensor
 
     @classmethod
-    def random(cls, shard: Shard, place: Place, layers: int, longest_tokens: int) -> Decoder:
+    def random(cls, shard: Shard, place: Place, layers: int, longest_tokens: int) -> Self:
         """Random weights of ``layers`` layers; learned positions go up to ``longest_tokens``."""
         hidden = shard.shape.hidden_size
         return cls(

@@ -1,10 +1,8 @@
 """Profile of a model: the timed points, written as a curve file, and a file on their method and environment."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from provisioner.errors import InputError
 from provisioner.files import check_writable, write_files
@@ -91,7 +89,7 @@ class Profile:
         """Provenance of the weakest part of every point."""
         return self.points[0].provenance
 
-    def with_all_reduces(self, added: AllReduces) -> Profile:
+    def with_all_reduces(self, added: AllReduces) -> Self:
         """Profile with the all-reduces of a replica added to its points; they can be added once."""
         if self.all_reduces is not None or self.tensor_parallel == 1:
             raise ValueError(f"TP {self.tensor_parallel}: has no all-reduces, or has them already")

@@ -1,11 +1,9 @@
 """Share of a model that one GPU of a tensor-parallel replica holds, and the shape on which its times depend."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from provisioner.errors import InputError
 from provisioner.files import read_text
@@ -42,7 +40,7 @@ class Shard:
     vocab_size: int
 
     @classmethod
-    def of(cls, shape: ModelArchitecture, tensor_parallel: int, rank: int = 0) -> Shard:
+    def of(cls, shape: ModelArchitecture, tensor_parallel: int, rank: int = 0) -> Self:
         """Share of GPU ``rank`` of ``tensor_parallel``."""
         gpus = parse_whole(tensor_parallel, "tensor_parallel")
         what = f"model {shape.name}: tensor_parallel {gpus}"

@@ -15,10 +15,7 @@ from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.prompt_pool import BATCH_TOKENS, NEGLIGIBLE, Filling, PromptPool, PromptTime, prompt_pools
 from provisioner.queueing.stages import Stage, TokenStage, limits_s
 from provisioner.queueing.token_pool import TokenPool, evenly_shared
-from provisioner.queueing.traffic import Queues
-
-Array = NDArray[np.float64]
-Sizes = NDArray[np.int64]
+from provisioner.queueing.traffic import Array, Queues, Sizes
 
 # Midpoints of equal shares: of the decode iteration that an arriving prompt waits for, and of the time lost to prompts.
 _JOIN = np.array([1.0, 3.0, 5.0]) / 6.0

@@ -4,8 +4,6 @@ A stage joins a replica's latency curves with the queueing formulas and computes
 the share of the requests that exceeds a limit. Feasibility and percentiles both come from this share.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,10 +18,7 @@ from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.queueing.erlang import peakedness
 from provisioner.queueing.prompt_pool import Filling, PromptPool, prompt_pools
 from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, TokenPool, token_pool
-from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Classes, Queues, Traffic
-
-Array = NDArray[np.float64]
-Sizes = NDArray[np.int64]
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Array, Classes, Queues, Sizes, Traffic
 
 _MERGED = np.array([0, 2, 4, 6, 8, 10])  # first of the atoms that end-to-end times take together: they matter little
 # Gauss-Hermite quadrature of a standard normal.
@@ -125,7 +120,7 @@ class Occupancy:
     waiting_s: Array  # (C, A) for KV-cache room
     join_s: Array  # (C, A) longest wait for the iteration in progress
 
-    def merged(self) -> Occupancy:
+    def merged(self) -> "Occupancy":
         """Occupancy with fewer atoms, their conditional means; unchanged if the wait for memory differs by class."""
         if self.probability.size != ATOMS:
             return self

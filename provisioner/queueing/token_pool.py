@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
-
-Array = NDArray[np.float64]
+from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Array, Queues
 
 BATCH_REQUESTS = 512  # sequences that one iteration holds at most (the published scheduler's limit)
 _GRID_POINTS = 512

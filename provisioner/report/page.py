@@ -4,8 +4,6 @@ Vega is inside the page. Its scripts run by their hashes only, and its expressio
 that the content security policy allows nothing else.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json
@@ -61,7 +59,7 @@ def html(document: Document) -> str:
     return _template("notebook").render(document=document)
 
 
-def _template(name: str) -> Template:
+def _template(name: str) -> "Template":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     loader = PackageLoader("provisioner", "report")

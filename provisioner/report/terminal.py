@@ -1,7 +1,5 @@
 """A report as text: tables within 100 columns, styled for a terminal and plain for a pipe."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Iterator
@@ -80,7 +78,7 @@ def _wrapped(text: str, width: int, style: str = "", first: str = "", rest: str 
     return [[(line.replace("\xa0", " "), style)] for line in lines]
 
 
-def _print_table(console: Console, block: Table, width: int) -> None:
+def _print_table(console: "Console", block: Table, width: int) -> None:
     from rich.box import Box
     from rich.measure import Measurement
     from rich.padding import Padding

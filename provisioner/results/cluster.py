@@ -1,10 +1,9 @@
 """A cluster: its pools of replicas on machines, and its totals."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from typing import Self
 
 from provisioner.results.result import derived
 from provisioner.specs.criteria import CriterionName
@@ -132,7 +131,7 @@ class Totals:
         return {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": float(self.machines)}[criterion]
 
     @classmethod
-    def over(cls, parts: Iterable[Totals]) -> Totals:
+    def over(cls, parts: Iterable[Self]) -> Self:
         """The sum of several totals."""
         listed = tuple(parts)
         return cls(*(sum(getattr(part, each.name) for part in listed) for each in fields(cls)))

@@ -1,8 +1,7 @@
 """Scheduling policies of a cluster, as data: four named policies and their thresholds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
+from typing import Self
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import defaults
@@ -43,7 +42,7 @@ class Policy:
             if not least <= value < float("inf"):
                 raise InputError(f"policy {self.name}: {field}: must be {least} or more, got {value}")
 
-    def as_published(self) -> Policy:
+    def as_published(self) -> Self:
         """Policy with the published simulator's transfers: links not shared, another try after 1 s."""
         published = "splitwise-sim"
         retry_s, share = defaults.TRANSFER_RETRY_S[published], defaults.SHARE_LINKS[published]

@@ -3,8 +3,6 @@
 JSON lines: the question first, then a line for each finished point. A last line that was cut off is dropped.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
 from time import monotonic
-from typing import Final, cast
+from typing import Final, Self, cast
 
 from provisioner.errors import InputError
 from provisioner.options import spelled
@@ -31,7 +29,7 @@ class Journal:
     _synced_s: float = 0.0
 
     @classmethod
-    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool, record: object = object) -> Journal:
+    def open(cls, path: str | Path, question: Mapping[str, object], resume: bool, record: object = object) -> Self:
         """A new journal, or the one to resume; ``InputError`` if that is of another question, or not to be resumed.
 
         ``record`` is the type of the results. One process at a time has a journal open.

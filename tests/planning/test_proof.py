@@ -34,6 +34,11 @@ FLAT = Prices(dict.fromkeys("abc", 1.0), dict.fromkeys("abc", 1.0))
 PRICED = Prices({"a": 22.32, "b": 31.92, "c": 31.92}, {"a": 6500.0, "b": 10200.0, "c": 7140.0})
 
 
+def infeasible(proof: Proof) -> bool:
+    """Whether it is proven that no candidate passes."""
+    return proof.best is None and proof.optimal
+
+
 def pair(first: int, second: int, name: str = "") -> Design:
     slots = (Slot("prompt", MACHINES[first], 8), Slot("token", MACHINES[second], 8))
     return Design(name or f"pair {first}{second}", slots)
@@ -131,7 +136,7 @@ def check_against_brute_force(problem: Problem, ratio: Ratio) -> Proof:
     proof = prove(problem, judge)
     expected = brute_force(problem, ratio)
     assert proof.optimal and proof.ties_judged
-    assert proof.infeasible == (expected is None) == (proof.best is None)
+    assert infeasible(proof) == (expected is None) == (proof.best is None)
     assert [each.candidate for each in proof.simulated] == judge.calls
     assert max(judge.batches, default=1) <= problem.batch
     if proof.best is not None and expected is not None:
@@ -370,7 +375,7 @@ def test_undecided_counts_as_not_shown_to_pass_and_excludes_itself_alone() -> No
     assert proof.best is not None and proof.best.candidate.sizes == (6,)
     assert proof.counts.undecided == 1 and not proof.violations
     nothing = prove(Problem((region(alone(0), 20, (12,)),), FLAT), FakeJudge(lambda *_: 1.0, lambda _: True))
-    assert nothing.infeasible and nothing.counts.undecided == nothing.counts.simulated == 20
+    assert infeasible(nothing) and nothing.counts.undecided == nothing.counts.simulated == 20
 
 
 def test_exhaustive_judges_every_better_candidate() -> None:
@@ -409,7 +414,7 @@ def test_equal_cost_is_decided_by_power() -> None:
 def test_nothing_within_the_caps() -> None:
     problem = Problem((region(pair(0, 0), 40, (20, 5)),), FLAT, Caps(machines=22))
     proof = check_against_brute_force(problem, staircase((20, 4)))
-    assert proof.infeasible and not proof.failing_neighbours
+    assert infeasible(proof) and not proof.failing_neighbours
     assert proof.nearest_miss is not None
     within = [each for each in proof.simulated if each.totals["machines"] <= 22]
     assert proof.nearest_miss.verdict.worst_ratio == min(each.verdict.worst_ratio for each in within)
@@ -419,8 +424,8 @@ def test_nothing_within_the_caps() -> None:
 def test_empty_regions_prove_that_nothing_passes() -> None:
     empty = Region(pair(0, 0), (5, 5), (4, 9))
     proof = prove(Problem((empty,), FLAT), FakeJudge(lambda *_: 0.5))
-    assert proof.infeasible and not proof.simulated and proof.counts.cut == 0
-    assert empty.empty and prove(Problem((), FLAT), FakeJudge(lambda *_: 0.5)).infeasible
+    assert infeasible(proof) and not proof.simulated and proof.counts.cut == 0
+    assert empty.empty and infeasible(prove(Problem((), FLAT), FakeJudge(lambda *_: 0.5)))
 
 
 def test_the_evidence_names_what_fails_next_to_the_answer() -> None:
@@ -458,7 +463,7 @@ def test_a_time_limit_leaves_the_best_so_far_and_a_bound(seconds: float) -> None
 def test_without_any_plan_in_time_the_bound_is_the_cheapest_candidate_left() -> None:
     judge = FakeJudge(lambda *_: 1.2, seconds=1.0)
     proof = prove(Problem((region(alone(0), 20, (12,), 0.25),), FLAT, time_limit_s=3.0), judge, clock=judge.clock)
-    assert proof.best is None and not proof.optimal and not proof.infeasible and proof.gap is None
+    assert proof.best is None and not proof.optimal and not infeasible(proof) and proof.gap is None
     assert proof.lower_bound == 4.0 and proof.nearest_miss is not None
 
 
@@ -475,7 +480,7 @@ def test_what_is_known_to_fail_excludes_smaller_ones_unseen() -> None:
     proof = prove(Problem((design,), FLAT, excluded=known[:2]), FakeJudge(ratio))
     assert proof.best is not None and proof.best.candidate.sizes == (6,)
     assert proof.optimal and min(asked) == 5, "the neighbour with one machine fewer is looked at all the same"
-    assert prove(Problem((design,), FLAT, excluded=known, any_plan=True), FakeJudge(ratio)).infeasible
+    assert infeasible(prove(Problem((design,), FLAT, excluded=known, any_plan=True), FakeJudge(ratio)))
     free = prove(Problem((design,), FLAT, excluded=known, exhaustive=True), FakeJudge(ratio))
     assert free.best is not None and free.best.candidate.sizes == (3,)
 

@@ -3,11 +3,9 @@
 All times are in s. A time of a run is a ``Spread`` over its requests (or over its gaps between tokens).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +47,7 @@ class Spread:
     max_s: float | None = None
 
     @classmethod
-    def of(cls, values_s: Floats | Sequence[float]) -> Spread:
+    def of(cls, values_s: Floats | Sequence[float]) -> Self:
         """Spread of single values, shape (n,), n at least 1."""
         return cls(*(float(statistic(values_s)) for statistic in (np.median, np.mean, np.min, np.max)))
 
@@ -108,7 +106,7 @@ class Run:
                 "are its times in another unit?"
             )
 
-    def with_details(self, details: Details) -> Run:
+    def with_details(self, details: Details) -> Self:
         """The run with the times of every request, from which its spreads follow."""
         several, gaps_s = details.output_tokens > 1, np.concatenate(details.gaps_s or [[]])
         means_s = (details.last_s - details.ttft_s)[several] / (details.output_tokens[several] - 1)
@@ -169,7 +167,7 @@ class Contents:
     points: tuple[CurvePoint, ...] = ()
 
     @classmethod
-    def of_runs(cls, shown: str, tool: str, runs: Sequence[Run]) -> Contents:
+    def of_runs(cls, shown: str, tool: str, runs: Sequence[Run]) -> Self:
         """Runs of a file; ``InputError`` if they are of several models."""
         models = sorted({run.model_id for run in runs if run.model_id})
         if len(models) > 1:
