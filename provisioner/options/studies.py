@@ -259,7 +259,7 @@ class VaryOptions(GridOptions):
         default=MISSING,
     )
     values: str | float | tuple[float, ...] = SWEEP.option(
-        kinds.Kind(lambda value, _: value if isinstance(value, str | float | int) else tuple(value), "FROM:TO:STEP"),
+        kinds.SIZES.shown_as("FROM:TO:STEP"),
         "Values of the input: a range such as 30:250:10, or numbers.",
         flag="",
         default=MISSING,

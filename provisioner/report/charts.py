@@ -167,19 +167,19 @@ def _names(parts: Iterable[Series | Bars]) -> list[str]:
 
 
 def _look(
-    channel: type[Look], field: str, names: Sequence[str], width: Width, looks: Iterable[object] | str = ()
+    channel: type[Look], field: str, names: Sequence[str], width: Width, looks: Iterable[object] = (), edge: bool = True
 ) -> Look:
     """A look of curves or of kinds of bars: one of the ``looks`` for each, or a range of Vega's.
 
-    The legend is below the chart, in as many columns as the width holds; a single entry has none.
+    The legend, whose symbols may have an ``edge``, has as many columns as the width holds; a single entry has none.
     """
     shown = looks if isinstance(looks, str) else list(islice(cycle(looks), len(names)))
     scale: Spec = {"range": shown} if shown else {}
     entry = 52 + min(7 * max(map(len, names)), 330)
     box = alt.ExprRef(f"max(1, floor(containerSize()[0] / {entry}))")
     columns = max(1, width // entry) if isinstance(width, int) else box
-    legend = alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1) if len(names) > 1 else None
-    return channel(field, scale=alt.Scale(domain=names, **scale), legend=legend)
+    legend = alt.Legend(title=None, columns=columns, symbolLimit=0, symbolOpacity=1, symbolStrokeWidth=1.5 * edge)
+    return channel(field, scale=alt.Scale(domain=names, **scale), legend=legend if len(names) > 1 else None)
 
 
 def _ruled(
@@ -206,22 +206,21 @@ def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     ys = _finite(value for row in rows for value in (row["y"], row.get("low"), row.get("high")))
     ys += [rule.value for rule in levels]
     x, y = _quantity(alt.X, "x", chart.x, xs), _quantity(alt.Y, "y", chart.y, ys)
-    names = _names(chart.series)
-    color = _look(alt.Color, "series:N", names, width)
-    dash = _look(alt.StrokeDash, "series:N", names, width, theme.DASHES)
-    few = max(len(series.x) for series in chart.series) <= _MARKED_POINTS
-    base = alt.Chart(data(rows))
-    layers = []
+    names, few = _names(chart.series), max(len(series.x) for series in chart.series) <= _MARKED_POINTS
+    pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
+    edge = not pointed  # dashes would cut the shapes of the points
+    color = _look(alt.Color, "series:N", names, width, edge=edge)
+    dash = _look(alt.StrokeDash, "series:N", names, width, theme.DASHES, edge)
+    base, layers = alt.Chart(data(rows)), list[alt.Chart]()
     if any("low" in row for row in rows):
         bounded = base.transform_filter("isValid(datum.low) && isValid(datum.high)")
         interval = bounded.mark_rule(aria=False) if few else bounded.mark_area(opacity=0.18, aria=False)
         layers.append(interval.encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=color))
     curve = base.mark_line(interpolate="step-after" if chart.steps else "linear", strokeWidth=2, aria=False)
     layers.append(curve.encode(x=x, y=y, color=color, strokeDash=dash))
-    pointed = (chart.points and few) or any(len(_finite(series.y)) == 1 for series in chart.series)
     point = base.transform_filter("isValid(datum.y)").mark_point(filled=True, size=60, opacity=int(pointed))
-    marks: Spec = {"color": color, "shape": _look(alt.Shape, "series:N", names, width, theme.SHAPES)} if pointed else {}
-    layers.append(point.encode(x=x, y=y, **marks, **_TEXT))
+    shape = _look(alt.Shape, "series:N", names, width, theme.SHAPES, edge)
+    layers.append(point.encode(x=x, y=y, **({"color": color, "shape": shape} if pointed else {}), **_TEXT))
     if any(row["endless"] for row in rows):
         top = base.transform_filter("datum.endless").mark_point(shape="triangle-up", filled=True, size=90, opacity=1)
         layers.append(top.encode(x=x, y=alt.value(4), color=color, **_TEXT))
@@ -289,8 +288,7 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
     rows = _bar_rows(chart, low, high, start, [rule.value for rule in rules])
     names = _names(chart.bars)
     y = alt.Y("group:O", title=None, axis=alt.Axis(**_named_axis(chart.groups, 3)), scale=alt.Scale(paddingInner=0.2))
-    log = chart.value.logarithmic and low > 0
-    scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
+    scale = alt.Scale(domain=[low, high], nice=False, type=("log" if chart.value.logarithmic and low > 0 else "linear"))
     x = alt.X("end:Q", scale=scale, axis=alt.Axis(title=chart.value.label, format=_number_format(values)))
     offset: Spec = {} if shared_rows(chart) or len(names) < 2 else {"yOffset": alt.YOffset("bar:O", sort=names)}
     base = alt.Chart(data(rows)).encode(y=y, **offset)
@@ -312,8 +310,9 @@ def _bars(chart: BarChart, width: Width) -> list[alt.Chart]:
             number = ended.mark_text(style="label", baseline="middle", aria=False, **beside)
             layers.append(number.encode(x=x, text="shown:N"))
     if any(row["end"] is None for row in rows):
-        missing = base.transform_filter("!isValid(datum.end)").mark_text(style="soft", align="left", dx=5, limit=420)
-        layers.append(missing.encode(x=alt.X("start:Q", scale=scale), text="shown:N", **_TEXT))
+        begun: Spec = {"x": alt.X("start:Q", scale=scale), "text": "shown:N", **_TEXT}
+        missing = base.transform_filter("!isValid(datum.end)").encode(**begun)
+        layers.append(missing.mark_text(style="soft", align="left", dx=5, limit=alt.ExprRef("width - 5")))
     layers.append(alt.Chart(data([{"end": start}])).mark_rule(aria=False).encode(x=x))
     return [*layers, *(_limits(rules, x, (low + high) / 2) if rules else [])]
 

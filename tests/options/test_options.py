@@ -35,7 +35,7 @@ from provisioner.options import (
     spelled,
     spelled_as_flags,
 )
-from provisioner.options.command import command_of, typed
+from provisioner.options.command import command_of, given_and_defaults, typed
 from provisioner.options.conflicts import CONFLICTS, NEEDS, Conflict
 from provisioner.options.shared import Question
 from provisioner.specs.metrics import METRICS
@@ -475,3 +475,8 @@ def test_a_flag_is_of_one_field() -> None:
         for name, each in declared(kind).items():
             assert flag_of(name) == each.flag
             assert isinstance(each, Option)
+
+
+def test_varied_values_are_shown_as_they_are_typed() -> None:
+    given, _ = given_and_defaults({"name": "rate", "values": (5.0, 7.5, 10.0)}, VaryOptions)
+    assert given == (("name", "rate"), ("values", "5,7.5,10"))

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def test_curves_and_bars_differ_without_colour() -> None:
         looks = [json.dumps(look) for look in zip(*ranges, strict=True)]
         assert len(set(looks)) >= 7
     assert len(set(map(json.dumps, DASHES))) == len(DASHES) and len(set(SHAPES)) == len(SHAPES)
+
+
+def test_dashes_do_not_cut_the_shapes_in_a_legend() -> None:
+    for points in (True, False):
+        encoding = next(marks(altair_chart(replace(CHARTS["twelve"], points=points)).to_dict(), "line"))
+        assert {encoding[look]["legend"]["symbolStrokeWidth"] > 0 for look in ("color", "strokeDash")} == {not points}
+
+
+def test_a_reason_that_is_too_long_for_its_chart_ends_in_dots() -> None:
+    chart = BarChart("", ("a", "b"), Axis("cost ($/h)"), (Bars("", (1.0, None), ("", "no plan: " + 40 * "long ")),))
+    drawn = [layer["mark"] for layer in altair_chart(chart).to_dict()["layer"]]
+    assert {"expr": "width - 5"} in [mark.get("limit") for mark in drawn]
 
 
 def test_values_are_read_under_the_pointer_and_by_a_reader() -> None:

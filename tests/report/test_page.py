@@ -161,6 +161,11 @@ def test_every_text_is_escaped() -> None:
     assert [json.loads(spec) for spec in data] == [page_spec(chart) for chart in charts]
 
 
+def test_names_of_options_stay_on_one_line() -> None:
+    text = page(Document("plan", "", (Notes("Warnings", ("as Poisson (change it with --cv)", "a -- b --> c")),)))
+    assert '<li>as Poisson (change it with <span class="whole">--cv)</span></li><li>a -- b --&gt; c</li>' in text
+
+
 def test_charts_have_their_numbers_as_tables_and_a_description() -> None:
     read = Reader(page(DOCUMENT, [CHARTS["bars"], CHARTS["names"], CHARTS["intervals"]]))
     assert {"146", "150.5", "no value", "no plan: TTFT P99 is out of reach", "-12 *", "-15"} <= set(read.text("td"))

@@ -74,6 +74,12 @@ def test_the_document_has_a_row_per_percentile_and_pool(busy: tuple[Simulation, 
     assert max(map(len, render(document(found)).splitlines())) <= 100
 
 
+def test_one_event_is_not_several(busy: tuple[Simulation, list[Run]]) -> None:
+    found = replace(busy[0], moves=1, preemptions=2, restarts=1, unfinished=0)
+    said = " ".join(render(document(found)).split())
+    assert "1 move to the mixed pool, 2 preemptions, 1 restart after failures" in said
+
+
 def test_one_set_has_no_interval_columns() -> None:
     found, _ = simulated()
     assert "95 % interval" not in [column.header for column in tables(found)["Latency"].columns]

@@ -148,12 +148,12 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
         counts = [f"{simulation.sets} request sets", f"on average {', '.join(counts)}"]
     numbers.append(KeyNumber("simulated", *counts))
     events = (
-        (simulation.moves, "moves to the mixed pool"),
-        (simulation.preemptions, "preemptions"),
-        (simulation.restarts, "restarts after failures"),
-        (simulation.unfinished, "requests left unfinished"),
+        (simulation.moves, "move{} to the mixed pool"),
+        (simulation.preemptions, "preemption{}"),
+        (simulation.restarts, "restart{} after failures"),
+        (simulation.unfinished, "request{} left unfinished"),
     )
-    if happened := [f"{count:,} {what}" for count, what in events if count]:
+    if happened := [f"{count:,} {what.format('s' * (count != 1))}" for count, what in events if count]:
         numbers.append(KeyNumber("events", happened[0], ", ".join(happened[1:])))
     return KeyNumbers(tuple(numbers))
 
