@@ -60,6 +60,10 @@ _OFTEN: Final = {"--json": 0.4, "--out": 0.35, "--resume": 0.15}
 _ODDLY: Final = 0.15
 """Share of these with an odd value."""
 
+_OF_OWN: Final = {"--model": "mine", "--machine": "mine-h100"}
+_OWN: Final = 0.6
+"""Share of the cases with a folder of own specs that take the model, or the machine, of the folder."""
+
 _KEPT: Final = 0.3
 """Share of the cases that go on from a journal in which there is a misshapen one."""
 
@@ -191,6 +195,10 @@ def case(name: str, seed: int, number: int) -> Case:
     for flag, share in _OFTEN.items() if form != "wrong" else ():
         if flag in takes and flag not in chosen and chance.random() < share:
             chosen[flag] = _typed(takes[flag], "odd" if chance.random() < _ODDLY else "good", chance)
+    if chosen.get("--specs", [""])[-1].endswith("own"):
+        for flag, of_own in _OF_OWN.items():
+            if flag in takes and flag not in chosen and chance.random() < _OWN:
+                chosen[flag] = [flag, of_own]
     if {"--out", "--resume"} <= chosen.keys() and chance.random() < _KEPT:
         chosen["--out"] = ["--out", chance.choice(KEPT)]
     return _case(name, seed, number, chosen, form == "wrong" and bool(main.values.wrong))

@@ -66,9 +66,19 @@ def _sparse(path: Path) -> None:
 
 
 def _own(path: Path) -> None:
-    (path / "models").mkdir(parents=True)
-    text = (DATA / "hardware_specs/models/llama-3.1-8b.yaml").read_text(encoding="utf-8")
-    (path / "models" / "mine.yaml").write_text(text.replace("name: llama-3.1-8b", "name: mine"), encoding="utf-8")
+    names = {"llama2-70b": "mine", "dgx-h100": "mine-h100", "letter: H": "letter: Z"}
+    for source, target in (
+        ("models/llama2-70b.yaml", "models/mine.yaml"),
+        ("machines/dgx-h100.yaml", "machines/mine-h100.yaml"),
+        ("curves/dgx-h100__llama2-70b.csv", "curves/mine-h100__mine.csv"),
+    ):
+        text = (DATA / "hardware_specs" / source).read_text(encoding="utf-8")
+        for known, own in names.items():
+            text = text.replace(known, own)
+        (path / target).parent.mkdir(parents=True)
+        (path / target).write_text(text, encoding="utf-8")
+    (path / "prices").mkdir()
+    (path / "prices/2026.yaml").write_text(_OWN_PRICES, encoding="utf-8")
 
 
 _PLAIN: Final = _trace((k / 2, 500 + 50 * (k % 20), 10 + k % 7) for k in range(40))
@@ -84,6 +94,10 @@ _PRICES: Final = (
     "name: mine\ntitle: Mine\ndate: 2026-01-01\ncurrency: USD\nmachines:\n"
     "  dgx-h100: {cost_usd_per_h: 50.0, provisioned_power_w: 10200, source: me}\n"
     "  dgx-a100: {cost_usd_per_h: 20.0, provisioned_power_w: 6500, source: me}\n"
+)
+_OWN_PRICES: Final = (
+    'name: "2026"\ntitle: Mine\ndate: 2026-01-01\ncurrency: USD\nmachines:\n'
+    "  mine-h100: {cost_usd_per_h: 50.0, provisioned_power_w: 10200, source: me}\n"
 )
 _SLO: Final = "{ttft: {p99: 2s, p50: 6x}, tbt: {p50: 60ms}, e2e: {p90: 5x}}\n"
 _WORKLOAD: Final = "name: mine\ntitle: Mine\nrate_rps: 2.0\ncv: 1.0\nbins: workload.csv\nsources: [me]\n"

@@ -73,3 +73,14 @@ def test_questions_to_which_cases_add_are_answered(worker: Worker, tmp_path: Pat
 
 def test_every_command_is_tried_often_enough() -> None:
     assert CASES >= 50 and CASES * len(parameters()) >= 2000
+
+
+def test_a_command_that_does_not_end_is_a_fault(
+    worker: Worker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "slo.yaml")  # that nobody writes to
+    monkeypatch.setattr("tests.fuzz.worker.MOST_S", 2.0)
+    ended = worker.run(["plan", "--slo", "slo.yaml"], tmp_path)
+    assert [fault[:4] for fault in faults_of_end(ended, (), False)] == ["hang"]
+    monkeypatch.undo()
+    assert worker.run(["machines"], tmp_path).code == 0
