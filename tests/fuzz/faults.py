@@ -75,7 +75,7 @@ def faults_of_end(ended: Ended, arguments: Sequence[str], must_fail: bool) -> It
         return
     if "--json" in arguments:
         yield from faults_of_json(out, "stdout")
-    else:
+    elif not any(_NO_NUMBER.search(argument) for argument in arguments):  # a name that was given is no number
         yield from _faults_of_report(out, "the report")
 
 
