@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,20 +133,9 @@ def test_verdicts_are_kept_between_questions_that_differ_in_prices_only() -> Non
     assert slower.evidence is not None and slower.evidence.runs > 0
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("prompt_tokens,output_tokens\n10,3\n20,4\n", "has lengths only, no times; give workload and rate_rps instead"),
-        (
-            '{"session_id": "a", "timestamp": 0, "input_length": 10, "output_length": 3}\n'
-            '{"session_id": "a", "delay": 500, "input_length": 20, "output_length": 4}\n',
-            r"session_id and delay \(delay\) make turns wait for answers, which is not simulated; give workload",
-        ),
-    ],
-)
-def test_requests_without_times_of_their_own_are_served_at_a_rate_only(tmp_path, content: str, message: str) -> None:
-    file = str(tmp_path / "t.jsonl")
-    (tmp_path / "t.jsonl").write_text(content)
+def test_requests_without_times_are_served_at_a_rate_only(tmp_path) -> None:
+    file, message = str(tmp_path / "t.csv"), "has lengths only, no times; give workload and rate_rps instead"
+    (tmp_path / "t.csv").write_text("prompt_tokens,output_tokens\n10,3\n20,4\n")
     options = {"design": "baseline-h100", "mixed_machines": 1, "model": "llama2-70b"}
     with pytest.raises(InputError, match=message):
         load_scenario(SimulateOptions(trace=file, **options))
@@ -165,3 +155,42 @@ def test_the_rules_of_reading_reach_the_trace(tmp_path) -> None:
     assert load_setting(PlanOptions(workload=str(file), time_unit="s")).rate_rps == pytest.approx(1 / 20)
     with pytest.raises(InputError, match="line 3: output_length: 0 tokens"):
         load_setting(PlanOptions(trace=str(file), time_unit="s", failed_rows="refuse"))
+
+
+def sessions_file(folder: Path, count: int = 300) -> str:
+    """A file of AIPerf sessions of three turns each, one session a second."""
+    turn = '{{"session_id": "s{0}", {1}, "input_length": 400, "output_length": {2}}}\n'
+    starts = ((f'"timestamp": {1000 * k}', '"delay": 500', '"delay": 2000') for k in range(count))
+    rows = (turn.format(k, when, 20 + k % 7) for k, session in enumerate(starts) for when in session)
+    (folder / "sessions.jsonl").write_text("".join(rows))
+    return str(folder / "sessions.jsonl")
+
+
+def test_sessions_are_simulated_and_planned_as_they_are(tmp_path) -> None:
+    file = sessions_file(tmp_path)
+    options = {"design": "baseline-h100", "mixed_machines": 1, "model": "llama2-70b", "slo": "batch"}
+    found = api.simulate(trace=file, **options)
+    assert found.stable and found.requests == 900
+    assert found.load.endswith("as it is; 600 of its requests arrive after the answers before them")
+    assert found.throughput_rps == pytest.approx(found.rate_rps, rel=1e-3)
+    assert found.rate_rps < 900 / 302.5  # answers take time, in which sessions wait
+    faster = api.simulate(trace=file, scale={"rate": 2.0}, **options)
+    assert 1.8 * found.rate_rps < faster.rate_rps < 2.0 * found.rate_rps
+    plan = api.plan(trace=file, designs="baseline-h100", model="llama2-70b", slo="batch", headroom=0.2, ttft_p90="1s")
+    assert plan.evidence is not None and [pool.machines for pool in plan.pools] == [1]
+    assert "900 requests, 600 of them after the answers before them, its requests closer" in plan.evidence.rule
+    assert any("600 requests wait for answers: rates are of the earliest" in note for note in plan.warnings)
+
+
+def test_sessions_overload_a_cluster_that_slows_them(tmp_path) -> None:
+    """Less arrives than is offered; the rate offered is told all the same, and no plan of the formulas alone."""
+    file = sessions_file(tmp_path)
+    options = {"design": "baseline-h100", "mixed_machines": 1, "model": "llama2-70b", "slo": "batch"}
+    found = api.simulate(trace=file, scale={"rate": 12.0, "output-tokens": 10.0}, **options)
+    assert found.stable is not True and found.throughput_rps < 0.8 * found.rate_rps
+    with pytest.raises(InputError, match=r"fast: session_id and delay .* unknown to formulas; leave it out, or give"):
+        api.plan(trace=file, fast=True)
+    with pytest.raises(InputError, match=r"cool_down: session_id and delay .*, so that no end is known"):
+        api.simulate(trace=file, cool_down=0.1, **options)
+    with pytest.raises(InputError, match=r"session_id and delay .* so it has no rate: give one with rate_rps"):
+        api.plan(workload=file)

@@ -67,7 +67,7 @@ class Factors:
     def trace(self, path: str, rules: TraceRules, rate: bool = True, times: bool = True) -> Trace:
         """The trace of a file with the factors on its lengths, and on its rate if that counts; ``times`` if they do."""
         trace = read_trace(path, rules)
-        if times and trace.untimed:
+        if times and not trace.format.time_unit:
             raise InputError(f"{path}: {trace.untimed}; give {spelled('workload')} and {spelled('rate_rps')} instead")
         return trace.scaled(self.of("rate") if rate else 1.0, self.of("prompt-tokens"), self.of("output-tokens"))
 

@@ -250,11 +250,13 @@ def _requests(options: SimulateOptions, factors: Factors, times: float) -> _Requ
 
 def _as_recorded(trace: Trace, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
     factors.refuse(("cv",), f"changes a workload; a {spelled('trace')} is taken as it is")
-    check_count(trace.requests, trace.path)
+    if trace.waiting and cool_down:
+        raise InputError(f"{spelled('cool_down')}: {trace.untimed}, so that no end is known; leave it out")
     span_s = float(trace.arrival_s[-1] - trace.arrival_s[0])
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
     workload = trace.workload(Path(trace.path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
-    return _Requests(lambda _: one, 1, trace.requests, workload, Arrivals(trace=trace.path), trace.warnings)
+    arrivals = Arrivals(trace=trace.path, waiting=trace.waiting)
+    return _Requests(lambda _: one, 1, trace.requests, workload, arrivals, trace.warnings)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Workload | Trace]:

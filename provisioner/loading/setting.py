@@ -31,7 +31,6 @@ from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.prices import PriceList
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
-from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_rate
 from provisioner.specs.workload import Workload
@@ -269,7 +268,7 @@ def _check_limits(options: PlanOptions, slo: SLO) -> None:
 def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     """The workload, the source of request sets, the windows and CV of the traffic, and warnings."""
     if options.trace is not None:
-        return _as_recorded(options.trace, factors, options.trace_rules)
+        return _as_recorded(options, options.trace, factors)
     workload = catalog.workload(options.workload, options.trace_rules)
     rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
@@ -282,18 +281,21 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     return workload, workload, ((rate, 1.0),), cv, notes
 
 
-def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
+def _as_recorded(options: PlanOptions, path: str, factors: Factors) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
-    trace, factor = factors.trace(path, rules, rate=False), factors.of("rate")
+    trace, factor = factors.trace(path, options.trace_rules, rate=False), factors.of("rate")
+    instead = f"{spelled('workload')} and {spelled('rate_rps')}"
+    if trace.waiting and options.fast:
+        raise InputError(f"{spelled('fast')}: {trace.untimed}, unknown to formulas; leave it out, or give {instead}")
     if trace.requests < 2 or not trace.arrival_s[-1] > trace.arrival_s[0]:
-        raise InputError(
-            f"{path}: needs at least two requests at different times to have a rate; give {spelled('workload')} and "
-            f"{spelled('rate_rps')}"
-        )
+        raise InputError(f"{path}: needs at least two requests at different times to have a rate; give {instead}")
+    notes = list(trace.warnings)
+    if trace.waiting:  # only the rate of those with times of their own is scaled
+        trace, factor = trace.scaled(rate=factor), 1.0
+        notes.append(f"{trace.untimed}: rates are of the earliest arrivals, a first guess; simulation decides")
     levels, cv = rate_levels(trace.arrival_s)
     trace = trace.scaled(rate=factor)
-    notes = list(trace.warnings)
     windows = tuple((factor * rate, share) for rate, share in levels)
     peak_rps = max(windows)[0]
     mean_rps = (trace.requests - 1) / float(trace.arrival_s[-1] - trace.arrival_s[0])
@@ -307,4 +309,5 @@ def _as_recorded(path: str, factors: Factors, rules: TraceRules) -> _Requests:
             f"the trace's requests cluster within minutes (CV {cv:.3g} around each minute's rate); for such arrivals "
             "the formulas' P99s may be too low by a factor of two (docs/explanation/queueing.md, limits of the model)"
         )
-    return trace.workload(Path(path).stem), trace, windows, cv, tuple(notes)
+    planned_rps = peak_rps if trace.waiting else None
+    return trace.workload(Path(path).stem, rate_rps=planned_rps), trace, windows, cv, tuple(notes)

@@ -98,14 +98,16 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
         entered_s = run.requests["arrival_s"]
         after = requests.requests if requests.until_index is None else requests.until_index
         start_s, end_s = float(entered_s[requests.from_index]), float(entered_s[min(after, requests.requests - 1)])
-    span_s = end_s - start_s
+    span_s, offered_rps = end_s - start_s, requests.rate_rps
     found = stability.observed_backlog(run)
     completed = (last_s >= start_s) & (last_s <= end_s)
     if requests.in_flight is None:  # all measured requests, in the time that they take if the delay grows on
         completed = requests.counted & ~np.isnan(last_s)
         if math.isinf(requests.until_s):  # a trace: n requests take n mean gaps
             span_s *= 1.0 + 1.0 / max(int(requests.counted.sum()) - 1, 1)
-        span_s *= 1.0 if stability.stability([found])[0] else 1.0 + max(found.growth, 0.0)
+        slowed = 1.0 if stability.stability([found])[0] else 1.0 + max(found.growth, 0.0)
+        span_s *= slowed if requests.follows is None else 1.0
+        offered_rps *= 1.0 if requests.follows is None else slowed  # fewer came, as their sessions were slowed
     tokens = int(requests.output_tokens[completed].sum())
     return Observation(
         seconds=values[0],
@@ -115,7 +117,7 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
         status=run.status,
         requests=requests.requests,
         measured_requests=int(np.count_nonzero(requests.counted)),
-        rate_rps=requests.rate_rps,
+        rate_rps=offered_rps,
         throughput_rps=int(np.count_nonzero(completed)) / span_s if span_s > 0.0 else math.nan,
         throughput_tokens_per_s=tokens / span_s if span_s > 0.0 else math.nan,
         moves=int(run.clock["moves"]),

@@ -19,7 +19,7 @@ from provisioner.simulation.outages import bring_back, restart, take_down, void_
 from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, outage_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
-from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, remove_sorted, withdraw
+from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, push, remove_sorted, withdraw
 from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
 # Positions in records.LIMITED.
@@ -74,6 +74,11 @@ def _complete(world: World, r: int, request: int, now_s: float) -> bool:
     if world.closed_loop and world.released < world.requests_count:
         request_at(world, world.released).arrival_s = now_s
         world.released += 1
+    if world.turns_count > 0:
+        turn = pointers.turn_at(world, pointers.turn_at(world, request).number)
+        if turn.next > 0:
+            world.moving += 1
+            push(world, turn.next, now_s + turn.delay_s)
     rejected = _count(world, request, E2E, now_s - this.arrival_s)
     gaps = this.output_tokens if world.tbt_by_output else this.output_tokens - 1
     if gaps > 0:
@@ -81,6 +86,24 @@ def _complete(world: World, r: int, request: int, now_s: float) -> bool:
     if this.output_tokens > 1:
         rejected = _count(world, request, GAP, this.largest_gap_s) or rejected
     return rejected
+
+
+@compiled
+def _take_place(world: World, waiting: int, now_s: float) -> int:
+    """Give a turn that arrives the next place in order of arrival; return the place."""
+    turn, request = request_at(world, waiting), world.next_request
+    this = request_at(world, request)
+    pointers.turn_at(world, request).number = waiting - world.requests_count
+    this.arrival_s = now_s
+    this.prompt_tokens, this.output_tokens = turn.prompt_tokens, turn.output_tokens
+    this.reference_ttft_s, this.reference_tbt_s = turn.reference_ttft_s, turn.reference_tbt_s
+    this.reference_e2e_s = turn.reference_e2e_s
+    this.counted = int(world.from_s <= now_s <= world.until_s)
+    world.in_system += 1
+    world.next_request += 1
+    if world.next_request == world.requests_count:
+        world.until_s = min(world.until_s, now_s)
+    return int(request)
 
 
 @compiled
@@ -259,8 +282,10 @@ def _entries(digest: str) -> tuple[Any, Any]:
                 request = heap_at(world, 0).value
                 withdraw(world, request)
                 state = request_at(world, request).state
-                if state == records.RESTARTING:
+                if state == records.RESTARTING or state == records.NOT_ARRIVED:
                     world.moving -= 1
+                    if state == records.NOT_ARRIVED:
+                        request = _take_place(world, request, due_s)
                     route(world, request, due_s)
                 elif state != records.NO_ROOM:
                     finish_transfer(world, request, due_s)

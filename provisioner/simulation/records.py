@@ -15,7 +15,7 @@ import numpy as np
 PROMPT_POOL, MIXED_POOL, TOKEN_POOL = 0, 1, 2
 
 # States of a request.
-NOT_ARRIVED: Final = 0
+NOT_ARRIVED: Final = 0  # in the heap: a turn of a session that arrives then
 PROMPT_WAITING: Final = 1
 PROMPT_RUNNING: Final = 2
 TRANSFERRING: Final = 3  # KV cache on its way
@@ -143,6 +143,11 @@ ARRAYS: Final = {
     "outages": _record(("f8", "time_s"), ("i8", "machine", "up")),
     "batch_time_s": NUMBER,
     "segments": SEGMENT,
+    "turns": _record(  # of sessions, which stand behind as many places that they take as they arrive
+        ("i8", "number"),  # of the turn that took this place
+        ("i8", "next"),  # place of the turn after the one of this number, 0 without any
+        ("f8", "delay_s"),  # from the answer to this number to the arrival of the next
+    ),
 }
 """Arrays of a run. The world has the address of each under its name, and its number of records under ``NAME_count``."""
 

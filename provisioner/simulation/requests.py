@@ -44,6 +44,8 @@ class RequestSet:
     ``from_index``..``until_index`` - 1 (None: to the end). ``rate_rps`` is the mean rate offered, inf if all
     requests of a trace arrive at once. With ``in_flight`` the loop is closed: this number of requests is in the
     cluster, the next one enters when one completes, arrival times are all 0 and mean nothing, and ``rate_rps`` is NaN.
+    With ``follows`` and ``delay_s`` (``specs.traces.Trace``) turns of sessions arrive after the answers before them;
+    arrival times are the earliest possible, and after a run those at which they came.
     Raises ``InputError`` for requests out of order, without tokens, or if none is measured.
     """
 
@@ -57,6 +59,8 @@ class RequestSet:
     from_index: int = 0
     until_index: int | None = None
     description: str = ""
+    follows: Integers | None = None
+    delay_s: Floats | None = None
 
     def __post_init__(self) -> None:
         what = self.description or "requests"
@@ -152,6 +156,8 @@ def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -
         from_s=first + warm_up_s if warm_up_s else 0.0,
         until_s=last - cool_down_s if cool_down_s else math.inf,
         description=f"trace {trace.path}",
+        follows=trace.follows,
+        delay_s=trace.delay_s,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Timer
 from time import perf_counter
@@ -19,6 +19,7 @@ from provisioner.simulation import records
 from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.measure import Latencies
 from provisioner.simulation.requests import RequestSet
+from provisioner.specs.traces import in_order
 
 Floats = NDArray[np.float64]
 
@@ -54,12 +55,14 @@ class Prepared:
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Return a request set made ready for runs: its records with the reference times."""
-    fresh = np.zeros(requests.requests, dtype=records.REQUEST)
+    fresh = np.zeros(requests.requests if requests.follows is None else 2 * requests.requests, dtype=records.REQUEST)
+    given = fresh[-requests.requests :]
     for name in ("arrival_s", "prompt_tokens", "output_tokens", "counted"):
-        fresh[name] = getattr(requests, name)
-    fresh["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
-    fresh["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
-    fresh["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
+        given[name] = getattr(requests, name)
+    given["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
+    given["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
+    given["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
+    given["event_s"] = requests.arrival_s
     fresh["first_s"] = fresh["last_s"] = np.nan
     fresh["heap_at"] = -1
     return Prepared(requests, reference, fresh)
@@ -164,11 +167,13 @@ def run(
             progress(float(this["now_s"]), int(this["done"]))
     wall_s = perf_counter() - began
     _close(arrays["replicas"], this)
+    if prepared.requests.follows is not None:
+        prepared = replace(prepared, requests=_arrived(prepared.requests, arrays, this))
     return Run(
         cluster=cluster,
         prepared=prepared,
         status=_STATUS[status],
-        requests=arrays["requests"],
+        requests=arrays["requests"][: prepared.requests.requests],
         replicas=arrays["replicas"],
         batch_time_s=arrays["batch_time_s"]["value"],
         timeline=arrays["segments"][: int(this["segments_used"])],
@@ -176,6 +181,18 @@ def run(
         clock=this,
         wall_s=wall_s,
     )
+
+
+def _arrived(requests: RequestSet, arrays: Mapping[str, NDArray[Any]], world: Any) -> RequestSet:
+    """The turns of sessions as they arrived; those whose turn did not come are last, at the end of the run."""
+    places, turns = np.split(arrays["requests"], 2)
+    arrived, order = int(world["next_request"]), arrays["turns"]["number"]
+    order[arrived:] = np.setdiff1d(np.arange(order.size), order[:arrived])
+    places[arrived:] = turns[order[arrived:]]
+    places["arrival_s"][arrived:] = world["now_s"]
+    span_s = float(np.ptp(places["arrival_s"]))
+    rate_rps = (order.size - 1) / span_s if span_s > 0.0 else np.inf
+    return replace(requests, arrival_s=places["arrival_s"], rate_rps=rate_rps, **in_order(requests, order))
 
 
 def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
@@ -258,13 +275,24 @@ def _world(
         "outages": sorted(outages),
         "batch_time_s": np.zeros((len(cluster.pools), policy.batch_requests + 1)),
         "segments": np.zeros(_TIMELINE_ROOM if timeline else 0, dtype=records.SEGMENT),
+        "turns": np.zeros(0),
     }
+    waiting = np.empty(0, dtype=np.int64)
+    if requests.follows is not None and requests.delay_s is not None:
+        waits, count = np.flatnonzero(requests.follows >= 0), requests.requests
+        values["turns"] = turns = np.zeros(count, dtype=records.ARRAYS["turns"])
+        turns["next"][requests.follows[waits]] = count + waits
+        turns["delay_s"][requests.follows[waits]] = requests.delay_s[waits]
+        waiting = count + np.flatnonzero(requests.follows < 0)  # in order of time, as in a heap
+        values["heap"][: waiting.size] = waiting
+        values["requests"]["heap_at"][waiting] = np.arange(waiting.size)
     arrays = {name: np.asarray(value, dtype=records.ARRAYS[name]) for name, value in values.items()}
     closed = requests.in_flight is not None
     world = np.zeros(1, dtype=records.WORLD)
     for name, value in {
         **{name: array.ctypes.data for name, array in arrays.items()},
         **{f"{name}_count": array.size for name, array in arrays.items()},
+        "requests_count": requests.requests,
         **{name: getattr(policy, name) for name in _POLICY_FIELDS},
         "leaves": leaves,
         "arena_free": arena_free,
@@ -283,8 +311,10 @@ def _world(
         "layers": perf.model.layers,
         "per_layer_fixed_s": 0.0 if published else PER_LAYER_FIXED_S,
         "from_s": requests.from_s,
-        "until_s": np.inf if closed else min(requests.until_s, float(requests.arrival_s[-1])),
-        "released": min(requests.in_flight or 0, requests.requests) if closed else requests.requests,
+        "until_s": np.inf if closed or waiting.size else min(requests.until_s, float(requests.arrival_s[-1])),
+        "released": 0 if waiting.size else min(requests.in_flight or requests.requests, requests.requests),
+        "heap_size": waiting.size,
+        "moving": waiting.size,
         "next_stamp": replicas.size,
         "ready": -1,
     }.items():

@@ -11,13 +11,16 @@ from typing import Final
 import numpy as np
 
 from provisioner.simulation.measure import Floats, Latencies
-from provisioner.simulation.requests import LONGEST_S
+from provisioner.simulation.requests import LONGEST_S, RequestSet
 from provisioner.simulation.run import Run
 from provisioner.specs.units import format_seconds
 
 MAX_GROWTH: Final = 0.03  # largest growth of the delay per time at which a cluster counts as stable, in s/s
 MIN_BACKLOG_REQUESTS: Final = 10.0  # growth of a backlog over the window that is chance, in requests, at least
 MIN_WINDOW: Final = 5.0  # window in which growth means overload, in times of a request alone: batches fill first
+MIN_AGES: Final = (
+    6.0  # the same in mean ages of turns: sessions grow old first, all alike to twice that age, some beyond
+)
 FLATTENING: Final = 0.5  # growth of the second half over that of the first, below which a cluster is still filling
 FLAT: Final = 0.01  # growth at which filling has come to its end, if it goes on to flatten as from half to half, in s/s
 FILLING: Final = 0.1  # share of the arrivals' time at its start that is left out: the cluster is filling
@@ -46,17 +49,22 @@ class Backlog:
     what: str = "requests wait"
 
 
-def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
+def backlog(latencies: Latencies, closed_loop: bool = False, sessions: RequestSet | None = None) -> Backlog:
     """Growth of the backlog from the first tenth of the arrivals' time to the last arrival; 0 in a closed loop.
 
     The delay at time t is t - a(c(t)), a(k) the arrival of the k-th request and c(t) the number of completions until t:
     no order of service changes it, and nothing after the last arrival, when the cluster drains, is in it. Growth is the
     smaller slope of the whole window and of its second half, so that neither filling nor chance looks like overload.
     In a window too short for it, it is that of the delay to the first tokens if that is clear: prompts take less time.
+
+    An overloaded cluster slows ``sessions``: a share (1 - slope)^k of their k-th turns is completed, so that growth is
+    rho - 1 with 1 / rho the mean of these shares. The window ends with the last start of a session.
     """
     arrival_s, last_s = latencies.arrival_s, latencies.last_s
-    start_s, end_s = float(arrival_s.min()), float(arrival_s.max())
-    counts = int(np.count_nonzero(~(last_s <= end_s))), int(np.count_nonzero(np.isnan(last_s))), int(arrival_s.size)
+    own = slice(None) if sessions is None else sessions.follows == -1
+    start_s, end_s = float(arrival_s.min()), float(arrival_s[own].max())
+    left = (arrival_s <= end_s) & ~(last_s <= end_s)
+    counts = int(np.count_nonzero(left)), int(np.count_nonzero(np.isnan(last_s))), int(arrival_s.size)
     from_s = max(start_s + FILLING * (end_s - start_s), float(arrival_s[latencies.counted].min(initial=end_s)))
     if closed_loop or from_s >= end_s:  # of arrivals at one time, nothing can be told
         least_s = 0.0 if closed_loop else MIN_WINDOW * float(np.nanmean(last_s - arrival_s))
@@ -65,24 +73,38 @@ def backlog(latencies: Latencies, closed_loop: bool = False) -> Backlog:
     def of(done_s: Floats, reference_s: Floats) -> Backlog:
         done_s = np.where(np.isnan(done_s), np.inf, done_s)
         reference_s = np.where(np.isnan(reference_s), 1.0, reference_s)
-        alone_s = float(reference_s.mean() * ((done_s - arrival_s) / reference_s).min())  # by the least slowdown
-        growth, early = _growth(arrival_s, np.sort(done_s), np.linspace(from_s, end_s, _POINTS))
-        requests = growth * int(np.count_nonzero(arrival_s >= from_s))
-        return Backlog(growth, early, requests, *counts, end_s - from_s, MIN_WINDOW * alone_s)
+        slowdown = ((done_s - arrival_s) / reference_s).min()
+        turn, age_s = _turns(sessions, slowdown * reference_s) if sessions is not None else (np.ones(1), 0.0)
+        least_s = max(MIN_WINDOW * float(reference_s.mean() * slowdown), MIN_AGES * age_s)
+        growth, early = _growth(arrival_s, np.sort(done_s), np.linspace(from_s, end_s, _POINTS), turn)
+        requests = growth * int(np.count_nonzero((arrival_s >= from_s) & (arrival_s <= end_s)))
+        requests /= math.sqrt(2.0 * turn.mean() - 1.0)  # turns of a session come together
+        return Backlog(growth, early, requests, *counts, end_s - from_s, least_s)
 
     whole = of(last_s, latencies.reference_e2e_s)
-    if whole.span_s >= whole.least_s:
+    if whole.span_s >= whole.least_s or sessions is not None:
         return whole
     prompts = of(latencies.first_s, latencies.reference_ttft_s)
     return prompts if _grows(prompts) and prompts.span_s >= prompts.least_s else whole
 
 
-def _growth(arrival_s: Floats, done_s: Floats, at_s: Floats) -> tuple[float, float]:
+def _turns(sessions: RequestSet, answer_s: Floats) -> tuple[Floats, float]:
+    """Numbers of turns in their sessions, from 1, and their mean age in s there, were they answered in these times."""
+    assert sessions.follows is not None and sessions.delay_s is not None
+    turn, age_s = np.ones(sessions.requests), np.zeros(sessions.requests)
+    for k in np.flatnonzero(sessions.follows >= 0).tolist():
+        before = sessions.follows[k]
+        turn[k], age_s[k] = turn[before] + 1.0, age_s[before] + answer_s[before] + sessions.delay_s[k]
+    return turn, float(age_s.mean())
+
+
+def _growth(arrival_s: Floats, done_s: Floats, at_s: Floats, turn: Floats) -> tuple[float, float]:
     """Growth of the delay at times, and that of their first half, in s per s of arrivals."""
     delay_s = at_s - arrival_s[np.minimum(np.searchsorted(done_s, at_s, side="right"), arrival_s.size - 1)]
     parts = slice(_POINTS // 2), slice(_POINTS // 2, None), slice(None)
     early, late, whole = (float(np.polyfit(at_s[part], delay_s[part], 1)[0]) for part in parts)  # 1 - 1 / rho
-    growth, early = (1.0 / max(1.0 - slope, 1e-6) - 1.0 for slope in (min(late, whole), early))
+    served = (float(np.mean(max(1.0 - slope, 0.0) ** turn)) for slope in (min(late, whole), early))
+    growth, early = (1.0 / max(share, 1e-6) - 1.0 for share in served)
     return growth, early
 
 
@@ -95,8 +117,9 @@ def _grows(*backlogs: Backlog) -> bool:
 def observed_backlog(run: Run) -> Backlog:
     """The backlog of a run: that of its requests, or of the KV caches that links between strict pools cannot carry."""
     requests, carried = run.prepared.requests, dict[str, float]()
-    found = backlog(run.latencies, requests.in_flight is not None)
-    if run.cluster.policy.name != "split" or found.span_s >= found.least_s:
+    sessions = None if requests.follows is None else requests
+    found = backlog(run.latencies, requests.in_flight is not None, sessions)
+    if sessions is not None or run.cluster.policy.name != "split" or found.span_s >= found.least_s:
         return found
     for pool in run.cluster.pools:  # a port per GPU
         ports_s = pool.replicas * pool.perf.tensor_parallel / pool.perf.machine.gpus * found.span_s

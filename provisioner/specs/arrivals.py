@@ -11,7 +11,7 @@ from provisioner.specs.units import format_rate, format_seconds
 class Arrivals:
     """Requests at ``rate_rps`` for ``duration_s``, ``in_flight`` at once in a closed loop, or those of a trace file.
 
-    ``by_minute``: the rate is the average of rates that change by the minute.
+    ``by_minute``: the rate is the average of rates that change by the minute. ``waiting`` of them wait for answers.
 
     >>> str(Arrivals(rate_rps=70.0, duration_s=30.0)), str(Arrivals(in_flight=1200)), str(Arrivals(trace="t.csv"))
     ('70 requests/s for 30 s', '1,200 requests in flight', 'trace t.csv as it is')
@@ -22,6 +22,7 @@ class Arrivals:
     by_minute: bool = False
     in_flight: int | None = None
     trace: str = ""
+    waiting: int = 0
 
     def to(self, last: Arrivals) -> str:
         """The range from these arrivals to others of their kind.
@@ -30,7 +31,8 @@ class Arrivals:
         '30 to 250 requests/s for 2 min'
         """
         if self.trace:
-            return f"trace {self.trace} as it is"
+            waiting = f"; {self.waiting:,} of its requests arrive after the answers before them" if self.waiting else ""
+            return f"trace {self.trace} as it is{waiting}"
         if self.in_flight is not None:
             return _span(f"{self.in_flight:,} requests in flight", f"{last.in_flight:,} requests in flight")
         rate = _span(format_rate(self.rate_rps), format_rate(last.rate_rps))

@@ -105,7 +105,7 @@ _TIMED = re.compile("time|stamp|date|arriv|start|delay|session|^ts$", re.IGNOREC
 def _recognised(row: Mapping[str, Any], first: str, where: str) -> TraceFormat:
     """Format whose columns and marks a row has, else one of lengths only; ``InputError`` names what is missing."""
     for known in FORMATS:
-        if all(_has(row, column) for column in (*known.columns, *known.marks)):
+        if all(_has(row, column) for column in (*known.columns_of(row), *known.marks)):
             return known
     for known in FORMATS:
         if set(known.columns[1:]) <= set(row) and not any(map(_TIMED.search, row)):
@@ -191,7 +191,8 @@ class Reader:
         time = np.int64 if self.of_dates else np.float64
         self.dtype = np.dtype([("time", time), ("prompt", np.int32), ("output", np.int32)])
         self.prefixes = Prefixes()
-        self.sessions, self.turns = dict[object, int](), list[tuple[int, float]]()  # of each request, with its delay
+        # by session its latest request; of each request the one before it, -1 for a time of its own, and the delay
+        self.latest, self.turns = dict[object, int](), list[tuple[int, float]]()
         used = (*self.format.columns, self.format.delay, "session_id")
         self._at = {column: self.columns.index(column) for column in used if column in self.columns}
 
@@ -212,13 +213,13 @@ class Reader:
 
     def _requests(self, row: dict[str, Any], where: str) -> Iterator[tuple[float, int, int]]:
         """Times, NaN if they follow from the answer before, prompt and output tokens of a row's requests."""
-        (time, prompt, output), unit, wait = self.format.columns, self.format.time_unit, self.format.delay
+        (time, prompt, output), unit, wait = self.format.columns_of(row), self.format.time_unit, self.format.delay
         listed, inner, _ = prompt.partition(".")
         before: dict[str, Any] = {}
         for entry in row.get(listed, ()) if inner else ({},):
             each = row | {f"{listed}.{name}": value for name, value in entry.items()}
             session, pause = each.get("session_id", where), (before if inner else each).get(wait) or 0
-            waits = bool(wait) and session in self.sessions and bool(before or each.get(time) in (None, ""))
+            waits = bool(wait) and session in self.latest and bool(before or each.get(time) in (None, ""))
             if missing := [n for n in (time, prompt, output) if n not in each and n and not (waits and n == time)]:
                 raise InputError(f"{where}: misses {', '.join(missing)}")
             before = each
@@ -234,7 +235,8 @@ class Reader:
                 delay = _time(pause, f"{where}: {wait}", unit) if waits else math.nan
                 if delay < 0:
                     raise InputError(f"{where}: {wait}: must be a time of 0 or more, got {quoted(pause)}")
-                self.turns.append((self.sessions.setdefault(session, len(self.sessions)), delay))
+                self.turns.append((self.latest[session] if waits else -1, delay))
+                self.latest[session] = len(self.turns) - 1
             if each.get("hash_ids") is not None and not isinstance(each["hash_ids"], dict):
                 self.prefixes.count(each["hash_ids"], tokens, f"{where}: hash_ids")
             yield at, tokens, _tokens(each[output], f"{where}: {output}")

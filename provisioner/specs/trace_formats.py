@@ -1,5 +1,6 @@
 """The table of trace formats, the units of times, and the rules of reading that a user gives."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -24,7 +25,8 @@ class TraceFormat:
     A column ``requests.prompt_length`` is one of the requests that a row lists under ``requests``. ``marks`` are
     further columns that tell the format from its neighbours, which stand below it. Times are in ``time_unit``; ""
     means none. A hash stands for ``block_tokens``. A request with a ``delay`` and no time arrives so long after the
-    answer before it in its session; the delay of a listed request is that of the next.
+    answer before it in its session. Rows of a format with a delay like ``sub_requests.tool_duration_ns`` either are a
+    request or list those of a session, each with the delay of the next.
     """
 
     name: str
@@ -35,10 +37,16 @@ class TraceFormat:
     block_tokens: int | None = None
     delay: str = ""
 
+    def columns_of(self, row: Container[str]) -> tuple[str, str, str]:
+        """The columns of a row: those of tokens are of its list if it lists the requests of a session."""
+        listed, inner, _ = self.delay.partition(".")
+        time, prompt, output = self.columns
+        return (time, f"{listed}.{prompt}", f"{listed}.{output}") if inner and listed in row else self.columns
+
 
 _LENGTHS = ("timestamp", "input_length", "output_length")
 _BATCH = ("timestamp", "requests.prompt_length", "requests.output_length")
-_CALLS = ("arrival_time_ns", "sub_requests.input_toks", "sub_requests.output_toks")
+_TOKS = ("arrival_time_ns", "input_toks", "output_toks")
 FORMATS = (
     TraceFormat("own", "own", ("arrival_s", "prompt_tokens", "output_tokens"), "s"),
     TraceFormat("azure", "Azure LLM inference", ("TIMESTAMP", "ContextTokens", "GeneratedTokens"), "date"),
@@ -51,8 +59,7 @@ FORMATS = (
     TraceFormat("burstgpt", "BurstGPT", ("Timestamp", "Request tokens", "Response tokens"), "s"),
     TraceFormat("semantic-router", "vLLM semantic router", ("timestamp", "prompt_tokens", "generated_tokens"), "s"),
     TraceFormat("aibrix", "AIBrix", _BATCH, "ms"),
-    TraceFormat("llmservingsim", "LLMServingSim", ("arrival_time_ns", "input_toks", "output_toks"), "ns"),
-    TraceFormat("agentic", "LLMServingSim sessions", _CALLS, "ns", delay="sub_requests.tool_duration_ns"),
+    TraceFormat("llmservingsim", "LLMServingSim", _TOKS, "ns", delay="sub_requests.tool_duration_ns"),
 )
 
 NEAR_MISSES: Final = {

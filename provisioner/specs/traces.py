@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -32,9 +33,9 @@ class Trace:
     ``prefix_reuse`` is the share of prompt tokens in prefix blocks seen before, if the trace has block hashes;
     ``facts`` say how the file was read, ``warnings`` are the corrections made, one line each.
 
-    In a trace of sessions, ``session`` has the number of each request's session, and ``delay_s`` the time in s from
-    the end of the answer before it to its arrival; NaN for one that arrives at its own time. ``arrival_s`` of the
-    others is the earliest possible. ``otherwise_rps`` is the rate of a trace without one of its own.
+    In a trace of sessions, ``follows`` has the place of the request before each, -1 for one that arrives at its own
+    time, and ``delay_s`` the time in s from the end of the answer before it to its arrival, NaN without one; then
+    ``arrival_s`` is the earliest possible. ``otherwise_rps`` is the rate of a trace without one of its own.
     """
 
     path: str
@@ -45,9 +46,9 @@ class Trace:
     warnings: tuple[str, ...] = ()
     prefix_reuse: float | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    session: IntArray | None = None
-    delay_s: FloatArray | None = None
     otherwise_rps: float | None = None
+    follows: IntArray | None = None
+    delay_s: FloatArray | None = None
 
     @property
     def requests(self) -> int:
@@ -55,19 +56,36 @@ class Trace:
         return int(self.arrival_s.size)
 
     def scaled(self, rate: float = 1.0, prompt: float = 1.0, output: float = 1.0) -> "Trace":
-        """Trace with its rate and its lengths multiplied by factors; at least one token on each side of a request."""
+        """Trace with its rate and its lengths multiplied by factors; at least one token on each side of a request.
+
+        In sessions, the rate is that of requests with times of their own; delays are of users and tools, and stay.
+        """
         return replace(
             self,
-            arrival_s=self.arrival_s / rate,
             prompt_tokens=scaled_tokens(self.prompt_tokens, prompt),
             output_tokens=scaled_tokens(self.output_tokens, output),
-        )
+        ).arriving(self.arrival_s / rate)
+
+    def arriving(self, arrival_s: FloatArray) -> "Trace":
+        """Trace with other times of requests that have their own; what follows an answer comes at the earliest."""
+        if self.follows is not None and self.delay_s is not None:
+            for k in np.flatnonzero(self.follows >= 0).tolist():
+                arrival_s[k] = arrival_s[self.follows[k]] + self.delay_s[k]
+        if not (arrival_s[1:] < arrival_s[:-1]).any():
+            return replace(self, arrival_s=arrival_s)
+        order = np.argsort(arrival_s, kind="stable")
+        return replace(self, arrival_s=arrival_s[order], **in_order(self, order))
+
+    @property
+    def waiting(self) -> int:
+        """Number of requests that arrive after the answer before them, in a trace of sessions."""
+        return 0 if self.follows is None else int(np.count_nonzero(self.follows >= 0))
 
     @property
     def untimed(self) -> str:
         """The reason why not all requests have times of their own; empty if they have."""
-        if self.delay_s is not None and not np.isnan(self.delay_s).all():
-            return f"session_id and delay ({self.format.delay}) make turns wait for answers, which is not simulated"
+        if self.waiting:
+            return f"session_id and delay ({self.format.delay}) make {self.waiting:,} requests wait for answers"
         return "" if self.format.time_unit else "has lengths only, no times"
 
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
@@ -94,6 +112,15 @@ class Trace:
             context_share_reused=self.prefix_reuse,
             sources=(f"{Path(self.path).name}: {format_count(self.requests)} requests{read}",),
         )
+
+
+def in_order(requests: Any, order: IntArray) -> dict[str, Any]:
+    """The fields of requests but their times, in another order."""
+    names = ("prompt_tokens", "output_tokens", *(() if requests.follows is None else ("follows", "delay_s")))
+    fields = {name: getattr(requests, name)[order] for name in names}
+    if "follows" in fields:
+        fields["follows"] = np.where(fields["follows"] >= 0, np.argsort(order)[fields["follows"]], -1)
+    return fields
 
 
 def describe(trace: Trace) -> dict[str, str]:
@@ -154,7 +181,8 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         facts["failed requests left out"] = text = f"{reader.failed:,} ({format_share(share)})"
         if share > NOTABLE_FAILED:
             warnings.append(f"failed requests, with 0 output tokens, are left out of the load: {text}")
-    turns = np.array(reader.turns).reshape(-1, 2)  # session, and delay or NaN
+    turns = np.array(reader.turns).reshape(-1, 2)  # the request before or -1, and the delay or NaN
+    waits = int((turns[:, 0] >= 0).sum())
     arrival = (rows["time"] - rows["time"].min()) / 1e9 if reader.of_dates else rows["time"].copy()
     if not known.time_unit:
         facts["times"] = "none"
@@ -162,27 +190,21 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         unit, facts["times"], known = told_unit(str(path), arrival, known, rules.time_unit, block)
         arrival *= TIME_UNITS[unit]
         turns[:, 1] *= TIME_UNITS[unit]
-        if waits := int((turns[:, 1] >= 0).sum()):
-            facts["sessions"] = f"{len(reader.sessions):,}; {waits:,} requests follow an answer, here at the earliest"
-        latest: dict[float, float] = {}
-        for k, (session, delay) in enumerate(turns.tolist()):  # the earliest that an answer allows
-            arrival[k] = latest[session] = latest[session] + delay if delay >= 0 else float(arrival[k])
-    start = float(arrival.min())
+        if waits:
+            facts["sessions"] = (
+                f"{len(reader.latest):,}; {waits:,} requests wait for answers; rates are of earliest arrivals"
+            )
+    start = float(np.nanmin(arrival))
     if start < 0 or start > MAX_RELATIVE_S:
         warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")
         arrival = arrival - start
     prompt, output = rows["prompt"].astype(np.int64), rows["output"].astype(np.int64)
-    early = int(np.count_nonzero(arrival[1:] < arrival[:-1]))
-    if early:
-        order = np.argsort(arrival, kind="stable")
-        arrival, prompt, output = arrival[order], prompt[order], output[order]
-        turns = turns[order] if turns.size else turns
-        if not turns.size:
-            among = f"{format_count(early)} of {format_count(arrival.size)} requests"
-            warnings.append(f"{among} arrive before the one above them: sorted by time")
-    sessions = (turns[:, 0].astype(np.int64), turns[:, 1]) if turns.size else (None, None)
-    more = (tuple(warnings), prefixes.reuse(block), facts, *sessions, rules.rate_rps)
-    return Trace(str(path), arrival, prompt, output, known, *more)
+    if early := 0 if waits else int(np.count_nonzero(arrival[1:] < arrival[:-1])):
+        among = f"{format_count(early)} of {format_count(arrival.size)} requests"
+        warnings.append(f"{among} arrive before the one above them: sorted by time")
+    sessions = (turns[:, 0].astype(np.int64), turns[:, 1]) if waits else (None, None)
+    more = (tuple(warnings), prefixes.reuse(block), facts, rules.rate_rps, *sessions)
+    return Trace(str(path), arrival, prompt, output, known, *more).arriving(arrival)
 
 
 def told_unit(

@@ -116,7 +116,8 @@ class Case:
         # is left out, since they may ride along with prompts.
         runs = [self.judge.lends(design) or slot.role != "token" for slot in design.slots]
         work = tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(at_best, runs, strict=True))
-        return Region(design, least, most, () if design.shares_role else (work,), start)
+        slowed = self.sets(0).requests.follows is not None  # sessions may take any time
+        return Region(design, least, most, () if design.shares_role or slowed else (work,), start)
 
     def _machines_at_best(self, design: Design) -> tuple[float, ...]:
         """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from threading import Lock
 from typing import Final
 
@@ -116,9 +115,8 @@ class RequestSets:
         """The k-th set, its time doubled ``longer`` times."""
         source = self.setting.source
         if isinstance(source, Trace):
-            recorded = from_trace(source)
             factor = self.rate_rps / self.setting.rate_rps  # a headroom brings the requests closer together
-            return recorded if factor == 1.0 else replace(recorded, arrival_s=recorded.arrival_s / factor)
+            return from_trace(source if factor == 1.0 else source.scaled(rate=factor))
         rng = np.random.default_rng([self.setting.judging.seed, k])
         cv = self.setting.traffic.cv if self.setting.job is None else 0.0
         return drawn(source, self.rate_rps, 2**longer * self.set_s, rng, cv=cv)
@@ -139,7 +137,8 @@ class RequestSets:
             return f"{sets}; a cluster {passes}, the delay growing to the end as it does in them"
         if isinstance(self.setting.source, Trace):
             faster = "" if self.rate_rps == self.setting.rate_rps else ", its requests closer together by the headroom"
-            return f"the trace as it is: {first.requests:,} requests{faster}"
+            after = f", {many:,} of them after the answers before them" if (many := self.setting.source.waiting) else ""
+            return f"the trace as it is: {first.requests:,} requests{after}{faster}"
         number = "1 request set" if self.count == 1 else f"{self.count} independent request sets"
         number += f" of {2**longer * self.set_s:.6g} s"
         sets = f"{number}, about {first.requests:,} requests each, the first 10 % a warm-up"

@@ -27,11 +27,29 @@ PROMPTS_DONE, TOKENS_DONE, TRANSFER_DONE, ARRIVAL = range(4)
 
 @dataclass(frozen=True)
 class Requests:
-    """Arriving requests, in order of time; arrays (R,)."""
+    """Arriving requests, in order of time; arrays (R,).
+
+    With ``follows`` and ``delay_s`` a request whose ``follows`` is not -1 arrives so long after the end of that one.
+    """
 
     arrival_s: Array
     prompt_tokens: NDArray[np.int64]
     output_tokens: NDArray[np.int64]
+    follows: NDArray[np.int64] | None = None
+    delay_s: Array | None = None
+
+    def arrivals(self) -> list[tuple[float, int, int]]:
+        """Events of the arrivals that are known beforehand, as a heap."""
+        waits = np.zeros(self.arrival_s.size, bool) if self.follows is None else self.follows >= 0
+        events = [(t, ARRIVAL, r) for r, t in enumerate(self.arrival_s.tolist()) if not waits[r]]
+        heapify(events)
+        return events
+
+    def after(self, request: int, now_s: float) -> list[tuple[float, int, int]]:
+        """Events of the arrivals that wait for a request that ends now."""
+        if self.follows is None or self.delay_s is None:
+            return []
+        return [(now_s + float(self.delay_s[r]), ARRIVAL, int(r)) for r in np.flatnonzero(self.follows == request)]
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Latencies:
     ttft_s: Array
     tbt_s: Array
     e2e_s: Array
+    arrival_s: Array
 
 
 def draw(workload: Workload, rate_rps: float, count: int, seed: int, cv: float = 1.0) -> Requests:
@@ -142,8 +161,11 @@ def simulate_split(
     goes_to = [tokens[0]] * len(prompt)
     first_s, last_s = [0.0] * len(prompt), [0.0] * len(prompt)
     number = {id(replica): k for k, replica in enumerate(tokens)}
-    events: list[tuple[float, int, int]] = [(t, ARRIVAL, r) for r, t in enumerate(requests.arrival_s.tolist())]
-    heapify(events)
+    arrival_s, events = requests.arrival_s.tolist(), requests.arrivals()
+
+    def ended(request: int, now_s: float) -> None:
+        for event in requests.after(request, now_s):
+            heappush(events, event)
 
     def start_prompts(k: int, now_s: float) -> None:
         heappush(events, (now_s + prompt_s(prompts[k].next_batch(prompt)), PROMPTS_DONE, k))
@@ -160,6 +182,7 @@ def simulate_split(
     while events:
         now_s, event, which = heappop(events)
         if event == ARRIVAL:
+            arrival_s[which] = now_s
             k = min(range(prompt_replicas), key=[replica.pending_tokens for replica in prompts].__getitem__)
             prompts[k].pending_tokens += prompt[which]
             prompts[k].queue.append(which)
@@ -175,6 +198,7 @@ def simulate_split(
                     heappush(events, (now_s + transfer_s[request], TRANSFER_DONE, request))
                 else:
                     last_s[request] = now_s
+                    ended(request, now_s)
                     goes_to[request].reserved_tokens -= prompt[request] + output[request]
             prompts[which].running = []
             if prompts[which].queue:
@@ -186,9 +210,10 @@ def simulate_split(
         else:
             for request in tokens[which].finish_iteration(prompt, output):
                 last_s[request] = now_s
+                ended(request, now_s)
                 tokens[which].reserved_tokens -= prompt[request] + output[request]
             start_tokens(tokens[which], now_s)
-    return _latencies(requests, first_s, last_s)
+    return _latencies(requests, arrival_s, first_s, last_s)
 
 
 @dataclass
@@ -223,8 +248,11 @@ def simulate_mixed(requests: Requests, perf: ReplicaPerf, replicas: int) -> Late
     decode_s = DecodeTimes(perf)
     pool = [MixedReplica(perf.kv_capacity_tokens) for _ in range(replicas)]
     first_s, last_s = [0.0] * len(prompt), [0.0] * len(prompt)
-    events: list[tuple[float, int, int]] = [(t, ARRIVAL, r) for r, t in enumerate(requests.arrival_s.tolist())]
-    heapify(events)
+    arrival_s, events = requests.arrival_s.tolist(), requests.arrivals()
+
+    def ended(request: int, now_s: float) -> None:
+        for event in requests.after(request, now_s):
+            heappush(events, event)
 
     def start(k: int, now_s: float) -> None:
         replica = pool[k]
@@ -246,6 +274,7 @@ def simulate_mixed(requests: Requests, perf: ReplicaPerf, replicas: int) -> Late
     while events:
         now_s, event, which = heappop(events)
         if event == ARRIVAL:
+            arrival_s[which] = now_s
             k = min(range(replicas), key=[replica.pending_tokens for replica in pool].__getitem__)
             pool[k].pending_tokens += prompt[which] + 1
             pool[k].waiting.append(which)
@@ -256,6 +285,7 @@ def simulate_mixed(requests: Requests, perf: ReplicaPerf, replicas: int) -> Late
         if replica.decodes:
             for request in replica.finish_iteration(prompt, output):
                 last_s[request] = now_s
+                ended(request, now_s)
                 replica.pending_tokens -= 1
         for request in replica.running:
             first_s[request] = now_s
@@ -265,13 +295,14 @@ def simulate_mixed(requests: Requests, perf: ReplicaPerf, replicas: int) -> Late
                 replica.admit(request, prompt[request], output[request])
             else:
                 last_s[request] = now_s
+                ended(request, now_s)
                 replica.pending_tokens -= 1
         start(which, now_s)
-    return _latencies(requests, first_s, last_s)
+    return _latencies(requests, arrival_s, first_s, last_s)
 
 
-def _latencies(requests: Requests, first_s: list[float], last_s: list[float]) -> Latencies:
-    first, last = np.array(first_s), np.array(last_s)
+def _latencies(requests: Requests, arrival_s: list[float], first_s: list[float], last_s: list[float]) -> Latencies:
+    arrival, first, last = np.array(arrival_s), np.array(first_s), np.array(last_s)
     gaps = requests.output_tokens - 1.0
     tbt_s = np.where(gaps > 0, (last - first) / np.maximum(gaps, 1.0), np.nan)
-    return Latencies(first - requests.arrival_s, tbt_s, last - requests.arrival_s)
+    return Latencies(first - arrival, tbt_s, last - arrival, arrival)

@@ -567,20 +567,42 @@ AGENTIC = (
 def test_turns_of_a_session_wait_for_the_answer_before_them(trace):
     read = trace(AIPERF)
     assert read.prompt_tokens.tolist() == [10, 30, 20, 40]
-    assert read.session.tolist() == [0, 1, 0, 0]
+    assert read.follows.tolist() == [-1, -1, 0, 2]
     np.testing.assert_array_equal(read.delay_s, [np.nan, np.nan, 0.5, 0.0])
     assert read.arrival_s.tolist() == [0.0, 0.2, 0.5, 0.5]
-    assert describe(read)["sessions"] == "2; 2 requests follow an answer, here at the earliest"
-    assert read.untimed.startswith("session_id and delay (delay) make turns wait for answers")
+    assert describe(read)["sessions"] == "2; 2 requests wait for answers; rates are of earliest arrivals"
+    assert (read.waiting, read.untimed) == (2, "session_id and delay (delay) make 2 requests wait for answers")
     with pytest.raises(InputError, match=r"session_id and delay .* so it has no rate: give one with rate_rps"):
         read.workload("w")
     assert (read.workload("w", rate_rps=3).cv, read.workload("w", rate_rps=3).arrivals) == (1.0, None)
 
 
-def test_calls_of_an_agent_wait_for_the_answer_and_the_tool_before_them(trace):
-    read = trace(AGENTIC[1])
-    assert (read.format.name, read.prompt_tokens.tolist()) == ("agentic", [10, 20])
-    assert (read.session.tolist(), read.delay_s[1], read.arrival_s.tolist()) == ([0, 0], 0.25, [1.0, 1.25])
+@pytest.mark.parametrize("rows", [AGENTIC, AGENTIC[::-1], AGENTIC[1:], (*AGENTIC, AGENTIC[1])])
+def test_calls_of_an_agent_wait_for_the_answer_and_the_tool_before_them(trace, rows):
+    """Rows of LLMServingSim are requests or sessions of calls, in any order; a session's name may come again."""
+    read = trace("".join(rows))
+    flat, sessions = rows.count(AGENTIC[0]), rows.count(AGENTIC[1])
+    assert read.format.name == "llmservingsim"
+    assert read.prompt_tokens.tolist() == [*[5] * flat, *[10] * sessions, *[20] * sessions]
+    assert read.follows.tolist() == [-1] * (flat + sessions) + [flat + k for k in range(sessions)]
+    assert read.arrival_s.tolist() == [*[0.0] * flat, *[1.0] * sessions, *[1.25] * sessions]
+    assert set(read.delay_s[-sessions:]) == {0.25}
+
+
+def test_a_faster_trace_of_sessions_starts_them_sooner_and_keeps_the_delays(trace):
+    """The turn that waits 0.5 s comes before the other session at half the rate, and after it at ten times the rate."""
+    slow, fast = trace(AIPERF).scaled(rate=0.25), trace(AIPERF).scaled(rate=10.0)
+    assert slow.arrival_s.tolist() == [0.0, 0.5, 0.5, 0.8]
+    assert (slow.prompt_tokens.tolist(), slow.follows.tolist()) == ([10, 20, 40, 30], [-1, 0, 1, -1])
+    assert fast.arrival_s.tolist() == [0.0, 0.02, 0.5, 0.5]
+    assert fast.prompt_tokens.tolist() == [10, 30, 20, 40]
+
+
+def test_turns_with_times_of_their_own_come_at_them(trace):
+    read = trace(AIPERF.replace('"delay": 500', '"timestamp": 900'))
+    assert (read.arrival_s.tolist(), read.follows.tolist()) == ([0.0, 0.2, 0.9, 0.9], [-1, -1, -1, 2])
+    alone = trace("".join(AIPERF.splitlines(keepends=True)[:3:2]))
+    assert (alone.waiting, alone.follows, alone.untimed) == (0, None, "")
 
 
 @pytest.mark.parametrize(
