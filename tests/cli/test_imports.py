@@ -212,9 +212,9 @@ class TestCurves:
         assert ("a plan with it would be refused for now" in text) == (plan.code == 2)
         if plan.code == 2:
             assert plan.error in text
-        too_large = ("--model", "bloom-176b", "--machine", "dgx-h100", "--tp", "1")
+        too_large = ("--model", "llama-3.1-405b", "--machine", "dgx-h100", "--tp", "1")
         text = words(provision("curves", "import", *RUNS, *too_large, "--out", "own"))
-        assert "a plan with it would be refused for now: bloom-176b" in text
+        assert "a plan with it would be refused for now: llama-3.1-405b" in text
 
     def test_lengths_and_concurrency_can_be_given(self, provision: Run) -> None:
         folder = TESTS / "perf" / "samples" / "aiperf"

@@ -133,6 +133,46 @@ class TestMixedPrecision:
         assert layer_bytes(model) == pytest.approx(LAYERS + in_16_bits)
         assert f"{in_16_bits / LAYERS:.1%} of the layers' weights stay in 16 bits" in model.note
 
+    def test_layers_of_modelopt_in_their_own_number_types(self, tmp_path: Path) -> None:
+        """Attention of five layers in FP8, their MLP in NVFP4; the sixth layer is not listed."""
+        fused = {"self_attn.qkv_proj": "FP8", "self_attn.o_proj": "FP8", "mlp.gate_up_proj": "NVFP4"}
+        layers = {f"model.layers.{k}.{name}": {"quant_algo": of} for k in range(5) for name, of in fused.items()}
+        layers |= {f"model.layers.{k}.mlp.down_proj": {"quant_algo": "NVFP4", "group_size": 16} for k in range(5)}
+        stated = {"quant_algo": "MIXED_PRECISION", "kv_cache_quant_algo": "FP8", "quantized_layers": layers}
+        model = read(tmp_path, hf_quant_config={**MODELOPT, "quantization": stated})
+        assert (model.dtype, model.kv_dtype) == ("nvfp4", "fp8")
+        assert model.share_in_16_bits == pytest.approx(1 / 6)
+        assert layer_bytes(model) == pytest.approx(5 * (ATTENTION + MLP * 4.5 / 8) + 2 * (ATTENTION + MLP))
+        assert "modelopt (MIXED_PRECISION). Of the layers' weights" in model.note and "in nvfp4" in model.note
+        assert read(tmp_path, hf_quant_config={**stated, "quantized_layers": {"quantized_layers": layers}}) == model
+
+    def test_groups_of_compressed_tensors_have_their_targets(self, tmp_path: Path) -> None:
+        """A name or an expression comes before the class of all others; without that class the others stay."""
+        given = compressed(4, "float", 4, group_size=16)
+        attention = compressed(8, "float", 8)["config_groups"]["group_0"] | {"targets": ["re:.*self_attn.*"]}
+        groups = {**given["config_groups"], "group_1": attention}
+        model = read(
+            tmp_path, {**given, "config_groups": groups, "ignore": ["lm_head", "model.layers.0.mlp.down_proj"]}
+        )
+        down = 512 * 1408
+        bits_16 = layer_bytes(model) - 6 * ATTENTION - (6 * MLP - down) * 4.5 / 8
+        assert bits_16 == pytest.approx(2 * down) and model.share_in_16_bits == pytest.approx(down / LAYERS)
+        alone = read(tmp_path, {**given, "config_groups": {"group_0": attention}})
+        assert alone.dtype == "fp8" and layer_bytes(alone) == pytest.approx(6 * ATTENTION + 2 * 6 * MLP)
+
+    def test_rules_of_gptqmodel(self, tmp_path: Path) -> None:
+        """Two layers of TinyLlama in 4 and in 8 bits, 2.1 GB as ModelCloud publishes it (GPTQ-4bits-dynamic-cfg)."""
+        shape = {"hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22, "vocab_size": 32000}
+        heads = {"num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 64, "tie_word_embeddings": False}
+        rules = {r"-:model\.layers\.([2-9]\d*|[1-9]\d+)\..*": {}, r".*\.1\..*": {"bits": 8, "group_size": 32}}
+        quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128, "sym": True, "dynamic": rules}
+        config = {**LLAMA, **shape, **heads, "quantization_config": quantization}
+        (tmp_path / "tiny.json").write_text(json.dumps(config))
+        model = read_config(tmp_path / "tiny.json")
+        assert model.share_in_16_bits == pytest.approx(20 / 22) and model.dtype == "w8a16"
+        assert model.bytes_per_weight == pytest.approx((4 + 20 / 128 + 8 + 24 / 32) / 16)
+        assert f"{model.weight_bytes / 1e9:.1f}" == "2.1"
+
     def test_layer_one_is_not_layer_ten(self, tmp_path: Path) -> None:
         config = {**LLAMA, "num_hidden_layers": 12, "quantization_config": {"quant_method": "fp8"}}
         config["quantization_config"]["ignored_layers"] = ["model.layers.1"]
@@ -149,7 +189,7 @@ class TestMixedPrecision:
 
     def test_a_module_that_is_not_known_is_refused(self, tmp_path: Path) -> None:
         for kept in ("model.layers.0.attention.wq", "re:.*cross_attn.*", "", "*", "o_pro"):
-            with pytest.raises(InputError, match="leaves a module in 16 bits that is not known"):
+            with pytest.raises(InputError, match="leaves in 16 bits a module that is not known"):
                 read(tmp_path, {"quant_method": "fp8", "ignored_layers": [kept]})
 
     @pytest.mark.parametrize(
@@ -176,8 +216,19 @@ class TestMixedPrecision:
         ),
         ({"quant_method": "gptq", "bits": 3, "group_size": 128}, "gptq (3 bits, int) is not understood"),
         ({"quant_method": "gptq", "bits": 4, "lm_head": True}, "gptq (4 bits, int) with lm_head is not understood"),
-        ({"quant_method": "gptq", "bits": 4, "dynamic": {"-:.*": {}}}, "with dynamic is not understood"),
-        ({"quant_algo": "MIXED_PRECISION", "quantized_layers": {"a": {}}}, "with quantized_layers is not understood"),
+        ({"quant_method": "awq", "bits": 4, "dynamic": {"-:.*": {}}}, "with dynamic is not understood"),
+        ({"quant_method": "gptq", "bits": 4, "dynamic": {".*q_proj": {"bits": 3}}}, "gptq (3 bits, int) is not"),
+        (
+            {"quant_method": "gptq", "bits": 4, "dynamic": {"lm_head": {}}},
+            "quantizes a module that is not known, 're:lm",
+        ),
+        ({"quant_algo": "MIXED_PRECISION"}, "modelopt (MIXED_PRECISION) is not understood"),
+        ({"quant_algo": "MIXED_PRECISION", "quantized_layers": {"a": {"quant_algo": "FP6"}}}, "modelopt (FP6) is not"),
+        (
+            {"quant_algo": "MIXED_PRECISION", "quantized_layers": {"a": {"quant_algo": "FP8"}}},
+            "module that is not known",
+        ),
+        ({**compressed(8, "float"), "ignore": ["Linear"]}, "leaves in 16 bits a module that is not known, 'Linear'"),
         ({"bits": 4}, "a quantization without quant_method is not understood"),
         ({"quant_method": "fp8", "kv_cache_scheme": {"num_bits": 4}}, "KV cache in"),
         ({"quant_algo": "FP8", "kv_cache_quant_algo": "INT8"}, "KV cache in 'INT8' is not understood"),
