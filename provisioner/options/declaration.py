@@ -1,7 +1,5 @@
 """The declaration of an option: everything that Python, the command line, its help and its documentation say of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Container, Mapping
@@ -38,7 +36,7 @@ class Option:
     default_text: str = ""
     flag: str = BY_NAME
     fixes: bool = False
-    members: Mapping[str, Option] = field(default_factory=dict)
+    members: Mapping[str, "Option"] = field(default_factory=dict)
 
     @property
     def switch(self) -> bool:

@@ -4,8 +4,6 @@ The measured form is that of ``docs/reference/hardware.md``, *Latency curves*. I
 curves go through every row, decode time is looked up at sequences on the axis of prompt tokens, without context.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -120,7 +118,7 @@ class MixedIteration:
     s_per_sequence: float = 0.0
     s_per_token: float = 0.0
 
-    def with_decode(self, factor: float) -> MixedIteration:
+    def with_decode(self, factor: float) -> "MixedIteration":
         """Rule with the part of the decode batch times ``factor``."""
         return MixedIteration(self.factor, factor * self.s_per_sequence, factor * self.s_per_token)
 

@@ -140,10 +140,10 @@ def kernels_provenance(path: Path | None = None) -> Mapping[str, KernelsProvenan
 
 
 def _kernels(gpu: str, fields: Mapping[str, Any]) -> KernelsProvenance:
-    cases = {key: error for key, error in fields["estimated_from_others"].items() if key != "from"}
     estimated = {
-        tuple(key.split()): EstimateError(float(error["error_median"]), float(error["error_p95"]))
-        for key, error in cases.items()
+        tuple(case.split()): EstimateError(float(error["error_median"]), float(error["error_p95"]))
+        for case, error in fields["estimated_from_others"].items()
+        if case != "from"
     }
     tables = tuple(_table(name, table) for name, table in fields["tables"].items())
     return KernelsProvenance(gpu, str(fields["limits"]), tables, estimated)

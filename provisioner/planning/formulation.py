@@ -1,11 +1,9 @@
 """The integer linear program of docs/reference/formulation.md: one function per row family, named as there."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, Self
 
 import pulp
 
@@ -66,7 +64,7 @@ class Caps:
         caps = {"cost": self.cost_usd_per_h, "power": self.power_w, "machines": self.machines}
         return {criterion: cap for criterion in CRITERIA if (cap := caps[criterion]) is not None}
 
-    def without(self, criterion: Criterion) -> Caps:
+    def without(self, criterion: Criterion) -> Self:
         """These caps without the one on a criterion."""
         return replace(self, **{ALL_CRITERIA[criterion].field: None})  # type: ignore[arg-type]
 
@@ -104,7 +102,7 @@ class Program:
     size: dict[tuple[int, int, int], pulp.LpVariable]
 
     @classmethod
-    def over(cls, candidates: Sequence[Candidates], name: str, sense: int) -> Program:
+    def over(cls, candidates: Sequence[Candidates], name: str, sense: int) -> Self:
         """A program without rows that minimises or maximises, with the variables of these candidates."""
         problem = pulp.LpProblem(name, sense)
         design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(candidates))}

@@ -1,7 +1,5 @@
 """Timing of a repeated step: after a warm-up, each repeat by itself."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
@@ -22,7 +20,7 @@ class Timing:
     max_s: float
     graph: bool = False
 
-    def scaled(self, factor: float, more: Timing) -> Timing:
+    def scaled(self, factor: float, more: "Timing") -> "Timing":
         """Timing with each of the three times multiplied by ``factor``, plus the one of ``more``."""
         pairs = ((self.median_s, more.median_s), (self.min_s, more.min_s), (self.max_s, more.max_s))
         median_s, min_s, max_s = (factor * mine_s + more_s for mine_s, more_s in pairs)

@@ -1,26 +1,22 @@
 """The far side of the door in ``results.result``: every result is shown by the view of its type."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.report import files, page, serialiser, tables
 from provisioner.report.markdown import markdown as as_markdown
 from provisioner.report.views.registry import charts, document, rows
+from provisioner.results.result import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pandas as pd
-
-    from provisioner.results.result import Result
 
 to_json = serialiser.to_json
 check = files.check_outputs
 
 
-def to_frame(result: Result, table: str | None) -> pd.DataFrame:
+def to_frame(result: Result, table: str | None) -> "pd.DataFrame":
     """Return a table of the result by name, or its main table."""
     return tables.frame(rows(result, table))
 

@@ -3,21 +3,15 @@
 ``python -m provisioner.report.schema > docs/reference/schema.json`` writes it.
 """
 
-from __future__ import annotations
-
 import json
 import sys
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from provisioner.report.serialiser import adapter
 from provisioner.report.views.registry import VIEWS
-
-if TYPE_CHECKING:
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import core_schema
 
 
 class _Schema(GenerateJsonSchema):

@@ -1,7 +1,5 @@
 """Latency objectives: limits on percentiles of TTFT, TBT and E2E, as slowdowns or in seconds."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -82,7 +80,7 @@ class SLO:
     name: str
     limits: tuple[LatencyLimit, ...]
 
-    def with_limits(self, extra: tuple[LatencyLimit, ...], name: str = "") -> SLO:
+    def with_limits(self, extra: tuple[LatencyLimit, ...], name: str = "") -> "SLO":
         """This SLO with limits added; one for the same percentile of the same metric replaces the earlier one."""
         if not extra:
             return self
@@ -100,7 +98,7 @@ class SLO:
         return tuple(sorted({limit.percentile for limit in self.limits}))
 
     @property
-    def predicted(self) -> SLO:
+    def predicted(self) -> "SLO":
         """The limits that the queueing formulas can decide; the simulator alone decides the others."""
         return replace(self, limits=tuple(limit for limit in self.limits if METRICS[limit.metric].by_formulas))
 
@@ -114,7 +112,7 @@ class SLO:
         """The first limit on a percentile of a metric; None without one."""
         return next((x for x in self.limits if x.target == (metric, percentile)), None)
 
-    def scaled(self, factor: float) -> SLO:
+    def scaled(self, factor: float) -> "SLO":
         """This SLO with every limit times ``factor``."""
         limits = tuple(replace(limit, value=factor * limit.value) for limit in self.limits)
         return SLO(f"{self.name} x {factor:g}", limits)

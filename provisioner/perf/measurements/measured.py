@@ -1,7 +1,5 @@
 """Measurements of several files joined to one curve, with the fit's errors and the runs that are still missing."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
