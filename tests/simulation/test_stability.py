@@ -181,6 +181,20 @@ def test_a_capacity_is_that_of_long_runs(tmp_path: Path) -> None:
     assert default.rate_rps == pytest.approx(long.rate_rps, rel=0.03)
 
 
+@pytest.mark.slow
+def test_commands_agree_on_either_side_of_a_limit(tmp_path: Path) -> None:
+    """The rate that a machine holds is that of a comparison within one machine; around it, verdicts turn as one."""
+    asked = {"workload": lengths(tmp_path / "a.csv"), "limits": {"ttft_p99": "2s", "tbt_p99": "200ms"}, **FILLING}
+    held_rps = api.capacity(designs=["baseline-h100"], mixed=1, additions=False, **asked).rate_rps
+    best = api.compare(designs=["baseline-h100"], same="machines", budget=1, **asked).designs[0].plan
+    assert best is not None and best.rate_rps == pytest.approx(held_rps, rel=0.01)
+    for factor, holds in ((0.97, True), (1.03, False)):
+        rate = {"rate_rps": factor * held_rps}
+        simulated = api.simulate(design="baseline-h100", mixed_machines=1, sets=5, **asked, **rate)
+        assert simulated.stable is holds
+        assert (api.plan(designs=["baseline-h100"], **asked, **rate).totals.machines == 1) is holds
+
+
 CLUSTERS = [
     Case("llama2-70b", "coding", "dgx-h100", "dgx-h100", 4, 1, 10.0),
     Case("llama2-70b", "conversation", "dgx-a100", "dgx-a100", 14, 12, 10.0),
