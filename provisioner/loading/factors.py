@@ -1,7 +1,5 @@
 """Factors on inputs: questions of "what if prices, lengths, links or limits were larger or smaller"."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,7 +43,7 @@ class Factors:
             return perf
         return scaled(perf, prompt_time=prompt, decode_time=decode, link=link)
 
-    def prices(self, prices: Mapping[str, MachinePrice], currency: str) -> Prices:
+    def prices(self, prices: Mapping[str, MachinePrice], currency: str) -> "Prices":
         """Cost, in a currency, and power of machines by name, with the factors on them."""
         from provisioner.planning.formulation import Prices
 

@@ -194,9 +194,6 @@ def _ruled(
     return base.mark_rule(strokeDash=dash).encode(tooltip="text:N", description="text:N"), base
 
 
-# Curves
-
-
 def _lines(chart: LineChart, width: Width) -> list[alt.Chart]:
     rows = _points(chart)
     if not any(row["y"] is not None or row["endless"] for row in rows):
@@ -254,9 +251,6 @@ def _levels(rules: Sequence[Rule], y: alt.Y, ys: Sequence[float], scaled: Callab
     line, level = _ruled("y", rules, y, [7, 3], labels)
     name = level.mark_text(style="label", align="left", baseline="bottom", dx=4, dy=-2, limit=260, aria=False)
     return [line, name.encode(x=alt.value(0), text="label:N")]
-
-
-# Bars
 
 
 def folded(chart: BarChart) -> BarChart:
@@ -369,9 +363,6 @@ def _bars_height(chart: BarChart) -> int:
     rows = 1 if shared_rows(chart) else max(len(chart.bars), 1)
     lines = max((len(textwrap.wrap(name, _NAME_WIDTH)) for name in chart.groups), default=1)
     return len(chart.groups) * max(rows * _ROW + 6, 15 * min(lines, 3) + 6)
-
-
-# Cells
 
 
 def _cells(chart: HeatMap) -> list[alt.Chart]:

@@ -1,7 +1,5 @@
 """From runs to a result: what one run showed, and the means over request sets with their intervals and verdicts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -47,7 +45,7 @@ class Scenario:
     sources: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     question: Mapping[str, Any] = field(default_factory=dict)
-    longer: Callable[[], Scenario] | None = None
+    longer: Callable[[], "Scenario"] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -4,8 +4,6 @@ Between changes of a replica's batch its iterations are advanced in one step, so
 events however many tokens it has. ``advance`` returns after a given number of events; the next call continues.
 """
 
-from __future__ import annotations
-
 from hashlib import sha256
 from pathlib import Path
 from typing import Any

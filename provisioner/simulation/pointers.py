@@ -4,8 +4,6 @@ A compiled function that takes arrays passes some seven words for each of them o
 record, a call passes one address. This quarters the time of a run, and cuts the time of compilation to a tenth.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 

@@ -5,8 +5,6 @@ are in s from the start, memory is counted in tokens of KV cache, and a replica 
 runs one or several).
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 import numpy as np

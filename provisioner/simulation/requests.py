@@ -5,8 +5,6 @@ A request set depends on its seed alone, never on the cluster, so that every can
 farther apart: arrivals are a process of rate 1, stretched, and lengths come from a stream of their own.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

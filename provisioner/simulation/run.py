@@ -1,7 +1,5 @@
 """Run of a cluster over one request set: flat records in, the compiled event loop, timestamps out."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """Stability of a cluster: whether requests wait ever longer. docs/reference/metrics.md has the rule's error rates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

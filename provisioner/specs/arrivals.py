@@ -1,7 +1,5 @@
 """Arrivals of requests, as a phrase: at a rate for a time, in a closed loop, or as a trace has them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from provisioner.specs.units import format_rate, format_seconds
@@ -24,7 +22,7 @@ class Arrivals:
     trace: str = ""
     waiting: int = 0
 
-    def to(self, last: Arrivals) -> str:
+    def to(self, last: "Arrivals") -> str:
         """The range from these arrivals to others of their kind.
 
         >>> Arrivals(rate_rps=30.0, duration_s=120.0).to(Arrivals(rate_rps=250.0, duration_s=120.0))

@@ -1,7 +1,5 @@
 """Money: amounts, units and names in the currency of a price list. Nothing is ever converted."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The request sets on which candidates are judged, and the rule that they are judged by."""
 
-from __future__ import annotations
-
 import math
 from threading import Lock
 from typing import Final

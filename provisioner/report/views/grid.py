@@ -80,9 +80,6 @@ def _span(values: Sequence[float]) -> str:
     return ", ".join(listed if len(listed) <= 12 else [*listed[:5], "...", listed[-1]])
 
 
-# --- sizes ------------------------------------------------------------------------------------------------
-
-
 def _sizes_report(grid: Grid, inputs: bool) -> tuple[str, str, tuple[Block, ...]]:
     """The optimum, or that there is none, the sizes that were swept, and the blocks."""
     first = grid.clusters[0]
@@ -207,9 +204,6 @@ def _text_map(grid: Grid) -> list[Block]:
     return [Code(f"Map: {up} machines upwards, {right} machines to the right", "\n".join([*drawn, "", *legend]))]
 
 
-# --- an input ---------------------------------------------------------------------------------------------
-
-
 def _input_report(grid: Grid, varied: Varied) -> tuple[str, str, tuple[Block, ...]]:
     """The values at which each cluster passes, the input that was varied with the load, and the blocks."""
     parts = [f"{cluster} passes {_passes(grid, k)}" for k, cluster in enumerate(grid.clusters)]
@@ -299,9 +293,6 @@ def _batches_table(grid: Grid, header: str) -> Table:
                 median = next((n for n, share in enumerate(upto) if n and share - upto[0] >= half), 0)
                 rows.append((str(cluster), pool.role, plain(value), *shares, whole(median), whole(len(upto) - 1)))
     return table("Share of time, %, with at most N requests in an iteration; median while at work", columns, rows)
-
-
-# --- tables -----------------------------------------------------------------------------------------------
 
 
 def point_rows(grid: Grid) -> list[Row]:

@@ -93,9 +93,6 @@ def _over_limit(point: GridPoint, *metrics: str) -> float | None:
     return None if worst is None else _positive(worst.over_limit)
 
 
-# --- sizes ------------------------------------------------------------------------------------------------
-
-
 def _maps(grid: Grid) -> Mapping[str, Chart]:
     metrics = dict.fromkeys(limit.metric for limit in grid.limits)
     if not metrics:
@@ -178,9 +175,6 @@ def _note(grid: Grid, point: GridPoint, head: str, metric: str = "") -> str:
         if metric in ("", latency.metric)
     )
     return "\n".join([head, state, *figures])
-
-
-# --- an input ---------------------------------------------------------------------------------------------
 
 
 def _over_input(grid: Grid, varied: Varied) -> Mapping[str, Chart]:

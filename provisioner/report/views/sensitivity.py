@@ -101,9 +101,6 @@ def _plan(outcome: Outcome) -> str:
     return f"{outcome.design.removeprefix('Splitwise-')} {outcome.sizes.replace(' ', '')}".strip()
 
 
-# --- tornado ----------------------------------------------------------------------------------------------
-
-
 def _tornado_table(sensitivity: Sensitivity) -> Table:
     """Each input at both ends: the objective and the plan there, the widest swing first."""
     unit, factor = CRITERIA[sensitivity.objective].shown_unit, f"{1.0 + sensitivity.spread:g}"
@@ -146,9 +143,6 @@ def _tornado_chart(sensitivity: Sensitivity, base: float) -> BarChart:
         tuple(bars),
         base=CRITERIA[sensitivity.objective].shown_scale * base,
     )
-
-
-# --- switches ---------------------------------------------------------------------------------------------
 
 
 def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
@@ -219,9 +213,6 @@ def _search_chart(sensitivity: Sensitivity, search: Search) -> LineChart:
     )
 
 
-# --- map --------------------------------------------------------------------------------------------------
-
-
 def _map(sensitivity: Sensitivity) -> tuple[list[float], list[float], dict[tuple[float, float], Cell]]:
     """The rates and the ratios of the map in rising order, and its cells by both."""
     cells = {(cell.rate_rps, cell.ratio): cell for cell in sensitivity.cells}
@@ -268,9 +259,6 @@ def _map_chart(sensitivity: Sensitivity) -> HeatMap:
         middle=0.0,
         marks=tuple(Mark(i, j, "dot", "splitting pays") for i, j in better),
     )
-
-
-# --- charts and tables ------------------------------------------------------------------------------------
 
 
 def charts(sensitivity: Sensitivity) -> Mapping[str, Chart]:
