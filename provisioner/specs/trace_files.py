@@ -110,7 +110,7 @@ def _recognised(row: Mapping[str, Any], first: str, where: str) -> TraceFormat:
     for known in FORMATS:
         if set(known.columns[1:]) <= set(row) and not any(map(_TIMED.search, row)):
             return TraceFormat("lengths", "lengths only", ("", *known.columns[1:]), "")
-    near = max(FORMATS, key=lambda known: (sum(_has(row, column) for column in known.columns), not known.marks))
+    near = max(FORMATS, key=lambda of: (sum(_has(row, each) for each in of.columns + of.marks), not of.marks))
     missing = [column for column in near.columns if not _has(row, column)]
     if len(missing) < 3:
         raise InputError(f"{where}: misses {', '.join(missing)} of the {near.title} format, has {_listed([*row])}")

@@ -616,8 +616,13 @@ def test_turns_with_times_of_their_own_come_at_them(trace):
         ('{"session_id": ["a"], "delay": 5, "input_length": 5}', "is not a row of the AIPerf sessions format"),
     ],
 )  # fmt: skip
-def test_wrong_sessions(refused, second, message):
+def test_wrong_later_turns(refused, second, message):
     assert refused(AIPERF.partition("\n")[0] + "\n" + second) == f"line 2: {message}"
+
+
+def test_sessions_without_any_time_miss_the_first_one(refused):
+    row = '{"session_id": "a", "input_length": 5, "output_length": 5}'
+    assert refused(row).startswith("line 1: misses timestamp of the AIPerf sessions format, has session_id")
 
 
 def test_a_file_of_lengths_has_no_times(trace):
