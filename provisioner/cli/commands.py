@@ -14,20 +14,7 @@ from provisioner.cli.output import emit, result_text
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
 from provisioner.errors import InputError
-from provisioner.options import (
-    CapacityOptions,
-    CompareOptions,
-    Options,
-    OutputOptions,
-    ParetoOptions,
-    PlanOptions,
-    ReproduceOptions,
-    SensitivityOptions,
-    SimulateOptions,
-    SweepOptions,
-    VaryOptions,
-    flag_of,
-)
+from provisioner.options import Options, OutputOptions, PlanOptions, SimulateOptions, flag_of, studies
 
 app = group(
     """Capacity planning for LLM inference.
@@ -101,7 +88,7 @@ QUESTIONS: Final = (
     ),
     Question(
         "compare",
-        CompareOptions,
+        studies.CompareOptions,
         "comparison.Comparison",
         """Compare designs within one budget, or at one throughput.
 
@@ -112,7 +99,7 @@ QUESTIONS: Final = (
     ),
     Question(
         "capacity",
-        CapacityOptions,
+        studies.CapacityOptions,
         "capacity.Capacity",
         """Find the largest rate that a cluster in hand holds.
 
@@ -124,7 +111,7 @@ QUESTIONS: Final = (
     ),
     Question(
         "pareto",
-        ParetoOptions,
+        studies.ParetoOptions,
         "frontier.Frontier",
         """Find the clusters that none beats in cost, power and machines at once.
 
@@ -134,7 +121,7 @@ QUESTIONS: Final = (
     ),
     Question(
         "sensitivity",
-        SensitivityOptions,
+        studies.SensitivityOptions,
         "sensitivity.Sensitivity",
         """See how the plan moves with its inputs.
 
@@ -169,7 +156,7 @@ def _command_of(question: Question) -> Function:
     return takes(question.options, OutputOptions)(ask)
 
 
-@takes(SweepOptions, VaryOptions, OutputOptions)
+@takes(studies.SweepOptions, studies.VaryOptions, OutputOptions)
 def sweep(given: Given, json: JsonOption = False) -> None:
     """Simulate every size of a design's pools, or clusters over an input.
 
@@ -178,10 +165,10 @@ def sweep(given: Given, json: JsonOption = False) -> None:
     that fail are part of the result: exit code 0.
     """
     if "name" in given:
-        return _ask("vary", VaryOptions, _at_fixed_sizes(given), json)
+        return _ask("vary", studies.VaryOptions, _at_fixed_sizes(given), json)
     if "clusters" in given:
         raise InputError("--cluster: is for --vary; give --design with ranges of its machines")
-    return _ask("sweep", SweepOptions, given, json)
+    return _ask("sweep", studies.SweepOptions, given, json)
 
 
 def _ask(function: str, kind: type[Options], given: Given, json: bool) -> None:
@@ -212,7 +199,7 @@ def _at_fixed_sizes(given: Given) -> Given:
     return {**others, "name": name, "values": values, **{f"{role}_machines": text for role, text in sizes.items()}}
 
 
-@takes(ReproduceOptions, OutputOptions)
+@takes(studies.ReproduceOptions, OutputOptions)
 def reproduce(
     paper: Annotated[str, argument("PAPER", "Paper whose results are computed: splitwise.")] = "splitwise",
     *,
@@ -224,7 +211,7 @@ def reproduce(
     Each published result stands beside two computed ones: by the published simulator's rules, and with measured latency
     curves and today's colocated baseline. All experiments take about twenty minutes; each finished one is kept.
     """
-    _ask("reproduce", ReproduceOptions, {"paper": paper, **given}, json)
+    _ask("reproduce", studies.ReproduceOptions, {"paper": paper, **given}, json)
 
 
 *_plans, _sensitivity = (_command_of(question) for question in QUESTIONS)

@@ -3,5 +3,3 @@
 from provisioner.perf.measurements.identify import Finding
 from provisioner.perf.measurements.measured import Fit, Measured, PhaseFit, read_measurements
 from provisioner.perf.measurements.runs import Recognised
-
-__all__ = ["Finding", "Fit", "Measured", "PhaseFit", "Recognised", "read_measurements"]
