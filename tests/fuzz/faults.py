@@ -24,7 +24,7 @@ _TOLD: Final = re.compile(
     r"|^(p\d[\d.]*|throughput|cost|power|latency|memory|rate)(_mean)?$"
 )
 _OF_NOTHING: Final = re.compile(r"(?<![\d.,])0(?![\d.])|\b(zero|no|none|not|nothing|free)\b")
-_NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|NaN|inf|Infinity)(?![\w.'/-])")
+_NO_NUMBER: Final = re.compile(r"(?<![\w.'/-])[-+]?(nan|NaN|inf|Infinity(?! Fabric))(?![\w.'/-])")
 _ZERO: Final = re.compile(r"(?<![\w.,:-])0(?:\.0+)? (?:requests/s|(?:output )?tokens/s|\$/h|EUR/h|k?W|GiB|GB)(?![\w/])")
 _LAST: Final = {
     ".png": b"iend",

@@ -35,6 +35,7 @@ from tests.fuzz.worker import Ended
         (Ended(2, "", "error: \x1b[31mred\n"), "control character '\\x1b' on stderr"),
         (Ended(0, "TTFT P50  nan ms\n", ""), "the report: nan"),
         (Ended(0, "throughput  0.0 requests/s\n", ""), "unexplained zero: 0.0 requests/s"),
+        (Ended(0, "links of Infinity Fabric\n", ""), ""),
         (Ended(0, "throughput  10 requests/s, at 1.0 requests/s\n", ""), ""),
         (Ended(0, '{"ttft_p50": NaN}\n', ""), "has NaN"),
         (Ended(0, '{"cost_usd_per_h": 0.0}\n', ""), "unexplained zero: cost_usd_per_h"),
