@@ -29,7 +29,7 @@ def _trace(rows: Iterable[tuple[object, ...]]) -> str:
 
 
 def _form_name(form: TraceFormat) -> str:
-    plain = not form.block_tokens and "." not in "".join((*form.columns, *form.marks))
+    plain = not form.block_tokens and "." not in "".join((*form.columns, *form.marks, form.delay))
     return f"form-{form.name}.{'csv' if plain else 'jsonl'}"
 
 
@@ -42,7 +42,8 @@ def _of_form(form: TraceFormat) -> str:
         at = round(at) if isinstance(at, float) and form.time_unit != "s" else at
         values: dict[str, Any] = {mark: f"s{k // 2}" for mark in form.marks}
         values |= {"chat_id": k, "parent_chat_id": -1} if "chat_id" in values else {}
-        values |= dict(zip(form.columns, (at, 500 + 40 * k, 20 + k), strict=True))
+        listed = [form.delay.partition(".")[0]] if k % 2 else []  # every other row lists a session's requests
+        values |= dict(zip(form.columns_of(listed), (at, 500 + 40 * k, 20 + k), strict=True))
         values |= {form.delay: 100} if form.delay and k % 2 else {}
         values |= {"hash_ids": list(range(-(-(500 + 40 * k) // form.block_tokens)))} if form.block_tokens else {}
         row: dict[str, Any] = {}
