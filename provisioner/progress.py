@@ -7,8 +7,7 @@ as any other. Imports the standard library only.
 from collections.abc import Callable
 from typing import Self
 
-Progress = Callable[[str], None]
-"""A function that takes the texts."""
+Progress = Callable[[str], None]  # a function that takes the texts
 
 
 class Step(str):

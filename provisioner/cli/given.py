@@ -14,8 +14,7 @@ from provisioner.files import check_name
 from provisioner.options import Option, Options, declared
 
 Value = str | bool | list[str]
-Given = dict[str, Value]
-"""The typed values by keyword: texts, and for a switch the opposite of its default."""
+Given = dict[str, Value]  # the typed values by keyword: texts, and for a switch the opposite of its default
 
 Function = Callable[..., None]  # type: ignore[explicit-any]  # each command has parameters of its own
 """A command."""

@@ -9,9 +9,7 @@ Assumptions = Literal["measured", "splitwise-sim"]
 ASSUMPTIONS: Final[tuple[Assumptions, ...]] = get_args(Assumptions)
 
 Evidence = Literal["measured", "derived", "estimated"]
-EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)
-"""Kinds of latency curves, the best first."""
-
+EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)  # kinds of latency curves, the best first
 PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
@@ -33,17 +31,13 @@ ALSO_CALLED: Final = {**ROLE_ALIASES, **ALIASES}
 DESIGN_ALIASES: Final = {"colocated": "baseline"}
 """Words of the field with which names of designs begin, with the word that this program uses."""
 
-DURATION_S: Final = 120.0
-"""Time in which requests of a drawn set arrive, in s."""
-
-WARM_UP: Final = 0.1
-"""Share of a drawn set that is not measured at its start, while an empty cluster fills."""
+DURATION_S: Final = 120.0  # time in which requests of a drawn set arrive, in s
+WARM_UP: Final = 0.1  # share of a drawn set that is not measured at its start, while an empty cluster fills
 
 CONFIDENCE: Final = 0.95
 """Confidence of intervals over request sets, and of the bound that has to be within a limit."""
 
-MOST_SETS: Final = 15
-"""Request sets on which a cluster is judged at most."""
+MOST_SETS: Final = 15  # request sets on which a cluster is judged at most
 
 CUT_MARGIN: Final = 1.3
 """Multiple of a limit beyond which a cluster fails by a clear margin, and excludes all smaller ones.

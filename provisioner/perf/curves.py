@@ -23,8 +23,7 @@ from provisioner.specs.model import ModelArchitecture
 
 Assumptions = Literal["measured", "splitwise-sim"]
 
-Group = tuple[str, str, int]
-"""Name of a group of curves: its model, its machine, its tensor parallelism."""
+Group = tuple[str, str, int]  # name of a group of curves: its model, its machine, its tensor parallelism
 
 MAX_CONTEXT_SLOPE_RATIO: Final = 2.0
 """Largest context slope used, as a multiple of the time to read the KV cache at full HBM bandwidth.
@@ -40,8 +39,7 @@ An iteration above it is always one prompt. A batch of 512-token prompts with th
 +34 % in the published measurements.
 """
 
-_FAR: Final = 1e12
-"""Position of the outermost knot of a curve, in tokens or sequences: beyond any work."""
+_FAR: Final = 1e12  # position of the outermost knot of a curve, in tokens or sequences: beyond any work
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,7 @@ STATE: Final = {
 
 _TIMEOUT_S: Final = 20
 
-Values = dict[str, str | float]
-"""Values of nvidia-smi by recorded name, numbers as floats."""
+Values = dict[str, str | float]  # values of nvidia-smi by recorded name, numbers as floats
 
 
 def uuid_of(device: int) -> str | None:

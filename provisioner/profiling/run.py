@@ -27,9 +27,7 @@ from provisioner.version import version_of
 DTYPES: Final = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 """PyTorch's number types by name; weights, activations and KV cache have the same."""
 
-ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
-"""Bytes of one number of each type."""
-
+ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}  # bytes of one number of each type
 DEFAULT_REPEATS: Final[int] = declared(ProfileOptions)["repeats"].default
 DEFAULT_WARM_UP: Final[int] = declared(ProfileOptions)["warm_up"].default
 

@@ -5,8 +5,7 @@ from typing import Any
 
 from provisioner.errors import InputError
 
-Tensor = Any
-"""A ``torch.Tensor``; PyTorch is no requirement of this package, so its types are not named."""
+Tensor = Any  # a ``torch.Tensor``; PyTorch is no requirement of this package, so its types are not named
 
 
 def import_torch() -> Any:

@@ -29,9 +29,7 @@ from provisioner.report.theme import Spec, config
 Channel = TypeVar("Channel", alt.X, alt.Y)
 Look = TypeVar("Look", alt.Color, alt.Stroke, alt.FillOpacity, alt.StrokeDash, alt.Shape)
 
-Width = int | Literal["container"]
-"""The width of a chart: pixels, or that of its box on a page."""
-
+Width = int | Literal["container"]  # the width of a chart: pixels, or that of its box on a page
 WIDTH: Final = 720  # of a chart in a file or a notebook, in pixels
 _FROM_SVG: Final[Mapping[str, Callable[[str], bytes]]] = {
     "svg": str.encode,

@@ -21,8 +21,7 @@ from provisioner.version import version_of
 if TYPE_CHECKING:
     from jinja2 import Template
 
-MOST_BOXES: Final = 48
-"""Machines of a pool that are drawn one by one."""
+MOST_BOXES: Final = 48  # machines of a pool that are drawn one by one
 
 # Evidence comes after the charts, in the reverse of this order; all other blocks before them.
 _LAST: Final = ("To repeat", "How this", "Sources", "Inputs")

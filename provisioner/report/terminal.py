@@ -17,8 +17,7 @@ _INDENT: Final = "  "
 _WORDS_WIDTH: Final = 11  # a column of words becomes no narrower than this
 _UNBOUNDED: Final = 10_000
 
-Line = list[tuple[str, str]]
-"""Texts side by side, each with its style."""
+Line = list[tuple[str, str]]  # texts side by side, each with its style
 
 
 def render(document: Document, width: int = MAX_WIDTH, styled: bool = False) -> str:

@@ -50,8 +50,7 @@ class _Door:
 door = _Door()
 
 
-SCHEMA_VERSION: Final = 2
-"""Version of the layout of all results as JSON; 0.1 had none."""
+SCHEMA_VERSION: Final = 2  # version of the layout of all results as JSON; 0.1 had none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

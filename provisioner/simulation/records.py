@@ -192,5 +192,4 @@ STUCK: Final = 4  # requests are left that nothing can ever serve
 OUTAGE_DUE: Final = 5  # a machine fails or comes back now
 
 
-World = Any
-"""A record of ``WORLD``; compiled code reads and writes it in place."""
+World = Any  # a record of ``WORLD``; compiled code reads and writes it in place

@@ -28,8 +28,7 @@ Integers = NDArray[np.int64]
 MAX_REQUESTS: Final = 20_000_000
 BYTES_PER_REQUEST: Final = 300  # approximate memory of one request while it is simulated
 MAX_TOKENS: Final = 2**31 - 1  # of one side of a request
-LONGEST_S: Final = 3600.0
-"""Time up to which a drawn set grows until it has the requests that it takes, in s."""
+LONGEST_S: Final = 3600.0  # time up to which a drawn set grows until it has the requests that it takes, in s
 _BUNCHES: Final = 20.0
 _BLOCK: Final = 4096  # lengths are drawn in blocks, so that a longer set begins with the requests of a shorter one
 

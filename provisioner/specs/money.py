@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
 
-USD: Final = "USD"
-"""Currency of a price list that names none."""
-
+USD: Final = "USD"  # currency of a price list that names none
 _SHOWN: Final = ContextVar("shown", default=USD)
 
 

@@ -14,8 +14,7 @@ from provisioner.specs.catalog import with_own
 from provisioner.specs.roles import ROLES
 from provisioner.studies.ranges import number_range, whole_range
 
-SCALE: Final = "scale"
-"""The field of every factor."""
+SCALE: Final = "scale"  # the field of every factor
 
 
 @dataclass(frozen=True, slots=True)

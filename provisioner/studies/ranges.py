@@ -10,8 +10,7 @@ from provisioner.specs.units import parse_positive, parse_whole, quoted
 
 Number = TypeVar("Number", int, float)
 
-MOST_VALUES: Final = 100_000
-"""Values of a range at most."""
+MOST_VALUES: Final = 100_000  # values of a range at most
 
 
 def whole_range(

@@ -146,8 +146,7 @@ _NEVER: Final = {
 """Quantities that no client's run can identify, whatever its load, with the reason."""
 
 
-_Length = tuple[Phase, int, float]
-"""A point's phase, and its tokens of prompt and of context per sequence."""
+_Length = tuple[Phase, int, float]  # a point's phase, and its tokens of prompt and of context per sequence
 
 
 def _levelled(points: Sequence[CurvePoint]) -> list[CurvePoint]:

@@ -30,9 +30,7 @@ _TURNS: Final = 6
 _EXAMPLE_TOKENS: Final = 1500  # the median coding prompt
 _EXAMPLE_OUTPUT: Final = 13
 
-Known = Mapping[str, Values]
-"""Values of the experiments that are finished, by name."""
-
+Known = Mapping[str, Values]  # values of the experiments that are finished, by name
 Progress = Callable[[str], None]
 
 

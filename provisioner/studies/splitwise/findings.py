@@ -94,8 +94,7 @@ _TRANSFER: Final = (
 )
 """Results of the transfer: machine, the value's name and form, what is published, and result."""
 
-_Both = tuple[Values, Values]
-"""The values of an experiment by the published simulator's rules, and as measured."""
+_Both = tuple[Values, Values]  # the values of an experiment by the published simulator's rules, and as measured
 
 _Ratio = tuple[str, str, str, str, str]
 """A total of one design over that of another: what, both designs, what is published, and why they differ."""

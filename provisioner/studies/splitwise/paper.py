@@ -13,9 +13,7 @@ RATE_RPS: Final = 70.0
 """The load of Fig. 12, in requests/s."""
 
 DESIGNS: Final = ("baseline-a100", "baseline-h100", "splitwise-aa", "splitwise-hh", "splitwise-ha", "splitwise-hhcap")
-BUDGET: Final = "40 dgx-h100"
-"""The power, or the cost, that all designs may use."""
-
+BUDGET: Final = "40 dgx-h100"  # the power, or the cost, that all designs may use
 Sizes = tuple[int, ...]
 
 FIG_12: Final[Sizes] = (27, 3)
@@ -45,8 +43,7 @@ CHANGED_WORKLOAD_LOSS: Final[Mapping[str, float]] = {
 ISO_THROUGHPUT_BEST: Final[Mapping[str, str]] = {"power": "Splitwise-HHcap", "cost": "Splitwise-AA"}
 """The design with the least power, or cost, at the same throughput."""
 
-GPUS: Final = 8
-"""GPUs of every machine of the paper."""
+GPUS: Final = 8  # GPUs of every machine of the paper
 
 BATCH_RPS_PER_USD: Final[Mapping[str, float]] = {
     "Baseline-A100": 0.89,
