@@ -102,7 +102,7 @@ What explains the difference from 27 + 3:
 
 - **Decode slows with the batch.** The paper measured a doubling at batch 64 (its Fig. 5b), and `measured` plans with it; the
   published simulator looks decode up on an axis of prompt tokens and holds it almost flat. So `measured` wants more token
-  machines. With 3 of them the KV memory alone is short: each holds {held} requests in nine tenths of its memory, {held_all} in all of
+  machines. With 3 of them the KV memory alone is short: each holds {held} requests in the memory that an engine leaves, {held_all} in all of
   it, and 70 requests/s of coding keep {busy:.0f} in the token phase.
 - **Prompt machines.** In the paper a prompt that finds long queues goes to a machine of the mixed pool, so token machines
   help with prompts, and prompt machines with tokens. The formulas' pools are strict, and to them
@@ -132,7 +132,7 @@ DECODE_WHY = """\
   and the flat curve gives the batch away for nothing. Over five seeds of this trace the flat curve needs {flat_seeds} machines, the
   measured one {measured_seeds}. Cluster sizes for conversation that rest on the flat curve are too small by about this much.
 - **The split moves more than the total**: conversation takes {tokens[0]} token machines with the flat curve, {tokens[1]} with the measured one.
-- **The rest of `measured`** (memory filled to nine tenths, the whole KV cache reserved from the start of the token phase, TBT over output - 1
+- **The rest of `measured`** (memory as an engine leaves it, the whole KV cache reserved from the start of the token phase, TBT over output - 1
   tokens) adds {rest[0]} and {rest[1]} machines under `splitwise`. The flat curve is what matters for conversation.
 """
 
@@ -140,7 +140,7 @@ LENDING_TEXT = """\
 ### Lending machines needs more of them
 
 In all six cases above the published rules of the mixed pool need a machine or two more than strict pools. What goes wrong, in
-single runs of clusters for which strict pools are enough, and of one (30 + 2) for which they are not:
+single runs of clusters for which strict pools are enough, and of one (31 + 3) for which they are not:
 """
 
 LENDING_WHY = """\
@@ -148,8 +148,8 @@ A lent machine goes back only when no request is on it, and requests keep coming
 that one moment of long prompt queues takes it into the mixed pool for good. There it is sent few prompts, but each of
 them makes every sequence of its batch wait for a whole prompt iteration (Llama2-70B, 15 + 1: the single token machine is lent
 for {lent} of the time and runs {ran} of the prompts, and the P99 of TBT is {worse:.1f}x instead of {better:.1f}x). Where the
-memory of the token machines is short as well (BLOOM-176B), token machines refuse requests, and half of all sequences
-go to lent prompt machines, where they wait for prompts. The larger the batches that wait, the more it costs.
+memory of the token machines is short as well (BLOOM-176B), token machines refuse requests, and two fifths to half of all
+sequences go to lent prompt machines, where they wait for prompts. The larger the batches that wait, the more it costs.
 Lending does help a pool that is far too small: with {small[0]} BLOOM-176B meets all limits on the trace under `splitwise`, and strict
 pools of these sizes are overloaded.
 On five drawn request sets with the P99 limits (`provision plan --model llama2-70b --workload coding --slo p99 --tp 8
@@ -181,11 +181,12 @@ def setting(**fields: Any) -> Setting:
 
 
 def with_whole_memory(given: Setting) -> Setting:
-    """The same question with every replica filling all of its HBM."""
+    """The same question with every replica filling all of its memory with weights and KV cache."""
     replicas = {}
     for name, perf in given.replicas.items():
-        gained = (1.0 - memory.USABLE_MEMORY_FRACTION) * perf.machine.memory_bytes / perf.kv_bytes_per_token
-        replicas[name] = replace(perf, kv_capacity_tokens=perf.kv_capacity_tokens + gained)  # type: ignore[type-var]
+        parts = memory.memory_bytes(perf.model, perf.machine, perf.tensor_parallel)
+        held = (sum(parts.values()) - parts["weights"]) / perf.kv_bytes_per_token
+        replicas[name] = replace(perf, kv_capacity_tokens=held)  # type: ignore[type-var]
     return replace(given, replicas=replicas)
 
 
@@ -586,12 +587,12 @@ def lending(coding: RequestSet) -> str:
         return prepare(drawn(catalog.workload("coding"), llama.traffic.peak_rps, 120.0, rng), llama.reference)
 
     flat = setting(**FIG_12, assumptions="splitwise-sim")
-    small = (30, 2)
+    small = (31, 3)
     rows = [
         lending_of(*case, policy, sizes)  # type: ignore[arg-type]
         for case, sizes in (
             (("Llama2-70B, coding drawn, `measured`", llama, drawn_set(0)), (15, 1)),
-            (("BLOOM-176B, the trace, `measured`", bloom, trace), (26, 4)),
+            (("BLOOM-176B, the trace, `measured`", bloom, trace), (26, 5)),
             (("BLOOM-176B, the trace, `measured`", bloom, trace), small),
             (("BLOOM-176B, the trace, `splitwise-sim`", flat, prepare(coding, flat.reference)), (25, 3)),
         )

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
+from provisioner.options.defaults import BATCH_TOKENS
 from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
@@ -71,7 +72,9 @@ class Loading(Generic[Asked]):
         machine, networks = self.known.machine(name), parse_networks(self.options.network)
         network = networks.get(machine.name, networks.get(""))
         machine = machine if network is None else on_network(machine, network)
-        return assumptions.replica(self.model, machine, tensor_parallel, self.options.assumptions, self.known)  # type: ignore[arg-type]
+        tokens = getattr(self.options, "batch_tokens", None) or BATCH_TOKENS  # plans have no such option
+        asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, tokens)
+        return assumptions.replica(*asked)  # type: ignore[arg-type]
 
     def reference(self, slo: SLO, replicas: Iterable[ReplicaPerf]) -> tuple[Reference, tuple[str, ...]]:
         """The reference of slowdowns, and a remark if it is not the DGX-A100.

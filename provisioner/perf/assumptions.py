@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options.defaults import EVIDENCE
+from provisioner.options.defaults import BATCH_TOKENS, EVIDENCE
 from provisioner.perf import evidence, memory, transfer
 from provisioner.perf.checks import Floats
 from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
@@ -133,11 +133,12 @@ def replica(
     tensor_parallel: int | None = None,
     assumptions: Assumptions = "measured",
     own: catalog.Catalog | None = None,
+    batch_tokens: int = BATCH_TOKENS,
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
-    ``own`` has specs and curves beside the shipped ones. Raises ``ModelDoesNotFitError`` with the numbers,
-    ``UnknownNameError``, or ``InputError`` with the machines that have curves for the model if this one has none.
+    ``own`` has more specs and curves; memory is kept for ``batch_tokens``. Raises ``ModelDoesNotFitError`` with the
+    numbers, ``UnknownNameError``, or ``InputError`` with the machines that have curves if this one has none.
     """
     if assumptions not in get_args(Assumptions):
         raise UnknownNameError("set of assumptions", assumptions, get_args(Assumptions))
@@ -153,7 +154,7 @@ def replica(
     best = min((EVIDENCE.index(kind) for kind in degrees.values()), default=0)
     largest = (tp for tp, kind in degrees.items() if EVIDENCE.index(kind) == best and tp <= hardware.gpus)
     gpus = tensor_parallel or max(largest, default=hardware.gpus)
-    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions)
+    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions, batch_tokens)
     if not degrees:
         why = evidence.why_not_derived(architecture, hardware) if measured else ""
         raise InputError(why or no_curves(architecture.name, hardware.name, own))

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError
-from provisioner.perf.operators import ACTIVATION_BYTES, BYTES, Floats, Operators
+from provisioner.perf.operators import ACTIVATION_BYTES, Floats, Operators
 from provisioner.perf.points import CurvePoint, Phase, Provenance
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 
 GRAPH_TOKENS: Final = 512
 """Tokens of an iteration up to which vLLM replays CUDA graphs (its largest default capture size)."""
@@ -94,7 +94,7 @@ def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tok
     up = 2 * inner if shape.gated_mlp else inner
     hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
     turned_bytes = 2 * ACTIVATION_BYTES * tokens * shape.head_dim * (heads + kv_heads)
-    kv_bytes = (ACTIVATION_BYTES + BYTES[shape.kv_dtype]) * tokens * shape.head_dim * 2 * kv_heads
+    kv_bytes = (ACTIVATION_BYTES + DTYPE_BYTES[shape.kv_dtype]) * tokens * shape.head_dim * 2 * kv_heads
     products = (
         gpu.gemm_s(tokens, (heads + 2 * kv_heads) * shape.head_dim, shape.hidden_size, shape.dtype)
         + gpu.gemm_s(tokens, shape.hidden_size, heads * shape.head_dim, shape.dtype)

@@ -20,13 +20,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.catalog import data_folder
-from provisioner.specs.model import NumberType
+from provisioner.specs.model import DTYPE_BYTES, NumberType
 from provisioner.specs.units import parse_positive, unit_of
 
 Floats = NDArray[np.float64]
-BYTES: Final[Mapping[str, int]] = {"bf16": 2, "fp8": 1}
-"""Bytes of one number."""
-
 ACTIVATION_BYTES: Final = 2
 """Bytes of one activation: bf16 between operators, whatever the weights."""
 
@@ -98,7 +95,7 @@ def gemm_limit_s(gpu: GpuLimits, kind: str, m: ArrayLike, n: ArrayLike, k: Array
     Bytes count both inputs in their type and the bf16 result.
     """
     rows, columns, depth = _floats(m, n, k)
-    size = BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
+    size = DTYPE_BYTES[kind] * depth * (rows + columns) + ACTIVATION_BYTES * rows * columns
     return np.maximum(2 * rows * columns * depth / gpu.flops(kind), size / gpu.memory_bytes_per_s)
 
 
@@ -131,7 +128,7 @@ def decode_attention_limit_s(
     """
     sequences, context, queries, keys, dimension = _floats(batch, context_tokens, heads, kv_heads, head_dim)
     of_queries, of_keys = queries * dimension, keys * dimension
-    size = sequences * (2 * BYTES[kind] * context * of_keys + 2 * ACTIVATION_BYTES * of_queries)
+    size = sequences * (2 * DTYPE_BYTES[kind] * context * of_keys + 2 * ACTIVATION_BYTES * of_queries)
     flop = 4 * sequences * context * of_queries
     return np.maximum(flop / gpu.flops("bf16"), size / gpu.memory_bytes_per_s)
 

@@ -18,7 +18,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.options.defaults import Evidence
 from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, fit_measured, load_curve_set, own_file
 from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
-from provisioner.perf.memory import kv_capacity_tokens
+from provisioner.perf.memory import kv_capacity_tokens, memory_bytes
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.points import CurvePoint
 from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, kernels_provenance, load_provenance
@@ -172,7 +172,8 @@ class CurveError:
 class Coverage:
     """Curves of a model in a number type on ``tensor_parallel`` GPUs: their evidence and error, and whether it fits.
 
-    ``kv_capacity_tokens`` is None if it does not, and ``reason`` says why. ``own`` marks the user's own measurements.
+    ``kv_capacity_tokens`` is None if it does not, and ``reason`` says why; ``memory_bytes`` has what takes the memory.
+    ``own`` marks the user's own measurements.
     """
 
     model: str
@@ -182,6 +183,7 @@ class Coverage:
     evidence: Evidence
     own: bool
     replicas_per_machine: int
+    memory_bytes: dict[str, float]
     kv_capacity_tokens: float | None
     reason: str
     error: CurveError | None
@@ -216,6 +218,7 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                     evidence=kind,
                     own=kind == "measured" and own_file((model.name, machine.name, degree), own) is not None,
                     replicas_per_machine=machine.gpus // degree,
+                    memory_bytes=memory_bytes(typed, machine, degree),
                     kv_capacity_tokens=capacity,
                     reason=reason,
                     error=error,

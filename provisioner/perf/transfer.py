@@ -3,9 +3,9 @@
 from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from provisioner.perf.checks import Floats
 
 PER_LAYER_FIXED_S: Final = 0.0062
 """Fixed cost of a per-layer transfer in s, sensible from 0.0048 to 0.0076.

@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.memory import kv_bytes_per_token, usable_memory_bytes, weight_bytes
+from provisioner.perf.memory import kv_bytes_per_token, memory_bytes
 from provisioner.planning.setting import Setting
 from provisioner.queueing.mixed_stage import MixedStage
 from provisioner.queueing.stages import PromptStage, SplitLatency, TokenStage
@@ -126,8 +126,7 @@ def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
             yield f"{pool.machine}: {each} GPUs are needed of {perf.machine.gpus}"
         if plan.evidence is not None:
             continue  # the simulator counts the memory of every request; which ones a machine holds is not known here
-        usable = usable_memory_bytes(perf.machine, pool.tensor_parallel, perf.assumptions)
-        left = usable - weight_bytes(perf.model, perf.assumptions)
+        left = memory_bytes(perf.model, perf.machine, pool.tensor_parallel, perf.assumptions)["KV cache"]
         classes = _served(setting.traffic, pool)[0].classes
         held = pool.mean_batch or 0.0
         stay = classes.weight * np.maximum(classes.output_tokens - 1.0, 0.0)

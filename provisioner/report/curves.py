@@ -66,13 +66,10 @@ def coverage_blocks(
     columns = [Column(subject), Column("type"), Column("curves"), *(Column(header, True) for header in numbers)]
     cells = []
     for key, of in lines.items():
-        room = {row.tensor_parallel: _room(row) for row in of}
+        tokens = {row.tensor_parallel: row.kv_capacity_tokens for row in of}
+        room = {degree: "no room" if held is None else whole(held / 1e3) for degree, held in tokens.items()}
         cells.append((*key, *(room.get(degree, "") for degree in degrees), *_spans(row.error for row in of)))
     return [table(title, columns, cells), *notes("", _legend(rows, models, machines, known))]
-
-
-def _room(row: Coverage) -> str:
-    return "no room" if row.kv_capacity_tokens is None else whole(row.kv_capacity_tokens / 1e3)
 
 
 def _spans(errors: Iterable[CurveError | None]) -> tuple[str, str]:
@@ -97,9 +94,13 @@ def _legend(
     rows: Sequence[Coverage], models: Sequence[ModelArchitecture], machines: Sequence[Machine], known: Catalog
 ) -> Iterable[str]:
     cache = "/".join(sorted({model.kv_dtype for model in models}))
+    kept = []
+    for part in list(rows[0].memory_bytes)[1:-1] if rows else ():
+        gib = sorted({f"{row.memory_bytes[part] / row.tensor_parallel / 2**30:.2f}" for row in rows}, key=float)
+        kept.append(f"{part} {' to '.join(dict.fromkeys((gib[0], gib[-1])))}")
     yield (
-        f"Below each TP: thousands of tokens of KV cache (in {cache}) that one replica has room for; no room where the "
-        "weights leave less than one full context."
+        f"Below each TP: thousands of tokens of KV cache (in {cache}) that one replica has room for; no room for less "
+        f"than one full context. Beside weights a GPU keeps, in GiB: {', '.join(kept)} (docs/explanation/memory.md)."
     )
     yield from error_notes({row.evidence for row in rows}, {row.error is None for row in rows} == {False})
     reasons = grouped(
@@ -338,23 +339,18 @@ def _machine_data(machine: Machine) -> dict[str, object]:
 
 def _group_data(row: CurveSummary) -> dict[str, object]:
     curve = row.curve
-    return {
-        "model": curve.model,
-        "machine": curve.machine,
-        "tensor_parallel": curve.tensor_parallel,
+    named = ("model", "machine", "tensor_parallel", "prompt_range_tokens", "decode_batch_range", "provenance")
+    return {name: getattr(curve, name) for name in named} | {
         "own": row.own,
         "points": len(curve.points),
         "refused": [{"point": each.point.label, "reason": each.reason} for each in curve.refused],
         "levelled": curve.dips,
         "assumed": curve.assumed,
-        "prompt_range_tokens": curve.prompt_range_tokens,
-        "decode_batch_range": curve.decode_batch_range,
         "decode_context_range_tokens": curve.decode_context_range,
         "context_slope_s_per_token": row.context.slope_s_per_token,
         "context_slope_fitted_s_per_token": row.context.fitted_s_per_token,
         "context_slope_limited_by": row.context.limited_by,
         "errors_runs_left_out": row.errors_repeats,
         "errors_points_left_out": row.errors_points,
-        "provenance": curve.provenance,
         "sources": curve.sources,
     }

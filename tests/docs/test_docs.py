@@ -9,7 +9,7 @@ import pytest
 
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
-from provisioner.perf.memory import kv_capacity_tokens, usable_memory_bytes, weight_bytes
+from provisioner.perf.memory import kv_capacity_tokens, memory_bytes
 from provisioner.perf.summary import interpolation_error
 from provisioner.perf.transfer import serialized_s
 from provisioner.specs import catalog
@@ -191,13 +191,13 @@ def _memory() -> Rows:
         each = []
         for machine in map(catalog.machine, _measured_machines()):
             architecture = catalog.model(model)
-            measured = kv_capacity_tokens(architecture, machine, tp)
+            measured, parts = kv_capacity_tokens(architecture, machine, tp), memory_bytes(architecture, machine, tp)
             each.append(
                 [
                     model,
                     f"{tp}",
-                    f"{usable_memory_bytes(machine, tp) / 1e9:.1f}",
-                    f"{weight_bytes(architecture) / 1e9:.1f}",
+                    f"{parts['weights'] / 1e9:.1f}",
+                    f"{(sum(parts.values()) - parts['weights'] - parts['KV cache']) / 1e9:.1f}",
                     f"{measured:,.0f}",
                     f"{measured // (1500 + 13):,.0f}",
                     f"{measured // (1020 + 129):,.0f}",

@@ -69,7 +69,7 @@ def test_the_formulas_reproduce_the_lightly_loaded_run(generator: ModuleType) ->
 
 
 def test_simulation_of_strict_pools_wants_one_prompt_machine_more(generator: ModuleType) -> None:
-    """The page's text on the formulas' 25 + 4: the P99 of TTFT with 25 and 26 prompt machines on forty sets."""
+    """The page's text on the formulas' 25 prompt machines: the P99 of TTFT with 25 and 26 on forty sets."""
     perf, alone = replica("bloom-176b", "dgx-h100"), reference("bloom-176b")
     drawn_sets = [prepare(each, alone) for each in sets(lambda rng: drawn(workload("coding"), 70.0, 120.0, rng), 1, 40)]
     found = []

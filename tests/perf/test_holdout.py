@@ -189,8 +189,8 @@ def test_coverage_by_hand() -> None:
         ("fp8", tp): "derived" for tp in (1, 2, 4, 8)
     }
     (two,) = (row for row in rows if (row.dtype, row.tensor_parallel) == ("bf16", 2))
-    weights, per_token = 2 * 68_976_648_192, 2 * 80 * 8 * 128 * 2
-    assert two.kv_capacity_tokens == pytest.approx((0.9 * 2 * 80 * 2**30 - weights) / per_token, rel=1e-3)
+    assert two.kv_capacity_tokens == pytest.approx(two.memory_bytes["KV cache"] / (2 * 80 * 8 * 128 * 2))
+    assert two.memory_bytes["weights"] == pytest.approx(2 * 68_976_648_192, rel=1e-3)
     assert "llama2-70b does not fit on 1 of the 8 GPUs" in rows[0].reason
     # the errors of points in docs/reference/hardware.md, over 4 of the batch and 12 of the context
     assert two.error is not None
