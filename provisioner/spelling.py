@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-FLAGS: Final[dict[str, str]] = {}
-"""The flag of every field, by name: the same in all classes that have the field."""
+FLAGS: Final[dict[str, str]] = {}  # the flag of every field, by name: the same in all classes that have the field
 
 _as_flags = False
 

@@ -33,10 +33,7 @@ DESIGN_ALIASES: Final = {"colocated": "baseline"}
 
 DURATION_S: Final = 120.0  # time in which requests of a drawn set arrive, in s
 WARM_UP: Final = 0.1  # share of a drawn set that is not measured at its start, while an empty cluster fills
-
-CONFIDENCE: Final = 0.95
-"""Confidence of intervals over request sets, and of the bound that has to be within a limit."""
-
+CONFIDENCE: Final = 0.95  # confidence of intervals over request sets, and of the bound that has to be within a limit
 MOST_SETS: Final = 15  # request sets on which a cluster is judged at most
 
 CUT_MARGIN: Final = 1.3

@@ -60,8 +60,7 @@ LIMITS: Final = Kind(
     repeatable=True,
     default={},
 )
-LIMIT_OPTIONS: Final = {name: _member(name) for name in LIMIT_NAMES}
-"""The options that are entries of all limits."""
+LIMIT_OPTIONS: Final = {name: _member(name) for name in LIMIT_NAMES}  # the options that are entries of all limits
 
 
 def with_limits_named(arguments: Sequence[str]) -> Iterator[str]:

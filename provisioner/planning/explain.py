@@ -19,8 +19,7 @@ from provisioner.specs.money import shown_in
 from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import Trace
 
-# A rate that is suggested is found to this relative tolerance, from below.
-_SUGGESTED = 0.02
+_SUGGESTED = 0.02  # a rate that is suggested is found to this relative tolerance, from below
 
 
 def why_not(search: Search, design: Design) -> str:

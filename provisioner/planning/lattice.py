@@ -22,10 +22,8 @@ from provisioner.planning.solver import Point, order
 Sizes = tuple[int, ...]
 Totals = tuple[int, ...]  # whole units of each criterion in the order of ``solver.order``
 
-# Prices are compared to this many significant digits of the dearest machine's.
-PRICE_DIGITS = 7
-# Work below the capacity by this relative rounding error counts as equal to it.
-_WORK_ROUNDING = 1e-9
+PRICE_DIGITS = 7  # prices are compared to this many significant digits of the dearest machine's
+_WORK_ROUNDING = 1e-9  # work below the capacity by this relative rounding error counts as equal to it
 # The next criterion decides among candidates equal in the first ones; this many levels, the last of which is a tie.
 LEVELS = len(CRITERIA) + 1
 

@@ -19,8 +19,7 @@ from provisioner.planning.formulation import Parameters, Program, Rows, capped, 
 from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most, deciding
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
 
-# With more sizes than this in one design, exclusions are not merged into stronger ones.
-_MOST_MERGED = 2_000_000
+_MOST_MERGED = 2_000_000  # with more sizes than this in one design, exclusions are not merged into stronger ones
 
 
 @dataclass(frozen=True, slots=True)

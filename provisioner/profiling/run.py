@@ -31,8 +31,7 @@ ELEMENT_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}  # bytes of one number 
 DEFAULT_REPEATS: Final[int] = declared(ProfileOptions)["repeats"].default
 DEFAULT_WARM_UP: Final[int] = declared(ProfileOptions)["warm_up"].default
 
-Record = dict[str, Any]
-"""Result of one point: its times in s and their method, or the reason why it was left out."""
+Record = dict[str, Any]  # result of one point: its times in s and their method, or the reason why it was left out
 
 
 class PointJournal(Protocol):

@@ -45,8 +45,7 @@ def time_step(step: Step, device: Any, warm_up: int, repeats: int, under_load: C
     return Timing(median(seconds), min(seconds), max(seconds))
 
 
-_WARM_S: Final = 0.3
-"""Shortest warm-up of a GPU, in s: it leaves its idle clocks within milliseconds, not at once."""
+_WARM_S: Final = 0.3  # shortest warm-up of a GPU, in s: it leaves its idle clocks within milliseconds, not at once
 
 _LOAD_S: Final = 0.5
 """Time for which the GPU is busy while its clocks are read, in s; nvidia-smi takes up to a few tenths of a second."""

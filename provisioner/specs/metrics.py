@@ -18,9 +18,7 @@ LARGEST_PERCENTILE: Final = 99.9
 """The largest percentile that a limit may be on; a share of requests beyond it is too small to measure."""
 
 REPORTED_PERCENTILES: Final = (50.0, 90.0, 99.0)  # percentiles of every metric that reports show
-
-NAMED_PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0)
-"""Percentiles whose limits have flags and keywords of their own."""
+NAMED_PERCENTILES: Final = (50.0, 90.0, 95.0, 99.0)  # percentiles whose limits have flags and keywords of their own
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,7 @@ _LIMITS: Final = 3.0
 # but no more than this for a limit, in s: then growth alone tells what keeps up (``simulation.stability``)
 _SHARP_S: Final = 600.0
 
-
-LEAST_BEYOND: Final = 10.0
-"""Measured requests beyond a percentile in each request set, at least: fewer are chance."""
+LEAST_BEYOND: Final = 10.0  # measured requests beyond a percentile in each request set, at least: fewer are chance
 
 
 def needed_s(slo: SLO, rate_rps: float) -> float:

@@ -38,8 +38,7 @@ class Finding:
     why: str
 
 
-Identified = tuple[Finding, CurvePoint | None]
-"""A finding on a quantity, with its point if the run identifies it."""
+Identified = tuple[Finding, CurvePoint | None]  # a finding on a quantity, with its point if the run identifies it
 
 
 def prompt_points(run: Run) -> list[Identified]:

@@ -24,8 +24,7 @@ STATE: Final = {
 """Each state of a point as a phrase."""
 
 _OVER_LIMIT: Final = "largest percentile over its limit"
-# Values whose batches are drawn, evenly spaced over all: more lines would cover each other.
-_DRAWN_VALUES: Final = 5
+_DRAWN_VALUES: Final = 5  # values whose batches are drawn, evenly spaced over all: more lines would cover each other
 
 
 def charts(grid: Grid) -> Mapping[str, Chart]:
