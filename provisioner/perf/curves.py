@@ -47,7 +47,7 @@ class PiecewiseLinear:
     """A function of an amount of work, linear between its knots; beyond them the end segments go on, from 0 on.
 
     ``x`` (n,) is above 0 and rises strictly, ``y`` (n,), n at least 2. If the first segment would fall to 0 before
-    no work is left, values below the first knot are in proportion to the work: ``proportional``, an assumption.
+    no work is left, values below the first knot are in proportion to the work, an assumption.
 
     >>> PiecewiseLinear(np.array([1.0, 2.0, 4.0]), np.array([10.0, 20.0, 60.0]))([0, 2, 3, 5]).tolist()
     [0.0, 20.0, 40.0, 80.0]
@@ -70,11 +70,6 @@ class PiecewiseLinear:
         far = self.y[-1] + last * (_FAR - self.x[-1])
         object.__setattr__(self, "_far_x", np.concatenate([[0.0], self.x, [_FAR]]))
         object.__setattr__(self, "_far_y", np.concatenate([[at_zero], self.y, [far]]))
-
-    @property
-    def proportional(self) -> bool:
-        """Whether values below the first knot are in proportion to the work."""
-        return not self._far_y[0]
 
     def __call__(self, at: ArrayLike) -> Floats:
         """Value at ``at``, any shape, the shape of ``at``."""
@@ -181,7 +176,7 @@ class CurveSet:
             f"{phase} below {curve.x[0]:g} {unit}: assumed in proportion, since the line through the first two points "
             "falls below 0"
             for phase, unit, curve in curves
-            if curve.proportional and curve.x[0] > 1
+            if curve.x[0] > 1 and not curve(0.0)
         )
 
     @property

@@ -14,7 +14,7 @@ from provisioner.specs import catalog
 from provisioner.specs.catalog import SHIPPED, Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
-from provisioner.specs.money import USD, per_hour
+from provisioner.specs.money import USD, in_currency
 from provisioner.specs.prices import PriceList
 from provisioner.specs.traces import describe_arrivals
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
@@ -31,7 +31,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
     """All machine types, or the one of that name."""
     groups = curve_groups(known)
     lists = {listed: known.price_list(listed) for listed in known.price_lists}
-    units = " or ".join(dict.fromkeys(per_hour(prices.currency) for prices in lists.values()))
+    units = " or ".join(dict.fromkeys(in_currency("$/h", prices.currency) for prices in lists.values()))
     if name is None:
         mark = curves.marking(known, "machines")
         shown = listing(

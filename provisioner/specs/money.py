@@ -20,23 +20,14 @@ def shown_in(currency: str) -> Iterator[None]:
         _SHOWN.reset(before)
 
 
-def per_hour(currency: str) -> str:
-    """Unit of a cost an hour.
-
-    >>> per_hour("USD"), per_hour("EUR")
-    ('$/h', 'EUR/h')
-    """
-    return "$/h" if currency == USD else f"{currency}/h"
-
-
-def in_currency(text: str) -> str:
-    """A text, or the name of a field, that is written for dollars, in the currency that is shown.
+def in_currency(text: str, currency: str = "") -> str:
+    """A text, or the name of a field, that is written for dollars, in a currency: that which is shown.
 
     >>> with shown_in("EUR"):
     ...     in_currency("cost ($/h)"), in_currency("$1,523.20/h"), in_currency("cost_usd_per_h")
     ('cost (EUR/h)', 'EUR 1,523.20/h', 'cost_eur_per_h')
     """
-    currency = _SHOWN.get()
+    currency = currency or _SHOWN.get()
     if currency == USD:
         return text
     return re.sub(r"\$(?=\d)", f"{currency} ", text).replace("$", currency).replace("usd", currency.lower())

@@ -38,10 +38,9 @@ def quantized(given: Any, shape: Mapping[str, Any], gated: bool, where: str) -> 
         raise InputError(f"{where}: must be an object, got {quoted(given)}")
     given = given | as_object(given.get("quantization"))
     method = str(given.get("quant_method") or ("modelopt" if given.get("quant_algo") else BESIDE.get(where, "")))
-    kept: list[_Part] = [
-        (str(name), None) for field in _KEPT if isinstance(given.get(field), list) for name in given[field]
-    ]
-    parts = [(pattern, part and _kind(part, method, where)) for pattern, part in kept + _parts(given, method)]
+    kept = [(str(name), None) for field in _KEPT if isinstance(given.get(field), list) for name in given[field]]
+    named = [(name, None if part is None else _kind(part, method, where)) for name, part in _parts(given, method)]
+    parts = [*kept, *named]
     title = _title(given, method)
     where = f"{where}: {title}"
     patterns = sum(name.startswith("re:") or "*" in name[:-1] for name, _ in parts if name)

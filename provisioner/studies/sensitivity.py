@@ -19,7 +19,7 @@ from provisioner.progress import worded
 from provisioner.results.plan import Plan
 from provisioner.results.sensitivity import Cell, InputValue, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import WATCHES, ObjectiveName
-from provisioner.specs.money import per_hour
+from provisioner.specs.money import in_currency
 from provisioner.specs.traces import Trace
 from provisioner.studies.work import Workers, time_left, workers
 from provisioner.verify.answer import best_plan
@@ -126,8 +126,9 @@ def _values(setting: Setting) -> dict[str, InputValue]:
     for tokens in ("prompt", "output"):
         values[f"{tokens}-tokens"] = InputValue(_mean(setting, f"{tokens}_tokens"), "tokens")
     links = {perf.machine.name: InputValue(8e-9 * perf.link_bytes_per_s, "Gb/s") for perf in setting.replicas.values()}
+    unit = in_currency("$/h", setting.prices.currency)
     for name, link in links.items():
-        values[f"price:{name}"] = InputValue(setting.prices.cost_usd_per_h[name], per_hour(setting.prices.currency))
+        values[f"price:{name}"] = InputValue(setting.prices.cost_usd_per_h[name], unit)
         values[f"power:{name}"] = InputValue(setting.prices.power_w[name], "W")
         values[f"link-bandwidth:{name}"] = link
     if len(set(links.values())) == 1:

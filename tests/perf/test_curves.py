@@ -180,7 +180,7 @@ def test_proportion_below_the_first_point_is_nearer_than_a_constant() -> None:
         prompt = _load(group).prompt
         for first in range(1, len(prompt.x) - 1):
             cut = PiecewiseLinear(prompt.x[first:], prompt.y[first:])
-            if cut.proportional:
+            if not cut(0.0):
                 in_proportion.append(np.abs(np.log(cut(prompt.x[:first]) / prompt.y[:first])).mean())
                 constant.append(np.abs(np.log(cut.y[0] / prompt.y[:first])).mean())
     factors = np.exp([np.median(in_proportion), np.median(constant)])
