@@ -36,15 +36,6 @@ def milliseconds(seconds: float) -> str:
     return _shown(seconds, lambda known_s: f"{1e3 * known_s:,.1f}")
 
 
-def kilowatts(power_w: float) -> str:
-    """A power in kW with one decimal.
-
-    >>> kilowatts(153000.0)
-    '153.0'
-    """
-    return f"{power_w / 1e3:,.1f}"
-
-
 def significant(value: float | None) -> str:
     """A number with three significant digits, and no fewer than its integer ones.
 
@@ -110,7 +101,7 @@ def _digits(value: float | None, digits: int) -> str:
 
 NUMBERS: Final[Mapping[ObjectiveName, Callable[[float], str]]] = {
     "cost": partial(dollars, sign=False),
-    "power": kilowatts,
+    "power": lambda power_w: f"{power_w / 1e3:,.1f}",
     "machines": whole,
     "throughput": significant,
 }
