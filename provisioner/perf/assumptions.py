@@ -3,8 +3,6 @@
 ``measured`` is the default, ``splitwise-sim`` the published simulator's whole set, for reproducing published results.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Final, get_args
 
@@ -87,7 +85,7 @@ class ReplicaPerf:
         tokens = np.asarray(prompt_tokens, dtype=np.float64) + np.asarray(batch, dtype=np.float64)
         return self.mixed.s(self.prompt_s(tokens), batch, context_tokens)
 
-    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: ReplicaPerf) -> Floats:
+    def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: "ReplicaPerf") -> Floats:
         """Time that the second token waits for the KV cache to reach ``destination``.
 
         ``transfer.visible_s`` with the time of the prompt running alone. Each replica has a share of its machine's

@@ -39,8 +39,7 @@ Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigur
 ``python -m tests.oracles.closed_loop`` prints it, with the range of fits to parts of the runs
 (docs/explanation/validation.md). It also covers kernels of a model's own and gaps between kernels.
 """
-NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)
-"""No overhead: the operators alone."""
+NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)  # no overhead: the operators alone
 
 
 def iteration_s(

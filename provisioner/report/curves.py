@@ -1,7 +1,5 @@
 """The latency curves as reports: models and machines that they cover, their errors, and the evidence behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
