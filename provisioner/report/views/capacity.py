@@ -11,7 +11,7 @@ from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyN
 from provisioner.report.numbers import per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table
-from provisioner.report.views.view import POOL, View, amount, criteria_columns, report, total_cells
+from provisioner.report.views.view import POOL, Tables, View, amount, criteria_columns, report, total_cells
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS
@@ -177,14 +177,10 @@ def rate_rows(capacity: Capacity) -> list[Row]:
     ]
 
 
-VIEW: Final = View(
-    Capacity,
-    document,
-    charts,
-    {
-        "rates": rate_rows,
-        "tried": lambda capacity: [flat(each) for each in capacity.tried],
-        "latency": lambda capacity: latency_rows(capacity.latency),
-        "pools": lambda capacity: [flat(pool) for pool in capacity.pools],
-    },
-)
+_TABLES: Final[Tables[Capacity]] = {
+    "rates": rate_rows,
+    "tried": lambda capacity: [flat(each) for each in capacity.tried],
+    "latency": lambda capacity: latency_rows(capacity.latency),
+    "pools": lambda capacity: [flat(pool) for pool in capacity.pools],
+}
+VIEW: Final = View(Capacity, document, charts, _TABLES)

@@ -11,7 +11,7 @@ from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing
 from provisioner.report.numbers import milliseconds, per_cent, significant, simulated, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import POOL, View, bounds, latency_chart, limit_cells, report
+from provisioner.report.views.view import POOL, Tables, View, bounds, latency_chart, limit_cells, report
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.units import format_rate, format_seconds
 
@@ -224,13 +224,9 @@ def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
     return ", ".join(parts)
 
 
-VIEW: Final = View(
-    Simulation,
-    document,
-    charts,
-    {
-        "latency": lambda simulation: latency_rows(simulation.latency),
-        "pools": lambda simulation: [flat(pool) for pool in simulation.pools],
-        "batches": batch_rows,
-    },
-)
+_TABLES: Final[Tables[Simulation]] = {
+    "latency": lambda simulation: latency_rows(simulation.latency),
+    "pools": lambda simulation: [flat(pool) for pool in simulation.pools],
+    "batches": batch_rows,
+}
+VIEW: Final = View(Simulation, document, charts, _TABLES)

@@ -34,6 +34,7 @@ from provisioner.specs.slo import LatencyLimit
 Item = Any  # type: ignore[explicit-any]  # plans and the like: their fields have the same names
 L = TypeVar("L", LatencyFigure, LatencyResult)
 R = TypeVar("R", bound=Result)
+Tables = Mapping[str, Callable[[R], Sequence[Row]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class View(Generic[R]):
     kind: type[R]
     document: Callable[[R, bool], Document]
     charts: Callable[[R], Mapping[str, Chart]]
-    tables: Mapping[str, Callable[[R], Sequence[Row]]]
+    tables: Tables[R]
 
 
 def report(
