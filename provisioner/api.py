@@ -23,7 +23,9 @@ from provisioner.options import (
     declared,
     documentation,
 )
+from provisioner.options.imports import TraceOptions
 from provisioner.specs import catalog
+from provisioner.specs.trace_formats import TraceRules
 
 if TYPE_CHECKING:
     from provisioner.results.capacity import Capacity
@@ -266,6 +268,6 @@ def vary(
     return study.vary(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
-def load_workload(name_or_path: str | Path) -> Workload:
-    """A shipped workload by name, or one from a workload file (.yaml) or a trace file."""
-    return catalog.workload(name_or_path)
+def load_workload(name_or_path: str | Path, **keywords: Any) -> Workload:
+    """A shipped workload by name, or one from a workload file (.yaml) or a trace, read by the rules of ``keywords``."""
+    return catalog.workload(name_or_path, TraceRules.of(TraceOptions.of(**keywords)))

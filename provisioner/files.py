@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from provisioner.errors import InputError
 
@@ -19,15 +21,38 @@ Content = str | Callable[[str], None]
 """The content of a file: a text, or a function that writes it to a file of a name."""
 
 
-def read_text(path: str | Path, most_bytes: int = MOST_BYTES) -> str:
-    """The text of a file in UTF-8; ``OSError`` for one of more bytes, or without end, as devices and pipes can be."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        content = b"" if size > most_bytes else file.read(most_bytes + 1)
-    if not size <= most_bytes >= len(content):
-        given = f"{size:,} bytes" if size else "without end, or longer"
-        raise OSError(errno.EFBIG, f"too large: {given}; at most {most_bytes:,} bytes are read")
-    return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+@contextmanager
+def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> Iterator[io.BufferedReader[Any]]:
+    """A file to read; ``OSError`` for one of more bytes.
+
+    A device or a pipe has no size: its content is read before, up to ``MOST_BYTES``, as it may have no end.
+    """
+    with io.BufferedReader(io.FileIO(path), buffer_bytes) as file:
+        about = os.fstat(file.fileno())
+        is_stream = not stat.S_ISREG(about.st_mode)
+        most_bytes = min(most_bytes, MOST_BYTES) if is_stream else most_bytes
+        content = file.read(most_bytes + 1) if is_stream else b""
+        if max(about.st_size, len(content)) > most_bytes:
+            given = "without end, or longer" if is_stream else f"{about.st_size:,} bytes"
+            raise OSError(errno.EFBIG, f"too large: {given}; at most {most_bytes:,} bytes are read")
+        yield io.BufferedReader(io.BytesIO(content), buffer_bytes) if is_stream else file
+
+
+@contextmanager
+def readable(shown: str, kind: str = "text file") -> Iterator[None]:
+    """Refuse a file that cannot be read, or is not text, in one line that names it, if a name is given."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{shown}: cannot be read: {error.strerror or error}".removeprefix(": ")) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{shown}: is not a {kind} in UTF-8".removeprefix(": ")) from None
+
+
+def read_text(path: str | Path, most_bytes: int = MOST_BYTES, shown: str | None = None, kind: str = "text file") -> str:
+    """The text of a file in UTF-8; ``InputError``, which names the file as ``shown``, for one that cannot be read."""
+    with readable(str(path) if shown is None else shown, kind), opened(path, most_bytes) as file:
+        return file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def check_name(name: str, what: str) -> None:

@@ -10,7 +10,7 @@ import typer
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.output import emit, report_text
-from provisioner.options.imports import CurveImportOptions, ModelImportOptions, WorkloadImportOptions
+from provisioner.options.imports import CurveImportOptions, ModelImportOptions, TraceOptions, WorkloadImportOptions
 
 if TYPE_CHECKING:
     from provisioner.report.document import Document
@@ -141,23 +141,26 @@ def import_curves(
 
 
 @workloads_app.command("show", cls=Command)
-@takes()
+@takes(TraceOptions)
 def show_workloads(
     name: Annotated[
         str | None, argument("[NAME|FILE]", "Workload, workload file or trace file to show; all shipped if left out.")
     ] = None,
+    *,
+    given: Given,
     json: JsonOption = False,
 ) -> None:
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
     from provisioner.report.specs import workloads_data, workloads_document
+    from provisioner.specs.trace_formats import TraceRules
 
-    _show(json, workloads_document, workloads_data, name)
+    _show(json, workloads_document, workloads_data, name, TraceRules.of(TraceOptions.of(**given)))
 
 
 @workloads_app.command("import", cls=Command)
 @takes(WorkloadImportOptions)
 def import_workload(
-    file: Annotated[str, argument("FILE", "Trace file: CSV with a header, or JSON lines.")],
+    file: Annotated[str, argument("FILE", "Trace: CSV with a header, JSON lines, or a folder of them.")],
     *,
     given: Given,
     json: JsonOption = False,
@@ -165,7 +168,7 @@ def import_workload(
     """Read a trace: print its format and content, and write it as a workload.
 
     Recognises arrival_s,prompt_tokens,output_tokens and the columns of Azure, AIBrix, AIPerf, BurstGPT, LLMServingSim,
-    Mooncake, Qwen-Bailian, RAGPulse, SplitwiseSim, Vidur and the vLLM semantic router (docs/how-to/own-traces.md).
+    Mooncake, Qwen-Bailian, RAGPulse, ServeGen, SplitwiseSim, Vidur and vLLM's router (docs/how-to/own-traces.md).
     """
     from provisioner.cli.imports import import_trace
     from provisioner.report.imports import import_data, import_document

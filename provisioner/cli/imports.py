@@ -36,10 +36,10 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     from provisioner.specs.trace_formats import TraceRules
     from provisioner.specs.traces import read_trace
 
-    trace = read_trace(file, TraceRules(options.time_unit, options.block_tokens, options.failed_rows))
+    trace = read_trace(file, TraceRules.of(options))
     if files is None:
         return trace, None, ()
-    workload = trace.workload(files[0].stem, rate_rps=options.rate_rps)
+    workload = trace.workload(files[0].stem)
     return trace, workload, save_workload(workload, files[0].parent, "Written by provision workloads import.")
 
 

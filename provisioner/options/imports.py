@@ -10,7 +10,7 @@ from provisioner.errors import InputError
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group, changed
 from provisioner.options.kinds import FOLDER, RATE, TEXT, Kind, positive, whole
-from provisioner.options.shared import OUTPUT, Question
+from provisioner.options.shared import OUTPUT, WORKLOAD, Question
 
 MEASURED: Final = Group("What was measured")
 
@@ -28,14 +28,22 @@ _NAME: Final = Kind(_parse_name, "NAME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkloadImportOptions(Options):
-    """A workload made of a trace."""
+class TraceOptions(Options):
+    """The rules by which a trace is read as a workload."""
 
     time_unit: str | None = changed(Question, "time_unit")
     block_tokens: int | None = changed(Question, "block_tokens")
     failed_rows: str = changed(Question, "failed_rows")
+    span_s: tuple[float, float] | None = changed(Question, "span_s")
+    seed: int = changed(Question, "seed", group=WORKLOAD)
+    rate_rps: float | None = WORKLOAD.option(RATE, "Rate to plan for a trace at, in requests/s. [default: its peak]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadImportOptions(TraceOptions):
+    """A workload made of a trace."""
+
     named: str | None = OUTPUT.option(_NAME, "Name of the workload. [default: the file's]", flag="--name")
-    rate_rps: float | None = OUTPUT.option(RATE, "Rate to plan for in requests/s. [default: the trace's mean]")
     out: str | None = OUTPUT.option(
         TEXT.shown_as("FOLDER|FILE.yaml"),
         "Write the workload as a pair of files NAME.yaml and NAME.csv that --workload takes.",

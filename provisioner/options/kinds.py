@@ -315,13 +315,9 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     """
     if isinstance(value, str | Path) and not re.fullmatch(r"[-+\d.,eE\s]+", str(value)):
         check_name(str(value), what)
-        try:
-            lines = read_text(value).split()
-        except FileNotFoundError:
-            must_be = "must be numbers with commas between, such as 30,50,70, or a file"
-            raise InputError(f"{what}: {must_be}, got {value!r}") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{what} {value}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        if not Path(value).exists():
+            raise InputError(f"{what}: must be numbers with commas between, such as 30,50,70, or a file, got {value!r}")
+        lines = read_text(value, shown=f"{what} {value}").split()
         rates = tuple(_RATE_OR_0.parse(line.rstrip(","), f"{value}: line {k}") for k, line in enumerate(lines, 1))
         if not rates:
             raise InputError(f"{what} {value}: is empty")
@@ -365,21 +361,23 @@ def _input_name(name: str) -> str:
 _SWITCH: Final = "NAME=LOW:HIGH, such as price:dgx-a100=0.2:1"
 
 
-def _parse_bounds(value: Any, what: str) -> tuple[float, float]:
-    ends = value.split(":", 1) if isinstance(value, str) else tuple(value)
-    if len(ends) != 2:
-        option, _, name = what.partition(" ")
-        raise InputError(f"{option}: must be {_SWITCH}, got {f'{name}={value}'!r}")
-    low, high = (parse_positive(end, what) for end in ends)
-    if not high > low:
-        raise InputError(f"{what}: must go from a smaller factor to a larger, got {low:g}:{high:g}")
-    return low, high
+def _ends(parse: Parser, must_be: str, metavar: str, unit: str = "") -> Kind:
+    """Two numbers of which the second is larger."""
+
+    def parsed(value: Any, what: str) -> tuple[float, float]:
+        ends = value.split(":") if isinstance(value, str) else tuple(value)
+        low, high = (parse(end, what) for end in ends) if len(ends) == 2 else (0.0, 0.0)
+        if not high > low:
+            raise InputError(f"{what}: must be {must_be}, from the smaller to the larger, got {value!r}")
+        return low, high
+
+    return Kind(parsed, metavar, lambda ends: (":".join(f"{text_of(end)}{unit}" for end in ends),))
 
 
-_BOUNDS: Final = Kind(_parse_bounds, "LOW:HIGH", lambda ends: (":".join(map(text_of, ends)),))
+SPAN: Final = _ends(partial(parse_time, zero=True), "FROM:UNTIL, such as 18h:19h", "FROM:UNTIL", "s")
 SCALE: Final = positive().by_name("NAME=FACTOR, such as output-tokens=1.2", _input_name)
 STOCK: Final = whole("machines", 0, 100_000).by_name("NAME=COUNT, such as dgx-h100=20")
-SWITCHES: Final = _BOUNDS.by_name(_SWITCH, _input_name)
+SWITCHES: Final = _ends(parse_positive, _SWITCH, "LOW:HIGH").by_name(_SWITCH, _input_name)
 
 POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""

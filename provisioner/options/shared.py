@@ -9,10 +9,10 @@ from typing import ClassVar, Final
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
-from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, TEXT, name_of, whole
+from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.metrics import METRICS
-from provisioner.specs.trace_formats import TIME_UNITS, TraceRules
+from provisioner.specs.trace_formats import TIME_UNITS
 
 WORKLOAD: Final = Group("Workload")
 CLUSTER: Final = Group("Cluster")
@@ -41,6 +41,9 @@ class Question(Options):
     block_tokens: int | None = WORKLOAD.option(whole("tokens"), "Tokens of each of the hash_ids in a trace file.")
     failed_rows: str = WORKLOAD.option(
         name_of("treatment", ["drop", "refuse"]), "Rows of a trace file that have 0 output tokens.", default="drop"
+    )
+    span_s: tuple[float, float] | None = WORKLOAD.option(
+        SPAN, "Part of a ServeGen folder from which requests are drawn, such as 18h:19h. [default: all of it]"
     )
     cv: float | None = WORKLOAD.option(
         NON_NEGATIVE.within(0.0, 100.0).shown_as("CV").varied_as("CV of the gaps between arrivals"),
@@ -85,11 +88,6 @@ class Question(Options):
     seed: int = METHOD.fixing(
         whole(minimum=0, most=2**32 - 1).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0
     )
-
-    @property
-    def trace_rules(self) -> TraceRules:
-        """The rules by which a trace file is read."""
-        return TraceRules(self.time_unit, self.block_tokens, self.failed_rows, self.rate_rps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

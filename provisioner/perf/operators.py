@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.files import readable
 from provisioner.specs.catalog import data_folder
 from provisioner.specs.model import DTYPE_BYTES, NumberType
 from provisioner.specs.units import parse_positive, unit_of
@@ -271,12 +272,8 @@ def folder() -> Path:
 def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (file and row, line) of a CSV file without quotes, after checking its first line."""
     name = f"hardware_specs/operators/{path.name}"
-    try:
+    with readable(name, "CSV file"):
         first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{name}: is not a CSV file in UTF-8: {error}") from error
     if first != ",".join(columns):
         raise InputError(f"{name}: row 1: must be {','.join(columns)}")
     for number, line in enumerate(lines, start=2):

@@ -129,7 +129,7 @@ def _records(path: Path, kind: type[_Record], **group: str) -> Iterator[tuple[st
     """Yield (file and row, tensor parallelism, record) for each row of a CSV file, all of one ``group``."""
     name = _short_name(path)
     try:
-        with io.StringIO(read_text(path)) as stream:
+        with io.StringIO(read_text(path, shown=name, kind="CSV file")) as stream:
             reader = csv.DictReader(stream)
             columns = reader.fieldnames or ()
             missing = [column for column in _columns(kind) if column not in columns]
@@ -145,9 +145,7 @@ def _records(path: Path, kind: type[_Record], **group: str) -> Iterator[tuple[st
                     yield where, parse_whole(row["tensor_parallel"], "tensor_parallel"), _record(kind, row)
                 except InputError as error:
                     raise InputError(f"{where}: {error}") from None
-    except OSError as error:
-        raise InputError(f"{name}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise InputError(f"{name}: is not a CSV file in UTF-8: {error}") from error
 
 

@@ -104,11 +104,10 @@ def read_shape(path: Path) -> ModelArchitecture:
     """Model of a YAML file, such as one of ``hardware_specs/models``, by PyYAML alone; errors name file and field."""
     import yaml
 
+    text = read_text(path, kind="YAML text file")
     try:
-        content = yaml.safe_load(read_text(path))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
         raise InputError(f"{path}:{where} is not a YAML text file") from None

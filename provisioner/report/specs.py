@@ -16,6 +16,7 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.money import USD, in_currency
 from provisioner.specs.prices import PriceList
+from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import describe_arrivals
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
 from provisioner.specs.workload import Workload
@@ -174,7 +175,7 @@ def shape_facts(model: ModelArchitecture) -> tuple[tuple[str, str], ...]:
     )
 
 
-def workloads_document(name: str | None = None) -> Document:
+def workloads_document(name: str | None = None, rules: TraceRules | None = None) -> Document:
     """All shipped workloads, or one: of a shipped name, a workload file or a trace file."""
     if name is None:
         shown = listing(
@@ -190,7 +191,7 @@ def workloads_document(name: str | None = None) -> Document:
             ),
         )
         return _overview("workloads", "workloads", shown, "Lengths are in tokens.")
-    workload = catalog.workload(name)
+    workload = catalog.workload(name, rules)
     reuse = workload.context_share_reused
     headers = ("mean", *(f"P{q}" for q in _QUANTILES), "largest")
     about = facts(
@@ -215,11 +216,11 @@ def workloads_document(name: str | None = None) -> Document:
     return Document(workload.title, "", (*blocks, *end))
 
 
-def workloads_data(name: str | None = None) -> object:
+def workloads_data(name: str | None = None, rules: TraceRules | None = None) -> object:
     """All shipped workloads, or one, as plain values; its lengths as statistics, not class by class."""
     if name is None:
         return [workloads_data(each) for each in catalog.workloads()]
-    return workload_data(catalog.workload(name))
+    return workload_data(catalog.workload(name, rules))
 
 
 def workload_data(workload: Workload) -> dict[str, object]:

@@ -127,15 +127,11 @@ def _model(outer: dict[str, Any], name: str, title: str) -> ModelArchitecture:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    text = read_text(path, MAX_CONFIG_BYTES, shown="")
+    if not text.strip():
+        raise InputError("is empty; must be a model's config.json")
     try:
-        text = read_text(path, MAX_CONFIG_BYTES)
-        if not text.strip():
-            raise InputError("is empty; must be a model's config.json")
         content = json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 18 else float(digits))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError("is not a text file in UTF-8; must be a model's config.json") from None
     except json.JSONDecodeError as error:
         raise InputError(json_error(error)) from None
     except (RecursionError, ValueError):

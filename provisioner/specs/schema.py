@@ -103,14 +103,12 @@ _FILES: Final[Mapping[type, type[BaseModel]]] = {
 
 def read_yaml(path: Path, shown: str) -> dict[str, Any]:
     """Mapping of a YAML file, which messages name ``shown``; ``InputError`` if it cannot be read or is no mapping."""
+    text = read_text(path, MAX_SPEC_BYTES, shown, "YAML text file")
     try:
-        text = read_text(path, MAX_SPEC_BYTES)
         compiled = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         loader: Any = compiled if len(text) <= MAX_COMPILED_BYTES else yaml.SafeLoader
         content = yaml.load(text, Loader=loader)
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.reader.ReaderError):
+    except yaml.reader.ReaderError:
         raise InputError(f"{shown}: is not a YAML text file") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -188,12 +186,7 @@ def _read_bins(beside: Path, shown: str, name: str) -> dict[str, FloatArray | Le
     if Path(name).name != name:
         raise InputError(f"{shown}: bins: must be the name of a file beside it, got {name!r}")
     shown = str(Path(shown).parent / name)
-    try:
-        header, *lines = read_text(beside.with_name(name)).split("\n")
-    except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{shown}: is not a text file") from None
+    header, *lines = read_text(beside.with_name(name), shown=shown).split("\n")
     if header.strip() != ",".join(BINS):
         raise InputError(f"{shown}: line 1: must be {','.join(BINS)}, got {quoted(header)}")
     table = []

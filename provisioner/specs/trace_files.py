@@ -11,7 +11,8 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -23,12 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.errors import InputError
+from provisioner.files import opened, read_text
 from provisioner.specs.trace_formats import FORMATS, MAGIC, NEAR_MISSES, TraceFormat, TraceRules
 from provisioner.specs.units import quoted
 from provisioner.spelling import spelled
 
 CHUNK_LINES = 250_000  # about 30 MB of text at a time
 MAX_LINE_BYTES = 1 << 20
+MAX_BYTES = 1 << 31  # the largest public traces, of 40 million requests, have 2 GB
 MAX_TOKENS = 100_000_000  # far above any context window: beyond it a column is not a number of tokens
 
 # Distinct prefix blocks remembered, about 200 MB; the share reused is that of the requests up to there.
@@ -42,8 +45,9 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
 
     ``InputError`` names file, line, column and value of the first wrong line.
     """
-    if os.path.isdir(path):  # RAGPulse's, with the tokens of prompt components beside the trace
-        path = next(Path(path).glob("*_trace.jsonl"), path)
+    folder = Path(path) if os.path.isdir(path) else None
+    if folder is not None and len(traces := [*folder.glob("*_trace.jsonl")]) == 1:
+        path = traces[0]
     shown = str(path)
     chunks: list[NDArray[np.void]] = []
     with _opened(path) as handle:
@@ -51,6 +55,8 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
         if not line:
             raise InputError(f"{shown}: is empty; a trace has a header line, or one JSON object per line")
         reader = Reader(shown, line, header, rules)
+        if folder is not None and reader.format.name == "ragpulse":
+            reader.component_tokens = _component_tokens(folder.glob("[1-9]*.jsonl"))
         lines = chain([header], handle) if reader.is_json else handle
         line += not reader.is_json
         while chunk := list(islice(lines, CHUNK_LINES)):
@@ -70,10 +76,7 @@ def _opened(path: str | Path) -> Iterator[TextIO]:
     """The text of a file, after a look at its start; ``InputError`` for what is no text."""
     shown = str(path)
     try:
-        with (
-            io.BufferedReader(io.FileIO(path), MAX_LINE_BYTES) as raw,
-            io.TextIOWrapper(raw, encoding="utf-8-sig") as text,
-        ):
+        with opened(path, MAX_BYTES, MAX_LINE_BYTES) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig") as text:
             start = raw.peek(MAX_LINE_BYTES)
             if kind := next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None):
                 raise InputError(f"{shown}: is {kind}")
@@ -141,9 +144,13 @@ def block_size(probed: Sequence[tuple[int, int]], declared: int | None) -> int |
 
 @dataclass(slots=True)
 class Prefixes:
-    """Prompt tokens in prefix blocks seen before: ``whole`` blocks, and ``tokens`` of prompts whose end was seen."""
+    """Prompt tokens in prefix blocks seen before: ``whole`` blocks, and ``tokens`` of prompts whose end was seen.
 
-    seen: set[Any] = field(default_factory=set)
+    Prompts may be of components, which are blocks with tokens of their own; ``components`` has those of each name.
+    """
+
+    seen: dict[Any, int] = field(default_factory=dict)
+    components: Counter[str] = field(default_factory=Counter)
     probed: list[tuple[int, int]] = field(default_factory=list)
     requests: int = 0
     prompt_tokens: int = 0
@@ -151,18 +158,29 @@ class Prefixes:
     tokens: int = 0
     is_partial: bool = False
 
-    def count(self, blocks: Any, prompt_tokens: int, what: str) -> None:
+    def count(self, blocks: Any, prompt_tokens: int, what: str, of_component: Mapping[Any, int]) -> None:
         """Count a request, unless more blocks are seen than are remembered."""
-        if not (isinstance(blocks, list) and all(type(block) in (int, str) for block in blocks)):
-            raise InputError(f"{what}: must be a list of block numbers, got {quoted(blocks)}")
+        parts = blocks if isinstance(blocks, dict) else {"": blocks}
+        for part in parts.values():
+            if not (isinstance(part, list) and all(type(block) in (int, str) for block in part)):
+                raise InputError(f"{what}: must be a list of block numbers, got {quoted(part)}")
         self.is_partial = len(self.seen) > MAX_PREFIX_BLOCKS
         if self.is_partial:
             return
         self.requests += 1
         self.prompt_tokens += prompt_tokens
-        self.probed += [(len(blocks), prompt_tokens)][: PROBED_REQUESTS - len(self.probed)]
-        again = [block in self.seen for block in blocks]
-        self.seen.update(blocks)
+        before, prefix, again = len(self.seen), -1, list[bool]()
+        for name, block in ((name, block) for name, part in parts.items() for block in part):
+            prefix = self.seen.setdefault((prefix, block) if of_component else block, len(self.seen))
+            again.append(prefix < before)
+            if of_component:  # seen before if an earlier prompt began with all up to it
+                if block not in of_component:
+                    raise InputError(f"{what}: {name}: {quoted(block)} has no token_length in the folder of the trace")
+                self.tokens += of_component[block] * again[-1]
+                self.components[name] += of_component[block]
+        if of_component:
+            return
+        self.probed += [(len(again), prompt_tokens)][: PROBED_REQUESTS - len(self.probed)]
         self.whole += sum(again[:-1])
         if again and again[-1]:  # the last block holds what is left of the prompt
             self.tokens += prompt_tokens
@@ -171,7 +189,8 @@ class Prefixes:
     def reuse(self, block_tokens: int | None) -> float | None:
         """Share of prompt tokens seen before; None without blocks of a known size."""
         tokens = self.whole * (block_tokens or 0) + self.tokens
-        return min(1.0, max(0.0, tokens / self.prompt_tokens)) if block_tokens and self.prompt_tokens else None
+        is_known = self.prompt_tokens and (block_tokens or self.components)
+        return min(1.0, max(0.0, tokens / self.prompt_tokens)) if is_known else None
 
 
 class Reader:
@@ -190,7 +209,7 @@ class Reader:
         # times as they are counted, or in ns since 1970 for dates
         time = np.int64 if self.of_dates else np.float64
         self.dtype = np.dtype([("time", time), ("prompt", np.int32), ("output", np.int32)])
-        self.prefixes = Prefixes()
+        self.prefixes, self.component_tokens = Prefixes(), dict[Any, int]()
         # by session its latest request; of each request the one before it, -1 for a time of its own, and the delay
         self.latest, self.turns = dict[object, int](), list[tuple[int, float]]()
         used = (*self.format.columns, self.format.delay, "session_id")
@@ -237,8 +256,8 @@ class Reader:
                     raise InputError(f"{where}: {wait}: must be a time of 0 or more, got {quoted(pause)}")
                 self.turns.append((self.latest[session] if waits else -1, delay))
                 self.latest[session] = len(self.turns) - 1
-            if each.get("hash_ids") is not None and not isinstance(each["hash_ids"], dict):
-                self.prefixes.count(each["hash_ids"], tokens, f"{where}: hash_ids")
+            if (blocks := each.get("hash_ids")) is not None and (self.component_tokens or not isinstance(blocks, dict)):
+                self.prefixes.count(blocks, tokens, f"{where}: hash_ids", self.component_tokens)
             yield at, tokens, _tokens(each[output], f"{where}: {output}")
 
     def _compiled(self, lines: list[str]) -> NDArray[np.void] | None:
@@ -278,6 +297,21 @@ class Reader:
         if len(cells) < len(self.columns) or any(cells[len(self.columns) :]):
             raise InputError(f"{where}: has {len(cells)} columns, the header {len(self.columns)}")
         return {column: cells[k] for column, k in self._at.items()}
+
+
+def _component_tokens(paths: Iterable[Path]) -> dict[Any, int]:
+    """Tokens of each component of RAGPulse's prompts by its id, which no two files share."""
+    tokens: dict[Any, int] = {}
+    for path in paths:
+        for line, text in enumerate(read_text(path).split("\n"), start=1):
+            if text.strip():
+                where = f"{path}: line {line}"
+                row = _json_object(text, where)
+                name = next((each for each in row if each.endswith("_id")), "")
+                if type(row.get(name)) not in (int, str):
+                    raise InputError(f"{where}: must have the id of a component with its token_length")
+                tokens[row[name]] = _tokens(row.get("token_length"), f"{where}: token_length")
+    return tokens
 
 
 def _csv_row(text: str, where: str) -> list[str]:

@@ -1,8 +1,8 @@
 """The table of trace formats, the units of times, and the rules of reading that a user gives."""
 
 from collections.abc import Container
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, fields
+from typing import Final, Literal, Self
 
 TIME_UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 """Units of times, in s."""
@@ -10,12 +10,19 @@ TIME_UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 @dataclass(frozen=True, slots=True)
 class TraceRules:
-    """Rules of reading that the user gives; ``rate_rps`` is the rate of a file without times."""
+    """Rules of reading that the user gives; of a folder of windows the part ``span_s`` is drawn with the ``seed``."""
 
     time_unit: str | None = None
     block_tokens: int | None = None
     failed_rows: str = "drop"
     rate_rps: float | None = None
+    span_s: tuple[float, float] | None = None
+    seed: int = 0
+
+    @classmethod
+    def of(cls, options: object) -> Self:
+        """The rules among options, which have the same names."""
+        return cls(**{each.name: getattr(options, each.name) for each in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,11 @@ FORMATS = (
     TraceFormat("llmservingsim", "LLMServingSim", _TOKS, "ns", delay="sub_requests.tool_duration_ns"),
 )
 
+SERVEGEN: Final = TraceFormat("servegen", "generated ServeGen", ("window", "input_tokens", "output_tokens"), "s")
+"""Folders of ServeGen, whose requests are drawn (``trace_windows``)."""
+
 NEAR_MISSES: Final = {
+    r"[\d.]+,[^,]*,[^,]*,(Gamma|Weibull)?,": "has windows of ServeGen, no requests: give its folder",
     r"\s*\[": "is a JSON array; a trace has one JSON object per line",
     r"[^,]*\t": "is separated by tabs (TSV), a trace by commas: replace them",
     r"[^,]*;": "is separated by ';', a trace by commas: replace them",

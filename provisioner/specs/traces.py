@@ -12,7 +12,8 @@ from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.trace_files import block_size, read_requests
-from provisioner.specs.trace_formats import FORMATS, TIME_UNITS, TraceFormat, TraceRules
+from provisioner.specs.trace_formats import FORMATS, SERVEGEN, TIME_UNITS, TraceFormat, TraceRules
+from provisioner.specs.trace_windows import client_files, draw
 from provisioner.specs.units import format_count, format_rate, format_seconds, format_share
 from provisioner.specs.workload import ArrivalProfile, Workload, from_lengths
 from provisioner.spelling import spelled
@@ -35,7 +36,7 @@ class Trace:
 
     In a trace of sessions, ``follows`` has the place of the request before each, -1 for one that arrives at its own
     time, and ``delay_s`` the time in s from the end of the answer before it to its arrival, NaN without one; then
-    ``arrival_s`` is the earliest possible. ``otherwise_rps`` is the rate of a trace without one of its own.
+    ``arrival_s`` is the earliest possible. ``rate_rps`` is the rate to plan for, if the user gives one.
     """
 
     path: str
@@ -46,7 +47,7 @@ class Trace:
     warnings: tuple[str, ...] = ()
     prefix_reuse: float | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
-    otherwise_rps: float | None = None
+    rate_rps: float | None = None
     follows: IntArray | None = None
     delay_s: FloatArray | None = None
 
@@ -91,14 +92,14 @@ class Trace:
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 
-        The rate is the trace's peak rate unless given; the coefficient of variation is that within the windows of its
+        The rate is the trace's peak unless one is given; the coefficient of variation is that within the windows of its
         rate levels. More than 4,000 different pairs of lengths are put into bins (``workload.from_lengths``).
         """
         arrivals = None if self.untimed else profile(self.arrival_s)
-        rate = rate_rps or (arrivals and arrivals.peak_rate_rps) or self.otherwise_rps
+        rate = rate_rps or self.rate_rps or (arrivals and arrivals.peak_rate_rps)
         if rate is None:
             problem = self.untimed or "all requests arrive at one time"
-            mend = f"give one with {spelled('rate_rps')}, here or to provision workloads import"
+            mend = f"give one with {spelled('rate_rps')}, here if it is taken, else to provision workloads import"
             raise InputError(f"{self.path}: {problem}, so it has no rate: {mend}")
         read = "".join(f"; {label} {text}" for label, text in self.facts.items())
         return from_lengths(
@@ -166,13 +167,24 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
     Dates become seconds since the first; other times are kept, in s, unless negative or counted from an epoch.
     ``InputError`` names file, line, column and value of the first wrong line.
     """
-    reader, rows = read_requests(path, rules := rules or TraceRules())
+    rules = rules or TraceRules()
+    if clients := client_files(path):
+        return _generated(str(path), clients, rules)
+    if rules.span_s is not None:
+        raise InputError(f"{path}: is no folder of ServeGen, of which {spelled('span_s')} takes a part; leave it out")
+    reader, rows = read_requests(path, rules)
     known, prefixes, block = reader.format, reader.prefixes, rules.block_tokens
     facts, warnings = dict[str, str](), list[str]()
     if prefixes.probed:
         block = block or block_size(prefixes.probed, known.block_tokens)
         unknown = f"of no usual size: no share of repeated prefixes ({spelled('block_tokens')} states it)"
         facts["prefix blocks"] = f"of {block:,} tokens" if block else unknown
+    elif known.name == "ragpulse":
+        facts["prompt components"] = "of unknown length, which the folder of the trace states: give the folder"
+    if prefixes.components:
+        facts["prompt components"] = ", ".join(
+            f"{name} {format_share(tokens / prefixes.prompt_tokens)}" for name, tokens in prefixes.components.items()
+        )
     if prefixes.is_partial:
         first = format_count(prefixes.requests)
         warnings.append(f"the share of prompt tokens seen before is that of the first {first} requests")
@@ -205,6 +217,17 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
     sessions = (turns[:, 0].astype(np.int64), turns[:, 1]) if waits else (None, None)
     more = (tuple(warnings), prefixes.reuse(block), facts, rules.rate_rps, *sessions)
     return Trace(str(path), arrival, prompt, output, known, *more).arriving(arrival)
+
+
+def _generated(path: str, clients: Mapping[int, Path], rules: TraceRules) -> Trace:
+    """Requests drawn from the windows of clients."""
+    if rules.time_unit is not None:
+        raise InputError(f"{path}: has windows in s; leave out {spelled('time_unit')}")
+    part = "" if rules.span_s is None else f" from {' to '.join(map(format_seconds, rules.span_s))}"
+    how = f"with seed {rules.seed} from the rates of {len(clients):,} client(s){part}, prompts apart from outputs"
+    said = f"the requests are generated, {how}; another {spelled('seed')} draws others"
+    facts = {"generated": how}
+    return Trace(path, *draw(clients, rules), SERVEGEN, (said,), facts=facts, rate_rps=rules.rate_rps)
 
 
 def told_unit(

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import Final, cast
 
 from provisioner.errors import InputError, Interrupted
+from provisioner.files import readable
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.options.studies import GridOptions
@@ -179,18 +180,16 @@ def question_of(study: str, options: SimulateOptions, version: str, **more: obje
 def _digest(path: Path) -> str:
     """A digest of the content of a file and of the files beside it that it names, or of a folder; "" of neither."""
     digest = hashlib.sha256()
-    try:
-        if path.is_file():
-            content = path.read_bytes()
-            beside = path.parent.iterdir() if path.suffix in (".yaml", ".yml") else ()
+    files = [each for each in sorted(path.rglob("*")) if each.suffix != ".journal"]  # its own may lie there
+    if path.is_file():
+        with readable(str(path)):
+            content = path.read_bytes() if path.suffix in (".yaml", ".yml") else b""
+            beside = path.parent.iterdir() if content else ()
             files = [path, *sorted(each for each in beside if each.name.encode() in content and each != path)]
-        else:
-            files = sorted(path.rglob("*"))
-        for each in filter(Path.is_file, files):
-            digest.update(f"{each.relative_to(path.parent)}\n".encode())
+    for each in filter(Path.is_file, files):
+        digest.update(f"{each.relative_to(path.parent)}\n".encode())
+        with readable(str(each)):
             digest.update(each.read_bytes())
-    except OSError as error:
-        raise InputError(f"{error.filename}: cannot be read: {error.strerror or error}") from None
     return digest.hexdigest() if files else ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -69,11 +70,11 @@ def test_names_and_sizes_of_files(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n")
     assert read_text(path) == "one\ntwo\nthree\n"
     assert read_text(path, path.stat().st_size)
-    with pytest.raises(OSError, match=r"too large: 18 bytes; at most 17 bytes are read"):
+    with pytest.raises(InputError, match=r"too large: 18 bytes; at most 17 bytes are read"):
         read_text(path, 17)
     with path.open("r+b") as file:
         file.truncate(MOST_BYTES + 1)  # a sparse file
-    with pytest.raises(OSError, match="too large"):
+    with pytest.raises(InputError, match="too large"):
         read_text(path)
     with pytest.raises(InputError, match="has a NUL"):
         PlanOptions(slo="a\0")
@@ -234,3 +235,45 @@ def test_a_published_curve_that_falls_gives_long_prompts_no_negative_time(provis
     assert "dgx-a100 at TP 2 is left out: its curve ends before 127,562 tokens" in json.loads(ended.out)["warnings"]
     ended = provision("plan", "--fast", "--tp", "2", *asked)
     assert ended.code == 2 and "no machine can serve llama2-70b: dgx-a100 at TP 2 is left out" in ended.error
+
+
+TRACE_READERS = {
+    "workloads": ("workloads", "show"),
+    "import": ("workloads", "import"),
+    **{name: (name, "--workload") for name in ("plan", "pareto", "sensitivity")},
+    "compare": ("compare", "--budget", "400kW", "--workload"),
+    "plan a trace": ("plan", "--trace"),
+    "capacity": ("capacity", "--design", "baseline-h100", "--mixed", "1", "--workload"),
+    "simulate": ("simulate", "--design", "baseline-h100", "--mixed", "1", "--workload"),
+    "simulate a trace": ("simulate", "--design", "baseline-h100", "--mixed", "1", "--trace"),
+    "sweep": ("sweep", "--design", "baseline-h100", "--mixed", "1:2", "--workload"),
+}
+MOONCAKE = "timestamp,input_length,output_length\n"
+FAULTS = {
+    "unit": (MOONCAKE + "0.5,10,3\n1.5,10,3\n", (), "give --time-unit ("),
+    "dates": ("TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1,1\n", ("--time-unit", "s"), "leave out"),
+    "failed": (MOONCAKE + "0,10,3\n500,10,0\n", ("--failed-rows", "refuse"), "--failed-rows drop leaves it out"),
+    "span": ("arrival_s,prompt_tokens,output_tokens\n1,10,3\n2,10,3\n", ("--span", "1h:2h"), "of which --span takes"),
+}
+
+
+@pytest.mark.parametrize("command", TRACE_READERS.values(), ids=TRACE_READERS)
+@pytest.mark.parametrize(("content", "options", "message"), FAULTS.values(), ids=FAULTS)
+def test_a_message_on_a_trace_names_options_that_the_command_has(
+    provision: Run, tmp_path: Path, command: tuple[str, ...], content: str, options: tuple[str, ...], message: str
+) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    ended = provision(*command, "t.csv", *options)
+    assert (ended.code, message in ended.error) == (2, True), ended.error
+    helped = provision(*command[: 2 if command[0] == "workloads" else 1], "--help").out
+    assert {*re.findall(r"--[a-z][a-z-]+", ended.error)} <= {*re.findall(r"--[a-z][a-z-]+", helped)}
+
+
+def test_a_workload_without_a_rate_is_shown_with_one(provision: Run, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n1,10,3\n1,20,4\n")
+    assert "so it has no rate: give one with --rate, here if it is taken" in provision("workloads", "t.csv").error
+    assert "rate to plan for  3 requests/s" in provision("workloads", "t.csv", "--rate", "3").out
+    planned = provision(
+        "plan", "--workload", "t.csv", "--rate", "2", "--fast", "--tp", "8", "--design", "baseline-h100"
+    )
+    assert (planned.code, "at 2 requests/s" in planned.out) == (0, True)

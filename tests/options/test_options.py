@@ -68,6 +68,7 @@ SAMPLES: dict[str, Any] = {
     "trace": "t.csv",
     "time_unit": "us",
     "block_tokens": 128,
+    "span_s": (64_800.0, 68_400.0),
     "failed_rows": "refuse",
     "cv": 0.0,
     "independent": True,

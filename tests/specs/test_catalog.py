@@ -295,7 +295,7 @@ def test_workload_from_a_file_and_from_a_trace(tmp_path):
 def test_each_file_is_read_once_and_only_what_is_asked_for(monkeypatch):
     opened = []
     read_text = schema.read_text
-    monkeypatch.setattr(schema, "read_text", lambda path, *a: opened.append(path) or read_text(path, *a))
+    monkeypatch.setattr(schema, "read_text", lambda path, *a, **k: opened.append(path) or read_text(path, *a, **k))
     known = catalog.Catalog()
     for _ in range(2):
         assert known.machine("dgx-a100") and known.machine("dgx-h100")

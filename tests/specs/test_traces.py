@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provisioner import files
 from provisioner.errors import InputError
 from provisioner.specs import trace_files
 from provisioner.specs.trace_files import MAX_TOKENS
@@ -352,6 +353,35 @@ def test_a_stream_is_read_like_a_file(tmp_path):
         assert read_trace(pipe).requests == 50_000
 
 
+@pytest.mark.parametrize("line", ["0,10,3\\n", '{"timestamp": 1, "input_length": 10, "output_length": 3}\\n', "y"])
+def test_a_stream_without_end_is_refused_by_its_size(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    code = f"import sys\nwith open(sys.argv[1], 'w') as out:\n  while True:\n    out.write({line!r} * 1000)"
+    endless = subprocess.Popen([sys.executable, "-c", code, str(pipe)], stderr=subprocess.DEVNULL)
+    with endless, pytest.raises(InputError) as error:
+        read_trace(pipe)
+    assert str(error.value) == (
+        f"{pipe}: cannot be read: too large: without end, or longer; at most 1,048,576 bytes are read"
+    )
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/urandom"])
+def test_a_device_without_end_is_refused_by_its_size(monkeypatch, device):
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    with pytest.raises(InputError, match=f"^{device}: cannot be read: too large: without end, or longer; at most "):
+        read_trace(device)
+
+
+def test_a_huge_file_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "huge.csv"
+    with open(path, "wb") as file:
+        file.truncate(trace_files.MAX_BYTES + 1)  # takes no room on the disk
+    with pytest.raises(InputError, match=r"too large: 2,147,483,649 bytes; at most 2,147,483,648 bytes are read$"):
+        read_trace(path)
+
+
 # Chunks, and the two ways to read one
 
 
@@ -653,10 +683,87 @@ def test_a_folder_stands_for_the_trace_in_it(tmp_path):
     assert read_trace(tmp_path).requests == 2
 
 
-def test_ragpulse_has_seconds(shared_data):
+def test_a_folder_of_several_traces_is_none(tmp_path):
+    for name in ("a_trace.jsonl", "b_trace.jsonl"):
+        (tmp_path / name).write_text(mooncake_rows([0, 500]))
+    with pytest.raises(InputError, match=r": is a folder; a trace is one file in it, CSV or JSON lines$"):
+        read_trace(tmp_path)
+
+
+# RAGPulse: prompts of components
+
+
+def ragpulse(folder, *prompts, tokens):
+    """A folder in RAGPulse's form: prompts by the ids of their components, which have as many ``tokens`` each."""
+    rows = [
+        {"timestamp": str(k), "input_length": sum(tokens[c] for part in ids.values() for c in part) + 10}
+        | {"output_length": 5, "hash_ids": ids, "session_id": "s"}
+        for k, ids in enumerate(prompts)
+    ]
+    (folder / "0_trace.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, kept in (("1_sys_prompt", range(10)), ("2_passages", range(10, 100))):
+        lines = [{f"{name[2:]}_id": c, "token_length": tokens[c]} for c in kept if c in tokens]
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n\n")
+    return folder
+
+
+def test_components_seen_before_count_as_far_as_a_common_prefix_goes(tmp_path):
+    tokens = {1: 500, 2: 100, 10: 300, 11: 200, 12: 50}
+    folder = ragpulse(
+        tmp_path,
+        {"sys_prompt": [1, 2], "passages_ids": [10, 11]},
+        {"sys_prompt": [1, 2], "passages_ids": [11, 10]},  # the system prompt alone: passages in another order
+        {"sys_prompt": [1, 2], "passages_ids": [10, 12, 11]},  # and one passage; what follows another is new
+        {"sys_prompt": [2, 1], "passages_ids": [10]},  # nothing
+        {"sys_prompt": [], "passages_ids": [10, 10, 10]},  # nothing: no prompt began with it, itself does not count
+        {"sys_prompt": [1, 2], "passages_ids": [11, 10]},  # all but the template
+        tokens=tokens,
+    )
+    read = read_trace(folder)
+    prompts = [1110, 1110, 1160, 910, 910, 1110]
+    assert read.prompt_tokens.tolist() == prompts
+    assert read.prefix_reuse == pytest.approx((600 + 900 + 1100) / sum(prompts))
+    assert read.workload("w").context_share_reused == read.prefix_reuse
+    assert read.facts["prompt components"] == "sys_prompt 47.5 %, passages_ids 51.5 %"
+    alone = read_trace(folder / "0_trace.jsonl")
+    assert (alone.prefix_reuse, alone.prompt_tokens.tolist()) == (None, prompts)
+    assert (
+        alone.facts["prompt components"] == "of unknown length, which the folder of the trace states: give the folder"
+    )
+
+
+def test_components_of_unknown_length_are_refused(tmp_path):
+    folder = ragpulse(tmp_path, {"sys_prompt": [1], "passages_ids": [10]}, tokens={1: 5, 10: 6})
+    (folder / "2_passages.jsonl").unlink()
+    with pytest.raises(
+        InputError, match=r"line 1: hash_ids: passages_ids: 10 has no token_length in the folder of the trace"
+    ):
+        read_trace(folder)
+    for line in ('{"passages_id": 10}', '{"passages_id": [1], "token_length": 4}', '{"token_length": 4}', "[1]", "{"):
+        (folder / "2_passages.jsonl").write_text(line)
+        with pytest.raises(InputError, match=r"2_passages\.jsonl: line 1: "):
+            read_trace(folder)
+
+
+def test_ragpulse_of_the_public_week(shared_data):
     read = read_trace(shared_data / "ragpulse")
     assert (read.format.name, read.requests, read.untimed) == ("ragpulse", 7_106, "")
     assert read.arrival_s[-1] == 604_603
+    # counted anew, with the text of each prefix as its key
+    lines = [
+        [json.loads(line) for line in path.read_text().splitlines() if line]
+        for path in sorted((shared_data / "ragpulse").glob("*.jsonl"))
+    ]
+    tokens = {next(iter(row.values())): row["token_length"] for rows in lines[1:] for row in rows}
+    seen, again = set(), 0
+    for row in lines[0]:
+        ids = [c for part in row["hash_ids"].values() for c in part]
+        prefixes = [" ".join(map(str, ids[: k + 1])) for k in range(len(ids))]
+        again += sum(tokens[c] for c, prefix in zip(ids, prefixes, strict=True) if prefix in seen)
+        seen.update(prefixes)
+    share = again / sum(row["input_length"] for row in lines[0])
+    assert share == pytest.approx(0.314, abs=0.0005)
+    assert read.prefix_reuse == pytest.approx(share, rel=1e-12)
 
 
 # Arrival profile

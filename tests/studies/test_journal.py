@@ -153,3 +153,17 @@ def test_every_file_that_a_result_depends_on_is_in_the_question(tmp_path: Path) 
         before = after
     (tmp_path / "other.csv").write_text("2\n")
     assert question() == before
+
+
+@pytest.mark.parametrize("name", ["workload", "trace"])
+def test_a_folder_of_a_trace_is_in_the_question(tmp_path: Path, name: str) -> None:
+    """One changed file of it makes another question, its own journal in it does not."""
+    (tmp_path / "data").mkdir()
+    for part in ("0_trace.jsonl", "2_passages.jsonl"):
+        (tmp_path / "data" / part).write_text("1\n")
+    options = SimulateOptions(**{name: str(tmp_path / "data")})
+    before = question_of("sweep", options, "1")
+    (tmp_path / "data" / "o.csv.journal").write_text("{}\n")
+    assert question_of("sweep", options, "1") == before
+    (tmp_path / "data" / "2_passages.jsonl").write_text("2\n")
+    assert question_of("sweep", options, "1") != before

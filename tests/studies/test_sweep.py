@@ -28,6 +28,7 @@ from provisioner.specs import catalog
 from provisioner.specs.metrics import name_of
 from provisioner.studies import points as points_module
 from provisioner.studies.grid import smallest_of
+from provisioner.studies.journal import Journal
 from tests.waiting import wait_until
 
 SMALL = SimulateOptions(design="splitwise-hh", rate_rps=20.0, duration_s=20.0)
@@ -337,6 +338,36 @@ def test_a_killed_sweep_goes_on_where_it_was(tmp_path: Path, uninterrupted: byte
     assert not set(before) & set(counted) and len(before) + len(counted) == total
     assert out.read_bytes() == uninterrupted
     assert not journal.exists()
+
+
+def test_a_changed_file_in_the_folder_of_a_trace_is_another_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "chunk-1-trace.csv").write_text("0,1,1,Gamma,1,1\n20,1,1,Gamma,1,1\n")
+    lengths = tmp_path / "data" / "chunk-1-dataset.json"
+    lengths.write_text('{"0": {"input_tokens": "{500: 1}", "output_tokens": "{20: 1}"}}')
+    asked: dict[str, Any] = {"design": "baseline-h100", "trace": str(tmp_path / "data"), "mixed": "1:3", "threads": 1}
+    out = str(tmp_path / "data" / "o.csv")
+    add = Journal.add
+
+    def add_and_stop(journal: Journal, key: str, record: object) -> None:
+        add(journal, key, record)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", add_and_stop)
+        with pytest.raises(KeyboardInterrupt, match="of 3 points done"):
+            sweep(**asked, out=[out])
+    text = lengths.read_text()
+    lengths.write_text(text.replace("500", "501"))
+    with pytest.raises(InputError, match=r"is of another question \(it differs in files\)"):
+        sweep(**asked, out=[out], resume=True)
+    with pytest.raises(InputError, match=r"is of another question \(it differs in files, options\)"):
+        sweep(**asked, seed=1, out=[out], resume=True)
+    lengths.write_text(text)
+    resumed = sweep(**asked, out=[out], resume=True)
+    assert any("generated with seed 0 from the rates of 1 client" in source for source in resumed.sources)
 
 
 def test_an_interrupt_says_what_was_done(tmp_path: Path, uninterrupted: bytes, counted: list[str]) -> None:

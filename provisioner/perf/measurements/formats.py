@@ -29,12 +29,7 @@ _LATENCY: Final = {"latency_s": 1.0, "latency_ms": 1e-3, "latency_us": 1e-6}
 
 def read_file(path: Path, replica: Replica) -> Contents:
     """Contents of one file; ``InputError`` in one line if it cannot be read or is of no known format."""
-    try:
-        text = read_text(path)
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: is not a text file in UTF-8; {KNOWN}") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    text = read_text(path)
     if not text.strip():
         raise InputError(f"{path}: is empty; {KNOWN}")
     if text.lstrip().startswith(("{", "[")):

@@ -113,7 +113,7 @@ def _stated(path: Path, beside: Path, replica: Replica) -> dict[str, Any]:
     """Model and requests in flight of a run, from the JSON ``beside`` its file, its name and its folder."""
     try:
         settings = nested(json.loads(read_text(beside)), "input_config")
-    except (OSError, ValueError, RecursionError):
+    except (InputError, ValueError, RecursionError):
         settings = None
     in_flight = replica.concurrency or _stated_concurrency(path, settings)
     return {"model": _stated_model(settings), "concurrency": in_flight}
