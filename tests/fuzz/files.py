@@ -45,6 +45,8 @@ def _of_form(form: TraceFormat) -> str:
         listed = [form.delay.partition(".")[0]] if k % 2 else []  # every other row lists a session's requests
         values |= dict(zip(form.columns_of(listed), (at, 500 + 40 * k, 20 + k), strict=True))
         values |= {form.delay: 100} if form.delay and k % 2 else {}
+        if form.delay and "." not in form.delay and k % 4 == 1:
+            del values[form.columns[0]]  # the delay says when it arrives
         values |= {"hash_ids": list(range(-(-(500 + 40 * k) // form.block_tokens)))} if form.block_tokens else {}
         row: dict[str, Any] = {}
         for name, value in values.items():
