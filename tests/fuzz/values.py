@@ -210,6 +210,9 @@ _WRITTEN: Final[Mapping[str, tuple[str, ...]]] = {
 _UNWRITABLE: Final = ("no/such/r.csv", "is-folder.csv", "/dev/full/r.csv", "trace.csv/r.csv", "")
 _ODDLY_WRITTEN: Final = ("r.xyz", "naïve 名.csv", "red\x1b[31m.csv", "trace.csv", "circle.csv", "R.CSV", ".csv")
 
+_LONG: Final = ("iso-power-conversation",)
+"""Examples of help that take many minutes."""
+
 HOSTILE: Final = (
     "", " ", "nan", "-", "0", "\x1b[31mred", "\x1b]0;title\x07", "名前", "é" * 100, "a" * 300, "/" * 9, "../..",
     "%s%n%x", "$(id)", "`id`", "\u202egpj.exe", "\udcff", "\t", "a\nb", "=", ":", ",", "1e309", "9" * 400, "/dev/zero",
@@ -248,6 +251,7 @@ def of_parameter(flag: str, metavar: str, text: str, writes: bool) -> Values:
     odd += ends.odd
     examples = re.findall(r"such as ([^;()]+)", text)
     odd += [word.strip(".,:") for each in examples for word in each.split() if word not in ("and", "or", "in")]
+    odd = [word for word in odd if word not in _LONG]
     return Values(tuple(dict.fromkeys(good)), tuple(dict.fromkeys(wrong)), tuple(dict.fromkeys(odd)))
 
 
