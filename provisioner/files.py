@@ -1,7 +1,5 @@
 """Files: read up to a size, checked before the work starts, and each written whole or not at all."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -22,7 +20,7 @@ Content = str | Callable[[str], None]
 
 
 @contextmanager
-def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> Iterator[io.BufferedReader[Any]]:
+def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> Iterator["io.BufferedReader[Any]"]:
     """A file to read; ``OSError`` for one of more bytes.
 
     A device or a pipe has no size: its content is read before, up to ``MOST_BYTES``, as it may have no end.

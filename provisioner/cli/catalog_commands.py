@@ -1,7 +1,5 @@
 """``provision machines``, ``models``, ``curves`` and ``workloads``: lists of specs, and imports of own ones."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final, TypeVarTuple
 
@@ -44,7 +42,7 @@ Subject = TypeVarTuple("Subject")
 
 
 def _show(
-    json: bool, document: Callable[[*Subject], Document], data: Callable[[*Subject], object], *subject: *Subject
+    json: bool, document: "Callable[[*Subject], Document]", data: Callable[[*Subject], object], *subject: *Subject
 ) -> None:
     """Write the document of a subject, or its data as JSON."""
     from provisioner.report.serialiser import json_text

@@ -1,7 +1,5 @@
 """The options of imports: a trace to a workload, a ``config.json`` to a model, measurements to a curve."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final
@@ -14,8 +12,7 @@ from provisioner.options.shared import OUTPUT, WORKLOAD, Question
 
 MEASURED: Final = Group("What was measured")
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-"""Name that also names files."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # name that also names files
 
 
 def _parse_name(value: Any, what: str) -> str:

@@ -12,19 +12,10 @@ from typing import Any, Final
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.files import check_name, read_text
 from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS
+from provisioner.specs import units
 from provisioner.specs.roles import ROLE_ALIASES
-from provisioner.specs.units import (
-    parse_duration,
-    parse_fraction,
-    parse_non_negative,
-    parse_number,
-    parse_positive,
-    parse_whole,
-    quoted,
-)
 
-Parser = Callable[[Any, str], Any]
-"""A parser takes a text or a typed value, and the name of the option for messages."""
+Parser = Callable[[Any, str], Any]  # a parser takes a text or a typed value, and the name of the option for messages
 
 
 def text_of(value: object) -> str:
@@ -137,14 +128,14 @@ class Kind:
 
 def _parse_text(value: Any, what: str) -> str:
     if not isinstance(value, str | Path):
-        raise InputError(f"{what}: must be a name, got {quoted(value)}")
+        raise InputError(f"{what}: must be a name, got {units.quoted(value)}")
     check_name(str(value), what)
     return str(value)
 
 
 def _parse_switch(value: Any, what: str) -> bool:
     if isinstance(value, str) or value not in (True, False):
-        raise InputError(f"{what}: must be True or False, got {quoted(value)}")
+        raise InputError(f"{what}: must be True or False, got {units.quoted(value)}")
     return bool(value)
 
 
@@ -175,13 +166,13 @@ def name_of(noun: str, known: Sequence[str]) -> Kind:
 
 def positive(unit: str = "", metavar: str = "NUMBER", most: float = 1e6) -> Kind:
     """A number above 0 of a unit, of at most ``most``."""
-    return Kind(partial(parse_positive, unit=unit), metavar, number=True, unit=unit).within(1e-6, most)
+    return Kind(partial(units.parse_positive, unit=unit), metavar, number=True, unit=unit).within(1e-6, most)
 
 
 def whole(unit: str = "", minimum: int = 1, most: int = 1_000_000) -> Kind:
     """A whole number of a unit, from ``minimum`` to ``most``."""
     metavar = unit.upper() if unit in ("tokens", "GPUs") else "COUNT"
-    parse = partial(parse_whole, unit=unit, minimum=minimum)
+    parse = partial(units.parse_whole, unit=unit, minimum=minimum)
     return Kind(parse, metavar, number=True, unit=unit, minimum=minimum).within(minimum, most)
 
 
@@ -191,7 +182,7 @@ RATE: Final = positive("requests/s", "RATE")
 
 def share(unit: str = "") -> Kind:
     """A share from 0 to 1, also written in per cent."""
-    return Kind(parse_fraction, "SHARE", number=True, unit=unit)
+    return Kind(units.parse_fraction, "SHARE", number=True, unit=unit)
 
 
 def parse_headroom(value: Any, what: str) -> float:
@@ -201,11 +192,11 @@ def parse_headroom(value: Any, what: str) -> float:
     (0.2, 0.2, 1.5)
     """
     if isinstance(value, str) and value.rstrip().endswith("%"):
-        return parse_non_negative(value.rstrip()[:-1], what, "%") / 100.0
-    return parse_non_negative(value, what)
+        return units.parse_non_negative(value.rstrip()[:-1], what, "%") / 100.0
+    return units.parse_non_negative(value, what)
 
 
-NON_NEGATIVE: Final = Kind(parse_non_negative, "NUMBER", number=True)
+NON_NEGATIVE: Final = Kind(units.parse_non_negative, "NUMBER", number=True)
 HEADROOM: Final = Kind(parse_headroom, "SHARE").within(0.0, 10.0)
 
 
@@ -218,8 +209,8 @@ def parse_time(value: Any, what: str, zero: bool = False, bare: bool = True) -> 
     if zero and value in (0, "0", "0s"):
         return 0.0
     if not isinstance(value, str) or (bare and re.fullmatch(r"\s*[-+]?[\d.]+(?:[eE][-+]?\d+)?\s*", value)):
-        return parse_positive(value, what, "s")
-    return parse_duration(value, what)
+        return units.parse_positive(value, what, "s")
+    return units.parse_duration(value, what)
 
 
 def _seconds_text(value: float) -> Sequence[str]:
@@ -248,11 +239,11 @@ def scaled(factors: Mapping[str, float], unit: str, must_be: str, metavar: str) 
 
     def parse(value: Any, what: str) -> float:
         if not isinstance(value, str):
-            return parse_positive(value, what, unit)
+            return units.parse_positive(value, what, unit)
         match = re.fullmatch(rf"\s*(.+?)\s*({'|'.join(factors)})?\s*", value, re.IGNORECASE)
         number, ending = match.groups() if match else (value, None)
         try:
-            return parse_positive(number, what, unit) * known[(ending or unit).lower()]
+            return units.parse_positive(number, what, unit) * known[(ending or unit).lower()]
         except (InputError, KeyError):
             raise InputError(f"{what}: must be {must_be}, got {value!r}") from None
 
@@ -278,13 +269,13 @@ def parse_count(value: Any, what: str) -> int:
     text = str(value).strip()
     times = {"k": 1e3, "m": 1e6}.get(text[-1:].lower())
     if times is not None:
-        value = round(times * parse_positive(text[:-1], what, "requests"), 6)
-    return parse_whole(value, what, "requests")
+        value = round(times * units.parse_positive(text[:-1], what, "requests"), 6)
+    return units.parse_whole(value, what, "requests")
 
 
 COUNT: Final = Kind(parse_count, "REQUESTS", unit="requests").within(1, 1_000_000_000)
 # The unit of a budget depends on what is held the same: it stays a text.
-BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else parse_number(value, what), "AMOUNT")
+BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else units.parse_number(value, what), "AMOUNT")
 
 
 def parse_degrees(value: Any, what: str) -> Any:
@@ -304,7 +295,7 @@ def _range_texts(value: Any) -> Sequence[str]:
     return (value if isinstance(value, str) else ",".join(map(text_of, value)),)
 
 
-_RATE_OR_0: Final = Kind(partial(parse_non_negative, unit="requests/s"), "", unit="requests/s").within(0.0, 1e6)
+_RATE_OR_0: Final = Kind(partial(units.parse_non_negative, unit="requests/s"), "", unit="requests/s").within(0.0, 1e6)
 
 
 def parse_rates(value: Any, what: str) -> tuple[float, ...]:
@@ -377,7 +368,7 @@ def _ends(parse: Parser, must_be: str, metavar: str, unit: str = "") -> Kind:
 SPAN: Final = _ends(partial(parse_time, zero=True), "FROM:UNTIL, such as 18h:19h", "FROM:UNTIL", "s")
 SCALE: Final = positive().by_name("NAME=FACTOR, such as output-tokens=1.2", _input_name)
 STOCK: Final = whole("machines", 0, 100_000).by_name("NAME=COUNT, such as dgx-h100=20")
-SWITCHES: Final = _ends(parse_positive, _SWITCH, "LOW:HIGH").by_name(_SWITCH, _input_name)
+SWITCHES: Final = _ends(units.parse_positive, _SWITCH, "LOW:HIGH").by_name(_SWITCH, _input_name)
 
 POOLS: Final = Kind(lambda value, what: _first_word(_parse_text(value, what), ":", ROLE_ALIASES), "POOL").several()
 """Texts that begin with a role, such as ``prompt:dgx-h100=20``; ``prefill``, ``decode`` and ``colocated`` are known."""

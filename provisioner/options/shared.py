@@ -1,7 +1,5 @@
 """The options that plans and simulations have in common, and those of the files of a result."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final

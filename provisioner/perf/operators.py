@@ -25,8 +25,7 @@ from provisioner.specs.model import DTYPE_BYTES, NumberType
 from provisioner.specs.units import parse_positive, unit_of
 
 Floats = NDArray[np.float64]
-ACTIVATION_BYTES: Final = 2
-"""Bytes of one activation: bf16 between operators, whatever the weights."""
+ACTIVATION_BYTES: Final = 2  # bytes of one activation: bf16 between operators, whatever the weights
 
 MIN_KERNEL_S: Final = 1.65e-6
 """Shortest time of any kernel, in s: the shortest of all measured rows (a GEMM on the L40S)."""
@@ -260,8 +259,7 @@ def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
     return [np.maximum(size, least) for size, least in zip(_floats(*sizes), SMALLEST[operator].values(), strict=True)]
 
 
-MAX_KV_HEADS: Final = 8
-"""KV heads on one GPU up to which decode attention was measured."""
+MAX_KV_HEADS: Final = 8  # KV heads on one GPU up to which decode attention was measured
 
 
 def folder() -> Path:
@@ -332,8 +330,7 @@ def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
     return tables
 
 
-Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]
-"""Limits and tables of a measured GPU."""
+Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]  # limits and tables of a measured GPU
 
 
 @lru_cache(maxsize=16)

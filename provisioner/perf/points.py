@@ -102,11 +102,8 @@ def _columns(kind: type[CurvePoint | SimulatorKnot]) -> tuple[str, ...]:
     return (*_GROUP, *(field.name for field in fields(kind)))
 
 
-COLUMNS: Final = _columns(CurvePoint)
-"""Columns of a curve file."""
-
-KNOT_COLUMNS: Final = _columns(SimulatorKnot)
-"""Columns of a file of the published simulator's knots."""
+COLUMNS: Final = _columns(CurvePoint)  # columns of a curve file
+KNOT_COLUMNS: Final = _columns(SimulatorKnot)  # columns of a file of the published simulator's knots
 
 
 def curve_text(groups: Mapping[int, Sequence[CurvePoint]], *, model: str, machine: str) -> str:

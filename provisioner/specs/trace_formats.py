@@ -4,8 +4,7 @@ from collections.abc import Container
 from dataclasses import dataclass, fields
 from typing import Final, Literal, Self
 
-TIME_UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-"""Units of times, in s."""
+TIME_UNITS: Final = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  # units of times, in s
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,7 @@ from provisioner.specs.roles import ROLES
 from provisioner.studies.journal import kept
 from provisioner.studies.work import Lost, check_wanted, time_left, workers
 
-_KEPT_REQUESTS: Final = 4_000_000
-"""Requests of the prepared sets that a process keeps, about: 1.2 GB."""
+_KEPT_REQUESTS: Final = 4_000_000  # requests of the prepared sets that a process keeps, about: 1.2 GB
 
 _CLUSTER_FIELDS: Final = {
     *("slo", "limits", "percentiles", "sets", "design", "policy"),
