@@ -1,7 +1,5 @@
 """Traffic at a cluster, for the latency model: classes of requests, rates in time, burstiness, load on pools."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,7 +31,7 @@ class Classes:
         """Gaps between the tokens of a request (C,): its iterations in the token phase."""
         return np.maximum(self.output_tokens - 1.0, 0.0)
 
-    def grouped(self, prompt_ratio: float, output_ratio: float) -> Classes:
+    def grouped(self, prompt_ratio: float, output_ratio: float) -> "Classes":
         """Requests grouped on a grid of logarithmic steps (short outputs exact), means kept."""
         prompt_bin = np.floor(np.log(self.prompt_tokens) / np.log(prompt_ratio)).astype(np.int64)
         output_bin = np.floor(np.log(self.output_tokens) / np.log(output_ratio)).astype(np.int64) + _EXACT_OUTPUTS
@@ -41,7 +39,7 @@ class Classes:
         output_bin = np.where(exact, np.rint(self.output_tokens).astype(np.int64), output_bin)
         return self.merged(prompt_bin * (int(output_bin.max()) + 1) + output_bin)
 
-    def merged(self, key: NDArray[np.int64]) -> Classes:
+    def merged(self, key: NDArray[np.int64]) -> "Classes":
         """Requests with the classes of equal key (C,) merged, means kept."""
         _, group = np.unique(key, return_inverse=True)
         weight = np.asarray(np.bincount(group, self.weight), dtype=np.float64)
@@ -89,11 +87,11 @@ class Traffic:
         steps = np.log(self.classes.prompt_tokens) / np.log(_BY_PROMPT_RATIO)
         return self.classes.merged(np.floor(steps).astype(np.int64))
 
-    def scaled(self, factor: float) -> Traffic:
+    def scaled(self, factor: float) -> "Traffic":
         """Traffic of the requests arriving ``factor`` times as fast."""
         return Traffic(self.classes, tuple((rate * factor, share) for rate, share in self.windows), self.cv)
 
-    def restricted(self, inside: NDArray[np.bool_], share: float) -> Traffic:
+    def restricted(self, inside: NDArray[np.bool_], share: float) -> "Traffic":
         """Traffic of some classes (a mask (C,)) with a share of all requests, arriving at this share of the rate.
 
         A fixed share of a renewal process is nearer to Poisson: ``cv^2`` falls to ``1 + share (cv^2 - 1)``.

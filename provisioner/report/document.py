@@ -147,6 +147,16 @@ def notes(title: str, lines: Iterable[str], warning: bool = False) -> list[Block
     return [Notes(title, listed, warning)] if listed else []
 
 
+Rows = tuple[tuple[str, str], ...]
+
+
+def asked(given: Rows, defaults: Rows, what: str, command: str) -> list[Block]:
+    """The inputs of a question: those given, the others folded, and the command that repeats ``what`` it asked for."""
+    folded = [Folded("Inputs left at their defaults", defaults)] if defaults else []
+    columns = (Column("option"), Column("value", words=True))
+    return [Table("Inputs", columns, given), *folded, Code(f"To repeat this {what}", command)]
+
+
 def listing(
     title: str,
     items: Sequence[T],

@@ -1,7 +1,5 @@
 """The result of a search for a frontier: the clusters that none beats in cost, power and machines at once."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -27,11 +25,11 @@ class Box:
         """Whether a cluster with these totals is in the box."""
         return totals.power_w <= self.power_w * (1.0 + BELOW / 10.0) and totals.machines <= self.machines
 
-    def inside(self, other: Box) -> bool:
+    def inside(self, other: "Box") -> bool:
         """Whether this box is part of another."""
         return self.power_w <= other.power_w and self.machines <= other.machines
 
-    def divided(self, totals: Totals) -> tuple[Box, Box]:
+    def divided(self, totals: Totals) -> "tuple[Box, Box]":
         """The parts of the box that a cluster leaves: less power than it, or fewer machines."""
         less_power = Box(totals.power_w * (1.0 - BELOW), self.machines)
         return less_power, Box(self.power_w, totals.machines - 1)

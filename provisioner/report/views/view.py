@@ -9,19 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule, Values
-from provisioner.report.document import (
-    Block,
-    Boxes,
-    Code,
-    Column,
-    Document,
-    Facts,
-    Folded,
-    KeyNumber,
-    Notes,
-    Table,
-    listing,
-)
+from provisioner.report.document import Block, Boxes, Column, Document, Facts, KeyNumber, Notes, asked, listing
 from provisioner.report.numbers import NUMBERS, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool
@@ -73,10 +61,7 @@ def report(
     shown = [block for block in told if getattr(block, "rows", True) and getattr(block, "lines", True)]
     shown += [Notes("Sources", answer.sources), Facts(f"How this was {how}", tuple(row for row in rows if row[1]))]
     if inputs:
-        given, defaults = given_and_defaults(answer.question, options)
-        shown.append(Table("Inputs", (Column("option"), Column("value", words=True)), given))
-        shown += [Folded("Inputs left at their defaults", defaults)] if defaults else []
-        shown.append(Code(f"To repeat this {type(answer).__name__.lower()}", answer.command))
+        shown += asked(*given_and_defaults(answer.question, options), type(answer).__name__.lower(), answer.command)
     return Document(headline, subtitle, tuple(shown))
 
 
