@@ -683,15 +683,15 @@ with the samples as a table of `model_path`, `system`, `precision`, `tp_size`, `
 """
 
 SERVED = """\
-all                           153     5.4    21.7     5.3    24.3     1.2     2.1     6.4     7.4
-prompts computed              151     4.3    19.3     4.2    22.2     1.2     2.1     6.4     7.4
-... and none evicted          146     4.1    19.2     4.0    20.1     1.1     2.0     5.2     7.4
-... and some evicted            5     9.0    21.9     9.0    83.3     2.6     3.2     6.4     5.8
-Llama-3.1-70B fp8 TP 1         15     4.0    13.5     4.7    37.4     0.9     2.8     6.4     7.4
+all                           153     5.3    22.2     5.3    24.3     1.2     2.1     6.3     7.4
+prompts computed              151     4.2    19.8     4.2    22.2     1.2     2.1     6.3     7.4
+... and none evicted          145     4.0    18.9     3.9    19.7     1.1     2.0     5.2     7.4
+... and some evicted            6     7.5    41.6    10.0    81.5     2.1     3.1     6.3     5.7
+Llama-3.1-70B fp8 TP 1         15     4.1    21.1     4.7    37.4     0.9     2.8     6.3     7.4
 Llama-3.1-70B fp8 TP 2         15     3.4     6.0     4.0     7.4     1.6     2.0     4.0     5.4
 Llama-3.1-70B fp8 TP 4         15     3.8     6.7     3.4     6.5     1.4     1.1     3.5     2.8
 Llama-3.1-70B fp8 TP 8         15     5.9    14.2     5.7    13.7     2.4     0.7     5.2     2.6
-Qwen3-32B bf16 TP 2            30     3.2    24.5     3.0    25.4     0.9     3.4     3.0     6.8
+Qwen3-32B bf16 TP 2            30     2.6    22.9     3.0    25.4     0.8     3.3     2.7     6.8
 Qwen3-32B bf16 TP 4            30     3.6    24.1     3.3    25.2     1.0     2.4     3.9     5.0
 Qwen3-32B bf16 TP 8            30     5.2    28.0     5.0    28.0     1.0     1.2     3.0     3.6
 Qwen3-32B fp8 TP 1              1    61.4   132.2    65.3   119.5     2.3     5.8     2.3     5.8
@@ -746,27 +746,27 @@ prompts computed (`python -m tests.oracles.served FILE.csv`):
 """
 
 CLIENTS = """\
-   5    4.3   35.3   25.6   38.7   33.1
-   7    4.2   20.4    2.3   17.6   22.2
-   8    4.2   17.6   -5.2   12.4   21.0
-   9    4.2   17.8  -11.1   10.0   23.0
-  10    4.3   19.3  -15.8   10.1   25.4
-  12    4.3   24.2  -22.8   13.7   31.1
-  20    4.5   37.2  -36.8   25.8   44.7
+   5    4.2   35.4   26.3   39.8   32.6
+   7    4.1   20.6    3.2   19.0   21.7
+   8    4.1   17.9   -4.2   14.1   20.5
+   9    4.1   18.2  -10.1   11.8   22.4
+  10    4.2   19.8  -14.7   12.0   24.9
+  12    4.2   24.7  -21.7   15.7   30.6
+  20    4.4   37.3  -35.6   26.9   44.2
 """
 """Output of tests/oracles/served.py for other clients; the same test compares."""
 
 CLIENT_WHY = """\
-- **TPOT is predicted, TTFT only as far as the client is guessed.** The number that suits Qwen3-32B best (8) leaves 12 % on Llama-3.1-70B, and the
-  one that suits Llama-3.1-70B best (9) leaves 23 % on Qwen3-32B. Were the values steady-state means without the burst, the simulated TTFTs would be
-  57 % too short and the TPOTs 4.8 % off.
+- **TPOT is predicted, TTFT only as far as the client is guessed.** The number that suits Qwen3-32B best (8) leaves 14 % on Llama-3.1-70B, and the
+  one that suits Llama-3.1-70B best (9) leaves 22 % on Qwen3-32B. Were the values steady-state means without the burst (the first requests in
+  flight left out), the simulated TTFTs would be 54 % too short and the TPOTs 4.2 % off.
 - **Other guesses**: outputs of exactly one length keep the requests in step, and TTFT is 123 % off; a spread of 5 or 20 % gives 19 and
-  20 %. An iteration of 2,048 tokens gives 5.5 % for TPOT and 34 % for TTFT, one of 16,384 gives 4.4 and 18 %.
+  20 %. An iteration of 2,048 tokens gives 5.4 % for TPOT and 35 % for TTFT, one of 16,384 gives 4.2 and 18 %.
 - **What curves lose** is the difference of the programs. Of the 1.1 % of TPOT all but 0.2 is one slope per token of context, that of a batch of
   64, for every batch; of the 2.0 % of TTFT all but 0.4 is that several prompts of one iteration count as one prompt of all their tokens, so
   that their attention is overstated. Outside these runs both can be more: TPOT 13 % short (Llama-3.1-405B in FP8 on eight B200, 8 requests
   in flight), TTFT 14 % long (Llama-3.1-8B on an A100, prompts of 512 tokens, 128 in flight).
-- **Evictions** follow different rules in the two programs, and five runs are no evidence for either.
+- **Evictions** follow different rules in the two programs, and six runs are no evidence for either.
 - **Unexplained**: TTFTs of Qwen3-32B at 4,096 prompt tokens and few requests are twice the time of one prompt.
 - Both models are dense, both GPUs have NVLink. Nothing here is evidence for a served model on PCIe, on A100, B200 or L40S, and
   single runs (Qwen3-32B in FP8) are none for FP8 on H100.
