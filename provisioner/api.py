@@ -25,7 +25,6 @@ from provisioner.options import (
 )
 from provisioner.options.imports import TraceOptions
 from provisioner.specs import catalog
-from provisioner.specs.trace_formats import TraceRules
 
 if TYPE_CHECKING:
     from provisioner.results.capacity import Capacity
@@ -270,4 +269,4 @@ def vary(
 
 def load_workload(name_or_path: str | Path, **keywords: Any) -> Workload:
     """A shipped workload by name, or one from a workload file (.yaml) or a trace, read by the rules of ``keywords``."""
-    return catalog.workload(name_or_path, TraceRules.of(TraceOptions.of(**keywords)))
+    return catalog.workload(name_or_path, TraceOptions.of(**keywords))

@@ -37,19 +37,19 @@ def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> It
 
 
 @contextmanager
-def readable(shown: str, kind: str = "text file") -> Iterator[None]:
+def refusing(shown: str, kind: str = "text file", done: str = "read") -> Iterator[None]:
     """Refuse a file that cannot be read, or is not text, in one line that names it, if a name is given."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"{shown}: cannot be read: {error.strerror or error}".removeprefix(": ")) from None
+        raise InputError(f"{shown}: cannot be {done}: {error.strerror or error}".removeprefix(": ")) from None
     except UnicodeDecodeError:
         raise InputError(f"{shown}: is not a {kind} in UTF-8".removeprefix(": ")) from None
 
 
 def read_text(path: str | Path, most_bytes: int = MOST_BYTES, shown: str | None = None, kind: str = "text file") -> str:
     """The text of a file in UTF-8; ``InputError``, which names the file as ``shown``, for one that cannot be read."""
-    with readable(str(path) if shown is None else shown, kind), opened(path, most_bytes) as file:
+    with refusing(str(path) if shown is None else shown, kind), opened(path, most_bytes) as file:
         return file.read().decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -77,12 +77,9 @@ def check_writable(name: str, what: str = "") -> None:
         raise InputError(f"{named}: is not a file that can be written")
     if path.exists() and not os.access(path, os.W_OK):
         raise InputError(f"{named}: is write-protected")
-    try:
-        # a name as long as the one that will be written beside it, so that a name too long shows now
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
-            pass
-    except OSError as error:
-        raise InputError(f"{named}: cannot be written: {error.strerror or error}") from None
+    # a name as long as the one that will be written beside it, so that a name too long shows now
+    with refusing(named, done="written"), tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        pass
 
 
 def write_files(contents: Mapping[str, Content], what: str = "") -> None:

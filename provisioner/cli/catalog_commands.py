@@ -150,9 +150,8 @@ def show_workloads(
 ) -> None:
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
     from provisioner.report.specs import workloads_data, workloads_document
-    from provisioner.specs.trace_formats import TraceRules
 
-    _show(json, workloads_document, workloads_data, name, TraceRules.of(TraceOptions.of(**given)))
+    _show(json, workloads_document, workloads_data, name, TraceOptions.of(**given))
 
 
 @workloads_app.command("import", cls=Command)

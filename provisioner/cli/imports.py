@@ -211,10 +211,10 @@ def own_file(out: str, part: str, name: str) -> Path:
 
 def make_folder(folder: Path) -> None:
     """Make a folder of own specs if it is missing."""
-    try:
+    from provisioner.files import refusing
+
+    with refusing(f"--out {folder}", done="made"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out: {folder} cannot be made: {error.strerror or error}") from None
 
 
 def _write_own(texts: Mapping[Path, str]) -> None:

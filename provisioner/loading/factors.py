@@ -62,9 +62,9 @@ class Factors:
         prompt, output = self.of("prompt-tokens"), self.of("output-tokens")
         return workload if prompt == output == 1.0 else workload.scaled(prompt, output)
 
-    def trace(self, path: str, rules: TraceRules, rate: bool = True, times: bool = True) -> Trace:
+    def trace(self, path: str, rules: object, rate: bool = True, times: bool = True) -> Trace:
         """The trace of a file with the factors on its lengths, and on its rate if that counts; ``times`` if they do."""
-        trace = read_trace(path, rules)
+        trace = read_trace(path, TraceRules.of(rules))
         if times and not trace.format.time_unit:
             raise InputError(f"{path}: {trace.untimed}; give {spelled('workload')} and {spelled('rate_rps')} instead")
         return trace.scaled(self.of("rate") if rate else 1.0, self.of("prompt-tokens"), self.of("output-tokens"))

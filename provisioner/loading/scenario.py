@@ -27,7 +27,6 @@ from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.roles import ROLES
-from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import parse_duration, parse_whole
 from provisioner.specs.workload import Workload
@@ -219,7 +218,7 @@ def _requests(options: SimulateOptions, factors: Factors, times: float) -> _Requ
     if not warm_up + cool_down < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
     if options.trace is not None:
-        trace = factors.trace(options.trace, TraceRules.of(options))
+        trace = factors.trace(options.trace, options)
         return _as_recorded(trace, factors, options.warm_up or 0.0, cool_down)
     if options.in_flight is not None:
         factors.refuse(("rate", "cv"), f"a closed loop ({spelled('in_flight')}) has no arrival times")
@@ -266,7 +265,7 @@ def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Wor
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
         workload = factors.workload(catalog.workload(name))
     else:
-        trace = factors.trace(name, TraceRules.of(options), rate=False, times=False)
+        trace = factors.trace(name, options, rate=False, times=False)
         workload = trace.workload(Path(name).stem)
     if options.independent:
         workload, trace = workload.independent(), None

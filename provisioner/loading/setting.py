@@ -31,7 +31,6 @@ from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.prices import PriceList
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
-from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_rate
 from provisioner.specs.workload import Workload
@@ -270,7 +269,7 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     """The workload, the source of request sets, the windows and CV of the traffic, and warnings."""
     if options.trace is not None:
         return _as_recorded(options, options.trace, factors)
-    workload = catalog.workload(options.workload, TraceRules.of(options))
+    workload = catalog.workload(options.workload, options)
     rate = factors.of("rate") * (workload.rate_rps if options.rate_rps is None else options.rate_rps)
     cv = factors.of("cv") * (workload.cv if options.cv is None else options.cv)
     workload = factors.workload(workload)
@@ -285,7 +284,7 @@ def _requests(options: PlanOptions, factors: Factors) -> _Requests:
 def _as_recorded(options: PlanOptions, path: str, factors: Factors) -> _Requests:
     """A trace as it is: its requests, its rates window by window, and its burstiness within them."""
     factors.refuse(("cv",), f"a {spelled('trace')} is taken at its own times")
-    trace, factor = factors.trace(path, TraceRules.of(options), rate=False), factors.of("rate")
+    trace, factor = factors.trace(path, options, rate=False), factors.of("rate")
     instead = f"{spelled('workload')} and {spelled('rate_rps')}"
     if trace.waiting and options.fast:
         raise InputError(f"{spelled('fast')}: {trace.untimed}, unknown to formulas; leave it out, or give {instead}")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.files import readable
+from provisioner.files import refusing
 from provisioner.specs.catalog import data_folder
 from provisioner.specs.model import DTYPE_BYTES, NumberType
 from provisioner.specs.units import parse_positive, unit_of
@@ -270,7 +270,7 @@ def folder() -> Path:
 def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (file and row, line) of a CSV file without quotes, after checking its first line."""
     name = f"hardware_specs/operators/{path.name}"
-    with readable(name, "CSV file"):
+    with refusing(name, "CSV file"):
         first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     if first != ",".join(columns):
         raise InputError(f"{name}: row 1: must be {','.join(columns)}")

@@ -16,7 +16,6 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.money import USD, in_currency
 from provisioner.specs.prices import PriceList
-from provisioner.specs.trace_formats import TraceRules
 from provisioner.specs.traces import describe_arrivals
 from provisioner.specs.units import format_bytes, format_power, format_rate, format_share
 from provisioner.specs.workload import Workload
@@ -175,7 +174,7 @@ def shape_facts(model: ModelArchitecture) -> tuple[tuple[str, str], ...]:
     )
 
 
-def workloads_document(name: str | None = None, rules: TraceRules | None = None) -> Document:
+def workloads_document(name: str | None = None, rules: object = None) -> Document:
     """All shipped workloads, or one: of a shipped name, a workload file or a trace file."""
     if name is None:
         shown = listing(
@@ -216,7 +215,7 @@ def workloads_document(name: str | None = None, rules: TraceRules | None = None)
     return Document(workload.title, "", (*blocks, *end))
 
 
-def workloads_data(name: str | None = None, rules: TraceRules | None = None) -> object:
+def workloads_data(name: str | None = None, rules: object = None) -> object:
     """All shipped workloads, or one, as plain values; its lengths as statistics, not class by class."""
     if name is None:
         return [workloads_data(each) for each in catalog.workloads()]

@@ -247,8 +247,8 @@ def _shipped_workload(name: str) -> "Workload":
     return workload(data_folder("workloads") / f"{name}.yaml")
 
 
-def workload(name_or_path: str | Path, rules: TraceRules | None = None) -> "Workload":
-    """Workload of a shipped name, of a workload file (.yaml), or of a trace file, read by the rules."""
+def workload(name_or_path: str | Path, rules: object = None) -> "Workload":
+    """Workload of a shipped name, of a workload file (.yaml), or of a trace, read by the rules among options."""
     if str(name_or_path) in workloads():
         return _shipped_workload(str(name_or_path))
     path = Path(name_or_path)
@@ -260,4 +260,4 @@ def workload(name_or_path: str | Path, rules: TraceRules | None = None) -> "Work
         raise UnknownNameError("workload", str(name_or_path), (*workloads(), "a trace file"))
     from provisioner.specs.traces import read_trace
 
-    return read_trace(path, rules).workload(path.stem)
+    return read_trace(path, TraceRules.of(rules or TraceRules())).workload(path.stem)

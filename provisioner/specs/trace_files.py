@@ -45,18 +45,16 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
 
     ``InputError`` names file, line, column and value of the first wrong line.
     """
-    folder = Path(path) if os.path.isdir(path) else None
-    if folder is not None and len(traces := [*folder.glob("*_trace.jsonl")]) == 1:
-        path = traces[0]
-    shown = str(path)
+    traces = [*Path(path).glob("*_trace.jsonl")] if os.path.isdir(path) else []
+    shown = str(path := traces[0] if len(traces) == 1 else path)
     chunks: list[NDArray[np.void]] = []
     with _opened(path) as handle:
         line, header = next(((n, text) for n, text in enumerate(handle, start=1) if text.strip()), (0, ""))
         if not line:
             raise InputError(f"{shown}: is empty; a trace has a header line, or one JSON object per line")
         reader = Reader(shown, line, header, rules)
-        if folder is not None and reader.format.name == "ragpulse":
-            reader.component_tokens = _component_tokens(folder.glob("[1-9]*.jsonl"))
+        if traces and reader.format.name == "ragpulse":
+            reader.component_tokens = _component_tokens(traces[0].parent.glob("[1-9]*.jsonl"))
         lines = chain([header], handle) if reader.is_json else handle
         line += not reader.is_json
         while chunk := list(islice(lines, CHUNK_LINES)):

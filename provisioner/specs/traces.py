@@ -180,11 +180,9 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         unknown = f"of no usual size: no share of repeated prefixes ({spelled('block_tokens')} states it)"
         facts["prefix blocks"] = f"of {block:,} tokens" if block else unknown
     elif known.name == "ragpulse":
-        facts["prompt components"] = "of unknown length, which the folder of the trace states: give the folder"
-    if prefixes.components:
-        facts["prompt components"] = ", ".join(
-            f"{name} {format_share(tokens / prefixes.prompt_tokens)}" for name, tokens in prefixes.components.items()
-        )
+        shares = {name: format_share(n / prefixes.prompt_tokens) for name, n in prefixes.components.items()}
+        unknown = "of unknown length, which the folder of the trace states: give the folder"
+        facts["prompt components"] = ", ".join(map(" ".join, shares.items())) or unknown
     if prefixes.is_partial:
         first = format_count(prefixes.requests)
         warnings.append(f"the share of prompt tokens seen before is that of the first {first} requests")
@@ -226,8 +224,7 @@ def _generated(path: str, clients: Mapping[int, Path], rules: TraceRules) -> Tra
     part = "" if rules.span_s is None else f" from {' to '.join(map(format_seconds, rules.span_s))}"
     how = f"with seed {rules.seed} from the rates of {len(clients):,} client(s){part}, prompts apart from outputs"
     said = f"the requests are generated, {how}; another {spelled('seed')} draws others"
-    facts = {"generated": how}
-    return Trace(path, *draw(clients, rules), SERVEGEN, (said,), facts=facts, rate_rps=rules.rate_rps)
+    return Trace(path, *draw(clients, rules), SERVEGEN, (said,), None, {"generated": how}, rules.rate_rps)
 
 
 def told_unit(

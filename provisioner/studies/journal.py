@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Final, Self, cast
 
 from provisioner.errors import InputError
+from provisioner.files import refusing
 from provisioner.options import spelled
 
 _SYNC_S: Final = 1.0
@@ -38,10 +39,8 @@ class Journal:
         asked = json.loads(json.dumps(question, default=str))
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: is not a file; a journal has to be there")
-        try:
+        with refusing(str(path), done="written"):
             file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        except OSError as error:
-            raise InputError(f"{path}: cannot be written: {error.strerror or error}") from None
         try:
             _lock(file, path)
             there = path.stat().st_size > 0

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Final, cast
 
 from provisioner.errors import InputError, Interrupted
-from provisioner.files import readable
+from provisioner.files import refusing
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.options.studies import GridOptions
@@ -181,13 +181,13 @@ def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     files = [each for each in sorted(path.rglob("*")) if each.suffix != ".journal"]  # its own may lie there
     if path.is_file():
-        with readable(str(path)):
+        with refusing(str(path)):
             content = path.read_bytes() if path.suffix in (".yaml", ".yml") else b""
             beside = path.parent.iterdir() if content else ()
             files = [path, *sorted(each for each in beside if each.name.encode() in content and each != path)]
     for each in filter(Path.is_file, files):
         digest.update(f"{each.relative_to(path.parent)}\n".encode())
-        with readable(str(each)):
+        with refusing(str(each)):
             digest.update(each.read_bytes())
     return digest.hexdigest() if files else ""
 

@@ -140,7 +140,7 @@ class TestModels:
 
         monkeypatch.setattr(Path, "mkdir", refused)
         ended = provision("models", "import", CONFIG, "--out", "own")
-        assert (ended.code, ended.error) == (2, "--out: own/models cannot be made: Permission denied")
+        assert (ended.code, ended.error) == (2, "--out own/models: cannot be made: Permission denied")
 
 
 class TestCurves:
