@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from provisioner.specs.money import in_currency
-from provisioner.specs.units import format_cost, format_machines, format_power, format_rate
+from provisioner.specs.units import format_cost, format_power, format_rate
 
 Watch = Literal["design", "split", "machines", "splitting"]
 CriterionName = Literal["cost", "power", "machines"]
@@ -41,12 +41,14 @@ class Criterion:
         return self.name if self.unit == self.name else f"{self.name} ({self.shown_unit})"
 
 
+def _machines(count: float) -> str:
+    return "1 machine" if count == 1 else f"{count:,.0f} machines"
+
+
 _ROWS: Final = (
     Criterion("cost", "cost_usd_per_h", "$/h", format_cost, "The cheapest plan", "cheapest"),
     Criterion("power", "power_w", "kW", format_power, "The plan with the least power", "least power", shown_scale=1e-3),
-    Criterion(
-        "machines", "machines", "machines", format_machines, "The plan with the fewest machines", "fewest machines"
-    ),
+    Criterion("machines", "machines", "machines", _machines, "The plan with the fewest machines", "fewest machines"),
     Criterion(
         "throughput",
         "rate_rps",

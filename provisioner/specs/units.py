@@ -249,15 +249,6 @@ def format_count(number: float) -> str:
     return f"{number:,.0f}"
 
 
-def format_machines(machines: float) -> str:
-    """Number of machines.
-
-    >>> format_machines(1), format_machines(1200)
-    ('1 machine', '1,200 machines')
-    """
-    return "1 machine" if machines == 1 else f"{machines:,.0f} machines"
-
-
 def format_share(fraction: float) -> str:
     """Fraction in per cent with one decimal.
 
