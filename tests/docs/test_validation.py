@@ -74,7 +74,7 @@ def test_simulation_of_strict_pools_wants_one_prompt_machine_more(generator: Mod
     drawn_sets = [prepare(each, alone) for each in sets(lambda rng: drawn(workload("coding"), 70.0, 120.0, rng), 1, 40)]
     found = []
     for prompts in (25, 26):
-        cluster = Cluster((Pool("prompt", perf, prompts), Pool("token", perf, 4)), Policy("split"))
+        cluster = Cluster((Pool("prompt", perf, prompts), Pool("token", perf, 5)), Policy("split"))
         p99 = np.array([percentiles(run(cluster, each).latencies.both("ttft")[1], (99,))[0] for each in drawn_sets])
         found.append((p99.mean(), int(np.sum(p99 <= SPLITWISE_TABLE_VI["ttft"][2]))))
     (short, met), (enough, mostly) = found
