@@ -181,7 +181,7 @@ def test_the_report_repeats_its_command() -> None:
     [
         ({"inputs": ("prices",)}, UnknownNameError, "unknown input 'prices'"),
         ({"inputs": ("price:l4",)}, ProvisionerError, "l4"),
-        ({"switches": {"rate": (2.0, 1.0)}}, InputError, "from a smaller factor to a larger"),
+        ({"switches": {"rate": (2.0, 1.0)}}, InputError, "from the smaller to the larger"),
         ({"switches": {"rate": (0.0, 1.0)}}, InputError, "must be above 0"),
         ({"watch": "cost"}, UnknownNameError, "unknown thing to watch"),
         ({"tolerance": 0.0}, InputError, "tolerance: must be from 1e-06 to 0.5"),
