@@ -33,6 +33,9 @@ _NOT_MEASURED = {
     "estimated": (f"latency of {{}}: estimated from other GPUs' kernels, {_ERROR}",) * 2,
 }
 
+# Options without effect if no design splits the phases.
+_OF_SPLIT_PHASES = ("network", "transfer_retry_s", "share_links", "max_pending_tokens")
+
 Asked = TypeVar("Asked", bound=PlanOptions | SimulateOptions)
 
 
@@ -101,9 +104,15 @@ class Loading(Generic[Asked]):
             remark = f"slowdowns are against {name}: a DGX-A100 cannot serve {self.model.title} ({error})"
             return Reference(first), (remark,)
 
-    def remarks(self, workload: Workload, replicas: Collection[ReplicaPerf], done: str = "planned") -> tuple[str, ...]:
-        """Warnings about the data of a result; ``done`` is the verb, such as "planned"."""
-        notes = []
+    def remarks(
+        self, workload: Workload, replicas: Collection[ReplicaPerf], splits: bool, done: str = "planned"
+    ) -> tuple[str, ...]:
+        """Warnings about the data of a result; ``splits``: of a design that does; ``done`` is the verb: "planned"."""
+        notes = [
+            f"{spelled(name)} has no effect: between the machines of colocated designs nothing is sent or lent"
+            for name in _OF_SPLIT_PHASES
+            if not splits and getattr(self.options, name, None) not in (None, ())
+        ]
         context = workload.prompt.tokens + workload.output.tokens
         longer = float(workload.weight[context > self.model.trained_context_tokens].sum())
         if longer > 0.0:

@@ -50,7 +50,7 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
     room = not fixed and doublings(requests.arrivals.duration_s, requests.arrivals.rate_rps)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
     against, reference_notes = loading.reference(slo, replicas.values())
-    remarks = loading.remarks(requests.workload, replicas.values(), "simulated")
+    remarks = loading.remarks(requests.workload, replicas.values(), design.startswith("Splitwise"), "simulated")
     curves = {source: None for perf in replicas.values() for source in perf.curve.sources}
     return Scenario(
         design=design,

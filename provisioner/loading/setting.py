@@ -79,7 +79,13 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         job = batch_job(math.ceil(options.backlog_requests * headroom_factor), options.within_s, longest_s)
         rate_rps = job.rate_rps / headroom_factor
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
-    used = {slot.replica: replicas[slot.replica] for design in chosen for slot in design.slots}
+    splits, whole = (any(design.splits == split for design in chosen) for split in (True, False))
+    if options.policy is not None and not (splits if options.policy in ("splitwise", "split") else whole):
+        kind = "colocated designs" if splits else "designs that split the phases"
+        raise InputError(f"{spelled('policy')} {options.policy}: is of {kind}, and none is considered; leave it out")
+    slots = {id(slot): slot for design in chosen for slot in design.slots}  # of many designs each
+    used = {slot.replica: replicas[slot.replica] for slot in slots.values()}
+    remarks = loading.remarks(workload, used.values(), splits)
     curves = {source: None for perf in used.values() for source in perf.curve.sources}
     price_sources = {f"{key.machine}: {prices[key.machine].source}": None for key in used}
     question = asdict(options)
@@ -103,7 +109,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         judging=Judging(**{each.name: getattr(options, each.name) for each in fields(Judging)}),
         searching=Searching(**{each.name: getattr(options, each.name) for each in fields(Searching)}),
         sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
-        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *loading.remarks(workload, used.values())),
+        warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks),
         versions=versions(_SHOWN_VERSIONS),
         question=question,
         verdicts_rest_on=repr([scale, *((name, question[name]) for name in question if name not in _NO_VERDICT)]),

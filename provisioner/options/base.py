@@ -42,8 +42,14 @@ class Options:
         """Parse every value, and refuse options that exclude each other."""
         for name, declaration in declarations_of(type(self)).items():
             value = getattr(self, name)
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(each, str) and not each.strip():
+                    raise InputError(f"{spelled(name)}: is empty; give a value, or leave it out")
             if value is not None or declaration.default is not None:
                 object.__setattr__(self, name, declaration.kind.parse(value, spelled(name)))
+        for name in self.LEFT_OUT:
+            if getattr(self, name) != declarations_of(type(self))[name].default:
+                raise InputError(f"{spelled(name)}: is no option of this question; leave it out")
         check_conflicts(self.QUESTION, self.given())
 
     def given(self) -> dict[str, Any]:

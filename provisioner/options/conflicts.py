@@ -58,7 +58,8 @@ CONFLICTS: Final = (
         of="simulation",
     ),
     Conflict("trace", ("cv", "independent"), "changes a workload; a {trace} is taken as it is"),
-    Conflict("trace", ("sets",), "a {trace} is one request set, taken as it is", of="simulation"),
+    Conflict("trace", ("sets",), "a {trace} is one request set, taken as it is"),
+    Conflict("trace", ("duration_s", "confidence"), "a {trace} is one request set, taken as it is", of="plan"),
     Conflict(
         "in_flight",
         ("rate_rps", "rates_rps", "duration_s", "cv", "cool_down"),
@@ -74,10 +75,14 @@ CONFLICTS: Final = (
     Conflict("rates_rps", ("policy",), "the map compares the policies itself", mend="leave it out", of="plan"),
     Conflict(
         "fast",
-        ("policy", "confidence", "exhaustive", "cut_margin"),
+        ("policy", "sets", "duration_s", "confidence", "exhaustive", "cut_margin"),
         "is of the proof by simulation, which {fast} leaves out; leave out one of them",
     ),
-    _beside("to", ("additions",), "names rates to add machines for, and no additions were asked for", mend=""),
+    Conflict(
+        "additions",
+        ("to", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock"),
+        "is of what is added for more load, and {additions} leaves that out; leave out one of them",
+    ),
 )
 
 _MAP: Final = "{rates_rps} and {ratios}: make the map together; give both"
@@ -90,6 +95,7 @@ NEEDS: Final = {
     ("backlog_requests", "within_s"): "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h",
     ("rates_rps", "ratios"): _MAP,
     ("ratios", "rates_rps"): _MAP,
+    **{(name, "switches"): f"{{{name}}}: is of {{switches}}; give both" for name in ("watch", "tolerance", "probes")},
 }
 """Options that mean nothing without another, with the messages that refuse one alone."""
 

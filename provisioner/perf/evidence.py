@@ -45,8 +45,9 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     The model need not fit at these degrees (``memory.kv_capacity_tokens``).
     """
     degrees: dict[int, Evidence] = {}
+    measured = [group for group in curve_groups(own) if group[0] == model.name]
     for name in (machine.capped_from, machine.name):  # the machine's own replace the uncapped one's
-        groups = (group for group in curve_groups(own) if _as_served(model, own) and group[:2] == (model.name, name))
+        groups = (group for group in measured if group[1] == name and _as_served(model, own))
         degrees |= {group[2]: evidence_of(group, own) for group in groups}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
@@ -58,7 +59,7 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
 
 def _as_served(model: ModelArchitecture, own: Catalog | None) -> bool:
     """Whether a model has the number types of its file, in which its curves were measured."""
-    filed = (own or with_own(None)).models.get(model.name, model.in_dtype("bf16", "bf16"))
+    filed = (own or with_own(None)).models.get(model.name) or model.in_dtype("bf16", "bf16")
     return (model.dtype, model.kv_dtype) == (filed.dtype, filed.kv_dtype)
 
 

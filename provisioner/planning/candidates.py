@@ -174,8 +174,12 @@ class DesignLatency:
     def percentile(self, metric: str, quantile: float, kind: str, sizes: tuple[int, ...]) -> float:
         """The value that the fraction ``quantile`` of requests does not exceed; inf where a pool cannot keep up.
 
-        To 1e-4 from above, by the shares that decide feasibility: false position on logarithms, bisecting if slow.
+        -inf if no request has the metric. To 1e-4 from above, by the shares that decide feasibility: false position on
+        logarithms, bisecting if slow.
         """
+        c = self.question.traffic.classes
+        if metric == "tbt" and not np.any(c.weight[c.output_tokens > 1.0]):
+            return -np.inf
         allowed = 1.0 - quantile
         low, high = 1e-4, 1.0
 

@@ -119,16 +119,19 @@ def designs(
     """
     several = any(len(each) > 1 for each in degrees.values())
     types = [(machine, degree) for machine in machines for degree in degrees.get(machine.name, (machine.gpus,))]
-    pairs = (
-        Design(f"Splitwise-{p.letter}{t.letter}", (Slot("prompt", p, prompt), Slot("token", t, token)), several)
-        for (p, prompt), (t, token) in product(types, repeat=2)
-    )
+    prompts, tokens = ([Slot(role, *each) for each in types] for role in ("prompt", "token"))
+    pairs: list[Design] = []
+    for prompt in prompts:
+        letter = prompt.machine.letter
+        pairs += [Design(f"Splitwise-{letter}{token.machine.letter}", (prompt, token), several) for token in tokens]
     return (*pairs, *(baseline(*each, several) for each in types))
 
 
 def choose(known: tuple[Design, ...], names: Iterable[str]) -> tuple[Design, ...]:
     """The designs of these names in any case, one without degrees for all of its family; an error has the nearest."""
-    by_key = {each.family.lower(): [design for design in known if design.family == each.family] for each in known}
+    by_key: dict[str, list[Design]] = {}
+    for design in known:
+        by_key.setdefault(design.family.lower(), []).append(design)
     by_key |= {design.key: [design] for design in known if design.shows_degrees}
     chosen: list[Design] = []
     for name in names:

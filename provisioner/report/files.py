@@ -1,5 +1,6 @@
 """Results written to files, each in the format of its ending."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -87,7 +88,8 @@ def _content(result: Result, ending: str, table: str | None) -> Content:
         case ".json":
             return f"{result.to_json()}\n"
         case ".parquet":
-            return lambda path: result.to_frame(table).to_parquet(path, index=False)
+            finite = result.to_frame(table).replace([math.inf, -math.inf], math.nan)
+            return lambda path: finite.to_parquet(path, index=False)
         case ".html":
             return page(document(result, inputs=True), tuple(charts(result).values()))
         case _:

@@ -13,7 +13,7 @@ whole: Final = format_count
 
 
 def _shown(value: float | None, text: Callable[[float], str], endless: str = "unbounded") -> str:
-    if value is None or math.isnan(value):
+    if value is None or math.isnan(value) or value == -math.inf:
         return ""
     return text(value) if math.isfinite(value) else endless
 
@@ -52,7 +52,7 @@ def simulated(value: float | None, text: Callable[[float], str] = significant) -
     >>> simulated(0.65718), simulated(float("inf")), simulated(float("-inf"))
     ('0.657', 'never', '')
     """
-    return _shown(None if value == -math.inf else value, text, "never")
+    return _shown(value, text, "never")
 
 
 def dollars(amount_usd: float, sign: bool = True) -> str:

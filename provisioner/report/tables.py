@@ -58,7 +58,8 @@ def _typed(column: list[Cell]) -> object:
 def csv_text(rows: Sequence[Row]) -> str:
     """Return rows as CSV with a header line of every name that a row has.
 
-    A cell that would run as a formula in a spreadsheet begins with an apostrophe.
+    A number that is not finite is an empty cell. One that would run as a formula in a spreadsheet begins with an
+    apostrophe.
     """
     import csv
     import io
@@ -71,7 +72,7 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def _cell(value: Cell) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -74,7 +74,7 @@ class PointOutcome:
     pools: tuple[PoolWork, ...] = ()
     offered_rps: float | None = None
     throughput_rps: float | None = None
-    requests: float | None = None
+    requests: int | float | None = None  # as it was counted: a journal gives the whole number back
     unfinished: int | None = None
     note: str = ""
 

@@ -71,10 +71,15 @@ class LatencyFigure(Percentile):
         """The value over its limit; None without a limit."""
         return None if self.limit is None else self.judged / self.limit.value
 
+    @property
+    def absent(self) -> bool:
+        """Whether no request has the metric, as a TBT of one output token; its values are -inf."""
+        return self.seconds == -math.inf
+
     @derived
     def slack(self) -> float | None:
-        """(limit - value) / limit; None without a limit."""
-        return None if self.over_limit is None else 1.0 - self.over_limit
+        """(limit - value) / limit; None without a limit, or if no request has the metric."""
+        return None if self.over_limit is None or self.absent else 1.0 - self.over_limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

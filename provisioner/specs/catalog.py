@@ -249,10 +249,14 @@ def _shipped_workload(name: str) -> "Workload":
 
 def workload(name_or_path: str | Path, rules: object = None) -> "Workload":
     """Workload of a shipped name, of a workload file (.yaml), or of a trace, read by the rules among options."""
-    if str(name_or_path) in workloads():
-        return _shipped_workload(str(name_or_path))
     path = Path(name_or_path)
-    if path.suffix in (".yaml", ".yml"):
+    shipped, file = str(name_or_path) in workloads(), path.suffix in (".yaml", ".yml")
+    for name in ("time_unit", "block_tokens", "failed_rows") if shipped or file else ():
+        if getattr(rules, name, None) not in (None, "drop"):
+            raise InputError(f"{spelled(name)}: is of trace files, and {name_or_path} is none; leave it out")
+    if shipped:
+        return _shipped_workload(str(name_or_path))
+    if file:
         from provisioner.specs.schema import load_workload
 
         return load_workload(path, str(name_or_path))

@@ -101,15 +101,6 @@ def _check(options: CapacityOptions) -> None:
     """Refuse options that mean nothing for a cluster in hand."""
     if len(options.designs) != 1:
         raise InputError(f"{spelled('designs')}: name the one design of the cluster in hand, such as splitwise-hh")
-    refused = {
-        "trace": f"has its own rate, and capacity looks for one; give its file to {spelled('workload')}",
-        "rate_rps": f"is what capacity finds; give {spelled('to')} for rates to add machines for",
-        "fast": "capacity is simulated; see provision plan --fast --objective throughput",
-        "write_lp": "is of provision plan; leave it out",
-    }
-    for name, why in refused.items():
-        if getattr(options, name) not in (None, False):
-            raise InputError(f"{spelled(name)}: {why}")
     if options.objective == "throughput":
         raise InputError(f"{spelled('objective')}: must be cost, power or machines: what to add least of")
 

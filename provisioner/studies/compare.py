@@ -113,8 +113,6 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
 def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
     """Options that others contradict, each with the reason."""
     same, cap = f"{spelled('same')} {options.same}", f"max_{CRITERIA[options.same].field}"
-    if options.write_lp is not None:
-        yield "write_lp", "a comparison solves many programs; write that of provision plan"
     if options.chunked and options.policy == "chunked":
         yield "chunked", f"adds what {spelled('policy')} chunked has already; leave one of them out"
     if options.same == "throughput":

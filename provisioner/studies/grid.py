@@ -30,14 +30,6 @@ from provisioner.studies.ranges import typed_range, whole_range
 MOST_POINTS: Final = 100_000
 """Clusters that one sweep simulates at most."""
 
-_NOT_SWEPT: Final = {
-    "pools": "a sweep is over the sizes of designs; name one",
-    "failures": "names machines of one cluster; simulate that one",
-    "repeat": "times one simulation; leave it out of a sweep",
-    "records": "are of one simulation; leave them out of a sweep",
-    "timeline": "is of one simulation; leave it out of a sweep",
-}
-
 
 def sweep(options: SweepOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:
     """Simulate every cluster of a design with these sizes of its pools.
@@ -241,10 +233,7 @@ def _of_sizes(options: SimulateOptions, sizes: Mapping[str, int]) -> SimulateOpt
 
 
 def _checked(options: SweepOptions | VaryOptions, out: Sequence[str], table: str | None) -> SimulateOptions:
-    """The scenario; refuse options of a single simulation, and files that cannot be written."""
-    for name, why in _NOT_SWEPT.items():
-        if getattr(options, name):
-            raise InputError(f"{spelled(name)}: {why}")
+    """The scenario; refuse files that cannot be written."""
     door.open().check(out, Grid, table)
     return options.part(SimulateOptions)
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from time import monotonic
 
-from provisioner.errors import InputError, Interrupted
+from provisioner.errors import Interrupted
 from provisioner.loading.factors import with_own_rate
 from provisioner.loading.setting import load_setting
-from provisioner.options import ParetoOptions, PlanOptions, spelled
+from provisioner.options import ParetoOptions, PlanOptions
 from provisioner.options.command import command_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
@@ -90,10 +90,6 @@ def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _
     The options' caps hold for all points, and their time limit for the whole search. ``InfeasibleError`` where no
     cluster passes.
     """
-    if options.objective != "cost":
-        raise InputError(f"{spelled('objective')}: a frontier is of cost, power and machines at once; leave it out")
-    if options.write_lp is not None:
-        raise InputError(f"{spelled('write_lp')}: a frontier solves many programs; write that of provision plan")
     asked = options.part(PlanOptions)
     setting = load_setting(asked)
     setting = replace(setting, question=asdict(with_own_rate(asked, setting.rate_rps)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pickle
+import re
 import shlex
 from typing import Any
 
@@ -481,3 +482,19 @@ def test_a_flag_is_of_one_field() -> None:
 def test_varied_values_are_shown_as_they_are_typed() -> None:
     given, _ = given_and_defaults({"name": "rate", "values": (5.0, 7.5, 10.0)}, VaryOptions)
     assert given == (("name", "rate"), ("values", "5,7.5,10"))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_empty_value_is_refused_for_every_option(kind: type[Options]) -> None:
+    for name, option in declared(kind).items():
+        if not option.switch and option.flag:
+            needed = {each: value for each, value in NEEDED.get(kind, {}).items() if each != name}
+            for empty in ("", " ", [""]) if option.kind.repeatable else ("", " "):
+                with pytest.raises(InputError, match=rf"^{re.escape(spelled(name))}.*(empty|must be|got ''|is needed)"):
+                    kind.of(**{name: empty}, **needed)
+
+
+def test_what_a_study_leaves_out_is_refused() -> None:
+    for asked, name in ((CapacityOptions, "fast"), (CompareOptions, "write_lp"), (SensitivityOptions, "exhaustive")):
+        with pytest.raises(InputError, match=f"^{name}: is no option of this question"):
+            asked(**{**NEEDED.get(asked, {}), name: "x.lp" if name == "write_lp" else True})

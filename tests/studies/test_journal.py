@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -167,3 +168,13 @@ def test_a_folder_of_a_trace_is_in_the_question(tmp_path: Path, name: str) -> No
     assert question_of("sweep", options, "1") == before
     (tmp_path / "data" / "2_passages.jsonl").write_text("2\n")
     assert question_of("sweep", options, "1") != before
+
+
+def test_numbers_come_back_as_they_were_counted(tmp_path: Path) -> None:
+    path, question = str(tmp_path / "s.csv"), {"seed": 0}
+    for requests in (172, 172.5):
+        with pytest.raises(KeyboardInterrupt), kept([path], question, False, PointOutcome) as (_, keep, _):
+            keep("a", dataclasses.asdict(PointOutcome(state="pass", requests=requests)))
+            raise KeyboardInterrupt
+        with kept([path], question, True, PointOutcome) as (known, _, _):
+            assert repr(known["a"].requests) == repr(requests)

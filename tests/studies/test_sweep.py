@@ -256,7 +256,7 @@ def test_ranges_that_make_no_sense(ranges: dict[str, Any], message: str) -> None
 
 
 def test_options_of_one_simulation_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="failures: names machines of one cluster"):
+    with pytest.raises(InputError, match="failures: is no option of this question"):
         sweep(SimulateOptions(design="splitwise-hh", failures=("prompt:1@3s",)), prompt=1, token=1)
     with pytest.raises(UnknownNameError, match="objective"):
         sweep(SMALL, prompt=1, token=1, objective="throughput")

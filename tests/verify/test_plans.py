@@ -20,6 +20,7 @@ from provisioner.planning.check import check
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate, TimeIsUp
 from provisioner.planning.setting import Setting
+from provisioner.report.views.comparison import _binds
 from provisioner.report.views.plan import designs_chart, subtitle
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.simulation.measure import percentiles
@@ -345,3 +346,35 @@ def test_loading_and_formulas_show_their_progress() -> None:
         rate_rps=8.0, slo="p90", machines=("dgx-h100", "dgx-a100"), tensor_parallel=8, fast=True, progress=texts.append
     )
     assert "latency curves: 1 of 2 machine types" in texts and any("formulas: 1 of" in text for text in texts)
+
+
+def test_answers_of_one_token_have_no_tbt(tmp_path: Path) -> None:
+    """Formulas and simulation say so; the limit on it is met."""
+    trace = tmp_path / "one.csv"
+    rows = (f"{0.1 * k},{500 + k % 7},1" for k in range(3000))
+    trace.write_text("\n".join(["arrived_at,num_prefill_tokens,num_decode_tokens", *rows]))
+    asked: dict[str, Any] = {"workload": str(trace), "rate_rps": 10.0, "slo": "p99", "tensor_parallel": 8}
+    for fast in (True, False):
+        plan = api.plan(**asked, designs="splitwise-hh", fast=fast)
+        tbt = [figure for figure in plan.latency if figure.metric == "tbt"]
+        assert all(figure.absent and figure.slack is None for figure in tbt)
+        assert str(plan).count("no request has it") == len(tbt) == 3
+        assert plan.tightest is not None and plan.tightest.metric != "tbt"
+        assert plan.binding == (ONLY_ONE,) and _binds(plan) == "none left"
+
+
+def test_options_without_effect_are_refused_or_said(tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"rate_rps": 20.0, "slo": "p99", "tensor_parallel": 8, "fast": True}
+    whole = api.plan(**asked, designs="baseline-h100", network="roce-400")
+    split = api.plan(**asked, designs="splitwise-hh", network="roce-400")
+    assert [sum("network has no effect" in text for text in plan.warnings) for plan in (whole, split)] == [1, 0]
+    with pytest.raises(InputError, match="policy chunked: is of colocated designs, and none is considered"):
+        load_setting(PlanOptions(designs=("splitwise-hh",), policy="chunked"))
+    with pytest.raises(InputError, match="policy split: is of designs that split the phases"):
+        load_setting(PlanOptions(designs=("baseline-h100",), policy="split"))
+    for name, value in (("time_unit", "ms"), ("block_tokens", 16), ("failed_rows", "refuse")):
+        with pytest.raises(InputError, match=f"{name}: is of trace files, and coding is none"):
+            load_setting(PlanOptions(**{name: value}))
+    mixed = {"design": "baseline-h100", "mixed_machines": 4, "rate_rps": 5.0, "duration_s": 20.0}
+    links = api.simulate(**mixed, share_links=False, max_pending_tokens=100, transfer_retry_s=2.0)
+    assert sum("has no effect" in text for text in links.warnings) == 3

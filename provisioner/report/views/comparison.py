@@ -91,9 +91,10 @@ def key_numbers(comparison: Comparison) -> KeyNumbers:
 
 
 def _binds(plan: Plan) -> str:
-    """The limits that a plan misses with one machine fewer; else whether a pool is overloaded."""
-    limits = [name for name in plan.binding if name not in (CAPACITY, ONLY_ONE)]
-    return f"misses {', '.join(limits)}" if limits else "overloaded" if plan.binding else "still enough"
+    """The limits that a plan misses with one machine fewer; else whether a pool is overloaded, or has none left."""
+    if limits := [name for name in plan.binding if name not in (CAPACITY, ONLY_ONE)]:
+        return f"misses {', '.join(limits)}"
+    return "overloaded" if CAPACITY in plan.binding else "none left" if plan.binding else "still enough"
 
 
 def ratios_table(comparison: Comparison) -> Table:

@@ -18,7 +18,7 @@ from provisioner.specs.units import format_cost, format_power, format_rate, form
 _SHOWN_DESIGNS: Final = 16
 """Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
 
-_REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated"}
+_REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
 _SHOWN_NEIGHBOURS: Final = 6  # the answer's own, and the next misses of other designs
 
 
@@ -72,6 +72,8 @@ def charts(plan: Plan) -> Mapping[str, Chart]:
 def _note(figure: LatencyFigure) -> str:
     """A percentile with its interval and its limit, and whether one machine fewer misses it; without a limit in ms."""
     limit = figure.limit
+    if figure.absent:
+        return _REMARKS["absent"]
     if limit is None:
         return f"{milliseconds(figure.seconds)} ms"
     between = figure.seconds_range if limit.kind == "seconds" else figure.slowdown_range
