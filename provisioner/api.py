@@ -9,20 +9,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner.options import (
-    CapacityOptions,
-    CompareOptions,
-    Options,
-    ParetoOptions,
-    PlanOptions,
-    ReproduceOptions,
-    SensitivityOptions,
-    SimulateOptions,
-    SweepOptions,
-    VaryOptions,
-    declared,
-    documentation,
-)
+from provisioner.options import Options, PlanOptions, SimulateOptions, declared, documentation, studies
 from provisioner.options.imports import TraceOptions
 from provisioner.specs import catalog
 
@@ -37,9 +24,7 @@ if TYPE_CHECKING:
     from provisioner.results.simulation import Simulation
     from provisioner.specs.workload import Workload
 
-Progress = Callable[[str], None] | None
-"""A function that is told of the progress of long work."""
-
+Progress = Callable[[str], None] | None  # a function that is told of the progress of long work
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -123,9 +108,9 @@ def simulate(options: SimulateOptions | None = None, *, progress: Progress = Non
     return simulation
 
 
-@_asks(SensitivityOptions)
+@_asks(studies.SensitivityOptions)
 def sensitivity(
-    options: SensitivityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
+    options: studies.SensitivityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Sensitivity:
     """Move the inputs of a plan: a tornado, switch points found by bisection, where splitting pays.
 
@@ -140,12 +125,12 @@ def sensitivity(
     """
     from provisioner.studies import sensitivity as study
 
-    return study.sensitivity(SensitivityOptions.made(options, keywords), progress=progress or _silent)
+    return study.sensitivity(studies.SensitivityOptions.made(options, keywords), progress=progress or _silent)
 
 
-@_asks(CompareOptions)
+@_asks(studies.CompareOptions)
 def compare(
-    options: CompareOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
+    options: studies.CompareOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Comparison:
     """Designs side by side: the largest throughput of each within a budget, or the best of each at one throughput.
 
@@ -160,12 +145,12 @@ def compare(
     """
     from provisioner.studies import compare as study
 
-    return study.compare(CompareOptions.made(options, keywords), progress=progress or _silent)
+    return study.compare(studies.CompareOptions.made(options, keywords), progress=progress or _silent)
 
 
-@_asks(CapacityOptions)
+@_asks(studies.CapacityOptions)
 def capacity(
-    options: CapacityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
+    options: studies.CapacityOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Capacity:
     """The largest rate that a cluster in hand holds, what binds it, and the least to add for more.
 
@@ -174,12 +159,12 @@ def capacity(
     """
     from provisioner.studies import capacity as study
 
-    return study.capacity(CapacityOptions.made(options, keywords), progress=progress or _silent)
+    return study.capacity(studies.CapacityOptions.made(options, keywords), progress=progress or _silent)
 
 
-@_asks(ParetoOptions)
+@_asks(studies.ParetoOptions)
 def pareto(
-    options: ParetoOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
+    options: studies.ParetoOptions | PlanOptions | None = None, *, progress: Progress = None, **keywords: Any
 ) -> Frontier:
     """The plans that no other beats in cost, power and machines together; the question is that of ``plan``.
 
@@ -188,12 +173,12 @@ def pareto(
     """
     from provisioner.studies import pareto as study
 
-    return study.pareto(ParetoOptions.made(options, keywords), progress=progress or _silent)
+    return study.pareto(studies.ParetoOptions.made(options, keywords), progress=progress or _silent)
 
 
-@_asks(ReproduceOptions)
+@_asks(studies.ReproduceOptions)
 def reproduce(
-    options: ReproduceOptions | str | None = None,
+    options: studies.ReproduceOptions | str | None = None,
     *,
     out: Iterable[str] = (),
     table: str | None = None,
@@ -213,13 +198,13 @@ def reproduce(
 
     if isinstance(options, str):
         options, keywords = None, {"paper": options, **keywords}
-    asked = ReproduceOptions.made(options, keywords)
+    asked = studies.ReproduceOptions.made(options, keywords)
     return study.reproduce(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
-@_asks(SweepOptions)
+@_asks(studies.SweepOptions)
 def sweep(
-    options: SweepOptions | SimulateOptions | None = None,
+    options: studies.SweepOptions | SimulateOptions | None = None,
     *,
     out: Iterable[str] = (),
     table: str | None = None,
@@ -238,13 +223,13 @@ def sweep(
     """
     from provisioner.studies import grid as study
 
-    asked = SweepOptions.made(options, keywords)
+    asked = studies.SweepOptions.made(options, keywords)
     return study.sweep(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 
-@_asks(VaryOptions)
+@_asks(studies.VaryOptions)
 def vary(
-    options: VaryOptions | SimulateOptions | None = None,
+    options: studies.VaryOptions | SimulateOptions | None = None,
     *,
     out: Iterable[str] = (),
     table: str | None = None,
@@ -263,7 +248,7 @@ def vary(
     """
     from provisioner.studies import grid as study
 
-    asked = VaryOptions.made(options, keywords)
+    asked = studies.VaryOptions.made(options, keywords)
     return study.vary(asked, out=tuple(out), table=table, progress=progress or _silent)
 
 

@@ -1,7 +1,5 @@
 """From arguments to an exit code: every way in which a command can end, each with one line."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Sequence
@@ -96,7 +94,7 @@ def _one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _usage(error: TyperObject, given: Sequence[str]) -> str:
+def _usage(error: "TyperObject", given: Sequence[str]) -> str:
     """A usage error of typer in one line, with the nearest name where one is unknown."""
     context = error.ctx
     named = [PROGRAM, *given[:1]] if given and given[0].isalpha() else [PROGRAM]

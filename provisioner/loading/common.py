@@ -1,11 +1,9 @@
 """The part of a question that plans and simulations load alike: specs, model, replicas, limits, and remarks on them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
@@ -49,7 +47,7 @@ class Loading(Generic[Asked]):
     factors: Factors
 
     @classmethod
-    def of(cls, options: Asked) -> Loading[Asked]:
+    def of(cls, options: Asked) -> Self:
         """Check the options and load the model and the factors."""
         options.check_needs()
         known = with_own(options.specs)

@@ -1,7 +1,5 @@
 """From the options of a simulation to its scenario: the cluster, its requests, and their limits."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """From the options of a plan to its setting: the values that they name, loaded and checked."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields, replace

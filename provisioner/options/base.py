@@ -4,8 +4,6 @@ Every field is parsed and checked when the object is made, from a text or a type
 typed values.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -92,7 +90,7 @@ class Options:
         return given
 
     @classmethod
-    def made(cls, options: Options | None, keywords: Mapping[str, Any]) -> Self:
+    def made(cls, options: "Options | None", keywords: Mapping[str, Any]) -> Self:
         """The options that a function was called with: options, keywords, or the options of a plan with more keywords.
 
         Options of a class from which this one inherits may have the keywords that only this one has beside them.

@@ -1,7 +1,5 @@
 """The one table of options that exclude each other or need each other: for Python, command line and sweeps."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Container
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The options of studies: those of a plan or a simulation, with their own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
 from typing import Any, ClassVar, Final, Literal

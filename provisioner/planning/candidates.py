@@ -1,7 +1,5 @@
 """Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,8 +27,7 @@ SHARE_TOLERANCE = 1e-9
 # Beyond the offered load plus this many standard deviations, queueing is negligible and more machines add nothing.
 _SPAN_DEVIATIONS = 8.0
 _SPAN_EXTRA = 24
-# Percentiles are found to this relative tolerance.
-_PERCENTILE_TOLERANCE = 1e-4
+_PERCENTILE_TOLERANCE = 1e-4  # percentiles are found to this relative tolerance
 # If two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
 _SETTLED = 1e-4
 # If the end-to-end limits decide a shared role, a pool has at most this many sizes from the first that is enough.
@@ -47,7 +44,7 @@ class LatencyInputs:
     replicas: Mapping[ReplicaKey, ReplicaPerf]
     # queues shared by designs, and pools of shared roles
     tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)
-    pools: dict[tuple[Slot, ReplicaKey | None], PoolCandidates | None] = field(default_factory=dict, repr=False)
+    pools: dict[tuple[Slot, ReplicaKey | None], "PoolCandidates | None"] = field(default_factory=dict, repr=False)
     most: Mapping[str, int] = field(default_factory=dict)  # machines worth considering in shared roles, by name
 
 

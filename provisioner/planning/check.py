@@ -1,7 +1,5 @@
 """An independent look at a finished plan: every limit recomputed from the specs, none read from the candidates."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,14 +17,12 @@ from provisioner.results.plan import Plan, PlanPool
 
 Sizes = NDArray[np.int64]
 
-# Totals of a few dozen terms, in double precision.
-_ROUNDING = 1e-9
+_ROUNDING = 1e-9  # totals of a few dozen terms, in double precision
 # A queue evaluated for one size rests on another numerical grid than for all sizes at once; shares of requests then
 # differ by a few 1e-4 near the median and by less than 1e-4 at the limits (tested, to a CV of 6); a share further
 # beyond its limit than this is a violation.
 _GRID = 5e-4
-# Percentiles are found by bisection to 1e-4.
-_BISECTION = 2e-4
+_BISECTION = 2e-4  # percentiles are found by bisection to 1e-4
 
 _ROLES = ({"prompt", "token"}, {"mixed"})
 

@@ -27,12 +27,10 @@ from provisioner.specs.slo import LatencyLimit
 
 Outcome = Literal["pass", "fail", "undecided"]
 
-# With more points than this to list, the next one to try is found by programs.
-_MOST_ENUMERATED = 4_000_000
+_MOST_ENUMERATED = 4_000_000  # with more points than this to list, the next one to try is found by programs
 # Sizes tried for a first plan, as multiples of the guess, until one passes.
 _GROWTH = (1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
-# Exchanges of machines between two pools look this many machines ahead.
-_EXCHANGES = 2
+_EXCHANGES = 2  # exchanges of machines between two pools look this many machines ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,8 +199,6 @@ class _ProofSearch:
             if (d := positions.get(candidate.design)) is not None:
                 self.lattice.cut(Point(d, tuple(map(min, candidate.sizes, problem.regions[d].most))))
 
-    # --- the course of the search -------------------------------------------------------------------------------
-
     def run(self) -> Proof:
         """First plans, then everything better than the best of them, until nothing is left or the search is ended."""
         finished = False
@@ -281,8 +277,6 @@ class _ProofSearch:
             return []
         fewer = [_with_pool(self.best, s, n - 1) for s, n in enumerate(self.best.sizes)]
         return list(filter(self.lattice.allowed, fewer))
-
-    # --- a first plan --------------------------------------------------------------------------------------------
 
     def _by_guess(self) -> list[int]:
         """Designs by the totals of their first guess; those without one last."""
@@ -364,8 +358,6 @@ class _ProofSearch:
             low, bracketed = max([low, *failing]), bracketed or bool(failing)
         return _with_pool(point, pool, high)
 
-    # --- judging -------------------------------------------------------------------------------------------------
-
     def _judge(self, points: Sequence[Point]) -> list[Point]:
         """Judge what is not known yet, a batch at a time; those that pass, best first."""
         unknown = [point for point in dict.fromkeys(points) if point not in self.verdicts]
@@ -404,8 +396,6 @@ class _ProofSearch:
                 self.lattice.cut(point)
                 if self.open is not None:
                     self.open.cut(point)
-
-    # --- the result ----------------------------------------------------------------------------------------------
 
     def _candidate(self, point: Point) -> Candidate:
         return Candidate(self.problem.regions[point.design].design, point.sizes)

@@ -15,8 +15,7 @@ from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
 
 Array = NDArray[np.float64]
 
-PromptTime = Callable[[Array], Array]
-"""Time of a prompt iteration, in s, by its batched tokens; any shape."""
+PromptTime = Callable[[Array], Array]  # time of a prompt iteration, in s, by its batched tokens; any shape
 
 # Prompt iterations stop growing at this many batched tokens (Splitwise, section IV-B: throughput falls beyond it).
 BATCH_TOKENS = MAX_BATCHED_PROMPT_TOKENS

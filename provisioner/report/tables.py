@@ -1,7 +1,5 @@
 """Tidy tables of results: rows of numbers, texts and nothing nested, for CSV, parquet and pandas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +29,7 @@ def flat(value: object, leave_out: Collection[str] = ()) -> dict[str, Cell]:
     return row
 
 
-def frame(rows: Sequence[Row]) -> pd.DataFrame:
+def frame(rows: Sequence[Row]) -> "pd.DataFrame":
     """Return rows as a DataFrame with a column for every name; NaN for a number that is missing."""
     import pandas as pd
 

@@ -1,7 +1,5 @@
 """The result of a grid: clusters by the values of an input, each point simulated whole."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Container
@@ -210,6 +208,6 @@ class Grid(ServingResult):
         names = [limit.name for limit in self.limits]
         return {name: {state: counts[name, state] for state in STATES if counts[name, state]} for name in names}
 
-    def occupancy_frame(self) -> pd.DataFrame:
+    def occupancy_frame(self) -> "pd.DataFrame":
         """The share of time by requests in an iteration: one row per cluster, value, pool and batch."""
         return self.to_frame("occupancy")

@@ -1,7 +1,5 @@
 """The result of planning: the chosen cluster, its cost and latencies, its rivals, and its evidence."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -279,10 +277,10 @@ class Plan(HasCluster, ServingResult):
         """The smallest slack of any limit; None without limits."""
         return None if self.tightest is None else self.tightest.slack
 
-    def latency_frame(self) -> pd.DataFrame:
+    def latency_frame(self) -> "pd.DataFrame":
         """Return one row per percentile; ``limit`` is in ``limit_kind``, NaN where there is none."""
         return self.to_frame("latency")
 
-    def alternatives_frame(self) -> pd.DataFrame:
+    def alternatives_frame(self) -> "pd.DataFrame":
         """Return one row per other design; numbers are NaN where it has no plan, ``reason`` says why it lost."""
         return self.to_frame("alternatives")

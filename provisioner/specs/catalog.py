@@ -204,8 +204,7 @@ class Catalog:
         return MappingProxyType(found)
 
 
-SHIPPED: Final = Catalog()
-"""The catalog without specs of a user's own."""
+SHIPPED: Final = Catalog()  # the catalog without specs of a user's own
 
 machine = SHIPPED.machine
 model = SHIPPED.model

@@ -27,8 +27,7 @@ from provisioner.studies.inputs import SCALE, check_varied, factor, input_of
 from provisioner.studies.points import Cases, Task, question_of, simulated
 from provisioner.studies.ranges import typed_range, whole_range
 
-MOST_POINTS: Final = 100_000
-"""Clusters that one sweep simulates at most."""
+MOST_POINTS: Final = 100_000  # clusters that one sweep simulates at most
 
 
 def sweep(options: SweepOptions, *, out: Sequence[str], table: str | None, progress: Callable[[str], None]) -> Grid:

@@ -3,8 +3,6 @@
 The rule is in docs/explanation/design.md, "When a plan passes".
 """
 
-from __future__ import annotations
-
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -257,7 +255,7 @@ class Verdicts:
         self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
         self._lock = Lock()
 
-    def __reduce__(self) -> tuple[type[Verdicts], tuple[()]]:
+    def __reduce__(self) -> "tuple[type[Verdicts], tuple[()]]":
         return Verdicts, ()
 
     def judge(self, setting: Setting, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:

@@ -1,7 +1,5 @@
 """The sizes of a design that could pass: an optimistic bound from below, guesses, caps and stock from above."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

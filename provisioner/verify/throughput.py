@@ -30,8 +30,7 @@ _RATE_TOLERANCE: Final = 0.01
 # The formulas' guess at a largest rate is found to this tolerance, and simulations step from it by this factor first.
 _GUESS_TOLERANCE: Final = 0.02
 _FIRST_STEP: Final = 1.05
-# Rates at which a request set has fewer requests than this are not looked at.
-_LEAST_REQUESTS: Final = 20.0
+_LEAST_REQUESTS: Final = 20.0  # rates at which a request set has fewer requests than this are not looked at
 # However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
 _LEAST_TIME_S: Final = 1.0
 BEYOND: Final = (1.01, 1.02, 1.04)

@@ -16,8 +16,7 @@ from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.money import in_currency
 from provisioner.specs.units import format_factor, format_rate
 
-_MOST_GROUPS: Final = 12
-"""Designs that a chart of ratios shows at most."""
+_MOST_GROUPS: Final = 12  # designs that a chart of ratios shows at most
 
 
 def document(comparison: Comparison, inputs: bool = False) -> Document:

@@ -9,15 +9,13 @@ from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumbe
 from provisioner.report.numbers import dollars, milliseconds, per_cent, significant
 from provisioner.report.tables import Row, flat
 from provisioner.report.views import view
-from provisioner.report.views.view import POOL, View, amount, bounds, criteria_columns, report, scaled
+from provisioner.report.views.view import POOL, Tables, View, amount, bounds, criteria_columns, report, scaled
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
 
-_SHOWN_DESIGNS: Final = 16
-"""Other designs that a report shows, in tables and pictures; CSV and JSON have all."""
-
+_SHOWN_DESIGNS: Final = 16  # other designs that a report shows, in tables and pictures; CSV and JSON have all
 _REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
 _SHOWN_NEIGHBOURS: Final = 6  # the answer's own, and the next misses of other designs
 
@@ -253,14 +251,10 @@ def _other_rows(others: Iterable[Alternative | Neighbour]) -> list[Row]:
     return [{"split": other.cluster.by_machine, **flat(other)} for other in others]
 
 
-VIEW: Final = View(
-    Plan,
-    document,
-    charts,
-    {
-        "pools": pool_rows,
-        "latency": latency_rows,
-        "alternatives": lambda plan: _other_rows(plan.alternatives),
-        "neighbours": lambda plan: _other_rows(plan.evidence.neighbours if plan.evidence else ()),
-    },
-)
+_TABLES: Final[Tables[Plan]] = {
+    "pools": pool_rows,
+    "latency": latency_rows,
+    "alternatives": lambda plan: _other_rows(plan.alternatives),
+    "neighbours": lambda plan: _other_rows(plan.evidence.neighbours if plan.evidence else ()),
+}
+VIEW: Final = View(Plan, document, charts, _TABLES)
