@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from typing import Any
+from types import NoneType
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
@@ -58,7 +59,7 @@ def test_every_number_of_a_simulation_is_an_input() -> None:
     numbers = {
         each.name
         for each in dataclasses.fields(SimulateOptions)
-        if set(str(each.type).split(" | ")) <= {"int", "float", "None"}
+        if set(get_args(each.type) or (each.type,)) <= {int, float, NoneType}
     }
     assert {each.field for each in INPUTS.values()} == numbers - NOT_VARIED
     assert set(CASES) == set(INPUTS)
