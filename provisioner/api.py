@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from provisioner.deadline import limited
 from provisioner.options import Options, PlanOptions, SimulateOptions, declared, documentation, studies
 from provisioner.options.imports import TraceOptions
 from provisioner.specs import catalog
@@ -25,11 +27,18 @@ if TYPE_CHECKING:
     from provisioner.specs.workload import Workload
 
 Progress = Callable[[str], None] | None  # a function that is told of the progress of long work
+
+Answer = TypeVar("Answer")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _silent(_: str) -> None:
     pass
+
+
+def _in_time(study: Callable[..., Answer], asked: PlanOptions, progress: Progress) -> Answer:
+    with limited(asked.time_limit_s, progress) as tell:
+        return study(asked, progress=tell)
 
 
 def _asks(kind: type[Options]) -> Callable[[Function], Function]:
@@ -69,10 +78,13 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     from provisioner.loading.setting import load_promise, load_setting, promised_slo
     from provisioner.verify.answer import best_plan, with_promise
 
-    asked, tell = PlanOptions.made(options, keywords), progress or _silent
-    setting, slo = load_setting(asked, tell), promised_slo(asked)
-    answer = best_plan(setting, tell)
-    return answer if slo is None else with_promise(answer, slo, lambda: load_promise(asked, slo, answer.rate_rps), tell)
+    asked = PlanOptions.made(options, keywords)
+    with limited(asked.time_limit_s, progress) as tell:
+        setting, slo = load_setting(asked, tell), promised_slo(asked)
+        answer = best_plan(setting, tell)
+        if slo is None:
+            return answer
+        return with_promise(answer, slo, partial(load_promise, asked, slo, answer.rate_rps), tell)
 
 
 @_asks(SimulateOptions)
@@ -125,7 +137,7 @@ def sensitivity(
     """
     from provisioner.studies import sensitivity as study
 
-    return study.sensitivity(studies.SensitivityOptions.made(options, keywords), progress=progress or _silent)
+    return _in_time(study.sensitivity, studies.SensitivityOptions.made(options, keywords), progress)
 
 
 @_asks(studies.CompareOptions)
@@ -145,7 +157,7 @@ def compare(
     """
     from provisioner.studies import compare as study
 
-    return study.compare(studies.CompareOptions.made(options, keywords), progress=progress or _silent)
+    return _in_time(study.compare, studies.CompareOptions.made(options, keywords), progress)
 
 
 @_asks(studies.CapacityOptions)
@@ -159,7 +171,7 @@ def capacity(
     """
     from provisioner.studies import capacity as study
 
-    return study.capacity(studies.CapacityOptions.made(options, keywords), progress=progress or _silent)
+    return _in_time(study.capacity, studies.CapacityOptions.made(options, keywords), progress)
 
 
 @_asks(studies.ParetoOptions)
@@ -173,7 +185,7 @@ def pareto(
     """
     from provisioner.studies import pareto as study
 
-    return study.pareto(studies.ParetoOptions.made(options, keywords), progress=progress or _silent)
+    return _in_time(study.pareto, studies.ParetoOptions.made(options, keywords), progress)
 
 
 @_asks(studies.ReproduceOptions)

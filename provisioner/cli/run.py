@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 import typer
 
 from provisioner.cli.output import PROGRAM, abandon_stdout, writing_stdout
+from provisioner.deadline import LOADED_S, began_s
 from provisioner.errors import InfeasibleError, ProvisionerError, UnknownNameError
 from provisioner.specs.units import printable
 
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``--debug``. A result is written whole or not at all.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    before = began_s.set(LOADED_S if arguments is None else None)
     debug = "--debug" in given
     try:
         return _run(given)
@@ -56,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {error}".strip(": ")
         hint = "" if debug else "; rerun with --debug for the traceback"
         return _fail(debug, f"this program failed ({what}){hint}", code=EXIT_DEFECT)
+    finally:
+        began_s.reset(before)
 
 
 def _run(given: list[str]) -> int:

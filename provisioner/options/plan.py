@@ -116,7 +116,7 @@ class PlanOptions(Question):
     exhaustive: bool = PROOF.switch("Simulate every better cluster: a failure excludes no other cluster.")
     time_limit_s: float | None = PROOF.option(
         kinds.TIME,
-        "Stop formulas and proof after this time, such as 10s, with the best plan so far, its bound and gap. "
+        "Time from the start of the program to the answer, such as 10s: then the best so far, with its bound and gap. "
         "[default: no limit]",
     )
     cut_margin: float = PROOF.fixing(

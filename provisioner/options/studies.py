@@ -132,7 +132,8 @@ class ParetoOptions(PlanOptions):
 
     time_limit_s: float | None = PROOF.option(
         kinds.TIME,
-        "Stop after this time, such as 60s, with the points found so far and the parts left open. [default: no limit]",
+        "Time from the start of the program to the answer, such as 60s: then the points found so far and what is left "
+        "open. [default: no limit]",
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time
 from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.designs import Design, ReplicaKey, Slot
@@ -153,6 +154,7 @@ class DesignLatency:
 
     def share(self, metric: str, kind: str, value: float, sizes: tuple[int, ...]) -> float:
         """Share of requests whose metric is beyond a limit at these pool sizes."""
+        check_time()
         key = (metric, kind, value, sizes)
         if key not in self._shares:
             if metric == "e2e" and self.design.splits:
@@ -323,6 +325,7 @@ def _pair(latency: DesignLatency) -> Candidates:
 
     def prompts_needed(m: int) -> int | None:
         """The fewest prompt machines that meet the end-to-end limits beside m token machines."""
+        check_time()
         fits = np.ones(prompt_sizes.shape, dtype=bool)
         for limit in e2e:
             fits &= _within(pair.exceedance(limit.kind, limit.value, prompt_sizes, m), limit)

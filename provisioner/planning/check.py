@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import ending
 from provisioner.perf.memory import kv_bytes_per_token, memory_bytes
 from provisioner.planning.setting import Setting
 from provisioner.queueing.mixed_stage import MixedStage
@@ -44,6 +45,7 @@ def check(plan: Plan, setting: Setting) -> tuple[str, ...]:
     return (*violations, *latency.loads(), *latency.limits(), *latency.figures())
 
 
+@ending(math.inf, anew=True)
 def confirmed(plan: Plan, setting: Setting) -> Plan:
     """A plan with what is not confirmed when it is recomputed among its warnings."""
     wrong = (f"not confirmed when recomputed from the specs: {each}" for each in check(plan, setting))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
 from provisioner.specs.hardware import Machine
@@ -122,6 +123,7 @@ def designs(
     prompts, tokens = ([Slot(role, *each) for each in types] for role in ("prompt", "token"))
     pairs: list[Design] = []
     for prompt in prompts:
+        check_time()
         letter = prompt.machine.letter
         pairs += [Design(f"Splitwise-{letter}{token.machine.letter}", (prompt, token), several) for token in tokens]
     return (*pairs, *(baseline(*each, several) for each in types))

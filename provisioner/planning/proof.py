@@ -5,7 +5,6 @@ so that planning knows nothing of how.
 """
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from provisioner.deadline import TimeIsUp, check_time
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps, Criterion, Prices
@@ -91,8 +91,8 @@ Judge = Callable[[Sequence[Candidate]], Sequence[Verdict]]
 class Problem:
     """The problem of a proof: the regions of all designs, prices, caps and the objective.
 
-    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time;
-    ``time_limit_s`` is looked at between batches. With ``any_plan`` the first plan that passes ends the search.
+    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time; the time
+    limit is looked at between batches. With ``any_plan`` the first plan that passes ends the search.
     ``excluded`` are known to fail clearly: each excludes every smaller one of its design.
     """
 
@@ -101,7 +101,6 @@ class Problem:
     caps: Caps = field(default_factory=Caps)
     objective: Criterion = "cost"
     exhaustive: bool = False
-    time_limit_s: float | None = None
     batch: int = 2
     solver: str = DEFAULT_SOLVER
     most_enumerated: int = _MOST_ENUMERATED
@@ -161,11 +160,9 @@ class Proof:
     program: ProofParameters
 
 
-def prove(
-    problem: Problem, judge: Judge, progress: Progress = lambda _: None, clock: Callable[[], float] = time.monotonic
-) -> Proof:
+def prove(problem: Problem, judge: Judge, progress: Progress = lambda _: None) -> Proof:
     """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached."""
-    return _ProofSearch(problem, judge, progress, clock).run()
+    return _ProofSearch(problem, judge, progress).run()
 
 
 def _with_pool(point: Point, pool: int, size: int) -> Point:
@@ -173,20 +170,14 @@ def _with_pool(point: Point, pool: int, size: int) -> Point:
     return Point(point.design, (*point.sizes[:pool], size, *point.sizes[pool + 1 :]))
 
 
-class TimeIsUp(Exception):
-    """The time limit is reached, or a plan is enough and there is one."""
-
-
 class _ProofSearch:
     """One run: what was judged, the best so far, and how far failures are lifted."""
 
-    def __init__(self, problem: Problem, judge: Judge, progress: Progress, clock: Callable[[], float]) -> None:
+    def __init__(self, problem: Problem, judge: Judge, progress: Progress) -> None:
         solver(problem.solver)  # an unknown one is refused before anything is simulated
         self.problem = problem
         self.judge_many = judge
         self.progress = progress
-        self.clock = clock
-        self.ends_at = math.inf if problem.time_limit_s is None else clock() + problem.time_limit_s
         self.lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
         self.verdicts: dict[Point, Verdict] = {}
         self.best: Point | None = None
@@ -362,8 +353,7 @@ class _ProofSearch:
         """Judge what is not known yet, a batch at a time; those that pass, best first."""
         unknown = [point for point in dict.fromkeys(points) if point not in self.verdicts]
         for i in range(0, len(unknown), self.problem.batch):
-            if self.clock() >= self.ends_at:
-                raise TimeIsUp
+            check_time()
             batch = unknown[i : i + self.problem.batch]
             verdicts = self.judge_many(list(map(self._candidate, batch)))
             if len(verdicts) != len(batch):

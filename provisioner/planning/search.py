@@ -9,6 +9,7 @@ from operator import and_, le, mul
 
 import numpy as np
 
+from provisioner.deadline import check_time
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, DesignLatency, LatencyInputs, candidates
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters, Prices
@@ -52,6 +53,7 @@ class Search:
         self.solver = solver
         self.candidates: dict[Design, Candidates] = {}
         for k, design in enumerate(designs):
+            check_time()
             progress(Step(f"formulas: {k:,} of {len(designs):,} designs", k, len(designs)))
             self.candidates[design] = candidates(question, design)
 
@@ -60,7 +62,9 @@ class Search:
         also = [] if best is None else [(objective, best.totals[objective])]
         most = {name: self.caps.room(name, self.prices, *also) for name in self.prices.cost_usd_per_h}
         question = replace(self.question, most=most)
-        self.candidates.update({design: candidates(question, design) for design in designs})
+        for design in designs:
+            check_time()
+            self.candidates[design] = candidates(question, design)
 
     def parameters(self, designs: tuple[Design, ...], caps: Caps | None = None) -> Parameters:
         """The program's parameters over the feasible ones of some designs."""
@@ -70,6 +74,7 @@ class Search:
     def best(self, designs: tuple[Design, ...], objective: Criterion, caps: Caps | None = None) -> Best | None:
         """The best choice over some designs, or None. Ties end at the largest worst-case slack."""
         while (parameters := self.parameters(designs, caps)).candidates:
+            check_time()
             solved = solve(parameters, objective, self.solver)
             if solved is None:
                 return None

@@ -44,7 +44,6 @@ class Searching:
     solver: str
     fast: bool = False
     exhaustive: bool = False
-    time_limit_s: float | None = None
     write_lp: str | None = None
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time
 from provisioner.perf.curves import MAX_BATCHED_PROMPT_TOKENS
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
@@ -229,6 +230,7 @@ class _Start:
         service_s, weight = packed.service_s, fill.weight
         self.mean_s = mean_s = float(np.sum(weight * service_s))
         self.cs2 = cs2 = float(np.sum(weight * service_s**2)) / mean_s**2 - 1.0
+        check_time()
         c = replicas.astype(np.float64)
         self.servers = c / peakedness(cv, service_s, weight)
         self.load = rate_rps * mean_s / c / packed.saturated
@@ -273,6 +275,7 @@ class _Start:
 
         ``kept`` is the probability if each arrival keeps to its replica.
         """
+        check_time()
         c, mean_s, stretch = self.replicas.astype(np.float64), self.mean_s, self.stretch
         slowest = np.max(1.0 / (c * np.where(self.stable, 1.0 - self.load, 1.0)), initial=1.0 / c.max())
         furthest = mean_s * (_DEEPEST + 20.0 * stretch * (1.0 + self.cs2) * slowest)
@@ -310,6 +313,7 @@ def _renewal(starts: Sequence[_Start]) -> tuple[Array, Array]:
     mass = np.empty(first.shape)
     scale = np.ones(rho.shape)  # where the queue grows until batches fill, the masses are kept within a float's range
     for k in range(_STEPS):
+        check_time()
         arriving = scale * first[:, k] + rho * np.einsum("nk,nk->n", mass[:, :k], kernel[:, k:0:-1])
         mass[:, k] = arriving / np.maximum(speed[:, k] - rho * kernel[:, 0], 1e-9)
         over = mass[:, k] > _LARGEST_MASS

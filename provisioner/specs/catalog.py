@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.trace_formats import TraceRules
 from provisioner.spelling import spelled
@@ -67,6 +68,7 @@ class Catalog:
         """Specs of a folder by name, which must be the file's."""
         loaded: dict[str, _Spec] = {}
         for stem, path, shown in self._specs(folder):
+            check_time()
             loaded[stem] = load(path, shown)
             if loaded[stem].name != stem:
                 raise InputError(f"{shown}: name: must be the file's own, {stem}, got {loaded[stem].name!r}")

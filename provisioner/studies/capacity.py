@@ -1,10 +1,10 @@
 """A cluster in hand: the largest rate that it holds, the limit that binds there, and additions for a higher rate."""
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions, spelled
@@ -12,7 +12,7 @@ from provisioner.options.command import command_of
 from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.designs import Design
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.proof import Candidate, TimeIsUp
+from provisioner.planning.proof import Candidate
 from provisioner.planning.search import largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.progress import worded
@@ -27,7 +27,6 @@ DEFAULT_TO: Final = (1.1, 1.25, 1.5)
 """Rates that machines are added for, as multiples of the largest that the cluster holds, where none are given."""
 
 _GUESS_TOLERANCE: Final = 0.02
-_LEAST_TIME_S: Final = 1e-3  # for the search of an addition, however little is left
 
 
 def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lambda _: None) -> Capacity:
@@ -38,24 +37,16 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     cluster holds no rate at all.
     """
     _check(options)
-    setting = load_setting(options.part(PlanOptions))
+    setting = load_setting(options.part(PlanOptions), progress)
     if len(setting.designs) > 1:  # one name for several degrees of tensor parallelism
         options = replace(options, tensor_parallel="largest")
-        setting = load_setting(options.part(PlanOptions))
+        setting = load_setting(options.part(PlanOptions), progress)
     design = setting.designs[0]
     hand = Candidate(design, _sizes(design, options))
     compile_simulator(progress)
     rates = Rates(setting, progress)
-    try:
-        rate, failed = rates.largest(hand, _guess(setting, hand, progress))
-        flips = tuple(at for factor in BEYOND if rate and rates.verdict(hand, at := factor * failed).passes)
-    except TimeIsUp:
-        limit = spelled("time_limit_s")
-        raise InfeasibleError(
-            f"the time limit was reached before the largest rate of {hand} was found",
-            binding=limit,
-            relaxations=(f"a longer {limit}",),
-        ) from None
+    rate, failed = rates.largest(hand, _guess(setting, hand, progress))
+    flips = tuple(at for factor in BEYOND if rate and rates.verdict(hand, at := factor * failed).passes)
     beyond = rates.simulation(hand, failed)
     broken = [each for each in beyond.latency if each.met != "pass" and each.over_limit is not None]
     breaks = tuple(sorted(broken, key=lambda each: -(each.over_limit or 0.0)))
@@ -137,12 +128,13 @@ def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
     """The least to add to hold a rate: the best cluster with no pool smaller than in hand."""
     there = rates.setting.at(rate_rps)
     prefix = f"to hold {rate_rps:.4g} requests/s"
-    guess = there.search().best((hand.design,), there.criterion)
-    start = hand.sizes if guess is None else tuple(map(max, guess.sizes, hand.sizes))
-    limit_s = None if math.isinf(rates.time_left_s) else max(rates.time_left_s, _LEAST_TIME_S)
-    scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: start}, time_limit_s=limit_s)
     try:
+        guess = there.search().best((hand.design,), there.criterion)
+        start = hand.sizes if guess is None else tuple(map(max, guess.sizes, hand.sizes))
+        scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: start})
         proof = proof_of(there, lambda text: rates.progress(worded(text, f"{prefix}: ")), rates.verdicts, scope).proof
+    except TimeIsUp:
+        return Addition(there.rate_rps, None, None, False, 0, OUT_OF_TIME)
     except InfeasibleError as error:
         return Addition(there.rate_rps, None, None, True, 0, str(error))
     if proof.best is None:

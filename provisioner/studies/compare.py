@@ -7,6 +7,7 @@ from functools import partial
 from time import monotonic
 from typing import Final
 
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending, limited, time_left_s
 from provisioner.errors import InfeasibleError, InputError, Interrupted, UnknownNameError
 from provisioner.loading.factors import load_factors, with_own_rate
 from provisioner.loading.setting import load_setting
@@ -82,7 +83,7 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         budget = budget_of(options.budget, options.same, options)
         within = {f"max_{CRITERIA[options.same].field}": budget.value}
         asked = replace(asked, objective="throughput", **within)  # type: ignore[arg-type]
-    setting = load_setting(asked)
+    setting = load_setting(asked, progress)
     if budget is None:
         options = with_own_rate(options, setting.rate_rps)
         asked = options.part(PlanOptions)
@@ -170,7 +171,8 @@ def _found(
         else:
             verdicts = Verdicts()
             for k, each in enumerate(wanted):
-                found[k] = _at_best(setting, each, verdicts, partial(tell, each.label))
+                with ending(monotonic() + time_left_s() / (len(wanted) - k)):
+                    found[k] = _at_best(setting, each, verdicts, partial(tell, each.label))
     except KeyboardInterrupt:
         raise Interrupted(f"{len(found)} of {len(wanted)} designs compared") from None
     return [found[k] for k in range(len(wanted))]
@@ -178,7 +180,8 @@ def _found(
 
 def _loaded(options: PlanOptions, wanted: _Wanted) -> ComparedDesign:
     """A design at its best, in a process where nothing has been loaded yet."""
-    return _at_best(load_setting(options), wanted, Verdicts(), lambda _: None)
+    with limited(options.time_limit_s) as progress:
+        return _at_best(load_setting(options, progress), wanted, Verdicts(), progress)
 
 
 def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> ComparedDesign:
@@ -188,6 +191,8 @@ def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Ca
         if alone.objective != "throughput" or alone.searching.fast:
             return replace(design, plan=best_plan(alone, progress, verdicts))
         largest = largest_throughput(alone, progress, verdicts)
+    except TimeIsUp:
+        return replace(design, reason=OUT_OF_TIME)
     except InfeasibleError as error:
         nearest = f"; nearest: {error.relaxations[0]}" if error.relaxations and not alone.caps.any else ""
         return replace(design, reason=f"{error}{nearest}")

@@ -8,8 +8,8 @@ is done. When no box is open, the frontier is whole (the epsilon-constraint meth
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from time import monotonic
 
+from provisioner.deadline import TimeIsUp, time_left_s
 from provisioner.errors import Interrupted
 from provisioner.loading.factors import with_own_rate
 from provisioner.loading.setting import load_setting
@@ -18,7 +18,6 @@ from provisioner.options.command import command_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Criterion
-from provisioner.planning.proof import TimeIsUp
 from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
@@ -28,8 +27,6 @@ from provisioner.studies.attribution import attributed
 from provisioner.verify.answer import best_plan, formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
-from provisioner.verify.regions import Scope
-from provisioner.verify.throughput import out_of_time, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _
     cluster passes.
     """
     asked = options.part(PlanOptions)
-    setting = load_setting(asked)
+    setting = load_setting(asked, progress)
     setting = replace(setting, question=asdict(with_own_rate(asked, setting.rate_rps)))
     return _by_formulas(setting, progress) if options.fast else _simulated(setting, progress)
 
@@ -122,13 +119,8 @@ def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
 
 def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     """The frontier of the clusters that the simulator accepts; each is simulated once."""
-    limit_s = setting.searching.time_limit_s
-    ends_at = math.inf if limit_s is None else monotonic() + limit_s
     verdicts = Verdicts()
-    try:
-        guesses = formulas_guess(setting, until(ends_at, progress))
-    except TimeIsUp:
-        raise out_of_time("cluster was found to pass", "the formulas' frontier") from None
+    guesses = formulas_guess(setting, progress)
     proofs: list[Proven] = []
     found: dict[Totals, Proven] = {}
     unproven: dict[Totals, Proven] = {}
@@ -137,9 +129,8 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         def tell(text: str) -> None:
             progress(f"frontier: {len(found)} points, box {len(proofs) + 1} ({box}): {text}")
 
-        left_s = None if limit_s is None else max(ends_at - monotonic(), 1e-3)
         try:
-            of_box = proof_of(_within(setting, box), tell, verdicts, Scope(time_limit_s=left_s), guesses)
+            of_box = proof_of(_within(setting, box), tell, verdicts, guesses=guesses)
         except TimeIsUp:
             return Answer(None, False)
         proofs.append(of_box)
@@ -152,13 +143,13 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         return Answer(totals, complete)
 
     try:
-        points, left_open = enumerated(first_in, lambda: monotonic() >= ends_at)
+        points, left_open = enumerated(first_in, lambda: time_left_s() == 0.0)
     except KeyboardInterrupt:
         raise Interrupted(f"{len(found)} points of the frontier found in {len(proofs)} boxes") from None
     if not points and not unproven:
         if not left_open:
             raise proofs[0].why_none(progress)
-        raise out_of_time("cluster was found to pass", "the formulas' frontier")
+        raise TimeIsUp
     candidates: list[Totals] = []
     for totals in unproven:
         beaten = any(dominates(other, totals) for other in (*points, *unproven))

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from time import monotonic
 
+from provisioner.deadline import check_time
 from provisioner.errors import InfeasibleError, InputError, Interrupted, UnknownNameError
 from provisioner.loading.setting import load_setting
 from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions, SensitivityOptions, spelled
@@ -35,7 +36,7 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
     there is no plan is part of the answer.
     """
     asked = options.part(PlanOptions)
-    setting = load_setting(asked)
+    setting = load_setting(asked, progress)
     inputs = options.inputs
     if inputs is None:
         inputs = () if options.switches or options.rates_rps else _known_inputs(setting)
@@ -51,6 +52,7 @@ def sensitivity(options: SensitivityOptions, *, progress: Callable[[str], None] 
         swings = study.tornado(inputs)
         searches = [study.search(name) for name in options.switches]
         cells = study.map()
+    check_time()  # plans that it cut short are not compared
     known = base.of(asked.objective)
     if known is not None:
         swings.sort(key=lambda each: -each.width(asked.objective, known))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -76,7 +77,11 @@ class Workers:
         finished: SimpleQueue[tuple[int, Future[Result]]] = SimpleQueue()
         everywhere = cast("Shared", self.share(shared))  # of a cluster its future, which a worker gets the value of
         stopped = self.stopped if isinstance(self.executor, ThreadPoolExecutor) else None
-        futures = [self.executor.submit(_work, stopped, function, everywhere, item) for item in items]
+        work = [partial(_work, stopped, function, everywhere, item) for item in items]
+        # a thread has the time limit of its caller
+        futures = [
+            self.executor.submit(each if stopped is None else partial(copy_context().run, each)) for each in work
+        ]
         try:
             for index, future in enumerate(futures):
                 future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]

@@ -1,17 +1,15 @@
 """From a loaded question to its plan: by the formulas or proven by simulation, and recomputed before it is returned."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
-from time import monotonic
 from typing import Final
 
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.planning.answer import answer, with_sharing_designs
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
-from provisioner.planning.proof import TimeIsUp
 from provisioner.planning.proof_program import write_lp
 from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
@@ -21,7 +19,7 @@ from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Case, Scope
-from provisioner.verify.throughput import largest_throughput, out_of_time, until
+from provisioner.verify.throughput import largest_throughput
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
@@ -40,16 +38,12 @@ def proof_of(
     ``InfeasibleError`` where the formulas know that no number of machines is enough, ``TimeIsUp`` if a time limit is
     reached before a cluster is simulated.
     """
-    scope = scope or Scope()
-    limit_s = setting.searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s
-    ends_at_s = math.inf if limit_s is None else monotonic() + limit_s
-    search, designs = guesses or formulas_guess(setting, until(ends_at_s, progress))
+    search, designs = guesses or formulas_guess(setting, progress)
     _refuse_impossible(setting, search)
     case = Case(setting, search, designs, *(verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps))
     _refuse_impossible(setting, search)  # once more, without the designs that the case has ruled out
     compile_simulator(progress)
-    left_s = None if limit_s is None else max(ends_at_s - monotonic(), 0.0)
-    return Proven(case, case.prove(until(ends_at_s, progress), replace(scope, time_limit_s=left_s)))
+    return Proven(case, case.prove(progress, scope or Scope()))
 
 
 def formulas_guess(setting: Setting, progress: Progress) -> tuple[Search, tuple[Design, ...]]:
@@ -77,10 +71,7 @@ def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: V
         return confirmed(answer(setting, progress), setting)
     if setting.objective == "throughput":
         return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
-    try:
-        proven = proof_of(setting, progress, verdicts)
-    except TimeIsUp:
-        raise out_of_time("cluster was simulated") from None
+    proven = proof_of(setting, progress, verdicts)
     if setting.searching.write_lp is not None and proven.proof.program.positions:
         write_lp(proven.proof.program, setting.searching.write_lp)
     return confirmed(proven.plan(progress), setting)
@@ -88,12 +79,14 @@ def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: V
 
 def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Plan:
     """A plan with that of the same load within another SLO beside it, which ``load`` loads."""
-    progress(f"the plan within SLO {slo}, to compare")
     try:
+        progress(f"the plan within SLO {slo}, to compare")
         found = best_plan(load(), progress)
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
         return replace(plan, promise=Promise(slo=slo, reason=why))
+    except TimeIsUp:
+        return replace(plan, promise=Promise(slo=slo, reason=f"not planned: {OUT_OF_TIME}"))
     except InputError as error:
         return replace(plan, promise=Promise(slo=slo, reason=f"cannot be planned: {error}"))
     same = {name: getattr(found, name) for name in ("design", "pools", "rate_rps", "cost_usd_per_h", "power_w")}

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
+from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
 from provisioner.planning.answer import figure, loss, plan_of, ranked
@@ -36,9 +38,13 @@ class Proven:
 
     def plan(self, progress: Progress = lambda _: None) -> Plan:
         """The best plan with whole runs on the sets that decided it; ``InfeasibleError`` where none passes."""
-        best, setting, sets = self.proof.best, self.case.setting, self.case.sets
-        if best is None:
+        if self.proof.best is None:
             raise self.why_none(progress)
+        return self._shown(self.proof.best)
+
+    @ending(math.inf, anew=True)
+    def _shown(self, best: Judged) -> Plan:
+        setting, sets = self.case.setting, self.case.sets
         design, sizes = best.candidate.design, best.candidate.sizes
         simulation = whole_runs(self.case.judge, sets, best.candidate, best.verdict.sets or sets.count)
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
@@ -115,6 +121,8 @@ class Proven:
             least = min(passed, key=lambda each: tuple(each.totals.values()))
             cluster = setting.priced(design, least.candidate.sizes, least.totals)
             return Alternative(**cluster, reason=loss(least.totals, best.totals), basis="simulated")
+        if not self.proof.ties_judged:
+            return Alternative(design=design.name, reason="the time limit was reached", basis="simulated")
         guess = search.best((design,), self.case.setting.criterion)
         if guess is not None and tuple(guess.totals.values()) > tuple(best.totals.values()):
             left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
@@ -139,8 +147,10 @@ class Proven:
         texts: list[str] = []
         binding = nearest = ""
         if caps.any:
-            progress("nothing within the limits passes; looking for what would")
-            free = self.case.prove(progress, Scope(caps=Caps())).best
+            free = None
+            with suppress(TimeIsUp):
+                progress("nothing within the limits passes; looking for what would")
+                free = self.case.prove(progress, Scope(caps=Caps())).best
             if free is not None:
                 used = free.candidate.design.used(free.candidate.sizes)
                 over = {name: cap for name, cap in caps.given.items() if free.totals[name] > cap * (1.0 + ROUNDING)}

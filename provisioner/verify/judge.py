@@ -7,17 +7,18 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from time import monotonic
 from typing import Any, Final
 
 import numpy as np
 
+from provisioner.deadline import TimeIsUp, check_time, time_left_s
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
-from provisioner.planning.proof import Candidate, TimeIsUp, Verdict
+from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import interval, percentiles, student_t, verdict
@@ -31,6 +32,7 @@ from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.request_sets import RequestSets
 
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
+_KEPT_REQUESTS: Final = 1_000_000  # of runs that passed
 
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
@@ -62,8 +64,7 @@ class SimulationJudge:
     job: BatchJob | None = None
     threads: int = 2
     stopped: bool = False
-    ends_at_s: float = math.inf  # by ``monotonic``: then judging raises ``TimeIsUp``, with time left for whole runs
-    whole_s: float = 0.0
+    passing: dict[Candidate, list[Run]] = field(default_factory=dict)  # whole runs, if time is limited
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
 
@@ -78,7 +79,8 @@ class SimulationJudge:
             return [self.judge(candidate) for candidate in candidates]
         with ThreadPoolExecutor(self.threads) as executor:
             try:
-                return list(executor.map(self.judge, candidates))
+                judging = [executor.submit(copy_context().run, self.judge, candidate) for candidate in candidates]
+                return [each.result() for each in judging]
             except TimeIsUp:  # of every run
                 raise
             except BaseException:
@@ -113,6 +115,8 @@ class SimulationJudge:
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
         """The candidate's runs on the first sets that judged it, whole."""
         cluster, wanted = self.cluster(candidate), range(self.sets if sets is None else sets)
+        if candidate in self.passing:
+            return self.passing[candidate][: len(wanted)]
         longer = self.known[candidate].longer if candidate in self.known else 0
         with ThreadPoolExecutor(self.threads) as executor:
             sets_of = (self.request_sets(k, longer) for k in wanted)
@@ -122,21 +126,17 @@ class SimulationJudge:
         if self.stopped:
             raise Stopped
 
-    def _in_time_left(self, now_s: float, done: int) -> None:
+    def _in_time(self, now_s: float, done: int) -> None:
         self._pause(now_s, done)
-        if monotonic() + self.whole_s > self.ends_at_s:
-            raise TimeIsUp
+        check_time()
 
     def judge(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate, known or simulated."""
         if candidate not in self.known:
             for longer in range(self.doublings + 1):
-                began_s = monotonic()
                 found = self._simulated(candidate, longer)
                 if found.stable is not None:
                     break
-            if found.passes:
-                self.whole_s = max(self.whole_s, monotonic() - began_s)
             self.known[candidate] = replace(found, longer=longer)
         return self.known[candidate]
 
@@ -144,15 +144,16 @@ class SimulationJudge:
         """Simulate one candidate on sets of one length until its verdict is known."""
         cluster = self.cluster(candidate)
         values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}
+        whole: list[Run] = []
         backlogs: list[Backlog] = []
         ends: list[tuple[float, float]] = []
         wanted = self.sets
         while True:
             for k in range(len(backlogs), wanted):
-                self._in_time_left(0.0, 0)
+                check_time()
                 prepared = self.request_sets(k, longer)
                 stops = self._stop_limits(prepared, values) if k < self.sets else {}
-                done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._in_time_left)
+                done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._in_time)
                 self.simulated_runs += 1
                 if done.status == "rejected":
                     watched = zip(stops.items(), done.limits_beyond, strict=False)
@@ -161,13 +162,18 @@ class SimulationJudge:
                     return Verdict("fail", self.cut_margin, least, early=True, clear=True)
                 if done.status == "stuck":
                     return Verdict("fail", math.inf, stable=False)
+                whole.append(done)
                 latencies = done.latencies
                 _measure(latencies.both, values)
                 backlogs.append(observed_backlog(done))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
+            if found.passes and math.isfinite(time_left_s()):
+                if sum(run.requests.size for each in self.passing.values() for run in each) > _KEPT_REQUESTS:
+                    self.passing.clear()
+                self.passing[candidate] = whole
             if self.job is not None and found.outcome != "fail":
-                return self._in_time(self.job, backlogs, ends)
+                return self._done_in_time(self.job, backlogs, ends)
             if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
                 return replace(found, sets=wanted)
             wanted = min(wanted + self.sets, MOST_SETS)
@@ -193,7 +199,7 @@ class SimulationJudge:
                 stops[limit] = StopLimit(limit.metric, limit.kind, beyond, most)
         return stops
 
-    def _in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
+    def _done_in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
         """The verdict on a stable cluster with a batch job: whether its last request ends in time, by sets' means."""
         fed_s, done_s = (math.fsum(each) / len(ends) for each in zip(*ends, strict=True))
         growth = math.fsum(each.growth for each in backlogs) / len(backlogs)
@@ -252,7 +258,7 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._verdicts: dict[Hashable, dict[Candidate, Verdict]] = {}
-        self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
+        self._sets: OrderedDict[Hashable, tuple[RequestSets, dict[Candidate, list[Run]]]] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> "tuple[type[Verdicts], tuple[()]]":
@@ -263,8 +269,8 @@ class Verdicts:
         judging = setting.judging
         key = (rate_rps, setting.slo, judging, setting.verdicts_rest_on)
         with self._lock:
-            sets = self._sets.pop(key, None) or RequestSets(setting, rate_rps)
-            self._sets[key] = sets
+            sets, passing = self._sets.pop(key) if key in self._sets else (RequestSets(setting, rate_rps), {})
+            self._sets[key] = sets, passing
             if len(self._sets) > _REMEMBERED_SETS:
                 self._sets.popitem(last=False)
             known = self._verdicts.setdefault(key, {})
@@ -279,4 +285,5 @@ class Verdicts:
             cut_margin=judging.cut_margin,
             job=setting.job,
             known=known,
+            passing=passing,
         )

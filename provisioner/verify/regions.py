@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import Final
 
 import numpy as np
@@ -33,16 +32,16 @@ _LEAST_ROOM: Final = 24
 class Scope:
     """Restrictions of a proof beside its question.
 
-    ``caps`` and ``time_limit_s`` are in place of the question's. ``least`` has the fewest machines of each pool of a
-    design, ``starts`` sizes to begin with, ``excluded`` clusters that are known to fail clearly.
+    ``caps`` are in place of the question's. ``least`` has the fewest machines of each pool of a design, ``starts``
+    sizes to begin with, ``excluded`` clusters that are known to fail clearly. ``batch`` are judged at a time.
     """
 
     caps: Caps | None = None
     least: Mapping[Design, Sizes] = field(default_factory=dict)
     starts: Mapping[Design, Sizes] = field(default_factory=dict)
     excluded: tuple[Candidate, ...] = ()
-    time_limit_s: float | None = None
     any_plan: bool = False
+    batch: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,6 @@ class Case:
         """The proof over the designs within a scope."""
         objective, searching = self.setting.criterion, self.setting.searching
         caps = self.setting.caps if scope.caps is None else scope.caps
-        limit_s = searching.time_limit_s if scope.time_limit_s is None else scope.time_limit_s
-        self.judge.ends_at_s = math.inf if limit_s is None else monotonic() + limit_s
         guesses: dict[Design, Best | None] = {}
         for k, design in enumerate(self.designs):
             progress(Step(f"first guesses: {k:,} of {len(self.designs):,} designs", k, len(self.designs)))
@@ -87,7 +84,7 @@ class Case:
             caps=caps,
             objective=objective,
             exhaustive=searching.exhaustive,
-            time_limit_s=None if limit_s is None else max(self.judge.ends_at_s - monotonic(), 0.0),
+            batch=scope.batch,
             solver=searching.solver,
             any_plan=scope.any_plan,
             excluded=scope.excluded,

@@ -3,17 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from time import monotonic
 from typing import Final
 
-from provisioner.errors import InfeasibleError, InputError
+from provisioner.deadline import TimeIsUp, check_time, ending
+from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.options.defaults import MOST_SETS
 from provisioner.planning.answer import largest_by_formulas, refuse_throughput
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.proof import Candidate, TimeIsUp, Verdict
+from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.search import SMALLEST_RATE_RPS, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
@@ -31,8 +31,6 @@ _RATE_TOLERANCE: Final = 0.01
 _GUESS_TOLERANCE: Final = 0.02
 _FIRST_STEP: Final = 1.05
 _LEAST_REQUESTS: Final = 20.0  # rates at which a request set has fewer requests than this are not looked at
-# However little time is left, the search for the cheapest cluster at a rate takes this long, in s.
-_LEAST_TIME_S: Final = 1.0
 BEYOND: Final = (1.01, 1.02, 1.04)
 """Multiples of the first failure at which verdicts are looked at once more: near saturation they flip."""
 
@@ -50,28 +48,10 @@ class Throughput:
     passes_again_rps: tuple[float, ...]
 
 
-def until(ends_at_s: float, progress: Progress) -> Progress:
-    """Progress that raises ``TimeIsUp`` from a time on, by ``monotonic``."""
-
-    def tell(text: str) -> None:
-        if monotonic() > ends_at_s:
-            raise TimeIsUp
-        progress(text)
-
-    return tell
-
-
-def out_of_time(what: str, fast: str = "the formulas' answer") -> InfeasibleError:
-    """The error of a time limit that was reached before any ``what``."""
-    limit = spelled("time_limit_s")
-    nearest = f"a longer {limit}, fewer machine types, or {spelled('fast')} for {fast}"
-    return InfeasibleError(f"the time limit was reached before any {what}", binding=limit, relaxations=(nearest,))
-
-
 class Rates:
     """The clusters that pass at each rate, for a question whose rate is open. It keeps clear failures of lower rates.
 
-    ``tried`` has the clusters judged by themselves, ``passed`` all that pass. ``TimeIsUp``: the time limit is reached.
+    ``tried`` has the clusters judged by themselves, ``passed`` all that pass.
     """
 
     def __init__(self, setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> None:
@@ -84,20 +64,12 @@ class Rates:
         self.verdicts = verdicts or Verdicts()
         self.tried: list[tuple[float, Candidate, Verdict]] = []
         self.passed: list[tuple[float, Candidate]] = []
-        limit_s = setting.searching.time_limit_s
-        self._ends_at = math.inf if limit_s is None else monotonic() + limit_s
-        self.progress = until(self._ends_at, progress)
+        self.progress = progress
         self._clear: list[tuple[float, Candidate]] = []
-
-    @property
-    def time_left_s(self) -> float:
-        """Time left of the limit, in s; infinite without one."""
-        return self._ends_at - monotonic()
 
     def verdict(self, candidate: Candidate, rate_rps: float) -> Verdict:
         """The verdict on one cluster at a rate."""
-        if self.time_left_s <= 0.0:
-            raise TimeIsUp
+        check_time()
         self.progress(f"does {candidate} hold {rate_rps:.4g} requests/s?")
         found = self.judge(rate_rps)[1].judge(candidate)
         self.tried.append((rate_rps, candidate, found))
@@ -109,9 +81,7 @@ class Rates:
 
     def judge(self, rate_rps: float) -> tuple[RequestSets, SimulationJudge]:
         """The request sets at a rate, and the judge on them."""
-        sets, judge = self.verdicts.judge(self.setting.at(rate_rps), rate_rps)
-        judge.ends_at_s = self._ends_at
-        return sets, judge
+        return self.verdicts.judge(self.setting.at(rate_rps), rate_rps)
 
     def simulation(self, candidate: Candidate, rate_rps: float) -> Simulation:
         """Whole runs of a cluster at a rate, on as many request sets as it takes to decide about every limit."""
@@ -145,8 +115,7 @@ class Rates:
 
         What fails clearly at a lower rate is taken to fail at this one, as smaller clusters are.
         """
-        if self.time_left_s <= 0.0:
-            raise TimeIsUp
+        check_time()
         self.progress(f"is {rate_rps:.4g} requests/s possible?")
         excluded = tuple(candidate for rate, candidate in self._clear if rate <= rate_rps)
         proof = self.proven(rate_rps, Scope(starts=starts, excluded=excluded, any_plan=True)).proof
@@ -158,11 +127,9 @@ class Rates:
         self._clear += [(rate_rps, each) for each in proof.cuts]
         return None
 
-    def proven(self, rate_rps: float, scope: Scope, least_s: float = 0.0) -> Proven:
-        """The proof of the cheapest cluster at a rate within a scope, in the time left or ``least_s``."""
-        if not math.isinf(self._ends_at):
-            scope = replace(scope, time_limit_s=max(self.time_left_s, least_s))
-        there = self.setting.at(rate_rps)
+    def proven(self, rate_rps: float, scope: Scope, designs: tuple[Design, ...] | None = None) -> Proven:
+        """The proof of the cheapest cluster of some designs at a rate within a scope."""
+        there = replace(self.setting.at(rate_rps), designs=designs or self.setting.designs)
         case = Case(there, there.search(), there.designs, *self.judge(rate_rps))
         return Proven(case, case.prove(self.progress, scope))
 
@@ -199,13 +166,19 @@ def largest_throughput(
         complete = True
     except TimeIsUp:
         if failed is None and not rates.passed:
-            raise out_of_time("rate was found to pass") from None
+            raise
         if failed is None:
             rate, candidate = max(rates.passed, key=lambda each: each[0])
     if candidate is None:
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
-    progress(f"the cheapest cluster at {rate:.4g} requests/s")
-    plan = rates.proven(rate, Scope(starts={candidate.design: candidate.sizes}), _LEAST_TIME_S).plan()
+    starts = {candidate.design: candidate.sizes}
+    try:
+        progress(f"the cheapest cluster at {rate:.4g} requests/s")
+        plan = rates.proven(rate, Scope(starts=starts)).plan()
+    except TimeIsUp:  # the one that passed
+        with ending(math.inf, anew=True):
+            known = Scope(starts=starts, any_plan=True, batch=1)
+            plan = rates.proven(rate, known, (candidate.design,)).plan()
     further = f"nor does any tried up to {(failed or 0.0) * BEYOND[-1]:.4g}"
     if flips:
         further = f"verdicts flip up to {max(flips):.4g}"

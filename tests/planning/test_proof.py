@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provisioner.deadline import ending
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.options.defaults import CUT_MARGIN
 from provisioner.planning import formulation, proof_program
@@ -443,11 +444,13 @@ def test_the_evidence_names_what_fails_next_to_the_answer() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 3.0, 6.0, 9.0, 12.0, 1000.0])
-def test_a_time_limit_leaves_the_best_so_far_and_a_bound(seconds: float) -> None:
+def test_a_time_limit_leaves_the_best_so_far_and_a_bound(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
     ratio = staircase((8, 5), (6, 9))
     regions = (region(pair(0, 0), 20, (12, 12), 0.1),)
     judge = FakeJudge(ratio, seconds=1.0)
-    proof = prove(Problem(regions, FLAT, time_limit_s=seconds), judge, clock=judge.clock)
+    monkeypatch.setattr("provisioner.deadline.monotonic", judge.clock)
+    with ending(seconds):
+        proof = prove(Problem(regions, FLAT), judge)
     assert judge.now <= seconds or seconds == 1000.0
     assert proof.lower_bound <= 13.0 and proof.lower_bound >= 10.0
     if proof.best is not None:
@@ -460,9 +463,11 @@ def test_a_time_limit_leaves_the_best_so_far_and_a_bound(seconds: float) -> None
         assert proof.counts.simulated == 2 and not proof.optimal
 
 
-def test_without_any_plan_in_time_the_bound_is_the_cheapest_candidate_left() -> None:
+def test_without_any_plan_in_time_the_bound_is_the_cheapest_left(monkeypatch: pytest.MonkeyPatch) -> None:
     judge = FakeJudge(lambda *_: 1.2, seconds=1.0)
-    proof = prove(Problem((region(alone(0), 20, (12,), 0.25),), FLAT, time_limit_s=3.0), judge, clock=judge.clock)
+    monkeypatch.setattr("provisioner.deadline.monotonic", judge.clock)
+    with ending(3.0):
+        proof = prove(Problem((region(alone(0), 20, (12,), 0.25),), FLAT), judge)
     assert proof.best is None and not proof.optimal and not infeasible(proof) and proof.gap is None
     assert proof.lower_bound == 4.0 and proof.nearest_miss is not None
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from provisioner import api
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions
@@ -213,5 +214,5 @@ def test_what_cannot_be_asked(fields: dict[str, Any], arguments: dict[str, Any],
 
 
 def test_a_time_limit_without_an_answer_says_so() -> None:
-    with pytest.raises(InfeasibleError, match="time limit was reached before the largest rate of Baseline-H100 3"):
-        capacity(CapacityOptions(**SMALL, designs=("baseline-h100",), time_limit_s=1e-6, mixed=3))
+    with pytest.raises(InfeasibleError, match="time limit was reached before there was an answer"):
+        api.capacity(CapacityOptions(**SMALL, designs=("baseline-h100",), time_limit_s=1e-6, mixed=3))

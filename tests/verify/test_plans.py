@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,13 @@ import numpy as np
 import pytest
 
 from provisioner import api
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending, limited
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.check import check
 from provisioner.planning.designs import Design
-from provisioner.planning.proof import Candidate, TimeIsUp
+from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
 from provisioner.report.views.comparison import _binds
 from provisioner.report.views.plan import designs_chart, subtitle
@@ -205,9 +205,10 @@ def test_the_policy_changes_the_plan() -> None:
 
 
 def test_a_time_limit_gives_the_best_so_far_with_its_bound() -> None:
-    of = setting(time_limit_s=0.5, exhaustive=True, slo="splitwise", model="bloom-176b", rate_rps=30.0)
+    of = setting(exhaustive=True, slo="splitwise", model="bloom-176b", rate_rps=30.0)
     try:
-        found = best_plan(of)
+        with limited(0.5):
+            found = best_plan(of)
     except InfeasibleError as error:
         assert "the time limit was reached" in str(error)
         return
@@ -313,31 +314,28 @@ def test_the_percentiles_shown_are_of_the_request_sets_that_decided() -> None:
 
 
 def test_a_time_limit_ends_the_formulas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a clock that goes on by a second a look, as many designs are looked at as the limit has seconds."""
-    clock, texts = count(1.0), []
-    monkeypatch.setattr("provisioner.verify.throughput.monotonic", lambda: next(clock))
-    monkeypatch.setattr("provisioner.verify.answer.monotonic", lambda: 0.0)
-    with pytest.raises(InfeasibleError, match="the time limit was reached before any cluster was simulated") as caught:
-        best_plan(setting(time_limit_s=3.0), texts.append)
-    assert texts == [f"formulas: {k} of {len(setting().designs)} designs" for k in range(3)]
+    """On a clock that goes on by a second a text, as many designs are looked at as the limit has seconds."""
+    of, texts = setting(), list[str]()
+    monkeypatch.setattr("provisioner.deadline.monotonic", lambda: float(len(texts)))
+    with pytest.raises(InfeasibleError, match=OUT_OF_TIME) as caught, limited(3.0, texts.append) as tell:
+        best_plan(of, tell)
+    assert texts == [f"formulas: {k} of {len(of.designs)} designs" for k in range(3)]
     assert caught.value.binding == "time_limit_s"
 
 
 def test_a_time_limit_ends_a_run() -> None:
-    """No run goes on after the limit, nor does one begin that would leave no time for the whole runs of the best."""
+    """No run goes on after the limit, on any thread; what is known needs none."""
     of = setting(designs=("baseline-h100",))
-    sets, judge = Verdicts().judge(of, of.traffic.peak_rps)
+    _, judge = Verdicts().judge(of, of.traffic.peak_rps)
     candidates = [Candidate(of.designs[0], (n,)) for n in (20, 21)]
-    judge.ends_at_s = -math.inf
-    with pytest.raises(TimeIsUp):
+    with ending(-math.inf), pytest.raises(TimeIsUp):
         judge(candidates)
     assert not judge.known and not judge.stopped
-    judge.ends_at_s = math.inf
-    assert judge.judge(candidates[0]).passes and judge.whole_s > 0.0
-    judge.ends_at_s, judge.whole_s = 1e12, 1e13
-    with pytest.raises(TimeIsUp):
-        judge.judge(candidates[1])
-    assert len(judge.runs(candidates[0])) == sets.count  # the evidence of what was found is made all the same
+    assert judge.judge(candidates[0]).passes
+    with ending(-math.inf):
+        assert judge.judge(candidates[0]).passes
+        with pytest.raises(TimeIsUp):
+            judge.judge(candidates[1])
 
 
 def test_loading_and_formulas_show_their_progress() -> None:

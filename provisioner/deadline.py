@@ -1,0 +1,72 @@
+"""The time limit of a question: when its work has to end. Every long loop looks at it.
+
+The clock starts with the process on the command line, and with the call in Python. Imports the standard library and
+the floor of errors only.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from time import monotonic
+from typing import Final
+
+from provisioner.errors import InfeasibleError
+from provisioner.progress import Progress
+from provisioner.spelling import spelled
+
+LOADED_S: Final = monotonic()
+began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
+"""The time from which limits count, by ``monotonic``; None: the call."""
+
+_ends_at_s: ContextVar[float] = ContextVar("ends_at_s", default=math.inf)
+
+
+OUT_OF_TIME: Final = "the time limit was reached before there was an answer"
+
+
+class TimeIsUp(Exception):
+    """The time limit is reached, or a plan is enough and there is one."""
+
+
+@contextmanager
+def ending(at_s: float, anew: bool = False) -> Iterator[None]:
+    """Work that has to end at a time, by ``monotonic``, or earlier if it is limited already and not ``anew``."""
+    before = _ends_at_s.set(at_s if anew else min(at_s, _ends_at_s.get()))
+    try:
+        yield
+    finally:
+        _ends_at_s.reset(before)
+
+
+@contextmanager
+def limited(limit_s: float | None, progress: Progress | None = None) -> Iterator[Progress]:
+    """A time limit on the answer to a question, and ``progress``, which looks at it.
+
+    ``InfeasibleError`` where it is reached without an answer.
+    """
+
+    def tell(text: str) -> None:
+        check_time()
+        if progress is not None:
+            progress(text)
+
+    since_s = began_s.get()
+    try:
+        with ending((monotonic() if since_s is None else since_s) + (math.inf if limit_s is None else limit_s)):
+            yield tell
+    except TimeIsUp:
+        limit = spelled("time_limit_s")
+        nearest = f"a longer {limit}, or a question of fewer machine types and designs"
+        raise InfeasibleError(OUT_OF_TIME, binding=limit, relaxations=(nearest,)) from None
+
+
+def time_left_s() -> float:
+    """Time left of the limit in s, 0 or above; infinite without one."""
+    return max(_ends_at_s.get() - monotonic(), 0.0)
+
+
+def check_time() -> None:
+    """Raise ``TimeIsUp`` if the time limit is reached."""
+    if monotonic() >= _ends_at_s.get():
+        raise TimeIsUp
