@@ -109,7 +109,7 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
         facts("Recognised", *recognised),
         _points(measured.points),
         _findings("Identified", measured.identified, names),
-        _findings("Not identified", measured.not_identified, names),
+        *([_findings("Not identified", measured.not_identified, names)] if measured.not_identified else ()),
         _fit(measured.fit) if measured.fit else Notes("No curve yet", (measured.fit_refused,), warning=True),
         *notes("Warnings", measured.warnings, warning=True),
     ]
@@ -123,7 +123,8 @@ def measured_document(measured: Measured, written: Path | None = None, remarks: 
         files = (("file", str(written)), ("to read it again", shlex.join(again)), ("to plan with it", to_plan))
         blocks += [facts("Written", *files), *notes("", remarks)]
     group = f"{measured.model} on {measured.machine} at TP {measured.tensor_parallel}"
-    return Document(f"{len(measured.points)} measured points of {group}", "", tuple(blocks))
+    points = f"{len(measured.points)} measured point{'s' * (len(measured.points) != 1)}"
+    return Document(f"{points} of {group}", "", tuple(blocks))
 
 
 def measured_data(measured: Measured, written: Path | None = None, remarks: Sequence[str] = ()) -> dict[str, object]:

@@ -99,7 +99,7 @@ class Trace:
         rate = rate_rps or self.rate_rps or (arrivals and arrivals.peak_rate_rps)
         if rate is None:
             problem = self.untimed or "all requests arrive at one time"
-            mend = f"give one with {spelled('rate_rps')}, here if it is taken, else to provision workloads import"
+            mend = f"give one with {spelled('rate_rps')}, or write it down with provision workloads import"
             raise InputError(f"{self.path}: {problem}, so it has no rate: {mend}")
         read = "".join(f"; {label} {text}" for label, text in self.facts.items())
         return from_lengths(

@@ -271,7 +271,7 @@ def test_a_message_on_a_trace_names_options_that_the_command_has(
 
 def test_a_workload_without_a_rate_is_shown_with_one(provision: Run, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("arrival_s,prompt_tokens,output_tokens\n1,10,3\n1,20,4\n")
-    assert "so it has no rate: give one with --rate, here if it is taken" in provision("workloads", "t.csv").error
+    assert "so it has no rate: give one with --rate, or write it down with provision workloads import" in provision("workloads", "t.csv").error
     assert "rate to plan for  3 requests/s" in provision("workloads", "t.csv", "--rate", "3").out
     planned = provision(
         "plan", "--workload", "t.csv", "--rate", "2", "--fast", "--tp", "8", "--design", "baseline-h100"
