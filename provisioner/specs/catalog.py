@@ -252,7 +252,7 @@ def workload(name_or_path: str | Path, rules: object = None) -> "Workload":
     """Workload of a shipped name, of a workload file (.yaml), or of a trace, read by the rules among options."""
     path = Path(name_or_path)
     shipped, file = str(name_or_path) in workloads(), path.suffix in (".yaml", ".yml")
-    for name in ("time_unit", "block_tokens", "failed_rows") if shipped or file else ():
+    for name in ("time_unit", "block_tokens", "failed_rows", "span_s") if shipped or file else ():
         if getattr(rules, name, None) not in (None, "drop"):
             raise InputError(f"{spelled(name)}: is of trace files, and {name_or_path} is none; leave it out")
     if shipped:

@@ -79,8 +79,8 @@ def quantized(given: Any, shape: Mapping[str, Any], gated: bool, where: str) -> 
 def _parts(given: dict[str, Any], method: str) -> list[_Part]:
     """Names and patterns of modules with their quantization; the first that fits a module counts.
 
-    Modelopt lists layers, GPTQModel's ``dynamic`` has expressions that leave out (``-:``) or override, and groups of
-    compressed-tensors have targets: modules, or ``Linear`` for all others.
+    Modelopt lists layers, GPTQ may list modules of every layer, GPTQModel's ``dynamic`` has expressions that leave out
+    (``-:``) or override, and groups of compressed-tensors have targets: modules, or ``Linear`` for all others.
     """
     layers = as_object(given.get("quantized_layers"))
     if layers := as_object(layers.get("quantized_layers")) or layers:
@@ -88,10 +88,13 @@ def _parts(given: dict[str, Any], method: str) -> list[_Part]:
     if method == "gptq":
         rules = as_object(given.get("dynamic")).items()
         named = ((f"re:{rule.lstrip('+-:')}", rule[:2] == "-:", as_object(of)) for rule, of in rules)
-        return [*((pattern, None if out else given | of) for pattern, out, of in named), (None, given)]
+        inside = given.get("modules_in_block_to_quantize") or []  # lists of modules that are quantized together
+        listed = [str(name) for names in inside for name in (names if isinstance(names, list) else [names])]
+        others = [*((name, given) for name in listed), (None, None)] if listed else [(None, given)]
+        return [*((pattern, None if out else given | of) for pattern, out, of in named), *others]
     groups = [*map(as_object, as_object(given.get("config_groups")).values())]
     targets = [(str(at), {"config_groups": {"": of}}) for of in groups for at in of.get("targets") or ["Linear"]]
-    others: list[_Part] = [(None, given | of) for at, of in targets if at == "Linear"]
+    others = [(None, given | of) for at, of in targets if at == "Linear"]
     if not groups or len(others) > 1:
         return [(None, given)]
     return [*((at, given | of) for at, of in targets if at != "Linear"), *others, (None, None)]

@@ -173,6 +173,16 @@ class TestMixedPrecision:
         assert model.bytes_per_weight == pytest.approx((4 + 20 / 128 + 8 + 24 / 32) / 16)
         assert f"{model.weight_bytes / 1e9:.1f}" == "2.1"
 
+    def test_gptq_of_some_modules_leaves_the_others_in_16_bits(self, tmp_path: Path) -> None:
+        listed = [["mlp.up_proj", "mlp.gate_proj"], ["mlp.down_proj"]]
+        given = {"quant_method": "gptq", "bits": 4, "group_size": 128, "modules_in_block_to_quantize": listed}
+        model = read(tmp_path, given)
+        assert model.share_in_16_bits == pytest.approx(6 * ATTENTION / LAYERS)
+        everything = [*listed, [f"self_attn.{name}_proj" for name in "qkvo"]]
+        assert read(tmp_path, given | {"modules_in_block_to_quantize": everything}).share_in_16_bits == 0.0
+        with pytest.raises(InputError, match="quantizes a module that is not known"):
+            read(tmp_path, given | {"modules_in_block_to_quantize": ["mlp.gate"]})
+
     def test_layer_one_is_not_layer_ten(self, tmp_path: Path) -> None:
         config = {**LLAMA, "num_hidden_layers": 12, "quantization_config": {"quant_method": "fp8"}}
         config["quantization_config"]["ignored_layers"] = ["model.layers.1"]

@@ -370,7 +370,7 @@ def test_options_without_effect_are_refused_or_said(tmp_path: Path) -> None:
         load_setting(PlanOptions(designs=("splitwise-hh",), policy="chunked"))
     with pytest.raises(InputError, match="policy split: is of designs that split the phases"):
         load_setting(PlanOptions(designs=("baseline-h100",), policy="split"))
-    for name, value in (("time_unit", "ms"), ("block_tokens", 16), ("failed_rows", "refuse")):
+    for name, value in (("time_unit", "ms"), ("block_tokens", 16), ("failed_rows", "refuse"), ("span_s", (0.0, 60.0))):
         with pytest.raises(InputError, match=f"{name}: is of trace files, and coding is none"):
             load_setting(PlanOptions(**{name: value}))
     mixed = {"design": "baseline-h100", "mixed_machines": 4, "rate_rps": 5.0, "duration_s": 20.0}
