@@ -211,5 +211,5 @@ def test_what_makes_no_sense_is_refused(changes: dict[str, object], message: str
 
 def test_a_backlog_has_no_capacity() -> None:
     asked = {name: value for name, value in JOB.items() if name not in ("machines", "against")}
-    with pytest.raises(InputError, match="backlog_requests: has its own rate"):
+    with pytest.raises(InputError, match="backlog_requests: is no option of this question"):
         provisioner.capacity(mixed=4, **asked)

@@ -77,11 +77,14 @@ class Workers:
         finished: SimpleQueue[tuple[int, Future[Result]]] = SimpleQueue()
         everywhere = cast("Shared", self.share(shared))  # of a cluster its future, which a worker gets the value of
         stopped = self.stopped if isinstance(self.executor, ThreadPoolExecutor) else None
-        work = [partial(_work, stopped, function, everywhere, item) for item in items]
-        # a thread has the time limit of its caller
-        futures = [
-            self.executor.submit(each if stopped is None else partial(copy_context().run, each)) for each in work
-        ]
+
+        def submitted(item: Item) -> Future[Result]:
+            """A thread has the time limit of its caller; a cluster looks for futures among the arguments."""
+            if stopped is None:
+                return self.executor.submit(_work, stopped, function, everywhere, item)
+            return self.executor.submit(copy_context().run, _work, stopped, function, everywhere, item)
+
+        futures = [submitted(item) for item in items]
         try:
             for index, future in enumerate(futures):
                 future.add_done_callback(lambda done, index=index: finished.put((index, done)))  # type: ignore[misc]

@@ -46,7 +46,10 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
         (("--design", "baseline-h100", "--prompt", "3"), "--prompt: Baseline-H100 has no prompt machines"),
         (("--design", "baseline-h100", "--mixed", "3", "--to", "0"), "--to: must be above 0 requests/s"),
         (("--design", "baseline-h100", "--mixed", "3", "--rate", "4"), "unknown option '--rate'"),
-        (("--design", "baseline-h100", "--mixed", "3", "--to", "4", "--no-additions"), "--to: names rates"),
+        (
+            ("--design", "baseline-h100", "--mixed", "3", "--to", "4", "--no-additions"),
+            "--to: is of what is added",
+        ),
     ],
 )
 def test_bad_input_is_one_line(provision: Run, arguments: tuple[str, ...], message: str) -> None:

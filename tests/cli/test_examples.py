@@ -18,7 +18,9 @@ ELSEWHERE = {place.command for page in PAGES for place in shown(page)} | {
 }
 """Commands that run where their output is compared with a page, or with the other commands of the catalogue."""
 
-NEEDS = re.compile(r"\.\.\.|config\.json|run-\*\.json|--specs own|--dask|^provision profile|reproduce \w+ --seeds")
+NEEDS = re.compile(
+    r"\.\.\.|config\.json|run-\*\.json|--specs own|m-large|--dask|^provision profile|reproduce \w+ --seeds"
+)
 """Commands that need a file or a machine of the reader's, or an hour."""
 
 

@@ -146,7 +146,7 @@ def test_a_machine_whose_batch_fills_is_run_until_it_is_told(
     assert found.load.endswith("for 2 min") is (duration_s is not None or stable is True)
     assert found.instability.startswith({True: "", None: "too short to tell", False: "requests wait"}[stable])
     if stable is False:
-        assert found.throughput_rps == pytest.approx(53.0, rel=0.05)
+        assert found.throughput_rps == pytest.approx(51.0, rel=0.05)  # the room for KV caches binds
 
 
 def simulate(path: Path, answers: int, gap_s: float, **asked: object) -> Simulation:

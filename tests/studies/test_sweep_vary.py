@@ -179,7 +179,7 @@ def test_an_input_is_given_once() -> None:
     with pytest.raises(InputError, match="is scaled with scale too"):
         vary(SimulateOptions(scale={"slo": 2.0}), name="slo", values="1,2", clusters=CLUSTERS)
     with pytest.raises(UnknownNameError):
-        vary(SHORT, name="", values="1,2", clusters=CLUSTERS)
+        vary(SHORT, name="nope", values="1,2", clusters=CLUSTERS)
 
 
 def test_ranges() -> None:
