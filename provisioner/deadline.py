@@ -1,7 +1,6 @@
 """The time limit of a question: when its work has to end. Every long loop looks at it.
 
-The clock starts with the process on the command line, and with the call in Python. Imports the standard library and
-the floor of errors only.
+The clock starts with the process on the command line, and with the call in Python.
 """
 
 import math
@@ -16,12 +15,8 @@ from provisioner.progress import Progress
 from provisioner.spelling import spelled
 
 LOADED_S: Final = monotonic()
-began_s: ContextVar[float | None] = ContextVar("began_s", default=None)
-"""The time from which limits count, by ``monotonic``; None: the call."""
-
+began_s: ContextVar[float | None] = ContextVar("began_s", default=None)  # limits count from it; None: from the call
 _ends_at_s: ContextVar[float] = ContextVar("ends_at_s", default=math.inf)
-
-
 OUT_OF_TIME: Final = "the time limit was reached before there was an answer"
 
 

@@ -25,14 +25,11 @@ Stage = PromptStage | TokenStage | MixedStage
 
 # A share of requests above a limit counts as within the percentile up to this rounding of the arithmetic.
 SHARE_TOLERANCE = 1e-9
-# Beyond the offered load plus this many standard deviations, queueing is negligible and more machines add nothing.
-_SPAN_DEVIATIONS = 8.0
+_SPAN_DEVIATIONS = 8.0  # beyond the offered load plus these, queueing is negligible and more machines add nothing
 _SPAN_EXTRA = 24
 _PERCENTILE_TOLERANCE = 1e-4  # percentiles are found to this relative tolerance
-# If two types share a role, a pool's sizes end when its shares are this near to those of the largest size.
-_SETTLED = 1e-4
-# If the end-to-end limits decide a shared role, a pool has at most this many sizes from the first that is enough.
-_MOST_SIZES = 64
+_SETTLED = 1e-4  # if two types share a role, a pool's sizes end when its shares are this near to the largest's
+_MOST_SIZES = 64  # if the end-to-end limits decide a shared role, sizes of a pool from the first that is enough
 
 
 @dataclass(frozen=True, slots=True)

@@ -395,7 +395,7 @@ class _ProofSearch:
 
     def _proof(self, finished: bool) -> Proof:
         objective, verdicts = self.problem.objective, self.verdicts
-        cheapest = None if finished else self._choice().cheapest()
+        cheapest = None if finished else self._cheapest()
         least, best = cheapest or self.best, None if self.best is None else self._judged(self.best)
         lower_bound = math.inf if least is None else self.lattice.value(least)[objective]
         failing = [point for point, verdict in verdicts.items() if not verdict.passes]
@@ -419,6 +419,17 @@ class _ProofSearch:
             failing_neighbours=tuple(map(self._judged, self._neighbours(allowed))),
             program=parameters(self.lattice, self.totals),
         )
+
+    def _cheapest(self) -> Point | None:
+        """A point than which none that is left is cheaper, None where none is better than the best in the objective.
+
+        Of too many to list it has the least sizes of a design, which bounds them: programs of them all take minutes.
+        """
+        if self.lattice.points(self.totals) <= self.problem.most_enumerated:
+            return (self.open or Enumeration(self.lattice, self.totals)).cheapest()
+        least = (Point(d, region.least) for d, region in enumerate(self.problem.regions) if not region.empty)
+        cheapest = min(least, key=self.lattice.totals)
+        return cheapest if self.totals is None or self.lattice.totals(cheapest)[0] < self.totals[0] else None
 
     def _miss(self, point: Point) -> tuple[bool, bool, float, Totals]:
         """The distance of a candidate from passing, to sort by: exact ones first, then the smaller of equal ones."""

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 import pulp
 
+from provisioner.deadline import check_time, time_left_s
 from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
@@ -192,7 +193,7 @@ class Programs:
         self.parameters = parameters(lattice, best)
         self.engine = solver(solver_name)
         if self.engine.name == "HiGHS":  # its presolve takes several times as long as the program itself
-            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
+            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off", timeLimit=time_left_s())
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
@@ -213,10 +214,6 @@ class Programs:
         assert low is not None and high is not None
         return (low,) if low == high else (low, high)
 
-    def cheapest(self) -> Point | None:
-        """A point left with the least objective, None where nothing is left that is better than the best in it."""
-        return self._solve(self.parameters, 0, None, lambda program: total_units(self.parameters, program, 0))
-
     def any_left(self) -> Point | None:
         """A point as good as the best that nothing excludes, None where every program is proven to have no solution."""
         found = (self._solve(self.parameters, level) for level in self.parameters.levels)
@@ -231,9 +228,11 @@ class Programs:
     ) -> Point | None:
         """A point left at a level, the dearest or the one with the ``least`` of something; None where none is left."""
         while p.positions:
+            check_time()
             program = build(p, level, at_least)
             if least is not None:
                 program.problem.setObjective(-least(program))
+            check_time()
             choice = choose(program, self.engine)
             if choice is None:
                 return None

@@ -17,8 +17,7 @@ from provisioner.planning.solver import Point, solve
 from provisioner.progress import Progress, Step
 from provisioner.specs.slo import LatencyLimit
 
-# A share of the ties' combinations that is enumerated at most; three shared pools have tens of thousands.
-_MOST_TIES = 400
+_MOST_TIES = 400  # of the ties' combinations these are enumerated at most; three shared pools have tens of thousands
 # The largest rate is found to this relative tolerance.
 RATE_TOLERANCE = 0.005
 SMALLEST_RATE_RPS = 1e-3

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pulp
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.files import write_files
 from provisioner.options import spelled
@@ -99,6 +100,7 @@ def choose(program: Program, engine: pulp.LpSolver) -> Point | None:
     if ending == "Infeasible" or (ending == "Undefined" and engine.name != DEFAULT_SOLVER):
         return None
     if ending != "Optimal":
+        check_time()
         raise _failed(engine.name, f"stopped without a proven optimum ({ending})")
     return read(program, engine.name)
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
+from provisioner.deadline import check_time
 from provisioner.errors import Interrupted
 from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
@@ -21,11 +22,9 @@ from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
-# The work that a machine can do at best is taken as this much more: request sets differ in what they offer.
-_OPTIMISM: Final = 1.1
-# Pools are searched up to this multiple of the formulas' guess, and at least to this number of machines.
-_ROOM: Final = 2.5
-_LEAST_ROOM: Final = 24
+_OPTIMISM: Final = 1.1  # a machine's work at best is taken as this much more: request sets differ in what they offer
+_ROOM: Final = 2.5  # pools are searched up to this multiple of the formulas' guess,
+_LEAST_ROOM: Final = 24  # and at least to this number of machines
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,8 @@ class Scope:
 class Case:
     """A question before the judge: the formulas' search over its designs, and the request sets of its planned rate.
 
-    Designs whose own iterations are beyond a limit on the largest gap, whatever their sizes, are ruled out.
+    Designs whose own iterations are beyond a limit on the largest gap, whatever their sizes, are ruled out. ``at_best``
+    has the machines that the prompts alone keep busy, by what a pool is.
     """
 
     setting: Setting
@@ -56,6 +56,7 @@ class Case:
     designs: tuple[Design, ...]
     sets: RequestSets
     judge: SimulationJudge
+    at_best: dict[Any, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         limits = [limit for limit in self.setting.slo.limits if limit.metric == "gap"]
@@ -116,17 +117,19 @@ class Case:
 
     def _machines_at_best(self, design: Design) -> tuple[float, ...]:
         """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
-        requests = self.sets(0).requests
+        check_time()
+        requests, batch_tokens = self.sets(0).requests, self.judge.policy_of(design).batch_tokens
         span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
-        tokens = np.arange(1.0, self.judge.policy_of(design).batch_tokens + 1.0)
-        machines = []
-        for slot in design.slots:
-            perf = self.setting.replicas[slot.replica]
+        kinds = [(batch_tokens, slot.replica, slot.min_prompt_tokens, slot.max_prompt_tokens) for slot in design.slots]
+        for kind, slot in zip(kinds, design.slots, strict=True):
+            if kind in self.at_best:
+                continue
+            perf, tokens = self.setting.replicas[slot.replica], np.arange(1.0, batch_tokens + 1.0)
             prompt = requests.prompt_tokens[slot.serves(requests.prompt_tokens)]
             least_s = float(np.min(np.asarray(perf.prompt_s(tokens)) / tokens))
             each_s = np.minimum(perf.prompt_s(prompt.astype(np.float64)), least_s * prompt)
-            machines.append(float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM)
-        return tuple(machines)
+            self.at_best[kind] = float(each_s.sum()) / max(span_s, 1e-9) / perf.replicas_per_machine / _OPTIMISM
+        return tuple(map(self.at_best.__getitem__, kinds))
 
 
 def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:

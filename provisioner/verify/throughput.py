@@ -31,8 +31,7 @@ _RATE_TOLERANCE: Final = 0.01
 _GUESS_TOLERANCE: Final = 0.02
 _FIRST_STEP: Final = 1.05
 _LEAST_REQUESTS: Final = 20.0  # rates at which a request set has fewer requests than this are not looked at
-BEYOND: Final = (1.01, 1.02, 1.04)
-"""Multiples of the first failure at which verdicts are looked at once more: near saturation they flip."""
+BEYOND: Final = (1.01, 1.02, 1.04)  # multiples of the first failure that are looked at: near saturation verdicts flip
 
 
 @dataclass(frozen=True, slots=True)

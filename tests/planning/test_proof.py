@@ -472,6 +472,21 @@ def test_without_any_plan_in_time_the_bound_is_the_cheapest_left(monkeypatch: py
     assert proof.lower_bound == 4.0 and proof.nearest_miss is not None
 
 
+def test_with_too_many_to_list_the_bound_in_time_is_of_least_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program is stated once the time is up; the bound may be lower than that of a list."""
+    monkeypatch.setattr("provisioner.planning.proof_program.build", lambda *_: pytest.fail("a program was stated"))
+    bounds = []
+    for most_enumerated in (10_000, 0):
+        judge = FakeJudge(staircase((8, 5), (6, 9)), seconds=1.0)
+        monkeypatch.setattr("provisioner.deadline.monotonic", judge.clock)
+        problem = Problem((region(pair(0, 0), 20, (12, 12), 0.1),), FLAT, most_enumerated=most_enumerated)
+        with ending(3.0):
+            proof = prove(problem, judge)
+        assert not proof.optimal and proof.best is not None
+        bounds.append(proof.lower_bound)
+    assert bounds[1] == 2.0 <= bounds[0] <= 13.0
+
+
 def test_what_is_known_to_fail_excludes_smaller_ones_unseen() -> None:
     """Sizes up to 5 of 12 are known to fail; the judge, which would pass 3, is not asked about them."""
     asked: list[int] = []
