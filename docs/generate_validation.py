@@ -655,11 +655,11 @@ limit over its utilisation, max(FLOP / peak, bytes / bandwidth) / utilisation, a
 were fitted to measured kernels of six GPUs. The tables' errors against the rows they were fitted to: median and 95 %
 quantile, in %. They are from AIConfigurator's kernel times (Apache-2.0) and Vidur's profiles (MIT);
 `hardware_specs/operators/provenance.yaml` has the versions, the rows, and what each rule refused, and
-`python hardware_specs/derive_operators.py AIC_KERNELS VIDUR_PROFILES` derives them again from the two.
+`python hardware_specs/derive_operators.py AIC_KERNELS... VIDUR_PROFILES` derives them again from the two.
 """
 
 TABLES_WHY = """\
-What is not in a GPU's column is taken from the GPU with the same chip (H200 from H100), else as in the last section. Prompt
+What is not in a GPU's rows is taken from the GPU with the same chip (H200 from H100), else as in the last section. Prompt
 attention on the H200 was refused as a whole: its rows are up to 260 times faster than the arithmetic peak allows. Block-scaled
 FP8, FP4 and sliding windows are not in the tables; head sizes other than 128 scale by their limit. FP8 products reach 60
 to 70 % of the peak on H100 and 20 to 35 % on L40S and B200, of the software that was measured (vLLM 0.14 and 0.19); later software may do better.
@@ -824,11 +824,11 @@ ESTIMATED_WHY = """\
 OPERATOR_NAMES = {
     "gemm bf16": "products, bf16",
     "gemm fp8": "products, fp8",
-    "prompt_attention bf16": "attention of prompts",
-    "decode_attention bf16": "attention of decode, bf16",
-    "decode_attention fp8": "attention of decode, fp8",
-    "all_reduce graph": "sums over GPUs, graph",
-    "all_reduce eager": "sums over GPUs, eager",
+    "prompt_attention bf16": "prompt attention",
+    "decode_attention bf16": "decode attention, bf16",
+    "decode_attention fp8": "decode attention, fp8",
+    "all_reduce graph": "sums, graph",
+    "all_reduce eager": "sums, eager",
     "elementwise norm": "norm",
     "elementwise activation": "activation",
     "elementwise rotary": "rotation",
@@ -850,12 +850,17 @@ def operators_provenance() -> dict[str, dict[str, Any]]:
 
 def tables() -> str:
     """Errors of the operator tables."""
-    gpus = operators_provenance()
-    rows = [f"| kernel | {' | '.join(gpus)} |", "|---|" + "---|" * len(gpus)]
-    for kind, name in OPERATOR_NAMES.items():
-        of = [each["tables"].get(kind, {}) for each in gpus.values()]
-        cells = [f"{100 * e['error_median']:.1f}, {100 * e['error_p95']:.0f}" if "error_p95" in e else "" for e in of]
-        rows.append(f"| {name} | {' | '.join(cells)} |")
+    rows = [
+        f"| GPU | measured with | {' | '.join(OPERATOR_NAMES.values())} |",
+        "|---|---|" + "---|" * len(OPERATOR_NAMES),
+    ]
+    for gpu, about in operators_provenance().items():
+        for source, tables in about["tables"].items():
+            of = [tables.get(kind, {}) for kind in OPERATOR_NAMES]
+            cells = [
+                f"{100 * e['error_median']:.1f}, {100 * e['error_p95']:.0f}" if "error_p95" in e else "" for e in of
+            ]
+            rows.append(f"| {gpu} | {' '.join(source.rsplit('-', 1))} | {' | '.join(cells)} |")
     return "\n".join([TABLES_TEXT, *rows, "", TABLES_WHY])
 
 
@@ -910,14 +915,9 @@ def splitwise_measurements() -> str:
 
 
 def deriving() -> ModuleType:
-    """hardware_specs/derive_operators.py, which is no part of the package."""
-    path = catalog.data_folder("hardware_specs") / "derive_operators.py"
-    spec = importlib.util.spec_from_file_location("derive_operators", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["derive_operators"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    """hardware_specs/kernel_rows/estimates.py, which is no part of the package."""
+    sys.path.insert(0, str(catalog.data_folder("hardware_specs")))
+    return importlib.import_module("kernel_rows.estimates")
 
 
 def estimated() -> str:

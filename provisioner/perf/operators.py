@@ -7,13 +7,13 @@ an operator without one gets an estimate from the measured GPUs (``Borrowed``), 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import chain, product
+from dataclasses import dataclass, field, fields
+from functools import lru_cache, partial
+from itertools import product
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,6 +29,9 @@ ACTIVATION_BYTES: Final = 2  # bytes of one activation: bf16 between operators, 
 
 MIN_KERNEL_S: Final = 1.65e-6
 """Shortest time of any kernel, in s: the shortest of all measured rows (a GEMM on the L40S)."""
+
+Source = tuple[str, str]
+"""Software and version that kernels were measured with, such as ``("vllm", "0.19.0")``."""
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "gemm": ("bf16", "fp8"),
@@ -145,7 +148,8 @@ def all_reduce_limit_s(gpu: GpuLimits, size_bytes: ArrayLike) -> Floats:
 class GridTable:
     """Utilisation over a full grid of sizes, interpolated linearly in logarithms, constant outside.
 
-    ``axes`` has one rising array of sizes above 0 per dimension, ``utilisation`` their shape.
+    ``axes`` has one rising array of sizes above 0 per dimension, ``utilisation`` their shape. ``source`` is the
+    software that was measured.
 
     >>> table = GridTable((np.array([1.0, 4.0]),), np.array([0.1, 0.4]))
     >>> [round(float(u), 3) for u in table([0.5, 1, 2, 4, 9])]
@@ -154,6 +158,7 @@ class GridTable:
 
     axes: tuple[Floats, ...]
     utilisation: Floats
+    source: Source = ("", "")
     _log: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -202,6 +207,15 @@ class Operators:
     limits: GpuLimits
     tables: Mapping[tuple[str, str], Utilisation]
     estimated: tuple[str, ...] = ()
+
+    @property
+    def sources(self) -> dict[tuple[str, str], Source]:
+        """Software that each (operator, kind) was measured with on this GPU; estimated ones are left out.
+
+        >>> load_operators("h100-sxm-80gb").sources["gemm", "bf16"]
+        ('vllm', '0.19.0')
+        """
+        return {key: table.source for key, table in self.tables.items() if isinstance(table, GridTable)}
 
     def _time_s(self, operator: str, kind: str, work: ArrayLike, limit_s: Floats, *sizes: Floats) -> Floats:
         """Limit over utilisation, at least the shortest kernel; 0 without work."""
@@ -267,9 +281,14 @@ def folder() -> Path:
     return data_folder("hardware_specs") / "operators"
 
 
+def _name(path: Path) -> str:
+    inside = path.name if path.parent == folder() else f"{path.parent.name}/{path.name}"
+    return f"hardware_specs/operators/{inside}"
+
+
 def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield (file and row, line) of a CSV file without quotes, after checking its first line."""
-    name = f"hardware_specs/operators/{path.name}"
+    name = _name(path)
     with refusing(name, "CSV file"):
         first, *lines = path.read_text(encoding="utf-8").splitlines() or [""]
     if first != ",".join(columns):
@@ -280,14 +299,14 @@ def _lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield f"{name}: row {number}", line
 
 
-LIMIT_COLUMNS: Final = ("gpu", "bf16_flops", "fp8_flops", "memory_bytes_per_s", "link_bytes_per_s", "link")
+LIMIT_COLUMNS: Final = ("gpu", *(each.name for each in fields(GpuLimits)[1:]))
 
 
 @lru_cache(maxsize=1)
 def gpu_limits() -> Mapping[str, GpuLimits]:
     """Physical limits of the GPUs with tables, by key."""
     gpus: dict[str, GpuLimits] = {}
-    for where, line in _lines(folder() / "gpus.csv", (*LIMIT_COLUMNS, "same_chip_as")):
+    for where, line in _lines(folder() / "gpus.csv", LIMIT_COLUMNS):
         name, *values, link, same = line.split(",")
         try:
             bf16, fp8, memory, between = map(float, values)
@@ -297,57 +316,126 @@ def gpu_limits() -> Mapping[str, GpuLimits]:
     return gpus
 
 
-def read_tables(path: Path, operator: str) -> dict[tuple[str, str], GridTable]:
-    """Tables of one operator, by (operator, kind), from its CSV file.
+def read_table(path: Path, operator: str) -> GridTable:
+    """Table of one operator and kind from its CSV file, ``ENGINE-VERSION__OPERATOR__KIND.csv`` in the GPU's folder.
 
-    ``InputError`` names file and row or kind of a value that is not above 0, and of rows that are not a full grid.
+    ``InputError`` names file and row of a value that is not above 0, and of rows that are not a full grid.
     """
-    name = f"hardware_specs/operators/{path.name}"
+    name = _name(path)
     axes = AXES[operator]
-    by_kind: dict[str, list[str]] = {}
-    for _, line in _lines(path, ("kind", *axes, "utilisation")):
-        kind, _, rest = line.partition(",")
-        by_kind.setdefault(kind, []).append(rest)
-    if not by_kind:
+    rows = [line for _, line in _lines(path, (*axes, "utilisation"))]
+    if not rows:
         raise InputError(f"{name}: has no rows")
-    tables: dict[tuple[str, str], GridTable] = {}
-    for kind, rows in by_kind.items():
-        if kind not in KINDS[operator]:
-            raise InputError(f"{name}: kind: must be {' or '.join(KINDS[operator])}, got {kind!r}")
-        try:
-            numbers = np.loadtxt(rows, delimiter=",", dtype=np.float64, ndmin=2)
-        except ValueError as error:
-            raise InputError(f"{name}: {kind}: {error}") from None
-        wrong = ~(np.isfinite(numbers) & (numbers > 0)).all(axis=1)
-        if wrong.any():
-            raise InputError(f"{name}: {kind}: numbers must be above 0, got {rows[int(np.argmax(wrong))]}")
-        nodes, places = zip(*(np.unique(column, return_inverse=True) for column in numbers.T[:-1]), strict=True)
-        values = np.full([axis.size for axis in nodes], np.nan)
-        values[places] = numbers[:, -1]
-        if len(numbers) != values.size or np.isnan(values).any():
-            raise InputError(f"{name}: {kind}: must have each combination of {', '.join(axes)} once")
-        tables[operator, kind] = GridTable(nodes, values)
-    return tables
+    try:
+        numbers = np.loadtxt(rows, delimiter=",", dtype=np.float64, ndmin=2)
+    except ValueError as error:
+        raise InputError(f"{name}: {error}") from None
+    wrong = ~(np.isfinite(numbers) & (numbers > 0)).all(axis=1)
+    if wrong.any():
+        raise InputError(f"{name}: numbers must be above 0, got {rows[int(np.argmax(wrong))]}")
+    nodes, places = zip(*(np.unique(column, return_inverse=True) for column in numbers.T[:-1]), strict=True)
+    values = np.full([axis.size for axis in nodes], np.nan)
+    values[places] = numbers[:, -1]
+    if len(numbers) != values.size or np.isnan(values).any():
+        raise InputError(f"{name}: must have each combination of {', '.join(axes)} once")
+    return GridTable(nodes, values, _source(path))
+
+
+def _source(path: Path) -> Source:
+    engine, _, version = path.name.split("__")[0].rpartition("-")
+    return engine, version
+
+
+ENGINES: Final = ("vllm", "sglang", "tensorrt-llm", "vidur")
+"""Software with tables. Among any, the newest of the first is taken, then the newest of the next."""
+
+ANY: Final = ("any", None)  # in a preference: the newest table of any software, in the order of ENGINES
+
+
+class Take(NamedTuple):
+    """Software whose tables are taken, best first, for an operator on a GPU.
+
+    ``sources`` are engines with a version, None for the newest that has the table, or ``ANY``. ``operator`` may have a
+    kind (``gemm fp8``); empty, as an empty ``gpu``, it stands for all.
+    """
+
+    sources: tuple[tuple[str, str | None], ...]
+    operator: str = ""
+    gpu: str = ""
+
+
+Preference = tuple[Take, ...]
+"""Choice of tables: for a GPU and an operator the first entry that fits counts, and what it does not name is unused."""
+
+TABLES_2025: Final[Preference] = (Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"))),)
+"""Tables that derived curves are made of unless others are preferred."""
+
+
+@lru_cache(maxsize=1)
+def table_files() -> Mapping[tuple[str, str, str], Mapping[Source, Path]]:
+    """Files of the shipped tables by (GPU, operator, kind) and software."""
+    files: dict[tuple[str, str, str], dict[Source, Path]] = {}
+    for path in (path for gpu in gpu_limits() for path in sorted((folder() / gpu).glob("*.csv"))):
+        _, operator, kind = path.stem.split("__")
+        files.setdefault((path.parent.name, operator, kind), {})[_source(path)] = path
+    return files
+
+
+def _release(version: str) -> tuple[list[int], bool, int]:
+    """Order of versions: numbers, a release candidate (``1.3.0rc20``) before its release."""
+    release, _, candidate = version.partition("rc")
+    return [int(part) for part in release.split(".")], not candidate, int(candidate or 0)
+
+
+def preferred(available: Iterable[Source], preference: Preference, gpu: str, operator: str, kind: str) -> Source | None:
+    """Software whose table a preference takes from those available; None if it names none of them.
+
+    >>> both = ("vllm", "0.19.0"), ("vllm", "0.24.0")
+    >>> preferred(both, (Take((("sglang", None), ("vllm", None))),), "h100-sxm-80gb", "gemm", "fp8")
+    ('vllm', '0.24.0')
+    """
+    names = ("", operator, f"{operator} {kind}")
+    fits = (take for take in preference if take.gpu in ("", gpu) and take.operator in names)
+    for wanted, version in next(fits, Take(())).sources:
+        for engine in ENGINES if wanted == ANY[0] else (wanted,):
+            versions = [found for name, found in available if name == engine and version in (None, found)]
+            if versions:
+                return engine, max(versions, key=_release)
+    return None
 
 
 Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]  # limits and tables of a measured GPU
 
 
-@lru_cache(maxsize=16)
-def measured(gpu: str) -> Measured:
-    """Limits and tables of a measured GPU; ``UnknownNameError`` for any other."""
+@lru_cache(maxsize=64)
+def measured(gpu: str, preference: Preference = TABLES_2025) -> Measured:
+    """Limits and preferred tables of a measured GPU; ``UnknownNameError`` for any other GPU or software."""
     if gpu not in gpu_limits():
         raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
-    paths = {operator: folder() / f"{gpu}__{operator}.csv" for operator in AXES}
-    tables = (read_tables(path, operator).items() for operator, path in paths.items() if path.is_file())
-    return gpu_limits()[gpu], dict(chain.from_iterable(tables))
+    known = {" ".join(source) for files in table_files().values() for source in files} | {*ENGINES, ANY[0]}
+    for wanted in (" ".join(filter(None, source)) for take in preference for source in take.sources):
+        if wanted not in known:
+            raise UnknownNameError("software with operator tables", wanted, sorted(known))
+    tables = {}
+    for (name, operator, kind), files in table_files().items():
+        if name == gpu and (source := preferred(files, preference, gpu, operator, kind)):
+            tables[operator, kind] = _cached(files[source], operator)
+    return gpu_limits()[gpu], tables
 
 
-@lru_cache(maxsize=16)
-def load_operators(gpu: str) -> Operators:
-    """Operators of a GPU with tables; those not measured on it are estimated, if possible from a GPU with its chip."""
-    limits, tables = measured(gpu)
-    return estimate_operators(limits, own=tables, like=limits.same_chip_as or None)
+_cached = lru_cache(maxsize=512)(read_table)
+
+
+@lru_cache(maxsize=64)
+def load_operators(gpu: str, preference: Preference = TABLES_2025) -> Operators:
+    """Operators of a GPU from its preferred tables; those without one are estimated, if possible from its chip.
+
+    >>> load_operators("b200-sxm-180gb", (Take((("vllm", None), ANY)),)).limits.link
+    'nvlink'
+    """
+    limits, tables = measured(gpu, preference)
+    lookup = partial(measured, preference=preference)
+    return estimate_operators(limits, own=tables, like=limits.same_chip_as or None, lookup=lookup)
 
 
 def estimate_operators(

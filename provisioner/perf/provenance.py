@@ -101,10 +101,12 @@ class Refusal:
 class OperatorTable:
     """One table of an operator, such as ``gemm bf16``: rows measured, rows it was fitted to, and its error on them.
 
-    Errors are fractions, None if all rows were refused. A refused row to which a rule gives another time is used.
+    ``software`` is the engine or library that ran them, with its version. Errors are fractions, None if all rows were
+    refused. A refused row to which a rule gives another time is used.
     """
 
     name: str
+    software: str
     rows: int
     rows_used: int
     error_median: float | None
@@ -145,14 +147,18 @@ def _kernels(gpu: str, fields: Mapping[str, Any]) -> KernelsProvenance:
         for case, error in fields["estimated_from_others"].items()
         if case != "from"
     }
-    tables = tuple(_table(name, table) for name, table in fields["tables"].items())
+    tables = tuple(
+        _table(name, " ".join(source.rsplit("-", 1)), table)
+        for source, named in fields["tables"].items()
+        for name, table in named.items()
+    )
     return KernelsProvenance(gpu, str(fields["limits"]), tables, estimated)
 
 
-def _table(name: str, fields: Mapping[str, Any]) -> OperatorTable:
+def _table(name: str, software: str, fields: Mapping[str, Any]) -> OperatorTable:
     refused = tuple(
         Refusal(rule, int(rows["rows"]), tuple(rows["examples"])) for rule, rows in fields.get("refused", {}).items()
     )
     used = int(fields.get("rows_used", 0))
     median, p95 = (float(fields[field]) if used else None for field in ("error_median", "error_p95"))
-    return OperatorTable(name, int(fields["rows"]), used, median, p95, refused)
+    return OperatorTable(name, software, int(fields["rows"]), used, median, p95, refused)

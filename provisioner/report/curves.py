@@ -223,18 +223,22 @@ def _kernel_tables(kernels: KernelsProvenance) -> list[Block]:
         f"Kernels of {kernels.gpu}",
         kernels.tables,
         (Column("operator"), lambda each: each.name),
+        (Column("software"), lambda each: each.software),
         (Column("rows", True), lambda each: whole(each.rows)),
         (Column("used", True), lambda each: whole(each.rows_used)),
-        (Column("refused or replaced", True), lambda each: whole(sum(part.rows for part in each.refused))),
-        (Column("median error, %", True), lambda each: per_cent(each.error_median)),
-        (Column("P95 of it, %", True), lambda each: per_cent(each.error_p95)),
+        (Column("by rules", True), lambda each: whole(sum(part.rows for part in each.refused))),
+        (Column("median, %", True), lambda each: per_cent(each.error_median)),
+        (Column("P95, %", True), lambda each: per_cent(each.error_p95)),
     )
     refused = [
-        f"{each.name}: {whole(part.rows)} rows: {part.rule} (such as {part.examples[0]})"
+        f"{each.name} of {each.software}: {whole(part.rows)} rows: {part.rule} (such as {part.examples[0]})"
         for each in kernels.tables
         for part in each.refused
     ]
-    source = "Tables and rules: hardware_specs/operators/provenance.yaml; errors are of a table against its rows."
+    source = (
+        "Tables and rules: hardware_specs/operators/provenance.yaml. By rules rows were refused or took another time. "
+        "Errors are of a table against its rows."
+    )
     return [tables, Notes("", (*refused, kernels.limits, source))]
 
 

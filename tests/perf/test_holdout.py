@@ -210,8 +210,11 @@ def test_errors_of_estimates_are_the_least_and_the_most_over_gpus_with_kernels()
             assert span == (medians[0], medians[-1]) and len(medians) == (6 if dtype == "bf16" else 4)
     for gpu, kernels in kernels_provenance().items():
         stated = gpus[gpu]["tables"]
-        assert [each.name for each in kernels.tables] == list(stated)
-        assert sum(each.rows for each in kernels.tables) == sum(each["rows"] for each in stated.values())
+        by_software = [(software, name) for software, tables in stated.items() for name in tables]
+        assert [("-".join(each.software.split()), each.name) for each in kernels.tables] == by_software
+        assert sum(each.rows for each in kernels.tables) == sum(
+            table["rows"] for tables in stated.values() for table in tables.values()
+        )
     assert list(machine_curves(catalog.machine("dgx-a100")).errors) == ["bf16"]
 
 
@@ -228,7 +231,10 @@ def test_a_damaged_provenance_of_kernels_is_refused_by_field(tmp_path: Path) -> 
     path = tmp_path / "provenance.yaml"
     for content, says in (
         ("gpus: {x: {limits: y, tables: {}}}\n", "provenance.yaml: estimated_from_others: is missing"),
-        ("gpus: {x: {limits: y, tables: {gemm: {rows_used: 1}}, estimated_from_others: {from: []}}}\n", "is missing"),
+        (
+            "gpus: {x: {limits: y, tables: {v-1: {gemm: {rows_used: 1}}}, estimated_from_others: {from: []}}}\n",
+            "is missing",
+        ),
         (
             "gpus: {x: {limits: y, tables: {}, estimated_from_others: {from: [], prompt: 3}}}\n",
             "does not have the form",

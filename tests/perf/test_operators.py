@@ -19,11 +19,14 @@ from provisioner.perf.operators import (
     Measured,
     NumberType,
     Operators,
+    Take,
     estimate_operators,
     gpu_limits,
     load_operators,
     measured,
-    read_tables,
+    preferred,
+    read_table,
+    table_files,
 )
 
 GPUS = sorted(gpu_limits())
@@ -185,7 +188,7 @@ def test_the_same_chip_is_used_before_others() -> None:
 
 @pytest.mark.parametrize("gpu", GPUS)
 def test_tables_are_compact_and_sensible(gpu: str) -> None:
-    files = list(operators.folder().glob(f"{gpu}__*.csv"))
+    files = list((operators.folder() / gpu).glob("*.csv"))
     assert files and sum(path.stat().st_size for path in files) < 100_000
     for (operator, _), table in measured(gpu)[1].items():
         assert table.utilisation.max() <= 1
@@ -195,6 +198,42 @@ def test_tables_are_compact_and_sensible(gpu: str) -> None:
 def test_an_unknown_gpu_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean h100-sxm-80gb"):
         load_operators("h100-sxm-80g")
+
+
+def test_a_preference_takes_the_first_named_and_of_an_engine_the_newest() -> None:
+    new, old, other = ("vllm", "0.24.0"), ("vllm", "0.9.0"), ("tensorrt-llm", "1.3.0rc20")
+    final, one = ("tensorrt-llm", "1.3.0"), ("gpu", "gemm", "fp8")
+    for sources, taken in (
+        ((("vllm", None),), new),
+        ((("vllm", "0.9.0"),), old),
+        ((("vllm", "0.1.0"), ("tensorrt-llm", None)), final),
+        ((("sglang", None), operators.ANY), new),
+        ((("sglang", None),), None),
+        ((), None),
+    ):
+        assert preferred((old, other, new, final), (Take(sources),), *one) == taken
+    assert preferred((other,), (Take((operators.ANY,)),), *one) == other
+    for special in ({"operator": "gemm fp8"}, {"operator": "gemm"}, {"gpu": "gpu"}):
+        first = Take((old,), **special)
+        assert preferred((old, new), (first, Take((new,))), *one) == old
+        assert preferred((old, new), (first, Take((new,))), "other gpu", "all_reduce", "graph") == new
+    assert preferred((old,), (), *one) is None
+
+
+def test_each_table_says_what_it_was_measured_with() -> None:
+    assert load_operators("a100-sxm-80gb").sources["gemm", "bf16"] == ("vllm", "0.14.0")
+    assert load_operators("a100-sxm-80gb").sources["elementwise", "norm"] == ("vidur", "2024")
+    for (gpu, operator, kind), files in table_files().items():
+        assert kind in KINDS[operator]
+        for source in files:
+            found = load_operators(gpu, (Take((source,), operator, gpu),))
+            assert found.sources[operator, kind] == source
+
+
+@pytest.mark.parametrize("source", [("vllm", "0.1.0"), ("vlm", None)])
+def test_software_without_tables_is_refused_with_the_nearest(source: tuple[str, str | None]) -> None:
+    with pytest.raises(UnknownNameError, match="software with operator tables"):
+        load_operators("h100-sxm-80gb", (Take((source,)),))
 
 
 @pytest.mark.parametrize(
@@ -212,35 +251,34 @@ def test_limits_that_no_gpu_has_are_refused(field: str, value: object, says: str
         GpuLimits("x", **{**given, field: value})  # type: ignore[arg-type]
 
 
-GOOD = ["kind,bytes,utilisation", "norm,1000,0.1", "norm,2000,0.2"]
+GOOD = ["bytes,utilisation", "1000,0.1", "2000,0.2"]
 
 
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        ([], "row 1: must be kind,bytes,utilisation"),
-        (["kind,utilisation"], "row 1: must be kind,bytes,utilisation"),
+        ([], "row 1: must be bytes,utilisation"),
+        (["kind,utilisation"], "row 1: must be bytes,utilisation"),
         (GOOD[:1], "has no rows"),
-        ([*GOOD, "norm,3000"], "row 4: must have 3 fields, has 2"),
-        ([*GOOD, "nrom,3000,0.2"], "kind: must be norm or activation or rotary, got 'nrom'"),
-        ([*GOOD, "norm,3000,fast"], "norm: could not convert"),
-        ([*GOOD, "norm,3000,-0.1"], "norm: numbers must be above 0, got 3000,-0.1"),
-        ([*GOOD, "norm,3000,nan"], "norm: numbers must be above 0, got 3000,nan"),
-        ([*GOOD, GOOD[1]], "norm: must have each combination of bytes once"),
+        ([*GOOD, "3000"], "row 4: must have 2 fields, has 1"),
+        ([*GOOD, "3000,fast"], "could not convert"),
+        ([*GOOD, "3000,-0.1"], "numbers must be above 0, got 3000,-0.1"),
+        ([*GOOD, "3000,nan"], "numbers must be above 0, got 3000,nan"),
+        ([*GOOD, GOOD[1]], "must have each combination of bytes once"),
     ],
 )
 def test_a_damaged_table_is_refused_in_one_line(tmp_path: Path, lines: list[str], says: str) -> None:
-    path = tmp_path / "x__elementwise.csv"
+    path = tmp_path / "vllm-1__elementwise__norm.csv"
     path.write_text("".join(f"{line}\n" for line in lines))
     with pytest.raises(InputError) as caught:
-        read_tables(path, "elementwise")
-    assert str(caught.value).startswith("hardware_specs/operators/x__elementwise.csv: ")
+        read_table(path, "elementwise")
+    assert str(caught.value).startswith(f"hardware_specs/operators/{tmp_path.name}/{path.name}: ")
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_file_that_is_not_there_or_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"x\.csv: cannot be read"):
-        read_tables(tmp_path / "x.csv", "gemm")
+        read_table(tmp_path / "x.csv", "gemm")
     (tmp_path / "x.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="is not a CSV file in UTF-8"):
-        read_tables(tmp_path / "x.csv", "gemm")
+        read_table(tmp_path / "x.csv", "gemm")

@@ -141,7 +141,7 @@ def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels
     kernels = machine.kernels or machine.kernels_like
     if kernels:
         rows = found[f"Kernels of {kernels}"].rows
-        assert rows[0][0] == "gemm bf16" and all(row[1] and row[2] for row in rows)
+        assert rows[0][0] == "gemm bf16" and all(row[1] and row[2] and row[3] for row in rows)
     assert any(title.startswith("GPUs with kernels, estimated") for title in found) == (not machine.kernels)
     (data,) = json.loads(json_text(curves_data(name)))["machines"]
     assert data["evidence"] == ("derived" if machine.kernels else "estimated")
@@ -150,9 +150,10 @@ def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels
 
 def test_kernels_show_what_their_provenance_states() -> None:
     rows = {row[0]: row[1:] for row in tables(curves_document("dgx-a100"))["Kernels of a100-sxm-80gb"].rows}
-    assert rows["decode_attention bf16"] == ("3,211", "3,091", "120", "1.5", "17.6")
+    assert rows["decode_attention bf16"] == ("vllm 0.14.0", "3,211", "3,091", "120", "1.5", "17.6")
     text = " ".join(render(curves_document("dgx-a100")).split())
-    assert "decode_attention bf16: 120 rows: slower than a larger problem (such as context_tokens 131072" in text
+    refused = "120 rows: slower than a larger problem (such as context_tokens 131072"
+    assert f"decode_attention bf16 of vllm 0.14.0: {refused}" in text
 
 
 def test_a_span_is_one_number_where_both_ends_are_the_same_in_per_cent() -> None:
