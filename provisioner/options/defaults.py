@@ -13,6 +13,7 @@ EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)  # kinds of latency c
 PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
+DEFAULT_SLO: Final = "splitwise"
 LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES)
 """Limits that have a flag and a keyword of their own."""
 

@@ -49,7 +49,7 @@ def parse_limits(value: Any, what: str) -> dict[str, str]:
 def _member(name: str) -> Option:
     metric = METRICS[name.partition("_")[0]]
     alone = "" if metric.by_formulas else " The simulator alone judges it."
-    text = f"Limit on the {metric.meaning}, such as {metric.example}. It replaces the one of --slo.{alone}"
+    text = f"Limit on the {metric.meaning}, such as {metric.example}.{alone}"
     return Option(Kind(parse_limit_text, "LIMIT"), text, LATENCY, flag=f"--{name.replace('_', '-')}")
 
 

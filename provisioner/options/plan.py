@@ -27,8 +27,8 @@ class PlanOptions(Question):
     )
     deadline_s: float | None = BATCH.option(
         kinds.LONG_TIME,
-        "Time within which 99 % of the requests end, such as 60s or 5min: a limit on E2E P99, with --slo batch the "
-        "only one.",
+        "Time within which 99 % of the requests end, such as 60s or 5min: a limit on E2E P99, alone unless "
+        "others are given.",
     )
     backlog_requests: int | None = BATCH.option(
         kinds.COUNT,

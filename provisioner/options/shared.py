@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import ASSUMPTIONS, FACTOR_NAMES
+from provisioner.options.defaults import ASSUMPTIONS, DEFAULT_SLO, FACTOR_NAMES, LIMIT_NAMES
 from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.metrics import METRICS
@@ -52,14 +52,15 @@ class Question(Options):
     model: str = WORKLOAD.fixing(TEXT, "Model to serve (see provision models).", default="llama2-70b")
     slo: str = LATENCY.fixing(
         TEXT.shown_as("NAME|FILE"),
-        "Set of limits: splitwise (the nine of the Splitwise paper), its rows p50, p90 and p99, batch (none), "
-        "or a YAML file such as {ttft: {p99: 2s}, tbt: {p50: 60ms}, e2e: {p90: 1.5x}}.",
-        default="splitwise",
+        "Set of limits: splitwise (the nine of the Splitwise paper), its rows p50, p90 and p99, none (the cluster has "
+        "to be stable, no more; batch is another name), or a YAML file such as {ttft: {p99: 2s}, tbt: {p50: 60ms}, "
+        "e2e: {p90: 1.5x}}. [default: splitwise, or none beside limits of your own]",
+        default=DEFAULT_SLO,
     )
     limits: Mapping[str, str] = LATENCY.option(
         LIMITS,
         f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
-        "written --tbt-p99.9 60ms. It replaces the one of --slo.",
+        "written --tbt-p99.9 60ms. Limits stand alone; beside an --slo they are added to it.",
         members=LIMIT_OPTIONS,
     )
     assumptions: str = METHOD.fixing(
@@ -86,6 +87,13 @@ class Question(Options):
     seed: int = METHOD.fixing(
         whole(minimum=0, most=2**32 - 1).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0
     )
+
+    @classmethod
+    def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The given values; limits given by hand stand alone unless an SLO is named beside them."""
+        if given.get("limits") or any(name in given for name in LIMIT_NAMES):
+            return {"slo": "none", **given}
+        return {"slo": "batch", **given} if "deadline_s" in given else given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

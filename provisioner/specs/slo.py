@@ -127,7 +127,7 @@ _TABLE_VI: Final = tuple(
 NAMED_SLOS: Final[dict[str, SLO]] = {
     "splitwise": SLO("splitwise", _TABLE_VI),
     **{name: SLO(name, tuple(x for x in _TABLE_VI if name == f"p{x.percentile:g}")) for name in ("p50", "p90", "p99")},
-    "batch": SLO("batch", ()),
+    **{name: SLO(name, ()) for name in ("none", "batch")},
 }
 
 

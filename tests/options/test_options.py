@@ -274,9 +274,31 @@ def test_text_and_typed_values_are_the_same() -> None:
         tensor_parallel=(4, 8),
         designs=("splitwise-hh",),
         limits={"tbt_p99": "60ms"},
+        slo="none",
     )
     roles = SimulateOptions.of(pools=("prefill:dgx-h100=2", "decode:dgx-a100=1"), failures="colocated:1@3s")
     assert roles.pools == ("prompt:dgx-h100=2", "token:dgx-a100=1") and roles.failures == ("mixed:1@3s",)
+
+
+@pytest.mark.parametrize(
+    ("given", "slo"),
+    [
+        ({}, "splitwise"),
+        ({"ttft_p99": "2s"}, "none"),
+        ({"limits": {"itl_p99.9": "2s"}}, "none"),
+        ({"limits": {}}, "splitwise"),
+        ({"ttft_p99": "2s", "slo": "splitwise"}, "splitwise"),
+        ({"deadline_s": "60s"}, "batch"),
+        ({"deadline_s": "60s", "ttft_p50": "1s"}, "none"),
+        ({"slo": None, "tpot_p99": "2s"}, "none"),
+    ],
+)
+def test_limits_given_by_hand_stand_alone_unless_an_slo_is_named(given: dict[str, Any], slo: str) -> None:
+    kinds = [PlanOptions, CompareOptions, SensitivityOptions]
+    kinds += [SimulateOptions] if "deadline_s" not in given else []
+    assert {kind.of(**given).slo for kind in kinds} == {slo}
+    capacity = {} if "deadline_s" in given else given
+    assert CapacityOptions.of(designs="splitwise-hh", **capacity).slo == (slo if capacity else "splitwise")
 
 
 @pytest.mark.parametrize(
