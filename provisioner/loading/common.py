@@ -68,13 +68,12 @@ class Loading(Generic[Asked]):
         ]
         return self.factors.slo(load_slo(self.options.slo).with_limits((*limits, *more)))
 
-    def replica(self, name: str, tensor_parallel: int | None) -> ReplicaPerf:
-        """A replica on a machine, on the network asked for, without the factors."""
+    def replica(self, name: str, tensor_parallel: int | None, batch_tokens: int = BATCH_TOKENS) -> ReplicaPerf:
+        """A replica on a machine, on the network asked for, without the factors; memory is kept for its iterations."""
         machine, networks = self.known.machine(name), parse_networks(self.options.network)
         network = networks.get(machine.name, networks.get(""))
         machine = machine if network is None else on_network(machine, network)
-        tokens = getattr(self.options, "batch_tokens", None) or BATCH_TOKENS  # plans have no such option
-        asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, tokens)
+        asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, batch_tokens)
         return assumptions.replica(*asked)  # type: ignore[arg-type]
 
     def reference(self, slo: SLO, replicas: Iterable[ReplicaPerf]) -> tuple[Reference, tuple[str, ...]]:

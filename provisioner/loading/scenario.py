@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import WARM_UP, SimulateOptions, spelled
+from provisioner.options.defaults import BATCH_TOKENS
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import baseline, choose, designs
 from provisioner.simulation.assemble import Scenario
@@ -92,14 +93,21 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
         if degree is not None and role not in [role for role, *_ in slots]:
             raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
 
-    @cache
-    def perf(machine: str, tensor_parallel: int | None) -> ReplicaPerf:
-        return loading.factors.replica(loading.replica(machine, tensor_parallel))
+    given = {} if options.batch_tokens is None else options.batch_tokens
+    budgets = given if isinstance(given, Mapping) else dict.fromkeys(ROLES, given)
+    for role in budgets if given is budgets else ():
+        if role not in [role for role, *_ in slots]:
+            raise InputError(f"{spelled('batch_tokens')} {role}: design {name} has no {role} machines")
 
-    return name, tuple(
-        Pool(ROLES[role].name, perf(machine, degree or degrees.get(role) or options.tensor_parallel), count)
-        for role, machine, degree, count in slots
-    )
+    @cache
+    def perf(machine: str, tensor_parallel: int | None, batch_tokens: int) -> ReplicaPerf:
+        return loading.factors.replica(loading.replica(machine, tensor_parallel, batch_tokens))
+
+    def pool(role: str, machine: str, degree: int | None, count: int) -> Pool:
+        at, tokens = degree or degrees.get(role) or options.tensor_parallel, budgets.get(role, BATCH_TOKENS)
+        return Pool(ROLES[role].name, perf(machine, at, tokens), count, batch_tokens=tokens)
+
+    return name, tuple(pool(*slot) for slot in slots)
 
 
 _Slot = tuple[str, str, "int | None", int]
@@ -166,6 +174,7 @@ def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
     if options.assumptions == "splitwise-sim":
         policy = policy.as_published()
     thresholds = {each.name: getattr(options, each.name) for each in dataclasses.fields(Policy)[1:]}
+    thresholds["batch_tokens"] = None  # each pool has its own
     return dataclasses.replace(policy, **{name: value for name, value in thresholds.items() if value is not None})
 
 

@@ -180,6 +180,39 @@ MACHINES: Final = whole("machines", most=100_000)
 RATE: Final = positive("requests/s", "RATE")
 
 
+_TOKENS: Final = whole("tokens")
+
+
+def parse_budgets(value: Any, what: str) -> int | dict[str, int]:
+    """Tokens of an iteration: a number for all pools, or numbers by role.
+
+    >>> parse_budgets("2048", "--batch-tokens"), parse_budgets("prefill=2048,mixed=512", "--batch-tokens")
+    (2048, {'prompt': 2048, 'mixed': 512})
+    """
+    if not isinstance(value, Mapping) and "=" not in str(value):
+        tokens: int = _TOKENS.parse(value, what)
+        return tokens
+    shape = "TOKENS, or ROLE=TOKENS such as prompt=2048,mixed=512"
+    budgets: dict[str, int] = {}
+    for name, each in pairs(value if isinstance(value, Mapping) else str(value).split(","), what, shape):
+        if name.lower() not in ROLE_ALIASES:
+            raise UnknownNameError("role", name, ROLE_ALIASES)
+        role = ROLE_ALIASES[name.lower()]
+        if role in budgets:
+            raise InputError(f"{what}: {role} is given twice")
+        budgets[role] = _TOKENS.parse(each, f"{what} {name}")
+    return budgets
+
+
+def _budget_texts(value: int | Mapping[str, int]) -> Sequence[str]:
+    known = value.items() if isinstance(value, Mapping) else ()
+    return (",".join(f"{role}={tokens}" for role, tokens in known) or text_of(value),)
+
+
+BUDGETS: Final = replace(_TOKENS, parse=parse_budgets, texts=_budget_texts).shown_as("TOKENS|ROLE=TOKENS")
+"""Tokens of an iteration, in all pools or by role."""
+
+
 def share(unit: str = "") -> Kind:
     """A share from 0 to 1, also written in per cent."""
     return Kind(units.parse_fraction, "SHARE", number=True, unit=unit)

@@ -1,5 +1,6 @@
 """The options of a simulation."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -93,9 +94,10 @@ class SimulateOptions(Question):
         "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
         f"[default: {defaults.MAX_PENDING_TOKENS}]",
     )
-    batch_tokens: int | None = POLICY.option(
-        kinds.whole("tokens").varied_as("tokens in an iteration at most"),
-        f"Most tokens in an iteration. [default: {defaults.BATCH_TOKENS}]",
+    batch_tokens: int | Mapping[str, int] | None = POLICY.option(
+        kinds.BUDGETS.varied_as("tokens in an iteration at most"),
+        "Most tokens in an iteration, of all pools or by role: 2048, or prompt=4096,token=512. "
+        f"[default: {defaults.BATCH_TOKENS}]",
     )
     batch_requests: int | None = POLICY.option(
         kinds.whole("requests", most=100_000).varied_as("requests in an iteration at most"),

@@ -198,7 +198,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         instability=reason,
         sets=len(observations),
         policy=cluster.policy.name,
-        thresholds={name: value for name, value in asdict(cluster.policy).items() if name != "name"},
+        thresholds=_thresholds(cluster),
         assumptions=assumptions,
         unfinished=sum(each.backlog.unfinished for each in observations),
         sources=scenario.sources,
@@ -208,6 +208,16 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         versions=scenario.versions,
         **merged,
     )
+
+
+def _thresholds(cluster: Cluster) -> dict[str, int | float | bool]:
+    """Thresholds of the policy; tokens of an iteration by role, as in ``prompt_batch_tokens``, where pools differ."""
+    budgets = {pool.role: cluster.budget_tokens(pool) for pool in cluster.pools}
+    known = {name: value for name, value in asdict(cluster.policy).items() if name != "name"}
+    if len({*budgets.values()}) == 1:
+        return known | {"batch_tokens": next(iter(budgets.values()))}
+    del known["batch_tokens"]
+    return known | {f"{role}_batch_tokens": tokens for role, tokens in budgets.items()}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -42,7 +42,7 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
     """
     replica = replica_at(world, r)
     batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + PROMPTS_WAITING)
-    budget = world.batch_tokens
+    budget = replica.budget_tokens
     evicted = False
     for i in range(batch.length):
         request_at(world, arena_at(world, batch.start + batch.head + i).value).chunk = 0

@@ -11,13 +11,17 @@ from provisioner.specs.roles import ROLES, RoleName
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool:
-    """Machines of one type with one role, serving the prompts of some lengths (in tokens, inclusive)."""
+    """Machines of one type with one role, serving the prompts of some lengths (in tokens, inclusive).
+
+    ``batch_tokens`` are the most tokens of an iteration on its replicas; None: those of the cluster's policy.
+    """
 
     role: RoleName
     perf: ReplicaPerf
     machines: int
     min_prompt_tokens: int = 1
     max_prompt_tokens: int | None = None
+    batch_tokens: int | None = None
 
     def __post_init__(self) -> None:
         what = f"{self.role} pool of {self.perf.machine.name}"
@@ -25,6 +29,8 @@ class Pool:
             raise InputError(f"pool: role: must be one of {', '.join(ROLES)}, got {self.role!r}")
         if isinstance(self.machines, bool) or not isinstance(self.machines, int) or self.machines < 1:
             raise InputError(f"{what}: machines: must be 1 or more, got {self.machines}")
+        if self.batch_tokens is not None and self.batch_tokens < 1:
+            raise InputError(f"{what}: batch_tokens: must be 1 or more, got {self.batch_tokens}")
 
     @property
     def replicas(self) -> int:
@@ -79,6 +85,10 @@ class Cluster:
         for outage in self.outages:
             if outage.machine >= self.machines:
                 raise InputError(f"outage: machine {outage.machine}: the cluster has machines 0 to {self.machines - 1}")
+
+    def budget_tokens(self, pool: Pool) -> int:
+        """The most tokens of an iteration on a replica of a pool."""
+        return self.policy.batch_tokens if pool.batch_tokens is None else pool.batch_tokens
 
     @property
     def machines(self) -> int:

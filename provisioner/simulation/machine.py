@@ -118,8 +118,9 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
 @compiled
 def _fits_batch(world: World, r: int, size: int, task: int) -> bool:
     """Whether a task fits beside ``size`` others; the first of a batch always fits its tokens."""
-    tokens = replica_at(world, r).batch_tokens + batch_tokens(world, task)
-    return bool(size < world.batch_requests and (size == 0 or tokens <= world.batch_tokens))
+    replica = replica_at(world, r)
+    tokens = replica.batch_tokens + batch_tokens(world, task)
+    return bool(size < world.batch_requests and (size == 0 or tokens <= replica.budget_tokens))
 
 
 @compiled
@@ -176,7 +177,7 @@ def start(world: World, r: int, now_s: float) -> None:
         # (3) Preempted token tasks, in order of preemption.
         size = _take_in_order(world, r, PREEMPTED, size, now_s)
     # (4) Tasks of the old batch in their order; each counts one token, so the last ones are cut.
-    kept = min(old, world.batch_requests - size, max(world.batch_tokens - replica.batch_tokens, 0))
+    kept = min(old, world.batch_requests - size, max(replica.budget_tokens - replica.batch_tokens, 0))
     replica.batch_tokens += kept
     size += kept
     if waiting.length > replica.behind and world.reserve_whole:
@@ -338,8 +339,8 @@ def _interrupt(world: World, r: int, task: int, now_s: float) -> None:
     if this.doing == records.TOKEN_RUN:
         tokens = batch_tokens(world, task)
         size = list_at(world, LISTS * r + BATCH).length
-        room = size < world.batch_requests and this.batch_tokens + tokens <= world.batch_tokens
-        if room or (task >= 0 and tokens <= world.batch_tokens):
+        room = size < world.batch_requests and this.batch_tokens + tokens <= this.budget_tokens
+        if room or (task >= 0 and tokens <= this.budget_tokens):
             end_run(world, r, now_s)
 
 

@@ -14,7 +14,8 @@ class Policy:
     ``splitwise``: prompt and token pools that lend machines to a mixed pool; ``split``: strict pools; ``mixed``: whole
     requests with mixed batching (the paper's baselines); ``chunked``: whole requests with chunked prefill.
     ``max_pending_tokens`` is the queue beyond which a prompt machine refuses, ``batch_tokens`` the tokens of one
-    iteration (a prompt counts its tokens, or its chunk's, a sequence 1), ``batch_requests`` the requests of a batch.
+    iteration (a prompt counts its tokens, or its chunk's, a sequence 1) in pools without their own, ``batch_requests``
+    the requests of a batch.
     ``max_preemptions`` is the number of times that a task is passed over before it goes first, ``transfer_retry_s`` the
     time after which a transfer that found no room tries again (0: as soon as memory is freed). With ``share_links``,
     transfers on one link slow each other down.

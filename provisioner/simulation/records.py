@@ -101,6 +101,7 @@ REPLICA: Final = _record(
     ("i8", "behind"),  # waiting token tasks whose own prompt has not run
     ("i8", "prompts_running"),
     ("i8", "first_end"),  # iteration that completes the first of its running token tasks
+    ("i8", "budget_tokens"),  # of an iteration
     ("i8", "choices", "type", "machine", "home", "pool", "epoch", "next_ready", "slot", "doing"),
     ("f8", "measured_s"),  # until when the integrals below are complete
     ("f8", "kv_token_s", "queue_s", "prompts_busy_s", "tokens_busy_s", "mixed_busy_s"),
@@ -162,7 +163,7 @@ WORLD: Final = _record(
     ("i8", "decode_floor"),  # a mixed iteration takes at least the decode time of its batch
     ("i8", "closed_loop"),
     ("i8", "tbt_by_output"),  # TBT divides by all output tokens
-    ("i8", "max_pending_tokens", "batch_requests", "batch_tokens", "max_preemptions"),
+    ("i8", "max_pending_tokens", "batch_requests", "max_preemptions"),
     ("f8", "retry_s"),  # 0: woken when memory is freed
     ("f8", "kv_bytes_per_token", "layers"),
     ("f8", "per_layer_fixed_s"),  # 0: serialized transfers only

@@ -28,7 +28,7 @@ _FIRST_ROOM: Final = 16  # places of a list before it grows
 _TIMELINE_ROOM: Final = 1 << 16
 _ROLE: Final = {"prompt": 0, "token": 1, "mixed": 2}
 _POOL_OF_ROLE: Final = {"prompt": records.PROMPT_POOL, "token": records.TOKEN_POOL}
-_POLICY_FIELDS: Final = ("max_pending_tokens", "batch_requests", "batch_tokens", "max_preemptions", "share_links")
+_POLICY_FIELDS: Final = ("max_pending_tokens", "batch_requests", "max_preemptions", "share_links")
 _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", records.STUCK: "stuck"}
 
 
@@ -226,7 +226,7 @@ def _world(
     lists["start"] = _FIRST_ROOM * np.arange(lists.size)
     arena_free = _FIRST_ROOM * lists.size
     largest = int((requests.prompt_tokens + requests.output_tokens).max())
-    longest = max(largest, policy.batch_tokens) + policy.batch_requests
+    longest = max(largest, *map(cluster.budget_tokens, cluster.pools)) + policy.batch_requests
     prompt_s, decode_s, per_token_s = zip(
         *(_tables(replica, longest, policy.batch_requests) for replica in types), strict=True
     )
@@ -339,6 +339,7 @@ def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> N
     replicas["home"] = replicas["pool"] = np.array(homes)[slot]
     replicas["type"] = np.array([[id(perf) for perf in types].index(id(pool.perf)) for pool in cluster.pools])[slot]
     replicas["capacity_tokens"] = np.array([pool.perf.kv_capacity_tokens for pool in cluster.pools])[slot]
+    replicas["budget_tokens"] = np.array(list(map(cluster.budget_tokens, cluster.pools)))[slot]
     each = [pool.perf.replicas_per_machine for pool in cluster.pools for _ in range(pool.machines)]
     replicas["machine"] = np.repeat(np.arange(cluster.machines), each)
     replicas["stamp"] = np.arange(replicas.size)

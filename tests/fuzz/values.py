@@ -58,6 +58,11 @@ VALUES: Final[Mapping[str, Values]] = {
     "GPUS,...": _listed(_GPUS),
     "TOKENS": _TOKENS,
     "TOKENS,...": _listed(_TOKENS),
+    "TOKENS|ROLE=TOKENS": Values(
+        (*_TOKENS.good, "prompt=4096", "prefill=512,token=2048", "mixed=128"),
+        (*_TOKENS.wrong, "prompt=", "prompt=0", "=512", "prompt=1,prefill=2", "all=512"),
+        _TOKENS.odd,
+    ),
     "REQUESTS": _whole("1", "10", "1k", "0.5k", odd=("1000M", "k", "0")),
     "RATE": _RATE,
     "RATE,...": _listed(_RATE),

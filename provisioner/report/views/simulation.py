@@ -13,6 +13,7 @@ from provisioner.report.numbers import milliseconds, per_cent, significant, simu
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.view import POOL, Tables, View, bounds, latency_chart, limit_cells, report
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
+from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_rate, format_seconds
 
 _MET: Final = {"pass": "met", "fail": "missed", "undecided": "undecided", None: ""}
@@ -214,6 +215,7 @@ def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
     texts = {
         "max_pending_tokens": "{:,} pending tokens",
         "batch_tokens": "{:,} tokens",
+        **{f"{role}_batch_tokens": f"{{:,}} tokens ({role})" for role in ROLES},
         "batch_requests": "{:,} requests in an iteration",
         "max_preemptions": "{:,} preemptions",
     }
