@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from provisioner.deadline import limited
+from provisioner.files import keeping_streams
 from provisioner.options import Options, PlanOptions, SimulateOptions, declared, documentation, studies
 from provisioner.options.imports import TraceOptions
 from provisioner.specs import catalog
@@ -42,19 +43,27 @@ def _in_time(study: Callable[..., Answer], asked: PlanOptions, progress: Progres
 
 
 def _asks(kind: type[Options]) -> Callable[[Function], Function]:
-    """Give a function the signature and the documentation of the options that it takes by keyword."""
+    """Give a function the signature and the documentation of the options that it takes by keyword.
 
-    def decorate(function: Function) -> Function:
+    A file that is a pipe may be read more than once while it runs.
+    """
+
+    def decorate(asked: Function) -> Function:
+        @wraps(asked)
+        def function(*given: Any, **keywords: Any) -> Any:
+            with keeping_streams():
+                return asked(*given, **keywords)
+
         types = {each.name: each.type for each in fields(kind)}
-        own, of_options = inspect.signature(function), inspect.Parameter.KEYWORD_ONLY
+        own, of_options = inspect.signature(asked), inspect.Parameter.KEYWORD_ONLY
         parameters = [each for each in own.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
         for name, each in declared(kind).items():
             annotation = types.get(name, "str | None")
             parameters.append(inspect.Parameter(name, of_options, default=each.default, annotation=annotation))
         function.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
         keywords = indent(documentation(kind), "    ")
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\nKeywords:\n{keywords}\n"
-        return function
+        function.__doc__ = f"{inspect.cleandoc(asked.__doc__ or '')}\n\nKeywords:\n{keywords}\n"
+        return cast("Function", function)
 
     return decorate
 

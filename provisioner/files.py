@@ -7,6 +7,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,18 @@ MOST_BYTES: Final = 1 << 28
 Content = str | Callable[[str], None]
 """The content of a file: a text, or a function that writes it to a file of a name."""
 
+_streams: ContextVar[dict[tuple[int, int], bytes] | None] = ContextVar("_streams", default=None)
+
+
+@contextmanager
+def keeping_streams() -> Iterator[None]:
+    """Keep what is read of pipes and devices, which can be read once, for the files of one question."""
+    before = _streams.set({} if _streams.get() is None else _streams.get())
+    try:
+        yield
+    finally:
+        _streams.reset(before)
+
 
 @contextmanager
 def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> Iterator["io.BufferedReader[Any]"]:
@@ -25,15 +38,18 @@ def opened(path: str | Path, most_bytes: int, buffer_bytes: int = 1 << 16) -> It
 
     A device or a pipe has no size: its content is read before, up to ``MOST_BYTES``, as it may have no end.
     """
-    with io.BufferedReader(io.FileIO(path), buffer_bytes) as file:
-        about = os.fstat(file.fileno())
-        is_stream = not stat.S_ISREG(about.st_mode)
-        most_bytes = min(most_bytes, MOST_BYTES) if is_stream else most_bytes
-        content = file.read(most_bytes + 1) if is_stream else b""
-        if max(about.st_size, len(content)) > most_bytes:
-            given = "without end, or longer" if is_stream else f"{about.st_size:,} bytes"
-            raise OSError(errno.EFBIG, f"too large: {given}; at most {most_bytes:,} bytes are read")
-        yield io.BufferedReader(io.BytesIO(content), buffer_bytes) if is_stream else file
+    about = os.stat(path)
+    is_stream, known = not stat.S_ISREG(about.st_mode), (about.st_dev, about.st_ino)
+    most_bytes = min(most_bytes, MOST_BYTES) if is_stream else most_bytes
+    kept = {} if (streams := _streams.get()) is None else streams
+    if is_stream and known not in kept:
+        with io.FileIO(path) as file:
+            kept[known] = io.BufferedReader(file, buffer_bytes).read(most_bytes + 1)
+    if max(about.st_size, len(kept.get(known, b""))) > most_bytes:
+        given = "without end, or longer" if is_stream else f"{about.st_size:,} bytes"
+        raise OSError(errno.EFBIG, f"too large: {given}; at most {most_bytes:,} bytes are read")
+    with io.BufferedReader(io.BytesIO(kept[known]) if is_stream else io.FileIO(path), buffer_bytes) as file:
+        yield file
 
 
 @contextmanager

@@ -17,10 +17,10 @@ from provisioner.profiling.result import LeftOut, Profile
 from provisioner.profiling.room import Plan, free_bytes, plan
 from provisioner.profiling.shape import Shard, shape_of
 from provisioner.profiling.timing import Timing, time_step
-from provisioner.profiling.torch_import import import_torch
+from provisioner.profiling.torch_import import import_torch, is_out_of_memory
 from provisioner.progress import Step
 from provisioner.specs.model import ModelArchitecture
-from provisioner.specs.units import format_seconds, parse_positive, parse_whole
+from provisioner.specs.units import format_bytes, format_seconds, parse_positive, parse_whole
 from provisioner.spelling import spelled
 from provisioner.version import version_of
 
@@ -122,7 +122,13 @@ def profile(
         whole = planned.layers == model.layers
         held = "the whole model" if whole else f"{planned.layers} of {model.layers} layers"
         progress(Step(f"making random weights: {held}", earlier, len(planned.works)))
-        decoder = Decoder.random(shard, place, planned.layers, grid.longest_tokens)
+        try:
+            decoder = Decoder.random(shard, place, planned.layers, grid.longest_tokens)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            planned_with = f"{format_bytes(memory)} were planned with, and memory ran out over {held}"
+            raise InputError(f"memory_bytes: {planned_with}; give less") from None
         return decoder, lambda step: time_step(step, place.device, warm_up, repeats, under_load)
 
     with torch.inference_mode(), torch.cuda.device(where) if where.type == "cuda" else nullcontext():
@@ -229,8 +235,10 @@ def _record(job: _Job, work: Work) -> Record:
     torch = import_torch()
     try:
         timing = _time_work(job, work)
-    except torch.cuda.OutOfMemoryError:
-        return {"left_out": "the GPU ran out of memory"}
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"left_out": f"the {'GPU' if job[0].place.device.type == 'cuda' else 'machine'} ran out of memory"}
     finally:
         gc.collect()  # a captured graph and its memory go with it
         torch.cuda.empty_cache()

@@ -16,3 +16,9 @@ def import_torch() -> Any:
         if isinstance(error, ModuleNotFoundError) and error.name == "torch":
             raise InputError("provision profile: needs PyTorch: pip install 'provisioner[profile]'") from None
         raise InputError(f"provision profile: PyTorch cannot be loaded: {error}") from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether PyTorch says that memory ran out: on a GPU in an error of its own, on a CPU in a RuntimeError's text."""
+    known = (import_torch().cuda.OutOfMemoryError, MemoryError)
+    return isinstance(error, known) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))

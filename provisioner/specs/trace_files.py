@@ -208,8 +208,9 @@ class Reader:
         time = np.int64 if self.of_dates else np.float64
         self.dtype = np.dtype([("time", time), ("prompt", np.int32), ("output", np.int32)])
         self.prefixes, self.component_tokens = Prefixes(), dict[Any, int]()
-        # by session its latest request; of each request the one before it, -1 for a time of its own, and the delay
-        self.latest, self.turns = dict[object, int](), list[tuple[int, float]]()
+        # by session its latest request and the delays of failed turns since, or -1 and when the last failed; of each
+        # request the one before it, -1 for a time of its own, and the delay
+        self.latest, self.turns = dict[object, tuple[int, float]](), list[tuple[int, float]]()
         used = (*self.format.columns, self.format.delay, "session_id")
         self._at = {column: self.columns.index(column) for column in used if column in self.columns}
 
@@ -240,20 +241,27 @@ class Reader:
             if missing := [n for n in (time, prompt, output) if n not in each and n and not (waits and n == time)]:
                 raise InputError(f"{where}: misses {', '.join(missing)}")
             before = each
-            if _number(each[output]) == 0.0:
+            turn, since = self.latest[session] if waits else (-1, 0.0)
+            failed = _number(each[output]) == 0.0
+            if waits:
+                if (delay := _time(pause, f"{where}: {wait}", unit)) < 0:
+                    raise InputError(f"{where}: {wait}: must be a time of 0 or more, got {quoted(pause)}")
+                since += delay
+            elif time and (wait or not failed):
+                since = _time(each[time], f"{where}: {time}", unit)
+            if failed:
                 if self.rules.failed_rows == "refuse":
                     mend = f"{spelled('failed_rows')} drop leaves it out"
                     raise InputError(f"{where}: {output}: 0 tokens, as of a request that failed; {mend}")
                 self.failed += 1
+                if wait:
+                    self.latest[session] = (turn, since)  # it took no time
                 continue
             tokens = _tokens(each[prompt], f"{where}: {prompt}")
-            at = math.nan if waits else _time(each[time], f"{where}: {time}", unit) if time else 0.0
+            at = since if turn < 0 else math.nan
             if wait:
-                delay = _time(pause, f"{where}: {wait}", unit) if waits else math.nan
-                if delay < 0:
-                    raise InputError(f"{where}: {wait}: must be a time of 0 or more, got {quoted(pause)}")
-                self.turns.append((self.latest[session] if waits else -1, delay))
-                self.latest[session] = len(self.turns) - 1
+                self.turns.append((turn, math.nan if turn < 0 else since))
+                self.latest[session] = (len(self.turns) - 1, 0.0)
             if (blocks := each.get("hash_ids")) is not None and (self.component_tokens or not isinstance(blocks, dict)):
                 self.prefixes.count(blocks, tokens, f"{where}: hash_ids", self.component_tokens)
             yield at, tokens, _tokens(each[output], f"{where}: {output}")

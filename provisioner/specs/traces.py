@@ -201,8 +201,9 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         arrival *= TIME_UNITS[unit]
         turns[:, 1] *= TIME_UNITS[unit]
         if waits:
+            sessions_served = sum(turn >= 0 for turn, _ in reader.latest.values())
             facts["sessions"] = (
-                f"{len(reader.latest):,}; {waits:,} requests wait for answers; rates are of earliest arrivals"
+                f"{sessions_served:,}; {waits:,} requests wait for answers; rates are of earliest arrivals"
             )
     start = float(np.nanmin(arrival))
     if start < 0 or start > MAX_RELATIVE_S:

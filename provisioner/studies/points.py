@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Final, cast
 
 from provisioner.errors import InputError, Interrupted
-from provisioner.files import refusing
+from provisioner.files import MOST_BYTES, opened, refusing
 from provisioner.loading.scenario import load_scenario
 from provisioner.options import SimulateOptions
 from provisioner.options.studies import GridOptions
@@ -179,6 +179,9 @@ def question_of(study: str, options: SimulateOptions, version: str, **more: obje
 def _digest(path: Path) -> str:
     """A digest of the content of a file and of the files beside it that it names, or of a folder; "" of neither."""
     digest = hashlib.sha256()
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe
+        with refusing(str(path)), opened(path, MOST_BYTES) as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
     files = [each for each in sorted(path.rglob("*")) if each.suffix != ".journal"]  # its own may lie there
     if path.is_file():
         with refusing(str(path)):

@@ -17,6 +17,7 @@ from provisioner.errors import InputError, Interrupted
 from provisioner.perf.curves import fit_measured
 from provisioner.perf.points import COLUMNS, read_points
 from provisioner.profiling.grid import Grid
+from provisioner.profiling.layers import Decoder
 from provisioner.profiling.result import NO_ALL_REDUCE, Profile, output_paths
 from provisioner.profiling.room import USABLE_SHARE, weights_bytes, work_bytes
 from provisioner.profiling.run import profile, question_of
@@ -174,21 +175,25 @@ def test_layer_by_layer_is_near_the_whole(monkeypatch: pytest.MonkeyPatch) -> No
         assert 1 / 2 < one / other < 2, phase
 
 
-def test_work_that_runs_out_of_memory_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+_OF_CPU = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError("CUDA out of memory"), MemoryError(), _OF_CPU])
+def test_work_that_runs_out_of_memory_is_left_out(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     from provisioner.profiling import run
 
     timed = run._time_work
 
     def fails(job: Any, work: Any) -> Timing:
         if work.label in ("decode 16 at 64", "prompt 16 x 2"):
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            raise error
         return timed(job, work)
 
     monkeypatch.setattr(run, "_time_work", fails)
     found = profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1)
     assert [(each.work, each.reason) for each in found.left_out] == [
-        ("prompt 16 x 2", "the GPU ran out of memory"),
-        ("decode 16 at 64", "the GPU ran out of memory"),
+        ("prompt 16 x 2", "the machine ran out of memory"),
+        ("decode 16 at 64", "the machine ran out of memory"),
     ]
     assert found.to_dict()["left_out"][0]["work"] == "prompt 16 x 2"
 
@@ -198,8 +203,23 @@ def test_where_nothing_can_be_timed_there_is_no_profile(monkeypatch: pytest.Monk
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("provisioner.profiling.run._time_work", fails)
-    with pytest.raises(InputError, match="too few points could be timed for a curve: the GPU ran out of memory"):
+    with pytest.raises(InputError, match="too few points could be timed for a curve: the machine ran out of memory"):
         profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1)
+
+
+@pytest.mark.parametrize(("error", "refused"), [(_OF_CPU, InputError), (RuntimeError("else"), RuntimeError)])
+def test_weights_for_which_memory_does_not_do_are_refused(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, refused: type[Exception]
+) -> None:
+    def fails(*_: object) -> Decoder:
+        raise error
+
+    monkeypatch.setattr(Decoder, "random", fails)
+    with pytest.raises(refused) as told:
+        profile(TINY, "a-cpu", grid=SMALL_GRID, device="cpu", repeats=1, memory_bytes=2**33)
+    if refused is InputError:
+        planned = "8.0 GiB were planned with, and memory ran out over the whole model"
+        assert str(told.value) == f"memory_bytes: {planned}; give less"
 
 
 def _stopping(after: int) -> Callable[[str], None]:
