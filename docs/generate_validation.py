@@ -705,8 +705,8 @@ SERVED_WHY = """\
 prompts needs; their prompts were probably cached. What follows is about the constants that no kernel gives: some were fitted to
 these runs, some chosen by them.
 
-**The engine's overhead was fitted to these runs**: 0.3 ms an iteration and 0.04 ms a sequence (`VLLM` in
-`provisioner/perf/derived.py`). For TPOT, then, what counts are fits to other runs: without each group, and without each model. Beside
+**The engine's overhead was fitted to these runs**: 0.3 ms an iteration and 0.04 ms a sequence (engine
+`provisioner-0.1`). For TPOT, then, what counts are fits to other runs: without each group, and without each model. Beside
 each, the error of TPOT in the runs that it was not fitted to, with it and without any overhead, in %, by the second program, runs
 with a TTFT of less than 20 s in which nothing was evicted (`python -m tests.oracles.closed_loop FILE.csv`):
 

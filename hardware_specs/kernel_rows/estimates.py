@@ -10,7 +10,7 @@ from kernel_rows import vidur
 from kernel_rows.aiconfigurator import columns, is_aligned
 from kernel_rows.gpus import GPUS, Gpu
 from kernel_rows.rules import Floats
-from provisioner.perf.derived import NO_OVERHEAD, iteration_s
+from provisioner.perf.derived import iteration_s
 from provisioner.perf.operators import Measured, Operators, estimate_operators
 from provisioner.specs import catalog
 from provisioner.specs.model import NumberType
@@ -35,10 +35,8 @@ def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Float
     for model in CASES:
         of_type = catalog.model(model).in_dtype(dtype)
         for tp in sizes:
-            prompt.append(iteration_s(of_type, operators, tp, prompt_tokens=CASE_PROMPT_TOKENS, overhead=NO_OVERHEAD))
-            decode.append(
-                iteration_s(of_type, operators, tp, batch=batch, context_tokens=batch * context, overhead=NO_OVERHEAD)
-            )
+            prompt.append(iteration_s(of_type, operators, tp, prompt_tokens=CASE_PROMPT_TOKENS))
+            decode.append(iteration_s(of_type, operators, tp, batch=batch, context_tokens=batch * context))
     return np.concatenate(prompt), np.concatenate(decode)
 
 

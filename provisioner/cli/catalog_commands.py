@@ -1,4 +1,4 @@
-"""``provision machines``, ``models``, ``curves`` and ``workloads``: lists of specs, and imports of own ones."""
+"""``provision machines``, ``engines``, ``models``, ``curves`` and ``workloads``: lists, and imports of own specs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final, TypeVarTuple
@@ -34,7 +34,9 @@ models_app = _listing("models", "List the models, show one, or import one.")
 curves_app = _listing("curves", "List the latency curves, show some, or import measurements.")
 workloads_app = _listing("workloads", "List the workloads, show one, or import a trace.")
 
-_SPECS: Final = "Folder with own machines, models, prices and curves, shown with a mark beside the shipped ones."
+_SPECS: Final = (
+    "Folder with own machines, models, engines, prices and curves, shown with a mark beside the shipped ones."
+)
 SpecsOption = Annotated[str | None, option("--specs", metavar="FOLDER", help=_SPECS)]
 """The option of the listings that own specs join."""
 
@@ -61,6 +63,21 @@ def machines(
     from provisioner.specs.catalog import with_own
 
     _show(json, machines_document, machines_data, name, with_own(specs))
+
+
+@takes()
+def engines(
+    name: Annotated[
+        str | None, argument("[NAME|FILE]", "Engine to show, also with other numbers as for --engine; all if left out.")
+    ] = None,
+    specs: SpecsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the serving engines, or show one with the basis of each of its numbers."""
+    from provisioner.report.engines import engines_data, engines_document
+    from provisioner.specs.catalog import with_own
+
+    _show(json, engines_document, engines_data, name, with_own(specs))
 
 
 @models_app.command("show", cls=Command)

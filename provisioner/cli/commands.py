@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 from typer.main import get_command
 
-from provisioner.cli.catalog_commands import curves_app, group, machines, models_app, workloads_app
+from provisioner.cli.catalog_commands import curves_app, engines, group, machines, models_app, workloads_app
 from provisioner.cli.given import Function, Given, JsonOption, parted, takes
 from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
 from provisioner.cli.output import emit, result_text
@@ -215,7 +215,7 @@ def reproduce(
 
 
 *_plans, _sensitivity = (_command_of(question) for question in QUESTIONS)
-for _function in (*_plans, sweep, _sensitivity, reproduce, profile, machines):
+for _function in (*_plans, sweep, _sensitivity, reproduce, profile, machines, engines):
     app.command(_function.__name__, cls=Command)(_function)
 for _name, _group in (("models", models_app), ("curves", curves_app), ("workloads", workloads_app)):
     app.add_typer(_group, name=_name)

@@ -8,10 +8,10 @@ from typing import Generic, Self, TypeVar
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
-from provisioner.options.defaults import BATCH_TOKENS
 from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.engine import Engine
 from provisioner.specs.metrics import parse_target
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
@@ -31,6 +31,8 @@ _NOT_MEASURED = {
     "estimated": (f"latency of {{}}: estimated from other GPUs' kernels, {_ERROR}",) * 2,
 }
 
+_OWN_STACK = "; measured curves contain the host time of their own stack, and it adds none"
+
 # Options without effect if no design splits the phases.
 _OF_SPLIT_PHASES = ("network", "transfer_retry_s", "share_links", "max_pending_tokens")
 
@@ -45,6 +47,7 @@ class Loading(Generic[Asked]):
     known: Catalog
     model: ModelArchitecture
     factors: Factors
+    engine: Engine
 
     @classmethod
     def of(cls, options: Asked) -> Self:
@@ -58,7 +61,7 @@ class Loading(Generic[Asked]):
         for name in filter(None, parse_networks(options.network)):
             known.machine(name)
         model = model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]
-        return cls(options, known, model, load_factors(options.scale, known))
+        return cls(options, known, model, load_factors(options.scale, known), known.engine(options.engine))
 
     def slo(self, *more: LatencyLimit) -> SLO:
         """The set of limits with the limits by name and more, and the factor on them."""
@@ -68,16 +71,21 @@ class Loading(Generic[Asked]):
         ]
         return self.factors.slo(load_slo(self.options.slo).with_limits((*limits, *more)))
 
-    def replica(self, name: str, tensor_parallel: int | None, batch_tokens: int = BATCH_TOKENS) -> ReplicaPerf:
+    def replica(self, name: str, tensor_parallel: int | None, batch_tokens: int | None = None) -> ReplicaPerf:
         """A replica on a machine, on the network asked for, without the factors; memory is kept for its iterations."""
         machine, networks = self.known.machine(name), parse_networks(self.options.network)
         network = networks.get(machine.name, networks.get(""))
         machine = machine if network is None else on_network(machine, network)
-        asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, batch_tokens)
+        asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, batch_tokens, self.engine)
         return assumptions.replica(*asked)  # type: ignore[arg-type]
 
+    def served_by(self, replicas: Iterable[ReplicaPerf]) -> str:
+        """The engine in words, and that measured curves among those of the replicas contain another's host time."""
+        measured = any(not {"derived", "estimated"} & {*perf.curve.provenance} for perf in replicas)
+        return f"{self.engine.name} ({self.engine.title}){_OWN_STACK if measured else ''}"
+
     def reference(self, slo: SLO, replicas: Iterable[ReplicaPerf]) -> tuple[Reference, tuple[str, ...]]:
-        """The reference of slowdowns, and a remark if it is not the DGX-A100.
+        """The reference of slowdowns, under the default engine, and a remark if it is not the DGX-A100.
 
         The DGX-A100 may not hold the model, or may lack its number type. Limits that are slowdowns then need a
         reference by name; without such limits the first of the replicas serves as one.

@@ -14,7 +14,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import WARM_UP, SimulateOptions, spelled
-from provisioner.options.defaults import BATCH_TOKENS
+from provisioner.options.defaults import BATCH_TOKENS, ENGINE_POLICIES
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import baseline, choose, designs
 from provisioner.simulation.assemble import Scenario
@@ -68,6 +68,7 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
         question={each.name: getattr(options, each.name) for each in dataclasses.fields(SimulateOptions)},
         longer=partial(load_scenario, options, 2.0 * times) if room else None,
         versions=versions(_SHOWN_VERSIONS),
+        engine=loading.served_by(replicas.values()),
     )
 
 
@@ -104,7 +105,10 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
         return loading.factors.replica(loading.replica(machine, tensor_parallel, batch_tokens))
 
     def pool(role: str, machine: str, degree: int | None, count: int) -> Pool:
-        at, tokens = degree or degrees.get(role) or options.tensor_parallel, budgets.get(role, BATCH_TOKENS)
+        at, tokens = degree or degrees.get(role) or options.tensor_parallel, budgets.get(role)
+        if tokens is None:
+            batch = loading.engine.batch(known.machine(machine))
+            tokens = batch.batch_tokens if options.policy in ENGINE_POLICIES else BATCH_TOKENS
         return Pool(ROLES[role].name, perf(machine, at, tokens), count, batch_tokens=tokens)
 
     return name, tuple(pool(*slot) for slot in slots)
@@ -175,6 +179,8 @@ def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
         policy = policy.as_published()
     thresholds = {each.name: getattr(options, each.name) for each in dataclasses.fields(Policy)[1:]}
     thresholds["batch_tokens"] = None  # each pool has its own
+    if policy.name in ENGINE_POLICIES:  # one number for all pools
+        policy = dataclasses.replace(policy, batch_requests=min(pool.perf.batch.batch_requests for pool in pools))
     return dataclasses.replace(policy, **{name: value for name, value in thresholds.items() if value is not None})
 
 

@@ -109,6 +109,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
         warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks),
         versions=versions(_SHOWN_VERSIONS),
+        engine=loading.served_by(used.values()),
         question=question,
         verdicts_rest_on=repr([scale, *((name, question[name]) for name in question if name not in _NO_VERDICT)]),
     )

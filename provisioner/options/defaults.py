@@ -12,6 +12,7 @@ Evidence = Literal["measured", "derived", "estimated"]
 EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)  # kinds of latency curves, the best first
 PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked",)  # with the engine's tokens and requests, not the paper's
 
 DEFAULT_SLO: Final = "splitwise"
 LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES)

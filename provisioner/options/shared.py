@@ -9,6 +9,7 @@ from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, DEFAULT_SLO, FACTOR_NAMES, LIMIT_NAMES
 from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
+from provisioner.specs.engine import DEFAULT_ENGINE
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.trace_formats import TIME_UNITS
 
@@ -68,6 +69,11 @@ class Question(Options):
         "Rules for latencies: measured curves, or the published simulator's whole set.",
         default="measured",
     )
+    engine: str = METHOD.fixing(
+        TEXT.shown_as("NAME|FILE"),
+        "Serving engine (see provision engines) or its YAML file; other numbers after a comma: NAME,batch_tokens=4096.",
+        default=DEFAULT_ENGINE,
+    )
     dtype: str | None = METHOD.option(
         _DTYPE, "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]"
     )
@@ -81,7 +87,7 @@ class Question(Options):
         "-200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. [default: the machine's own]",
     )
     specs: str | None = METHOD.option(
-        FOLDER, "Folder with own machines, models, prices and curves, beside the shipped ones."
+        FOLDER, "Folder with own machines, models, engines, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5.")
     seed: int = METHOD.fixing(

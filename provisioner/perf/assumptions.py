@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.options.defaults import BATCH_TOKENS, EVIDENCE
+from provisioner.options.defaults import EVIDENCE
 from provisioner.perf import evidence, memory, transfer
 from provisioner.perf.checks import Floats
 from provisioner.perf.curves import Assumptions, CurveSet, MixedIteration, curve_groups, load_curve_set, no_curves
 from provisioner.specs import catalog
+from provisioner.specs.engine import DEFAULT_ENGINE, Batch, Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
@@ -27,7 +28,8 @@ class ReplicaPerf:
     """One replica of a model on ``tensor_parallel`` GPUs of a machine, without a queue, as measured: the default.
 
     All times in s, all arrays broadcast. ``kv_bytes_per_token`` is the KV cache of one token, ``kv_capacity_tokens``
-    the tokens of KV cache that the replica holds; the factors are a what-if on the times of the curve and on the link.
+    the tokens of KV cache that the replica holds; ``engine`` serves it. The factors are a what-if on the times of the
+    curve and on the link.
 
     >>> h = replica("llama2-70b", "dgx-h100")
     >>> h.tensor_parallel, round(1e3 * float(h.decode_s(64, 64 * 576)), 1)
@@ -40,6 +42,7 @@ class ReplicaPerf:
     curve: CurveSet
     kv_bytes_per_token: float
     kv_capacity_tokens: float
+    engine: Engine
     prompt_factor: float = 1.0
     decode_factor: float = 1.0
     link_factor: float = 1.0
@@ -48,6 +51,11 @@ class ReplicaPerf:
     def assumptions(self) -> Assumptions:
         """The named set of assumptions."""
         return self.curve.assumptions
+
+    @property
+    def batch(self) -> Batch:
+        """Tokens of an iteration and requests of a batch by default."""
+        return self.engine.batch(self.machine)
 
     @property
     def mixed(self) -> MixedIteration:
@@ -131,11 +139,13 @@ def replica(
     tensor_parallel: int | None = None,
     assumptions: Assumptions = "measured",
     own: catalog.Catalog | None = None,
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
+    engine: Engine | None = None,
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
-    ``own`` has more specs and curves; memory is kept for ``batch_tokens``. Raises ``ModelDoesNotFitError`` with the
+    ``own`` has more specs and curves; memory is kept for ``batch_tokens``, those of the ``engine`` unless given, and
+    the engine is the default one unless given. Raises ``ModelDoesNotFitError`` with the
     numbers, ``UnknownNameError``, or ``InputError`` with the machines that have curves if this one has none.
     """
     if assumptions not in get_args(Assumptions):
@@ -152,14 +162,16 @@ def replica(
     best = min((EVIDENCE.index(kind) for kind in degrees.values()), default=0)
     largest = (tp for tp, kind in degrees.items() if EVIDENCE.index(kind) == best and tp <= hardware.gpus)
     gpus = tensor_parallel or max(largest, default=hardware.gpus)
-    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions, batch_tokens)
+    engine = engine or catalog.engine(DEFAULT_ENGINE)
+    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions, batch_tokens, engine)
     if not degrees:
         why = evidence.why_not_derived(architecture, hardware) if measured else ""
         raise InputError(why or no_curves(architecture.name, hardware.name, own))
     asked = architecture, hardware, gpus
-    curve = evidence.curves(*asked, own) if measured else load_curve_set(*asked, assumptions)
+    curve = evidence.curves(*asked, own, engine) if measured else load_curve_set(*asked, assumptions)
     kv_bytes = memory.kv_bytes_per_token(architecture, assumptions)
-    return (ReplicaPerf if measured else SplitwiseSimReplica)(hardware, architecture, gpus, curve, kv_bytes, capacity)
+    made = ReplicaPerf if measured else SplitwiseSimReplica
+    return made(hardware, architecture, gpus, curve, kv_bytes, capacity, engine)
 
 
 def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 1.0, link: float = 1.0) -> ReplicaPerf:

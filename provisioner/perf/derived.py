@@ -6,7 +6,8 @@ logits, and the serving engine's own time to its layers (``_layer_s``) with thei
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -15,31 +16,14 @@ from numpy.typing import ArrayLike
 from provisioner.errors import InputError
 from provisioner.perf.operators import ACTIVATION_BYTES, Floats, Operators
 from provisioner.perf.points import CurvePoint, Phase, Provenance
+from provisioner.specs.engine import Execution
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
-
-GRAPH_TOKENS: Final = 512
-"""Tokens of an iteration up to which vLLM replays CUDA graphs (its largest default capture size)."""
 
 SAMPLING_PASSES: Final = 6
 """Passes over the fp32 logits for sampling: conversion, softmax, and the maximum or sum. From 4 to 12."""
 
 
-@dataclass(frozen=True, slots=True)
-class EngineOverhead:
-    """Time of the serving engine between iterations that the GPU waits for, in s: per iteration and per sequence."""
-
-    iteration_s: float
-    sequence_s: float
-
-
-VLLM: Final = EngineOverhead(iteration_s=0.3e-3, sequence_s=0.04e-3)
-"""Overhead of vLLM: from 0.25 to 0.45 ms an iteration and from 0.030 to 0.043 ms a sequence.
-
-Fitted to served runs of Llama-3.1-70B on H200 and Qwen3-32B on H100 (AIConfigurator's serving samples), as
-``python -m tests.oracles.closed_loop`` prints it, with the range of fits to parts of the runs
-(docs/explanation/validation.md). It also covers kernels of a model's own and gaps between kernels.
-"""
-NO_OVERHEAD: Final = EngineOverhead(0.0, 0.0)  # no overhead: the operators alone
+KERNELS_ALONE: Final = Execution()  # no time beside the kernels
 
 
 def iteration_s(
@@ -51,12 +35,13 @@ def iteration_s(
     prompts: ArrayLike = 1,
     batch: ArrayLike = 0,
     context_tokens: ArrayLike = 0,
-    overhead: EngineOverhead = VLLM,
+    execution: Execution = KERNELS_ALONE,
 ) -> Floats:
     """Time of one iteration, in s: ``prompts`` of ``prompt_tokens`` each and a decode batch; broadcast.
 
     ``context_tokens`` is the decode batch's total context. Matrix products go over all tokens, the two attentions run
-    one after the other. ``InputError`` for amounts below 0 and for a degree that does not divide the model.
+    one after the other; ``execution`` is the engine's time beside the kernels. ``InputError`` for amounts below 0 and
+    for a degree that does not divide the model.
     """
     if tensor_parallel < 1 or shape.heads % tensor_parallel or shape.intermediate_size % tensor_parallel:
         raise InputError(
@@ -76,16 +61,20 @@ def iteration_s(
     mean_context = context / np.maximum(sequences, 1)
     decode_s = gpu.decode_attention_s(sequences, mean_context, heads, kv_heads, shape.head_dim, shape.kv_dtype)
     attention_s = gpu.prompt_attention_s(chunk, chunks, heads, kv_heads, shape.head_dim) + decode_s
-    of_layers = shape.layers * (_layer_s(shape, gpu, tensor_parallel, tokens) + attention_s)
-    result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs)
-    return result + overhead.iteration_s + overhead.sequence_s * outputs
+    of_layers = shape.layers * (_layer_s(shape, gpu, tensor_parallel, tokens, execution) + attention_s)
+    result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs, execution)
+    launched = (chunks > 0) & (tokens > execution.graph_tokens)
+    result = np.where(launched, np.maximum(result, execution.prompt_iteration_s), result)
+    return result + execution.iteration_s + execution.sequence_s * outputs
 
 
-def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats) -> Floats:
+def _layer_s(
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, execution: Execution
+) -> Floats:
     """Time of one layer without its attention, in s; of a layer in two number types, the mean by their shares."""
     if share := shape.share_in_16_bits:
         both = shape.in_dtype("bf16"), replace(shape, share_in_16_bits=0.0)
-        wide_s, narrow_s = (_layer_s(each, gpu, tensor_parallel, tokens) for each in both)
+        wide_s, narrow_s = (_layer_s(each, gpu, tensor_parallel, tokens, execution) for each in both)
         return share * wide_s + (1.0 - share) * narrow_s
     heads = shape.heads // tensor_parallel
     kv_heads = max(shape.kv_heads // tensor_parallel, 1)
@@ -107,25 +96,35 @@ def _layer_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tok
     )
     if shape.positions == "rotary":
         elementwise = elementwise + gpu.elementwise_s(turned_bytes, "rotary")
-    return products + elementwise + 2 * _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes)
+    sums = 2 * _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes, execution)
+    return products + execution.elementwise_share * elementwise + sums
 
 
-def _all_reduce_s(gpu: Operators, tensor_parallel: int, tokens: Floats, size_bytes: Floats) -> Floats:
-    """Time of an all-reduce, in s: within a CUDA graph up to ``GRAPH_TOKENS`` tokens, launched on its own beyond."""
+def _all_reduce_s(
+    gpu: Operators, tensor_parallel: int, tokens: Floats, size_bytes: Floats, execution: Execution
+) -> Floats:
+    """Time of an all-reduce, in s: within a CUDA graph up to its tokens, launched on its own beyond."""
     if tensor_parallel == 1:
         return np.zeros_like(size_bytes)
     graph, eager = (gpu.all_reduce_s(tensor_parallel, size_bytes, launch) for launch in ("graph", "eager"))
-    return np.where(tokens <= GRAPH_TOKENS, graph, eager)
+    return np.where(tokens <= execution.graph_tokens, graph, eager)
 
 
-def _ends_s(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, outputs: Floats) -> Floats:
+def _ends_s(
+    shape: ModelArchitecture,
+    gpu: Operators,
+    tensor_parallel: int,
+    tokens: Floats,
+    outputs: Floats,
+    execution: Execution,
+) -> Floats:
     """Time of embedding, last norm, LM head and sampling, in s."""
     hidden_bytes = ACTIVATION_BYTES * tokens * shape.hidden_size
     logits = outputs * shape.vocab_size
     gathered = gpu.all_reduce_s(tensor_parallel, ACTIVATION_BYTES * logits) / 2 if tensor_parallel > 1 else 0.0
     return (
-        2 * gpu.elementwise_s(2 * hidden_bytes, "norm")
-        + _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes)
+        execution.elementwise_share * (2 * gpu.elementwise_s(2 * hidden_bytes, "norm"))
+        + _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes, execution)
         + gpu.gemm_s(outputs, -(-shape.vocab_size // tensor_parallel), shape.hidden_size, "bf16")
         + gathered
         + SAMPLING_PASSES * gpu.elementwise_s(4 * logits, "activation")
@@ -148,7 +147,11 @@ SLOPE_CONTEXTS: Final[Sequence[int]] = (256, 512, 2048, 4096, 8192, 16384)
 
 
 def derived_points(
-    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, provenance: Provenance = "derived"
+    shape: ModelArchitecture,
+    gpu: Operators,
+    tensor_parallel: int,
+    execution: Execution,
+    provenance: Provenance = "derived",
 ) -> tuple[CurvePoint, ...]:
     """Points of a whole curve, of one repeat each: single prompts, batches of prompts, decode over batch and context.
 
@@ -158,10 +161,11 @@ def derived_points(
     prompts = [*((tokens, 1) for tokens in PROMPT_TOKENS), *PROMPT_BATCHES]
     decodes = [(DECODE_CONTEXT, batch) for batch in DECODE_BATCHES]
     decodes += [(context, batch) for context in SLOPE_CONTEXTS for batch in SLOPE_BATCHES]
+    time_s = partial(iteration_s, shape, gpu, tensor_parallel, execution=execution)
     tokens, count = np.array(prompts).T
-    prompt_s = iteration_s(shape, gpu, tensor_parallel, prompt_tokens=tokens, prompts=count).tolist()
+    prompt_s = time_s(prompt_tokens=tokens, prompts=count).tolist()
     context, batch = np.array(decodes).T
-    decode_s = iteration_s(shape, gpu, tensor_parallel, batch=batch, context_tokens=batch * context).tolist()
+    decode_s = time_s(batch=batch, context_tokens=batch * context).tolist()
 
     def point(phase: Phase, tokens: int, batch: int, seconds: float) -> CurvePoint:
         held = float(tokens * batch) if phase == "decode" else 0
@@ -173,14 +177,15 @@ def derived_points(
     )
 
 
-def context_slope_s_per_token(shape: ModelArchitecture, gpu: Operators, tensor_parallel: int) -> float:
+def context_slope_s_per_token(
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, execution: Execution = KERNELS_ALONE
+) -> float:
     """Time that one further token of context adds to a decode iteration of a full batch, in s.
 
     Difference between iterations of 64 sequences at 1,024 and at 8,192 tokens each, over the tokens between them. A
     single sequence reads its cache at a fraction of the bandwidth, so its slope says nothing about a batch.
     """
     held = (64 * 1024, 64 * 8192)
-    shorter_s, longer_s = (
-        float(iteration_s(shape, gpu, tensor_parallel, batch=64, context_tokens=tokens)) for tokens in held
-    )
+    time_s = partial(iteration_s, shape, gpu, tensor_parallel, batch=64, execution=execution)
+    shorter_s, longer_s = (float(time_s(context_tokens=tokens)) for tokens in held)
     return (longer_s - shorter_s) / (held[1] - held[0])

@@ -24,9 +24,19 @@ from provisioner.perf.curves import (
     values_of,
 )
 from provisioner.perf.derived import DECODE_CONTEXT, context_slope_s_per_token, derived_points, iteration_s
-from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators
+from provisioner.perf.operators import (
+    GpuLimits,
+    Operators,
+    Take,
+    estimate_operators,
+    gpu_limits,
+    load_operators,
+    measured,
+)
 from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.catalog import engine as default_engine
+from provisioner.specs.engine import DEFAULT_ENGINE, Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 
@@ -71,8 +81,17 @@ def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
     return f"{machine.name} has no FP8" if lacks else ""
 
 
-def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own: Catalog | None = None) -> CurveSet:
-    """Curves of a model on a machine with the best evidence; ``InputError`` says why there are none."""
+def curves(
+    model: ModelArchitecture,
+    machine: Machine,
+    tensor_parallel: int,
+    own: Catalog | None = None,
+    engine: Engine | None = None,
+) -> CurveSet:
+    """Curves of a model on a machine with the best evidence, for an engine; ``InputError`` says why there are none.
+
+    The engine, the default one unless given, has no part in measured curves, which contain the time of their own.
+    """
     measured = curve_groups(own) if _as_served(model, own) else ()
     if (model.name, machine.name, tensor_parallel) in measured:
         return load_curve_set(model, machine, tensor_parallel, "measured", own)
@@ -85,7 +104,7 @@ def curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int, own
         raise InputError(
             f"no latency curves for {model.name} in {model.dtype} on {machine.name} at TP {tensor_parallel}: {why}"
         )
-    curve = derived_curves(model, machine, tensor_parallel)
+    curve = derived_curves(model, machine, tensor_parallel, engine or default_engine(DEFAULT_ENGINE))
     return curve if machine.power_cap == 1.0 else _slowed(curve, machine, own)
 
 
@@ -122,15 +141,19 @@ def _slowed(uncapped: CurveSet, machine: Machine, own: Catalog | None) -> CurveS
 
 
 @lru_cache(maxsize=64)
-def operators_of(machine: Machine) -> Operators:
-    """Operators of a machine's GPU: from its kernels, else estimated; ``InputError`` if these are not shipped."""
+def operators_of(machine: Machine, engine: Engine | None = None) -> Operators:
+    """Operators of a machine's GPU, of the tables that an engine prefers: from its kernels, else estimated.
+
+    ``engine`` is the default one unless given. ``InputError`` if there are no such kernels.
+    """
+    preference = tuple(Take(*choice) for choice in (engine or default_engine(DEFAULT_ENGINE)).preference)
     for field in ("kernels", "kernels_like"):
         table = getattr(machine, field)
         if table and table not in gpu_limits():
             known = ", ".join(gpu_limits())
             raise InputError(f"machine {machine.name}: {field}: must be one of {known}, got {table!r}")
     if machine.kernels:
-        return load_operators(machine.kernels)
+        return load_operators(machine.kernels, preference)
     limits = GpuLimits(
         machine.gpu,
         bf16_flops=machine.peak_fp16_tflops * 1e12,
@@ -139,24 +162,29 @@ def operators_of(machine: Machine) -> Operators:
         link_bytes_per_s=machine.gpu_link_gb_per_s * 1e9 / 2,  # one direction
         link="pcie" if machine.gpu_link == "pcie" else "nvlink",
     )
-    return estimate_operators(limits, like=machine.kernels_like or None)
+    return estimate_operators(
+        limits, like=machine.kernels_like or None, lookup=partial(measured, preference=preference)
+    )
 
 
 @lru_cache(maxsize=512)
-def derived_curves(model: ModelArchitecture, machine: Machine, tensor_parallel: int) -> CurveSet:
-    """Curves summed from operators, through the points of ``derived.derived_points``.
+def derived_curves(
+    model: ModelArchitecture, machine: Machine, tensor_parallel: int, engine: Engine | None = None
+) -> CurveSet:
+    """Curves summed from operators and an engine's time beside them, through the points of ``derived.derived_points``.
 
     Decode is base(batch) at 1,024 tokens of context per sequence plus the slope of a full batch. A mixed iteration
     takes the prompt time of all its tokens, the same slope for the batch's context, and a time per sequence.
     """
-    gpu = operators_of(machine)
+    gpu = operators_of(machine, engine)
     kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"
-    points = derived_points(model, gpu, tensor_parallel, kind)
+    execution = (engine or default_engine(DEFAULT_ENGINE)).execution
+    points = derived_points(model, gpu, tensor_parallel, execution, kind)
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
     axis = [p for p in points if p.phase == "decode" and p.context_per_sequence_tokens == DECODE_CONTEXT]
-    slope = context_slope_s_per_token(model, gpu, tensor_parallel)
+    slope = context_slope_s_per_token(model, gpu, tensor_parallel, execution)
     # a mixed iteration's time per sequence, from 2,048 tokens of which 64 are decoded, each at 1,024 of context
-    time_s = partial(iteration_s, model, gpu, tensor_parallel)
+    time_s = partial(iteration_s, model, gpu, tensor_parallel, execution=execution)
     both_s = float(time_s(prompt_tokens=2048 - 64, batch=64, context_tokens=64 * 1024))
     per_sequence_s = max(both_s - float(time_s(prompt_tokens=2048)) - slope * 64 * 1024, 0.0) / 64
     if machine.kernels:

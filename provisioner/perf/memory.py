@@ -1,40 +1,15 @@
 """Memory of one replica: what takes it, and the room that is left for KV cache."""
 
-from dataclasses import dataclass
 from typing import Final
 
 from provisioner.errors import InputError, ModelDoesNotFitError
-from provisioner.options.defaults import BATCH_REQUESTS, BATCH_TOKENS
 from provisioner.perf.curves import Assumptions
 from provisioner.perf.operators import ACTIVATION_BYTES
+from provisioner.specs.catalog import engine as engine_of
+from provisioner.specs.engine import DEFAULT_ENGINE, Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.units import format_seconds
-
-
-@dataclass(frozen=True, slots=True)
-class EngineMemory:
-    """Memory of a GPU that a serving engine gives neither to weights nor to KV cache; by default vLLM's from 0.19 on.
-
-    ``share`` of the memory is used at most. ``driver_gib`` are not reported by CUDA, ``collectives_gib`` are for sums
-    over several GPUs, ``workspace_gib`` for activations that no shape explains. A card of ``large_card_gib`` or more
-    samples the second number of ``sequences`` at once, a smaller one the first. Sources, ranges and errors:
-    docs/explanation/memory.md.
-    """
-
-    share: float = 0.9
-    driver_gib: float = 0.47
-    context_gib: float = 0.25
-    collectives_gib: float = 1.85
-    pcie_collectives_gib: float = 0.2
-    graphs_gib_per_layer: float = 18 / 1024
-    workspace_gib: float = 0.125
-    bytes_per_logit: float = 14.0
-    sequences: tuple[int, int] = (256, BATCH_REQUESTS)
-    large_card_gib: float = 70.0
-
-
-VLLM: Final = EngineMemory()
 
 SIMULATOR_WEIGHT_BYTES: Final = {"bloom-176b": 329e9, "llama2-70b": 135e9}
 """Weights in bytes that the published simulator's configuration states, by model."""
@@ -68,12 +43,13 @@ def memory_bytes(
     machine: Machine,
     tensor_parallel: int,
     assumptions: Assumptions = "measured",
-    batch_tokens: int = BATCH_TOKENS,
-    engine: EngineMemory = VLLM,
+    batch_tokens: int | None = None,
+    engine: Engine | None = None,
 ) -> dict[str, float]:
     """Memory of a replica's GPUs in bytes, by what takes it; KV cache has the rest, below 0 if there is none.
 
-    Activations: a workspace, the hidden states of ``batch_tokens``, and the larger of their MLP (inner dimension / TP,
+    ``engine`` is the default one unless given. Activations: a workspace, the hidden states of ``batch_tokens``, by
+    default the engine's, and the larger of their MLP (inner dimension / TP,
     for each matrix, and the residual) and of sampling (the logits of all sequences). The published simulator knows
     weights only.
 
@@ -88,17 +64,18 @@ def memory_bytes(
         )
     parts = {"weights": weight_bytes(model, assumptions)}
     if assumptions == "measured":
-        card_gib, hidden = machine.memory_gib_per_gpu, ACTIVATION_BYTES * batch_tokens * model.hidden_size
-        inner = (3 if model.gated_mlp else 2) * ACTIVATION_BYTES * batch_tokens * model.intermediate_size
-        sequences = engine.sequences[card_gib >= engine.large_card_gib]
-        sampling = engine.bytes_per_logit * sequences * model.vocab_size
-        sums_gib = engine.pcie_collectives_gib if machine.gpu_link == "pcie" else engine.collectives_gib
+        card_gib, engine = machine.memory_gib_per_gpu, engine or engine_of(DEFAULT_ENGINE)
+        tokens = batch_tokens or engine.batch(machine).batch_tokens
+        kept, hidden = engine.memory, ACTIVATION_BYTES * tokens * model.hidden_size
+        inner = (3 if model.gated_mlp else 2) * ACTIVATION_BYTES * tokens * model.intermediate_size
+        sampling = kept.bytes_per_logit * kept.sequences(card_gib) * model.vocab_size
+        sums_gib = kept.pcie_collectives_gib if machine.gpu_link == "pcie" else kept.collectives_gib
         per_gpu_gib = {
-            "activations": engine.workspace_gib + (hidden + max(inner / tensor_parallel + hidden, sampling)) / 2**30,
-            "CUDA graphs": engine.graphs_gib_per_layer * model.layers,
-            "context": engine.context_gib + (sums_gib if tensor_parallel > 1 else 0.0),
-            "driver": engine.driver_gib,
-            "unused share": (1.0 - engine.share) * (card_gib - engine.driver_gib),
+            "activations": kept.workspace_gib + (hidden + max(inner / tensor_parallel + hidden, sampling)) / 2**30,
+            "CUDA graphs": kept.graphs_gib_per_layer * model.layers,
+            "context": kept.context_gib + (sums_gib if tensor_parallel > 1 else 0.0),
+            "driver": kept.driver_gib,
+            "unused share": (1.0 - kept.share) * (card_gib - kept.driver_gib),
         }
         parts |= {part: tensor_parallel * gib * 2**30 for part, gib in per_gpu_gib.items()}
     total = machine.memory_bytes * tensor_parallel / machine.gpus
@@ -110,14 +87,15 @@ def kv_capacity_tokens(
     machine: Machine,
     tensor_parallel: int,
     assumptions: Assumptions = "measured",
-    batch_tokens: int = BATCH_TOKENS,
+    batch_tokens: int | None = None,
+    engine: Engine | None = None,
 ) -> float:
     """Tokens of KV cache that one replica holds: the memory left for it / KV bytes per token.
 
     Raises ``ModelDoesNotFitError`` with the numbers if the rest leaves no room for one sequence of the model's full
     context (as vLLM does), or for a single token in the published simulator's form.
     """
-    parts = memory_bytes(model, machine, tensor_parallel, assumptions, batch_tokens)
+    parts = memory_bytes(model, machine, tensor_parallel, assumptions, batch_tokens, engine)
     total, left, per_token = sum(parts.values()), parts.pop("KV cache"), kv_bytes_per_token(model, assumptions)
     weights = parts.pop("weights")
     needed = model.trained_context_tokens if assumptions == "measured" else 1

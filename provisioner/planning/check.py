@@ -124,7 +124,9 @@ def _memory(plan: Plan, setting: Setting) -> Iterator[str]:
             yield f"{pool.machine}: {each} GPUs are needed of {perf.machine.gpus}"
         if plan.evidence is not None:
             continue  # the simulator counts the memory of every request; which ones a machine holds is not known here
-        left = memory_bytes(perf.model, perf.machine, pool.tensor_parallel, perf.assumptions)["KV cache"]
+        left = memory_bytes(perf.model, perf.machine, pool.tensor_parallel, perf.assumptions, engine=perf.engine)[
+            "KV cache"
+        ]
         classes = _served(setting.traffic, pool)[0].classes
         held = pool.mean_batch or 0.0
         stay = classes.weight * np.maximum(classes.output_tokens - 1.0, 0.0)

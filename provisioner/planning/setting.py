@@ -76,6 +76,7 @@ class Setting:
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     versions: Mapping[str, str]
+    engine: str
     question: Mapping[str, Any]
     verdicts_rest_on: Hashable
 
@@ -86,8 +87,8 @@ class Setting:
 
     @property
     def rests_on(self) -> dict[str, Any]:
-        """Fields that results have of their question: model, workload, limits, sources, seed, versions, currency."""
-        same = {name: getattr(self, name) for name in ("model", "workload", "sources", "versions")}
+        """Fields that results have of their question: from the model to the currency of the prices."""
+        same = {name: getattr(self, name) for name in ("model", "workload", "engine", "sources", "versions")}
         return same | {"slo": self.slo.name, "seed": self.judging.seed, "currency": self.prices.currency}
 
     def at(self, planned_rps: float) -> Self:

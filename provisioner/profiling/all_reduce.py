@@ -6,7 +6,7 @@ embedding, which is divided by the vocabulary; the logits of the vocabulary's pa
 
 from collections.abc import Sequence
 
-from provisioner.perf.derived import GRAPH_TOKENS
+from provisioner.perf.derived import KERNELS_ALONE
 from provisioner.perf.evidence import operators_of
 from provisioner.perf.operators import Operators
 from provisioner.perf.points import CurvePoint
@@ -21,14 +21,14 @@ def all_reduces_s(
     """Time of all all-reduces of each point's iteration, in s.
 
     (2 x layers + 1) x all-reduce(tokens x hidden size x bytes) + all-reduce(sequences x vocabulary x bytes) / 2: a
-    gather moves half as much. Within a CUDA graph up to ``derived.GRAPH_TOKENS`` tokens, launched one by one beyond, as
+    gather moves half as much. Within a CUDA graph up to ``KERNELS_ALONE.graph_tokens``, launched one by one beyond, as
     in ``perf.derived``.
     """
     seconds = []
     for point in points:
         tokens = point.batched_tokens if point.phase == "prompt" else point.batch
         hidden_bytes = element_bytes * tokens * shape.hidden_size
-        hidden_s = gpu.all_reduce_s(tensor_parallel, hidden_bytes, "graph" if tokens <= GRAPH_TOKENS else "eager")
+        hidden_s = gpu.all_reduce_s(tensor_parallel, hidden_bytes, KERNELS_ALONE.launch(tokens))
         logits_s = gpu.all_reduce_s(tensor_parallel, element_bytes * point.batch * shape.vocab_size) / 2
         seconds.append(float((2 * shape.layers + 1) * hidden_s + logits_s))
     return tuple(seconds)

@@ -24,8 +24,8 @@ _LIMITED: Final = {
 }
 
 
-def own_names(known: Catalog, part: Literal["machines", "models"]) -> frozenset[str]:
-    """Names of the machines or models in a folder of own specs."""
+def own_names(known: Catalog, part: Literal["machines", "models", "engines"]) -> frozenset[str]:
+    """Names of the machines, models or engines in a folder of own specs."""
     own = () if known.own is None else (Path(known.own) / part).glob("*.yaml")
     return frozenset(path.stem for path in own)
 
@@ -35,8 +35,8 @@ def marked(name: str, own: bool) -> str:
     return f"{name} *" if own else name
 
 
-def marking(known: Catalog, part: Literal["machines", "models"]) -> Callable[[str], str]:
-    """Return the function that marks those names of machines or models that are of own specs."""
+def marking(known: Catalog, part: Literal["machines", "models", "engines"]) -> Callable[[str], str]:
+    """Return the function that marks those names of machines, models or engines that are of own specs."""
     own = own_names(known, part)
     return lambda name: marked(name, name in own)
 

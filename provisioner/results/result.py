@@ -100,12 +100,14 @@ class Result:
 class ServingResult(Result):
     """A result on a workload that a model serves within limits.
 
-    ``question`` holds every option, ``command`` asks the same again; ``sources`` are those of all numbers.
+    ``engine`` names the serving engine and what it has no part in. ``question`` holds every option, ``command`` asks
+    the same again; ``sources`` are those of all numbers.
     """
 
     model: str
     workload: str
     slo: str
+    engine: str
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     question: Mapping[str, object]

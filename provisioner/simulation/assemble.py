@@ -47,6 +47,7 @@ class Scenario:
     question: Mapping[str, Any] = field(default_factory=dict)
     longer: Callable[[], "Scenario"] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    engine: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         question=scenario.question,
         seed=scenario.seed,
         versions=scenario.versions,
+        engine=scenario.engine,
         **merged,
     )
 

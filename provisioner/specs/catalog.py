@@ -20,18 +20,25 @@ from provisioner.specs.trace_formats import TraceRules
 from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
+    from provisioner.specs.engine import Engine
     from provisioner.specs.hardware import Machine
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.power_caps import PowerCaps
     from provisioner.specs.prices import MachinePrice, PriceList
     from provisioner.specs.workload import Workload
 
-_Spec = TypeVar("_Spec", "Machine", "ModelArchitecture")
+_Spec = TypeVar("_Spec", "Engine", "Machine", "ModelArchitecture")
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _STEM = attrgetter("stem")
 
-OWN_FOLDERS: Final = {"machines": "*.yaml", "models": "*.yaml", "prices": "*.yaml", "curves": "*.csv"}
+OWN_FOLDERS: Final = {
+    "machines": "*.yaml",
+    "models": "*.yaml",
+    "prices": "*.yaml",
+    "curves": "*.csv",
+    "engines": "*.yaml",
+}
 """Parts of a user's own folder, with the files that each holds."""
 
 POWER_CAPS: Final = "power_caps.yaml"
@@ -52,7 +59,7 @@ def architectures() -> dict[str, Any]:
 
 
 class Catalog:
-    """Machines, models, price lists and curve files by name: the shipped ones, and those of a user's folder ``own``."""
+    """Machines, models, engines, price lists and curve files by name: shipped, and of a user's folder ``own``."""
 
     def __init__(self, own: str | None = None) -> None:
         self.own = own
@@ -161,6 +168,33 @@ class Catalog:
         raise UnknownNameError("model", name, self.models)
 
     @cached_property
+    def engines(self) -> Mapping[str, "Engine"]:
+        """Engines by name."""
+        from provisioner.specs.schema import load_engine
+
+        return MappingProxyType(self._loaded("engines", load_engine))
+
+    def engine(self, text: str) -> "Engine":
+        """Engine of a name or a YAML file, with other numbers: ``vllm,batch_tokens=4096``."""
+        from provisioner.specs.schema import load_engine
+
+        name, *changes = (part.strip() for part in text.split(","))
+        path = Path(name)
+        if name in self.engines:
+            engine = self.engines[name]
+        elif path.suffix in (".yaml", ".yml"):
+            engine = load_engine(path, name)
+        else:
+            raise UnknownNameError("engine", name, (*self.engines, "a YAML file"))
+        values: dict[str, str] = {}
+        for change in changes:
+            number, equals, value = (part.strip() for part in change.partition("="))
+            if not (number and equals and value) or number in values:
+                raise InputError(f"engine {text}: must be NAME,NUMBER=VALUE with each number once, got {change!r}")
+            values[number] = value
+        return engine.with_values(values) if values else engine
+
+    @cached_property
     def _price_lists(self) -> Mapping[str, "PriceList"]:
         """Price lists by name. The user's own prices join the shipped list of the same name."""
         from provisioner.specs.schema import load_price_list
@@ -208,10 +242,11 @@ class Catalog:
 
 SHIPPED: Final = Catalog()  # the catalog without specs of a user's own
 
+engine = SHIPPED.engine
 machine = SHIPPED.machine
 model = SHIPPED.model
 price_list = SHIPPED.price_list
-"""Shipped machine type, model and price list of a name; ``UnknownNameError`` names the nearest."""
+"""Shipped engine, machine type, model and price list of a name; ``UnknownNameError`` names the nearest."""
 
 
 def with_own(own: str | None) -> Catalog:

@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, Validat
 
 from provisioner.errors import InputError
 from provisioner.files import read_text, write_files
+from provisioner.specs.engine import Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
@@ -58,7 +59,7 @@ _IN_FILE: Final[Mapping[Any, Any]] = {
 """Types of plain values in a file: true is not 1 there, a date is text."""
 
 # What an error of a dataclass begins with; a file names the place in it instead.
-_NAMED: Final = re.compile(r"^(?:(?:machine|model|workload) [^:]*|price|power cap): ")
+_NAMED: Final = re.compile(r"^(?:(?:machine|model|workload|engine) [^:]*|price|power cap): ")
 
 
 def _built(spec: type[_SpecT], content: Any) -> _SpecT:
@@ -97,7 +98,7 @@ def _file_of(spec: Any) -> type[BaseModel]:
 
 
 _FILES: Final[Mapping[type, type[BaseModel]]] = {
-    spec: _file_of(spec) for spec in (Machine, ModelArchitecture, PowerCaps, PriceList, Workload)
+    spec: _file_of(spec) for spec in (Engine, Machine, ModelArchitecture, PowerCaps, PriceList, Workload)
 }
 
 
@@ -163,6 +164,7 @@ def _load(spec: type[_SpecT], path: Path, shown: str) -> _SpecT:
         raise InputError(f"{shown}: {error}") from None
 
 
+load_engine: Final = partial(_load, Engine)
 load_machine: Final = partial(_load, Machine)
 load_model: Final = partial(_load, ModelArchitecture)
 load_power_caps: Final = partial(_load, PowerCaps)

@@ -154,6 +154,7 @@ class _Study:
                 command=command_of("sweep", asked, type(self.options)),
                 seed=scenario.seed,
                 versions=scenario.versions,
+                engine=scenario.engine,
             )
             door.open().save(grid, out, table)
             return grid

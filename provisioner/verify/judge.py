@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from provisioner.deadline import TimeIsUp, check_time, time_left_s
-from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, MOST_SETS, Assumptions, PolicyName
+from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, ENGINE_POLICIES, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.proof import Candidate, Verdict
@@ -89,24 +89,35 @@ class SimulationJudge:
 
     def cluster(self, candidate: Candidate) -> Cluster:
         """The cluster that a candidate describes."""
+        policy, slots = self.policy_of(candidate.design), candidate.design.slots
+        by_engine = policy.name in ENGINE_POLICIES
+        budgets = [self.replicas[slot.replica].batch.batch_tokens if by_engine else None for slot in slots]
         pools = tuple(
-            Pool(slot.role, self.replicas[slot.replica], machines, slot.min_prompt_tokens, slot.max_prompt_tokens)
-            for slot, machines in zip(candidate.design.slots, candidate.sizes, strict=True)
+            Pool(
+                slot.role, self.replicas[slot.replica], machines, slot.min_prompt_tokens, slot.max_prompt_tokens, tokens
+            )
+            for slot, machines, tokens in zip(candidate.design.slots, candidate.sizes, budgets, strict=True)
         )
-        return Cluster(pools, self.policy_of(candidate.design))
+        return Cluster(pools, policy)
 
     def policy_of(self, design: Design) -> Policy:
         """The policy that a design is simulated with.
 
         Splitwise's mixed pool for designs that split the phases, mixed batching for colocated ones; ``split`` (always
-        where machines serve by prompt length, which cannot be lent) and ``chunked`` where asked for.
+        where machines serve by prompt length, which cannot be lent) and ``chunked`` where asked for, with the engine's
+        requests, and the most tokens that any of its pools has.
         """
         name: PolicyName
         if design.splits:
             name = "split" if self.policy == "split" or design.shares_role else "splitwise"
         else:
             name = "chunked" if self.policy == "chunked" else "mixed"
-        return Policy(name).as_published() if self.assumptions == "splitwise-sim" else Policy(name)
+        policy = Policy(name).as_published() if self.assumptions == "splitwise-sim" else Policy(name)
+        if name not in ENGINE_POLICIES:
+            return policy
+        batches = [self.replicas[slot.replica].batch for slot in design.slots]
+        requests, tokens = min(each.batch_requests for each in batches), max(each.batch_tokens for each in batches)
+        return replace(policy, batch_requests=requests, batch_tokens=tokens)
 
     def lends(self, design: Design) -> bool:
         """Whether the pools of a design lend machines to each other."""

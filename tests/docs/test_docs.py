@@ -154,6 +154,24 @@ def _models() -> Rows:
     ]
 
 
+def _engines() -> Rows:
+    return [
+        [
+            e.name,
+            e.scheduling.order.removesuffix("-first"),
+            ", ".join(dict.fromkeys(f"{batch.batch_tokens:,}" for batch in e.scheduling.batches)),
+            ", ".join(dict.fromkeys(f"{batch.batch_requests:,}" for batch in e.scheduling.batches)),
+            e.scheduling.admission,
+            f"{1e3 * e.execution.iteration_s:g}",
+            f"{1e3 * e.execution.sequence_s:g}",
+            f"{1e3 * e.execution.prompt_iteration_s:g}",
+            f"{e.execution.elementwise_share:g}",
+            f"{e.memory.share:g}",
+        ]
+        for e in catalog.SHIPPED.engines.values()
+    ]
+
+
 def _prices() -> Rows:
     return [
         [
@@ -317,6 +335,7 @@ TABLES: dict[str, Callable[[], Rows]] = {
     "prices": _prices,
     "memory": _memory,
     "transfer": _transfer,
+    "engines": _engines,
     "curves": _curve_values,
     "refused": _refused,
     "dips": _dips,

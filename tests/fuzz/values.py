@@ -177,6 +177,9 @@ NAMES: Final[Mapping[str, Values]] = {
     "--machine": Values(_MACHINES, _NOPE.wrong),
     "--model": Values(_MODELS, _NOPE.wrong),
     "--workload": Values(("coding", "conversation", "agents", "rag", "summarisation", "long-context"), _NOPE.wrong),
+    "--engine": Values(
+        ("provisioner-0.1", "provisioner-0.1,batch_tokens=512"), (*_NOPE.wrong, "provisioner-0.1,nope=1")
+    ),
     "--slo": Values(("splitwise", "p50", "p90", "p99", "batch"), _NOPE.wrong),
     "--against": Values(("none", "splitwise", "p90", "batch"), _NOPE.wrong),
     "--prices": Values(("2026", "paper", "2026-reserved"), _NOPE.wrong),

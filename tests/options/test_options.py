@@ -147,6 +147,7 @@ SAMPLES: dict[str, Any] = {
     "additions": False,
     "inputs": ("price:dgx-a100", "cv"),
     "spread": 0.3,
+    "engine": "provisioner-0.1,batch_tokens=4096",
     "switches": {"price:dgx-a100": (0.2, 1.0)},
     "watch": "split",
     "tolerance": 0.02,

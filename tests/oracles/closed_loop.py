@@ -25,12 +25,17 @@ from statistics import mean, median
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.derived import NO_OVERHEAD, VLLM, EngineOverhead, iteration_s
+from provisioner.perf.derived import KERNELS_ALONE, iteration_s
 from provisioner.perf.operators import Operators, load_operators
+from provisioner.specs.catalog import engine
+from provisioner.specs.engine import DEFAULT_ENGINE, Execution
 from provisioner.specs.model import ModelArchitecture, NumberType
 from tests.oracles.shapes import architecture
 
 Floats = NDArray[np.float64]
+
+VLLM = engine(DEFAULT_ENGINE).execution
+"""Host times of the default engine, vLLM 0.12's."""
 
 STEP_TOKENS = 64
 """Distance of the contexts between which decode attention is interpolated."""
@@ -43,7 +48,7 @@ class Times:
     shape: ModelArchitecture
     gpu: Operators
     tensor_parallel: int
-    overhead: EngineOverhead
+    execution: Execution
     most_tokens: int
     most_batch: int
     most_context: int
@@ -59,7 +64,7 @@ class Times:
         whole = np.arange(self.most_context + 1)
         self.prompt_s = shape.layers * self.gpu.prompt_attention_s(whole, 1, heads, kv, shape.head_dim)
         own = shape.layers * self.gpu.prompt_attention_s(tokens, 1, heads, kv, shape.head_dim)
-        alone = iteration_s(shape, self.gpu, tp, prompt_tokens=tokens, overhead=self.overhead) - own
+        alone = iteration_s(shape, self.gpu, tp, prompt_tokens=tokens, execution=self.execution) - own
         self.base_s = np.concatenate([[0.0], alone])
         batch = np.arange(1, self.most_batch + 1)
         contexts = np.arange(0, self.most_context + STEP_TOKENS, STEP_TOKENS)
@@ -68,7 +73,7 @@ class Times:
         )
         self.decode_s = np.vstack([np.zeros_like(attention[:1]), attention])
         at = contexts[1]
-        decode = iteration_s(shape, self.gpu, tp, batch=batch, context_tokens=batch * at, overhead=self.overhead)
+        decode = iteration_s(shape, self.gpu, tp, batch=batch, context_tokens=batch * at, execution=self.execution)
         self.outputs_s = np.concatenate([[0.0], decode - self.base_s[batch] - attention[:, 1]])
 
     def iteration_s(self, chunks: list[tuple[int, int]], batch: int, context_tokens: Floats) -> Floats:
@@ -274,15 +279,15 @@ def read_runs(path: Path) -> list[Run]:
 
 
 @lru_cache(maxsize=64)
-def _times(model: str, system: str, fp8: bool, tensor_parallel: int, overhead: EngineOverhead, budget: int) -> Times:
+def _times(model: str, system: str, fp8: bool, tensor_parallel: int, execution: Execution, budget: int) -> Times:
     kind: NumberType = "fp8" if fp8 else "bf16"
     served = MODELS[model][0].in_dtype(kind, kind)
-    return Times(served, load_operators(SYSTEMS[system][0]), tensor_parallel, overhead, budget, 160, 12288)
+    return Times(served, load_operators(SYSTEMS[system][0]), tensor_parallel, execution, budget, 160, 12288)
 
 
 def predict(
     run: Run,
-    overhead: EngineOverhead = VLLM,
+    execution: Execution = VLLM,
     *,
     budget: int = BUDGET_TOKENS,
     waves: int = WAVES,
@@ -290,7 +295,7 @@ def predict(
     admission_s: float = ADMISSION_S,
 ) -> Latencies:
     """Latencies of a run from derived times. In fp8 the KV cache is fp8 too; else 32 x 9216 tokens would not fit."""
-    times = _times(run.model, run.system, run.fp8, run.tensor_parallel, overhead, budget)
+    times = _times(run.model, run.system, run.fp8, run.tensor_parallel, execution, budget)
     width = 1 if run.fp8 else 2
     weight_bytes = MODELS[run.model][1] * width / run.tensor_parallel
     token_bytes = 2 * width * times.shape.layers * times.shape.head_dim * times.shape.kv_heads / run.tensor_parallel
@@ -307,12 +312,12 @@ def predict(
     )
 
 
-def fit_overhead(runs: Sequence[Run], bare_tpot_s: Floats) -> EngineOverhead:
+def fit_overhead(runs: Sequence[Run], bare_tpot_s: Floats) -> Execution:
     """Overhead that adjusts TPOTs predicted without it to the measured ones: least squares of relative errors."""
     measured_s = np.array([run.tpot_s for run in runs])
     columns = np.array([[1.0, run.concurrency] for run in runs]) / measured_s[:, None]
     fitted, *_ = np.linalg.lstsq(columns, 1 - bare_tpot_s / measured_s, rcond=None)
-    return EngineOverhead(*fitted.tolist())
+    return Execution(*fitted.tolist())
 
 
 @dataclass(frozen=True)
@@ -321,7 +326,7 @@ class HeldOut:
 
     name: str
     runs: int
-    overhead: EngineOverhead
+    overhead: Execution
     off: float
     bare_off: float
 
@@ -366,7 +371,7 @@ def main(path: Path) -> None:
         line(group, [run for run in runs if run.group == group and run.ttft_s < 20])
     calm = [run for run in sound if not found[run].evictions]
     print("overhead fitted without these: ms per iteration, per sequence; TPOT % off with it and without any")
-    for each in held_out(calm, {run: float(predict(run, NO_OVERHEAD).tpot_s.mean()) for run in calm}):
+    for each in held_out(calm, {run: float(predict(run, KERNELS_ALONE).tpot_s.mean()) for run in calm}):
         constants = f"{1e3 * each.overhead.iteration_s:5.2f} {1e3 * each.overhead.sequence_s:6.4f}"
         print(f"{each.name:32} {each.runs:4} {constants} {100 * each.off:5.1f} {100 * each.bare_off:5.1f}")
 

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from provisioner.perf.assumptions import Reference, ReplicaPerf, replica
-from provisioner.perf.derived import VLLM
 from provisioner.perf.evidence import operators_of
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.policy import Policy
@@ -33,6 +32,7 @@ from provisioner.specs.model import ModelArchitecture
 from tests.oracles.closed_loop import (
     BUDGET_TOKENS,
     OUTPUT_SPREAD,
+    VLLM,
     WAVES,
     Latencies,
     Run,

@@ -13,10 +13,8 @@ import pytest
 from provisioner.errors import InputError
 from provisioner.perf.curves import fit_measured
 from provisioner.perf.derived import (
-    NO_OVERHEAD,
+    KERNELS_ALONE,
     SAMPLING_PASSES,
-    VLLM,
-    EngineOverhead,
     context_slope_s_per_token,
     derived_points,
     iteration_s,
@@ -24,10 +22,12 @@ from provisioner.perf.derived import (
 from provisioner.perf.operators import AXES, KINDS, GpuLimits, GridTable, Operators, gpu_limits, load_operators
 from provisioner.perf.points import read_points
 from provisioner.specs.catalog import data_folder
+from provisioner.specs.engine import Execution
 from provisioner.specs.model import ModelArchitecture
 from tests.oracles.closed_loop import (
     LLAMA_70B,
     QWEN_32B,
+    VLLM,
     Run,
     Times,
     closed_loop,
@@ -92,7 +92,7 @@ def test_an_iteration_is_the_sum_of_its_operators() -> None:
         prompt_tokens=chunk,
         batch=batch,
         context_tokens=batch * each,
-        overhead=EngineOverhead(0.001, 1e-5),
+        execution=Execution(0.001, 1e-5),
     )
     assert found.item() == pytest.approx(3 * layer + ends + 0.001 + 21e-5, rel=1e-9)
 
@@ -102,9 +102,9 @@ def test_an_iteration_is_the_sum_of_its_operators() -> None:
 def test_iterations_lie_between_the_physical_limit_and_a_few_times_it(gpu: str, name: str) -> None:
     found, shape = load_operators(gpu), SHAPES[name]
     weights = shape.layers * LAYER_WEIGHTS[name]
-    prompt_s = iteration_s(shape, found, 1, prompt_tokens=4096, overhead=NO_OVERHEAD).item()
+    prompt_s = iteration_s(shape, found, 1, prompt_tokens=4096).item()
     assert 1 < prompt_s / (2 * weights * 4096 / found.limits.bf16_flops) < 2.6
-    decode_s = iteration_s(shape, found, 1, batch=1, context_tokens=1000, overhead=NO_OVERHEAD).item()
+    decode_s = iteration_s(shape, found, 1, batch=1, context_tokens=1000).item()
     assert 1 < decode_s / (2 * weights / found.limits.memory_bytes_per_s) < 2.4
 
 
@@ -168,20 +168,20 @@ def test_arrays_broadcast_as_numbers_do() -> None:
 @pytest.mark.parametrize("name", SHAPES)
 def test_points_make_a_curve_that_agrees_with_the_sum_between_them(gpu: str, tp: int, name: str) -> None:
     found, shape = load_operators(gpu), SHAPES[name]
-    points = derived_points(shape, found, tp)
+    points = derived_points(shape, found, tp, VLLM)
     assert {point.provenance for point in points} == {"derived"}
     kv_bytes = shape.layers * 2 * shape.kv_heads * shape.head_dim * 2
     floor = kv_bytes / (tp * found.limits.memory_bytes_per_s)
     curve = fit_measured(points, ("m", "x", tp), floor)
     assert not curve.refused and curve.axis_context_tokens == 1024
     tokens = np.unique(np.geomspace(20, 16000, 50).astype(int))
-    off = curve.prompt_s(tokens) / iteration_s(shape, found, tp, prompt_tokens=tokens) - 1
+    off = curve.prompt_s(tokens) / iteration_s(shape, found, tp, prompt_tokens=tokens, execution=VLLM) - 1
     assert np.abs(off).mean() < 0.02 and np.abs(off).max() < 0.15
     slope = context_slope_s_per_token(shape, found, tp)
     assert 1 <= slope / floor < 1.6
     batch, context = (x.ravel() for x in np.meshgrid([3, 20, 80, 320], [300, 1500, 6000]))
     decode_s = curve.decode(batch) + slope * batch * (context - 1024)
-    off = decode_s / iteration_s(shape, found, tp, batch=batch, context_tokens=batch * context) - 1
+    off = decode_s / iteration_s(shape, found, tp, batch=batch, context_tokens=batch * context, execution=VLLM) - 1
     assert np.abs(off).mean() < 0.05 and np.abs(off).max() < 0.15
 
 
@@ -250,7 +250,7 @@ def test_tpot_and_ttft_of_vllm_in_a_closed_loop(served: list[Run]) -> None:
 def test_the_overhead_of_vllm_is_what_the_other_groups_give(served: list[Run]) -> None:
     """Fitted without a group of (model, TP), the overhead predicts that group's TPOT within 10 %."""
     runs = [run for run in served if run.concurrency in (8, 32, 128) and run.output_tokens == 1024 and run.ttft_s < 2]
-    bare = {run: predict(run, NO_OVERHEAD).tpot_s.mean() for run in runs}
+    bare = {run: predict(run, KERNELS_ALONE).tpot_s.mean() for run in runs}
     for group in {run.group for run in runs}:
         others = [run for run in runs if run.group != group]
         fitted = fit_overhead(others, np.array([bare[run] for run in others]))

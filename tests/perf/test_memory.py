@@ -8,13 +8,15 @@ from provisioner.options import SimulateOptions
 from provisioner.perf.curves import curve_groups
 from provisioner.perf.memory import (
     SIMULATOR_WEIGHT_BYTES,
-    VLLM,
     kv_bytes_per_token,
     kv_capacity_tokens,
     memory_bytes,
     weight_bytes,
 )
-from provisioner.specs.catalog import SHIPPED, machine, model
+from provisioner.specs.catalog import SHIPPED, engine, machine, model
+from provisioner.specs.engine import DEFAULT_ENGINE
+
+VLLM = engine(DEFAULT_ENGINE).memory
 
 
 def test_capacity_by_hand() -> None:

@@ -8,14 +8,17 @@ from statistics import mean, median
 
 import pytest
 
-from provisioner.options.defaults import BATCH_TOKENS
-from provisioner.perf.memory import VLLM, EngineMemory, memory_bytes
-from provisioner.specs.catalog import machine, model
+from provisioner.perf.memory import memory_bytes
+from provisioner.specs.catalog import engine, machine, model
+from provisioner.specs.engine import DEFAULT_ENGINE, EngineMemory
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "memory.md").read_text(encoding="utf-8")
 GIB = 2**30
+DEFAULT = engine(DEFAULT_ENGINE)
+VLLM = DEFAULT.memory
+BATCH_TOKENS = 2048
 
 
 def shape(title: str, layers: int, hidden: int, heads: int, kv_heads: int, inner: int, vocab: int) -> ModelArchitecture:
@@ -46,7 +49,7 @@ LLAMA_8B, LLAMA_70B = model("llama-3.1-8b"), model("llama-3.1-70b")
 QWEN_7B = shape("Qwen2.5-7B", 28, 3584, 28, 4, 18944, 152064)
 
 # vLLM 0.19.0 with its defaults on an H100: 8,192 tokens, 1,024 sequences; graphs are captured beside the share
-H100 = replace(VLLM, share=0.95, sequences=(256, 1024), graphs_gib_per_layer=0.0)
+H100 = replace(VLLM, share=0.95, sampled_on_large_cards=1024, graphs_gib_per_layer=0.0)
 PEAKS = [
     (shape("CodeLlama-7B", 32, 4096, 32, 32, 11008, 32016), 1, 0.77),
     (shape("Granite-3.1-2B", 40, 2048, 32, 8, 8192, 49155), 1, 0.75),
@@ -116,7 +119,7 @@ def error(found: float, log: float) -> str:
 
 
 def peak_gib(shape: ModelArchitecture, tensor_parallel: int) -> float:
-    parts = memory_bytes(shape, gpu(80), tensor_parallel, batch_tokens=8192, engine=H100)
+    parts = memory_bytes(shape, gpu(80), tensor_parallel, batch_tokens=8192, engine=replace(DEFAULT, memory=H100))
     return parts["activations"] / tensor_parallel / GIB
 
 
@@ -132,8 +135,8 @@ def test_peaks_of_activations() -> None:
 
 def test_room_for_kv_cache() -> None:
     rows = []
-    for run, each, card, degree, engine, tokens, log in ROOMS:
-        left = memory_bytes(each, card, degree, batch_tokens=tokens, engine=engine)["KV cache"]
+    for run, each, card, degree, memory, tokens, log in ROOMS:
+        left = memory_bytes(each, card, degree, batch_tokens=tokens, engine=replace(DEFAULT, memory=memory))["KV cache"]
         found = left / each.kv_bytes_per_token
         rows.append(f"| {run} | {log:,.0f} | {found:,.0f} | {error(found, log)} |")
         assert found == pytest.approx(log, rel=0.05), run

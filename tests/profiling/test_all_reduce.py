@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from provisioner.perf.derived import NO_OVERHEAD, iteration_s
+from provisioner.perf.derived import iteration_s
 from provisioner.perf.evidence import operators_of
 from provisioner.perf.operators import MIN_KERNEL_S, Operators
 from provisioner.perf.points import CurvePoint
@@ -59,10 +59,7 @@ def test_they_are_what_the_sum_of_operators_has_of_them(name: str, gpus: int) ->
             if point.phase == "prompt"
             else {"batch": point.batch, "context_tokens": point.context_tokens}
         )
-        whole, rest = (
-            float(iteration_s(MODEL, each, gpus, **work, overhead=NO_OVERHEAD))
-            for each in (gpu, _without_all_reduces(gpu))
-        )
+        whole, rest = (float(iteration_s(MODEL, each, gpus, **work)) for each in (gpu, _without_all_reduces(gpu)))
         assert seconds == pytest.approx(whole - rest + shortest, rel=1e-6), point.label
 
 

@@ -67,6 +67,7 @@ def make_plan(**changes: Any) -> Plan:
         model="llama2-70b",
         workload="coding",
         slo="p99",
+        engine="vllm (an engine)",
         rate_rps=70.0,
         planned_rate_rps=70.0,
         cost_usd_per_h=523.44,

@@ -85,6 +85,7 @@ def simulation(*latency: LatencyResult) -> Simulation:
         model="llama2-70b",
         workload="coding",
         slo="p99",
+        engine="vllm (an engine)",
         slo_met=False,
         stable=True,
         instability="",

@@ -7,9 +7,12 @@ import pytest
 
 from provisioner.api import simulate
 from provisioner.errors import InputError
+from provisioner.loading.scenario import load_scenario
+from provisioner.options import SimulateOptions
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Run
+from provisioner.specs.engine import DEFAULT_ENGINE
 from tests.simulation.clusters import Degenerate, serve, ttft_s
 
 PERF = Degenerate(lambda tokens: 0.01 + 1e-4 * tokens, lambda batch, context: 1e-3 * batch + 1e-6 * context)
@@ -88,3 +91,15 @@ def test_bad_budgets(budgets: object, message: str) -> None:
 def test_a_pools_budget_is_at_least_one_token() -> None:
     with pytest.raises(InputError, match="batch_tokens: must be 1 or more, got 0"):
         Pool("mixed", PERF, 1, batch_tokens=0)  # type: ignore[arg-type]
+
+
+def test_chunked_prefill_has_the_tokens_and_requests_of_the_engine_and_the_paper_its_own() -> None:
+    engine = f"{DEFAULT_ENGINE},batch_tokens=4096,batch_requests=300"
+
+    def loaded(policy: str, **more: object) -> tuple[int, int]:
+        cluster = load_scenario(SimulateOptions.of(**COLOCATED | {"policy": policy, "engine": engine}, **more)).cluster
+        return cluster.budget_tokens(cluster.pools[0]), cluster.policy.batch_requests
+
+    assert loaded("chunked") == (4096, 300)
+    assert loaded("chunked", batch_tokens=1024, batch_requests=20) == (1024, 20)
+    assert loaded("mixed") == (2048, 512)

@@ -67,6 +67,7 @@ def simulation() -> Simulation:
         model="llama2-70b",
         workload="coding",
         slo="mine",
+        engine="vllm (an engine)",
         slo_met=False,
         stable=True,
         instability="",

@@ -69,7 +69,13 @@ def test_the_rule_of_mixed_iterations_is_near_the_sum_of_operators(name: str) ->
     tokens, batch, context = np.meshgrid([256, 1024, 2048, 4096, 8000], [1, 8, 64, 128], [512, 2048, 8192])
     gpu = operators_of(perf.machine)
     summed_s = iteration_s(
-        perf.model, gpu, perf.tensor_parallel, prompt_tokens=tokens, batch=batch, context_tokens=batch * context
+        perf.model,
+        gpu,
+        perf.tensor_parallel,
+        prompt_tokens=tokens,
+        batch=batch,
+        context_tokens=batch * context,
+        execution=perf.engine.execution,
     )
     off_by = np.abs(perf.mixed_s(tokens, batch, batch * context) / summed_s - 1)
     assert off_by.mean() < 0.015 and off_by.max() < 0.07

@@ -380,8 +380,8 @@ def test_a_changed_file_of_ones_own_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: None, "specs: must be a folder with machines, models, prices, curves, got "),
-        (lambda f: f.mkdir(), "has no machines/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv"),
+        (lambda f: None, "specs: must be a folder with machines, models, prices, curves, engines, got "),
+        (lambda f: f.mkdir(), "has no machines/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv, engines/*.yaml"),
         (
             lambda f: (own_folder(f) / "curves" / "mine-tuned.csv").write_text(""),
             "mine-tuned.csv: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv",

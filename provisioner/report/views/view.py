@@ -56,7 +56,12 @@ def report(
     """
     versions = {name: f"{name} {version}" for name, version in answer.versions.items()}
     program = [versions.pop(name) for name in ("provisioner", "python") if name in versions]
-    rows = (*method, ("program", ", ".join(program)), ("libraries", ", ".join(versions.values())))
+    rows = (
+        *method,
+        ("engine", answer.engine),
+        ("program", ", ".join(program)),
+        ("libraries", ", ".join(versions.values())),
+    )
     told = (*blocks, Notes("Warnings", answer.warnings, warning=True))
     shown = [block for block in told if getattr(block, "rows", True) and getattr(block, "lines", True)]
     shown += [Notes("Sources", answer.sources), Facts(f"How this was {how}", tuple(row for row in rows if row[1]))]

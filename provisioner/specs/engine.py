@@ -1,0 +1,251 @@
+"""Serving engines: their schedule, their time on host and GPU beside the kernels, their memory, and their handover."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Self, get_args
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.hardware import Machine
+from provisioner.specs.units import parse_number, parse_whole, quoted, unit_of
+
+DEFAULT_ENGINE: Final = "provisioner-0.1"
+"""The engine of every question that names none."""
+
+Order = Literal["decode-first", "prompt-first"]
+Admission = Literal["recompute", "reserve"]
+Role = Literal["prompt", "token"]
+
+_RANGES: Final = {
+    "from_gib": (0, 4096),
+    "batch_tokens": (1, 1_000_000),
+    "batch_requests": (1, 100_000),
+    "iteration_s": (0, 0.1),
+    "sequence_s": (0, 0.01),
+    "prompt_iteration_s": (0, 1),
+    "graph_tokens": (0, 1_000_000),
+    "elementwise_share": (0, 1),
+    "share": (0.1, 1),
+    "driver_gib": (0, 10),
+    "context_gib": (0, 10),
+    "collectives_gib": (0, 20),
+    "pcie_collectives_gib": (0, 20),
+    "graphs_gib_per_layer": (0, 1),
+    "workspace_gib": (0, 50),
+    "bytes_per_logit": (0, 64),
+    "sampled": (1, 100_000),
+    "sampled_on_large_cards": (1, 100_000),
+    "large_card_gib": (1, 4096),
+    "handover_s": (0, 10),
+}
+"""Plausible range of each number, by its name in every part of an engine."""
+
+
+_PARTS: Final = ("scheduling", "execution", "memory", "handover")
+_BY_CARD: Final = ("batch_tokens", "batch_requests")  # numbers of a batch
+
+
+class _Part:
+    """A part of an engine, whose numbers are in their ranges and whose words are known."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):  # type: ignore[arg-type]
+            value, words = getattr(self, each.name), get_args(each.type)
+            if words and isinstance(value, str) and value not in words:
+                raise InputError(f"{each.name}: must be {' or '.join(words)}, got {quoted(value)}")
+            if each.name in _RANGES:
+                low, high = _RANGES[each.name]
+                if not low <= parse_number(value, each.name, unit_of(each.name)) <= high:
+                    unit = f" {unit_of(each.name)}".rstrip()
+                    raise InputError(f"{each.name}: must be from {low:g} to {high:,.12g}{unit}, got {value:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch(_Part):
+    """Most tokens of an iteration and most requests of a batch, by default on cards of ``from_gib`` of memory or more.
+
+    With ``gpus``, only on those whose name has one of these words, whatever their memory.
+    """
+
+    from_gib: float
+    batch_tokens: int
+    batch_requests: int
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduling(_Part):
+    """The schedule of one replica.
+
+    ``order``: in each iteration the sequences that decode come first, or waiting prompts do, without them.
+    ``admission``: a request joins when its prompt finds room, and the last to join is evicted and computed again if
+    tokens find none; or the prompt and the most output are reserved. ``batches`` are the defaults by card.
+    """
+
+    order: Order
+    admission: Admission
+    batches: tuple[Batch, ...]
+
+    def __post_init__(self) -> None:
+        _Part.__post_init__(self)
+        from_gib = [batch.from_gib for batch in self.batches if not batch.gpus]
+        if not from_gib or from_gib[0] != 0 or from_gib != sorted(set(from_gib)):
+            raise InputError(f"batches: must rise from from_gib 0, got {from_gib}")
+
+    def batch(self, gpu: str, card_gib: float) -> Batch:
+        """The default on a GPU of that name and memory."""
+        named = [batch for batch in self.batches if any(word in gpu for word in batch.gpus)]
+        return (named or [batch for batch in self.batches if not batch.gpus and batch.from_gib <= card_gib])[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution(_Part):
+    """Time of an iteration beside its kernels, in s: of every iteration, of each sequence, of one with prompts.
+
+    Iterations up to ``graph_tokens`` replay CUDA graphs; ``prompt_iteration_s`` is the least time of an iteration
+    beyond, which the host launches kernel by kernel. ``elementwise_share`` is the part of the time of norms, rotations
+    and activations that is left where they are fused with other kernels.
+    """
+
+    iteration_s: float = 0.0
+    sequence_s: float = 0.0
+    prompt_iteration_s: float = 0.0
+    graph_tokens: int = 512
+    elementwise_share: float = 1.0
+
+    def launch(self, tokens: float) -> Literal["graph", "eager"]:
+        """Launch of an iteration's kernels: together as a CUDA graph, or one by one."""
+        return "graph" if tokens <= self.graph_tokens else "eager"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineMemory(_Part):
+    """Memory of a GPU that an engine gives neither to weights nor to KV cache.
+
+    ``share`` of the memory is used at most. ``driver_gib`` are not reported by CUDA, ``collectives_gib`` are for sums
+    over several GPUs, ``workspace_gib`` for activations that no shape explains. Memory is kept for sampling ``sampled``
+    sequences at once, ``sampled_on_large_cards`` from ``large_card_gib`` on. Sources, ranges and errors:
+    docs/explanation/memory.md.
+    """
+
+    share: float
+    driver_gib: float
+    context_gib: float
+    collectives_gib: float
+    pcie_collectives_gib: float
+    graphs_gib_per_layer: float
+    workspace_gib: float
+    bytes_per_logit: float
+    sampled: int
+    sampled_on_large_cards: int
+    large_card_gib: float
+
+    def sequences(self, card_gib: float) -> int:
+        """Sequences for whose sampling a card keeps memory."""
+        return self.sampled_on_large_cards if card_gib >= self.large_card_gib else self.sampled
+
+
+@dataclass(frozen=True, slots=True)
+class Handover(_Part):
+    """Handover from a prompt to a token replica: what sends the KV cache, who emits the first token, time beside."""
+
+    connector: str
+    first_token: Role
+    handover_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTables:
+    """Kernel tables in the order in which they are taken, as ENGINE or ENGINE-VERSION; of an operator and a GPU.
+
+    Without ``operator`` or ``gpu``, of all; ``any`` stands for the newest of any software.
+    """
+
+    tables: tuple[str, ...]
+    operator: str = ""
+    gpu: str = ""
+
+    @property
+    def choice(self) -> tuple[tuple[tuple[str, str | None], ...], str, str]:
+        """The order as (engine, version), version None for the newest, with operator and GPU.
+
+        >>> KernelTables(("vllm-0.24.0", "tensorrt-llm"), "gemm").choice
+        ((('vllm', '0.24.0'), ('tensorrt-llm', None)), 'gemm', '')
+        """
+        split = ((table, *table.rpartition("-")) for table in self.tables)
+        order = ((of, version) if of and version[0].isdigit() else (table, None) for table, of, _, version in split)
+        return tuple(order), self.operator, self.gpu
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A serving engine of a version: parts of numbers, each with its ``basis``: a source, or a fit with its error.
+
+    Of ``kernels``, the first entry that fits an operator on a GPU counts.
+
+    >>> from provisioner.specs.catalog import engine
+    >>> engine("provisioner-0.1,batch_tokens=4096").scheduling.batch("L4", 24.0).batch_tokens
+    4096
+    """
+
+    name: str
+    title: str
+    scheduling: Scheduling
+    execution: Execution
+    memory: EngineMemory
+    handover: Handover
+    kernels: tuple[KernelTables, ...]
+    basis: Mapping[str, str] = field(hash=False)
+    sources: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        known = [name for name, _, _ in self.numbers()]
+        for name in known:
+            if name not in self.basis:
+                raise InputError(f"engine {self.name}: basis: has no source of {name}")
+        for name in self.basis:
+            if name not in known:
+                raise InputError(f"engine {self.name}: basis: {UnknownNameError('number', name, known)}")
+
+    def numbers(self) -> Iterator[tuple[str, str, Any]]:
+        """Yield (name, part, value) of every number and word of the parts; of what differs by card, all values."""
+        for part in _PARTS:
+            for each in dataclasses.fields(getattr(self, part)):
+                value = getattr(getattr(self, part), each.name)
+                if each.name == "batches":
+                    yield from ((name, part, tuple(getattr(batch, name) for batch in value)) for name in _BY_CARD)
+                else:
+                    yield each.name, part, value
+
+    def with_values(self, changes: Mapping[str, str]) -> Self:
+        """The engine with other numbers, from their texts, which its name shows; ``InputError`` for a wrong one."""
+        parts = {name: (part, value) for name, part, value in self.numbers()}
+        engine = self
+        for name, text in changes.items():
+            if name not in parts:
+                raise UnknownNameError("number of an engine", name, parts)
+            part, old = parts[name]
+            kind = type(old[0] if name in _BY_CARD else old)
+            value = (
+                text if kind is str else parse_whole(text, name, minimum=0) if kind is int else parse_number(text, name)
+            )
+            one: Any = getattr(engine, part)
+            changed: dict[str, Any] = {name: value}
+            if name in _BY_CARD:
+                changed = {"batches": tuple(replace(batch, **changed) for batch in one.batches)}
+            engine = replace(engine, **{part: replace(one, **changed)})
+        basis = {**self.basis, **dict.fromkeys(changes, "given by hand")}
+        name = ",".join((self.name, *(f"{name}={text}" for name, text in changes.items())))
+        return replace(engine, name=name, basis=basis)
+
+    def batch(self, machine: Machine) -> Batch:
+        """Tokens of an iteration and requests of a batch by default on a machine's GPUs."""
+        return self.scheduling.batch(machine.gpu, machine.memory_gib_per_gpu)
+
+    @property
+    def preference(self) -> tuple[tuple[tuple[tuple[str, str | None], ...], str, str], ...]:
+        """Choice of kernel tables, as ``perf.operators`` takes it."""
+        return tuple(entry.choice for entry in self.kernels)

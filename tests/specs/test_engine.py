@@ -1,0 +1,137 @@
+"""Engines: every number has a basis, is in its range, and can be given by hand; what is wrong is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from provisioner.errors import InputError, UnknownNameError
+from provisioner.options import PlanOptions
+from provisioner.perf.assumptions import replica
+from provisioner.perf.evidence import derived_curves
+from provisioner.perf.memory import memory_bytes
+from provisioner.perf.operators import Take, table_files
+from provisioner.specs.catalog import SHIPPED, data_folder, engine, machine, model, with_own
+from provisioner.specs.engine import DEFAULT_ENGINE, Batch
+
+pytestmark = pytest.mark.fast
+FILES = sorted((data_folder("hardware_specs") / "engines").glob("*.yaml"))
+
+
+def test_the_default_engine_is_shipped_and_declared() -> None:
+    assert DEFAULT_ENGINE in SHIPPED.engines
+    assert PlanOptions().engine == DEFAULT_ENGINE
+
+
+@pytest.mark.parametrize("name", SHIPPED.engines)
+def test_every_number_has_a_basis(name: str) -> None:
+    each = engine(name)
+    assert set(each.basis) == {number for number, _, _ in each.numbers()}
+    assert all(len(text) > 8 for text in each.basis.values())
+    assert each.sources
+
+
+@pytest.mark.parametrize("name", SHIPPED.engines)
+def test_kernel_tables_are_of_shipped_software(name: str) -> None:
+    shipped = {source for files in table_files().values() for source in files}
+    for take in (Take(*choice) for choice in engine(name).preference):
+        for software, version in take.sources:
+            assert software == "any" or any(software == of and version in (None, at) for of, at in shipped)
+
+
+def test_numbers_by_hand_change_the_curves_and_the_memory() -> None:
+    llama, h100 = model("llama-3.1-8b"), machine("dgx-h100")
+    own = engine(f"{DEFAULT_ENGINE},iteration_s=0.0013,sequence_s=0.00004")
+    longer_s = derived_curves(llama, h100, 1, own).decode.y - derived_curves(llama, h100, 1).decode.y
+    assert longer_s == pytest.approx(1e-3)
+    more = memory_bytes(llama, h100, 1, engine=engine(f"{DEFAULT_ENGINE},batch_tokens=8192"))
+    assert more == memory_bytes(llama, h100, 1, batch_tokens=8192)
+    whole = memory_bytes(llama, h100, 1, engine=engine(f"{DEFAULT_ENGINE},share=1"))
+    assert whole["unused share"] == 0.0
+    assert own.name == f"{DEFAULT_ENGINE},iteration_s=0.0013,sequence_s=0.00004"
+    assert own.basis["iteration_s"] == "given by hand"
+
+
+def test_the_time_of_an_iteration_beyond_the_graphs_has_a_floor() -> None:
+    llama, h100 = model("llama-3.1-8b"), machine("dgx-h100")
+    floor = engine(f"{DEFAULT_ENGINE},prompt_iteration_s=0.05,iteration_s=0,sequence_s=0")
+    found = derived_curves(llama, h100, 8, floor)
+    assert found.prompt_s([512, 768, 1024]).tolist() == pytest.approx([float(found.prompt_s(512)), 0.05, 0.05])
+    assert float(found.prompt_s(512)) < 0.01 and float(found.prompt_s(65536)) > 0.05
+    assert float(found.decode_s(512, 512 * 1024)) < 0.05
+
+
+def test_an_engine_has_no_part_in_measured_curves() -> None:
+    slow = engine(f"{DEFAULT_ENGINE},iteration_s=0.05")
+    measured = replica("llama2-70b", "dgx-h100", 8, engine=slow)
+    assert measured.engine == slow
+    assert measured.curve is replica("llama2-70b", "dgx-h100", 8).curve
+
+
+def test_batches_are_by_card() -> None:
+    rows = (Batch(0, 2048, 256), Batch(70, 8192, 1024), Batch(0, 2048, 128, ("A100",)))
+    scheduling = replace(engine(DEFAULT_ENGINE).scheduling, batches=rows)
+    found = [scheduling.batch(gpu, gib) for gpu, gib in (("L4", 24), ("H100 SXM", 80), ("A100 SXM", 80), ("B200", 180))]
+    assert found == [rows[0], rows[1], rows[2], rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("vlm", "unknown engine"),
+        (f"{DEFAULT_ENGINE},batch_token=3", "did you mean batch_tokens"),
+        (f"{DEFAULT_ENGINE},batch_tokens=2.5", "batch_tokens: must be a whole number"),
+        (f"{DEFAULT_ENGINE},batch_tokens=0", "batch_tokens: must be from 1 to 1,000,000 tokens"),
+        (f"{DEFAULT_ENGINE},share=1.5", "share: must be from 0.1 to 1"),
+        (f"{DEFAULT_ENGINE},order=random", "order: must be decode-first or prompt-first"),
+        (f"{DEFAULT_ENGINE},share", "NAME,NUMBER=VALUE"),
+        (f"{DEFAULT_ENGINE},share=1,share=1", "each number once"),
+        ("no/such.yaml", "no/such.yaml"),
+    ],
+)
+def test_a_wrong_engine_is_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises((InputError, UnknownNameError), match=message) as refused:
+        engine(text)
+    assert "\n" not in str(refused.value)
+
+
+def _without(content: dict[str, object], *place: str) -> dict[str, object]:
+    part = content
+    for key in place[:-1]:
+        part = part[key]  # type: ignore[assignment]
+    del part[place[-1]]
+    return content
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: _without(c, "basis", "share"), "basis: has no source of share"),
+        (lambda c: c["basis"].update(speed="a guess") or c, "basis: unknown number"),
+        (lambda c: _without(c, "memory", "share"), "memory.share: is missing"),
+        (lambda c: c["execution"].update(iteration_s=0.3) or c, "execution.iteration_s: must be from 0 to 0.1 s"),
+        (lambda c: c["execution"].update(iteration_ms=0.3) or c, "execution.iteration_ms: unknown field"),
+        (lambda c: c["scheduling"].update(batches=[]) or c, "scheduling.batches: must rise from from_gib 0"),
+        (lambda c: c["scheduling"].update(admission="drop") or c, "admission: must be recompute or reserve"),
+        (lambda c: c.update(name="other") or c, "name: must be the file's own"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(tmp_path: Path, change: object, message: str) -> None:
+    content = yaml.safe_load(FILES[0].read_text(encoding="utf-8"))
+    (tmp_path / "engines").mkdir()
+    path = tmp_path / "engines" / FILES[0].name
+    path.write_text(yaml.safe_dump(change(content)), encoding="utf-8")  # type: ignore[operator]
+    with pytest.raises(InputError, match=message) as refused:
+        with_own(str(tmp_path)).engine(FILES[0].stem)
+    assert FILES[0].name in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_an_engine_of_ones_own(tmp_path: Path) -> None:
+    content = yaml.safe_load(FILES[0].read_text(encoding="utf-8")) | {"name": "mine"}
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines" / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert with_own(str(tmp_path)).engine("mine").name == "mine"
+    assert engine(str(tmp_path / "engines" / "mine.yaml")).name == "mine"
