@@ -129,8 +129,17 @@ class Loading(Generic[Asked]):
         if self.options.model != self.model.name:
             types = f"in {self.model.dtype}, its KV cache in {self.model.kv_dtype}"
             notes.append(f"{self.options.model} is {done} as {self.model.name} {types}")
+        assumed = {perf.machine.name for perf in replicas if splits and "assumed" in perf.machine.network}
+        if assumed:
+            which = next(iter(assumed)) if len(assumed) == 1 else f"{len(assumed)} instances"
+            notes.append(
+                f"network of {which}: not stated, assumed on the low side; give yours with {spelled('network')}"
+            )
         for kind, remark in _NOT_MEASURED.items():
-            names = dict.fromkeys(perf.machine.name for perf in replicas if kind in perf.curve.provenance)
+            machines = {perf.machine.name: perf.machine for perf in replicas if kind in perf.curve.provenance}
+            names = [name for name, machine in machines.items() if not machine.cloud] or list(machines)
+            if len(names) < len(machines):
+                names.append(f"{len(machines) - len(names)} instances")
             if names:
                 notes.append(remark[len(names) > 1].format(", ".join(names)))
         return tuple(notes)

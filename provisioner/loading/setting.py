@@ -1,7 +1,7 @@
 """From the options of a plan to its setting: the values that they name, loaded and checked."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -41,7 +41,17 @@ _CLUSTERED_CV = 2.0
 # Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
 _NO_VERDICT = (
     *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
-    *("designs", "machines", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "prices"),
+    *(
+        "designs",
+        "machines",
+        "instances",
+        "objective",
+        "max_cost_usd_per_h",
+        "max_power_w",
+        "max_machines",
+        "stock",
+        "prices",
+    ),
     *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
@@ -65,7 +75,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     degrees = {name: tuple(perf.tensor_parallel for perf in loaded if perf.machine.name == name) for name in machines}
     replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in loaded}
     prices = {name: known.price(price_list, name) for name in machines}
-    every = designs(machines.values(), degrees)
+    every = designs(machines.values(), degrees, within_clouds=not options.machines)
     chosen = choose(every, options.designs) if options.designs else every
     for name in options.stock:
         if known.machine(name).name not in machines:
@@ -154,15 +164,19 @@ def _replicas(
     at_wanted = f" at TP {', '.join(map(str, wanted))}" if wanted else ""
     # by default machine types with a power cap of their own only with measured curves
     measured = {machine for name, machine, _ in curve_groups(known) if name == model.name}
-    every = (name for name, machine in known.machines.items() if machine.power_cap == 1.0 or name in measured)
+    every = (name for name, machine in _considered(loading).items() if machine.power_cap == 1.0 or name in measured)
     replicas: list[ReplicaPerf] = []
     left_out = []
+    instances: dict[str, list[str]] = {}  # that are left out, by reason
     considered = names or _with_caps(loading, filter(degrees.get, every))
     for k, name in enumerate(considered):
         progress(Step(f"latency curves: {k:,} of {len(considered):,} machine types", k, len(considered)))
-        capped_from = known.machine(name).capped_from
+        capped_from, cloud = known.machine(name).capped_from, known.machine(name).cloud
         if not names and not {name, capped_from} & set(prices.machines):
-            left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")
+            if cloud:
+                instances.setdefault(f"the price list {prices.name} has no price of them", []).append(name)
+            else:
+                left_out.append(f"{name} is left out: the price list {prices.name} has no price of it")
             continue
         of_machine = degrees.get(name) or degrees.get(capped_from, [])
         at = sorted(set(wanted) & set(of_machine) if wanted else of_machine, reverse=True)
@@ -180,15 +194,26 @@ def _replicas(
         if not fits and refused:
             if len(names) == 1:
                 raise refused[0]
-            left_out.append(f"{name} is left out: {refused[0]}")
+            if cloud and not names:
+                instances.setdefault(f"{model.name} does not fit on their GPUs", []).append(name)
+            else:
+                left_out.append(f"{name} is left out: {refused[0]}")
         # a published curve at TP 2 falls at its end, and has no time for prompts far beyond it
         ended = [perf.tensor_parallel for perf in fits if not float(perf.prompt_s(longest)) > 0.0]
         left_out += [f"{name} at TP {tp} is left out: its curve ends before {longest:,.0f} tokens" for tp in ended]
         replicas += [perf for perf in fits if perf.tensor_parallel not in ended]
+    left_out += [f"instances are left out, as {why}: {', '.join(of)}" for why, of in instances.items()]
     if not replicas:
         why = "; ".join(left_out) or no_curves(model.name, f"any machine{at_wanted}", known)
         raise InputError(f"no machine can serve {model.name}: {why}")
     return replicas, tuple(left_out)
+
+
+def _considered(loading: Loading[PlanOptions]) -> Mapping[str, Machine]:
+    """Machine types that are considered where none is named: whole machines, and instances if asked for."""
+    if loading.options.instances and loading.options.assumptions != "measured":
+        raise _of_measured("instances", loading.options)
+    return loading.known.machines if loading.options.instances else loading.known.whole_machines
 
 
 def _with_caps(loading: Loading[PlanOptions], names: Iterable[str]) -> list[str]:
@@ -228,7 +253,7 @@ def _degrees(loading: Loading[PlanOptions], names: Sequence[str]) -> dict[str, l
         return degrees
     ranks = {
         name: {degree: EVIDENCE.index(kind) for degree, kind in degrees_of(model, known.machine(name), known).items()}
-        for name in names or known.machines
+        for name in names or _considered(loading)
     }
     best = min((rank for each in ranks.values() for rank in each.values()), default=0)
     for name, each in ranks.items():

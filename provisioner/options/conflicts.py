@@ -66,6 +66,7 @@ CONFLICTS: Final = (
     Conflict("rates_rps", ("rate_rps", "duration_s"), "{rates_rps} has a rate for each minute", of="simulation"),
     _beside("pools", ("design",), "describes the whole cluster"),
     _beside("pools", ("prompt_machines", "token_machines", "mixed_machines"), "has the number of machines"),
+    _beside("machines", ("instances",), "names the machine types, instances too"),
     _beside("backlog_requests", ("rate_rps", "trace", "cv"), "its requests are all there at the start"),
     _beside("deadline_s", ("e2e_p99",), "is a limit on E2E P99, and so is {other}", "give one of them"),
     _beside("chunked", ("fast",), "is simulated, {other} has formulas of mixed batching only", "leave one of them out"),

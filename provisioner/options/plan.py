@@ -48,7 +48,12 @@ class PlanOptions(Question):
     )
     machines: tuple[str, ...] = CLUSTER.option(
         kinds.TEXT.several(),
-        "Consider this machine type only (see provision machines). [default: all with latency curves of the model]",
+        "Consider this machine type only, an instance or a whole machine (see provision machines). [default: all whole "
+        "ones with latency curves of the model]",
+    )
+    instances: bool = CLUSTER.switch(
+        "Consider also the instances with 1, 2 or 4 GPUs that clouds sell (see provision machines), beside whole "
+        "machines."
     )
     tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = CLUSTER.fixing(
         kinds.DEGREES,

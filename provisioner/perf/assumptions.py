@@ -3,7 +3,7 @@
 ``measured`` is the default, ``splitwise-sim`` the published simulator's whole set, for reproducing published results.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final, get_args
 
 import numpy as np
@@ -58,6 +58,18 @@ class ReplicaPerf:
         return self.engine.batch(self.machine)
 
     @property
+    def behaviour(self) -> tuple[object, ...]:
+        """Everything that a replica's service of requests depends on, but for its link: equal on machines alike."""
+        names = (field.name for field in fields(self) if field.name != "machine")
+        values = ((name, getattr(self, name)) for name in names)
+        return tuple(value.times if name == "curve" else value for name, value in values)
+
+    @property
+    def link_share_bytes_per_s(self) -> float:
+        """Bandwidth of the replica's share of its machine's link in bytes/s: one port per GPU."""
+        return self.link_bytes_per_s * self.tensor_parallel / self.machine.gpus
+
+    @property
     def mixed(self) -> MixedIteration:
         """Rule for the time of an iteration that carries both phases: the curve's, scaled like the decode times."""
         return self.curve.mixed.with_decode(self.decode_factor)
@@ -96,11 +108,11 @@ class ReplicaPerf:
     def transfer_visible_s(self, prompt_tokens: ArrayLike, destination: "ReplicaPerf") -> Floats:
         """Time that the second token waits for the KV cache to reach ``destination``.
 
-        ``transfer.visible_s`` with the time of the prompt running alone. Each replica has a share of its machine's
-        link (one port per GPU); the slower of the two shares counts.
+        ``transfer.visible_s`` with the time of the prompt running alone. The slower of the two replicas' shares
+        of their machines' links counts.
         """
         tokens = np.asarray(prompt_tokens, dtype=np.float64)
-        shares = (r.link_bytes_per_s * r.tensor_parallel / r.machine.gpus for r in (self, destination))
+        shares = (r.link_share_bytes_per_s for r in (self, destination))
         return transfer.visible_s(
             tokens * self.kv_bytes_per_token,
             self.prompt_s(tokens),

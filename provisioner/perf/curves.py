@@ -5,7 +5,7 @@ curves go through every row, decode time is looked up at sequences on the axis o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
@@ -151,6 +151,17 @@ class CurveSet:
     def group(self) -> Group:
         """The (model, machine, tensor parallelism) that the curves are of."""
         return self.model, self.machine, self.tensor_parallel
+
+    @property
+    def times(self) -> tuple[object, ...]:
+        """Everything that times depend on: equal for curves of one GPU in two machine types."""
+        evidence = ("machine", "sources", "provenance", "context", "points", "refused", "dips")
+        return tuple(
+            (value.x.tobytes(), value.y.tobytes()) if isinstance(value, PiecewiseLinear) else value
+            for field in fields(self)
+            if field.name not in evidence
+            for value in (getattr(self, field.name),)
+        )
 
     @property
     def kept(self) -> tuple[CurvePoint, ...]:

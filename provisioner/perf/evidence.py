@@ -2,7 +2,8 @@
 
 ``measured``: curves of this model on this machine, shipped or the user's own. ``derived``: summed from kernels that
 were measured on this GPU. ``estimated``: the same sum with the utilisation of other GPUs. The best kind is taken. A
-machine with a power cap has the curves of the uncapped machine, slowed down.
+machine without measured curves has those of another one with the same GPUs, such as the server that an instance is part
+of. A machine with a power cap has the curves of the uncapped machine, slowed down.
 """
 
 from collections.abc import Sequence
@@ -54,17 +55,44 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
 
     The model need not fit at these degrees (``memory.kv_capacity_tokens``).
     """
-    degrees: dict[int, Evidence] = {}
-    measured = [group for group in curve_groups(own) if group[0] == model.name]
-    for name in (machine.capped_from, machine.name):  # the machine's own replace the uncapped one's
-        groups = (group for group in measured if group[1] == name and _as_served(model, own))
-        degrees |= {group[2]: evidence_of(group, own) for group in groups}
+    measured = measured_on(model, machine, own)
+    degrees = {degree: evidence_of((model.name, name, degree), own) for degree, name in measured.items()}
     if not why_not_derived(model, machine):
         kind: Evidence = "derived" if machine.kernels else "estimated"
         for degree in DEGREES:
             if degree <= machine.gpus and not (model.heads % degree or model.intermediate_size % degree):
                 degrees.setdefault(degree, kind)
     return dict(sorted(degrees.items(), reverse=True))
+
+
+def measured_on(model: ModelArchitecture, machine: Machine, own: Catalog | None) -> dict[int, str]:
+    """Machine types whose measured curves a machine has, by degree.
+
+    The machine's own, else those of its GPUs in another machine, else those of its GPUs without the cap.
+    """
+    if not _as_served(model, own):
+        return {}
+    known = own or with_own(None)
+    gpus = {name: _gpu_of(other) for name, other in known.machines.items()}
+    uncapped = replace(machine, power_cap=1.0, capped_from="")
+    nearest = (
+        lambda name: name == machine.name,
+        lambda name: gpus.get(name) == _gpu_of(machine),
+        lambda name: name == machine.capped_from,
+        lambda name: gpus.get(name) == _gpu_of(uncapped),
+    )
+    found: dict[int, str] = {}
+    for is_near in nearest:
+        for of, name, degree in curve_groups(own):
+            if of == model.name and degree <= machine.gpus and is_near(name):
+                found.setdefault(degree, name)
+    return found
+
+
+def _gpu_of(machine: Machine) -> tuple[object, ...]:
+    """The part of a machine that times of a replica depend on: its GPUs, their links, and their cap."""
+    names = ("gpu", "power_cap", "memory_bandwidth_gb_per_s", "peak_fp16_tflops", "gpu_link", "gpu_link_gb_per_s")
+    return tuple(getattr(machine, name) for name in names)
 
 
 def _as_served(model: ModelArchitecture, own: Catalog | None) -> bool:
@@ -92,12 +120,12 @@ def curves(
 
     The engine, the default one unless given, has no part in measured curves, which contain the time of their own.
     """
-    measured = curve_groups(own) if _as_served(model, own) else ()
-    if (model.name, machine.name, tensor_parallel) in measured:
-        return load_curve_set(model, machine, tensor_parallel, "measured", own)
-    if (model.name, machine.capped_from, tensor_parallel) in measured:
-        uncapped = replace(machine, name=machine.capped_from, capped_from="", power_cap=1.0)
-        return _slowed(load_curve_set(model, uncapped, tensor_parallel, "measured", own), machine, own)
+    if (name := measured_on(model, machine, own).get(tensor_parallel)) is not None:
+        source = machine if name == machine.name else (own or with_own(None)).machine(name)
+        measured = load_curve_set(model, source, tensor_parallel, "measured", own)
+        if source.power_cap != machine.power_cap:
+            return _slowed(measured, machine, own)
+        return measured if name == machine.name else replace(measured, machine=machine.name)
     degrees = degrees_of(model, machine, own)
     if tensor_parallel not in degrees:
         why = why_not_derived(model, machine) or f"there are curves at TP {', '.join(map(str, degrees))}"
@@ -204,7 +232,7 @@ def derived_curves(
         slope_s_per_context_token=slope,
         points=points,
         provenance=(kind,),
-        sources=(f"{machine.name}: {source}",),
+        sources=(f"{machine.gpu if machine.cloud else machine.name}: {source}",),
         mixed=MixedIteration(1.0, per_sequence_s, slope),
         known_prompt_tokens=KNOWN_PROMPT_TOKENS,
     )

@@ -78,7 +78,7 @@ def memory_bytes(
             "unused share": (1.0 - kept.share) * (card_gib - kept.driver_gib),
         }
         parts |= {part: tensor_parallel * gib * 2**30 for part, gib in per_gpu_gib.items()}
-    total = machine.memory_bytes * tensor_parallel / machine.gpus
+    total = tensor_parallel * machine.memory_gib_per_gpu * 2**30
     return parts | {"KV cache": total - sum(parts.values())}
 
 

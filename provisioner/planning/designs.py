@@ -107,12 +107,16 @@ def baseline(machine: Machine, tensor_parallel: int | None = None, shows_degrees
 
 
 def designs(
-    machines: Iterable[Machine], degrees: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    machines: Iterable[Machine],
+    degrees: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
+    within_clouds: bool = False,
 ) -> tuple[Design, ...]:
     """Every ordered pair of machine types, and one colocated design per type.
 
-    ``degrees`` has the tensor parallelism that each machine's replicas are considered at, by its name; a replica is a
-    whole machine otherwise. If some machine has several, each combination is a design of its own, and names show them.
+    ``within_clouds`` leaves out pairs of an instance with what another cloud sells, or with a machine of no cloud: KV
+    caches do not cross between them. ``degrees`` has the tensor parallelism that each machine's replicas are considered
+    at, by its name; a replica is a whole machine otherwise. If some machine has several, each combination is a design
+    of its own, and names show them.
 
     >>> from provisioner.specs.catalog import machine
     >>> [d.name for d in designs([machine("dgx-a100"), machine("dgx-h100")])]
@@ -125,7 +129,11 @@ def designs(
     for prompt in prompts:
         check_time()
         letter = prompt.machine.letter
-        pairs += [Design(f"Splitwise-{letter}{token.machine.letter}", (prompt, token), several) for token in tokens]
+        pairs += [
+            Design(f"Splitwise-{letter}{token.machine.letter}", (prompt, token), several)
+            for token in tokens
+            if not within_clouds or prompt.machine.cloud == token.machine.cloud
+        ]
     return (*pairs, *(baseline(*each, several) for each in types))
 
 
@@ -166,13 +174,13 @@ def shared_roles(
 
     for (first, second), limit in product(permutations(types, 2), thresholds):
         faster = (speed[first.name], first.name) > (speed[second.name], second.name)
-        if not faster or not {first.name, second.name} & stocked:
+        if not faster or first.cloud != second.cloud or not {first.name, second.name} & stocked:
             continue
         letters = f"({first.letter}+{second.letter})"
         prompt, token, mixed = (
             (slot(role.name, first, limit + 1), slot(role.name, second, 1, limit)) for role in ROLES.values()
         )
-        for other in types:
+        for other in (other for other in types if other.cloud == first.cloud):
             result += [
                 Design(f"Splitwise-{letters}{other.letter}", (*prompt, slot("token", other)), shows_degrees),
                 Design(f"Splitwise-{other.letter}{letters}", (slot("prompt", other), *token), shows_degrees),

@@ -195,7 +195,7 @@ def _subject(
     name: str | None, known: Catalog
 ) -> tuple[tuple[ModelArchitecture, ...], tuple[Machine, ...], list[CurveSummary]]:
     """Models and machines, of which one has the name if there is one, and their measured curves."""
-    models, machines = tuple(known.models.values()), tuple(known.machines.values())
+    models, machines = tuple(known.models.values()), tuple(known.whole_machines.values())
     if name is None:
         return models, machines, summary.curve_summary(own=known)
     if name in known.models:

@@ -1,10 +1,12 @@
 """Machines, models and workloads as reports: all in a table, or one with its sources."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Final, Literal
 
 from provisioner.perf.curves import curve_groups
+from provisioner.perf.evidence import measured_on
 from provisioner.perf.summary import machine_curves
 from provisioner.report import curves
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
@@ -36,7 +38,7 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         mark = curves.marking(known, "machines")
         shown = listing(
             "",
-            tuple(known.machines.values()),
+            tuple(known.whole_machines.values()),
             (Column("machine"), lambda machine: mark(machine.name)),
             (Column("GPUs", True), lambda machine: whole(machine.gpus)),
             (Column("GPU"), lambda machine: machine.gpu),
@@ -48,9 +50,10 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         models = ", ".join(dict.fromkeys(model for model, _, _ in groups))
         measured = f"of {models} on {', '.join(sorted({at for _, at, _ in groups}))}"
         note = f"Prices are in {units}, by list; blank where a list has none. {curves.own_note(known)}"
-        return _overview("machine types", "machines", shown, note, *_curves(known, measured, "{}", "curves"))
+        curves_of = _curves(known, measured, "{}", "curves")
+        return _overview("machine types", "machines", shown, note, *_instances(known, lists), *curves_of)
     machine = known.machine(name)
-    degrees = grouped((model, str(degree)) for model, at, degree in groups if at == machine.name)
+    degrees = grouped((model, str(degree)) for model, degree in _measured(machine, known))
     fp8 = f", FP8 {machine.peak_fp8_tflops:,.1f}" if machine.peak_fp8_tflops else ", no FP8,"
     cap = "" if machine.power_cap == 1 else f", capped to {format_share(machine.power_cap)} of it"
     about = facts(
@@ -62,7 +65,8 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
         ("memory bandwidth", f"{machine.memory_bandwidth_gb_per_s:,.0f} GB/s per GPU"),
         ("peak", f"16 bits {machine.peak_fp16_tflops:,.1f}{fp8} TFLOP/s per GPU, dense"),
         ("GPU link", f"{_LINKS[machine.gpu_link]}, {machine.gpu_link_gb_per_s:,.0f} GB/s per GPU"),
-        ("network", f"{machine.network}, {machine.network_gbps:,.0f} Gb/s of the whole machine"),
+        ("network", f"{machine.network}, {machine.network_gbps:,g} Gb/s of the whole machine"),
+        ("host", _host(machine)),
         ("GPU power", f"{format_power(machine.gpu_tdp_w)}{cap}"),
         ("machine power", f"{machine.max_power_w:,.0f} W"),
         ("released", str(machine.released)),
@@ -80,6 +84,31 @@ def machines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docu
     return Document(machine.title, "", (about, *priced, *end))
 
 
+def _instances(known: Catalog, lists: Mapping[str, PriceList]) -> tuple[Block, ...]:
+    """Instances with part of a server's GPUs, and how a plan considers them."""
+    mark = curves.marking(known, "machines")
+    instances = [machine for machine in known.machines.values() if machine.cloud]
+    priced = {listed: of for listed, of in lists.items() if any(each.name in of.machines for each in instances)}
+    shown = listing(
+        "Instances as clouds sell them",
+        instances,
+        (Column("instance"), lambda machine: mark(machine.name)),
+        (Column("GPUs", True), lambda machine: whole(machine.gpus)),
+        (Column("GPU"), lambda machine: machine.gpu),
+        (Column("vCPUs", True), lambda machine: whole(machine.vcpus) if machine.vcpus else ""),
+        (
+            Column("memory, GiB", True),
+            lambda machine: whole(machine.host_memory_gib) if machine.host_memory_gib else "",
+        ),
+        (Column("Gb/s", True), lambda machine: f"{machine.network_gbps:,g}"),
+        *((Column(listed, True), partial(_price, prices=prices)) for listed, prices in priced.items()),
+    )
+    note = (
+        "provision plan --instances considers them beside whole machines. Their replicas have the curves of their GPU.",
+    )
+    return (shown, *notes("", note)) if instances else ()
+
+
 def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
     """All machine types, or the one of that name, as plain values."""
     if name is None:
@@ -94,10 +123,27 @@ def machines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
             for listed in known.price_lists
             if machine.name in (prices := known.price_list(listed)).machines
         },
-        "curves": [{"model": m, "tensor_parallel": tp} for m, at, tp in curve_groups(known) if at == machine.name],
+        "curves": [{"model": model, "tensor_parallel": degree} for model, degree in _measured(machine, known)],
         "other_curves": asdict(machine_curves(machine)),
     }
     return in_own_currency(data)
+
+
+def _measured(machine: Machine, known: Catalog) -> list[tuple[str, int]]:
+    """Models with their degrees of which a machine has measured curves: its own, or those of its GPUs in another."""
+    found = ((model, measured_on(model, machine, known)) for model in known.models.values())
+    return [
+        (model.name, degree)
+        for model, names in found
+        for degree, name in sorted(names.items())
+        if known.machine(name).power_cap == machine.power_cap
+    ]
+
+
+def _host(machine: Machine) -> str:
+    """The processors and memory of an instance's host; empty where unknown."""
+    parts = (f"{machine.vcpus:,} vCPUs" * bool(machine.vcpus), f"{machine.host_memory_gib:,g} GiB of memory")
+    return ", ".join(part for part in parts[: 1 + bool(machine.host_memory_gib)] if part)
 
 
 def _price(machine: Machine, prices: PriceList) -> str:
@@ -108,7 +154,7 @@ def _price(machine: Machine, prices: PriceList) -> str:
 
 def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[Block, ...]:
     """Latency curves that are measured, and by their evidence the machines on which the ``others`` are."""
-    kinds = curves.by_evidence(known.machines.values())
+    kinds = curves.by_evidence(known.whole_machines.values())
     rows = [(kind, others.format(", ".join(names))) for kind, names in kinds.items()]
     hint = f"provision curves shows the errors, provision {command} NAME where a model fits."
     return facts("Latency curves", ("measured", measured), *rows), Notes("", (hint,))
@@ -145,7 +191,7 @@ def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
         *shape_facts(model),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
-    where = curves.coverage_blocks("Where it runs", (model,), tuple(known.machines.values()), known)
+    where = curves.coverage_blocks("Where it runs", (model,), tuple(known.whole_machines.values()), known)
     end = (*notes("Note", (model.note,)), *notes("Sources", model.sources))
     return Document(model.title, "", (about, *where, *end))
 
@@ -159,7 +205,7 @@ def models_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
         "own": model.name in curves.own_names(known, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": curves.all_coverage((model,), tuple(known.machines.values()), known),
+        "machines": curves.all_coverage((model,), tuple(known.whole_machines.values()), known),
     }
 
 

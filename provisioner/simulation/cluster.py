@@ -1,6 +1,7 @@
 """The simulated cluster: pools of machines with their roles, and the machines that fail."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, fields
 from itertools import count
 
 from provisioner.errors import InputError
@@ -36,6 +37,12 @@ class Pool:
     def replicas(self) -> int:
         """Replicas of the model in the pool."""
         return self.machines * self.perf.replicas_per_machine
+
+    @property
+    def behaviour(self) -> tuple[Hashable, ...]:
+        """Everything that the pool's service of requests depends on, but for links: not the sizes of its machines."""
+        served = (getattr(self, field.name) for field in fields(self) if field.name not in ("perf", "machines"))
+        return (self.perf.behaviour, self.replicas, *served)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,17 @@ class Cluster:
     def machines(self) -> int:
         """Machines of all pools."""
         return sum(pool.machines for pool in self.pools)
+
+    @property
+    def behaviour(self) -> Hashable:
+        """Everything that a run depends on, equal for clusters with as many replicas on machines of other sizes.
+
+        Links count where KV caches are sent, and machines where they fail.
+        """
+        sends = self.policy.name not in ("mixed", "chunked")
+        links = tuple(pool.perf.link_share_bytes_per_s for pool in self.pools) if sends else ()
+        machines = tuple(pool.machines for pool in self.pools) if self.outages else ()
+        return self.policy, self.outages, links, machines, *(pool.behaviour for pool in self.pools)
 
     @property
     def machine_names(self) -> tuple[str, ...]:

@@ -253,9 +253,7 @@ def _world(
                 kind.mixed.s_per_sequence,
                 kind.mixed.s_per_token,
                 # one port per GPU; all of the machine's link as published
-                kind.link_bytes_per_s
-                if published
-                else kind.link_bytes_per_s * kind.tensor_parallel / kind.machine.gpus,
+                kind.link_bytes_per_s if published else kind.link_share_bytes_per_s,
             )
             for decode_s_per_token, kind in zip(per_token_s, types, strict=True)
         ],

@@ -21,7 +21,7 @@ from provisioner.spelling import spelled
 
 if TYPE_CHECKING:
     from provisioner.specs.engine import Engine
-    from provisioner.specs.hardware import Machine
+    from provisioner.specs.hardware import InstanceList, Machine
     from provisioner.specs.model import ModelArchitecture
     from provisioner.specs.power_caps import PowerCaps
     from provisioner.specs.prices import MachinePrice, PriceList
@@ -34,6 +34,7 @@ _STEM = attrgetter("stem")
 
 OWN_FOLDERS: Final = {
     "machines": "*.yaml",
+    "instances": "*.yaml",
     "models": "*.yaml",
     "prices": "*.yaml",
     "curves": "*.csv",
@@ -82,11 +83,27 @@ class Catalog:
         return loaded
 
     @cached_property
+    def _instance_lists(self) -> Mapping[str, "InstanceList"]:
+        """Lists of instances by the path that messages show, the user's own last."""
+        from provisioner.specs.schema import load_instances
+
+        return {shown: load_instances(path, shown) for _, path, shown in self._specs("instances")}
+
+    @cached_property
     def machines(self) -> Mapping[str, "Machine"]:
-        """Machine types by name."""
+        """Machine types by name: the files of machines, then the instances that clouds sell."""
         from provisioner.specs.schema import load_machine
 
         loaded = self._loaded("machines", load_machine)
+        for shown, listed in self._instance_lists.items():
+            for name, instance in listed.instances.items():
+                if instance.gpu_of not in loaded:
+                    unknown = UnknownNameError("machine", instance.gpu_of, loaded)
+                    raise InputError(f"{shown}: instances.{name}.gpu_of: {unknown}")
+                try:
+                    loaded[name] = instance.machine(name, loaded[instance.gpu_of], listed)
+                except InputError as error:
+                    raise InputError(f"{shown}: {error}") from None
         letters: dict[str, str] = {}
         for name, machine in loaded.items():
             other = letters.setdefault(machine.letter.lower(), name)
@@ -96,6 +113,11 @@ class Catalog:
                 unknown = UnknownNameError("machine", machine.capped_from, loaded)
                 raise InputError(f"machine {name}: capped_from: {unknown}")
         return MappingProxyType(loaded)
+
+    @property
+    def whole_machines(self) -> Mapping[str, "Machine"]:
+        """Machine types by name that are no instances with part of a server's GPUs."""
+        return {name: machine for name, machine in self.machines.items() if not machine.cloud}
 
     def machine(self, name: str) -> "Machine":
         """Machine type of a name; ``MACHINE@70`` has its GPUs capped to 70 % of their TDP.
@@ -196,7 +218,7 @@ class Catalog:
 
     @cached_property
     def _price_lists(self) -> Mapping[str, "PriceList"]:
-        """Price lists by name. The user's own prices join the shipped list of the same name."""
+        """Price lists by name, which the user's own prices join, and those of instances."""
         from provisioner.specs.schema import load_price_list
 
         loaded: dict[str, PriceList] = {}
@@ -207,6 +229,11 @@ class Catalog:
                 mixed = f"must be {shipped.currency}, as that of the shipped list {stem}, got {found.currency}"
                 raise InputError(f"{shown}: currency: {mixed}; give the list another name")
             loaded[stem] = replace(shipped, machines={**shipped.machines, **found.machines})
+        for shown, listed in self._instance_lists.items():
+            if listed.price_list not in loaded:
+                raise InputError(f"{shown}: price_list: {UnknownNameError('price list', listed.price_list, loaded)}")
+            joined, prices = loaded[listed.price_list], listed.prices(self.machines)
+            loaded[listed.price_list] = replace(joined, machines={**joined.machines, **prices, **joined.machines})
         return MappingProxyType(loaded)
 
     @property

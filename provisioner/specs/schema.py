@@ -24,7 +24,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Strict, Validat
 from provisioner.errors import InputError
 from provisioner.files import read_text, write_files
 from provisioner.specs.engine import Engine
-from provisioner.specs.hardware import Machine
+from provisioner.specs.hardware import InstanceList, Machine
 from provisioner.specs.lengths import FloatArray, Lengths
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.power_caps import PowerCaps
@@ -98,7 +98,7 @@ def _file_of(spec: Any) -> type[BaseModel]:
 
 
 _FILES: Final[Mapping[type, type[BaseModel]]] = {
-    spec: _file_of(spec) for spec in (Engine, Machine, ModelArchitecture, PowerCaps, PriceList, Workload)
+    spec: _file_of(spec) for spec in (Engine, InstanceList, Machine, ModelArchitecture, PowerCaps, PriceList, Workload)
 }
 
 
@@ -165,6 +165,7 @@ def _load(spec: type[_SpecT], path: Path, shown: str) -> _SpecT:
 
 
 load_engine: Final = partial(_load, Engine)
+load_instances: Final = partial(_load, InstanceList)
 load_machine: Final = partial(_load, Machine)
 load_model: Final = partial(_load, ModelArchitecture)
 load_power_caps: Final = partial(_load, PowerCaps)

@@ -50,7 +50,8 @@ class SimulationJudge:
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
     ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time; sets that do not tell are doubled in
     time, ``doublings`` times at most. A run stops early when its set alone is certain to put the mean beyond
-    ``cut_margin`` times a limit. ``known`` keeps the verdicts.
+    ``cut_margin`` times a limit. ``known`` keeps the verdicts, ``alike`` those of clusters that differ in nothing but
+    how many of their replicas are on a machine: one runs for all of them.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]
@@ -67,6 +68,7 @@ class SimulationJudge:
     passing: dict[Candidate, list[Run]] = field(default_factory=dict)  # whole runs, if time is limited
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
+    alike: dict[Hashable, Verdict] = field(default_factory=dict)
 
     @property
     def assumptions(self) -> Assumptions:
@@ -143,12 +145,14 @@ class SimulationJudge:
 
     def judge(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate, known or simulated."""
+        if candidate not in self.known and (kind := self.cluster(candidate).behaviour) in self.alike:
+            self.known[candidate] = self.alike[kind]
         if candidate not in self.known:
             for longer in range(self.doublings + 1):
                 found = self._simulated(candidate, longer)
                 if found.stable is not None:
                     break
-            self.known[candidate] = replace(found, longer=longer)
+            self.known[candidate] = self.alike[kind] = replace(found, longer=longer)
         return self.known[candidate]
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
@@ -268,7 +272,7 @@ class Verdicts:
     """
 
     def __init__(self) -> None:
-        self._verdicts: dict[Hashable, dict[Candidate, Verdict]] = {}
+        self._verdicts: dict[Hashable, tuple[dict[Candidate, Verdict], dict[Hashable, Verdict]]] = {}
         self._sets: OrderedDict[Hashable, tuple[RequestSets, dict[Candidate, list[Run]]]] = OrderedDict()
         self._lock = Lock()
 
@@ -284,7 +288,7 @@ class Verdicts:
             self._sets[key] = sets, passing
             if len(self._sets) > _REMEMBERED_SETS:
                 self._sets.popitem(last=False)
-            known = self._verdicts.setdefault(key, {})
+            known, alike = self._verdicts.setdefault(key, ({}, {}))
         return sets, SimulationJudge(
             setting.replicas,
             setting.slo,
@@ -296,5 +300,6 @@ class Verdicts:
             cut_margin=judging.cut_margin,
             job=setting.job,
             known=known,
+            alike=alike,
             passing=passing,
         )

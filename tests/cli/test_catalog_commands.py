@@ -80,7 +80,7 @@ def test_model(provision: Run) -> None:
         assert part in text
     fits = json.loads(provision("models", "llama2-70b", "--json").out)["machines"]
     assert {fit["tensor_parallel"] for fit in fits if fit["evidence"] == "measured"} == {2, 4, 8}
-    assert {fit["machine"] for fit in fits} == set(catalog.SHIPPED.machines)
+    assert {fit["machine"] for fit in fits} == set(catalog.SHIPPED.whole_machines)
     assert all(bool(fit["reason"]) == (fit["kv_capacity_tokens"] is None) for fit in fits)
     assert all((fit["kv_capacity_tokens"] or 1) > 0 and fit["error"] for fit in fits)
 

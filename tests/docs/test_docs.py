@@ -127,7 +127,29 @@ def _machines() -> Rows:
             m.kernels or (f"like {m.kernels_like}" if m.kernels_like else ""),
             f"{m.released}",
         ]
+        for m in catalog.SHIPPED.whole_machines.values()
+    ]
+
+
+def _instances() -> Rows:
+    """Instances of the clouds; the price is that of the list 2026."""
+    prices = catalog.price_list("2026")
+    return [
+        [
+            m.name,
+            m.title.partition(":")[0],
+            m.letter,
+            f"{m.gpus}",
+            m.gpu,
+            f"{m.network_gbps:,g}{' (assumed)' if 'assumed' in m.network else ''}",
+            f"{m.vcpus}" if m.vcpus else "",
+            f"{m.host_memory_gib:,g}" if m.host_memory_gib else "",
+            f"{prices.price(m.name).cost_usd_per_h:.2f}",
+            f"{prices.price(m.name).cost_usd_per_h / m.gpus:.2f}",
+            f"{m.max_power_w:,g}",
+        ]
         for m in catalog.SHIPPED.machines.values()
+        if m.cloud
     ]
 
 
@@ -184,6 +206,7 @@ def _prices() -> Rows:
         ]
         for prices in map(catalog.price_list, catalog.SHIPPED.price_lists)
         for name, price in sorted(prices.machines.items())
+        if not catalog.machine(name).cloud
     ]
 
 
@@ -330,6 +353,7 @@ def _errors() -> Rows:
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "machines": _machines,
+    "instances": _instances,
     "power caps": _power_caps,
     "models": _models,
     "prices": _prices,

@@ -73,6 +73,7 @@ SAMPLES: dict[str, Any] = {
     "failed_rows": "refuse",
     "cv": 0.0,
     "independent": True,
+    "instances": True,
     "model": "bloom-176b",
     "slo": "p99",
     "limits": {"tbt_p99.9": "60ms", "gap_p42": "1.5x"},

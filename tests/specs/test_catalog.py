@@ -47,8 +47,8 @@ ESTIMATED = {"a10g-x4", "a10g-x8", "gb200", "l40s-x8", "l4-x8", "mi300x-x8", "rt
 
 
 def test_every_machine_has_sources_and_physical_numbers():
-    assert len(catalog.SHIPPED.machines) == 15
-    for name, machine in catalog.SHIPPED.machines.items():
+    assert len(catalog.SHIPPED.whole_machines) == 15
+    for name, machine in catalog.SHIPPED.whole_machines.items():
         assert machine.sources and "from memory" not in " ".join(machine.sources), name
         # a number of 8 bits is half as wide: twice the peak, within the rounding of datasheets
         if machine.peak_fp8_tflops:
@@ -83,7 +83,7 @@ def test_estimated_powers_are_what_their_notes_say():
 def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_limits():
     with (catalog.data_folder("hardware_specs") / "operators" / "gpus.csv").open() as file:
         gpus = {row["gpu"]: row for row in csv.DictReader(file)}
-    named = {name: machine.kernels for name, machine in catalog.SHIPPED.machines.items() if machine.kernels}
+    named = {name: machine.kernels for name, machine in catalog.SHIPPED.whole_machines.items() if machine.kernels}
     assert named == {
         "dgx-a100": "a100-sxm-80gb",
         "dgx-b200": "b200-sxm-180gb",
@@ -217,7 +217,8 @@ def test_2026_prices_are_per_machine_with_the_machines_power():
 def test_prices_say_vendor_date_and_what_of_the_power_is_estimated(name):
     for machine, price in catalog.price_list(name).machines.items():
         assert price.provisioned_power_w == catalog.machine(machine).max_power_w
-        assert ("estimated" in price.source) == (machine in ESTIMATED), machine
+        instance = bool(catalog.machine(machine).cloud)
+        assert ("estimated" in price.source) == (machine in ESTIMATED or instance), machine
         if machine == "dgx-h100-capped":
             uncapped = catalog.price_list(name).price("dgx-h100")
             assert price.cost_usd_per_h == uncapped.cost_usd_per_h
@@ -226,7 +227,9 @@ def test_prices_say_vendor_date_and_what_of_the_power_is_estimated(name):
         a_gpu = re.search(r"([\d.]+) \$/GPU-h", price.source)
         a_year = re.search(r"([\d,]+) \$ over 8,760 h", price.source)
         if a_gpu:
-            assert price.cost_usd_per_h == pytest.approx(8 * float(a_gpu[1]), rel=1e-3), machine
+            assert price.cost_usd_per_h == pytest.approx(catalog.machine(machine).gpus * float(a_gpu[1]), rel=1e-3), (
+                machine
+            )
         elif a_year:
             assert price.cost_usd_per_h == pytest.approx(float(a_year[1].replace(",", "")) / 8760, abs=0.01), machine
 
@@ -299,10 +302,11 @@ def test_each_file_is_read_once_and_only_what_is_asked_for(monkeypatch):
     known = catalog.Catalog()
     for _ in range(2):
         assert known.machine("dgx-a100") and known.machine("dgx-h100")
-    assert {path.parent.name for path in opened} == {"machines"} and len(opened) == len(known.machines)
+    assert {path.parent.name for path in opened} == {"machines", "instances"}
+    of_machines = len(opened)
     for _ in range(2):
         assert known.models and known.price_list("2026")
-    assert len(opened) == len(set(opened)) == len(known.machines) + len(known.models) + len(known.price_lists)
+    assert len(opened) == len(set(opened)) == of_machines + len(known.models) + len(known.price_lists)
     opened.clear()
     catalog._shipped_workload.__wrapped__("coding")
     assert [path.stem for path in opened] == ["coding", "coding"], "description and table of lengths"
@@ -380,8 +384,11 @@ def test_a_changed_file_of_ones_own_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda f: None, "specs: must be a folder with machines, models, prices, curves, engines, got "),
-        (lambda f: f.mkdir(), "has no machines/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv, engines/*.yaml"),
+        (lambda f: None, "specs: must be a folder with machines, instances, models, prices, curves, engines, got "),
+        (
+            lambda f: f.mkdir(),
+            "has no machines/*.yaml, instances/*.yaml, models/*.yaml, prices/*.yaml, curves/*.csv, engines/*.yaml",
+        ),
         (
             lambda f: (own_folder(f) / "curves" / "mine-tuned.csv").write_text(""),
             "mine-tuned.csv: must be named MACHINE__MODEL.csv, such as dgx-h100__llama2-70b.csv",

@@ -54,7 +54,7 @@ def machine_with(tmp_path):
             {"memory_gb_per_gpu": 80},
             "memory_gb_per_gpu: unknown field, got 80; did you mean memory_gib_per_gpu (in GiB)?",
         ),
-        ({"colour": "gold"}, "colour: unknown field, got 'gold'"),
+        ({"paint": "gold"}, "paint: unknown field, got 'gold'"),
         ({"gpus": 8.5}, "gpus: must be a whole number, got 8.5"),
         ({"gpus": True}, "gpus: must be a whole number, got True"),
         ({"gpus": "eight"}, "gpus: must be a whole number, got 'eight'"),
