@@ -85,15 +85,18 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     ('Splitwise-HH:2+4', 8, True)
     """
     from provisioner.loading.setting import load_promise, load_setting, promised_slo
-    from provisioner.verify.answer import best_plan, with_promise
+    from provisioner.verify.answer import best_plan, promise_of
 
     asked = PlanOptions.made(options, keywords)
     with limited(asked.time_limit_s, progress) as tell:
         setting, slo = load_setting(asked, tell), promised_slo(asked)
-        answer = best_plan(setting, tell)
-        if slo is None:
-            return answer
-        return with_promise(answer, slo, partial(load_promise, asked, slo, answer.rate_rps), tell)
+        answer = best_plan(setting, tell, with_robustness=True)
+        if asked.robust:
+            as_they_are = partial(load_setting, replace(asked, robust=False, write_lp=None))
+            answer = replace(answer, nominal=promise_of(answer.slo, as_they_are, tell))
+        if slo is not None:
+            answer = replace(answer, promise=promise_of(slo, partial(load_promise, asked, slo, answer.rate_rps), tell))
+        return answer
 
 
 @_asks(SimulateOptions)

@@ -12,9 +12,10 @@ from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import EVIDENCE
-from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
 from provisioner.perf.evidence import degrees_of, why_not_derived
+from provisioner.perf.summary import stated_error
 from provisioner.planning.designs import ReplicaKey, choose, designs
 from provisioner.planning.formulation import Caps
 from provisioner.planning.setting import Judging, Searching, Setting
@@ -41,18 +42,8 @@ _CLUSTERED_CV = 2.0
 # Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
 _NO_VERDICT = (
     *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
-    *(
-        "designs",
-        "machines",
-        "instances",
-        "objective",
-        "max_cost_usd_per_h",
-        "max_power_w",
-        "max_machines",
-        "stock",
-        "prices",
-    ),
-    *("solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
+    *("survive", "designs", "machines", "instances", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines"),
+    *("stock", "prices", "solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
@@ -71,6 +62,9 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     traffic = traffic.scaled(headroom_factor)
     price_list = known.price_list(options.prices)
     loaded, left_out = _replicas(loading, price_list, float(workload.prompt.tokens.max()), progress)
+    if options.robust:
+        loaded, of_errors = _longer_by_errors(loaded)
+        left_out = (*left_out, *of_errors)
     machines = {perf.machine.name: perf.machine for perf in loaded}
     degrees = {name: tuple(perf.tensor_parallel for perf in loaded if perf.machine.name == name) for name in machines}
     replicas = {ReplicaKey(perf.machine.name, perf.tensor_parallel): factors.replica(perf) for perf in loaded}
@@ -214,6 +208,25 @@ def _considered(loading: Loading[PlanOptions]) -> Mapping[str, Machine]:
     if loading.options.instances and loading.options.assumptions != "measured":
         raise _of_measured("instances", loading.options)
     return loading.known.machines if loading.options.instances else loading.known.whole_machines
+
+
+def _longer_by_errors(replicas: Iterable[ReplicaPerf]) -> tuple[list[ReplicaPerf], tuple[str, ...]]:
+    """Replicas whose times are longer by the stated errors of their curves, and notes; none without a known error."""
+    longer: list[ReplicaPerf] = []
+    factors: dict[str, list[str]] = {}
+    unknown = []
+    for perf in replicas:
+        name, error = f"{perf.machine.name} at TP {perf.tensor_parallel}", stated_error(perf.curve, perf.model.dtype)
+        if error is None:
+            unknown.append(f"{name} is left out: no error of its latency curves is known ({spelled('robust')})")
+            continue
+        prompt, decode = 1.0 + error.prompt[1], 1.0 + error.decode[1]
+        longer.append(scaled(perf, prompt_time=prompt, decode_time=decode))
+        factors.setdefault(f"prompt {prompt:.2f}x and decode {decode:.2f}x", []).append(name)
+    if not longer:
+        raise InputError(f"{spelled('robust')}: no error of the latency curves is known; leave it out")
+    taken = "; ".join(f"{factor} for {', '.join(names)}" for factor, names in factors.items())
+    return longer, (*unknown, f"times are longer by the stated errors of the curves: {taken}")
 
 
 def _with_caps(loading: Loading[PlanOptions], names: Iterable[str]) -> list[str]:

@@ -74,7 +74,7 @@ CONFLICTS: Final = (
     Conflict("rates_rps", ("policy",), "the map compares the policies itself", mend="leave it out", of="plan"),
     Conflict(
         "fast",
-        ("policy", "sets", "duration_s", "confidence", "exhaustive", "cut_margin"),
+        ("policy", "sets", "duration_s", "confidence", "survive", "exhaustive", "cut_margin"),
         "is of the proof by simulation, which {fast} leaves out; leave out one of them",
     ),
     Conflict(

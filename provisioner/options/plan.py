@@ -118,6 +118,15 @@ class PlanOptions(Question):
         "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones. [default: splitwise and "
         "mixed]",
     )
+    survive: int = PROOF.option(
+        kinds.whole("machines", minimum=0, most=8),
+        "Machines in total that may be lost, of any pools, with every limit still met: 1, 2. [default: 0]",
+        default=0,
+    )
+    robust: bool = PROOF.switch(
+        "Plan for times that are longer by the stated errors of the latency curves, with the plan for the curves as "
+        "they are beside it."
+    )
     exhaustive: bool = PROOF.switch("Simulate every better cluster: a failure excludes no other cluster.")
     time_limit_s: float | None = PROOF.option(
         kinds.TIME,

@@ -148,6 +148,13 @@ class CurveSet:
     known_prompt_tokens: float = float("inf")  # the curve beyond is extrapolated
 
     @property
+    def evidence(self) -> Literal["measured", "derived", "estimated"]:
+        """The weakest evidence among its points."""
+        return (
+            "estimated" if "estimated" in self.provenance else "derived" if "derived" in self.provenance else "measured"
+        )
+
+    @property
     def group(self) -> Group:
         """The (model, machine, tensor parallelism) that the curves are of."""
         return self.model, self.machine, self.tensor_parallel

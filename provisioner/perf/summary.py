@@ -206,9 +206,6 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                 capacity = kv_capacity_tokens(typed, machine, degree)
             except ModelDoesNotFitError as refused:
                 reason = str(refused)
-            error = None if kind == "measured" else unmeasured_error(kind, dtype)
-            if not error and (inner := inner_errors(errors_of_points(curves(typed, machine, degree, own)))):
-                error = _spans(*([mean] for mean in inner))
             rows.append(
                 Coverage(
                     model=model.name,
@@ -221,7 +218,7 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                     memory_bytes=memory_bytes(typed, machine, degree),
                     kv_capacity_tokens=capacity,
                     reason=reason,
-                    error=error,
+                    error=stated_error(curves(typed, machine, degree, own), dtype),
                 )
             )
     return rows
@@ -229,6 +226,14 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
 
 def _spans(prompt: Sequence[float], decode: Sequence[float]) -> CurveError:
     return CurveError((min(prompt), max(prompt)), (min(decode), max(decode)))
+
+
+def stated_error(curve: CurveSet, dtype: NumberType) -> CurveError | None:
+    """Stated error of curves in a number type, by their evidence; None where none is known."""
+    if curve.evidence != "measured":
+        return unmeasured_error(curve.evidence, dtype)
+    inner = inner_errors(errors_of_points(curve)) if curve.assumptions == "measured" else None
+    return _spans(*([mean] for mean in inner)) if inner else None
 
 
 def unmeasured_error(kind: Evidence, dtype: NumberType) -> CurveError:

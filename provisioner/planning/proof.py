@@ -35,13 +35,21 @@ _EXCHANGES = 2  # exchanges of machines between two pools look this many machine
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A design and the machines of each of its pools."""
+    """A design and the machines of each of its pools, of which those ``lost`` are out of service."""
 
     design: Design
     sizes: Sizes
+    lost: Sizes = ()
 
     def __str__(self) -> str:
-        return f"{self.design.name} {' + '.join(map(str, self.sizes))}"
+        return f"{self.design.name} {' + '.join(map(str, self.sizes))}{self.losses}"
+
+    @property
+    def losses(self) -> str:
+        """The machines out of service as text: `` with 1 prompt machine lost``; empty without any."""
+        pairs = [(slot.role, n) for slot, n in zip(self.design.slots, self.lost, strict=False) if n]
+        named = [f"{n} {role} machine{'s' if n > 1 else ''}" for role, n in pairs]
+        return f" with {' and '.join(named)} lost" if named else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,7 @@ class Verdict:
     of cuts, or no number of machines meets the limit. An undecided candidate counts as not shown to pass. ``stable`` is
     None if its runs are too short to tell, ``longer`` how often the time of its request sets was doubled to tell it.
     ``late`` is the end of a batch job over its window, None if it is within it. ``sets`` request sets decided.
+    ``losses`` says which machines were lost in what it is about, as ``Candidate.losses`` does.
     """
 
     outcome: Outcome
@@ -65,6 +74,7 @@ class Verdict:
     late: float | None = None
     longer: int = 0
     sets: int = 0
+    losses: str = ""
 
     def __post_init__(self) -> None:
         if self.clear and self.outcome != "fail":

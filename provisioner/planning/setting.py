@@ -27,7 +27,7 @@ _DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The rule by which clusters are judged; ``policy`` None is each design's own."""
+    """The rule by which clusters are judged: with any ``survive`` machines lost; ``policy`` None is each design's."""
 
     sets: int
     duration_s: float
@@ -35,6 +35,7 @@ class Judging:
     confidence: float
     cut_margin: float
     policy: PolicyName | None
+    survive: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from provisioner.results.cluster import HasCluster, Pool, Totals
 from provisioner.results.result import ServingResult, derived
+from provisioner.results.robustness import Robustness
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit, Percentile
 
@@ -188,7 +189,9 @@ class BatchPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promise(HasCluster):
-    """The plan of the same question within other limits, which shows the cost of their promise.
+    """The plan of the same question under another promise, which shows what that costs.
+
+    Within other limits, ``slo``, or for latency curves as they are in place of times longer by their errors.
 
     Without a plan ``reason`` says why, and there are no pools. ``rate_rps`` is what it serves, the question's own but
     for the largest throughput.
@@ -213,7 +216,8 @@ class Plan(HasCluster, ServingResult):
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
-    ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation.
+    ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation,
+    ``robustness`` how far it is from failing, ``nominal`` the plan without the curves' errors where this one has them.
     """
 
     design: str
@@ -228,7 +232,9 @@ class Plan(HasCluster, ServingResult):
     latency: tuple[LatencyFigure, ...]
     batch: BatchPlan | None = None
     promise: Promise | None = None
+    nominal: Promise | None = None
     evidence: Evidence | None = None
+    robustness: Robustness | None = None
     alternatives: tuple[Alternative, ...]
     method: str
     solver: str

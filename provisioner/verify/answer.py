@@ -1,6 +1,7 @@
 """From a loaded question to its plan: by the formulas or proven by simulation, and recomputed before it is returned."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +20,7 @@ from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Case, Scope
+from provisioner.verify.robustness import robustness
 from provisioner.verify.throughput import largest_throughput
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
@@ -61,11 +63,17 @@ def _refuse_impossible(setting: Setting, search: Search) -> None:
         raise infeasible(setting, search)
 
 
-def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: Verdicts | None = None) -> Plan:
+def best_plan(
+    setting: Setting,
+    progress: Progress = lambda _: None,
+    verdicts: Verdicts | None = None,
+    with_robustness: bool = False,
+) -> Plan:
     """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
 
     It is recomputed from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has
-    those of simulations for other questions, and keeps those of this one.
+    those of simulations for other questions, and keeps those of this one. ``with_robustness`` adds how far the plan is
+    from failing, unless time is up, or throughput is made largest: such a plan is at its limits.
     """
     if setting.searching.fast:
         return confirmed(answer(setting, progress), setting)
@@ -74,20 +82,24 @@ def best_plan(setting: Setting, progress: Progress = lambda _: None, verdicts: V
     proven = proof_of(setting, progress, verdicts)
     if setting.searching.write_lp is not None and proven.proof.program.positions:
         write_lp(proven.proof.program, setting.searching.write_lp)
-    return confirmed(proven.plan(progress), setting)
+    plan = proven.plan(progress)
+    if with_robustness and proven.proof.best is not None:
+        with suppress(TimeIsUp):
+            plan = replace(plan, robustness=robustness(proven, proven.proof.best.candidate, progress))
+    return confirmed(plan, setting)
 
 
-def with_promise(plan: Plan, slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Plan:
-    """A plan with that of the same load within another SLO beside it, which ``load`` loads."""
+def promise_of(slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Promise:
+    """The plan of another question, which ``load`` loads, to stand beside an answer: its SLO, cluster and cost."""
     try:
         progress(f"the plan within SLO {slo}, to compare")
         found = best_plan(load(), progress)
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
-        return replace(plan, promise=Promise(slo=slo, reason=why))
+        return Promise(slo=slo, reason=why)
     except TimeIsUp:
-        return replace(plan, promise=Promise(slo=slo, reason=f"not planned: {OUT_OF_TIME}"))
+        return Promise(slo=slo, reason=f"not planned: {OUT_OF_TIME}")
     except InputError as error:
-        return replace(plan, promise=Promise(slo=slo, reason=f"cannot be planned: {error}"))
+        return Promise(slo=slo, reason=f"cannot be planned: {error}")
     same = {name: getattr(found, name) for name in ("design", "pools", "rate_rps", "cost_usd_per_h", "power_w")}
-    return replace(plan, promise=Promise(slo=slo, **same))
+    return Promise(slo=slo, **same)

@@ -72,8 +72,20 @@ class Proven:
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
             evidence=self._evidence(best),
-            warnings=(*setting.warnings, *simulation.warnings, *([] if self.proof.ties_judged else [late])),
+            warnings=(
+                *setting.warnings,
+                *simulation.warnings,
+                *self._single(best.candidate),
+                *([] if self.proof.ties_judged else [late]),
+            ),
         )
+
+    def _single(self, best: Candidate) -> list[str]:
+        """Warnings on pools of one machine, for which no other can step in."""
+        if self.case.judge.lends(best.design):
+            return []
+        single = [slot.role for slot, n in zip(best.design.slots, best.sizes, strict=True) if n == 1]
+        return [f"{role} pool: has one machine; while it is lost, nothing is served" for role in single]
 
     def _binding(self, best: Candidate, position: int) -> tuple[str, ...]:
         """The limits, by name, that break if one pool loses a machine, or its capacity."""
@@ -89,7 +101,8 @@ class Proven:
         proof, judge, took = self.proof, self.case.judge, best.verdict.sets
         return Evidence(
             rule=self.case.sets.rule(judge.confidence, best.verdict.longer)
-            + (f"; this one took {took}" if took > judge.sets else ""),
+            + (f"; this one took {took}" if took > judge.sets else "")
+            + (f"; and so with any {judge.survive} machine{'s' * (judge.survive > 1)} lost" if judge.survive else ""),
             policy=judge.policy_of(best.candidate.design).name,
             optimal=proof.ties_judged,
             lower_bound=proof.lower_bound,
@@ -100,7 +113,7 @@ class Proven:
             neighbours=tuple(
                 Neighbour(
                     **self.case.setting.priced(each.candidate.design, each.candidate.sizes, each.totals),
-                    breaks=_broken(each.verdict),
+                    breaks=broken(each.verdict),
                     worst_ratio=each.verdict.worst_ratio,
                     at_least=each.verdict.early,
                 )
@@ -138,7 +151,7 @@ class Proven:
             exact = [x for x in judged if not x.verdict.early and math.isfinite(x.verdict.worst_ratio)]
             near = min(exact or judged, key=lambda each: each.verdict.worst_ratio)
             sizes = " + ".join(map(str, near.candidate.sizes))
-            reasons.append(f"nearest {sizes}: {', '.join(_broken(near.verdict)[:1])}")
+            reasons.append(f"nearest {sizes}: {', '.join(broken(near.verdict)[:1])}")
         return Alternative(design=design.name, reason="; ".join(reasons), basis="simulated")
 
     def why_none(self, progress: Progress = lambda _: None) -> InfeasibleError:
@@ -166,7 +179,7 @@ class Proven:
                 changes = " ".join(raised(limit, 1.01 * value) for limit, value in known)
                 texts.append(f"{changes} ({miss.candidate})")
                 binding = binding or known[0][0].label
-            nearest = f"; the nearest miss is {miss.candidate}: {', '.join(_broken(miss.verdict))}"
+            nearest = f"; the nearest miss is {miss.candidate}: {', '.join(broken(miss.verdict))}"
         how = "it is proven that none does" if self.proof.optimal else "the time limit was reached"
         return InfeasibleError(
             f"no plan passes simulation ({self.proof.counts.simulated} simulated; {how}){nearest}",
@@ -224,7 +237,7 @@ def _range(interval: Interval) -> tuple[float, float] | None:
     return None if interval.low is None or interval.high is None else (interval.low, interval.high)
 
 
-def _broken(verdict: Verdict) -> tuple[str, ...]:
+def broken(verdict: Verdict) -> tuple[str, ...]:
     """The limits that a verdict breaks, as texts."""
     least = "at least " if verdict.early else ""
     worst_first = sorted(verdict.broken, key=lambda pair: -round(pair[1] / pair[0].value, 9))
@@ -235,4 +248,4 @@ def _broken(verdict: Verdict) -> tuple[str, ...]:
         names.append("too short to tell whether it is stable" if verdict.stable is None else "not stable")
     elif verdict.outcome == "undecided":
         names.append("undecided (a confidence bound is beyond its limit)")
-    return tuple(names)
+    return tuple(f"{name}{verdict.losses}" for name in names)

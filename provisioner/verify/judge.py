@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
+from itertools import product
 from threading import Lock
 from typing import Any, Final
 
@@ -18,9 +19,10 @@ from provisioner.deadline import TimeIsUp, check_time, time_left_s
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, ENGINE_POLICIES, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
+from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
-from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.measure import interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
@@ -51,7 +53,8 @@ class SimulationJudge:
     ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time; sets that do not tell are doubled in
     time, ``doublings`` times at most. A run stops early when its set alone is certain to put the mean beyond
     ``cut_margin`` times a limit. ``known`` keeps the verdicts, ``alike`` those of clusters that differ in nothing but
-    how many of their replicas are on a machine: one runs for all of them.
+    how many of their replicas are on a machine: one runs for all of them. A cluster passes if it does whole and
+    with any ``survive`` machines lost.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]
@@ -60,6 +63,7 @@ class SimulationJudge:
     sets: int
     doublings: int = 0
     policy: PolicyName | None = None
+    survive: int = 0
     confidence: float = CONFIDENCE
     cut_margin: float = CUT_MARGIN
     job: BatchJob | None = None
@@ -100,7 +104,11 @@ class SimulationJudge:
             )
             for slot, machines, tokens in zip(candidate.design.slots, candidate.sizes, budgets, strict=True)
         )
-        return Cluster(pools, policy)
+        first, out = 0, []
+        for machines, lost in zip(candidate.sizes, candidate.lost, strict=False):
+            out += [Outage(first + k, 0.0) for k in range(lost)]
+            first += machines
+        return Cluster(pools, policy, tuple(out))
 
     def policy_of(self, design: Design) -> Policy:
         """The policy that a design is simulated with.
@@ -144,7 +152,31 @@ class SimulationJudge:
         check_time()
 
     def judge(self, candidate: Candidate) -> Verdict:
-        """The verdict on one candidate, known or simulated."""
+        """The verdict on one candidate: on the first of its losses that does not pass, or on the whole of it."""
+        worst = 0.0
+        ways = losses(candidate.sizes, self.survive)
+        for lost in sorted(ways, key=lambda way: all(n > away for n, away in zip(candidate.sizes, way, strict=True))):
+            found = self.alone(self.without(candidate, lost))
+            if not found.passes:
+                return replace(found, losses=replace(candidate, lost=lost).losses)
+            worst = max(worst, found.worst_ratio)
+        found = self.alone(candidate)
+        return replace(found, worst_ratio=max(worst, found.worst_ratio)) if found.passes else found
+
+    def without(self, candidate: Candidate, lost: Sizes) -> Candidate:
+        """A cluster that has lost machines: a smaller one, or where pools lend machines one with some out of service.
+
+        A pool that is left without a machine and cannot borrow any is kept, with all of its machines out of service.
+        """
+        left = tuple(n - away for n, away in zip(candidate.sizes, lost, strict=True))
+        if self.lends(candidate.design) or not all(left):
+            return Candidate(candidate.design, candidate.sizes, lost)
+        return Candidate(candidate.design, left)
+
+    def alone(self, candidate: Candidate) -> Verdict:
+        """The verdict on one candidate as it is, known or simulated; a pool that is lost whole is not simulated."""
+        if candidate.lost and (candidate.lost == candidate.sizes or not self.lends(candidate.design)):
+            return Verdict("fail", math.inf, stable=False, clear=True)
         if candidate not in self.known and (kind := self.cluster(candidate).behaviour) in self.alike:
             self.known[candidate] = self.alike[kind]
         if candidate not in self.known:
@@ -248,6 +280,16 @@ class SimulationJudge:
         return Verdict("undecided" if undecided else "pass", worst, tuple(broken), stable=stable)
 
 
+def losses(sizes: Sizes, count: int) -> list[Sizes]:
+    """The ways to lose ``count`` machines of pools of these sizes, or all machines if there are no more.
+
+    >>> losses((3, 1), 2), losses((3,), 0)
+    ([(2, 0), (1, 1)], [])
+    """
+    ways = product(*(range(min(n, count), -1, -1) for n in sizes))
+    return [way for way in ways if sum(way) == min(count, sum(sizes))] if count else []
+
+
 def _measure(both: Callable[[str], Sequence[Any]], values: dict[LatencyLimit, list[float]]) -> None:
     """Add the percentiles of one run."""
     for metric, kind in dict.fromkeys((limit.metric, limit.kind) for limit in values):
@@ -296,6 +338,7 @@ class Verdicts:
             sets.count,
             sets.doublings,
             policy=judging.policy,
+            survive=judging.survive,
             confidence=judging.confidence,
             cut_margin=judging.cut_margin,
             job=setting.job,

@@ -97,7 +97,9 @@ class Case:
 
     def _region(self, design: Design, guesses: Mapping[Design, Best | None], caps: Caps, scope: Scope) -> Region:
         """The sizes of a design that could pass: enough for the prompts at best, within the caps and the scope."""
-        least, option = scope.least.get(design, (1,) * len(design.slots)), self.search.candidates[design]
+        option, survive = self.search.candidates[design], self.judge.survive
+        fewest = 1 if self.judge.lends(design) else 1 + survive  # a pool that cannot borrow must not be lost whole
+        least = tuple(max(n, fewest) for n in scope.least.get(design, (1,) * len(design.slots)))
         if option.reason or option.unattainable:  # no number of machines meets the limits
             return Region(design, least, (0,) * len(design.slots))
         guess, at_best = guesses[design], self._machines_at_best(design)
@@ -105,7 +107,7 @@ class Case:
         room = max(_LEAST_ROOM, math.ceil(_ROOM * max(known if guess is None else guess.sizes, default=0)))
         if not known:
             room = max(room, math.ceil(_ROOM * 2.0 * sum(at_best)))
-        start = scope.starts.get(design, None if guess is None else guess.sizes)
+        start = scope.starts.get(design, None if guess is None else tuple(n + survive for n in guess.sizes))
         room += max((*least, *scope.starts.get(design, ()))) - 1
         most = tuple(min(room, caps.room(slot.machine.name, self.setting.prices)) for slot in design.slots)
         # The prompts' work must fit the machines that may run prompts: with a mixed pool every one. The work of tokens

@@ -11,6 +11,7 @@ from provisioner.report.tables import Row, flat
 from provisioner.report.views import view
 from provisioner.report.views.view import POOL, Tables, View, amount, bounds, criteria_columns, report, scaled
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
+from provisioner.results.robustness import MOST_FACTOR, Loss, Robustness
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
 from provisioner.specs.units import format_cost, format_power, format_rate, format_share
@@ -117,6 +118,17 @@ def _time(seconds: float) -> str:
     return " ".join(f"{count} {unit}" for unit, count in parts.items() if count) or "0 s"
 
 
+def _nominal(plan: Plan, nominal: Promise) -> str:
+    """The plan without the curves' errors, and what allowing for them costs."""
+    if nominal.cost_usd_per_h is None or nominal.rate_rps is None:
+        return nominal.reason
+    cluster = f"{nominal.design} {nominal.cluster.by_role}"
+    if plan.objective == "throughput":
+        return f"{cluster} holds {format_rate(nominal.rate_rps)}, without their errors"
+    more = format_share(plan.cost_usd_per_h / nominal.cost_usd_per_h - 1.0)
+    return f"{cluster} for {format_cost(nominal.cost_usd_per_h)}; allowing for their errors costs {more} more"
+
+
 def _promise(plan: Plan, promise: Promise) -> str:
     """The price of another SLO: its cost for the same load, or its throughput within the same caps."""
     if promise.cost_usd_per_h is None or promise.power_w is None or promise.rate_rps is None:
@@ -151,9 +163,13 @@ def key_numbers(plan: Plan) -> KeyNumbers:
         numbers.append(KeyNumber("batch job", f"fed at {format_rate(job.rate_rps)} for {_time(job.feed_s)}; {done}"))
     if plan.promise:
         numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
+    if plan.nominal:
+        numbers.append(KeyNumber("curves as is", _nominal(plan, plan.nominal)))
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
     numbers += [amount("machines", plan), KeyNumber("binding", first, ", ".join(others))]
     numbers += slack_numbers(plan)
+    if plan.robustness:
+        numbers += _robustness_numbers(plan.robustness)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
     kinds = dict.fromkeys(kind for kind, _ in curves)
     data = [f"{kind} for {' and '.join(machine for of, machine in curves if of == kind)}" for kind in kinds]
@@ -162,6 +178,32 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     if data:
         numbers.append(KeyNumber("latency data", f"{', '.join(data)} (see Warnings)"))
     return KeyNumbers(tuple(numbers))
+
+
+def _robustness_numbers(found: Robustness) -> list[KeyNumber]:
+    """The slowdown and the load up to which the cluster is within its limits, and what the loss of a machine does."""
+    prompt, decode, both = found.prompt_time_factor, found.decode_time_factor, found.both_times_factor
+    stated = [
+        f"{phase} {'not known' if error is None else f'{1.0 + error:.2f}x'}"
+        for phase, error in (("prompt", found.prompt_error), ("decode", found.decode_error))
+    ]
+    slower = f"prompt times {_factor(prompt)}, decode times {_factor(decode)}, both {_factor(both)}"
+    rate = "" if found.rate_factor is None else f"; the rate {_factor(found.rate_factor)}"
+    numbers = [KeyNumber("holds up to", slower + rate, f"(stated errors of the curves: {', '.join(stated)})")]
+    return [*numbers, *(KeyNumber(f"lost {loss.role}", _loss(loss)) for loss in found.losses)]
+
+
+def _factor(factor: float) -> str:
+    return f"{factor:.2f}x" + (" or more" if factor >= MOST_FACTOR else "")
+
+
+def _loss(loss: Loss) -> str:
+    if not loss.breaks:
+        return "one machine less is still enough"
+    factor, breaks = loss.holds_rate_factor, f"one machine less: {', '.join(loss.breaks)}"
+    if factor is None:
+        return breaks
+    return f"{breaks}; {f'the rest holds {factor:.2f}x the rate' if factor else 'no load is held'}"
 
 
 def slack_numbers(plan: Plan) -> list[KeyNumber]:

@@ -1,0 +1,113 @@
+"""Plans that hold with machines lost, against brute force over the same clusters, policies and losses."""
+
+import random
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import pytest
+
+from provisioner.errors import InfeasibleError, InputError
+from provisioner.loading.setting import load_setting
+from provisioner.options import PlanOptions
+from provisioner.planning.lattice import Sizes
+from provisioner.planning.proof import Candidate
+from provisioner.verify.answer import best_plan
+from provisioner.verify.judge import SimulationJudge, Verdicts, losses
+
+MOST = 4  # machines of a pool
+
+SMALL: dict[str, Any] = {"sets": 2, "duration_s": 10.0, "tensor_parallel": (8,), "model": "llama2-70b"}
+
+
+def questions(count: int) -> list[dict[str, Any]]:
+    """Small questions from a seed: designs of at most two types, a policy, a load, limits, and losses to survive."""
+    rng = random.Random(20260)
+    asked = []
+    for k in range(count):
+        policy = ("split", "splitwise", "chunked", "mixed")[k % 4]
+        splits = policy.startswith("split")
+        designs = ("splitwise-hh", "splitwise-ha", "splitwise-aa") if splits else ("baseline-h100", "baseline-a100")
+        asked.append(
+            {
+                **SMALL,
+                "workload": rng.choice(("coding", "conversation")),
+                "rate_rps": rng.choice((4.0, 8.0, 12.0, 20.0)),
+                "designs": designs[: rng.randint(1, len(designs))],
+                "policy": policy,
+                "slo": "batch",
+                "limits": {"ttft_p90": rng.choice(("2x", "4x")), "tbt_p90": rng.choice(("2.5x", "5x"))},
+                "stock": {"dgx-h100": 2 * MOST, "dgx-a100": 2 * MOST},
+                "survive": k % 3,
+                "seed": k,
+            }
+        )
+    return asked
+
+
+def passes(judge: SimulationJudge, candidate: Candidate, count: int) -> bool:
+    """Whether a cluster passes whole and in every way to lose machines, each judged as a cluster of its own."""
+    ways = [way for way in product(*(range(count + 1) for _ in candidate.sizes)) if sum(way) == count]
+    for way in ways if count else []:
+        left: Sizes = tuple(n - lost for n, lost in zip(candidate.sizes, way, strict=True))
+        if judge.policy == "splitwise":
+            if min(left) < 0:
+                continue  # a pool has no such number of machines to lose
+            if not any(left) or not judge.alone(Candidate(candidate.design, candidate.sizes, way)).passes:
+                return False
+        elif min(left) < 1 or not judge.alone(Candidate(candidate.design, left)).passes:
+            return False
+    return judge.alone(candidate).passes
+
+
+@pytest.mark.parametrize("asked", questions(20), ids=lambda asked: f"{asked['policy']}-{asked['survive']}")
+def test_the_plan_equals_brute_force(asked: dict[str, Any]) -> None:
+    setting = load_setting(PlanOptions(**asked))
+    _, judge = Verdicts().judge(load_setting(PlanOptions(**{**asked, "survive": 0})), setting.traffic.peak_rps)
+    costs = setting.prices.cost_usd_per_h
+    found = []
+    for design in setting.designs:
+        for sizes in product(range(1, MOST + 1), repeat=len(design.slots)):
+            if passes(judge, Candidate(design, sizes), asked["survive"]):
+                found.append(sum(n * costs[slot.machine.name] for slot, n in zip(design.slots, sizes, strict=True)))
+    try:
+        plan = best_plan(setting)
+    except InfeasibleError:
+        assert not found
+        return
+    if max(pool.replicas for pool in plan.pools) <= MOST:
+        assert found and plan.cost_usd_per_h == pytest.approx(min(found))
+    else:
+        assert not found or plan.cost_usd_per_h <= min(found)
+
+
+def test_losses_are_every_way_to_lose_machines() -> None:
+    assert losses((4, 4), 1) == [(1, 0), (0, 1)]
+    assert losses((4, 4), 2) == [(2, 0), (1, 1), (0, 2)]
+    assert losses((1, 4), 2) == [(1, 1), (0, 2)]
+    assert losses((2, 3), 0) == []
+
+
+def test_survival_costs_a_machine_and_says_what_it_is() -> None:
+    asked = {**SMALL, "workload": "coding", "rate_rps": 8.0, "designs": ("splitwise-hh",), "policy": "split"}
+    limits = {"slo": "batch", "limits": {"ttft_p90": "2x"}}
+    plain, safe = (best_plan(load_setting(PlanOptions(**asked, **limits, survive=k))) for k in (0, 1))
+    assert safe.machines > plain.machines
+    assert safe.evidence is not None and "and so with any 1 machine lost" in safe.evidence.rule
+    assert all("lost" in text for near in safe.evidence.neighbours for text in near.breaks)
+    assert any("has one machine" in text for text in plain.warnings)
+    assert not any("has one machine" in text for text in safe.warnings)
+
+
+def test_a_pool_that_is_lost_whole_is_not_simulated() -> None:
+    setting = load_setting(PlanOptions(**SMALL, workload="coding", rate_rps=4.0, designs=("splitwise-hh",), survive=1))
+    _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
+    strict = replace(judge, policy="split", known={})
+    verdict = strict.judge(Candidate(setting.designs[0], (3, 1)))
+    assert verdict.outcome == "fail" and verdict.clear and "1 token machine lost" in verdict.losses
+    assert strict.simulated_runs == 0
+
+
+def test_the_formulas_do_not_know_losses() -> None:
+    with pytest.raises(InputError, match="survive"):
+        PlanOptions(fast=True, survive=1)
