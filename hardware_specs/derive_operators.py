@@ -27,9 +27,19 @@ import numpy as np
 import yaml
 from kernel_rows import aiconfigurator, vidur
 from kernel_rows.estimates import cross_check, leave_one_out
-from kernel_rows.fits import NODES, errors, fit
+from kernel_rows.fits import errors, fit, nodes_of
 from kernel_rows.gpus import GPUS, VIDUR, Gpu
-from kernel_rows.rules import COLD_BYTES, FALL, IMPOSSIBLE_SHARE, LAUNCH_S, SLOWER, SUSTAINED_QUANTILE, Rows, check
+from kernel_rows.rules import (
+    COLD_BYTES,
+    FALL,
+    HOST_S,
+    IMPOSSIBLE_SHARE,
+    LAUNCH_S,
+    SLOWER,
+    SUSTAINED_QUANTILE,
+    Rows,
+    check,
+)
 
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.perf.operators import (
@@ -42,6 +52,7 @@ from provisioner.perf.operators import (
     preferred,
 )
 
+PRODUCTS = ("gemm", "bf16")  # a GPU without them is estimated itself
 Penalties = dict[str, dict[str, float]]  # by software: cost of unaligned products
 
 
@@ -66,7 +77,9 @@ def rows_of(
             found.append(aiconfigurator.gemm_rows(frame[aligned], gpu, VIDUR, "bf16"))
         found += vidur.elementwise(profiles, gpu)
     wide: dict[Source, Rows] = {}
-    lesser = {(rows.source, rows.operator, rows.kind): rows for rows in of_others.get(gpu.limits.same_chip_as, ())}
+    same = next((other.limits for other in GPUS if other.name == gpu.limits.same_chip_as), gpu.limits)
+    slower = same.memory_bytes_per_s < gpu.limits.memory_bytes_per_s
+    lesser = {(rows.source, rows.operator, rows.kind): rows for rows in of_others.get(same.name, ()) if slower}
     for rows in found:
         wider = wide.get(rows.source) if rows.operator == "gemm" else None
         check(rows, wider, lesser.get((rows.source, rows.operator, rows.kind)))
@@ -118,7 +131,7 @@ def derive(
                 refused += [(gpu.name, source, name, rule, problem, f"{x:.3g}") for rule, problem, x in rows.listed]
             entry: dict[str, Any] = {"rows": rows.rows}
             if rows.used.any():
-                table = fit(NODES[rows.operator], rows.sizes[rows.used], rows.utilisation[rows.used])
+                table = fit(nodes_of(rows), rows.sizes[rows.used], rows.utilisation[rows.used])
                 tables.setdefault((rows.operator, rows.kind), {})[rows.source] = table
                 content = _csv((*AXES[rows.operator], "utilisation"), table_rows(table))
                 files[f"{gpu.name}/{source}__{rows.operator}__{rows.kind}.csv"] = content
@@ -133,7 +146,8 @@ def derive(
         if gpu.aic and gpu.vidur:
             found[gpu.name]["vidur_products_over_table"] = cross_check(gpu, profiles, measured)
         if len(measured) == len(GPUS):
-            found[gpu.name]["estimated_from_others"] = leave_one_out(gpu, measured)
+            left_out = leave_one_out(gpu, {name: each for name, each in measured.items() if PRODUCTS in each[1]})
+            found[gpu.name]["estimated_from_others"] = left_out
     files["gpus.csv"] = _csv(
         LIMIT_COLUMNS,
         ([value if isinstance(value, str) else f"{value:g}" for value in astuple(gpu.limits)] for gpu in gpus),
@@ -158,11 +172,16 @@ def derive(
         "obtained": (
             "Utilisation is the physical limit over the measured time. Each table is fitted to all rows that pass"
             " the rules, by least absolute deviations of its logarithm at the nodes of a coarse grid, and rounded."
-            " Errors are of the table against the rows it was fitted to. Products are of row counts up to 16 or a"
+            " error_* are of the table against the rows it was fitted to, left_out_* of a table fitted to a random half"
+            " of them against the other half. Products are of row counts up to 16 or a"
             " multiple of 16; unaligned_products has the median factor by which one row more is slower (n and k of"
             " 1024 or more). Derived by hardware_specs/derive_operators.py."
         ),
         "rules": {
+            "kernel that waits for the host": (
+                f"all rows refused if the shortest takes more than {1e6 * HOST_S:g} us: a launch, not a kernel"
+                " (all-reduces launched one by one are a kind of their own)"
+            ),
             "beyond the arithmetic peak": (
                 f"refused; all rows of a kernel where more than {IMPOSSIBLE_SHARE:.0%} of them are: it did other work"
             ),
@@ -173,7 +192,8 @@ def derive(
             ),
             "slower than a larger problem": f"refused above {FALL:g} times and {1e6 * LAUNCH_S:g} us more",
             "slower than a wider type": (
-                f"above {SLOWER:g} times and {1e6 * LAUNCH_S:g} us more, the time of the wider type is used instead"
+                f"above {SLOWER:g} times and {1e6 * LAUNCH_S:g} us more, fp8 products of vLLM 0.14 and 0.19 take the"
+                " time of bf16; others keep theirs, for an engine does not choose the type by product"
             ),
             "slower than the same chip with less memory bandwidth": (
                 f"above {SLOWER:g} times and {1e6 * LAUNCH_S:g} us more, the time of that chip is used instead"

@@ -12,12 +12,15 @@ from kernel_rows.gpus import Gpu
 from kernel_rows.rules import Floats, Rows
 from provisioner.errors import InputError
 from provisioner.perf.operators import (
+    KINDS,
+    MAX_KV_HEADS,
     Source,
     all_reduce_limit_s,
     decode_attention_limit_s,
     gemm_limit_s,
     prompt_attention_limit_s,
 )
+from provisioner.specs.model import DTYPE_BYTES
 
 BACKENDS: Final = {"tensorrt-llm": "trtllm"}
 """Names of engines in the source, where they differ."""
@@ -43,7 +46,10 @@ def _parquet(folders: Sequence[Path], gpu: Gpu, source: Source, table: str) -> p
             frames.append(pd.read_parquet(path))
         except (OSError, ValueError) as error:
             raise InputError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    return pd.concat(frames, ignore_index=True) if frames else None
+    if len(frames) < 2:
+        return frames[0] if frames else None
+    shared = [name for name in frames[0] if all(name in frame for frame in frames)]
+    return pd.concat([frame[shared] for frame in frames], ignore_index=True).drop_duplicates()
 
 
 def columns(frame: pd.DataFrame, *names: str) -> Floats:
@@ -51,13 +57,13 @@ def columns(frame: pd.DataFrame, *names: str) -> Floats:
     return frame[list(names)].to_numpy(dtype=np.float64)
 
 
-KIND_OF: Final = {"bfloat16": "bf16", "fp8": "fp8"}
+KIND_OF: Final = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "nvfp4": "nvfp4"}
+"""Number types by their names in the source, a wider one before a narrower."""
 
 
 def gemm_rows(frame: pd.DataFrame, gpu: Gpu, source: Source, kind: str) -> Rows:
     """Rows of matrix products of one number type; columns m, n, k, time_s."""
     m, n, k = columns(frame, "m", "n", "k").T
-    width = 1 if kind == "fp8" else 2
     return Rows(
         gpu.name,
         source,
@@ -67,7 +73,7 @@ def gemm_rows(frame: pd.DataFrame, gpu: Gpu, source: Source, kind: str) -> Rows:
         time_s=frame["time_s"].to_numpy(dtype=np.float64),
         limit_s=gemm_limit_s(gpu.limits, kind, m, n, k),
         compute_s=2 * m * n * k / gpu.limits.flops(kind),
-        bytes=width * k * (m + n) + 2 * m * n,
+        bytes=DTYPE_BYTES[kind] * k * (m + n) + 2 * m * n,
         order=np.column_stack([m, n, k]),
         within=np.zeros((len(m), 1)),
     )
@@ -149,6 +155,7 @@ def decode_attention(folders: Sequence[Path], gpu: Gpu, source: Source) -> list[
         if of_kind.empty:
             continue
         batch, step, heads, kv = columns(of_kind, "batch_size", "step", "num_heads", "num_key_value_heads").T
+        counted = np.minimum(kv, MAX_KV_HEADS)
         limits, context = gpu.limits, step + 1
         width = 1 if kind == "fp8" else 2
         found.append(
@@ -157,7 +164,7 @@ def decode_attention(folders: Sequence[Path], gpu: Gpu, source: Source) -> list[
                 source,
                 "decode_attention",
                 kind,
-                sizes=np.column_stack([context, batch, kv, heads / kv]),
+                sizes=np.column_stack([context, batch * kv / counted, counted, heads / kv]),
                 time_s=of_kind["latency"].to_numpy(dtype=np.float64) / 1e3,
                 limit_s=decode_attention_limit_s(limits, kind, batch, context, heads, kv, 128),
                 compute_s=4 * batch * context * heads * 128 / limits.bf16_flops,
@@ -175,8 +182,13 @@ def all_reduce(folders: Sequence[Path], gpu: Gpu, source: Source) -> list[Rows]:
     if frame is None:
         return []
     found = []
-    for launch in ("graph", "eager"):
-        of_kind = frame[frame["backend"] == f"{source[0]}_{launch}"]
+    for launch in KINDS["all_reduce"]:
+        if "backend" in frame:
+            of_kind = frame[frame["backend"] == f"{source[0]}_{launch}"]
+        elif launch == "graph":  # TensorRT-LLM's rows do not say, and the shortest take 3 us
+            of_kind = frame
+        else:
+            continue
         gpus, elements = columns(of_kind, "num_gpus", "message_size").T
         limit_s = all_reduce_limit_s(gpu.limits, 2 * elements)
         found.append(

@@ -41,11 +41,16 @@ def iterations_s(operators: Operators, dtype: NumberType) -> tuple[Floats, Float
 
 
 def leave_one_out(gpu: Gpu, measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """Error of the estimate from other GPUs, on a GPU that has kernels; GPUs of the same chip are left out."""
+    """Error of the estimate from other GPUs, on a GPU that has kernels; GPUs of the same chip are left out.
+
+    A GPU without preferred tables has no error of its own: it is estimated itself.
+    """
     name, limits = gpu.limits.name, gpu.limits
     chip = {gpu.limits.same_chip_as or name, name}
     others = [other.limits.name for other in GPUS if not chip & {other.limits.name, other.limits.same_chip_as}]
     others = [other for other in others if other in measured]
+    if name not in measured:
+        return {"from": []}
     tables = measured[name][1]
     own = estimate_operators(
         limits, own=tables, like=gpu.limits.same_chip_as or None, references=measured, lookup=measured.__getitem__

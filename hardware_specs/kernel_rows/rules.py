@@ -16,8 +16,13 @@ chosen for neighbouring sizes differ."""
 SLOWER: Final = 1.25
 """Factor by which a row is slower than the same problem in a wider type or on a lesser GPU from which it takes the
 other's time."""
+FIRST: Final = (("vllm", "0.14.0"), ("vllm", "0.19.0"))
+"""Software whose fp8 products take the time of bf16 where they are slower, as its tables always did. Others keep their
+own, since an engine does not choose a number type by product."""
 LAUNCH_S: Final = 5e-6
 """Time of one more kernel launch with its quantisation, in s, which either comparison allows for."""
+HOST_S: Final = 20e-6
+"""Time in s that a kernel's smallest problem takes at most: the slowest of those that are not host time takes 14 us."""
 IMPOSSIBLE_SHARE: Final = 0.05
 """Share of rows beyond the arithmetic peak from which all rows of that kernel are refused."""
 COLD_BYTES: Final = 256e6
@@ -78,8 +83,11 @@ class Rows:
         names = AXES[self.operator]
         return ", ".join(f"{name} {size:g}" for name, size in zip(names, self.sizes[row], strict=True))
 
-    def bound(self, rule: str, other: "Rows") -> None:
-        """Use the time of other rows of the same problem for rows slower than ``SLOWER`` times this and a launch."""
+    def bound(self, rule: str, other: "Rows", replaced: bool = True) -> None:
+        """Note rows slower than ``SLOWER`` times those of the same problem and a launch, which take their time instead.
+
+        If not ``replaced``, they are counted and keep their own.
+        """
         at: dict[tuple[float, ...], float] = {}
         for key, t, ok in zip(other.identity, other.time_s.tolist(), other.used, strict=True):
             if ok:
@@ -87,7 +95,8 @@ class Rows:
         best = np.array([at.get(key, np.inf) for key in self.identity])
         slower = self.time_s > SLOWER * best + LAUNCH_S
         self.refuse(rule, slower, self.time_s / best, replaced=True)
-        self.time_s = np.where(slower, best, self.time_s)
+        if replaced:
+            self.time_s = np.where(slower, best, self.time_s)
 
     @property
     def identity(self) -> list[tuple[float, ...]]:
@@ -96,11 +105,14 @@ class Rows:
 
 
 def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> None:
-    """Apply the rules to the rows, in order: beyond the limits, slower than a larger problem, than another row.
+    """Apply the rules to the rows, in order: host time, beyond the limits, slower than a larger problem or another row.
 
     ``wider`` are the rows of the same problems in a wider type, ``lesser`` the rows of the same chip with less
     memory bandwidth.
     """
+    if rows.operator != "all_reduce" and rows.time_s.min() > HOST_S:
+        rows.refuse("kernel that waits for the host: no row is shorter", rows.used.copy(), rows.time_s / HOST_S)
+        return
     beyond = rows.compute_s / rows.time_s
     impossible = beyond > 1
     if impossible.mean() > IMPOSSIBLE_SHARE:
@@ -124,7 +136,9 @@ def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> 
     fastest = fastest_larger(rows)
     rows.refuse("slower than a larger problem", rows.time_s > FALL * fastest + LAUNCH_S, rows.time_s / fastest)
     if wider is not None:
-        rows.bound("slower than a wider type: the wider type's time is used", wider)
+        taken = rows.source in FIRST and rows.kind == "fp8"
+        says = "the wider type's time is used" if taken else "kept"
+        rows.bound(f"slower than a wider type: {says}", wider, taken)
     if lesser is not None:
         rows.bound("slower than the same chip with less memory bandwidth: that chip's time is used", lesser)
 

@@ -13,7 +13,7 @@ from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.engine import Engine
 from provisioner.specs.metrics import parse_target
-from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, KV_TYPES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.rate_levels import NO_PEAK
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
@@ -55,9 +55,9 @@ class Loading(Generic[Asked]):
         options.check_needs()
         known = with_own(options.specs)
         model = known.model(options.model)
-        for name, given in (("dtype", options.dtype), ("kv_dtype", options.kv_dtype)):
-            if given is not None and given not in DTYPE_BYTES:
-                raise UnknownNameError(f"number type of {spelled(name)}", given, DTYPE_BYTES)
+        for name, given, types in (("dtype", options.dtype, DTYPE_BYTES), ("kv_dtype", options.kv_dtype, KV_TYPES)):
+            if given is not None and given not in types:
+                raise UnknownNameError(f"number type of {spelled(name)}", given, types)
         for name in filter(None, parse_networks(options.network)):
             known.machine(name)
         model = model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]

@@ -18,7 +18,8 @@ CLUSTER: Final = Group("Cluster")
 METHOD: Final = Group("Method")
 OUTPUT: Final = Group("Output")
 
-_DTYPE: Final = TEXT.shown_as("bf16|fp8")
+_DTYPE: Final = TEXT.shown_as("bf16|fp8|fp8_block|nvfp4")
+_KV_DTYPE: Final = TEXT.shown_as("bf16|fp8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +76,11 @@ class Question(Options):
         default=DEFAULT_ENGINE,
     )
     dtype: str | None = METHOD.option(
-        _DTYPE, "Number type of the layers' weights; 16-bit types count as bf16. [default: the model's own]"
+        _DTYPE,
+        "Number type of the layers' weights; 16-bit types count as bf16, fp8_block has a scale per 128 x 128 weights. "
+        "[default: the model's own]",
     )
-    kv_dtype: str | None = METHOD.option(_DTYPE, "Number type of the KV cache. [default: the model's own]")
+    kv_dtype: str | None = METHOD.option(_KV_DTYPE, "Number type of the KV cache. [default: the model's own]")
     reference: str | None = METHOD.option(
         TEXT.shown_as("MACHINE[:TP]"), "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]"
     )

@@ -31,6 +31,7 @@ from provisioner.perf.operators import (
     Take,
     estimate_operators,
     gpu_limits,
+    is_measured,
     load_operators,
     measured,
 )
@@ -39,7 +40,7 @@ from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.catalog import engine as default_engine
 from provisioner.specs.engine import DEFAULT_ENGINE, Engine
 from provisioner.specs.hardware import Machine
-from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, ON_SOME_GPUS, ModelArchitecture, NumberType
 
 DEGREES: Final = (8, 4, 2, 1)
 """Degrees of tensor parallelism at which curves are derived."""
@@ -58,7 +59,7 @@ def degrees_of(model: ModelArchitecture, machine: Machine, own: Catalog | None =
     measured = measured_on(model, machine, own)
     degrees = {degree: evidence_of((model.name, name, degree), own) for degree, name in measured.items()}
     if not why_not_derived(model, machine):
-        kind: Evidence = "derived" if machine.kernels else "estimated"
+        kind = kernels_evidence(model.dtype, machine)
         for degree in DEGREES:
             if degree <= machine.gpus and not (model.heads % degree or model.intermediate_size % degree):
                 degrees.setdefault(degree, kind)
@@ -101,10 +102,19 @@ def _as_served(model: ModelArchitecture, own: Catalog | None) -> bool:
     return (model.dtype, model.kv_dtype) == (filed.dtype, filed.kv_dtype)
 
 
+def kernels_evidence(dtype: NumberType, machine: Machine) -> Literal["derived", "estimated"]:
+    """Evidence of curves from kernels: derived if products in the number type were measured on the machine's GPU."""
+    return "derived" if is_measured(machine.kernels, "gemm", dtype) else "estimated"
+
+
 def why_not_derived(model: ModelArchitecture, machine: Machine) -> str:
     """Reason why no curve can be derived or estimated; empty if one can."""
     if model.dtype not in DTYPE_BYTES:
         return f"no kernels were measured in {model.dtype}; import your own measurements (provision curves import)"
+    if model.dtype in ON_SOME_GPUS and not is_measured(machine.kernels, "gemm", model.dtype):
+        known = " and ".join(gpu for gpu in gpu_limits() if is_measured(gpu, "gemm", model.dtype))
+        how = "import your own measurements (provision curves import) or take --dtype fp8"
+        return f"{machine.name} has no kernels in {model.dtype}, which only {known} have; {how}"
     lacks = "fp8" in (model.dtype, model.kv_dtype) and not machine.peak_fp8_tflops
     return f"{machine.name} has no FP8" if lacks else ""
 
@@ -205,7 +215,7 @@ def derived_curves(
     takes the prompt time of all its tokens, the same slope for the batch's context, and a time per sequence.
     """
     gpu = operators_of(machine, engine)
-    kind: Literal["derived", "estimated"] = "derived" if machine.kernels else "estimated"
+    kind = kernels_evidence(model.dtype, machine)
     execution = (engine or default_engine(DEFAULT_ENGINE)).execution
     points = derived_points(model, gpu, tensor_parallel, execution, kind)
     single = [p for p in points if p.phase == "prompt" and p.batch == 1]
@@ -215,7 +225,7 @@ def derived_curves(
     time_s = partial(iteration_s, model, gpu, tensor_parallel, execution=execution)
     both_s = float(time_s(prompt_tokens=2048 - 64, batch=64, context_tokens=64 * 1024))
     per_sequence_s = max(both_s - float(time_s(prompt_tokens=2048)) - slope * 64 * 1024, 0.0) / 64
-    if machine.kernels:
+    if kind == "derived":
         borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
         source = f"derived from {_SOURCE}, table {machine.kernels}{borrowed}"
     else:

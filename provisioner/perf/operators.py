@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.files import refusing
 from provisioner.specs.catalog import data_folder
-from provisioner.specs.model import DTYPE_BYTES, NumberType
+from provisioner.specs.model import DTYPE_BYTES, ON_SOME_GPUS, NumberType
 from provisioner.specs.units import parse_positive, unit_of
 
 Floats = NDArray[np.float64]
@@ -34,13 +34,13 @@ Source = tuple[str, str]
 """Software and version that kernels were measured with, such as ``("vllm", "0.19.0")``."""
 
 KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "gemm": ("bf16", "fp8"),
+    "gemm": ("bf16", "fp8", "fp8_block", "nvfp4"),
     "prompt_attention": ("bf16",),
     "decode_attention": ("bf16", "fp8"),
     "all_reduce": ("graph", "eager"),
     "elementwise": ("norm", "activation", "rotary"),
 }
-"""Kinds of each operator: number type, launch, or the element-wise function."""
+"""Kinds of each operator: number type (``fp8_block``: FP8 with a scale per 128 x 128 weights), launch, or function."""
 
 SMALLEST: Final[Mapping[str, Mapping[str, float]]] = {
     "gemm": {"m": 1, "n": 128, "k": 128},
@@ -59,7 +59,8 @@ AXES: Final[Mapping[str, tuple[str, ...]]] = {operator: tuple(sizes) for operato
 class GpuLimits:
     """Physical limits of one GPU: dense peaks in FLOP/s, memory and link bandwidth in bytes/s.
 
-    ``fp8_flops`` is 0 for a GPU without fp8 arithmetic: fp8 weights are read as one byte each and computed in bf16.
+    ``fp8_flops`` and ``fp4_flops`` are 0 for a GPU without such arithmetic: fp8 weights are read as one byte each and
+    computed in bf16.
     ``link_bytes_per_s`` is to other GPUs of the machine in one direction, half of the NVLink bandwidth in datasheets.
     ``link`` is ``pcie`` if it goes through the host; ``same_chip_as`` is the key of a GPU with the same chip, if any.
 
@@ -74,18 +75,20 @@ class GpuLimits:
     link_bytes_per_s: float
     link: Literal["nvlink", "pcie"] = "nvlink"
     same_chip_as: str = ""
+    fp4_flops: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("bf16_flops", "memory_bytes_per_s", "link_bytes_per_s"):
             parse_positive(getattr(self, name), f"GPU {self.name}: {name}", unit_of(name) or "FLOP/s")
-        if not 0 <= self.fp8_flops < float("inf"):
-            raise InputError(f"GPU {self.name}: fp8_flops: must be 0 (no fp8) or above, got {self.fp8_flops}")
+        for name in ("fp8_flops", "fp4_flops"):
+            if not 0 <= (flops := getattr(self, name)) < float("inf"):
+                raise InputError(f"GPU {self.name}: {name}: must be 0 (none) or above, got {flops}")
         if self.link not in ("nvlink", "pcie"):
             raise InputError(f"GPU {self.name}: link: must be nvlink or pcie, got {self.link!r}")
 
     def flops(self, kind: str) -> float:
-        """Dense peak in FLOP/s for a number type; the bf16 peak for fp8 on a GPU without fp8 arithmetic."""
-        return float(self.fp8_flops or self.bf16_flops) if kind == "fp8" else float(self.bf16_flops)
+        """Dense peak in FLOP/s for a number type; the bf16 peak for one whose arithmetic a GPU lacks."""
+        return float({"bf16": 0.0, "nvfp4": self.fp4_flops}.get(kind, self.fp8_flops) or self.bf16_flops)
 
 
 def _floats(*values: ArrayLike) -> list[Floats]:
@@ -218,8 +221,11 @@ class Operators:
         return {key: table.source for key, table in self.tables.items() if isinstance(table, GridTable)}
 
     def _time_s(self, operator: str, kind: str, work: ArrayLike, limit_s: Floats, *sizes: Floats) -> Floats:
-        """Limit over utilisation, at least the shortest kernel; 0 without work."""
-        time_s = np.maximum(limit_s / self.tables[operator, kind](*sizes), MIN_KERNEL_S)
+        """Limit over utilisation, at least the shortest kernel; 0 without work; ``InputError`` without a table."""
+        table = self.tables.get((operator, kind))
+        if table is None:
+            raise InputError(f"no table of {operator} in {kind} is taken on {self.limits.name}")
+        time_s = np.maximum(limit_s / table(*sizes), MIN_KERNEL_S)
         return np.where(np.asarray(work) > 0, time_s, 0.0)
 
     def gemm_s(self, m: ArrayLike, n: ArrayLike, k: ArrayLike, kind: NumberType = "bf16") -> Floats:
@@ -307,12 +313,12 @@ def gpu_limits() -> Mapping[str, GpuLimits]:
     """Physical limits of the GPUs with tables, by key."""
     gpus: dict[str, GpuLimits] = {}
     for where, line in _lines(folder() / "gpus.csv", LIMIT_COLUMNS):
-        name, *values, link, same = line.split(",")
+        name, *peaks, link, same, fp4 = line.split(",")
         try:
-            bf16, fp8, memory, between = map(float, values)
+            bf16, fp8, memory, between, narrow = map(float, (*peaks, fp4))
         except ValueError as error:
             raise InputError(f"{where}: {error}") from None
-        gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link), same)
+        gpus[name] = GpuLimits(name, bf16, fp8, memory, between, cast(Literal["nvlink", "pcie"], link), same, narrow)
     return gpus
 
 
@@ -367,7 +373,10 @@ class Take(NamedTuple):
 Preference = tuple[Take, ...]
 """Choice of tables: for a GPU and an operator the first entry that fits counts, and what it does not name is unused."""
 
-TABLES_2025: Final[Preference] = (Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"))),)
+TABLES_2025: Final[Preference] = (
+    *(Take((("vllm", "0.19.0"), ANY), f"gemm {kind}") for kind in ON_SOME_GPUS),
+    Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"))),
+)
 """Tables that derived curves are made of unless others are preferred."""
 
 
@@ -379,6 +388,11 @@ def table_files() -> Mapping[tuple[str, str, str], Mapping[Source, Path]]:
         _, operator, kind = path.stem.split("__")
         files.setdefault((path.parent.name, operator, kind), {})[_source(path)] = path
     return files
+
+
+def is_measured(gpu: str, operator: str, kind: str) -> bool:
+    """Whether a GPU has a table of an operator and kind, of any software."""
+    return (gpu, operator, kind) in table_files()
 
 
 def _release(version: str) -> tuple[list[int], bool, int]:
@@ -452,7 +466,8 @@ def estimate_operators(
     the mean of ``references``: by default all measured GPUs but this one, whose tables are read when first needed.
     """
     names = tuple(name for name in (gpu_limits() if references is None else references) if name != limits.name)
-    missing = [(operator, kind) for operator, kinds in KINDS.items() for kind in kinds if (operator, kind) not in own]
+    wanted = [(operator, kind) for operator, kinds in KINDS.items() for kind in kinds if kind not in ON_SOME_GPUS]
+    missing = [key for key in wanted if key not in own]
     borrowed = {(operator, kind): Borrowed(limits, operator, kind, like, names, lookup) for operator, kind in missing}
     estimated = (operator if len(KINDS[operator]) == 1 else f"{operator} {kind}" for operator, kind in missing)
     return Operators(limits, {**own, **borrowed}, tuple(estimated))

@@ -17,7 +17,7 @@ import numpy as np
 from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.options.defaults import Evidence
 from provisioner.perf.curves import ContextFit, CurveSet, curve_groups, fit_measured, load_curve_set, own_file
-from provisioner.perf.evidence import DEGREES, curves, degrees_of, operators_of, why_not_derived
+from provisioner.perf.evidence import DEGREES, curves, degrees_of, kernels_evidence, operators_of, why_not_derived
 from provisioner.perf.memory import kv_capacity_tokens, memory_bytes
 from provisioner.perf.operators import gpu_limits
 from provisioner.perf.points import CurvePoint
@@ -276,14 +276,13 @@ def machine_curves(machine: Machine) -> MachineCurves:
     """
     some = next(iter(with_own(None).models.values())).in_dtype("bf16", "bf16")
     without = not_covered(some, machine)
-    kind: Evidence = "derived" if machine.kernels else "estimated"
-    operators = operators_of(machine)
-    named = machine.kernels or machine.kernels_like
+    kind = kernels_evidence("bf16", machine)
+    named = machine.kernels if kind == "derived" else machine.kernels_like
     return MachineCurves(
         machine=machine.name,
         evidence=kind,
         kernels=(named,) if named else tuple(gpu_limits()),
-        borrowed=operators.estimated if machine.kernels else (),
+        borrowed=operators_of(machine).estimated if kind == "derived" else (),
         errors={dtype: unmeasured_error(kind, dtype) for dtype in NUMBER_TYPES if dtype not in without},
         tensor_parallel=tuple(degree for degree in sorted(DEGREES) if degree <= machine.gpus),
     )

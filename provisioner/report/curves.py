@@ -211,8 +211,9 @@ def _origin(machine: Machine) -> list[Block]:
     curves = summary.machine_curves(machine)
     others = ", ".join(curves.borrowed)
     blocks: list[Block] = [facts("", ("where not measured", other_curves(machine)), ("from other GPUs", others))]
-    if len(curves.kernels) == 1:
-        blocks += _kernel_tables(kernels_provenance()[curves.kernels[0]])
+    taken = curves.kernels if len(curves.kernels) == 1 else ()
+    for gpu in dict.fromkeys(filter(None, (machine.kernels, *taken))):
+        blocks += _kernel_tables(kernels_provenance()[gpu])
     if curves.evidence == "estimated":
         blocks.append(_left_out_gpus())
     return blocks
@@ -252,7 +253,7 @@ def _left_out_gpus() -> Table:
 
     return listing(
         "GPUs with kernels, estimated from the others: median error, and its P95",
-        list(provenance),
+        [gpu for gpu, kernels in provenance.items() if kernels.estimated],
         (Column("GPU"), str),
         *((Column(f"{phase} {dtype}, %", True), partial(errors, case=(phase, dtype))) for phase, dtype in cases),
     )

@@ -19,11 +19,20 @@ PLAUSIBLE_RANGES = {
     "trained_context_tokens": (16, 1e9),
 }
 
-NumberType = Literal["bf16", "fp8", "int8", "mxfp8", "w8a16", "w4a16", "w4a8", "nvfp4", "mxfp4"]
+NumberType = Literal[
+    "bf16", "fp8", "fp8_block", "int8", "mxfp8", "w8a16", "w4a16", "w4a8", "nvfp4", "nvfp4a16", "mxfp4"
+]
 
-DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2.0, "fp8": 1.0}
+DTYPE_BYTES: Final[Mapping[str, float]] = {"bf16": 2.0, "fp8": 1.0, "fp8_block": 1.0, "nvfp4": 0.5625}
 """Bytes of the number types whose kernels were measured: ``bf16`` stands for both 16-bit floating-point types, whose
-speed is the same. A model in any other type states its bytes, and has curves only if its user measured them."""
+speed is the same, ``fp8_block`` has a scale per 128 x 128 weights, ``nvfp4`` one of 8 bits per 16 weights. A model in
+any other type states its bytes, and has curves only if its user measured them."""
+
+ON_SOME_GPUS: Final = ("fp8_block", "nvfp4")
+"""Number types of products that are derived on GPUs where they were measured, and estimated on no other: the kernels
+differ from chip to chip."""
+
+KV_TYPES: Final = ("bf16", "fp8")  # of a KV cache
 
 POSITIONS: Final = ("rotary", "alibi", "learned")
 NORMS: Final = ("rms", "layer")
@@ -77,7 +86,7 @@ class ModelArchitecture:
         check_plausible(what, self, PLAUSIBLE_RANGES)
         if self.heads % self.kv_heads:
             raise InputError(f"{what}: kv_heads: must divide the {self.heads} heads, got {self.kv_heads}")
-        allowed = {"dtype": get_args(NumberType), "kv_dtype": DTYPE_BYTES, "positions": POSITIONS, "norm": NORMS}
+        allowed = {"dtype": get_args(NumberType), "kv_dtype": KV_TYPES, "positions": POSITIONS, "norm": NORMS}
         for field, known in allowed.items():
             if getattr(self, field) not in known:
                 raise InputError(f"{what}: {field}: must be {' or '.join(known)}, got {quoted(getattr(self, field))}")

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from provisioner.errors import InputError
 from provisioner.specs.catalog import architectures
-from provisioner.specs.model import DTYPE_BYTES
+from provisioner.specs.model import DTYPE_BYTES, ON_SOME_GPUS
 from provisioner.specs.units import quoted
 
 BESIDE: Final = {"hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq"}
@@ -67,6 +67,10 @@ def quantized(given: Any, shape: Mapping[str, Any], gated: bool, where: str) -> 
     note += f" {share:.1%} of the layers' weights stay in 16 bits." if share else ""
     if dtype not in DTYPE_BYTES:
         note += f" There is no latency data of {dtype}: a plan needs your own measurements (provision curves import)."
+    elif dtype in ON_SOME_GPUS:
+        note += (
+            f" Only some GPUs have latency data of {dtype}; on others a plan needs --dtype fp8 or your measurements."
+        )
     fields = {"dtype": dtype, "share_in_16_bits": share, "bytes_per_weight": size}
     cache = given.get("kv_cache_quant_algo") or given.get("kv_cache_scheme")
     scheme = as_object(cache) or {"num_bits": 8 if str(cache).upper() == "FP8" else cache}
@@ -126,7 +130,8 @@ def _form(given: Mapping[str, Any], method: str) -> tuple[str, dict[str, Any]]:
     weights: dict[str, Any] = {"num_bits": None, "type": None, "group_size": given.get("group_size")}
     algorithm = str(given.get("quant_algo") or method).upper()
     if algorithm in _KNOWN:
-        return _KNOWN[algorithm], weights
+        dtype = _KNOWN[algorithm]
+        return "fp8_block" if dtype == "fp8" and given.get("weight_block_size") else dtype, weights
     if method in ("awq", "gptq"):
         weights |= {"num_bits": given.get("bits") or given.get("w_bit"), "type": "int"}
         weights["group_size"] = weights["group_size"] or given.get("q_group_size")
@@ -138,8 +143,10 @@ def _form(given: Mapping[str, Any], method: str) -> tuple[str, dict[str, Any]]:
     if groups:
         weights |= {"group_size": -1} | {k: v for k, v in as_object(group.get("weights")).items() if v is not None}
     kind = f"{weights['num_bits']} {weights['type']}"
-    last = weights["group_size"] if kind == "4 float" else as_object(group.get("input_activations")).get("num_bits")
-    return _KNOWN.get(f"{kind} {last}", ""), weights
+    inputs = as_object(group.get("input_activations"))
+    of_groups = f"{weights['group_size']}{'' if inputs else ' None'}"
+    dtype = _KNOWN.get(f"{kind} {of_groups if kind == '4 float' else inputs.get('num_bits')}", "")
+    return "fp8_block" if dtype == "fp8" and weights.get("strategy") == "block" else dtype, weights
 
 
 def _matrices(shape: Mapping[str, Any], gated: bool) -> dict[str, int]:

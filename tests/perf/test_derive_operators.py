@@ -18,6 +18,8 @@ from provisioner.errors import InputError
 from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, folder, gemm_limit_s, load_operators
 
 ROOT = Path(__file__).resolve().parents[2]
+HOST = "kernel that waits for the host: no row is shorter"
+HOST_S = 20e-6
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +68,12 @@ def test_a_fit_gives_the_utilisation_back_that_the_kernels_were_made_of(derive: 
     frame["latency"] *= np.exp(0.05 * np.random.default_rng(1).standard_normal(len(frame)))
     for rows in _checked(derive, tmp_path, frame):
         assert rows.used.all() and not rows.rules
-        table = derive.fit(derive.NODES["gemm"], rows.sizes, rows.utilisation)
+        table = derive.fit(derive.nodes_of(rows), rows.sizes, rows.utilisation)
         at = np.exp(np.random.default_rng(2).uniform(np.log([1, 200, 200]), np.log([8000, 16000, 16000]), (300, 3))).T
         off = np.abs(table(*at) / _utilisation(rows.kind, *at) - 1)
         assert np.median(off) < 0.03 and off.max() < 0.15
         found = derive.errors(table, rows)
-        assert 0.02 < found["error_median"] < 0.06
+        assert 0.02 < found["error_median"] < found["left_out_median"] < 0.06
 
 
 def test_what_is_planted_is_found_and_nothing_else(derive: ModuleType, tmp_path: Path) -> None:
@@ -123,6 +125,39 @@ def test_a_kernel_that_does_other_work_is_refused_as_a_whole(derive: ModuleType,
     assert bf16.rules["kernel with rows beyond the arithmetic peak"]["rows"] == len(bf16.time_s)
 
 
+def test_a_kernel_whose_smallest_problem_waits_for_the_host_is_refused_as_a_whole(
+    derive: ModuleType, tmp_path: Path
+) -> None:
+    true_s = _true_time_s(derive)
+    bf16, fp8 = _checked(derive, tmp_path, _gemms(derive, lambda *of: np.maximum(true_s(*of), 1.1 * HOST_S)))
+    for rows in (bf16, fp8):
+        assert not rows.used.any() and rows.rules[HOST]["rows"] == len(rows.time_s)
+    bf16, _ = _checked(derive, tmp_path, _gemms(derive, lambda *of: np.maximum(true_s(*of), 0.9 * HOST_S)))
+    assert HOST not in bf16.rules
+
+
+def test_other_software_keeps_narrow_products_that_are_slower_than_wide_ones(
+    derive: ModuleType, tmp_path: Path
+) -> None:
+    true_s = _true_time_s(derive)
+    frame = _gemms(derive, lambda kind, *of: true_s(kind, *of) + (12e-6 if kind == "fp8" else 0))
+    bf16, fp8 = _checked(derive, tmp_path, frame)
+    newer = replace(fp8, source=("vllm", "0.24.0"), time_s=true_s("fp8", *fp8.sizes.T) + 12e-6)
+    derive.check(newer, bf16)
+    assert newer.rules["slower than a wider type: kept"]["rows"] > 100
+    small = newer.sizes[:, 0] == 1
+    assert (newer.time_s[small] > 12e-6).all() and (fp8.time_s[small] < newer.time_s[small]).any()
+
+
+def test_files_of_one_name_in_two_folders_are_one_table(derive: ModuleType, tmp_path: Path) -> None:
+    gpu, frame = _gpu(derive), _gemms(derive, _true_time_s(derive))
+    for folder_name, part in (("a", frame), ("b", frame[frame.gemm_dtype == "fp8"].assign(device="H100"))):
+        (tmp_path / folder_name).mkdir()
+        part.to_parquet(tmp_path / folder_name / f"{gpu.aic}__gemm__vllm-0.19.0.parquet")
+    found, _ = derive.aiconfigurator.gemms([tmp_path / "a", tmp_path / "b"], gpu, ("vllm", "0.19.0"))
+    assert sum(len(rows.time_s) for rows in found) == len(frame)
+
+
 def test_unaligned_rows_are_left_out_and_their_cost_is_reported(derive: ModuleType, tmp_path: Path) -> None:
     gpu, frame = _gpu(derive), _gemms(derive, _true_time_s(derive))
     odd = frame[frame.m.isin([128, 512])].assign(m=lambda f: f.m + 1, latency=lambda f: 1.5 * f.latency)
@@ -158,7 +193,8 @@ def test_a_folder_without_the_sources_is_refused(
 
 @pytest.fixture(scope="module")
 def originals(shared_data: Path) -> tuple[list[Path], Path]:
-    folders = [shared_data / name for name in ("aic-kernels", "vidur-profiles")]
+    names = "aic-kernels", "dense-kernels-2026", "moe-kernels", "vidur-profiles"
+    folders = [shared_data / name for name in names]
     for path in folders:
         if not path.is_dir():
             pytest.skip(f"{path.name} is not on this machine")
@@ -238,6 +274,12 @@ def test_no_row_of_the_originals_is_shipped(originals: tuple[list[Path], Path]) 
     assert len(shared) > 400 and (off < 1e-3).mean() < 0.1
 
 
+REFUSED = {
+    ("h200-sxm-141gb", "vllm-0.19.0", "prompt_attention bf16"): "kernel with rows beyond the arithmetic peak",
+    **{(gpu, "vllm-0.24.0", "gemm fp8_block"): HOST for gpu in ("h100-sxm-80gb", "h200-sxm-141gb", "l40s-48gb")},
+}
+
+
 def test_the_provenance_says_what_was_used_refused_and_how_good_it_is() -> None:
     found = _provenance()
     assert [source["licence"] for source in found["sources"]] == ["Apache-2.0", "MIT"]
@@ -251,10 +293,14 @@ def test_the_provenance_says_what_was_used_refused_and_how_good_it_is() -> None:
                     table.get("rows_used")
                 )
                 if not table.get("rows_used"):
-                    assert (gpu, software, name) == ("h200-sxm-141gb", "vllm-0.19.0", "prompt_attention bf16")
+                    assert (gpu, software, name) in REFUSED and list(table["refused"]) == [REFUSED[gpu, software, name]]
                     continue
-                assert table["error_median"] < 0.09 and table["error_p95"] < 0.35
+                assert table["error_median"] < 0.09 and table["left_out_median"] < 0.13
+                assert table["error_p95"] < 0.36 or operator == "all_reduce"  # of 42 to 63 rows
         errors = about["estimated_from_others"]
+        if gpu == "gb200-nvl-186gb":  # its products in bf16 were not measured
+            assert errors == {"from": []}
+            continue
         assert errors["prompt bf16"]["error_median"] < 0.2 and errors["decode bf16"]["error_median"] < 0.2
         assert gpu not in errors["from"]
 

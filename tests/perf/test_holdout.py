@@ -219,9 +219,9 @@ def test_errors_of_estimates_are_the_least_and_the_most_over_gpus_with_kernels()
 
 
 def test_a_table_without_a_used_row_has_no_error() -> None:
-    (attention,) = (
-        each for each in kernels_provenance()["h200-sxm-141gb"].tables if each.name == "prompt_attention bf16"
-    )
+    tables = kernels_provenance()["h200-sxm-141gb"].tables
+    attention = next(each for each in tables if each.name == "prompt_attention bf16")
+    assert attention.software == "vllm 0.19.0"
     assert (attention.rows, attention.rows_used, attention.error_median) == (4380, 0, None)
     assert [refused.rows for refused in attention.refused] == [4380]
     assert "prompt_attention" in machine_curves(catalog.machine("dgx-h200")).borrowed

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner.perf.evidence import degrees_of
+from provisioner.perf.evidence import degrees_of, kernels_evidence
+from provisioner.perf.operators import gpu_limits
 from provisioner.report.curves import curves_data, curves_document, span
 from provisioner.report.document import Document, Facts, Table
 from provisioner.report.serialiser import json_text
@@ -88,7 +89,7 @@ def test_listings_say_what_curves_there_are() -> None:
         assert list(told) == ["measured", "derived", "estimated"]
         assert "llama2-70b" in told["measured"] and "dgx-a100" in told["measured"]
         for machine in catalog.SHIPPED.whole_machines.values():
-            kind = "derived" if machine.kernels else "estimated"
+            kind = kernels_evidence("bf16", machine)
             assert machine.name in re.split("[ ,]+", told[kind]), (machine.name, kind)
     told = dict(next(block for block in machines_document("a10g-x4").blocks if isinstance(block, Facts)).rows)
     assert told["measured curves"] == "none"
@@ -138,14 +139,15 @@ def test_curves_of_every_machine_fit_the_terminal_with_the_tables_of_its_kernels
     assert max(map(len, render(document).splitlines())) <= MAX_WIDTH
     found = tables(document)
     assert {row[0] for row in found["Coverage"].rows} == set(catalog.SHIPPED.models)
-    kernels = machine.kernels or machine.kernels_like
+    evidence = kernels_evidence("bf16", machine)
+    kernels = machine.kernels if evidence == "derived" else machine.kernels_like
     if kernels:
         rows = found[f"Kernels of {kernels}"].rows
         assert rows[0][0] == "gemm bf16" and all(row[1] and row[2] and row[3] for row in rows)
-    assert any(title.startswith("GPUs with kernels, estimated") for title in found) == (not machine.kernels)
+    assert any(title.startswith("GPUs with kernels, estimated") for title in found) == (evidence == "estimated")
     (data,) = json.loads(json_text(curves_data(name)))["machines"]
-    assert data["evidence"] == ("derived" if machine.kernels else "estimated")
-    assert [each["gpu"] for each in data["kernels"]] == [kernels] if kernels else len(data["kernels"]) == 6
+    assert data["evidence"] == evidence
+    assert [each["gpu"] for each in data["kernels"]] == ([kernels] if kernels else list(gpu_limits()))
 
 
 def test_kernels_show_what_their_provenance_states() -> None:

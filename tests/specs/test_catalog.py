@@ -90,11 +90,12 @@ def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_lim
         "dgx-h100": "h100-sxm-80gb",
         "dgx-h100-capped": "h100-sxm-80gb",
         "dgx-h200": "h200-sxm-141gb",
+        "gb200": "gb200-nvl-186gb",
         "l40s-x8": "l40s-48gb",
     }
     like = {name: machine.kernels_like for name, machine in catalog.SHIPPED.machines.items() if machine.kernels_like}
     assert set(like.values()) <= set(gpus)
-    assert not set(like) & set(named)
+    assert set(like) & set(named) == {"gb200"}  # its products in bf16 and fp8 were not measured
     for name, kernels in named.items():
         machine, limits = catalog.machine(name), gpus[kernels]
         assert machine.peak_fp16_tflops * 1e12 == pytest.approx(float(limits["bf16_flops"]))
@@ -450,7 +451,7 @@ class TestNamesOfModels:
             "Qwen/Qwen2.5-72B-Instruct-GPTQ-Int4",
             "hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4",
             "RedHatAI/Meta-Llama-3.1-8B-Instruct-quantized.w4a16",
-            "nvidia/Llama-3.1-8B-Instruct-NVFP4",
+            "RedHatAI/Llama-3.1-8B-Instruct-NVFP4A16",
             "unsloth/Meta-Llama-3.1-8B-Instruct-bnb-4bit",
             "mlx-community/Qwen3-8B-4bit",
             "Qwen/Qwen3-8B-FP8-something",

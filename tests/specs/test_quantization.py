@@ -12,7 +12,7 @@ from provisioner.errors import InputError
 from provisioner.perf.evidence import degrees_of, derived_curves, why_not_derived
 from provisioner.specs import catalog
 from provisioner.specs.huggingface import read_config
-from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.schema import load_model, model_text
 from tests.specs.test_huggingface import LLAMA
 
@@ -45,7 +45,8 @@ def compressed(bits: int, kind: str, inputs: int | None = None, **more: Any) -> 
 MODELOPT = {"producer": {"name": "modelopt", "version": "0.23.0"}}
 # The number type of the layers, and bits of a weight with its scales, as the formats define them.
 KNOWN: list[tuple[dict[str, Any], str, float]] = [
-    ({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}, "fp8", 8),
+    ({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]}, "fp8_block", 8),
+    (compressed(8, "float", 8, strategy="block"), "fp8_block", 8),
     ({"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["lm_head"]}, "fp8", 8),
     ({"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]}, "fp8", 8),
     ({"quant_algo": "FP8", "ignore": ["lm_head"]}, "fp8", 8),
@@ -58,7 +59,7 @@ KNOWN: list[tuple[dict[str, Any], str, float]] = [
     (compressed(4, "int", group_size=None), "w4a16", 4),
     (compressed(4, "int", 8, group_size=128), "w4a8", 4 + 16 / 128),
     (compressed(4, "float", 4, group_size=16), "nvfp4", 4.5),
-    (compressed(4, "float", group_size=16), "nvfp4", 4.5),
+    (compressed(4, "float", group_size=16), "nvfp4a16", 4.5),
     (compressed(4, "float", group_size=32), "mxfp4", 4.25),
     (
         {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
@@ -81,7 +82,8 @@ def test_number_type_and_bytes(tmp_path: Path, quantization: dict[str, Any], dty
     model = read(tmp_path, quantization)
     assert (model.dtype, model.kv_dtype, model.share_in_16_bits) == (dtype, "bf16", 0.0)
     assert layer_bytes(model) == pytest.approx(LAYERS * bits / 8, rel=1e-12)
-    assert ("There is no latency data" in model.note) == (dtype != "fp8")
+    assert ("There is no latency data" in model.note) == (dtype not in DTYPE_BYTES)
+    assert ("Only some GPUs have latency data" in model.note) == (dtype in ("fp8_block", "nvfp4"))
 
 
 class TestFilesBeside:
@@ -271,14 +273,40 @@ def test_a_written_model_reads_back_the_same(tmp_path: Path) -> None:
 
 class TestLatency:
     def test_there_is_none_without_own_measurements(self, tmp_path: Path) -> None:
-        model, machine = read(tmp_path, KNOWN[8][0]), catalog.machine("dgx-h100")
+        model, machine = (
+            read(tmp_path, next(given for given, dtype, _ in KNOWN if dtype == "w4a16")),
+            catalog.machine("dgx-h100"),
+        )
         assert "no kernels were measured in w4a16; import your own measurements" in why_not_derived(model, machine)
         assert degrees_of(model, machine) == {}
+
+    @pytest.mark.parametrize(
+        ("quantization", "there", "elsewhere"),
+        [
+            ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, ("dgx-b200", "gb200"), ("dgx-h100", "b300-x8")),
+            (
+                {"quant_method": "fp8", "weight_block_size": [128, 128]},
+                ("dgx-h100", "dgx-h200", "dgx-b200", "gb200"),
+                ("l40s-x8", "mi300x-x8"),
+            ),
+        ],
+    )
+    def test_products_of_some_gpus_are_derived_there_and_refused_elsewhere(
+        self, tmp_path: Path, quantization: dict[str, Any], there: tuple[str, ...], elsewhere: tuple[str, ...]
+    ) -> None:
+        model = read(tmp_path, quantization)
+        for name in there:
+            assert set(degrees_of(model, catalog.machine(name)).values()) == {"derived"}
+        for name in elsewhere:
+            why = why_not_derived(model, catalog.machine(name))
+            assert why.startswith(f"{name} has no kernels in {model.dtype}, which only ") and "gb200-nvl-186gb" in why
+            assert degrees_of(model, catalog.machine(name)) == {}
+            assert degrees_of(model.in_dtype("fp8"), catalog.machine(name))
 
     def test_own_measurements_hold_in_the_number_type_of_the_file(self, tmp_path: Path) -> None:
         for part in ("models", "curves"):
             (tmp_path / "own" / part).mkdir(parents=True, exist_ok=True)
-        model = read(tmp_path, KNOWN[8][0])
+        model = read(tmp_path, next(given for given, dtype, _ in KNOWN if dtype == "w4a16"))
         (tmp_path / "own" / "models" / "a-llama.yaml").write_text(model_text(model))
         shipped = catalog.data_folder("hardware_specs") / "curves" / "dgx-a100__bloom-176b.csv"
         rows = (
