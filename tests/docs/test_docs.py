@@ -124,7 +124,7 @@ def _machines() -> Rows:
             f"{m.max_power_w:,g}{' (est.)' if 'max_power_w is an estimate' in m.note else ''}",
             f"{m.gpu_link_gb_per_s:,g}",
             f"{m.network_gbps:,g}",
-            m.kernels or (f"like {m.kernels_like}" if m.kernels_like else ""),
+            ", ".join(filter(None, (m.kernels, f"like {m.kernels_like}" if m.kernels_like else ""))),
             f"{m.released}",
         ]
         for m in catalog.SHIPPED.whole_machines.values()
