@@ -8,6 +8,8 @@ import typer
 from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.output import emit, report_text
+from provisioner.errors import InputError
+from provisioner.options import flag_of
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, TraceOptions, WorkloadImportOptions
 
 if TYPE_CHECKING:
@@ -168,6 +170,8 @@ def show_workloads(
     """List the shipped workloads, or show one with its lengths, arrivals and sources."""
     from provisioner.report.specs import workloads_data, workloads_document
 
+    for option_name in given if name is None else ():
+        raise InputError(f"{flag_of(option_name)}: is of a trace file; name one")
     _show(json, workloads_document, workloads_data, name, TraceOptions.of(**given))
 
 

@@ -32,10 +32,13 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     trace is read.
     """
     files = None if options.out is None else _workload_files(file, options.named, options.out)
+    if files is None and options.named is not None:
+        raise InputError("--name: is that of the workload that --out writes; give both")
     from provisioner.specs.schema import save_workload
     from provisioner.specs.trace_formats import TraceRules
-    from provisioner.specs.traces import read_trace
+    from provisioner.specs.traces import check_seed, read_trace
 
+    check_seed(file, options.seed)
     trace = read_trace(file, TraceRules.of(options))
     if files is None:
         return trace, None, ()

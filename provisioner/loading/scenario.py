@@ -26,7 +26,7 @@ from provisioner.specs import catalog
 from provisioner.specs.arrivals import Arrivals
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.roles import ROLES
-from provisioner.specs.traces import Trace
+from provisioner.specs.traces import Trace, check_seed
 from provisioner.specs.units import parse_duration, parse_whole
 from provisioner.specs.workload import Workload
 from provisioner.version import versions
@@ -231,6 +231,7 @@ def _requests(options: SimulateOptions, factors: Factors, times: float) -> _Requ
     if not warm_up + cool_down < 1.0:
         raise InputError(f"{spelled('warm_up')} and {spelled('cool_down')}: must leave a part to measure")
     if options.trace is not None:
+        check_seed(options.trace, options.seed)
         trace = factors.trace(options.trace, options)
         return _as_recorded(trace, factors, options.warm_up or 0.0, cool_down)
     if options.in_flight is not None:
@@ -276,7 +277,7 @@ def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Wor
     """The workload, and the source of lengths: the trace if the name is that of a trace file whose pairs are kept."""
     name, trace = options.workload, None
     if name in catalog.workloads() or Path(name).suffix in (".yaml", ".yml") or not Path(name).exists():
-        workload = factors.workload(catalog.workload(name))
+        workload = factors.workload(catalog.workload(name, options))
     else:
         trace = factors.trace(name, options, rate=False, times=False)
         workload = trace.workload(Path(name).stem)

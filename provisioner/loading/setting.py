@@ -30,7 +30,7 @@ from provisioner.specs.power_caps import parse_caps
 from provisioner.specs.prices import PriceList
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo
-from provisioner.specs.traces import Trace
+from provisioner.specs.traces import Trace, check_seed
 from provisioner.specs.units import format_rate
 from provisioner.specs.workload import Workload
 from provisioner.version import versions
@@ -310,6 +310,10 @@ def _check_limits(options: PlanOptions, slo: SLO) -> None:
 
 def _requests(options: PlanOptions, factors: Factors) -> _Requests:
     """The workload, the source of request sets, the windows and CV of the traffic, and warnings."""
+    if options.trace is not None or options.fast:
+        check_seed(options.trace or options.workload, options.seed)
+    if options.objective == "throughput":
+        factors.refuse(("rate",), f"{spelled('objective')} throughput finds the rate; leave it out")
     if options.trace is not None:
         return _as_recorded(options, options.trace, factors)
     workload = catalog.workload(options.workload, options)

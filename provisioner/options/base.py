@@ -73,7 +73,7 @@ class Options:
                     raise InputError(f"{spelled(name)}: is given twice")
                 given[name] = value
         given = cls.completed(given)
-        check_conflicts(cls.QUESTION, (), typed=given)
+        check_conflicts(cls.QUESTION, {}, typed=given)
         for field, declaration in options.items():
             entries = {name: given.pop(name) for name in declaration.members if name in given}
             if entries:

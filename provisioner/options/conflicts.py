@@ -1,7 +1,7 @@
 """The one table of options that exclude each other or need each other: for Python, command line and sweeps."""
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ class Conflict:
 
     In ``why`` and ``mend``, ``{other}`` is the name of the other option, ``{rate_rps}`` that of a field. The message
     begins with the other option, or the first one where ``names_first``. A conflict that is ``typed`` also holds for
-    the value that is the default, if the caller gave it.
+    the value that is the default, if the caller gave it. One with a ``value`` is of that value of the first option;
+    there is none beside the option ``unless``.
     """
 
     option: str
@@ -25,6 +26,13 @@ class Conflict:
     names_first: bool = False
     of: str = ""
     typed: bool = False
+    value: Any = None
+    unless: str = ""
+
+    def holds(self, question: str, given: Mapping[str, Any]) -> bool:
+        """Whether the first option is given, to a question of this kind, in the way in which it excludes others."""
+        named = self.of in ("", question) and self.option in given and self.unless not in given
+        return named and self.value in (None, given[self.option])
 
     def message(self, other: str) -> str:
         """The message that refuses both."""
@@ -70,6 +78,16 @@ CONFLICTS: Final = (
     _beside("backlog_requests", ("rate_rps", "trace", "cv"), "its requests are all there at the start"),
     _beside("deadline_s", ("e2e_p99",), "is a limit on E2E P99, and so is {other}", "give one of them"),
     _beside("chunked", ("fast",), "is simulated, {other} has formulas of mixed batching only", "leave one of them out"),
+    Conflict("objective", ("rate_rps",), "is what {objective} throughput finds", "leave it out", value="throughput"),
+    Conflict("sets", ("confidence",), "is of a bound over request sets; give more {sets} than one", value=1, of="plan"),
+    *(
+        Conflict(option, ("spread",), f"is of the tornado; give {{inputs}} beside {{{option}}}", unless="inputs")
+        for option in ("switches", "rates_rps")
+    ),
+    *(
+        Conflict(option, (other,), f"is of what {{{option}}} none leaves out", "leave out one of them", value=())
+        for option, other in (("prompt_batches", "batched_prompt_tokens"), ("other_context_tokens", "context_batches"))
+    ),
     Conflict("dask", ("threads",), "are of this machine", "leave them out with {dask}"),
     Conflict("rates_rps", ("policy",), "the map compares the policies itself", mend="leave it out", of="plan"),
     Conflict(
@@ -99,15 +117,15 @@ NEEDS: Final = {
 """Options that mean nothing without another, with the messages that refuse one alone."""
 
 
-def conflicts_of(question: str, given: Container[str]) -> list[tuple[Conflict, str]]:
+def conflicts_of(question: str, given: Mapping[str, Any]) -> list[tuple[Conflict, str]]:
     """The conflicts among the options that are given to a question, each with the other option."""
-    holding = (each for each in CONFLICTS if each.of in ("", question) and each.option in given)
+    holding = (each for each in CONFLICTS if each.holds(question, given))
     return [(conflict, other) for conflict in holding for other in conflict.others if other in given]
 
 
-def check_conflicts(question: str, given: Container[str], typed: Container[str] = ()) -> None:
+def check_conflicts(question: str, given: Mapping[str, Any], typed: Mapping[str, Any] | None = None) -> None:
     """Refuse options that exclude each other: of ``given``, with other values than their defaults, or of ``typed``."""
-    also = [(conflict, other) for conflict, other in conflicts_of(question, typed) if conflict.typed]
+    also = [(conflict, other) for conflict, other in conflicts_of(question, typed or {}) if conflict.typed]
     for conflict, other in (*conflicts_of(question, given), *also):
         raise InputError(conflict.message(other))
 

@@ -28,6 +28,8 @@ _NAME: Final = Kind(_parse_name, "NAME")
 class TraceOptions(Options):
     """The rules by which a trace is read as a workload."""
 
+    OF_TRACES: ClassVar[tuple[str, ...]] = (*Question.OF_TRACES, "seed", "rate_rps")
+
     time_unit: str | None = changed(Question, "time_unit")
     block_tokens: int | None = changed(Question, "block_tokens")
     failed_rows: str = changed(Question, "failed_rows")

@@ -24,7 +24,12 @@ _KV_DTYPE: Final = TEXT.shown_as("bf16|fp8")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(Options):
-    """The options that plans and simulations have in common."""
+    """The options that plans and simulations have in common.
+
+    ``OF_TRACES`` are those that a workload that is no trace leaves without effect.
+    """
+
+    OF_TRACES: ClassVar[tuple[str, ...]] = ("time_unit", "block_tokens", "failed_rows", "span_s")
 
     workload: str = WORKLOAD.fixing(
         TEXT.shown_as("NAME|FILE"),

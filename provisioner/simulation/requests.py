@@ -185,7 +185,7 @@ def drawn(
         named = ((rate, f"rate of window {k}") for k, rate in enumerate(rate_rps, start=1))
         rates = np.array([parse_non_negative(rate, what, "requests/s") for rate, what in named])
         if not rates.any():
-            raise InputError("rates: at least one window must have a rate above 0 requests/s")
+            raise InputError(f"{spelled('rates_rps')}: at least one window must have a rate above 0 requests/s")
     else:
         rates = np.array([parse_positive(rate_rps, "rate", "requests/s")])
     parse_positive(duration_s, "duration", "s")
@@ -242,7 +242,7 @@ def closed_loop(
     from_index = max(in_flight, math.ceil(warm_up * count))
     if count - in_flight <= from_index:
         raise InputError(
-            f"closed loop: {format_count(count)} requests with {format_count(in_flight)} in flight leave none to "
+            f"{spelled('requests')}: {format_count(count)} with {format_count(in_flight)} in flight leave none to "
             f"measure: more than {format_count(in_flight + from_index)} are needed"
         )
     _, stream = rng.spawn(2)

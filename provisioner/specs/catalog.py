@@ -314,8 +314,8 @@ def workload(name_or_path: str | Path, rules: object = None) -> "Workload":
     """Workload of a shipped name, of a workload file (.yaml), or of a trace, read by the rules among options."""
     path = Path(name_or_path)
     shipped, file = str(name_or_path) in workloads(), path.suffix in (".yaml", ".yml")
-    for name in ("time_unit", "block_tokens", "failed_rows", "span_s") if shipped or file else ():
-        if getattr(rules, name, None) not in (None, "drop"):
+    for name in getattr(rules, "OF_TRACES", ()) if shipped or file else ():
+        if getattr(rules, name) not in (None, "drop", 0):
             raise InputError(f"{spelled(name)}: is of trace files, and {name_or_path} is none; leave it out")
     if shipped:
         return _shipped_workload(str(name_or_path))
@@ -325,6 +325,8 @@ def workload(name_or_path: str | Path, rules: object = None) -> "Workload":
         return load_workload(path, str(name_or_path))
     if not path.exists() and path.suffix == "":
         raise UnknownNameError("workload", str(name_or_path), (*workloads(), "a trace file"))
-    from provisioner.specs.traces import read_trace
+    from provisioner.specs.traces import check_seed, read_trace
 
+    if "seed" in getattr(rules, "OF_TRACES", ()):
+        check_seed(path, getattr(rules, "seed", 0))
     return read_trace(path, TraceRules.of(rules or TraceRules())).workload(path.stem)

@@ -174,6 +174,8 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
         raise InputError(f"{path}: is no folder of ServeGen, of which {spelled('span_s')} takes a part; leave it out")
     reader, rows = read_requests(path, rules)
     known, prefixes, block = reader.format, reader.prefixes, rules.block_tokens
+    if block is not None and not prefixes.probed:
+        raise InputError(f"{path}: has no hash_ids of blocks; leave out {spelled('block_tokens')}")
     facts, warnings = dict[str, str](), list[str]()
     if prefixes.probed:
         block = block or block_size(prefixes.probed, known.block_tokens)
@@ -218,10 +220,19 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
     return Trace(str(path), arrival, prompt, output, known, *more).arriving(arrival)
 
 
+def check_seed(path: str | Path, seed: int) -> None:
+    """Refuse a seed of requests that are taken as they are: only those of a folder of ServeGen are drawn."""
+    if seed and not client_files(path):
+        raise InputError(f"{spelled('seed')}: nothing is drawn here, as of a folder of ServeGen; leave it out")
+
+
 def _generated(path: str, clients: Mapping[int, Path], rules: TraceRules) -> Trace:
     """Requests drawn from the windows of clients."""
-    if rules.time_unit is not None:
-        raise InputError(f"{path}: has windows in s; leave out {spelled('time_unit')}")
+    for name, given in (("time_unit", rules.time_unit), ("block_tokens", rules.block_tokens)):
+        if given is not None:
+            raise InputError(f"{path}: has windows in s, without hash_ids; leave out {spelled(name)}")
+    if rules.failed_rows != "drop":
+        raise InputError(f"{path}: has windows, no rows that failed; leave out {spelled('failed_rows')}")
     part = "" if rules.span_s is None else f" from {' to '.join(map(format_seconds, rules.span_s))}"
     how = f"with seed {rules.seed} from the rates of {len(clients):,} client(s){part}, prompts apart from outputs"
     said = f"the requests are generated, {how}; another {spelled('seed')} draws others"

@@ -43,7 +43,7 @@ BASES: Final = {
         "--vary rate=1:3:1 --design baseline-h100 --mixed 1 --duration 5",
     ),
     "sensitivity": (f"{_PLAN} --fast --input rate", f"{_PLAN} --fast --switch cv=1:4 --probes 1 --tolerance 0.5"),
-    "reproduce": (f"--only machines {_BRIEF}", f"--only curves {_BRIEF}"),
+    "reproduce": ("--only machines", "--only curves"),
     "profile": (
         "--model llama-3.1-8b --machine l4-x8 --out own --device cpu --repeats 1 --warm-up 0 --prompt-tokens 128,256 "
         "--prompt-batches none --decode-batches 1,2 --other-contexts none --context 128",

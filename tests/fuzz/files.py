@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
+from provisioner.perf.measurements.summaries import FORMS as SUMMARIES
+from provisioner.perf.measurements.summaries import Form
 from provisioner.specs.trace_formats import FORMATS, TIME_UNITS, TraceFormat
 
 TESTS: Final = Path(__file__).resolve().parents[1]
@@ -61,6 +65,82 @@ def _of_form(form: TraceFormat) -> str:
     if _form_name(form).endswith(".jsonl"):
         return "".join(json.dumps(row) + "\n" for row in rows)
     return "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows), ""])
+
+
+def _folder_of(files: Mapping[str, str]) -> Callable[[Path], object]:
+    """A function that makes a folder with files."""
+
+    def made(path: Path) -> None:
+        path.mkdir()
+        for name, text in files.items():
+            (path / name).write_text(text, encoding="utf-8")
+
+    return made
+
+
+def _lines(rows: Iterable[object]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _result_of(form: Form) -> dict[str, Any]:
+    """The result of a run in a declared form of summary: one request at a time, 70 ms to the first token, then 9.5 ms.
+
+    >>> _result_of(SUMMARIES[0])["median_ttft_ms"]
+    70.0
+    """
+    result: dict[str, Any] = {}
+
+    def put(path: str, value: object) -> None:
+        *outer, last = path.split(".")
+        at = result
+        for name in outer:
+            if not isinstance(at.get(name), dict):
+                at[name] = {}
+            at = at[name]
+        at[last] = value
+
+    for path in (*form.keys, form.model, form.cached):
+        put(path, _STATED.get(path, 1))
+    for name, seconds in zip(form.names, (0.07, 0.0095, 0.0095), strict=True):
+        path = form.times.replace("{time}", name)
+        for statistic in (*form.statistics[:2], "min", "max"):
+            put(path.format(statistic), seconds * (1e3 if form.unit == "ms" else 1.0))
+        if not form.unit:
+            put(path.replace("{}", "units"), "s")
+    for path, tokens in zip(form.lengths, (1024, 256), strict=True):
+        is_total = "{}" not in path and bool(form.counts[1])
+        put(path.format(form.statistics[1]), tokens * (16 if is_total else 1))
+    for path, value in zip((*form.counts, *form.load), (16, 16, 1, "inf", 0.4), strict=True):
+        put(path, value)
+    del result[""]
+    return result | {key: value for key, value in _STATED.items() if "tput_per_gpu" in form.keys}
+
+
+_STATED: Final = {
+    "version": "0.2",
+    "model": "some/model",
+    "model_id": "some/model",
+    "tp": 8,
+    "output_tput_per_gpu": 12.8,
+}
+"""Values that results state beside their numbers, by key."""
+
+
+def _record(k: int) -> dict[str, Any]:
+    """One of AIPerf's records: request ``k`` of one at a time."""
+
+    def value(number: object, unit: str) -> dict[str, object]:
+        return {"value": number, "unit": unit}
+
+    metrics = {
+        "time_to_first_token": value(70.0, "ms"),
+        "request_latency": value(70 + 15 * 9.5, "ms"),
+        "input_sequence_length": value(1024, "tokens"),
+        "output_sequence_length": value(16, "tokens"),
+        "inter_chunk_latency": value([9.5] * 15, "ms"),
+    }
+    start = {"request_start_ns": round(1e9 * (1.7e9 + k)), "benchmark_phase": "profiling"}
+    return {"metadata": start, "metrics": metrics, "error": None}
 
 
 def _sparse(path: Path) -> None:
@@ -121,6 +201,36 @@ _RESULT: Final[dict[str, Any]] = {
     "max_concurrency": 1,
     **{f"{stat}_{name}_ms": 9.5 for stat in ("mean", "median") for name in ("ttft", "tpot", "itl")},
 }
+_FOLDERS: Final = {
+    "servegen": _folder_of(
+        {
+            "chunk-4-trace.csv": "0,2.0,1.5,Gamma,0.4,0.07\n10,0,1.5,,0,0\n20,1.5,1.5,Weibull,0.5,0.07\n",
+            "chunk-4-dataset.json": json.dumps(
+                {"0": {"input_tokens": "{100: 0.25, 2000: 0.75}", "output_tokens": "{10: 0.5, 30: 0.5}"}}
+            ),
+            "chunk-10-trace.csv": "0,0.5,1.5,Gamma,1.0,0.07\n10,1.0,1.5,Weibull,1.6,0.07\n",
+            "chunk-10-dataset.json": json.dumps(
+                {
+                    "0": {"input_tokens": "{55: 1}", "output_tokens": "{66: 1e0}"},
+                    "10": {"input_tokens": "{}", "output_tokens": "{}"},
+                }
+            ),
+        }
+    ),
+    "ragpulse": _folder_of(
+        {
+            "0_trace.jsonl": _lines(
+                {"timestamp": str(k / 2), "input_length": 810 + 10 * (k % 3), "output_length": 5 + k % 9}
+                | {"hash_ids": {"sys_prompt": [1], "passages_ids": [10 + k % 3, 13]}, "session_id": "s"}
+                for k in range(24)
+            ),
+            "1_sys_prompt.jsonl": _lines([{"sys_prompt_id": 1, "token_length": 500}]),
+            "2_passages.jsonl": _lines({"passages_id": k, "token_length": 10 * k} for k in range(10, 14)),
+        }
+    ),
+}
+"""Folders of traces."""
+_TOOLS: Final = {f"tool-{k}.json": _result_of(form) for k, form in enumerate(SUMMARIES)}
 _MEASURED: Final = {
     "sglang.jsonl": {
         **_RESULT,
@@ -148,15 +258,27 @@ _JOURNALS: Final[tuple[str | bytes, ...]] = (
 )  # fmt: skip
 
 GOOD: Final[Mapping[str, tuple[str, ...]]] = {
-    "trace": ("trace.csv", "azure.csv", "mooncake.jsonl", "one.csv", "equal.csv", "same-time.csv", "wide.csv", *_FORMS),
-    "workload": ("workload.yaml", "trace.csv", "mooncake.jsonl", "equal.csv"),
+    "trace": (
+        *("trace.csv", "azure.csv", "mooncake.jsonl", "one.csv", "equal.csv", "same-time.csv", "wide.csv"),
+        *(*_FORMS, *_FOLDERS),
+    ),
+    "workload": ("workload.yaml", "trace.csv", "mooncake.jsonl", "equal.csv", *_FOLDERS),
     "slo": ("slo.yaml",),
     "prices": ("prices.yaml",),
     "rates": ("rates.txt",),
     "config": ("config.json", *_CONFIG_NAMES),
     "measurement": (
         *sorted(path.name for path in _VLLM.glob("*.json")),
-        *("guidellm.json", "guidellm-sweep.json", "points.csv", *_OF_NVIDIA, *_MEASURED),
+        *(
+            "guidellm.json",
+            "guidellm-sweep.json",
+            "points.csv",
+            *_OF_NVIDIA,
+            *_MEASURED,
+            *_TOOLS,
+            "tool.yaml",
+            "c1.jsonl",
+        ),
     ),
     "specs": ("own", "folder"),
 }
@@ -169,6 +291,7 @@ MAKES: Final[Mapping[str, Make]] = {
     "one.csv": _trace([(0, 100, 10)]),
     "equal.csv": _trace([(0, 100, 10), (1, 100, 10)]),
     **_FORMS,
+    **_FOLDERS,
     "same-time.csv": _trace([(0, 100 + k, 10) for k in range(20)]),
     "wide.csv": _trace([(k, 1 + 4000 * (k % 2), 1 + 800 * (k % 3)) for k in range(30)]),
     "workload.yaml": _WORKLOAD,
@@ -181,6 +304,9 @@ MAKES: Final[Mapping[str, Make]] = {
     **{path.name: path for path in _VLLM.glob("*.json")},
     **_OF_NVIDIA,
     **{name: json.dumps(result) + "\n" for name, result in _MEASURED.items()},
+    **{name: json.dumps(result, indent=1) + "\n" for name, result in _TOOLS.items()},
+    "tool.yaml": yaml.safe_dump([*_TOOLS.values()][-1]),
+    "c1.jsonl": _lines(map(_record, range(16))),
     "guidellm.json": _SAMPLES / "guidellm/0.5-concurrent.json",
     "guidellm-sweep.json": _SAMPLES / "guidellm/0.2-sweep.json",
     "points.csv": DATA / "hardware_specs/curves/dgx-h100__llama2-70b.csv",

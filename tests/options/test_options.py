@@ -7,6 +7,7 @@ import inspect
 import pickle
 import re
 import shlex
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -376,6 +377,12 @@ def test_a_keyword_given_twice_is_refused() -> None:
     assert both.limits == {"tbt_p99": "2s", "tbt_p99.9": "1s"}
 
 
+def takes(kind: type[Options], name: str, value: Any) -> bool:
+    with suppress(InputError):
+        return bool(declared(kind)[name].kind.parse(value, name) == value)
+    return False
+
+
 def cases() -> list[tuple[Conflict, str, type[Options]]]:
     return [
         (conflict, other, kind)
@@ -383,6 +390,7 @@ def cases() -> list[tuple[Conflict, str, type[Options]]]:
         for other in conflict.others
         for kind in KINDS
         if {conflict.option, other} <= set(declared(kind)) and conflict.of in ("", kind.QUESTION)
+        if conflict.value is None or takes(kind, conflict.option, conflict.value)
     ]
 
 
@@ -402,6 +410,7 @@ def test_what_excludes_each_other_is_refused_in_the_words_of_the_caller(
     conflict: Conflict, other: str, kind: type[Options]
 ) -> None:
     both = {name: sample(kind, name) for name in (conflict.option, other)}
+    both |= {} if conflict.value is None else {conflict.option: conflict.value}
     needed = {name: value for name, value in NEEDED.get(kind, {}).items() if name not in both}
     with pytest.raises(InputError) as in_python:
         kind.of(**both, **needed)
@@ -411,6 +420,13 @@ def test_what_excludes_each_other_is_refused_in_the_words_of_the_caller(
         kind.of(**both, **needed)
     assert str(typed_as_flags.value).startswith("--")
     assert str(in_python.value).count(";") == str(typed_as_flags.value).count(";")
+
+
+def test_what_excludes_others_by_its_value_or_alone_stands_beside_them_else() -> None:
+    assert PlanOptions.of(objective="power", rate_rps=5.0).rate_rps == 5.0
+    assert PlanOptions.of(sets=2, confidence=0.9).confidence == 0.9
+    assert SensitivityOptions.of(switches={"cv": "1:4"}, spread=0.3, inputs="rate").spread == 0.3
+    assert SensitivityOptions.of(spread=0.3).spread == 0.3
 
 
 def test_what_is_needed_is_named() -> None:

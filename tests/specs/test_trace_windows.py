@@ -190,8 +190,9 @@ def test_a_client_without_lengths_and_other_misuses(tmp_path):
     (tmp_path / "chunk-4-dataset.json").unlink()
     with pytest.raises(InputError, match=r"chunk-4-dataset\.json: cannot be read: No such file or directory"):
         read_trace(tmp_path)
-    with pytest.raises(InputError, match="has windows in s; leave out time_unit"):
-        read_trace(tmp_path, TraceRules(time_unit="ms"))
+    for name, given in (("time_unit", "ms"), ("block_tokens", 16), ("failed_rows", "refuse")):
+        with pytest.raises(InputError, match=f"has windows.*; leave out {name}$"):
+            read_trace(tmp_path, TraceRules(**{name: given}))
     with pytest.raises(InputError, match="line 1: has windows of ServeGen, no requests: give its folder"):
         read_trace(tmp_path / "chunk-4-trace.csv")
     (tmp_path / "own.csv").write_text("arrival_s,prompt_tokens,output_tokens\n1,2,3\n")

@@ -18,6 +18,7 @@ from provisioner.perf.measurements.identify import Finding, decode_points, promp
 from provisioner.perf.measurements.runs import Recognised, Replica, Run
 from provisioner.perf.points import CurvePoint, Phase
 from provisioner.specs import catalog
+from provisioner.spelling import spelled
 
 SAME_CONTEXT: Final = 1.05  # lengths up to this ratio are one: benchmark tools meet one within a few tokens
 PROMPT_SIZES: Final = (256, 1024, 4096)  # prompt lengths of proposed runs in tokens,
@@ -103,6 +104,13 @@ def read_measurements(
             both = f"is of the model {file.model_id}, {named[0].path} of {named[0].model_id}"
             raise InputError(f"{file.path}: {both}: one curve is of one model")
     runs = [run for file in contents for run in file.runs]
+    for option, wanted, of_runs in (
+        ("input_tokens", input_tokens, {run.prompt_tokens for run in runs}),
+        ("output_tokens", output_tokens, {run.output_tokens for run in runs}),
+        ("concurrency", concurrency, {run.in_flight for run in runs}),
+    ):
+        if wanted is not None and wanted not in of_runs:
+            raise InputError(f"{spelled(option)}: changes nothing, as every file states its own; leave it out")
     results = [result for run in runs for result in prompt_points(run)]
     unloaded = [point for _, point in results if point]
     for run in runs:  # with the largest prompt time at its length

@@ -225,6 +225,9 @@ def _held_out(world: World, _: Known, __: Progress) -> Values:
     return errors
 
 
+CALCULATED: Final = frozenset({"machines", "curves", "transfer"})
+"""Experiments that simulate nothing."""
+
 EXPERIMENTS: Final[Mapping[str, Experiment]] = {
     "machines": _machines,
     "curves": _held_out,

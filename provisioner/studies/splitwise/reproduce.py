@@ -5,16 +5,17 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, cast
 
-from provisioner.errors import Interrupted, UnknownNameError
+from provisioner.errors import InputError, Interrupted, UnknownNameError
 from provisioner.options import ReproduceOptions
 from provisioner.options.command import command_of
 from provisioner.perf.curves import Assumptions
 from provisioner.progress import Step, worded
 from provisioner.results.reproduction import Reproduction, Values
 from provisioner.results.result import door
+from provisioner.spelling import spelled
 from provisioner.studies.journal import kept
 from provisioner.studies.splitwise import experiments, paper
-from provisioner.studies.splitwise.experiments import NEEDS, World
+from provisioner.studies.splitwise.experiments import CALCULATED, NEEDS, World
 from provisioner.studies.splitwise.findings import findings
 from provisioner.version import versions
 
@@ -42,6 +43,9 @@ def reproduce(
     door.open().check(out, Reproduction, table)
     needed = {needs for each in only for needs in NEEDS.get(each, ())}
     wanted = [each for each in experiments.EXPERIMENTS if not only or each in only or each in needed]
+    for name in options.given() if CALCULATED.issuperset(wanted) else ():
+        if name not in ("only", "resume"):
+            raise InputError(f"{spelled(name)}: is of simulations, and none is asked for; leave it out")
     question = {name: value for name, value in asdict(options).items() if name != "resume"}
     values: dict[str, dict[str, Values]] = {world: {} for world in WORLDS}
     steps = [(world, each) for world in WORLDS for each in wanted]
