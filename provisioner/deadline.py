@@ -1,14 +1,15 @@
 """The time limit of a question: when its work has to end. Every long loop looks at it.
 
-The clock starts with the process on the command line, and with the call in Python.
+The clock starts with the process on the command line, and with the call in Python. Work ends a little before the limit,
+since putting the answer together and showing it take time too.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from provisioner.errors import InfeasibleError
 from provisioner.progress import Progress
@@ -18,10 +19,18 @@ LOADED_S: Final = monotonic()
 began_s: ContextVar[float | None] = ContextVar("began_s", default=None)  # limits count from it; None: from the call
 _ends_at_s: ContextVar[float] = ContextVar("ends_at_s", default=math.inf)
 OUT_OF_TIME: Final = "the time limit was reached before there was an answer"
+_ANSWER_S: Final = 0.4  # kept for the answer, of a short limit no more than a share
+_ANSWER_SHARE: Final = 0.1
+_EVERY: Final = 2_000  # rounds of a short loop between two looks: some ms
+
+Item = TypeVar("Item")
 
 
 class TimeIsUp(Exception):
-    """The time limit is reached, or a plan is enough and there is one."""
+    """The time limit is reached, or what is left does not fit in it, or a plan is enough and there is one.
+
+    Its text has the work that was in progress if the answer is to name it.
+    """
 
 
 @contextmanager
@@ -46,14 +55,16 @@ def limited(limit_s: float | None, progress: Progress | None = None) -> Iterator
         if progress is not None:
             progress(text)
 
-    since_s = began_s.get()
+    since_s, work_s = began_s.get(), math.inf
+    if limit_s is not None:
+        work_s = limit_s - min(_ANSWER_S, _ANSWER_SHARE * limit_s)
     try:
-        with ending((monotonic() if since_s is None else since_s) + (math.inf if limit_s is None else limit_s)):
+        with ending((monotonic() if since_s is None else since_s) + work_s):
             yield tell
-    except TimeIsUp:
-        limit = spelled("time_limit_s")
+    except TimeIsUp as end:
+        limit, doing = spelled("time_limit_s"), f", {end}" if str(end) else ""
         nearest = f"a longer {limit}, or a question of fewer machine types and designs"
-        raise InfeasibleError(OUT_OF_TIME, binding=limit, relaxations=(nearest,)) from None
+        raise InfeasibleError(f"{OUT_OF_TIME}{doing}", binding=limit, relaxations=(nearest,)) from None
 
 
 def time_left_s() -> float:
@@ -65,3 +76,17 @@ def check_time() -> None:
     """Raise ``TimeIsUp`` if the time limit is reached."""
     if monotonic() >= _ends_at_s.get():
         raise TimeIsUp
+
+
+def check_room(takes_s: float) -> None:
+    """Raise ``TimeIsUp`` if work that cannot be interrupted does not fit in the time left."""
+    if monotonic() + takes_s >= _ends_at_s.get():
+        raise TimeIsUp
+
+
+def in_time(items: Iterable[Item]) -> Iterator[Item]:
+    """The items of a long loop of short rounds, with a look at the time limit every few thousand."""
+    for k, item in enumerate(items):
+        if k % _EVERY == 0:
+            check_time()
+        yield item

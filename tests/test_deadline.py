@@ -1,21 +1,30 @@
-"""Time limits: on a clock of the test's own, nothing more is begun once the limit is reached."""
+"""Time limits: on a clock of the test's own, little more is done once the limit is reached."""
 
+import math
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, Self
 
+import numba
+import numpy as np
 import pytest
 
 from provisioner import api
 from provisioner.cli import main
-from provisioner.deadline import OUT_OF_TIME, limited
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, check_room, check_time, ending, in_time, limited
 from provisioner.errors import InfeasibleError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions
 from provisioner.planning import search
 from provisioner.planning.proof import Candidate, _ProofSearch
+from provisioner.simulation import compilation
+from provisioner.simulation.compilation import compile_entries, is_compiled
+from provisioner.simulation.records import WORLD
+from provisioner.simulation.run import compile_simulator
 from provisioner.specs.catalog import Catalog
-from provisioner.verify.judge import SimulationJudge, Verdicts
+from provisioner.studies import capacity
+from provisioner.verify.judge import Verdicts
 from provisioner.verify.throughput import Rates
 
 pytestmark = pytest.mark.fast
@@ -34,6 +43,53 @@ COMMANDS: dict[str, Callable[[], Any]] = {
     "frontier by the formulas": lambda: api.pareto(**RATE, fast=True, time_limit_s=50.0),
     "sensitivity": lambda: api.sensitivity(**RATE, fast=True, time_limit_s=50.0),
 }
+
+
+class WorkClock:
+    """A clock on which every function called, of Python or C, takes 1 ms; it keeps the most work between two looks.
+
+    Inside a block of ``with`` only, and in its thread.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.calls = self.looked = self.most = 0
+        monkeypatch.setattr("provisioner.deadline.monotonic", self.look)
+
+    def look(self) -> float:
+        self.most, self.looked = max(self.most, self.calls - self.looked), self.calls
+        return 1e-3 * self.calls
+
+    def __enter__(self) -> Self:
+        def seen(_frame: Any, event: str, _argument: Any) -> None:
+            self.calls += event in ("call", "c_call")
+
+        self.before = sys.getprofile()
+        sys.setprofile(seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self.before)
+
+
+WORK: dict[str, Callable[[float], Any]] = {
+    "formulas": lambda limit_s: api.plan(**ASKED, rate_rps=5000.0, fast=True, time_limit_s=limit_s),
+    "shared roles": lambda limit_s: api.plan(**RATE, stock={"dgx-h100": 1}, fast=True, time_limit_s=limit_s),
+    "frontier by the formulas": lambda limit_s: api.pareto(**RATE, fast=True, time_limit_s=limit_s),
+    "proof": lambda limit_s: api.plan(**RATE, designs=("splitwise-hh", "baseline-h100"), time_limit_s=limit_s),
+}
+_BETWEEN = 80_000  # calls between two looks, at most: some 50 ms
+_AFTER = 120_000  # after the limit, with the answer
+
+
+@pytest.mark.parametrize("command", WORK)
+def test_little_work_is_done_between_looks_and_after_the_limit(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    compile_simulator()
+    with WorkClock(monkeypatch) as whole:  # with what is imported and cached once
+        WORK[command](1e7)
+    for share in (0.3, 0.8):
+        with WorkClock(monkeypatch) as work, suppress(InfeasibleError):
+            WORK[command](share * 1e-3 * whole.calls)
+        assert work.most < _BETWEEN and work.calls < share * whole.calls + _AFTER
 
 
 class Clock:
@@ -67,6 +123,77 @@ def test_every_design_has_its_share_of_the_time(monkeypatch: pytest.MonkeyPatch)
     assert clock.done == 2 and len(reasons) > 3 and reasons.count(OUT_OF_TIME) == len(reasons) - 1
 
 
+def test_work_ends_before_the_limit_to_leave_time_for_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit_s, last_s, over_s in ((50.0, 49.5, 49.7), (1.0, 0.85, 0.95)):
+        monkeypatch.setattr("provisioner.deadline.monotonic", iter((0.0, last_s, over_s)).__next__)
+        with pytest.raises(InfeasibleError), limited(limit_s):
+            check_time()
+            with pytest.raises(TimeIsUp):
+                check_time()
+            raise TimeIsUp
+
+
+def test_a_long_loop_looks_at_the_limit_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr("provisioner.deadline.monotonic", lambda: float(len(done)))
+    with ending(5_000.0), pytest.raises(TimeIsUp):
+        done.extend(in_time(range(100_000)))
+    assert 5_000 <= len(done) < 10_000
+    with ending(5_000.0, anew=True), pytest.raises(TimeIsUp):
+        done.clear()
+        check_room(5_001.0)
+
+
+class Passes:
+    """A compiler's clock that is over at the nth look, with the first looks a second apart."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, nth: float) -> None:
+        self.nth, self.looks = nth, 0
+        for module in ("deadline", "simulation.compilation"):
+            monkeypatch.setattr(f"provisioner.{module}.monotonic", self.look)
+
+    def look(self) -> float:
+        self.looks += 1
+        return 1e9 if self.looks > self.nth else float(self.looks)
+
+
+def test_the_compiler_is_interrupted_between_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever pass is the last; the function is compiled by the next call, which goes on where that one ended."""
+    inner = numba.njit(lambda count: count + 1)
+    loop = numba.njit(lambda worlds, count: inner(count) + worlds.size)
+    monkeypatch.setattr("provisioner.simulation.compilation.advance", loop)
+    interrupted = 0
+    while not loop.signatures:
+        Passes(monkeypatch, 1 + 4 * interrupted)
+        with ending(1e8), suppress(TimeIsUp):
+            compile_entries(outages=False)
+        interrupted += not loop.signatures
+    assert interrupted > 5 and is_compiled(outages=False)
+    assert loop(np.zeros(3, WORLD), 1) == 5
+
+
+def test_the_last_pass_of_the_compiler_begins_only_if_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one call of LLVM; the answer names what the time went to."""
+    began: list[float] = []
+
+    def compiled(clock: Passes) -> Any:
+        loop = numba.njit(lambda worlds, count: count)
+        monkeypatch.setattr(compilation, "advance", loop)
+        with monkeypatch.context() as patched:
+            if not began:
+                patched.setattr(compilation, "check_room", lambda takes_s: began.extend((clock.looks, takes_s)))
+            compile_entries(outages=False)
+        return loop
+
+    assert compiled(Passes(monkeypatch, math.inf)).signatures
+    began_s, takes_s = began
+    assert began_s / 10.0 < takes_s < began_s / 5.0
+    clock = Passes(monkeypatch, math.inf)
+    with pytest.raises(InfeasibleError, match="while the simulator was compiled"), limited(began_s + takes_s - 1.0):
+        compiled(clock)
+    assert clock.looks < began_s + takes_s
+
+
 def test_specs_are_loaded_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("provisioner.deadline.monotonic", iter((0.0, 0.0, *[100.0] * 9)).__next__)
     with pytest.raises(InfeasibleError, match=OUT_OF_TIME), limited(50.0):
@@ -84,7 +211,7 @@ def test_what_passed_is_shown_without_another_run(monkeypatch: pytest.MonkeyPatc
         known = Candidate(of.designs[0], (9,))
         assert judge.judge(known).passes
         monkeypatch.setattr("provisioner.verify.judge.run", None)
-        assert [run.status for run in judge.runs(known, 2)] == ["finished"] * 2
+        assert [run.status for run in judge.observations(known, 2)] == ["finished"] * 2
     assert not Verdicts().judge(of, 30.0)[1].passing
 
 
@@ -114,6 +241,6 @@ def test_the_clock_of_the_command_line_starts_with_the_process(monkeypatch: pyte
 
 
 def test_capacity_within_a_limit_has_the_additions_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch, SimulationJudge, "runs")
+    Clock(monkeypatch, capacity, "_addition")
     found = api.capacity(CapacityOptions.of(**ASKED, **SHORT, mixed=1, to=(30.0,), time_limit_s=50.0))
     assert found.rate_rps > 0.0 and [each.reason for each in found.additions] == [OUT_OF_TIME]

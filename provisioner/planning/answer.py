@@ -1,11 +1,13 @@
 """From a question with everything loaded to a plan, or to the reason why there is none."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InputError
 from provisioner.options import PlanOptions, spelled
 from provisioner.options.command import command_of, plan_question
@@ -25,11 +27,15 @@ from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import SLO
 
+LATE = "the time limit was reached"
 METHOD = "analytic: queueing formulas (docs/explanation/queueing.md), not simulated"
 
 
 def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
-    """The best plan; ``InfeasibleError`` with the binding limit and the nearest relaxations where there is none."""
+    """The best plan; ``InfeasibleError`` with the binding limit and the nearest relaxations where there is none.
+
+    Alternatives that a time limit leaves open say so.
+    """
     if setting.objective == "throughput":
         return _largest_throughput(setting, progress)
     objective = setting.criterion
@@ -40,16 +46,26 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     best = search.best(tuple(search.candidates), objective)
     if best is None:
         raise infeasible(setting, search)
-    each = {design: search.best((design,), objective) for design in setting.designs if design != best.design}
-    alternatives = [
-        Alternative(design=design.name, reason=why_not(search, design))
-        if other is None
-        else Alternative(
-            **setting.priced(design, other.sizes, other.totals), reason=loss(other.totals, best.totals, objective)
-        )
-        for design, other in each.items()
-    ]
-    return plan_of(setting, setting.traffic, best, ranked(alternatives, objective))
+    return plan_of_best(setting, search, best)
+
+
+def plan_of_best(setting: Setting, search: Search, best: Best) -> Plan:
+    """The plan of the best choice of a search, with the best of each other design beside it."""
+    objective = setting.criterion
+
+    def alternative(design: Design) -> Alternative:
+        try:
+            other = search.best((design,), objective)
+            if other is None:
+                return Alternative(design=design.name, reason=why_not(search, design))
+        except TimeIsUp:
+            return Alternative(design=design.name, reason=LATE)
+        cluster = setting.priced(design, other.sizes, other.totals)
+        return Alternative(**cluster, reason=loss(other.totals, best.totals, objective))
+
+    others = [alternative(design) for design in setting.designs if design != best.design]
+    with ending(math.inf, anew=True):
+        return plan_of(setting, setting.traffic, best, ranked(others, objective))
 
 
 def with_sharing_designs(setting: Setting, search: Search, progress: Progress) -> tuple[Design, ...]:

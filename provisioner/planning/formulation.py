@@ -7,6 +7,7 @@ from typing import Final, Self
 
 import pulp
 
+from provisioner.deadline import check_time, in_time
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
 from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
@@ -110,18 +111,19 @@ class Program:
             (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
             for d, option in enumerate(candidates)
             for s, pool in enumerate(option.pools)
-            for n in pool.sizes
+            for n in in_time(pool.sizes)
         }
         return cls(problem, design, size)
 
     def no_larger(self, d: int, option: Candidates, cut: Sequence[int]) -> list[pulp.LpVariable]:
         """The variables of a design's sizes of at most those of a cut."""
+        check_time()
         pools = enumerate(zip(option.pools, cut, strict=True))
         return [self.size[d, s, int(n)] for s, (pool, largest) in pools for n in pool.sizes if n <= largest]
 
     def add(self, rows: Rows) -> None:
         """Add rows by name."""
-        for name, row in rows.items():
+        for name, row in in_time(rows.items()):
             self.problem.addConstraint(row, name)
 
 
@@ -141,7 +143,7 @@ def total(parameters: Parameters, program: Program, criterion: Criterion) -> pul
     """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines."""
     return pulp.lpSum(
         n * parameters.prices.of(criterion, parameters.machine(d, s)) * variable
-        for (d, s, n), variable in program.size.items()
+        for (d, s, n), variable in in_time(program.size.items())
     )
 
 
@@ -153,7 +155,7 @@ def one_design(parameters: Parameters, program: Program) -> Rows:
 def one_size(parameters: Parameters, program: Program) -> Rows:
     """sum over n of size[d, s, n] = design[d]: each pool of the chosen design has one size, the others none."""
     return {
-        f"one_size({d},{s})": pulp.lpSum(program.size[d, s, int(n)] for n in pool.sizes) == program.design[d]
+        f"one_size({d},{s})": pulp.lpSum(program.size[d, s, int(n)] for n in in_time(pool.sizes)) == program.design[d]
         for d, option in enumerate(parameters.candidates)
         for s, pool in enumerate(option.pools)
     }
@@ -166,6 +168,7 @@ def share_beyond(parameters: Parameters, program: Program) -> Rows:
         limits: dict[tuple[str, LatencyLimit], list[pulp.LpAffineExpression]] = {}
         for s, pool in enumerate(option.pools):
             for limit, shares in pool.share_beyond.items():
+                check_time()
                 terms = [float(share) * program.size[d, s, int(n)] for n, share in zip(pool.sizes, shares, strict=True)]
                 limits.setdefault((pool.slot.role, limit), []).extend(terms)
         for (role, limit), terms in limits.items():
@@ -189,7 +192,7 @@ def in_stock(parameters: Parameters, program: Program) -> Rows:
     return {
         f"in_stock({machine})": pulp.lpSum(used) <= available
         for machine, available in parameters.caps.stock.items()
-        if (used := [n * x for (d, s, n), x in program.size.items() if parameters.machine(d, s) == machine])
+        if (used := [n * x for (d, s, n), x in in_time(program.size.items()) if parameters.machine(d, s) == machine])
     }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Prices
@@ -205,6 +206,7 @@ class Enumeration:
         self.levels: list[NDArray[np.int8]] = []  # LEVELS where not allowed, excluded or worse
         self.counts: list[int] = []  # points as good as the best, excluded or not
         for d in range(len(lattice.regions)):
+            check_time()
             shape = lattice.shape(d, best)
             if 0 in shape:
                 shape = (0,) * len(shape)

@@ -7,14 +7,13 @@ so that planning knows nothing of how.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from provisioner.deadline import TimeIsUp, check_time
+from provisioner.deadline import TimeIsUp, check_time, ending
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps, Criterion, Prices
@@ -153,7 +152,8 @@ class Proof:
     when optimal, None without a plan). ``failing_neighbours`` has the best's neighbours with one machine fewer, as far
     as they are allowed, then of each design the nearest miss among the better candidates that fail. ``nearest_miss``
     has the smallest worst ratio where none passes, within caps and stock if any is. ``violations`` are pairs of a
-    candidate that passes and one of its design that has at least as many machines in every pool and fails.
+    candidate that passes and one of its design that has at least as many machines in every pool and fails. ``lattice``
+    and ``totals`` have what the last programs were stated from.
     """
 
     best: Judged | None
@@ -167,11 +167,20 @@ class Proof:
     violations: tuple[tuple[Judged, Judged], ...]
     nearest_miss: Judged | None
     failing_neighbours: tuple[Judged, ...]
-    program: ProofParameters
+    lattice: Lattice
+    totals: Totals | None
+
+    @property
+    def program(self) -> ProofParameters:
+        """The parameters of the last programs."""
+        return parameters(self.lattice, self.totals)
 
 
 def prove(problem: Problem, judge: Judge, progress: Progress = lambda _: None) -> Proof:
-    """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached."""
+    """The best candidate that the judge accepts, with the proof, or what is known when the time limit is reached.
+
+    ``TimeIsUp`` if it is reached before any verdict.
+    """
     return _ProofSearch(problem, judge, progress).run()
 
 
@@ -203,7 +212,7 @@ class _ProofSearch:
     def run(self) -> Proof:
         """First plans, then everything better than the best of them, until nothing is left or the search is ended."""
         finished = False
-        with suppress(TimeIsUp):
+        try:
             for d in self._by_guess():
                 self._first_plan(d)
             settled = False
@@ -217,6 +226,9 @@ class _ProofSearch:
             if left is not None:
                 raise ProvisionerError(f"the proof failed: {self._candidate(left)} was not judged; please report this")
             finished = True
+        except TimeIsUp:
+            if not self.verdicts:
+                raise
         return self._proof(finished)
 
     def _from_above(self) -> None:
@@ -252,6 +264,7 @@ class _ProofSearch:
             if self.lattice.points(self.totals) > self.problem.most_enumerated:
                 return Programs(self.lattice, self.totals, self.problem.solver)
             self.open = Enumeration(self.lattice, self.totals)
+        check_time()
         return self.open
 
     def _lifted(self, point: Point, side: int) -> Point:
@@ -405,7 +418,8 @@ class _ProofSearch:
 
     def _proof(self, finished: bool) -> Proof:
         objective, verdicts = self.problem.objective, self.verdicts
-        cheapest = None if finished else self._cheapest()
+        listed = self._listed()
+        cheapest = None if finished else self._cheapest(listed)
         least, best = cheapest or self.best, None if self.best is None else self._judged(self.best)
         lower_bound = math.inf if least is None else self.lattice.value(least)[objective]
         failing = [point for point, verdict in verdicts.items() if not verdict.passes]
@@ -418,7 +432,7 @@ class _ProofSearch:
             lower_bound=lower_bound,
             gap=None if best is None else max(0.0, 1.0 - lower_bound / best.totals[objective]),
             simulated=tuple(map(self._judged, verdicts)),
-            counts=self._counts(),
+            counts=self._counts(listed),
             cuts=tuple(
                 Candidate(region.design, cut)
                 for region, cuts in zip(self.problem.regions, self.lattice.cuts, strict=True)
@@ -427,16 +441,24 @@ class _ProofSearch:
             violations=tuple(self._violations()),
             nearest_miss=None if nearest is None else self._judged(nearest),
             failing_neighbours=tuple(map(self._judged, self._neighbours(allowed))),
-            program=parameters(self.lattice, self.totals),
+            lattice=self.lattice,
+            totals=self.totals,
         )
 
-    def _cheapest(self) -> Point | None:
+    @ending(math.inf, anew=True)
+    def _listed(self) -> Enumeration | None:
+        """The list of all points, None if there are too many."""
+        if self.open is None and self.lattice.points(self.totals) <= self.problem.most_enumerated:
+            self.open = Enumeration(self.lattice, self.totals)
+        return self.open
+
+    def _cheapest(self, listed: Enumeration | None) -> Point | None:
         """A point than which none that is left is cheaper, None where none is better than the best in the objective.
 
         Of too many to list it has the least sizes of a design, which bounds them: programs of them all take minutes.
         """
-        if self.lattice.points(self.totals) <= self.problem.most_enumerated:
-            return (self.open or Enumeration(self.lattice, self.totals)).cheapest()
+        if listed is not None:
+            return listed.cheapest()
         least = (Point(d, region.least) for d, region in enumerate(self.problem.regions) if not region.empty)
         cheapest = min(least, key=self.lattice.totals)
         return cheapest if self.totals is None or self.lattice.totals(cheapest)[0] < self.totals[0] else None
@@ -455,10 +477,9 @@ class _ProofSearch:
         fewer = [point for point in self._fewer() if point in failing]
         return list(dict.fromkeys([*fewer, *(nearest[d] for d in sorted(nearest))]))
 
-    def _counts(self) -> Counts:
+    def _counts(self, listed: Enumeration | None) -> Counts:
         verdicts, by_design = self.verdicts.values(), None
-        if self.lattice.points(self.totals) <= self.problem.most_enumerated:
-            listed = Enumeration(self.lattice, self.totals)
+        if listed is not None:
             allowed = filter(self.lattice.allowed, self.verdicts)
             simulated = Counter(p.design for p in allowed if self.lattice.level(p, self.totals) < LEVELS)
             left = [int((levels < LEVELS).sum()) for levels in listed.levels]

@@ -7,12 +7,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import add, sub
+from time import monotonic
 from typing import Self
 
 import numpy as np
 import pulp
 
-from provisioner.deadline import check_time, time_left_s
+from provisioner.deadline import check_time, in_time
 from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
@@ -59,6 +60,7 @@ def parameters(lattice: Lattice, best: Totals | None) -> ProofParameters:
     positions = tuple(d for d in range(len(lattice.regions)) if 0 not in lattice.shape(d, best))
     options, alone = [], []
     for d in positions:
+        check_time()
         region, largest = lattice.regions[d], lattice.largest(d, best)
         pools = tuple(
             PoolCandidates(slot, np.arange(n, m + 1, dtype=np.int64), {})
@@ -117,7 +119,7 @@ def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float])
     return pulp.lpSum(
         int(n) * each[s] * program.size[d, s, int(n)]
         for s, pool in enumerate(p.choices.candidates[d].pools)
-        for n in pool.sizes
+        for n in in_time(pool.sizes)
     )
 
 
@@ -193,7 +195,7 @@ class Programs:
         self.parameters = parameters(lattice, best)
         self.engine = solver(solver_name)
         if self.engine.name == "HiGHS":  # its presolve takes several times as long as the program itself
-            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off", timeLimit=time_left_s())
+            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
@@ -228,12 +230,11 @@ class Programs:
     ) -> Point | None:
         """A point left at a level, the dearest or the one with the ``least`` of something; None where none is left."""
         while p.positions:
-            check_time()
+            began_s = monotonic()
             program = build(p, level, at_least)
             if least is not None:
                 program.problem.setObjective(-least(program))
-            check_time()
-            choice = choose(program, self.engine)
+            choice = choose(program, self.engine, monotonic() - began_s)
             if choice is None:
                 return None
             point = choice._replace(design=p.positions[choice.design])

@@ -2,10 +2,12 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import compress
 from operator import and_, le, mul
+from typing import Self
 
 import numpy as np
 
@@ -55,6 +57,12 @@ class Search:
             check_time()
             progress(Step(f"formulas: {k:,} of {len(designs):,} designs", k, len(designs)))
             self.candidates[design] = candidates(question, design)
+
+    def within(self, caps: Caps) -> Self:
+        """The same search, with the same candidates, within other caps."""
+        other = copy(self)
+        other.caps = caps
+        return other
 
     def add(self, designs: tuple[Design, ...], objective: Criterion, best: Best | None) -> None:
         """Consider further designs, with no more machines of a type than the caps and the best so far allow."""

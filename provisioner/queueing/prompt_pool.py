@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.deadline import check_time
+from provisioner.deadline import check_time, in_time
 from provisioner.perf.curves import MAX_BATCHED_PROMPT_TOKENS
 from provisioner.queueing.erlang import erlang_b, peakedness
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Queues
@@ -258,11 +258,13 @@ class _Start:
         kernel = -np.diff(_residual_tail(stretched_s, weight, edges), axis=1)
         # The sum of two cells spreads over two cells.
         self.kernel = (kernel + np.concatenate((np.zeros((c.size, 1)), kernel[:, :-1]), axis=1)) / 2.0
+        check_time()
         if one_queue:
             least = np.power(_residual_tail(stretched_s, weight, edges / c[:, None]), c[:, None])
         else:
             least = _shortest_residual_tail(stretched_s, weight, edges / c[:, None], c)
         self.first = -np.diff(least, axis=1)
+        check_time()
         centre = (edges[:, :-1] + edges[:, 1:]) / 2.0
         self.speed = 1.0 + self.gain(_CHOICE + centre / c[:, None] / mean_s)
 
@@ -284,6 +286,7 @@ class _Start:
         drain = 1.0 + self.gain(_CHOICE + backlog / mean_s)
         eta = _lundberg(self.packed.service_s * stretch, self.fill.weight, drain / self.rho[:, None])
         tail, shrunk = _tail_of(mass, self.step, c, backlog, eta)
+        check_time()
         waits = 1.0 / (1.0 + (1.0 - blocked) * scale * shrunk / np.maximum(tail[:, 0] * blocked, 1e-300))
         tail = tail / np.maximum(tail[:, :1], 1e-300)
         if not self.one_queue:
@@ -292,7 +295,9 @@ class _Start:
             longer = np.sqrt(2.0 * waits / np.maximum(waits + kept, 1e-300))
             longer = np.maximum(longer, 1e-3)  # 0 where none waits
             waits = (waits + kept) / 2.0
-            tail = np.array([np.interp(backlog / by, backlog, row) for by, row in zip(longer, tail, strict=True)])
+            rows = in_time(zip(longer, tail, strict=True))
+            tail = np.array([np.interp(backlog / by, backlog, row) for by, row in rows])
+        check_time()
         drained = 1.0 + self.gain(_CHOICE + 0.75 * backlog / mean_s)
         depths = np.arange(float(_DEEPEST))
         mates = np.array([np.interp(backlog / mean_s, depths, row) for row in self.packed.extra_s])
@@ -338,11 +343,13 @@ def _residual_tail(service_s: Array, weight: Array, at_s: Array) -> Array:
 
 def _shortest_residual_tail(service_s: Array, weight: Array, at_s: Array, c: Array) -> Array:
     """P(residual > t) (N, T) of the shortest of c (N,) length-biased services (ascending), at ``at_s`` (N, T)."""
+    check_time()
     work = weight * service_s
     tail = _sums_from(work) / work.sum()
     power = np.power(np.clip(tail, 0.0, 1.0)[None, :], c[:, None])
     shortest = power[:, :-1] - power[:, 1:]
     count, inverse = _sums_from(shortest), _sums_from(shortest / service_s)
+    check_time()
     index = np.searchsorted(service_s, at_s, side="right")
     return np.take_along_axis(count, index, 1) - at_s * np.take_along_axis(inverse, index, 1)
 
@@ -354,6 +361,7 @@ def _waits_without_jockeying(servers: Array, offered_load: Array) -> Array:
     """
     low, high = np.zeros(servers.shape), np.full(servers.shape, 1.0 - 1e-9)
     for _ in range(30):
+        check_time()
         middle = (low + high) / 2.0
         above = erlang_b(servers, offered_load / (1.0 - middle)) > middle
         low, high = np.where(above, middle, low), np.where(above, high, middle)
@@ -387,11 +395,13 @@ def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -
     share = position - left
     rows = np.arange(c.size)
     fall_at_end = fall[rows, left] * (1.0 - share) + fall[rows, left + 1] * share
+    check_time()
     log_density = np.log(np.maximum(mass[:, -1:] / step, 1e-300)) + fall_at_end[:, None] - fall
     beyond_range = np.maximum(log_density.max(axis=1), 0.0)
     scale = np.exp(-np.minimum(beyond_range, 600.0))
     density = np.exp(np.maximum(log_density - beyond_range[:, None], -700.0))
     mass = mass * scale[:, None]
+    check_time()
     # Integrate outward: exponential within each interval, so that coarse steps keep their mass.
     a, b, width = density[:, :-1], density[:, 1:], np.diff(work, axis=1)
     steep = np.abs(a - b) > 1e-9 * (a + b)
@@ -399,6 +409,7 @@ def _tail_of(mass: Array, step: Array, c: Array, backlog_s: Array, eta: Array) -
         pieces = np.where(steep, (a - b) / np.log(np.maximum(a, 1e-320) / np.maximum(b, 1e-320)), (a + b) / 2.0) * width
     outer = density[:, -1] / np.maximum(eta[:, -1], 1e-12)
     beyond = np.concatenate((np.cumsum(pieces[:, ::-1], axis=1)[:, ::-1] + outer[:, None], outer[:, None]), axis=1)
+    check_time()
     beyond_end = beyond[rows, left + 1] + pieces[rows, left] * (1.0 - share)
     within = _sums_from(mass)
     at = np.minimum(work / step, mass.shape[1])

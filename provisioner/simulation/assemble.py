@@ -128,6 +128,18 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
     )
 
 
+def _machines(pool: Pool) -> dict[str, Any]:
+    """The fields of a pool that say on which machines its replicas are."""
+    machine = pool.perf.machine
+    return {"machine": machine.name, "tensor_parallel": pool.perf.tensor_parallel, "gpus_per_machine": machine.gpus}
+
+
+def of_cluster(observation: Observation, cluster: Cluster) -> Observation:
+    """The observation of a cluster of the same behaviour, with the machines of this one."""
+    pools = zip(observation.pools, cluster.pools, strict=True)
+    return replace(observation, pools=tuple(replace(shown, **_machines(pool)) for shown, pool in pools))
+
+
 def _pool(run: Run, slot: int, pool: Pool) -> SimulatedPool:
     """The work of the machines of one pool; shares are of the time of all its replicas in the measured window."""
     replicas = run.replicas[run.replicas["slot"] == slot]
@@ -144,9 +156,7 @@ def _pool(run: Run, slot: int, pool: Pool) -> SimulatedPool:
     shares[0] = max(1.0 - math.fsum(shares[1:]), 0.0)
     return SimulatedPool(
         role=pool.role,
-        machine=pool.perf.machine.name,
-        tensor_parallel=pool.perf.tensor_parallel,
-        gpus_per_machine=pool.perf.machine.gpus,
+        **_machines(pool),
         replicas=pool.replicas,
         min_prompt_tokens=pool.min_prompt_tokens,
         max_prompt_tokens=pool.max_prompt_tokens,

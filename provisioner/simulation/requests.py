@@ -14,6 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.options import DURATION_S, WARM_UP, spelled
 from provisioner.specs import units
@@ -200,6 +201,7 @@ def drawn(
     arrivals, stream = rng.spawn(2)
     reached = np.concatenate([[0.0], np.cumsum(rates * window_s)])  # integral of the rate at each window's start
     unit = _renewal(float(reached[-1]), cv, arrivals, what)
+    check_time()
     # the window in which the integral reaches the arrival: never one with rate 0
     window = np.minimum(np.searchsorted(reached[1:], unit, side="left"), int(np.flatnonzero(rates)[-1]))
     arrival_s = window * window_s + (unit - reached[window]) / rates[window]
@@ -222,7 +224,10 @@ def _lengths(source: Workload | Trace, stream: Generator, count: int) -> tuple[I
     if isinstance(source, Trace):
         chosen = stream.integers(0, source.requests, size=count)
         return source.prompt_tokens[chosen], source.output_tokens[chosen]
-    blocks = [source.sample(stream, _BLOCK) for _ in range(-(-count // _BLOCK))]
+    blocks = []
+    for _ in range(-(-count // _BLOCK)):
+        check_time()
+        blocks.append(source.sample(stream, _BLOCK))
     prompt, output = (np.concatenate(side)[:count] for side in zip(*blocks, strict=True))
     return prompt, output
 
@@ -275,6 +280,7 @@ def _renewal(end: float, cv: float, rng: Generator, what: str) -> Floats:
     block = int(end + 6.0 * cv * math.sqrt(end)) + 16
     blocks, last, count = [], 0.0, 0
     while last <= end:
+        check_time()
         gaps = rng.standard_gamma(shape, min(block, MAX_REQUESTS)) / shape
         gaps[0] += last  # one running sum, so that a longer set starts with the very times of a shorter one
         blocks.append(np.cumsum(gaps))

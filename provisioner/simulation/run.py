@@ -1,6 +1,7 @@
 """Run of a cluster over one request set: flat records in, the compiled event loop, timestamps out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from threading import Timer
@@ -10,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import TimeIsUp, check_time
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
@@ -56,9 +58,13 @@ def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     fresh = np.zeros(requests.requests if requests.follows is None else 2 * requests.requests, dtype=records.REQUEST)
     given = fresh[-requests.requests :]
     for name in ("arrival_s", "prompt_tokens", "output_tokens", "counted"):
+        check_time()
         given[name] = getattr(requests, name)
+    check_time()
     given["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
+    check_time()
     given["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
+    check_time()
     given["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
     given["event_s"] = requests.arrival_s
     fresh["first_s"] = fresh["last_s"] = np.nan
@@ -108,22 +114,24 @@ class Run:
 
 def compile_simulator(progress: Callable[[str], None] = lambda _: None, *, outages: bool = False) -> None:
     """Compile the event loop, or load it compiled; report it to ``progress`` if it takes longer than a moment."""
-    from provisioner.simulation.engine import advance, apply_outage
+    check_time()
+    from provisioner.simulation import compilation
 
-    if advance.signatures and (apply_outage.signatures or not outages):
+    if compilation.is_compiled(outages=outages):
         return
-    import numba
-
-    notice = Timer(2.0, progress, ("compiling the simulator: once on this machine, then it is kept",))
+    notice = Timer(2.0, _told, (progress, compilation.NOTICE))
     notice.daemon = True
     notice.start()
     try:
-        world = numba.from_dtype(records.WORLD)[::1]
-        advance.compile((world, numba.int64))
-        if outages:
-            apply_outage.compile((world,))
+        compilation.compile_entries(outages=outages)
     finally:
         notice.cancel()
+
+
+def _told(progress: Callable[[str], None], text: str) -> None:
+    """Tell a progress that may look at a time limit, which is the business of the thread that works."""
+    with suppress(TimeIsUp):
+        progress(text)
 
 
 def run(
@@ -144,7 +152,9 @@ def run(
 
     compile_simulator(outages=bool(cluster.outages))
     _check_sizes(cluster, prepared)
+    check_time()
     arrays, world = _world(cluster, prepared, stop, timeline)
+    check_time()
     this = world[0]
     began = perf_counter()
     events = min(_FIRST_EVENTS, _EVENTS_PER_CALL)

@@ -23,6 +23,7 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.deadline import check_time, in_time
 from provisioner.errors import InputError
 from provisioner.files import opened, read_text
 from provisioner.specs.trace_formats import FORMATS, MAGIC, NEAR_MISSES, TraceFormat, TraceRules
@@ -58,6 +59,7 @@ def read_requests(path: str | Path, rules: TraceRules) -> tuple["Reader", NDArra
         lines = chain([header], handle) if reader.is_json else handle
         line += not reader.is_json
         while chunk := list(islice(lines, CHUNK_LINES)):
+            check_time()
             chunks.append(reader.read(line, chunk))
             line += len(chunk)
     rows = np.concatenate(chunks or [np.empty(0, reader.dtype)])
@@ -220,7 +222,7 @@ class Reader:
         if not by_line and (compiled := self._compiled(lines)) is not None:
             return compiled
         requests: list[tuple[float, int, int]] = []
-        for number, text in enumerate(lines, start=line):
+        for number, text in in_time(enumerate(lines, start=line)):
             if text.strip():
                 where = f"{self.shown}: line {number}"
                 try:
@@ -309,7 +311,7 @@ def _component_tokens(paths: Iterable[Path]) -> dict[Any, int]:
     """Tokens of each component of RAGPulse's prompts by its id, which no two files share."""
     tokens: dict[Any, int] = {}
     for path in paths:
-        for line, text in enumerate(read_text(path).split("\n"), start=1):
+        for line, text in in_time(enumerate(read_text(path).split("\n"), start=1)):
             if text.strip():
                 where = f"{path}: line {line}"
                 row = _json_object(text, where)

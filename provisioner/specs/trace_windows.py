@@ -17,6 +17,7 @@ from typing import Final
 
 import numpy as np
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.files import read_text
 from provisioner.specs.lengths import FloatArray, IntArray
@@ -55,6 +56,7 @@ def draw(files: Mapping[int, Path], rules: TraceRules) -> tuple[FloatArray, IntA
         raise InputError(f"{files[min(files)].parent}: has {format_count(expected)} requests; {some}")
     drawn = [(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))]
     for client, path in sorted(files.items()):
+        check_time()
         rng = np.random.default_rng([rules.seed, client, 1])  # two numbers seed the request sets of a simulation
         beside = path.with_name(path.name.replace("trace.csv", "dataset.json"))
         periods, arrivals = _periods(beside), defaultdict[float, list[FloatArray]](list)
@@ -77,6 +79,7 @@ def draw(files: Mapping[int, Path], rules: TraceRules) -> tuple[FloatArray, IntA
 
 def _windows(path: Path, from_s: float, until_s: float) -> list[Window]:
     """The windows of a client that have requests between two times, cut to them."""
+    check_time()
     text = io.StringIO(read_text(path))
     try:
         rows = np.loadtxt(text, [*_COLUMNS.items()], delimiter=",", comments=None, ndmin=1)

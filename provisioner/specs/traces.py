@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.specs.lengths import FloatArray, IntArray, scaled_tokens
 from provisioner.specs.rate_levels import NO_PEAK, rate_levels
@@ -207,6 +208,7 @@ def read_trace(path: str | Path, rules: TraceRules | None = None) -> Trace:
             facts["sessions"] = (
                 f"{sessions_served:,}; {waits:,} requests wait for answers; rates are of earliest arrivals"
             )
+    check_time()
     start = float(np.nanmin(arrival))
     if start < 0 or start > MAX_RELATIVE_S:
         warnings.append(f"times start at {start:,.12g} s: shifted so that the first request is at 0 s")
@@ -288,12 +290,14 @@ def profile(arrival_s: ArrayLike) -> ArrivalProfile:
     dispersion: dict[int, float] = {}
     several = {window_s: int(duration // window_s) for window_s in DISPERSION_WINDOWS_S if duration >= 2 * window_s}
     for window_s, windows in several.items():
+        check_time()
         # only windows that hold an arrival are looked at: a long and sparse trace has far more empty ones
         index = (times - times[0]) // window_s
         starts = np.flatnonzero(np.diff(index, prepend=-1.0))
         counts = np.diff(starts, append=requests)[index[starts] < windows].astype(np.float64)
         mean = counts.sum() / windows
         dispersion[window_s] = float((np.square(counts).sum() / windows - mean**2) / mean)
+    check_time()
     levels, within = ((), None) if mean_rate is None else rate_levels(times)
     return ArrivalProfile(
         duration, requests, mean_rate, cv, minutes, dispersion, max(levels)[0] if levels else None, within

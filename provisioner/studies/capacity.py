@@ -1,10 +1,11 @@
 """A cluster in hand: the largest rate that it holds, the limit that binds there, and additions for a higher rate."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Final
 
-from provisioner.deadline import OUT_OF_TIME, TimeIsUp
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions, spelled
@@ -61,7 +62,8 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     wanted = [each * served for each in options.to] or [factor * rate for factor in DEFAULT_TO]
     additions = [_addition(rates, hand, each) for each in wanted if options.additions]
     sets, judge = rates.judge(rate)
-    held = rates.simulation(hand, rate)
+    with ending(math.inf, anew=True):
+        held = rates.simulation(hand, rate)
     tried = {at: verdict for at, candidate, verdict in rates.tried if candidate == hand}
     question = {name: value for name, value in asdict(options).items() if name not in options.LEFT_OUT}
     return Capacity(

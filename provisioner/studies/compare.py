@@ -20,6 +20,7 @@ from provisioner.planning.designs import Design
 from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.comparison import Budget, ComparedDesign, Comparison
+from provisioner.simulation.run import compile_simulator
 from provisioner.specs import catalog
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName, ObjectiveName
 from provisioner.specs.money import USD
@@ -170,6 +171,8 @@ def _found(
                 found.update(pool.map(_loaded, options, wanted, waiting=tell))
         else:
             verdicts = Verdicts()
+            if not setting.searching.fast:
+                compile_simulator(progress)  # in the time of all
             for k, each in enumerate(wanted):
                 with ending(monotonic() + time_left_s() / (len(wanted) - k)):
                     found[k] = _at_best(setting, each, verdicts, partial(tell, each.label))

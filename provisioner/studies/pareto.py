@@ -15,6 +15,7 @@ from provisioner.loading.factors import with_own_rate
 from provisioner.loading.setting import load_setting
 from provisioner.options import ParetoOptions, PlanOptions
 from provisioner.options.command import command_of
+from provisioner.planning.answer import plan_of_best
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
 from provisioner.planning.formulation import Criterion
@@ -22,9 +23,10 @@ from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
 from provisioner.results.plan import Plan
+from provisioner.simulation.run import compile_simulator
 from provisioner.specs.criteria import OF_CLUSTERS
 from provisioner.studies.attribution import attributed
-from provisioner.verify.answer import best_plan, formulas_guess, proof_of
+from provisioner.verify.answer import formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 
@@ -96,33 +98,47 @@ def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _
 def _by_formulas(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     """The frontier of the clusters that the queueing formulas accept."""
     search, _ = formulas_guess(setting, progress)
-    found: dict[Totals, Setting] = {}
+    found: dict[Totals, Plan] = {}
     searched: list[Box] = []
 
     def first_in(box: Box) -> Answer:
         searched.append(box)
         progress(f"frontier: box {len(searched)}, {box}")
         inside = _within(setting, box)
-        best = search.best(tuple(search.candidates), "cost", inside.caps)
-        if best is None:
-            return Answer(None)
-        totals = _totals(best.totals)
-        found.setdefault(totals, inside)
+        in_box = search.within(inside.caps)
+        try:
+            best = in_box.best(tuple(search.candidates), "cost")
+            if best is None:
+                return Answer(None)
+            totals = _totals(best.totals)
+            if totals not in found:
+                found[totals] = confirmed(plan_of_best(inside, in_box, best), inside)
+        except TimeIsUp:
+            return Answer(None, False)
         return Answer(totals)
 
-    points, _ = enumerated(first_in)
+    points, left_open = enumerated(first_in, _time_is_up)
     if not points:
+        if left_open:
+            raise TimeIsUp
         raise infeasible(setting, search)
-    plans = [best_plan(found[totals], progress) for totals in points]
-    return _frontier(setting, plans, (), len(searched), "the queueing formulas accept it")
+    frontier = _frontier(
+        setting, [found[each] for each in points], (), len(searched), "the queueing formulas accept it"
+    )
+    return replace(frontier, open_boxes=tuple(left_open))
+
+
+def _time_is_up() -> bool:
+    return time_left_s() == 0.0
 
 
 def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     """The frontier of the clusters that the simulator accepts; each is simulated once."""
     verdicts = Verdicts()
     guesses = formulas_guess(setting, progress)
+    compile_simulator(progress)
     proofs: list[Proven] = []
-    found: dict[Totals, Proven] = {}
+    found: dict[Totals, Plan] = {}
     unproven: dict[Totals, Proven] = {}
 
     def first_in(box: Box) -> Answer:
@@ -139,11 +155,14 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         if best is None:
             return Answer(None, complete)
         totals = _totals(best.totals)
-        (found if complete else unproven).setdefault(totals, of_box)
+        if complete and totals not in found:
+            found[totals] = _plan_of(of_box)  # at once, so that the end of a time limit leaves the last one to make
+        elif not complete:
+            unproven.setdefault(totals, of_box)
         return Answer(totals, complete)
 
     try:
-        points, left_open = enumerated(first_in, lambda: time_left_s() == 0.0)
+        points, left_open = enumerated(first_in, _time_is_up)
     except KeyboardInterrupt:
         raise Interrupted(f"{len(found)} points of the frontier found in {len(proofs)} boxes") from None
     if not points and not unproven:
@@ -155,7 +174,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
         beaten = any(dominates(other, totals) for other in (*points, *unproven))
         if not beaten and not any(_same(other, totals) for other in (*points, *candidates)):
             candidates.append(totals)
-    plans, others = [_plan_of(found[each]) for each in points], [_plan_of(unproven[each]) for each in candidates]
+    plans, others = [found[each] for each in points], [_plan_of(unproven[each]) for each in candidates]
     return replace(
         _frontier(setting, plans, others, len(proofs), proofs[0].case.sets.rule(setting.judging.confidence)),
         open_boxes=tuple(left_open),

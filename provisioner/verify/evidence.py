@@ -9,7 +9,7 @@ from typing import Final
 from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
-from provisioner.planning.answer import figure, loss, plan_of, ranked
+from provisioner.planning.answer import LATE, figure, loss, plan_of, ranked
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, raised_cap, why_not
@@ -20,8 +20,8 @@ from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, PlanPool
 from provisioner.results.simulation import Interval, Simulation
-from provisioner.simulation.assemble import Scenario, assemble, observe, percentiles_of
-from provisioner.specs.metrics import METRICS, PREDICTED, REPORTED_PERCENTILES
+from provisioner.simulation.assemble import Scenario, assemble
+from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.regions import Case, Scope
 from provisioner.verify.request_sets import RequestSets
@@ -135,7 +135,7 @@ class Proven:
             cluster = setting.priced(design, least.candidate.sizes, least.totals)
             return Alternative(**cluster, reason=loss(least.totals, best.totals), basis="simulated")
         if not self.proof.ties_judged:
-            return Alternative(design=design.name, reason="the time limit was reached", basis="simulated")
+            return Alternative(design=design.name, reason=LATE, basis="simulated")
         guess = search.best((design,), self.case.setting.criterion)
         if guess is not None and tuple(guess.totals.values()) > tuple(best.totals.values()):
             left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
@@ -198,14 +198,12 @@ def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, 
         request_set=sets.requests,
         sets=count,
         expected_requests=float(sets(0).requests.requests),
-        percentiles=tuple(sorted({*REPORTED_PERCENTILES, *setting.slo.percentiles})),
+        percentiles=judge.percentiles,
         slo=setting.slo,
         workload=setting.workload,
         seed=setting.judging.seed,
     )
-    of = scenario.percentiles
-    observations = [observe(run, percentiles_of(run.latencies, of), run.wall_s) for run in judge.runs(candidate, count)]
-    return assemble(scenario, observations)
+    return assemble(scenario, judge.observations(candidate, count))
 
 
 def _latency(

@@ -11,17 +11,18 @@ from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import product
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
-from provisioner.deadline import TimeIsUp, check_time, time_left_s
+from provisioner.deadline import TimeIsUp, check_time
 from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, ENGINE_POLICIES, MOST_SETS, Assumptions, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
+from provisioner.simulation.assemble import Observation, observe, of_cluster, percentiles_of
 from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.measure import interval, percentiles, student_t, verdict
 from provisioner.simulation.policy import Policy
@@ -29,12 +30,14 @@ from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.simulation.stability import Backlog, observed_backlog, stability
 from provisioner.specs.batch_job import BatchJob
-from provisioner.specs.metrics import METRICS
+from provisioner.specs.metrics import METRICS, REPORTED_PERCENTILES
 from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.request_sets import RequestSets
 
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
-_KEPT_REQUESTS: Final = 1_000_000  # of runs that passed
+_REMEMBERED_PASSING: Final = 32  # rates at which the observations of what passed are kept
+
+Kept = TypeVar("Kept")
 
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
@@ -69,7 +72,7 @@ class SimulationJudge:
     job: BatchJob | None = None
     threads: int = 2
     stopped: bool = False
-    passing: dict[Candidate, list[Run]] = field(default_factory=dict)  # whole runs, if time is limited
+    passing: dict[Hashable, list[Observation]] = field(default_factory=dict)  # of whole runs, as ``alike``
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
     alike: dict[Hashable, Verdict] = field(default_factory=dict)
@@ -133,22 +136,38 @@ class SimulationJudge:
         """Whether the pools of a design lend machines to each other."""
         return self.policy_of(design).name == "splitwise"
 
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The percentiles that are shown."""
+        return tuple(sorted({*REPORTED_PERCENTILES, *self.slo.percentiles}))
+
+    def observations(self, candidate: Candidate, sets: int) -> list[Observation]:
+        """Observations of the candidate's whole runs on the first sets that judged it."""
+        cluster = self.cluster(candidate)
+        known = self.passing.get(cluster.behaviour, ())
+        if len(known) < sets:
+            known = [self._observed(each) for each in self.runs(candidate, sets)]
+        return [of_cluster(each, cluster) for each in known[:sets]]
+
+    def _observed(self, run: Run) -> Observation:
+        return observe(run, percentiles_of(run.latencies, self.percentiles), run.wall_s)
+
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
         """The candidate's runs on the first sets that judged it, whole."""
         cluster, wanted = self.cluster(candidate), range(self.sets if sets is None else sets)
-        if candidate in self.passing:
-            return self.passing[candidate][: len(wanted)]
         longer = self.known[candidate].longer if candidate in self.known else 0
         with ThreadPoolExecutor(self.threads) as executor:
-            sets_of = (self.request_sets(k, longer) for k in wanted)
-            return list(executor.map(lambda prepared: run(cluster, prepared, progress=self._pause), sets_of))
+            running = [
+                executor.submit(copy_context().run, self._whole, cluster, self.request_sets(k, longer)) for k in wanted
+            ]
+            return [each.result() for each in running]
 
-    def _pause(self, now_s: float, done: int) -> None:
-        if self.stopped:
-            raise Stopped
+    def _whole(self, cluster: Cluster, prepared: Prepared) -> Run:
+        return run(cluster, prepared, progress=self._in_time)
 
     def _in_time(self, now_s: float, done: int) -> None:
-        self._pause(now_s, done)
+        if self.stopped:
+            raise Stopped
         check_time()
 
     def judge(self, candidate: Candidate) -> Verdict:
@@ -215,10 +234,8 @@ class SimulationJudge:
                 backlogs.append(observed_backlog(done))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
             found = self._verdict(values, backlogs)
-            if found.passes and math.isfinite(time_left_s()):
-                if sum(run.requests.size for each in self.passing.values() for run in each) > _KEPT_REQUESTS:
-                    self.passing.clear()
-                self.passing[candidate] = whole
+            if found.passes:
+                self.passing[cluster.behaviour] = [self._observed(each) for each in whole]
             if self.job is not None and found.outcome != "fail":
                 return self._done_in_time(self.job, backlogs, ends)
             if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
@@ -307,6 +324,15 @@ def measured(prepared: Prepared, metric: str) -> int:
     return int(np.count_nonzero(counted))
 
 
+def _remembered(latest: OrderedDict[Hashable, Kept], key: Hashable, make: Callable[[], Kept], most: int) -> Kept:
+    """The value kept under a key, made if there is none; the ``most`` asked for last are kept."""
+    found = latest.pop(key) if key in latest else make()
+    latest[key] = found
+    if len(latest) > most:
+        latest.popitem(last=False)
+    return found
+
+
 class Verdicts:
     """Verdicts and request sets, for questions that differ in prices, caps, objective or designs only.
 
@@ -315,7 +341,8 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._verdicts: dict[Hashable, tuple[dict[Candidate, Verdict], dict[Hashable, Verdict]]] = {}
-        self._sets: OrderedDict[Hashable, tuple[RequestSets, dict[Candidate, list[Run]]]] = OrderedDict()
+        self._sets: OrderedDict[Hashable, RequestSets] = OrderedDict()
+        self._passing: OrderedDict[Hashable, dict[Hashable, list[Observation]]] = OrderedDict()
         self._lock = Lock()
 
     def __reduce__(self) -> "tuple[type[Verdicts], tuple[()]]":
@@ -326,10 +353,8 @@ class Verdicts:
         judging = setting.judging
         key = (rate_rps, setting.slo, judging, setting.verdicts_rest_on)
         with self._lock:
-            sets, passing = self._sets.pop(key) if key in self._sets else (RequestSets(setting, rate_rps), {})
-            self._sets[key] = sets, passing
-            if len(self._sets) > _REMEMBERED_SETS:
-                self._sets.popitem(last=False)
+            sets = _remembered(self._sets, key, lambda: RequestSets(setting, rate_rps), _REMEMBERED_SETS)
+            passing = _remembered(self._passing, key, dict[Hashable, list[Observation]], _REMEMBERED_PASSING)
             known, alike = self._verdicts.setdefault(key, ({}, {}))
         return sets, SimulationJudge(
             setting.replicas,

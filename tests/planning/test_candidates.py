@@ -229,9 +229,9 @@ def test_all_designs_are_solved_as_one_program_for_each_criterion(monkeypatch: p
     assert len(setting.designs) == 12
     sizes: list[int] = []
 
-    def counted(program: Program, engine: Any) -> Any:
+    def counted(program: Program, engine: Any, stated_s: float) -> Any:
         sizes.append(program.problem.numVariables())
-        return choose(program, engine)
+        return choose(program, engine, stated_s)
 
     monkeypatch.setattr("provisioner.planning.solver.choose", counted)
     monkeypatch.setattr("provisioner.planning.candidates.PromptStage.pools", None)

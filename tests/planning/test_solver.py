@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices, build
 from provisioner.planning.solver import choose, order, read, solve, solver, write_problem
@@ -137,6 +138,27 @@ def statistics(status: str, has_solution: bool = False) -> SimpleNamespace:
 PULP_3 = pytest.mark.skipif(not hasattr(pulp, "LpStatus"), reason="PuLP 4 has no LpStatus")
 CBC = SimpleNamespace(name="PULP_CBC_CMD")
 HIGHS = SimpleNamespace(name="HiGHS")
+
+
+def test_a_solver_has_the_time_left_less_what_nothing_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handing a program over takes a time in proportion to stating it; what does not fit is not begun."""
+    now_s = 0.0
+    monkeypatch.setattr("provisioner.deadline.monotonic", lambda: now_s)
+    given: list[float] = []
+
+    class Stopped(Answered):
+        def solve(self, engine: pulp.LpSolver) -> object:
+            nonlocal now_s
+            given.append(engine.timeLimit)
+            now_s += engine.timeLimit
+            return super().solve(engine)
+
+    program = replace(build(two_candidates(), "cost"), problem=Stopped(statistics("TimeLimit")))
+    with ending(100.0):
+        for _ in range(2):
+            with pytest.raises(TimeIsUp):
+                choose(program, SimpleNamespace(name="HiGHS"), 10.0)
+    assert given == [80.0] and now_s == 80.0
 
 
 @pytest.mark.parametrize(
