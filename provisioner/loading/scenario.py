@@ -19,7 +19,7 @@ from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import baseline, choose, designs
 from provisioner.simulation.assemble import Scenario
 from provisioner.simulation.cluster import Cluster, Outage, Pool
-from provisioner.simulation.policy import Policy
+from provisioner.simulation.policy import SETTINGS, Policy
 from provisioner.simulation.requests import RequestSet, check_count, closed_loop, default_s, drawn, from_trace, sets
 from provisioner.simulation.stability import doublings
 from provisioner.specs import catalog
@@ -175,12 +175,16 @@ def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
     """The policy asked for or the design's own, with its thresholds."""
     name = options.policy or ("mixed" if any(pool.role == "mixed" for pool in pools) else "splitwise")
     policy = Policy(name)  # type: ignore[arg-type]
+    names = [each.name for each in dataclasses.fields(Policy)[1:] if hasattr(options, each.name)]  # without an engine's
+    for threshold in names:
+        if getattr(options, threshold) is not None and threshold not in SETTINGS[policy.name]:
+            having = ", ".join(known for known in SETTINGS if threshold in SETTINGS[known])
+            raise InputError(f"{spelled(threshold)}: is of {spelled('policy')} {having}, not of {name}; leave it out")
     if options.assumptions == "splitwise-sim":
         policy = policy.as_published()
-    thresholds = {each.name: getattr(options, each.name) for each in dataclasses.fields(Policy)[1:]}
+    thresholds = {threshold: getattr(options, threshold) for threshold in names}
     thresholds["batch_tokens"] = None  # each pool has its own
-    if policy.name in ENGINE_POLICIES:  # one number for all pools
-        policy = dataclasses.replace(policy, batch_requests=min(pool.perf.batch.batch_requests for pool in pools))
+    policy = policy.under(pool.perf for pool in pools)
     return dataclasses.replace(policy, **{name: value for name, value in thresholds.items() if value is not None})
 
 

@@ -11,7 +11,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
-from provisioner.options.defaults import EVIDENCE
+from provisioner.options.defaults import EVIDENCE, SPLITTING, STRICT_POLICIES
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
 from provisioner.perf.evidence import degrees_of, why_not_derived
@@ -82,7 +82,11 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         rate_rps = job.rate_rps / headroom_factor
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     splits, whole = (any(design.splits == split for design in chosen) for split in (True, False))
-    if options.policy is not None and not (splits if options.policy in ("splitwise", "split") else whole):
+    if options.policy in STRICT_POLICIES and options.assumptions != "measured":
+        raise InputError(
+            f"{spelled('policy')} {options.policy}: is of engines, which the published simulator does not know"
+        )
+    if options.policy is not None and not (splits if options.policy in SPLITTING else whole):
         kind = "colocated designs" if splits else "designs that split the phases"
         raise InputError(f"{spelled('policy')} {options.policy}: is of {kind}, and none is considered; leave it out")
     slots = {id(slot): slot for design in chosen for slot in design.slots}  # of many designs each

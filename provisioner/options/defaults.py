@@ -10,9 +10,15 @@ ASSUMPTIONS: Final[tuple[Assumptions, ...]] = get_args(Assumptions)
 
 Evidence = Literal["measured", "derived", "estimated"]
 EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)  # kinds of latency curves, the best first
-PolicyName = Literal["splitwise", "split", "mixed", "chunked"]
+PolicyName = Literal["splitwise", "split", "mixed", "chunked", "strict", "deflect"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
-ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked",)  # with the engine's tokens and requests, not the paper's
+SPLITTING: Final[tuple[PolicyName, ...]] = ("splitwise", "split", "strict", "deflect")
+"""Policies of designs that split the phases; the others are of colocated ones."""
+
+STRICT_POLICIES: Final[tuple[PolicyName, ...]] = ("strict", "deflect")
+ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
+"""Policies by which engines serve, with the engine's tokens and requests; the others are the Splitwise paper's."""
+
 
 DEFAULT_SLO: Final = "splitwise"
 LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES)
@@ -49,6 +55,14 @@ BATCH_TOKENS: Final = 2048
 BATCH_REQUESTS: Final = 512
 MAX_PREEMPTIONS: Final = 4
 """Thresholds of every scheduling policy, as Splitwise publishes them."""
+
+DEFLECT_BELOW_TOKENS: Final = 1000
+"""Prompts below this length are computed where they are decoded, under the policy ``deflect``.
+
+Dynamo's ``max_local_prefill_length`` (ai-dynamo/dynamo, lib/llm, DisaggRouterConf). Its later policy ``isl_bounding``
+has ``eff_isl_threshold`` 2,048; llm-d's prefix-based-pd-decider has ``nonCachedTokens``, without a default (0 sends
+nothing to prompt replicas), 16 in its guides.
+"""
 
 TRANSFER_RETRY_S: Final = {"measured": 0.0, "splitwise-sim": 1.0}
 SHARE_LINKS: Final = {"measured": True, "splitwise-sim": False}

@@ -115,8 +115,9 @@ class PlanOptions(Question):
     policy: str | None = PROOF.option(
         kinds.name_of("policy", POLICIES).shown_as("NAME"),
         "Scheduling: splitwise (machines lent between the pools) or split (strict pools) for designs that split the "
-        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones. [default: splitwise and "
-        "mixed]",
+        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones; as engines run them, strict "
+        "(strict pools) or deflect (short prompts are computed where they are decoded), with chunked for colocated "
+        "ones. [default: splitwise and mixed]",
     )
     survive: int = PROOF.option(
         kinds.whole("machines", minimum=0, most=8),

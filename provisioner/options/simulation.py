@@ -86,12 +86,14 @@ class SimulateOptions(Question):
     )
     policy: str | None = POLICY.option(
         kinds.name_of("policy", defaults.POLICIES),
-        "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, or chunked "
-        "prefill (see docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
+        "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, chunked "
+        "prefill, strict pools as engines run them, or these with short prompts computed where they are decoded (see "
+        "docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
     )
     max_pending_tokens: int | None = POLICY.option(
         kinds.whole("tokens", 0, 1_000_000_000).varied_as("queue of a prompt machine at most"),
-        "Queue at which a prompt machine takes no more prompts and the pool borrows a machine. "
+        "Queue at which a prompt machine takes no more prompts and the pool borrows a machine, or, with deflect, sends "
+        "them to token machines. "
         f"[default: {defaults.MAX_PENDING_TOKENS}]",
     )
     batch_tokens: int | Mapping[str, int] | None = POLICY.option(
@@ -119,6 +121,12 @@ class SimulateOptions(Question):
         f"[default: {_LINKS.texts(defaults.SHARE_LINKS['measured'])[0]}; "
         f"{_LINKS.texts(defaults.SHARE_LINKS['splitwise-sim'])[0]} with splitwise-sim]",
         flag="--links",
+    )
+    deflect_below_tokens: int | None = POLICY.option(
+        kinds.whole("tokens", 0, 1_000_000_000).varied_as("shortest prompt for prompt machines"),
+        "Prompts below this length are computed where they are decoded, with deflect. "
+        f"[default: {defaults.DEFLECT_BELOW_TOKENS}]",
+        flag="--deflect-below",
     )
     percentiles: tuple[float, ...] = METHOD.option(
         kinds.positive(metavar="PERCENT").checked(lambda percent: percent < 100.0, "above 0 and below 100").several(),

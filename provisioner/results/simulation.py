@@ -113,7 +113,7 @@ class Simulation(HasCluster, ServingResult):
     versions: Mapping[str, str] = field(default_factory=dict)
     load: str = ""
     measured_requests: float = math.nan
-    thresholds: Mapping[str, int | float | bool] = field(default_factory=dict)
+    thresholds: Mapping[str, int | float | bool | str] = field(default_factory=dict)
     command: str = ""
     repeated: bool = False
     kind: Literal["simulation"] = "simulation"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import zip_longest
 from statistics import fmean
 from typing import Any, Final
@@ -222,10 +222,10 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
     )
 
 
-def _thresholds(cluster: Cluster) -> dict[str, int | float | bool]:
+def _thresholds(cluster: Cluster) -> dict[str, int | float | bool | str]:
     """Thresholds of the policy; tokens of an iteration by role, as in ``prompt_batch_tokens``, where pools differ."""
     budgets = {pool.role: cluster.budget_tokens(pool) for pool in cluster.pools}
-    known = {name: value for name, value in asdict(cluster.policy).items() if name != "name"}
+    known = cluster.policy.settings
     if len({*budgets.values()}) == 1:
         return known | {"batch_tokens": next(iter(budgets.values()))}
     del known["batch_tokens"]

@@ -13,7 +13,7 @@ from provisioner.simulation.structures import append, insert_sorted, remove_at
 
 
 @compiled
-def _to_compute(world: World, request: int) -> int:
+def to_compute(world: World, request: int) -> int:
     """Tokens whose KV cache a request still has to compute before its next token."""
     this = request_at(world, request)
     return this.prompt_tokens + this.output_tokens - this.remaining - this.computed
@@ -49,7 +49,7 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
     i = 0
     while i < batch.length:
         request = arena_at(world, batch.start + batch.head + i).value
-        chunk = min(_to_compute(world, request), budget)
+        chunk = min(to_compute(world, request), budget)
         while replica.used_tokens + chunk > replica.capacity_tokens and i < batch.length:
             _evict_last(world, r, now_s)
             evicted = True
@@ -60,7 +60,7 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
         i += 1
     while waiting.length > 0 and budget > 0 and not evicted and batch.length < world.batch_requests:
         request = arena_at(world, waiting.start + waiting.head).value
-        chunk = min(_to_compute(world, request), budget)
+        chunk = min(to_compute(world, request), budget)
         if replica.used_tokens + chunk > replica.capacity_tokens:
             break
         account(world, r, now_s)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from itertools import count
 
 from provisioner.errors import InputError
+from provisioner.options.defaults import SPLITTING
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.simulation.policy import Policy
 from provisioner.specs.roles import ROLES, RoleName
@@ -77,8 +78,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         roles = sorted({pool.role for pool in self.pools})
-        whole = self.policy.name in ("mixed", "chunked")
-        wanted = ["mixed"] if whole else ["prompt", "token"]
+        wanted = ["prompt", "token"] if self.policy.name in SPLITTING else ["mixed"]
         if roles != wanted:
             have = " and ".join(roles) or "no"
             raise InputError(f"policy {self.policy.name}: needs {' and '.join(wanted)} pools, got {have} pools")
@@ -89,6 +89,8 @@ class Cluster:
         for pool in self.pools:
             if pool.perf.model.name != first.model.name or pool.perf.assumptions != first.assumptions:
                 raise InputError("cluster: all pools must serve the same model under the same assumptions")
+        if self.policy.of_engines and (first.assumptions != "measured" or self.policy.transfer_retry_s > 0.0):
+            raise InputError(f"policy {self.policy.name}: is of engines, which the published simulator does not know")
         for outage in self.outages:
             if outage.machine >= self.machines:
                 raise InputError(f"outage: machine {outage.machine}: the cluster has machines 0 to {self.machines - 1}")
@@ -108,7 +110,7 @@ class Cluster:
 
         Links count where KV caches are sent, and machines where they fail.
         """
-        sends = self.policy.name not in ("mixed", "chunked")
+        sends = self.policy.name in SPLITTING
         links = tuple(pool.perf.link_share_bytes_per_s for pool in self.pools) if sends else ()
         machines = tuple(pool.machines for pool in self.pools) if self.outages else ()
         return self.policy, self.outages, links, machines, *(pool.behaviour for pool in self.pools)

@@ -17,6 +17,7 @@ from provisioner.simulation.outages import bring_back, restart, take_down, void_
 from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, outage_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
+from provisioner.simulation.strict import start_strict
 from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, push, remove_sorted, withdraw
 from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
@@ -210,7 +211,86 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
     return rejected
 
 
-_COMPILED = ("records", "pointers", "structures", "machine", "transfers", "chunked", "outages", "routing", "engine")
+@compiled
+def _hand_over(world: World, r: int, request: int, now_s: float) -> bool:
+    """End a request's prompt on its prompt replica: its first token, and the way of its KV cache, if any.
+
+    Return whether a limit is broken for certain.
+    """
+    this = request_at(world, request)
+    rejected = False
+    promise(world, r, -this.prompt_tokens, 0)
+    if world.first_at_prompt:
+        this.remaining -= 1
+        replica_at(world, r).generated_tokens += 1
+        rejected = _first_token(world, request, now_s)
+        if this.remaining == 0:
+            void_tokens(world, request)
+            promise(world, r, 1, 0)  # which ``_complete`` takes back
+            return _complete(world, r, request, now_s) or rejected
+    remove_sorted(world, LISTS * r + PRESENT, request)
+    if replica_at(world, this.token_at).epoch == this.token_epoch:
+        start_transfer(world, request, now_s)
+    else:  # its token machine has failed since
+        void_prompt(world, request, now_s)
+        restart(world, request, now_s)
+    return rejected
+
+
+@compiled
+def _finish_strict(world: World, r: int, now_s: float) -> bool:
+    """End the work of a replica of strict pools: prompts move on, sequences get tokens, it schedules again."""
+    replica = replica_at(world, r)
+    note_run(world, r, now_s)
+    iterations = replica.run_iterations
+    batch = list_at(world, LISTS * r + BATCH)
+    first_gap_s = replica.start_s + replica.base_s
+    last_gap_s = replica.base_s + replica.growth_s * (iterations - 1)
+    rejected = False
+    at = batch.start + batch.head
+    size, batch.length = batch.length, 0
+    kept = 0
+    for i in range(size):
+        request = arena_at(world, at + i).value
+        this = request_at(world, request)
+        generated = this.output_tokens - this.remaining
+        this.computed += this.chunk
+        decodes = this.state == records.TOKEN_RUNNING
+        if decodes:
+            this.chunk = 0
+            this.computed += iterations - 1
+            if not world.reserve_whole and iterations > 1:
+                take_memory(world, r, iterations - 1, now_s)
+        if decodes or this.computed >= this.prompt_tokens + generated:
+            if this.token_at != r:
+                rejected = _hand_over(world, r, request, now_s) or rejected
+                continue
+            this.state = records.TOKEN_RUNNING
+            this.chunk = 0
+            this.remaining -= iterations
+            replica.generated_tokens += iterations
+            if generated == 0:
+                rejected = _first_token(world, request, now_s) or rejected
+            else:
+                gap_s = max(first_gap_s - this.token_s, last_gap_s if iterations > 1 else 0.0)
+                this.largest_gap_s = max(this.largest_gap_s, gap_s)
+                this.token_s = now_s
+            if this.remaining == 0:
+                if not world.reserve_whole:
+                    replica.used_tokens += 1  # the last token is not cached; ``complete`` gives back all tokens
+                rejected = _complete(world, r, request, now_s) or rejected
+                continue
+        arena_at(world, at + kept).value = request
+        kept += 1
+    batch.length = kept
+    make_ready(world, r)
+    return rejected
+
+
+_COMPILED = (
+    *("records", "pointers", "structures", "machine", "receiving", "transfers", "chunked", "strict", "outages"),
+    *("routing", "engine"),
+)
 
 
 def _sources() -> str:
@@ -249,7 +329,9 @@ def _entries(digest: str) -> tuple[Any, Any]:
             if world.ready >= 0:
                 r = world.ready
                 world.ready = replica_at(world, r).next_ready
-                if world.chunked:
+                if world.strict:
+                    start_strict(world, r, world.now_s)
+                elif world.chunked:
                     start_chunked(world, r, world.now_s)
                 else:
                     start(world, r, world.now_s)
@@ -273,7 +355,12 @@ def _entries(digest: str) -> tuple[Any, Any]:
             world.now_s = due_s
             idle = False
             if due_s == end_s:
-                rejected = _finish_chunked(world, r, due_s) if world.chunked else _finish_work(world, r, due_s)
+                if world.strict:
+                    rejected = _finish_strict(world, r, due_s)
+                elif world.chunked:
+                    rejected = _finish_chunked(world, r, due_s)
+                else:
+                    rejected = _finish_work(world, r, due_s)
                 if rejected:
                     return records.REJECTED
             elif due_s == transfer_s:

@@ -295,8 +295,8 @@ def begin(
 
 
 @compiled
-def end_run(world: World, r: int, now_s: float) -> None:
-    """End a token run at the boundary of the iteration that is in progress."""
+def complete_iterations(world: World, r: int, now_s: float) -> int:
+    """Iterations of a token run that are complete."""
     this = replica_at(world, r)
     passed_s = now_s - this.start_s
     if this.growth_s == 0.0:
@@ -308,6 +308,14 @@ def end_run(world: World, r: int, now_s: float) -> None:
             complete -= 1
         while run_s(world, r, complete + 1) <= passed_s:
             complete += 1
+    return complete
+
+
+@compiled
+def end_run(world: World, r: int, now_s: float) -> None:
+    """End a token run at the boundary of the iteration that is in progress."""
+    this = replica_at(world, r)
+    complete = complete_iterations(world, r, now_s)
     if complete + 1 < this.run_iterations:
         this.run_iterations = complete + 1
         set_end(world, r, this.start_s + run_s(world, r, complete + 1))
@@ -347,6 +355,13 @@ def _interrupt(world: World, r: int, task: int, now_s: float) -> None:
 @compiled
 def wake(world: World, r: int, now_s: float) -> None:
     """Wake a replica with freed memory: waiting tasks start it if it idles, or end its token run early."""
+    if world.strict:
+        waiting = list_at(world, LISTS * r + PROMPTS_WAITING).length + list_at(world, LISTS * r + PREEMPTED).length
+        if waiting > 0 and replica_at(world, r).doing == records.IDLE:
+            make_ready(world, r)
+        elif waiting > 0 and replica_at(world, r).doing == records.TOKEN_RUN:
+            end_run(world, r, now_s)
+        return
     if list_at(world, LISTS * r + WAITING).length > 0:
         if replica_at(world, r).doing != records.IDLE:
             _interrupt(world, r, -1, now_s)  # for any sequence

@@ -92,7 +92,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             if prompt_fails:
                 void_tokens(world, request)
                 restart(world, request, now_s)
-        elif state in (records.TOKEN_WAITING, records.TOKEN_RUNNING):
+        elif state in (records.TOKEN_WAITING, records.TOKEN_RUNNING, records.RECOMPUTING):
             if token_fails:
                 restart(world, request, now_s)
         elif prompt_fails or token_fails:

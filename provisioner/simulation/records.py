@@ -24,6 +24,7 @@ TOKEN_RUNNING: Final = 7
 DONE: Final = 8
 HELD: Final = 9  # no machine in service could take it
 RESTARTING: Final = 10  # its machine failed; about to be routed again
+RECOMPUTING: Final = 11  # evicted from its token replica, and computed again there
 
 # States of a replica.
 IDLE: Final = 0
@@ -42,7 +43,7 @@ BATCH: Final = 0  # tasks that run, in batch order
 WAITING: Final = 1  # tasks that wait: request, or -1 - request for a token task
 PROMPTS_WAITING: Final = 2  # unstarted prompts in order of arrival
 PRESENT: Final = 3  # every request on the replica in order of arrival
-PREEMPTED: Final = 4  # preempted token tasks in order of preemption
+PREEMPTED: Final = 4  # preempted token tasks in order of preemption; under strict pools evicted requests by arrival
 BLOCKED: Final = 5  # requests whose KV cache waits for room here
 FRESH: Final = 6  # requests whose token phase waits and never ran, in order of arrival
 SENDING: Final = 7  # requests whose KV cache leaves on its link
@@ -158,6 +159,9 @@ WORLD: Final = _record(
     # The rules.
     ("i8", "borrow"),  # the mixed pool
     ("i8", "chunked"),
+    ("i8", "strict"),  # strict pools as engines schedule them: prompts in chunks, sequences that grow
+    ("i8", "first_at_prompt"),  # the prompt replica emits the first token, not the token replica
+    ("i8", "deflect_below_tokens", "deflect_beyond_tokens"),  # prompts below, queues beyond: to token replicas
     ("i8", "reserve_whole"),  # memory for all of a request's tokens at once
     ("i8", "share_links"),
     ("i8", "decode_floor"),  # a mixed iteration takes at least the decode time of its batch
@@ -167,6 +171,7 @@ WORLD: Final = _record(
     ("f8", "retry_s"),  # 0: woken when memory is freed
     ("f8", "kv_bytes_per_token", "layers"),
     ("f8", "per_layer_fixed_s"),  # 0: serialized transfers only
+    ("f8", "handover_s"),  # from the end of a transfer to its arrival
     ("f8", "from_s", "until_s"),  # the measured window
     # State.
     ("f8", "now_s"),

@@ -2,6 +2,7 @@
 
 With a mixed pool (policy ``splitwise``), the rules of the paper's cluster-level scheduler as in its published
 simulator; with strict pools, the least loaded replica of each role; with whole requests, the least loaded of all.
+Routers of engines know prompts and numbers of requests, no output lengths.
 """
 
 from provisioner.simulation.chunked import arrive_chunked
@@ -77,11 +78,17 @@ def _strict(world: World, request: int) -> tuple[int, int]:
         slot = slot_at(world, s)
         if slot.min_prompt_tokens <= length <= slot.max_prompt_tokens:
             if slot.role == TOKEN_ROLE:
-                token_at = _least(world, SCHEDULED, slot.pool)
+                token_at = _least(world, PENDING if world.strict else SCHEDULED, slot.pool)
             else:
                 prompt_at = _least(world, PENDING, slot.pool)
                 if slot.role == MIXED_ROLE:
                     token_at = prompt_at
+    if world.strict and (
+        length < world.deflect_below_tokens
+        or prompt_at < 0
+        or replica_at(world, prompt_at).pending_tokens > world.deflect_beyond_tokens
+    ):
+        prompt_at = token_at
     return prompt_at, token_at
 
 
@@ -99,7 +106,8 @@ def route(world: World, request: int, now_s: float) -> None:
         return
     this.prompt_at, this.token_at = prompt_at, token_at
     this.token_epoch = replica_at(world, token_at).epoch
-    promise(world, prompt_at, this.prompt_tokens, this.prompt_tokens + 1 if prompt_at != token_at else 0)
+    if prompt_at != token_at or not world.strict:  # a token replica's load is the number of its requests
+        promise(world, prompt_at, this.prompt_tokens, this.prompt_tokens + 1 if prompt_at != token_at else 0)
     promise(world, token_at, 1, this.prompt_tokens + this.output_tokens)
     if world.chunked:
         arrive_chunked(world, prompt_at, request, now_s)

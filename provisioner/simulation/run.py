@@ -208,6 +208,8 @@ def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
     requests = prepared.requests
     prompt, total = requests.prompt_tokens, requests.prompt_tokens + requests.output_tokens
     for pool in cluster.pools:
+        if pool.role == "prompt" and cluster.policy.of_engines:
+            total = prompt + 1
         inside = (prompt >= pool.min_prompt_tokens) & (prompt <= (pool.max_prompt_tokens or np.inf))
         too_large = np.flatnonzero(inside & (total > pool.perf.kv_capacity_tokens))
         if too_large.size:
@@ -225,7 +227,9 @@ def _world(
     """Arrays of a run, and the record that points at them."""
     requests, policy, perf = prepared.requests, cluster.policy, cluster.pools[0].perf
     published = perf.assumptions == "splitwise-sim"
-    borrow, chunked = policy.name == "splitwise", policy.name == "chunked"
+    borrow, strict = policy.name == "splitwise", policy.of_engines
+    chunked = strict or policy.name == "chunked"
+    whole = policy.admission == "reserve" if strict else not published
     types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
     serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
     together = [serves.index(each) for each in serves]  # strict pools of a kind share the queue of the first
@@ -308,13 +312,18 @@ def _world(
         "decode_columns": policy.batch_requests + 1,
         "borrow": borrow,
         "chunked": chunked,
-        "reserve_whole": not published,
+        "strict": strict,
+        "first_at_prompt": not strict or policy.first_token == "prompt",
+        "deflect_below_tokens": policy.deflect_below_tokens if policy.name == "deflect" else 0,
+        "deflect_beyond_tokens": policy.max_pending_tokens if policy.name == "deflect" else records.NEVER,
+        "reserve_whole": whole,
         "decode_floor": chunked or not published,
         "closed_loop": closed,
         "tbt_by_output": published,
         "retry_s": policy.transfer_retry_s,
         "kv_bytes_per_token": perf.kv_bytes_per_token,
         "layers": perf.model.layers,
+        "handover_s": policy.handover_s if strict else 0.0,
         "per_layer_fixed_s": 0.0 if published else PER_LAYER_FIXED_S,
         "from_s": requests.from_s,
         "until_s": np.inf if closed or waiting.size else min(requests.until_s, float(requests.arrival_s[-1])),

@@ -6,6 +6,7 @@ link equally, and each is as fast as the slower of its two shares.
 
 from provisioner.simulation.machine import arrive_tokens, take_memory, wake
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at, type_at
+from provisioner.simulation.receiving import arrive_cache, has_room, shorten_run
 from provisioner.simulation.records import BLOCKED, LANDING, LISTS, NO_ROOM, RECEIVING, SENDING, TRANSFERRING, World
 from provisioner.simulation.structures import append, promise, push, remove, remove_at
 
@@ -14,7 +15,7 @@ from provisioner.simulation.structures import append, promise, push, remove, rem
 def memory_to_receive(world: World, request: int) -> int:
     """KV tokens that a transfer takes at its destination."""
     this = request_at(world, request)
-    return this.prompt_tokens + (this.output_tokens if world.reserve_whole else 1)
+    return this.prompt_tokens + (this.output_tokens if world.reserve_whole else world.first_at_prompt)
 
 
 @compiled
@@ -23,7 +24,11 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
     this = request_at(world, request)
     source, target = replica_at(world, this.prompt_at), replica_at(world, this.token_at)
     tokens = memory_to_receive(world, request)
-    if target.used_tokens + tokens > target.capacity_tokens:
+    if world.strict:
+        room = has_room(world, request, tokens, now_s)
+    else:
+        room = target.used_tokens + tokens <= target.capacity_tokens
+    if not room:
         if this.state != NO_ROOM:
             this.state = NO_ROOM
             if world.retry_s == 0.0:
@@ -33,6 +38,8 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
             push(world, request, now_s + world.retry_s)
         return False
     take_memory(world, this.token_at, tokens, now_s)
+    if world.strict:
+        shorten_run(world, this.token_at, now_s)
     this.state = TRANSFERRING
     world.moving += 1
     link = min(type_at(world, source.type).link_bytes_per_s, type_at(world, target.type).link_bytes_per_s)
@@ -44,6 +51,7 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
         if left / link + world.per_layer_fixed_s < volume / link:
             volume = left
             this.landing_s = world.per_layer_fixed_s
+    this.landing_s += world.handover_s
     this.bytes_left = volume
     if world.share_links:
         this.since_s = now_s
@@ -78,7 +86,10 @@ def finish_transfer(world: World, request: int, now_s: float) -> None:
             return
     world.moving -= 1
     void_prompt(world, request, now_s)
-    arrive_tokens(world, this.token_at, request, now_s)
+    if world.strict:
+        arrive_cache(world, this.token_at, request, now_s)
+    else:
+        arrive_tokens(world, this.token_at, request, now_s)
     admit_blocked(world, this.prompt_at, now_s)
     wake(world, this.prompt_at, now_s)
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from provisioner.deadline import OUT_OF_TIME, TimeIsUp
 from provisioner.errors import InfeasibleError, InputError
+from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.planning.answer import answer, with_sharing_designs
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
@@ -41,7 +42,8 @@ def proof_of(
     reached before a cluster is simulated.
     """
     search, designs = guesses or formulas_guess(setting, progress)
-    _refuse_impossible(setting, search)
+    if setting.judging.policy not in ENGINE_POLICIES:  # of which the formulas alone are not certain
+        _refuse_impossible(setting, search)
     case = Case(setting, search, designs, *(verdicts or Verdicts()).judge(setting, setting.traffic.peak_rps))
     _refuse_impossible(setting, search)  # once more, without the designs that the case has ruled out
     compile_simulator(progress)

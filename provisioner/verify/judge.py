@@ -16,7 +16,15 @@ from typing import Any, Final, TypeVar
 import numpy as np
 
 from provisioner.deadline import TimeIsUp, check_time
-from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, ENGINE_POLICIES, MOST_SETS, Assumptions, PolicyName
+from provisioner.options.defaults import (
+    CONFIDENCE,
+    CUT_MARGIN,
+    ENGINE_POLICIES,
+    MOST_SETS,
+    SPLITTING,
+    Assumptions,
+    PolicyName,
+)
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.lattice import Sizes
@@ -76,6 +84,7 @@ class SimulationJudge:
     simulated_runs: int = 0
     known: dict[Candidate, Verdict] = field(default_factory=dict)
     alike: dict[Hashable, Verdict] = field(default_factory=dict)
+    simulated: dict[Candidate, Verdict] = field(default_factory=dict, init=False)  # whatever their failures exclude
 
     @property
     def assumptions(self) -> Assumptions:
@@ -117,20 +126,17 @@ class SimulationJudge:
         """The policy that a design is simulated with.
 
         Splitwise's mixed pool for designs that split the phases, mixed batching for colocated ones; ``split`` (always
-        where machines serve by prompt length, which cannot be lent) and ``chunked`` where asked for, with the engine's
-        requests, and the most tokens that any of its pools has.
+        where machines serve by prompt length, which cannot be lent), ``strict``, ``deflect`` and ``chunked`` where
+        asked for. Beside ``strict`` and ``deflect`` colocated designs are chunked, as engines serve.
         """
         name: PolicyName
         if design.splits:
-            name = "split" if self.policy == "split" or design.shares_role else "splitwise"
+            name = "split" if design.shares_role else "splitwise"
+            name = self.policy if self.policy in SPLITTING and self.policy != "splitwise" else name
         else:
-            name = "chunked" if self.policy == "chunked" else "mixed"
+            name = "chunked" if self.policy in ENGINE_POLICIES else "mixed"
         policy = Policy(name).as_published() if self.assumptions == "splitwise-sim" else Policy(name)
-        if name not in ENGINE_POLICIES:
-            return policy
-        batches = [self.replicas[slot.replica].batch for slot in design.slots]
-        requests, tokens = min(each.batch_requests for each in batches), max(each.batch_tokens for each in batches)
-        return replace(policy, batch_requests=requests, batch_tokens=tokens)
+        return policy.under(self.replicas[slot.replica] for slot in design.slots)
 
     def lends(self, design: Design) -> bool:
         """Whether the pools of a design lend machines to each other."""
@@ -151,6 +157,10 @@ class SimulationJudge:
 
     def _observed(self, run: Run) -> Observation:
         return observe(run, percentiles_of(run.latencies, self.percentiles), run.wall_s)
+
+    def prompts_anywhere(self, design: Design) -> bool:
+        """Whether prompts may be computed on token machines too."""
+        return self.policy_of(design).name in ("splitwise", "deflect")
 
     def runs(self, candidate: Candidate, sets: int | None = None) -> list[Run]:
         """The candidate's runs on the first sets that judged it, whole."""
@@ -199,12 +209,41 @@ class SimulationJudge:
         if candidate not in self.known and (kind := self.cluster(candidate).behaviour) in self.alike:
             self.known[candidate] = self.alike[kind]
         if candidate not in self.known:
+            found = self._by_itself(candidate)
+            excludes = found.clear and self._excludes_smaller(candidate, found)
+            self.known[candidate] = self.alike[kind] = replace(found, clear=excludes)
+        return self.known[candidate]
+
+    def _by_itself(self, candidate: Candidate) -> Verdict:
+        """The verdict on one candidate by its own runs; a clear failure may be of this one alone."""
+        if candidate not in self.simulated:
             for longer in range(self.doublings + 1):
                 found = self._simulated(candidate, longer)
                 if found.stable is not None:
                     break
-            self.known[candidate] = self.alike[kind] = replace(found, longer=longer)
-        return self.known[candidate]
+            self.simulated[candidate] = replace(found, longer=longer)
+        return self.simulated[candidate]
+
+    def _excludes_smaller(self, candidate: Candidate, found: Verdict) -> bool:
+        """Whether every smaller cluster of the design fails too where one fails clearly.
+
+        Behind fewer prompt machines, prompts reach the token machines of strict pools more evenly: TBT P99 of one token
+        machine was 88 ms behind 4, 136 ms behind 6. So a limit on tokens excludes smaller clusters only if the one with
+        the fewest prompt machines that keep up, found by halving, fails clearly too.
+        """
+        policy = self.policy_of(candidate.design)
+        margin = self.cut_margin if policy.first_token == "prompt" else math.inf  # of a TTFT that prompts decide
+        if not policy.of_engines or _for_prompts(found, margin):
+            return True
+        if candidate.design.shares_role:
+            return False
+        prompts, *others = candidate.sizes
+        low, high = 0, prompts
+        while high - low > 1:
+            middle = (low + high) // 2
+            few = _for_prompts(self._by_itself(Candidate(candidate.design, (middle, *others))), margin)
+            low, high = (middle, high) if few else (low, middle)
+        return self._by_itself(Candidate(candidate.design, (high, *others))).clear
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""
@@ -305,6 +344,12 @@ def losses(sizes: Sizes, count: int) -> list[Sizes]:
     """
     ways = product(*(range(min(n, count), -1, -1) for n in sizes))
     return [way for way in ways if sum(way) == min(count, sum(sizes))] if count else []
+
+
+def _for_prompts(found: Verdict, margin: float) -> bool:
+    """Whether a clear failure is for want of prompt machines: unstable, late, or a TTFT beyond the margin."""
+    late = not found.stable or not found.broken
+    return found.clear and (late or any(x.metric == "ttft" and value >= margin * x.value for x, value in found.broken))
 
 
 def _measure(both: Callable[[str], Sequence[Any]], values: dict[LatencyLimit, list[float]]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from provisioner.deadline import check_time
 from provisioner.errors import Interrupted
+from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.planning.candidates import Attainable
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import Caps
@@ -47,8 +48,9 @@ class Scope:
 class Case:
     """A question before the judge: the formulas' search over its designs, and the request sets of its planned rate.
 
-    Designs whose own iterations are beyond a limit on the largest gap, whatever their sizes, are ruled out. ``at_best``
-    has the machines that the prompts alone keep busy, by what a pool is.
+    Designs whose own iterations are beyond a limit on the largest gap, whatever their sizes, are ruled out. The
+    formulas, which are of other schedulers than engines', rule out only what requests alone miss under these.
+    ``at_best`` has the machines that the prompts alone keep busy, by what a pool is.
     """
 
     setting: Setting
@@ -59,6 +61,11 @@ class Case:
     at_best: dict[Any, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for design in self.designs:
+            option = self.search.candidates[design]
+            if option.unattainable and self.judge.policy_of(design).name in ENGINE_POLICIES:
+                kept = (x for x in option.unattainable if least_of(self.judge, design, x.limit) > x.limit.value)
+                self.search.candidates[design] = replace(option, unattainable=tuple(kept))
         limits = [limit for limit in self.setting.slo.limits if limit.metric == "gap"]
         for design in self.designs if limits else ():
             option = self.search.candidates[design]
@@ -66,7 +73,7 @@ class Case:
             found = tuple(
                 Attainable(limit, least, " and ".join(dict.fromkeys(slot.machine.name for slot in design.slots)))
                 for limit in limits
-                if limit not in known and (least := least_gap(self.judge, design, limit)) > limit.value
+                if limit not in known and (least := least_of(self.judge, design, limit)) > limit.value
             )
             if found:
                 self.search.candidates[design] = replace(option, pools=(), unattainable=(*option.unattainable, *found))
@@ -112,7 +119,7 @@ class Case:
         most = tuple(min(room, caps.room(slot.machine.name, self.setting.prices)) for slot in design.slots)
         # The prompts' work must fit the machines that may run prompts: with a mixed pool every one. The work of tokens
         # is left out, since they may ride along with prompts.
-        runs = [self.judge.lends(design) or slot.role != "token" for slot in design.slots]
+        runs = [self.judge.prompts_anywhere(design) or slot.role != "token" for slot in design.slots]
         work = tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(at_best, runs, strict=True))
         slowed = self.sets(0).requests.follows is not None  # sessions may take any time
         return Region(design, least, most, () if design.shares_role or slowed else (work,), start)
@@ -134,21 +141,29 @@ class Case:
         return tuple(map(self.at_best.__getitem__, kinds))
 
 
-def least_gap(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:
-    """The percentile of a limit on the largest gap that no size of a design can fall below, in the limit's kind.
+def least_of(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> float:
+    """The percentile of a limit that no size of a design can fall below, in the limit's kind.
 
-    A request's largest gap is at least its last decode iteration alone on the fastest machine that may decode: the mean
-    over request sets of its percentile. 0 for the published simulator, whose iterations with prompts may be shorter.
+    Each request alone on the fastest machine that may compute its phase: its prompt in one iteration (chunks take no
+    less together), its decode iterations, of which the last is the least that its largest gap can be. The mean over
+    request sets of the percentile. 0 for the published simulator, whose iterations with prompts may be shorter.
     """
-    decoding = [judge.replicas[slot.replica] for slot in design.slots if slot.role != "prompt" or judge.lends(design)]
+    anywhere, lends = judge.prompts_anywhere(design), judge.lends(design)
+    prompting = [judge.replicas[slot.replica] for slot in design.slots if slot.role != "token" or anywhere]
+    decoding = [judge.replicas[slot.replica] for slot in design.slots if slot.role != "prompt" or lends]
     if decoding[0].assumptions != "measured":
         return 0.0
     values = []
     for k in range(judge.sets):
         prepared = judge.request_sets(k, 0)
-        has = prepared.requests.counted & (prepared.requests.output_tokens > 1)
-        context = (prepared.requests.prompt_tokens + prepared.requests.output_tokens)[has] - 2
-        iteration_s = np.min([perf.decode_s(1, context) for perf in decoding], axis=0)
-        reference_s = prepared.records["reference_tbt_s"][has] if limit.kind == "slowdown" else 1.0
-        values.append(percentiles(iteration_s / reference_s, (limit.percentile,))[0])
+        has = prepared.requests.counted & ((prepared.requests.output_tokens > 1) | (limit.metric in ("ttft", "e2e")))
+        prompt, output = prepared.requests.prompt_tokens[has], prepared.requests.output_tokens[has]
+        context = prompt + output - 2 if limit.metric == "gap" else prompt + output / 2  # the last, or the mean
+        seconds = np.min([perf.decode_s(1, context) for perf in decoding], axis=0)
+        if limit.metric in ("ttft", "e2e"):
+            gaps = output - 1 if limit.metric == "e2e" else 0
+            seconds = np.min([perf.prompt_s(prompt) for perf in prompting], axis=0) + gaps * seconds
+        of = "tbt" if limit.metric == "gap" else limit.metric
+        reference_s = prepared.records[f"reference_{of}_s"][has] if limit.kind == "slowdown" else 1.0
+        values.append(percentiles(seconds / reference_s, (limit.percentile,))[0])
     return interval(values).mean

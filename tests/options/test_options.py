@@ -132,6 +132,7 @@ SAMPLES: dict[str, Any] = {
     "max_preemptions": 2,
     "transfer_retry_s": 0.5,
     "share_links": False,
+    "deflect_below_tokens": 16,
     "percentiles": (95.0, 99.9),
     "repeat": 3,
     "records": "r.parquet",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from provisioner.options.defaults import SPLITTING
 from provisioner.perf.assumptions import Reference, ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, MixedIteration
 from provisioner.simulation.cluster import Cluster, Outage, Pool
@@ -46,6 +47,11 @@ class Degenerate:
     def tensor_parallel(self) -> int:
         """A replica on all GPUs of the machine, or on its share of them."""
         return self.machine.gpus // self.replicas_per_machine
+
+    @property
+    def link_share_bytes_per_s(self) -> float:
+        """A replica's part of its machine's link."""
+        return self.link_bytes_per_s * self.tensor_parallel / self.machine.gpus
 
     def prompt_s(self, tokens: ArrayLike) -> Floats:
         """Time of a prompt iteration."""
@@ -87,7 +93,7 @@ def cluster(
     """Prompt and token machines (``second`` None: of the same type), or mixed ones, as the policy needs."""
     if isinstance(policy, str):
         policy = Policy(policy)  # type: ignore[arg-type]
-    if policy.name in ("mixed", "chunked"):
+    if policy.name not in SPLITTING:
         return Cluster((Pool("mixed", first, machines),), policy, outages)
     return Cluster((Pool("prompt", first, machines), Pool("token", second or first, others)), policy, outages)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.simulation import records
 from provisioner.simulation import run as run_module
 
@@ -25,7 +26,7 @@ class Inside:
         """Nothing is promised, taken, waiting or running any more."""
         for field in ("pending_tokens", "scheduled_tokens", "used_tokens", "behind"):
             assert not done.replicas[field].any(), (field, done.replicas[field])
-        if done.cluster.policy.name != "chunked":
+        if done.cluster.policy.name not in ENGINE_POLICIES:
             assert not done.replicas["context_tokens"].any()
         assert not self.list_lengths().any()
         for counter in ("heap_size", "moving", "in_system", "held"):

@@ -53,6 +53,7 @@ CASES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "batch-requests": (OPEN, "2,512", (2, 512)),
     "max-preemptions": ({**OPEN, "rate_rps": 40.0}, "1:2", (1, 2)),
     "transfer-retry": ({**OPEN, "policy": "split"}, "0:2s:500ms", (0.0, 0.5, 1.0, 1.5, 2.0)),
+    "deflect-below": ({**OPEN, "policy": "deflect"}, "0:2000:1000", (0, 1000, 2000)),
 }
 
 

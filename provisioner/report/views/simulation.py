@@ -211,17 +211,22 @@ def batches_table(simulation: Simulation) -> Table:
     )
 
 
-def _thresholds(thresholds: Mapping[str, float | bool]) -> str:
+def _thresholds(thresholds: Mapping[str, float | bool | str]) -> str:
     texts = {
         "max_pending_tokens": "{:,} pending tokens",
         "batch_tokens": "{:,} tokens",
         **{f"{role}_batch_tokens": f"{{:,}} tokens ({role})" for role in ROLES},
         "batch_requests": "{:,} requests in an iteration",
         "max_preemptions": "{:,} preemptions",
+        "deflect_below_tokens": "prompts below {:,} tokens computed where they are decoded",
+        "admission": "admission: {}",
+        "first_token": "first token from {} machines",
     }
     parts = [text.format(thresholds[name]) for name, text in texts.items() if name in thresholds]
     parts.append("links shared" if thresholds.get("share_links") else "links not shared")
-    if retry_s := thresholds.get("transfer_retry_s"):
+    if handover_s := float(thresholds.get("handover_s", 0.0)):
+        parts.append(f"handover {format_seconds(handover_s)}")
+    if retry_s := float(thresholds.get("transfer_retry_s", 0.0)):
         parts.append(f"transfers without room retried after {format_seconds(retry_s)}")
     return ", ".join(parts)
 
