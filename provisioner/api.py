@@ -90,7 +90,7 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     asked = PlanOptions.made(options, keywords)
     with limited(asked.time_limit_s, progress) as tell:
         setting, slo = load_setting(asked, tell), promised_slo(asked)
-        answer = best_plan(setting, tell, with_robustness=True)
+        answer = best_plan(setting, tell, beside=True)
         if asked.robust:
             as_they_are = partial(load_setting, replace(asked, robust=False, write_lp=None))
             answer = replace(answer, nominal=promise_of(answer.slo, as_they_are, tell))

@@ -11,7 +11,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
-from provisioner.options.defaults import EVIDENCE, SPLITTING, STRICT_POLICIES
+from provisioner.options.defaults import ENGINE_POLICIES, EVIDENCE, SPLITTING, STRICT_POLICIES
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
 from provisioner.perf.evidence import degrees_of, why_not_derived
@@ -42,7 +42,17 @@ _CLUSTERED_CV = 2.0
 # Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
 _NO_VERDICT = (
     *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
-    *("survive", "designs", "machines", "instances", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines"),
+    *(
+        "batch_tokens",
+        "survive",
+        "designs",
+        "machines",
+        "instances",
+        "objective",
+        "max_cost_usd_per_h",
+        "max_power_w",
+        "max_machines",
+    ),
     *("stock", "prices", "solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
@@ -85,6 +95,11 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     if options.policy in STRICT_POLICIES and options.assumptions != "measured":
         raise InputError(
             f"{spelled('policy')} {options.policy}: is of engines, which the published simulator does not know"
+        )
+    if options.batch_tokens and options.policy not in ENGINE_POLICIES:
+        raise InputError(
+            f"{spelled('batch_tokens')}: is of the policies of engines; give {spelled('policy')} "
+            f"{', '.join(ENGINE_POLICIES)} too"
         )
     if options.policy is not None and not (splits if options.policy in SPLITTING else whole):
         kind = "colocated designs" if splits else "designs that split the phases"

@@ -56,6 +56,9 @@ BATCH_REQUESTS: Final = 512
 MAX_PREEMPTIONS: Final = 4
 """Thresholds of every scheduling policy, as Splitwise publishes them."""
 
+TOKEN_BUDGETS: Final = (512, 1024, 2048, 4096, 8192, 16384)
+"""Tokens of an iteration that a plan considers for each pool that computes prompts, if it is asked for all."""
+
 DEFLECT_BELOW_TOKENS: Final = 1000
 """Prompts below this length are computed where they are decoded, under the policy ``deflect``.
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.files import check_name, read_text
-from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS
+from provisioner.options.defaults import DESIGN_ALIASES, FACTORS, MACHINE_FACTORS, TOKEN_BUDGETS
 from provisioner.specs import units
 from provisioner.specs.roles import ROLE_ALIASES
 
@@ -324,6 +324,19 @@ def parse_degrees(value: Any, what: str) -> Any:
     return whole("GPUs").listed().parse(value, what)
 
 
+def parse_choices_of_tokens(value: Any, what: str) -> tuple[int, ...]:
+    """Token budgets, the smallest first: all that plans consider, or numbers with commas between.
+
+    >>> parse_choices_of_tokens("all", "--batch-tokens")[:3], parse_choices_of_tokens("2048,512", "--batch-tokens")
+    ((512, 1024, 2048), (512, 2048))
+    """
+    if value == "all":
+        return TOKEN_BUDGETS
+    if isinstance(value, str) and not re.fullmatch(r"[-+\d.,\s]+", value):
+        raise InputError(f"{what}: must be all, or numbers of tokens such as 512,2048, got {value!r}")
+    return tuple(sorted(set(whole("tokens", 16, 131_072).listed().parse(value, what))))
+
+
 def _range_texts(value: Any) -> Sequence[str]:
     return (value if isinstance(value, str) else ",".join(map(text_of, value)),)
 
@@ -351,6 +364,7 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
 
 
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
+CHOICES_OF_TOKENS: Final = Kind(parse_choices_of_tokens, "all|TOKENS,...", _range_texts, default=())
 RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts, default=())
 SIZES: Final = Kind(
     lambda value, _: value if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,),

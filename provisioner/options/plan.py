@@ -6,7 +6,15 @@ from typing import ClassVar, Final, Literal
 
 from provisioner.options import kinds
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import CONFIDENCE, CUT_MARGIN, DURATION_S, EVIDENCE, MOST_SETS, POLICIES
+from provisioner.options.defaults import (
+    CONFIDENCE,
+    CUT_MARGIN,
+    DURATION_S,
+    EVIDENCE,
+    MOST_SETS,
+    POLICIES,
+    TOKEN_BUDGETS,
+)
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
@@ -60,6 +68,11 @@ class PlanOptions(Question):
         "Tensor parallelism to consider, in GPUs of one replica, for every pool apart: all at which a machine "
         "type has latency curves and holds the model, the largest of them, or these.",
         default="all",
+    )
+    batch_tokens: tuple[int, ...] = CLUSTER.option(
+        kinds.CHOICES_OF_TOKENS,
+        "Most tokens of an iteration to consider for each pool that computes prompts, with a --policy of engines: all "
+        f"({', '.join(map(str, TOKEN_BUDGETS))}) or these. [default: the engine's own]",
     )
     power_caps: tuple[float, ...] = CLUSTER.option(
         kinds.positive("% of the TDP", "PERCENT").listed(),

@@ -196,6 +196,13 @@ def scaled(perf: ReplicaPerf, *, prompt_time: float = 1.0, decode_time: float = 
     )
 
 
+def with_batch_tokens(perf: ReplicaPerf, batch_tokens: int | None) -> ReplicaPerf:
+    """A replica with the KV memory that is left beside the activations of a token budget; below 1 if there is none."""
+    where = perf.model, perf.machine, perf.tensor_parallel, perf.assumptions
+    left_bytes = memory.memory_bytes(*where, batch_tokens, perf.engine)["KV cache"]
+    return replace(perf, kv_capacity_tokens=left_bytes / perf.kv_bytes_per_token)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
     """A request alone on the reference machine, the denominator of its slowdown; all times in s.

@@ -34,11 +34,15 @@ _EXCHANGES = 2  # exchanges of machines between two pools look this many machine
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A design and the machines of each of its pools, of which those ``lost`` are out of service."""
+    """A design and the machines of each of its pools, of which those ``lost`` are out of service.
+
+    ``batch_tokens`` has the token budget of each pool; without them the judge chooses.
+    """
 
     design: Design
     sizes: Sizes
     lost: Sizes = ()
+    batch_tokens: Sizes = ()
 
     def __str__(self) -> str:
         return f"{self.design.name} {' + '.join(map(str, self.sizes))}{self.losses}"
@@ -61,7 +65,8 @@ class Verdict:
     of cuts, or no number of machines meets the limit. An undecided candidate counts as not shown to pass. ``stable`` is
     None if its runs are too short to tell, ``longer`` how often the time of its request sets was doubled to tell it.
     ``late`` is the end of a batch job over its window, None if it is within it. ``sets`` request sets decided.
-    ``losses`` says which machines were lost in what it is about, as ``Candidate.losses`` does.
+    ``losses`` says which machines were lost in what it is about, as ``Candidate.losses`` does. ``batch_tokens`` are the
+    token budgets of the pools that it is about, where they were to be chosen.
     """
 
     outcome: Outcome
@@ -74,6 +79,7 @@ class Verdict:
     longer: int = 0
     sets: int = 0
     losses: str = ""
+    batch_tokens: Sizes = ()
 
     def __post_init__(self) -> None:
         if self.clear and self.outcome != "fail":

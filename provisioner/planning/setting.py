@@ -27,7 +27,10 @@ _DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The rule by which clusters are judged: with any ``survive`` machines lost; ``policy`` None is each design's."""
+    """The rule by which clusters are judged: with any ``survive`` machines lost; ``policy`` None is each design's.
+
+    ``batch_tokens`` are the token budgets considered for each pool that computes prompts; none: the engine's own.
+    """
 
     sets: int
     duration_s: float
@@ -36,6 +39,7 @@ class Judging:
     cut_margin: float
     policy: PolicyName | None
     survive: int = 0
+    batch_tokens: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from provisioner.results.cluster import HasCluster, Pool, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.results.robustness import Robustness
-from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
 from provisioner.specs.slo import LatencyLimit, Percentile
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ class PlanPool(Pool):
     ``mean_batch`` is the sequences that a replica decodes together, ``link_load`` the share of the pool's link
     bandwidth that arriving KV caches take; None where the role has neither. ``extrapolated`` names the phases whose
     curve is continued beyond its measurements at this pool's load; ``curves`` says what the curves are: measured,
-    assumed, derived or estimated.
+    assumed, derived or estimated. ``batch_tokens`` are the most tokens of an iteration of a pool that computes prompts
+    as engines do.
     """
 
     utilization: float
@@ -39,6 +40,7 @@ class PlanPool(Pool):
     link_load: float | None = None
     extrapolated: tuple[str, ...] = ()
     curves: str = "measured"
+    batch_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,46 @@ class Alternative(HasCluster):
     def machines(self) -> int | None:
         """Machines of all pools; None without a plan."""
         return self.cluster.machines if self.pools else None
+
+
+@dataclass(frozen=True, slots=True)
+class Contender(HasCluster):
+    """The best cluster of a kind, split or colocated, and the policy and token budgets that it was simulated under.
+
+    A budget, ``batch_tokens``, is of each pool, None for one that only decodes.
+    """
+
+    design: str
+    pools: tuple[Pool, ...]
+    cost_usd_per_h: float
+    power_w: float
+    policy: str
+    batch_tokens: tuple[int | None, ...]
+
+    @derived
+    def machines(self) -> int:
+        """Machines of all pools."""
+        return self.cluster.machines
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """The best cluster that splits the phases beside the best colocated one, each proven, by one ``criterion``.
+
+    One of them is the plan. None is a kind of which no cluster passes, within the caps.
+    """
+
+    split: Contender | None
+    colocated: Contender | None
+    criterion: CriterionName
+
+    @derived
+    def gain(self) -> float | None:
+        """The colocated cluster's criterion over the split one's, above 1 if splitting pays; None without both."""
+        if self.split is None or self.colocated is None:
+            return None
+        field = CRITERIA[self.criterion].field
+        return float(getattr(self.colocated, field) / getattr(self.split, field))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +259,8 @@ class Plan(HasCluster, ServingResult):
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
     ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation,
-    ``robustness`` how far it is from failing, ``nominal`` the plan without the curves' errors where this one has them.
+    ``splitting`` what splitting the phases brings, ``robustness`` how far the plan is from failing, and ``nominal`` the
+    plan without the curves' errors where this one has them.
     """
 
     design: str
@@ -231,6 +274,7 @@ class Plan(HasCluster, ServingResult):
     objective: ObjectiveName
     latency: tuple[LatencyFigure, ...]
     batch: BatchPlan | None = None
+    splitting: Splitting | None = None
     promise: Promise | None = None
     nominal: Promise | None = None
     evidence: Evidence | None = None

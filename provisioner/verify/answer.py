@@ -22,6 +22,7 @@ from provisioner.verify.evidence import Proven
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Case, Scope
 from provisioner.verify.robustness import robustness
+from provisioner.verify.splitting import with_splitting
 from provisioner.verify.throughput import largest_throughput
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
@@ -69,13 +70,13 @@ def best_plan(
     setting: Setting,
     progress: Progress = lambda _: None,
     verdicts: Verdicts | None = None,
-    with_robustness: bool = False,
+    beside: bool = False,
 ) -> Plan:
     """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
 
     It is recomputed from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has
-    those of simulations for other questions, and keeps those of this one. ``with_robustness`` adds how far the plan is
-    from failing, unless time is up, or throughput is made largest: such a plan is at its limits.
+    those of simulations for other questions, and keeps those of this one. ``beside`` adds what splitting brings and how
+    far the plan is from failing, unless time is up, or throughput is made largest: such a plan is at its limits.
     """
     if setting.searching.fast:
         return confirmed(answer(setting, progress), setting)
@@ -85,8 +86,9 @@ def best_plan(
     if setting.searching.write_lp is not None and proven.proof.program.positions:
         write_lp(proven.proof.program, setting.searching.write_lp)
     plan = proven.plan(progress)
-    if with_robustness and proven.proof.best is not None:
+    if beside and proven.proof.best is not None:
         with suppress(TimeIsUp):
+            plan = with_splitting(plan, proven, progress)
             plan = replace(plan, robustness=robustness(proven, proven.proof.best.candidate, progress))
     return confirmed(plan, setting)
 

@@ -61,8 +61,11 @@ class Proven:
                 utilization=found.utilization,
                 mean_batch=found.mean_batch if pool.role != "prompt" else None,
                 binding=self._binding(best.candidate, position),
+                batch_tokens=tokens if pool.role != "token" else None,
             )
-            for position, (pool, found) in enumerate(zip(base.pools, simulation.pools, strict=True))
+            for position, (pool, found, tokens) in enumerate(
+                zip(base.pools, simulation.pools, self.case.judge.tokens_of(best.candidate), strict=True)
+            )
         )
         return replace(
             base,
@@ -190,7 +193,7 @@ class Proven:
 
 def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int) -> Simulation:
     """Whole runs of a candidate on the first ``count`` request sets that judged it."""
-    setting = sets.setting
+    setting, candidate = sets.setting, judge.decided(candidate)
     scenario = Scenario(
         design=candidate.design.name,
         cluster=judge.cluster(candidate),

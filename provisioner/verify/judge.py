@@ -25,7 +25,7 @@ from provisioner.options.defaults import (
     Assumptions,
     PolicyName,
 )
-from provisioner.perf.assumptions import ReplicaPerf, slo_strict
+from provisioner.perf.assumptions import ReplicaPerf, slo_strict, with_batch_tokens
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Verdict
@@ -65,7 +65,7 @@ class SimulationJudge:
     time, ``doublings`` times at most. A run stops early when its set alone is certain to put the mean beyond
     ``cut_margin`` times a limit. ``known`` keeps the verdicts, ``alike`` those of clusters that differ in nothing but
     how many of their replicas are on a machine: one runs for all of them. A cluster passes if it does whole and
-    with any ``survive`` machines lost.
+    with any ``survive`` machines lost, with one choice of the token budgets ``batch_tokens`` of its pools.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]
@@ -75,6 +75,7 @@ class SimulationJudge:
     doublings: int = 0
     policy: PolicyName | None = None
     survive: int = 0
+    batch_tokens: tuple[int, ...] = ()
     confidence: float = CONFIDENCE
     cut_margin: float = CUT_MARGIN
     job: BatchJob | None = None
@@ -85,6 +86,7 @@ class SimulationJudge:
     known: dict[Candidate, Verdict] = field(default_factory=dict)
     alike: dict[Hashable, Verdict] = field(default_factory=dict)
     simulated: dict[Candidate, Verdict] = field(default_factory=dict, init=False)  # whatever their failures exclude
+    with_budget: dict[tuple[ReplicaKey, int | None], ReplicaPerf] = field(default_factory=dict, init=False)
 
     @property
     def assumptions(self) -> Assumptions:
@@ -108,19 +110,60 @@ class SimulationJudge:
     def cluster(self, candidate: Candidate) -> Cluster:
         """The cluster that a candidate describes."""
         policy, slots = self.policy_of(candidate.design), candidate.design.slots
-        by_engine = policy.name in ENGINE_POLICIES
-        budgets = [self.replicas[slot.replica].batch.batch_tokens if by_engine else None for slot in slots]
+        budgets: Sequence[int | None] = candidate.batch_tokens or self._engines_own(candidate.design)
         pools = tuple(
             Pool(
-                slot.role, self.replicas[slot.replica], machines, slot.min_prompt_tokens, slot.max_prompt_tokens, tokens
+                slot.role,
+                self.replica(slot.replica, tokens),
+                machines,
+                slot.min_prompt_tokens,
+                slot.max_prompt_tokens,
+                tokens,
             )
-            for slot, machines, tokens in zip(candidate.design.slots, candidate.sizes, budgets, strict=True)
+            for slot, machines, tokens in zip(slots, candidate.sizes, budgets, strict=True)
         )
         first, out = 0, []
         for machines, lost in zip(candidate.sizes, candidate.lost, strict=False):
             out += [Outage(first + k, 0.0) for k in range(lost)]
             first += machines
         return Cluster(pools, policy, tuple(out))
+
+    def _engines_own(self, design: Design) -> tuple[int | None, ...]:
+        """The token budget of each pool that its engine has by itself; None under the paper's policies."""
+        by_engine = self.policy_of(design).name in ENGINE_POLICIES
+        return tuple(self.replicas[slot.replica].batch.batch_tokens if by_engine else None for slot in design.slots)
+
+    def tokens_of(self, candidate: Candidate) -> tuple[int | None, ...]:
+        """The token budget of each pool of a candidate; None under the paper's policies."""
+        return self.decided(candidate).batch_tokens or self._engines_own(candidate.design)
+
+    def replica(self, key: ReplicaKey, batch_tokens: int | None) -> ReplicaPerf:
+        """A replica with the KV memory that a token budget leaves; the engine's own if it is None."""
+        perf = self.replicas[key]
+        if batch_tokens in (None, perf.batch.batch_tokens):
+            return perf
+        if (key, batch_tokens) not in self.with_budget:
+            self.with_budget[key, batch_tokens] = with_batch_tokens(perf, batch_tokens)
+        return self.with_budget[key, batch_tokens]
+
+    def budgets(self, design: Design) -> list[Sizes]:
+        """The choices of token budgets for the pools of a design, those nearest to the engine's own first.
+
+        Pools that only decode keep the engine's own. A budget whose activations leave no room for the longest request
+        is no choice. One choice without any, (), where there is nothing to choose.
+        """
+        own = self._engines_own(design)
+        if not self.batch_tokens or None in own:
+            return [()]
+        requests = self.request_sets(0, 0).requests
+        longest = int((requests.prompt_tokens + requests.output_tokens).max())
+        choices = []
+        for slot, tokens in zip(design.slots, own, strict=True):
+            assert tokens is not None
+            fit = [each for each in self.batch_tokens if self.replica(slot.replica, each).kv_capacity_tokens >= longest]
+            fit.sort(key=lambda each, of=tokens: abs(math.log(each / of)))  # type: ignore[misc]
+            choices.append((tokens,) if slot.role == "token" else tuple(fit or (tokens,)))
+        return list(product(*choices))
 
     def policy_of(self, design: Design) -> Policy:
         """The policy that a design is simulated with.
@@ -181,7 +224,25 @@ class SimulationJudge:
         check_time()
 
     def judge(self, candidate: Candidate) -> Verdict:
-        """The verdict on one candidate: on the first of its losses that does not pass, or on the whole of it."""
+        """The verdict on one candidate: with the first token budgets with which it passes, or those nearest to it."""
+        choices = [candidate.batch_tokens] if candidate.batch_tokens else self.budgets(candidate.design)
+        failing = []
+        for tokens in choices:
+            found = replace(self._with_losses(replace(candidate, batch_tokens=tokens)), batch_tokens=tokens)
+            if found.passes:
+                return found
+            failing.append(found)
+        nearest = min(failing, key=lambda each: (each.outcome == "fail", each.early, each.worst_ratio))
+        return replace(nearest, clear=all(each.clear for each in failing))
+
+    def decided(self, candidate: Candidate) -> Candidate:
+        """A candidate with the token budgets that its verdict is about."""
+        if candidate.batch_tokens or not self.batch_tokens:
+            return candidate
+        return replace(candidate, batch_tokens=self.judge(candidate).batch_tokens)
+
+    def _with_losses(self, candidate: Candidate) -> Verdict:
+        """The verdict on the first of a candidate's losses that does not pass, or on the whole of it."""
         worst = 0.0
         ways = losses(candidate.sizes, self.survive)
         for lost in sorted(ways, key=lambda way: all(n > away for n, away in zip(candidate.sizes, way, strict=True))):
@@ -199,8 +260,8 @@ class SimulationJudge:
         """
         left = tuple(n - away for n, away in zip(candidate.sizes, lost, strict=True))
         if self.lends(candidate.design) or not all(left):
-            return Candidate(candidate.design, candidate.sizes, lost)
-        return Candidate(candidate.design, left)
+            return replace(candidate, lost=lost)
+        return replace(candidate, sizes=left)
 
     def alone(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate as it is, known or simulated; a pool that is lost whole is not simulated."""
@@ -241,9 +302,9 @@ class SimulationJudge:
         low, high = 0, prompts
         while high - low > 1:
             middle = (low + high) // 2
-            few = _for_prompts(self._by_itself(Candidate(candidate.design, (middle, *others))), margin)
+            few = _for_prompts(self._by_itself(replace(candidate, sizes=(middle, *others))), margin)
             low, high = (middle, high) if few else (low, middle)
-        return self._by_itself(Candidate(candidate.design, (high, *others))).clear
+        return self._by_itself(replace(candidate, sizes=(high, *others))).clear
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""
@@ -409,6 +470,7 @@ class Verdicts:
             sets.doublings,
             policy=judging.policy,
             survive=judging.survive,
+            batch_tokens=judging.batch_tokens,
             confidence=judging.confidence,
             cut_margin=judging.cut_margin,
             job=setting.job,

@@ -127,7 +127,8 @@ class Case:
     def _machines_at_best(self, design: Design) -> tuple[float, ...]:
         """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
         check_time()
-        requests, batch_tokens = self.sets(0).requests, self.judge.policy_of(design).batch_tokens
+        requests = self.sets(0).requests
+        batch_tokens = max(self.judge.policy_of(design).batch_tokens, *self.judge.batch_tokens, 0)
         span_s = float(requests.arrival_s[-1] - requests.arrival_s[0])
         kinds = [(batch_tokens, slot.replica, slot.min_prompt_tokens, slot.max_prompt_tokens) for slot in design.slots]
         for kind, slot in zip(kinds, design.slots, strict=True):

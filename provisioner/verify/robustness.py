@@ -32,6 +32,7 @@ def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda
     """
     case = proven.case
     judge, sets = case.judge, case.sets
+    candidate = judge.decided(candidate)
     progress("how far the plan is from failing: slower times, more load, a lost machine")
 
     def holds_slower(prompt: bool, decode: bool, factor: float) -> bool:

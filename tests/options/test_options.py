@@ -127,7 +127,9 @@ SAMPLES: dict[str, Any] = {
     "token_tensor_parallel": 2,
     "failures": ("prompt:3@30s-60s", "token:1@5s"),
     "max_pending_tokens": 0,
-    "batch_tokens": 4096,
+    "batch_tokens": (512, 2048),
+    "survive": 1,
+    "robust": True,
     "batch_requests": 64,
     "max_preemptions": 2,
     "transfer_retry_s": 0.5,
@@ -178,6 +180,7 @@ SAMPLES: dict[str, Any] = {
 
 OTHERWISE: dict[tuple[type[Options], str], Any] = {
     **{(kind, "tensor_parallel"): 4 for kind in (SimulateOptions, SweepOptions, VaryOptions)},
+    **{(kind, "batch_tokens"): 4096 for kind in (SimulateOptions, SweepOptions, VaryOptions)},
     (ProfileOptions, "tensor_parallel"): 2,
     (ProfileOptions, "warm_up"): 1,
     (ProfileOptions, "dtype"): "fp32",

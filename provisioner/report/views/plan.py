@@ -10,7 +10,17 @@ from provisioner.report.numbers import dollars, milliseconds, per_cent, signific
 from provisioner.report.tables import Row, flat
 from provisioner.report.views import view
 from provisioner.report.views.view import POOL, Tables, View, amount, bounds, criteria_columns, report, scaled
-from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, Promise
+from provisioner.results.plan import (
+    CAPACITY,
+    ONLY_ONE,
+    Alternative,
+    Evidence,
+    LatencyFigure,
+    Neighbour,
+    Plan,
+    Promise,
+    Splitting,
+)
 from provisioner.results.robustness import MOST_FACTOR, Loss, Robustness
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
@@ -19,6 +29,12 @@ from provisioner.specs.units import format_cost, format_power, format_rate, form
 _SHOWN_DESIGNS: Final = 16  # other designs that a report shows, in tables and pictures; CSV and JSON have all
 _REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
 _SHOWN_NEIGHBOURS: Final = 6  # the answer's own, and the next misses of other designs
+
+
+_BUDGET: Final = (
+    Column("token budget", True),
+    lambda pool: "" if pool.batch_tokens is None else f"{pool.batch_tokens:,}",
+)
 
 
 def document(plan: Plan, inputs: bool = False) -> Document:
@@ -36,6 +52,7 @@ def document(plan: Plan, inputs: bool = False) -> Document:
         *POOL[2:],
         (Column("busy, %" if plan.evidence else "load, %", True), lambda pool: per_cent(pool.utilization)),
         (Column("batch", True), lambda pool: significant(pool.mean_batch)),
+        *([_BUDGET] if any(pool.batch_tokens for pool in plan.pools) else []),
         *criteria_columns(("cost", "power")),
         (Column("one machine fewer", words=True), lambda pool: _breaks(pool.binding)),
     )
@@ -168,6 +185,8 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
     numbers += [amount("machines", plan), KeyNumber("binding", first, ", ".join(others))]
     numbers += slack_numbers(plan)
+    if plan.splitting:
+        numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
     if plan.robustness:
         numbers += _robustness_numbers(plan.robustness)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
@@ -178,6 +197,24 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     if data:
         numbers.append(KeyNumber("latency data", f"{', '.join(data)} (see Warnings)"))
     return KeyNumbers(tuple(numbers))
+
+
+def _splitting(found: Splitting) -> str:
+    """The gain of splitting: both kinds at their best, with the policies that they were simulated under."""
+    split, colocated = found.split, found.colocated
+    if split is None or colocated is None or found.gain is None:
+        return f"no {'colocated' if split else 'split'} cluster is within the limits"
+    shown = CRITERIA[found.criterion]
+    sides = [
+        f"{each.design} {each.cluster.by_role}{_budgets(each.batch_tokens)}, {shown.amount(getattr(each, shown.field))}"
+        for each in (split, colocated)
+    ]
+    return f"brings {found.gain:.2f}x: {' against '.join(sides)} (policies {split.policy} and {colocated.policy})"
+
+
+def _budgets(tokens: Iterable[int | None]) -> str:
+    known = [f"{each:,}" for each in tokens if each is not None]
+    return f" at {' and '.join(known)} tokens" if known else ""
 
 
 def _robustness_numbers(found: Robustness) -> list[KeyNumber]:
