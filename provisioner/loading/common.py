@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Generic, Self, TypeVar
 
 from provisioner.errors import InputError, UnknownNameError
@@ -17,6 +18,7 @@ from provisioner.specs.model import DTYPE_BYTES, KV_TYPES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.rate_levels import NO_PEAK
 from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
+from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_rate, parse_whole
 from provisioner.specs.workload import Workload, prefix_remark
 
@@ -32,6 +34,7 @@ _NOT_MEASURED = {
 }
 
 _OWN_STACK = "; measured curves contain the host time of their own stack, and it adds none"
+_NEXT_REFERENCE = "dgx-h100"  # of slowdowns, if a DGX-A100 cannot serve the model
 
 # Options without effect if no design splits the phases.
 _OF_SPLIT_PHASES = ("network", "transfer_retry_s", "share_links", "max_pending_tokens")
@@ -48,6 +51,7 @@ class Loading(Generic[Asked]):
     model: ModelArchitecture
     factors: Factors
     engine: Engine
+    context_tokens: int = 0
 
     @classmethod
     def of(cls, options: Asked) -> Self:
@@ -63,6 +67,20 @@ class Loading(Generic[Asked]):
         model = model.in_dtype(options.dtype or model.dtype, options.kv_dtype or model.kv_dtype)  # type: ignore[arg-type]
         return cls(options, known, model, load_factors(options.scale, known), known.engine(options.engine))
 
+    def serving(self, requests: Workload | Trace) -> Self:
+        """This question with the context that replicas have room for: the one asked for, or the longest request.
+
+        ``InputError`` for a context beyond the model's or below a request.
+        """
+        given, longest, what = self.options.context_tokens, requests.longest_tokens, spelled("context_tokens")
+        if given is not None and given > self.model.trained_context_tokens:
+            most = f"{self.model.trained_context_tokens:,} that {self.model.title} was trained for"
+            raise InputError(f"{what}: {given:,} tokens are more than the {most}; give that or less")
+        if given is not None and given < longest:
+            longer = f"{requests.longer_than(given)} are longer than {given:,} tokens, the longest {longest:,}"
+            raise InputError(f"{what}: {longer}; give {longest:,} or more, or leave it out")
+        return replace(self, context_tokens=given or longest)
+
     def slo(self, *more: LatencyLimit) -> SLO:
         """The set of limits with the limits by name and more, and the factor on them."""
         limits = [
@@ -77,7 +95,7 @@ class Loading(Generic[Asked]):
         network = networks.get(machine.name, networks.get(""))
         machine = machine if network is None else on_network(machine, network)
         asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, batch_tokens, self.engine)
-        return assumptions.replica(*asked)  # type: ignore[arg-type]
+        return assumptions.replica(*asked, self.context_tokens or None)  # type: ignore[arg-type]
 
     def served_by(self, replicas: Iterable[ReplicaPerf]) -> str:
         """The engine in words, and that measured curves among those of the replicas contain another's host time."""
@@ -88,7 +106,8 @@ class Loading(Generic[Asked]):
         """The reference of slowdowns, under the default engine, and a remark if it is not the DGX-A100.
 
         The DGX-A100 may not hold the model, or may lack its number type. Limits that are slowdowns then need a
-        reference by name; without such limits the first of the replicas serves as one.
+        reference by name; without such limits a DGX-H100 is one, or else the first machine known that can serve the
+        model, or the first of the replicas.
         """
         asked = (self.model, self.options.assumptions, self.known)
         if self.options.reference is not None:
@@ -104,10 +123,16 @@ class Loading(Generic[Asked]):
                     f"slowdowns, such as {slow[0]}, are against a DGX-A100 at TP 8, which cannot be: {error}; name "
                     f"another with {spelled('reference')} MACHINE or MACHINE:TP, or give limits in seconds"
                 ) from None
-            first = next(iter(replicas))
-            name = f"{first.machine.name} at TP {first.tensor_parallel}"
-            remark = f"slowdowns are against {name}: a DGX-A100 cannot serve {self.model.title} ({error})"
-            return Reference(first), (remark,)
+            found = next(filter(None, map(self._alone_on, (_NEXT_REFERENCE, *self.known.machines))), None) or Reference(
+                next(iter(replicas))
+            )
+            remark = f"slowdowns are against {found}: a DGX-A100 cannot serve {self.model.title} ({error})"
+            return found, (remark,)
+
+    def _alone_on(self, machine: str) -> Reference | None:
+        with suppress(InputError):
+            return assumptions.reference(self.model, self.options.assumptions, self.known, machine, None)  # type: ignore[arg-type]
+        return None
 
     def remarks(
         self, workload: Workload, replicas: Collection[ReplicaPerf], splits: bool, done: str = "planned"

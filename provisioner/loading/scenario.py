@@ -42,9 +42,10 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
     factors = loading.factors
     factors.refuse(("price", "power"), "changes no latency; leave it out of a simulation")
     slo = loading.slo()
+    requests = _requests(options, factors, times)
+    loading = loading.serving(requests.source)
     design, pools = _pools(loading)
     cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
-    requests = _requests(options, factors, times)
     fixed = options.duration_s or options.rates_rps or options.in_flight or options.trace is not None
     room = not fixed and doublings(requests.arrivals.duration_s, requests.arrivals.rate_rps)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
@@ -55,6 +56,7 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
         design=design,
         cluster=cluster,
         reference=against,
+        context_tokens=loading.context_tokens,
         request_set=requests.make,
         sets=requests.sets,
         expected_requests=requests.expected,
@@ -225,6 +227,7 @@ class _Requests:
     sets: int
     expected: float
     workload: Workload
+    source: Workload | Trace
     arrivals: Arrivals
     notes: tuple[str, ...] = ()
 
@@ -263,7 +266,7 @@ def _requests(options: SimulateOptions, factors: Factors, times: float) -> _Requ
     def make(number: int) -> RequestSet:
         return sets(draw, options.seed, 1, first=number)[0]
 
-    return _Requests(make, options.sets, expected, workload, arrivals, notes)
+    return _Requests(make, options.sets, expected, workload, workload, arrivals, notes)
 
 
 def _as_recorded(trace: Trace, factors: Factors, warm_up: float, cool_down: float) -> _Requests:
@@ -274,7 +277,7 @@ def _as_recorded(trace: Trace, factors: Factors, warm_up: float, cool_down: floa
     one = from_trace(trace, warm_up * span_s, cool_down * span_s)
     workload = trace.workload(Path(trace.path).stem, rate_rps=one.rate_rps if span_s > 0.0 else 1.0)
     arrivals = Arrivals(trace=trace.path, waiting=trace.waiting)
-    return _Requests(lambda _: one, 1, trace.requests, workload, arrivals, trace.warnings)
+    return _Requests(lambda _: one, 1, trace.requests, workload, trace, arrivals, trace.warnings)
 
 
 def _workload(options: SimulateOptions, factors: Factors) -> tuple[Workload, Workload | Trace]:

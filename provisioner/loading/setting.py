@@ -67,6 +67,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     slo = loading.slo(*([] if deadline_s is None else [LatencyLimit("e2e", 99.0, deadline_s, "seconds")]))
     _check_limits(options, slo)
     workload, source, windows, cv, notes = _requests(options, factors)
+    loading = loading.serving(source)
     traffic = Traffic(Classes(workload.prompt.tokens, workload.output.tokens, workload.weight), windows, cv)
     rate_rps, headroom_factor = traffic.peak_rps, 1.0 + options.headroom
     traffic = traffic.scaled(headroom_factor)
@@ -121,6 +122,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         slo=slo,
         job=job,
         reference=against,
+        context_tokens=loading.context_tokens,
         replicas=replicas,
         designs=chosen,
         named=bool(options.designs),

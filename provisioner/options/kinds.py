@@ -306,6 +306,19 @@ def parse_count(value: Any, what: str) -> int:
     return units.parse_whole(value, what, "requests")
 
 
+def parse_tokens(value: Any, what: str) -> int:
+    """A number of tokens, as vLLM reads ``--max-model-len``: k stands for 1,000, K for 1,024.
+
+    >>> parse_tokens("8k", "--context"), parse_tokens("8K", "--context"), parse_tokens("131072", "--context")
+    (8000, 8192, 131072)
+    """
+    text = str(value).strip()
+    if (times := {"k": 1000, "K": 1024}.get(text[-1:])) is not None:
+        value = round(times * units.parse_positive(text[:-1], what, "tokens"), 6)
+    return units.parse_whole(value, what, "tokens")
+
+
+CONTEXT: Final = Kind(parse_tokens, "TOKENS", number=True, unit="tokens").within(1, 1_000_000_000)
 COUNT: Final = Kind(parse_count, "REQUESTS", unit="requests").within(1, 1_000_000_000)
 # The unit of a budget depends on what is held the same: it stays a text.
 BUDGET: Final = Kind(lambda value, what: value if isinstance(value, str) else units.parse_number(value, what), "AMOUNT")

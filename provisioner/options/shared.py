@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
 from provisioner.options.defaults import ASSUMPTIONS, DEFAULT_SLO, FACTOR_NAMES, LIMIT_NAMES
-from provisioner.options.kinds import FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
+from provisioner.options.kinds import CONTEXT, FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.engine import DEFAULT_ENGINE
 from provisioner.specs.metrics import METRICS
@@ -86,8 +86,16 @@ class Question(Options):
         "[default: the model's own]",
     )
     kv_dtype: str | None = METHOD.option(_KV_DTYPE, "Number type of the KV cache. [default: the model's own]")
+    context_tokens: int | None = METHOD.option(
+        CONTEXT,
+        "Longest request, prompt and output together, that replicas have room for, such as 8192, 8k (8,000) or 8K "
+        "(8,192). [default: the longest of the requests]",
+        flag="--context",
+    )
     reference: str | None = METHOD.option(
-        TEXT.shown_as("MACHINE[:TP]"), "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8]"
+        TEXT.shown_as("MACHINE[:TP]"),
+        "Reference of slowdowns: a request alone on this machine. [default: dgx-a100:8, or the first shipped machine "
+        "that can serve the model]",
     )
     network: tuple[str, ...] = METHOD.option(
         TEXT.several().shown_as("[MACHINE=]NETWORK"),

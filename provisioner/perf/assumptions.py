@@ -153,11 +153,13 @@ def replica(
     own: catalog.Catalog | None = None,
     batch_tokens: int | None = None,
     engine: Engine | None = None,
+    context_tokens: int | None = None,
 ) -> ReplicaPerf:
     """One replica of a model on a machine; without ``tensor_parallel``, the largest with the best kind of curve.
 
     ``own`` has more specs and curves; memory is kept for ``batch_tokens``, those of the ``engine`` unless given, and
-    the engine is the default one unless given. Raises ``ModelDoesNotFitError`` with the
+    has to hold a request of ``context_tokens``, the model's full context unless given; the engine is the default one
+    unless given. Raises ``ModelDoesNotFitError`` with the
     numbers, ``UnknownNameError``, or ``InputError`` with the machines that have curves if this one has none.
     """
     if assumptions not in get_args(Assumptions):
@@ -175,7 +177,8 @@ def replica(
     largest = (tp for tp, kind in degrees.items() if EVIDENCE.index(kind) == best and tp <= hardware.gpus)
     gpus = tensor_parallel or max(largest, default=hardware.gpus)
     engine = engine or catalog.engine(DEFAULT_ENGINE)
-    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions, batch_tokens, engine)
+    room = batch_tokens, engine, context_tokens
+    capacity = memory.kv_capacity_tokens(architecture, hardware, gpus, assumptions, *room)
     if not degrees:
         why = evidence.why_not_derived(architecture, hardware) if measured else ""
         raise InputError(why or no_curves(architecture.name, hardware.name, own))
@@ -213,6 +216,9 @@ class Reference:
     """
 
     replica: ReplicaPerf
+
+    def __str__(self) -> str:
+        return f"{self.replica.machine.name} at TP {self.replica.tensor_parallel}"
 
     def ttft_s(self, prompt_tokens: ArrayLike) -> Floats:
         """TTFT of the request alone: its prompt time; any shape."""

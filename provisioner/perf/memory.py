@@ -89,18 +89,21 @@ def kv_capacity_tokens(
     assumptions: Assumptions = "measured",
     batch_tokens: int | None = None,
     engine: Engine | None = None,
+    context_tokens: int | None = None,
 ) -> float:
     """Tokens of KV cache that one replica holds: the memory left for it / KV bytes per token.
 
-    Raises ``ModelDoesNotFitError`` with the numbers if the rest leaves no room for one sequence of the model's full
-    context (as vLLM does), or for a single token in the published simulator's form.
+    Raises ``ModelDoesNotFitError`` with the numbers if the rest leaves no room for one request of ``context_tokens``,
+    the model's full context by default (as vLLM does), or for a single token in the published simulator's form.
     """
     parts = memory_bytes(model, machine, tensor_parallel, assumptions, batch_tokens, engine)
     total, left, per_token = sum(parts.values()), parts.pop("KV cache"), kv_bytes_per_token(model, assumptions)
     weights = parts.pop("weights")
-    needed = model.trained_context_tokens if assumptions == "measured" else 1
+    needed = (context_tokens or model.trained_context_tokens) if assumptions == "measured" else 1
     if left < needed * per_token:
-        end = f"leaves {left / per_token:,.0f} tokens of KV cache, less than the {needed:,} of one full context"
+        end = (
+            f"leaves {left / per_token:,.0f} tokens of KV cache, less than the {needed:,} of the longest request served"
+        )
         if left <= 0:  # what more memory would not mend
             read_s = weights / (tensor_parallel * machine.memory_bandwidth_gb_per_s * 1e9)
             send_s = 1000 * per_token / machine.network_bytes_per_s

@@ -70,6 +70,7 @@ class Setting:
     slo: SLO
     job: BatchJob | None
     reference: Reference
+    context_tokens: int
     replicas: Mapping[ReplicaKey, ReplicaPerf]
     designs: tuple[Design, ...]
     named: bool
@@ -93,7 +94,8 @@ class Setting:
     @property
     def rests_on(self) -> dict[str, Any]:
         """Fields that results have of their question: from the model to the currency of the prices."""
-        same = {name: getattr(self, name) for name in ("model", "workload", "engine", "sources", "versions")}
+        names = ("model", "workload", "engine", "context_tokens", "sources", "versions")
+        same = {name: getattr(self, name) for name in names} | {"reference": str(self.reference)}
         return same | {"slo": self.slo.name, "seed": self.judging.seed, "currency": self.prices.currency}
 
     def at(self, planned_rps: float) -> Self:

@@ -98,7 +98,8 @@ def _legend(
         kept.append(f"{part} {' to '.join(dict.fromkeys((gib[0], gib[-1])))}")
     yield (
         f"Below each TP: thousands of tokens of KV cache (in {cache}) that one replica has room for; no room for less "
-        f"than one full context. Beside weights a GPU keeps, in GiB: {', '.join(kept)} (docs/explanation/memory.md)."
+        "than one full context (plans ask for their longest request only). Beside weights a GPU keeps, in GiB: "
+        f"{', '.join(kept)} (docs/explanation/memory.md)."
     )
     yield from error_notes({row.evidence for row in rows}, {row.error is None for row in rows} == {False})
     reasons = grouped(

@@ -100,7 +100,8 @@ class Result:
 class ServingResult(Result):
     """A result on a workload that a model serves within limits.
 
-    ``engine`` names the serving engine and what it has no part in. ``question`` holds every option, ``command`` asks
+    ``engine`` names the serving engine and what it has no part in. Slowdowns are over the same request alone on the
+    ``reference``; ``context_tokens`` is the longest request served. ``question`` holds every option, ``command`` asks
     the same again; ``sources`` are those of all numbers.
     """
 
@@ -108,6 +109,8 @@ class ServingResult(Result):
     workload: str
     slo: str
     engine: str
+    reference: str = ""
+    context_tokens: int = 0
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
     question: Mapping[str, object]

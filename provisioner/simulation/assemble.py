@@ -46,6 +46,7 @@ class Scenario:
     warnings: tuple[str, ...] = ()
     question: Mapping[str, Any] = field(default_factory=dict)
     longer: Callable[[], "Scenario"] | None = None
+    context_tokens: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     engine: str = ""
 
@@ -204,6 +205,8 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         workload=scenario.workload,
         load=str(scenario.arrivals),
         slo=scenario.slo.name,
+        reference=str(scenario.reference),
+        context_tokens=scenario.context_tokens,
         slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
         stable=stable,
         instability=reason,

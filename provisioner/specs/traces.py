@@ -90,6 +90,16 @@ class Trace:
             return f"session_id and delay ({self.format.delay}) make {self.waiting:,} requests wait for answers"
         return "" if self.format.time_unit else "has lengths only, no times"
 
+    @property
+    def longest_tokens(self) -> int:
+        """Prompt and output tokens of the longest request."""
+        return int((self.prompt_tokens + self.output_tokens).max())
+
+    def longer_than(self, tokens: int) -> str:
+        """The requests that are longer, prompt and output together, as a phrase."""
+        longer = int(np.count_nonzero(self.prompt_tokens + self.output_tokens > tokens))
+        return f"{longer:,} of the {self.requests:,} requests of {self.path}"
+
     def workload(self, name: str, *, title: str = "", rate_rps: float | None = None) -> Workload:
         """Workload with the trace's lengths, burstiness and arrival profile.
 

@@ -139,6 +139,8 @@ class _Study:
                 optimum=optimum,
                 objective=objective,
                 slo=scenario.slo.name,
+                reference=str(scenario.reference),
+                context_tokens=scenario.context_tokens,
                 limits=scenario.slo.limits,
                 model=perf.model.name,
                 workload=scenario.workload,

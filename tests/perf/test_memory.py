@@ -56,8 +56,14 @@ def test_an_rtx_4090_has_the_room_that_vllm_reports() -> None:
         kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1)
     assert str(caught.value).endswith(
         "the weights take 16.1 GB, activations 0.6, CUDA graphs 0.6, context 0.3, driver 0.5, unused share 2.5 of"
-        " 25.8 GB (1 x 24 GiB), which leaves 39,635 tokens of KV cache, less than the 131,072 of one full context"
+        " 25.8 GB (1 x 24 GiB), which leaves 39,635 tokens of KV cache, less than the 131,072 of the"
+        " longest request served"
     )
+    assert kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=39_000) == pytest.approx(
+        39_635, abs=1
+    )
+    with pytest.raises(ModelDoesNotFitError, match="less than the 40,000 of the longest request served"):
+        kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=40_000)
 
 
 def test_more_tokens_an_iteration_leave_less_room() -> None:

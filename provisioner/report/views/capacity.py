@@ -39,7 +39,7 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
         _additions_table(capacity),
         Notes("Rates that nothing added holds", tuple(f"{format_rate(of.rate_rps)}: {of.reason}" for of in refused)),
         Boxes(pools, capacity.pools),
-        latency_table(capacity.latency),
+        latency_table(capacity),
     )
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
     method = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))

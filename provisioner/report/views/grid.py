@@ -11,7 +11,7 @@ from provisioner.report.document import Block, Code, Column, Document, KeyNumber
 from provisioner.report.numbers import milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
-from provisioner.report.views.view import View, amount, bounds, criteria_columns, report, total_cells
+from provisioner.report.views.view import View, amount, bounds, criteria_columns, over, report, total_cells
 from provisioner.results.cluster import Cluster
 from provisioner.results.grid import Grid, GridPoint, PointLatency, Varied
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -127,7 +127,7 @@ def _latency_table(grid: Grid, point: GridPoint) -> Table:
     """One row per percentile of the optimum, beside its limit; the nearest to it stands out."""
     limits = {limit.name: limit.format(limit.value) for limit in grid.limits}
     return listing(
-        "Latency at the optimum",
+        f"Latency at the optimum{over(grid)}",
         point.latency,
         (Column("latency"), lambda latency: latency.label),
         (Column("ms", True), lambda latency: simulated(latency.seconds, milliseconds)),

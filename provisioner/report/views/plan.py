@@ -262,7 +262,7 @@ def latency_table(plan: Plan) -> Table:
     """One row per percentile, beside its limit; those that one machine fewer misses stand out."""
     headroom = "" if plan.rate_rps == plan.planned_rate_rps else " with the headroom"
     return listing(
-        f"{'Simulated' if plan.evidence else 'Predicted'} latency{headroom}",
+        f"{'Simulated' if plan.evidence else 'Predicted'} latency{headroom}{view.over(plan)}",
         plan.latency,
         (Column("latency"), lambda figure: figure.label),
         (Column("ms", True), lambda figure: milliseconds(figure.seconds)),

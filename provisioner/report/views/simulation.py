@@ -11,7 +11,8 @@ from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing
 from provisioner.report.numbers import milliseconds, per_cent, significant, simulated, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import POOL, Tables, View, bounds, latency_chart, limit_cells, report
+from provisioner.report.views.view import POOL, Tables, View, bounds, latency_chart, limit_cells, over, report
+from provisioner.results.capacity import Capacity
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_rate, format_seconds
@@ -37,7 +38,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
     )
     blocks = (
         key_numbers(simulation),
-        latency_table(simulation.latency),
+        latency_table(simulation),
         Boxes(pools, simulation.pools),
         listing(
             "Queues and memory of a replica",
@@ -171,11 +172,11 @@ def _slo(simulation: Simulation) -> str:
     return f"{simulation.slo}: {'; '.join(parts)}" if parts else f"met: {simulation.slo}"
 
 
-def latency_table(latency: Sequence[LatencyResult]) -> Table:
+def latency_table(simulation: Simulation | Capacity) -> Table:
     """One row per percentile with its interval, beside its limit; those not met stand out."""
     return listing(
-        "Latency",
-        latency,
+        f"Latency{over(simulation)}",
+        simulation.latency,
         (Column("latency"), lambda each: each.label),
         (Column("ms", True), lambda each: simulated(each.seconds.mean, milliseconds)),
         (Column("95 % interval", True), lambda each: _interval(each.seconds, milliseconds)),

@@ -56,9 +56,13 @@ def report(
     """
     versions = {name: f"{name} {version}" for name, version in answer.versions.items()}
     program = [versions.pop(name) for name in ("provisioner", "python") if name in versions]
+    context = f"{answer.context_tokens:,} tokens" if answer.context_tokens else ""
+    asked_for = context and answer.question.get("context_tokens") is not None
     rows = (
         *method,
         ("engine", answer.engine),
+        ("context", context if asked_for else context and f"{context}, the longest of the requests"),
+        ("slowdowns", answer.reference and f"over the same request alone on {answer.reference}"),
         ("program", ", ".join(program)),
         ("libraries", ", ".join(versions.values())),
     )
@@ -68,6 +72,11 @@ def report(
     if inputs:
         shown += asked(*given_and_defaults(answer.question, options), type(answer).__name__.lower(), answer.command)
     return Document(headline, subtitle, tuple(shown))
+
+
+def over(answer: ServingResult) -> str:
+    """The reference of the slowdowns below a title."""
+    return f", slowdowns over {answer.reference} alone" if answer.reference else ""
 
 
 POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
