@@ -13,11 +13,11 @@ from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.engine import Engine
-from provisioner.specs.metrics import parse_target
+from provisioner.specs.metrics import MEASURED, parse_target
 from provisioner.specs.model import DTYPE_BYTES, KV_TYPES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
 from provisioner.specs.rate_levels import NO_PEAK
-from provisioner.specs.slo import SLO, LatencyLimit, load_slo, parse_limit
+from provisioner.specs.slo import SLO, LatencyLimit, attainment, load_slo, parse_limit
 from provisioner.specs.traces import Trace
 from provisioner.specs.units import format_rate, parse_whole
 from provisioner.specs.workload import Workload, prefix_remark
@@ -83,11 +83,21 @@ class Loading(Generic[Asked]):
 
     def slo(self, *more: LatencyLimit) -> SLO:
         """The set of limits with the limits by name and more, and the factor on them."""
+        given, share = self.options.limits, self.options.attainment
         limits = [
             parse_limit(*parse_target(name, spelled("limits")), text, spelled(name))
-            for name, text in self.options.limits.items()
+            for name, text in given.items()
+            if name not in MEASURED
         ]
-        return self.factors.slo(load_slo(self.options.slo).with_limits((*limits, *more)))
+        each = [(name, text) for name, text in given.items() if name in MEASURED]
+        if share is not None:
+            limits.append(attainment(share, each))
+        slo = load_slo(self.options.slo).with_limits((*limits, *more))
+        for limit in slo.limits:
+            if any(limit.metric == name for name, _ in each):
+                which = f"{spelled(limit.metric)}: is a limit on each request, and {limit} is on the same metric"
+                raise InputError(f"{which}; leave out one of them")
+        return self.factors.slo(slo)
 
     def replica(self, name: str, tensor_parallel: int | None, batch_tokens: int | None = None) -> ReplicaPerf:
         """A replica on a machine, on the network asked for, without the factors; memory is kept for its iterations."""
@@ -117,15 +127,14 @@ class Loading(Generic[Asked]):
         try:
             return assumptions.reference(*asked), ()  # type: ignore[arg-type]
         except InputError as error:
-            slow = [str(limit) for limit in slo.limits if limit.kind == "slowdown"]
+            slow = [str(part) for limit in slo.limits for part in limit.parts if part.kind == "slowdown"]
             if slow:
                 raise InputError(
                     f"slowdowns, such as {slow[0]}, are against a DGX-A100 at TP 8, which cannot be: {error}; name "
                     f"another with {spelled('reference')} MACHINE or MACHINE:TP, or give limits in seconds"
                 ) from None
-            found = next(filter(None, map(self._alone_on, (_NEXT_REFERENCE, *self.known.machines))), None) or Reference(
-                next(iter(replicas))
-            )
+            known = map(self._alone_on, (_NEXT_REFERENCE, *self.known.machines))
+            found = next(filter(None, known), None) or Reference(next(iter(replicas)))
             remark = f"slowdowns are against {found}: a DGX-A100 cannot serve {self.model.title} ({error})"
             return found, (remark,)
 

@@ -41,19 +41,10 @@ _Requests = tuple[Workload, Workload | Trace, tuple[tuple[float, float], ...], f
 _CLUSTERED_CV = 2.0
 # Options on which no verdict depends, or which are in the limits and in how clusters are judged; scale only in part.
 _NO_VERDICT = (
-    *("slo", "limits", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
-    *(
-        "batch_tokens",
-        "survive",
-        "designs",
-        "machines",
-        "instances",
-        "objective",
-        "max_cost_usd_per_h",
-        "max_power_w",
-        "max_machines",
-    ),
-    *("stock", "prices", "solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against", "scale"),
+    *("slo", "limits", "attainment", "deadline_s", "sets", "duration_s", "seed", "confidence", "cut_margin", "policy"),
+    *("batch_tokens", "survive", "designs", "machines", "instances", "objective", "max_cost_usd_per_h", "max_power_w"),
+    *("max_machines", "stock", "prices", "solver", "write_lp", "fast", "exhaustive", "time_limit_s", "against"),
+    "scale",
 )
 _SHOWN_VERSIONS = ("provisioner", "numpy", "scipy", "numba", "pulp", "highspy")
 
@@ -158,7 +149,16 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
     The load is the same, arriving at random, for a deadline and a batch job too; caps are dropped but where throughput
     is asked for, which is then the largest within them.
     """
-    asked = replace(options, slo=slo, limits={}, backlog_requests=None, within_s=None, deadline_s=None, write_lp=None)
+    asked = replace(
+        options,
+        slo=slo,
+        limits={},
+        attainment=None,
+        backlog_requests=None,
+        within_s=None,
+        deadline_s=None,
+        write_lp=None,
+    )
     if options.backlog_requests is not None:  # which has its rate from its window, whatever the factor on rates
         scale = {name: factor for name, factor in options.scale.items() if name != "rate"}
         asked = replace(asked, rate_rps=rate_rps, scale=scale)
@@ -312,10 +312,10 @@ def _no_curves(loading: Loading[PlanOptions], machine: Machine, at: str) -> str:
 def _check_limits(options: PlanOptions, slo: SLO) -> None:
     """Refuse limits that mean nothing for an answer by the formulas alone, or for a backlog."""
     for limit in slo.limits if options.fast else ():
-        if limit not in slo.predicted.limits:
+        if not METRICS[limit.metric].by_formulas:
             raise InputError(
                 f"{spelled('fast')}: {limit} is decided by simulation alone, as the formulas do not give the "
-                f"{METRICS[limit.metric].label}; leave out one of them"
+                f"{METRICS[limit.metric].what}; leave out one of them"
             )
     if options.backlog_requests is None:
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from provisioner.errors import InputError
+from provisioner.specs.metrics import MEASURED
 from provisioner.spelling import spelled
 
 
@@ -106,7 +107,10 @@ _MAP: Final = "{rates_rps} and {ratios}: make the map together; give both"
 _CLOSED: Final = "{requests}: is the number in a closed loop; give {in_flight} too, or {rate_rps} and {duration_s}"
 _WINDOW: Final = "{within_s}: is the time for a {backlog_requests}; give its number of requests, or {deadline_s}"
 
+_EACH: Final = "{{{0}}}: is a limit on each request; give {{attainment}} too, such as 99%, or {{{0}_p99}} in its place"
+
 NEEDS: Final = {
+    **{(metric, "attainment"): _EACH.format(metric) for metric in MEASURED},
     ("requests", "in_flight"): _CLOSED,
     ("within_s", "backlog_requests"): _WINDOW,
     ("backlog_requests", "within_s"): "{backlog_requests}: in what time? give {within_s}, such as {within_s} 8h",
@@ -132,6 +136,9 @@ def check_conflicts(question: str, given: Mapping[str, Any], typed: Mapping[str,
 
 def check_needs(given: Container[str], known: Container[str]) -> None:
     """Refuse an option that means nothing without another."""
+    if "attainment" in given and not any(metric in given for metric in MEASURED):
+        each = ", ".join(map(spelled, MEASURED))
+        raise InputError(f"{spelled('attainment')}: of which limits? give some of {each}, such as {spelled('ttft')} 1s")
     for (option, other), message in NEEDS.items():
         if option in given and other in known and other not in given:
             raise InputError(_filled(message, other))

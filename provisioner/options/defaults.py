@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, get_args
 
-from provisioner.specs.metrics import ALIASES, METRICS, NAMED_PERCENTILES, name_of
+from provisioner.specs.metrics import ALIASES, MEASURED, NAMED_PERCENTILES, name_of
 from provisioner.specs.roles import ROLE_ALIASES
 
 Assumptions = Literal["measured", "splitwise-sim"]
@@ -21,7 +21,7 @@ ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
 
 
 DEFAULT_SLO: Final = "splitwise"
-LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES)
+LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in MEASURED for percentile in NAMED_PERCENTILES)
 """Limits that have a flag and a keyword of their own."""
 
 FACTORS: Final = ("rate", "cv", "prompt-tokens", "output-tokens", "slo")

@@ -7,12 +7,13 @@ from provisioner.errors import InputError
 from provisioner.options.declaration import Group, Option
 from provisioner.options.defaults import LIMIT_NAMES
 from provisioner.options.kinds import Kind, pairs
-from provisioner.specs.metrics import METRICS, is_target, name_of, parse_target
+from provisioner.specs.metrics import ALIASES, MEASURED, METRICS, is_target, name_of, parse_target
 from provisioner.specs.units import parse_duration, parse_factor
 from provisioner.spelling import spelled
 
 LATENCY: Final = Group("Latency limits")
 LIMIT_FLAG: Final = "--limit"
+_EACH: Final = 100.0  # stands for the percentile of a limit on each request
 
 
 def parse_limit_text(value: Any, what: str) -> str:
@@ -27,27 +28,35 @@ def parse_limit_text(value: Any, what: str) -> str:
 
 
 def parse_limits(value: Any, what: str) -> dict[str, str]:
-    """Limits by name, such as ``ttft_p99``, as texts in the order of reports.
+    """Limits by name, such as ``ttft_p99``, or ``ttft`` for one on each request, as texts in the order of reports.
 
     Given as a mapping or as texts METRIC-pQ=VALUE. ``InputError`` for one that is given twice.
 
-    >>> parse_limits(["tpot-p99.9=50ms"], "--limit"), parse_limits({"ttft_p95": "2s"}, "limits")
-    ({'tbt_p99.9': '50ms'}, {'ttft_p95': '2s'})
+    >>> parse_limits(["tpot-p99.9=50ms"], "--limit"), parse_limits({"ttft_p95": "2s", "tpot": "1s"}, "limits")
+    ({'tbt_p99.9': '50ms'}, {'ttft_p95': '2s', 'tbt': '1s'})
     """
     limits: dict[tuple[str, float], str] = {}
     for given, text in pairs(value, what, "METRIC-pQ=VALUE, such as tbt-p99.9=60ms"):
-        target = parse_target(given, what)
-        name = name_of(*target)
-        called = spelled(name) if name in LIMIT_NAMES else f"{what} {given}"
+        each = ALIASES.get(given.strip().lower())
+        target = (each, _EACH) if each else parse_target(given, what)
+        name = _name(*target)
+        called = spelled(name) if name in LIMIT_OPTIONS else f"{what} {given}"
         if target in limits:
             raise InputError(f"{called}: is given twice")
         limits[target] = parse_limit_text(text, called)
     ordered = sorted(limits, key=lambda target: (list(METRICS).index(target[0]), target[1]))
-    return {name_of(*target): limits[target] for target in ordered}
+    return {_name(*target): limits[target] for target in ordered}
+
+
+def _name(metric: str, percentile: float) -> str:
+    return metric if percentile == _EACH else name_of(metric, percentile)
 
 
 def _member(name: str) -> Option:
     metric = METRICS[name.partition("_")[0]]
+    if name in MEASURED:
+        text = f"Limit on the {metric.meaning} of each request, such as {metric.example}; with --attainment."
+        return Option(Kind(parse_limit_text, "LIMIT"), text, LATENCY, flag=f"--{name}")
     alone = "" if metric.by_formulas else " The simulator alone judges it."
     text = f"Limit on the {metric.meaning}, such as {metric.example}.{alone}"
     return Option(Kind(parse_limit_text, "LIMIT"), text, LATENCY, flag=f"--{name.replace('_', '-')}")
@@ -60,7 +69,9 @@ LIMITS: Final = Kind(
     repeatable=True,
     default={},
 )
-LIMIT_OPTIONS: Final = {name: _member(name) for name in LIMIT_NAMES}  # the options that are entries of all limits
+LIMIT_OPTIONS: Final = {
+    name: _member(name) for name in (*LIMIT_NAMES, *MEASURED)
+}  # the options that are entries of all limits
 
 
 def with_limits_named(arguments: Sequence[str]) -> Iterator[str]:

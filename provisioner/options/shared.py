@@ -6,11 +6,23 @@ from typing import Any, ClassVar, Final
 
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
-from provisioner.options.defaults import ASSUMPTIONS, DEFAULT_SLO, FACTOR_NAMES, LIMIT_NAMES
-from provisioner.options.kinds import CONTEXT, FILE, FOLDER, NON_NEGATIVE, RATE, SCALE, SPAN, TEXT, name_of, whole
+from provisioner.options.defaults import ASSUMPTIONS, DEFAULT_SLO, FACTOR_NAMES
+from provisioner.options.kinds import (
+    CONTEXT,
+    FILE,
+    FOLDER,
+    NON_NEGATIVE,
+    RATE,
+    SCALE,
+    SPAN,
+    TEXT,
+    name_of,
+    share,
+    whole,
+)
 from provisioner.options.limits import LATENCY, LIMIT_OPTIONS, LIMITS
 from provisioner.specs.engine import DEFAULT_ENGINE
-from provisioner.specs.metrics import METRICS
+from provisioner.specs.metrics import LARGEST_PERCENTILE, MEASURED
 from provisioner.specs.trace_formats import TIME_UNITS
 
 WORKLOAD: Final = Group("Workload")
@@ -66,9 +78,14 @@ class Question(Options):
     )
     limits: Mapping[str, str] = LATENCY.option(
         LIMITS,
-        f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(METRICS)}, such as tbt-p99.9=60ms; also "
+        f"Limit on any percentile (Q above 0, at most 99.9) of {', '.join(MEASURED)}, such as tbt-p99.9=60ms; also "
         "written --tbt-p99.9 60ms. Limits stand alone; beside an --slo they are added to it.",
         members=LIMIT_OPTIONS,
+    )
+    attainment: float | None = LATENCY.option(
+        share().checked(lambda value: 0.0 < value <= LARGEST_PERCENTILE / 100.0, "above 0, at most 99.9%"),
+        "Share of the requests that have to be within all of --ttft, --tbt, --gap and --e2e at once (goodput), such as "
+        "99%. The simulator alone judges it.",
     )
     assumptions: str = METHOD.fixing(
         name_of("set of assumptions", ASSUMPTIONS),
@@ -113,7 +130,7 @@ class Question(Options):
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
         """The given values; limits given by hand stand alone unless an SLO is named beside them."""
-        if given.get("limits") or any(name in given for name in LIMIT_NAMES):
+        if given.get("limits") or any(name in given for name in (*LIMIT_OPTIONS, "attainment")):
             return {"slo": "none", **given}
         return {"slo": "batch", **given} if "deadline_s" in given else given
 

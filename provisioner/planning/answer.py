@@ -258,7 +258,7 @@ def _binding(setting: Setting, best: Best, position: int) -> tuple[str, ...]:
         return (ONLY_ONE,)
     if not best.latency.stable(sizes):
         return (CAPACITY,)
-    return tuple(limit.label for limit in setting.slo.predicted.limits if not best.latency.meets(limit, sizes))
+    return tuple(limit.label for limit in setting.predicted.limits if not best.latency.meets(limit, sizes))
 
 
 def _mean_batch(stage: Stage, size: int) -> float | None:

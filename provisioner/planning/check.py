@@ -208,7 +208,7 @@ class _Latency:
 
     def limits(self) -> Iterator[str]:
         """Latency limits that more requests exceed than may."""
-        for limit in self.setting.slo.predicted.limits:
+        for limit in self.setting.predicted.limits:
             beyond = self.share(limit.metric, limit.kind, limit.value)
             if not beyond <= 1.0 - limit.quantile + _GRID:
                 yield f"{limit}: {beyond:.4%} of the requests are beyond it"

@@ -14,9 +14,9 @@ from provisioner.planning.search import SMALLEST_RATE_RPS, Best, Search, largest
 from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Cluster
 from provisioner.specs.criteria import CRITERIA
-from provisioner.specs.metrics import METRICS
+from provisioner.specs.metrics import MEASURED, METRICS
 from provisioner.specs.money import shown_in
-from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.slo import Attainment, LatencyLimit
 from provisioner.specs.traces import Trace
 
 _SUGGESTED = 0.02  # a rate that is suggested is found to this relative tolerance, from below
@@ -126,8 +126,10 @@ def _latency_binds(options: tuple[Candidates, ...]) -> InfeasibleError:
 
 def raised(limit: LatencyLimit, value: float) -> str:
     """A limit raised to a value, as the caller writes it."""
+    if isinstance(limit, Attainment):
+        return " ".join(raised(each, value * each.value) for each in limit.limits)
     text = f"{value:.4g}x" if limit.kind == "slowdown" else f"{math.ceil(value * 1e4) / 10.0:.1f}ms"
-    if limit.name in LIMIT_NAMES:
+    if limit.name in (*LIMIT_NAMES, *MEASURED):
         return f"{spelled(limit.name)} {text}"
     return f"{spelled('limits')} {limit.name.replace('_', '-')}={text}"
 

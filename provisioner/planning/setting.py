@@ -98,6 +98,12 @@ class Setting:
         same = {name: getattr(self, name) for name in names} | {"reference": str(self.reference)}
         return same | {"slo": self.slo.name, "seed": self.judging.seed, "currency": self.prices.currency}
 
+    @property
+    def predicted(self) -> SLO:
+        """The limits that the queueing formulas can decide, or a bound on them."""
+        c = self.traffic.classes
+        return self.slo.predicted(float(c.weight[c.output_tokens > 1.0].sum()))
+
     def at(self, planned_rps: float) -> Self:
         """This question at another rate, headroom included."""
         return replace(self, traffic=self.traffic_at(planned_rps), rate_rps=planned_rps / self.headroom_factor)
@@ -157,7 +163,7 @@ class Setting:
         progress: Progress = lambda _: None,
     ) -> Search:
         """The search over some designs at some traffic, those of the question unless given."""
-        question = LatencyInputs(traffic or self.traffic, self.slo.predicted, self.reference, self.replicas)
+        question = LatencyInputs(traffic or self.traffic, self.predicted, self.reference, self.replicas)
         designs = self.designs if designs is None else designs
         return Search(question, designs, self.prices, self.caps, self.searching.solver, progress)
 

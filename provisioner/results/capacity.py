@@ -5,7 +5,7 @@ from typing import Literal
 
 from provisioner.results.cluster import Cluster, HasCluster, Totals
 from provisioner.results.result import ServingResult, derived
-from provisioner.results.simulation import LatencyResult, SimulatedPool, Verdict
+from provisioner.results.simulation import Attained, LatencyResult, SimulatedPool, Verdict
 from provisioner.specs.criteria import CriterionName
 
 
@@ -66,6 +66,7 @@ class Capacity(HasCluster, ServingResult):
     additions: tuple[Addition, ...]
     objective: CriterionName
     latency: tuple[LatencyResult, ...]
+    attainment: Attained | None
     tried: tuple[Tried, ...]
     rule: str
     kind: Literal["capacity"] = "capacity"

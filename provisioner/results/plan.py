@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from provisioner.results.cluster import HasCluster, Pool, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.results.robustness import Robustness
+from provisioner.results.simulation import Attained
 from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
 from provisioner.specs.slo import LatencyLimit, Percentile
 
@@ -273,6 +274,7 @@ class Plan(HasCluster, ServingResult):
     planned_rate_rps: float
     objective: ObjectiveName
     latency: tuple[LatencyFigure, ...]
+    attainment: Attained | None = None
     batch: BatchPlan | None = None
     splitting: Splitting | None = None
     promise: Promise | None = None

@@ -52,6 +52,21 @@ class LatencyResult(Percentile):
         return "" if limit is None else f"{limit.format(self.judged.mean)} of {limit.format(limit.value)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Attained:
+    """The share of requests within all ``limits`` at once beside the one ``asked`` for.
+
+    ``share`` has its mean over request sets and that of each; ``at_least`` is the one-sided lower confidence bound of
+    the mean, None for one set.
+    """
+
+    asked: float
+    limits: tuple[LatencyLimit, ...]
+    share: Interval
+    at_least: float | None
+    met: Verdict
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedPool(Pool):
     """A pool with the work of its machines in the measured window; means over the request sets, ``most_...`` largest.
@@ -110,6 +125,7 @@ class Simulation(HasCluster, ServingResult):
     preemptions: int
     restarts: int
     unfinished: int
+    attainment: Attained | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     load: str = ""
     measured_requests: float = math.nan

@@ -10,15 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.options.defaults import CONFIDENCE
 from provisioner.perf.assumptions import Reference, slo_strict
-from provisioner.results.simulation import LatencyResult, SimulatedPool, Simulation
+from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.simulation import measure, stability
 from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Run
 from provisioner.specs.arrivals import Arrivals
-from provisioner.specs.metrics import METRICS
-from provisioner.specs.slo import SLO
+from provisioner.specs.metrics import MEASURED
+from provisioner.specs.slo import SLO, Attainment
 
 _NOTABLE_EXTRAPOLATION: Final = 0.01  # share of a pool's busy time at extrapolated batches that is worth a warning
 
@@ -47,6 +48,7 @@ class Scenario:
     question: Mapping[str, Any] = field(default_factory=dict)
     longer: Callable[[], "Scenario"] | None = None
     context_tokens: int = 0
+    confidence: float = CONFIDENCE
     versions: Mapping[str, str] = field(default_factory=dict)
     engine: str = ""
 
@@ -75,6 +77,7 @@ class Observation:
     held: int
     end_s: float
     wall_s: float
+    ratios: measure.Floats  # of each measured request to the limits that it has to be within at once
 
 
 _MEANS: Final = ("requests", "measured_requests", "rate_rps", "throughput_rps", "throughput_tokens_per_s")
@@ -85,13 +88,16 @@ Percentiles = tuple[Mapping[str, tuple[float, ...]], Mapping[str, tuple[float, .
 def percentiles_of(latencies: measure.Latencies, of: Sequence[float]) -> Percentiles:
     """Percentiles of every metric, in s and as slowdowns, each by metric in the order of ``of``."""
     seconds, slowdown = {}, {}
-    for metric in METRICS:
+    for metric in MEASURED:
         seconds[metric], slowdown[metric] = (measure.percentiles(values, of) for values in latencies.both(metric))
     return seconds, slowdown
 
 
-def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
-    """The outcome of one run; ``values`` are its percentiles, ``wall_s`` the time that the run and they took."""
+def observe(run: Run, values: Percentiles, wall_s: float, limit: Attainment | None = None) -> Observation:
+    """The outcome of one run; ``values`` are its percentiles, ``wall_s`` the time that the run and they took.
+
+    ``limit`` is that on all limits at once.
+    """
     requests, last_s = run.prepared.requests, run.requests["last_s"]
     start_s, end_s = float(run.clock["from_s"]), float(run.clock["until_s"])
     if requests.in_flight is not None:  # from the entry of the first measured request to that of the first after them
@@ -126,6 +132,7 @@ def observe(run: Run, values: Percentiles, wall_s: float) -> Observation:
         held=int(run.clock["held"]),
         end_s=float(run.clock["now_s"]),
         wall_s=wall_s,
+        ratios=run.latencies.ratios(limit.limits) if limit else np.empty(0),
     )
 
 
@@ -182,7 +189,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
     assumptions = cluster.pools[0].perf.assumptions
     strict = slo_strict(assumptions)
     latency = []
-    for metric in METRICS:
+    for metric in MEASURED:
         for k, percentile in enumerate(scenario.percentiles):
             seconds = [each.seconds[metric][k] for each in observations]
             slowdown = [each.slowdown[metric][k] for each in observations]
@@ -190,8 +197,18 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
             for limit in limits or (None,):
                 result = LatencyResult(metric, percentile, measure.interval(seconds), measure.interval(slowdown), limit)
                 if limit is not None:
-                    result = replace(result, met=measure.verdict(limit.value, result.judged.values, strict))
+                    result = replace(
+                        result, met=measure.verdict(limit.value, result.judged.values, strict, scenario.confidence)
+                    )
                 latency.append(result)
+    attainment = None
+    if (limit := scenario.slo.attainment) is not None:
+        ratios = [each.ratios for each in observations]
+        attainment = measure.attained(limit, ratios, strict, scenario.confidence)
+        each_set = tuple(measure.quantile_over_sets([of], limit.quantile) for of in ratios)
+        worst = Interval(measure.quantile_over_sets(ratios, limit.quantile), None, None, each_set)
+        none = Interval(math.nan, None, None, ())
+        latency.append(LatencyResult("all", limit.percentile, none, worst, limit, attainment.met))
     verdicts = [each.met for each in latency if each.met is not None]
     stable, reason = _stability(observations)
     pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
@@ -207,6 +224,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         slo=scenario.slo.name,
         reference=str(scenario.reference),
         context_tokens=scenario.context_tokens,
+        attainment=attainment,
         slo_met=all(met == "pass" for met in verdicts) if verdicts else None,
         stable=stable,
         instability=reason,

@@ -21,6 +21,7 @@ from provisioner.simulation.strict import start_strict
 from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, push, remove_sorted, withdraw
 from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
+TOGETHER = records.TOGETHER
 # Positions in records.LIMITED.
 TTFT, TBT, E2E, GAP = 0, 1, 2, 3
 
@@ -43,6 +44,34 @@ def _count(world: World, request: int, metric: int, seconds: float) -> bool:
             limit.beyond += 1
             rejected = rejected or limit.beyond > limit.most
     return rejected
+
+
+@compiled
+def _count_once(world: World, request: int) -> bool:
+    """Count a complete request that is beyond any limit to be held together; return whether too many are."""
+    this = request_at(world, request)
+    gaps = this.output_tokens if world.tbt_by_output else this.output_tokens - 1
+    first, beyond = -1, False
+    for i in range(world.limits_count - 1, -1, -1):  # they stand behind the others
+        limit = pointers.limit_at(world, i)
+        metric = limit.metric - TOGETHER
+        if metric < 0:
+            break
+        first = i
+        seconds, reference_s = this.first_s - this.arrival_s, this.reference_ttft_s
+        if metric == E2E:
+            seconds, reference_s = this.last_s - this.arrival_s, this.reference_e2e_s
+        elif metric == TBT:
+            seconds, reference_s = (this.last_s - this.first_s) / max(gaps, 1), this.reference_tbt_s
+        elif metric == GAP:
+            seconds, reference_s = this.largest_gap_s, this.reference_tbt_s
+        has = metric in (TTFT, E2E) or (gaps > 0 if metric == TBT else this.output_tokens > 1)
+        beyond = beyond or (has and seconds > limit.value * (reference_s if limit.slowdown else 1.0))
+    if not (beyond and this.counted):
+        return False
+    limit = pointers.limit_at(world, first)
+    limit.beyond += 1
+    return bool(limit.beyond > limit.most)
 
 
 @compiled
@@ -84,7 +113,7 @@ def _complete(world: World, r: int, request: int, now_s: float) -> bool:
         rejected = _count(world, request, TBT, (now_s - this.first_s) / gaps) or rejected
     if this.output_tokens > 1:
         rejected = _count(world, request, GAP, this.largest_gap_s) or rejected
-    return rejected
+    return _count_once(world, request) or rejected
 
 
 @compiled

@@ -1,7 +1,7 @@
 """Measures of a run's timestamps: percentiles, intervals over request sets, verdicts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import le, lt
 from statistics import fmean
@@ -11,8 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import UnknownNameError
 from provisioner.options.defaults import CONFIDENCE
-from provisioner.results.simulation import Interval, Verdict
-from provisioner.specs.metrics import METRICS
+from provisioner.results.simulation import Attained, Interval, Verdict
+from provisioner.specs.metrics import MEASURED
+from provisioner.specs.slo import Attainment, LatencyLimit
 
 Floats = NDArray[np.float64]
 
@@ -44,20 +45,18 @@ class Latencies:
         of 0, and the largest gap of a request with one output token. A slowdown is over the request's own value alone
         on the reference; the largest gap is over the reference's TBT.
         """
-        has = self.counted
+        has = self.has(metric)
         if metric == "ttft":
             until, since, reference = self.first_s, self.arrival_s, self.reference_ttft_s
         elif metric == "e2e":
             until, since, reference = self.last_s, self.arrival_s, self.reference_e2e_s
         elif metric == "tbt":
-            has = has & (self.tbt_divisor > 0.0)
             until, since, reference = self.last_s, self.first_s, self.reference_tbt_s
         elif metric == "gap":
-            has = has & (self.output_tokens > 1)
             until = np.where(np.isnan(self.last_s), np.nan, self.largest_gap_s)  # an unfinished one may have had gaps
             since, reference = np.zeros(1), self.reference_tbt_s
         else:
-            raise UnknownNameError("metric", metric, METRICS)
+            raise UnknownNameError("metric", metric, MEASURED)
         times = until - since
         if not has.all():
             times, reference = times[has], reference[has]
@@ -65,6 +64,19 @@ class Latencies:
             times = times / self.tbt_divisor[has]
         times = np.where(np.isnan(times), np.inf, times)
         return times, times / reference
+
+    def has(self, metric: str) -> NDArray[np.bool_]:
+        """The measured requests that have a metric (n,)."""
+        several = {"tbt": self.tbt_divisor > 0.0, "gap": self.output_tokens > 1}
+        return self.counted & several[metric] if metric in several else self.counted
+
+    def ratios(self, limits: Iterable[LatencyLimit]) -> Floats:
+        """Largest metric over its limit of each measured request; inf if it is unfinished, 0 if it lacks them all."""
+        ratios = np.where(np.isnan(self.last_s), np.inf, 0.0)
+        for limit in limits:
+            has, values = self.has(limit.metric), self.both(limit.metric)[limit.kind == "slowdown"]
+            ratios[has] = np.maximum(ratios[has], values / limit.value)
+        return ratios[self.counted]
 
 
 def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
@@ -96,6 +108,42 @@ def percentiles(values: ArrayLike, of: Sequence[float]) -> tuple[float, ...]:
         between = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1.0 - share))
     result = np.where((share == 0.0) | (low == high), low, np.where(np.isinf(high), high, between))
     return tuple(result.tolist())
+
+
+def quantile_over_sets(values: Sequence[Floats], share: float) -> float:
+    """The smallest value that at least a share of the requests do not exceed, as a mean of the shares of each set.
+
+    -inf without any value. A set without values is left out.
+
+    >>> quantile_over_sets([np.array([1.0, 2.0]), np.array([3.0, 4.0, 5.0, 6.0])], 0.75)
+    4.0
+    """
+    known = [each for each in values if each.size]
+    if not known:
+        return -math.inf
+    order = np.argsort(every := np.concatenate(known), kind="stable")
+    reached = np.cumsum(np.concatenate([np.full(each.size, 1.0 / each.size) for each in known])[order]) / len(known)
+    return float(every[order][min(int(np.searchsorted(reached, share - 1e-9)), every.size - 1)])
+
+
+def shares_beyond(ratios: Sequence[Floats], strict: bool = False) -> list[float]:
+    """The share of requests beyond a limit in each request set, from ratios to it; sets without requests left out."""
+    return [float(np.mean(each >= 1.0 if strict else each > 1.0)) for each in ratios if each.size] or [0.0]
+
+
+def attained(
+    limit: Attainment, ratios: Sequence[Floats], strict: bool = False, confidence: float = CONFIDENCE
+) -> Attained:
+    """The share of requests within all limits at once, from r in each request set, with the verdict on it.
+
+    One set: pass if its share is at least the one asked for. Several: pass if the one-sided lower confidence bound of
+    the mean share, mean - t s / sqrt(R), is; fail if the mean is not; undecided between.
+    """
+    beyond = shares_beyond(ratios, strict)
+    mean, error = _mean_and_error(beyond, confidence)
+    of = interval([1.0 - each for each in beyond])
+    met = verdict(round(1.0 - limit.quantile, 12), beyond, confidence=confidence)
+    return Attained(limit.quantile, limit.limits, of, None if math.isnan(error) else 1.0 - mean - error, met)
 
 
 def student_t(probability: float, freedom: int) -> float:

@@ -54,6 +54,7 @@ BLOCK: Final = 256  # tasks of a block: ``WAITING`` is cut into blocks
 
 LIMITED: Final = ("ttft", "tbt", "e2e", "gap")
 """Metrics that the event loop counts against limits as requests complete."""
+TOGETHER: Final = len(LIMITED)  # added to the metric of limits of which a request beyond any counts once
 
 
 def _record(*fields: tuple[str, ...]) -> np.dtype[Any]:
@@ -134,7 +135,7 @@ ARRAYS: Final = {
     "decode_s": NUMBER,
     "slots": _record(("i8", "role", "pool", "min_prompt_tokens", "max_prompt_tokens")),
     "limits": _record(
-        ("i8", "metric"),  # position in LIMITED
+        ("i8", "metric"),  # position in LIMITED, + TOGETHER where the first such limit counts for all
         ("i8", "slowdown"),
         ("f8", "value"),  # a request beyond it counts
         ("i8", "most"),  # the run stops if more requests are beyond the value

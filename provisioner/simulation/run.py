@@ -19,6 +19,7 @@ from provisioner.simulation import records
 from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.measure import Latencies
 from provisioner.simulation.requests import RequestSet
+from provisioner.specs.slo import LatencyLimit
 from provisioner.specs.traces import in_order
 
 Floats = NDArray[np.float64]
@@ -36,12 +37,17 @@ _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", re
 
 @dataclass(frozen=True, slots=True)
 class StopLimit:
-    """Condition for stopping a run early: more than ``most`` measured requests beyond a value, in s or a slowdown."""
+    """Condition for stopping a run early: more than ``most`` measured requests beyond a value, in s or a slowdown.
+
+    Of an attainment, that they are beyond ``value`` times any of its ``limits``, each request counted once; it stands
+    behind the others.
+    """
 
     metric: str
     kind: Literal["seconds", "slowdown"]
     value: float
     most: int
+    limits: tuple[LatencyLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,6 +287,17 @@ def _world(
             (records.LIMITED.index(limit.metric), limit.kind == "slowdown", limit.value, limit.most, 0)
             for limit in stop
             if limit.metric in records.LIMITED
+        ]
+        + [
+            (
+                records.TOGETHER + records.LIMITED.index(of.metric),
+                of.kind == "slowdown",
+                limit.value * of.value,
+                limit.most,
+                0,
+            )
+            for limit in stop
+            for of in limit.limits
         ],
         "outages": sorted(outages),
         "batch_time_s": np.zeros((len(cluster.pools), policy.batch_requests + 1)),

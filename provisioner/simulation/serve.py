@@ -105,7 +105,9 @@ def serve(
         if repeat is not None:
             wall_s = median(timed(prepared, k)[2] for _ in range(repeat))
         watch.tell(k, float(finished.clock["now_s"]), requests.requests)
-        return Served(observe(finished, values, wall_s), finished if keep_requests or timeline else None)
+        return Served(
+            observe(finished, values, wall_s, scenario.slo.attainment), finished if keep_requests or timeline else None
+        )
 
     # Finished futures come through a queue: ``futures.wait`` locks all of them, and an interrupt during the call leaves
     # locks that the threads then wait for.

@@ -30,7 +30,7 @@ class Metric:
     ``stage`` is the phase that decides it, and so the curves that it rests on. ``floor`` is the part of it that no
     number of machines shortens. ``by_formulas``: the queueing formulas predict it; without, the simulator alone decides
     a limit on it. ``falls_with_machines``: more machines make it smaller, but for noise, so that a clear failure of a
-    limit excludes smaller clusters.
+    limit excludes smaller clusters. ``measured``: a request has a value of it; without, it is made of limits on others.
     """
 
     name: str
@@ -43,6 +43,12 @@ class Metric:
     aliases: tuple[str, ...] = ()
     by_formulas: bool = True
     falls_with_machines: bool = True
+    measured: bool = True
+
+    @property
+    def what(self) -> str:
+        """The quantity that a limit is on."""
+        return self.label if self.measured else self.meaning
 
 
 _ROWS: Final = (
@@ -86,13 +92,26 @@ _ROWS: Final = (
         "both",
         floor="the time of the request alone",
     ),
+    Metric(
+        "all",
+        "A",
+        "all limits",
+        "share of the requests within all limits at once",
+        "99%",
+        "both",
+        by_formulas=False,
+        measured=False,
+    ),
 )
 
 METRICS: Final[Mapping[str, Metric]] = MappingProxyType({metric.name: metric for metric in _ROWS})
 """Every metric by name, in the order of reports."""
 
+MEASURED: Final = tuple(name for name, metric in METRICS.items() if metric.measured)
+"""The metrics of which a request has a value; ``all`` is its largest value over its limit (``slo.Attainment``)."""
+
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
-    {alias: metric.name for metric in METRICS.values() for alias in (metric.name, *metric.aliases)}
+    {alias: metric.name for metric in map(METRICS.__getitem__, MEASURED) for alias in (metric.name, *metric.aliases)}
 )
 """The name of a metric by every name that it is known by."""
 
@@ -136,7 +155,7 @@ def parse_target(text: str, what: str) -> tuple[str, float]:
     """
     match = _TARGET.fullmatch(text.strip())
     if match is None:
-        known = [name_of(metric, percentile) for metric in METRICS for percentile in NAMED_PERCENTILES]
+        known = [name_of(metric, percentile) for metric in MEASURED for percentile in NAMED_PERCENTILES]
         raise UnknownNameError("limit", text, known if "_" in text else [name.replace("_", "-") for name in known])
     name = match[1].lower()
     if name not in ALIASES:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.specs.metrics import ALIASES, METRICS, REPORTED_PERCENTILES, name_of, parse_percentile
+from provisioner.specs.metrics import ALIASES, MEASURED, METRICS, REPORTED_PERCENTILES, name_of, parse_percentile
 from provisioner.specs.units import format_factor, format_seconds, parse_duration, parse_factor
+from provisioner.spelling import spelled
 
 # Splitwise (ISCA 2024), Table VI: slowdowns against the same request alone on a DGX-A100.
 SPLITWISE_TABLE_VI: Final[dict[str, tuple[float, float, float]]] = {
@@ -65,12 +66,78 @@ class LatencyLimit(Percentile):
         """The percentile as a fraction of requests."""
         return self.percentile / 100.0
 
+    @property
+    def parts(self) -> tuple["LatencyLimit", ...]:
+        """The limits that it is made of: itself alone."""
+        return (self,)
+
+    @property
+    def falls_with_machines(self) -> bool:
+        """Whether a clear failure excludes smaller clusters."""
+        return METRICS[self.metric].falls_with_machines
+
+    def scaled(self, factor: float) -> "LatencyLimit":
+        """This limit times ``factor``."""
+        return replace(self, value=factor * self.value)
+
     def format(self, value: float) -> str:
         """A value of this limit's kind, with its unit."""
         return format_factor(value) if self.kind == "slowdown" else format_seconds(value)
 
     def __str__(self) -> str:
         return f"{self.label} <= {self.format(self.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class EachLimit(LatencyLimit):
+    """A limit on each request, of an attainment; it holds at the ``percentile`` of its metric at least."""
+
+    @property
+    def label(self) -> str:
+        """The metric as people write it, such as ``TTFT``."""
+        return METRICS[self.metric].label
+
+    @property
+    def name(self) -> str:
+        """The metric as keywords name it, such as ``ttft``."""
+        return self.metric
+
+
+@dataclass(frozen=True, slots=True)
+class Attainment(LatencyLimit):
+    """A share of requests that have to be within all of some ``limits`` at once: the field's goodput.
+
+    The metric of a request is r, its largest value over its limit: infinite if it is unfinished, without the metrics
+    that it lacks (the TBT of one output token), each request counted once. The share with r <= 1 is at least
+    ``quantile`` where that quantile of r is at most 1.
+
+    >>> print(attainment(0.99, (("ttft", "1s"), ("tbt", "50ms"))))
+    99 % of the requests within TTFT <= 1 s, TBT <= 50 ms
+    """
+
+    limits: tuple[EachLimit, ...] = ()
+
+    @property
+    def parts(self) -> tuple[EachLimit, ...]:
+        """The limits that it is made of."""
+        return self.limits
+
+    @property
+    def falls_with_machines(self) -> bool:
+        """Whether a clear failure excludes smaller clusters."""
+        return all(METRICS[limit.metric].falls_with_machines for limit in self.limits)
+
+    def scaled(self, factor: float) -> "Attainment":
+        """The same share within limits times ``factor``."""
+        return replace(self, limits=tuple(replace(each, value=factor * each.value) for each in self.limits))
+
+    @property
+    def listed(self) -> str:
+        """The limits on each request, as people write them."""
+        return ", ".join(map(str, self.limits))
+
+    def __str__(self) -> str:
+        return f"{self.percentile:g} % of the requests within {self.listed}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +165,24 @@ class SLO:
         return tuple(sorted({limit.percentile for limit in self.limits}))
 
     @property
-    def predicted(self) -> "SLO":
-        """The limits that the queueing formulas can decide; the simulator alone decides the others."""
-        return replace(self, limits=tuple(limit for limit in self.limits if METRICS[limit.metric].by_formulas))
+    def attainment(self) -> Attainment | None:
+        """The share of requests that have to be within all limits at once; None without one."""
+        return next((limit for limit in self.limits if isinstance(limit, Attainment)), None)
+
+    def predicted(self, several_tokens: float = 1.0) -> "SLO":
+        """The limits that the queueing formulas can decide; the simulator alone decides the others.
+
+        Of an attainment, the formulas know a bound: each of its limits holds for as many requests. A TBT is of
+        the share of them that have ``several_tokens``, so that it may be missed by a larger part of these.
+        """
+        limits = []
+        for limit in self.limits:
+            for part in limit.parts:
+                share = several_tokens if part.metric == "tbt" and part is not limit else 1.0
+                percentile = 100.0 - (100.0 - part.percentile) / max(share, 1e-9)
+                if METRICS[part.metric].by_formulas and percentile > 0.0:
+                    limits.append(part if share == 1.0 else replace(part, percentile=percentile))
+        return replace(self, limits=tuple(limits))
 
     def figures(self, metrics: Iterable[str] = METRICS) -> tuple[tuple[str, float], ...]:
         """Metric and percentile of the figures of a report: the reported ones of ``metrics``, and all with a limit."""
@@ -114,7 +196,7 @@ class SLO:
 
     def scaled(self, factor: float) -> "SLO":
         """This SLO with every limit times ``factor``."""
-        limits = tuple(replace(limit, value=factor * limit.value) for limit in self.limits)
+        limits = tuple(limit.scaled(factor) for limit in self.limits)
         return SLO(f"{self.name} x {factor:g}", limits)
 
 
@@ -142,6 +224,14 @@ def parse_limit(metric: str, percentile: float, text: str, what: str) -> Latency
     return LatencyLimit(metric, percentile, parse_duration(text, what), "seconds")
 
 
+def attainment(share: float, given: Iterable[tuple[str, str]]) -> Attainment:
+    """The share of requests within limits on metrics, each written as for ``parse_limit``."""
+    percentile = round(100.0 * share, 9)
+    parsed = (parse_limit(metric, percentile, text, spelled(metric)) for metric, text in given)
+    limits = tuple(EachLimit(*each.target, each.value, each.kind) for each in parsed)
+    return Attainment("all", percentile, 1.0, "slowdown", limits)
+
+
 def load_slo(name_or_path: str) -> SLO:
     """A named SLO, or one read from a YAML file such as ``{ttft: {p99: 2s}, tbt: {p50: 60ms}}``."""
     if name_or_path in NAMED_SLOS:
@@ -156,7 +246,7 @@ def load_slo(name_or_path: str) -> SLO:
     for name, row in read_yaml(path, str(path)).items():
         metric = ALIASES.get(str(name).lower())
         if metric is None:
-            raise InputError(f"{path}: {name}: unknown metric; known are {', '.join(METRICS)}")
+            raise InputError(f"{path}: {name}: unknown metric; known are {', '.join(MEASURED)}")
         if not isinstance(row, dict) or not row:
             raise InputError(f"{path}: {name}: must map percentiles to limits; {shape}")
         for key, value in row.items():

@@ -78,6 +78,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
         additions=tuple(additions),
         objective=setting.criterion,
         latency=held.latency,
+        attainment=held.attainment,
         tried=tuple(
             Tried(at / served, verdict.outcome, verdict.worst_ratio, verdict.early, verdict.stable)
             for at, verdict in sorted(tried.items())
@@ -115,7 +116,7 @@ def _sizes(design: Design, options: CapacityOptions) -> Sizes:
 def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -> float:
     """The largest rate by the formulas, or the workload's own if they know of none."""
     progress("a first guess by the formulas")
-    slo = setting.slo.predicted
+    slo = setting.predicted
 
     def holds(rate_rps: float) -> bool:
         inputs = LatencyInputs(setting.traffic_at(rate_rps), slo, setting.reference, setting.replicas)

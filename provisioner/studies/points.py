@@ -108,7 +108,7 @@ def simulate_point(cases: Cases, task: Task) -> PointOutcome:
         prepared = cases.request_set(task, scenario, k)
         check_wanted()
         done = run(scenario.cluster, prepared, progress=lambda now_s, served: check_wanted())
-        return observe(done, percentiles_of(done.latencies, scenario.percentiles), 0.0)
+        return observe(done, percentiles_of(done.latencies, scenario.percentiles), 0.0, scenario.slo.attainment)
 
     try:
         scenario = cases.scenario(task)

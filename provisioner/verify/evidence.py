@@ -71,6 +71,7 @@ class Proven:
             base,
             pools=pools,
             latency=_latency(setting, simulation, pools, base.latency),
+            attainment=simulation.attainment,
             method=METHOD,
             batch=base.batch and replace(base.batch, done_s=best.verdict.worst_ratio * base.batch.within_s),
             gap=self.proof.gap or 0.0,
@@ -205,6 +206,7 @@ def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, 
         slo=setting.slo,
         workload=setting.workload,
         seed=setting.judging.seed,
+        confidence=judge.confidence,
     )
     return assemble(scenario, judge.observations(candidate, count))
 

@@ -28,17 +28,25 @@ from provisioner.options.defaults import (
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict, with_batch_tokens
 from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.lattice import Sizes
-from provisioner.planning.proof import Candidate, Verdict
+from provisioner.planning.proof import Candidate, Outcome, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.simulation.assemble import Observation, observe, of_cluster, percentiles_of
 from provisioner.simulation.cluster import Cluster, Outage, Pool
-from provisioner.simulation.measure import interval, percentiles, student_t, verdict
+from provisioner.simulation.measure import (
+    Floats,
+    attained,
+    interval,
+    percentiles,
+    quantile_over_sets,
+    student_t,
+    verdict,
+)
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.records import LIMITED
 from provisioner.simulation.run import Prepared, Run, StopLimit, run
 from provisioner.simulation.stability import Backlog, observed_backlog, stability
 from provisioner.specs.batch_job import BatchJob
-from provisioner.specs.metrics import METRICS, REPORTED_PERCENTILES
+from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.slo import SLO, LatencyLimit
 from provisioner.verify.request_sets import RequestSets
 
@@ -199,7 +207,7 @@ class SimulationJudge:
         return [of_cluster(each, cluster) for each in known[:sets]]
 
     def _observed(self, run: Run) -> Observation:
-        return observe(run, percentiles_of(run.latencies, self.percentiles), run.wall_s)
+        return observe(run, percentiles_of(run.latencies, self.percentiles), run.wall_s, self.slo.attainment)
 
     def prompts_anywhere(self, design: Design) -> bool:
         """Whether prompts may be computed on token machines too."""
@@ -309,7 +317,8 @@ class SimulationJudge:
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""
         cluster = self.cluster(candidate)
-        values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits}
+        values: dict[LatencyLimit, list[float]] = {limit: [] for limit in self.slo.limits if limit.parts == (limit,)}
+        ratios: list[Floats] = []  # to the limits to be held at once
         whole: list[Run] = []
         backlogs: list[Backlog] = []
         ends: list[tuple[float, float]] = []
@@ -318,7 +327,7 @@ class SimulationJudge:
             for k in range(len(backlogs), wanted):
                 check_time()
                 prepared = self.request_sets(k, longer)
-                stops = self._stop_limits(prepared, values) if k < self.sets else {}
+                stops = self._stop_limits(prepared, values, ratios) if k < self.sets else {}
                 done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._in_time)
                 self.simulated_runs += 1
                 if done.status == "rejected":
@@ -331,9 +340,10 @@ class SimulationJudge:
                 whole.append(done)
                 latencies = done.latencies
                 _measure(latencies.both, values)
+                ratios.append(latencies.ratios(self.slo.attainment.limits if self.slo.attainment else ()))
                 backlogs.append(observed_backlog(done))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
-            found = self._verdict(values, backlogs)
+            found = self._verdict(values, ratios, backlogs)
             if found.passes:
                 self.passing[cluster.behaviour] = [self._observed(each) for each in whole]
             if self.job is not None and found.outcome != "fail":
@@ -343,24 +353,27 @@ class SimulationJudge:
             wanted = min(wanted + self.sets, MOST_SETS)
 
     def _stop_limits(
-        self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]]
+        self, prepared: Prepared, values: Mapping[LatencyLimit, list[float]], ratios: Sequence[Floats]
     ) -> dict[LatencyLimit, StopLimit]:
         """The excesses of limits in a set that put the mean over the sets beyond the margin, whatever the others show.
 
         Of the limits whose failure excludes smaller clusters: a run that another one stopped would not show whether
         one of these fails clearly too. With n values, the percentile at rank h = (n - 1) q is beyond x for certain when
-        at least n - floor(h) of them are; the sets to come add nothing below zero.
+        at least n - floor(h) of them are; the sets to come add nothing below zero. Of an attainment, the mean share
+        within the margin is too small if all requests of the sets to come are within it.
         """
         stops = {}
-        for limit in self.slo.limits:
-            if (
-                METRICS[limit.metric].falls_with_machines
-                and limit.metric in LIMITED
-                and (count := measured(prepared, limit.metric))
-            ):
+        for limit in values:
+            if limit.falls_with_machines and limit.metric in LIMITED and (count := measured(prepared, limit.metric)):
                 beyond = self.sets * self.cut_margin * limit.value - sum(filter(math.isfinite, values[limit]))
                 most = count - math.floor((count - 1) * limit.quantile) - 1
                 stops[limit] = StopLimit(limit.metric, limit.kind, beyond, most)
+        joint = self.slo.attainment
+        if joint is not None and joint.falls_with_machines and (count := measured(prepared, joint.metric)):
+            allowed = self.sets * (1.0 - joint.quantile)  # shares beyond, summed over the sets
+            allowed -= math.fsum(float(np.mean(each > self.cut_margin)) for each in ratios if each.size)
+            most = math.floor(count * allowed + 1e-6)
+            stops[joint] = StopLimit(joint.metric, joint.kind, self.cut_margin, most, joint.limits)
         return stops
 
     def _done_in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
@@ -372,10 +385,15 @@ class SimulationJudge:
             return Verdict("pass", ratio)
         return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
-    def _verdict(self, values: Mapping[LatencyLimit, list[float]], backlogs: Sequence[Backlog]) -> Verdict:
-        broken, outcomes, bounds = [], [], {}
+    def _verdict(
+        self, values: Mapping[LatencyLimit, list[float]], ratios: Sequence[Floats], backlogs: Sequence[Backlog]
+    ) -> Verdict:
+        strict = slo_strict(self.assumptions)
+        broken: list[tuple[LatencyLimit, float]] = []
+        outcomes: list[Outcome] = []
+        bounds: dict[LatencyLimit, float] = {}
         for limit, found in values.items():
-            outcome = verdict(limit.value, found, slo_strict(self.assumptions), self.confidence)
+            outcome = verdict(limit.value, found, strict, self.confidence)
             mean = interval(found).mean
             outcomes.append(outcome)
             bounds[limit] = mean / limit.value
@@ -385,12 +403,17 @@ class SimulationJudge:
                 known = list(filter(math.isfinite, found))
                 error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
                 bounds[limit] = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
+        if (joint := self.slo.attainment) is not None:
+            outcomes.append(attained(joint, ratios, strict, self.confidence).met)
+            bounds[joint] = quantile_over_sets(ratios, joint.quantile)
+            if outcomes[-1] == "fail":
+                broken.append((joint, bounds[joint]))
         worst, stable = max([0.0, *bounds.values()]), stability(backlogs)[0]
         unstable = stable is False
         if unstable or "fail" in outcomes:
             growth = sum(each.growth for each in backlogs) / len(backlogs)
             beyond = [limit for limit, bound in bounds.items() if bound > self.cut_margin]
-            excluding = any(METRICS[limit.metric].falls_with_machines for limit in beyond)
+            excluding = any(limit.falls_with_machines for limit in beyond)
             clear = excluding or (unstable and growth > CLEARLY_GROWING)
             return Verdict("fail", math.inf if unstable else worst, tuple(broken), stable=not unstable, clear=clear)
         undecided = "undecided" in outcomes or stable is None

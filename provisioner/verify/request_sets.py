@@ -1,6 +1,7 @@
 """The request sets on which candidates are judged, and the rule that they are judged by."""
 
 import math
+from itertools import chain
 from threading import Lock
 from typing import Final
 
@@ -93,7 +94,8 @@ class RequestSets:
         judging, job = self.setting.judging, self.setting.job
         c = self.setting.traffic.classes
         alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
-        limits_s = [limit.value for limit in self.setting.slo.limits if limit.kind == "seconds"]
+        parts = chain.from_iterable(limit.parts for limit in self.setting.slo.limits)
+        limits_s = [part.value for part in parts if part.kind == "seconds"]
         if self.setting.slo.limits:
             beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
             least_s = max(needed_s(self.setting.slo, self.rate_rps), self._bunches_s)
@@ -142,4 +144,9 @@ class RequestSets:
             return sets if slo.limits else f"{sets}; a cluster passes when it keeps up"
         bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
         most = f"with up to {MOST_SETS} sets where fewer leave it undecided"
+        if slo.attainment is not None:
+            share = f"the share within all limits passes when the one-sided {100.0 * confidence:g} % lower bound of its"
+            share += " mean over them is the one asked for"
+            bound = share if len(slo.limits) == 1 else f"a percentile passes when {bound}, {share}"
+            return f"{sets}; {bound}, {most}"
         return f"{sets}; a percentile passes when {bound}, {most}"

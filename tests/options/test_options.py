@@ -40,7 +40,7 @@ from provisioner.options import (
 from provisioner.options.command import command_of, given_and_defaults, typed
 from provisioner.options.conflicts import CONFLICTS, NEEDS, Conflict
 from provisioner.options.shared import Question
-from provisioner.specs.metrics import METRICS
+from provisioner.specs.metrics import MEASURED
 
 KINDS: dict[type[Options], str] = {
     PlanOptions: "plan",
@@ -79,6 +79,8 @@ SAMPLES: dict[str, Any] = {
     "slo": "p99",
     "limits": {"tbt_p99.9": "60ms", "gap_p42": "1.5x"},
     **{name: "1.5x" if name.startswith("e2e") else "2s" for name in LIMIT_NAMES},
+    **dict.fromkeys(MEASURED, "2s"),
+    "attainment": 0.95,
     "deadline_s": 300.0,
     "backlog_requests": 2_000_000,
     "within_s": 28_800.0,
@@ -331,7 +333,7 @@ def test_designs_and_inputs_have_other_names_too() -> None:
 
 
 def test_every_metric_has_flags_and_keywords() -> None:
-    assert tuple(f"{metric}_p{q}" for metric in METRICS for q in (50, 90, 95, 99)) == LIMIT_NAMES
+    assert tuple(f"{metric}_p{q}" for metric in MEASURED for q in (50, 90, 95, 99)) == LIMIT_NAMES
     for kind in KINDS:
         names = set(declared(kind))
         assert names >= {"limits", *LIMIT_NAMES} or not names & {"limits", *LIMIT_NAMES}
@@ -458,7 +460,7 @@ def test_what_is_needed_is_named() -> None:
         ({"limits": {"ttft_p99": "0s"}}, "ttft_p99: must be a time above 0 s"),
         ({"limits": "2s"}, "limits: must be METRIC-pQ=VALUE, such as tbt-p99.9=60ms, got '2s'"),
         ({"limits": 5}, "limits: must be METRIC-pQ=VALUE, such as tbt-p99.9=60ms, got 5"),
-        ({"limits": {"ttft": "2s"}}, "unknown limit 'ttft': did you mean ttft-p99"),
+        ({"limits": {"ttft-p": "2s"}}, "unknown limit 'ttft-p': did you mean ttft-p99"),
         ({"limits": {"tbtt_p99": "2s"}}, "unknown metric 'tbtt': did you mean tbt"),
         ({"limits": {"tbt_p99.95": "2s"}}, r"limits tbt_p99.95: the percentile must be above 0 and at most 99.9"),
         ({"limits": {"tbt_p99.9": 2.0}}, "limits tbt_p99.9: must be a time with its unit, such as 2s"),

@@ -11,7 +11,16 @@ from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyN
 from provisioner.report.numbers import per_cent, significant, whole
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table
-from provisioner.report.views.view import POOL, Tables, View, amount, criteria_columns, report, total_cells
+from provisioner.report.views.view import (
+    POOL,
+    Tables,
+    View,
+    amount,
+    attainment_numbers,
+    criteria_columns,
+    report,
+    total_cells,
+)
 from provisioner.results.capacity import Addition, Capacity
 from provisioner.results.cluster import Totals
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS
@@ -67,6 +76,7 @@ def _key_numbers(capacity: Capacity) -> KeyNumbers:
         worst = capacity.breaks[0]
         how = ", within, but not with the confidence asked for" if worst.met == "undecided" else ""
         numbers.append(KeyNumber("binding", worst.label, f"above, {worst.beside_limit}{how}"))
+    numbers += attainment_numbers(capacity.attainment)
     return KeyNumbers((*numbers, *(amount(name, capacity.totals) for name in OF_CLUSTERS)))
 
 

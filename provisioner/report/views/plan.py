@@ -184,7 +184,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
         numbers.append(KeyNumber("curves as is", _nominal(plan, plan.nominal)))
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
     numbers += [amount("machines", plan), KeyNumber("binding", first, ", ".join(others))]
-    numbers += slack_numbers(plan)
+    numbers += slack_numbers(plan) + view.attainment_numbers(plan.attainment)
     if plan.splitting:
         numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
     if plan.robustness:

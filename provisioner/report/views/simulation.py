@@ -11,7 +11,17 @@ from provisioner.report.chart import Axis, Chart, LineChart, Series
 from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Table, listing
 from provisioner.report.numbers import milliseconds, per_cent, significant, simulated, whole
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import POOL, Tables, View, bounds, latency_chart, limit_cells, over, report
+from provisioner.report.views.view import (
+    POOL,
+    Tables,
+    View,
+    attainment_numbers,
+    bounds,
+    latency_chart,
+    limit_cells,
+    over,
+    report,
+)
 from provisioner.results.capacity import Capacity
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
 from provisioner.specs.roles import ROLES
@@ -139,6 +149,7 @@ def key_numbers(simulation: Simulation) -> KeyNumbers:
     numbers = []
     if simulation.slo_met is not None:
         numbers.append(KeyNumber("SLO", _slo(simulation)))
+    numbers += attainment_numbers(simulation.attainment)
     stable = {True: "yes", False: f"no: {simulation.instability}", None: simulation.instability}
     numbers.append(KeyNumber("stable", stable[simulation.stable]))
     offered = f" of {format_rate(simulation.rate_rps)} offered" if math.isfinite(simulation.rate_rps) else ""

@@ -15,7 +15,7 @@ from provisioner.report.tables import Cell, Row
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.plan import LatencyFigure
 from provisioner.results.result import Result, ServingResult
-from provisioner.results.simulation import LatencyResult
+from provisioner.results.simulation import Attained, LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 from provisioner.specs.slo import LatencyLimit
 
@@ -77,6 +77,15 @@ def report(
 def over(answer: ServingResult) -> str:
     """The reference of the slowdowns below a title."""
     return f", slowdowns over {answer.reference} alone" if answer.reference else ""
+
+
+def attainment_numbers(attained: Attained | None) -> list[KeyNumber]:
+    """The share of requests within all limits at once, beside the one asked for; none without."""
+    if attained is None:
+        return []
+    bound = "" if attained.at_least is None else f", {100.0 * attained.at_least:.4g} % or more with confidence"
+    note = f"of the requests{bound}; {100.0 * attained.asked:.4g} % asked for"
+    return [KeyNumber("attainment", f"{100.0 * attained.share.mean:.4g} %", note)]
 
 
 POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
