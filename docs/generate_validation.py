@@ -924,6 +924,11 @@ def splitwise_measurements() -> str:
     return "\n".join([SPLITWISE_TEXT + "\n".join(rows), "", SPLITWISE_WHY])
 
 
+def engines() -> str:
+    """Engines beside served runs, as ``python -m tests.oracles.engine_runs FOLDER`` printed it."""
+    return (Path(__file__).parent / "engines_against_runs.txt").read_text(encoding="utf-8")
+
+
 def deriving() -> ModuleType:
     """hardware_specs/kernel_rows/estimates.py, which is no part of the package."""
     sys.path.insert(0, str(catalog.data_folder("hardware_specs")))
@@ -959,7 +964,7 @@ def estimated() -> str:
 
 def not_measured() -> str:
     """The sections on derived and estimated curves, which do not need the published runs."""
-    return "\n".join([tables(), served(), splitwise_measurements(), estimated()])
+    return "\n".join([tables(), served(), splitwise_measurements(), engines(), estimated()])
 
 
 def page(folder: Path) -> str:

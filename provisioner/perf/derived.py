@@ -64,7 +64,7 @@ def iteration_s(
     of_layers = shape.layers * (_layer_s(shape, gpu, tensor_parallel, tokens, execution) + attention_s)
     result: Floats = of_layers + _ends_s(shape, gpu, tensor_parallel, tokens, outputs, execution)
     launched = (chunks > 0) & (tokens > execution.graph_tokens)
-    result = np.where(launched, np.maximum(result, execution.prompt_iteration_s), result)
+    result = np.where(launched, np.maximum(result, shape.layers * execution.prompt_layer_s), result)
     return result + execution.iteration_s + execution.sequence_s * outputs
 
 

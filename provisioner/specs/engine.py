@@ -15,6 +15,7 @@ DEFAULT_ENGINE: Final = "provisioner-0.1"
 Order = Literal["decode-first", "prompt-first"]
 Admission = Literal["recompute", "reserve"]
 Role = Literal["prompt", "token"]
+SIMULATED: Final[tuple[Order, Admission]] = ("decode-first", "recompute")  # what chunked prefill is simulated as
 
 _RANGES: Final = {
     "from_gib": (0, 4096),
@@ -22,7 +23,7 @@ _RANGES: Final = {
     "batch_requests": (1, 100_000),
     "iteration_s": (0, 0.1),
     "sequence_s": (0, 0.01),
-    "prompt_iteration_s": (0, 1),
+    "prompt_layer_s": (0, 0.01),
     "graph_tokens": (0, 1_000_000),
     "elementwise_share": (0, 1),
     "share": (0.1, 1),
@@ -102,16 +103,16 @@ class Scheduling(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Execution(_Part):
-    """Time of an iteration beside its kernels, in s: of every iteration, of each sequence, of one with prompts.
+    """Time of an iteration beside its kernels, in s: of every iteration, and of each sequence.
 
-    Iterations up to ``graph_tokens`` replay CUDA graphs; ``prompt_iteration_s`` is the least time of an iteration
-    beyond, which the host launches kernel by kernel. ``elementwise_share`` is the part of the time of norms, rotations
-    and activations that is left where they are fused with other kernels.
+    Iterations up to ``graph_tokens`` replay CUDA graphs; ``prompt_layer_s`` is the least time of a layer in an
+    iteration with prompts beyond, whose kernels the host launches one by one. ``elementwise_share`` is the part of the
+    time of norms, rotations and activations that is left where they are fused with other kernels.
     """
 
     iteration_s: float = 0.0
     sequence_s: float = 0.0
-    prompt_iteration_s: float = 0.0
+    prompt_layer_s: float = 0.0
     graph_tokens: int = 512
     elementwise_share: float = 1.0
 

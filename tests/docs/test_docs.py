@@ -186,7 +186,7 @@ def _engines() -> Rows:
             e.scheduling.admission,
             f"{1e3 * e.execution.iteration_s:g}",
             f"{1e3 * e.execution.sequence_s:g}",
-            f"{1e3 * e.execution.prompt_iteration_s:g}",
+            f"{1e3 * e.execution.prompt_layer_s:g}",
             f"{e.execution.elementwise_share:g}",
             f"{e.memory.share:g}",
         ]

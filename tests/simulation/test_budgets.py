@@ -103,3 +103,12 @@ def test_chunked_prefill_has_the_tokens_and_requests_of_the_engine_and_the_paper
     assert loaded("chunked") == (4096, 300)
     assert loaded("chunked", batch_tokens=1024, batch_requests=20) == (1024, 20)
     assert loaded("mixed") == (2048, 512)
+
+
+def test_an_engine_that_schedules_otherwise_is_said() -> None:
+    def told(policy: str, engine: str) -> list[str]:
+        scenario = load_scenario(SimulateOptions.of(**COLOCATED | {"policy": policy, "engine": engine}))
+        return [each for each in scenario.warnings if "schedules" in each]
+
+    assert "prompt-first" in told("chunked", "sglang")[0] and "reserve" in told("chunked", "tensorrt-llm")[0]
+    assert told("chunked", "vllm") == [] == told("mixed", "sglang")

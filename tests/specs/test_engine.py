@@ -57,7 +57,7 @@ def test_numbers_by_hand_change_the_curves_and_the_memory() -> None:
 
 def test_the_time_of_an_iteration_beyond_the_graphs_has_a_floor() -> None:
     llama, h100 = model("llama-3.1-8b"), machine("dgx-h100")
-    floor = engine(f"{DEFAULT_ENGINE},prompt_iteration_s=0.05,iteration_s=0,sequence_s=0")
+    floor = engine(f"{DEFAULT_ENGINE},prompt_layer_s=0.0015625,iteration_s=0,sequence_s=0")
     found = derived_curves(llama, h100, 8, floor)
     assert found.prompt_s([512, 768, 1024]).tolist() == pytest.approx([float(found.prompt_s(512)), 0.05, 0.05])
     assert float(found.prompt_s(512)) < 0.01 and float(found.prompt_s(65536)) > 0.05
