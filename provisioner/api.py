@@ -86,11 +86,14 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     """
     from provisioner.loading.setting import load_promise, load_setting, promised_slo
     from provisioner.verify.answer import best_plan, promise_of
+    from provisioner.verify.judge import Verdicts
+    from provisioner.verify.smaller import with_smaller
 
     asked = PlanOptions.made(options, keywords)
     with limited(asked.time_limit_s, progress) as tell:
         setting, slo = load_setting(asked, tell), promised_slo(asked)
-        answer = best_plan(setting, tell, beside=True)
+        verdicts = Verdicts()
+        answer = with_smaller(best_plan(setting, tell, verdicts, beside=True), setting, verdicts)
         if asked.robust:
             as_they_are = partial(load_setting, replace(asked, robust=False, write_lp=None))
             answer = replace(answer, nominal=promise_of(answer.slo, as_they_are, tell))

@@ -37,7 +37,8 @@ curves_app = _listing("curves", "List the latency curves, show some, or import m
 workloads_app = _listing("workloads", "List the workloads, show one, or import a trace.")
 
 _SPECS: Final = (
-    "Folder with own machines, models, engines, prices and curves, shown with a mark beside the shipped ones."
+    "Folder with own machines, instances, models, engines, prices and curves, shown with a mark beside the shipped "
+    "ones."
 )
 SpecsOption = Annotated[str | None, option("--specs", metavar="FOLDER", help=_SPECS)]
 """The option of the listings that own specs join."""

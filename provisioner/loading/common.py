@@ -14,6 +14,7 @@ from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.engine import SIMULATED, Engine
+from provisioner.specs.hardware import Machine
 from provisioner.specs.metrics import MEASURED, parse_target
 from provisioner.specs.model import DTYPE_BYTES, KV_TYPES, ModelArchitecture
 from provisioner.specs.network import on_network, parse_networks
@@ -102,11 +103,15 @@ class Loading(Generic[Asked]):
 
     def replica(self, name: str, tensor_parallel: int | None, batch_tokens: int | None = None) -> ReplicaPerf:
         """A replica on a machine, on the network asked for, without the factors; memory is kept for its iterations."""
-        machine, networks = self.known.machine(name), parse_networks(self.options.network)
-        network = networks.get(machine.name, networks.get(""))
-        machine = machine if network is None else on_network(machine, network)
+        machine = self.on_network(self.known.machine(name))
         asked = (self.model, machine, tensor_parallel, self.options.assumptions, self.known, batch_tokens, self.engine)
         return assumptions.replica(*asked, self.context_tokens or None)  # type: ignore[arg-type]
+
+    def on_network(self, machine: Machine) -> Machine:
+        """A machine on the network asked for."""
+        networks = parse_networks(self.options.network)
+        network = networks.get(machine.name, networks.get(""))
+        return machine if network is None else on_network(machine, network)
 
     def served_by(self, replicas: Iterable[ReplicaPerf]) -> str:
         """The engine in words, and that measured curves among those of the replicas contain another's host time."""

@@ -14,7 +14,7 @@ from provisioner.options import PlanOptions, spelled
 from provisioner.options.defaults import ENGINE_POLICIES, EVIDENCE, SPLITTING, STRICT_POLICIES
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
-from provisioner.perf.evidence import degrees_of, why_not_derived
+from provisioner.perf.evidence import degrees_of, gpu_of, why_not_derived
 from provisioner.perf.summary import stated_error
 from provisioner.planning.designs import ReplicaKey, choose, designs
 from provisioner.planning.formulation import Caps
@@ -125,10 +125,28 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
         warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks),
         versions=versions(_SHOWN_VERSIONS),
+        smaller={name: _smaller(loading, machine, price_list) for name, machine in machines.items()},
         engine=loading.served_by(used.values()),
         question=question,
         verdicts_rest_on=repr([scale, *((name, question[name]) for name in question if name not in _NO_VERDICT)]),
     )
+
+
+def _smaller(
+    loading: Loading[PlanOptions], machine: Machine, price_list: PriceList
+) -> tuple[tuple[Machine, float | None], ...]:
+    """Machine types with fewer of a machine's GPUs, and their cost if known: the smallest, then the cheapest first.
+
+    None if instances are considered anyway.
+    """
+    known, gpus = loading.known, gpu_of(machine)
+    if loading.options.instances or loading.options.assumptions != "measured":
+        return ()
+    fewer = [each for each in known.machines.values() if each.gpus < machine.gpus and gpu_of(each) == gpus]
+    priced = {each.name: price_list.machines[each.name] for each in fewer if each.name in price_list.machines}
+    costs = loading.factors.prices(priced, price_list.currency).cost_usd_per_h
+    ranked = sorted(fewer, key=lambda each: (each.gpus, costs.get(each.name, math.inf), each.name))
+    return tuple((loading.on_network(each), costs.get(each.name)) for each in ranked)
 
 
 def promised_slo(options: PlanOptions) -> str | None:

@@ -17,6 +17,7 @@ from provisioner.options.defaults import (
 )
 from provisioner.options.limits import LATENCY
 from provisioner.options.shared import CLUSTER, METHOD, WORKLOAD, Question
+from provisioner.specs.catalog import SHIPPED
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
 
 BATCH: Final = Group("Batch work")
@@ -101,8 +102,9 @@ class PlanOptions(Question):
     )
     max_machines: int | None = CLUSTER.option(kinds.MACHINES, "Largest number of machines. [default: no limit]")
     prices: str = CLUSTER.fixing(
-        kinds.TEXT.shown_as("2026|paper|FILE"),
-        "List of cost an hour, in its currency, and provisioned power per machine: a shipped one or a YAML file.",
+        kinds.TEXT.shown_as("|".join((*SHIPPED.price_lists, "FILE"))),
+        "List of cost an hour, in its currency, and provisioned power per machine: a shipped one (provision machines "
+        "shows them), one of --specs, or a YAML file.",
         default="2026",
     )
     solver: str = METHOD.fixing(kinds.TEXT, "Solver of the integer program, by PuLP's name.", default="HiGHS")

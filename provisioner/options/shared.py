@@ -120,7 +120,7 @@ class Question(Options):
         "-200, with a number of ports as in 2xethernet-25, or Gb/s of a whole machine. [default: the machine's own]",
     )
     specs: str | None = METHOD.option(
-        FOLDER, "Folder with own machines, models, engines, prices and curves, beside the shipped ones."
+        FOLDER, "Folder with own machines, instances, models, engines, prices and curves, beside the shipped ones."
     )
     scale: Mapping[str, float] = METHOD.option(SCALE, f"What-if: multiply an input by a factor: {FACTOR_NAMES}=0.5.")
     seed: int = METHOD.fixing(

@@ -74,13 +74,13 @@ def measured_on(model: ModelArchitecture, machine: Machine, own: Catalog | None)
     if not _as_served(model, own):
         return {}
     known = own or with_own(None)
-    gpus = {name: _gpu_of(other) for name, other in known.machines.items()}
+    gpus = {name: gpu_of(other) for name, other in known.machines.items()}
     uncapped = replace(machine, power_cap=1.0, capped_from="")
     nearest = (
         lambda name: name == machine.name,
-        lambda name: gpus.get(name) == _gpu_of(machine),
+        lambda name: gpus.get(name) == gpu_of(machine),
         lambda name: name == machine.capped_from,
-        lambda name: gpus.get(name) == _gpu_of(uncapped),
+        lambda name: gpus.get(name) == gpu_of(uncapped),
     )
     found: dict[int, str] = {}
     for is_near in nearest:
@@ -90,7 +90,7 @@ def measured_on(model: ModelArchitecture, machine: Machine, own: Catalog | None)
     return found
 
 
-def _gpu_of(machine: Machine) -> tuple[object, ...]:
+def gpu_of(machine: Machine) -> tuple[object, ...]:
     """The part of a machine that times of a replica depend on: its GPUs, their links, and their cap."""
     names = ("gpu", "power_cap", "memory_bandwidth_gb_per_s", "peak_fp16_tflops", "gpu_link", "gpu_link_gb_per_s")
     return tuple(getattr(machine, name) for name in names)

@@ -1,7 +1,7 @@
 """A question with everything loaded: values alone, from which guesses, proofs and plans are computed."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 import numpy as np
@@ -17,6 +17,7 @@ from provisioner.queueing.traffic import Traffic
 from provisioner.results.cluster import Pool
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.criteria import ObjectiveName
+from provisioner.specs.hardware import Machine
 from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
 from provisioner.specs.workload import Workload
@@ -58,7 +59,8 @@ class Setting:
 
     ``traffic`` is at the planned rate, ``headroom_factor`` times the rate served. ``job`` is in place of a rate.
     ``named`` says whether designs were named. ``question`` has every option as a plain value, which is only shown.
-    ``verdicts_rest_on`` are the inputs that change a verdict on a cluster beside rate, limits and judging.
+    ``verdicts_rest_on`` are the inputs that change a verdict on a cluster beside rate, limits and judging. ``smaller``
+    has machine types with fewer of the same GPUs, by machine, and their cost in $/h, if known: the smallest first.
     """
 
     model: str
@@ -85,6 +87,7 @@ class Setting:
     engine: str
     question: Mapping[str, Any]
     verdicts_rest_on: Hashable
+    smaller: Mapping[str, tuple[tuple[Machine, float | None], ...]] = field(default_factory=dict)
 
     @property
     def criterion(self) -> Criterion:

@@ -10,6 +10,8 @@ from provisioner.results.result import ServingResult, derived
 from provisioner.results.robustness import Robustness
 from provisioner.results.simulation import Attained
 from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
+from provisioner.specs.money import HOURS_PER_MONTH
+from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit, Percentile
 
 if TYPE_CHECKING:
@@ -254,14 +256,29 @@ class Promise(HasCluster):
         return self.cluster.machines if self.pools else None
 
 
+@dataclass(frozen=True, slots=True)
+class SmallerMachine:
+    """A machine type with ``gpus`` of the ``of_gpus`` GPUs of a pool's one machine, which holds the plan in its place.
+
+    ``cost_usd_per_h`` is None where the price list has none.
+    """
+
+    role: RoleName
+    machine: str
+    gpus: int
+    of_gpus: int
+    cost_usd_per_h: float | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(HasCluster, ServingResult):
     """The best cluster for a question, with its evidence. Every quantity in SI units; rates in requests/s.
 
     ``rate_rps`` is the load asked for, ``planned_rate_rps`` that with the headroom, for which the latencies hold.
     ``method`` says how the latencies were found, ``evidence`` has the proof of a plan verified by simulation,
-    ``splitting`` what splitting the phases brings, ``robustness`` how far the plan is from failing, and ``nominal`` the
-    plan without the curves' errors where this one has them.
+    ``splitting`` what splitting the phases brings, ``robustness`` how far the plan is from failing, ``nominal`` the
+    plan without the curves' errors where this one has them, and ``smaller`` machine types that would do for pools of
+    one machine with too little work.
     """
 
     design: str
@@ -279,6 +296,7 @@ class Plan(HasCluster, ServingResult):
     splitting: Splitting | None = None
     promise: Promise | None = None
     nominal: Promise | None = None
+    smaller: tuple[SmallerMachine, ...] = ()
     evidence: Evidence | None = None
     robustness: Robustness | None = None
     alternatives: tuple[Alternative, ...]
@@ -301,6 +319,11 @@ class Plan(HasCluster, ServingResult):
     def machines(self) -> int:
         """Machines of all pools."""
         return self.cluster.machines
+
+    @derived
+    def cost_usd_per_month(self) -> float:
+        """Cost of a month, of 730 h."""
+        return HOURS_PER_MONTH * self.cost_usd_per_h
 
     @derived
     def tokens_per_usd(self) -> float:

@@ -12,7 +12,7 @@ class Loss:
     """One machine of a pool out of service: the limits that break (none: all hold), as texts.
 
     ``holds_rate_factor`` is the largest share of the planned rate that the rest holds, to 0.05: 0 for none, None for a
-    batch job.
+    batch job, or where lower rates have too few requests for the limits.
     """
 
     role: str

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from typing import Final
 
 USD: Final = "USD"  # currency of a price list that names none
+HOURS_PER_MONTH: Final = 730.0
+"""Hours of a month in costs: 365 days over 12, as clouds count (https://calculator.aws)."""
 _SHOWN: Final = ContextVar("shown", default=USD)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, TypeVar
 
+from provisioner.errors import InputError
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.summary import stated_error
 from provisioner.planning.proof import Candidate
@@ -53,7 +54,10 @@ def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda
         held = None if rate is None else 1.0
         if held and not verdict.passes:
             served = judge.lends(left.design) or not left.lost
-            held = _largest(partial(holds_rate, left), 0.0, 1.0, LOSS_TOLERANCE) if served else 0.0
+            try:
+                held = _largest(partial(holds_rate, left), 0.0, 1.0, LOSS_TOLERANCE) if served else 0.0
+            except InputError:  # a lower rate has too few requests for the limits
+                held = None
         return Loss(slot.role, slot.machine.name, () if verdict.passes else broken(verdict), held)
 
     rate = None if case.setting.job is not None else partial(holds_rate, candidate)

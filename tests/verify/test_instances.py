@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from provisioner import api
 from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
@@ -13,6 +14,7 @@ from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
 from provisioner.results.plan import Plan
 from provisioner.simulation.measure import percentiles
+from provisioner.specs.catalog import SHIPPED
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
@@ -150,3 +152,55 @@ def test_instances_without_a_price_or_room_are_one_line() -> None:
     assert (
         sum(note.startswith("instances are left out, as the price list 2026-reserved") for note in paper.warnings) == 1
     )
+
+
+LITTLE: dict[str, Any] = {**SMALL, **PROVEN, "rate_rps": 0.5}
+
+
+class TestSmallerMachines:
+    """A machine with too little work, and the smaller one that a plan names."""
+
+    def test_the_smallest_machine_with_the_same_gpu_that_holds_the_load_is_named(self) -> None:
+        plan = api.plan(**LITTLE, machines=("l40s-x8",), designs=("baseline-l40s-x8",))
+        (smaller,) = plan.smaller
+        assert (smaller.role, smaller.gpus, smaller.of_gpus) == ("mixed", 1, 8)
+        single = [name for name, each in SHIPPED.machines.items() if (each.gpu, each.gpus) == ("l40s-48gb", 1)]
+        prices = {name: SHIPPED.price_list("2026").price(name).cost_usd_per_h for name in single}
+        assert len(prices) > 1 and smaller.cost_usd_per_h == min(prices.values()) == prices[smaller.machine]
+        # a plan with that machine alone is of one such machine
+        alone = api.plan(**LITTLE, machines=(smaller.machine,))
+        assert [(pool.machine, pool.machines) for pool in alone.pools] == [(smaller.machine, 1)]
+        assert f"1 of 8 GPUs would do: {smaller.machine}, $1.09/h" in str(plan)
+        assert not alone.smaller
+
+    @pytest.mark.parametrize(("rate_rps", "gpus"), [(1.0, 1), (3.0, 2), (8.0, 4), (12.0, 8)])
+    def test_as_many_gpus_are_named_as_a_plan_of_single_ones_takes(self, rate_rps: float, gpus: int) -> None:
+        asked: dict[str, Any] = SMALL | {"rate_rps": rate_rps, "fast": True}
+        plan = api.plan(**asked, machines=("l40s-x8",), designs=("baseline-l40s-x8",))
+        assert [pool.machines for pool in plan.pools] == [1]
+        assert [smaller.gpus for smaller in plan.smaller] == ([gpus] if gpus < 8 else [])
+        single = api.plan(**asked, machines=("runpod-1x-l40s",), designs=("baseline-runpod-1x-l40s",))
+        assert gpus / 2 < single.machines <= gpus
+
+    def test_pools_of_a_pair_move_together_within_one_cloud(self) -> None:
+        plan = api.plan(**LITTLE, machines=("dgx-h100",), designs=("splitwise-hh",))
+        assert [smaller.role for smaller in plan.smaller] == ["prompt", "token"]
+        assert len({SHIPPED.machine(smaller.machine).cloud for smaller in plan.smaller}) == 1
+
+    def test_nothing_is_named_where_nothing_smaller_would_do_or_instances_are_considered(self) -> None:
+        assert not api.plan(**SMALL | {"tensor_parallel": 8}, fast=True).smaller
+        assert not api.plan(**SMALL, fast=True, instances=True).smaller
+
+    def test_a_price_that_is_not_known_is_left_out(self) -> None:
+        of = setting(machines=("dgx-h100",), prices="2026-reserved")
+        assert {cost for _, cost in of.smaller["dgx-h100"]} == {None}
+
+
+def test_a_plan_of_few_requests_says_what_a_lost_machine_does_without_a_lower_rate() -> None:
+    """Half of 0.5 requests/s has too few requests for a P99 in an hour: the rate that the rest holds is not known."""
+    plan = api.plan(**LITTLE, machines=("dgx-h100",), designs=("splitwise-hh",))
+    assert plan.robustness is not None
+    assert {loss.role: (bool(loss.breaks), loss.holds_rate_factor) for loss in plan.robustness.losses} == {
+        "prompt": (True, None),
+        "token": (False, 1.0),
+    }

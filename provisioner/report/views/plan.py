@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from provisioner.options import PlanOptions
+from provisioner.options import PlanOptions, spelled
 from provisioner.report.chart import Axis, BarChart, Bars, Chart
 from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import dollars, milliseconds, per_cent, significant
@@ -19,12 +19,13 @@ from provisioner.results.plan import (
     Neighbour,
     Plan,
     Promise,
+    SmallerMachine,
     Splitting,
 )
 from provisioner.results.robustness import MOST_FACTOR, Loss, Robustness
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
-from provisioner.specs.units import format_cost, format_power, format_rate, format_share
+from provisioner.specs.units import format_cost, format_monthly_cost, format_power, format_rate, format_share
 
 _SHOWN_DESIGNS: Final = 16  # other designs that a report shows, in tables and pictures; CSV and JSON have all
 _REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
@@ -168,8 +169,9 @@ def _limited(plan: Plan) -> bool:
 def key_numbers(plan: Plan) -> KeyNumbers:
     """Cost, power and machines, what batch work costs, the limits that bind, and the data behind the latencies."""
     tokens, output = map(dollars, (plan.cost_usd_per_million_tokens, plan.cost_usd_per_million_output_tokens))
-    per_million = f"{tokens} per million tokens ({output} per million output tokens)"
-    numbers = [amount("cost", plan, per_million), amount("power", plan)]
+    per_million = f"{tokens} per million tokens ({output} of output)"
+    a_month = format_monthly_cost(plan.cost_usd_per_h)
+    numbers = [amount("cost", plan, f"{a_month}, {per_million}"), amount("power", plan)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
         numbers.append(
@@ -183,7 +185,10 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     if plan.nominal:
         numbers.append(KeyNumber("curves as is", _nominal(plan, plan.nominal)))
     first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
-    numbers += [amount("machines", plan), KeyNumber("binding", first, ", ".join(others))]
+    numbers.append(amount("machines", plan))
+    hint = "" if plan.question.get("machines") else f"({spelled('instances')})"
+    numbers += [KeyNumber("smaller", _smaller(plan, each), hint) for each in plan.smaller]
+    numbers += [KeyNumber("binding", first, ", ".join(others))]
     numbers += slack_numbers(plan) + view.attainment_numbers(plan.attainment)
     if plan.splitting:
         numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
@@ -241,6 +246,13 @@ def _loss(loss: Loss) -> str:
     if factor is None:
         return breaks
     return f"{breaks}; {f'the rest holds {factor:.2f}x the rate' if factor else 'no load is held'}"
+
+
+def _smaller(plan: Plan, machine: SmallerMachine) -> str:
+    """A smaller machine that would do, with its price."""
+    pool = f"{machine.role}: " if len(plan.pools) > 1 else ""
+    cost = "" if machine.cost_usd_per_h is None else f", {format_cost(machine.cost_usd_per_h)}"
+    return f"{pool}{machine.gpus} of {machine.of_gpus} GPUs would do: {machine.machine}{cost}"
 
 
 def slack_numbers(plan: Plan) -> list[KeyNumber]:
