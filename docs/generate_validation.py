@@ -821,10 +821,15 @@ Estimated like one GPU, median error:
 ESTIMATED_WHY = """\
 - **FP8 prompts are the weak spot**: what share of the FP8 peak is reached differs by a factor of three between GPUs. Do not decide on an
   estimate of them.
-- **TP over PCIe rests on one host** with L40S, which sums 1 GiB at 2.5 GB/s over 4 GPUs and at 1.1 GB/s over 8, of a link of 32 GB/s. It cannot
-  be checked against another; other hosts may be several times faster.
+- **TP over PCIe is a ring**, 2 (g - 1) x (3 us + bytes / (g x 20 GB/s)) over g GPUs. The tables' rows are refused: all engines were measured on
+  one host with L40S, which sums 1 GiB at 2.5 GB/s over 4 GPUs and at 1.1 GB/s over 8, of a link of 32 GB/s. Its two GPUs reach 19 to 20 GB/s, and
+  NCCL plans with 24. Nothing was fitted to served runs, and NVIDIA's overview of TensorRT-LLM 0.17 (Llama-3.1-70B in FP8 on four L40S, nine lengths,
+  `python -m tests.oracles.offline FOLDER`) has the predicted throughput at 0.87 to 0.98 of the published; with the host's rows it is 0.26 to 0.44.
+  Over eight GPUs, and where their ring crosses sockets, it was compared with nothing.
 - The A40 has products and element-wise work only: its attention and sums are estimates on both sides of the comparison.
-- FP16 peaks stand for BF16 where a GPU has none (RTX 2080 Ti). GPUs of another maker (MI300X) run other kernels, and nothing here says how good those are.
+- FP16 peaks stand for BF16 where a GPU has none (RTX 2080 Ti). GPUs of another maker (MI300X) run other kernels: MLPerf v5.1 has
+  0.85 of the predicted throughput of Llama2-70B Offline in FP8 on eight MI300X, where it has 1.2 of that of H100 (v4.1) and H200 (`python -m tests.oracles.offline
+  FOLDER`). Plans with it say so.
 """
 
 TABLE_ERRORS = ("error_median", "error_p95", "left_out_median")

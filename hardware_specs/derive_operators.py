@@ -29,6 +29,7 @@ from kernel_rows import aiconfigurator, vidur
 from kernel_rows.estimates import cross_check, leave_one_out
 from kernel_rows.fits import errors, fit, nodes_of
 from kernel_rows.gpus import GPUS, VIDUR, Gpu
+from kernel_rows.ring import ABOUT, RATE_BYTES_PER_S, RING, SLOW_HOST, refuse_slow_host, ring_table
 from kernel_rows.rules import (
     COLD_BYTES,
     FALL,
@@ -44,6 +45,7 @@ from kernel_rows.rules import (
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.perf.operators import (
     AXES,
+    KINDS,
     LIMIT_COLUMNS,
     TABLES_2025,
     GridTable,
@@ -85,6 +87,8 @@ def rows_of(
         check(rows, wider, lesser.get((rows.source, rows.operator, rows.kind)))
         if rows.operator == "gemm":
             wide.setdefault(rows.source, rows)
+        if rows.operator == "all_reduce" and gpu.limits.link == "pcie":
+            refuse_slow_host(rows)
     return found, penalties
 
 
@@ -137,6 +141,13 @@ def derive(
                 files[f"{gpu.name}/{source}__{rows.operator}__{rows.kind}.csv"] = content
                 entry |= errors(table, rows)
             entries.setdefault(source, {})[name] = entry | ({"refused": rows.rules} if rows.rules else {})
+        if gpu.limits.link == "pcie":
+            for launch in KINDS["all_reduce"]:
+                table = ring_table(gpu.limits)
+                tables.setdefault(("all_reduce", launch), {})[RING] = table
+                content = _csv((*AXES["all_reduce"], "utilisation"), table_rows(table))
+                files[f"{gpu.name}/{'-'.join(RING)}__all_reduce__{launch}.csv"] = content
+                entries.setdefault("-".join(RING), {})[f"all_reduce {launch}"] = ABOUT
         found[gpu.name] = {"limits": gpu.origin, "tables": entries}
         if penalties:
             found[gpu.name]["unaligned_products"] = penalties
@@ -189,6 +200,10 @@ def derive(
                 f"memory-bound rows above what {SUSTAINED_QUANTILE:.0%} of those beyond {COLD_BYTES / 1e6:g} MB"
                 " reach: operands were in the cache, which in service they are not; that rate is used instead"
                 " (counted where they are beyond the bandwidth itself)"
+            ),
+            "sums over PCIe of one slow host": (
+                f"all refused if the median sum of 1 MiB or more over 4 and 8 GPUs takes more than {SLOW_HOST:g} times"
+                f" a ring at {RATE_BYTES_PER_S / 1e9:g} GB/s, which is taken in place: all engines were measured on it"
             ),
             "slower than a larger problem": f"refused above {FALL:g} times and {1e6 * LAUNCH_S:g} us more",
             "slower than a wider type": (

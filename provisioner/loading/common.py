@@ -189,6 +189,9 @@ class Loading(Generic[Asked]):
                 names.append(f"{len(machines) - len(names)} instances")
             if names:
                 notes.append(remark[len(names) > 1].format(", ".join(names)))
+            if kind == "estimated":
+                known = {of.gpu: of.estimate_note for of in machines.values() if of.estimate_note}
+                notes += [f"latency of {gpu}: {note}" for gpu, note in known.items()]
         return tuple(notes)
 
 

@@ -227,10 +227,11 @@ def derived_curves(
     per_sequence_s = max(both_s - float(time_s(prompt_tokens=2048)) - slope * 64 * 1024, 0.0) / 64
     if kind == "derived":
         borrowed = f"; estimated from other GPUs: {', '.join(gpu.estimated)}" if gpu.estimated else ""
-        source = f"derived from {_SOURCE}, table {machine.kernels}{borrowed}"
+        source = f"derived from {_SOURCE}, table {machine.kernels} of {_software(model, gpu)}{borrowed}"
     else:
         like = f" like {machine.kernels_like}" if machine.kernels_like else " as on all measured GPUs"
-        source = f"estimated from its peaks and bandwidths at the utilisation{like}; {_SOURCE}"
+        noted = f"; {machine.estimate_note}" if machine.estimate_note else ""
+        source = f"estimated from its peaks and bandwidths at the utilisation{like}; {_SOURCE}{noted}"
     return CurveSet(
         model=model.name,
         machine=machine.name,
@@ -246,6 +247,23 @@ def derived_curves(
         mixed=MixedIteration(1.0, per_sequence_s, slope),
         known_prompt_tokens=KNOWN_PROMPT_TOKENS,
     )
+
+
+def _software(model: ModelArchitecture, gpu: Operators) -> str:
+    """Software whose tables a model's curves are made of, with its operators where several have part of them.
+
+    >>> from provisioner.specs.catalog import machine, model
+    >>> _software(model("llama2-70b"), operators_of(machine("l40s-x8")))
+    'vllm 0.14.0, all_reduce of pcie-ring 4.0'
+    """
+    used = {"gemm": ("bf16", model.dtype), "decode_attention": (model.kv_dtype,)}
+    names: dict[str, list[str]] = {}
+    for (operator, kind), source in sorted(gpu.sources.items()):
+        if kind in used.get(operator, (kind,)):
+            names.setdefault(" ".join(source), []).append(operator)
+    most = max(names, key=lambda software: len(names[software]))
+    others = [f"{', '.join(dict.fromkeys(of))} of {software}" for software, of in names.items() if software != most]
+    return ", ".join((most, *others))
 
 
 def _through(points: Sequence[CurvePoint], axis: str) -> PiecewiseLinear:

@@ -352,8 +352,9 @@ def _source(path: Path) -> Source:
     return engine, version
 
 
-ENGINES: Final = ("vllm", "sglang", "tensorrt-llm", "vidur")
-"""Software with tables. Among any, the newest of the first is taken, then the newest of the next."""
+ENGINES: Final = ("vllm", "sglang", "tensorrt-llm", "vidur", "pcie-ring")
+"""Software with tables, and the ring that stands for sums over PCIe. Among any, the newest of the first is taken, then
+the newest of the next."""
 
 ANY: Final = ("any", None)  # in a preference: the newest table of any software, in the order of ENGINES
 
@@ -375,7 +376,7 @@ Preference = tuple[Take, ...]
 
 TABLES_2025: Final[Preference] = (
     *(Take((("vllm", "0.19.0"), ANY), f"gemm {kind}") for kind in ON_SOME_GPUS),
-    Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"))),
+    Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"), ("pcie-ring", "4.0"))),
 )
 """Tables that derived curves are made of unless others are preferred."""
 

@@ -163,7 +163,8 @@ def other_curves(machine: Machine) -> str:
     types = grouped((_spans([error]), dtype) for dtype, error in curves.errors.items())
     errors = "; ".join(f"in {' and '.join(of)} {first} {p} %, {second} {d} % off" for (p, d), of in types.items())
     capped = "" if machine.power_cap == 1 else "; slowed down as is assumed of its power cap"
-    return f"{curves.evidence} from kernels of {_kernels(curves).removeprefix('like ')}: {errors}{capped}"
+    noted = f"; {machine.estimate_note}" if machine.estimate_note else ""
+    return f"{curves.evidence} from kernels of {_kernels(curves).removeprefix('like ')}: {errors}{capped}{noted}"
 
 
 def by_evidence(machines: Iterable[Machine]) -> dict[str, list[str]]:

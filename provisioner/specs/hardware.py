@@ -34,9 +34,10 @@ class Machine:
     ``peak_fp8_tflops`` is 0 without FP8. ``power_cap`` is the GPUs' power limit as a fraction of their TDP; all numbers
     but ``max_power_w`` are without cap. ``capped_from`` names the uncapped machine, whose latency curves, slowed down
     (``power_caps``), and price a capped one has, unless it has its own. ``kernels`` names the table of measured
-    kernels, ``kernels_like`` that of a similar GPU, for what was not measured. ``letter`` names the type in a design
-    (Splitwise-HA). ``cloud`` is who sells an instance with part of a server's GPUs; a whole machine has none. ``vcpus``
-    and ``host_memory_gib`` are of the instance's host, 0 where unknown; no time depends on them.
+    kernels, ``kernels_like`` that of a similar GPU, for what was not measured; ``estimate_note`` says how far times
+    estimated from others are known to be off. ``letter`` names the type in a design (Splitwise-HA). ``cloud`` is who
+    sells an instance with part of a server's GPUs; a whole machine has none. ``vcpus`` and ``host_memory_gib`` are of
+    the instance's host, 0 where unknown; no time depends on them.
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")
@@ -64,6 +65,7 @@ class Machine:
     capped_from: str = ""
     kernels: str = ""
     kernels_like: str = ""
+    estimate_note: str = ""
     cloud: str = ""
     vcpus: int = 0
     host_memory_gib: float = 0.0

@@ -20,6 +20,7 @@ from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, fold
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "kernel that waits for the host: no row is shorter"
 HOST_S = 20e-6
+SLOW_HOST = "sums over PCIe of one slow host: a ring is taken in place"
 
 
 @pytest.fixture(scope="module")
@@ -277,6 +278,11 @@ def test_no_row_of_the_originals_is_shipped(originals: tuple[list[Path], Path]) 
 REFUSED = {
     ("h200-sxm-141gb", "vllm-0.19.0", "prompt_attention bf16"): "kernel with rows beyond the arithmetic peak",
     **{(gpu, "vllm-0.24.0", "gemm fp8_block"): HOST for gpu in ("h100-sxm-80gb", "h200-sxm-141gb", "l40s-48gb")},
+    **{
+        ("l40s-48gb", software, f"all_reduce {launch}"): SLOW_HOST
+        for software in ("vllm-0.14.0", "sglang-0.5.14", "tensorrt-llm-1.3.0rc20")
+        for launch in ("graph", "eager")
+    },
 }
 
 
@@ -289,12 +295,15 @@ def test_the_provenance_says_what_was_used_refused_and_how_good_it_is() -> None:
             assert {name.split()[0] for name in tables} <= set(AXES)
             for name, table in tables.items():
                 operator, kind = name.split()
-                assert (folder() / gpu / f"{software}__{operator}__{kind}.csv").is_file() == bool(
-                    table.get("rows_used")
-                )
-                if not table.get("rows_used"):
-                    assert (gpu, software, name) in REFUSED and list(table["refused"]) == [REFUSED[gpu, software, name]]
+                path = folder() / gpu / f"{software}__{operator}__{kind}.csv"
+                if "formula" in table:
+                    assert software == "pcie-ring-4.0" and path.is_file()
                     continue
+                if not table.get("rows_used"):
+                    assert REFUSED[gpu, software, name] in table["refused"]
+                    assert not path.is_file()
+                    continue
+                assert path.is_file()
                 assert table["error_median"] < 0.09 and table["left_out_median"] < 0.13
                 assert table["error_p95"] < 0.36 or operator == "all_reduce"  # of 42 to 63 rows
         errors = about["estimated_from_others"]

@@ -131,12 +131,12 @@ def test_more_work_takes_longer_and_parts_take_longer_than_the_whole(gpu: str, n
         assert max(apart_s) < mixed_s < 1.02 * sum(apart_s)
 
 
-def test_more_gpus_are_faster_over_nvlink_and_not_over_a_slow_host() -> None:
+def test_more_gpus_are_faster_over_nvlink_and_hardly_over_pcie() -> None:
     tps = (1, 2, 4, 8)
     h100 = [iteration_s(LLAMA_70B, load_operators("h100-sxm-80gb"), tp, prompt_tokens=4096).item() for tp in tps]
     assert all(more < 0.75 * fewer for fewer, more in pairwise(h100))
     l40s = [iteration_s(LLAMA_70B, load_operators("l40s-48gb"), tp, prompt_tokens=4096).item() for tp in tps]
-    assert l40s[3] > l40s[2] > l40s[1]
+    assert all(0.75 * fewer < more < fewer for fewer, more in pairwise(l40s))
 
 
 def test_fp8_weights_and_cache_are_faster_where_they_matter() -> None:
