@@ -31,12 +31,8 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
     this.computed = this.chunk = 0
     this.interrupted += 1
     world.preemptions += 1
-    if begun:
-        this.state = records.TOKEN_WAITING
-        insert_sorted(world, LISTS * r + PREEMPTED, request)
-    else:
-        this.state = records.PROMPT_WAITING
-        insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+    this.state = records.TOKEN_WAITING if begun else records.PROMPT_WAITING
+    insert_sorted(world, LISTS * r + (PREEMPTED if begun else PROMPTS_WAITING), request)
 
 
 @compiled

@@ -13,7 +13,7 @@ from provisioner.loading.factors import load_factors, with_own_rate
 from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions, spelled
 from provisioner.options.command import command_of
-from provisioner.options.defaults import PolicyName
+from provisioner.options.defaults import ENGINE_POLICIES, PolicyName
 from provisioner.options.kinds import POWER, text_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
@@ -115,8 +115,8 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
 def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
     """Options that others contradict, each with the reason."""
     same, cap = f"{spelled('same')} {options.same}", f"max_{CRITERIA[options.same].field}"
-    if options.chunked and options.policy == "chunked":
-        yield "chunked", f"adds what {spelled('policy')} chunked has already; leave one of them out"
+    if options.chunked and options.policy in ENGINE_POLICIES:
+        yield "chunked", f"adds what {spelled('policy')} {options.policy} has already; leave one of them out"
     if options.same == "throughput":
         if options.budget is not None:
             yield "budget", f"{same} has a {spelled('rate_rps')} in its place; leave one of them out"

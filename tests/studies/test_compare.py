@@ -291,6 +291,7 @@ def test_progress_says_how_far_and_which_design() -> None:
         ({"write_lp": "x.lp"}, {"same": "throughput"}, "write_lp: is no option of this question"),
         ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: is simulated"),
         ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: adds what"),
+        ({"policy": "strict"}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: adds what policy strict"),
         ({"designs": ("splitwise-hh",)}, {"same": "machines", "budget": 4, "chunked": True}, "is for colocated"),
         ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "time_limit_s: must be above 0 s"),
     ],
