@@ -16,7 +16,7 @@ from provisioner import api
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions, SimulateOptions
-from provisioner.options.defaults import MOST_SETS
+from provisioner.options.defaults import MOST_SETS, PolicyName
 from provisioner.planning.proof import Candidate
 from provisioner.planning.setting import Setting
 from provisioner.report.records import records_table
@@ -174,19 +174,41 @@ def test_the_plan_is_the_cheapest_cluster_that_passes_exhaustive_simulation(
     assert set(found.binding) <= {ONLY_ONE, CAPACITY, f"all limits P{100 * asked:g}"}
 
 
-def test_a_run_that_is_stopped_early_fails_as_whole_runs_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    setting = load_setting(PlanOptions.of(designs="splitwise-hh", attainment=0.95, ttft="1s", tbt="1.5x", **QUESTION))
+@pytest.mark.parametrize(
+    ("design", "policy"),
+    [
+        ("splitwise-hh", "splitwise"),
+        ("splitwise-hh", "strict"),
+        ("baseline-h100", "mixed"),
+        ("baseline-h100", "chunked"),
+    ],
+)
+def test_a_run_that_is_stopped_early_fails_as_whole_runs_do(
+    design: str, policy: PolicyName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = load_setting(PlanOptions.of(designs=design, attainment=0.95, ttft="1s", tbt="1.5x", **QUESTION))
     sets = RequestSets(setting, setting.traffic.peak_rps)
-    candidates = [Candidate(setting.designs[0], sizes) for sizes in product((1, 2, 3), (1, 2))]
-    early = SimulationJudge(setting.replicas, setting.slo, sets, sets.count)
+    several = len(setting.designs[0].slots) > 1
+    sizes = product((1, 2, 3), (1, 2)) if several else product((3, 6, 9))
+    candidates = [Candidate(setting.designs[0], each) for each in sizes]
+    early = SimulationJudge(setting.replicas, setting.slo, sets, sets.count, policy=policy)
     verdicts = [early.judge(each) for each in candidates]
     monkeypatch.setattr(SimulationJudge, "_stop_limits", lambda *_: {})
-    late = SimulationJudge(setting.replicas, setting.slo, sets, sets.count)
-    assert any(each.early for each in verdicts) and early.simulated_runs < late.simulated_runs + len(candidates) * 3
+    late = SimulationJudge(setting.replicas, setting.slo, sets, sets.count, policy=policy)
+    assert any(each.early for each in verdicts)
     for candidate, verdict in zip(candidates, verdicts, strict=True):
         other = late.judge(candidate)
         assert (verdict.outcome, verdict.clear) == (other.outcome, other.clear), candidate
         assert verdict.worst_ratio <= other.worst_ratio
+    assert early.simulated_runs < late.simulated_runs
+
+
+def test_a_limit_on_the_largest_gap_excludes_no_smaller_cluster() -> None:
+    setting = load_setting(PlanOptions.of(designs="splitwise-hh", attainment=0.99, ttft="1s", gap="45ms", **QUESTION))
+    sets = RequestSets(setting, setting.traffic.peak_rps)
+    judge = SimulationJudge(setting.replicas, setting.slo, sets, sets.count)
+    verdict = judge.judge(Candidate(setting.designs[0], (6, 4)))
+    assert verdict.outcome == "fail" and verdict.worst_ratio > 1.3 and not (verdict.clear or verdict.early)
 
 
 def test_formulas_are_a_bound_or_refuse() -> None:

@@ -83,9 +83,9 @@ def attainment_numbers(attained: Attained | None) -> list[KeyNumber]:
     """The share of requests within all limits at once, beside the one asked for; none without."""
     if attained is None:
         return []
-    bound = "" if attained.at_least is None else f", {100.0 * attained.at_least:.4g} % or more with confidence"
-    note = f"of the requests{bound}; {100.0 * attained.asked:.4g} % asked for"
-    return [KeyNumber("attainment", f"{100.0 * attained.share.mean:.4g} %", note)]
+    bound = "" if attained.at_least is None else f"lower bound {100.0 * attained.at_least:.4g} %, "
+    share, asked = (f"{100.0 * each:.4g} %" for each in (attained.share.mean, attained.asked))
+    return [KeyNumber("attainment", f"{share} of the requests", f"{bound}{asked} asked for")]
 
 
 POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
