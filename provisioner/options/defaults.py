@@ -20,7 +20,13 @@ ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
 """Policies by which engines serve, with the engine's tokens and requests; the others are the Splitwise paper's."""
 
 
-DEFAULT_SLO: Final = "splitwise"
+class _Unnamed(str):
+    """A default that is told from the same name when it is given."""
+
+    __slots__ = ()
+
+
+DEFAULT_SLO: Final = _Unnamed("splitwise")  # where no limits are given by hand
 LIMIT_NAMES: Final = tuple(name_of(metric, percentile) for metric in MEASURED for percentile in NAMED_PERCENTILES)
 """Limits that have a flag and a keyword of their own."""
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from provisioner.options.base import Options
 from provisioner.options.declaration import Group
@@ -127,12 +127,12 @@ class Question(Options):
         whole(minimum=0, most=2**32 - 1).shown_as("NUMBER"), "Seed of everything drawn at random.", default=0
     )
 
-    @classmethod
-    def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """The given values; limits given by hand stand alone unless an SLO is named beside them."""
-        if given.get("limits") or any(name in given for name in (*LIMIT_OPTIONS, "attainment")):
-            return {"slo": "none", **given}
-        return {"slo": "batch", **given} if "deadline_s" in given else given
+    def __post_init__(self) -> None:
+        """Leave limits given by hand alone, unless an SLO is named beside them; then parse every value."""
+        if self.slo is DEFAULT_SLO:
+            by_hand, deadline_s = self.limits or self.attainment is not None, getattr(self, "deadline_s", None)
+            object.__setattr__(self, "slo", "none" if by_hand else "batch" if deadline_s is not None else self.slo)
+        Options.__post_init__(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

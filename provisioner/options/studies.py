@@ -77,7 +77,6 @@ class CompareOptions(PlanOptions):
 
         A row for every combination of degrees hides the designs.
         """
-        given = PlanOptions.completed(given)
         names = given.get("designs", ())
         if not any(":" in str(name) for name in ([names] if isinstance(names, str) else names)):
             given = {"tensor_parallel": "largest", **given}
@@ -122,7 +121,7 @@ class CapacityOptions(PlanOptions):
         if not given.get("designs"):
             designs = spelled("designs")
             raise InputError(f"{designs}: is needed: the design of the cluster in hand, such as splitwise-hh")
-        return PlanOptions.completed(given)
+        return given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

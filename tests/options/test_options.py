@@ -306,6 +306,8 @@ def test_limits_given_by_hand_stand_alone_unless_an_slo_is_named(given: dict[str
     kinds = [PlanOptions, CompareOptions, SensitivityOptions]
     kinds += [SimulateOptions] if "deadline_s" not in given else []
     assert {kind.of(**given).slo for kind in kinds} == {slo}
+    if all(name in PlanOptions.__dataclass_fields__ for name in given) and given.get("slo", "") is not None:
+        assert PlanOptions(**given).slo == slo
     capacity = {} if "deadline_s" in given else given
     assert CapacityOptions.of(designs="splitwise-hh", **capacity).slo == (slo if capacity else "splitwise")
 
