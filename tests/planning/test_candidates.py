@@ -71,7 +71,11 @@ def best_of(feasible: list[tuple[Design, tuple[int, ...]]], prices: Prices, caps
 GRIDS: dict[str, tuple[dict[str, Any], str, tuple[int, ...]]] = {
     "coding HH": (dict(rate_rps=6.0), "splitwise-hh", (8, 6)),
     "coding HA": (dict(rate_rps=8.0), "splitwise-ha", (8, 7)),
-    "coding, tight end to end": (dict(rate_rps=4.0, limits={"e2e_p90": "1.2x"}), "splitwise-hh", (8, 8)),
+    "coding, tight end to end": (
+        dict(rate_rps=4.0, slo="splitwise", limits={"e2e_p90": "1.2x"}),
+        "splitwise-hh",
+        (8, 8),
+    ),
     "coding, only end to end": (dict(rate_rps=8.0, slo="batch", limits={"e2e_p99": "20s"}), "splitwise-aa", (9, 6)),
     "conversation HH": (dict(workload="conversation", rate_rps=6.0), "splitwise-hh", (6, 7)),
     "conversation, only end to end": (
