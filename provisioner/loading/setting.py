@@ -255,7 +255,8 @@ def _longer_by_errors(replicas: Iterable[ReplicaPerf]) -> tuple[list[ReplicaPerf
     factors: dict[str, list[str]] = {}
     unknown = []
     for perf in replicas:
-        name, error = f"{perf.machine.name} at TP {perf.tensor_parallel}", stated_error(perf.curve, perf.model.dtype)
+        name = f"{perf.machine.name} at TP {perf.tensor_parallel}"
+        error = stated_error(perf.curve, perf.model.dtype, perf.engine, perf.machine.kernels)
         if error is None:
             unknown.append(f"{name} is left out: no error of its latency curves is known ({spelled('robust')})")
             continue

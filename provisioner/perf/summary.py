@@ -23,6 +23,7 @@ from provisioner.perf.operators import gpu_limits
 from provisioner.perf.points import CurvePoint
 from provisioner.perf.provenance import SERVED_TPOT_ERROR, SERVED_TTFT_ERROR, kernels_provenance, load_provenance
 from provisioner.specs.catalog import Catalog, with_own
+from provisioner.specs.engine import Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
 
@@ -228,8 +229,14 @@ def _spans(prompt: Sequence[float], decode: Sequence[float]) -> CurveError:
     return CurveError((min(prompt), max(prompt)), (min(decode), max(decode)))
 
 
-def stated_error(curve: CurveSet, dtype: NumberType) -> CurveError | None:
-    """Stated error of curves in a number type, by their evidence; None where none is known."""
+def stated_error(curve: CurveSet, dtype: NumberType, engine: Engine | None = None, gpu: str = "") -> CurveError | None:
+    """Stated error of curves in a number type, by their evidence; None where none is known.
+
+    That of derived curves is the engine's on a GPU, named as its kernels, if the engine states any.
+    """
+    if curve.evidence == "derived" and engine and engine.errors:
+        of = (each for each in engine.errors if (each.gpu, each.dtype) == (gpu, dtype))
+        return next((_spans([each.prompt], [each.decode]) for each in of), None)
     if curve.evidence != "measured":
         return unmeasured_error(curve.evidence, dtype)
     inner = inner_errors(errors_of_points(curve)) if curve.assumptions == "measured" else None

@@ -51,8 +51,18 @@ def engines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docum
         f"{each.operator or 'all operators'}{f' on {each.gpu}' if each.gpu else ''}: {', '.join(each.tables)}"
         for each in engine.kernels
     ]
+    errors = listing(
+        "Derived curves against served runs, % off",
+        engine.errors,
+        (Column("GPU"), lambda each: each.gpu),
+        (Column("type"), lambda each: each.dtype),
+        (Column("runs", True), lambda each: f"{each.runs:,}"),
+        (Column("TTFT", True), lambda each: f"{100 * each.prompt:.0f}"),
+        (Column("TPOT", True), lambda each: f"{100 * each.decode:.1f}"),
+    )
     about = facts("", ("name", engine.name), ("an iteration has at most", "; ".join(cards)))
     end = (
+        *([errors] if engine.errors else ()),
         *notes("Kernel tables, in this order", orders),
         *notes("Note", (engine.note,)),
         *notes("Sources", engine.sources),

@@ -214,7 +214,10 @@ class Catalog:
             if not (number and equals and value) or number in values:
                 raise InputError(f"engine {text}: must be NAME,NUMBER=VALUE with each number once, got {change!r}")
             values[number] = value
-        return engine.with_values(values) if values else engine
+        try:
+            return engine.with_values(values) if values else engine
+        except InputError as error:
+            raise InputError(f"engine {text}: {error}") from None
 
     @cached_property
     def _price_lists(self) -> Mapping[str, "PriceList"]:

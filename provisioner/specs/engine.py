@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.hardware import Machine
-from provisioner.specs.units import parse_number, parse_whole, quoted, unit_of
+from provisioner.specs.units import parse_duration, parse_number, parse_positive, parse_whole, quoted, unit_of
 
 DEFAULT_ENGINE: Final = "provisioner-0.1"
 """The engine of every question that names none."""
@@ -180,11 +180,40 @@ class KernelTables:
         return tuple(order), self.operator, self.gpu
 
 
+def _value(name: str, text: str, kind: type) -> str | int | float:
+    """Value of a number or word from its text; a time may have its unit."""
+    if kind is str:
+        return text
+    if kind is int:
+        return parse_whole(text, name, minimum=0)
+    timed = unit_of(name) == "s" and text[-1:].isalpha()
+    return parse_duration(text, name) if timed else parse_number(text, name, unit_of(name))
+
+
+@dataclass(frozen=True, slots=True)
+class ServedError:
+    """Mean absolute errors, as fractions, of TTFT and TPOT against runs that were served on a GPU in a number type.
+
+    The runs are such that no constant of the engine was fitted to, if there are any.
+    """
+
+    gpu: str
+    dtype: str
+    runs: int
+    prompt: float
+    decode: float
+
+    def __post_init__(self) -> None:
+        for name in ("runs", "prompt", "decode"):
+            parse_positive(getattr(self, name), name)
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """A serving engine of a version: parts of numbers, each with its ``basis``: a source, or a fit with its error.
 
-    Of ``kernels``, the first entry that fits an operator on a GPU counts.
+    Of ``kernels``, the first entry that fits an operator on a GPU counts. ``errors`` are those of derived curves; an
+    engine that states none has those of docs/explanation/validation.md for all GPUs.
 
     >>> from provisioner.specs.catalog import engine
     >>> engine("provisioner-0.1,batch_tokens=4096").scheduling.batch("L4", 24.0).batch_tokens
@@ -199,6 +228,7 @@ class Engine:
     handover: Handover
     kernels: tuple[KernelTables, ...]
     basis: Mapping[str, str] = field(hash=False)
+    errors: tuple[ServedError, ...] = ()
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -230,9 +260,7 @@ class Engine:
                 raise UnknownNameError("number of an engine", name, parts)
             part, old = parts[name]
             kind = type(old[0] if name in _BY_CARD else old)
-            value = (
-                text if kind is str else parse_whole(text, name, minimum=0) if kind is int else parse_number(text, name)
-            )
+            value = _value(name, text, kind)
             one: Any = getattr(engine, part)
             changed: dict[str, Any] = {name: value}
             if name in _BY_CARD:

@@ -80,7 +80,7 @@ def _stated(judge: SimulationJudge, candidate: Candidate, phase: Literal["prompt
     """The largest stated error of a phase in the pools that run it; None if that of one is not known."""
     other = "token" if phase == "prompt" else "prompt"
     pools = [judge.replicas[slot.replica] for slot in candidate.design.slots if slot.role != other]
-    errors = [stated_error(perf.curve, perf.model.dtype) for perf in pools]
+    errors = [stated_error(perf.curve, perf.model.dtype, perf.engine, perf.machine.kernels) for perf in pools]
     known = [(error.prompt if phase == "prompt" else error.decode)[1] for error in errors if error is not None]
     return max(known) if len(known) == len(errors) else None
 

@@ -195,11 +195,12 @@ def summary(runs: Sequence[Run]) -> list[str]:
     head = ["engine", "runs not fitted to", "TPOT", "largest bias of a GPU, FP8 or 16 bits", "TTFT of Llama-3.1-70B"]
     lines = [_row(head), _row(["---"] * len(head))]
     calm = [run for run in runs if not run.ttft_s >= QUEUED_S and not _overflows(run)]
-    for served, name in ENGINES.items():
+    for served, name in (*ENGINES.items(), ("vllm", "vllm")):
         engine = catalog.engine(name)
         of = [run for run in calm if run.group[0] == served]
         errors = dict(zip(of, Errors.of(of, engine).tpot, strict=True))
-        held = [run for run in of if not is_fitted(run.group)]
+        held = [run for run in of if name != ENGINES[served] or not is_fitted(run.group)]
+        name = name if name == ENGINES[served] else f"{name} on the runs of {ENGINES[served]}"
         by_gpu: dict[tuple[str, str], list[float]] = defaultdict(list)
         for run in of:
             if run.group[2] != "nvfp4":
@@ -210,6 +211,21 @@ def summary(runs: Sequence[Run]) -> list[str]:
         cells = [f"{len(held)} of {len(of)}", f"{100 * mean(abs(errors[run]) for run in held):.1f}"]
         lines.append(_row([name, *cells, f"{100 * mean(worst):+.1f} ({gpu}, {dtype})", ttft]))
     return lines
+
+
+def served_errors(runs: Sequence[Run], served: str, engine: Engine) -> dict[tuple[str, str], tuple[int, float, float]]:
+    """Number of runs and mean errors of TTFT and TPOT, by GPU and type: of runs not fitted to, if there are any."""
+    calm = [run for run in runs if run.group[0] == served and not run.ttft_s >= QUEUED_S and not _overflows(run)]
+    errors = Errors.of(calm, engine)
+    groups: dict[tuple[str, str], list[tuple[bool, float, float]]] = defaultdict(list)
+    for run, tpot, ttft in zip(calm, errors.tpot, errors.ttft, strict=True):
+        fitted = engine.name == ENGINES[served] and is_fitted(run.group)
+        groups[catalog.machine(MACHINES[run.group[3]]).kernels, run.group[2]].append((fitted, abs(ttft), abs(tpot)))
+    means = {}
+    for key, of in groups.items():
+        held = [each for each in of if not each[0]] or of
+        means[key] = len(held), mean(ttft for _, ttft, _ in held), mean(tpot for *_, tpot in held)
+    return means
 
 
 def _overflows(run: Run) -> bool:

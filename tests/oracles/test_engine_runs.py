@@ -9,7 +9,7 @@ from statistics import mean
 import pytest
 
 from provisioner.specs import catalog
-from tests.oracles.engine_runs import ENGINES, QUEUED_S, Errors, Run, is_fitted, page, read
+from tests.oracles.engine_runs import ENGINES, QUEUED_S, Errors, Run, is_fitted, page, read, served_errors
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "serving-measurements"
@@ -27,6 +27,19 @@ def test_the_page_has_the_text() -> None:
 @needs_data
 def test_the_text_is_what_the_runs_give() -> None:
     assert page(DATA) == TEXT.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@needs_data
+@pytest.mark.parametrize(
+    ("served", "name"), [("vllm", "vllm-2025"), ("vllm", "vllm"), ("sglang", "sglang"), ("trtllm", "tensorrt-llm")]
+)
+def test_the_stated_errors_are_what_the_runs_give(served: str, name: str) -> None:
+    engine = catalog.engine(name)
+    stated = {(each.gpu, each.dtype): (each.runs, each.prompt, each.decode) for each in engine.errors}
+    found = served_errors(read(DATA), served, engine)
+    assert stated.keys() == found.keys()
+    assert all(stated[key] == pytest.approx(found[key], abs=6e-4) for key in stated)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from provisioner.perf.assumptions import replica
 from provisioner.perf.evidence import derived_curves
 from provisioner.perf.memory import memory_bytes
 from provisioner.perf.operators import Take, table_files
+from provisioner.perf.summary import CurveError, stated_error
 from provisioner.specs.catalog import SHIPPED, data_folder, engine, machine, model, with_own
 from provisioner.specs.engine import DEFAULT_ENGINE, Batch
 
@@ -55,6 +56,22 @@ def test_numbers_by_hand_change_the_curves_and_the_memory() -> None:
     assert own.basis["iteration_s"] == "given by hand"
 
 
+def test_a_time_may_have_its_unit() -> None:
+    assert engine("vllm,handover_s=2ms,iteration_s=0.0003").handover.handover_s == 0.002
+
+
+def test_errors_are_of_the_engine_the_gpu_and_the_type() -> None:
+    llama = model("llama-3.1-70b").in_dtype("fp8")
+    curve = derived_curves(llama, machine("dgx-h200"), 2)
+    found = {
+        name: stated_error(curve, "fp8", engine(name), "h200-sxm-141gb") for name in ("provisioner-0.1", "tensorrt-llm")
+    }
+    (row,) = (e for e in engine("tensorrt-llm").errors if (e.gpu, e.dtype) == ("h200-sxm-141gb", "fp8"))
+    assert found["tensorrt-llm"] == CurveError((row.prompt, row.prompt), (row.decode, row.decode))
+    assert found["provisioner-0.1"] == stated_error(curve, "fp8") != found["tensorrt-llm"]
+    assert stated_error(curve, "fp8", engine("tensorrt-llm"), "l40s-48gb") is None
+
+
 def test_the_time_of_an_iteration_beyond_the_graphs_has_a_floor() -> None:
     llama, h100 = model("llama-3.1-8b"), machine("dgx-h100")
     floor = engine(f"{DEFAULT_ENGINE},prompt_layer_s=0.0015625,iteration_s=0,sequence_s=0")
@@ -88,6 +105,7 @@ def test_batches_are_by_card() -> None:
         (f"{DEFAULT_ENGINE},share=1.5", "share: must be from 0.1 to 1"),
         (f"{DEFAULT_ENGINE},order=random", "order: must be decode-first or prompt-first"),
         (f"{DEFAULT_ENGINE},share", "NAME,NUMBER=VALUE"),
+        (f"{DEFAULT_ENGINE},handover_s=fast", "engine .*: handover_s: must be a time with its unit"),
         (f"{DEFAULT_ENGINE},share=1,share=1", "each number once"),
         ("no/such.yaml", "no/such.yaml"),
     ],
