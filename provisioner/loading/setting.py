@@ -11,7 +11,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
-from provisioner.options.defaults import ENGINE_POLICIES, EVIDENCE, SPLITTING, STRICT_POLICIES
+from provisioner.options.defaults import CONFIDENCE, ENGINE_POLICIES, EVIDENCE, SPLITTING, STRICT_POLICIES
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
 from provisioner.perf.evidence import degrees_of, gpu_of, why_not_derived
@@ -73,9 +73,10 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees, within_clouds=not options.machines)
     chosen = choose(every, options.designs) if options.designs else every
-    for name in options.stock:
+    scaled = () if options.power_caps else (name.partition(":")[2] for name in options.scale if ":" in name)
+    for option, name in (*(("stock", name) for name in options.stock), *(("scale", name) for name in scaled)):
         if known.machine(name).name not in machines:
-            raise InputError(f"{spelled('stock')} {name}: is not among the machines considered ({', '.join(machines)})")
+            raise InputError(f"{spelled(option)} {name}: is not among the machines considered ({', '.join(machines)})")
     against, reference_notes = loading.reference(slo, loaded)
     job = None
     if options.backlog_requests is not None and options.within_s is not None:
@@ -180,6 +181,8 @@ def load_promise(options: PlanOptions, slo: str, rate_rps: float) -> Setting:
     if options.backlog_requests is not None:  # which has its rate from its window, whatever the factor on rates
         scale = {name: factor for name, factor in options.scale.items() if name != "rate"}
         asked = replace(asked, rate_rps=rate_rps, scale=scale)
+    if not load_slo(slo).limits:
+        asked = replace(asked, confidence=CONFIDENCE)
     if options.objective != "throughput":
         asked = replace(asked, max_cost_usd_per_h=None, max_power_w=None, max_machines=None)
     return load_setting(asked)
@@ -330,6 +333,8 @@ def _no_curves(loading: Loading[PlanOptions], machine: Machine, at: str) -> str:
 
 def _check_limits(options: PlanOptions, slo: SLO) -> None:
     """Refuse limits that mean nothing for an answer by the formulas alone, or for a backlog."""
+    if not slo.limits and options.confidence != CONFIDENCE:
+        raise InputError(f"{spelled('confidence')}: is of limits on latency, and there are none; leave it out")
     for limit in slo.limits if options.fast else ():
         if not METRICS[limit.metric].by_formulas:
             raise InputError(

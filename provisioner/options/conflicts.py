@@ -98,7 +98,7 @@ CONFLICTS: Final = (
     ),
     Conflict(
         "additions",
-        ("to", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock"),
+        ("to", "objective", "max_cost_usd_per_h", "max_power_w", "max_machines", "stock", "exhaustive", "solver"),
         "is of what is added for more load, and {additions} leaves that out; leave out one of them",
     ),
 )

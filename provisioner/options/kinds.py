@@ -95,6 +95,10 @@ class Kind:
             default=(),
         )
 
+    def once(self) -> Kind:
+        """This kind of several values, each of which stands once."""
+        return self.checked(lambda values: isinstance(values, str) or len({*values}) == len(values), "each given once")
+
     def by_name(self, shape: str, known_as: Callable[[str], str] = str) -> Kind:
         """Values by name, each given once, as texts of a ``shape``, and the name that each is known as.
 
@@ -376,7 +380,7 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
     return tuple(_RATE_OR_0.parse(rate, what) for rate in values)
 
 
-DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts)
+DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts).once()
 CHOICES_OF_TOKENS: Final = Kind(parse_choices_of_tokens, "all|TOKENS,...", _range_texts, default=())
 RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts, default=())
 SIZES: Final = Kind(

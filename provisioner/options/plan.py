@@ -56,7 +56,7 @@ class PlanOptions(Question):
         "Consider this design only, such as splitwise-ha or baseline-h100. [default: all that the machine types allow]",
     )
     machines: tuple[str, ...] = CLUSTER.option(
-        kinds.TEXT.several(),
+        kinds.TEXT.several().once(),
         "Consider this machine type only, an instance or a whole machine (see provision machines). [default: all whole "
         "ones with latency curves of the model]",
     )

@@ -13,7 +13,7 @@ MEASUREMENT: Final = Group("Measurement")
 
 
 def _listed(unit: str, help: str, default: tuple[int, ...], none: bool = False, flag: str = BY_NAME) -> Any:
-    return POINTS.option(whole(unit).listed(none), help, flag=flag, default=default)
+    return POINTS.option(whole(unit).listed(none).once(), help, flag=flag, default=default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

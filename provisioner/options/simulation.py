@@ -129,7 +129,10 @@ class SimulateOptions(Question):
         flag="--deflect-below",
     )
     percentiles: tuple[float, ...] = METHOD.option(
-        kinds.positive(metavar="PERCENT").checked(lambda percent: percent < 100.0, "above 0 and below 100").several(),
+        kinds.positive(metavar="PERCENT")
+        .checked(lambda percent: percent < 100.0, "above 0 and below 100")
+        .several()
+        .once(),
         "A percentile to report beside 50, 90 and 99, such as 95 or 99.9.",
     )
     repeat: int | None = METHOD.option(

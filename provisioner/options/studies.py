@@ -89,7 +89,7 @@ class CompareOptions(PlanOptions):
 class CapacityOptions(PlanOptions):
     """The question about a cluster in hand."""
 
-    LEFT_OUT: ClassVar[tuple[str, ...]] = ("rate_rps", "trace", "fast", *_OF_BATCHES, *_OF_ONE_PLAN)
+    LEFT_OUT: ClassVar[tuple[str, ...]] = ("rate_rps", "trace", "fast", "instances", *_OF_BATCHES, *_OF_ONE_PLAN)
 
     designs: tuple[str, ...] = changed(
         PlanOptions,
@@ -102,7 +102,7 @@ class CapacityOptions(PlanOptions):
     token: int | None = IN_HAND.option(kinds.MACHINES, "Token machines in hand.")
     mixed: int | None = IN_HAND.option(kinds.MACHINES, "Machines in hand of a colocated design.")
     to: tuple[float, ...] = MORE.option(
-        kinds.RATE.several(),
+        kinds.RATE.several().once(),
         "Rate in requests/s to find the least additions for. [default: 1.1, 1.25 and 1.5 times the capacity]",
     )
     additions: bool = MORE.switch(
@@ -144,7 +144,7 @@ class SensitivityOptions(PlanOptions):
     LEFT_OUT: ClassVar[tuple[str, ...]] = ("exhaustive", *_OF_ONE_PLAN)
 
     inputs: tuple[str, ...] | None = SENSITIVITY.option(
-        kinds.INPUT.several(),
+        kinds.INPUT.several().once(),
         f"Input of the tornado: {FACTOR_NAMES}. [default: all that can move the answer; none with --switch or --rates]",
         default=None,
     )
@@ -174,11 +174,11 @@ class SensitivityOptions(PlanOptions):
         default=5,
     )
     rates_rps: tuple[float, ...] = SENSITIVITY.option(
-        kinds.positive().listed().shown_as("RATE,..."),
+        kinds.positive().listed().once().shown_as("RATE,..."),
         "Rates in requests/s of the map of where splitting pays; with --ratios.",
     )
     ratios: tuple[float, ...] = SENSITIVITY.option(
-        kinds.positive().listed().shown_as("RATIO,..."),
+        kinds.positive().listed().once().shown_as("RATIO,..."),
         "Ratios of mean prompt to mean output tokens of the map; prompts stay as they are.",
     )
     dask: str | None = SENSITIVITY.option(
@@ -194,7 +194,7 @@ class ReproduceOptions(Options):
         kinds.TEXT.shown_as("PAPER"), "Paper whose results are computed: splitwise.", flag="", default="splitwise"
     )
     only: tuple[str, ...] = REPRODUCTION.option(
-        kinds.TEXT.several().shown_as("EXPERIMENT"),
+        kinds.TEXT.several().once().shown_as("EXPERIMENT"),
         "Experiment to compute, with those it needs, such as fig-12 or iso-power-conversation. [default: all]",
     )
     resume: bool = REPRODUCTION.switch("Go on where an interrupted reproduction to the same --out stopped.")

@@ -95,6 +95,8 @@ def _check(options: CapacityOptions) -> None:
     """Refuse options that mean nothing for a cluster in hand."""
     if len(options.designs) != 1:
         raise InputError(f"{spelled('designs')}: name the one design of the cluster in hand, such as splitwise-hh")
+    if "rate" in options.scale:
+        raise InputError(f"{spelled('scale')} rate: the largest rate is the answer; leave it out")
     if options.objective == "throughput":
         raise InputError(f"{spelled('objective')}: must be cost, power or machines: what to add least of")
 

@@ -85,6 +85,11 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         within = {f"max_{CRITERIA[options.same].field}": budget.value}
         asked = replace(asked, objective="throughput", **within)  # type: ignore[arg-type]
     setting = load_setting(asked, progress)
+    if budget is not None and budget.criterion != "machines":
+        amount, name = min((setting.prices.of(budget.criterion, name), name) for name in setting.machines)
+        if budget.value < amount:
+            least = CRITERIA[budget.criterion].amount(amount)
+            raise InputError(f"{spelled('budget')}: {budget} is less than one machine takes, {least} at least ({name})")
     if budget is None:
         options = with_own_rate(options, setting.rate_rps)
         asked = options.part(PlanOptions)

@@ -16,6 +16,7 @@ CURVE = "--model llama2-70b --machine dgx-h100 --tp 8"
 NONE = "is of trace files, and coding is none; leave it out"
 DRAWN = "--seed: nothing is drawn here, as of a folder of ServeGen; leave it out"
 STATED = "changes nothing, as every file states its own; leave it out"
+EITHER = "leave out one of them"
 SIMULATED = "is of simulations, and none is asked for; leave it out"
 
 
@@ -30,6 +31,29 @@ SIMULATED = "is of simulations, and none is asked for; leave it out"
         (
             f"plan --seeds 1 --confidence 0.9 {H100}",
             "--confidence: is of a bound over request sets; give more --seeds than one",
+        ),
+        (
+            f"plan --slo batch --confidence 0.9 --rate 2 {H100}",
+            "--confidence: is of limits on latency, and there are none; leave it out",
+        ),
+        (
+            f"plan --scale price:dgx-a100=2 --rate 2 {H100}",
+            "--scale dgx-a100: is not among the machines considered (dgx-h100)",
+        ),
+        (f"capacity {CLUSTER} --scale rate=2", "--scale rate: the largest rate is the answer; leave it out"),
+        (
+            f"capacity {CLUSTER} --no-additions --exhaustive",
+            f"--exhaustive: is of what is added for more load, and --no-additions leaves that out; {EITHER}",
+        ),
+        (
+            f"compare --budget 40 {H100}",
+            "--budget: 40 W is less than one machine takes, 10.2 kW at least (dgx-h100)",
+        ),
+        (f"plan {H100} --machine dgx-h100", "--machine: must be each given once, got ['dgx-h100', 'dgx-h100']"),
+        ("plan --machine dgx-h100 --tp 8,8", "--tp: must be each given once, got 8,8"),
+        (
+            f"sensitivity --input rate --input rate --rate 2 {H100}",
+            "--input: must be each given once, got ['rate', 'rate']",
         ),
         (f"plan --fast --seed 3 --rate 2 {H100}", DRAWN),
         (f"plan --trace trace.csv --seed 3 {H100}", DRAWN),
