@@ -250,7 +250,7 @@ def derived_curves(
 
 
 def _software(model: ModelArchitecture, gpu: Operators) -> str:
-    """Software whose tables a model's curves are made of, with its operators where several have part of them.
+    """Software of the products of a model's layers, and that of operators whose tables are of another.
 
     >>> from provisioner.specs.catalog import machine, model
     >>> _software(model("llama2-70b"), operators_of(machine("l40s-x8")))
@@ -260,10 +260,10 @@ def _software(model: ModelArchitecture, gpu: Operators) -> str:
     names: dict[str, list[str]] = {}
     for (operator, kind), source in sorted(gpu.sources.items()):
         if kind in used.get(operator, (kind,)):
-            names.setdefault(" ".join(source), []).append(operator)
-    most = max(names, key=lambda software: len(names[software]))
-    others = [f"{', '.join(dict.fromkeys(of))} of {software}" for software, of in names.items() if software != most]
-    return ", ".join((most, *others))
+            names.setdefault(" ".join(source), []).append(f"gemm {kind}" if operator == "gemm" else operator)
+    first = " ".join(gpu.sources["gemm", model.dtype])
+    others = [f"{', '.join(dict.fromkeys(of))} of {software}" for software, of in names.items() if software != first]
+    return ", ".join((first, *others))
 
 
 def _through(points: Sequence[CurvePoint], axis: str) -> PiecewiseLinear:

@@ -10,6 +10,7 @@ from scipy.interpolate import RegularGridInterpolator
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.perf import operators
+from provisioner.perf.evidence import derived_curves, operators_of, why_not_derived
 from provisioner.perf.operators import (
     AXES,
     KINDS,
@@ -29,10 +30,11 @@ from provisioner.perf.operators import (
     read_table,
     table_files,
 )
-from provisioner.specs.catalog import engine
+from provisioner.specs.catalog import SHIPPED, engine
 from provisioner.specs.model import ON_SOME_GPUS
 
 GPUS = sorted(gpu_limits())
+NUMBER_TYPES: tuple[NumberType, ...] = ("bf16", "fp8", "fp8_block", "nvfp4")
 UNIT = GpuLimits("unit", bf16_flops=1e12, fp8_flops=2e12, memory_bytes_per_s=1e10, link_bytes_per_s=1e8)
 
 
@@ -226,6 +228,20 @@ def test_a_preference_takes_the_first_named_and_of_an_engine_the_newest() -> Non
 
 def test_the_default_is_what_the_engine_of_version_0_1_prefers() -> None:
     assert tuple(Take(*choice) for choice in engine("provisioner-0.1").preference) == TABLES_2025
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED.engines))
+def test_every_engine_has_curves_wherever_a_model_is_not_refused(name: str) -> None:
+    llama = SHIPPED.model("llama-3.1-70b")
+    for machine in SHIPPED.whole_machines.values():
+        degree = min(machine.gpus, 4)
+        for model in (llama.in_dtype(dtype) for dtype in NUMBER_TYPES):
+            if why_not_derived(model, machine):
+                continue
+            found = derived_curves(model, machine, degree, engine(name))
+            assert found.prompt.y.min() > 0 and found.decode.y.min() > 0
+            says = f"of {' '.join(operators_of(machine, engine(name)).sources.get(('gemm', model.dtype), ()))}"
+            assert found.provenance == ("estimated",) or says in found.sources[0]
 
 
 def test_each_table_says_what_it_was_measured_with() -> None:
