@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Self
 
 import numba
@@ -103,7 +104,7 @@ class Clock:
             return work(*arguments, **keywords)
 
         monkeypatch.setattr(owner, name, counted)
-        for module in ("deadline", "studies.compare"):
+        for module in ("deadline", "studies.compare", "verify.answer"):
             monkeypatch.setattr(f"provisioner.{module}.monotonic", lambda: 100.0 if self.done >= nth else 0.0)
 
 
@@ -222,6 +223,18 @@ def test_a_plan_that_time_ends_is_the_best_so_far(monkeypatch: pytest.MonkeyPatc
     assert plan.evidence is not None and not plan.evidence.optimal and plan.latency[0].predicted_seconds
     assert any("the time limit was reached" in text for text in plan.warnings)
     assert not any("not confirmed" in text for text in plan.warnings)
+
+
+@pytest.mark.parametrize("writing_s", [0.2, -1.0])
+def test_a_program_that_time_ends_is_written_only_if_it_is_small(
+    writing_s: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("provisioner.verify.answer._WRITING_S", writing_s)
+    Clock(monkeypatch, _ProofSearch, "_from_above")
+    path = tmp_path / "proof.lp"
+    plan = api.plan(**RATE, designs=("baseline-h100",), time_limit_s=50.0, write_lp=str(path))
+    assert path.exists() == (writing_s > 0.0)
+    assert path.exists() != any("is not written" in text for text in plan.warnings)
 
 
 def test_a_throughput_that_time_ends_is_that_of_a_cluster_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,9 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     objective = setting.criterion
     search = setting.search(progress=progress)
     if setting.searching.write_lp is not None:
-        write_problem(build(search.parameters(setting.designs), objective).problem, setting.searching.write_lp)
+        began_s = monotonic()
+        problem = build(search.parameters(setting.designs), objective).problem
+        write_problem(problem, setting.searching.write_lp, monotonic() - began_s)
     with_sharing_designs(setting, search, progress)
     best = search.best(tuple(search.candidates), objective)
     if best is None:

@@ -263,4 +263,6 @@ def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
         raise InputError(
             f"{spelled('write_lp')} {path}: no design has a size that could be better, so there is no program"
         )
-    write_problem(build(p, level).problem, path)
+    began_s = monotonic()
+    problem = build(p, level).problem
+    write_problem(problem, path, monotonic() - began_s)

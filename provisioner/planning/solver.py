@@ -145,8 +145,12 @@ def _failed(solver_name: str, what: str) -> ProvisionerError:
     return ProvisionerError(f"solver {solver_name}: {what}; try {spelled('solver')} HiGHS")
 
 
-def write_problem(problem: pulp.LpProblem, path: str) -> None:
-    """Write a program in CPLEX's LP format; a failure leaves an earlier file."""
+def write_problem(problem: pulp.LpProblem, path: str, stated_s: float = 0.0) -> None:
+    """Write a program in CPLEX's LP format; a failure leaves an earlier file.
+
+    ``stated_s`` is the time that stating it took, which writing takes too: ``TimeIsUp`` if it does not fit.
+    """
+    check_room(stated_s)
     try:
         write_files({path: problem.writeLP}, spelled("write_lp"))
     except pulp.PulpError as error:

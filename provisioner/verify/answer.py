@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
-from provisioner.deadline import OUT_OF_TIME, TimeIsUp
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending, time_left_s
 from provisioner.errors import InfeasibleError, InputError
+from provisioner.options import spelled
 from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.planning.answer import answer, with_sharing_designs
 from provisioner.planning.check import confirmed
@@ -27,6 +29,7 @@ from provisioner.verify.throughput import largest_throughput
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
+_WRITING_S: Final = 0.2  # for the program of a proof that a time limit ended
 
 
 def proof_of(
@@ -83,14 +86,25 @@ def best_plan(
     if setting.objective == "throughput":
         return confirmed(largest_throughput(setting, progress, verdicts).plan, setting)
     proven = proof_of(setting, progress, verdicts)
-    if setting.searching.write_lp is not None and proven.proof.program.positions:
-        write_lp(proven.proof.program, setting.searching.write_lp)
+    notes = () if setting.searching.write_lp is None else _written(proven, setting.searching.write_lp)
     plan = proven.plan(progress)
+    plan = replace(plan, warnings=(*plan.warnings, *notes))
     if beside and proven.proof.best is not None:
         with suppress(TimeIsUp):
             plan = with_splitting(plan, proven, progress)
             plan = replace(plan, robustness=robustness(proven, proven.proof.best.candidate, progress))
     return confirmed(plan, setting)
+
+
+def _written(proven: Proven, path: str) -> tuple[str, ...]:
+    """Write the program of a proof. After a time limit only a small one; else the warning that it is not written."""
+    try:
+        with ending(monotonic() + max(time_left_s(), _WRITING_S), anew=True):
+            if (program := proven.proof.program).positions:
+                write_lp(program, path)
+    except TimeIsUp:
+        return (f"{spelled('write_lp')} {path}: is not written: stating the program does not fit in the time limit",)
+    return ()
 
 
 def promise_of(slo: str, load: Callable[[], Setting], progress: Progress = lambda _: None) -> Promise:
