@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import monotonic
+from time import monotonic, process_time
 from typing import Final, TypeVar
 
 from provisioner.errors import InfeasibleError
@@ -19,7 +19,7 @@ LOADED_S: Final = monotonic()
 began_s: ContextVar[float | None] = ContextVar("began_s", default=None)  # limits count from it; None: from the call
 _ends_at_s: ContextVar[float] = ContextVar("ends_at_s", default=math.inf)
 OUT_OF_TIME: Final = "the time limit was reached before there was an answer"
-_ANSWER_S: Final = 0.4  # kept for the answer, of a short limit no more than a share
+_ANSWER_S: Final = 0.4  # of a processor's time, kept for the answer; of a short limit no more than a share
 _ANSWER_SHARE: Final = 0.1
 _EVERY: Final = 2_000  # rounds of a short loop between two looks: some ms
 
@@ -55,11 +55,13 @@ def limited(limit_s: float | None, progress: Progress | None = None) -> Iterator
         if progress is not None:
             progress(text)
 
-    since_s, work_s = began_s.get(), math.inf
+    now_s = monotonic()
+    since_s, work_s = began_s.get() or now_s, math.inf
     if limit_s is not None:
-        work_s = limit_s - min(_ANSWER_S, _ANSWER_SHARE * limit_s)
+        slowed = max(1.0, (now_s - since_s) / process_time())  # by others on the machine, as the start was
+        work_s = limit_s - min(slowed * _ANSWER_S, _ANSWER_SHARE * limit_s)
     try:
-        with ending((monotonic() if since_s is None else since_s) + work_s):
+        with ending(since_s + work_s):
             yield tell
     except TimeIsUp as end:
         limit, doing = spelled("time_limit_s"), f", {end}" if str(end) else ""
