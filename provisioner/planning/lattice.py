@@ -108,6 +108,25 @@ class Lattice:
         """Cost in $/h, power in W and machines of a point."""
         return {c: sum(map(mul, point.sizes, each)) for c, each in self.per_machine[point.design].items()}
 
+    def least_units(self, design: int) -> float:
+        """Whole units of the objective that no point of a design is below: infinite if none can do the work.
+
+        Those of the least sizes, and the work that these leave undone by the machines that do it for the least: a
+        relaxation, without caps, whole machines and what is excluded.
+        """
+        region, units = self.regions[design], self.units[design][0]
+        fewest, more = float(sum(map(mul, region.least, units))), 0.0
+        for row in region.work:
+            undone = 1.0 - _WORK_ROUNDING - sum(map(mul, region.least, row))
+            for_all = min((unit / share for unit, share in zip(units, row, strict=True) if share), default=math.inf)
+            more = max(more, undone * for_all if undone > 0.0 else 0.0)
+        return fewest + (math.ceil(more - 1e-6) if math.isfinite(more) else more)
+
+    def least_value(self, design: int) -> float:
+        """The objective that no point of a design is below, as ``least_units`` has it."""
+        amounts = zip(self.per_machine[design][self.order[0]], self.units[design][0], strict=True)
+        return self.least_units(design) * min(amount / unit for amount, unit in amounts)
+
     def allowed(self, point: Point) -> bool:
         """Whether the optimistic bound, caps and stock leave a point, excluded or not."""
         region, sizes = self.regions[point.design], point.sizes

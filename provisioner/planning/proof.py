@@ -425,15 +425,16 @@ class _ProofSearch:
     def _proof(self, finished: bool) -> Proof:
         objective, verdicts = self.problem.objective, self.verdicts
         listed = self._listed()
-        cheapest = None if finished else self._cheapest(listed)
-        least, best = cheapest or self.best, None if self.best is None else self._judged(self.best)
-        lower_bound = math.inf if least is None else self.lattice.value(least)[objective]
+        bound = None if finished else self._bound(listed)
+        best = None if self.best is None else self._judged(self.best)
+        none_better = math.inf if best is None else best.totals[objective]
+        lower_bound = none_better if bound is None else bound
         failing = [point for point, verdict in verdicts.items() if not verdict.passes]
         allowed = list(filter(self.lattice.allowed, failing))
         nearest = min(allowed or failing, key=self._miss, default=None) if best is None else None
         return Proof(
             best=best,
-            optimal=cheapest is None,
+            optimal=bound is None,
             ties_judged=finished,
             lower_bound=lower_bound,
             gap=None if best is None else max(0.0, 1.0 - lower_bound / best.totals[objective]),
@@ -458,16 +459,17 @@ class _ProofSearch:
             self.open = Enumeration(self.lattice, self.totals)
         return self.open
 
-    def _cheapest(self, listed: Enumeration | None) -> Point | None:
-        """A point than which none that is left is cheaper, None where none is better than the best in the objective.
+    def _bound(self, listed: Enumeration | None) -> float | None:
+        """An objective that nothing left is below, None where nothing left is better than the best in the objective.
 
-        Of too many to list it has the least sizes of a design, which bounds them: programs of them all take minutes.
+        Of too many to list a relaxation has it: programs of them all take minutes.
         """
         if listed is not None:
-            return listed.cheapest()
-        least = (Point(d, region.least) for d, region in enumerate(self.problem.regions) if not region.empty)
-        cheapest = min(least, key=self.lattice.totals)
-        return cheapest if self.totals is None or self.lattice.totals(cheapest)[0] < self.totals[0] else None
+            cheapest = listed.cheapest()
+            return None if cheapest is None else self.lattice.value(cheapest)[self.problem.objective]
+        designs = [d for d, region in enumerate(self.problem.regions) if not region.empty]
+        within = [d for d in designs if self.totals is None or self.lattice.least_units(d) < self.totals[0]]
+        return min(map(self.lattice.least_value, within), default=None)
 
     def _miss(self, point: Point) -> tuple[bool, bool, float, Totals]:
         """The distance of a candidate from passing, to sort by: exact ones first, then the smaller of equal ones."""
