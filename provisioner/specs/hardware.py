@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from provisioner.errors import InputError
+from provisioner.specs.prices import PLAUSIBLE_RANGES as PRICES
 from provisioner.specs.prices import MachinePrice
 from provisioner.specs.units import check_plausible, quoted
 
@@ -113,6 +114,10 @@ class Instance:
     host_memory_gib: float = 0.0
     cost_usd_per_h: float | None = None
     price_source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.cost_usd_per_h is not None:
+            check_plausible("price", self, {"cost_usd_per_h": PRICES["cost_usd_per_h"]})
 
     def machine(self, name: str, whole: Machine, listed: "InstanceList") -> Machine:
         """The instance as a machine type: the GPU and links of ``whole``, its power in proportion to the GPUs."""

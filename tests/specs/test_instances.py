@@ -108,6 +108,37 @@ def test_a_wrong_instance_of_ones_own_is_refused(tmp_path: Path, row: tuple[obje
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("cost_usd_per_h: -1", "instances.mine-1x.cost_usd_per_h: must be above 0 $/h, got -1"),
+        ("cost: 1", "instances.mine-1x.cost: unknown field, got 1"),
+    ],
+)
+def test_a_wrong_price_of_an_instance_is_refused_with_its_place(tmp_path: Path, more: str, message: str) -> None:
+    (tmp_path / "instances").mkdir()
+    row = (ONE % ("dgx-h100", 1, "Q")).replace("10}", f"10, {more}}}")
+    (tmp_path / "instances" / "mine.yaml").write_text(f"cloud: Mine\nsources: []\n{row}\n")
+    with pytest.raises(InputError) as error:
+        _ = catalog.with_own(str(tmp_path)).machines
+    assert str(error.value).startswith(f"{tmp_path}/instances/mine.yaml: {message}")
+
+
+def test_a_price_joins_the_list_that_its_file_names(tmp_path: Path) -> None:
+    (tmp_path / "instances").mkdir()
+    path, row = (
+        tmp_path / "instances" / "mine.yaml",
+        (ONE % ("dgx-h100", 2, "Q")).replace("10}", "10, cost_usd_per_h: 5}"),
+    )
+    path.write_text(f"cloud: Mine\nprice_list: paper\nprice_source: told, 2026\nsources: []\n{row}\n")
+    price = catalog.with_own(str(tmp_path)).price_list("paper").price("mine-1x")
+    assert (price.cost_usd_per_h, price.provisioned_power_w) == (5, 10200 / 4)
+    assert price.source == "Mine 1x, told, 2026; power: estimated, the share of its GPUs in that of dgx-h100"
+    path.write_text(path.read_text().replace("paper", "papers"))
+    with pytest.raises(InputError, match=r"mine\.yaml: price_list: unknown price list .papers.: did you mean paper\?"):
+        catalog.with_own(str(tmp_path)).price_list("2026")
+
+
 def test_an_instance_of_ones_own_is_a_machine(tmp_path: Path) -> None:
     (tmp_path / "instances").mkdir()
     (tmp_path / "instances" / "mine.yaml").write_text(f"cloud: Mine\nsources: []\n{ONE % ('dgx-h100', 2, 'Q')}\n")
