@@ -32,7 +32,7 @@ class PlanPool(Pool):
     bandwidth that arriving KV caches take; None where the role has neither. ``extrapolated`` names the phases whose
     curve is continued beyond its measurements at this pool's load; ``curves`` says what the curves are: measured,
     assumed, derived or estimated. ``batch_tokens`` are the most tokens of an iteration of a pool that computes prompts
-    as engines do.
+    as engines do, ``engine_arguments`` the arguments of the engine's command that make a replica of the pool.
     """
 
     utilization: float
@@ -44,6 +44,7 @@ class PlanPool(Pool):
     extrapolated: tuple[str, ...] = ()
     curves: str = "measured"
     batch_tokens: int | None = None
+    engine_arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ DEFAULT_ENGINE: Final = "provisioner-0.1"
 Order = Literal["decode-first", "prompt-first"]
 Admission = Literal["recompute", "reserve"]
 Role = Literal["prompt", "token"]
+SETTINGS: Final = ("tensor_parallel", "batch_tokens", "batch_requests", "share", "context_tokens")  # that have flags
 SIMULATED: Final[tuple[Order, Admission]] = ("decode-first", "recompute")  # what chunked prefill is simulated as
 
 _RANGES: Final = {
@@ -213,7 +214,8 @@ class Engine:
     """A serving engine of a version: parts of numbers, each with its ``basis``: a source, or a fit with its error.
 
     Of ``kernels``, the first entry that fits an operator on a GPU counts. ``errors`` are those of derived curves; an
-    engine that states none has those of docs/explanation/validation.md for all GPUs.
+    engine that states none has those of docs/explanation/validation.md for all GPUs. ``flags`` are the options of its
+    command by the setting that they make.
 
     >>> from provisioner.specs.catalog import engine
     >>> engine("provisioner-0.1,batch_tokens=4096").scheduling.batch("L4", 24.0).batch_tokens
@@ -231,8 +233,12 @@ class Engine:
     errors: tuple[ServedError, ...] = ()
     sources: tuple[str, ...] = ()
     note: str = ""
+    flags: Mapping[str, str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
+        for name in self.flags or ():
+            if name not in SETTINGS:
+                raise InputError(f"engine {self.name}: flags: {UnknownNameError('setting', name, SETTINGS)}")
         known = [name for name, _, _ in self.numbers()]
         for name in known:
             if name not in self.basis:
@@ -269,6 +275,16 @@ class Engine:
         basis = {**self.basis, **dict.fromkeys(changes, "given by hand")}
         name = ",".join((self.name, *(f"{name}={text}" for name, text in changes.items())))
         return replace(engine, name=name, basis=basis)
+
+    def arguments(self, **settings: float) -> str:
+        """The arguments of its command that make these settings, of those that it has flags for.
+
+        >>> from provisioner.specs.catalog import engine
+        >>> engine("vllm").arguments(tensor_parallel=2, batch_tokens=4096, batch_requests=1024)
+        '--tensor-parallel-size 2 --max-num-batched-tokens 4096 --max-num-seqs 1024'
+        """
+        flags = self.flags or {}
+        return " ".join(f"{flags[name]} {value:.12g}" for name, value in settings.items() if name in flags)
 
     def batch(self, machine: Machine) -> Batch:
         """Tokens of an iteration and requests of a batch by default on a machine's GPUs."""

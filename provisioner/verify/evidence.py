@@ -62,6 +62,7 @@ class Proven:
                 mean_batch=found.mean_batch if pool.role != "prompt" else None,
                 binding=self._binding(best.candidate, position),
                 batch_tokens=tokens if pool.role != "token" else None,
+                engine_arguments=self._arguments(best.candidate, position, tokens),
             )
             for position, (pool, found, tokens) in enumerate(
                 zip(base.pools, simulation.pools, self.case.judge.tokens_of(best.candidate), strict=True)
@@ -82,6 +83,20 @@ class Proven:
                 *self._single(best.candidate),
                 *([] if self.proof.ties_judged else [late]),
             ),
+        )
+
+    def _arguments(self, best: Candidate, position: int, tokens: int | None) -> str:
+        """The arguments of the engine's command for a pool; empty under the paper's policies."""
+        judge, slot = self.case.judge, best.design.slots[position]
+        if tokens is None:
+            return ""
+        perf = judge.replicas[slot.replica]
+        return perf.engine.arguments(
+            tensor_parallel=slot.tensor_parallel,
+            batch_tokens=tokens,
+            batch_requests=judge.policy_of(best.design).batch_requests,
+            share=float(perf.engine.memory.share),
+            context_tokens=self.case.setting.context_tokens,
         )
 
     def _single(self, best: Candidate) -> list[str]:

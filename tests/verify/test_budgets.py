@@ -162,6 +162,18 @@ def test_splitting_has_both_kinds_at_their_best() -> None:
     assert "splitting" in str(plan())
 
 
+def test_the_plan_has_the_arguments_of_the_engine() -> None:
+    asked = {**SMALL, "model": "llama-3.1-8b", "designs": ("splitwise-hh:1+1",), "batch_tokens": "4096"}
+    found = provisioner.plan(**asked, engine="vllm", reference="dgx-h100:1")
+    longest = "--max-model-len "
+    prompt, token = (pool.engine_arguments for pool in found.pools)
+    assert prompt.startswith("--tensor-parallel-size 1 --max-num-batched-tokens 4096 --max-num-seqs 1024 ")
+    assert "--max-num-batched-tokens 8192" in token
+    assert int(prompt.partition(longest)[2]) == found.context_tokens
+    assert "Engine vllm" in str(found) and prompt.split()[0] in str(found)
+    assert not any(pool.engine_arguments for pool in plan().pools)  # an engine without flags
+
+
 def _named(design: str) -> str:
     return design.lower()
 

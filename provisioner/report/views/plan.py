@@ -60,6 +60,10 @@ def document(plan: Plan, inputs: bool = False) -> Document:
     blocks = (
         key_numbers(plan),
         Boxes(pools, plan.pools),
+        Facts(
+            f"Engine {plan.engine}",
+            tuple((pool.role, pool.engine_arguments) for pool in plan.pools if pool.engine_arguments),
+        ),
         latency_table(plan),
         listing(
             f"Other designs, each at its own best{more}",
