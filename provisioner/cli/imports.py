@@ -32,8 +32,9 @@ def import_trace(file: str, options: WorkloadImportOptions) -> tuple[Trace, Work
     trace is read.
     """
     files = None if options.out is None else _workload_files(file, options.named, options.out)
-    if files is None and options.named is not None:
-        raise InputError("--name: is that of the workload that --out writes; give both")
+    for option in ("--name", "--rate") if files is None else ():
+        if (options.named if option == "--name" else options.rate_rps) is not None:
+            raise InputError(f"{option}: is that of the workload that --out writes; give both")
     from provisioner.specs.schema import save_workload
     from provisioner.specs.trace_formats import TraceRules
     from provisioner.specs.traces import check_seed, read_trace

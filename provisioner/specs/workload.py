@@ -112,7 +112,7 @@ class Workload:
     def longer_than(self, tokens: int) -> str:
         """The requests that may be longer, prompt and output together, as a phrase."""
         share = float(self.weight[self.prompt.high + self.output.high > tokens].sum())
-        return f"up to {100.0 * share:.2g} % of the requests of {self.name}"
+        return f"up to {100.0 * share:.3g} % of the requests of {self.name}"
 
     def quantile(self, side: Literal["prompt", "output"], q: float) -> float:
         """Smallest number of tokens that at least the fraction ``q`` of the requests do not exceed.

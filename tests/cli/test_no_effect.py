@@ -76,6 +76,7 @@ SIMULATED = "is of simulations, and none is asked for; leave it out"
         ("workloads trace.csv --seed 3", DRAWN),
         ("workloads --rate 3", "--rate: is of a trace file; name one"),
         ("workloads import trace.csv --seed 3", DRAWN),
+        ("workloads import trace.csv --rate 3", "--rate: is that of the workload that --out writes; give both"),
         ("workloads import trace.csv --name x", "--name: is that of the workload that --out writes; give both"),
         (
             "workloads import trace.csv --block-tokens 16",

@@ -249,3 +249,9 @@ def test_no_row_of_a_trace_can_be_read_off_the_bins(beside_trace):
     # classes of one exact pair: at the smallest lengths, where every bin is one integer, and at the medians
     assert workload.weight[single].sum() < 0.03
     assert workload.classes < 0.25 * len(set(zip(prompt.tolist(), output.tolist(), strict=True)))
+
+
+def test_the_share_of_longer_requests_is_in_plain_digits() -> None:
+    three = from_lengths("three", [100, 200, 300], [10, 10, 10])
+    said = [three.longer_than(tokens).removesuffix(" of the requests of three") for tokens in (1, 150, 250, 400)]
+    assert said == ["up to 100 %", "up to 66.7 %", "up to 33.3 %", "up to 0 %"]
