@@ -445,6 +445,7 @@ def with_measured_decode(given: Setting) -> Setting:
             curve=perf.curve,
             kv_bytes_per_token=perf.kv_bytes_per_token,
             kv_capacity_tokens=perf.kv_capacity_tokens,
+            engine=perf.engine,
             decode_curve=measured.curve,
         )
     return replace(given, replicas=replicas)
@@ -873,7 +874,8 @@ def tables() -> str:
             of = [tables.get(kind, {}) for kind in OPERATOR_NAMES]
             shown = [[100 * e[name] for name in TABLE_ERRORS] if TABLE_ERRORS[0] in e else [] for e in of]
             cells = ["{:.1f}, {:.0f}; {:.1f}".format(*each) if each else "" for each in shown]
-            rows.append(f"| {gpu} | {' '.join(source.rsplit('-', 1))} | {' | '.join(cells)} |")
+            if any(cells):
+                rows.append(f"| {gpu} | {' '.join(source.rsplit('-', 1))} | {' | '.join(cells)} |")
     return "\n".join([TABLES_TEXT, *rows, "", TABLES_WHY])
 
 
