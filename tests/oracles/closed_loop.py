@@ -317,7 +317,7 @@ def fit_overhead(runs: Sequence[Run], bare_tpot_s: Floats) -> Execution:
     measured_s = np.array([run.tpot_s for run in runs])
     columns = np.array([[1.0, run.concurrency] for run in runs]) / measured_s[:, None]
     fitted, *_ = np.linalg.lstsq(columns, 1 - bare_tpot_s / measured_s, rcond=None)
-    return Execution(*fitted.tolist())
+    return Execution(*np.maximum(fitted, 0.0).tolist())  # a time of nothing may come out below 0
 
 
 @dataclass(frozen=True)
