@@ -104,7 +104,7 @@ BAD_OPTIONS = [
     (("plan", "--fast", "--gap-p95", "1s"), "--fast: largest gap P95 <= 1 s is decided by simulation alone, as the"),
     (("pareto", "--fast", "--limit", "gap-p99=9x"), "--fast: largest gap P99 <= 9x is decided by simulation alone"),
     (("sensitivity", "--fast", "--largest-gap-p99", "1s"), "--fast: largest gap P99 <= 1 s is decided by simulation"),
-    (("plan", "--context", "8z"), "--context: must be a number, got '8z'"),
+    (("plan", "--context", "8z"), "--context: must be a number of tokens, got '8z'"),
     (("plan", "--context", "0"), "--context: must be a whole number"),
     (("plan", "--context", "4000"), "of the requests of coding are longer than 4,000 tokens, the longest 7,846; give"),
     # files
