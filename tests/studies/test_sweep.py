@@ -193,7 +193,7 @@ def test_requests_that_no_machine_holds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text("arrival_s,prompt_tokens,output_tokens\n0,100,10\n1,9000000,10\n", encoding="utf-8")
     options = SimulateOptions(design="splitwise-hh", trace=str(path))
-    with pytest.raises(InputError, match="could never be served"):
+    with pytest.raises(InputError, match="of the longest request served"):
         sweep(options, prompt="1:2", token=1, out=[str(tmp_path / "long.json")])
     assert list(tmp_path.iterdir()) == [path]
 

@@ -108,7 +108,7 @@ def test_what_cannot_be_simulated_is_a_row_with_the_reason() -> None:
     options = SimulateOptions(design="splitwise-hh", prompt_machines=6, token_machines=2, duration_s=5.0, rate_rps=5.0)
     found = vary(options, name="prompt-tokens", values=(1.0, 1000.0))
     assert [point.state for point in found.points][1] == "infeasible"
-    assert "could never be served" in found.points[1].why
+    assert "of the longest request served" in found.points[1].why
     frame = found.to_frame()
     assert len(frame) == 2 and np.isnan(frame["e2e_p99_s"][1]) and not np.isnan(frame["e2e_p99_s"][0])
     assert "infeasible" in str(found) and len(found.occupancy_frame()["prompt_tokens_factor"].unique()) == 1
