@@ -25,7 +25,9 @@ from provisioner.simulation.records import WORLD
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.catalog import Catalog
 from provisioner.studies import capacity
+from provisioner.verify.answer import promise_of, proof_of
 from provisioner.verify.judge import Verdicts
+from provisioner.verify.splitting import splitting
 from provisioner.verify.throughput import Rates
 
 pytestmark = pytest.mark.fast
@@ -235,6 +237,22 @@ def test_a_program_that_time_ends_is_written_only_if_it_is_small(
     plan = api.plan(**RATE, designs=("baseline-h100",), time_limit_s=50.0, write_lp=str(path))
     assert path.exists() == (writing_s > 0.0)
     assert path.exists() != any("is not written" in text for text in plan.warnings)
+
+
+def test_the_other_kind_is_not_compared_if_time_ends_its_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {**ASKED, **SHORT, "designs": ("splitwise-hh", "baseline-h100"), "policy": "strict", "rate_rps": 20.0}
+    proven = proof_of(load_setting(PlanOptions.of(**asked)))
+    Clock(monkeypatch, _ProofSearch, "_from_above")
+    with ending(50.0), pytest.raises(TimeIsUp):
+        splitting(proven)
+
+
+def test_a_promise_that_time_ends_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = load_setting(PlanOptions.of(**RATE, designs=("baseline-h100",)))
+    Clock(monkeypatch, _ProofSearch, "_from_above")
+    with ending(50.0):
+        promise = promise_of("p99", lambda: of)
+    assert OUT_OF_TIME in promise.reason and not promise.pools
 
 
 def test_a_throughput_that_time_ends_is_that_of_a_cluster_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:

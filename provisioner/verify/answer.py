@@ -112,6 +112,8 @@ def promise_of(slo: str, load: Callable[[], Setting], progress: Progress = lambd
     try:
         progress(f"the plan within SLO {slo}, to compare")
         found = best_plan(load(), progress)
+        if found.evidence is not None and not found.evidence.optimal:
+            raise TimeIsUp
     except InfeasibleError as error:
         why = f"no plan is within it{f', for {error.binding}' if error.binding else ''}"
         return Promise(slo=slo, reason=why)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from provisioner.deadline import TimeIsUp
 from provisioner.options.defaults import STRICT_POLICIES
 from provisioner.planning.answer import loss, ranked
 from provisioner.planning.proof import Judged
@@ -25,7 +26,10 @@ def splitting(proven: Proven, progress: Progress = lambda _: None) -> Splitting 
         return None
     wins = best.candidate.design.splits
     progress(f"the best {'colocated' if wins else 'split'} cluster, to compare")
-    other = replace(case, designs=kinds[not wins]).prove(progress, Scope()).best
+    proof = replace(case, designs=kinds[not wins]).prove(progress, Scope())
+    if not proof.ties_judged:
+        raise TimeIsUp
+    other = proof.best
 
     def contender(found: Judged | None) -> Contender | None:
         if found is None:
