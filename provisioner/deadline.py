@@ -15,7 +15,7 @@ from provisioner.errors import InfeasibleError
 from provisioner.progress import Progress
 from provisioner.spelling import spelled
 
-LOADED_S: Final = monotonic()
+LOADED_S: Final = monotonic() - process_time()  # when the process began, at the latest
 began_s: ContextVar[float | None] = ContextVar("began_s", default=None)  # limits count from it; None: from the call
 _ends_at_s: ContextVar[float] = ContextVar("ends_at_s", default=math.inf)
 OUT_OF_TIME: Final = "the time limit was reached before there was an answer"
