@@ -9,11 +9,14 @@ from provisioner.cli.given import Given, JsonOption, takes
 from provisioner.cli.help import Command, CommandGroup, ShowByDefault, argument, option
 from provisioner.cli.output import emit, report_text
 from provisioner.errors import InputError
-from provisioner.options import flag_of
+from provisioner.options import PlanOptions, flag_of
+from provisioner.options.declaration import declarations_of
 from provisioner.options.imports import CurveImportOptions, ModelImportOptions, TraceOptions, WorkloadImportOptions
 
 if TYPE_CHECKING:
     from provisioner.report.document import Document
+    from provisioner.specs.catalog import Catalog
+    from provisioner.specs.engine import Engine
 
 
 def group(help: str, kind: type[CommandGroup] = ShowByDefault) -> typer.Typer:
@@ -43,6 +46,10 @@ _SPECS: Final = (
 SpecsOption = Annotated[str | None, option("--specs", metavar="FOLDER", help=_SPECS)]
 """The option of the listings that own specs join."""
 
+_ENGINE: Final = declarations_of(PlanOptions)["engine"]
+EngineOption = Annotated[str | None, option(_ENGINE.flag, metavar=_ENGINE.kind.metavar, help=_ENGINE.help)]
+"""The option of the listings whose numbers depend on the engine; without it they are of the default one."""
+
 Subject = TypeVarTuple("Subject")
 
 
@@ -53,6 +60,14 @@ def _show(
     from provisioner.report.serialiser import json_text
 
     emit(json_text(data(*subject)) if json else report_text(document(*subject)))
+
+
+def _known(specs: str | None, engine: str | None) -> "tuple[Catalog, Engine | None]":
+    """The catalog with own specs, and the engine of that name if one is given."""
+    from provisioner.specs.catalog import with_own
+
+    known = with_own(specs)
+    return known, None if engine is None else known.engine(engine)
 
 
 @takes()
@@ -88,13 +103,13 @@ def engines(
 def show_models(
     name: Annotated[str | None, argument("[NAME]", "Model to show; all if left out.")] = None,
     specs: SpecsOption = None,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the models, or show one with its memory, where it runs, and its sources."""
     from provisioner.report.specs import models_data, models_document
-    from provisioner.specs.catalog import with_own
 
-    _show(json, models_document, models_data, name, with_own(specs))
+    _show(json, models_document, models_data, name, *_known(specs, engine))
 
 
 @models_app.command("import", cls=Command)
@@ -123,6 +138,7 @@ def show_curves(
         str | None, argument("[NAME]", "Model or machine type whose curves to show in full; all in brief if left out.")
     ] = None,
     specs: SpecsOption = None,
+    engine: EngineOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the latency curves, or show those of a model or machine with their evidence.
@@ -133,9 +149,8 @@ def show_curves(
     refused and their errors.
     """
     from provisioner.report.curves import curves_data, curves_document
-    from provisioner.specs.catalog import with_own
 
-    _show(json, curves_document, curves_data, name, with_own(specs))
+    _show(json, curves_document, curves_data, name, *_known(specs, engine))
 
 
 @curves_app.command("import", cls=Command)

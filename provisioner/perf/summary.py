@@ -190,8 +190,12 @@ class Coverage:
     error: CurveError | None
 
 
-def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = None) -> list[Coverage]:
+def coverage(
+    model: ModelArchitecture, machine: Machine, own: Catalog | None = None, engine: Engine | None = None
+) -> list[Coverage]:
     """Curves of a model on a machine, by number type and tensor parallelism, the smallest first; empty without any.
+
+    ``engine`` is the default one unless given.
 
     >>> from provisioner.specs.catalog import machine, model
     >>> [(row.dtype, row.tensor_parallel, row.evidence) for row in coverage(model("llama2-70b"), machine("dgx-a100"))]
@@ -204,7 +208,7 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
             capacity: float | None = None
             reason = ""
             try:
-                capacity = kv_capacity_tokens(typed, machine, degree)
+                capacity = kv_capacity_tokens(typed, machine, degree, engine=engine)
             except ModelDoesNotFitError as refused:
                 reason = str(refused)
             rows.append(
@@ -216,10 +220,10 @@ def coverage(model: ModelArchitecture, machine: Machine, own: Catalog | None = N
                     evidence=kind,
                     own=kind == "measured" and own_file((model.name, machine.name, degree), own) is not None,
                     replicas_per_machine=machine.gpus // degree,
-                    memory_bytes=memory_bytes(typed, machine, degree),
+                    memory_bytes=memory_bytes(typed, machine, degree, engine=engine),
                     kv_capacity_tokens=capacity,
                     reason=reason,
-                    error=stated_error(curves(typed, machine, degree, own), dtype),
+                    error=stated_error(curves(typed, machine, degree, own, engine), dtype, engine, machine.kernels),
                 )
             )
     return rows

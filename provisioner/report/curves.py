@@ -14,6 +14,7 @@ from provisioner.perf.summary import NUMBER_TYPES, Coverage, CurveError, CurveSu
 from provisioner.report.document import Block, Column, Document, Notes, Table, facts, grouped, listing, notes, table
 from provisioner.report.numbers import per_cent, whole
 from provisioner.specs.catalog import SHIPPED, Catalog
+from provisioner.specs.engine import Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture, NumberType
 
@@ -46,16 +47,23 @@ def own_note(known: Catalog) -> str:
     return "" if known.own is None else f"*: of one's own, from {known.own}."
 
 
-def all_coverage(models: Iterable[ModelArchitecture], machines: Sequence[Machine], known: Catalog) -> list[Coverage]:
-    """Curves of models on machines."""
-    return [row for model in models for machine in machines for row in summary.coverage(model, machine, known)]
+def all_coverage(
+    models: Iterable[ModelArchitecture], machines: Sequence[Machine], known: Catalog, engine: Engine | None = None
+) -> list[Coverage]:
+    """Curves of models on machines, under the default engine unless one is given."""
+    return [row for model in models for machine in machines for row in summary.coverage(model, machine, known, engine)]
 
 
 def coverage_blocks(
-    title: str, models: Sequence[ModelArchitecture], machines: Sequence[Machine], known: Catalog
+    title: str,
+    models: Sequence[ModelArchitecture],
+    machines: Sequence[Machine],
+    known: Catalog,
+    engine: Engine | None = None,
 ) -> list[Block]:
     """A table of the curves of one model on machines, or of models on one machine, and notes on its numbers."""
-    rows = all_coverage(models, machines, known)
+    rows = all_coverage(models, machines, known, engine)
+    title += f", engine {engine.name}" if engine else ""
     subject: Literal["machine", "model"] = "machine" if len(models) == 1 else "model"
     mark = marking(known, "machines" if subject == "machine" else "models")
     lines = grouped(((mark(getattr(row, subject)), row.dtype, marked(row.evidence, row.own)), row) for row in rows)
@@ -173,7 +181,7 @@ def by_evidence(machines: Iterable[Machine]) -> dict[str, list[str]]:
     return dict(sorted(names.items()))
 
 
-def curves_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
+def curves_document(name: str | None = None, known: Catalog = SHIPPED, engine: Engine | None = None) -> Document:
     """The curves: all in brief, or those of a model or machine with their evidence."""
     models, machines, measured = _subject(name, known)
     if name is None:
@@ -187,7 +195,7 @@ def curves_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
         blocks = (_overview(measured), machines_table(machines, known), *meanings)
         return Document(f"{len(measured)} groups of measured latency curves", subtitle, blocks)
     shown = [] if name in known.models else _origin(*machines)
-    shown += coverage_blocks("Coverage", models, machines, known)
+    shown += coverage_blocks("Coverage", models, machines, known, engine)
     shown += [block for row in measured for block in _evidence(row)]
     shown += notes("Sources", dict.fromkeys(source for row in measured for source in row.curve.sources))
     return Document(f"Latency curves of {name}", "", tuple(shown))
@@ -316,14 +324,14 @@ def _range(bounds: tuple[float, float]) -> str:
     return f"{bounds[0]:,.0f} to {bounds[1]:,.0f}"
 
 
-def curves_data(name: str | None = None, known: Catalog = SHIPPED) -> dict[str, object]:
+def curves_data(name: str | None = None, known: Catalog = SHIPPED, engine: Engine | None = None) -> dict[str, object]:
     """The same as plain values: ``measured`` groups, ``machines``, and of one model or machine its ``coverage``."""
     models, machines, measured = _subject(name, known)
     data: dict[str, object] = {
         "measured": [_group_data(row) for row in measured],
         "machines": [_machine_data(machine) for machine in machines],
     }
-    return data if name is None else data | {"coverage": all_coverage(models, machines, known)}
+    return data if name is None else data | {"coverage": all_coverage(models, machines, known, engine)}
 
 
 def _machine_data(machine: Machine) -> dict[str, object]:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from provisioner.report import curves
 from provisioner.report.document import Column, Document, Notes, facts, listing, notes, table
 from provisioner.specs.catalog import SHIPPED, Catalog
-from provisioner.specs.engine import DEFAULT_ENGINE, Engine
+from provisioner.specs.engine import DEFAULT_ENGINE, Engine, Execution
 
 _PARTS = {
     "scheduling": "Scheduling",
@@ -28,10 +28,10 @@ def engines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docum
             (Column("tokens", True), lambda engine: _range(engine, "batch_tokens")),
             (Column("requests", True), lambda engine: _range(engine, "batch_requests")),
             (Column("admission"), lambda engine: engine.scheduling.admission),
-            (Column("ms/iteration", True), lambda engine: f"{1e3 * engine.execution.iteration_s:g}"),
-            (Column("ms/sequence", True), lambda engine: f"{1e3 * engine.execution.sequence_s:g}"),
+            (Column("host, ms", True), lambda engine: _host(engine.execution)),
         )
-        note = f"Without --engine: {DEFAULT_ENGINE}. {curves.own_note(known)}"
+        meaning = "Host: time of an iteration with n sequences beside its kernels."
+        note = f"{meaning} Without --engine: {DEFAULT_ENGINE}. {curves.own_note(known)}"
         hint = "provision engines NAME shows every number with its basis."
         return Document(_counted(len(known.engines)), "", (shown, Notes("", (note.strip(), hint))))
     engine = known.engine(name)
@@ -76,6 +76,10 @@ def engines_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
         return [engines_data(each, known) for each in known.engines]
     engine = known.engine(name)
     return asdict(engine) | {"own": engine.name in curves.own_names(known, "engines")}
+
+
+def _host(execution: Execution) -> str:
+    return f"{1e3 * execution.iteration_s:g} + {1e3 * execution.sequence_s:g} n"
 
 
 def _counted(engines: int) -> str:

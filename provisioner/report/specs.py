@@ -14,6 +14,7 @@ from provisioner.report.numbers import dollars, significant, whole
 from provisioner.report.serialiser import in_own_currency
 from provisioner.specs import catalog
 from provisioner.specs.catalog import SHIPPED, Catalog
+from provisioner.specs.engine import Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.money import USD, in_currency
@@ -160,7 +161,7 @@ def _curves(known: Catalog, measured: str, others: str, command: str) -> tuple[B
     return facts("Latency curves", ("measured", measured), *rows), Notes("", (hint,))
 
 
-def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Document:
+def models_document(name: str | None = None, known: Catalog = SHIPPED, engine: Engine | None = None) -> Document:
     """All models, or the one of that name."""
     if name is None:
         mark = curves.marking(known, "models")
@@ -191,21 +192,21 @@ def models_document(name: str | None = None, known: Catalog = SHIPPED) -> Docume
         *shape_facts(model),
         ("trained context", f"{model.trained_context_tokens:,} tokens"),
     )
-    where = curves.coverage_blocks("Where it runs", (model,), tuple(known.whole_machines.values()), known)
+    where = curves.coverage_blocks("Where it runs", (model,), tuple(known.whole_machines.values()), known, engine)
     end = (*notes("Note", (model.note,)), *notes("Sources", model.sources))
     return Document(model.title, "", (about, *where, *end))
 
 
-def models_data(name: str | None = None, known: Catalog = SHIPPED) -> object:
+def models_data(name: str | None = None, known: Catalog = SHIPPED, engine: Engine | None = None) -> object:
     """All models, or the one of that name, as plain values."""
     if name is None:
-        return [models_data(each, known) for each in known.models]
+        return [models_data(each, known, engine) for each in known.models]
     model = known.model(name)
     return asdict(model) | {
         "own": model.name in curves.own_names(known, "models"),
         "weight_bytes": model.weight_bytes,
         "kv_bytes_per_token": model.kv_bytes_per_token,
-        "machines": curves.all_coverage((model,), tuple(known.whole_machines.values()), known),
+        "machines": curves.all_coverage((model,), tuple(known.whole_machines.values()), known, engine),
     }
 
 

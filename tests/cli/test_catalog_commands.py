@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,9 @@ EVERY = [
     ("curves", "show", "bloom-176b"),
     ("curves", "mi300x-x8"),
     ("curves", "qwen3-8b"),
+    ("engines",),
+    ("engines", "vllm"),
+    ("engines", "tensorrt-llm"),
 ]
 
 
@@ -257,3 +261,17 @@ def test_a_trace_without_duration_needs_a_rate(provision: Run, tmp_path: Path) -
     assert provision("workloads", "import", "t.csv").code == 0
     assert "--rate" in provision("workloads", "import", "t.csv", "--out", "w.yaml").error
     assert provision("workloads", "import", "t.csv", "--out", "w.yaml", "--rate", "3").code == 0
+
+
+def test_room_and_errors_are_of_the_engine(provision: Run) -> None:
+    def row(*more: str) -> dict[str, Any]:
+        rows = json.loads(provision("models", "llama-3.1-70b", "--json", *more).out)["machines"]
+        key = "dgx-h100", "fp8", 4
+        return next(each for each in rows if (each["machine"], each["dtype"], each["tensor_parallel"]) == key)
+
+    default, whole = row(), row("--engine", "vllm,share=1")
+    assert whole["kv_capacity_tokens"] > default["kv_capacity_tokens"]
+    assert whole["error"]["decode"] != default["error"]["decode"]
+    assert "given by hand" in provision("engines", "vllm,share=1").out
+    refused = provision("curves", "dgx-h100", "--engine", "nope")
+    assert refused.code == 2 and "unknown engine" in refused.err
