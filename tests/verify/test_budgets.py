@@ -159,7 +159,8 @@ def test_splitting_has_both_kinds_at_their_best() -> None:
     other = found.colocated if plan().cluster.splits else found.split
     (shown,) = [each for each in plan().alternatives if each.design == other.design]
     assert (shown.cost_usd_per_h, shown.basis) == (other.cost_usd_per_h, "simulated")
-    assert "splitting" in str(plan())
+    assert "splitting" in str(plan()) and "better ones" not in str(plan())
+    assert "better ones" in str(provisioner.plan(**{**SMALL, "batch_tokens": ()}))
 
 
 def test_the_plan_has_the_arguments_of_the_engine() -> None:

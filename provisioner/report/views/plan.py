@@ -195,7 +195,8 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     numbers += [KeyNumber("binding", first, ", ".join(others))]
     numbers += slack_numbers(plan) + view.attainment_numbers(plan.attainment)
     if plan.splitting:
-        numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
+        chosen = bool(plan.question.get("batch_tokens"))
+        numbers.append(KeyNumber("splitting", _splitting(plan.splitting, chosen)))
     if plan.robustness:
         numbers += _robustness_numbers(plan.robustness)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
@@ -208,7 +209,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     return KeyNumbers(tuple(numbers))
 
 
-def _splitting(found: Splitting) -> str:
+def _splitting(found: Splitting, budgets_chosen: bool) -> str:
     """The gain of splitting: both kinds at their best, with the policies that they were simulated under."""
     split, colocated = found.split, found.colocated
     if split is None or colocated is None or found.gain is None:
@@ -218,7 +219,10 @@ def _splitting(found: Splitting) -> str:
         f"{each.design} {each.cluster.by_role}{_budgets(each.batch_tokens)}, {shown.amount(getattr(each, shown.field))}"
         for each in (split, colocated)
     ]
-    return f"brings {found.gain:.2f}x: {' against '.join(sides)} (policies {split.policy} and {colocated.policy})"
+    how = f"policies {split.policy} and {colocated.policy}"
+    if not budgets_chosen:
+        how += f"; the engine's token budgets, better ones: {spelled('batch_tokens')} all"
+    return f"brings {found.gain:.2f}x: {' against '.join(sides)} ({how})"
 
 
 def _budgets(tokens: Iterable[int | None]) -> str:
