@@ -140,12 +140,12 @@ def test_power_and_machines() -> None:
 
 
 def test_the_largest_throughput_within_a_cap() -> None:
-    found = plan(designs=("baseline-h100",), objective="throughput", max_machines=4)
+    found = plan(designs=("baseline-h100",), objective="throughput", rate_rps=None, max_machines=4)
     assert found.machines <= 4
     assert found.evidence is not None
     note = next(text for text in found.warnings if text.startswith("throughput: "))
     assert "the first failure to 1 %" in note and ("verdicts flip up to" in note or "nor does any tried" in note)
-    more = plan(designs=("baseline-h100",), objective="throughput", max_machines=6)
+    more = plan(designs=("baseline-h100",), objective="throughput", rate_rps=None, max_machines=6)
     assert more.rate_rps > found.rate_rps
     with pytest.raises(InfeasibleError):
         plan(designs=("baseline-h100",), rate_rps=found.rate_rps * 1.25, max_machines=4)
@@ -155,7 +155,7 @@ def test_a_throughput_that_is_not_proven_is_not_called_the_largest(monkeypatch: 
     def up(*_: object) -> None:
         raise TimeIsUp
 
-    of, said = setting(designs=("baseline-h100",), objective="throughput", max_machines=2), list[str]()
+    of, said = setting(designs=("baseline-h100",), objective="throughput", rate_rps=None, max_machines=2), list[str]()
     monkeypatch.setattr(Rates, "some", up)
     found = best_plan(of, said.append)
     assert any("simulated, best" in line for line in said)
