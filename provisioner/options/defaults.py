@@ -19,6 +19,9 @@ STRICT_POLICIES: Final[tuple[PolicyName, ...]] = ("strict", "deflect")
 ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
 """Policies by which engines serve, with the engine's tokens and requests; the others are the Splitwise paper's."""
 
+PAPER_POLICIES: Final[tuple[PolicyName, ...]] = ("splitwise", "mixed")
+"""Policies of which no common engine has the scheduler: machines lent between pools, prompts before sequences."""
+
 
 class _Unnamed(str):
     """A default that is told from the same name when it is given."""

@@ -414,3 +414,8 @@ def test_a_threshold_of_another_policy_is_refused() -> None:
     with pytest.raises(InputError, match=r"^max_preemptions: is of policy splitwise, split, mixed, chunked"):
         simulate(**SMALL, policy="deflect", max_preemptions=2)
     assert simulate(**SMALL, policy="deflect", deflect_below_tokens=100).thresholds["deflect_below_tokens"] == 100
+
+
+@pytest.mark.parametrize(("policy", "of_paper"), [("splitwise", True), ("split", False), ("strict", False)])
+def test_an_answer_says_where_its_scheduler_is_the_papers_alone(policy: str, of_paper: bool) -> None:
+    assert ("no common engine schedules so" in str(simulate(**SMALL, policy=policy))) == of_paper

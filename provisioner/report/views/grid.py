@@ -11,7 +11,7 @@ from provisioner.report.document import Block, Code, Column, Document, KeyNumber
 from provisioner.report.numbers import milliseconds, per_cent, simulated, whole
 from provisioner.report.tables import Cell, Row
 from provisioner.report.views.grid_charts import STATE, charts, cumulative, drawn_batches, lines, plain
-from provisioner.report.views.view import View, amount, bounds, criteria_columns, over, report, total_cells
+from provisioner.report.views.view import View, amount, bounds, criteria_columns, over, report, scheduler, total_cells
 from provisioner.results.cluster import Cluster
 from provisioner.results.grid import Grid, GridPoint, PointLatency, Varied
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -60,7 +60,11 @@ def document(grid: Grid, inputs: bool = False) -> Document:
     method = [("passes", rule)]
     if grid.objective is not None:
         best = f"{CRITERIA[grid.objective].short}; then by cost, power, machines, and the largest slack"
-        method += [("optimum", best), ("policy", f"{grid.policy} (docs/reference/simulation.md)")]
+        method += [
+            ("optimum", best),
+            ("policy", f"{grid.policy} (docs/reference/simulation.md)"),
+            *scheduler(grid.policy),
+        ]
     method += [("assumptions", grid.assumptions), ("prices", grid.prices), ("seed", str(grid.seed))]
     options = SweepOptions if grid.varied is None else VaryOptions
     return report(grid, headline, subtitle, blocks, method, options, inputs)

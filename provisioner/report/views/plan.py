@@ -9,7 +9,17 @@ from provisioner.report.document import Boxes, Column, Document, Facts, KeyNumbe
 from provisioner.report.numbers import dollars, milliseconds, per_cent, significant
 from provisioner.report.tables import Row, flat
 from provisioner.report.views import view
-from provisioner.report.views.view import POOL, Tables, View, amount, bounds, criteria_columns, report, scaled
+from provisioner.report.views.view import (
+    POOL,
+    Tables,
+    View,
+    amount,
+    bounds,
+    criteria_columns,
+    report,
+    scaled,
+    scheduler,
+)
 from provisioner.results.plan import (
     CAPACITY,
     ONLY_ONE,
@@ -310,6 +320,7 @@ def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
         ("passes when", evidence.rule),
         ("proven", proven),
         ("simulated", f"{simulated}, {stopped}"),
+        *scheduler(evidence.policy),
         ("excluded", f"{excluded} clusters {'each alone' if evidence.exhaustive else larger}"),
     ]
     if evidence.violations:

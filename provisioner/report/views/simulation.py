@@ -21,6 +21,7 @@ from provisioner.report.views.view import (
     limit_cells,
     over,
     report,
+    scheduler,
 )
 from provisioner.results.capacity import Capacity
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
@@ -65,6 +66,7 @@ def document(simulation: Simulation, inputs: bool = False) -> Document:
     repeated = f"{format_seconds(simulation.wall_s)}, median of warm runs"
     method = (
         ("policy", f"{simulation.policy} (docs/reference/simulation.md): {_thresholds(simulation.thresholds)}"),
+        *scheduler(simulation.policy),
         ("assumptions", simulation.assumptions),
         ("seed", str(simulation.seed)),
         ("time", repeated if simulation.repeated else ""),

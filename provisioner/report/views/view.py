@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from provisioner.options.base import Options
 from provisioner.options.command import given_and_defaults
+from provisioner.options.defaults import PAPER_POLICIES
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule, Values
 from provisioner.report.document import Block, Boxes, Column, Document, Facts, KeyNumber, Notes, asked, listing
 from provisioner.report.numbers import NUMBERS, whole
@@ -95,6 +96,11 @@ POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
     (Column("TP", True), lambda pool: whole(pool.tensor_parallel)),
 )
 """The columns with which listings of pools begin."""
+
+
+def scheduler(policy: str) -> tuple[tuple[str, str], ...]:
+    """A line if a policy is the paper's, for the facts of an answer: one name and text, or none."""
+    return (("scheduler", "the Splitwise paper's; no common engine schedules so"),) if policy in PAPER_POLICIES else ()
 
 
 def cluster_boxes(title: str, cluster: Cluster) -> Boxes:
