@@ -101,10 +101,13 @@ def faults_of_json(text: str, name: str) -> Iterator[str]:
 
 
 def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
-    """Places of zeros; ``told`` if a note stands beside the value or further out; one on all has to be of nothing."""
+    """Places of zeros; ``told`` if a note, or the basis of each, stands beside the value or further out.
+
+    A note on all has to be of nothing.
+    """
     if isinstance(value, Mapping):
         notes = " ".join(str(value[name]) for name in _NOTES if value.get(name))
-        told = told or bool(notes if path else _OF_NOTHING.search(notes))
+        told = told or "basis" in value or bool(notes if path else _OF_NOTHING.search(notes))
         for name, each in value.items():
             if name not in _BY_DESIGN:
                 yield from _zeros(each, (*path, str(name)), told)

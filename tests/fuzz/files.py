@@ -266,6 +266,7 @@ GOOD: Final[Mapping[str, tuple[str, ...]]] = {
     "slo": ("slo.yaml",),
     "prices": ("prices.yaml",),
     "rates": ("rates.txt",),
+    "engine": ("engine.yaml",),
     "config": ("config.json", *_CONFIG_NAMES),
     "measurement": (
         *sorted(path.name for path in _VLLM.glob("*.json")),
@@ -298,6 +299,7 @@ MAKES: Final[Mapping[str, Make]] = {
     "workload.csv": _BINS,
     "slo.yaml": _SLO,
     "prices.yaml": _PRICES,
+    "engine.yaml": DATA / "hardware_specs/engines/vllm.yaml",
     "rates.txt": "1\n2\n1.5\n",
     "config.json": _CONFIGS / "llama3.1-8b.json",
     **{name: _CONFIGS / name for name in _CONFIG_NAMES},

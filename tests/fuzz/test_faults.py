@@ -9,6 +9,8 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from provisioner.perf.measurements import read_measurements
+from provisioner.perf.measurements.summaries import FORMS as SUMMARIES
 from provisioner.specs.trace_formats import FORMATS, TraceRules
 from provisioner.specs.traces import read_trace
 from tests.fuzz.cases import case, parameters
@@ -122,6 +124,13 @@ def test_every_form_of_a_trace_is_among_the_files(tmp_path: Path) -> None:
         (name,) = (name for name in GOOD["trace"] if name.rpartition(".")[0] == f"form-{form.name}")
         make_all(tmp_path, [name])
         assert read_trace(str(tmp_path / name), TraceRules()).format == form
+
+
+def test_every_form_of_a_result_is_among_the_files(tmp_path: Path) -> None:
+    for k, form in enumerate(SUMMARIES):
+        make_all(tmp_path, [name := f"tool-{k}.json"])
+        measured = read_measurements([tmp_path / name], model="llama2-70b", machine="dgx-h100", tensor_parallel=8)
+        assert name in GOOD["measurement"] and [each.tool for each in measured.recognised] == [form.tool]
 
 
 @pytest.mark.parametrize("change", CHANGES)
