@@ -43,6 +43,8 @@ def test_json(plan: Plan) -> None:
         "link_load": None,
         "extrapolated": [],
         "curves": "measured",
+        "batch_tokens": None,
+        "engine_arguments": "",
     }
     assert values["latency"][2] == {
         "metric": "ttft",
