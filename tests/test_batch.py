@@ -70,6 +70,19 @@ def test_when_a_job_ends_is_when_a_whole_simulation_of_it_ends() -> None:
     assert checked >= 2
 
 
+def test_a_job_that_is_too_short_to_tell_does_not_pass_until_its_end_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.verify.judge.stability", lambda backlogs: (None, "too short to tell"))
+    setting = load_setting(PlanOptions(**JOB))
+    candidate = Candidate(setting.designs[0], (8,))
+    short = replace(Verdicts().judge(setting, setting.traffic.peak_rps)[1], doublings=0).judge(candidate)
+    assert (short.outcome, short.stable, short.passes) == ("undecided", None, False)
+    sets, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
+    whole = judge.judge(candidate)
+    requests = sets.requests(0, whole.longer)
+    assert whole.passes and isinstance(requests, RequestSet)
+    assert requests.requests == pytest.approx(30_000, abs=1) and judge.doublings == whole.longer > 0
+
+
 def test_a_small_job_is_simulated_whole() -> None:
     setting = load_setting(PlanOptions(**{**JOB, "backlog_requests": 500, "within_s": 300.0}))
     sets, judge = Verdicts().judge(setting, setting.traffic.peak_rps)

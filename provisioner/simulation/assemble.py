@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from provisioner.options import spelled
 from provisioner.options.defaults import CONFIDENCE
 from provisioner.perf.assumptions import Reference, slo_strict
 from provisioner.results.simulation import Interval, LatencyResult, SimulatedPool, Simulation
@@ -210,7 +211,7 @@ def assemble(scenario: Scenario, observations: Sequence[Observation]) -> Simulat
         none = Interval(math.nan, None, None, ())
         latency.append(LatencyResult("all", limit.percentile, none, worst, limit, attainment.met))
     verdicts = [each.met for each in latency if each.met is not None]
-    stable, reason = _stability(observations)
+    stable, reason = _stability(scenario, observations)
     pools = tuple(_mean_pool(each) for each in zip(*(one.pools for one in observations), strict=True))
     merged: dict[str, Any] = {name: _mean([getattr(each, name) for each in observations]) for name in _MEANS}
     merged |= {name: sum(getattr(each, name) for each in observations) for name in _SUMS}
@@ -258,9 +259,14 @@ def _mean(values: Sequence[float]) -> float:
     return values[0] if len(set(values)) == 1 else fmean(values)
 
 
-def _stability(observations: Sequence[Observation]) -> tuple[bool | None, str]:
-    """Whether the cluster is stable, and why it is not, with the cause if some requests are never served."""
+def _stability(scenario: Scenario, observations: Sequence[Observation]) -> tuple[bool | None, str]:
+    """Whether the cluster is stable, and why it is not, with the cause if some requests are never served.
+
+    Runs of a given time that are too short to tell come with the options that make them longer.
+    """
     stable, reason = stability.stability([each.backlog for each in observations])
+    if stable is None and scenario.longer is None and scenario.question.get("duration_s"):
+        reason += f" ({spelled('duration_s')}, {spelled('sets')})"
     if not any(each.status == "stuck" for each in observations):
         return stable, reason
     held = sum(each.held for each in observations)

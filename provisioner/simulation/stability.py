@@ -16,9 +16,9 @@ from provisioner.specs.units import format_seconds
 MAX_GROWTH: Final = 0.03  # largest growth of the delay per time at which a cluster counts as stable, in s/s
 MIN_BACKLOG_REQUESTS: Final = 10.0  # growth of a backlog over the window that is chance, in requests, at least
 MIN_WINDOW: Final = 5.0  # window in which growth means overload, in times of a request alone: batches fill first
-MIN_AGES: Final = (
-    6.0  # the same in mean ages of turns: sessions grow old first, all alike to twice that age, some beyond
-)
+MIN_AGES: Final = 6.0  # the same, in mean ages of turns: sessions grow old first, to twice that age if all are alike
+CERTAIN: Final = 2.0  # growth of waits that is not chance, in standard deviations of the work that arrives
+WAITING: Final = 1.0 / 3.0  # share of waits in the growth of the delay, below which batches are filling
 FLATTENING: Final = 0.5  # growth of the second half over that of the first, below which a cluster is still filling
 FLAT: Final = 0.01  # growth at which filling has come to its end, if it goes on to flatten as from half to half, in s/s
 FILLING: Final = 0.1  # share of the arrivals' time at its start that is left out: the cluster is filling
@@ -31,14 +31,18 @@ class Backlog:
     """Growth of the backlog of work while requests of one set arrived, in s of delay per s of arrivals.
 
     ``growth`` is 0 in a steady state, and rho - 1 for a cluster that is offered rho times its capacity; ``early`` is
-    that of the first half of the window. ``requests`` is growth x requests that arrived in the window, by Little's law.
-    ``span_s`` is the window, ``least_s`` one in which growth means overload. ``in_system_at_end`` counts requests right
-    after the last arrival, ``what`` says which work grows.
+    that of the first half of the window. ``requests`` is growth x requests that arrived in the window, by Little's law,
+    and ``chance`` the standard deviation of the work that arrives in it, in requests. ``waiting`` is the growth of the
+    part of the delay in which requests are not served, at most ``growth``. ``span_s`` is the window, ``least_s`` one in
+    which growth means overload. ``in_system_at_end`` counts requests right after the last arrival, ``what`` says which
+    work grows.
     """
 
     growth: float
     early: float
+    waiting: float
     requests: float
+    chance: float
     in_system_at_end: int
     unfinished: int
     arrived: int
@@ -66,23 +70,25 @@ def backlog(latencies: Latencies, closed_loop: bool = False, sessions: RequestSe
     from_s = max(start_s + FILLING * (end_s - start_s), float(arrival_s[latencies.counted].min(initial=end_s)))
     if closed_loop or from_s >= end_s:  # of arrivals at one time, nothing can be told
         least_s = 0.0 if closed_loop else MIN_WINDOW * float(np.nanmean(last_s - arrival_s))
-        return Backlog(float(not closed_loop), 0.0, 0.0, *counts, 0.0, least_s)
+        return Backlog(float(not closed_loop), 0.0, 0.0, 0.0, 0.0, *counts, 0.0, least_s)
+    window = (arrival_s >= from_s) & (arrival_s <= end_s)
+    number, at_s = int(np.count_nonzero(window)), np.linspace(from_s, end_s, _POINTS)
 
-    def of(done_s: Floats, reference_s: Floats) -> Backlog:
-        done_s = np.where(np.isnan(done_s), np.inf, done_s)
+    def of(done_s: Floats, served_s: Floats, reference_s: Floats) -> Backlog:
         reference_s = np.where(np.isnan(reference_s), 1.0, reference_s)
         slowdown = ((done_s - arrival_s) / reference_s).min()
         turn, age_s = _turns(sessions, slowdown * reference_s) if sessions is not None else (np.ones(1), 0.0)
         least_s = max(MIN_WINDOW * float(reference_s.mean() * slowdown), MIN_AGES * age_s)
-        growth, early = _growth(arrival_s, np.sort(done_s), np.linspace(from_s, end_s, _POINTS), turn)
-        requests = growth * int(np.count_nonzero((arrival_s >= from_s) & (arrival_s <= end_s)))
-        requests /= math.sqrt(2.0 * turn.mean() - 1.0)  # turns of a session come together
-        return Backlog(growth, early, requests, *counts, end_s - from_s, least_s)
+        growth, early = _growth(arrival_s, done_s, at_s, turn)
+        waiting = min(growth, _growth(arrival_s, served_s, at_s, turn)[0])
+        chance = math.sqrt(number * (_dispersion(np.diff(arrival_s[window])) + _dispersion(reference_s)))
+        requests = growth * number / math.sqrt(2.0 * turn.mean() - 1.0)  # turns of a session come together
+        return Backlog(growth, early, waiting, requests, chance, *counts, end_s - from_s, least_s)
 
-    whole = of(last_s, latencies.reference_e2e_s)
+    whole = of(last_s, np.minimum(last_s, latencies.first_s + latencies.largest_gap_s), latencies.reference_e2e_s)
     if whole.span_s >= whole.least_s or sessions is not None:
         return whole
-    prompts = of(latencies.first_s, latencies.reference_ttft_s)
+    prompts = of(latencies.first_s, latencies.first_s, latencies.reference_ttft_s)
     return prompts if _grows(prompts) and prompts.span_s >= prompts.least_s else whole
 
 
@@ -96,8 +102,14 @@ def _turns(sessions: RequestSet, answer_s: Floats) -> tuple[Floats, float]:
     return turn, float(age_s.mean())
 
 
+def _dispersion(values: Floats) -> float:
+    """Squared coefficient of variation."""
+    return float(values.var()) / float(values.mean()) ** 2 if values.any() else 0.0
+
+
 def _growth(arrival_s: Floats, done_s: Floats, at_s: Floats, turn: Floats) -> tuple[float, float]:
-    """Growth of the delay at times, and that of their first half, in s per s of arrivals."""
+    """Growth of the delay at times, and that of their first half, in s per s of arrivals; NaN: not done."""
+    done_s = np.sort(np.where(np.isnan(done_s), np.inf, done_s))
     delay_s = at_s - arrival_s[np.minimum(np.searchsorted(done_s, at_s, side="right"), arrival_s.size - 1)]
     parts = slice(_POINTS // 2), slice(_POINTS // 2, None), slice(None)
     early, late, whole = (float(np.polyfit(at_s[part], delay_s[part], 1)[0]) for part in parts)  # 1 - 1 / rho
@@ -125,7 +137,7 @@ def observed_backlog(run: Run) -> Backlog:
     prompts = requests.prompt_tokens[requests.arrival_s >= requests.arrival_s[-1] - found.span_s]
     growth = float(prompts.sum()) * run.cluster.pools[0].perf.kv_bytes_per_token / min(carried.values()) - 1.0
     what, size = "KV caches wait for links", growth * prompts.size
-    links = replace(found, growth=growth, early=growth, requests=size, least_s=0.0, what=what)
+    links = replace(found, growth=growth, early=growth, waiting=growth, requests=size, least_s=0.0, what=what)
     return links if _grows(links) else found
 
 
@@ -137,26 +149,38 @@ def doublings(duration_s: float, rate_rps: float, sets: int = 1) -> int:
 def stability(backlogs: Sequence[Backlog]) -> tuple[bool | None, str]:
     """Whether a cluster is stable, from the backlogs of its request sets, with the reason if it is not shown to be.
 
-    Not stable: requests left unfinished, or a delay that grows by more than ``MAX_GROWTH`` of the time and a backlog
-    that grows by more than chance, both as means over the sets. None, too short to tell: it grows so in a window below
-    ``least_s``, or by less than ``FLATTENING`` of its growth before and not yet near the end (``FLAT``).
+    Stable: a delay that grows by no more than ``MAX_GROWTH`` of the time, or a backlog that grows by no more than
+    chance, both as means over the sets, or a cluster near the end of its filling (``FLAT``). Not stable: requests left
+    unfinished, or a delay that grows more, by waits for a third or more (``WAITING``), by more than ``CERTAIN``
+    standard deviations of the work that arrives. None, too short to tell: what is neither, a window below ``least_s``,
+    or growth that is less than ``FLATTENING`` of that before.
 
-    >>> stability([Backlog(0.07, 0.07, 530.0, 700, 0, 8400, 108.0, 30.0)])[1]
+    >>> stability([Backlog(0.07, 0.07, 0.07, 530.0, 110.0, 700, 0, 8400, 108.0, 30.0)])[1]
     'requests wait ever longer: by 7.0 % of the time that passes (at most 3 % is stable); 700 are left when ...'
-    >>> stability([Backlog(0.07, 0.2, 530.0, 700, 0, 8400, 108.0, 30.0)])
+    >>> stability([Backlog(0.07, 0.2, 0.07, 530.0, 110.0, 700, 0, 8400, 108.0, 30.0)])
     (None, 'too short to tell: delays still grow; arrivals for 4 min or more would tell')
+    >>> stability([Backlog(0.07, 0.07, 0.07, 53.0, 30.0, 70, 0, 840, 108.0, 30.0)])
+    (None, 'too short to tell: delays grow, maybe by chance; arrivals for 4 min or more, or 2 request sets, would tell')
     """
     unfinished = sum(each.unfinished for each in backlogs)
     if unfinished:
         return False, f"{unfinished:,} of {sum(each.arrived for each in backlogs):,} requests were left unfinished"
-    names = "growth", "early", "span_s", "least_s"
-    growth, early, span_s, least_s = (fmean(getattr(each, name) for each in backlogs) for name in names)
+    names = "growth", "early", "waiting", "requests", "span_s", "least_s"
+    growth, early, waiting, requests, span_s, least_s = (fmean(getattr(b, name) for b in backlogs) for name in names)
     short = span_s < least_s
     if growth <= MAX_GROWTH or (not short and (growth * growth <= FLAT * early or not _grows(*backlogs))):
         return True, ""
-    if short or growth < FLATTENING * early:
-        needed_s = format_seconds(math.ceil(max(least_s, 2.0 * span_s) / (1.0 - FILLING) - 1e-6))
-        return None, f"too short to tell: delays still grow; arrivals for {needed_s} or more would tell"
-    by = f"by {100.0 * growth:.1f} % of the time that passes (at most {100.0 * MAX_GROWTH:g} % is stable)"
-    left = f"{fmean(each.in_system_at_end for each in backlogs):,.0f} are left when the last arrives"
-    return False, f"{backlogs[0].what} ever longer: {by}; {left}"
+    certain = CERTAIN * math.hypot(*(each.chance for each in backlogs)) / len(backlogs)
+    if short or growth < FLATTENING * early or waiting < WAITING * growth:
+        longer, how, sets = 2.0, "still grow", ""
+    elif (sure := requests * waiting / growth) > certain:
+        by = f"by {100.0 * growth:.1f} % of the time that passes (at most {100.0 * MAX_GROWTH:g} % is stable)"
+        left = f"{fmean(each.in_system_at_end for each in backlogs):,.0f} are left when the last arrives"
+        return False, f"{backlogs[0].what} ever longer: {by}; {left}"
+    else:
+        longer, how = max((certain / sure) ** 2, 2.0), "grow, maybe by chance"
+        sets = f", or {math.ceil(longer * len(backlogs))} request sets,"
+    needed_s = max(least_s, longer * span_s) / (1.0 - FILLING)
+    step_s = 60.0 if needed_s > 120.0 else 1.0
+    needed = format_seconds(step_s * math.ceil(needed_s / step_s - 1e-6))
+    return None, f"too short to tell: delays {how}; arrivals for {needed} or more{sets} would tell"

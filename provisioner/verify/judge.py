@@ -347,7 +347,8 @@ class SimulationJudge:
             if found.passes:
                 self.passing[cluster.behaviour] = [self._observed(each) for each in whole]
             if self.job is not None and found.outcome != "fail":
-                return self._done_in_time(self.job, backlogs, ends)
+                ended = ends[0][0] > self.job.feed_s - 2.0 / self.job.rate_rps  # the end is seen, whatever grows
+                return self._done_in_time(self.job, backlogs, ends) if found.stable or ended else found
             if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
                 return replace(found, sets=wanted)
             wanted = min(wanted + self.sets, MOST_SETS)
@@ -377,7 +378,7 @@ class SimulationJudge:
         return stops
 
     def _done_in_time(self, job: BatchJob, backlogs: Sequence[Backlog], ends: Sequence[tuple[float, float]]) -> Verdict:
-        """The verdict on a stable cluster with a batch job: whether its last request ends in time, by sets' means."""
+        """The verdict on a cluster with a batch job: whether its last request ends in time, by sets' means."""
         fed_s, done_s = (math.fsum(each) / len(ends) for each in zip(*ends, strict=True))
         growth = math.fsum(each.growth for each in backlogs) / len(backlogs)
         ratio = job.done_s(fed_s, growth, done_s - fed_s) / job.within_s

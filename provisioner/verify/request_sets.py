@@ -105,9 +105,11 @@ class RequestSets:
 
     @property
     def doublings(self) -> int:
-        """The number of times that the sets may be doubled in time; 0 for a trace and the sets of a job."""
-        fixed = isinstance(self.setting.source, Trace) or self.setting.job is not None
-        return 0 if fixed else doublings(self.set_s, self.rate_rps, self.count)
+        """The number of times that the sets may be doubled in time, those of a job up to its end; 0 for a trace."""
+        if isinstance(self.setting.source, Trace):
+            return 0
+        most = doublings(self.set_s, self.rate_rps, self.count)
+        return most if (job := self.setting.job) is None else min(most, math.ceil(math.log2(job.feed_s / self.set_s)))
 
     def requests(self, k: int, longer: int = 0) -> RequestSet:
         """The k-th set, its time doubled ``longer`` times."""
@@ -117,7 +119,12 @@ class RequestSets:
             return from_trace(source if factor == 1.0 else source.scaled(rate=factor))
         rng = np.random.default_rng([self.setting.judging.seed, k])
         cv = self.setting.traffic.cv if self.setting.job is None else 0.0
-        return drawn(source, self.rate_rps, 2**longer * self.set_s, rng, cv=cv)
+        return drawn(source, self.rate_rps, self._longer_s(longer), rng, cv=cv)
+
+    def _longer_s(self, longer: int) -> float:
+        """Time of one drawn set, doubled ``longer`` times, up to the end of a job."""
+        most_s = math.inf if self.setting.job is None else self.setting.job.feed_s
+        return min(2.0**longer * self.set_s, most_s)
 
     def __call__(self, k: int, longer: int = 0) -> Prepared:
         """The k-th set, its time doubled ``longer`` times, ready for runs."""
@@ -138,7 +145,7 @@ class RequestSets:
             after = f", {many:,} of them after the answers before them" if (many := self.setting.source.waiting) else ""
             return f"the trace as it is: {first.requests:,} requests{after}{faster}"
         number = "1 request set" if self.count == 1 else f"{self.count} independent request sets"
-        number += f" of {2**longer * self.set_s:.6g} s"
+        number += f" of {self._longer_s(longer):.6g} s"
         sets = f"{number}, about {first.requests:,} requests each, the first 10 % a warm-up"
         if self.count == 1:
             return sets if slo.limits else f"{sets}; a cluster passes when it keeps up"

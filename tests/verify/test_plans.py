@@ -286,6 +286,16 @@ def test_an_unstable_cluster_does_not_pass_whatever_its_latencies() -> None:
     assert found.outcome == "fail" and not found.stable and math.isinf(found.worst_ratio)
 
 
+def test_what_stays_too_short_to_tell_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its sets are doubled as often as they may be, and then it counts as not shown to pass."""
+    monkeypatch.setattr("provisioner.verify.judge.stability", lambda backlogs: (None, "too short to tell"))
+    of = replace(setting(designs=("baseline-h100",)), slo=SLO("none", ()))
+    asked = replace(judge(of), doublings=2)
+    found = asked.judge(Candidate(of.designs[0], (12,)))
+    assert (found.outcome, found.stable, found.longer, found.passes) == ("undecided", None, 2, False)
+    assert asked.simulated_runs == 3 * asked.sets
+
+
 def test_what_is_measured() -> None:
     of = setting(designs=("splitwise-hh",))
     prepared = judge(of).request_sets(0)
