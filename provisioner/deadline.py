@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 class TimeIsUp(Exception):
     """The time limit is reached, or what is left does not fit in it, or a plan is enough and there is one.
 
-    Its text has the work that was in progress if the answer is to name it.
+    Its text names work in progress that is done once on a machine.
     """
 
 
@@ -65,8 +65,10 @@ def limited(limit_s: float | None, progress: Progress | None = None) -> Iterator
             yield tell
     except TimeIsUp as end:
         limit, doing = spelled("time_limit_s"), f", {end}" if str(end) else ""
-        nearest = f"a longer {limit}, or a question of fewer machine types and designs"
-        raise InfeasibleError(f"{OUT_OF_TIME}{doing}", binding=limit, relaxations=(nearest,)) from None
+        other = "this once" if doing else "or a question of fewer machine types and designs"
+        raise InfeasibleError(
+            f"{OUT_OF_TIME}{doing}", binding=limit, relaxations=(f"a longer {limit}, {other}",)
+        ) from None
 
 
 def time_left_s() -> float:

@@ -192,8 +192,10 @@ def test_the_last_pass_of_the_compiler_begins_only_if_it_fits(monkeypatch: pytes
     began_s, takes_s = began
     assert began_s / 10.0 < takes_s < began_s / 5.0
     clock = Passes(monkeypatch, math.inf)
-    with pytest.raises(InfeasibleError, match="while the simulator was compiled"), limited(began_s + takes_s - 1.0):
+    limit_s = began_s + takes_s - 1.0
+    with pytest.raises(InfeasibleError, match="while the simulator was compiled") as caught, limited(limit_s):
         compiled(clock)
+    assert caught.value.relaxations == ("a longer time_limit_s, this once",)
     assert clock.looks < began_s + takes_s
 
 
