@@ -48,13 +48,14 @@ def cheaper(arguments: list[str]) -> list[str]:
     command, *options = arguments
     given = {option.split("=")[0] for option in options}
     added: list[str] = []
-    simulated = "--policy" in given or any(option.startswith("--gap-") for option in given)
+    judged = {"--policy", "--attainment", "--survive"}
+    simulated = bool(given & judged) or any(option.startswith("--gap-") for option in given)
     if command in ("plan", "compare") and "--fast" not in given and not simulated:
         added.append("--fast")
     if command == "plan":
         added += ["--rate", "20", "--duration", "60s"] if simulated else []
         added += [] if given & {"--tp", "--max-cost"} else ["--tp", "8"]
-        chosen = given & {"--machine", "--design", "--stock", "--power-caps", "--max-cost"}
+        chosen = given & {"--machine", "--design", "--stock", "--power-caps", "--max-cost", "--instances"}
         added += [] if chosen else ["--machine", "dgx-h100"]
     if command == "compare" and "--design" not in given:
         added += ["--design", "splitwise-hh", "--design", "baseline-h100"]

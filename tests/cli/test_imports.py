@@ -245,7 +245,7 @@ class TestCurves:
             ((*RUNS, *REPLICA, "--concurrency", "1.5"), "--concurrency: must be a whole number of requests"),
             ((*RUNS, *REPLICA[:4]), "missing option '--tp'; see provision curves import --help"),
             (REPLICA, "missing argument 'FILE...'; see provision curves import --help"),
-            ((*RUNS, *REPLICA, "--specs", "none"), "--specs: must be a folder with machines, models, prices, curves"),
+            ((*RUNS, *REPLICA, "--specs", "none"), "--specs: must be a folder with machines, instances, models"),
             ((*RUNS, *REPLICA, "--out", "points.csv"), "--out points.csv: must be a folder of own specs"),
             ((*RUNS, *REPLICA, "--out", "no/own"), "--out no/own: the folder no does not exist"),
             (("cut.json", *REPLICA, "--out", "own"), "cut.json: ends in the middle of its JSON"),

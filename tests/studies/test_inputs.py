@@ -34,7 +34,10 @@ CHUNKED: dict[str, Any] = {
 }
 
 # Numbers that are no quantity to vary: sizes are swept, a seed only names the request sets, repeats time one run.
-NOT_VARIED = {"prompt_machines", "token_machines", "mixed_machines", "seed", "repeat", "block_tokens"}
+NOT_VARIED = {
+    *("prompt_machines", "token_machines", "mixed_machines", "seed", "repeat", "block_tokens"),
+    *("attainment", "context_tokens"),
+}
 
 CASES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "rate": ({**SPLIT, "duration_s": 10.0}, "10:20:5", (10.0, 15.0, 20.0)),
