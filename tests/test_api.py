@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import provisioner
-from provisioner.errors import InfeasibleError, InputError, ProvisionerError, UnknownNameError
+from provisioner.errors import InfeasibleError, InputError, ModelDoesNotFitError, ProvisionerError, UnknownNameError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions, SimulateOptions
@@ -35,8 +35,11 @@ HH: dict[str, Any] = {"designs": ("splitwise-hh",)}
 TWO: dict[str, Any] = {"machines": ("dgx-a100", "dgx-h100")}
 
 every_machine = pytest.mark.parametrize("machine", MACHINES)
-every_model = pytest.mark.parametrize("model", MODELS)
 every_workload = pytest.mark.parametrize("workload", WORKLOADS)
+TOO_LONG = {("bloom-176b", "agents"), ("bloom-176b", "long-context")}  # whose longest requests fit nowhere
+every_question = pytest.mark.parametrize(
+    ("model", "workload"), [pair for pair in product(MODELS, WORKLOADS) if pair not in TOO_LONG]
+)
 
 
 @cache
@@ -110,8 +113,7 @@ def one_type(machine: str, workload: str) -> dict[str, Any]:
     }
 
 
-@every_workload
-@every_model
+@every_question
 @every_machine
 def test_cost_does_not_fall_when_the_rate_rises(machine: str, model: str, workload: str) -> None:
     same = {"model": model, **one_type(machine, workload)}
@@ -119,14 +121,19 @@ def test_cost_does_not_fall_when_the_rate_rises(machine: str, model: str, worklo
     assert does_not_fall(optima)
 
 
-@every_workload
-@every_model
+@every_question
 @every_machine
 def test_cost_does_not_fall_when_a_limit_tightens(machine: str, model: str, workload: str) -> None:
     same = {"model": model, "rate_rps": 7.0, "slo": "batch", **one_type(machine, workload)}
     for name, limits in (("ttft_p90", ("9x", "2x")), ("e2e_p90", ("3x", "1.3x"))):
         assert does_not_fall(cost(limits={name: limit}, **same) for limit in limits)
     assert does_not_fall(cost(**{**same, "slo": slo}) for slo in ("batch", "p90", "splitwise"))
+
+
+@pytest.mark.parametrize(("model", "workload"), sorted(TOO_LONG))
+def test_requests_that_fit_nowhere_are_refused(model: str, workload: str) -> None:
+    with pytest.raises(ModelDoesNotFitError, match="of the longest request served"):
+        provisioner.plan(model=model, fast=True, rate_rps=7.0, **one_type("dgx-h100", workload))
 
 
 @every_workload
