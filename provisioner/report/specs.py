@@ -143,8 +143,9 @@ def _measured(machine: Machine, known: Catalog) -> list[tuple[str, int]]:
 
 def _host(machine: Machine) -> str:
     """The processors and memory of an instance's host; empty where unknown."""
-    parts = (f"{machine.vcpus:,} vCPUs" * bool(machine.vcpus), f"{machine.host_memory_gib:,g} GiB of memory")
-    return ", ".join(part for part in parts[: 1 + bool(machine.host_memory_gib)] if part)
+    parts = [f"{machine.vcpus:,} vCPUs"] if machine.vcpus else []
+    parts += [f"{machine.host_memory_gib:,g} GiB of memory"] if machine.host_memory_gib else []
+    return ", ".join(parts)
 
 
 def _price(machine: Machine, prices: PriceList) -> str:

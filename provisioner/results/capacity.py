@@ -28,7 +28,8 @@ class Addition:
     """The least to add to hold a rate: machines of each pool with their totals, or the reason why nothing would do.
 
     ``added`` has every pool, also one that needs no more; it and its ``totals`` are None if nothing would do.
-    ``proven`` says that nothing less passes; ``simulated`` counts the clusters that were simulated for it.
+    ``proven`` says that nothing less passes; ``simulated`` counts the clusters that were simulated for it. ``reason``
+    also says that nothing has to be added.
     """
 
     rate_rps: float

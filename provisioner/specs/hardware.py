@@ -38,7 +38,7 @@ class Machine:
     kernels, ``kernels_like`` that of a similar GPU, for what was not measured; ``estimate_note`` says how far times
     estimated from others are known to be off. ``letter`` names the type in a design (Splitwise-HA). ``cloud`` is who
     sells an instance with part of a server's GPUs; a whole machine has none. ``vcpus`` and ``host_memory_gib`` are of
-    the instance's host, 0 where unknown; no time depends on them.
+    the instance's host, None where unknown; no time depends on them.
 
     >>> from provisioner.specs.catalog import machine
     >>> h = machine("dgx-h100")
@@ -68,8 +68,8 @@ class Machine:
     kernels_like: str = ""
     estimate_note: str = ""
     cloud: str = ""
-    vcpus: int = 0
-    host_memory_gib: float = 0.0
+    vcpus: int | None = None
+    host_memory_gib: float | None = None
     sources: tuple[str, ...] = ()
     note: str = ""
 
@@ -110,8 +110,8 @@ class Instance:
     sold_as: str
     network: str
     network_gbps: float
-    vcpus: int = 0
-    host_memory_gib: float = 0.0
+    vcpus: int | None = None
+    host_memory_gib: float | None = None
     cost_usd_per_h: float | None = None
     price_source: str = ""
 

@@ -150,4 +150,5 @@ def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
         return Addition(there.rate_rps, None, None, proof.optimal, proof.counts.simulated, why)
     more = tuple(n - had for n, had in zip(proof.best.candidate.sizes, hand.sizes, strict=True))
     added = Cluster(hand.design.name, there.pools(hand.design, more))
-    return Addition(there.rate_rps, added, there.prices.totals(added), proof.optimal, proof.counts.simulated)
+    why = "" if any(more) else "the machines in hand hold it: nothing is added"
+    return Addition(there.rate_rps, added, there.prices.totals(added), proof.optimal, proof.counts.simulated, why)

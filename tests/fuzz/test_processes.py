@@ -39,7 +39,7 @@ QUESTIONS: Final = (
     "sweep --design splitwise-hh --prompt 1:8 --token 1:8 --rate 10 --duration 60 --threads 1 --out r.csv --out r.json",
     "sweep --vary rate=1:40:1 --design baseline-h100 --mixed 8 --duration 60 --threads 1 --out r.csv --out r.html",
     "reproduce --only fig-12 --seeds 1 --duration 5 --out r.csv --out r.json",
-    "reproduce --only machines --only curves --only transfer --seeds 1 --duration 5 --out r.csv --out all/",
+    "reproduce --only machines --only curves --only transfer --out r.csv --out all/",
     f"plan {_H100} --rate 20 --seeds 2 --duration 30 --slo p90 --out r.json --out r.html --write-lp p.lp",
     "simulate --design splitwise-hh --prompt 2 --token 1 --rate 8 --duration 600 --records q.csv --timeline t.png",
     f"compare --fast --same throughput --rate 5 {_H100} --out r.json --out all/",
