@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = getattr(error, "strerror", None) or "has not enough memory"
         return _fail(debug, f"{getattr(error, 'filename', None) or 'this machine'}: {what}", code=EXIT_BAD_INPUT)
     except Exception as error:
+        if _of_interrupt(error):
+            return _fail(debug, "interrupted", code=EXIT_INTERRUPTED)
         what = f"{type(error).__name__}: {error}".strip(": ")
         hint = "" if debug else "; rerun with --debug for the traceback"
         return _fail(debug, f"this program failed ({what}){hint}", code=EXIT_DEFECT)
@@ -63,6 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         began_s.reset(before)
         if arguments is None:  # the process ends: looking for garbage once more would take a quarter of a second
             gc.freeze()
+
+
+def _of_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt caused an error: libraries whose import it stops say that they cannot be initialized."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _run(given: list[str]) -> int:

@@ -281,6 +281,18 @@ def test_interrupt(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (ended.code, ended.error) == (130, "interrupted")
 
 
+def test_an_interrupt_while_a_library_is_imported(provision: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as interrupt:
+            raise ImportError("initialization failed") from interrupt
+
+    monkeypatch.setattr(api, "plan", stopped)
+    ended = provision("plan")
+    assert (ended.code, ended.error) == (130, "interrupted")
+
+
 def test_error_is_one_line_whatever_the_input(provision: Run) -> None:
     ended = provision("plan", "--workload", "a\nb\x1b[31m")
     assert ended.code == 2
