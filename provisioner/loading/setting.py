@@ -73,8 +73,8 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
     prices = {name: known.price(price_list, name) for name in machines}
     every = designs(machines.values(), degrees, within_clouds=not options.machines)
     chosen = choose(every, options.designs) if options.designs else every
-    scaled = () if options.power_caps else (name.partition(":")[2] for name in options.scale if ":" in name)
-    for option, name in (*(("stock", name) for name in options.stock), *(("scale", name) for name in scaled)):
+    of_scale = () if options.power_caps else (name.partition(":")[2] for name in options.scale if ":" in name)
+    for option, name in (*(("stock", name) for name in options.stock), *(("scale", name) for name in of_scale)):
         if known.machine(name).name not in machines:
             raise InputError(f"{spelled(option)} {name}: is not among the machines considered ({', '.join(machines)})")
     against, reference_notes = loading.reference(slo, loaded)
