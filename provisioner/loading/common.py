@@ -9,7 +9,7 @@ from typing import Generic, Self, TypeVar
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
-from provisioner.options.defaults import ENGINE_POLICIES
+from provisioner.options.defaults import DEFAULT_POLICY, ENGINE_POLICIES, STRICT_POLICIES, PolicyName, policies
 from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
@@ -82,6 +82,16 @@ class Loading(Generic[Asked]):
             longer = f"{requests.longer_than(given)} are longer than {given:,} tokens, the longest {longest:,}"
             raise InputError(f"{what}: {longer}; give {longest:,} or more, or leave it out")
         return replace(self, context_tokens=given or longest)
+
+    @property
+    def policies(self) -> tuple[PolicyName, PolicyName]:
+        """The policies of designs that split the phases and of colocated ones; ``InputError`` if they cannot be."""
+        asked, assumptions = self.options.policy, self.options.assumptions
+        found = policies(asked or DEFAULT_POLICY[assumptions])  # type: ignore[arg-type,index]
+        if assumptions != "measured" and found[0] in STRICT_POLICIES:
+            why = "is of engines, which the published simulator does not know"
+            raise InputError(f"{spelled('policy')} {asked}: {why}")
+        return found
 
     def slo(self, *more: LatencyLimit) -> SLO:
         """The set of limits with the limits by name and more, and the factor on them."""

@@ -14,7 +14,7 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import WARM_UP, SimulateOptions, spelled
-from provisioner.options.defaults import BATCH_TOKENS, ENGINE_POLICIES
+from provisioner.options.defaults import BATCH_TOKENS, ENGINE_POLICIES, PolicyName
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.planning.designs import baseline, choose, designs
 from provisioner.simulation.assemble import Scenario
@@ -44,8 +44,8 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
     slo = loading.slo()
     requests = _requests(options, factors, times)
     loading = loading.serving(requests.source)
-    design, pools = _pools(loading)
-    cluster = Cluster(pools, _policy(options, pools), _outages(options.failures, pools))
+    design, pools, policy = _pools(loading)
+    cluster = Cluster(pools, _with_thresholds(policy, options, pools), _outages(options.failures, pools))
     fixed = options.duration_s or options.rates_rps or options.in_flight or options.trace is not None
     room = not fixed and doublings(requests.arrivals.duration_s, requests.arrivals.rate_rps)
     replicas = {pool.perf.machine.name: pool.perf for pool in pools}
@@ -74,8 +74,8 @@ def load_scenario(options: SimulateOptions, times: float = 1.0) -> Scenario:
     )
 
 
-def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
-    """The name of the design, and its pools with their sizes."""
+def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...], PolicyName]:
+    """The name of the design, its pools with their sizes, and the policy asked for or its own."""
     options, known = loading.options, loading.known
     degrees = {"prompt": options.prompt_tensor_parallel, "token": options.token_tensor_parallel}
     if options.pools:
@@ -96,6 +96,7 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
         if degree is not None and role not in [role for role, *_ in slots]:
             raise InputError(f"{spelled(f'{role}_tensor_parallel')}: design {name} has no {role} machines")
 
+    policy: PolicyName = options.policy or loading.policies[any(ROLES[role].name == "mixed" for role, *_ in slots)]  # type: ignore[assignment]
     given = {} if options.batch_tokens is None else options.batch_tokens
     budgets = given if isinstance(given, Mapping) else dict.fromkeys(ROLES, given)
     for role in budgets if given is budgets else ():
@@ -110,10 +111,10 @@ def _pools(loading: Loading[SimulateOptions]) -> tuple[str, tuple[Pool, ...]]:
         at, tokens = degree or degrees.get(role) or options.tensor_parallel, budgets.get(role)
         if tokens is None:
             batch = loading.engine.batch(known.machine(machine))
-            tokens = batch.batch_tokens if options.policy in ENGINE_POLICIES else BATCH_TOKENS
+            tokens = batch.batch_tokens if policy in ENGINE_POLICIES else BATCH_TOKENS
         return Pool(ROLES[role].name, perf(machine, at, tokens), count, batch_tokens=tokens)
 
-    return name, tuple(pool(*slot) for slot in slots)
+    return name, tuple(pool(*slot) for slot in slots), policy
 
 
 _Slot = tuple[str, str, "int | None", int]
@@ -173,10 +174,9 @@ def _design_name(slots: Iterable[_Slot], known: catalog.Catalog) -> str:
     return f"Splitwise-{shown.get('prompt', '')}{shown.get('token', '')}{shown.get('mixed', '')}"
 
 
-def _policy(options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
-    """The policy asked for or the design's own, with its thresholds."""
-    name = options.policy or ("mixed" if any(pool.role == "mixed" for pool in pools) else "splitwise")
-    policy = Policy(name)  # type: ignore[arg-type]
+def _with_thresholds(name: PolicyName, options: SimulateOptions, pools: tuple[Pool, ...]) -> Policy:
+    """A policy with the thresholds asked for."""
+    policy = Policy(name)
     names = [each.name for each in dataclasses.fields(Policy)[1:] if hasattr(options, each.name)]  # without an engine's
     for threshold in names:
         if getattr(options, threshold) is not None and threshold not in SETTINGS[policy.name]:

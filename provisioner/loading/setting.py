@@ -11,7 +11,7 @@ from provisioner.errors import InputError, ModelDoesNotFitError
 from provisioner.loading.common import Loading, arrival_remarks
 from provisioner.loading.factors import Factors
 from provisioner.options import PlanOptions, spelled
-from provisioner.options.defaults import CONFIDENCE, ENGINE_POLICIES, EVIDENCE, SPLITTING, STRICT_POLICIES
+from provisioner.options.defaults import CONFIDENCE, ENGINE_POLICIES, EVIDENCE, SPLITTING, TOKEN_BUDGETS
 from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.curves import curve_groups, no_curves
 from provisioner.perf.evidence import degrees_of, gpu_of, why_not_derived
@@ -24,6 +24,7 @@ from provisioner.progress import Progress, Step
 from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.specs import catalog
 from provisioner.specs.batch_job import batch_job
+from provisioner.specs.engine import BY_HAND
 from provisioner.specs.hardware import Machine
 from provisioner.specs.metrics import METRICS
 from provisioner.specs.power_caps import parse_caps
@@ -85,11 +86,8 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         rate_rps = job.rate_rps / headroom_factor
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     splits, whole = (any(design.splits == split for design in chosen) for split in (True, False))
-    if options.policy in STRICT_POLICIES and options.assumptions != "measured":
-        raise InputError(
-            f"{spelled('policy')} {options.policy}: is of engines, which the published simulator does not know"
-        )
-    if options.batch_tokens and options.policy not in ENGINE_POLICIES:
+    policy, _ = loading.policies
+    if options.batch_tokens and policy not in ENGINE_POLICIES:
         raise InputError(
             f"{spelled('batch_tokens')}: is of the policies of engines; give {spelled('policy')} "
             f"{', '.join(ENGINE_POLICIES)} too"
@@ -121,7 +119,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         prices=factors.prices(prices, price_list.currency),
         caps=Caps(options.max_cost_usd_per_h, options.max_power_w, options.max_machines, options.stock),
         objective=options.objective,
-        judging=Judging(**{each.name: getattr(options, each.name) for each in fields(Judging)}),
+        judging=_judging(loading),
         searching=Searching(**{each.name: getattr(options, each.name) for each in fields(Searching)}),
         sources=(*curves, *workload.sources, f"prices: {price_list.title} ({price_list.date})", *price_sources),
         warnings=(*factors.notes(), *notes, *left_out, *reference_notes, *remarks),
@@ -131,6 +129,17 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         question=question,
         verdicts_rest_on=repr([scale, *((name, question[name]) for name in question if name not in _NO_VERDICT)]),
     )
+
+
+def _judging(loading: Loading[PlanOptions]) -> Judging:
+    """The rule by which clusters are judged: with the policy and the token budgets that none asked for."""
+    options, (policy, _) = loading.options, loading.policies
+    tokens = options.batch_tokens
+    if tokens is None:
+        own = policy not in ENGINE_POLICIES or loading.engine.basis["batch_tokens"] == BY_HAND
+        tokens = () if own else TOKEN_BUDGETS
+    asked = {each.name: getattr(options, each.name) for each in fields(Judging)}
+    return Judging(**asked | {"policy": options.policy or policy, "batch_tokens": tokens})
 
 
 def _smaller(

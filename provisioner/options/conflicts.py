@@ -90,7 +90,6 @@ CONFLICTS: Final = (
         for option, other in (("prompt_batches", "batched_prompt_tokens"), ("other_context_tokens", "context_batches"))
     ),
     Conflict("dask", ("threads",), "are of this machine", "leave them out with {dask}"),
-    Conflict("rates_rps", ("policy",), "the map compares the policies itself", mend="leave it out", of="plan"),
     Conflict(
         "fast",
         ("policy", "sets", "duration_s", "confidence", "survive", "exhaustive", "cut_margin"),

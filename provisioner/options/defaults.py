@@ -1,5 +1,6 @@
 """Names and numbers that options and the modules below them share: each stands here once."""
 
+from collections.abc import Mapping
 from typing import Final, Literal, get_args
 
 from provisioner.specs.metrics import ALIASES, MEASURED, NAMED_PERCENTILES, name_of
@@ -12,8 +13,18 @@ Evidence = Literal["measured", "derived", "estimated"]
 EVIDENCE: Final[tuple[Evidence, ...]] = get_args(Evidence)  # kinds of latency curves, the best first
 PolicyName = Literal["splitwise", "split", "mixed", "chunked", "strict", "deflect"]
 POLICIES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
-SPLITTING: Final[tuple[PolicyName, ...]] = ("splitwise", "split", "strict", "deflect")
+
+COLOCATED_BESIDE: Final[Mapping[PolicyName, PolicyName]] = {
+    **dict.fromkeys(("strict", "deflect"), "chunked"),
+    **dict.fromkeys(("splitwise", "split"), "mixed"),
+}
+"""Policies of designs that split the phases, each with that of the colocated designs beside them."""
+
+SPLITTING: Final = tuple(COLOCATED_BESIDE)
 """Policies of designs that split the phases; the others are of colocated ones."""
+
+DEFAULT_POLICY: Final[Mapping[Assumptions, PolicyName]] = {"measured": "strict", "splitwise-sim": "splitwise"}
+"""Policies where none is asked for, by the set of assumptions: engines', or the paper's."""
 
 STRICT_POLICIES: Final[tuple[PolicyName, ...]] = ("strict", "deflect")
 ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
@@ -21,6 +32,16 @@ ENGINE_POLICIES: Final[tuple[PolicyName, ...]] = ("chunked", *STRICT_POLICIES)
 
 PAPER_POLICIES: Final[tuple[PolicyName, ...]] = ("splitwise", "mixed")
 """Policies of which no common engine has the scheduler: machines lent between pools, prompts before sequences."""
+
+
+def policies(asked: PolicyName) -> tuple[PolicyName, PolicyName]:
+    """Policies of designs that split the phases and of colocated ones, where one of them is asked for.
+
+    >>> policies("deflect"), policies("chunked"), policies("mixed")
+    (('deflect', 'chunked'), ('strict', 'chunked'), ('splitwise', 'mixed'))
+    """
+    split = asked if asked in SPLITTING else next(each for each, beside in COLOCATED_BESIDE.items() if beside == asked)
+    return split, COLOCATED_BESIDE[split]
 
 
 class _Unnamed(str):
@@ -66,7 +87,7 @@ MAX_PREEMPTIONS: Final = 4
 """Thresholds of every scheduling policy, as Splitwise publishes them."""
 
 TOKEN_BUDGETS: Final = (512, 1024, 2048, 4096, 8192, 16384)
-"""Tokens of an iteration that a plan considers for each pool that computes prompts, if it is asked for all."""
+"""Tokens of an iteration that a plan considers for each pool that computes prompts, unless it is told which."""
 
 DEFLECT_BELOW_TOKENS: Final = 1000
 """Prompts below this length are computed where they are decoded, under the policy ``deflect``.

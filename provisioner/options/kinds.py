@@ -341,17 +341,27 @@ def parse_degrees(value: Any, what: str) -> Any:
     return whole("GPUs").listed().parse(value, what)
 
 
+_CHOICES_OF_TOKENS: Final[Mapping[Any, tuple[int, ...]]] = {"all": TOKEN_BUDGETS, "own": ()}
+
+
 def parse_choices_of_tokens(value: Any, what: str) -> tuple[int, ...]:
-    """Token budgets, the smallest first: all that plans consider, or numbers with commas between.
+    """Token budgets, the smallest first: all that plans consider, numbers with commas between, or none but the own.
 
     >>> parse_choices_of_tokens("all", "--batch-tokens")[:3], parse_choices_of_tokens("2048,512", "--batch-tokens")
     ((512, 1024, 2048), (512, 2048))
+    >>> parse_choices_of_tokens("own", "--batch-tokens")
+    ()
     """
-    if value == "all":
-        return TOKEN_BUDGETS
+    if value in _CHOICES_OF_TOKENS:
+        return _CHOICES_OF_TOKENS[value]
     if isinstance(value, str) and not re.fullmatch(r"[-+\d.,\s]+", value):
-        raise InputError(f"{what}: must be all, or numbers of tokens such as 512,2048, got {value!r}")
-    return tuple(sorted(set(whole("tokens", 16, 131_072).listed().parse(value, what))))
+        words = ", ".join(_CHOICES_OF_TOKENS)
+        raise InputError(f"{what}: must be {words}, or numbers of tokens such as 512,2048, got {value!r}")
+    return tuple(sorted(set(whole("tokens", 16, 131_072).listed().parse(value, what)))) if value != () else ()
+
+
+def _choice_texts(value: Any) -> Sequence[str]:
+    return [word for word, tokens in _CHOICES_OF_TOKENS.items() if tokens == value] or _range_texts(value)
 
 
 def _range_texts(value: Any) -> Sequence[str]:
@@ -381,7 +391,7 @@ def parse_rates(value: Any, what: str) -> tuple[float, ...]:
 
 
 DEGREES: Final = Kind(parse_degrees, "all|largest|GPUS,...", _range_texts).once()
-CHOICES_OF_TOKENS: Final = Kind(parse_choices_of_tokens, "all|TOKENS,...", _range_texts, default=())
+CHOICES_OF_TOKENS: Final = Kind(parse_choices_of_tokens, "all|own|TOKENS,...", _choice_texts)
 RATES: Final = Kind(parse_rates, "RATE,...|FILE", _range_texts, default=())
 SIZES: Final = Kind(
     lambda value, _: value if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,),

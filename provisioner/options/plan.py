@@ -9,6 +9,7 @@ from provisioner.options.declaration import Group
 from provisioner.options.defaults import (
     CONFIDENCE,
     CUT_MARGIN,
+    DEFAULT_POLICY,
     DURATION_S,
     EVIDENCE,
     MOST_SETS,
@@ -70,10 +71,10 @@ class PlanOptions(Question):
         "type has latency curves and holds the model, the largest of them, or these.",
         default="all",
     )
-    batch_tokens: tuple[int, ...] = CLUSTER.option(
+    batch_tokens: tuple[int, ...] | None = CLUSTER.option(
         kinds.CHOICES_OF_TOKENS,
         "Most tokens of an iteration to consider for each pool that computes prompts, with a --policy of engines: all "
-        f"({', '.join(map(str, TOKEN_BUDGETS))}) or these. [default: the engine's own]",
+        f"({', '.join(map(str, TOKEN_BUDGETS))}), the engine's own, or these. [default: all; own if --engine sets it]",
     )
     power_caps: tuple[float, ...] = CLUSTER.option(
         kinds.positive("% of the TDP", "PERCENT").listed(),
@@ -129,10 +130,10 @@ class PlanOptions(Question):
     )
     policy: str | None = PROOF.option(
         kinds.name_of("policy", POLICIES).shown_as("NAME"),
-        "Scheduling: splitwise (machines lent between the pools) or split (strict pools) for designs that split the "
-        "phases, mixed (mixed batching) or chunked (chunked prefill) for colocated ones; as engines run them, strict "
-        "(strict pools) or deflect (short prompts are computed where they are decoded), with chunked for colocated "
-        "ones. [default: splitwise and mixed]",
+        "Scheduling: as engines run pools, strict, or deflect (short prompts are computed where they are decoded), "
+        "beside chunked prefill for colocated designs; the Splitwise paper's, splitwise (machines lent between the "
+        "pools) or split (none lent), beside mixed batching. The name of either side stands for both. [default: "
+        f"{DEFAULT_POLICY['measured']}; {DEFAULT_POLICY['splitwise-sim']} with splitwise-sim]",
     )
     survive: int = PROOF.option(
         kinds.whole("machines", minimum=0, most=8),

@@ -12,6 +12,7 @@ from provisioner.specs.units import format_seconds
 
 POLICY: Final = Group("Policy")
 
+_ENGINES, _PAPERS = (defaults.policies(defaults.DEFAULT_POLICY[each]) for each in ("measured", "splitwise-sim"))
 _LINKS: Final = kinds.word_of("value of {option}", {"shared": True, "apart": False})
 
 
@@ -88,7 +89,8 @@ class SimulateOptions(Question):
         kinds.name_of("policy", defaults.POLICIES),
         "Scheduling of requests: pools that lend machines to each other, strict pools, mixed batching, chunked "
         "prefill, strict pools as engines run them, or these with short prompts computed where they are decoded (see "
-        "docs/reference/simulation.md). [default: splitwise; mixed for mixed machines]",
+        f"docs/reference/simulation.md). [default: {_ENGINES[0]}, {_ENGINES[1]} for mixed machines; {_PAPERS[0]} and "
+        f"{_PAPERS[1]} with splitwise-sim]",
     )
     max_pending_tokens: int | None = POLICY.option(
         kinds.whole("tokens", 0, 1_000_000_000).varied_as("queue of a prompt machine at most"),
@@ -99,11 +101,12 @@ class SimulateOptions(Question):
     batch_tokens: int | Mapping[str, int] | None = POLICY.option(
         kinds.BUDGETS.varied_as("tokens in an iteration at most"),
         "Most tokens in an iteration, of all pools or by role: 2048, or prompt=4096,token=512. "
-        f"[default: {defaults.BATCH_TOKENS}]",
+        f"[default: the engine's; {defaults.BATCH_TOKENS} with policies of the Splitwise paper]",
     )
     batch_requests: int | None = POLICY.option(
         kinds.whole("requests", most=100_000).varied_as("requests in an iteration at most"),
-        f"Most requests in an iteration. [default: {defaults.BATCH_REQUESTS}]",
+        "Most requests in an iteration. "
+        f"[default: the engine's; {defaults.BATCH_REQUESTS} with policies of the Splitwise paper]",
     )
     max_preemptions: int | None = POLICY.option(
         kinds.whole().varied_as("times that a request is passed over at most"),

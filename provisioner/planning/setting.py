@@ -28,7 +28,7 @@ _DIVISIONS: Final = (0.2, 0.35, 0.5, 0.65, 0.8)
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """The rule by which clusters are judged: with any ``survive`` machines lost; ``policy`` None is each design's.
+    """The rule by which clusters are judged: with any ``survive`` machines lost, under a policy and those beside it.
 
     ``batch_tokens`` are the token budgets considered for each pool that computes prompts; none: the engine's own.
     """
@@ -38,7 +38,7 @@ class Judging:
     seed: int
     confidence: float
     cut_margin: float
-    policy: PolicyName | None
+    policy: PolicyName
     survive: int = 0
     batch_tokens: tuple[int, ...] = ()
 
@@ -120,7 +120,7 @@ class Setting:
         shown = {f"max_{name}": getattr(caps, name) for name in ("cost_usd_per_h", "power_w", "machines")}
         return replace(self, caps=caps, question={**self.question, **shown})
 
-    def only(self, design: Design, policy: PolicyName | None) -> Self:
+    def only(self, design: Design, policy: PolicyName) -> Self:
         """This question for one design under a policy."""
         return replace(
             self,

@@ -32,14 +32,14 @@ class Budget:
 class ComparedDesign:
     """One design at its best, or the reason why it has no plan.
 
-    ``label`` names it beside the others, ``policy`` is the one that was asked for, None for the design's own.
+    ``label`` names it beside the others, ``policy`` is the one that it was judged under.
     ``failed_rps`` is the first rate at which none of its clusters within the budget passes, ``passes_again_rps`` the
     largest rate beyond at which one does all the same; both None if no rate was looked for.
     """
 
     label: str
     design: str
-    policy: str | None
+    policy: str
     colocated: bool
     plan: Plan | None = None
     reason: str = ""

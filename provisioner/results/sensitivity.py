@@ -1,7 +1,7 @@
 """The result of a sensitivity: how a plan moves with its inputs, where it switches, and where splitting pays."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -102,26 +102,26 @@ class Cell:
 
     ``ratio`` is that of mean prompt to mean output tokens. ``saving`` is how much less of the objective the best split
     design needs than the best colocated one, as a share of the latter; None if either has no plan, exactly 0 if they
-    need the same but for rounding.
+    need the same but for rounding. ``colocated`` has the best colocated ones by scheduling policy.
     """
 
     rate_rps: float
     ratio: float
     split: Outcome
-    mixed: Outcome
-    chunked: Outcome
+    colocated: Mapping[str, Outcome]
     saving: float | None
 
     @classmethod
-    def of(cls, rate_rps: float, ratio: float, plans: Sequence[Outcome], objective: ObjectiveName) -> Self:
-        """The cell of its plans (split, mixed, chunked), with the saving by an objective."""
-        split, mixed, chunked = plans
-        colocated = [value for each in (mixed, chunked) if (value := each.of(objective)) is not None]
+    def of(
+        cls, rate_rps: float, ratio: float, split: Outcome, colocated: Mapping[str, Outcome], objective: ObjectiveName
+    ) -> Self:
+        """The cell of its plans, with the saving by an objective."""
+        values = [value for each in colocated.values() if (value := each.of(objective)) is not None]
         value, saving = split.of(objective), None
-        if value is not None and colocated:
-            least = min(colocated)
+        if value is not None and values:
+            least = min(values)
             saving = 0.0 if math.isclose(value, least, rel_tol=1e-9) else 1.0 - value / least
-        return cls(rate_rps, ratio, split, mixed, chunked, saving)
+        return cls(rate_rps, ratio, split, colocated, saving)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,11 @@ from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.hardware import Machine
 from provisioner.specs.units import parse_duration, parse_number, parse_positive, parse_whole, quoted, unit_of
 
-DEFAULT_ENGINE: Final = "provisioner-0.1"
+DEFAULT_ENGINE: Final = "vllm"
 """The engine of every question that names none."""
+
+BY_HAND: Final = "given by hand"
+"""The basis of a number that a question changes."""
 
 Order = Literal["decode-first", "prompt-first"]
 Admission = Literal["recompute", "reserve"]
@@ -272,7 +275,7 @@ class Engine:
             if name in _BY_CARD:
                 changed = {"batches": tuple(replace(batch, **changed) for batch in one.batches)}
             engine = replace(engine, **{part: replace(one, **changed)})
-        basis = {**self.basis, **dict.fromkeys(changes, "given by hand")}
+        basis = {**self.basis, **dict.fromkeys(changes, BY_HAND)}
         name = ",".join((self.name, *(f"{name}={text}" for name, text in changes.items())))
         return replace(engine, name=name, basis=basis)
 

@@ -13,7 +13,7 @@ from provisioner.loading.factors import load_factors, with_own_rate
 from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions, spelled
 from provisioner.options.command import command_of
-from provisioner.options.defaults import ENGINE_POLICIES, PolicyName
+from provisioner.options.defaults import DEFAULT_POLICY, PolicyName, policies
 from provisioner.options.kinds import POWER, text_of
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
@@ -120,8 +120,9 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
 def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
     """Options that others contradict, each with the reason."""
     same, cap = f"{spelled('same')} {options.same}", f"max_{CRITERIA[options.same].field}"
-    if options.chunked and options.policy in ENGINE_POLICIES:
-        yield "chunked", f"adds what {spelled('policy')} {options.policy} has already; leave one of them out"
+    policy = options.policy or DEFAULT_POLICY[options.assumptions]  # type: ignore[index]
+    if options.chunked and policies(policy)[1] == "chunked":  # type: ignore[arg-type]
+        yield "chunked", f"adds what {spelled('policy')} {policy} has already; leave one of them out"
     if options.same == "throughput":
         if options.budget is not None:
             yield "budget", f"{same} has a {spelled('rate_rps')} in its place; leave one of them out"
@@ -142,11 +143,11 @@ def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A design to be compared, under a policy; None for its own."""
+    """A design to be compared, under a policy or the one beside it."""
 
     label: str
     design: Design
-    policy: PolicyName | None
+    policy: PolicyName
 
 
 def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
@@ -194,7 +195,8 @@ def _loaded(options: PlanOptions, wanted: _Wanted) -> ComparedDesign:
 
 def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> ComparedDesign:
     alone = setting.only(wanted.design, wanted.policy)
-    design = ComparedDesign(wanted.label, wanted.design.name, wanted.policy, not wanted.design.splits)
+    whole = not wanted.design.splits
+    design = ComparedDesign(wanted.label, wanted.design.name, policies(wanted.policy)[whole], whole)
     try:
         if alone.objective != "throughput" or alone.searching.fast:
             return replace(design, plan=best_plan(alone, progress, verdicts))

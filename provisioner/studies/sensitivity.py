@@ -15,6 +15,7 @@ from provisioner.errors import InfeasibleError, InputError, Interrupted, Unknown
 from provisioner.loading.setting import load_setting
 from provisioner.options import FACTORS, MACHINE_FACTORS, PlanOptions, SensitivityOptions, spelled
 from provisioner.options.command import command_of
+from provisioner.options.defaults import policies
 from provisioner.planning.setting import Setting
 from provisioner.progress import worded
 from provisioner.results.plan import Plan
@@ -216,16 +217,19 @@ class _Study:
             raise InputError(f"{spelled('rates_rps')}: {need}")
         now = _mean(self.setting, "prompt_tokens") / _mean(self.setting, "output_tokens")
         points = [(rate, ratio) for rate in options.rates_rps for ratio in options.ratios]
-        ways = [replace(self.asked, designs=split), replace(self.asked, designs=whole)]
-        if not options.fast:
-            ways.append(replace(ways[1], policy="chunked"))
+        of_split, beside = policies(self.setting.judging.policy)
+        colocated = ["mixed"] if options.fast else list(dict.fromkeys((beside, "chunked")))
+        kinds = [(split, of_split), *((whole, policy) for policy in colocated)]
+        ways = [replace(self.asked, designs=of, policy=None if options.fast else policy) for of, policy in kinds]
         changes = [
             (replace(way, rate_rps=rate), {"output-tokens": now / ratio}) for rate, ratio in points for way in ways
         ]
         plans = self._outcomes(changes, "plans of the map")
-        unknown = [Outcome(scale={}, reason="the formulas know mixed batching only")] * (3 - len(ways))
-        by_point = [(*plans[len(ways) * k : len(ways) * (k + 1)], *unknown) for k in range(len(points))]
-        return [Cell.of(*point, each, self.asked.objective) for point, each in zip(points, by_point, strict=True)]
+        each = [plans[k : k + len(ways)] for k in range(0, len(plans), len(ways))]
+        return [
+            Cell.of(*point, first, dict(zip(colocated, others, strict=True)), self.asked.objective)
+            for point, (first, *others) in zip(points, each, strict=True)
+        ]
 
     def _outcomes(self, changes: Sequence[_Change], what: str) -> list[Outcome]:
         """The outcomes of all changes, in their order."""

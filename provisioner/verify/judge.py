@@ -19,11 +19,12 @@ from provisioner.deadline import TimeIsUp, check_time
 from provisioner.options.defaults import (
     CONFIDENCE,
     CUT_MARGIN,
+    DEFAULT_POLICY,
     ENGINE_POLICIES,
     MOST_SETS,
-    SPLITTING,
     Assumptions,
     PolicyName,
+    policies,
 )
 from provisioner.perf.assumptions import ReplicaPerf, slo_strict, with_batch_tokens
 from provisioner.planning.designs import Design, ReplicaKey
@@ -81,7 +82,7 @@ class SimulationJudge:
     request_sets: Callable[[int, int], Prepared]
     sets: int
     doublings: int = 0
-    policy: PolicyName | None = None
+    policy: PolicyName = DEFAULT_POLICY["measured"]
     survive: int = 0
     batch_tokens: tuple[int, ...] = ()
     confidence: float = CONFIDENCE
@@ -174,18 +175,13 @@ class SimulationJudge:
         return list(product(*choices))
 
     def policy_of(self, design: Design) -> Policy:
-        """The policy that a design is simulated with.
+        """The policy that a design is simulated with: its side of the one asked for.
 
-        Splitwise's mixed pool for designs that split the phases, mixed batching for colocated ones; ``split`` (always
-        where machines serve by prompt length, which cannot be lent), ``strict``, ``deflect`` and ``chunked`` where
-        asked for. Beside ``strict`` and ``deflect`` colocated designs are chunked, as engines serve.
+        Machines that serve by prompt length cannot be lent: theirs is ``split`` in place of ``splitwise``.
         """
-        name: PolicyName
-        if design.splits:
-            name = "split" if design.shares_role else "splitwise"
-            name = self.policy if self.policy in SPLITTING and self.policy != "splitwise" else name
-        else:
-            name = "chunked" if self.policy in ENGINE_POLICIES else "mixed"
+        split, colocated = policies(self.policy)
+        name = split if design.splits else colocated
+        name = "split" if name == "splitwise" and design.shares_role else name
         policy = Policy(name).as_published() if self.assumptions == "splitwise-sim" else Policy(name)
         return policy.under(self.replicas[slot.replica] for slot in design.slots)
 

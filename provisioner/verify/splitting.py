@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from provisioner.deadline import TimeIsUp
-from provisioner.options.defaults import STRICT_POLICIES
+from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.planning.answer import loss, ranked
 from provisioner.planning.proof import Judged
 from provisioner.progress import Progress
@@ -22,7 +22,7 @@ def splitting(proven: Proven, progress: Progress = lambda _: None) -> Splitting 
     """
     case, best = proven.case, proven.proof.best
     kinds = {kind: tuple(design for design in case.designs if design.splits == kind) for kind in (True, False)}
-    if best is None or not all(kinds.values()) or case.judge.policy not in STRICT_POLICIES:
+    if best is None or not all(kinds.values()) or case.judge.policy not in ENGINE_POLICIES:
         return None
     wins = best.candidate.design.splits
     progress(f"the best {'colocated' if wins else 'split'} cluster, to compare")

@@ -236,7 +236,7 @@ def _better(cell: Cell, objective: ObjectiveName) -> str:
 
 def _ways(cell: Cell) -> tuple[tuple[str, Outcome], ...]:
     """The best plans of a cell, by the way in which they serve."""
-    return ("split", cell.split), ("mixed", cell.mixed), ("chunked", cell.chunked)
+    return ("split", cell.split), *cell.colocated.items()
 
 
 def _map_chart(sensitivity: Sensitivity) -> HeatMap:

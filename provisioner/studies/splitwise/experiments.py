@@ -10,6 +10,7 @@ from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.scenario import load_scenario
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, CompareOptions, PlanOptions, ReproduceOptions, SimulateOptions
+from provisioner.options.defaults import policies
 from provisioner.perf.assumptions import ReplicaPerf, reference, replica
 from provisioner.perf.curves import Assumptions, curve_groups, load_curve_set
 from provisioner.perf.summary import interpolation_error
@@ -55,13 +56,15 @@ class World:
             slo="splitwise",
             prices="paper",
             assumptions=self.assumptions,
+            engine=paper.ENGINE,
+            policy=paper.POLICY,
             independent=self.published,
             **{name: getattr(self.asked, name) for name in ("sets", "duration_s", "seed")},
         )
 
     def replica(self, machine: str, model: str = paper.MODEL) -> ReplicaPerf:
         """A replica under these assumptions."""
-        return replica(model, machine, assumptions=self.assumptions)
+        return replica(model, machine, assumptions=self.assumptions, engine=catalog.engine(paper.ENGINE))
 
 
 Experiment = Callable[[World, Known, Progress], Values]
@@ -156,7 +159,8 @@ def _batch(world: World, known: Known, progress: Progress) -> Values:
                 independent=world.published,
                 in_flight=in_flight,
                 requests=_TURNS * in_flight,
-                policy=policy or None,
+                engine=paper.ENGINE,
+                policy=policy or policies(paper.POLICY)[len(sizes) == 1],
                 seed=world.asked.seed,
                 **dict(zip(roles, sizes, strict=True)),
             )

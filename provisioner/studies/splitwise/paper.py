@@ -9,6 +9,8 @@ from typing import Final
 
 SOURCE: Final = "Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, ISCA 2024"
 MODEL: Final = "bloom-176b"
+ENGINE: Final = "splitwise"
+POLICY: Final = "splitwise"
 RATE_RPS: Final = 70.0
 """The load of Fig. 12, in requests/s."""
 
