@@ -143,12 +143,14 @@ class Contender(HasCluster):
 class Splitting:
     """The best cluster that splits the phases beside the best colocated one, each proven, by one ``criterion``.
 
-    One of them is the plan. None is a kind of which no cluster passes, within the caps.
+    One of them is the plan. None is a kind of which no cluster passes, within the caps. ``budgets_chosen`` says that
+    each pool has the best of several token budgets.
     """
 
     split: Contender | None
     colocated: Contender | None
     criterion: CriterionName
+    budgets_chosen: bool
 
     @derived
     def gain(self) -> float | None:

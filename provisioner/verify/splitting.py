@@ -45,7 +45,7 @@ def splitting(proven: Proven, progress: Progress = lambda _: None) -> Splitting 
         )
 
     split, colocated = (contender(best if kind == wins else other) for kind in (True, False))
-    return Splitting(split, colocated, case.setting.criterion)
+    return Splitting(split, colocated, case.setting.criterion, bool(case.judge.batch_tokens))
 
 
 def with_splitting(plan: Plan, proven: Proven, progress: Progress = lambda _: None) -> Plan:

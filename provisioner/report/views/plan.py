@@ -69,11 +69,8 @@ def document(plan: Plan, inputs: bool = False) -> Document:
     )
     blocks = (
         key_numbers(plan),
+        engine_flags(plan),
         Boxes(pools, plan.pools),
-        Facts(
-            f"Engine {plan.engine}",
-            tuple((pool.role, pool.engine_arguments) for pool in plan.pools if pool.engine_arguments),
-        ),
         latency_table(plan),
         listing(
             f"Other designs, each at its own best{more}",
@@ -185,7 +182,8 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     tokens, output = map(dollars, (plan.cost_usd_per_million_tokens, plan.cost_usd_per_million_output_tokens))
     per_million = f"{tokens} per million tokens ({output} of output)"
     a_month = format_monthly_cost(plan.cost_usd_per_h)
-    numbers = [amount("cost", plan, f"{a_month}, {per_million}"), amount("power", plan)]
+    machines = f"{plan.machines:,} machine{'s' if plan.machines > 1 else ''}"
+    numbers = [amount("cost", plan, f"{a_month}, {per_million}"), amount("power", plan, machines)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
         numbers.append(
@@ -198,15 +196,13 @@ def key_numbers(plan: Plan) -> KeyNumbers:
         numbers.append(KeyNumber(f"SLO {plan.promise.slo}", _promise(plan, plan.promise)))
     if plan.nominal:
         numbers.append(KeyNumber("curves as is", _nominal(plan, plan.nominal)))
-    first, *others = [name for name in plan.binding if name != ONLY_ONE] or ["nothing"]
-    numbers.append(amount("machines", plan))
     hint = "" if plan.question.get("machines") else f"({spelled('instances')})"
     numbers += [KeyNumber("smaller", _smaller(plan, each), hint) for each in plan.smaller]
-    numbers += [KeyNumber("binding", first, ", ".join(others))]
-    numbers += slack_numbers(plan) + view.attainment_numbers(plan.attainment)
+    binds = f"binding: {', '.join(name for name in plan.binding if name != ONLY_ONE) or 'nothing'}"
+    numbers += slack_numbers(plan, binds) or [KeyNumber("binding", binds.partition(": ")[2])]
+    numbers += view.attainment_numbers(plan.attainment)
     if plan.splitting:
-        chosen = bool(plan.question.get("batch_tokens"))
-        numbers.append(KeyNumber("splitting", _splitting(plan.splitting, chosen)))
+        numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
     if plan.robustness:
         numbers += _robustness_numbers(plan.robustness)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
@@ -215,11 +211,11 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     if beyond := [pool.role for pool in plan.pools if pool.extrapolated]:
         data.append(f"extrapolated for the {' and the '.join(beyond)} pool{'s' if len(beyond) > 1 else ''}")
     if data:
-        numbers.append(KeyNumber("latency data", f"{', '.join(data)} (see Warnings)"))
+        numbers.append(KeyNumber("curves", f"{', '.join(data)} (see Warnings)"))
     return KeyNumbers(tuple(numbers))
 
 
-def _splitting(found: Splitting, budgets_chosen: bool) -> str:
+def _splitting(found: Splitting) -> str:
     """The gain of splitting: both kinds at their best, with the policies that they were simulated under."""
     split, colocated = found.split, found.colocated
     if split is None or colocated is None or found.gain is None:
@@ -230,8 +226,8 @@ def _splitting(found: Splitting, budgets_chosen: bool) -> str:
         for each in (split, colocated)
     ]
     how = f"policies {split.policy} and {colocated.policy}"
-    if not budgets_chosen:
-        how += f"; the engine's token budgets, better ones: {spelled('batch_tokens')} all"
+    if not found.budgets_chosen:
+        how += f"; not the best token budgets, for these {spelled('batch_tokens')} all"
     return f"brings {found.gain:.2f}x: {' against '.join(sides)} ({how})"
 
 
@@ -243,14 +239,16 @@ def _budgets(tokens: Iterable[int | None]) -> str:
 def _robustness_numbers(found: Robustness) -> list[KeyNumber]:
     """The slowdown and the load up to which the cluster is within its limits, and what the loss of a machine does."""
     prompt, decode, both = found.prompt_time_factor, found.decode_time_factor, found.both_times_factor
-    stated = [
-        f"{phase} {'not known' if error is None else f'{1.0 + error:.2f}x'}"
-        for phase, error in (("prompt", found.prompt_error), ("decode", found.decode_error))
-    ]
-    slower = f"prompt times {_factor(prompt)}, decode times {_factor(decode)}, both {_factor(both)}"
-    rate = "" if found.rate_factor is None else f"; the rate {_factor(found.rate_factor)}"
-    numbers = [KeyNumber("holds up to", slower + rate, f"(stated errors of the curves: {', '.join(stated)})")]
+    errors = (found.prompt_error, found.decode_error)
+    stated = ["not known"] if errors == (None, None) else [_stated(error) for error in errors]
+    slower = f"prompt times {_factor(prompt)}, decode {_factor(decode)}, both {_factor(both)}"
+    rate = "" if found.rate_factor is None else f", rate {_factor(found.rate_factor)}"
+    numbers = [KeyNumber("holds up to", f"{slower}{rate}; stated errors {', '.join(stated)}")]
     return [*numbers, *(KeyNumber(f"lost {loss.role}", _loss(loss)) for loss in found.losses)]
+
+
+def _stated(error: float | None) -> str:
+    return "not known" if error is None else f"{1.0 + error:.2f}x"
 
 
 def _factor(factor: float) -> str:
@@ -273,11 +271,31 @@ def _smaller(plan: Plan, machine: SmallerMachine) -> str:
     return f"{pool}{machine.gpus} of {machine.of_gpus} GPUs would do: {machine.machine}{cost}"
 
 
-def slack_numbers(plan: Plan) -> list[KeyNumber]:
-    """The least slack of a limit; none without limits."""
+def engine_flags(plan: Plan) -> Facts:
+    """The engine, with the arguments of its command: those of all pools, and those of each."""
+    of_pools = [_arguments(pool.engine_arguments) for pool in plan.pools]
+    shared = {flag: value for flag, value in of_pools[0].items() if all(each.get(flag) == value for each in of_pools)}
+    own = ({flag: value for flag, value in each.items() if flag not in shared} for each in of_pools)
+    rows = [("engine", " ".join((plan.engine.partition(" (")[0], *_typed(shared))))]
+    rows += [(pool.role, " ".join(_typed(each))) for pool, each in zip(plan.pools, own, strict=True) if each]
+    return Facts("", tuple(rows))
+
+
+def _arguments(text: str) -> dict[str, str]:
+    words = text.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def _typed(arguments: Mapping[str, str]) -> Iterable[str]:
+    return (f"{flag} {value}" for flag, value in arguments.items())
+
+
+def slack_numbers(plan: Plan, note: str = "") -> list[KeyNumber]:
+    """The least slack of a limit, with a note; none without limits."""
     if plan.tightest is None or plan.tightest.slack is None:
         return []
-    return [KeyNumber("least slack", format_share(plan.tightest.slack), f"({plan.tightest.label})")]
+    which = f"({plan.tightest.label})"
+    return [KeyNumber("least slack", format_share(plan.tightest.slack), "; ".join(filter(None, (which, note))))]
 
 
 def _breaks(binding: Sequence[str]) -> str:
