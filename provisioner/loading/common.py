@@ -9,11 +9,11 @@ from typing import Generic, Self, TypeVar
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.loading.factors import Factors, load_factors
 from provisioner.options import PlanOptions, SimulateOptions, spelled
-from provisioner.options.defaults import DEFAULT_POLICY, ENGINE_POLICIES, STRICT_POLICIES, PolicyName, policies
+from provisioner.options.defaults import DEFAULT_POLICY, STRICT_POLICIES, PolicyName, policies
 from provisioner.perf import assumptions
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.specs.catalog import Catalog, with_own
-from provisioner.specs.engine import SIMULATED, Engine
+from provisioner.specs.engine import Engine
 from provisioner.specs.hardware import Machine
 from provisioner.specs.metrics import MEASURED, parse_target
 from provisioner.specs.model import DTYPE_BYTES, KV_TYPES, ModelArchitecture
@@ -184,13 +184,6 @@ class Loading(Generic[Asked]):
             which = next(iter(assumed)) if len(assumed) == 1 else f"{len(assumed)} instances"
             notes.append(
                 f"network of {which}: not stated, assumed on the low side; give yours with {spelled('network')}"
-            )
-        scheduling = self.engine.scheduling
-        policies = ENGINE_POLICIES if self.options.QUESTION == "plan" else ("chunked",)  # a plan has colocated designs
-        if self.options.policy in policies and (scheduling.order, scheduling.admission) != SIMULATED:
-            notes.append(
-                f"engine {self.engine.name} schedules {scheduling.order}, admission {scheduling.admission}; colocated "
-                f"replicas are {done} as {' and '.join(SIMULATED)}"
             )
         for kind, remark in _NOT_MEASURED.items():
             machines = {perf.machine.name: perf.machine for perf in replicas if kind in perf.curve.provenance}

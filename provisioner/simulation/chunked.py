@@ -1,19 +1,23 @@
-"""Chunked prefill (compiled): whole requests, each iteration within one token budget, as vLLM serves by default.
+"""Chunked prefill as engines schedule it (compiled): on colocated replicas, and on the replicas of strict pools.
 
-Sequences that run come first, a token each, or as much of their prompt as the budget leaves; waiting requests join
-while budget, batch and memory allow. Memory is taken token by token; where it runs out, the sequence that joined
-last is evicted and computed again from its beginning (vLLM's recompute preemption).
+An iteration has chunks of prompts within a token budget, in order of arrival and cut where they do not fit, and a token
+of every sequence that runs. Decode-first, both share it (vLLM, TensorRT-LLM); prompt-first, prompts run in place of
+the sequences, which wait (SGLang). Memory is all of a request's, prompt and output, when it joins (``reserve_whole``),
+or grows with its tokens: its prompt's all at once (``reserve_prompt``) or chunk by chunk. Where it runs out, the
+request that joined last is evicted and computed again: behind its equals in order of arrival, or, in strict pools,
+before all KV caches that come. Nothing joins in that iteration.
 """
 
 from provisioner.simulation import records
 from provisioner.simulation.machine import account, begin, end_run, make_ready, take_memory
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at
-from provisioner.simulation.records import BATCH, LISTS, PRESENT, PROMPTS_WAITING, World
+from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
 from provisioner.simulation.structures import append, insert_sorted, remove_at
+from provisioner.simulation.transfers import admit_blocked
 
 
 @compiled
-def to_compute(world: World, request: int) -> int:
+def _to_compute(world: World, request: int) -> int:
     """Tokens whose KV cache a request still has to compute before its next token."""
     this = request_at(world, request)
     return this.prompt_tokens + this.output_tokens - this.remaining - this.computed
@@ -21,55 +25,131 @@ def to_compute(world: World, request: int) -> int:
 
 @compiled
 def _evict_last(world: World, r: int, now_s: float) -> None:
-    """Send the sequence that joined last back to the waiting requests, to be computed again."""
+    """Send the request that joined last back to wait, without its memory."""
     batch = list_at(world, LISTS * r + BATCH)
     batch.length -= 1
     request = arena_at(world, batch.start + batch.head + batch.length).value
     this = request_at(world, request)
-    take_memory(world, r, -(this.computed + this.chunk), now_s)
-    this.computed = this.chunk = 0
-    this.state = records.PROMPT_WAITING
+    begun = world.strict and this.state != records.PROMPT_RUNNING
+    held = this.computed
+    if world.reserve_prompt and this.state != records.TOKEN_RUNNING:
+        held += _to_compute(world, request)
+    take_memory(world, r, -held, now_s)
+    this.computed = 0
     this.interrupted += 1
     world.preemptions += 1
-    insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+    this.state = records.TOKEN_WAITING if begun else records.PROMPT_WAITING
+    insert_sorted(world, LISTS * r + (PREEMPTED if begun else PROMPTS_WAITING), request)
+
+
+@compiled
+def _continue(world: World, r: int, prompts: bool, sequences: bool, budget: int, now_s: float) -> tuple[int, bool]:
+    """Give the prompts, or sequences, or both that run their tokens of the next iteration, in the order they joined.
+
+    Their memory is taken. Return the budget left, and whether a request was evicted for it.
+    """
+    replica, batch = replica_at(world, r), list_at(world, LISTS * r + BATCH)
+    prompts_grow, sequences_grow = not world.reserve_prompt, not world.reserve_whole
+    evicted = False
+    i = 0
+    while i < batch.length:
+        request = arena_at(world, batch.start + batch.head + i).value
+        this = request_at(world, request)
+        decodes = this.state == records.TOKEN_RUNNING
+        if (decodes and sequences) or (prompts and not decodes):
+            chunk, grows = 1, sequences_grow
+            if not decodes:
+                chunk, grows = min(_to_compute(world, request), max(budget, 0)), prompts_grow
+            while grows and replica.used_tokens + chunk > replica.capacity_tokens and i < batch.length:
+                _evict_last(world, r, now_s)
+                evicted = True
+            if i < batch.length:
+                this.chunk = chunk
+                budget -= chunk
+                if grows:
+                    take_memory(world, r, chunk, now_s)
+        i += 1
+    return budget, evicted
+
+
+@compiled
+def _join(world: World, r: int, kind: int, budget: int, now_s: float) -> int:
+    """Let waiting requests of one list join in order while budget, batch and memory allow; return the budget left."""
+    replica = replica_at(world, r)
+    batch, waiting, blocked = (
+        list_at(world, LISTS * r + BATCH),
+        list_at(world, LISTS * r + kind),
+        list_at(world, LISTS * r + BLOCKED),
+    )
+    while waiting.length > 0 and budget > 0 and batch.length < world.batch_requests:
+        request = arena_at(world, waiting.start + waiting.head).value
+        behind = blocked.length > 0 and arena_at(world, blocked.start + blocked.head).value < request
+        if kind == PROMPTS_WAITING and behind:  # a KV cache that waits for memory came before it
+            break
+        this = request_at(world, request)
+        tokens = _to_compute(world, request)
+        chunk = min(tokens, budget)
+        if this.token_at != r:
+            tokens += 1
+        elif world.reserve_whole:
+            tokens += this.remaining
+        elif not world.reserve_prompt:
+            tokens = chunk
+        if replica.used_tokens + tokens > replica.capacity_tokens:
+            break
+        account(world, r, now_s)
+        remove_at(world, LISTS * r + kind, 0)
+        append(world, LISTS * r + BATCH, request)
+        this.state = records.RECOMPUTING if kind == PREEMPTED else records.PROMPT_RUNNING
+        this.chunk = chunk
+        take_memory(world, r, tokens, now_s)
+        budget -= chunk
+    return budget
+
+
+@compiled
+def _join_prompts(world: World, r: int, budget: int, now_s: float) -> int:
+    """Let requests join that have to be computed, the evicted of strict pools first; return the budget left."""
+    for kind in (PREEMPTED, PROMPTS_WAITING):
+        waiting = list_at(world, LISTS * r + kind)
+        if waiting.length > 0:
+            budget = _join(world, r, kind, budget, now_s)
+        if waiting.length > 0:
+            break
+    return budget
+
+
+@compiled
+def _join_sequences(world: World, r: int, budget: int) -> int:
+    """Let sequences join whose KV caches have come, a token each; return the budget left."""
+    batch, fresh = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + FRESH)
+    while fresh.length > 0 and batch.length < world.batch_requests:
+        request = arena_at(world, fresh.start + fresh.head).value
+        remove_at(world, LISTS * r + FRESH, 0)
+        append(world, LISTS * r + BATCH, request)
+        this = request_at(world, request)
+        this.state = records.TOKEN_RUNNING
+        this.chunk = 1
+        budget -= 1
+    return budget
 
 
 @compiled
 def _schedule(world: World, r: int, now_s: float) -> bool:
-    """Give every sequence its tokens of the next iteration, within the budget, and take their memory.
+    """Give every request its tokens of the next iteration; return whether a request was evicted for it.
 
-    Return whether a sequence was evicted for it.
+    Who gets none has a chunk of 0.
     """
-    replica = replica_at(world, r)
-    batch, waiting = list_at(world, LISTS * r + BATCH), list_at(world, LISTS * r + PROMPTS_WAITING)
-    budget = replica.budget_tokens
-    evicted = False
-    for i in range(batch.length):
-        request_at(world, arena_at(world, batch.start + batch.head + i).value).chunk = 0
-    i = 0
-    while i < batch.length:
-        request = arena_at(world, batch.start + batch.head + i).value
-        chunk = min(to_compute(world, request), budget)
-        while replica.used_tokens + chunk > replica.capacity_tokens and i < batch.length:
-            _evict_last(world, r, now_s)
-            evicted = True
-        if i < batch.length:
-            request_at(world, request).chunk = chunk
-            take_memory(world, r, chunk, now_s)
-            budget -= chunk
-        i += 1
-    while waiting.length > 0 and budget > 0 and not evicted and batch.length < world.batch_requests:
-        request = arena_at(world, waiting.start + waiting.head).value
-        chunk = min(to_compute(world, request), budget)
-        if replica.used_tokens + chunk > replica.capacity_tokens:
-            break
-        account(world, r, now_s)
-        remove_at(world, LISTS * r + PROMPTS_WAITING, 0)
-        append(world, LISTS * r + BATCH, request)
-        request_at(world, request).state = records.TOKEN_RUNNING
-        request_at(world, request).chunk = chunk
-        take_memory(world, r, chunk, now_s)
-        budget -= chunk
+    batch, budget = list_at(world, LISTS * r + BATCH), replica_at(world, r).budget_tokens
+    if world.prompts_first:
+        left, _ = _continue(world, r, True, False, budget, now_s)
+        if _join_prompts(world, r, left, now_s) < budget:
+            return False
+    left, evicted = _continue(world, r, not world.prompts_first, True, budget, now_s)
+    if not evicted or batch.length == 0:
+        left = _join_sequences(world, r, left)
+        if not world.prompts_first or batch.length == 0:
+            _join_prompts(world, r, left, now_s)
     return evicted
 
 
@@ -81,19 +161,31 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     prompt: (P(before + chunk) - P(before)) - (P(chunk) - P(1)), if positive.
     """
     replica = replica_at(world, r)
+    blocked = list_at(world, LISTS * r + BLOCKED)
     evicted = _schedule(world, r, now_s)
+    iterations = 1 << 60
+    if evicted:  # the evicted may come back after the next iteration
+        iterations = 1
+    if blocked.length > 0:
+        before = blocked.length
+        admit_blocked(world, r, now_s)
+        if blocked.length < before and list_at(world, LISTS * r + PROMPTS_WAITING).length > 0:
+            iterations = 1  # a prompt that waited behind the KV cache may join after the next iteration
     batch = list_at(world, LISTS * r + BATCH)
     kind = replica.type
     sequences, context, tokens, prompts = 0, 0, 0, 0
     further_s = 0.0
-    shortest = 1 << 60
     for i in range(batch.length):
         this = request_at(world, arena_at(world, batch.start + batch.head + i).value)
-        if this.chunk == 1 and this.computed >= this.prompt_tokens:
+        if this.chunk == 0:
+            continue
+        if this.state == records.TOKEN_RUNNING:
             sequences += 1
             context += this.computed + 1
-            shortest = min(shortest, this.remaining)
-        elif this.chunk > 0:
+            iterations = min(iterations, this.remaining)
+            if this.remaining == this.output_tokens:
+                iterations = 1  # to know when its first token comes
+        else:
             prompts += 1
             tokens += this.chunk
             if this.computed > 0:
@@ -102,10 +194,9 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
     replica.prompts_running = prompts
     replica.prompt_tokens = tokens
     replica.batch_tokens = tokens + sequences
-    iterations = 1
-    if sequences > 0 and not evicted:  # a sequence that was evicted may come back after the next iteration
+    if sequences > 0 and not world.reserve_whole:
         free = int(replica.capacity_tokens) - replica.used_tokens
-        iterations = min(shortest, 1 + max(free, 0) // sequences)
+        iterations = min(iterations, 1 + max(free, 0) // sequences)
     begin(world, r, sequences, context, iterations, further_s, now_s)
 
 

@@ -12,12 +12,11 @@ from numba import njit
 
 from provisioner.simulation import pointers, records
 from provisioner.simulation.chunked import start_chunked
-from provisioner.simulation.machine import make_ready, note_run, start, take_memory
+from provisioner.simulation.machine import first_and_last, make_ready, note_run, note_tokens, start, take_memory
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
 from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, outage_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
-from provisioner.simulation.strict import start_strict
 from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, push, remove_sorted, withdraw
 from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
@@ -145,8 +144,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
     replica.iterations += iterations
     replica.context_tokens += iterations * sequences
     replica.generated_tokens += iterations * sequences + replica.prompts_running
-    first_gap_s = replica.start_s + replica.base_s
-    last_gap_s = replica.base_s + replica.growth_s * (iterations - 1)
+    first_token_s, last_gap_s = first_and_last(world, r, iterations)
     rejected = freed = False
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
@@ -179,9 +177,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
                     restart(world, task, now_s)
             continue
         this = request_at(world, -1 - task)
-        gap_s = max(first_gap_s - this.token_s, last_gap_s if iterations > 1 else 0.0)
-        this.largest_gap_s = max(this.largest_gap_s, gap_s)
-        this.token_s = now_s
+        note_tokens(world, -1 - task, first_token_s, last_gap_s, now_s)
         if this.ends_at > replica.iterations:
             first_end = min(first_end, this.ends_at)
             arena_at(world, at + kept).value = task
@@ -194,48 +190,6 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
     replica.first_end = first_end
     if freed:
         admit_blocked(world, r, now_s)
-    make_ready(world, r)
-    return rejected
-
-
-@compiled
-def _finish_chunked(world: World, r: int, now_s: float) -> bool:
-    """End the work of a replica with chunked prefill: sequences get their tokens, then it schedules again."""
-    replica = replica_at(world, r)
-    note_run(world, r, now_s)
-    iterations = replica.run_iterations
-    batch = list_at(world, LISTS * r + BATCH)
-    first_gap_s = replica.start_s + replica.base_s
-    last_gap_s = replica.base_s + replica.growth_s * (iterations - 1)
-    rejected = False
-    at = batch.start + batch.head
-    size, batch.length = batch.length, 0
-    kept = 0
-    for i in range(size):
-        request = arena_at(world, at + i).value
-        this = request_at(world, request)
-        generated = this.output_tokens - this.remaining
-        this.computed += this.chunk
-        if iterations > 1:
-            take_memory(world, r, iterations - 1, now_s)
-            this.computed += iterations - 1
-        if this.computed >= this.prompt_tokens + generated:
-            this.remaining -= iterations
-            replica.generated_tokens += iterations
-            if generated == 0:
-                promise(world, r, -this.prompt_tokens, 0)
-                rejected = _first_token(world, request, now_s) or rejected
-            else:
-                gap_s = max(first_gap_s - this.token_s, last_gap_s if iterations > 1 else 0.0)
-                this.largest_gap_s = max(this.largest_gap_s, gap_s)
-                this.token_s = now_s
-            if this.remaining == 0:
-                replica.used_tokens += 1  # the last token is not cached; ``complete`` gives back all tokens
-                rejected = _complete(world, r, request, now_s) or rejected
-                continue
-        arena_at(world, at + kept).value = request
-        kept += 1
-    batch.length = kept
     make_ready(world, r)
     return rejected
 
@@ -267,14 +221,13 @@ def _hand_over(world: World, r: int, request: int, now_s: float) -> bool:
 
 
 @compiled
-def _finish_strict(world: World, r: int, now_s: float) -> bool:
-    """End the work of a replica of strict pools: prompts move on, sequences get tokens, it schedules again."""
+def _finish_chunked(world: World, r: int, now_s: float) -> bool:
+    """End the work of a replica with chunked prefill: prompts move on, sequences get tokens, it schedules again."""
     replica = replica_at(world, r)
     note_run(world, r, now_s)
     iterations = replica.run_iterations
     batch = list_at(world, LISTS * r + BATCH)
-    first_gap_s = replica.start_s + replica.base_s
-    last_gap_s = replica.base_s + replica.growth_s * (iterations - 1)
+    first_token_s, last_gap_s = first_and_last(world, r, iterations)
     rejected = False
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
@@ -282,28 +235,33 @@ def _finish_strict(world: World, r: int, now_s: float) -> bool:
     for i in range(size):
         request = arena_at(world, at + i).value
         this = request_at(world, request)
+        chunk = this.chunk
+        if chunk == 0:  # it had to wait
+            arena_at(world, at + kept).value = request
+            kept += 1
+            continue
+        this.computed += chunk
+        this.chunk = 0
         generated = this.output_tokens - this.remaining
-        this.computed += this.chunk
         decodes = this.state == records.TOKEN_RUNNING
-        if decodes:
-            this.chunk = 0
+        if decodes and iterations > 1:
             this.computed += iterations - 1
-            if not world.reserve_whole and iterations > 1:
+            if not world.reserve_whole:
                 take_memory(world, r, iterations - 1, now_s)
         if decodes or this.computed >= this.prompt_tokens + generated:
-            if this.token_at != r:
-                rejected = _hand_over(world, r, request, now_s) or rejected
-                continue
-            this.state = records.TOKEN_RUNNING
-            this.chunk = 0
+            if not decodes:
+                if this.token_at != r:
+                    rejected = _hand_over(world, r, request, now_s) or rejected
+                    continue
+                this.state = records.TOKEN_RUNNING
             this.remaining -= iterations
             replica.generated_tokens += iterations
             if generated == 0:
+                if not world.strict:  # whose router counts the requests of a token replica
+                    promise(world, r, -this.prompt_tokens, 0)
                 rejected = _first_token(world, request, now_s) or rejected
             else:
-                gap_s = max(first_gap_s - this.token_s, last_gap_s if iterations > 1 else 0.0)
-                this.largest_gap_s = max(this.largest_gap_s, gap_s)
-                this.token_s = now_s
+                note_tokens(world, request, first_token_s, last_gap_s, now_s)
             if this.remaining == 0:
                 if not world.reserve_whole:
                     replica.used_tokens += 1  # the last token is not cached; ``complete`` gives back all tokens
@@ -317,7 +275,7 @@ def _finish_strict(world: World, r: int, now_s: float) -> bool:
 
 
 _COMPILED = (
-    *("records", "pointers", "structures", "machine", "receiving", "transfers", "chunked", "strict", "outages"),
+    *("records", "pointers", "structures", "machine", "receiving", "transfers", "chunked", "outages"),
     *("routing", "engine"),
 )
 
@@ -358,9 +316,7 @@ def _entries(digest: str) -> tuple[Any, Any]:
             if world.ready >= 0:
                 r = world.ready
                 world.ready = replica_at(world, r).next_ready
-                if world.strict:
-                    start_strict(world, r, world.now_s)
-                elif world.chunked:
+                if world.chunked:
                     start_chunked(world, r, world.now_s)
                 else:
                     start(world, r, world.now_s)
@@ -384,12 +340,7 @@ def _entries(digest: str) -> tuple[Any, Any]:
             world.now_s = due_s
             idle = False
             if due_s == end_s:
-                if world.strict:
-                    rejected = _finish_strict(world, r, due_s)
-                elif world.chunked:
-                    rejected = _finish_chunked(world, r, due_s)
-                else:
-                    rejected = _finish_work(world, r, due_s)
+                rejected = _finish_chunked(world, r, due_s) if world.chunked else _finish_work(world, r, due_s)
                 if rejected:
                     return records.REJECTED
             elif due_s == transfer_s:

@@ -399,10 +399,26 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
 
 
 @compiled
+def first_and_last(world: World, r: int, iterations: int) -> tuple[float, float]:
+    """Time of the first token of a replica's run, and its last and longest gap, 0 in a run of one iteration."""
+    this = replica_at(world, r)
+    last_gap_s = this.base_s + this.growth_s * (iterations - 1) if iterations > 1 else 0.0
+    return this.start_s + this.base_s, last_gap_s
+
+
+@compiled
+def note_tokens(world: World, request: int, first_s: float, last_gap_s: float, now_s: float) -> None:
+    """Note a sequence's tokens of a run: its largest gap, and the time of its latest token."""
+    this = request_at(world, request)
+    this.largest_gap_s = max(this.largest_gap_s, first_s - this.token_s, last_gap_s)
+    this.token_s = now_s
+
+
+@compiled
 def note_run(world: World, r: int, now_s: float) -> None:
     """Add the work that ends to the busy times, the batch sizes and the timeline."""
     this = replica_at(world, r)
-    size = list_at(world, LISTS * r + BATCH).length
+    size = this.prompts_running + this.batch_tokens - this.prompt_tokens
     passed_s = overlap_s(world, this.start_s, now_s)
     if this.prompts_running == 0:
         kind = records.TOKENS

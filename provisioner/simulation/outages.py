@@ -5,8 +5,18 @@ time; the cost of the failure shows in the time between tokens.
 """
 
 from provisioner.simulation import records
-from provisioner.simulation.machine import account, note_run, overlap_s, take_memory, wake
-from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at
+from provisioner.simulation.machine import (
+    account,
+    complete_iterations,
+    first_and_last,
+    note_run,
+    note_tokens,
+    overlap_s,
+    run_s,
+    take_memory,
+    wake,
+)
+from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
 from provisioner.simulation.structures import INFINITE, clear_tasks, promise, push, remove, set_end, set_leaf, withdraw
 from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, void_prompt
@@ -56,6 +66,22 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
 
 
 @compiled
+def _note_tokens(world: World, r: int, now_s: float) -> None:
+    """Note the tokens that a failing replica's run has given."""
+    replica, batch = replica_at(world, r), list_at(world, LISTS * r + BATCH)
+    complete = complete_iterations(world, r, now_s) if replica.doing == records.TOKEN_RUN else 0
+    if complete == 0:
+        return
+    until_s = replica.start_s + run_s(world, r, complete)
+    first_s, last_gap_s = first_and_last(world, r, complete)
+    for i in range(batch.length):
+        task = arena_at(world, batch.start + batch.head + i).value
+        request = task if task >= 0 else -1 - task
+        if request_at(world, request).chunk > 0 or not world.chunked:
+            note_tokens(world, request, first_s, last_gap_s, until_s)
+
+
+@compiled
 def take_down(world: World, machine: int, now_s: float) -> None:
     """Take down a machine: its replicas lose everything, and every request on them starts again from scratch."""
     for r in range(world.replicas_count):
@@ -64,6 +90,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             continue
         if replica.doing != records.IDLE:
             note_run(world, r, now_s)
+            _note_tokens(world, r, now_s)
         account(world, r, now_s)
         set_leaf(world, r, -1)
         if replica.pool != replica.home:

@@ -7,16 +7,18 @@ from typing import Final, Self, get_args
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import defaults
 from provisioner.perf.assumptions import ReplicaPerf
-from provisioner.specs.engine import Admission, Role
+from provisioner.specs.engine import Admission, Order, Role
 
 _OF_PAPER: Final = (
     *("max_pending_tokens", "batch_requests", "batch_tokens"),
     *("max_preemptions", "transfer_retry_s", "share_links"),
 )
-_OF_STRICT: Final = ("batch_requests", "batch_tokens", "share_links", "admission", "first_token", "handover_s")
+_OF_ENGINES: Final = ("order", "admission")
+_OF_STRICT: Final = ("batch_requests", "batch_tokens", "share_links", *_OF_ENGINES, "first_token", "handover_s")
 
 SETTINGS: Final[Mapping[defaults.PolicyName, tuple[str, ...]]] = {
-    **dict.fromkeys(("splitwise", "split", "mixed", "chunked"), _OF_PAPER),
+    **dict.fromkeys(("splitwise", "split", "mixed"), _OF_PAPER),
+    "chunked": (*_OF_PAPER, *_OF_ENGINES),
     "strict": _OF_STRICT,
     "deflect": ("max_pending_tokens", *_OF_STRICT, "deflect_below_tokens"),
 }
@@ -38,12 +40,14 @@ class Policy:
     time after which a transfer that found no room tries again (0: as soon as memory is freed). With ``share_links``,
     transfers on one link slow each other down.
 
-    ``admission`` is what token replicas do about memory: evict the sequence that joined last where it runs out and
-    ``recompute`` it there (vLLM), or ``reserve`` prompt and output when a KV cache comes (TensorRT-LLM's
-    GUARANTEED_NO_EVICT; no request has a declared maximum here, its output stands for it). ``first_token`` is the pool
-    that emits it, ``handover_s`` the time of a handover beside that of the link. Prompts below
-    ``deflect_below_tokens``, and all while even the shortest queue of a prompt replica exceeds ``max_pending_tokens``,
-    are computed where they are decoded.
+    With chunked prefill (the last three), ``order`` says whether chunks of prompts run beside the sequences that decode
+    (``decode-first``: vLLM, TensorRT-LLM) or in their place (``prompt-first``: SGLang without mixed chunks).
+    ``admission`` is what replicas that decode do about memory: evict the request that joined last where it runs out and
+    ``recompute`` it there (vLLM, SGLang), or ``reserve`` prompt and output when a request joins or its KV cache comes
+    (TensorRT-LLM's GUARANTEED_NO_EVICT; no request has a declared maximum here, its output stands for it).
+    ``first_token`` is the pool that emits it, ``handover_s`` the time of a handover beside that of the link. Prompts
+    below ``deflect_below_tokens``, and all while even the shortest queue of a prompt replica exceeds
+    ``max_pending_tokens``, are computed where they are decoded.
     """
 
     name: defaults.PolicyName
@@ -53,6 +57,7 @@ class Policy:
     max_preemptions: int = defaults.MAX_PREEMPTIONS
     transfer_retry_s: float = defaults.TRANSFER_RETRY_S["measured"]
     share_links: bool = defaults.SHARE_LINKS["measured"]
+    order: Order = "decode-first"
     admission: Admission = "recompute"
     first_token: Role = "prompt"
     handover_s: float = 0.0
@@ -73,9 +78,9 @@ class Policy:
             value = getattr(self, field)
             if not least <= value < float("inf"):
                 raise InputError(f"policy {self.name}: {field}: must be {least} or more, got {value}")
-        for field, known in (("admission", get_args(Admission)), ("first_token", get_args(Role))):
-            if getattr(self, field) not in known:
-                raise UnknownNameError(field, getattr(self, field), known)
+        for field, known in (("order", Order), ("admission", Admission), ("first_token", Role)):
+            if getattr(self, field) not in get_args(known):
+                raise UnknownNameError(field, getattr(self, field), get_args(known))
 
     @property
     def of_engines(self) -> bool:
@@ -88,7 +93,7 @@ class Policy:
         return {name: getattr(self, name) for name in SETTINGS[self.name]}
 
     def under(self, replicas: Iterable[ReplicaPerf]) -> Self:
-        """The policy as the engines of replicas have it: their fewest requests, their admission and handover."""
+        """The policy as the engines of replicas have it: their fewest requests, their schedule and handover."""
         if self.name not in defaults.ENGINE_POLICIES:
             return self
         listed = tuple(replicas)
@@ -97,6 +102,7 @@ class Policy:
             self,
             batch_requests=min(perf.batch.batch_requests for perf in listed),
             batch_tokens=max(perf.batch.batch_tokens for perf in listed),
+            order=engine.scheduling.order,
             admission=engine.scheduling.admission,
             first_token=engine.handover.first_token,
             handover_s=engine.handover.handover_s,

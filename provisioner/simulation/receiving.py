@@ -57,7 +57,6 @@ def arrive_cache(world: World, r: int, request: int, now_s: float) -> None:
     this, replica = request_at(world, request), replica_at(world, r)
     this.state = records.TOKEN_WAITING
     this.computed = this.prompt_tokens - 1 + world.first_at_prompt  # without: the last prompt token is computed here
-    this.chunk = 1
     insert_sorted(world, LISTS * r + PRESENT, request)
     insert_sorted(world, LISTS * r + FRESH, request)
     if replica.doing == records.IDLE:

@@ -163,7 +163,9 @@ WORLD: Final = _record(
     ("i8", "strict"),  # strict pools as engines schedule them: prompts in chunks, sequences that grow
     ("i8", "first_at_prompt"),  # the prompt replica emits the first token, not the token replica
     ("i8", "deflect_below_tokens", "deflect_beyond_tokens"),  # prompts below, queues beyond: to token replicas
+    ("i8", "prompts_first"),  # chunks of prompts run in place of the sequences, not beside them
     ("i8", "reserve_whole"),  # memory for all of a request's tokens at once
+    ("i8", "reserve_prompt"),  # memory for all tokens to compute at once, not chunk by chunk (chunked prefill)
     ("i8", "share_links"),
     ("i8", "decode_floor"),  # a mixed iteration takes at least the decode time of its batch
     ("i8", "closed_loop"),

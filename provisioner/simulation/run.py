@@ -235,7 +235,8 @@ def _world(
     published = perf.assumptions == "splitwise-sim"
     borrow, strict = policy.name == "splitwise", policy.of_engines
     chunked = strict or policy.name == "chunked"
-    whole = policy.admission == "reserve" if strict else not published
+    whole = policy.admission == "reserve" if chunked else not published
+    prompts_first = chunked and policy.order == "prompt-first"
     types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
     serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
     together = [serves.index(each) for each in serves]  # strict pools of a kind share the queue of the first
@@ -333,7 +334,9 @@ def _world(
         "first_at_prompt": not strict or policy.first_token == "prompt",
         "deflect_below_tokens": policy.deflect_below_tokens if policy.name == "deflect" else 0,
         "deflect_beyond_tokens": policy.max_pending_tokens if policy.name == "deflect" else records.NEVER,
+        "prompts_first": prompts_first,
         "reserve_whole": whole,
+        "reserve_prompt": strict or prompts_first or whole,
         "decode_floor": chunked or not published,
         "closed_loop": closed,
         "tbt_by_output": published,

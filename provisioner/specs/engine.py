@@ -19,7 +19,6 @@ Order = Literal["decode-first", "prompt-first"]
 Admission = Literal["recompute", "reserve"]
 Role = Literal["prompt", "token"]
 SETTINGS: Final = ("tensor_parallel", "batch_tokens", "batch_requests", "share", "context_tokens")  # that have flags
-SIMULATED: Final[tuple[Order, Admission]] = ("decode-first", "recompute")  # what chunked prefill is simulated as
 
 _RANGES: Final = {
     "from_gib": (0, 4096),

@@ -1,16 +1,28 @@
-"""A second implementation of chunked prefill, iteration by iteration: a test oracle only.
+"""A second implementation of chunked prefill on colocated replicas, iteration by iteration: a test oracle only.
 
-Whole requests on one replica, as vLLM serves by default: every iteration gives a token budget first to the sequences
-that run, in the order they joined (one token, or what the budget leaves of the prompt), then to waiting requests in
-order of arrival. Memory is taken token by token; when it runs out, the sequence that joined last goes back to wait and
-computes all of its tokens again, and no request joins in this iteration.
+An iteration gives a token budget to the requests that run, in the order they joined, then to waiting ones in order of
+arrival; with prompts first, prompts alone, and the sequences run when there are none. Memory is counted anew from what
+every request has; one event happens at a time, and nothing is advanced over several iterations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from provisioner.perf.assumptions import ReplicaPerf
+
+NEVER = float("inf")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Requests of a batch, tokens of an iteration, order, and admission."""
+
+    requests: int = 512
+    tokens: int = 2048
+    prompts_first: bool = False
+    reserves: bool = False
 
 
 @dataclass(eq=False)
@@ -23,7 +35,12 @@ class Sequence:
     output_tokens: int
     generated: int = 0
     computed: int = 0
+    chunk: int = 0
+    decodes: bool = False
     evictions: int = 0
+    waits: int = 0  # iterations without a token
+    restarts: int = 0
+    token_times: list[float] = field(default_factory=list)
     first_s: float = float("nan")
     last_s: float = float("nan")
 
@@ -33,63 +50,103 @@ class Sequence:
         return self.prompt_tokens + self.generated - self.computed
 
     @property
-    def decodes(self) -> bool:
-        """Whether only its latest token is missing: a decode, not a chunk of a prompt."""
-        return self.to_compute == 1 and self.computed >= self.prompt_tokens
+    def largest_gap_s(self) -> float:
+        """Longest time between two tokens that a client sees."""
+        return max((b - a for a, b in zip(self.token_times, self.token_times[1:], strict=False)), default=0.0)
+
+    def lose(self) -> None:
+        """Lose the KV cache."""
+        self.computed, self.chunk, self.decodes = 0, 0, False
+
+    def token(self, now_s: float) -> None:
+        """Generate a token."""
+        self.generated += 1
+        self.decodes = True
+        self.token_times.append(now_s)
+        if len(self.token_times) == 1:
+            self.first_s = now_s
+        if self.generated == self.output_tokens:
+            self.last_s = now_s
 
 
 @dataclass(eq=False)
 class Replica:
-    """A replica: its running and waiting requests."""
+    """A replica: its running and waiting requests, and its place in the list of those in service."""
 
     perf: ReplicaPerf
-    batch_requests: int
-    batch_tokens: int
+    rules: Rules
+    machine: int
+    place: int
     waiting: list[Sequence] = field(default_factory=list)
     running: list[Sequence] = field(default_factory=list)
-    chunks: dict[int, int] = field(default_factory=dict)
-    end_s: float = float("inf")
-    iterations: int = 0
+    end_s: float = NEVER
+    up: bool = True
 
     @property
     def pending_tokens(self) -> int:
         """Tokens of prompts not done, and one for each request."""
         return sum(1 + (s.prompt_tokens if s.generated == 0 else 0) for s in self.waiting + self.running)
 
-    @property
-    def used_tokens(self) -> int:
-        """KV cache of the running sequences in tokens, this iteration's included."""
-        return sum(s.computed + self.chunks.get(s.number, 0) for s in self.running)
+    def needs(self, this: Sequence) -> int:
+        """Memory of a request that runs, in tokens, this iteration's included."""
+        if self.rules.reserves:
+            return this.prompt_tokens + this.output_tokens
+        if self.rules.prompts_first and not this.decodes:
+            return this.prompt_tokens + this.generated
+        return this.computed + this.chunk
+
+    def fits(self, more: Iterable[Sequence] = ()) -> bool:
+        """Whether the memory holds what runs, and more."""
+        return sum(map(self.needs, [*self.running, *more])) <= self.perf.kv_capacity_tokens
+
+    def serve(self, running: list[Sequence], budget: int) -> tuple[int, bool]:
+        """Give some of the running their tokens; the budget left, and whether one was evicted."""
+        evicted = False
+        for this in running:
+            if this not in self.running:
+                continue
+            this.chunk = min(this.to_compute, budget)
+            while not self.fits():
+                last = self.running.pop()
+                last.lose()
+                last.evictions += 1
+                evicted = True
+                self.waiting = sorted([*self.waiting, last], key=lambda s: s.number)
+            if this in self.running:
+                budget -= this.chunk
+        return budget, evicted
+
+    def admit(self, budget: int) -> int:
+        """Let waiting requests join; the budget left."""
+        while self.waiting and budget > 0 and len(self.running) < self.rules.requests:
+            this = self.waiting[0]
+            this.chunk = min(this.to_compute, budget)
+            if not self.fits([this]):
+                this.chunk = 0
+                break
+            self.running.append(self.waiting.pop(0))
+            budget -= this.chunk
+        return budget
 
     def schedule(self) -> None:
         """Share the budget of one iteration."""
-        self.chunks, budget, evicted, k = {}, self.batch_tokens, False, 0
-        while k < len(self.running):
-            this = self.running[k]
-            chunk = min(this.to_compute, budget)
-            while self.used_tokens + chunk > self.perf.kv_capacity_tokens and this in self.running:
-                last = self.running.pop()
-                self.chunks.pop(last.number, None)
-                last.computed, last.evictions, evicted = 0, last.evictions + 1, True
-                self.waiting = sorted([*self.waiting, last], key=lambda s: s.number)
-            if this in self.running:
-                self.chunks[this.number] = chunk
-                budget -= chunk
-            k += 1
-        while self.waiting and budget > 0 and not evicted and len(self.running) < self.batch_requests:
-            chunk = min(self.waiting[0].to_compute, budget)
-            if self.used_tokens + chunk > self.perf.kv_capacity_tokens:
-                break
-            this = self.waiting.pop(0)
-            self.running.append(this)
-            self.chunks[this.number] = chunk
-            budget -= chunk
+        for this in self.running:
+            this.chunk = 0
+        whole = self.rules.tokens
+        if not self.rules.prompts_first:
+            left, evicted = self.serve(list(self.running), whole)
+            if not evicted:
+                self.admit(left)
+            return
+        left, _ = self.serve([s for s in self.running if not s.decodes], whole)
+        if self.admit(left) == whole:
+            self.serve(list(self.running), len(self.running))
 
     def iteration_s(self) -> float:
         """Time of the iteration scheduled."""
         prompt_s = lambda tokens: float(self.perf.prompt_s(float(tokens)))  # noqa: E731
-        decodes = [s for s in self.running if s.decodes and self.chunks[s.number] == 1]
-        parts = [s for s in self.running if s not in decodes and self.chunks[s.number] > 0]
+        decodes = [s for s in self.running if s.chunk and s.decodes]
+        parts = [s for s in self.running if s.chunk and not s.decodes]
         alone_s = 0.0
         if decodes:
             alone_s = float(self.perf.decode_s(len(decodes), sum(s.computed + 1 for s in decodes)))
@@ -98,10 +155,9 @@ class Replica:
         further_s = 0.0
         for s in parts:
             if s.computed:
-                chunk = self.chunks[s.number]
-                attended_s = prompt_s(s.computed + chunk) - prompt_s(s.computed)
-                further_s += max(attended_s - (prompt_s(chunk) - prompt_s(1)), 0.0)
-        duration_s = prompt_s(sum(self.chunks[s.number] for s in parts) + len(decodes))
+                attended_s = prompt_s(s.computed + s.chunk) - prompt_s(s.computed)
+                further_s += max(attended_s - (prompt_s(s.chunk) - prompt_s(1)), 0.0)
+        duration_s = prompt_s(sum(s.chunk for s in parts) + len(decodes))
         if decodes:
             rule, context = self.perf.mixed, sum(s.computed + 1 for s in decodes)
             beside_s = rule.s_per_sequence * len(decodes) + rule.s_per_token * context
@@ -111,39 +167,85 @@ class Replica:
     def start(self, now_s: float) -> None:
         """Run the next iteration, or none."""
         self.schedule()
-        self.end_s = now_s + self.iteration_s() if self.running else float("inf")
+        self.end_s = now_s + self.iteration_s() if self.running else NEVER
 
-    def finish(self) -> None:
-        """Give every sequence whose cache is complete its token."""
-        self.iterations += 1
-        for this in list(self.running):
-            this.computed += self.chunks[this.number]
-            if this.to_compute:
-                continue
-            this.generated += 1
-            if this.generated == 1:
-                this.first_s = self.end_s
-            if this.generated == this.output_tokens:
-                this.last_s = self.end_s
-                self.running.remove(this)
+    def finish(self) -> list[Sequence]:
+        """Give every sequence whose cache is complete its token; the requests that are complete."""
+        for this in self.running:
+            this.computed += this.chunk
+            this.waits += not this.chunk
+            if this.chunk and not this.to_compute:
+                this.token(self.end_s)
+            this.chunk = 0
+        done = [this for this in self.running if this.generated == this.output_tokens]
+        self.running = [this for this in self.running if this not in done]
+        return done
 
 
 def simulate_chunked(
-    rows: list[tuple[float, int, int]], perf: ReplicaPerf, replicas: int, batch_requests: int, batch_tokens: int
+    rows: list[tuple[float, int, int]],
+    perf: ReplicaPerf,
+    replicas: int,
+    rules: Rules,
+    *,
+    in_flight: int | None = None,
+    outages: Iterable[tuple[float, float, int]] = (),
+    replicas_per_machine: int = 1,
 ) -> list[Sequence]:
-    """Requests (arrival_s, prompt, output), each on the replica with the fewest pending tokens at its arrival."""
+    """Requests (arrival_s, prompt, output), each on the replica with the fewest pending tokens at its arrival.
+
+    With ``in_flight`` requests enter when another ends, whatever their arrival. ``outages`` are (from s, until s,
+    machine); the requests there start again.
+    """
     sequences = [Sequence(k, *row) for k, row in enumerate(rows)]
-    pool = [Replica(perf, batch_requests, batch_tokens) for _ in range(replicas)]
-    arrivals = list(sequences)
-    while arrivals or any(replica.running for replica in pool):
+    pool = [Replica(perf, rules, k // replicas_per_machine, k) for k in range(replicas)]
+    entering = [(s.arrival_s, s) for s in sequences][: in_flight or len(sequences)]
+    outside = sequences[len(entering) :]
+    changes = sorted([(at_s, k, False) for at_s, _, k in outages] + [(until_s, k, True) for _, until_s, k in outages])
+    homeless: list[Sequence] = []
+    places = replicas
+
+    def route(this: Sequence, now_s: float) -> None:
+        known = [replica for replica in pool if replica.up]
+        if not known:
+            homeless.append(this)
+            return
+        replica = min(known, key=lambda replica: (replica.pending_tokens, replica.place))
+        replica.waiting = sorted([*replica.waiting, this], key=lambda s: s.number)
+        if replica.end_s == NEVER:
+            replica.start(now_s)
+
+    while True:
         first = min(pool, key=lambda replica: replica.end_s)
-        if arrivals and arrivals[0].arrival_s < first.end_s:
-            this = arrivals.pop(0)
-            replica = min(pool, key=lambda replica: replica.pending_tokens)
-            replica.waiting.append(this)
-            if not replica.running:
-                replica.start(this.arrival_s)
-            continue
-        first.finish()
-        first.start(first.end_s)
-    return sequences
+        entry_s = entering[0][0] if entering else NEVER
+        change_s = changes[0][0] if changes else NEVER
+        now_s = min(first.end_s, entry_s, change_s)
+        if now_s == NEVER or all(s.generated == s.output_tokens for s in sequences):
+            return sequences
+        if now_s == change_s:
+            _, machine, up = changes.pop(0)
+            lost = homeless[:] if up else []
+            for replica in [replica for replica in pool if replica.machine == machine]:
+                replica.up = up
+                if up:
+                    replica.place, places = places, places + 1
+                    continue
+                lost += replica.waiting + replica.running
+                for this in replica.waiting + replica.running:
+                    this.lose()
+                    this.generated = 0
+                    this.restarts += 1
+                replica.waiting, replica.running, replica.end_s = [], [], NEVER
+            if up:
+                homeless.clear()
+            for this in sorted(lost, key=lambda s: s.number):
+                route(this, now_s)
+        elif now_s == first.end_s:
+            done = first.finish()
+            for _ in done if in_flight else ():
+                if outside:
+                    outside[0].arrival_s = now_s
+                    entering.append((now_s, outside.pop(0)))
+            first.start(now_s)
+        else:
+            route(entering.pop(0)[1], now_s)

@@ -213,6 +213,17 @@ class Client:
     least: float = 1.0
     spread: float = 0.1
 
+    def lengths(self, prompt_tokens: int, output_tokens: int, requests: int) -> tuple[Ints, Ints]:
+        """Prompt and output tokens of its requests, of these nominal ones."""
+        rng = np.random.default_rng(1)
+
+        def drawn(nominal: int, spread: float) -> Ints:
+            shares = rng.uniform(self.least, 1.0, requests) if self.least < 1.0 else np.ones(requests)
+            shares = shares * (1.0 + spread * rng.standard_normal(requests)) if spread else shares
+            return np.maximum(2, np.round(nominal * shares)).astype(np.int64)
+
+        return drawn(prompt_tokens, 0.0), drawn(output_tokens, self.spread)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -243,12 +254,7 @@ def simulate(
     """Simulate requests on one replica, ``in_flight`` at any time."""
     known = catalog.machine(machine)
     batch = engine.batch(known)
-    rng = np.random.default_rng(1)
-    lengths = []
-    for nominal, spread in ((prompt_tokens, 0.0), (output_tokens, client.spread)):
-        drawn = rng.uniform(client.least, 1.0, requests) if client.least < 1.0 else np.ones(requests)
-        drawn = drawn * (1.0 + spread * rng.standard_normal(requests)) if spread else drawn
-        lengths.append(np.maximum(2, np.round(nominal * drawn)).astype(np.int64))
+    lengths = client.lengths(prompt_tokens, output_tokens, requests)
     most = min(most_batch, batch.batch_requests)
     longest = int((lengths[0] + lengths[1]).max()) + 1
     context = 2048 * (longest // 2048 + 1)

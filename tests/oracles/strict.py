@@ -2,7 +2,8 @@
 
 Prompt replicas compute prompts in chunks within their token budget, keep each KV cache until it is sent, and hand the
 request to a token replica, which runs all its sequences in every iteration, recomputes what it had to evict, and under
-``deflect`` also computes short prompts. One event at a time; nothing is advanced over several iterations.
+``deflect`` also computes short prompts, beside its sequences or in their place. One event at a time; nothing is
+advanced over several iterations.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Rules:
     handover_s: float = 0.0
     deflect_below: int = 0
     deflect_beyond: float = NEVER
+    prompts_first: bool = False
 
 
 @dataclass(eq=False)
@@ -174,21 +176,23 @@ class TokenReplica:
 
     def schedule(self) -> None:
         """Choose the tokens of the next iteration."""
-        budget, evicted, k = self.rules.token_tokens, False, 0
-        while k < len(self.running):
-            this = self.running[k]
+        budget = self.rules.token_tokens
+        if self.rules.prompts_first:
+            left = budget
+            for this in self.running:
+                if this.number not in self.decoding:
+                    this.chunk = min(this.to_compute, left)
+                    left -= this.chunk
+            if self.compute(left) < budget:
+                return
+        evicted = False
+        for this in list(self.running):
+            if this not in self.running:
+                continue
             if this.number in self.decoding:
                 while not self.rules.reserve and self.used + 1 > self.perf.kv_capacity_tokens and this in self.running:
-                    last = self.running.pop()
-                    self.free(last)
-                    self.decoding.discard(last.number)
-                    last.computed, last.chunk, evicted = 0, 0, True
-                    last.evictions += 1
-                    self.evictions += 1
-                    queue = self.prompts if last.number in self.starting else self.evicted
-                    self.starting.discard(last.number)
-                    queue.append(last)
-                    queue.sort(key=lambda each: each.number)
+                    self.evict()
+                    evicted = True
                 if this in self.running:
                     this.chunk = 1
                     budget -= 1
@@ -197,7 +201,6 @@ class TokenReplica:
             else:
                 this.chunk = min(this.to_compute, max(budget, 0))
                 budget -= this.chunk
-            k += 1
         if evicted and self.running:
             return
         while self.landed and len(self.running) < self.rules.sequences:
@@ -206,6 +209,26 @@ class TokenReplica:
             self.decoding.add(this.number)
             this.chunk = 1
             budget -= 1
+        if not self.rules.prompts_first:
+            self.compute(budget)
+        elif not self.running:
+            self.compute(self.rules.token_tokens)
+
+    def evict(self) -> None:
+        """Take the sequence that joined last out, to be computed again."""
+        last = self.running.pop()
+        self.free(last)
+        self.decoding.discard(last.number)
+        last.computed, last.chunk = 0, 0
+        last.evictions += 1
+        self.evictions += 1
+        queue = self.prompts if last.number in self.starting else self.evicted
+        self.starting.discard(last.number)
+        queue.append(last)
+        queue.sort(key=lambda each: each.number)
+
+    def compute(self, budget: int) -> int:
+        """Begin what has to be computed, the evicted before prompts; the budget left."""
         for queue in (self.evicted, self.prompts):
             if queue is self.prompts and self.evicted:
                 break
@@ -223,10 +246,11 @@ class TokenReplica:
                 self.take(this, tokens)
                 this.chunk = min(this.to_compute, budget)
                 budget -= this.chunk
+        return budget
 
     def run(self, now_s: float) -> None:
         """Begin the iteration that was scheduled, if any."""
-        decodes = [this for this in self.running if this.number in self.decoding]
+        decodes = [this for this in self.running if this.number in self.decoding and this.chunk]
         chunks = [(this.computed, this.chunk) for this in self.running if this not in decodes and this.chunk]
         contexts = [this.computed + 1 for this in decodes]
         self.end_s = now_s + chunks_s(self.perf, chunks, contexts) if chunks or contexts else NEVER

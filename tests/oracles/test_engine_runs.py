@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
+import numpy as np
 import pytest
 
+from provisioner.perf import assumptions
+from provisioner.simulation import run as simulator
+from provisioner.simulation.cluster import Cluster, Pool
+from provisioner.simulation.policy import Policy
+from provisioner.simulation.requests import RequestSet
 from provisioner.specs import catalog
-from tests.oracles.engine_runs import ENGINES, QUEUED_S, Errors, Run, is_fitted, page, read, served_errors
+from provisioner.specs.engine import Engine
+from tests.oracles.engine_runs import ENGINES, MACHINES, QUEUED_S, Errors, Run, is_fitted, page, read, served_errors
+from tests.oracles.engines import Done, simulate
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data" / "serving-measurements"
@@ -69,3 +78,49 @@ def test_no_gpu_is_biased(errors: dict[Run, float]) -> None:
             groups[run.group[0], run.group[3]].append(error)
     assert len(groups) == 6
     assert all(abs(mean(of)) < 0.12 for of in groups.values())
+
+
+def by_both(this: Run, engine: Engine) -> tuple[Done, Done]:
+    """A run by the project's simulator, and by the oracle with its memory and its client."""
+    *_, gpu, degree = this.group
+    machine = replace(catalog.machine(MACHINES[gpu]), gpus=degree)
+    longest = this.prompt_tokens + 2 * this.output_tokens
+    perf = assumptions.replica(this.shape, machine, degree, engine=engine, context_tokens=longest)
+    count, at_once = this.client.waves * this.in_flight, this.in_flight
+    prompts, outputs = this.client.lengths(this.prompt_tokens, this.output_tokens, count)
+    requests = RequestSet(np.zeros(count), prompts, outputs, rate_rps=float("nan"), in_flight=at_once)
+    cluster = Cluster((Pool("mixed", perf, 1),), Policy("chunked").under([perf]))
+    done = simulator.run(cluster, simulator.prepare(requests, assumptions.Reference(perf)))
+    assert done.status == "finished"
+    of = done.requests
+    ttft_s, tpot_s = of["first_s"] - of["arrival_s"], (of["last_s"] - of["first_s"]) / (outputs - 1)
+    rate = float(outputs.sum() / of["last_s"].max())
+    found = Done(float(ttft_s.mean()), float(tpot_s.mean()), np.nan, rate, int(done.clock["preemptions"]))
+    expected = simulate(
+        *(this.shape, MACHINES[gpu], degree, engine),
+        in_flight=at_once,
+        prompt_tokens=this.prompt_tokens,
+        output_tokens=this.output_tokens,
+        requests=count,
+        client=this.client,
+        admission_s=1e-9,
+        capacity_tokens=perf.kv_capacity_tokens,
+    )
+    return found, expected
+
+
+@needs_data
+@pytest.mark.parametrize("served", ["sglang", "trtllm"])
+def test_the_simulator_schedules_served_runs_as_the_oracle_does(served: str) -> None:
+    """Prompts first, memory reserved. Times differ, since curves count prompts that share an iteration as one."""
+    engine = catalog.engine(ENGINES[served])
+    runs = [run for run in read(DATA) if run.group[0] == served]
+    short = [run for run in runs if run.group == ("sglang", "Qwen3-32B", "bf16", "h100", 1)]
+    evictions = 0
+    for this in (*runs[:: len(runs) // 8], *short):
+        found, expected = by_both(this, engine)
+        assert found.tpot_s == pytest.approx(expected.tpot_s, rel=0.05)
+        assert found.ttft_s == pytest.approx(expected.ttft_s, rel=0.15)
+        assert found.evictions == expected.evictions
+        evictions += found.evictions
+    assert (evictions > 0) == (served == "sglang")

@@ -105,10 +105,13 @@ def test_chunked_prefill_has_the_tokens_and_requests_of_the_engine_and_the_paper
     assert loaded("mixed") == (2048, 512)
 
 
-def test_an_engine_that_schedules_otherwise_is_said() -> None:
-    def told(policy: str, engine: str) -> list[str]:
-        scenario = load_scenario(SimulateOptions.of(**COLOCATED | {"policy": policy, "engine": engine}))
-        return [each for each in scenario.warnings if "schedules" in each]
-
-    assert "prompt-first" in told("chunked", "sglang")[0] and "reserve" in told("chunked", "tensorrt-llm")[0]
-    assert told("chunked", "vllm") == [] == told("mixed", "sglang")
+def test_chunked_prefill_has_the_schedule_of_the_engine_and_says_it() -> None:
+    usual, sglang, reserving = (
+        simulate(**COLOCATED, engine=engine)
+        for engine in (DEFAULT_ENGINE, "sglang", f"{DEFAULT_ENGINE},admission=reserve")
+    )
+    schedules = [(each.thresholds["order"], each.thresholds["admission"]) for each in (usual, sglang, reserving)]
+    assert schedules == [("decode-first", "recompute"), ("prompt-first", "recompute"), ("decode-first", "reserve")]
+    assert "admission: recompute" in str(usual) and "decode-first" not in str(usual)
+    assert "prompt-first, admission: recompute" in str(sglang) and "admission: reserve" in str(reserving)
+    assert "order" not in simulate(**COLOCATED | {"policy": "mixed"}, engine="sglang").thresholds

@@ -1,13 +1,20 @@
 """Chunked prefill: chunks and budgets counted by hand, short memory, and an independent simulation."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
 import numpy as np
 import pytest
 
 from provisioner.perf.curves import MIXED_FACTOR, MixedIteration
+from provisioner.simulation.cluster import Outage
 from provisioner.simulation.policy import Policy
-from provisioner.simulation.run import run
+from provisioner.simulation.run import Run, run
 from provisioner.specs import catalog
-from tests.oracles.chunked import simulate_chunked
+from provisioner.specs.engine import Admission, Order
+from tests.oracles.chunked import Rules, Sequence, simulate_chunked
 from tests.simulation.clusters import Degenerate, Floats, alone, cluster, ready, request_set, serve, shipped, ttft_s
 from tests.simulation.conftest import Inside
 
@@ -87,6 +94,37 @@ def test_the_batch_holds_no_more_than_its_requests() -> None:
     assert done.requests["first_s"][2] > done.requests["last_s"][0]
 
 
+def test_prompts_first_make_the_sequences_wait_for_all_chunks() -> None:
+    policy = Policy("chunked", batch_tokens=100, order="prompt-first")
+    done = serve(cluster(policy, PERF), [(0.0, 50, 3), (0.001, 250, 2)])
+    first = prompt_s(50)
+    second = first + chunk_s(0, 100) + chunk_s(100, 100) + chunk_s(200, 50)
+    both = second + decode_s(2, 51 + 251)
+    assert done.requests["first_s"] == pytest.approx([first, second], rel=1e-12)
+    assert done.requests["last_s"] == pytest.approx([both + decode_s(1, 52), both], rel=1e-12)
+    assert done.requests["largest_gap_s"][0] == pytest.approx(both - first, rel=1e-12)
+    assert done.replicas["mixed_busy_s"][0] == 0.0
+
+
+def test_prompts_first_have_a_budget_and_sequences_none() -> None:
+    """Ten sequences decode together under a budget of two; decodes first, two do."""
+    rows = [(0.0, 1, 4)] * 10
+    policies = [Policy("chunked", batch_tokens=2, order=order) for order in get_args(Order)]
+    by_two, together = (serve(cluster(policy, PERF), rows, timeline=True) for policy in policies)
+    assert by_two.timeline["batch"].max() == 2
+    assert together.timeline["batch"].max() == 10
+    assert together.requests["last_s"].tolist() == [together.requests["last_s"][0]] * 10
+
+
+def test_reserved_memory_lets_the_second_in_when_the_first_has_gone() -> None:
+    small = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=260.0)
+    done = serve(cluster(Policy("chunked", admission="reserve"), small), [(0.0, 100, 100), (0.0, 100, 100)])
+    first = prompt_s(100) + sum(decode_s(1, 101 + k) for k in range(99))
+    assert done.requests["last_s"] == pytest.approx([first, 2 * first], rel=1e-12)
+    assert int(done.clock["preemptions"]) == 0
+    assert done.replicas["most_used_tokens"][0] == 200
+
+
 def test_short_memory_evicts_the_last_to_join_which_computes_all_again(inside: Inside) -> None:
     small = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=260.0)
     done = serve(cluster("chunked", small), [(0.0, 100, 100), (0.0, 100, 100)])
@@ -100,43 +138,103 @@ def test_short_memory_evicts_the_last_to_join_which_computes_all_again(inside: I
     assert done.requests["largest_gap_s"][1] > done.requests["largest_gap_s"][0]
 
 
-def compare(seed: int, capacity_tokens: float, inside: Inside) -> None:
-    """Made-up requests; budgets below and above the prompts, batches of two and more."""
-    rng = np.random.default_rng([4, seed])
-    count = int(rng.integers(5, 60))
-    arrival_s = np.cumsum(rng.exponential(rng.choice([0.01, 0.1, 1.0]), count))
-    prompt, output = rng.integers(1, 900, count), rng.integers(1, 120, count)
-    rows = list(zip(arrival_s.tolist(), prompt.tolist(), output.tolist(), strict=True))
-    budget, most, replicas = int(rng.choice([64, 256, 2048])), int(rng.choice([2, 5, 512])), int(rng.integers(1, 4))
-    # the paper's rule of mixed iterations, or a sum
-    rule = MixedIteration() if seed % 2 else MixedIteration(1.0, *(float(rng.uniform(0, s)) for s in (1e-3, 1e-5)))
-    perf = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=capacity_tokens, mixed=rule)
-    done = serve(cluster(Policy("chunked", batch_tokens=budget, batch_requests=most), perf, replicas), rows)
-    slow = simulate_chunked(rows, perf, replicas, most, budget)
+@dataclass(frozen=True)
+class Case:
+    """Made-up requests on a made-up pool under made-up rules, for the simulator and for the oracle."""
+
+    rows: list[tuple[float, int, int]]
+    perf: Degenerate
+    replicas: int
+    rules: Rules
+    in_flight: int | None
+    outages: tuple[tuple[float, float, int], ...]
+
+    @classmethod
+    def drawn(cls, seed: int, capacity_tokens: float, order: Order, admission: Admission) -> Case:
+        """Budgets below and above prompts and batches, batches of two and more, some closed loops, some outages."""
+        rng = np.random.default_rng([4, seed])
+        count = int(rng.integers(5, 60))
+        arrival_s = np.cumsum(rng.exponential(rng.choice([0.01, 0.1, 1.0]), count))
+        prompt, output = rng.integers(1, 900, count), rng.integers(1, 120, count)
+        budget, most, replicas = int(rng.choice([7, 64, 256, 2048])), int(rng.choice([2, 5, 512])), rng.integers(1, 4)
+        # the paper's rule of mixed iterations, or a sum
+        rule = MixedIteration() if seed % 2 else MixedIteration(1.0, *(float(rng.uniform(0, s)) for s in (1e-3, 1e-5)))
+        per_machine = int(rng.choice([1, 2]))
+        perf = Degenerate(quadratic, PERF.decode, capacity_tokens, mixed=rule, replicas_per_machine=per_machine)
+        in_flight = int(rng.integers(1, 12)) if rng.random() < 0.3 else None
+        outages = []
+        for machine in range(int(replicas)) if rng.random() < 0.4 else ():
+            from_s = float(rng.uniform(0.0, 5.0))
+            outages.append((from_s, from_s + float(rng.uniform(0.1, 3.0)), machine))
+        rows = list(
+            zip(
+                arrival_s.tolist() if in_flight is None else [0.0] * count,
+                prompt.tolist(),
+                output.tolist(),
+                strict=True,
+            )
+        )
+        rules = Rules(most, budget, order == "prompt-first", admission == "reserve")
+        return cls(rows, perf, int(replicas) * per_machine, rules, in_flight, tuple(outages))
+
+    def simulated(self) -> Run:
+        policy = Policy(
+            "chunked",
+            batch_tokens=self.rules.tokens,
+            batch_requests=self.rules.requests,
+            order="prompt-first" if self.rules.prompts_first else "decode-first",
+            admission="reserve" if self.rules.reserves else "recompute",
+        )
+        outages = [Outage(machine, from_s, until_s) for from_s, until_s, machine in self.outages]
+        machines = self.replicas // self.perf.replicas_per_machine
+        requests = request_set(self.rows, in_flight=self.in_flight)
+        return serve(cluster(policy, self.perf, machines, None, 1, *outages), requests)
+
+    def slowly(self) -> list[Sequence]:
+        return simulate_chunked(
+            self.rows,
+            self.perf,  # type: ignore[arg-type]
+            self.replicas,
+            self.rules,
+            in_flight=self.in_flight,
+            outages=self.outages,
+            replicas_per_machine=self.perf.replicas_per_machine,
+        )
+
+
+CAPACITIES = (1e9, 4_000.0, 1_500.0, 1_020.5)
+SCHEDULES: list[tuple[Order, Admission]] = [(o, a) for o in get_args(Order) for a in get_args(Admission)]
+
+
+@pytest.mark.parametrize("capacity_tokens", CAPACITIES)
+@pytest.mark.parametrize(("order", "admission"), SCHEDULES)
+@pytest.mark.parametrize("seed", range(24))
+def test_made_up_requests_iteration_by_iteration(
+    seed: int, order: Order, admission: Admission, capacity_tokens: float, inside: Inside
+) -> None:
+    case = Case.drawn(seed, capacity_tokens, order, admission)
+    done, slow = case.simulated(), case.slowly()
     assert done.status == "finished"
-    assert done.requests["first_s"] == pytest.approx([s.first_s for s in slow], rel=1e-9)
-    assert done.requests["last_s"] == pytest.approx([s.last_s for s in slow], rel=1e-9)
-    assert done.requests["interrupted"].tolist() == [s.evictions for s in slow]
+    assert done.requests["interrupted"].tolist() == [each.evictions for each in slow]
+    assert done.requests["restarts"].tolist() == [each.restarts for each in slow]
+    for field in ("arrival_s", "first_s", "last_s", "largest_gap_s"):
+        assert done.requests[field] == pytest.approx([getattr(each, field) for each in slow], rel=0, abs=1e-9), field
     inside.assert_empty(done)
+    assert (done.replicas["most_used_tokens"] <= capacity_tokens).all()
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_made_up_requests_iteration_by_iteration(seed: int, inside: Inside) -> None:
-    compare(seed, 1e9, inside)
-
-
-def test_an_evicted_sequence_joins_again_in_the_iteration_after() -> None:
-    small = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=300.0)
-    rows = [(0.001, 150, 20), (0.002, 150, 1)]
-    done = serve(cluster(Policy("chunked", batch_tokens=20), small), rows)
-    slow = simulate_chunked(rows, small, 1, 512, 20)
-    assert done.requests["last_s"] == pytest.approx([s.last_s for s in slow], rel=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(30, 60))
-@pytest.mark.parametrize("capacity_tokens", [1_020.5, 1_500.0, 4_000.0])
-def test_made_up_requests_with_short_memory(seed: int, capacity_tokens: float, inside: Inside) -> None:
-    compare(seed, capacity_tokens, inside)
+def test_the_cases_reach_the_rare_rules() -> None:
+    """Evictions, sequences that wait for prompts, restarts; order and admission change the ends."""
+    slow = {
+        (schedule, seed): Case.drawn(seed, 1_500.0, *schedule).slowly() for schedule in SCHEDULES for seed in range(12)
+    }
+    for schedule in SCHEDULES:
+        served = [each for seed in range(12) for each in slow[schedule, seed]]
+        assert (sum(each.evictions for each in served) > 0) == (schedule[1] == "recompute")
+        assert (sum(each.waits for each in served) > 100) == (schedule[0] == "prompt-first")
+    assert sum(any(each.restarts for each in of) for of in slow.values()) >= 12
+    ends = [{tuple(each.last_s for each in slow[schedule, seed]) for schedule in SCHEDULES} for seed in range(12)]
+    assert sum(len(each) > 1 for each in ends) >= 10
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -149,6 +247,6 @@ def test_shipped_workloads_iteration_by_iteration(seed: int) -> None:
     arrival_s = np.cumsum(rng.exponential(rng.choice([0.2, 1.0]), 60))
     rows = list(zip(arrival_s.tolist(), prompt.tolist(), np.minimum(output, 400).tolist(), strict=True))
     done = run(cluster("chunked", perf, 2), ready(request_set(rows), alone(model)))
-    slow = simulate_chunked(rows, perf, 2, 512, 2048)
+    slow = simulate_chunked(rows, perf, 2, Rules())
     assert done.requests["first_s"] == pytest.approx([s.first_s for s in slow], rel=1e-9)
     assert done.requests["last_s"] == pytest.approx([s.last_s for s in slow], rel=1e-9)

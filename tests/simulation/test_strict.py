@@ -92,6 +92,7 @@ def made_up(seed: int, name: str, short: bool) -> Case:
     reserve, at_prompt, share = rng.random() < 0.3, rng.random() < 0.6, rng.random() < 0.6
     handover_s = float(rng.choice([0.0, 0.005]))
     below, beyond = int(rng.choice([0, 100, 600])), int(rng.choice([0, 300, 2_000]))
+    prompts_first = rng.random() < 0.5
     pools = tuple(
         Pool(role, one, number, batch_tokens=budget)  # type: ignore[arg-type]
         for role, one, number, budget in zip(("prompt", "token"), (first, second), machines, budgets, strict=True)
@@ -101,13 +102,14 @@ def made_up(seed: int, name: str, short: bool) -> Case:
         max_pending_tokens=beyond,
         batch_requests=most,
         share_links=share,
+        order="prompt-first" if prompts_first else "decode-first",
         admission="reserve" if reserve else "recompute",
         first_token="prompt" if at_prompt else "token",
         deflect_below_tokens=below,
         handover_s=handover_s,
     )
     to_tokens = {"deflect_below": below, "deflect_beyond": beyond} if name == "deflect" else {}
-    rules = Rules(*budgets, most, reserve, at_prompt, share, handover_s, **to_tokens)
+    rules = Rules(*budgets, most, reserve, at_prompt, share, handover_s, **to_tokens, prompts_first=prompts_first)
     return Case(policy, pools, rows, rules)
 
 

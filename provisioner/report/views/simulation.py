@@ -233,10 +233,12 @@ def _thresholds(thresholds: Mapping[str, float | bool | str]) -> str:
         "batch_requests": "{:,} requests in an iteration",
         "max_preemptions": "{:,} preemptions",
         "deflect_below_tokens": "prompts below {:,} tokens computed where they are decoded",
+        "order": "{}",
         "admission": "admission: {}",
         "first_token": "first token from {} machines",
     }
-    parts = [text.format(thresholds[name]) for name, text in texts.items() if name in thresholds]
+    known = {name: value for name, value in thresholds.items() if value != "decode-first"}  # the usual order
+    parts = [text.format(known[name]) for name, text in texts.items() if name in known]
     parts.append("links shared" if thresholds.get("share_links") else "links not shared")
     if handover_s := float(thresholds.get("handover_s", 0.0)):
         parts.append(f"handover {format_seconds(handover_s)}")
