@@ -62,7 +62,7 @@ def test_budgets_by_role_are_options_and_shown() -> None:
 
 
 def test_a_role_without_its_own_budget_has_the_default() -> None:
-    shown = simulate(**SMALL, batch_tokens={"prompt": 4096}).thresholds
+    shown = simulate(**SMALL, batch_tokens={"prompt": 4096}, engine="provisioner-0.1").thresholds
     assert (shown["prompt_batch_tokens"], shown["token_batch_tokens"]) == (4096, 2048)
 
 

@@ -17,7 +17,6 @@ from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.policy import SETTINGS, Policy
 from provisioner.simulation.run import Run, run
 from provisioner.specs import catalog
-from provisioner.specs.engine import DEFAULT_ENGINE
 from tests.oracles.strict import Request, Rules, Simulation
 from tests.simulation.clusters import (
     Degenerate,
@@ -400,14 +399,14 @@ SMALL: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": 1, "token_
 
 
 def test_admission_and_handover_are_the_engines() -> None:
-    plain = simulate(**SMALL, policy="strict")
+    plain = simulate(**SMALL, policy="strict", engine="provisioner-0.1")
     assert (plain.thresholds["admission"], plain.thresholds["first_token"]) == ("recompute", "prompt")
-    engine = f"{DEFAULT_ENGINE},first_token=token,admission=reserve,handover_s=0.1"
+    engine = "provisioner-0.1,first_token=token,order=prompt-first,admission=reserve,handover_s=0.1"
     other = simulate(**SMALL, policy="strict", engine=engine)
     assert (other.thresholds["admission"], other.thresholds["first_token"]) == ("reserve", "token")
     p50_s = [next(x for x in each.latency if x.metric == "ttft").seconds.mean for each in (plain, other)]
     assert p50_s[1] > p50_s[0] + 0.1
-    assert "admission: reserve" in str(other) and "first token from token machines" in str(other)
+    assert "prompt-first, admission: reserve" in str(other) and "first token from token machines" in str(other)
 
 
 def test_a_threshold_of_another_policy_is_refused() -> None:
