@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import provisioner
-from provisioner.errors import InfeasibleError, InputError
+from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.proof import Candidate
@@ -18,10 +18,8 @@ from provisioner.simulation.cluster import Cluster, Pool
 from provisioner.simulation.measure import percentiles, verdict
 from provisioner.simulation.run import run
 from provisioner.simulation.stability import observed_backlog, stability
-from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import SimulationJudge, Verdicts
-
-MOST = 4  # machines of a pool
+from tests.verify.brute_force import assert_cheapest
 
 BUDGETS = (512, 2048, 8192)
 
@@ -104,24 +102,15 @@ def test_the_plan_equals_brute_force(asked: dict[str, Any]) -> None:
     setting = load_setting(PlanOptions(**asked))
     _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
     held = cache(lambda candidate, tokens: holds(judge, candidate, tokens))
-    costs, survive = setting.prices.cost_usd_per_h, asked["survive"]
-    found = []
-    for design in setting.designs:
-        for sizes in product(range(1, MOST + 1), repeat=len(design.slots)):
-            ways = [way for way in product(range(survive + 1), repeat=len(sizes)) if sum(way) == survive]
-            left = {tuple(n - lost for n, lost in zip(sizes, way, strict=True)) for way in ways} | {sizes}
-            tried = choices(judge, Candidate(design, sizes), asked["batch_tokens"])
-            if any(all(held(Candidate(design, each), tokens) for each in left) for tokens in tried):
-                found.append(sum(n * costs[slot.machine.name] for slot, n in zip(design.slots, sizes, strict=True)))
-    try:
-        plan = best_plan(setting)
-    except InfeasibleError:
-        assert not found
-        return
-    if max(pool.machines for pool in plan.pools) <= MOST:
-        assert found and plan.cost_usd_per_h == pytest.approx(min(found))
-    else:
-        assert not found or plan.cost_usd_per_h <= min(found)
+
+    def passes(candidate: Candidate) -> bool:
+        sizes, survive = candidate.sizes, asked["survive"]
+        ways = [way for way in product(range(survive + 1), repeat=len(sizes)) if sum(way) == survive]
+        left = {tuple(n - lost for n, lost in zip(sizes, way, strict=True)) for way in ways} | {sizes}
+        tried = choices(judge, candidate, asked["batch_tokens"])
+        return any(all(held(Candidate(candidate.design, each), tokens) for each in left) for tokens in tried)
+
+    assert_cheapest(setting, passes)
 
 
 SMALL: dict[str, Any] = {

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
-from provisioner.errors import InfeasibleError, InputError
+from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import SimulationJudge, Verdicts, losses
-
-MOST = 4  # machines of a pool
+from tests.verify.brute_force import MOST, assert_cheapest
 
 SMALL: dict[str, Any] = {"sets": 2, "duration_s": 10.0, "tensor_parallel": (8,), "model": "llama2-70b"}
 
@@ -64,21 +63,7 @@ def passes(judge: SimulationJudge, candidate: Candidate, count: int) -> bool:
 def test_the_plan_equals_brute_force(asked: dict[str, Any]) -> None:
     setting = load_setting(PlanOptions(**asked))
     _, judge = Verdicts().judge(load_setting(PlanOptions(**{**asked, "survive": 0})), setting.traffic.peak_rps)
-    costs = setting.prices.cost_usd_per_h
-    found = []
-    for design in setting.designs:
-        for sizes in product(range(1, MOST + 1), repeat=len(design.slots)):
-            if passes(judge, Candidate(design, sizes), asked["survive"]):
-                found.append(sum(n * costs[slot.machine.name] for slot, n in zip(design.slots, sizes, strict=True)))
-    try:
-        plan = best_plan(setting)
-    except InfeasibleError:
-        assert not found
-        return
-    if max(pool.replicas for pool in plan.pools) <= MOST:
-        assert found and plan.cost_usd_per_h == pytest.approx(min(found))
-    else:
-        assert not found or plan.cost_usd_per_h <= min(found)
+    assert_cheapest(setting, lambda candidate: passes(judge, candidate, asked["survive"]))
 
 
 def test_losses_are_every_way_to_lose_machines() -> None:
