@@ -7,8 +7,9 @@ so that planning knows nothing of how.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
+from operator import sub
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -46,6 +47,10 @@ class Candidate:
 
     def __str__(self) -> str:
         return f"{self.design.name} {' + '.join(map(str, self.sizes))}{self.losses}"
+
+    def smaller(self, fewer: Sizes) -> "Candidate":
+        """The cluster of the design with ``fewer`` machines in its pools, which may be 0."""
+        return replace(self, sizes=tuple(map(sub, self.sizes, fewer)))
 
     @property
     def losses(self) -> str:

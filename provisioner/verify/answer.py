@@ -1,7 +1,6 @@
 """From a loaded question to its plan: by the formulas or proven by simulation, and recomputed before it is returned."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -21,15 +20,21 @@ from provisioner.progress import Progress
 from provisioner.results.plan import Plan, Promise
 from provisioner.simulation.run import compile_simulator
 from provisioner.verify.evidence import Proven
+from provisioner.verify.failures import with_failures
 from provisioner.verify.judge import Verdicts
 from provisioner.verify.regions import Case, Scope
-from provisioner.verify.robustness import robustness
+from provisioner.verify.robustness import with_robustness
 from provisioner.verify.splitting import with_splitting
 from provisioner.verify.throughput import largest_throughput
 
 # Designs in which two types share a role that are simulated, the best by the formulas: there are dozens.
 _SHARING: Final = 4
 _WRITING_S: Final = 0.2  # for the program of a proof that a time limit ended
+_BESIDE: Final = {
+    "what splitting brings": with_splitting,
+    "how far the plan is from failing": with_robustness,
+    "what the loss of a machine during the run does": with_failures,
+}
 
 
 def proof_of(
@@ -78,8 +83,9 @@ def best_plan(
     """The plan that answers a question; ``InfeasibleError``, with the nearest miss, where there is none.
 
     It is recomputed from the specs before it is returned; what does not agree is among its warnings. ``verdicts`` has
-    those of simulations for other questions, and keeps those of this one. ``beside`` adds what splitting brings and how
-    far the plan is from failing, unless time is up, or throughput is made largest: such a plan is at its limits.
+    those of simulations for other questions, and keeps those of this one. ``beside`` adds what splitting brings, how
+    far the plan is from failing and a failure during the run, unless time is up, or throughput is made largest: such a
+    plan is at its limits.
     """
     if setting.searching.fast:
         return confirmed(answer(setting, progress), setting)
@@ -89,11 +95,19 @@ def best_plan(
     notes = () if setting.searching.write_lp is None else _written(proven, setting.searching.write_lp)
     plan = proven.plan(progress)
     plan = replace(plan, warnings=(*plan.warnings, *notes))
-    if beside and proven.proof.best is not None:
-        with suppress(TimeIsUp):
-            plan = with_splitting(plan, proven, progress)
-            plan = replace(plan, robustness=robustness(proven, proven.proof.best.candidate, progress))
-    return confirmed(plan, setting)
+    return confirmed(_with_more(plan, proven, progress) if beside else plan, setting)
+
+
+def _with_more(plan: Plan, proven: Proven, progress: Progress) -> Plan:
+    """A proven plan with what stands beside the answer, and a warning on what a time limit has left out."""
+    late = []
+    for what, added in _BESIDE.items():
+        try:
+            plan = added(plan, proven, progress)
+        except TimeIsUp:
+            late.append(what)
+    note = f"the time limit was reached: left out {'is' if len(late) == 1 else 'are'} {', '.join(late)}"
+    return replace(plan, warnings=(*plan.warnings, note)) if late else plan
 
 
 def _written(proven: Proven, path: str) -> tuple[str, ...]:

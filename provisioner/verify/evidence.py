@@ -14,6 +14,7 @@ from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, raised_cap, why_not
 from provisioner.planning.formulation import CAP_OPTIONS, ROUNDING, Caps
+from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Judged, Proof, Verdict
 from provisioner.planning.search import Best
 from provisioner.planning.setting import Setting
@@ -22,7 +23,7 @@ from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, 
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble
 from provisioner.specs.metrics import METRICS, PREDICTED
-from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.judge import SimulationJudge, losses
 from provisioner.verify.regions import Case, Scope
 from provisioner.verify.request_sets import RequestSets
 
@@ -44,9 +45,9 @@ class Proven:
 
     @ending(math.inf, anew=True)
     def _shown(self, best: Judged) -> Plan:
-        setting, sets = self.case.setting, self.case.sets
+        setting, sets, judge = self.case.setting, self.case.sets, self.case.judge
         design, sizes = best.candidate.design, best.candidate.sizes
-        simulation = whole_runs(self.case.judge, sets, best.candidate, best.verdict.sets or sets.count)
+        simulation = whole_runs(judge, sets, best.candidate, best.verdict.sets or sets.count)
         traffic = setting.traffic.scaled(sets.rate_rps / setting.traffic.peak_rps)
         as_best = Best(design, sizes, dict(best.totals), DesignLatency(self.case.search.question, design))
         late = (
@@ -60,12 +61,12 @@ class Proven:
                 pool,
                 utilization=found.utilization,
                 mean_batch=found.mean_batch if pool.role != "prompt" else None,
-                binding=self._binding(best.candidate, position),
+                binding=self._binding(best.candidate, lost),
                 batch_tokens=tokens if pool.role != "token" else None,
                 engine_arguments=self._arguments(best.candidate, position, tokens),
             )
-            for position, (pool, found, tokens) in enumerate(
-                zip(base.pools, simulation.pools, self.case.judge.tokens_of(best.candidate), strict=True)
+            for position, (pool, found, tokens, lost) in enumerate(
+                zip(base.pools, simulation.pools, judge.tokens_of(best.candidate), losses(sizes, 1), strict=True)
             )
         )
         return replace(
@@ -106,12 +107,11 @@ class Proven:
         single = [slot.role for slot, n in zip(best.design.slots, best.sizes, strict=True) if n == 1]
         return [f"{role} pool: has one machine; while it is lost, nothing is served" for role in single]
 
-    def _binding(self, best: Candidate, position: int) -> tuple[str, ...]:
-        """The limits, by name, that break if one pool loses a machine, or its capacity."""
-        sizes = tuple(n - (i == position) for i, n in enumerate(best.sizes))
-        if sizes[position] == 0:
+    def _binding(self, best: Candidate, lost: Sizes) -> tuple[str, ...]:
+        """The limits, by name, that break if the machine of a pool is not there, or its capacity."""
+        fewer = best.smaller(lost)
+        if not all(fewer.sizes):
             return (ONLY_ONE,)
-        fewer = Candidate(best.design, sizes)
         verdicts = [each.verdict for each in self.proof.simulated if each.candidate == fewer]
         labels = tuple(limit.label for verdict in verdicts if verdict.stable for limit, _ in verdict.broken)
         return labels or (CAPACITY,)

@@ -215,11 +215,12 @@ class SimulationJudge:
         longer = self.known[candidate].longer if candidate in self.known else 0
         with ThreadPoolExecutor(self.threads) as executor:
             running = [
-                executor.submit(copy_context().run, self._whole, cluster, self.request_sets(k, longer)) for k in wanted
+                executor.submit(copy_context().run, self.whole, cluster, self.request_sets(k, longer)) for k in wanted
             ]
             return [each.result() for each in running]
 
-    def _whole(self, cluster: Cluster, prepared: Prepared) -> Run:
+    def whole(self, cluster: Cluster, prepared: Prepared) -> Run:
+        """The run of a cluster to its end, or to that of the time."""
         return run(cluster, prepared, progress=self._in_time)
 
     def _in_time(self, now_s: float, done: int) -> None:
@@ -262,10 +263,8 @@ class SimulationJudge:
 
         A pool that is left without a machine and cannot borrow any is kept, with all of its machines out of service.
         """
-        left = tuple(n - away for n, away in zip(candidate.sizes, lost, strict=True))
-        if self.lends(candidate.design) or not all(left):
-            return replace(candidate, lost=lost)
-        return replace(candidate, sizes=left)
+        smaller = candidate.smaller(lost)
+        return replace(candidate, lost=lost) if self.lends(candidate.design) or not all(smaller.sizes) else smaller
 
     def alone(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate as it is, known or simulated; a pool that is lost whole is not simulated."""

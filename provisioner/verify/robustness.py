@@ -15,6 +15,7 @@ from provisioner.perf.assumptions import ReplicaPerf, scaled
 from provisioner.perf.summary import stated_error
 from provisioner.planning.proof import Candidate
 from provisioner.progress import Progress
+from provisioner.results.plan import Plan
 from provisioner.results.robustness import MOST_FACTOR, Loss, Robustness
 from provisioner.verify.evidence import Proven, broken
 from provisioner.verify.judge import SimulationJudge, losses
@@ -24,6 +25,13 @@ TOLERANCE: Final = 0.01
 LOSS_TOLERANCE: Final = 0.05
 
 Found = TypeVar("Found")
+
+
+def with_robustness(plan: Plan, proven: Proven, progress: Progress = lambda _: None) -> Plan:
+    """A proven plan with how far it is from failing. Raises ``TimeIsUp`` at the time limit."""
+    if proven.proof.best is None:
+        return plan
+    return replace(plan, robustness=robustness(proven, proven.proof.best.candidate, progress))
 
 
 def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda _: None) -> Robustness:
@@ -63,8 +71,8 @@ def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda
     rate = None if case.setting.job is not None else partial(holds_rate, candidate)
     ways = [partial(holds_slower, True, False), partial(holds_slower, False, True), partial(holds_slower, True, True)]
     searches = [partial(_largest, holds, 1.0, MOST_FACTOR, TOLERANCE) for holds in (*ways, *([rate] if rate else []))]
-    factors = _side_by_side(judge.threads, searches)
-    of_losses = _side_by_side(judge.threads, [partial(lost, way) for way in losses(candidate.sizes, 1)])
+    factors = side_by_side(judge.threads, searches)
+    of_losses = side_by_side(judge.threads, [partial(lost, way) for way in losses(candidate.sizes, 1)])
     return Robustness(
         prompt_time_factor=factors[0],
         decode_time_factor=factors[1],
@@ -102,7 +110,7 @@ def _largest(holds: Callable[[float], bool], low: float, high: float, tolerance:
     return low + least * tolerance
 
 
-def _side_by_side(threads: int, work: Iterable[Callable[[], Found]]) -> list[Found]:
+def side_by_side(threads: int, work: Iterable[Callable[[], Found]]) -> list[Found]:
     """The results of independent work on threads, in its order."""
     with ThreadPoolExecutor(threads) as executor:
         return [each.result() for each in [executor.submit(copy_context().run, one) for one in work]]

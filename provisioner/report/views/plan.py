@@ -1,6 +1,6 @@
 """A plan as a report: the answer first, then pools, latency, the other designs, warnings and evidence."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from provisioner.options import PlanOptions, spelled
@@ -32,10 +32,17 @@ from provisioner.results.plan import (
     SmallerMachine,
     Splitting,
 )
-from provisioner.results.robustness import MOST_FACTOR, Loss, Robustness
+from provisioner.results.robustness import MOST_FACTOR, Failure, Loss, Robustness
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
-from provisioner.specs.units import format_cost, format_monthly_cost, format_power, format_rate, format_share
+from provisioner.specs.units import (
+    format_cost,
+    format_monthly_cost,
+    format_power,
+    format_rate,
+    format_seconds,
+    format_share,
+)
 
 _SHOWN_DESIGNS: Final = 16  # other designs that a report shows, in tables and pictures; CSV and JSON have all
 _REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
@@ -82,6 +89,7 @@ def document(plan: Plan, inputs: bool = False) -> Document:
         ),
         Notes("Designs without a plan", tuple(refused)),
         *(proof_blocks(plan, plan.evidence) if plan.evidence else ()),
+        *_failures(plan),
     )
     choice = f"integer program, solver {plan.solver}, optimality gap {plan.gap:g}"
     method = (("latency", plan.method), ("choice", choice), ("seed", str(plan.seed)))
@@ -256,12 +264,47 @@ def _factor(factor: float) -> str:
 
 
 def _loss(loss: Loss) -> str:
-    if not loss.breaks:
-        return "one machine less is still enough"
-    factor, breaks = loss.holds_rate_factor, f"one machine less: {', '.join(loss.breaks)}"
-    if factor is None:
-        return breaks
-    return f"{breaks}; {f'the rest holds {factor:.2f}x the rate' if factor else 'no load is held'}"
+    factor = loss.holds_rate_factor
+    parts = [", ".join(loss.breaks) or "still enough"]
+    if loss.breaks and factor is not None:
+        parts.append(f"holds {factor:.2f}x the rate" if factor else "no load is held")
+    if (failure := loss.failure) is not None:
+        parts.append(f"restarts: {_mean_count(failure.restarted_requests)}")
+        if failure.unserved_requests:
+            parts.append(f"never served: {_mean_count(failure.unserved_requests)}")
+        elif not loss.breaks and failure.missed is not None:
+            parts.append(f"the limits hold again {_recovery(loss, failure)}")
+    return "; ".join(parts)
+
+
+def _mean_count(number: float) -> str:
+    """A mean number of requests: 0, 0.6, 4.2, 208."""
+    return f"{number:,.{0 if number.is_integer() or number >= 10.0 else 1}f}"
+
+
+def _recovery(loss: Loss, failure: Failure) -> str:
+    """The time from which on the limits hold after a failure; empty without limits."""
+    if failure.recovery_s is not None:
+        return f"after {format_seconds(failure.recovery_s)}" if failure.recovery_s else "at once"
+    if loss.breaks:
+        return "no"
+    return "" if failure.missed is None else f"not within {format_seconds(failure.within_s)}"
+
+
+def _failures(plan: Plan) -> Iterator[Table]:
+    """One machine of a pool that fails during the run, a row for each pool; nothing without any."""
+    found = [(loss, loss.failure) for loss in (plan.robustness.losses if plan.robustness else ()) if loss.failure]
+    if found:
+        yield listing(
+            f"One machine fails at {format_seconds(found[0][1].at_s)} for good",
+            found,
+            (Column("pool"), lambda each: each[0].role),
+            (Column("restarts", True), lambda each: _mean_count(each[1].restarted_requests)),
+            (Column("never served", True), lambda each: _mean_count(each[1].unserved_requests)),
+            (Column("limit missed most"), lambda each: str(each[1].missed or "")),
+            (Column("beyond it, % of later", True), lambda each: per_cent(each[1].beyond_share)),
+            (Column("limits hold again"), lambda each: _recovery(*each)),
+        )
 
 
 def _smaller(plan: Plan, machine: SmallerMachine) -> str:
