@@ -46,13 +46,17 @@ from provisioner.specs.engine import DEFAULT_ENGINE
 from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
 from provisioner.specs.slo import Percentile
 from provisioner.specs.traces import read_trace
+from provisioner.studies.splitwise import paper
 from provisioner.verify.judge import SimulationJudge
 
 Floats = NDArray[np.float64]
 
 PAGE = Path(__file__).parent / "explanation" / "validation.md"
 QUEUEING = Path(__file__).parent / "explanation" / "queueing.md"
+PAPER = {"engine": paper.ENGINE, "policy": paper.POLICY}
+"""The paper's scheduler and stack, under which the plans of the page are made."""
 FIG_12 = {
+    **PAPER,
     "model": "bloom-176b",
     "workload": "coding",
     "slo": "splitwise",
@@ -95,8 +99,9 @@ FIG_12_TEXT = """\
 
 BLOOM-176B, coding at 70 requests/s, Splitwise-HH, all nine limits of Table VI. The paper's cheapest cluster has 27 prompt
 and 3 token machines. Two plans are proven on the trace above (`provision plan --model bloom-176b --trace FILE --slo
-splitwise --design splitwise-hh --prices paper`, and with `--assumptions splitwise-sim`), here by trying every split; three
-are the formulas' (`--fast`, `--workload coding` for `--trace`), which know strict pools only:
+splitwise --design splitwise-hh --prices paper --engine splitwise --policy splitwise`, and with `--assumptions
+splitwise-sim`), one with `--policy split`, here by trying every split; three are the formulas' (`--fast`, `--workload coding`
+for `--trace`, no policy), which know strict pools only. The pools of today's engines are not among them:
 """
 
 FIG_12_WHY = """\
@@ -155,7 +160,7 @@ sequences go to lent prompt machines, where they wait for prompts. The larger th
 Lending does help a pool that is far too small: with {small[0]} BLOOM-176B meets all limits on the trace under `splitwise`, and strict
 pools of these sizes are overloaded.
 On five drawn request sets with the P99 limits (`provision plan --model llama2-70b --workload coding --slo p99 --tp 8
---design splitwise-hh`), Llama2-70B needs {llama[0]} machines with `splitwise` ({llama_splits[0]}) and {llama[1]} with `split` ({llama_splits[1]}).
+--design splitwise-hh --engine splitwise --policy splitwise`), Llama2-70B needs {llama[0]} machines with `splitwise` ({llama_splits[0]}) and {llama[1]} with `split` ({llama_splits[1]}).
 """
 
 FORMULAS_TEXT = """\
@@ -186,7 +191,7 @@ def with_whole_memory(given: Setting) -> Setting:
     """The same question with every replica filling all of its memory with weights and KV cache."""
     replicas = {}
     for name, perf in given.replicas.items():
-        parts = memory.memory_bytes(perf.model, perf.machine, perf.tensor_parallel)
+        parts = memory.memory_bytes(perf.model, perf.machine, perf.tensor_parallel, engine=perf.engine)
         held = (sum(parts.values()) - parts["weights"]) / perf.kv_bytes_per_token
         replicas[name] = replace(perf, kv_capacity_tokens=held)  # type: ignore[type-var]
     return replace(given, replicas=replicas)
@@ -255,7 +260,7 @@ class Reproduction:
 
     def judge(self, replicas: Mapping[str, ReplicaPerf]) -> SimulationJudge:
         """The judge of clusters of these replicas on the trace."""
-        return SimulationJudge(replicas, self.given.slo, lambda *_: self.prepared, 1)
+        return SimulationJudge(replicas, self.given.slo, lambda *_: self.prepared, 1, policy=paper.POLICY)
 
     def slowdowns(self, replicas: Mapping[str, ReplicaPerf]) -> Floats:
         """The nine slowdown percentiles (13, 9) of the runs, with these replicas."""
@@ -273,7 +278,11 @@ class Reproduction:
 def reproduction(folder: Path) -> Reproduction:
     """The thirteen runs and their trace."""
     given = setting(
-        model="bloom-176b", slo="splitwise", trace=str(folder / "coding-70rps-120s.csv"), assumptions="splitwise-sim"
+        **PAPER,
+        model="bloom-176b",
+        slo="splitwise",
+        trace=str(folder / "coding-70rps-120s.csv"),
+        assumptions="splitwise-sim",
     )
     by_key = {design.key: design for design in given.designs}
     recorded = json.loads((folder / "runs.json").read_text(encoding="utf-8"))["runs"]
@@ -437,7 +446,7 @@ def with_measured_decode(given: Setting) -> Setting:
     """The question with the measured decode curve, everything else as the published simulator has it."""
     replicas = {}
     for name, perf in given.replicas.items():
-        measured = replica(perf.model, perf.machine, perf.tensor_parallel)
+        measured = replica(perf.model, perf.machine, perf.tensor_parallel, engine=perf.engine)
         replicas[name] = MeasuredDecode(
             machine=perf.machine,
             model=perf.model,
@@ -457,7 +466,7 @@ def conversation(seed: int) -> RequestSet:
     return drawn(drawn_from, 70.0, 120.0, np.random.default_rng([seed, 0]), warm_up=0.0)
 
 
-def on(given: Setting, requests: RequestSet, policy: PolicyName | None = None) -> SimulationJudge:
+def on(given: Setting, requests: RequestSet, policy: PolicyName = paper.POLICY) -> SimulationJudge:
     """The judge of clusters of a setting on one request set."""
     prepared = prepare(requests, given.reference)
     return SimulationJudge(given.replicas, given.slo, lambda *_: prepared, 1, policy=policy)
@@ -582,7 +591,8 @@ def lending(coding: RequestSet) -> str:
     ]
     bloom = setting(**FIG_12)
     trace = prepare(coding, bloom.reference)
-    llama = setting(model="llama2-70b", workload="coding", slo="p99", designs=("splitwise-hh",), tensor_parallel=(8,))
+    asked = {"model": "llama2-70b", "workload": "coding", "slo": "p99", "designs": ("splitwise-hh",)}
+    llama = setting(**PAPER, **asked, tensor_parallel=(8,))
 
     @lru_cache
     def drawn_set(k: int, longer: int = 0) -> Prepared:

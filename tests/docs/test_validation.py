@@ -17,8 +17,9 @@ from provisioner.simulation.measure import percentiles
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import drawn, sets
 from provisioner.simulation.run import prepare, run
-from provisioner.specs.catalog import machine, model, workload
+from provisioner.specs.catalog import engine, machine, model, workload
 from provisioner.specs.slo import SPLITWISE_TABLE_VI
+from provisioner.studies.splitwise import paper
 from tests.oracles import closed_loop, served
 from tests.oracles.closed_loop import Run, held_out
 
@@ -70,7 +71,8 @@ def test_the_formulas_reproduce_the_lightly_loaded_run(generator: ModuleType) ->
 
 def test_simulation_of_strict_pools_wants_one_prompt_machine_more(generator: ModuleType) -> None:
     """The page's text on the formulas' 25 prompt machines: the P99 of TTFT with 25 and 26 on forty sets."""
-    perf, alone = replica("bloom-176b", "dgx-h100"), reference("bloom-176b")
+    perf = replica("bloom-176b", "dgx-h100", engine=engine(paper.ENGINE))
+    alone = reference("bloom-176b")
     drawn_sets = [prepare(each, alone) for each in sets(lambda rng: drawn(workload("coding"), 70.0, 120.0, rng), 1, 40)]
     found = []
     for prompts in (25, 26):

@@ -28,14 +28,15 @@ from numpy.typing import NDArray
 from provisioner.perf.derived import KERNELS_ALONE, iteration_s
 from provisioner.perf.operators import Operators, load_operators
 from provisioner.specs.catalog import engine
-from provisioner.specs.engine import DEFAULT_ENGINE, Execution
+from provisioner.specs.engine import Execution
 from provisioner.specs.model import ModelArchitecture, NumberType
 from tests.oracles.shapes import architecture
 
 Floats = NDArray[np.float64]
 
-VLLM = engine(DEFAULT_ENGINE).execution
-"""Host times of the default engine, vLLM 0.12's."""
+ENGINE = engine("provisioner-0.1")
+VLLM = ENGINE.execution
+"""Host times of vLLM 0.12, which these runs are of."""
 
 STEP_TOKENS = 64
 """Distance of the contexts between which decode attention is interpolated."""

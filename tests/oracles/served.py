@@ -31,6 +31,7 @@ from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
 from tests.oracles.closed_loop import (
     BUDGET_TOKENS,
+    ENGINE,
     OUTPUT_SPREAD,
     VLLM,
     WAVES,
@@ -102,7 +103,7 @@ def on_gpus(model: str, machine: str, tensor_parallel: int, fp8: bool = False) -
     """One replica on a machine that has its GPUs only, so that the loop runs on one replica."""
     of = catalog.model(model)
     alone = replace(catalog.machine(machine), gpus=tensor_parallel)
-    return replica(of.in_dtype("fp8", "fp8") if fp8 else of, alone, tensor_parallel)
+    return replica(of.in_dtype("fp8", "fp8") if fp8 else of, alone, tensor_parallel, engine=ENGINE)
 
 
 def loop_of(this: Run) -> Loop:
