@@ -51,7 +51,8 @@ def nodes_of(rows: Rows) -> tuple[tuple[float, ...], ...]:
 def fit(nodes: Sequence[Sequence[float]], sizes: Floats, utilisation: Floats) -> GridTable:
     """Grid table nearest to the rows: least absolute deviations of the logarithm of utilisation.
 
-    ``sizes`` (rows, axes), ``utilisation`` (rows,). Rows outside the grid count as on its edge.
+    ``sizes`` (rows, axes), ``utilisation`` (rows,). Rows outside the grid count as on its edge. No node is above the
+    best row: those that few rows support continue the others, and would pass what any kernel reached.
     """
     from scipy import sparse
     from scipy.sparse.linalg import spsolve
@@ -71,7 +72,8 @@ def fit(nodes: Sequence[Sequence[float]], sizes: Floats, utilisation: Floats) ->
         weight = 1 / np.maximum(np.abs(design @ values - target), 0.02)
         weight /= weight.mean()
     shape = tuple(axis.size for axis in axes)
-    return GridTable(axes, np.round(np.exp(np.minimum(values, 0.0)), 4).clip(1e-4).reshape(shape))
+    capped = np.exp(np.minimum(values, target.max())).clip(1e-4)
+    return GridTable(axes, np.round(capped, 4).reshape(shape))
 
 
 def _hats(axis: Floats, size: Floats) -> Any:

@@ -77,6 +77,13 @@ def test_a_fit_gives_the_utilisation_back_that_the_kernels_were_made_of(derive: 
         assert 0.02 < found["error_median"] < found["left_out_median"] < 0.06
 
 
+def test_a_table_continues_beyond_its_rows_up_to_the_best_of_them(derive: ModuleType) -> None:
+    nodes, sizes = 4.0 ** np.arange(5, 16), np.geomspace(4.0**5, 4.0**9, 80)
+    table = derive.fit((tuple(nodes),), sizes[:, None], 1e-3 * sizes**0.5)
+    assert np.allclose(table.utilisation[:5], 1e-3 * nodes[:5] ** 0.5, rtol=0.02)
+    assert np.allclose(table.utilisation[5:], 1e-3 * nodes[4] ** 0.5, rtol=0.02)
+
+
 def test_what_is_planted_is_found_and_nothing_else(derive: ModuleType, tmp_path: Path) -> None:
     frame = _gemms(derive, _true_time_s(derive)).reset_index(drop=True)
 
