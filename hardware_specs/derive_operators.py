@@ -182,8 +182,8 @@ def derive(
         ],
         "obtained": (
             "Utilisation is the physical limit over the measured time. Each table is fitted to all rows that pass"
-            " the rules, by least absolute deviations of its logarithm at the nodes of a coarse grid, and rounded; nodes"
-            " that few rows support continue the others, up to the best row."
+            " the rules, by least absolute deviations of its logarithm at the nodes of a coarse grid, and rounded;"
+            " nodes that few rows support continue the others, up to the best row."
             " error_* are of the table against the rows it was fitted to, left_out_* of a table fitted to a random half"
             " of them against the other half. Products are of row counts up to 16 or a"
             " multiple of 16; unaligned_products has the median factor by which one row more is slower (n and k of"
