@@ -792,7 +792,7 @@ CLIENT_WHY = """\
 SPLITWISE_TEXT = """\
 ### Against the Splitwise measurements
 
-The shipped measurements of 2023 (Splitwise) over times derived from today's kernels. Factor: the median over points of
+The shipped measurements of 2023 (Splitwise) over times derived from today's kernels (engine `vllm`). Factor: the median over points of
 measured / derived; left: the mean difference that remains once derived times are multiplied by it. Prompts are single ones of 128 to
 8,192 tokens, with the smallest and largest ratio. Decode at TP 2 is without its batch of 64 (the cache does not fit).
 

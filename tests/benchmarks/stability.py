@@ -40,7 +40,7 @@ CLUSTERS: Final[dict[str, dict[str, Any]]] = {
 
 def served(asked: dict[str, Any], rate_rps: float, seconds: float, first: int, count: int) -> Iterator[Run]:
     """Runs of a cluster at a rate on ``count`` request sets of a time."""
-    fields = {"model": "llama2-70b", "slo": "batch", "seed": 5} | asked
+    fields = {"model": "llama2-70b", "slo": "batch", "seed": 5, "engine": "provisioner-0.1"} | asked
     scenario = load_scenario(SimulateOptions(**fields, rate_rps=rate_rps, duration_s=seconds))
     for k in range(first, first + count):
         yield run(scenario.cluster, prepare(scenario.request_set(k), scenario.reference))

@@ -20,6 +20,7 @@ from provisioner.simulation.requests import drawn, sets
 from provisioner.simulation.run import Prepared, prepare, run
 from provisioner.simulation.stability import Backlog, backlog, stability
 from provisioner.specs import catalog
+from provisioner.studies.splitwise import paper
 from tests.oracles.simulation import Requests, draw, simulate_mixed, simulate_split
 
 Array = NDArray[np.float64]
@@ -28,6 +29,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 METRICS = tuple((metric, kind) for kind in ("seconds", "slowdown") for metric in ("ttft", "tbt", "e2e"))
 MACHINES = ("dgx-a100", "dgx-h100", "dgx-h100-capped")
 DESIGNS: tuple[tuple[str, str | None], ...] = (*product(MACHINES, MACHINES), *((machine, None) for machine in MACHINES))
+ENGINE = catalog.engine(paper.ENGINE)  # of the memory that both have; the policies are the paper's
 WARM_UP = 0.2  # share of the requests left out at the start
 COOL_DOWN = 0.02  # and at the end, while the cluster drains
 
@@ -65,13 +67,13 @@ class Analytic:
 
     def __init__(self, case: Case) -> None:
         self.case, self.traffic, self.reference = case, case.traffic, reference(case.model)
-        perf = replica(case.model, case.prompt_machine)
+        perf = replica(case.model, case.prompt_machine, engine=ENGINE)
         self.sizes = np.array([case.prompts], dtype=np.int64)
         self.token_sizes = np.array([case.tokens], dtype=np.int64)
         if case.token_machine is None:
             self.mixed = MixedStage(perf, self.traffic, self.reference)
             return
-        token_perf = replica(case.model, case.token_machine)
+        token_perf = replica(case.model, case.token_machine, engine=ENGINE)
         self.prompt = PromptStage(perf, self.traffic, self.reference)
         self.token = TokenStage(token_perf, self.traffic, self.reference, perf)
         self.pair = SplitLatency(self.prompt, self.token, self.traffic)
@@ -117,12 +119,12 @@ class Analytic:
 
 def simulated(case: Case, count: int, seed: int) -> Array:
     """P50, P90 and P99 (6, 3) of ``METRICS`` over the requests between warm-up and cool-down."""
-    requests, perf = case.requests(count, seed), replica(case.model, case.prompt_machine)
+    requests, perf = case.requests(count, seed), replica(case.model, case.prompt_machine, engine=ENGINE)
     per_machine = perf.replicas_per_machine
     if case.token_machine is None:
         seen = simulate_mixed(requests, perf, case.prompts * per_machine)
     else:
-        token_perf = replica(case.model, case.token_machine)
+        token_perf = replica(case.model, case.token_machine, engine=ENGINE)
         token_replicas = case.tokens * token_perf.replicas_per_machine
         seen = simulate_split(requests, perf, token_perf, case.prompts * per_machine, token_replicas)
     kept = slice(int(WARM_UP * count), int((1.0 - COOL_DOWN) * count))
@@ -167,11 +169,11 @@ def simulated_percentiles(
     case: Case, duration_s: float, seed: int, count: int, *, share_links: bool = True
 ) -> Simulated:
     """Simulate ``count`` sets: strict pools under the policy ``split``, one pool under ``mixed``."""
-    first = replica(case.model, case.prompt_machine)
+    first = replica(case.model, case.prompt_machine, engine=ENGINE)
     if case.token_machine is None:
         cluster = Cluster((Pool("mixed", first, case.prompts),), Policy("mixed"))
     else:
-        second = replica(case.model, case.token_machine)
+        second = replica(case.model, case.token_machine, engine=ENGINE)
         pools = Pool("prompt", first, case.prompts), Pool("token", second, case.tokens)
         cluster = Cluster(pools, Policy("split", share_links=share_links))
     found, backlogs = [], list[Backlog]()
