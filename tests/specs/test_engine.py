@@ -153,3 +153,13 @@ def test_an_engine_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "engines" / "mine.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     assert with_own(str(tmp_path)).engine("mine").name == "mine"
     assert engine(str(tmp_path / "engines" / "mine.yaml")).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("kib", "gb_per_s"), [(256, 8.375), (1024, 10.918), (4096, 11.892), (16384, 12.159), (65536, 12.227)]
+)
+def test_messages_take_the_handover_beside_the_rate_of_the_link(kib: int, gb_per_s: float) -> None:
+    """NIXL over UCX on one port (LMCache, pull request 4161)."""
+    size_bytes = 1024 * kib
+    took_s = engine("vllm").handover.handover_s + size_bytes / 12.25e9
+    assert took_s == pytest.approx(size_bytes / gb_per_s / 1e9, rel=0.015)
