@@ -839,7 +839,7 @@ ESTIMATED_WHY = """\
   Over eight GPUs, and where their ring crosses sockets, it was compared with nothing.
 - The A40 has products and element-wise work only: its attention and sums are estimates on both sides of the comparison.
 - FP16 peaks stand for BF16 where a GPU has none (RTX 2080 Ti). GPUs of another maker (MI300X) run other kernels: MLPerf v5.1 has
-  0.85 of the predicted throughput of Llama2-70B Offline in FP8 on eight MI300X, where it has 1.2 of that of H100 (v4.1) and H200 (`python -m tests.oracles.offline
+  0.74 of the predicted throughput of Llama2-70B Offline in FP8 on eight MI300X, where it has 1.2 of that of H100 (v4.1) and H200 (`python -m tests.oracles.offline
   FOLDER`). Plans with it say so.
 """
 

@@ -48,7 +48,7 @@ def test_when_a_job_ends_is_when_a_whole_simulation_of_it_ends() -> None:
     assert setting.job is not None and setting.job.feed_s > 1500.0
     (design,) = setting.designs
     checked = 0
-    for machines in (2, 3, 4, 5):
+    for machines in (2, 3, 4, 5, 6):
         verdict = judge.judge(Candidate(design, (machines,)))
         if not verdict.stable:
             continue
@@ -58,6 +58,7 @@ def test_when_a_job_ends_is_when_a_whole_simulation_of_it_ends() -> None:
             rate_rps=setting.job.rate_rps,
             duration_s=setting.job.feed_s,
             cv=0.0,
+            batch_tokens=verdict.batch_tokens[0],
             sets=1,
             warm_up=0.0,
             seed=7,

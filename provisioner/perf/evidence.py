@@ -254,7 +254,7 @@ def _software(model: ModelArchitecture, gpu: Operators) -> str:
 
     >>> from provisioner.specs.catalog import machine, model
     >>> _software(model("llama2-70b"), operators_of(machine("l40s-x8")))
-    'vllm 0.14.0, all_reduce of pcie-ring 4.0'
+    'vllm 0.24.0, all_reduce of pcie-ring 4.0'
     """
     used = {"gemm": ("bf16", model.dtype), "decode_attention": (model.kv_dtype,)}
     names: dict[str, list[str]] = {}

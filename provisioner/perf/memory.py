@@ -54,7 +54,7 @@ def memory_bytes(
     weights only.
 
     >>> from provisioner.specs.catalog import machine, model
-    >>> parts = memory_bytes(model("llama-3.1-8b"), machine("rtx4090-x8"), 1)
+    >>> parts = memory_bytes(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, engine=engine_of("vllm,share=0.9"))
     >>> " ".join(f"{part} {size / 2**30:.2f}" for part, size in parts.items())    # GiB; vLLM 0.19 has a cache of 5.05
     'weights 14.96 activations 0.57 CUDA graphs 0.56 context 0.25 driver 0.47 unused share 2.35 KV cache 4.84'
     """

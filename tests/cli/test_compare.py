@@ -27,9 +27,8 @@ def test_every_design_within_the_power_of_forty_machines(provision: Run) -> None
 
 
 def test_simulated_with_chunked_prefill_beside(provision: Run) -> None:
-    ended = provision(
-        "compare", *SMALL, "--same", "machines", "--budget", "3", "--design", "baseline-h100", "--chunked", "--tp", "8"
-    )
+    asked = ("--same", "machines", "--budget", "3", "--design", "baseline-h100", "--tp", "8")
+    ended = provision("compare", *SMALL, *asked, "--policy", "mixed", "--chunked")
     assert ended.code == 0, ended.err
     assert "Baseline-H100, chunked" in ended.out and "How sharp the largest rates are" in ended.out
     assert max(map(len, ended.out.splitlines())) <= MAX_WIDTH

@@ -47,8 +47,11 @@ def test_version(provision: Run) -> None:
 def test_defaults_are_those_of_the_policies() -> None:
     policy, published = Policy("splitwise"), Policy("splitwise").as_published()
     options = declared(SimulateOptions)
-    for name in ("max_pending_tokens", "batch_tokens", "batch_requests", "max_preemptions"):
+    for name in ("max_pending_tokens", "max_preemptions"):
         assert options[name].shown_default == str(getattr(policy, name))
+    for name in ("batch_tokens", "batch_requests"):
+        of_paper = f"{getattr(policy, name)} with policies of the Splitwise paper"
+        assert options[name].shown_default == f"the engine's; {of_paper}"
     assert options["transfer_retry_s"].shown_default == (
         f"{policy.transfer_retry_s:g}; {published.transfer_retry_s:g}s with splitwise-sim"
     )

@@ -176,7 +176,7 @@ BAD = [
         ("simulate", "--pool", "mixed=1"),
         "--pool: must be ROLE:MACHINE=COUNT, such as prompt:dgx-h100=20, got 'mixed=1'",
     ),
-    (("simulate", "--pool", "prompt:dgx-h100=1"), "policy splitwise: needs prompt and token pools, got prompt pools"),
+    (("simulate", "--pool", "prompt:dgx-h100=1"), "policy strict: needs prompt and token pools, got prompt pools"),
     (
         (*SMALL, "--model", "bloom-176b", "--tp", "2"),
         "bloom-176b does not fit on 2 of the 8 GPUs of dgx-h100: the weights",

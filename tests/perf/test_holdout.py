@@ -10,6 +10,7 @@ import yaml
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import CurveSet, curve_groups, load_curve_set
+from provisioner.perf.evidence import operators_of
 from provisioner.perf.provenance import (
     SERVED_RUNS,
     SERVED_TPOT_ERROR,
@@ -224,7 +225,8 @@ def test_a_table_without_a_used_row_has_no_error() -> None:
     assert attention.software == "vllm 0.19.0"
     assert (attention.rows, attention.rows_used, attention.error_median) == (4380, 0, None)
     assert [refused.rows for refused in attention.refused] == [4380]
-    assert "prompt_attention" in machine_curves(catalog.machine("dgx-h200")).borrowed
+    of_2025 = operators_of(catalog.machine("dgx-h200"), catalog.engine("provisioner-0.1"))
+    assert "prompt_attention" in of_2025.estimated
 
 
 def test_a_damaged_provenance_of_kernels_is_refused_by_field(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from provisioner.specs.catalog import SHIPPED, engine, machine, model
 from provisioner.specs.engine import DEFAULT_ENGINE
 
 VLLM = engine(DEFAULT_ENGINE).memory
+OF_019 = engine("provisioner-0.1")  # whose room was measured
 
 
 def test_capacity_by_hand() -> None:
@@ -31,10 +32,10 @@ def test_capacity_by_hand() -> None:
         kept = 0.125 * gib + max(mlp, sampling[each]) + (0.25 + 1.85) * gib + each.layers * 18 / 1024 * gib
         left = degree * (0.9 * (80 - 0.47) * gib - kept) - 2 * each.parameters
         for name in ("dgx-h100", "dgx-a100"):
-            held = kv_capacity_tokens(each, machine(name), degree)
+            held = kv_capacity_tokens(each, machine(name), degree, engine=OF_019)
             assert held == pytest.approx(left / each.kv_bytes_per_token)
-    assert kv_capacity_tokens(llama, machine("dgx-a100"), 8) == pytest.approx(1.354e6, rel=1e-3)
-    assert kv_capacity_tokens(bloom, machine("dgx-a100"), 8) == pytest.approx(54_260, rel=1e-3)
+    assert kv_capacity_tokens(llama, machine("dgx-a100"), 8, engine=OF_019) == pytest.approx(1.354e6, rel=1e-3)
+    assert kv_capacity_tokens(bloom, machine("dgx-a100"), 8, engine=OF_019) == pytest.approx(54_260, rel=1e-3)
 
 
 def test_parts_make_up_the_memory() -> None:
@@ -51,19 +52,19 @@ def test_parts_make_up_the_memory() -> None:
 def test_an_rtx_4090_has_the_room_that_vllm_reports() -> None:
     """Llama-3.1-8B on one card of 24 GB: vLLM 0.19 reports 41,408 tokens. The message names what takes the rest."""
     shorter = dataclasses.replace(model("llama-3.1-8b"), trained_context_tokens=32_768)
-    assert kv_capacity_tokens(shorter, machine("rtx4090-x8"), 1) == pytest.approx(41_408, rel=0.05)
+    assert kv_capacity_tokens(shorter, machine("rtx4090-x8"), 1, engine=OF_019) == pytest.approx(41_408, rel=0.05)
     with pytest.raises(ModelDoesNotFitError) as caught:
-        kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1)
+        kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, engine=OF_019)
     assert str(caught.value).endswith(
         "the weights take 16.1 GB, activations 0.6, CUDA graphs 0.6, context 0.3, driver 0.5, unused share 2.5 of"
         " 25.8 GB (1 x 24 GiB), which leaves 39,635 tokens of KV cache, less than the 131,072 of the"
         " longest request served"
     )
-    assert kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=39_000) == pytest.approx(
-        39_635, abs=1
-    )
+    assert kv_capacity_tokens(
+        model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=39_000, engine=OF_019
+    ) == pytest.approx(39_635, abs=1)
     with pytest.raises(ModelDoesNotFitError, match="less than the 40,000 of the longest request served"):
-        kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=40_000)
+        kv_capacity_tokens(model("llama-3.1-8b"), machine("rtx4090-x8"), 1, context_tokens=40_000, engine=OF_019)
 
 
 def test_more_tokens_an_iteration_leave_less_room() -> None:
@@ -98,7 +99,7 @@ def test_the_simulators_memory_ignores_grouped_query_attention() -> None:
 def test_a_model_that_does_not_fit_is_refused_with_the_numbers() -> None:
     half = dataclasses.replace(machine("dgx-a100"), name="quad", gpus=4, network_gbps=800)
     with pytest.raises(ModelDoesNotFitError) as caught:
-        kv_capacity_tokens(model("bloom-176b"), half, 4)
+        kv_capacity_tokens(model("bloom-176b"), half, 4, engine=OF_019)
     assert str(caught.value) == (
         "bloom-176b does not fit on 4 of the 4 GPUs of quad: the weights take 352.5 GB, activations 8.0, CUDA graphs"
         " 5.3, context 9.0, driver 2.0, unused share 34.2 of 343.6 GB (4 x 80 GiB), which leaves none; if they fitted,"

@@ -72,7 +72,13 @@ def test_numbers_of_four_bytes_are_twice_as_much_to_add_up() -> None:
 
 @pytest.mark.parametrize(
     ("name", "provenance"),
-    [("dgx-h100", "derived"), ("dgx-h100-capped", "estimated"), ("rtx4090-x8", "estimated"), ("gb200", "estimated")],
+    [
+        ("dgx-h100", "derived"),
+        ("dgx-h100-capped", "estimated"),
+        ("rtx4090-x8", "estimated"),
+        ("gb200", "derived"),
+        ("mi300x-x8", "estimated"),
+    ],
 )
 def test_they_are_derived_only_where_they_were_measured(name: str, provenance: str) -> None:
     machine = catalog.machine(name)

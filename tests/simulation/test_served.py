@@ -67,7 +67,7 @@ def test_curves_lose_little_against_the_sum_of_operators_for_each_iteration() ->
 def test_the_rule_of_mixed_iterations_is_near_the_sum_of_operators(name: str) -> None:
     perf = on_gpus(*REPLICAS[name])
     tokens, batch, context = np.meshgrid([256, 1024, 2048, 4096, 8000], [1, 8, 64, 128], [512, 2048, 8192])
-    gpu = operators_of(perf.machine)
+    gpu = operators_of(perf.machine, perf.engine)
     summed_s = iteration_s(
         perf.model,
         gpu,
@@ -105,7 +105,7 @@ def test_the_public_simulation_gives_what_one_replica_gives(tmp_path: Path) -> N
         kv_dtype="fp8",
         reference="dgx-h200",
         pools=("mixed:dgx-h200:4=1",),
-        policy="chunked",
+        engine=loop.perf.engine.name,
         batch_tokens=loop.budget_tokens,
         workload=str(lengths),
         in_flight=32,

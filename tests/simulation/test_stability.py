@@ -158,7 +158,7 @@ def lengths(path: Path) -> str:
     return str(path)
 
 
-FILLING = {"model": "llama2-70b", "dtype": "fp8", "tensor_parallel": 2, "policy": "chunked", "slo": "batch"}
+FILLING = {"model": "llama2-70b", "dtype": "fp8", "tensor_parallel": 2, "engine": "provisioner-0.1", "slo": "batch"}
 
 
 @pytest.mark.parametrize(

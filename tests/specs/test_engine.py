@@ -46,7 +46,8 @@ def test_kernel_tables_are_of_shipped_software(name: str) -> None:
 def test_numbers_by_hand_change_the_curves_and_the_memory() -> None:
     llama, h100 = model("llama-3.1-8b"), machine("dgx-h100")
     own = engine(f"{DEFAULT_ENGINE},iteration_s=0.0013,sequence_s=0.00004")
-    longer_s = derived_curves(llama, h100, 1, own).decode.y - derived_curves(llama, h100, 1).decode.y
+    without = engine(f"{DEFAULT_ENGINE},iteration_s=0.0003,sequence_s=0.00004")
+    longer_s = derived_curves(llama, h100, 1, own).decode.y - derived_curves(llama, h100, 1, without).decode.y
     assert longer_s == pytest.approx(1e-3)
     more = memory_bytes(llama, h100, 1, engine=engine(f"{DEFAULT_ENGINE},batch_tokens=8192"))
     assert more == memory_bytes(llama, h100, 1, batch_tokens=8192)
