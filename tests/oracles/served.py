@@ -140,7 +140,7 @@ def simulate(loop: Loop) -> Latencies:
 @lru_cache(maxsize=64)
 def summed(model: ModelArchitecture, machine: Machine, tensor_parallel: int, budget_tokens: int) -> Times:
     """The oracle's own iteration times: the sum of operators for each."""
-    gpu = operators_of(machine)
+    gpu = operators_of(machine, ENGINE)
     return Times(model, gpu, tensor_parallel, VLLM, budget_tokens, MOST_BATCH, MOST_CONTEXT_TOKENS)
 
 
