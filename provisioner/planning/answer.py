@@ -1,7 +1,7 @@
 """From a question with everything loaded to a plan, or to the reason why there is none."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from time import monotonic
 from typing import Any
@@ -15,7 +15,7 @@ from provisioner.options.command import command_of, plan_question
 from provisioner.planning.candidates import Stage, one
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible, why_not
-from provisioner.planning.formulation import CAP_OPTIONS, Criterion, build
+from provisioner.planning.formulation import CAP_OPTIONS, build
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import write_problem
@@ -23,8 +23,9 @@ from provisioner.progress import Progress, Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import TokenStage
 from provisioner.queueing.traffic import Traffic
+from provisioner.results.cluster import HasCluster, added_complexity
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, BatchPlan, LatencyFigure, Plan, PlanPool
-from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.criteria import CRITERIA, ObjectiveName, Tiebreak, order
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import SLO
 
@@ -64,7 +65,7 @@ def plan_of_best(setting: Setting, search: Search, best: Best) -> Plan:
         except TimeIsUp:
             return Alternative(design=design.name, reason=LATE)
         cluster = setting.priced(design, other.sizes, other.totals)
-        return Alternative(**cluster, reason=loss(other.totals, best.totals, objective))
+        return Alternative(**cluster, reason=loss(other.totals, best.totals))
 
     others = [alternative(design) for design in setting.designs if design != best.design]
     with ending(math.inf, anew=True):
@@ -86,17 +87,39 @@ def with_sharing_designs(setting: Setting, search: Search, progress: Progress) -
 
 
 def ranked(alternatives: list[Alternative], objective: ObjectiveName) -> tuple[Alternative, ...]:
-    """Other designs in order: feasible ones by objective, then those without a plan."""
-    sign = -1.0 if CRITERIA[objective].largest else 1.0
-    return tuple(sorted(alternatives, key=lambda other: (not other.feasible, sign * (other.of(objective) or 0.0))))
+    """Other designs in order: feasible ones as they are ranked, then those without a plan."""
+    planned = sorted((other for other in alternatives if other.feasible), key=lambda other: rank(other, objective))
+    return (*planned, *(other for other in alternatives if not other.feasible))
 
 
-def loss(totals: Mapping[Criterion, float], best: Mapping[Criterion, float], objective: Criterion | None = None) -> str:
-    """The amount by which a design loses in the first criterion that differs, beside the same ``objective``."""
-    for criterion in best:
-        ratio = totals[criterion] / best[criterion]
+def rank(found: HasCluster, objective: ObjectiveName) -> tuple[float, ...]:
+    """The criteria of a cluster in the order in which they decide with an objective, to sort by: the best is least.
+
+    Largest throughput is followed by the order of clusters of least cost.
+    """
+    names = order("cost" if objective == "throughput" else objective)
+    throughput = (-amount(found, objective),) if objective == "throughput" else ()
+    return comparable((*throughput, *(amount(found, name) for name in names)))
+
+
+def amount(found: HasCluster, name: ObjectiveName | Tiebreak) -> float:
+    """The value of a criterion of a result that has a plan."""
+    return float(found.cluster.complexity if name == "complexity" else getattr(found, CRITERIA[name].field))
+
+
+def comparable(values: Iterable[float]) -> tuple[float, ...]:
+    """Totals to nine digits: sums of the same prices in another order are equal."""
+    return tuple(float(f"{value:.9g}") for value in values)
+
+
+def loss(totals: Mapping[Tiebreak, float], best: Mapping[Tiebreak, float]) -> str:
+    """The amount by which a design loses in the first criterion that differs, beside the same objective, the first."""
+    objective = next(iter(best))
+    for criterion, least in best.items():
+        same, ratio = "" if criterion == objective else f"same {objective}, ", totals[criterion] / least
+        if abs(ratio - 1.0) > 1e-9 and criterion == "complexity":
+            return same + added_complexity(totals[criterion], least)
         if abs(ratio - 1.0) > 1e-9:
-            same = "" if objective in (None, criterion) else f"same {objective}, "
             return f"{same}{100.0 * (ratio - 1.0):.1f} % more {criterion}"
     return "equal in every criterion; less slack"
 
@@ -124,7 +147,7 @@ def _largest_throughput(setting: Setting, progress: Progress) -> Plan:
     if not results:
         # At next to no load, what the limits would have to be for any rate at all.
         raise infeasible(setting, setting.search(setting.traffic_at(SMALLEST_RATE_RPS)))
-    results.sort(key=lambda pair: (-pair[0], pair[1].totals["cost"]))
+    results.sort(key=lambda pair: comparable((-pair[0], *pair[1].totals.values())))
     rate, best = results[0]
     for less, other in results[1:]:
         reason = f"{100.0 * (1.0 - less / rate):.1f} % less throughput"

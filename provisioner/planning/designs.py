@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from provisioner.deadline import check_time
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import spelled
+from provisioner.results.cluster import complexity
 from provisioner.specs.hardware import Machine
 from provisioner.specs.roles import ROLES, RoleName
 
@@ -85,6 +86,16 @@ class Design:
     def shares_role(self) -> bool:
         """Whether some role is served by two machine types."""
         return any(not slot.serves_all for slot in self.slots)
+
+    @property
+    def complexity(self) -> int:
+        """The complexity of its clusters: fewer roles, then machine types, then degrees of tensor parallelism are less.
+
+        >>> from provisioner.specs.catalog import machine
+        >>> [(d.name, d.complexity) for d in designs([machine("dgx-a100"), machine("dgx-h100")])][1:5:3]
+        [('Splitwise-AH', 221), ('Baseline-A100', 111)]
+        """
+        return complexity((slot.role, *slot.replica) for slot in self.slots)
 
     def used(self, sizes: Sequence[int]) -> Counter[str]:
         """Machines of each type, by name, at these sizes of the pools."""

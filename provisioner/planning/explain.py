@@ -96,7 +96,8 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
         texts.append(f"{what} {below:.4g} (now {setting.rate_rps:.4g})")
     binding = binding or "the limits together"
     cluster = Cluster(least.design.name, setting.pools(least.design, least.sizes))
-    totals = ", ".join(_amount(criterion, value, search) for criterion, value in least.totals.items())
+    amounts = ((name, value) for name, value in least.totals.items() if name != "complexity")
+    totals = ", ".join(_amount(criterion, value, search) for criterion, value in amounts)
     would_do = f"{cluster.design} with {cluster.listed} would do ({totals})"
     message = f"no plan within the limits: {binding} binds; without them {would_do}"
     return InfeasibleError(message, binding=binding, relaxations=texts)

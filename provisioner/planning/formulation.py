@@ -11,7 +11,7 @@ from provisioner.deadline import check_time, in_time
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
 from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
-from provisioner.specs.criteria import OF_CLUSTERS, CriterionName
+from provisioner.specs.criteria import OF_CLUSTERS, CriterionName, Tiebreak
 from provisioner.specs.money import USD
 from provisioner.specs.slo import LatencyLimit
 
@@ -127,9 +127,7 @@ class Program:
             self.problem.addConstraint(row, name)
 
 
-def build(
-    parameters: Parameters, objective: Criterion, best_so_far: Mapping[Criterion, float] | None = None
-) -> Program:
+def build(parameters: Parameters, objective: Tiebreak, best_so_far: Mapping[Tiebreak, float] | None = None) -> Program:
     """State the program that minimises one criterion, with the earlier criteria held at their best values."""
     program = Program.over(parameters.candidates, "provisioner", pulp.LpMinimize)
     program.problem.setObjective(total(parameters, program, objective))
@@ -139,12 +137,26 @@ def build(
     return program
 
 
-def total(parameters: Parameters, program: Program, criterion: Criterion) -> pulp.LpAffineExpression:
-    """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines."""
+def total(parameters: Parameters, program: Program, criterion: Tiebreak) -> pulp.LpAffineExpression:
+    """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines.
+
+    Of the complexity: sum over d of complexity[d] * design[d].
+    """
+    if criterion == "complexity":
+        return pulp.lpSum(
+            option.design.complexity * program.design[d] for d, option in enumerate(parameters.candidates)
+        )
     return pulp.lpSum(
         n * parameters.prices.of(criterion, parameters.machine(d, s)) * variable
         for (d, s, n), variable in in_time(program.size.items())
     )
+
+
+def amount(parameters: Parameters, criterion: Tiebreak, d: int, sizes: Sequence[int]) -> float:
+    """The total of a criterion for one choice, by arithmetic."""
+    if criterion == "complexity":
+        return parameters.candidates[d].design.complexity
+    return sum(n * parameters.prices.of(criterion, parameters.machine(d, s)) for s, n in enumerate(sizes))
 
 
 def one_design(parameters: Parameters, program: Program) -> Rows:
@@ -204,7 +216,7 @@ def capped(parameters: Parameters, program: Program) -> Rows:
     }
 
 
-def as_good_as(parameters: Parameters, program: Program, best_so_far: Mapping[Criterion, float]) -> Rows:
+def as_good_as(parameters: Parameters, program: Program, best_so_far: Mapping[Tiebreak, float]) -> Rows:
     """total[criterion] <= best[criterion]: a later criterion decides only among what the earlier ones leave."""
     return {
         f"as_good_as({criterion})": total(parameters, program, criterion) <= best * (1.0 + ROUNDING)

@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.planning.designs import Design
-from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Prices
-from provisioner.planning.solver import Point, order
+from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Prices
+from provisioner.planning.solver import Point
+from provisioner.specs.criteria import TIES, Tiebreak, order
 
 Sizes = tuple[int, ...]
-Totals = tuple[int, ...]  # whole units of each criterion in the order of ``solver.order``
+Totals = tuple[int, ...]  # whole units of each criterion in the order of ``Lattice.order``
 
 PRICE_DIGITS = 7  # prices are compared to this many significant digits of the dearest machine's
 _WORK_ROUNDING = 1e-9  # work below the capacity by this relative rounding error counts as equal to it
 # The next criterion decides among candidates equal in the first ones; this many levels, the last of which is a tie.
-LEVELS = len(CRITERIA) + 1
+LEVELS = len(TIES) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,32 +82,50 @@ def whole_units(per_machine: Mapping[str, float]) -> dict[str, int]:
 class Lattice:
     """All points of some regions within caps and stock, less those ``tried`` and those at or below a cut."""
 
-    def __init__(self, regions: Iterable[Region], prices: Prices, caps: Caps, objective: Criterion) -> None:
+    def __init__(
+        self,
+        regions: Iterable[Region],
+        prices: Prices,
+        caps: Caps,
+        objective: Criterion,
+        ties: Sequence[Tiebreak] = TIES,
+    ) -> None:
         self.regions = tuple(regions)
         self.prices = prices
         self.caps = caps
-        self.order = order(objective)
+        self.order = order(objective, ties)
+        self.criteria = tuple(c for c in self.order if c != "complexity")
         self.machines = tuple(tuple(slot.machine.name for slot in region.design.slots) for region in self.regions)
         names = sorted({name for pools in self.machines for name in pools})
-        amounts = {c: {name: prices.of(c, name) for name in names} for c in self.order}
-        self.whole = {c: whole_units(amounts[c]) if names else {} for c in self.order}
-        # By design, then criterion in order, then pool: whole units and the numbers themselves.
+        amounts = {c: {name: prices.of(c, name) for name in names} for c in self.criteria}
+        whole = {c: whole_units(amounts[c]) if names else {} for c in self.criteria}
+        # By design, then criterion in order: whole units of the design itself, and of a machine of each pool.
+        self.fixed = tuple(
+            tuple(region.design.complexity if c == "complexity" else 0 for c in self.order) for region in self.regions
+        )
         self.units = tuple(
-            tuple(tuple(self.whole[c][name] for name in pools) for c in self.order) for pools in self.machines
+            tuple(tuple(0 if c == "complexity" else whole[c][name] for name in pools) for c in self.order)
+            for pools in self.machines
         )
         self.per_machine = tuple(
-            {c: tuple(amounts[c][name] for name in pools) for c in self.order} for pools in self.machines
+            {c: tuple(amounts[c][name] for name in pools) for c in self.criteria} for pools in self.machines
         )
         self.cuts: list[list[Sizes]] = [[] for _ in self.regions]
         self.tried: list[set[Sizes]] = [set() for _ in self.regions]
 
     def totals(self, point: Point) -> Totals:
         """Whole units of each criterion, in the order in which they decide."""
-        return tuple(sum(map(mul, point.sizes, each)) for each in self.units[point.design])
+        return self.totals_of(point.design, point.sizes)
 
-    def value(self, point: Point) -> dict[Criterion, float]:
-        """Cost in $/h, power in W and machines of a point."""
-        return {c: sum(map(mul, point.sizes, each)) for c, each in self.per_machine[point.design].items()}
+    def totals_of(self, design: int, sizes: Sequence[Any]) -> tuple[Any, ...]:
+        """The totals of sizes of a design: a number for each pool, or arrays (see ``axes``)."""
+        forms = zip(self.fixed[design], self.units[design], strict=True)
+        return tuple(fixed + sum(map(mul, sizes, each)) for fixed, each in forms)
+
+    def value(self, point: Point) -> dict[Tiebreak, float]:
+        """Cost in $/h, power in W, machines and complexity of a point, in the order in which they decide."""
+        totals = {c: sum(map(mul, point.sizes, each)) for c, each in self.per_machine[point.design].items()}
+        return {c: self.fixed[point.design][k] if c == "complexity" else totals[c] for k, c in enumerate(self.order)}
 
     def least_units(self, design: int) -> float:
         """Whole units of the objective that no point of a design is below: infinite if none can do the work.
@@ -124,7 +143,7 @@ class Lattice:
 
     def least_value(self, design: int) -> float:
         """The objective that no point of a design is below, as ``least_units`` has it."""
-        amounts = zip(self.per_machine[design][self.order[0]], self.units[design][0], strict=True)
+        amounts = zip(self.per_machine[design][self.criteria[0]], self.units[design][0], strict=True)
         return self.least_units(design) * min(amount / unit for amount, unit in amounts)
 
     def allowed(self, point: Point) -> bool:
@@ -149,7 +168,7 @@ class Lattice:
         )
 
     def level(self, point: Point, best: Totals | None) -> int:
-        """The first criterion in which a point is better than the best, by position: 3 for a tie, 4 for a worse one."""
+        """The first criterion in which a point is better than the best, by position: the next for a tie, then worse."""
         if best is None:
             return 0
         for level, (mine, theirs) in enumerate(zip(self.totals(point), best, strict=True)):
@@ -201,14 +220,16 @@ class Lattice:
         least = self.regions[design].least
         return np.ix_(*(np.arange(n, n + k, dtype=np.int64) for n, k in zip(least, shape, strict=True)))
 
+    def deciding(self, level: int) -> int:
+        """The criterion whose dearest points are tried first at a level, by position.
+
+        The objective if all points of the level have the same: for a tie, and for less complexity.
+        """
+        return 0 if level == LEVELS - 1 or self.order[level] == "complexity" else level
+
     def points(self, best: Totals | None) -> int:
         """The number of points in the smallest boxes around all that could be as good as the best."""
         return sum(math.prod(self.shape(d, best)) for d in range(len(self.regions)))
-
-
-def deciding(level: int) -> int:
-    """The criterion that decides at a level, by position: for a tie, which has equal totals, the objective."""
-    return level % (LEVELS - 1)
 
 
 def at_most(sizes: Sizes, other: Sizes) -> bool:
@@ -230,7 +251,7 @@ class Enumeration:
             if 0 in shape:
                 shape = (0,) * len(shape)
             axes = lattice.axes(d, shape)
-            totals = [np.asarray(sum(map(mul, axes, each))) for each in lattice.units[d]]
+            totals = list(map(np.asarray, lattice.totals_of(d, axes)))
             levels = np.full(shape, 0 if best is None else LEVELS - 1, dtype=np.int8)
             for level, limit in reversed([*enumerate(best or ())]):
                 levels[totals[level] < limit] = level
@@ -263,7 +284,7 @@ class Enumeration:
         By the level's criterion. The points of that design within less than one of its machines of the dearest form a
         layer in which none has more machines than another in every pool: its first and last point, if it has any.
         """
-        c = deciding(level)
+        c = self.lattice.deciding(level)
         left = {d: self.totals[d][c][levels == level] for d, levels in enumerate(self.levels) if d not in skip}
         most = {d: int(totals.max()) for d, totals in left.items() if totals.size}
         if not most:

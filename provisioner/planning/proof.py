@@ -23,6 +23,7 @@ from provisioner.planning.proof_program import Programs, ProofParameters, parame
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, solver
 from provisioner.progress import Progress
 from provisioner.results.plan import DesignCounts
+from provisioner.specs.criteria import TIES, Tiebreak
 from provisioner.specs.slo import LatencyLimit
 
 Outcome = Literal["pass", "fail", "undecided"]
@@ -111,15 +112,16 @@ Judge = Callable[[Sequence[Candidate]], Sequence[Verdict]]
 class Problem:
     """The problem of a proof: the regions of all designs, prices, caps and the objective.
 
-    ``exhaustive`` lets no failure exclude anything but itself. ``batch`` candidates are judged at a time; the time
-    limit is looked at between batches. With ``any_plan`` the first plan that passes ends the search.
-    ``excluded`` are known to fail clearly: each excludes every smaller one of its design.
+    ``ties`` decide after the objective. ``exhaustive`` lets no failure exclude anything but itself. ``batch``
+    candidates are judged at a time; the time limit is looked at between batches. With ``any_plan`` the first plan that
+    passes ends the search. ``excluded`` are known to fail clearly: each excludes every smaller one of its design.
     """
 
     regions: tuple[Region, ...]
     prices: Prices
     caps: Caps = field(default_factory=Caps)
     objective: Criterion = "cost"
+    ties: tuple[Tiebreak, ...] = TIES
     exhaustive: bool = False
     batch: int = 2
     solver: str = DEFAULT_SOLVER
@@ -134,10 +136,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A candidate with its totals and its verdict."""
+    """A candidate with its totals, in the order in which they decide, and its verdict."""
 
     candidate: Candidate
-    totals: Mapping[Criterion, float]
+    totals: Mapping[Tiebreak, float]
     verdict: Verdict
 
 
@@ -208,7 +210,7 @@ class _ProofSearch:
         self.problem = problem
         self.judge_many = judge
         self.progress = progress
-        self.lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
+        self.lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective, problem.ties)
         self.verdicts: dict[Point, Verdict] = {}
         self.best: Point | None = None
         self.totals: Totals | None = None

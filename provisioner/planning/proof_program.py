@@ -18,7 +18,7 @@ from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
 from provisioner.planning.formulation import Parameters, Program, Rows, capped, in_stock, one_design, one_size
-from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most, deciding
+from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most
 from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
 
 _MOST_MERGED = 2_000_000  # with more sizes than this in one design, exclusions are not merged into stronger ones
@@ -103,7 +103,7 @@ def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...],
 def build(p: ProofParameters, level: int, at_least: int | None = None) -> Program:
     """State the program of one level: the dearest plan that is left; ``at_least`` bounds its total from below."""
     program = Program.over(p.choices.candidates, "proof", pulp.LpMaximize)
-    program.problem.setObjective(total_units(p, program, deciding(level)))
+    program.problem.setObjective(total_units(p, program, p.lattice.deciding(level)))
     for family in (one_design, one_size, in_stock, capped):
         program.add(family(p.choices, program))
     for of_proof in (enough_work, cut, tried):
@@ -124,8 +124,14 @@ def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float])
 
 
 def units(p: ProofParameters, program: Program, c: int, d: int) -> pulp.LpAffineExpression:
-    """sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: a criterion of one design, in whole units."""
-    return _summed(p, program, d, p.lattice.units[p.positions[d]][c])
+    """complexity[d] * design[d], or sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: in whole units.
+
+    A criterion, by position, of one design.
+    """
+    at = p.positions[d]
+    if p.lattice.order[c] == "complexity":
+        return pulp.lpSum([p.lattice.fixed[at][c] * program.design[d]])
+    return _summed(p, program, d, p.lattice.units[at][c])
 
 
 def total_units(p: ProofParameters, program: Program, c: int) -> pulp.LpAffineExpression:
@@ -183,7 +189,7 @@ def as_dear_as(p: ProofParameters, program: Program, level: int, at_least: int |
     """sum over d of units[d, c] >= dearest[c]: while choosing among the dearest, none cheaper."""
     if at_least is None:
         return {}
-    c = deciding(level)
+    c = p.lattice.deciding(level)
     return {f"as_dear_as({p.lattice.order[c]})": total_units(p, program, c) >= at_least}
 
 
@@ -203,7 +209,7 @@ class Programs:
         dearest = self._solve(p, level)
         if dearest is None:
             return ()
-        c = deciding(level)
+        c = self.lattice.deciding(level)
         total = self.lattice.totals(dearest)[c]
         first = self._solve(
             p, level, total, lambda program: pulp.lpSum(p.positions[d] * x for d, x in program.design.items())
@@ -238,7 +244,7 @@ class Programs:
             if choice is None:
                 return None
             point = choice._replace(design=p.positions[choice.design])
-            enough = at_least is None or self.lattice.totals(point)[deciding(level)] >= at_least
+            enough = at_least is None or self.lattice.totals(point)[self.lattice.deciding(level)] >= at_least
             if enough and self.lattice.level(point, p.best) <= level and self.lattice.allowed(point):
                 return point
             # A point that only the solver's tolerance allows: exclude it and solve again.

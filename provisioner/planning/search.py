@@ -1,7 +1,7 @@
 """From candidates to the choice: the program over all designs, cuts found while solving, ties, the largest rate."""
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial, reduce
@@ -17,6 +17,7 @@ from provisioner.planning.designs import Design
 from provisioner.planning.formulation import ROUNDING, Caps, Criterion, Parameters, Prices
 from provisioner.planning.solver import Point, solve
 from provisioner.progress import Progress, Step
+from provisioner.specs.criteria import TIES, Tiebreak
 from provisioner.specs.slo import LatencyLimit
 
 _MOST_TIES = 400  # of the ties' combinations these are enumerated at most; three shared pools have tens of thousands
@@ -32,7 +33,7 @@ class Best:
 
     design: Design
     sizes: tuple[int, ...]
-    totals: dict[Criterion, float]
+    totals: dict[Tiebreak, float]
     latency: DesignLatency
 
 
@@ -47,11 +48,13 @@ class Search:
         caps: Caps,
         solver: str,
         progress: Progress = lambda _: None,
+        ties: Sequence[Tiebreak] = TIES,
     ) -> None:
         self.question = question
         self.prices = prices
         self.caps = caps
         self.solver = solver
+        self.ties = ties
         self.candidates: dict[Design, Candidates] = {}
         for k, design in enumerate(designs):
             check_time()
@@ -82,7 +85,7 @@ class Search:
         """The best choice over some designs, or None. Ties end at the largest worst-case slack."""
         while (parameters := self.parameters(designs, caps)).candidates:
             check_time()
-            solved = solve(parameters, objective, self.solver)
+            solved = solve(parameters, objective, self.solver, self.ties)
             if solved is None:
                 return None
             choice, totals = solved
@@ -121,7 +124,7 @@ class Search:
             cut[position] = int(every[bisect_left(every, True, larger, key=partial(meets, position)) - 1])
         return tuple(cut)
 
-    def _break_ties(self, parameters: Parameters, choice: Point, totals: dict[Criterion, float]) -> Best:
+    def _break_ties(self, parameters: Parameters, choice: Point, totals: dict[Tiebreak, float]) -> Best:
         """Among the choices with the same totals, the one with the largest worst-case slack.
 
         Pools' own slacks bound a pair's, so that costly end-to-end percentiles are found only while a tie could win.
@@ -158,12 +161,15 @@ def _worst_slack(latency: DesignLatency, limits: list[LatencyLimit], sizes: tupl
     return min(slacks, default=np.inf)
 
 
-def _with_totals(option: Candidates, parameters: Parameters, totals: dict[Criterion, float]) -> list[tuple[int, ...]]:
+def _with_totals(option: Candidates, parameters: Parameters, totals: Mapping[Tiebreak, float]) -> list[tuple[int, ...]]:
     """Every choice of sizes of one design with exactly these totals that satisfies the program's rows."""
     axes = np.ix_(*(pool.sizes for pool in option.pools))
     machines = [pool.slot.machine.name for pool in option.pools]
     keep = np.ones([pool.sizes.size for pool in option.pools], dtype=bool)
     for criterion, value in totals.items():
+        if criterion == "complexity":
+            keep &= option.design.complexity == value
+            continue
         prices = [parameters.prices.of(criterion, machine) for machine in machines]
         keep &= np.abs(sum(map(mul, axes, prices)) - value) <= max(abs(value), 1.0) * 2.0 * ROUNDING
     for cut in option.cuts:

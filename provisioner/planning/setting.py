@@ -16,7 +16,7 @@ from provisioner.progress import Progress
 from provisioner.queueing.traffic import Traffic
 from provisioner.results.cluster import Pool
 from provisioner.specs.batch_job import BatchJob
-from provisioner.specs.criteria import ObjectiveName
+from provisioner.specs.criteria import TIES, ObjectiveName, Tiebreak
 from provisioner.specs.hardware import Machine
 from provisioner.specs.slo import SLO
 from provisioner.specs.traces import Trace
@@ -61,6 +61,7 @@ class Setting:
     ``named`` says whether designs were named. ``question`` has every option as a plain value, which is only shown.
     ``verdicts_rest_on`` are the inputs that change a verdict on a cluster beside rate, limits and judging. ``smaller``
     has machine types with fewer of the same GPUs, by machine, and their cost in $/h, if known: the smallest first.
+    ``ties`` decide between clusters with the same objective.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Setting:
     question: Mapping[str, Any]
     verdicts_rest_on: Hashable
     smaller: Mapping[str, tuple[tuple[Machine, float | None], ...]] = field(default_factory=dict)
+    ties: tuple[Tiebreak, ...] = TIES
 
     @property
     def criterion(self) -> Criterion:
@@ -154,7 +156,7 @@ class Setting:
             for slot, machines in zip(design.slots, sizes, strict=True)
         )
 
-    def priced(self, design: Design, sizes: Sequence[int], totals: Mapping[Criterion, float]) -> dict[str, Any]:
+    def priced(self, design: Design, sizes: Sequence[int], totals: Mapping[Tiebreak, float]) -> dict[str, Any]:
         """The fields that results have of a cluster: design, pools, cost and power."""
         pools, cost, power = self.pools(design, sizes), totals["cost"], totals["power"]
         return {"design": design.name, "pools": pools, "cost_usd_per_h": cost, "power_w": power}
@@ -168,7 +170,7 @@ class Setting:
         """The search over some designs at some traffic, those of the question unless given."""
         question = LatencyInputs(traffic or self.traffic, self.predicted, self.reference, self.replicas)
         designs = self.designs if designs is None else designs
-        return Search(question, designs, self.prices, self.caps, self.searching.solver, progress)
+        return Search(question, designs, self.prices, self.caps, self.searching.solver, progress, self.ties)
 
     def sharing_designs(self) -> tuple[Design, ...]:
         """The designs in which two types share a role, for where stock is short; none where designs were named."""

@@ -3,6 +3,7 @@
 import ctypes
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -15,7 +16,8 @@ from provisioner.deadline import check_room, time_left_s
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.files import write_files
 from provisioner.options import spelled
-from provisioner.planning.formulation import CRITERIA, Criterion, Parameters, Program, build
+from provisioner.planning.formulation import Criterion, Parameters, Program, amount, build
+from provisioner.specs.criteria import TIES, Tiebreak, order
 
 DEFAULT_SOLVER = "HiGHS"
 _INTEGRAL = 1e-6
@@ -69,32 +71,30 @@ def _introduce_quietly() -> None:
         os.close(nowhere)
 
 
-def order(first: Criterion) -> tuple[Criterion, ...]:
-    """The objective, then the remaining criteria in the order cost, power, machines."""
-    return (first, *(criterion for criterion in CRITERIA if criterion != first))
-
-
 def solve(
-    parameters: Parameters, objective: Criterion, solver_name: str = DEFAULT_SOLVER
-) -> tuple[Point, dict[Criterion, float]] | None:
+    parameters: Parameters,
+    objective: Criterion,
+    solver_name: str = DEFAULT_SOLVER,
+    ties: Sequence[Tiebreak] = TIES,
+) -> tuple[Point, dict[Tiebreak, float]] | None:
     """The lexicographically best choice with its totals by criterion, or None where no choice satisfies the rows.
 
-    Totals are recomputed from the choice's integers and not read from the solver.
+    ``ties`` decide after the objective. Totals are recomputed from the choice's integers and not read from the solver.
     """
     engine = solver(solver_name)
-    best: dict[Criterion, float] = {}
-    for criterion in order(objective):
-        began_s = monotonic()
-        program = build(parameters, criterion, best)
-        choice = choose(program, engine, monotonic() - began_s)
+    best: dict[Tiebreak, float] = {}
+    choice: Point | None = None
+    alike = len({option.design.complexity for option in parameters.candidates}) == 1
+    for criterion in order(objective, ties):
+        if not (alike and criterion == "complexity"):
+            began_s = monotonic()
+            program = build(parameters, criterion, best)
+            choice = choose(program, engine, monotonic() - began_s)
         if choice is None:
             if best:
                 raise _failed(engine.name, "lost a solution while breaking ties")
             return None
-        d, sizes = choice
-        best[criterion] = sum(
-            n * parameters.prices.of(criterion, parameters.machine(d, s)) for s, n in enumerate(sizes)
-        )
+        best[criterion] = amount(parameters, criterion, *choice)
     assert choice is not None
     return choice, best
 

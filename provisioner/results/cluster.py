@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Final, Self
 
 from provisioner.results.result import derived
 from provisioner.specs.criteria import CriterionName
@@ -53,6 +53,38 @@ class Pool:
         return f"{self.machines} {self.role} {self.machine} at TP {self.tensor_parallel}"
 
 
+_PARTS: Final = (("role", "roles"), ("machine type", "machine types"), ("degree of TP", "degrees of TP"))
+"""Kinds of parts that make a cluster complex, the weightiest first."""
+_DIGIT: Final = 10  # more than a cluster has different parts of a kind, since it has fewer pools
+
+
+def complexity(pools: Iterable[tuple[RoleName, str, int]]) -> int:
+    """Complexity of pools, given as role, machine type and tensor parallelism: how many of each differ, as digits.
+
+    The smaller number is the simpler cluster: that with fewer roles, then types, then degrees of tensor parallelism.
+
+    >>> complexity([("prompt", "dgx-h100", 4), ("token", "dgx-h100", 2)]), complexity([("mixed", "dgx-h100", 4)])
+    (212, 111)
+    """
+    value = 0
+    for parts in zip(*pools, strict=True):
+        value = value * _DIGIT + len(set(parts))
+    return value
+
+
+def added_complexity(value: float, simpler: float) -> str:
+    """The parts of the first kind in which two complexities differ, as text.
+
+    >>> added_complexity(212, 111), added_complexity(213, 211)
+    ('1 more role', '2 more degrees of TP')
+    """
+    weights = [_DIGIT**k for k in reversed(range(len(_PARTS)))]
+    for names, weight in zip(_PARTS, weights, strict=True):
+        if more := int(value // weight - simpler // weight):
+            return f"{abs(more)} {'more' if more > 0 else 'fewer'} {names[abs(more) > 1]}"
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class Cluster:
     """A design with the sizes of its pools: the one value for a cluster, everywhere.
@@ -74,6 +106,11 @@ class Cluster:
     def splits(self) -> bool:
         """Whether the two phases run on separate pools."""
         return any(pool.role != "mixed" for pool in self.pools)
+
+    @property
+    def complexity(self) -> int:
+        """Different roles, machine types and degrees of tensor parallelism of its pools, as digits (``complexity``)."""
+        return complexity((pool.role, pool.machine, pool.tensor_parallel) for pool in self.pools)
 
     @property
     def sizes(self) -> str:

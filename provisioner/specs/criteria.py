@@ -1,6 +1,6 @@
 """The criteria by which clusters are compared: one row each, for objectives, limits, tables and charts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
@@ -11,6 +11,7 @@ from provisioner.specs.units import format_cost, format_power, format_rate
 Watch = Literal["design", "split", "machines", "splitting"]
 CriterionName = Literal["cost", "power", "machines"]
 ObjectiveName = Literal["cost", "power", "machines", "throughput"]
+Tiebreak = Literal["complexity", "cost", "power", "machines"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,23 @@ _ROWS: Final = (
 )
 
 CRITERIA: Final[Mapping[str, Criterion]] = MappingProxyType({row.name: row for row in _ROWS})
-"""Every criterion by name, in the order in which ties are broken; the last one is of a rate, not of a cluster."""
+"""Every criterion by name; the last one is of a rate, not of a cluster."""
 
 OF_CLUSTERS: Final[tuple[CriterionName, ...]] = ("cost", "power", "machines")
 """The criteria that are totals of a cluster's machines."""
+
+TIES: Final[tuple[Tiebreak, ...]] = ("complexity", *OF_CLUSTERS)
+"""Quantities that decide, the first one first, between clusters alike in the objective: the simplest one wins."""
+
+
+def order(objective: CriterionName, ties: Sequence[Tiebreak] = TIES) -> tuple[Tiebreak, ...]:
+    """The objective, then what breaks its ties, in the order in which they decide.
+
+    >>> order("power")
+    ('power', 'complexity', 'cost', 'machines')
+    """
+    return (objective, *(each for each in ties if each != objective))
+
 
 WATCHES: Final[Mapping[Watch, str]] = MappingProxyType(
     {

@@ -15,6 +15,7 @@ from provisioner.options import CompareOptions, PlanOptions, spelled
 from provisioner.options.command import command_of
 from provisioner.options.defaults import DEFAULT_POLICY, PolicyName, policies
 from provisioner.options.kinds import POWER, text_of
+from provisioner.planning.answer import rank
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.setting import Setting
@@ -22,7 +23,7 @@ from provisioner.progress import worded
 from provisioner.results.comparison import Budget, ComparedDesign, Comparison
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs import catalog
-from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName, ObjectiveName
+from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
 from provisioner.specs.money import USD
 from provisioner.specs.units import parse_positive, parse_whole, quoted
 from provisioner.studies.attribution import attributed
@@ -216,12 +217,8 @@ def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Ca
 
 
 def _rank(design: ComparedDesign, objective: ObjectiveName) -> tuple[bool, tuple[float, ...]]:
-    """The best first: by throughput, or by the objective and then the other criteria."""
-    if design.plan is None:
-        return True, ()
-    if objective == "throughput":
-        return False, (-design.plan.rate_rps, design.plan.cost_usd_per_h)
-    return False, tuple(map(design.plan.totals.of, (objective, *OF_CLUSTERS)))
+    """The best first, and those without a plan last."""
+    return design.plan is None, () if design.plan is None else rank(design.plan, objective)
 
 
 def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:

@@ -14,13 +14,12 @@ from provisioner.options.command import command_of, simulate_question
 from provisioner.planning.designs import choose, designs
 from provisioner.planning.formulation import Prices
 from provisioner.planning.lattice import whole_units
-from provisioner.planning.solver import order
 from provisioner.results.cluster import Cluster, Pool
 from provisioner.results.grid import Grid, GridPoint, Varied
 from provisioner.results.result import door
 from provisioner.simulation.assemble import Scenario
 from provisioner.specs import catalog
-from provisioner.specs.criteria import CriterionName
+from provisioner.specs.criteria import CriterionName, order
 from provisioner.specs.roles import ROLES
 from provisioner.specs.units import format_count, quoted
 from provisioner.studies.inputs import SCALE, check_varied, factor, input_of
@@ -170,7 +169,8 @@ def _best(
     Totals are compared in whole units, so that equal totals are equal.
     """
     pools = clusters[0].pools
-    units = [whole_units({pool.machine: prices.of(each, pool.machine) for pool in pools}) for each in order(objective)]
+    criteria = [each for each in order(objective) if each != "complexity"]  # which all of a grid have the same
+    units = [whole_units({pool.machine: prices.of(each, pool.machine) for pool in pools}) for each in criteria]
     sizes = [tuple(pool.machines for pool in cluster.pools) for cluster in clusters]
     passing = [k for k, point in enumerate(points) if point.state == "pass"]
 

@@ -18,13 +18,12 @@ from provisioner.options.command import command_of
 from provisioner.planning.answer import plan_of_best
 from provisioner.planning.check import confirmed
 from provisioner.planning.explain import infeasible
-from provisioner.planning.formulation import Criterion
 from provisioner.planning.setting import Setting
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import BELOW, Box, Frontier
 from provisioner.results.plan import Plan
 from provisioner.simulation.run import compile_simulator
-from provisioner.specs.criteria import OF_CLUSTERS
+from provisioner.specs.criteria import OF_CLUSTERS, Tiebreak
 from provisioner.studies.attribution import attributed
 from provisioner.verify.answer import formulas_guess, proof_of
 from provisioner.verify.evidence import Proven
@@ -91,7 +90,9 @@ def pareto(options: ParetoOptions, *, progress: Callable[[str], None] = lambda _
     """
     asked = options.part(PlanOptions)
     setting = load_setting(asked, progress)
-    setting = replace(setting, question=asdict(with_own_rate(asked, setting.rate_rps)))
+    # All three criteria are the objective, so the simplest of clusters alike in them is a point.
+    ties: tuple[Tiebreak, ...] = (*OF_CLUSTERS, "complexity")
+    setting = replace(setting, question=asdict(with_own_rate(asked, setting.rate_rps)), ties=ties)
     return _by_formulas(setting, progress) if options.fast else _simulated(setting, progress)
 
 
@@ -183,7 +184,7 @@ def _simulated(setting: Setting, progress: Callable[[str], None]) -> Frontier:
     )
 
 
-def _totals(totals: Mapping[Criterion, float]) -> Totals:
+def _totals(totals: Mapping[Tiebreak, float]) -> Totals:
     return Totals(totals["cost"], totals["power"], int(totals["machines"]))
 
 

@@ -9,7 +9,7 @@ from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending, time_left_s
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.options import spelled
 from provisioner.options.defaults import ENGINE_POLICIES
-from provisioner.planning.answer import answer, with_sharing_designs
+from provisioner.planning.answer import answer, comparable, with_sharing_designs
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import infeasible
@@ -64,7 +64,7 @@ def formulas_guess(setting: Setting, progress: Progress) -> tuple[Search, tuple[
     search = setting.search(progress=progress)
     sharing = with_sharing_designs(setting, search, progress)
     best = [found for design in sharing if (found := search.best((design,), setting.criterion)) is not None]
-    best.sort(key=lambda found: tuple(found.totals.values()))
+    best.sort(key=lambda found: comparable(found.totals.values()))
     return search, (*setting.designs, *(found.design for found in best[:_SHARING]))
 
 

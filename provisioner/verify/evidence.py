@@ -9,7 +9,7 @@ from typing import Final
 from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InfeasibleError
 from provisioner.options import spelled
-from provisioner.planning.answer import LATE, figure, loss, plan_of, ranked
+from provisioner.planning.answer import LATE, comparable, figure, loss, plan_of, ranked
 from provisioner.planning.candidates import DesignLatency
 from provisioner.planning.designs import Design
 from provisioner.planning.explain import raised, raised_cap, why_not
@@ -150,13 +150,13 @@ class Proven:
         judged = [each for each in proof.simulated if each.candidate.design == design]
         passed = [each for each in judged if each.verdict.passes]
         if passed:
-            least = min(passed, key=lambda each: tuple(each.totals.values()))
+            least = min(passed, key=lambda each: comparable(each.totals.values()))
             cluster = setting.priced(design, least.candidate.sizes, least.totals)
             return Alternative(**cluster, reason=loss(least.totals, best.totals), basis="simulated")
         if not self.proof.ties_judged:
             return Alternative(design=design.name, reason=LATE, basis="simulated")
         guess = search.best((design,), self.case.setting.criterion)
-        if guess is not None and tuple(guess.totals.values()) > tuple(best.totals.values()):
+        if guess is not None and comparable(guess.totals.values()) > comparable(best.totals.values()):
             left_out = [f" without {each}" for each in setting.slo.limits if not METRICS[each.metric].by_formulas]
             reason = f"{loss(guess.totals, best.totals)} (formulas{''.join(left_out)})"
             return Alternative(**setting.priced(design, guess.sizes, guess.totals), reason=reason)

@@ -91,6 +91,7 @@ class Case:
             prices=self.setting.prices,
             caps=caps,
             objective=objective,
+            ties=self.setting.ties,
             exhaustive=searching.exhaustive,
             batch=scope.batch,
             solver=searching.solver,

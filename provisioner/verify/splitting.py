@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from provisioner.deadline import TimeIsUp
 from provisioner.options.defaults import ENGINE_POLICIES
-from provisioner.planning.answer import loss, ranked
+from provisioner.planning.answer import amount, loss, ranked
 from provisioner.planning.proof import Judged
 from provisioner.progress import Progress
 from provisioner.results.plan import Alternative, Contender, Plan, Splitting
-from provisioner.specs.criteria import CRITERIA
 from provisioner.verify.evidence import Proven
 from provisioner.verify.regions import Scope
 
@@ -55,7 +54,7 @@ def with_splitting(plan: Plan, proven: Proven, progress: Progress = lambda _: No
         return plan
     other = found.colocated if plan.cluster.splits else found.split
     if other is not None and proven.proof.best is not None:
-        totals = {name: float(getattr(other, CRITERIA[name].field)) for name in proven.proof.best.totals}
+        totals = {name: amount(other, name) for name in proven.proof.best.totals}
         shown = {name: getattr(other, name) for name in ("design", "pools", "cost_usd_per_h", "power_w")}
         proved = Alternative(**shown, reason=loss(totals, proven.proof.best.totals), basis="simulated")
         others = [proved if each.design == other.design else each for each in plan.alternatives]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates, PoolCandidates
 from provisioner.planning.designs import Design, Slot
 from provisioner.planning.formulation import CRITERIA, ROUNDING, Caps, Criterion, Parameters, Prices
-from provisioner.planning.solver import order
 from provisioner.specs.catalog import machine
+from provisioner.specs.criteria import Tiebreak, order
 from provisioner.specs.hardware import Machine
 from provisioner.specs.slo import LatencyLimit
 
@@ -26,11 +26,16 @@ Meets = Callable[[tuple[int, ...]], bool]
 
 
 def pool(
-    role: str, which: Machine, sizes: list[int], shares: dict[LatencyLimit, list[float]] | None = None, part: int = 0
+    role: str,
+    which: Machine,
+    sizes: list[int],
+    shares: dict[LatencyLimit, list[float]] | None = None,
+    part: int = 0,
+    tensor_parallel: int = 8,
 ) -> PoolCandidates:
     """One pool's sizes; ``part`` 1 and 2 are the pools of a role that two types share."""
     bounds = {0: (1, None), 1: (1001, None), 2: (1, 1000)}[part]
-    slot = Slot(role, which, which.gpus, *bounds)  # type: ignore[arg-type]
+    slot = Slot(role, which, tensor_parallel, *bounds)  # type: ignore[arg-type]
     columns = {limit: np.array(values, dtype=np.float64) for limit, values in (shares or {}).items()}
     return PoolCandidates(slot, np.array(sizes, dtype=np.int64), columns)
 
@@ -52,14 +57,21 @@ def two_candidates() -> Parameters:
     return Parameters((split, shared), Prices({"a": 30.0, "b": 20.0}, {"a": 10_000.0, "b": 6_500.0}), caps)
 
 
-def totals(parameters: Parameters, design: int, sizes: tuple[int, ...]) -> dict[Criterion, float]:
-    pools = parameters.candidates[design].pools
-    return {
-        criterion: sum(
-            n * parameters.prices.of(criterion, p.slot.machine.name) for p, n in zip(pools, sizes, strict=True)
-        )
+def parts(design: Design) -> tuple[int, int, int]:
+    """Different roles, machine types and degrees of tensor parallelism: the simplest design has the least."""
+    slots = design.slots
+    return len({s.role for s in slots}), len({s.machine.name for s in slots}), len({s.tensor_parallel for s in slots})
+
+
+def totals(parameters: Parameters, design: int, sizes: tuple[int, ...]) -> dict[Tiebreak, float]:
+    chosen = parameters.candidates[design]
+    roles, types, degrees = parts(chosen.design)
+    pools = list(zip(chosen.pools, sizes, strict=True))
+    found: dict[Tiebreak, float] = {
+        criterion: sum(n * parameters.prices.of(criterion, p.slot.machine.name) for p, n in pools)
         for criterion in CRITERIA
     }
+    return found | {"complexity": float(f"{roles}{types}{degrees}")}
 
 
 def allowed(parameters: Parameters, design: int, sizes: tuple[int, ...]) -> bool:
@@ -115,7 +127,7 @@ def instances(draw: st.DrawFn, only_shared: bool = False) -> Parameters:
                     if role in ("mixed", {"ttft": "prompt", "tbt": "token"}[limit.metric]):
                         steps = sorted((draw(st.integers(0, 11)) for _ in sizes), reverse=True)
                         shares[limit] = [scale * step for step in steps]
-            return pool(role, draw(st.sampled_from(MACHINES)), sizes, shares, part)
+            return pool(role, draw(st.sampled_from(MACHINES)), sizes, shares, part, draw(st.sampled_from([4, 8])))
 
         if kind == "single":
             pools = [some("mixed")]
@@ -132,7 +144,8 @@ def instances(draw: st.DrawFn, only_shared: bool = False) -> Parameters:
             for _ in range(draw(st.integers(0, 3))):
                 cuts.append(tuple(int(draw(st.sampled_from(list(p.sizes)))) for p in pools))
         options.append(option(f"design {d}", *pools, cuts=tuple(cuts)))
-    price = st.integers(1, 60).map(lambda quarter: quarter / 4.0)
+    several = draw(st.booleans())  # one price of all machines, or several: designs tie
+    price = st.integers(1, 60).map(lambda quarter: quarter / 4.0) if several else st.just(2.5)
     names = [m.name for m in MACHINES]
     caps = Caps(
         cost_usd_per_h=draw(st.none() | st.integers(5, 150).map(float)),

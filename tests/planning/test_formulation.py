@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 
 from provisioner.planning import formulation
-from provisioner.planning.formulation import Caps, Criterion, Program, Rows, build
+from provisioner.planning.formulation import Caps, Program, Rows, build
+from provisioner.specs.criteria import Tiebreak
 from tests.planning.golden_lp import assert_golden, lp_text
 from tests.planning.instances import two_candidates
 
-BEST_SO_FAR: dict[Criterion, float] = {"cost": 80.0, "power": 33_000.0}
+BEST_SO_FAR: dict[Tiebreak, float] = {"cost": 80.0, "complexity": 212, "power": 33_000.0}
 FAMILIES = ("one_design", "one_size", "share_beyond", "end_to_end", "in_stock", "capped", "as_good_as")
 
 

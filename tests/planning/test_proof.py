@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -25,14 +25,18 @@ from provisioner.planning.lattice import Enumeration, Lattice, Region, at_most, 
 from provisioner.planning.proof import Candidate, Problem, Proof, Verdict, prove
 from provisioner.planning.proof_program import Programs, build, parameters, write_lp
 from provisioner.planning.solver import Point, choose, solver
+from provisioner.specs.criteria import OF_CLUSTERS, TIES
 from tests.planning.golden_lp import assert_golden, lp_text
-from tests.planning.instances import MACHINES
+from tests.planning.instances import MACHINES, parts
 
 FORMULATION = Path(__file__).parents[2] / "docs" / "reference" / "formulation.md"
 Ratio = Callable[[str, tuple[int, ...]], float]
 Sizes = tuple[int, ...]
 FLAT = Prices(dict.fromkeys("abc", 1.0), dict.fromkeys("abc", 1.0))
 PRICED = Prices({"a": 22.32, "b": 31.92, "c": 31.92}, {"a": 6500.0, "b": 10200.0, "c": 7140.0})
+
+
+FRONTIER = (*OF_CLUSTERS, "complexity")  # the order in which a frontier breaks ties
 
 
 def infeasible(proof: Proof) -> bool:
@@ -106,11 +110,20 @@ def staircase(*corners: Sizes) -> Ratio:
     return ratio
 
 
-def brute_force(problem: Problem, ratio: Ratio) -> tuple[tuple[int, ...], float] | None:
-    """The best totals of any candidate that passes, and the least ratio at them, by trying every one."""
-    lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
-    found: list[tuple[tuple[int, ...], float]] = []
-    for d, each in enumerate(problem.regions):
+Rank = tuple[float | tuple[int, ...], ...]
+
+
+def ranked(problem: Problem, design: Design, totals: Mapping[Criterion, float], ratio: float) -> Rank:
+    """Totals of a candidate in the order in which they decide, its parts among them, then its ratio."""
+    ties = problem.ties if problem.ties == FRONTIER else (problem.objective, "complexity", *CRITERIA)
+    names = dict.fromkeys((problem.objective, *ties))
+    return (*(parts(design) if name == "complexity" else round(totals[name], 6) for name in names), ratio)
+
+
+def brute_force(problem: Problem, ratio: Ratio) -> Rank | None:
+    """The rank of the best candidate that passes, with the least ratio of those alike, by trying every one."""
+    found: list[Rank] = []
+    for each in problem.regions:
         for sizes in product(*(range(low, high + 1) for low, high in zip(each.least, each.most, strict=True))):
             cost, power, count = (
                 sum(n * of[slot.machine.name] for n, slot in zip(sizes, each.design.slots, strict=True))
@@ -128,7 +141,8 @@ def brute_force(problem: Problem, ratio: Ratio) -> tuple[tuple[int, ...], float]
             if any(sum(n * w for n, w in zip(sizes, row, strict=True)) < 1.0 - 1e-9 for row in each.work):
                 continue
             if ratio(each.design.name, sizes) <= 1.0:
-                found.append((lattice.totals(Point(d, sizes)), ratio(each.design.name, sizes)))
+                totals: dict[Criterion, float] = {"cost": cost, "power": power, "machines": count}
+                found.append(ranked(problem, each.design, totals, ratio(each.design.name, sizes)))
     return min(found, default=None)
 
 
@@ -141,10 +155,9 @@ def check_against_brute_force(problem: Problem, ratio: Ratio) -> Proof:
     assert [each.candidate for each in proof.simulated] == judge.calls
     assert max(judge.batches, default=1) <= problem.batch
     if proof.best is not None and expected is not None:
-        lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
-        d = [each.design for each in problem.regions].index(proof.best.candidate.design)
-        found = lattice.totals(Point(d, proof.best.candidate.sizes)), proof.best.verdict.worst_ratio
-        assert found == expected
+        best = proof.best
+        totals = {name: value for name, value in best.totals.items() if name != "complexity"}
+        assert ranked(problem, best.candidate.design, totals, best.verdict.worst_ratio) == expected
         assert proof.gap == 0.0 and proof.lower_bound == proof.best.totals[problem.objective]
         assert proof.counts.cut == sum(
             each.candidates - each.simulated for each in proof.counts.by_design
@@ -157,7 +170,11 @@ def check_against_brute_force(problem: Problem, ratio: Ratio) -> Proof:
 
 @st.composite
 def problems(draw: st.DrawFn) -> tuple[Problem, Ratio]:
-    """Up to three designs of one to three pools, caps and stock; monotone ratios with noise within the margin."""
+    """Up to three designs of one to three pools, caps and stock; monotone ratios with noise within the margin.
+
+    Half of them tie: all machines cost and draw the same, and every design needs as many of them.
+    """
+    tying = draw(st.booleans())
     indices = st.integers(0, 2)
     regions = []
     for d in range(draw(st.integers(1, 3))):
@@ -168,26 +185,33 @@ def problems(draw: st.DrawFn) -> tuple[Problem, Ratio]:
             design, most = pair(draw(indices), draw(indices)), draw(st.integers(1, 9))
         else:
             design, most = triple(draw(indices), draw(indices), draw(indices)), draw(st.integers(1, 4))
-        design = replace(design, family=f"{d}: {design.name}")
+        slots = tuple(replace(slot, tensor_parallel=draw(st.sampled_from([4, 8]))) for slot in design.slots)
+        design = replace(design, family=f"{d}: {design.name}", slots=slots)
         start = draw(st.none() | st.tuples(*(st.integers(1, 12) for _ in design.slots)))
         work = draw(st.sampled_from([0.0, 0.0, 0.2, 0.3]))
         regions.append(region(design, most, start, work))
-    price = st.integers(1, 12).map(lambda quarter: quarter / 4.0)
+    price = st.just(1.5) if tying else st.integers(1, 12).map(lambda quarter: quarter / 4.0)
     prices = Prices({name: draw(price) for name in "abc"}, {name: draw(price) for name in "abc"})
-    caps = Caps(
-        draw(st.none() | st.integers(1, 40).map(float)),
-        draw(st.none() | st.integers(1, 40).map(float)),
-        draw(st.none() | st.integers(1, 14)),
-        draw(st.dictionaries(st.sampled_from("abc"), st.integers(0, 8), max_size=2)),
+    caps = (
+        Caps()
+        if tying and draw(st.booleans())
+        else Caps(
+            draw(st.none() | st.integers(1, 40).map(float)),
+            draw(st.none() | st.integers(1, 40).map(float)),
+            draw(st.none() | st.integers(1, 14)),
+            draw(st.dictionaries(st.sampled_from("abc"), st.integers(0, 8), max_size=2)),
+        )
     )
     steep = draw(st.sampled_from([0.3, 1.0, 3.0]))
     needed = {each.design.name: [draw(st.integers(1, 10)) for _ in each.design.slots] for each in regions}
-    together = draw(st.booleans())
+    together, of_any = draw(st.booleans()), draw(st.integers(2, 8))
     noise, seed = draw(st.sampled_from([0.0, 0.1])), draw(st.integers(0, 2**20))
 
     def ratio(name: str, sizes: Sizes) -> float:
         pools = [(n, enough) for n, enough in zip(sizes, needed[name], strict=True)]
-        if together:  # pools that borrow from each other
+        if tying:
+            short = of_any / sum(sizes)
+        elif together:  # pools that borrow from each other
             short = sum(enough for _, enough in pools) / sum(n for n, _ in pools)
         else:
             short = max(enough / n for n, enough in pools)
@@ -202,6 +226,7 @@ def problems(draw: st.DrawFn) -> tuple[Problem, Ratio]:
             draw(st.sampled_from(CRITERIA)),
             exhaustive=draw(st.sampled_from([False, False, False, True])),
             batch=draw(st.integers(1, 3)),
+            ties=draw(st.sampled_from([TIES, TIES, FRONTIER])),
         ),
         ratio,
     )
@@ -245,7 +270,7 @@ def test_programs_propose_the_same_candidates_as_listing_them(case: tuple[Proble
 def test_the_rows_leave_exactly_what_is_not_excluded(case: tuple[Problem, Ratio], data: st.DataObject) -> None:
     """At any state: the choices that satisfy the rows of a level are the points that listing finds at it."""
     problem, _ = case
-    lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective)
+    lattice = Lattice(problem.regions, problem.prices, problem.caps, problem.objective, problem.ties)
     points = [
         Point(d, sizes)
         for d, each in enumerate(problem.regions)
@@ -404,12 +429,46 @@ def test_ties_go_to_the_largest_slack_over_designs_too() -> None:
 
 
 def test_equal_cost_is_decided_by_power() -> None:
-    """Machines b and c cost the same and c draws less: level 1 of the proof."""
+    """Machines b and c cost the same and c draws less: level 2 of the proof."""
     regions = tuple(region(alone(which), 30, (12,)) for which in (1, 2))
     proof = prove(Problem(regions, PRICED), FakeJudge(staircase((10,))))
     assert proof.best is not None and str(proof.best.candidate) == "alone 2 10"
-    assert dict(proof.best.totals) == pytest.approx({"cost": 319.2, "power": 71400.0, "machines": 10.0})
-    assert list(proof.best.totals) == ["cost", "power", "machines"]
+    totals = {"cost": 319.2, "complexity": 111, "power": 71400.0, "machines": 10.0}
+    assert dict(proof.best.totals) == pytest.approx(totals) and list(proof.best.totals) == list(totals)
+
+
+def test_the_simplest_wins_a_tie_before_power_and_slack() -> None:
+    """Machines b and c cost the same. Split and mixed types draw less power and have more slack, and lose the tie."""
+    colocated, split, types = alone(1), pair(1, 1), pair(1, 2)
+    degrees = replace(
+        split, family="pair 11 at TP 8 + 4", slots=(split.slots[0], replace(split.slots[1], tensor_parallel=4))
+    )
+
+    def prove_over(*designs: Design, enough: int = 10) -> Proof:
+        def ratio(name: str, sizes: Sizes) -> float:
+            return (0.99 if name == colocated.name else 0.5) if sum(sizes) >= enough else 1.5
+
+        problem = Problem(tuple(region(each, 12, tuple(6 for _ in each.slots)) for each in designs), PRICED)
+        return check_against_brute_force(problem, ratio)
+
+    for designs in ((types, degrees, split, colocated), (types, degrees, split), (types, degrees), (types,)):
+        for several in (designs, designs[::-1]):
+            best = prove_over(*several).best
+            assert best is not None and best.candidate.design == designs[-1]
+            assert best.totals["cost"] == pytest.approx(319.2)
+    frontier = prove(
+        Problem(tuple(region(each, 12) for each in (colocated, types)), PRICED, ties=FRONTIER),
+        FakeJudge(lambda _, sizes: 0.9 if sum(sizes) >= 10 else 1.5),
+    )
+    assert frontier.best is not None and str(frontier.best.candidate) == "pair 12 1 + 9"
+
+
+def test_a_more_complex_tie_is_not_judged_once_a_simpler_one_passes() -> None:
+    colocated, split = region(alone(1), 30, (10,)), region(pair(1, 1), 30, (5, 5))
+    judge = FakeJudge(lambda _, sizes: 0.9 if sum(sizes) >= 10 else 9.0)
+    prove(Problem((split, colocated), PRICED, exhaustive=True), judge)
+    assert sum(len(each.sizes) == 2 and sum(each.sizes) == 9 for each in judge.calls) == 8
+    assert not any(len(each.sizes) == 2 and sum(each.sizes) >= 10 for each in judge.calls)
 
 
 def test_nothing_within_the_caps() -> None:
@@ -525,7 +584,7 @@ def test_what_is_known_to_fail_excludes_smaller_ones_unseen() -> None:
 # --- the program --------------------------------------------------------------------------------------------------
 
 
-def stated(level: int = 2, at_least: int | None = 40) -> tuple[proof_program.ProofParameters, formulation.Program]:
+def stated(level: int = 3, at_least: int | None = 40) -> tuple[proof_program.ProofParameters, formulation.Program]:
     """Two designs in which every row family occurs."""
     caps = Caps(cost_usd_per_h=200.0, power_w=60_000.0, machines=6, stock={"a": 3})
     first = replace(region(pair(0, 1), 3, None, 0.3), least=(2, 1))

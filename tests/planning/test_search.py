@@ -13,7 +13,7 @@ from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices
 from provisioner.planning.search import RATE_TOLERANCE, Search, largest_rate
-from provisioner.planning.solver import order
+from provisioner.specs.criteria import order
 from provisioner.specs.slo import SLO, LatencyLimit
 from tests.planning.instances import E2E_P90, MACHINES, TTFT_P99, brute_force, instances, option, pool, totals
 
@@ -96,17 +96,29 @@ def test_a_tie_goes_to_the_largest_worst_slack(monkeypatch: pytest.MonkeyPatch) 
     search, designs = search_over(one_price(pair), (TTFT_P99, E2E_P90), value, monkeypatch)
     best = search.best(designs, "cost")
     assert best is not None and best.sizes == (2, 3)
-    assert best.totals == {"cost": 5.0, "power": 5.0, "machines": 5}
+    assert best.totals == {"cost": 5.0, "complexity": 211, "power": 5.0, "machines": 5}
 
 
-def test_a_tie_between_designs_goes_to_the_larger_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tie_goes_to_the_simpler_design_before_slack(monkeypatch: pytest.MonkeyPatch) -> None:
+    a = MACHINES[0]
+    split = option("split", pool("prompt", a, [1]), pool("token", a, [2]))
+    colocated = option("colocated", pool("mixed", a, [3]))
+    for options in ((split, colocated), (colocated, split)):
+        search, designs = search_over(
+            one_price(*options), (TTFT_P99,), lambda metric, sizes: 6.0 - len(sizes), monkeypatch
+        )
+        best = search.best(designs, "cost")
+        assert best is not None and best.design.name == "colocated"
+
+
+def test_a_tie_between_designs_as_simple_goes_to_the_larger_slack(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b, _ = MACHINES
-    first = option("first", pool("mixed", a, [3]))
-    second = option("second", pool("prompt", a, [1]), pool("token", b, [2]))
+    first = option("first", pool("prompt", a, [1]), pool("token", b, [2]))
+    second = option("second", pool("prompt", a, [2]), pool("token", b, [1]))
     for better in (first, second):
 
         def value(metric: str, sizes: tuple[int, ...], better: object = better) -> float:
-            return 2.0 if (len(sizes) == 1) == (better is first) else 3.0
+            return 2.0 if (sizes == (1, 2)) == (better is first) else 3.0
 
         search, designs = search_over(one_price(first, second), (TTFT_P99,), value, monkeypatch)
         best = search.best(designs, "cost")

@@ -14,8 +14,20 @@ from hypothesis import strategies as st
 from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices, build
-from provisioner.planning.solver import choose, order, read, solve, solver, write_problem
-from tests.planning.instances import MACHINES, allowed, brute_force, instances, option, pool, totals, two_candidates
+from provisioner.planning.solver import choose, read, solve, solver, write_problem
+from provisioner.specs.criteria import OF_CLUSTERS, order
+from tests.planning.instances import (
+    MACHINES,
+    allowed,
+    brute_force,
+    every_choice,
+    instances,
+    option,
+    parts,
+    pool,
+    totals,
+    two_candidates,
+)
 
 CRITERION = st.sampled_from(CRITERIA)
 
@@ -58,14 +70,49 @@ def of(cost: dict[str, float], power: dict[str, float], *designs: tuple[tuple[st
 
 
 def test_equal_cost_is_decided_by_power_and_equal_power_by_machines() -> None:
+    """Among designs alike in roles, machine types and degrees of tensor parallelism."""
     cost, power = {"a": 2.0, "b": 1.0, "c": 3.0}, {"a": 30.0, "b": 20.0, "c": 40.0}
-    parameters = of(cost, power, (("b", 2), ("b", 2)), (("a", 1), ("b", 2)), (("c", 1), ("b", 1)))
-    solved = solve(parameters, "cost")  # all cost 4; power 80, 70, 60
+    parameters = of(cost, power, (("a", 1), ("b", 2)), (("b", 2), ("a", 1)), (("c", 1), ("b", 1)))
+    solved = solve(parameters, "cost")  # all cost 4; power 70, 70, 60
     assert solved is not None and solved[0].design == 2
-    assert solved[1] == {"cost": 4.0, "power": 60.0, "machines": 2}
-    same_power = of(cost, {"a": 40.0, "b": 20.0, "c": 60.0}, (("b", 2), ("b", 2)), (("a", 1), ("b", 2)))
+    assert solved[1] == {"cost": 4.0, "complexity": 221, "power": 60.0, "machines": 2}
+    same_power = of(cost, {"a": 40.0, "b": 20.0, "c": 60.0}, (("a", 1), ("b", 2)), (("c", 1), ("b", 1)))
     solved = solve(same_power, "power")  # both draw 80 and cost 4
     assert solved is not None and solved[0].design == 1
+
+
+def test_the_simplest_wins_a_tie_before_power_and_machines() -> None:
+    """All cost 4. Fewer roles first, then fewer types, then fewer degrees, though each simpler one draws more power."""
+    a, b, _ = MACHINES
+    designs = (
+        option("two types", pool("prompt", a, [1]), pool("token", b, [2])),
+        option("two degrees", pool("prompt", a, [1]), pool("token", a, [1], tensor_parallel=4)),
+        option("split", pool("prompt", b, [2]), pool("token", b, [2])),
+        option("two types colocated", pool("mixed", a, [1], part=1), pool("mixed", b, [2], part=2)),
+        option("colocated", pool("mixed", b, [4])),
+    )
+    prices = Prices({"a": 2.0, "b": 1.0}, {"a": 10.0, "b": 20.0})
+    simplest_last = [parts(each.design) for each in designs]
+    assert simplest_last == [(2, 2, 1), (2, 1, 2), (2, 1, 1), (1, 2, 1), (1, 1, 1)]
+    for last in range(len(designs)):
+        solved = solve(Parameters(designs[: last + 1], prices, Caps()), "cost")
+        assert solved is not None and solved[0].design == last
+    larger = option("colocated", pool("mixed", b, [5]))
+    solved = solve(Parameters((designs[0], larger), prices, Caps()), "cost")
+    assert solved is not None and solved[0].design == 0, "nothing is paid for simplicity"
+
+
+@settings(max_examples=40, deadline=None)
+@given(instances(), CRITERION)
+def test_of_all_three_criteria_the_simplest_comes_last(parameters: Parameters, objective: Criterion) -> None:
+    """As a frontier has it: complexity decides among what is equal in cost, power and machines."""
+    ties = (*OF_CLUSTERS, "complexity")
+    found = [totals(parameters, d, sizes) for d, sizes in every_choice(parameters)]
+    expected = min((tuple(each[name] for name in order(objective, ties)) for each in found), default=None)
+    solved = solve(parameters, objective, ties=ties)
+    assert (solved is None) == (expected is None)
+    if solved is not None:
+        assert tuple(solved[1].values()) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("objective", CRITERIA)

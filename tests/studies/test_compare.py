@@ -206,6 +206,25 @@ def test_at_a_rate_each_design_has_its_own_plan() -> None:
     assert costs == sorted(costs)
 
 
+def test_of_designs_of_the_same_cost_the_simplest_is_first() -> None:
+    options = CompareOptions(
+        same="throughput",
+        model="llama-3.1-70b",
+        workload="conversation",
+        rate_rps=12.0,
+        limits={"ttft_p99": "2s", "tbt_p99": "40ms"},
+        machines=("mi300x-x8",),
+        tensor_parallel="8",
+        policy="strict",
+        engine="vllm",
+        duration_s=60.0,
+        sets=2,
+    )
+    found = [plan for _, plan in compare(options).planned]
+    assert [str(plan.cluster) for plan in found] == ["Baseline-Mi300x-x8 2", "Splitwise-MiMi 1 + 1"]
+    assert len({plan.cost_usd_per_h for plan in found}) == 1
+
+
 def test_a_design_without_a_plan_is_a_row_with_its_reason() -> None:
     limits = {"ttft_p50": "120ms"}
     asked = {**SMALL, "slo": "splitwise", "rate_rps": 12.0, "designs": DESIGNS, "limits": limits, "same": "throughput"}

@@ -139,6 +139,34 @@ def test_power_and_machines() -> None:
     assert by["cost"].cost_usd_per_h == min(p.cost_usd_per_h for p in by.values())
 
 
+def test_two_colocated_machines_win_over_a_prompt_and_a_token_machine_of_the_same_cost() -> None:
+    """Though the split pair has more slack; one colocated machine fails."""
+    question: dict[str, Any] = {
+        "model": "llama-3.1-70b",
+        "workload": "conversation",
+        "rate_rps": 12.0,
+        "limits": {"ttft_p99": "2s", "tbt_p99": "40ms"},
+        "machines": ("mi300x-x8",),
+        "tensor_parallel": "8",
+        "policy": "strict",
+        "engine": "vllm",
+        "duration_s": 60.0,
+        "sets": 2,
+    }
+    best, alone = (
+        best_plan(load_setting(PlanOptions(**question, **designs)), beside=True)
+        for designs in ({}, {"designs": ("splitwise-mimi",)})
+    )
+    assert str(best.cluster) == "Baseline-Mi300x-x8 2" and best.evidence is not None and best.evidence.optimal
+    assert [each.cluster.sizes for each in best.evidence.neighbours] == ["1"]
+    (split,) = best.alternatives
+    assert str(split.cluster) == str(alone.cluster) and split.cost_usd_per_h == best.cost_usd_per_h
+    assert (split.cluster.sizes, split.reason, split.basis) == ("1 + 1", "same cost, 1 more role", "simulated")
+    assert (alone.worst_slack or 0.0) > (best.worst_slack or 0.0)
+    assert best.splitting is not None and best.splitting.split is not None
+    assert str(best.splitting.split.cluster) == str(split.cluster)
+
+
 def test_the_largest_throughput_within_a_cap() -> None:
     found = plan(designs=("baseline-h100",), objective="throughput", rate_rps=None, max_machines=4)
     assert found.machines <= 4

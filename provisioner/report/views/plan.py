@@ -372,7 +372,7 @@ def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
     if plan.objective == "throughput":
         proven = "the cheapest cluster at this rate that passes"
     elif evidence.optimal:
-        proven = f"nothing with less {plan.objective} passes, nor a tie with more slack"
+        proven = f"nothing with less {plan.objective} passes, nor a tie that is simpler or has more slack"
     excluded = "more than could be counted" if evidence.cut is None else f"{evidence.cut:,}"
     larger = f"by larger ones that miss a limit by more than {evidence.cut_margin:g}x"
     simulated = f"{evidence.simulated:,} clusters in {evidence.runs:,} runs (policy {evidence.policy})"
