@@ -148,20 +148,22 @@ def test_splitting_has_both_kinds_at_their_best() -> None:
     other = found.colocated if plan().cluster.splits else found.split
     (shown,) = [each for each in plan().alternatives if each.design == other.design]
     assert (shown.cost_usd_per_h, shown.basis) == (other.cost_usd_per_h, "simulated")
-    assert "splitting" in str(plan()) and "better ones" not in str(plan())
-    assert "better ones" in str(provisioner.plan(**{**SMALL, "batch_tokens": ()}))
+    assert "splitting: brings" in str(plan()) and "not the best token budgets" not in str(plan())
+    assert "not the best token budgets" in str(provisioner.plan(**{**SMALL, "batch_tokens": "own"}))
 
 
 def test_the_plan_has_the_arguments_of_the_engine() -> None:
     asked = {**SMALL, "model": "llama-3.1-8b", "designs": ("splitwise-hh:1+1",), "batch_tokens": "4096"}
-    found = provisioner.plan(**asked, engine="vllm", reference="dgx-h100:1")
+    found = provisioner.plan(**asked, reference="dgx-h100:1")
     longest = "--max-model-len "
     prompt, token = (pool.engine_arguments for pool in found.pools)
     assert prompt.startswith("--tensor-parallel-size 1 --max-num-batched-tokens 4096 --max-num-seqs 1024 ")
     assert "--max-num-batched-tokens 8192" in token
     assert int(prompt.partition(longest)[2]) == found.context_tokens
-    assert "Engine vllm" in str(found) and prompt.split()[0] in str(found)
-    assert not any(pool.engine_arguments for pool in plan().pools)  # an engine without flags
+    assert "engine: vllm --tensor-parallel-size 1 " in str(found)
+    assert "prompt: --max-num-batched-tokens 4096" in str(found)
+    without_flags = provisioner.plan(**asked, engine="provisioner-0.1", reference="dgx-h100:1")
+    assert not any(pool.engine_arguments for pool in without_flags.pools)
 
 
 def _named(design: str) -> str:
@@ -175,7 +177,7 @@ def _policy(name: str) -> dict[str, str]:
 def test_budgets_are_of_the_policies_of_engines() -> None:
     with pytest.raises(InputError, match="policies of engines"):
         provisioner.plan(**{**SMALL, "policy": "splitwise"})
-    with pytest.raises(InputError, match="must be all, or numbers of tokens"):
+    with pytest.raises(InputError, match="must be all, own, or numbers of tokens"):
         PlanOptions(batch_tokens="many")
 
 
