@@ -28,7 +28,6 @@ from provisioner.simulation.run import run
 from provisioner.specs.slo import SLO
 from provisioner.verify.answer import best_plan
 from provisioner.verify.judge import MOST_SETS, SimulationJudge, Verdicts, measured
-from provisioner.verify.request_sets import RequestSets
 from provisioner.verify.throughput import Rates
 
 # A small question: few machines, short request sets.
@@ -46,8 +45,7 @@ def plan(**fields: Any) -> Plan:
 
 
 def judge(of: Setting, **changes: Any) -> SimulationJudge:
-    sets = RequestSets(of, of.traffic.peak_rps)
-    return SimulationJudge(of.replicas, of.slo, sets, sets.count, **changes)
+    return replace(Verdicts().judge(of, of.traffic.peak_rps)[1], **changes)
 
 
 def passing(of: Setting, design: Design, most: int) -> dict[tuple[int, ...], float]:
@@ -82,7 +80,7 @@ def test_all_designs_together_are_the_best_of_each_alone() -> None:
 def test_a_plan_is_what_its_own_request_sets_show() -> None:
     of, found = setting(designs=("splitwise-hh",)), plan(designs=("splitwise-hh",))
     verdicts = judge(of)
-    candidate = Candidate(of.designs[0], tuple(pool.machines for pool in found.pools))
+    candidate = verdicts.decided(Candidate(of.designs[0], tuple(pool.machines for pool in found.pools)))
     values = [run(verdicts.cluster(candidate), verdicts.request_sets(k)).latencies.both("ttft")[1] for k in range(3)]
     mean = float(np.mean([percentiles(each, (99.0,))[0] for each in values]))
     figure = next(f for f in found.latency if (f.metric, f.percentile) == ("ttft", 99.0))
@@ -220,15 +218,16 @@ def test_a_trace_judges_as_it_is(trace: str) -> None:
 
 def test_policies_by_design() -> None:
     of = setting(designs=("splitwise-hh", "baseline-h100"))
-    names = [[judge(of, policy=asked).policy_of(d).name for d in of.designs] for asked in (None, "split", "chunked")]
-    assert names == [["splitwise", "mixed"], ["split", "mixed"], ["splitwise", "chunked"]]
+    asked = (of.judging.policy, "split", "chunked", "mixed")
+    names = [[judge(of, policy=policy).policy_of(d).name for d in of.designs] for policy in asked]
+    assert names == [["strict", "chunked"], ["split", "mixed"], ["strict", "chunked"], ["splitwise", "mixed"]]
     published = setting(designs=("splitwise-hh",), assumptions="splitwise-sim", slo="splitwise")
     assert judge(published).policy_of(published.designs[0]).transfer_retry_s == 1.0
 
 
 def test_the_policy_changes_the_plan() -> None:
-    mixed, chunked = plan(designs=("baseline-h100",)), plan(designs=("baseline-h100",), policy="chunked")
-    assert chunked.evidence is not None and chunked.evidence.policy == "chunked"
+    mixed, chunked = plan(designs=("baseline-h100",), policy="mixed"), plan(designs=("baseline-h100",))
+    assert [each.evidence and each.evidence.policy for each in (mixed, chunked)] == ["mixed", "chunked"]
     assert [f.seconds for f in mixed.latency] != [f.seconds for f in chunked.latency]
 
 
@@ -283,7 +282,8 @@ def test_bad_options(fields: dict[str, Any], message: str) -> None:
 
 def test_early_rejection_agrees_with_whole_runs() -> None:
     of = setting(designs=("splitwise-hh",))
-    early, whole = judge(of), judge(of, cut_margin=1e9)  # beyond any margin nothing is stopped
+    one: dict[str, Any] = {"batch_tokens": ()}
+    early, whole = judge(of, **one), judge(of, cut_margin=1e9, **one)  # beyond any margin nothing is stopped
     for sizes in ((1, 1), (2, 1), (3, 1), (4, 1), (3, 2)):
         candidate = Candidate(of.designs[0], sizes)
         stopped, full = early.judge(candidate), whole.judge(candidate)
@@ -295,8 +295,8 @@ def test_early_rejection_agrees_with_whole_runs() -> None:
 
 def test_undecided_candidates_get_more_sets_and_then_do_not_pass() -> None:
     of = setting(designs=("baseline-h100",))
-    machines = plan(designs=("baseline-h100",)).pools[0].machines
-    candidate = Candidate(of.designs[0], (machines,))
+    (pool,) = plan(designs=("baseline-h100",)).pools
+    candidate = Candidate(of.designs[0], (pool.machines,), batch_tokens=(pool.batch_tokens or 0,))
     figure = next(f for f in plan(designs=("baseline-h100",)).latency if (f.metric, f.percentile) == ("ttft", 99.0))
     # a limit just above the mean: the bound of the mean is beyond it
     limit = next(x for x in of.slo.limits if x.metric == "ttft")
@@ -318,7 +318,7 @@ def test_what_stays_too_short_to_tell_does_not_pass(monkeypatch: pytest.MonkeyPa
     """Its sets are doubled as often as they may be, and then it counts as not shown to pass."""
     monkeypatch.setattr("provisioner.verify.judge.stability", lambda backlogs: (None, "too short to tell"))
     of = replace(setting(designs=("baseline-h100",)), slo=SLO("none", ()))
-    asked = replace(judge(of), doublings=2)
+    asked = judge(of, doublings=2, batch_tokens=())
     found = asked.judge(Candidate(of.designs[0], (12,)))
     assert (found.outcome, found.stable, found.longer, found.passes) == ("undecided", None, 2, False)
     assert asked.simulated_runs == 3 * asked.sets
@@ -339,13 +339,14 @@ def test_the_program_of_the_proof_is_written(tmp_path: Path) -> None:
 
 
 def test_the_percentiles_shown_are_of_the_request_sets_that_decided() -> None:
-    """Five sets leave the plan undecided; ten decide, and these are shown, as a simulation of ten shows them."""
-    asked: dict[str, Any] = {"workload": "rag", "rate_rps": 15.0, "slo": "p90"}
-    plan = api.plan(**asked, designs="splitwise-hh", tensor_parallel=8)
-    assert plan.evidence is not None and plan.evidence.rule.endswith("; this one took 10")
-    prompt, token = (pool.machines for pool in plan.pools)
-    cluster: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": prompt, "token_machines": token}
-    simulated = api.simulate(**asked, **cluster, tensor_parallel=8, sets=10)
+    """Three sets leave the plan undecided; six decide, and these are shown, as a simulation of six shows them."""
+    asked: dict[str, Any] = {"workload": "coding", "rate_rps": 14.0, "slo": "p90", "duration_s": 60.0}
+    plan = api.plan(**asked, designs="splitwise-hh", tensor_parallel=8, sets=3)
+    assert plan.evidence is not None and plan.evidence.rule.endswith("; this one took 6")
+    prompt, token = plan.pools
+    cluster: dict[str, Any] = {"prompt_machines": prompt.machines, "token_machines": token.machines}
+    cluster |= {"design": "splitwise-hh", "batch_tokens": {"prompt": prompt.batch_tokens}}
+    simulated = api.simulate(**asked, **cluster, tensor_parallel=8, sets=6)
     means = {(each.metric, each.percentile): each.slowdown.mean for each in simulated.latency}
     for figure in plan.latency:
         assert figure.slowdown == pytest.approx(means[figure.metric, figure.percentile])
