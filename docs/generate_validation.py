@@ -44,6 +44,7 @@ from provisioner.simulation.run import Prepared, Run, compile_simulator, prepare
 from provisioner.specs import catalog
 from provisioner.specs.engine import DEFAULT_ENGINE
 from provisioner.specs.metrics import PREDICTED, REPORTED_PERCENTILES
+from provisioner.specs.shipped import data_folder
 from provisioner.specs.slo import Percentile
 from provisioner.specs.traces import read_trace
 from provisioner.studies.splitwise import paper
@@ -868,7 +869,7 @@ LIKE = (
 
 def operators_provenance() -> dict[str, dict[str, Any]]:
     """The sources of each GPU's operator tables, and the errors of their fits."""
-    path = catalog.data_folder("hardware_specs") / "operators" / "provenance.yaml"
+    path = data_folder("hardware_specs") / "operators" / "provenance.yaml"
     found: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))["gpus"]
     return found
 
@@ -918,7 +919,7 @@ def splitwise_measurements() -> str:
         shape = catalog.model(model)
         for machine in ("dgx-a100", "dgx-h100"):
             gpu = operators_of(catalog.machine(machine))
-            path = catalog.data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
+            path = data_folder("hardware_specs") / "curves" / f"{machine}__{model}.csv"
             for tp, points in sorted(read_points(path, model=model, machine=machine).items()):
 
                 def ratio(which: Callable[[CurvePoint], bool], derived: Callable[[CurvePoint], Floats]) -> Floats:
@@ -948,7 +949,7 @@ def engines() -> str:
 
 def deriving() -> ModuleType:
     """hardware_specs/kernel_rows/estimates.py, which is no part of the package."""
-    sys.path.insert(0, str(catalog.data_folder("hardware_specs")))
+    sys.path.insert(0, str(data_folder("hardware_specs")))
     return importlib.import_module("kernel_rows.estimates")
 
 

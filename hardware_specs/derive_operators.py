@@ -43,16 +43,8 @@ from kernel_rows.rules import (
 )
 
 from provisioner.errors import InputError, ProvisionerError
-from provisioner.perf.operators import (
-    AXES,
-    KINDS,
-    LIMIT_COLUMNS,
-    TABLES_2025,
-    GridTable,
-    Measured,
-    Source,
-    preferred,
-)
+from provisioner.perf.operators import AXES, LIMIT_COLUMNS, GridTable, Measured, usual_tables
+from provisioner.specs.kernels import KINDS, Source, preferred
 
 PRODUCTS = ("gemm", "bf16")  # a GPU without them is estimated itself
 Penalties = dict[str, dict[str, float]]  # by software: cost of unaligned products
@@ -151,7 +143,7 @@ def derive(
         found[gpu.name] = {"limits": gpu.origin, "tables": entries}
         if penalties:
             found[gpu.name]["unaligned_products"] = penalties
-        chosen = {key: preferred(of, TABLES_2025, gpu.name, *key) for key, of in tables.items()}
+        chosen = {key: preferred(of, usual_tables(), gpu.name, *key) for key, of in tables.items()}
         measured[gpu.name] = gpu.limits, {key: tables[key][source] for key, source in chosen.items() if source}
     for gpu in gpus:
         if gpu.aic and gpu.vidur:

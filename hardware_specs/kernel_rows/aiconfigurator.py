@@ -12,14 +12,13 @@ from kernel_rows.gpus import Gpu
 from kernel_rows.rules import Floats, Rows
 from provisioner.errors import InputError
 from provisioner.perf.operators import (
-    KINDS,
     MAX_KV_HEADS,
-    Source,
     all_reduce_limit_s,
     decode_attention_limit_s,
     gemm_limit_s,
     prompt_attention_limit_s,
 )
+from provisioner.specs.kernels import KINDS, Source
 from provisioner.specs.model import DTYPE_BYTES
 
 BACKENDS: Final = {"tensorrt-llm": "trtllm"}

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from provisioner.perf.operators import GpuLimits, Source
+from provisioner.perf.operators import GpuLimits
+from provisioner.specs.kernels import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import numpy as np
 
 from kernel_rows.fits import NODES
 from kernel_rows.rules import Floats, Rows
-from provisioner.perf.operators import GpuLimits, GridTable, Source, all_reduce_limit_s
+from provisioner.perf.operators import GpuLimits, GridTable, all_reduce_limit_s
+from provisioner.specs.kernels import Source
 
 RING: Final[Source] = ("pcie-ring", "4.0")
 

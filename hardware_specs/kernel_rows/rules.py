@@ -6,7 +6,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.operators import AXES, SMALLEST, Source
+from provisioner.perf.operators import AXES, SMALLEST
+from provisioner.specs.kernels import Source
 
 Floats = NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import pandas as pd
 from kernel_rows.gpus import VIDUR, Gpu
 from kernel_rows.rules import Rows
 from provisioner.errors import InputError
-from provisioner.perf.operators import KINDS
+from provisioner.specs.kernels import KINDS
 
 
 def _vidur(folder: Path, gpu: Gpu) -> Iterable[pd.DataFrame]:

@@ -17,9 +17,10 @@ from provisioner.errors import InputError
 from provisioner.perf.checks import Dip, Floats, RefusedPoint, find_unphysical, isotonic
 from provisioner.perf.points import CurvePoint, Phase, Provenance, read_knots, read_points
 from provisioner.perf.provenance import load_provenance
-from provisioner.specs.catalog import Catalog, data_folder
+from provisioner.specs.catalog import Catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.shipped import data_folder
 
 Assumptions = Literal["measured", "splitwise-sim"]
 

@@ -25,21 +25,13 @@ from provisioner.perf.curves import (
     values_of,
 )
 from provisioner.perf.derived import DECODE_CONTEXT, context_slope_s_per_token, derived_points, iteration_s
-from provisioner.perf.operators import (
-    GpuLimits,
-    Operators,
-    Take,
-    estimate_operators,
-    gpu_limits,
-    is_measured,
-    load_operators,
-    measured,
-)
+from provisioner.perf.operators import GpuLimits, Operators, estimate_operators, gpu_limits, load_operators, measured
 from provisioner.perf.points import CurvePoint
 from provisioner.specs.catalog import Catalog, with_own
 from provisioner.specs.catalog import engine as default_engine
 from provisioner.specs.engine import DEFAULT_ENGINE, Engine
 from provisioner.specs.hardware import Machine
+from provisioner.specs.kernels import is_measured
 from provisioner.specs.model import DTYPE_BYTES, ON_SOME_GPUS, ModelArchitecture, NumberType
 
 DEGREES: Final = (8, 4, 2, 1)
@@ -184,7 +176,7 @@ def operators_of(machine: Machine, engine: Engine | None = None) -> Operators:
 
     ``engine`` is the default one unless given. ``InputError`` if there are no such kernels.
     """
-    preference = tuple(Take(*choice) for choice in (engine or default_engine(DEFAULT_ENGINE)).preference)
+    preference = (engine or default_engine(DEFAULT_ENGINE)).preference
     for field in ("kernels", "kernels_like"):
         table = getattr(machine, field)
         if table and table not in gpu_limits():

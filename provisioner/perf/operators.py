@@ -13,14 +13,15 @@ from itertools import product
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.files import refusing
-from provisioner.specs.catalog import data_folder
+from provisioner.specs.catalog import engine as shipped_engine
+from provisioner.specs.kernels import KINDS, Preference, Source, folder, preferred, source_of, table_files
 from provisioner.specs.model import DTYPE_BYTES, ON_SOME_GPUS, NumberType
 from provisioner.specs.units import parse_positive, unit_of
 
@@ -29,18 +30,6 @@ ACTIVATION_BYTES: Final = 2  # bytes of one activation: bf16 between operators, 
 
 MIN_KERNEL_S: Final = 1.65e-6
 """Shortest time of any kernel, in s: the shortest of all measured rows (a GEMM on the L40S)."""
-
-Source = tuple[str, str]
-"""Software and version that kernels were measured with, such as ``("vllm", "0.19.0")``."""
-
-KINDS: Final[Mapping[str, tuple[str, ...]]] = {
-    "gemm": ("bf16", "fp8", "fp8_block", "nvfp4"),
-    "prompt_attention": ("bf16",),
-    "decode_attention": ("bf16", "fp8"),
-    "all_reduce": ("graph", "eager"),
-    "elementwise": ("norm", "activation", "rotary"),
-}
-"""Kinds of each operator: number type (``fp8_block``: FP8 with a scale per 128 x 128 weights), launch, or function."""
 
 SMALLEST: Final[Mapping[str, Mapping[str, float]]] = {
     "gemm": {"m": 1, "n": 128, "k": 128},
@@ -282,11 +271,6 @@ def _at_least(operator: str, *sizes: ArrayLike) -> list[Floats]:
 MAX_KV_HEADS: Final = 8  # KV heads on one GPU up to which decode attention was measured
 
 
-def folder() -> Path:
-    """Folder of the shipped operator tables."""
-    return data_folder("hardware_specs") / "operators"
-
-
 def _name(path: Path) -> str:
     inside = path.name if path.parent == folder() else f"{path.parent.name}/{path.name}"
     return f"hardware_specs/operators/{inside}"
@@ -344,93 +328,25 @@ def read_table(path: Path, operator: str) -> GridTable:
     values[places] = numbers[:, -1]
     if len(numbers) != values.size or np.isnan(values).any():
         raise InputError(f"{name}: must have each combination of {', '.join(axes)} once")
-    return GridTable(nodes, values, _source(path))
-
-
-def _source(path: Path) -> Source:
-    engine, _, version = path.name.split("__")[0].rpartition("-")
-    return engine, version
-
-
-ENGINES: Final = ("vllm", "sglang", "tensorrt-llm", "vidur", "pcie-ring")
-"""Software with tables, and the ring that stands for sums over PCIe. Among any, the newest of the first is taken, then
-the newest of the next."""
-
-ANY: Final = ("any", None)  # in a preference: the newest table of any software, in the order of ENGINES
-
-
-class Take(NamedTuple):
-    """Software whose tables are taken, best first, for an operator on a GPU.
-
-    ``sources`` are engines with a version, None for the newest that has the table, or ``ANY``. ``operator`` may have a
-    kind (``gemm fp8``); empty, as an empty ``gpu``, it stands for all.
-    """
-
-    sources: tuple[tuple[str, str | None], ...]
-    operator: str = ""
-    gpu: str = ""
-
-
-Preference = tuple[Take, ...]
-"""Choice of tables: for a GPU and an operator the first entry that fits counts, and what it does not name is unused."""
-
-TABLES_2025: Final[Preference] = (
-    *(Take((("vllm", "0.19.0"), ANY), f"gemm {kind}") for kind in ON_SOME_GPUS),
-    Take((("vllm", "0.19.0"), ("vllm", "0.14.0"), ("vidur", "2024"), ("pcie-ring", "4.0"))),
-)
-"""Tables that derived curves are made of unless others are preferred."""
-
-
-@lru_cache(maxsize=1)
-def table_files() -> Mapping[tuple[str, str, str], Mapping[Source, Path]]:
-    """Files of the shipped tables by (GPU, operator, kind) and software."""
-    files: dict[tuple[str, str, str], dict[Source, Path]] = {}
-    for path in (path for gpu in gpu_limits() for path in sorted((folder() / gpu).glob("*.csv"))):
-        _, operator, kind = path.stem.split("__")
-        files.setdefault((path.parent.name, operator, kind), {})[_source(path)] = path
-    return files
-
-
-def is_measured(gpu: str, operator: str, kind: str) -> bool:
-    """Whether a GPU has a table of an operator and kind, of any software."""
-    return (gpu, operator, kind) in table_files()
-
-
-def _release(version: str) -> tuple[list[int], bool, int]:
-    """Order of versions: numbers, a release candidate (``1.3.0rc20``) before its release."""
-    release, _, candidate = version.partition("rc")
-    return [int(part) for part in release.split(".")], not candidate, int(candidate or 0)
-
-
-def preferred(available: Iterable[Source], preference: Preference, gpu: str, operator: str, kind: str) -> Source | None:
-    """Software whose table a preference takes from those available; None if it names none of them.
-
-    >>> both = ("vllm", "0.19.0"), ("vllm", "0.24.0")
-    >>> preferred(both, (Take((("sglang", None), ("vllm", None))),), "h100-sxm-80gb", "gemm", "fp8")
-    ('vllm', '0.24.0')
-    """
-    names = ("", operator, f"{operator} {kind}")
-    fits = (take for take in preference if take.gpu in ("", gpu) and take.operator in names)
-    for wanted, version in next(fits, Take(())).sources:
-        for engine in ENGINES if wanted == ANY[0] else (wanted,):
-            versions = [found for name, found in available if name == engine and version in (None, found)]
-            if versions:
-                return engine, max(versions, key=_release)
-    return None
+    return GridTable(nodes, values, source_of(path))
 
 
 Measured = tuple[GpuLimits, Mapping[tuple[str, str], GridTable]]  # limits and tables of a measured GPU
 
 
+def usual_tables() -> Preference:
+    """Tables that are taken unless others are preferred: those of the engine of version 0.1."""
+    return shipped_engine("provisioner-0.1").preference
+
+
 @lru_cache(maxsize=64)
-def measured(gpu: str, preference: Preference = TABLES_2025) -> Measured:
+def measured(gpu: str, preference: Preference | None = None) -> Measured:
     """Limits and preferred tables of a measured GPU; ``UnknownNameError`` for any other GPU or software."""
     if gpu not in gpu_limits():
         raise UnknownNameError("GPU with operator tables", gpu, gpu_limits())
-    known = {" ".join(source) for files in table_files().values() for source in files} | {*ENGINES, ANY[0]}
-    for wanted in (" ".join(filter(None, source)) for take in preference for source in take.sources):
-        if wanted not in known:
-            raise UnknownNameError("software with operator tables", wanted, sorted(known))
+    preference = usual_tables() if preference is None else preference
+    for take in preference:
+        take.check()
     tables = {}
     for (name, operator, kind), files in table_files().items():
         if name == gpu and (source := preferred(files, preference, gpu, operator, kind)):
@@ -442,10 +358,10 @@ _cached = lru_cache(maxsize=512)(read_table)
 
 
 @lru_cache(maxsize=64)
-def load_operators(gpu: str, preference: Preference = TABLES_2025) -> Operators:
+def load_operators(gpu: str, preference: Preference | None = None) -> Operators:
     """Operators of a GPU from its preferred tables; those without one are estimated, if possible from its chip.
 
-    >>> load_operators("b200-sxm-180gb", (Take((("vllm", None), ANY)),)).limits.link
+    >>> load_operators("b200-sxm-180gb").limits.link
     'nvlink'
     """
     limits, tables = measured(gpu, preference)

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import yaml
 
 from provisioner.errors import InputError
-from provisioner.specs.catalog import data_folder
+from provisioner.specs.shipped import data_folder
 
 _Provenance = TypeVar("_Provenance")
 

@@ -1,7 +1,6 @@
 """Specs by name: the shipped data, ``hardware_specs/`` and ``workloads/``, and a folder of a user's own.
 
-An installed wheel has the shipped data in the package (``provisioner/_data``); in a checkout they are the top-level
-folders. A user's own folder is laid out as ``hardware_specs/``, any part of it may be missing, and its specs replace
+A user's own folder is laid out as ``hardware_specs/``, any part of it may be missing, and its specs replace
 shipped ones of the same name. The loaders are imported on first use, so that importing this module costs nothing.
 """
 
@@ -12,10 +11,11 @@ from functools import cached_property, lru_cache
 from operator import attrgetter
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from provisioner.deadline import check_time
 from provisioner.errors import InputError, UnknownNameError
+from provisioner.specs.shipped import data_folder
 from provisioner.specs.trace_formats import TraceRules
 from provisioner.spelling import spelled
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 _Spec = TypeVar("_Spec", "Engine", "Machine", "ModelArchitecture")
 
-_PACKAGE = Path(__file__).resolve().parent.parent
 _STEM = attrgetter("stem")
 
 OWN_FOLDERS: Final = {
@@ -43,12 +42,6 @@ OWN_FOLDERS: Final = {
 """Parts of a user's own folder, with the files that each holds."""
 
 POWER_CAPS: Final = "power_caps.yaml"
-
-
-def data_folder(kind: Literal["hardware_specs", "workloads"]) -> Path:
-    """Folder of the shipped data: inside an installed package, else at the top of the checkout."""
-    inside = _PACKAGE / "_data" / kind
-    return inside if inside.is_dir() else _PACKAGE.parent / kind
 
 
 @lru_cache(maxsize=1)

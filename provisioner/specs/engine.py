@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.specs.hardware import Machine
+from provisioner.specs.kernels import Preference, Take
 from provisioner.specs.units import parse_duration, parse_number, parse_positive, parse_whole, quoted, unit_of
 
 DEFAULT_ENGINE: Final = "vllm"
@@ -171,16 +172,19 @@ class KernelTables:
     operator: str = ""
     gpu: str = ""
 
-    @property
-    def choice(self) -> tuple[tuple[tuple[str, str | None], ...], str, str]:
-        """The order as (engine, version), version None for the newest, with operator and GPU.
+    def __post_init__(self) -> None:
+        self.take.check()
 
-        >>> KernelTables(("vllm-0.24.0", "tensorrt-llm"), "gemm").choice
-        ((('vllm', '0.24.0'), ('tensorrt-llm', None)), 'gemm', '')
+    @property
+    def take(self) -> Take:
+        """The entry as it is taken; a table without a version is the newest.
+
+        >>> KernelTables(("vllm-0.24.0", "tensorrt-llm"), "gemm").take
+        Take(sources=(('vllm', '0.24.0'), ('tensorrt-llm', None)), operator='gemm', gpu='')
         """
         split = ((table, *table.rpartition("-")) for table in self.tables)
         order = ((of, version) if of and version[0].isdigit() else (table, None) for table, of, _, version in split)
-        return tuple(order), self.operator, self.gpu
+        return Take(tuple(order), self.operator, self.gpu)
 
 
 def _value(name: str, text: str, kind: type) -> str | int | float:
@@ -293,6 +297,6 @@ class Engine:
         return self.scheduling.batch(machine.gpu, machine.memory_gib_per_gpu)
 
     @property
-    def preference(self) -> tuple[tuple[tuple[tuple[str, str | None], ...], str, str], ...]:
-        """Choice of kernel tables, as ``perf.operators`` takes it."""
-        return tuple(entry.choice for entry in self.kernels)
+    def preference(self) -> Preference:
+        """Choice of kernel tables."""
+        return tuple(entry.take for entry in self.kernels)

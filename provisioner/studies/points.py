@@ -27,9 +27,9 @@ from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Observation, Scenario, assemble, observe, percentiles_of
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Prepared, compile_simulator, prepare, run
-from provisioner.specs.catalog import data_folder
 from provisioner.specs.metrics import PREDICTED
 from provisioner.specs.roles import ROLES
+from provisioner.specs.shipped import data_folder
 from provisioner.studies.journal import kept
 from provisioner.studies.work import Lost, check_wanted, time_left, workers
 

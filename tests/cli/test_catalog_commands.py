@@ -6,6 +6,7 @@ import pytest
 
 from provisioner.report.terminal import MAX_WIDTH
 from provisioner.specs import catalog
+from provisioner.specs.shipped import data_folder
 from tests.cli.conftest import Run
 
 EVERY = [
@@ -146,7 +147,7 @@ def test_a_model_without_measured_curves_has_others(provision: Run) -> None:
 def test_nonsense_is_one_line(provision: Run, trace: Path, arguments: tuple[str, ...], message: str) -> None:
     for folder, part in (("own", "models"), ("broken", "machines"), ("odd", "curves"), ("empty", "models")):
         (trace.parent / folder / part).mkdir(parents=True)
-    shipped = catalog.data_folder("hardware_specs")
+    shipped = data_folder("hardware_specs")
     own = (shipped / "models" / "qwen3-8b.yaml").read_text().replace("name: qwen3-8b", "name: ours", 1)
     (trace.parent / "own" / "models" / "ours.yaml").write_text(own)
     machine = (shipped / "machines" / "l40s-x8.yaml").read_text().replace("name: l40s-x8", "name: mine", 1)
@@ -158,7 +159,7 @@ def test_nonsense_is_one_line(provision: Run, trace: Path, arguments: tuple[str,
 
 
 def test_ones_own_are_shown_with_specs(provision: Run, tmp_path: Path) -> None:
-    shipped = catalog.data_folder("hardware_specs")
+    shipped = data_folder("hardware_specs")
     (tmp_path / "own" / "models").mkdir(parents=True)
     text = (shipped / "models" / "qwen3-8b.yaml").read_text().replace("name: qwen3-8b", "name: ours", 1)
     (tmp_path / "own" / "models" / "ours.yaml").write_text(text)

@@ -13,7 +13,7 @@ from provisioner.files import MOST_BYTES, check_name, read_text
 from provisioner.options import Options, PlanOptions, SimulateOptions, declared
 from provisioner.options.imports import CurveImportOptions
 from provisioner.options.profiling import ProfileOptions
-from provisioner.specs.catalog import data_folder
+from provisioner.specs.shipped import data_folder
 from tests.cli.conftest import Run
 
 H100 = ("simulate", "--design", "baseline-h100", "--mixed", "1")

@@ -12,6 +12,7 @@ import pytest
 from provisioner.perf.points import COLUMNS, read_points
 from provisioner.specs import catalog
 from provisioner.specs.schema import load_model
+from provisioner.specs.shipped import data_folder
 from tests.cli.conftest import Ended, Run, instead
 
 TESTS = Path(__file__).parents[1]
@@ -173,7 +174,7 @@ class TestCurves:
         assert {pool["machine"] for pool in plan["pools"]} == {"dgx-a100"}
 
     def test_other_degrees_stay_and_the_same_is_replaced(self, provision: Run, tmp_path: Path) -> None:
-        shipped = catalog.data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-70b.csv"
+        shipped = data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-70b.csv"
         path = tmp_path / "own" / "curves" / "dgx-h100__llama2-70b.csv"
         path.parent.mkdir(parents=True)
         path.write_text(shipped.read_text())

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from provisioner.perf.curves import curve_groups
-from provisioner.specs.catalog import data_folder
+from provisioner.specs.shipped import data_folder
 
 CURVES = data_folder("hardware_specs") / "curves"
 HARDWARE = {"dgx-a100": "a100-80gb", "dgx-h100": "h100-80gb", "dgx-h100-capped": "h100-80gb-pcap"}

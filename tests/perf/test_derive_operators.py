@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from provisioner.errors import InputError
-from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, folder, gemm_limit_s, load_operators
+from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, gemm_limit_s, load_operators
+from provisioner.specs.kernels import folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "kernel that waits for the host: no row is shorter"

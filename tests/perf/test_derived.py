@@ -19,11 +19,12 @@ from provisioner.perf.derived import (
     derived_points,
     iteration_s,
 )
-from provisioner.perf.operators import AXES, KINDS, GpuLimits, GridTable, Operators, gpu_limits, load_operators
+from provisioner.perf.operators import AXES, GpuLimits, GridTable, Operators, gpu_limits, load_operators
 from provisioner.perf.points import read_points
-from provisioner.specs.catalog import data_folder
 from provisioner.specs.engine import Execution
+from provisioner.specs.kernels import KINDS
 from provisioner.specs.model import ModelArchitecture
+from provisioner.specs.shipped import data_folder
 from tests.oracles.closed_loop import (
     LLAMA_70B,
     QWEN_32B,

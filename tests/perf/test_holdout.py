@@ -20,6 +20,7 @@ from provisioner.perf.provenance import (
 )
 from provisioner.perf.summary import HoldOutError, coverage, curve_summary, interpolation_error, machine_curves
 from provisioner.specs import catalog
+from provisioner.specs.shipped import data_folder
 from tests.oracles.closed_loop import predict, read_runs
 
 MEASURED = [group for group in curve_groups() if group[1] != "dgx-h100-capped"]
@@ -200,7 +201,7 @@ def test_coverage_by_hand() -> None:
 
 
 def test_errors_of_estimates_are_the_least_and_the_most_over_gpus_with_kernels() -> None:
-    path = catalog.data_folder("hardware_specs") / "operators" / "provenance.yaml"
+    path = data_folder("hardware_specs") / "operators" / "provenance.yaml"
     gpus = yaml.safe_load(path.read_text(encoding="utf-8"))["gpus"]
     found = machine_curves(catalog.machine("b300-x8"))
     assert (found.evidence, found.kernels) == ("estimated", ("b200-sxm-180gb",))

@@ -13,24 +13,20 @@ from provisioner.perf import operators
 from provisioner.perf.evidence import derived_curves, operators_of, why_not_derived
 from provisioner.perf.operators import (
     AXES,
-    KINDS,
     SMALLEST,
-    TABLES_2025,
     GpuLimits,
     GridTable,
     Measured,
     NumberType,
     Operators,
-    Take,
     estimate_operators,
     gpu_limits,
     load_operators,
     measured,
-    preferred,
     read_table,
-    table_files,
 )
 from provisioner.specs.catalog import SHIPPED, engine
+from provisioner.specs.kernels import ANY, KINDS, Take, folder, preferred, table_files
 from provisioner.specs.model import ON_SOME_GPUS
 
 GPUS = sorted(gpu_limits())
@@ -193,7 +189,7 @@ def test_the_same_chip_is_used_before_others() -> None:
 
 @pytest.mark.parametrize("gpu", GPUS)
 def test_tables_are_compact_and_sensible(gpu: str) -> None:
-    files = list((operators.folder() / gpu).glob("*.csv"))
+    files = list((folder() / gpu).glob("*.csv"))
     assert files and all(path.stat().st_size < 25_000 for path in files)
     assert sum(path.stat().st_size for path in files) < 320_000
     for (operator, _), table in measured(gpu)[1].items():
@@ -213,21 +209,17 @@ def test_a_preference_takes_the_first_named_and_of_an_engine_the_newest() -> Non
         ((("vllm", None),), new),
         ((("vllm", "0.9.0"),), old),
         ((("vllm", "0.1.0"), ("tensorrt-llm", None)), final),
-        ((("sglang", None), operators.ANY), new),
+        ((("sglang", None), ANY), new),
         ((("sglang", None),), None),
         ((), None),
     ):
         assert preferred((old, other, new, final), (Take(sources),), *one) == taken
-    assert preferred((other,), (Take((operators.ANY,)),), *one) == other
+    assert preferred((other,), (Take((ANY,)),), *one) == other
     for special in ({"operator": "gemm fp8"}, {"operator": "gemm"}, {"gpu": "gpu"}):
         first = Take((old,), **special)
         assert preferred((old, new), (first, Take((new,))), *one) == old
         assert preferred((old, new), (first, Take((new,))), "other gpu", "all_reduce", "graph") == new
     assert preferred((old,), (), *one) is None
-
-
-def test_the_default_is_what_the_engine_of_version_0_1_prefers() -> None:
-    assert tuple(Take(*choice) for choice in engine("provisioner-0.1").preference) == TABLES_2025
 
 
 @pytest.mark.parametrize("name", sorted(SHIPPED.engines))
@@ -270,7 +262,7 @@ def test_products_of_some_gpus_are_measured_or_refused() -> None:
 
 @pytest.mark.parametrize("source", [("vllm", "0.1.0"), ("vlm", None)])
 def test_software_without_tables_is_refused_with_the_nearest(source: tuple[str, str | None]) -> None:
-    with pytest.raises(UnknownNameError, match="software with operator tables"):
+    with pytest.raises(InputError, match="software with kernel tables"):
         load_operators("h100-sxm-80gb", (Take((source,)),))
 
 

@@ -12,8 +12,9 @@ from provisioner.perf.assumptions import replica
 from provisioner.perf.curves import curve_groups, load_curve_set
 from provisioner.perf.evidence import degrees_of
 from provisioner.specs import catalog
+from provisioner.specs.shipped import data_folder
 
-SHIPPED = catalog.data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-70b.csv"
+SHIPPED = data_folder("hardware_specs") / "curves" / "dgx-h100__llama2-70b.csv"
 
 
 def own(folder: Path, machine: str, model: str, text: str) -> catalog.Catalog:

@@ -22,6 +22,7 @@ from provisioner.report.specs import (
 )
 from provisioner.report.terminal import MAX_WIDTH, render
 from provisioner.specs import catalog
+from provisioner.specs.shipped import data_folder
 
 
 def only_table(document: Document) -> Table:
@@ -166,7 +167,7 @@ def test_a_span_is_one_number_where_both_ends_are_the_same_in_per_cent() -> None
 @pytest.fixture
 def own(tmp_path: Path) -> catalog.Catalog:
     """A machine and a model of one's own, and a measured curve of one on a shipped machine."""
-    folder, shipped = tmp_path / "own", catalog.data_folder("hardware_specs")
+    folder, shipped = tmp_path / "own", data_folder("hardware_specs")
     for part, name, old in (("machines", "mine", "l40s-x8"), ("models", "ours", "qwen3-8b")):
         (folder / part).mkdir(parents=True)
         text = (shipped / part / f"{old}.yaml").read_text(encoding="utf-8").replace(f"name: {old}", f"name: {name}", 1)

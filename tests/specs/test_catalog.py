@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from provisioner.errors import InputError, UnknownNameError
-from provisioner.specs import catalog, schema
+from provisioner.specs import catalog, schema, shipped
+from provisioner.specs.shipped import data_folder
 
 
 def test_machines_as_published():
@@ -81,7 +82,7 @@ def test_estimated_powers_are_what_their_notes_say():
 
 
 def test_machines_name_tables_of_kernels_that_are_there_and_agree_with_their_limits():
-    with (catalog.data_folder("hardware_specs") / "operators" / "gpus.csv").open() as file:
+    with (data_folder("hardware_specs") / "operators" / "gpus.csv").open() as file:
         gpus = {row["gpu"]: row for row in csv.DictReader(file)}
     named = {name: machine.kernels for name, machine in catalog.SHIPPED.whole_machines.items() if machine.kernels}
     assert named == {
@@ -268,26 +269,26 @@ def test_own_price_list(tmp_path):
 
 
 def test_data_folder_of_an_installed_package_comes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "provisioner")
-    assert catalog.data_folder("workloads") == tmp_path / "workloads"
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "provisioner")
+    assert data_folder("workloads") == tmp_path / "workloads"
     inside = tmp_path / "provisioner" / "_data" / "workloads"
     inside.mkdir(parents=True)
-    assert catalog.data_folder("workloads") == inside
+    assert data_folder("workloads") == inside
 
 
 def test_a_file_must_be_named_like_its_content(tmp_path, monkeypatch):
     folder = tmp_path / "hardware_specs" / "machines"
     folder.mkdir(parents=True)
-    source = catalog.data_folder("hardware_specs") / "machines" / "dgx-a100.yaml"
+    source = data_folder("hardware_specs") / "machines" / "dgx-a100.yaml"
     (folder / "other.yaml").write_text(source.read_text())
-    monkeypatch.setattr(catalog, "_PACKAGE", tmp_path / "provisioner")
+    monkeypatch.setattr(shipped, "_PACKAGE", tmp_path / "provisioner")
     with pytest.raises(InputError) as error:
         _ = catalog.Catalog().machines
     assert str(error.value) == "hardware_specs/machines/other.yaml: name: must be the file's own, other, got 'dgx-a100'"
 
 
 def test_workload_from_a_file_and_from_a_trace(tmp_path):
-    folder = catalog.data_folder("workloads")
+    folder = data_folder("workloads")
     assert catalog.workload(folder / "coding.yaml").classes == catalog.workload("coding").classes
     trace = tmp_path / "mine.csv"
     trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,10,5\n1,20,6\n3,30,7\n")
@@ -317,7 +318,7 @@ def test_each_file_is_read_once_and_only_what_is_asked_for(monkeypatch):
 def test_specs_are_parsed_in_c(yaml, monkeypatch):
     """The parser of libyaml takes a tenth of the time of the one in Python."""
     monkeypatch.setattr("yaml.SafeLoader", None)
-    folder = catalog.data_folder("hardware_specs")
+    folder = data_folder("hardware_specs")
     assert schema.read_yaml(folder / yaml, yaml)
 
 
@@ -342,7 +343,7 @@ def own_folder(folder: Path) -> Path:
     """A user's own folder with a machine, a model, its price and a curve file."""
     for part in catalog.OWN_FOLDERS:
         (folder / part).mkdir(parents=True)
-    shipped = catalog.data_folder("hardware_specs")
+    shipped = data_folder("hardware_specs")
     text = (shipped / "machines" / "dgx-h100.yaml").read_text()
     (folder / "machines" / "mine.yaml").write_text(
         text.replace("name: dgx-h100", "name: mine").replace("letter: H", "letter: M")

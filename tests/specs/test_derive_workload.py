@@ -6,6 +6,7 @@ import pytest
 
 from provisioner.specs import catalog
 from provisioner.specs.schema import load_workload
+from provisioner.specs.shipped import data_folder
 
 TRACES = {
     "coding": "azure-2023/AzureLLMInferenceTrace_code.csv",
@@ -26,7 +27,7 @@ def derive(repo_root):
 def test_deriving_again_gives_the_shipped_files_byte_for_byte(name, derive, shared_data, tmp_path):
     trace = shared_data / TRACES[name]
     assert derive.main([str(trace), "--name", name, "--out", str(tmp_path)]) == 0
-    shipped = catalog.data_folder("workloads")
+    shipped = data_folder("workloads")
     assert (tmp_path / f"{name}.yaml").read_bytes() == (shipped / f"{name}.yaml").read_bytes()
     assert (tmp_path / f"{name}.csv").read_bytes() == (shipped / f"{name}.csv").read_bytes()
 

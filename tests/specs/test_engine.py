@@ -13,10 +13,11 @@ from provisioner.options import PlanOptions
 from provisioner.perf.assumptions import replica
 from provisioner.perf.evidence import derived_curves
 from provisioner.perf.memory import memory_bytes
-from provisioner.perf.operators import Take, table_files
 from provisioner.perf.summary import CurveError, stated_error
-from provisioner.specs.catalog import SHIPPED, data_folder, engine, machine, model, with_own
+from provisioner.specs.catalog import SHIPPED, engine, machine, model, with_own
 from provisioner.specs.engine import DEFAULT_ENGINE, Batch
+from provisioner.specs.kernels import table_files
+from provisioner.specs.shipped import data_folder
 
 pytestmark = pytest.mark.fast
 FILES = sorted((data_folder("hardware_specs") / "engines").glob("*.yaml"))
@@ -38,7 +39,7 @@ def test_every_number_has_a_basis(name: str) -> None:
 @pytest.mark.parametrize("name", SHIPPED.engines)
 def test_kernel_tables_are_of_shipped_software(name: str) -> None:
     shipped = {source for files in table_files().values() for source in files}
-    for take in (Take(*choice) for choice in engine(name).preference):
+    for take in engine(name).preference:
         for software, version in take.sources:
             assert software == "any" or any(software == of and version in (None, at) for of, at in shipped)
 
@@ -125,6 +126,11 @@ def _without(content: dict[str, object], *place: str) -> dict[str, object]:
     return content
 
 
+def _kernels(content: dict[str, object], **changes: object) -> dict[str, object]:
+    """The content with an entry for kernel tables of names that are not known."""
+    return content | {"kernels": [{"tables": ["vllm"], **changes}]}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -134,6 +140,20 @@ def _without(content: dict[str, object], *place: str) -> dict[str, object]:
         (lambda c: c["execution"].update(iteration_s=0.3) or c, "execution.iteration_s: must be from 0 to 0.1 s"),
         (lambda c: c["execution"].update(iteration_ms=0.3) or c, "execution.iteration_ms: unknown field"),
         (lambda c: c["scheduling"].update(batches=[]) or c, "scheduling.batches: must rise from from_gib 0"),
+        (
+            lambda c: _kernels(c, tables=["vlm"]),
+            "kernels.0.tables: unknown software .* 'vlm': did you mean vllm",
+        ),
+        (
+            lambda c: _kernels(c, tables=["vllm-0.1.0"]),
+            "kernels.0.tables: unknown software .* 'vllm-0.1.0'",
+        ),
+        (lambda c: _kernels(c, operator="gem"), "kernels.0.operator: unknown operator 'gem': did you mean gemm"),
+        (
+            lambda c: _kernels(c, operator="gemm fp9"),
+            "kernels.0.operator: unknown operator 'gemm fp9'",
+        ),
+        (lambda c: _kernels(c, gpu="h100"), "kernels.0.gpu: unknown GPU with kernel tables 'h100'"),
         (lambda c: c["scheduling"].update(admission="drop") or c, "admission: must be recompute or reserve"),
         (lambda c: c.update(name="other") or c, "name: must be the file's own"),
     ],

@@ -10,11 +10,12 @@ from provisioner.perf.evidence import curves, degrees_of
 from provisioner.perf.memory import kv_capacity_tokens
 from provisioner.specs import catalog
 from provisioner.specs.schema import load_instances
+from provisioner.specs.shipped import data_folder
 
 pytestmark = pytest.mark.fast
 
 INSTANCES = {name: machine for name, machine in catalog.SHIPPED.machines.items() if machine.cloud}
-FILES = sorted((catalog.data_folder("hardware_specs") / "instances").glob("*.yaml"))
+FILES = sorted((data_folder("hardware_specs") / "instances").glob("*.yaml"))
 GPUS = ("gpu", "memory_gib_per_gpu", "memory_bandwidth_gb_per_s", "peak_fp16_tflops", "gpu_tdp_w", "gpu_link")
 
 

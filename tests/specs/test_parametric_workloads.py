@@ -12,6 +12,7 @@ from scipy.optimize import brentq
 from scipy.stats import lognorm, norm
 
 from provisioner.specs import catalog
+from provisioner.specs.shipped import data_folder
 
 PARAMETRIC = ("summarisation", "rag", "agents")
 Z90 = norm.ppf(0.9)
@@ -30,7 +31,7 @@ def script(repo_root: Path) -> ModuleType:
 @pytest.mark.parametrize("name", PARAMETRIC)
 def test_computing_again_gives_the_shipped_files_byte_for_byte(name: str, script: ModuleType, tmp_path: Path) -> None:
     assert script.main(["--name", name, "--out", str(tmp_path)]) == 0
-    shipped = catalog.data_folder("workloads")
+    shipped = data_folder("workloads")
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.yaml", f"{name}.csv"}
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (shipped / path.name).read_bytes()

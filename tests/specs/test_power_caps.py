@@ -16,6 +16,7 @@ from provisioner.perf.assumptions import replica
 from provisioner.specs import catalog
 from provisioner.specs.hardware import Machine
 from provisioner.specs.power_caps import PowerCap, PowerCaps, at_cap
+from provisioner.specs.shipped import data_folder
 
 SHIPPED = catalog.with_own(None).power_caps
 MODELS = ("llama2-70b", "llama-3.1-70b")
@@ -175,7 +176,7 @@ def test_a_design_at_a_cap_is_simulated_by_its_name_and_typed_again() -> None:
 
 
 def test_an_unknown_machine_that_is_capped_is_named(tmp_path: Path) -> None:
-    shipped = catalog.data_folder("hardware_specs") / "machines/dgx-h100-capped.yaml"
+    shipped = data_folder("hardware_specs") / "machines/dgx-h100-capped.yaml"
     (tmp_path / "machines").mkdir()
     text = shipped.read_text().replace("name: dgx-h100-capped", "name: half").replace("letter: Hcap", "letter: Half")
     (tmp_path / "machines/half.yaml").write_text(text.replace("capped_from: dgx-h100", "capped_from: dgx-h300"))

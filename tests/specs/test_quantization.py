@@ -14,6 +14,7 @@ from provisioner.specs import catalog
 from provisioner.specs.huggingface import read_config
 from provisioner.specs.model import DTYPE_BYTES, ModelArchitecture
 from provisioner.specs.schema import load_model, model_text
+from provisioner.specs.shipped import data_folder
 from tests.specs.test_huggingface import LLAMA
 
 CASES = Path(__file__).parents[3] / "shared" / "cases" / "models"
@@ -308,7 +309,7 @@ class TestLatency:
             (tmp_path / "own" / part).mkdir(parents=True, exist_ok=True)
         model = read(tmp_path, next(given for given, dtype, _ in KNOWN if dtype == "w4a16"))
         (tmp_path / "own" / "models" / "a-llama.yaml").write_text(model_text(model))
-        shipped = catalog.data_folder("hardware_specs") / "curves" / "dgx-a100__bloom-176b.csv"
+        shipped = data_folder("hardware_specs") / "curves" / "dgx-a100__bloom-176b.csv"
         rows = (
             ("prompt,128,1,0", "0.01"),
             ("prompt,1024,1,0", "0.05"),

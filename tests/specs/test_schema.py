@@ -5,6 +5,7 @@ import yaml
 
 from provisioner.errors import InputError
 from provisioner.specs import catalog, schema
+from provisioner.specs.shipped import data_folder
 from provisioner.specs.workload import from_lengths
 
 SHOWN = "hardware_specs/machines/x.yaml"
@@ -13,7 +14,7 @@ SHOWN = "hardware_specs/machines/x.yaml"
 @pytest.fixture
 def machine_with(tmp_path):
     """Loads the DGX-A100's file with fields replaced, or left out where the value is None."""
-    source = catalog.data_folder("hardware_specs") / "machines" / "dgx-a100.yaml"
+    source = data_folder("hardware_specs") / "machines" / "dgx-a100.yaml"
 
     def load(**changed):
         content = yaml.safe_load(source.read_text()) | changed
@@ -209,7 +210,7 @@ def test_saving_a_workload_gives_its_files_back(name, tmp_path):
         "Derived by derive_workload.py (in this folder) from the trace named under sources.",
     )
     for path in paths:
-        assert path.read_bytes() == (catalog.data_folder("workloads") / path.name).read_bytes()
+        assert path.read_bytes() == (data_folder("workloads") / path.name).read_bytes()
 
 
 def _counts(path):

@@ -18,8 +18,8 @@ from provisioner.options import SimulateOptions
 from provisioner.report.chart import LineChart
 from provisioner.report.views.registry import charts
 from provisioner.results.grid import Grid
-from provisioner.specs import catalog
 from provisioner.specs.metrics import name_of
+from provisioner.specs.shipped import data_folder
 from provisioner.specs.units import parse_non_negative
 from provisioner.studies.points import question_of
 from provisioner.studies.ranges import number_range, whole_range
@@ -128,7 +128,7 @@ def test_a_factor_of_one_machine_type() -> None:
 
 def test_machines_of_ones_own(tmp_path: Path) -> None:
     """A machine like a shipped one but for its name and price gives the same latencies at its own price."""
-    shipped = catalog.data_folder("hardware_specs")
+    shipped = data_folder("hardware_specs")
     for part in ("machines", "prices", "curves"):
         (tmp_path / part).mkdir()
     machine = (shipped / "machines" / "dgx-h100.yaml").read_text(encoding="utf-8")
