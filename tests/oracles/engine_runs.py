@@ -12,15 +12,22 @@ import csv
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
-from typing import Final
+from typing import Any, Final, cast
+
+import numpy as np
 
 from provisioner.errors import ProvisionerError
+from provisioner.perf.derived import iteration_s
+from provisioner.perf.evidence import operators_of
+from provisioner.perf.memory import memory_bytes
+from provisioner.perf.operators import Operators, table_files
 from provisioner.specs import catalog
-from provisioner.specs.engine import Engine
+from provisioner.specs.engine import Engine, Execution, KernelTables
 from provisioner.specs.model import ModelArchitecture
+from tests.oracles.engine_text import TEXT
 from tests.oracles.engines import Client, Done, simulate
 
 MODELS: Final = {
@@ -241,11 +248,20 @@ def _row(cells: Iterable[str]) -> str:
 
 MOST_BATCH: Final = 2048
 OFFLINE: Final = Client(1, 1.0, 0.0)
+VARIED: Final = Client(1, 1.0, 0.4)
+"""The same with output tokens that vary by 40 %: requests do not end in step."""
+OF_TODAY: Final = ("vllm", "vllm-2025", "tensorrt-llm", "sglang")
 OPEN_ORCA: Final = (294, 289)  # mean tokens of MLPerf's Llama2-70B requests
 
 
 def throughput(
-    model: ModelArchitecture, machine: str, degree: int, engine: Engine, prompt_tokens: int, output_tokens: int
+    model: ModelArchitecture,
+    machine: str,
+    degree: int,
+    engine: Engine,
+    prompt_tokens: int,
+    output_tokens: int,
+    client: Client = OFFLINE,
 ) -> float:
     """Output tokens/s of a replica with all requests there at once: as many as three full batches."""
     gpu = catalog.machine(machine)
@@ -256,20 +272,20 @@ def throughput(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         requests=3 * most,
-        client=OFFLINE,
+        client=client,
         admission_s=0.0,
         most_batch=MOST_BATCH,
     )
     return done.tokens_per_s
 
 
-def best_of_machine(machine: str, dtype: str, engine: Engine) -> tuple[float, int]:
+def best_of_machine(machine: str, dtype: str, engine: Engine, client: Client = OFFLINE) -> tuple[float, int]:
     """Largest output tokens/s of Llama2-70B on a machine's GPUs on MLPerf's lengths, and its TP."""
     model = catalog.model("llama2-70b").in_dtype(dtype, "fp8")  # type: ignore[arg-type]
     found = []
     for degree in (1, 2, 4, 8):
         try:
-            replica = throughput(model, machine, degree, engine, *OPEN_ORCA)
+            replica = throughput(model, machine, degree, engine, *OPEN_ORCA, client)
         except (ProvisionerError, IndexError):
             continue
         found.append((8 / degree * replica, degree))
@@ -332,12 +348,93 @@ def mlperf_table(folder: Path) -> list[str]:
 
 
 def ratios() -> list[str]:
-    """B200 over H200 on MLPerf's lengths in FP8, all at once, best TP each, by engine."""
-    lines = [_row(["engine", "B200 / H200"]), _row(["---"] * 2)]
-    for name in ("vllm", "vllm-2025", "tensorrt-llm", "sglang"):
+    """B200 over H200 on MLPerf's lengths in FP8, all at once, best TP each, by engine: equal and varied lengths."""
+    lines = [_row(["engine", "B200 / H200, equal lengths", "varied lengths"]), _row(["---"] * 3)]
+    for name in OF_TODAY:
+        engine, cells = catalog.engine(name), []
+        for client in (OFFLINE, VARIED):
+            found = [best_of_machine(MACHINES[gpu], "fp8", engine, client)[0] for gpu in ("b200", "h200")]
+            cells.append(f"{found[0] / found[1]:.2f}")
+        lines.append(_row([name, *cells]))
+    return lines
+
+
+PARTS: Final = {
+    "products": "gemm_s",
+    "decode attention": "decode_attention_s",
+    "prompt attention": "prompt_attention_s",
+    "element-wise": "elementwise_s",
+}
+"""Methods of the operators that a part of an iteration consists of."""
+
+
+@dataclass(frozen=True)
+class Only:
+    """The operators of a GPU, all but one of which take no time."""
+
+    gpu: Operators
+    method: str
+
+    def __getattr__(self, name: str) -> Any:
+        """The method of that name."""
+        return getattr(self.gpu, name) if name == self.method else lambda *_, **__: np.zeros(())
+
+
+def parts() -> list[str]:
+    """The mean iteration of a replica of one GPU with all requests at once, in ms by part, and us a token."""
+    head = ["engine", "GPU", "sequences", *PARTS, "host", "iteration, ms", "us a token"]
+    lines = [_row(head), _row(["---"] * len(head))]
+    shape, (prompt, output) = catalog.model("llama2-70b").in_dtype("fp8", "fp8"), OPEN_ORCA
+    for name in OF_TODAY:
         engine = catalog.engine(name)
-        found = [best_of_machine(MACHINES[gpu], "fp8", engine)[0] for gpu in ("b200", "h200")]
-        lines.append(_row([name, f"{found[0] / found[1]:.2f}"]))
+        for gpu in ("h200", "b200"):
+            machine = catalog.machine(MACHINES[gpu])
+            held = memory_bytes(shape, machine, 1, engine=engine)["KV cache"] / shape.kv_bytes_per_token
+            each = prompt + output / (1 if engine.scheduling.admission == "reserve" else 2)
+            batch = min(held / each, engine.batch(machine).batch_requests)
+            work = {"prompt_tokens": prompt, "prompts": batch / output, "batch": batch}
+            work["context_tokens"] = batch * (prompt + output / 2)
+
+            def took_s(gpu: Operators, execution: Execution, work: dict[str, float] = work) -> float:
+                return float(iteration_s(shape, gpu, 1, execution=execution, **work))
+
+            operators, kernels = operators_of(machine, engine), Execution(elementwise_share=1.0)
+            kernels = replace(kernels, elementwise_share=engine.execution.elementwise_share)
+            times = [took_s(cast(Operators, Only(operators, method)), kernels) for method in PARTS.values()]
+            whole = took_s(operators, engine.execution)
+            cells = [f"{1e3 * each:.1f}" for each in (*times, max(whole - sum(times), 0.0), whole)]
+            lines.append(_row([name, gpu.upper(), f"{batch:,.0f}", *cells, f"{1e6 * whole / batch:.0f}"]))
+    return lines
+
+
+TRIED: Final = ("vllm-0.19.0", "vllm-0.24.0", "sglang-0.5.14", "tensorrt-llm-1.3.0rc20")
+"""Kernel tables that were tried in the place of an engine's."""
+
+
+def choices(runs: Sequence[Run]) -> list[str]:
+    """TPOT of the runs fitted to, in FP8, with each of the tables in the place of an engine's on a GPU."""
+    lines = [_row(["engine", "GPU", "kernels", *TRIED]), _row(["---"] * (3 + len(TRIED)))]
+    for group, of in grouped(runs).items():
+        served, model, dtype, gpu, _ = group
+        if dtype != "fp8" or not is_fitted(group) or served == "vllm-0.30":
+            continue
+        engine, machine = catalog.engine(ENGINES[served]), catalog.machine(MACHINES[gpu])
+        taken = operators_of(machine, engine).sources
+        for operator, kind in (("gemm", "fp8"), ("decode_attention", "fp8"), ("all_reduce", "graph")):
+            cells = []
+            for table in TRIED:
+                known = tuple(table.rpartition("-")[::2]) in table_files()[machine.kernels, operator, kind]
+                if not known:
+                    cells.append("")
+                    continue
+                of_table = KernelTables(
+                    (table, "any"), f"gemm {kind}" if operator == "gemm" else operator, machine.kernels
+                )
+                other = replace(engine, kernels=(of_table, *engine.kernels))
+                off = Errors.of([run for run in of if not run.ttft_s >= QUEUED_S], other).cells[0]
+                cells.append(f"**{off}**" if "-".join(taken[operator, kind]) == table else off)
+            name = {"gemm": "products", "decode_attention": "decode attention", "all_reduce": "sums"}[operator]
+            lines.append(_row([f"{engine.name}, {model}", gpu.upper(), name, *cells]))
     return lines
 
 
@@ -382,79 +479,18 @@ def orders(runs: Sequence[Run]) -> list[str]:
 def page(folder: Path) -> str:
     """The part of the page: text and tables."""
     runs = read(folder)
-    parts = {
+    found = {
         "summary": summary(runs),
         "groups": table(runs),
         "orders": orders(runs),
         "load": at_equal_load(runs),
         "ratios": ratios(),
+        "parts": parts(),
+        "choices": choices(runs),
         "offline": offline_table(folder),
         "mlperf": mlperf_table(folder),
     }
-    return TEXT.format(**{name: "\n".join(lines) for name, lines in parts.items()}) + "\n"
-
-
-TEXT: Final = """\
-## Engines against served runs
-
-Every public run at hand beside the engine that it names (`provision engines`), good or bad: a closed loop on one
-replica, its iterations summed from the engine's kernel tables, with its schedule, budgets, admission, host times and
-memory (`python -m tests.oracles.engine_runs FOLDER`, AIConfigurator's samples, Apache-2.0; vLLM 0.30 from
-tgarg01/silybench-data). Errors are sizes in %, mean for TPOT, median for TTFT; a bias is a mean with its sign.
-*Fitted* are the runs that constants were fitted to: of vLLM of 2025 and TensorRT-LLM those at TP 4 in FP8 and 16
-bits, of SGLang those of Llama-3.1-8B at TP 1, of vLLM of 2026 those in 16 bits. Runs with a TTFT of 20 s and more
-overflowed their memory or queue and are left out; so are, here, the runs of Qwen3-32B on SGLang at TP 1:
-
-{summary}
-
-No source says how many requests its client sent for each in flight, except that the 70B rows match a public client:
-ten, with lengths uniform in 0.8 to 1.0 of the nominal. Of the others it was chosen by the TTFT of one TP (vLLM:
-Qwen3-32B 10, by TP 2; TensorRT-LLM: 5, by TP 1; SGLang: Llama-3.1-8B 5, by TP 1, Qwen3-32B 1, by TP 4). The last four
-columns have TPOT and TTFT for 1, 2, 5 and 10. Of vLLM 0.30 the median gap between tokens stands for TPOT, and the
-number of requests is recorded:
-
-{groups}
-
-- **The client is the largest unknown.** From one to ten requests for each in flight TPOT moves by up to 20 points and
-  TTFT by hundreds; a TTFT here is worth no more than the guess.
-- **Qwen3-32B on SGLang at TP 1** (three runs below 20 s, three above) has memory for less than the 16 requests in
-  flight: TTFTs of 2 to 40 s are not explained.
-- **SGLang's order** cannot be told from these runs. Its scheduler runs prompts in place of decodes (a fact of its
-  source); decodes first explain them as well:
-
-{orders}
-
-- **0.04 ms of host time a sequence**, fitted to vLLM 0.12, would make the gaps of vLLM 0.30 23 to 32 % too long. None
-  is added there.
-- **TensorRT-LLM is predicted with vLLM's products and SGLang's sums**, since its own tables leave decode times 30 to
-  45 % too long at TP 4.
-
-### Which comparisons between GPUs can be trusted
-
-TPOT of Llama-3.1-70B on one GPU over that on an H200 at equal TP and load, predicted over what the rows say:
-
-{load}
-
-B200 over H200 in tokens/s of eight GPUs, Llama2-70B in FP8, MLPerf's lengths (294 and 289 tokens), all requests at
-once, best TP each:
-
-{ratios}
-
-Offline throughput that NVIDIA publishes, all requests at once, engine `tensorrt-llm`; below, MLPerf's Llama2-70B
-Offline, median of the closed entries on eight GPUs, beside two engines in FP8 at their best TP, which are not tuned
-for it:
-
-{offline}
-
-{mlperf}
-
-**Trust** comparisons between H100, H200 and B200 with one engine in FP8 or 16 bits over NVLink: their ratios at equal
-load are within 7 % on average and 21 % in single runs. **Trust less** NVFP4 on B200 (TPOT 3 to 9 % off, offline
-throughput 13 to 32 % too high), the ratio of B200 to H200 in offline throughput (2.0 to 2.3 by engine; public entries
-in different types give 2.9), and small models at TP 4 and more, where host time decides. **Do not trust** L40S or any
-GPU over PCIe at TP 4 and more (a third of what is published: the sums in the tables are of one slow host), MI300X
-(1.3 times too fast: its kernels were not measured), or a comparison between engines by less than 15 %.
-"""
+    return TEXT.format(**{name: "\n".join(lines) for name, lines in found.items()}) + "\n"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,21 @@ from provisioner.simulation.policy import Policy
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs import catalog
 from provisioner.specs.engine import Engine
-from tests.oracles.engine_runs import ENGINES, MACHINES, QUEUED_S, Errors, Run, is_fitted, page, read, served_errors
+from tests.oracles.engine_runs import (
+    ENGINES,
+    MACHINES,
+    OFFLINE,
+    QUEUED_S,
+    VARIED,
+    Errors,
+    Run,
+    best_of_machine,
+    is_fitted,
+    page,
+    parts,
+    read,
+    served_errors,
+)
 from tests.oracles.engines import Done, simulate
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +138,21 @@ def test_the_simulator_schedules_served_runs_as_the_oracle_does(served: str) -> 
         assert found.evictions == expected.evictions
         evictions += found.evictions
     assert (evictions > 0) == (served == "sglang")
+
+
+@pytest.mark.parametrize("name", ["vllm", "vllm-2025", "tensorrt-llm"])
+def test_b200_serves_twice_the_offline_tokens_of_h200(name: str) -> None:
+    """Llama2-70B in FP8 on MLPerf's lengths, all requests at once, best TP each: 1.6 to 2.2."""
+    for client in (OFFLINE, VARIED):
+        b200, h200 = (
+            best_of_machine(MACHINES[gpu], "fp8", catalog.engine(name), client)[0] for gpu in ("b200", "h200")
+        )
+        assert 1.6 < b200 / h200 < 2.2
+
+
+def test_parts_of_an_iteration_are_all_of_it() -> None:
+    rows = [[cell.strip() for cell in line.split("|")[4:-1]] for line in parts()[2:]]
+    for cells in rows:
+        *each, whole, _ = (float(cell) for cell in cells)
+        assert sum(each) == pytest.approx(whole, abs=0.3)
+    assert [float(cells[4]) for cells in rows[:2]] == [0.0, 0.0]  # vllm has no host time: the four kernels are all
