@@ -161,9 +161,9 @@ def compare(
 ) -> Comparison:
     """Designs side by side: the largest throughput of each within a budget, or the best of each at one throughput.
 
-    The question is that of ``plan``, but ``tensor_parallel`` is ``"largest"`` unless given or named in ``designs``: a
-    row for every combination of degrees hides the designs. ``budget`` is in W, $/h or machines, or machines of a type
-    (``"40 dgx-h100"``).
+    The question is that of ``plan``. A design is shown at its best over all degrees of tensor parallelism unless it is
+    named with them (``"splitwise-hh:2+4"``). ``budget`` is in W, $/h or machines, or machines of a type
+    (``"40 dgx-h100"``). A comparison in which no design has a plan is a result too; ``unanswered`` says why.
 
     >>> two = ["splitwise-hh", "baseline-h100"]
     >>> c = compare(same="throughput", rate_rps=20, tensor_parallel=8, fast=True, designs=two)

@@ -7,6 +7,7 @@ escapes is a defect of this program. Imports the standard library only.
 import re
 from collections.abc import Iterable
 from itertools import takewhile
+from math import inf
 
 
 class ProvisionerError(Exception):
@@ -61,14 +62,17 @@ class InfeasibleError(ProvisionerError):
     """A well-formed question that no plan answers; exit code 3.
 
     ``binding`` names the limit that no candidate meets, ``relaxations`` the smallest changes that would make
-    the question feasible, nearest first.
+    the question feasible, nearest first; ``miss_ratio`` is how many times over a limit the nearest candidate is.
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, binding: str = "", relaxations: Iterable[str] = ()) -> None:
+    def __init__(
+        self, message: str, *, binding: str = "", relaxations: Iterable[str] = (), miss_ratio: float = inf
+    ) -> None:
         self.binding = binding
         self.relaxations = tuple(relaxations)
+        self.miss_ratio = miss_ratio
         super().__init__(message)
 
 

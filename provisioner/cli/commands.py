@@ -13,7 +13,7 @@ from provisioner.cli.help import Command, CommandGroup, TyperObject, argument
 from provisioner.cli.output import emit, result_text
 from provisioner.cli.profile_command import profile
 from provisioner.cli.progress import on_stderr
-from provisioner.errors import InputError
+from provisioner.errors import InfeasibleError, InputError
 from provisioner.options import Options, OutputOptions, PlanOptions, SimulateOptions, flag_of, studies
 
 app = group(
@@ -93,8 +93,8 @@ QUESTIONS: Final = (
         """Compare designs within one budget, or at one throughput.
 
         Answers with the largest throughput of each design within the budget (or its least cost, power or machines at
-        the throughput), with its best split, and everything relative to a baseline. A design without a plan is a row
-        with the reason: exit code 0.
+        the throughput), with its best split at its best tensor parallelism, what splitting brings, and everything
+        relative to a baseline. A design without a plan is a row with the reason. Exit code 3 where none has one.
         """,
     ),
     Question(
@@ -151,6 +151,8 @@ def _command_of(question: Question) -> Function:
         text = result_text(result, json, [*also, *outputs])
         write_outputs(result, outputs, files.table)
         emit(text)
+        if result.unanswered:
+            raise InfeasibleError(result.unanswered)
 
     ask.__name__, ask.__doc__ = question.name, question.help
     return takes(question.options, OutputOptions)(ask)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
-from typing import Any, ClassVar, Final, Literal
+from typing import Any, ClassVar, Final
 
 from provisioner.errors import InputError
 from provisioner.options import kinds
@@ -23,8 +23,6 @@ SENSITIVITY: Final = Group("Sensitivity")
 REPRODUCTION: Final = Group("Reproduction")
 SWEEP: Final = Group("Sweep")
 SCALE: Final = Group("Scale")
-
-AT_LARGEST: Final = "largest, or what the names of designs have, as in splitwise-hh:2+4"
 
 LARGEST_TOLERANCE: Final = 0.5
 MOST_PROBES: Final = 1000
@@ -54,7 +52,9 @@ class CompareOptions(PlanOptions):
         "Budget of each design: 400kW, '1500 $/h', 40 (machines), or the use of machines of a type: '40 dgx-h100'.",
     )
     baseline: str | None = COMPARISON.option(
-        kinds.DESIGN, "Design that the others are compared with. [default: the first colocated one]"
+        kinds.DESIGN,
+        "Design that the others are compared with, with degrees of tensor parallelism as a row of its own: "
+        "baseline-h100:2. [default: the first colocated one]",
     )
     chunked: bool = COMPARISON.switch("Add every colocated design with chunked prefill, as rows of their own.")
     objective: ObjectiveName = changed(  # noqa: RUF009
@@ -64,22 +64,13 @@ class CompareOptions(PlanOptions):
         help="Quantity to make smallest with --same throughput.",
         group=COMPARISON,
     )
-    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
-        PlanOptions, "tensor_parallel", default_text=AT_LARGEST
-    )
     dask: str | None = SCALE.option(
         kinds.ADDRESS, "Compute on the workers of a Dask scheduler, such as tcp://127.0.0.1:8786."
     )
 
     @classmethod
     def completed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """The given values; by default at one throughput with a rate or trace, and at the largest degrees.
-
-        A row for every combination of degrees hides the designs.
-        """
-        names = given.get("designs", ())
-        if not any(":" in str(name) for name in ([names] if isinstance(names, str) else names)):
-            given = {"tensor_parallel": "largest", **given}
+        """The given values; by default at one throughput with a rate or trace."""
         if "budget" not in given and ("rate_rps" in given or "trace" in given):
             given = {"same": "throughput", **given}
         return given
@@ -110,9 +101,6 @@ class CapacityOptions(PlanOptions):
     )
     objective: ObjectiveName = changed(  # noqa: RUF009
         PlanOptions, "objective", kind=OBJECTIVE, help="Quantity to add least of.", group=MORE
-    )
-    tensor_parallel: tuple[int, ...] | Literal["largest", "all"] = changed(
-        PlanOptions, "tensor_parallel", default_text=AT_LARGEST
     )
 
     @classmethod

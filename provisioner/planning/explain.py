@@ -100,7 +100,8 @@ def infeasible(setting: Setting, search: Search) -> InfeasibleError:
     totals = ", ".join(_amount(criterion, value, search) for criterion, value in amounts)
     would_do = f"{cluster.design} with {cluster.listed} would do ({totals})"
     message = f"no plan within the limits: {binding} binds; without them {would_do}"
-    return InfeasibleError(message, binding=binding, relaxations=texts)
+    ratio = min((over for over, _ in relaxations), default=math.inf)
+    return InfeasibleError(message, binding=binding, relaxations=texts, miss_ratio=ratio)
 
 
 def raised_cap(criterion: Criterion, value: float) -> str:
@@ -122,7 +123,12 @@ def _latency_binds(options: tuple[Candidates, ...]) -> InfeasibleError:
         f"{worst.limit.format(worst.best)} at best, on {worst.where}"
     )
     changes = " ".join(raised(each.limit, 1.005 * each.best) for each in nearest.unattainable)
-    return InfeasibleError(message, binding=worst.limit.label, relaxations=(f"{changes} ({nearest.design.name})",))
+    return InfeasibleError(
+        message,
+        binding=worst.limit.label,
+        relaxations=(f"{changes} ({nearest.design.name})",),
+        miss_ratio=worst.best / worst.limit.value,
+    )
 
 
 def raised(limit: LatencyLimit, value: float) -> str:

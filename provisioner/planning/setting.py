@@ -122,14 +122,14 @@ class Setting:
         shown = {f"max_{name}": getattr(caps, name) for name in ("cost_usd_per_h", "power_w", "machines")}
         return replace(self, caps=caps, question={**self.question, **shown})
 
-    def only(self, design: Design, policy: PolicyName) -> Self:
-        """This question for one design under a policy."""
+    def only(self, name: str, designs: tuple[Design, ...], policy: PolicyName) -> Self:
+        """This question for those of its designs that a name stands for, under a policy."""
         return replace(
             self,
-            designs=(design,),
+            designs=designs,
             named=True,
             judging=replace(self.judging, policy=policy),
-            question={**self.question, "designs": (design.key,), "policy": policy},
+            question={**self.question, "designs": (name.lower(),), "policy": policy},
         )
 
     @property

@@ -27,9 +27,10 @@ class Tried:
 class Addition:
     """The least to add to hold a rate: machines of each pool with their totals, or the reason why nothing would do.
 
-    ``added`` has every pool, also one that needs no more; it and its ``totals`` are None if nothing would do.
-    ``proven`` says that nothing less passes; ``simulated`` counts the clusters that were simulated for it. ``reason``
-    also says that nothing has to be added.
+    ``added`` has every pool, also one that needs no more, at the tensor parallelism that the whole pool then has; it
+    and its ``totals`` are None if nothing would do. ``batch_tokens`` are the pools' token budgets, as of a
+    ``Capacity``. ``proven`` says that nothing less passes; ``simulated`` counts the clusters that were simulated for
+    it. ``reason`` also says that nothing has to be added.
     """
 
     rate_rps: float
@@ -38,6 +39,7 @@ class Addition:
     proven: bool
     simulated: int
     reason: str = ""
+    batch_tokens: tuple[int | None, ...] = ()
 
     @derived
     def feasible(self) -> bool:
@@ -49,16 +51,20 @@ class Addition:
 class Capacity(HasCluster, ServingResult):
     """The largest rate that a cluster holds, to 1 %: at ``failed_rps`` it fails, the first failure above.
 
-    ``passes_again_rps`` are rates somewhat above that at which it passes nevertheless: between them verdicts flip.
-    ``breaks`` are the percentiles that miss their limit at the first failure or are undecided, the largest over its
-    limit first; ``stable_beyond`` says whether the cluster keeps up there (None: untold). ``pools`` and ``latency`` are
-    those of the cluster at its largest rate, ``tried`` has every verdict in the order of rates. All rates are without
-    the headroom that they hold. ``objective`` is what additions have the least of; ``rule`` says when a cluster passes.
+    It is at the tensor parallelism, of those that were ``considered`` for its pools, that holds most, and
+    ``batch_tokens`` are the token budgets of its pools, None where they have none. ``passes_again_rps`` are rates
+    somewhat above that at which it passes nevertheless: between them verdicts flip. ``breaks`` are the percentiles that
+    miss their limit at the first failure or are undecided, the largest over its limit first; ``stable_beyond`` says
+    whether the cluster keeps up there (None: untold). ``pools`` and ``latency`` are those of the cluster at its largest
+    rate, ``tried`` has every verdict in the order of rates. All rates are without the headroom that they hold.
+    ``objective`` is what additions have the least of; ``rule`` says when a cluster passes.
     """
 
     design: str
     pools: tuple[SimulatedPool, ...]
     totals: Totals
+    batch_tokens: tuple[int | None, ...]
+    considered: tuple[tuple[int, ...], ...]
     rate_rps: float
     failed_rps: float
     passes_again_rps: tuple[float, ...]

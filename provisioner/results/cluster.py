@@ -7,6 +7,7 @@ from typing import Final, Self
 
 from provisioner.results.result import derived
 from provisioner.specs.criteria import CriterionName
+from provisioner.specs.money import monthly
 from provisioner.specs.roles import RoleName
 
 
@@ -113,6 +114,11 @@ class Cluster:
         return complexity((pool.role, pool.machine, pool.tensor_parallel) for pool in self.pools)
 
     @property
+    def degrees(self) -> str:
+        """Tensor parallelism of the pools in order, as names of designs have it: ``8+4``."""
+        return "+".join(str(pool.tensor_parallel) for pool in self.pools)
+
+    @property
     def sizes(self) -> str:
         """Machines of the pools in order: ``15 + 2``."""
         return " + ".join(str(pool.machines) for pool in self.pools)
@@ -162,6 +168,11 @@ class Totals:
     cost_usd_per_h: float
     power_w: float
     machines: int
+
+    @derived
+    def cost_usd_per_month(self) -> float:
+        """Cost of a month, of 730 h."""
+        return monthly(self.cost_usd_per_h)
 
     def of(self, criterion: CriterionName) -> float:
         """The total of a criterion."""

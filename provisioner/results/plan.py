@@ -9,8 +9,8 @@ from provisioner.results.cluster import HasCluster, Pool, Totals
 from provisioner.results.result import ServingResult, derived
 from provisioner.results.robustness import Robustness
 from provisioner.results.simulation import Attained
-from provisioner.specs.criteria import CRITERIA, CriterionName, ObjectiveName
-from provisioner.specs.money import HOURS_PER_MONTH
+from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.money import monthly
 from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit, Percentile
 
@@ -123,7 +123,8 @@ class Alternative(HasCluster):
 class Contender(HasCluster):
     """The best cluster of a kind, split or colocated, and the policy and token budgets that it was simulated under.
 
-    A budget, ``batch_tokens``, is of each pool, None for one that only decodes.
+    A budget, ``batch_tokens``, is of each pool, None for one that only decodes. ``policy`` is "" by the formulas alone,
+    ``rate_rps`` the largest rate where throughput is compared.
     """
 
     design: str
@@ -132,6 +133,7 @@ class Contender(HasCluster):
     power_w: float
     policy: str
     batch_tokens: tuple[int | None, ...]
+    rate_rps: float | None = None
 
     @derived
     def machines(self) -> int:
@@ -143,22 +145,23 @@ class Contender(HasCluster):
 class Splitting:
     """The best cluster that splits the phases beside the best colocated one, each proven, by one ``criterion``.
 
-    One of them is the plan. None is a kind of which no cluster passes, within the caps. ``budgets_chosen`` says that
-    each pool has the best of several token budgets.
+    Of a plan, one of them is the plan. None is a kind of which no cluster passes, within the caps. ``budgets_chosen``
+    says that each pool has the best of several token budgets.
     """
 
     split: Contender | None
     colocated: Contender | None
-    criterion: CriterionName
+    criterion: ObjectiveName
     budgets_chosen: bool
 
     @derived
     def gain(self) -> float | None:
-        """The colocated cluster's criterion over the split one's, above 1 if splitting pays; None without both."""
+        """Ratio by which the split cluster is better in the criterion, above 1 if splitting pays; None without both."""
         if self.split is None or self.colocated is None:
             return None
-        field = CRITERIA[self.criterion].field
-        return float(getattr(self.colocated, field) / getattr(self.split, field))
+        criterion = CRITERIA[self.criterion]
+        split, colocated = (getattr(each, criterion.field) for each in (self.split, self.colocated))
+        return float(criterion.gain(split, colocated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +329,7 @@ class Plan(HasCluster, ServingResult):
     @derived
     def cost_usd_per_month(self) -> float:
         """Cost of a month, of 730 h."""
-        return HOURS_PER_MONTH * self.cost_usd_per_h
+        return monthly(self.cost_usd_per_h)
 
     @derived
     def tokens_per_usd(self) -> float:

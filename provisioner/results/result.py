@@ -64,6 +64,11 @@ class Result:
     schema_version: Literal[2] = SCHEMA_VERSION
     currency: str = USD
 
+    @property
+    def unanswered(self) -> str:
+        """The reason, in a line, why the question has no answer; "" if it has one."""
+        return ""
+
     def to_json(self) -> str:
         """Return the result as JSON: what ``--json`` prints."""
         return door.open().to_json(self)

@@ -41,6 +41,14 @@ class Criterion:
         """The title of an axis: the name with its unit."""
         return self.name if self.unit == self.name else f"{self.name} ({self.shown_unit})"
 
+    def gain(self, value: float, other: float) -> float:
+        """The ratio of two values that is above 1 where ``value`` is the better one.
+
+        >>> CRITERIA["cost"].gain(80.0, 100.0), CRITERIA["throughput"].gain(80.0, 100.0)
+        (1.25, 0.8)
+        """
+        return value / other if self.largest else other / value
+
 
 def _machines(count: float) -> str:
     return "1 machine" if count == 1 else f"{count:,.0f} machines"

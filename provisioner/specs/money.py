@@ -12,6 +12,11 @@ HOURS_PER_MONTH: Final = 730.0
 _SHOWN: Final = ContextVar("shown", default=USD)
 
 
+def monthly(cost_usd_per_h: float) -> float:
+    """Cost of a month of ``HOURS_PER_MONTH``."""
+    return HOURS_PER_MONTH * cost_usd_per_h
+
+
 @contextmanager
 def shown_in(currency: str) -> Iterator[None]:
     """Write amounts in a currency, that of one result."""

@@ -11,7 +11,7 @@ from json import JSONDecodeError
 from unicodedata import category
 
 from provisioner.errors import InputError
-from provisioner.specs.money import HOURS_PER_MONTH, in_currency
+from provisioner.specs.money import HOURS_PER_MONTH, in_currency, monthly
 
 _SECONDS_PER_UNIT = {"us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 # A time below the first number of seconds is shown in the unit, which has the second number of seconds.
@@ -225,7 +225,7 @@ def format_monthly_cost(cost_usd_per_h: float) -> str:
     >>> format_monthly_cost(1523.2)
     '$1,111,936 a month (730 h)'
     """
-    return in_currency(f"${HOURS_PER_MONTH * cost_usd_per_h:,.0f} a month ({HOURS_PER_MONTH:g} h)")
+    return in_currency(f"${monthly(cost_usd_per_h):,.0f} a month ({HOURS_PER_MONTH:g} h)")
 
 
 def format_rate(rate_rps: float) -> str:

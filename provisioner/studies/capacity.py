@@ -1,8 +1,8 @@
 """A cluster in hand: the largest rate that it holds, the limit that binds there, and additions for a higher rate."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Final
 
 from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending
@@ -33,28 +33,25 @@ _GUESS_TOLERANCE: Final = 0.02
 def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lambda _: None) -> Capacity:
     """Find the largest rate that a cluster holds, its binding limit, and the least to add by the objective for more.
 
-    The design is at the largest tensor parallelism that its machines have curves at unless the options say another.
-    Limits on the whole cluster and stock hold for what is added with what is in hand. ``InfeasibleError`` if the
-    cluster holds no rate at all.
+    The machines are what is in hand: their replicas, and those of what is added, are at the tensor parallelism, of that
+    of the options, that holds most. Limits on the whole cluster and stock hold for what is added with what is in hand.
+    ``InfeasibleError`` if the cluster holds no rate at all.
     """
     _check(options)
     setting = load_setting(options.part(PlanOptions), progress)
-    if len(setting.designs) > 1:  # one name for several degrees of tensor parallelism
-        options = replace(options, tensor_parallel="largest")
-        setting = load_setting(options.part(PlanOptions), progress)
-    design = setting.designs[0]
-    hand = Candidate(design, _sizes(design, options))
+    sizes = _sizes(setting.designs[0], options)
     compile_simulator(progress)
     rates = Rates(setting, progress)
-    rate, failed = rates.largest(hand, _guess(setting, hand, progress))
+    hand, rate, failed = _best_degrees(rates, [Candidate(design, sizes) for design in setting.designs])
     flips = tuple(at for factor in BEYOND if rate and rates.verdict(hand, at := factor * failed).passes)
     beyond = rates.simulation(hand, failed)
     broken = [each for each in beyond.latency if each.met != "pass" and each.over_limit is not None]
     breaks = tuple(sorted(broken, key=lambda each: -(each.over_limit or 0.0)))
     if rate == 0.0:
         what = ", ".join(f"{each.label} {each.beside_limit}" for each in breaks) or "it does not keep up"
+        nor = " at any TP" if len(setting.designs) > 1 else ""
         raise InfeasibleError(
-            f"{hand} holds no rate: at {failed:.2g} requests/s {what}",
+            f"{hand} holds no rate{nor}: at {failed:.2g} requests/s {what}",
             binding=breaks[0].label if breaks else "capacity",
             relaxations=("limits above these values, or another design (provision plan says which)",),
         )
@@ -67,9 +64,11 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     tried = {at: verdict for at, candidate, verdict in rates.tried if candidate == hand}
     question = {name: value for name, value in asdict(options).items() if name not in options.LEFT_OUT}
     return Capacity(
-        design=design.name,
+        design=hand.design.name,
         pools=held.pools,
         totals=setting.prices.totals(held.cluster),
+        batch_tokens=judge.shown_tokens_of(hand),
+        considered=tuple(tuple(slot.tensor_parallel for slot in design.slots) for design in setting.designs),
         rate_rps=rate / served,
         failed_rps=failed / served,
         passes_again_rps=tuple(each / served for each in flips),
@@ -108,16 +107,32 @@ def _sizes(design: Design, options: CapacityOptions) -> Sizes:
     for role, machines in given.items():
         if machines is not None and role not in roles:
             has = f"has no {role} machines; it has {' and '.join(roles)} machines"
-            raise InputError(f"{spelled(role)}: {design.name} {has}")
+            raise InputError(f"{spelled(role)}: {design.family} {has}")
     for role in roles:
         if given[role] is None:
-            raise InputError(f"{spelled(role)}: is needed: the {role} machines of {design.name} in hand")
+            raise InputError(f"{spelled(role)}: is needed: the {role} machines of {design.family} in hand")
     return tuple(given[role] or 0 for role in roles)
+
+
+def _best_degrees(rates: Rates, hands: Sequence[Candidate]) -> tuple[Candidate, float, float]:
+    """The cluster in hand at the degrees that hold most, its largest rate and its first failure; a rate of 0 for none.
+
+    From the one that the formulas rate best to any other that passes at its first failure.
+    """
+    guesses = {hand: _guess(rates.setting, hand, rates.progress) for hand in hands}
+    best, *others = sorted(hands, key=lambda hand: -guesses[hand])
+    rate, failed = rates.largest(best, guesses[best])
+    for other in others:
+        start = failed if rate else guesses[other]
+        held, fails = rates.largest(other, start) if not rate or rates.verdict(other, start).passes else (0.0, 0.0)
+        if held > rate:
+            best, rate, failed = other, held, fails
+    return best, rate, failed
 
 
 def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -> float:
     """The largest rate by the formulas, or the workload's own if they know of none."""
-    progress("a first guess by the formulas")
+    progress(f"a first guess by the formulas: {hand}")
     slo = setting.predicted
 
     def holds(rate_rps: float) -> bool:
@@ -130,13 +145,15 @@ def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -
 
 
 def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
-    """The least to add to hold a rate: the best cluster with no pool smaller than in hand."""
+    """The least to add to hold a rate: the best cluster at any degrees with no pool smaller than in hand."""
     there = rates.setting.at(rate_rps)
     prefix = f"to hold {rate_rps:.4g} requests/s"
     try:
-        guess = there.search().best((hand.design,), there.criterion)
-        start = hand.sizes if guess is None else tuple(map(max, guess.sizes, hand.sizes))
-        scope = Scope(least={hand.design: hand.sizes}, starts={hand.design: start})
+        search, starts = there.search(), dict.fromkeys(there.designs, hand.sizes)
+        for design in there.designs:
+            if (guess := search.best((design,), there.criterion)) is not None:
+                starts[design] = tuple(map(max, guess.sizes, hand.sizes))
+        scope = Scope(least=dict.fromkeys(there.designs, hand.sizes), starts=starts)
         proof = proof_of(there, lambda text: rates.progress(worded(text, f"{prefix}: ")), rates.verdicts, scope).proof
     except TimeIsUp:
         return Addition(there.rate_rps, None, None, False, 0, OUT_OF_TIME)
@@ -148,7 +165,10 @@ def _addition(rates: Rates, hand: Candidate, rate_rps: float) -> Addition:
         nearest = f"; the nearest miss is {proof.nearest_miss.candidate}" if proof.nearest_miss else ""
         why = f"no cluster that has these machines passes{limited}{done}{nearest}"
         return Addition(there.rate_rps, None, None, proof.optimal, proof.counts.simulated, why)
+    design = proof.best.candidate.design
     more = tuple(n - had for n, had in zip(proof.best.candidate.sizes, hand.sizes, strict=True))
-    added = Cluster(hand.design.name, there.pools(hand.design, more))
+    added = Cluster(design.name, there.pools(design, more))
     why = "" if any(more) else "the machines in hand hold it: nothing is added"
-    return Addition(there.rate_rps, added, there.prices.totals(added), proof.optimal, proof.counts.simulated, why)
+    tokens = rates.judge(rate_rps)[1].shown_tokens_of(proof.best.candidate)
+    totals = there.prices.totals(added)
+    return Addition(there.rate_rps, added, totals, proof.optimal, proof.counts.simulated, why, tokens)

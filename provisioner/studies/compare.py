@@ -1,5 +1,6 @@
 """Designs side by side: the largest throughput of each within one budget, or the best of each at one throughput."""
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ from provisioner.verify.judge import Verdicts
 from provisioner.verify.throughput import largest_throughput
 
 _AROUND_COST: Final = re.compile(r"^(\$|[a-z]{3}\b)\s*|\s*(\$|[a-z]{3})?/h$|,", re.IGNORECASE)
+_CHUNKED: Final = "-chunked"  # ends the name of a row with chunked prefill, as it is typed
 _OF_A_MACHINE: Final = re.compile(r"(\S+)\s+([A-Za-z][\w.-]*)")
 _AMOUNTS: Final[Mapping[CriterionName, tuple[str, str, Callable[[str], float]]]] = {
     "power": ("a power", "400kW", lambda text: POWER.parse(text.replace(",", ""), "")),
@@ -74,8 +76,8 @@ def budget_of(given: str | float, criterion: CriterionName, options: PlanOptions
 def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda _: None) -> Comparison:
     """Every design at its best under the same power, cost or machines, or at the same throughput.
 
-    With the same throughput, each design is the best by the options' objective at their rate. A design that has no plan
-    says why.
+    A design is the best over all its degrees of tensor parallelism but for those that are named with degrees. With the
+    same throughput, each is the best by the options' objective at their rate. A design that has no plan says why.
     """
     for name, why in _contradictions(options):
         raise InputError(f"{spelled(name)}: {why}")
@@ -95,7 +97,7 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         options = with_own_rate(options, setting.rate_rps)
         asked = options.part(PlanOptions)
         setting = replace(setting, question=asdict(asked))
-    wanted = _wanted(setting, options.chunked)
+    wanted = _wanted(setting, options)
     named = _named(options.baseline, wanted)
     found = _found(asked, setting, wanted, options.dask, progress)
     designs = sorted(found, key=lambda design: _rank(design, asked.objective))
@@ -110,6 +112,7 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         objective=asked.objective,
         baseline=next((each.label for each in designs if each.label in named), first),
         designs=tuple(designs),
+        budgets_chosen=bool(setting.judging.batch_tokens),
         warnings=(*setting.warnings, *attributed(_warnings(designs), setting.warnings)),
         question=question,
         command=command_of("compare", repeated, CompareOptions),
@@ -144,21 +147,34 @@ def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A design to be compared, under a policy or the one beside it."""
+    """A row to be compared: a family of designs, or one with its degrees, under a policy or the one beside it."""
 
-    label: str
-    design: Design
+    name: str
+    designs: tuple[Design, ...]
     policy: PolicyName
+    label: str
+
+    @property
+    def colocated(self) -> bool:
+        """Whether its designs do not split the phases."""
+        return not self.designs[0].splits
 
 
-def _wanted(setting: Setting, chunked: bool) -> list[_Wanted]:
-    policy = setting.judging.policy
-    wanted = [_Wanted(design.name, design, policy) for design in setting.designs]
-    more = [_Wanted(f"{each.name}, chunked", each, "chunked") for each in setting.designs if not each.splits]
-    if chunked and not more:
+def _wanted(setting: Setting, options: CompareOptions) -> list[_Wanted]:
+    """A row for each family over its degrees; one for each design that is named with them, also as the baseline."""
+    with_degrees = {name.lower() for name in options.designs}
+    rows: dict[str, tuple[Design, ...]] = {}
+    for design in setting.designs:
+        name = design.name if design.key in with_degrees else design.family
+        rows[name] = (*rows.get(name, ()), design)
+    baseline = (options.baseline or "").lower().removesuffix(_CHUNKED)
+    rows |= {design.name: (design,) for design in setting.designs if design.key == baseline and design.shows_degrees}
+    wanted = [_Wanted(name, designs, setting.judging.policy, name) for name, designs in rows.items()]
+    more = [replace(each, policy="chunked", label=f"{each.name}, chunked") for each in wanted if each.colocated]
+    if options.chunked and not more:
         why = "is for colocated designs, such as baseline-h100; none is compared here"
         raise InputError(f"{spelled('chunked')}: {why}")
-    return wanted + more if chunked else wanted
+    return wanted + more if options.chunked else wanted
 
 
 def _found(
@@ -195,22 +211,26 @@ def _loaded(options: PlanOptions, wanted: _Wanted) -> ComparedDesign:
 
 
 def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> ComparedDesign:
-    alone = setting.only(wanted.design, wanted.policy)
-    whole = not wanted.design.splits
-    design = ComparedDesign(wanted.label, wanted.design.name, policies(wanted.policy)[whole], whole)
+    alone = setting.only(wanted.name, wanted.designs, wanted.policy)
+    policy = policies(wanted.policy)[wanted.colocated]
+    design = ComparedDesign(wanted.label, wanted.name, policy, wanted.colocated)
     try:
         if alone.objective != "throughput" or alone.searching.fast:
-            return replace(design, plan=best_plan(alone, progress, verdicts))
+            plan = best_plan(alone, progress, verdicts)
+            return replace(design, design=plan.design, plan=plan, proven=not plan.evidence or plan.evidence.optimal)
         largest = largest_throughput(alone, progress, verdicts)
     except TimeIsUp:
-        return replace(design, reason=OUT_OF_TIME)
+        return replace(design, reason=OUT_OF_TIME, proven=False)
     except InfeasibleError as error:
         nearest = f"; nearest: {error.relaxations[0]}" if error.relaxations and not alone.caps.any else ""
-        return replace(design, reason=f"{error}{nearest}")
+        miss = error.miss_ratio if math.isfinite(error.miss_ratio) else None
+        return replace(design, reason=f"{error}{nearest}", miss_ratio=miss, proven=time_left_s() > 0.0)
     served = alone.headroom_factor
     return replace(
         design,
+        design=largest.plan.design,
         plan=confirmed(largest.plan, alone),
+        proven=largest.failed_rps is not None,
         failed_rps=None if largest.failed_rps is None else largest.failed_rps / served,
         passes_again_rps=max(largest.passes_again_rps) / served if largest.passes_again_rps else None,
     )
@@ -226,7 +246,9 @@ def _named(baseline: str | None, wanted: Sequence[_Wanted]) -> list[str]:
     if baseline is None:
         return []
     keys = [each.label.lower().replace(", ", "-") for each in wanted]  # as they are typed: baseline-h100-chunked
-    families = [key.replace(of.design.key, of.design.family.lower()) for key, of in zip(keys, wanted, strict=True)]
+    families = [
+        key.replace(of.name.lower(), of.designs[0].family.lower()) for key, of in zip(keys, wanted, strict=True)
+    ]
     for names in (keys, families):
         named = [each.label for each, name in zip(wanted, names, strict=True) if name == baseline.lower()]
         if named:

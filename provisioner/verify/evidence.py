@@ -204,6 +204,7 @@ class Proven:
             f"no plan passes simulation ({self.proof.counts.simulated} simulated; {how}){nearest}",
             binding=binding or "the limits together",
             relaxations=texts,
+            miss_ratio=math.inf if miss is None else miss.verdict.worst_ratio,
         )
 
 

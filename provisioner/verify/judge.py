@@ -146,6 +146,11 @@ class SimulationJudge:
         """The token budget of each pool of a candidate; None under the paper's policies."""
         return self.decided(candidate).batch_tokens or self._engines_own(candidate.design)
 
+    def shown_tokens_of(self, candidate: Candidate) -> tuple[int | None, ...]:
+        """The token budget of each pool as results have it: None also for a pool that only decodes."""
+        pairs = zip(candidate.design.slots, self.tokens_of(candidate), strict=True)
+        return tuple(tokens if slot.role != "token" else None for slot, tokens in pairs)
+
     def replica(self, key: ReplicaKey, batch_tokens: int | None) -> ReplicaPerf:
         """A replica with the KV memory that a token budget leaves; the engine's own if it is None."""
         perf = self.replicas[key]

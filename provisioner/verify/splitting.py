@@ -34,12 +34,9 @@ def splitting(proven: Proven, progress: Progress = lambda _: None) -> Splitting 
         if found is None:
             return None
         design, sizes = found.candidate.design, found.candidate.sizes
-        tokens = case.judge.tokens_of(found.candidate)
         return Contender(
             policy=case.judge.policy_of(design).name,
-            batch_tokens=tuple(
-                n if slot.role != "token" else None for slot, n in zip(design.slots, tokens, strict=True)
-            ),
+            batch_tokens=case.judge.shown_tokens_of(found.candidate),
             **case.setting.priced(design, sizes, found.totals),
         )
 

@@ -20,7 +20,7 @@ def test_the_report(provision: Run) -> None:
     ended = provision(*HH, "--to", "14", "--to", "16")
     assert ended.code == 0, ended.err
     lines = ended.out.splitlines()
-    assert lines[0].startswith("Splitwise-HH with 3 dgx-h100 (prompt) + 1 dgx-h100 (token) holds ")
+    assert lines[0].startswith("Splitwise-HH with 3 dgx-h100 (prompt) + 1 dgx-h100 (token) at TP 8+8 holds ")
     assert "the first failure, to 1 %" in ended.out and "What to add for more, the least cost" in ended.out
     assert sum(line.strip().startswith(("14", "16")) for line in lines) == 2
     assert max(map(len, lines)) <= MAX_WIDTH

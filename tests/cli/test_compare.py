@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,7 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
     values = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))
     rows = list(csv.DictReader((tmp_path / "c.csv").read_text(encoding="utf-8").splitlines()))
     assert [float(row["rate_rps"]) for row in rows] == [design["plan"]["rate_rps"] for design in values["designs"]]
-    labels = [row["label"] for row in values["designs"]]  # the best first
-    assert values["baseline"] == next(label for label in labels if label.startswith("Splitwise-HH:"))
+    assert values["baseline"] == "Splitwise-HH"
     assert values["command"] in (tmp_path / "c.md").read_text(encoding="utf-8")
     again = provision(*_typed(values["command"]), "--json")
     assert json.loads(again.out)["designs"] == values["designs"]
@@ -88,14 +88,30 @@ def test_bad_input_is_one_line(provision: Run, arguments: tuple[str, ...], messa
     assert message in ended.error
 
 
-def test_no_design_with_a_plan_is_shown(provision: Run) -> None:
-    ended = provision(*FAST, *TWO, "--rate", "12", "--ttft-p99", "1ms")
-    assert ended.code == 0
+def test_no_design_with_a_plan_is_shown_and_infeasible(provision: Run, tmp_path: Path) -> None:
+    ended = provision(*FAST, *TWO, "--rate", "12", "--ttft-p99", "60ms", "--out", "c.json")
+    assert ended.code == 3
     assert ended.out.startswith("No design has a plan\n")
     assert ended.out.count("TTFT P99") >= 2
+    rows = json.loads((tmp_path / "c.json").read_text(encoding="utf-8"))["designs"]
+    nearest = min(rows, key=lambda row: row["miss_ratio"])
+    assert 1.0 < nearest["miss_ratio"] < math.inf
+    assert (
+        ended.err.strip().splitlines()[-1]
+        == f"error: no design has a plan; the nearest is {nearest['label']}: {nearest['reason']}"
+    )
 
 
-def test_designs_are_compared_at_the_largest_degree_unless_they_name_theirs(provision: Run) -> None:
+def test_nothing_within_a_budget_is_infeasible(provision: Run) -> None:
+    asked = ("--same", "machines", "--budget", "2", "--ttft-p99", "30ms", "--tp", "8")
+    ended = provision("compare", *SMALL, *TWO, *asked)
+    assert ended.code == 3 and ended.out.startswith("No design has a plan\n")
+    assert ended.err.splitlines()[-1].startswith(
+        "error: no design has a plan; the nearest is Splitwise-HH: TTFT P99 of 30 ms is below "
+    )
+
+
+def test_a_design_is_one_row_over_its_degrees_unless_it_names_them(provision: Run) -> None:
     asked = ("--same", "machines", "--budget", "4", "--json")
     labels = {}
     for names in (("splitwise-hh",), ("splitwise-hh:2+4", "baseline-h100:2")):

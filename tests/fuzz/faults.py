@@ -43,6 +43,11 @@ _NO_NUMBERS: Final = {
 _TEMPORARY: Final = re.compile(r"\..+\.\w{8}|tmp\w+|.+\.tmp")
 
 
+def has_result(ended: Ended) -> bool:
+    """Whether a command ends with a result: also a comparison in which no design has a plan, with exit code 3."""
+    return ended.code == 0 or (ended.code == 3 and "\nerror: no design has a plan" in f"\n{ended.err}")
+
+
 def faults_of_end(ended: Ended, arguments: Sequence[str], must_fail: bool) -> Iterator[str]:
     """Faults of exit code and outputs."""
     out, err = ended.out, ended.err
@@ -62,16 +67,16 @@ def faults_of_end(ended: Ended, arguments: Sequence[str], must_fail: bool) -> It
     errors = [line for line in lines if line.startswith("error: ")]
     if ended.code and (len(errors) != 1 or not errors[0].removeprefix("error: ").strip()):
         yield f"exit code {ended.code} with {len(errors)} lines of error: {_tail(err)}"
-    if ended.code and out:
+    if not has_result(ended) and out:
         yield f"exit code {ended.code} with a result: {out[:200]!r}"
-    if not ended.code and (errors or not out):
-        yield f"exit code 0 without a result, or with an error: {_tail(err)}"
+    if (has_result(ended) and not out) or (not ended.code and errors):
+        yield f"exit code {ended.code} without a result, or with an error: {_tail(err)}"
     if not ended.code and must_fail:
         yield "a wrong value is accepted"
     for name, text in (("stdout", out), ("stderr", err)):
         if control := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text):
             yield f"control character {control[0]!r} on {name}: {text[max(0, control.start() - 60) :][:120]!r}"
-    if ended.code:
+    if not has_result(ended):
         return
     if "--json" in arguments:
         yield from faults_of_json(out, "stdout")

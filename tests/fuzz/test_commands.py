@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.cases import BASES, Case, case, parameters, refusals, shell_text
-from tests.fuzz.faults import contents, faults_of_end, faults_of_files
+from tests.fuzz.faults import contents, faults_of_end, faults_of_files, has_result
 from tests.fuzz.files import make_all
 from tests.fuzz.worker import Worker
 
@@ -38,7 +38,8 @@ def failed(case: Case, folder: Path, worker: Worker) -> list[str]:
     names = make_all(folder, case.arguments)
     before = contents(folder)
     ended = worker.run(case.arguments, folder)
-    faults = [*faults_of_end(ended, case.arguments, case.must_fail), *faults_of_files(before, folder, ended.code)]
+    code = 0 if has_result(ended) else ended.code
+    faults = [*faults_of_end(ended, case.arguments, case.must_fail), *faults_of_files(before, folder, code)]
     shutil.rmtree(folder)
     made = f"python -m tests.fuzz.files . {' '.join(map(shell_text, sorted(names)))}\n    " if names else ""
     return [f"seed {case.seed}, case {case.number}: {fault}\n    {made}{case.line}" for fault in faults]

@@ -26,7 +26,7 @@ def test_tables(plan: Plan) -> None:
     assert re.search(r"^  token   dgx-a100 +2 +8 +41\.0 +34\.2 +44\.64   13\.0  overloaded$", text, re.M)
     assert re.search(r"^  TTFT P99 +300\.0 +4\.50 +6x +25\.0  one fewer misses$", text, re.M)
     assert re.search(r"^  E2E P50 +10,000\.0 +1\.50$", text, re.M)
-    assert re.search(r"^  Splitwise-AA +27 prompt \+ 2 token +647\.28 +188\.5 +29  23\.7 % more cost$", text, re.M)
+    assert re.search(r"^  Splitwise-AA +27 prompt \+ 2 token +8\+8 +647\.28 +188\.5 +29  23\.7 % more", text, re.M)
     assert "Designs without a plan\n  - Baseline-A100: TTFT P99 of 6x is out of reach" in text
     assert "Warnings\n  - 14.9 % of the requests" in text
     assert "Sources\n  - curves: one source, 2024" in text

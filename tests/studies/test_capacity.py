@@ -29,7 +29,8 @@ from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 from provisioner.verify.throughput import BEYOND
 
-SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper"}
+SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper", "tensor_parallel": 8}
+EVERY_TP: dict[str, Any] = {**SMALL, "duration_s": 20.0, "tensor_parallel": "all"}
 HAND = (5, 1)
 
 
@@ -158,7 +159,7 @@ def test_the_results_in_every_form() -> None:
     assert "--design splitwise-ha " in values["command"] and values["command"].endswith(" --prompt 5 --token 1")
     assert {"rate_rps", "fast"} & set(values["question"]) == set()
     text = str(of)
-    assert text.startswith("# Splitwise-HA with 5 dgx-h100 (prompt) + 1 dgx-a100 (token) holds ")
+    assert text.startswith("# Splitwise-HA with 5 dgx-h100 (prompt) + 1 dgx-a100 (token) at TP 8+8 holds ")
     assert "What breaks just above" in text
     line, bars = charts(of).values()
     assert isinstance(line, LineChart) and isinstance(bars, BarChart)
@@ -185,6 +186,50 @@ def test_a_limit_on_the_largest_gap_and_one_on_any_percentile_bind() -> None:
     judged = {each.label: each.met for each in of.latency if each.limit is not None}
     assert judged == {"TBT P99.9": "pass", "largest gap P95": "pass"}
     assert of.binding == "largest gap P95" and "binding: largest gap P95, above, " in str(of)
+
+
+@pytest.mark.parametrize(
+    ("design", "hand", "policy"), [("splitwise-ha", (2, 1), "strict"), ("baseline-h100", (2,), "chunked")]
+)
+def test_no_tensor_parallelism_holds_more_or_needs_less(design: str, hand: tuple[int, ...], policy: Any) -> None:
+    """Verdicts on the machines in hand, and on each that could be added, at every TP and token budget."""
+    machines = dict(zip(("prompt", "token") if len(hand) == 2 else ("mixed",), hand, strict=True))
+    asked = {**EVERY_TP, "designs": (design,), "policy": policy, "batch_tokens": (512, 2048)}
+    of = capacity(CapacityOptions(**asked, **machines, to=(40.0,)))
+    every = load_setting(PlanOptions(**asked))
+    assert len(every.designs) == len(of.considered) == 3 ** len(hand)
+
+    def passing(rate_rps: float, sizes: tuple[int, ...]) -> list[tuple[str, tuple[int, ...]]]:
+        sets = RequestSets(every, rate_rps)
+        judge = SimulationJudge(every.replicas, every.slo, sets, sets.count, policy=policy)
+        choices = [(512, 2048) if slot.role != "token" else (2048,) for slot in every.designs[0].slots]
+        tries = [(each, tokens) for each in every.designs for tokens in product(*choices)]
+        return [(of.name, tokens) for of, tokens in tries if judge.judge(Candidate(of, sizes, (), tokens)).passes]
+
+    tokens = tuple(2048 if most is None else most for most in of.batch_tokens)
+    assert (of.design, tokens) in passing(of.rate_rps, hand)
+    assert passing(of.failed_rps, hand) == []
+    (addition,) = of.additions
+    assert addition.added is not None and addition.totals is not None and addition.proven
+    assert {pool.tensor_parallel for pool in of.pools} != {8}, "eight GPUs a replica are not the best here"
+    added = tuple(pool.machines for pool in addition.added.pools)
+    prices = [every.prices.cost_usd_per_h[pool.machine] for pool in of.pools]
+    assert addition.added.design in {name for name, _ in passing(40.0, tuple(map(sum, zip(hand, added, strict=True))))}
+    for more in product(range(sum(added) + 2), repeat=len(hand)):
+        if sum(n * price for n, price in zip(more, prices, strict=True)) < addition.totals.cost_usd_per_h - 1e-6:
+            assert passing(40.0, tuple(map(sum, zip(hand, more, strict=True)))) == []
+
+
+def test_it_shows_the_tensor_parallelism_and_what_a_month_costs() -> None:
+    of = capacity(CapacityOptions(**EVERY_TP, designs=("splitwise-hh",), prompt=2, token=1, to=(50.0,)))
+    degrees = [pool.tensor_parallel for pool in of.pools]
+    assert f" at TP {degrees[0]}+{degrees[1]} holds " in str(of).split("\n")[0]
+    frame = of.to_frame()
+    assert [frame.iloc[0][f"{role}_tensor_parallel"] for role in ("prompt", "token")] == degrees
+    assert frame["cost_usd_per_month"].tolist() == pytest.approx((730.0 * frame["cost_usd_per_h"]).tolist())
+    assert "$/month" in str(of)
+    one = capacity(CapacityOptions(**EVERY_TP, designs=("splitwise-hh:2+4",), prompt=2, token=1, additions=False))
+    assert one.considered == ((2, 4),)
 
 
 @pytest.mark.parametrize(

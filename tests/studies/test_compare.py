@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import product
 from typing import Any
@@ -13,9 +15,11 @@ import pytest
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions
+from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import BarChart
 from provisioner.report.views.registry import charts
+from provisioner.results.cluster import Cluster
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.studies.compare import budget_of, compare
 from provisioner.verify.answer import best_plan
@@ -23,6 +27,7 @@ from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
 
 SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper", "tensor_parallel": "largest"}
+EVERY_TP: dict[str, Any] = {**SMALL, "duration_s": 20.0, "tensor_parallel": "all"}
 DESIGNS = ("splitwise-hh", "splitwise-ha", "baseline-a100", "baseline-h100")
 MACHINES = 5
 BY_FORMULAS = {name: value for name, value in SMALL.items() if name not in ("sets", "duration_s")} | {"fast": True}
@@ -30,7 +35,8 @@ BY_FORMULAS = {name: value for name, value in SMALL.items() if name not in ("set
 
 @cache
 def within_machines() -> Comparison:
-    return compare(CompareOptions(**SMALL, designs=DESIGNS, same="machines", budget=MACHINES, chunked=True))
+    paper = {"policy": "splitwise", "engine": "splitwise", "chunked": True}
+    return compare(CompareOptions(**SMALL, **paper, designs=DESIGNS, same="machines", budget=MACHINES))
 
 
 @cache
@@ -118,7 +124,7 @@ def test_no_cluster_within_the_budget_does_more(label: str) -> None:
     found = design_of(within_machines(), label)
     assert found.plan is not None and found.failed_rps is not None
     assert found.failed_rps / found.plan.rate_rps == pytest.approx(1.01)
-    of = load_setting(PlanOptions(**SMALL, designs=(found.design.lower(),)))
+    of = load_setting(PlanOptions(**SMALL, engine="splitwise", designs=(found.design.lower(),)))
     design = of.designs[0]
 
     def passing(rate_rps: float) -> list[tuple[int, ...]]:
@@ -135,6 +141,93 @@ def test_no_cluster_within_the_budget_does_more(label: str) -> None:
     cost = min(sum(n * p for n, p in zip(each, prices, strict=True)) for each in at_rate)
     assert found.plan.cost_usd_per_h == pytest.approx(cost)
     assert passing(found.failed_rps) == []
+
+
+def test_no_degrees_of_a_design_do_more() -> None:
+    """At the first failure of each row no cluster of the design passes at any TP; at its rate no cheaper one does."""
+    asked = {**EVERY_TP, "policy": "strict", "batch_tokens": (512, 2048)}
+    names = ("splitwise-hh", "baseline-h100")
+    found = compare(CompareOptions(**asked, designs=names, same="machines", budget=2))
+    assert {each.label for each in found.designs} == {"Splitwise-HH", "Baseline-H100"}
+    of = load_setting(PlanOptions(**asked, designs=names))
+    for row in found.designs:
+        assert row.plan is not None and row.failed_rps is not None and row.proven
+        family = [design for design in of.designs if design.family == row.label]
+        assert len(family) == 3 ** len(row.plan.pools) and row.design == row.plan.design
+
+        def passing(rate_rps: float, family: Sequence[Design] = family) -> dict[tuple[str, tuple[int, ...]], float]:
+            sets = RequestSets(of, rate_rps)
+            judge = SimulationJudge(of.replicas, of.slo, sets, sets.count, policy="strict", batch_tokens=(512, 2048))
+            clusters = [
+                Candidate(design, sizes)
+                for design in family
+                for sizes in product((1, 2), repeat=len(design.slots))
+                if sum(sizes) <= 2
+            ]
+            costs = {
+                each: of.prices.totals(Cluster(each.design.name, of.pools(each.design, each.sizes)))
+                for each in clusters
+            }
+            return {(x.design.name, x.sizes): costs[x].cost_usd_per_h for x in clusters if judge.judge(x).passes}
+
+        at_rate = passing(row.plan.rate_rps)
+        assert (row.plan.design, tuple(pool.machines for pool in row.plan.pools)) in at_rate
+        assert row.plan.cost_usd_per_h == pytest.approx(min(at_rate.values()))
+        assert passing(row.failed_rps) == {}
+
+
+def test_a_baseline_with_degrees_is_a_row_of_its_own() -> None:
+    asked = {**BY_FORMULAS, "tensor_parallel": (4, 8), "designs": ("splitwise-hh", "baseline-h100")}
+    found = compare(CompareOptions(**asked, same="machines", budget=4, baseline="baseline-h100:8"))
+    assert {each.label for each in found.designs} == {"Splitwise-HH", "Baseline-H100", "Baseline-H100:8"}
+    assert found.baseline == "Baseline-H100:8"
+    rates = {each.label: each.plan.rate_rps for each in found.designs if each.plan is not None}
+    assert rates["Baseline-H100"] >= rates["Baseline-H100:8"]
+    assert found.ratios["Baseline-H100"]["throughput"] == rates["Baseline-H100"] / rates["Baseline-H100:8"]
+
+
+# --- what splitting brings -----------------------------------------------------------------------------------------
+
+
+def test_splitting_is_against_the_best_colocated_design_of_all() -> None:
+    found = within_machines()
+    rates = {each.label: each.plan.rate_rps for each in found.designs if each.plan is not None}
+    best = max(rate for label, rate in rates.items() if label.startswith("Baseline"))
+    assert best > rates[found.baseline], "the baseline of the ratios is another one"
+    split = {label: rate / best for label, rate in rates.items() if label.startswith("Splitwise")}
+    assert {label: gain for label, gain in found.splitting.items() if gain is not None} == pytest.approx(split)
+    frame = found.to_frame().set_index("label")
+    assert frame["splitting"].dropna().to_dict() == pytest.approx(split)
+    assert f"splitting: brings {max(split.values()):.2f}x: Splitwise-" in " ".join(str(found).split())
+    costs = at_a_rate()
+    usd_per_h = {each.label: each.plan.cost_usd_per_h for each in costs.designs if each.plan is not None}
+    least = min(usd_per_h["Baseline-A100"], usd_per_h["Baseline-H100"])
+    assert costs.splitting["Splitwise-HA"] == pytest.approx(least / usd_per_h["Splitwise-HA"])
+
+
+def test_splitting_is_what_a_plan_says() -> None:
+    names = ("splitwise-hh", "splitwise-ha", "baseline-h100", "baseline-a100")
+    asked = {**EVERY_TP, "policy": "strict", "rate_rps": 12.0, "designs": names}
+    found = compare(CompareOptions(**asked, same="throughput"))
+    of_plan = best_plan(load_setting(PlanOptions(**asked)), beside=True).splitting
+    assert of_plan is not None and of_plan.split is not None and of_plan.colocated is not None
+    best = found.split_against_colocated()
+    assert best is not None and best.split is not None and best.colocated is not None
+    for ours, theirs in ((best.split, of_plan.split), (best.colocated, of_plan.colocated)):
+        assert (ours.cost_usd_per_h, ours.policy) == (theirs.cost_usd_per_h, theirs.policy)
+    assert max(gain for gain in found.splitting.values() if gain is not None) == of_plan.gain == best.gain
+
+
+def test_splitting_that_is_not_known_is_said_and_empty() -> None:
+    none = compare(CompareOptions(**BY_FORMULAS, designs=DESIGNS[:2], same="machines", budget=4))
+    assert set(none.splitting.values()) == {None} and "no colocated design is compared" in " ".join(str(none).split())
+    whole = within_machines()
+    cut_short = replace(whole, designs=tuple(replace(row, proven=not row.colocated) for row in whole.designs))
+    assert set(cut_short.splitting.values()) == {None} and "not known: the time limit" in " ".join(
+        str(cut_short).split()
+    )
+    colocated = compare(CompareOptions(**BY_FORMULAS, designs=DESIGNS[2:], same="machines", budget=4))
+    assert set(colocated.splitting.values()) == {None} and "splitting" not in str(colocated)
 
 
 def test_rows_are_in_order_and_ratios_are_of_the_baseline() -> None:
@@ -171,6 +264,7 @@ def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
 def test_limits_on_any_percentile_and_on_the_largest_gap_bind() -> None:
     """Chunked prefill bounds the gaps that mixed batching leaves, so it serves more within a limit on the largest."""
     options = {**SMALL, "slo": "batch", "designs": ("baseline-h100",), "same": "machines", "budget": 3, "chunked": True}
+    options["policy"] = "mixed"
     gaps = compare(CompareOptions(**options, limits={"ttft_p95": "1s", "gap_p99": "500ms"}))
     free = compare(CompareOptions(**options, limits={"ttft_p95": "1s"}))
     assert gaps.slo == "TTFT P95 <= 1 s, largest gap P99 <= 500 ms"
@@ -228,6 +322,7 @@ def test_of_designs_of_the_same_cost_the_simplest_is_first() -> None:
 def test_a_design_without_a_plan_is_a_row_with_its_reason() -> None:
     limits = {"ttft_p50": "120ms"}
     asked = {**SMALL, "slo": "splitwise", "rate_rps": 12.0, "designs": DESIGNS, "limits": limits, "same": "throughput"}
+    asked["policy"] = "splitwise"
     found = compare(CompareOptions(**asked))
     without = [each for each in found.designs if each.plan is None]
     assert without and len(without) < len(DESIGNS), "A100 prompts take longer than this limit, H100 prompts do not"
@@ -311,7 +406,11 @@ def test_progress_says_how_far_and_which_design() -> None:
         ({"fast": True}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: is simulated"),
         ({"policy": "chunked"}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: adds what"),
         ({"policy": "strict"}, {"same": "machines", "budget": 4, "chunked": True}, "chunked: adds what policy strict"),
-        ({"designs": ("splitwise-hh",)}, {"same": "machines", "budget": 4, "chunked": True}, "is for colocated"),
+        (
+            {"designs": ("splitwise-hh",), "policy": "splitwise"},
+            {"same": "machines", "budget": 4, "chunked": True},
+            "is for colocated",
+        ),
         ({"time_limit_s": 0.0}, {"same": "machines", "budget": 4}, "time_limit_s: must be above 0 s"),
     ],
 )

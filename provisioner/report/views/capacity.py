@@ -8,7 +8,7 @@ from typing import Final
 from provisioner.options import CapacityOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, LineChart, Rule, Series
 from provisioner.report.document import Boxes, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
-from provisioner.report.numbers import per_cent, significant, whole
+from provisioner.report.numbers import per_cent, significant
 from provisioner.report.tables import Row, flat
 from provisioner.report.views.simulation import latency_rows, latency_table
 from provisioner.report.views.view import (
@@ -18,6 +18,8 @@ from provisioner.report.views.view import (
     amount,
     attainment_numbers,
     criteria_columns,
+    degree_cells,
+    degrees,
     report,
     total_cells,
 )
@@ -31,10 +33,12 @@ from provisioner.specs.units import format_rate, format_share
 
 def document(capacity: Capacity, inputs: bool = False) -> Document:
     """The report of a capacity. ``inputs`` adds every option."""
+    budgets = {pool.role: tokens for pool, tokens in zip(capacity.pools, capacity.batch_tokens, strict=True)}
     pools = listing(
         f"Pools at {format_rate(capacity.rate_rps)}",
         capacity.pools,
         *POOL,
+        (Column("token budget", True), lambda pool: "" if (most := budgets[pool.role]) is None else f"{most:,}"),
         (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
         (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
         (Column("batch", True), lambda pool: significant(pool.mean_batch)),
@@ -51,10 +55,17 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
         latency_table(capacity),
     )
     tried = f"{len(capacity.tried)} tried, to 1 %; additions proven by simulation, no pool smaller than in hand"
-    method = (("passes when", capacity.rule), ("rates", tried), ("seed", str(capacity.seed)))
+    every = ", ".join("+".join(map(str, degrees)) for degrees in capacity.considered)
+    method = (
+        ("passes when", capacity.rule),
+        ("rates", tried),
+        ("TP", f"{every}: the machines in hand, and with what is added, are at the one that holds most"),
+        ("seed", str(capacity.seed)),
+    )
     limited = any(each.limit for each in capacity.latency)
     within = f"within SLO {capacity.slo}" if limited else "stable"
-    headline = f"{capacity.design} with {capacity.cluster.listed} holds {format_rate(capacity.rate_rps)}"
+    at = f"{capacity.cluster.listed} at TP {capacity.cluster.degrees}"
+    headline = f"{capacity.design} with {at} holds {format_rate(capacity.rate_rps)}"
     subtitle = f"The largest rate of {capacity.workload} on {capacity.model} that this cluster serves {within}."
     return report(capacity, headline, subtitle, blocks, method, CapacityOptions, inputs)
 
@@ -111,9 +122,10 @@ def _additions_table(capacity: Capacity) -> Table:
         (Column("against now", True), lambda each: f"+{format_share(each.rate_rps / now - 1.0)}".replace("+-", "-")),
         (Column("add", words=True), _added),
         (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
-        *criteria_columns(("cost", "power"), lambda each: each.totals, more=" more"),
-        *criteria_columns(("cost", "power"), lambda each: _whole(capacity, each)),
-        (Column("simulated", True), lambda each: whole(each.simulated)),
+        degrees(lambda each: each.added),
+        (Column("token budget", True), lambda each: " + ".join(f"{most:,}" for most in each.batch_tokens if most)),
+        *criteria_columns(("cost",), lambda each: each.totals, more=" more"),
+        *criteria_columns(("cost", "power"), lambda each: _whole(capacity, each), of_month=True),
     )
 
 
@@ -177,9 +189,10 @@ def rate_rows(capacity: Capacity) -> list[Row]:
             "in_hand": each is in_hand,
             "feasible": each.feasible,
             **{f"{role}_machines": machines for role, machines in _sizes(capacity, each)},
+            **degree_cells(each.added),
             **{f"added_{pool.role}_machines": pool.machines for pool in (each.added.pools if each.added else ())},
             **{f"added_{name}": value for name, value in total_cells(each.totals).items()},
-            **total_cells(_whole(capacity, each), ("cost_usd_per_h", "power_w")),
+            **total_cells(_whole(capacity, each)),
             "proven": each.proven,
             "reason": each.reason,
         }
@@ -191,6 +204,9 @@ _TABLES: Final[Tables[Capacity]] = {
     "rates": rate_rows,
     "tried": lambda capacity: [flat(each) for each in capacity.tried],
     "latency": lambda capacity: latency_rows(capacity.latency),
-    "pools": lambda capacity: [flat(pool) for pool in capacity.pools],
+    "pools": lambda capacity: [
+        {**flat(pool), "batch_tokens": tokens}
+        for pool, tokens in zip(capacity.pools, capacity.batch_tokens, strict=True)
+    ],
 }
 VIEW: Final = View(Capacity, document, charts, _TABLES)

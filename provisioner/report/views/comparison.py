@@ -8,8 +8,18 @@ from provisioner.options import CompareOptions
 from provisioner.report.chart import Axis, BarChart, Bars, Chart, Rule
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Table, listing, notes
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.plan import slack_numbers
-from provisioner.report.views.view import View, amount, cluster_boxes, criteria_columns, report, scaled, total_cells
+from provisioner.report.views.plan import slack_numbers, splitting_text
+from provisioner.report.views.view import (
+    View,
+    amount,
+    cluster_boxes,
+    criteria_columns,
+    degree_cells,
+    degrees,
+    report,
+    scaled,
+    total_cells,
+)
 from provisioner.results.comparison import COMPARED, ComparedDesign, Comparison
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Plan
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
@@ -24,13 +34,16 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
     blocks: list[Block] = []
     if comparison.planned:
         best, plan = comparison.planned[0]
+        differing = [name for name in COMPARED if name not in ("machines", comparison.same)]
         within = "" if comparison.budget is None else f", within {comparison.budget}"
         designs = listing(
             f"Each design at its best{within}",
             comparison.planned,
             (Column("design"), lambda pair: pair[0].label),
             (Column("machines", words=True), lambda pair: pair[1].cluster.by_role),
-            *criteria_columns(COMPARED, lambda pair: pair[1]),
+            degrees(lambda pair: pair[1].cluster),
+            *criteria_columns(differing, lambda pair: pair[1], of_month=True),
+            (Column("splitting", True), lambda pair: _gain(comparison, pair[0])),
             (Column("one machine fewer", words=True), lambda pair: _binds(pair[1])),
             strong=lambda pair: pair[0] is best,
         )
@@ -49,6 +62,24 @@ def document(comparison: Comparison, inputs: bool = False) -> Document:
     return report(comparison, headline(comparison), subtitle(comparison), blocks, method, CompareOptions, inputs)
 
 
+def _gain(comparison: Comparison, design: ComparedDesign) -> str:
+    """The gain of splitting in a design: ``1.08x``; empty for a colocated one, or where it is not known."""
+    gain = comparison.splitting[design.label]
+    return "" if gain is None else f"{gain:.2f}x"
+
+
+def _splitting_numbers(comparison: Comparison) -> list[KeyNumber]:
+    """The gain of the best design that splits the phases over the best colocated one; none without any that splits."""
+    if all(design.colocated for design in comparison.designs):
+        return []
+    found = comparison.split_against_colocated()
+    if found is not None:
+        return [KeyNumber("splitting", splitting_text(found))]
+    if not any(design.colocated for design in comparison.designs):
+        return [KeyNumber("splitting", "not known: no colocated design is compared, such as baseline-h100")]
+    return [KeyNumber("splitting", "not known: the time limit was reached before the best of each kind was proven")]
+
+
 def headline(comparison: Comparison) -> str:
     """The best design, with its cluster and how much better than the baseline it is."""
     if not comparison.planned:
@@ -56,7 +87,8 @@ def headline(comparison: Comparison) -> str:
     best, plan = comparison.planned[0]
     value = CRITERIA[comparison.objective].amount(plan.of(comparison.objective))
     against = _against(comparison, best)
-    return f"{best.label}: {value}{f', {against}' if against else ''}, with {plan.cluster.listed}"
+    beside = f", {against}" if against else ""
+    return f"{best.label}: {value}{beside}, with {plan.cluster.listed} at TP {plan.cluster.degrees}"
 
 
 def _against(comparison: Comparison, design: ComparedDesign) -> str:
@@ -86,7 +118,7 @@ def key_numbers(comparison: Comparison) -> KeyNumbers:
     names = (comparison.objective, *(name for name in COMPARED if name != comparison.objective))
     numbers = [amount(name, plan, notes.get(name, "")) for name in names]
     numbers.append(KeyNumber("one machine fewer", _binds(plan)))
-    return KeyNumbers((*numbers, *slack_numbers(plan)))
+    return KeyNumbers((*numbers, *slack_numbers(plan), *_splitting_numbers(comparison)))
 
 
 def _binds(plan: Plan) -> str:
@@ -161,13 +193,17 @@ def design_rows(comparison: Comparison) -> list[Row]:
             "policy": design.policy,
             "feasible": design.plan is not None,
             "split": "" if design.plan is None else design.plan.cluster.by_machine,
+            **degree_cells(None if design.plan is None else design.plan.cluster),
             "rate_rps": design.of("throughput"),
             "failed_rps": design.failed_rps,
             "passes_again_rps": design.passes_again_rps,
             **total_cells(design.plan),
             **{f"{name}_ratio": value for name, value in comparison.ratios[design.label].items()},
+            "splitting": comparison.splitting[design.label],
             "binding": "" if design.plan is None else ", ".join(design.plan.binding),
             "worst_slack": None if design.plan is None else design.plan.worst_slack,
+            "proven": design.proven,
+            "miss_ratio": design.miss_ratio,
             "reason": design.reason,
         }
         for design in comparison.designs

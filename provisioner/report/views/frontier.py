@@ -1,15 +1,25 @@
 """A frontier as a report: the best cluster in each criterion, all points, and the boxes left open."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from provisioner.options import ParetoOptions
 from provisioner.report.chart import Axis, Chart, LineChart, Series
-from provisioner.report.document import Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
+from provisioner.report.document import Column, Document, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import per_cent
 from provisioner.report.tables import Row, flat
-from provisioner.report.views.view import View, criteria_columns, report, scaled, total_cells
+from provisioner.report.views.view import (
+    View,
+    amount,
+    criteria_columns,
+    degree_cells,
+    degrees,
+    report,
+    scaled,
+    total_cells,
+)
 from provisioner.results.frontier import Frontier
 from provisioner.results.plan import Plan
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, CriterionName
@@ -34,6 +44,7 @@ def document(frontier: Frontier, inputs: bool = False) -> Document:
             frontier.points[1:],
             (Column("design"), lambda plan: plan.design),
             (Column("machines", words=True), lambda plan: plan.cluster.by_role),
+            degrees(),
             *((Column(f"{name}, %", True), partial(change, name=name)) for name in OF_CLUSTERS),
         ),
         Notes("Not searched to the end: the time limit", lines, warning=True),
@@ -78,7 +89,7 @@ def key_numbers(frontier: Frontier) -> KeyNumbers:
     numbers = []
     for name in OF_CLUSTERS if frontier.points else ():
         plan = next(plan for plan in frontier.points if name in frontier.best_in(plan))
-        numbers.append(KeyNumber(CRITERIA[name].short, CRITERIA[name].amount(plan.of(name)), f"({plan.cluster})"))
+        numbers.append(replace(amount(name, plan, str(plan.cluster)), label=CRITERIA[name].short))
     return KeyNumbers(tuple(numbers))
 
 
@@ -89,7 +100,8 @@ def _table(title: str, frontier: Frontier, plans: Sequence[Plan]) -> Table:
         plans,
         (Column("design"), lambda plan: plan.design),
         (Column("machines", words=True), lambda plan: plan.cluster.by_role),
-        *criteria_columns(OF_CLUSTERS),
+        degrees(),
+        *criteria_columns(OF_CLUSTERS, of_month=True),
         (Column("slack, %", True), lambda plan: per_cent(plan.worst_slack)),
         (Column("least of all", words=True), lambda plan: _least(frontier, plan)),
         strong=lambda plan: plan in frontier.points[:1],
@@ -126,6 +138,7 @@ def point_rows(frontier: Frontier) -> list[Row]:
         {
             "design": plan.design,
             "split": plan.cluster.by_machine,
+            **degree_cells(plan.cluster),
             **total_cells(plan),
             "rate_rps": plan.rate_rps,
             "worst_slack": plan.worst_slack,

@@ -308,7 +308,7 @@ def point_rows(grid: Grid) -> list[Row]:
         machines: dict[str, int] = {pool.role: pool.machines for pool in cluster.pools}
         for point in grid.of(k):
             row = _place(grid, cluster, point) | {f"{role}_machines": machines.get(role) for role in roles}
-            row |= total_cells(point.totals, ("machines", "cost_usd_per_h", "power_w")) | {"state": point.state}
+            row |= total_cells(point.totals) | {"state": point.state}
             if grid.varied is None:
                 row |= {"frontier": k in grid.frontier, "optimum": k == grid.optimum}
             rows.append(row | columns | _measured(point) | {"why": point.why, "note": point.note})

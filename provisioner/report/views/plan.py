@@ -35,14 +35,7 @@ from provisioner.results.plan import (
 from provisioner.results.robustness import MOST_FACTOR, Failure, Loss, Robustness
 from provisioner.specs.criteria import CRITERIA, OF_CLUSTERS, ObjectiveName
 from provisioner.specs.money import in_currency
-from provisioner.specs.units import (
-    format_cost,
-    format_monthly_cost,
-    format_power,
-    format_rate,
-    format_seconds,
-    format_share,
-)
+from provisioner.specs.units import format_cost, format_power, format_rate, format_seconds, format_share
 
 _SHOWN_DESIGNS: Final = 16  # other designs that a report shows, in tables and pictures; CSV and JSON have all
 _REMARKS: Final = {"binding": "one fewer misses", "extrapolated": "extrapolated", "absent": "no request has it"}
@@ -84,6 +77,7 @@ def document(plan: Plan, inputs: bool = False) -> Document:
             feasible[:_SHOWN_DESIGNS],
             (Column("design"), lambda other: other.design),
             (Column("machines", words=True), lambda other: other.cluster.by_role),
+            view.degrees(),
             *criteria_columns((*OF_CLUSTERS, "throughput")),
             (Column("against this plan", words=True), lambda other: other.reason),
         ),
@@ -189,9 +183,8 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     """Cost, power and machines, what batch work costs, the limits that bind, and the data behind the latencies."""
     tokens, output = map(dollars, (plan.cost_usd_per_million_tokens, plan.cost_usd_per_million_output_tokens))
     per_million = f"{tokens} per million tokens ({output} of output)"
-    a_month = format_monthly_cost(plan.cost_usd_per_h)
     machines = f"{plan.machines:,} machine{'s' if plan.machines > 1 else ''}"
-    numbers = [amount("cost", plan, f"{a_month}, {per_million}"), amount("power", plan, machines)]
+    numbers = [amount("cost", plan, per_million), amount("power", plan, machines)]
     if plan.batch or plan.promise or not _limited(plan):
         usd, kwh = (f"{value / 1e6:,.2f} million tokens" for value in (plan.tokens_per_usd, plan.tokens_per_kwh))
         numbers.append(
@@ -210,7 +203,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     numbers += slack_numbers(plan, binds) or [KeyNumber("binding", binds.partition(": ")[2])]
     numbers += view.attainment_numbers(plan.attainment)
     if plan.splitting:
-        numbers.append(KeyNumber("splitting", _splitting(plan.splitting)))
+        numbers.append(KeyNumber("splitting", splitting_text(plan.splitting)))
     if plan.robustness:
         numbers += _robustness_numbers(plan.robustness)
     curves = dict.fromkeys((pool.curves, pool.machine) for pool in plan.pools if pool.curves != "measured")
@@ -223,7 +216,7 @@ def key_numbers(plan: Plan) -> KeyNumbers:
     return KeyNumbers(tuple(numbers))
 
 
-def _splitting(found: Splitting) -> str:
+def splitting_text(found: Splitting) -> str:
     """The gain of splitting: both kinds at their best, with the policies that they were simulated under."""
     split, colocated = found.split, found.colocated
     if split is None or colocated is None or found.gain is None:
@@ -233,8 +226,8 @@ def _splitting(found: Splitting) -> str:
         f"{each.design} {each.cluster.by_role}{_budgets(each.batch_tokens)}, {shown.amount(getattr(each, shown.field))}"
         for each in (split, colocated)
     ]
-    how = f"policies {split.policy} and {colocated.policy}"
-    if not found.budgets_chosen:
+    how = f"policies {split.policy} and {colocated.policy}" if split.policy else "by the queueing formulas"
+    if not found.budgets_chosen and any(colocated.batch_tokens):
         how += f"; not the best token budgets, for these {spelled('batch_tokens')} all"
     return f"brings {found.gain:.2f}x: {' against '.join(sides)} ({how})"
 
@@ -392,6 +385,7 @@ def proof_blocks(plan: Plan, evidence: Evidence) -> tuple[Facts, Table]:
         evidence.neighbours[:_SHOWN_NEIGHBOURS],
         (Column("design"), lambda near: near.design),
         (Column("machines", words=True), lambda near: near.cluster.by_role),
+        view.degrees(),
         *criteria_columns(("cost", "power")),
         (Column("breaks", words=True), lambda near: ", ".join(near.breaks)),
     )
@@ -419,7 +413,7 @@ def latency_rows(plan: Plan) -> list[Row]:
 
 
 def _other_rows(others: Iterable[Alternative | Neighbour]) -> list[Row]:
-    return [{"split": other.cluster.by_machine, **flat(other)} for other in others]
+    return [{"split": other.cluster.by_machine, **view.degree_cells(other.cluster), **flat(other)} for other in others]
 
 
 _TABLES: Final[Tables[Plan]] = {

@@ -9,9 +9,10 @@ from provisioner.report.chart import Axis, BarChart, Bars, Chart, HeatMap, LineC
 from provisioner.report.document import Block, Column, Document, KeyNumber, KeyNumbers, Notes, Table, listing
 from provisioner.report.numbers import NUMBERS, per_cent, significant
 from provisioner.report.tables import Row
-from provisioner.report.views.view import View, report, scaled, total_cells
+from provisioner.report.views.view import View, degree_cells, degrees, report, scaled, total_cells
 from provisioner.results.sensitivity import Cell, InputValue, Outcome, Search, Sensitivity, Swing, Switch
 from provisioner.specs.criteria import CRITERIA, WATCHES, ObjectiveName
+from provisioner.specs.units import format_monthly_cost
 
 _MOVED: Final = 1e-9  # relative change of the objective from which on it counts
 _PAYS: Final = 5e-4  # saving from which on splitting counts as better
@@ -63,8 +64,9 @@ def _headline(sensitivity: Sensitivity) -> str:
 def _key_numbers(sensitivity: Sensitivity) -> KeyNumbers:
     """The plan, the inputs that move it most, its switches, and where splitting pays."""
     base = sensitivity.base
-    plan = (str(base.cluster), _value(sensitivity, base)) if base.feasible else ("no plan", base.reason)
-    numbers = [KeyNumber("plan as it is", *plan)]
+    text, note = (str(base.cluster), _value(sensitivity, base)) if base.feasible else ("no plan", base.reason)
+    of_month = "" if base.totals is None else f", {format_monthly_cost(base.totals.cost_usd_per_h)}"
+    numbers = [KeyNumber("plan as it is", text, note + of_month)]
     if sensitivity.swings:
         first, *others = [swing.name for swing in _moving(sensitivity)[:3]] or ["none of the inputs"]
         numbers.append(KeyNumber("moved most by", first, f"then by {' and '.join(others)}" if others else ""))
@@ -121,8 +123,10 @@ def _tornado_table(sensitivity: Sensitivity) -> Table:
         (Column("now", True), now),
         (Column(f"{unit} / {factor}", True), lambda swing: _value(sensitivity, swing.low, False)),
         (Column("plan"), lambda swing: _plan(swing.low)),
+        degrees(lambda swing: swing.low.cluster),
         (Column(f"{unit} x {factor}", True), lambda swing: _value(sensitivity, swing.high, False)),
         (Column("plan"), lambda swing: _plan(swing.high)),
+        degrees(lambda swing: swing.high.cluster),
         (Column("swing, %", True), width),
     )
 
@@ -158,8 +162,10 @@ def _search_blocks(sensitivity: Sensitivity, search: Search) -> list[Block]:
         (Column("between factors"), lambda switch: f"{switch.below:.4g} and {switch.above:.4g}"),
         (Column("at", words=True), lambda switch: _where(sensitivity, search.name, switch)),
         (Column("below"), lambda switch: _plan(switch.before) or "no plan"),
+        degrees(lambda switch: switch.before.cluster),
         (Column(unit, True), lambda switch: _value(sensitivity, switch.before, False)),
         (Column("above"), lambda switch: _plan(switch.after) or "no plan"),
+        degrees(lambda switch: switch.after.cluster),
         (Column(unit, True), lambda switch: _value(sensitivity, switch.after, False)),
     )
     note = (
@@ -289,7 +295,8 @@ def _cells(outcome: Outcome) -> Row:
         "feasible": outcome.feasible,
         "design": outcome.design,
         "pools": "" if outcome.cluster is None else outcome.cluster.listed,
-        **total_cells(outcome.totals, ("machines", "cost_usd_per_h", "power_w")),
+        **degree_cells(outcome.cluster),
+        **total_cells(outcome.totals),
         "rate_rps": outcome.rate_rps,
         "reason": outcome.reason,
     }

@@ -18,7 +18,10 @@ from provisioner.results.plan import LatencyFigure
 from provisioner.results.result import Result, ServingResult
 from provisioner.results.simulation import Attained, LatencyResult
 from provisioner.specs.criteria import CRITERIA, ObjectiveName
+from provisioner.specs.money import in_currency, monthly
+from provisioner.specs.roles import RoleName
 from provisioner.specs.slo import LatencyLimit
+from provisioner.specs.units import format_monthly_cost
 
 Item = Any  # type: ignore[explicit-any]  # plans and the like: their fields have the same names
 L = TypeVar("L", LatencyFigure, LatencyResult)
@@ -98,6 +101,25 @@ POOL: Final[tuple[tuple[Column, Callable[[Pool], str]], ...]] = (
 """The columns with which listings of pools begin."""
 
 
+def degrees(of: Callable[[Item], Cluster | None] = lambda item: item.cluster) -> tuple[Column, Callable[[Item], str]]:
+    """The column of a listing with the tensor parallelism of the pools of the cluster ``of`` an item, if it has one."""
+
+    def cell(item: Item) -> str:
+        cluster = of(item)
+        return "" if cluster is None else cluster.degrees
+
+    return Column("TP", True), cell
+
+
+def degree_cells(cluster: Cluster | None) -> dict[str, Cell]:
+    """The columns of a cluster's tensor parallelism by role: a number, or ``8+4`` if two machine types share one."""
+    found: dict[RoleName, list[int]] = {}
+    for pool in cluster.pools if cluster is not None else ():
+        found.setdefault(pool.role, []).append(pool.tensor_parallel)
+    joined = {role: each[0] if len(each) == 1 else "+".join(map(str, each)) for role, each in found.items()}
+    return {f"{role}_tensor_parallel": each for role, each in joined.items()}
+
+
 def scheduler(policy: str) -> tuple[tuple[str, str], ...]:
     """A line if a policy is the paper's, for the facts of an answer: one name and text, or none."""
     return (("scheduler", "the Splitwise paper's; no common engine schedules so"),) if policy in PAPER_POLICIES else ()
@@ -120,13 +142,15 @@ def limit_cells(limit: LatencyLimit | None) -> dict[str, Cell]:
 
 
 def amount(name: ObjectiveName, plan: Item, note: str = "") -> KeyNumber:
-    """The value of a criterion of a plan, or of totals."""
+    """The value of a criterion of a plan, or of totals; a cost with that of a month."""
     text = whole if name == "machines" else CRITERIA[name].amount
-    return KeyNumber(name, text(plan.of(name)), note)
+    of_month = format_monthly_cost(plan.of(name)) if name == "cost" else ""
+    return KeyNumber(name, text(plan.of(name)), ", ".join(filter(None, (of_month, note))))
 
 
-def total_cells(totals: object, names: Sequence[str] = ("cost_usd_per_h", "power_w", "machines")) -> dict[str, Cell]:
+def total_cells(totals: object) -> dict[str, Cell]:
     """The columns of a plan's totals, empty without a plan."""
+    names = ("machines", "cost_usd_per_h", "cost_usd_per_month", "power_w")
     return {name: getattr(totals, name, None) for name in names}
 
 
@@ -135,18 +159,28 @@ def criteria_columns(
     of: Callable[[Item], object] = lambda item: item,
     more: str = "",
     machines: str = "total",
+    of_month: bool = False,
 ) -> list[tuple[Column, Callable[[Item], str]]]:
     """A column of a listing for each criterion, with its value in the plan or the totals ``of`` an item, if it has any.
 
-    ``more`` is added to the headers; ``machines`` is that of the machines.
+    ``more`` is added to the headers; ``machines`` is that of the machines. ``of_month`` adds a month's cost to costs.
     """
 
     def cell(item: Item, name: ObjectiveName) -> str:
         value = getattr(of(item), CRITERIA[name].field, None)
         return "" if value is None else NUMBERS[name](value)
 
-    headers = {name: machines if name == "machines" else CRITERIA[name].shown_unit for name in names}
-    return [(Column(f"{header}{more}", True), partial(cell, name=name)) for name, header in headers.items()]
+    def cell_of_month(item: Item) -> str:
+        value = getattr(of(item), CRITERIA["cost"].field, None)
+        return "" if value is None else f"{monthly(value):,.0f}"
+
+    columns: list[tuple[Column, Callable[[Item], str]]] = []
+    for name in names:
+        header = machines if name == "machines" else CRITERIA[name].shown_unit
+        columns.append((Column(f"{header}{more}", True), partial(cell, name=name)))
+        if of_month and name == "cost":
+            columns.append((Column(f"{in_currency('$/month')}{more}", True), cell_of_month))
+    return columns
 
 
 def scaled(name: ObjectiveName, plans: Iterable[Item]) -> Values:
