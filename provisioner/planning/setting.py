@@ -122,14 +122,14 @@ class Setting:
         shown = {f"max_{name}": getattr(caps, name) for name in ("cost_usd_per_h", "power_w", "machines")}
         return replace(self, caps=caps, question={**self.question, **shown})
 
-    def only(self, name: str, designs: tuple[Design, ...], policy: PolicyName) -> Self:
-        """This question for those of its designs that a name stands for, under a policy."""
+    def only(self, name: str, designs: tuple[Design, ...], judging: Judging) -> Self:
+        """This question for those of its designs that a name stands for, judged by a rule."""
         return replace(
             self,
             designs=designs,
             named=True,
-            judging=replace(self.judging, policy=policy),
-            question={**self.question, "designs": (name.lower(),), "policy": policy},
+            judging=judging,
+            question={**self.question, "designs": (name.lower(),), "policy": judging.policy},
         )
 
     @property

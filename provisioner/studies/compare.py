@@ -14,12 +14,12 @@ from provisioner.loading.factors import load_factors, with_own_rate
 from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions, spelled
 from provisioner.options.command import command_of
-from provisioner.options.defaults import DEFAULT_POLICY, PolicyName, policies
+from provisioner.options.defaults import DEFAULT_POLICY, policies
 from provisioner.options.kinds import POWER, text_of
 from provisioner.planning.answer import rank
 from provisioner.planning.check import confirmed
 from provisioner.planning.designs import Design
-from provisioner.planning.setting import Setting
+from provisioner.planning.setting import Judging, Setting
 from provisioner.progress import worded
 from provisioner.results.comparison import Budget, ComparedDesign, Comparison
 from provisioner.simulation.run import compile_simulator
@@ -97,7 +97,11 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         options = with_own_rate(options, setting.rate_rps)
         asked = options.part(PlanOptions)
         setting = replace(setting, question=asdict(asked))
-    wanted = _wanted(setting, options)
+    if options.chunked and all(design.splits for design in setting.designs):
+        why = "is for colocated designs, such as baseline-h100; none is compared here"
+        raise InputError(f"{spelled('chunked')}: {why}")
+    chunked = load_setting(replace(asked, policy="chunked"), progress).judging if options.chunked else None
+    wanted = _wanted(setting, options, chunked)
     named = _named(options.baseline, wanted)
     found = _found(asked, setting, wanted, options.dask, progress)
     designs = sorted(found, key=lambda design: _rank(design, asked.objective))
@@ -112,7 +116,7 @@ def compare(options: CompareOptions, *, progress: Callable[[str], None] = lambda
         objective=asked.objective,
         baseline=next((each.label for each in designs if each.label in named), first),
         designs=tuple(designs),
-        budgets_chosen=bool(setting.judging.batch_tokens),
+        budgets_chosen=bool((chunked or setting.judging).batch_tokens),
         warnings=(*setting.warnings, *attributed(_warnings(designs), setting.warnings)),
         question=question,
         command=command_of("compare", repeated, CompareOptions),
@@ -147,11 +151,11 @@ def _contradictions(options: CompareOptions) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A row to be compared: a family of designs, or one with its degrees, under a policy or the one beside it."""
+    """A row to be compared: a family of designs, or one with its degrees, and the rule that judges it."""
 
     name: str
     designs: tuple[Design, ...]
-    policy: PolicyName
+    judging: Judging
     label: str
 
     @property
@@ -160,8 +164,11 @@ class _Wanted:
         return not self.designs[0].splits
 
 
-def _wanted(setting: Setting, options: CompareOptions) -> list[_Wanted]:
-    """A row for each family over its degrees; one for each design that is named with them, also as the baseline."""
+def _wanted(setting: Setting, options: CompareOptions, chunked: Judging | None) -> list[_Wanted]:
+    """A row for each family over its degrees; one for each design that is named with them, also as the baseline.
+
+    Colocated ones have another under the rule ``chunked``, unless it is None.
+    """
     with_degrees = {name.lower() for name in options.designs}
     rows: dict[str, tuple[Design, ...]] = {}
     for design in setting.designs:
@@ -169,12 +176,11 @@ def _wanted(setting: Setting, options: CompareOptions) -> list[_Wanted]:
         rows[name] = (*rows.get(name, ()), design)
     baseline = (options.baseline or "").lower().removesuffix(_CHUNKED)
     rows |= {design.name: (design,) for design in setting.designs if design.key == baseline and design.shows_degrees}
-    wanted = [_Wanted(name, designs, setting.judging.policy, name) for name, designs in rows.items()]
-    more = [replace(each, policy="chunked", label=f"{each.name}, chunked") for each in wanted if each.colocated]
-    if options.chunked and not more:
-        why = "is for colocated designs, such as baseline-h100; none is compared here"
-        raise InputError(f"{spelled('chunked')}: {why}")
-    return wanted + more if options.chunked else wanted
+    wanted = [_Wanted(name, designs, setting.judging, name) for name, designs in rows.items()]
+    if chunked is None:
+        return wanted
+    more = [replace(each, judging=chunked, label=f"{each.name}, chunked") for each in wanted if each.colocated]
+    return wanted + more
 
 
 def _found(
@@ -211,8 +217,8 @@ def _loaded(options: PlanOptions, wanted: _Wanted) -> ComparedDesign:
 
 
 def _at_best(setting: Setting, wanted: _Wanted, verdicts: Verdicts, progress: Callable[[str], None]) -> ComparedDesign:
-    alone = setting.only(wanted.name, wanted.designs, wanted.policy)
-    policy = policies(wanted.policy)[wanted.colocated]
+    alone = setting.only(wanted.name, wanted.designs, wanted.judging)
+    policy = policies(wanted.judging.policy)[wanted.colocated]
     design = ComparedDesign(wanted.label, wanted.name, policy, wanted.colocated)
     try:
         if alone.objective != "throughput" or alone.searching.fast:

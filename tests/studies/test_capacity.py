@@ -25,7 +25,7 @@ from provisioner.results.cluster import Totals
 from provisioner.simulation.measure import percentiles
 from provisioner.simulation.run import run
 from provisioner.studies.capacity import DEFAULT_TO, capacity
-from provisioner.verify.judge import SimulationJudge
+from provisioner.verify.judge import SimulationJudge, Verdicts
 from provisioner.verify.request_sets import RequestSets
 from provisioner.verify.throughput import BEYOND
 
@@ -45,9 +45,7 @@ def setting() -> Setting:
 
 
 def judge(rate_rps: float) -> SimulationJudge:
-    of = setting()
-    sets = RequestSets(of, rate_rps)
-    return SimulationJudge(of.replicas, of.slo, sets, sets.count)
+    return Verdicts().judge(setting(), rate_rps)[1]
 
 
 def verdict(sizes: tuple[int, ...], rate_rps: float) -> bool:
@@ -65,7 +63,7 @@ def test_it_holds_the_rate_and_not_one_per_cent_more() -> None:
 def test_what_breaks_is_what_whole_runs_show_at_the_first_failure() -> None:
     of = found()
     verdicts = judge(of.failed_rps)
-    cluster = verdicts.cluster(Candidate(setting().designs[0], HAND))
+    cluster = verdicts.cluster(verdicts.decided(Candidate(setting().designs[0], HAND)))
     runs = [run(cluster, verdicts.request_sets(k)).latencies for k in range(MOST_SETS)]
     shown = {each.label: each.over_limit for each in of.breaks}
     matches = []
@@ -182,6 +180,7 @@ def test_a_cluster_that_holds_nothing() -> None:
 def test_a_limit_on_the_largest_gap_and_one_on_any_percentile_bind() -> None:
     limits = {"gap-p95": "500ms", "tbt-p99.9": "20x"}
     asked = {**SMALL, "slo": "batch", "designs": ("splitwise-ha",), "limits": limits, "additions": False}
+    asked |= {"policy": "splitwise", "engine": "splitwise"}
     of = capacity(CapacityOptions(**asked, prompt=HAND[0], token=HAND[1]))
     judged = {each.label: each.met for each in of.latency if each.limit is not None}
     assert judged == {"TBT P99.9": "pass", "largest gap P95": "pass"}
@@ -221,7 +220,8 @@ def test_no_tensor_parallelism_holds_more_or_needs_less(design: str, hand: tuple
 
 
 def test_it_shows_the_tensor_parallelism_and_what_a_month_costs() -> None:
-    of = capacity(CapacityOptions(**EVERY_TP, designs=("splitwise-hh",), prompt=2, token=1, to=(50.0,)))
+    asked = {**EVERY_TP, "tensor_parallel": (2, 8), "batch_tokens": (2048,)}
+    of = capacity(CapacityOptions(**asked, designs=("splitwise-hh",), prompt=2, token=1, to=(50.0,)))
     degrees = [pool.tensor_parallel for pool in of.pools]
     assert f" at TP {degrees[0]}+{degrees[1]} holds " in str(of).split("\n")[0]
     frame = of.to_frame()

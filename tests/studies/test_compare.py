@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from provisioner.errors import InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CompareOptions, PlanOptions
+from provisioner.options.defaults import TOKEN_BUDGETS, PolicyName
 from provisioner.planning.designs import Design
 from provisioner.planning.proof import Candidate
 from provisioner.report.chart import BarChart
@@ -129,7 +130,9 @@ def test_no_cluster_within_the_budget_does_more(label: str) -> None:
 
     def passing(rate_rps: float) -> list[tuple[int, ...]]:
         sets = RequestSets(of, rate_rps)
-        judge = SimulationJudge(of.replicas, of.slo, sets, sets.count, policy=found.policy)  # type: ignore[arg-type]
+        tokens = TOKEN_BUDGETS if found.policy == "chunked" else ()
+        policy = cast("PolicyName", found.policy)
+        judge = SimulationJudge(of.replicas, of.slo, sets, sets.count, policy=policy, batch_tokens=tokens)
         grid = product(range(1, MACHINES + 1), repeat=len(design.slots))
         fitting = [sizes for sizes in grid if sum(sizes) <= MACHINES]
         return [sizes for sizes in fitting if judge.judge(Candidate(design, sizes)).passes]
@@ -206,8 +209,9 @@ def test_splitting_is_against_the_best_colocated_design_of_all() -> None:
 
 
 def test_splitting_is_what_a_plan_says() -> None:
-    names = ("splitwise-hh", "splitwise-ha", "baseline-h100", "baseline-a100")
-    asked = {**EVERY_TP, "policy": "strict", "rate_rps": 12.0, "designs": names}
+    names = ("splitwise-hh", "baseline-h100", "baseline-a100")
+    asked = {**EVERY_TP, "policy": "strict", "batch_tokens": (1024, 2048), "tensor_parallel": (2, 8), "designs": names}
+    asked["rate_rps"] = 12.0
     found = compare(CompareOptions(**asked, same="throughput"))
     of_plan = best_plan(load_setting(PlanOptions(**asked)), beside=True).splitting
     assert of_plan is not None and of_plan.split is not None and of_plan.colocated is not None
@@ -264,7 +268,7 @@ def test_chunked_rows_are_simulated_with_chunked_prefill() -> None:
 def test_limits_on_any_percentile_and_on_the_largest_gap_bind() -> None:
     """Chunked prefill bounds the gaps that mixed batching leaves, so it serves more within a limit on the largest."""
     options = {**SMALL, "slo": "batch", "designs": ("baseline-h100",), "same": "machines", "budget": 3, "chunked": True}
-    options["policy"] = "mixed"
+    options |= {"policy": "mixed", "engine": "vllm"}
     gaps = compare(CompareOptions(**options, limits={"ttft_p95": "1s", "gap_p99": "500ms"}))
     free = compare(CompareOptions(**options, limits={"ttft_p95": "1s"}))
     assert gaps.slo == "TTFT P95 <= 1 s, largest gap P99 <= 500 ms"

@@ -33,6 +33,7 @@ from provisioner.specs.units import format_rate, format_share
 
 def document(capacity: Capacity, inputs: bool = False) -> Document:
     """The report of a capacity. ``inputs`` adds every option."""
+    lends = any(pool.mixed_pool_share for pool in capacity.pools if pool.role != "mixed")
     budgets = {pool.role: tokens for pool, tokens in zip(capacity.pools, capacity.batch_tokens, strict=True)}
     pools = listing(
         f"Pools at {format_rate(capacity.rate_rps)}",
@@ -40,7 +41,7 @@ def document(capacity: Capacity, inputs: bool = False) -> Document:
         *POOL,
         (Column("token budget", True), lambda pool: "" if (most := budgets[pool.role]) is None else f"{most:,}"),
         (Column("busy, %", True), lambda pool: per_cent(pool.utilization)),
-        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if pool.role != "mixed" else ""),
+        (Column("lent, %", True), lambda pool: per_cent(pool.mixed_pool_share) if lends else ""),
         (Column("batch", True), lambda pool: significant(pool.mean_batch)),
         (Column("KV memory, %", True), lambda pool: per_cent(pool.kv_memory_mean)),
         (Column("most KV memory, %", True), lambda pool: per_cent(pool.kv_memory_most)),
@@ -119,7 +120,7 @@ def _additions_table(capacity: Capacity) -> Table:
         f"What to add for more, the least {capacity.objective}",
         capacity.additions,
         (Column("requests/s", True), lambda each: significant(each.rate_rps)),
-        (Column("against now", True), lambda each: f"+{format_share(each.rate_rps / now - 1.0)}".replace("+-", "-")),
+        (Column("more", True), lambda each: f"+{format_share(each.rate_rps / now - 1.0)}".replace("+-", "-")),
         (Column("add", words=True), _added),
         (Column("for", words=True), lambda each: " + ".join(f"{n} {role}" for role, n in _sizes(capacity, each))),
         degrees(lambda each: each.added),

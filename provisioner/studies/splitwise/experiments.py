@@ -53,6 +53,7 @@ class World:
         return PlanOptions(
             model=paper.MODEL,
             tensor_parallel="largest",  # the paper has all eight GPUs of a machine
+            batch_tokens=(),  # chunks as large as the engine's own
             slo="splitwise",
             prices="paper",
             assumptions=self.assumptions,
