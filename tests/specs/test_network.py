@@ -14,7 +14,7 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.candidates import DesignLatency, LatencyInputs
 from provisioner.planning.designs import ReplicaKey
-from provisioner.specs.catalog import machine
+from provisioner.specs.catalog import engine, machine
 from provisioner.specs.network import NETWORKS, on_network, parse_networks
 
 H = machine("dgx-h100")
@@ -91,13 +91,34 @@ def test_transfers_slow_each_other_down_in_formulas_as_in_the_simulator(rate_rps
             assert found == pytest.approx(by_name[metric, percentile], rel=within), (metric, percentile)
 
 
-def test_the_documented_table_is_that_of_the_code() -> None:
+def documented(columns: int) -> list[list[str]]:
+    """Rows of the page's table of that many columns, without its head."""
     text = (Path(__file__).parents[2] / "docs/how-to/network.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| ")
     ]
-    found = {name.strip(): (float(share), ports) for names, _, share, ports in rows[1:] for name in names.split(",")}
+    return [row for row in rows if len(row) == columns][1:]
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    found = {
+        name.strip(): (float(share), ports) for names, _, share, ports in documented(4) for name in names.split(",")
+    }
     expected = {
         name: (kind.efficiency, "one a GPU" if kind.per_gpu else "one a machine") for name, kind in NETWORKS.items()
     }
     assert found == expected
+
+
+def test_documented_shares_by_message_size_are_those_of_the_engine() -> None:
+    """And within a tenth of the rate of what was published."""
+    rows = documented(5)
+    assert len(rows) == 7
+    for message, *shares in rows:
+        number, unit = message.split()
+        size_bytes = int(number) * {"KiB": 2**10, "MiB": 2**20}[unit]
+        for gbps, share, published in zip((100, 400), shares[:2], shares[2:], strict=True):
+            alone_s = size_bytes / (gbps * 1e9 / 8)
+            expected = alone_s / (alone_s + engine("vllm").handover.handover_s)
+            assert float(share) == pytest.approx(expected, abs=0.006)
+            assert not published or float(published) == pytest.approx(expected, abs=0.11)
