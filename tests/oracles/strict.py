@@ -3,11 +3,12 @@
 Prompt replicas compute prompts in chunks within their token budget, keep each KV cache until it is sent, and hand the
 request to a token replica, which runs all its sequences in every iteration, recomputes what it had to evict, and under
 ``deflect`` also computes short prompts, beside its sequences or in their place. One event at a time; nothing is
-advanced over several iterations.
+advanced over several iterations. Machines may fail, and requests may be a closed loop.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from provisioner.perf.assumptions import ReplicaPerf
@@ -47,6 +48,8 @@ class Request:
     held: int = 0  # on the replica where it is, or to which it is sent
     chunk: int = 0
     evictions: int = 0
+    restarts: int = 0
+    homeless: bool = False  # the token replica that it was to go to has failed
     bytes_left: float = 0.0
     last_exchange_s: float = 0.0  # after all bytes are sent
     lands_s: float = NEVER
@@ -63,7 +66,7 @@ class Request:
         """Generate a token."""
         self.generated += 1
         self.token_times.append(now_s)
-        if self.generated == 1:
+        if len(self.token_times) == 1:
             self.first_s = now_s
         if self.generated == self.output:
             self.last_s = now_s
@@ -97,9 +100,11 @@ class PromptReplica:
 
     perf: ReplicaPerf
     rules: Rules
+    machine: int
+    place: int
+    up: bool = True
     waiting: list[Request] = field(default_factory=list)
     running: list[Request] = field(default_factory=list)
-    sending: list[Request] = field(default_factory=list)
     used: int = 0
     queued_tokens: int = 0
     end_s: float = NEVER
@@ -142,9 +147,11 @@ class TokenReplica:
 
     perf: ReplicaPerf
     rules: Rules
+    machine: int
+    place: int
+    up: bool = True
     requests: int = 0
     blocked: list[Request] = field(default_factory=list)  # whose KV caches wait for room
-    receiving: list[Request] = field(default_factory=list)
     landed: list[Request] = field(default_factory=list)
     evicted: list[Request] = field(default_factory=list)
     prompts: list[Request] = field(default_factory=list)  # deflected, not started
@@ -282,13 +289,29 @@ class Simulation:
         prompts: list[ReplicaPerf],
         tokens: list[ReplicaPerf],
         rules: Rules,
+        in_flight: int | None = None,
+        outages: Iterable[tuple[float, float, int]] = (),
     ) -> None:
-        self.rules, self.now_s = rules, 0.0
+        """``outages`` are (from s, until s, machine); machines have as many replicas of a pool as their perf says."""
+        self.rules, self.now_s, self.places = rules, 0.0, len(prompts) + len(tokens)
         self.requests = [Request(k, *row) for k, row in enumerate(rows)]
-        self.prompts = [PromptReplica(perf, rules) for perf in prompts]
-        self.tokens = [TokenReplica(perf, rules) for perf in tokens]
+        self.entering = self.requests[:in_flight]
+        self.outside = self.requests[len(self.entering) :]
+        self.closed = in_flight is not None
+        machine_of = [k // perf.replicas_per_machine for k, perf in enumerate(prompts)]
+        first = machine_of[-1] + 1
+        self.prompts = [PromptReplica(perf, rules, machine_of[k], k) for k, perf in enumerate(prompts)]
+        self.tokens = [
+            TokenReplica(perf, rules, first + k // perf.replicas_per_machine, len(prompts) + k)
+            for k, perf in enumerate(tokens)
+        ]
         self.flying: list[Request] = []  # bytes are on their way
         self.landing: list[Request] = []
+        self.homeless: list[Request] = []  # no machine in service could take them
+        self.changes = sorted(
+            [(at_s, machine, False) for at_s, _, machine in outages]
+            + [(until_s, machine, True) for _, until_s, machine in outages]
+        )
 
     def share(self, perf: ReplicaPerf) -> float:
         """Bytes/s of a replica's part of its machine's link."""
@@ -333,33 +356,115 @@ class Simulation:
 
     def arrive(self, this: Request) -> None:
         """Route a request."""
-        source = min(self.prompts, key=lambda replica: replica.queued_tokens)
-        target = min(self.tokens, key=lambda replica: replica.requests)
-        this.target = target
+        sources = [replica for replica in self.prompts if replica.up]
+        targets = [replica for replica in self.tokens if replica.up]
+        if not targets:
+            self.homeless.append(this)
+            return
+        source = min(sources, key=lambda replica: (replica.queued_tokens, replica.place), default=None)
+        this.target = target = min(targets, key=lambda replica: (replica.requests, replica.place))
         target.requests += 1
-        if this.prompt < self.rules.deflect_below or source.queued_tokens > self.rules.deflect_beyond:
-            target.prompts.append(this)
+        here = source is None or source.queued_tokens > self.rules.deflect_beyond
+        if source is None or here or this.prompt < self.rules.deflect_below:
+            target.prompts = sorted([*target.prompts, this], key=lambda each: each.number)
             if target.end_s == NEVER:
                 self.start_tokens(target)
             return
         this.source = source
         source.queued_tokens += this.prompt
-        source.waiting.append(this)
+        source.waiting = sorted([*source.waiting, this], key=lambda each: each.number)
         if source.end_s == NEVER:
             source.start(self.now_s)
 
+    def leave(self, done: int) -> None:
+        """Let as many requests of a closed loop in as are done."""
+        for this in self.outside[: done if self.closed else 0]:
+            this.arrival_s = self.now_s
+            self.entering.append(this)
+        self.outside = self.outside[done if self.closed else 0 :]
+
+    def again(self, lost: list[Request]) -> None:
+        """Route requests of failed machines again, from scratch."""
+        for this in sorted(lost, key=lambda each: each.number):
+            this.source = this.target = None
+            this.generated = this.computed = this.held = this.chunk = 0
+            this.homeless = False
+            this.restarts += 1
+            self.arrive(this)
+
+    def fail(self, machine: int) -> None:
+        """Take a machine down: what is on it, or comes from it or goes to it, starts again."""
+        failing: set[PromptReplica | TokenReplica] = {
+            replica for replica in (*self.prompts, *self.tokens) if replica.machine == machine
+        }
+        lost, woken = list[Request](), list[PromptReplica | TokenReplica]()
+        moving = [*self.flying, *self.landing, *(this for replica in self.tokens for this in replica.blocked)]
+        for this in self.requests:
+            source, target = this.source, this.target
+            if target is None or (source not in failing and target not in failing) or this.generated == this.output:
+                continue
+            if source is not None and (this in source.waiting or this in source.running):
+                if source in failing:
+                    target.requests -= target not in failing and not this.homeless
+                    lost.append(this)
+                this.homeless = this.homeless or target in failing
+            elif this in moving:
+                lost.append(this)
+                self.flying = [each for each in self.flying if each is not this]
+                self.landing = [each for each in self.landing if each is not this]
+                target.blocked = [each for each in target.blocked if each is not this]
+                if target not in failing:
+                    target.free(this)
+                    target.requests -= 1
+                    while target.blocked and self.send(target.blocked[0]):
+                        target.blocked.pop(0)
+                    woken.append(target)
+                assert source is not None
+                if source not in failing:
+                    source.used -= this.prompt + 1
+                    woken.append(source)
+            elif target in failing:
+                lost.append(this)
+        for replica in failing:
+            fresh = type(replica)(replica.perf, self.rules, machine, replica.place, up=False)
+            replica.__dict__.update(fresh.__dict__)
+        for replica in woken:
+            self.wake(replica)
+        self.again(lost)
+
+    def wake(self, replica: PromptReplica | TokenReplica) -> None:
+        """Start an idle replica that has something to compute, with memory that was freed."""
+        if replica.end_s == NEVER and isinstance(replica, PromptReplica) and replica.waiting:
+            replica.start(self.now_s)
+        elif replica.end_s == NEVER and isinstance(replica, TokenReplica) and (replica.prompts or replica.evicted):
+            self.start_tokens(replica)
+
+    def recover(self, machine: int) -> None:
+        """Bring a machine back, empty, behind the others."""
+        for replica in (*self.prompts, *self.tokens):
+            if replica.machine == machine:
+                replica.up, replica.place, self.places = True, self.places, self.places + 1
+        held, self.homeless = sorted(self.homeless, key=lambda each: each.number), []
+        for this in held:
+            self.arrive(this)
+
     def prompts_done(self, replica: PromptReplica) -> None:
         """Hand over the prompts that an iteration ended."""
+        lost, complete = [], 0
         for this in replica.finish():
+            assert this.target is not None
             if self.rules.first_at_prompt:
                 this.token(self.now_s)
-            if this.generated == this.output:
+            if this.generated == this.output or this.homeless:
                 replica.used -= this.prompt + 1
-                assert this.target is not None
-                this.target.requests -= 1
+                this.target.requests -= not this.homeless
+                complete += this.generated == this.output
+                lost += [this] if this.generated < this.output else []
                 continue
             self.send(this)
+        self.leave(complete)
         replica.start(self.now_s)
+        self.again(lost)
 
     def land(self, this: Request) -> None:
         """End a transfer: the prompt replica's memory is free, the sequence waits for its first iteration."""
@@ -376,26 +481,32 @@ class Simulation:
 
     def run(self) -> list[Request]:
         """Serve all."""
-        arrivals = list(self.requests)
         while True:
             ends = [(replica.end_s, k) for k, replica in enumerate([*self.prompts, *self.tokens])]
             sent = [(self.now_s + this.bytes_left / self.speed(this), this.number) for this in self.flying]
             landed = [(this.lands_s, this.number) for this in self.landing]
             end_s, k = min(ends)
             moved_s, number = min([*sent, *landed], default=(NEVER, -1))
-            arrival_s = arrivals[0].arrival_s if arrivals else NEVER
-            now_s = min(end_s, moved_s, arrival_s)
-            if now_s == NEVER:
+            arrival_s = self.entering[0].arrival_s if self.entering else NEVER
+            change_s = self.changes[0][0] if self.changes else NEVER
+            now_s = min(end_s, moved_s, arrival_s, change_s)
+            if now_s == NEVER or all(this.generated == this.output for this in self.requests):
                 return self.requests
             for this in self.flying:
                 this.bytes_left = max(this.bytes_left - self.speed(this) * (now_s - self.now_s), 0.0)
             self.now_s = now_s
-            if now_s == end_s:
+            if now_s == change_s:
+                _, machine, up = self.changes.pop(0)
+                if up:
+                    self.recover(machine)
+                else:
+                    self.fail(machine)
+            elif now_s == end_s:
                 if k < len(self.prompts):
                     self.prompts_done(self.prompts[k])
                 else:
                     replica = self.tokens[k - len(self.prompts)]
-                    replica.finish()
+                    self.leave(len(replica.finish()))
                     self.start_tokens(replica)
             elif now_s == moved_s:
                 this = self.requests[number]
@@ -410,4 +521,4 @@ class Simulation:
                     else:
                         self.land(this)
             else:
-                self.arrive(arrivals.pop(0))
+                self.arrive(self.entering.pop(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,8 @@ class Case:
     pools: tuple[Pool, ...]
     rows: list[tuple[float, int, int]]
     rules: Rules
+    in_flight: int | None
+    outages: tuple[tuple[float, float, int], ...]
 
 
 def made_up(seed: int, name: str, short: bool) -> Case:
@@ -109,12 +111,19 @@ def made_up(seed: int, name: str, short: bool) -> Case:
     )
     to_tokens = {"deflect_below": below, "deflect_beyond": beyond} if name == "deflect" else {}
     rules = Rules(*budgets, most, reserve, at_prompt, share, handover_s, **to_tokens, prompts_first=prompts_first)
-    return Case(policy, pools, rows, rules)
+    in_flight = int(rng.integers(1, 12)) if rng.random() < 0.25 else None
+    outages = []
+    for machine in range(sum(machines)) if rng.random() < 0.3 else ():
+        from_s = float(rng.uniform(0.0, 5.0))
+        outages.append((from_s, from_s + float(rng.uniform(0.1, 3.0)), machine))
+    if in_flight is not None:
+        rows = [(0.0, *lengths) for _, *lengths in rows]
+    return Case(policy, pools, rows, rules, in_flight, tuple(outages))
 
 
 def slowly(case: Case) -> Simulation:
     prompts, tokens = ([pool.perf] * pool.replicas for pool in case.pools)
-    slow = Simulation(case.rows, prompts, tokens, case.rules)
+    slow = Simulation(case.rows, prompts, tokens, case.rules, case.in_flight, case.outages)
     slow.run()
     return slow
 
@@ -124,8 +133,11 @@ def largest_gap_s(request: Request) -> float:
 
 
 def compare(case: Case, inside: Inside) -> tuple[Run, Simulation]:
-    done, slow = serve(Cluster(case.pools, case.policy), case.rows), slowly(case)
+    outages = tuple(Outage(machine, from_s, until_s) for from_s, until_s, machine in case.outages)
+    requests = request_set(case.rows, in_flight=case.in_flight)
+    done, slow = serve(Cluster(case.pools, case.policy, outages), requests), slowly(case)
     assert done.status == "finished"
+    assert done.requests["restarts"].tolist() == [each.restarts for each in slow.requests]
     assert done.requests["interrupted"].tolist() == [each.evictions for each in slow.requests]
     assert done.requests["first_s"] == pytest.approx([each.first_s for each in slow.requests], rel=0, abs=1e-9)
     assert done.requests["last_s"] == pytest.approx([each.last_s for each in slow.requests], rel=0, abs=1e-9)
@@ -143,12 +155,24 @@ def test_made_up_clusters_iteration_by_iteration(seed: int, name: str, short: bo
 
 
 def test_the_cases_reach_the_rare_rules() -> None:
-    """Evictions, also twice of one request, prompts that wait for memory, prompts computed on either pool."""
-    slow = [slowly(made_up(seed, name, True)) for seed in range(40) for name in ("strict", "deflect")]
-    assert sum(any(each.evictions for each in one.tokens) for one in slow) >= 30
+    """Evictions, also twice of one request, prompts that wait for memory, prompts computed on either pool, failures.
+
+    Prompts that run in place of sequences change when requests end.
+    """
+    cases = [made_up(seed, name, True) for seed in range(40) for name in ("strict", "deflect")]
+    slow = [slowly(case) for case in cases]
+    assert sum(any(each.evictions for each in one.requests) for one in slow) >= 30
     assert sum(any(each.evictions > 1 for each in one.requests) for one in slow) >= 3
-    assert sum(any(each.refused for each in one.prompts) for one in slow) >= 40
+    assert sum(any(each.refused for each in one.prompts) for one in slow) >= 30
     assert sum(len({each.source is None for each in one.requests}) == 2 for one in slow) >= 30
+    assert sum(any(each.restarts > 1 for each in one.requests) for one in slow) >= 10
+    assert sum(case.in_flight is not None for case in cases) >= 10
+    changed = 0
+    for case, one in zip(cases, slow, strict=True):
+        if case.rules.prompts_first:
+            other = slowly(replace(case, rules=replace(case.rules, prompts_first=False)))
+            changed += [each.last_s for each in other.requests] != [each.last_s for each in one.requests]
+    assert changed >= 15
 
 
 @pytest.mark.parametrize("seed", range(4))
