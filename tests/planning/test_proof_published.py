@@ -40,7 +40,7 @@ def setting(designs: Sequence[str] = DESIGNS, **fields: object) -> Setting:
 
 
 def judge_of(given: Setting, *sets: Prepared) -> SimulationJudge:
-    return SimulationJudge(given.replicas, given.slo, lambda k, _: sets[k], len(sets))
+    return SimulationJudge(given.replicas, given.slo, lambda k, _: sets[k], len(sets), policy=given.judging.policy)
 
 
 def proven(given: Setting, judge: SimulationJudge, most: int = MOST) -> Proof:
@@ -135,7 +135,7 @@ def test_a_conversation_trace(designs: Sequence[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_small_random_cases(seed: int) -> None:
-    """Other rates, models, workloads, limits, assumptions and request sets; nothing is left out of the grid."""
+    """Other rates, models, workloads, limits, assumptions, policies, request sets; nothing is left out of the grid."""
     rng = np.random.default_rng([7, seed])
     model = str(rng.choice(["bloom-176b", "llama2-70b"]))
     workload = str(rng.choice(["coding", "conversation"]))
@@ -143,7 +143,9 @@ def test_small_random_cases(seed: int) -> None:
     assumptions = str(rng.choice(["splitwise-sim", "measured"]))
     chosen = [str(d) for d in rng.choice(DESIGNS, 2, replace=False)]
     rate_rps, most, sets = float(rng.uniform(2.0, 25.0)), int(rng.integers(6, 15)), int(rng.choice([1, 3]))
-    given = setting(chosen, model=model, workload=workload, slo=slo, assumptions=assumptions, rate_rps=rate_rps)
+    policy = str(rng.choice(["strict", "splitwise"])) if assumptions == "measured" else "splitwise"
+    asked = {"model": model, "workload": workload, "slo": slo, "rate_rps": rate_rps}
+    given = setting(chosen, assumptions=assumptions, policy=policy, **asked)
     requests = catalog.workload(workload)
     prepared = [
         prepare(drawn(requests, rate_rps, 60.0, np.random.default_rng([seed, k])), given.reference) for k in range(15)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -84,10 +85,14 @@ def test_a_proven_plan_over_all_degrees_simulates_what_it_says() -> None:
     )
     asked: dict[str, Any] = {f"{pool.role}_machines": pool.machines for pool in found.pools}
     asked |= {f"{pool.role}_tensor_parallel": pool.tensor_parallel for pool in found.pools}
+    asked["batch_tokens"] = {pool.role: pool.batch_tokens for pool in found.pools if pool.batch_tokens}
     if "mixed_tensor_parallel" in asked:
         asked["tensor_parallel"] = asked.pop("mixed_tensor_parallel")
     family = found.design.partition(":")[0].lower()
-    again = provisioner.simulate(design=family, rate_rps=20.0, slo="p99", duration_s=60.0, sets=3, **asked)
+    assert found.evidence is not None
+    took = re.search(r"this one took (\d+)$", found.evidence.rule)
+    asked["sets"] = int(took[1]) if took else 3
+    again = provisioner.simulate(design=family, rate_rps=20.0, slo="p99", duration_s=60.0, **asked)
     simulated = {(each.metric, each.percentile): each.seconds.mean for each in again.latency}
     assert len(found.latency) == 9
     for figure in found.latency:
