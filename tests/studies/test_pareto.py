@@ -24,20 +24,21 @@ from provisioner.report.views.registry import charts
 from provisioner.results.cluster import Totals
 from provisioner.results.frontier import Box, Frontier
 from provisioner.studies.pareto import Answer, dominates, enumerated, pareto
-from provisioner.verify.judge import SimulationJudge
-from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.judge import Verdicts
 
 SMALL: dict[str, Any] = {
     "tensor_parallel": "largest",
-    "rate_rps": 20.0,
+    "rate_rps": 12.0,
     "slo": "p99",
     "duration_s": 40.0,
     "sets": 2,
+    "batch_tokens": (2048, 8192),
     "max_machines": 9,
     "prices": "paper",
-    "designs": ("splitwise-ha", "splitwise-aa", "splitwise-hhcap", "baseline-h100", "baseline-a100"),
+    "designs": ("splitwise-ha", "splitwise-aa", "splitwise-hcapa", "baseline-h100", "baseline-a100"),
 }
-BY_FORMULAS = {name: value for name, value in SMALL.items() if name not in ("sets", "duration_s")} | {"fast": True}
+PROVEN = ("sets", "duration_s", "batch_tokens")
+BY_FORMULAS = {name: value for name, value in SMALL.items() if name not in PROVEN} | {"fast": True}
 
 
 def totals(point: Any) -> tuple[float, float, int]:
@@ -108,8 +109,7 @@ def frontier() -> Frontier:
 def passing(options: PlanOptions) -> set[tuple[float, float, int]]:
     """Totals of every cluster of every design within the cap on machines that the simulator accepts."""
     setting = load_setting(replace(options, max_machines=None))
-    sets = RequestSets(setting, setting.traffic.peak_rps)
-    judge = SimulationJudge(setting.replicas, setting.slo, sets, sets.count)
+    _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
     most = options.max_machines or 0
     found = set()
     for design in setting.designs:
@@ -136,7 +136,7 @@ def test_every_point_is_a_verified_plan_and_costs_little_more_than_one() -> None
         assert plan.evidence is not None and plan.evidence.optimal
         assert plan.worst_slack is not None and plan.worst_slack >= 0.0
         assert not any("not confirmed" in text for text in plan.warnings)
-        assert plan.rate_rps == 20.0
+        assert plan.rate_rps == 12.0
     best = [set(found.best_in(plan)) for plan in found.points]
     assert set.union(*best) == {"cost", "power", "machines"}
     assert found.points[0].cost_usd_per_h == min(plan.cost_usd_per_h for plan in found.points)
@@ -151,7 +151,7 @@ def test_the_results_in_every_form() -> None:
     assert values["open_boxes"] == values["candidates"] == [] and [p["power_w"] for p in values["points"]] == list(
         frame["power_w"]
     )
-    assert values["command"].startswith("provision pareto --workload coding --rate 20 ")
+    assert values["command"].startswith("provision pareto --workload coding --rate 12 ")
     text = str(found)
     assert f"# {len(found.points)} clusters are beaten by none in cost, power and machines at once" in text
     assert all(plan.design in text for plan in found.points) and "To repeat this frontier" in text
