@@ -110,13 +110,51 @@ def test_the_map_compares_the_best_of_each_kind() -> None:
         ],
     )
     assert cell.split.of("cost") == split.cost_usd_per_h
-    assert (cell.split.watched("splitting"), cell.mixed.watched("splitting")) == ("split", "colocated")
-    mixed = cell.mixed.of("cost")
-    assert mixed is not None and "mixed batching only" in cell.chunked.reason
+    assert set(cell.colocated) == {"mixed"}, "the formulas know no chunked prefill"
+    best = cell.colocated["mixed"]
+    assert (cell.split.watched("splitting"), best.watched("splitting")) == ("split", "colocated")
+    mixed = best.of("cost")
+    assert mixed is not None
     assert cell.saving == 1.0 - split.cost_usd_per_h / mixed
     assert list(found.to_frame("map")["saving"]) == [cell.saving for cell in found.cells]
     table = render(document(found), width=100, styled=False)
     assert "Should I split?" in table and "100 : 1" in table
+
+
+@pytest.mark.parametrize(
+    ("policy", "of_split", "of_colocated"),
+    [
+        (None, "strict", ["chunked"]),
+        ("deflect", "deflect", ["chunked"]),
+        ("splitwise", "splitwise", ["mixed", "chunked"]),
+    ],
+)
+def test_a_proven_map_has_each_kind_under_its_own_policies(
+    policy: str | None, of_split: str, of_colocated: list[str]
+) -> None:
+    proven: dict[str, Any] = {"slo": "p90", "sets": 2, "duration_s": 20.0, "tensor_parallel": "largest"}
+    found = api.sensitivity(
+        **proven, designs=("splitwise-hh", "baseline-h100"), policy=policy, rates_rps=(8.0,), ratios=(50.0,)
+    )
+    (cell,) = found.cells
+    assert list(cell.colocated) == of_colocated
+    workload = api.load_workload("coding")
+    scale = {"output-tokens": workload.mean_prompt_tokens / workload.mean_output_tokens / 50.0}
+    for design, way, outcome in (
+        ("splitwise-hh", of_split, cell.split),
+        *(("baseline-h100", way, cell.colocated[way]) for way in of_colocated),
+    ):
+        alone = api.plan(**proven, designs=(design,), policy=way, rate_rps=8.0, scale=scale)
+        assert outcome.cluster == alone.cluster and outcome.of("cost") == alone.cost_usd_per_h
+    least = min(each.of("cost") or 0.0 for each in cell.colocated.values())
+    assert cell.saving == pytest.approx(1.0 - (cell.split.of("cost") or 0.0) / least)
+    assert list(found.to_frame("map").columns) == [
+        "rate_rps",
+        "prompt_output_ratio",
+        "split_cost",
+        *(f"{way}_cost" for way in of_colocated),
+        "saving",
+    ]
 
 
 def test_where_there_is_no_plan_it_is_said() -> None:
@@ -149,13 +187,15 @@ def test_inputs_that_only_add_noise_are_named() -> None:
 def test_a_cell_without_a_plan_of_one_kind_has_no_saving() -> None:
     there, none = outcome(10.0, "rate", 1.0), Outcome(scale={}, reason="none")
     dearer, rounded = outcome(20.0, "rate", 1.0), outcome(10.0 * (1.0 - 1e-15), "rate", 1.0)
-    for plans, saving in (
-        ((there, none, none), None),
-        ((none, there, there), None),
-        ((there, none, dearer), 0.5),
-        ((rounded, none, there), 0.0),
+    for split, *colocated, saving in (
+        (there, none, none, None),
+        (none, there, there, None),
+        (there, none, dearer, 0.5),
+        (rounded, none, there, 0.0),
+        (there, dearer, 0.5),
     ):
-        assert Cell.of(1.0, 1.0, plans, "cost").saving == saving
+        by_policy = dict(zip(("mixed", "chunked"), colocated, strict=False))
+        assert Cell.of(1.0, 1.0, split, by_policy, "cost").saving == saving
 
 
 def test_the_report_repeats_its_command() -> None:
@@ -190,7 +230,6 @@ def test_the_report_repeats_its_command() -> None:
         ({"rates_rps": (1.0,)}, InputError, "give both"),
         ({"spread": -0.5}, InputError, "spread"),
         ({"rates_rps": (1.0,), "ratios": (2.0,), "designs": HH_HA}, InputError, "consider both kinds"),
-        ({"rates_rps": (1.0,), "ratios": (2.0,), "policy": "chunked"}, InputError, "policy: the map"),
         ({"switches": {"slo": (0.5, 2.0)}, "slo": "batch", "objective": "bad"}, UnknownNameError, "objective"),
     ],
 )
