@@ -101,11 +101,14 @@ class Proven:
         )
 
     def _single(self, best: Candidate) -> list[str]:
-        """Warnings on pools of one machine, for which no other can step in."""
-        if self.case.judge.lends(best.design):
-            return []
-        single = [slot.role for slot, n in zip(best.design.slots, best.sizes, strict=True) if n == 1]
-        return [f"{role} pool: has one machine; while it is lost, nothing is served" for role in single]
+        """Warnings on pools of one machine, for which no other of the pool can step in."""
+        judge, warnings = self.case.judge, []
+        for slot, n, lost in zip(best.design.slots, best.sizes, losses(best.sizes, 1), strict=True):
+            if n == 1 and not judge.lends(best.design):
+                others = judge.stood_in(replace(best, lost=lost))
+                then = "token machines compute its prompts" if others else "nothing is served"
+                warnings.append(f"{slot.role} pool: has one machine; while it is lost, {then}")
+        return warnings
 
     def _binding(self, best: Candidate, lost: Sizes) -> tuple[str, ...]:
         """The limits, by name, that break if the machine of a pool is not there, or its capacity."""

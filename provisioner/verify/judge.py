@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import product
+from operator import and_
 from threading import Lock
 from typing import Any, Final, TypeVar
 
@@ -271,6 +272,16 @@ class SimulationJudge:
         smaller = candidate.smaller(lost)
         return replace(candidate, lost=lost) if self.lends(candidate.design) or not all(smaller.sizes) else smaller
 
+    def stood_in(self, candidate: Candidate) -> bool:
+        """Whether machines that are left do the work of pools that are lost whole.
+
+        Pools that lend do, and token machines of strict pools compute the prompts if no prompt machine is there.
+        """
+        out = [lost == n for lost, n in zip(candidate.lost, candidate.sizes, strict=True)]
+        tokens = [slot.role == "token" for slot in candidate.design.slots]
+        strict = self.policy_of(candidate.design).of_engines
+        return not all(out) if self.lends(candidate.design) else strict and not any(map(and_, out, tokens))
+
     def alone(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate as it is, known or simulated; a pool that is lost whole is not simulated."""
         if candidate.lost and (candidate.lost == candidate.sizes or not self.lends(candidate.design)):
@@ -278,12 +289,12 @@ class SimulationJudge:
         if candidate not in self.known and (kind := self.cluster(candidate).behaviour) in self.alike:
             self.known[candidate] = self.alike[kind]
         if candidate not in self.known:
-            found = self._by_itself(candidate)
+            found = self.by_itself(candidate)
             excludes = found.clear and self._excludes_smaller(candidate, found)
             self.known[candidate] = self.alike[kind] = replace(found, clear=excludes)
         return self.known[candidate]
 
-    def _by_itself(self, candidate: Candidate) -> Verdict:
+    def by_itself(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate by its own runs; a clear failure may be of this one alone."""
         if candidate not in self.simulated:
             for longer in range(self.doublings + 1):
@@ -310,9 +321,9 @@ class SimulationJudge:
         low, high = 0, prompts
         while high - low > 1:
             middle = (low + high) // 2
-            few = _for_prompts(self._by_itself(replace(candidate, sizes=(middle, *others))), margin)
+            few = _for_prompts(self.by_itself(replace(candidate, sizes=(middle, *others))), margin)
             low, high = (middle, high) if few else (low, middle)
-        return self._by_itself(replace(candidate, sizes=(high, *others))).clear
+        return self.by_itself(replace(candidate, sizes=(high, *others))).clear
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""

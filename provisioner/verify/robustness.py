@@ -53,15 +53,16 @@ def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda
 
     def holds_rate(of: Candidate, factor: float) -> bool:
         others = RequestSets(case.setting, factor * sets.rate_rps)
-        return _anew(judge, request_sets=others, doublings=others.doublings).judge(of).passes
+        anew = _anew(judge, request_sets=others, doublings=others.doublings)
+        return (anew.by_itself(of) if of.lost else anew.judge(of)).passes
 
     def lost(way: tuple[int, ...]) -> Loss:
         position = next(k for k, n in enumerate(way) if n)
         left, slot = judge.without(candidate, way), candidate.design.slots[position]
-        verdict = judge.alone(left)
+        served = not left.lost or judge.stood_in(left)
+        verdict = judge.by_itself(left) if left.lost and served else judge.alone(left)
         held = None if rate is None else 1.0
         if held and not verdict.passes:
-            served = judge.lends(left.design) or not left.lost
             try:
                 held = _largest(partial(holds_rate, left), 0.0, 1.0, LOSS_TOLERANCE) if served else 0.0
             except InputError:  # a lower rate has too few requests for the limits

@@ -158,14 +158,46 @@ def test_limits_that_hold_at_once_count_a_request_once(tmp_path: Path) -> None:
     assert failure.beyond_share == pytest.approx(((later["ttft_s"] > 0.8) | (later["tbt_s"] > 0.06)).mean())
 
 
-def test_what_only_one_machine_can_do_is_never_served_again() -> None:
-    asked = {**SMALL, "rate_rps": 3.0, "limits": {"ttft_p90": "1.2s"}}
+@cache
+def small() -> Plan:
+    """Strict pools of one machine."""
+    asked = {**SMALL, "rate_rps": 3.0, "limits": {"ttft_p90": "1.2s"}, "duration_s": 60.0}
     found = provisioner.plan(**asked, policy="strict", designs=("splitwise-hh",))
-    assert [pool.machines for pool in found.pools][1] == 1 and found.robustness is not None
-    token = found.robustness.losses[1].failure
-    assert token is not None and token.unserved_requests > token.restarted_requests > 0
-    assert (token.beyond_share, token.recovery_s) == (pytest.approx(1.0), None)
-    assert f"never served: {token.unserved_requests:,.0f}" in str(found)
+    assert [pool.machines for pool in found.pools] == [1, 1]
+    return found
+
+
+def test_what_only_one_machine_can_do_is_never_served_again() -> None:
+    found = small()
+    assert found.robustness is not None
+    loss = found.robustness.losses[1]
+    assert loss.failure is not None and loss.failure.unserved_requests > loss.failure.restarted_requests > 0
+    assert (loss.failure.beyond_share, loss.failure.recovery_s) == (pytest.approx(1.0), None)
+    assert (loss.breaks, loss.holds_rate_factor) == (("not stable",), 0.0)
+    assert f"never served: {loss.failure.unserved_requests:,.0f}" in str(found)
+    assert "token pool: has one machine; while it is lost, nothing is served" in found.warnings
+
+
+def test_prompts_without_a_machine_are_computed_where_they_are_decoded() -> None:
+    found = small()
+    assert found.robustness is not None
+    loss = found.robustness.losses[0]
+    assert loss.failure is not None and loss.failure.unserved_requests == 0
+    assert loss.holds_rate_factor is not None and loss.holds_rate_factor > 0.0
+    assert bool(loss.breaks) == (loss.holds_rate_factor < 1.0)
+    held = provisioner.simulate(
+        **{name: SMALL[name] for name in ("model", "workload", "engine")},
+        pools=tuple(f"{each.role}:{each.machine}=1" for each in found.pools),
+        policy="strict",
+        rate_rps=3.0 * loss.holds_rate_factor,
+        duration_s=60.0,
+        sets=2,
+        slo="batch",
+        limits={"ttft_p90": "1.2s"},
+        failures=("prompt:1@0s",),
+    )
+    assert held.stable and held.slo_met and held.unfinished == 0
+    assert "prompt pool: has one machine; while it is lost, token machines compute its prompts" in found.warnings
 
 
 def test_a_burst_is_served_at_the_rate_that_is_left() -> None:

@@ -198,7 +198,7 @@ class TestSmallerMachines:
     ("policy", "losses"),
     [
         ("splitwise", {"prompt": (True, None), "token": (False, 1.0)}),
-        ("strict", {"prompt": (True, 0.0), "token": (True, 0.0)}),
+        ("strict", {"prompt": (False, 1.0), "token": (True, 0.0)}),
     ],
 )
 def test_a_plan_of_few_requests_says_what_a_lost_machine_does_without_a_lower_rate(
@@ -206,7 +206,7 @@ def test_a_plan_of_few_requests_says_what_a_lost_machine_does_without_a_lower_ra
 ) -> None:
     """Half of 0.5 requests/s has too few requests for a P99 in an hour: what is left of pools that lend is not known.
 
-    Strict pools of one machine hold nothing without it.
+    Without the prompt machine of strict pools the token machine computes so few prompts; without that nothing is held.
     """
     plan = api.plan(**LITTLE, machines=("dgx-h100",), designs=("splitwise-hh",), policy=policy)
     assert plan.robustness is not None

@@ -81,7 +81,7 @@ def test_a_limit_on_tokens_excludes_smaller_clusters_only_if_it_fails_behind_few
     of = setting(2, "strict")
     design, limit = of.designs[0], of.slo.limits[0]
     judge = replace(judge_of(of), batch_tokens=())
-    clear = replace(judge._by_itself(Candidate(design, (9, 1))), outcome="fail", clear=True, stable=True)
+    clear = replace(judge.by_itself(Candidate(design, (9, 1))), outcome="fail", clear=True, stable=True)
     on_tokens = replace(clear, broken=((limit, 2.0 * limit.value),), worst_ratio=2.0)
     unstable = replace(clear, broken=(), stable=False)
     near = replace(on_tokens, clear=False, worst_ratio=1.1)
