@@ -26,6 +26,7 @@ from provisioner.simulation.run import Prepared, prepare
 from provisioner.specs import catalog
 from provisioner.specs.traces import read_trace
 from provisioner.verify.judge import SimulationJudge
+from tests.planning.instances import parts
 
 FIG_12 = Path(__file__).parents[3] / "shared" / "reference" / "published-simulator-runs" / "coding-70rps-120s.csv"
 DESIGNS = ("splitwise-hh", "splitwise-aa", "splitwise-ha", "splitwise-hhcap", "baseline-h100", "baseline-a100")
@@ -67,7 +68,7 @@ def affordable(given: Setting, design: Design, most_usd_per_h: float, most: int,
 
 
 def assert_cheapest(given: Setting, judge: SimulationJudge, proof: Proof, most: int, least: float = 0.0) -> None:
-    """The plan is what brute force finds: the least cost, and of the sizes with that cost one that passes."""
+    """The plan is what brute force finds: the least cost, and of the sizes with that cost one of the simplest."""
     assert proof.optimal
     if proof.best is None:
         everything = [c for design in given.designs for c in affordable(given, design, math.inf, most, 0.0)]
@@ -80,6 +81,8 @@ def assert_cheapest(given: Setting, judge: SimulationJudge, proof: Proof, most: 
     passing = [c for c, verdict in zip(grid, judge(grid), strict=True) if verdict.passes]
     assert best.candidate in passing
     assert min(cost_usd_per_h(given, c.design, c.sizes) for c in passing) == pytest.approx(limit, rel=1e-7)
+    alike = [c for c in passing if cost_usd_per_h(given, c.design, c.sizes) == pytest.approx(limit, rel=1e-7)]
+    assert parts(best.candidate.design) == min(parts(c.design) for c in alike)
 
 
 @lru_cache
