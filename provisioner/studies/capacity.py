@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from time import monotonic
 from typing import Final
 
-from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending
+from provisioner.deadline import OUT_OF_TIME, TimeIsUp, ending, time_left_s
 from provisioner.errors import InfeasibleError, InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions, spelled
@@ -42,7 +43,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
     sizes = _sizes(setting.designs[0], options)
     compile_simulator(progress)
     rates = Rates(setting, progress)
-    hand, rate, failed = _best_degrees(rates, [Candidate(design, sizes) for design in setting.designs])
+    hand, rate, failed, untried = _best_degrees(rates, [Candidate(design, sizes) for design in setting.designs])
     flips = tuple(at for factor in BEYOND if rate and rates.verdict(hand, at := factor * failed).passes)
     beyond = rates.simulation(hand, failed)
     broken = [each for each in beyond.latency if each.met != "pass" and each.over_limit is not None]
@@ -63,12 +64,14 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
         held = rates.simulation(hand, rate)
     tried = {at: verdict for at, candidate, verdict in rates.tried if candidate == hand}
     question = {name: value for name, value in asdict(options).items() if name not in options.LEFT_OUT}
+    degrees = {each: tuple(slot.tensor_parallel for slot in each.slots) for each in setting.designs}
+    late = ", ".join("+".join(map(str, degrees[each.design])) for each in untried)
     return Capacity(
         design=hand.design.name,
         pools=held.pools,
         totals=setting.prices.totals(held.cluster),
         batch_tokens=judge.shown_tokens_of(hand),
-        considered=tuple(tuple(slot.tensor_parallel for slot in design.slots) for design in setting.designs),
+        considered=tuple(degrees[each] for each in setting.designs if each not in {one.design for one in untried}),
         rate_rps=rate / served,
         failed_rps=failed / served,
         passes_again_rps=tuple(each / served for each in flips),
@@ -83,7 +86,7 @@ def capacity(options: CapacityOptions, *, progress: Callable[[str], None] = lamb
             for at, verdict in sorted(tried.items())
         ),
         rule=sets.rule(judge.confidence, tried[rate].longer),
-        warnings=setting.warnings,
+        warnings=(*setting.warnings, *([f"not tried within the time limit: TP {late}"] if untried else ())),
         question=question,
         command=command_of("capacity", question, CapacityOptions),
         **setting.rests_on,
@@ -114,20 +117,26 @@ def _sizes(design: Design, options: CapacityOptions) -> Sizes:
     return tuple(given[role] or 0 for role in roles)
 
 
-def _best_degrees(rates: Rates, hands: Sequence[Candidate]) -> tuple[Candidate, float, float]:
+def _best_degrees(rates: Rates, hands: Sequence[Candidate]) -> tuple[Candidate, float, float, tuple[Candidate, ...]]:
     """The cluster in hand at the degrees that hold most, its largest rate and its first failure; a rate of 0 for none.
 
-    From the one that the formulas rate best to any other that passes at its first failure.
+    From the one that the formulas rate best to any other that passes at its first failure. The last are those not tried
+    within half of the time that the first one leaves.
     """
     guesses = {hand: _guess(rates.setting, hand, rates.progress) for hand in hands}
     best, *others = sorted(hands, key=lambda hand: -guesses[hand])
     rate, failed = rates.largest(best, guesses[best])
-    for other in others:
-        start = failed if rate else guesses[other]
-        held, fails = rates.largest(other, start) if not rate or rates.verdict(other, start).passes else (0.0, 0.0)
-        if held > rate:
-            best, rate, failed = other, held, fails
-    return best, rate, failed
+    with ending(monotonic() + time_left_s() / 2.0):
+        for k, other in enumerate(others):
+            start = failed if rate else guesses[other]
+            try:
+                passes = not rate or rates.verdict(other, start).passes
+                held, fails = rates.largest(other, start) if passes else (0.0, 0.0)
+            except TimeIsUp:
+                return best, rate, failed, tuple(others[k:])
+            if held > rate:
+                best, rate, failed = other, held, fails
+    return best, rate, failed, ()
 
 
 def _guess(setting: Setting, hand: Candidate, progress: Callable[[str], None]) -> float:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from provisioner import api
+from provisioner.deadline import TimeIsUp
 from provisioner.errors import InfeasibleError, InputError, ProvisionerError
 from provisioner.loading.setting import load_setting
 from provisioner.options import CapacityOptions, PlanOptions
 from provisioner.options.defaults import MOST_SETS
-from provisioner.planning.proof import Candidate
+from provisioner.planning.proof import Candidate, Verdict
 from provisioner.planning.setting import Setting
 from provisioner.report.chart import BarChart, LineChart
 from provisioner.report.views.registry import charts
@@ -27,7 +28,7 @@ from provisioner.simulation.run import run
 from provisioner.studies.capacity import DEFAULT_TO, capacity
 from provisioner.verify.judge import SimulationJudge, Verdicts
 from provisioner.verify.request_sets import RequestSets
-from provisioner.verify.throughput import BEYOND
+from provisioner.verify.throughput import BEYOND, Rates
 
 SMALL: dict[str, Any] = {"slo": "p99", "duration_s": 30.0, "sets": 2, "prices": "paper", "tensor_parallel": 8}
 EVERY_TP: dict[str, Any] = {**SMALL, "duration_s": 20.0, "tensor_parallel": "all"}
@@ -256,6 +257,21 @@ def test_what_cannot_be_asked(fields: dict[str, Any], arguments: dict[str, Any],
     with pytest.raises(ProvisionerError) as caught:
         capacity(CapacityOptions(**{**SMALL, "designs": ("baseline-h100",), **fields, **arguments}))
     assert message in str(caught.value) and isinstance(caught.value, InputError)
+
+
+def test_degrees_that_a_time_limit_leaves_untried_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict, tried = Rates.verdict, []
+
+    def of_the_first_degrees(rates: Rates, candidate: Candidate, rate_rps: float) -> Verdict:
+        tried.append(candidate.design.name)
+        if candidate.design.name != tried[0]:
+            raise TimeIsUp
+        return verdict(rates, candidate, rate_rps)
+
+    monkeypatch.setattr(Rates, "verdict", of_the_first_degrees)
+    of = capacity(CapacityOptions(**EVERY_TP, designs=("baseline-h100",), mixed=2, additions=False))
+    assert of.design == tried[0] and len(of.considered) == 1 and of.rate_rps > 0.0
+    assert of.warnings[-1].startswith("not tried within the time limit: TP ")
 
 
 def test_a_time_limit_without_an_answer_says_so() -> None:
