@@ -54,7 +54,7 @@ Floats = NDArray[np.float64]
 
 PAGE = Path(__file__).parent / "explanation" / "validation.md"
 QUEUEING = Path(__file__).parent / "explanation" / "queueing.md"
-PAPER = {"engine": paper.ENGINE, "policy": paper.POLICY}
+PAPER = {"engine": "splitwise", "policy": paper.POLICY}
 """The paper's scheduler and stack, under which the plans of the page are made."""
 FIG_12 = {
     **PAPER,

@@ -9,7 +9,8 @@ from typing import Final
 
 SOURCE: Final = "Patel et al., Splitwise: Efficient Generative LLM Inference Using Phase Splitting, ISCA 2024"
 MODEL: Final = "bloom-176b"
-ENGINE: Final = "splitwise"
+ENGINE: Final = "provisioner-0.1"
+"""Engine with the paper's thresholds, and the memory of ``splitwise``; chunked prefill beside them is decode-first."""
 POLICY: Final = "splitwise"
 RATE_RPS: Final = 70.0
 """The load of Fig. 12, in requests/s."""
