@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
-from provisioner.options.defaults import PolicyName
+from provisioner.options.defaults import PolicyName, policies
 from provisioner.perf.assumptions import Reference, ReplicaPerf
 from provisioner.planning.candidates import LatencyInputs
 from provisioner.planning.designs import Design, ReplicaKey, shared_roles
@@ -123,13 +123,14 @@ class Setting:
         return replace(self, caps=caps, question={**self.question, **shown})
 
     def only(self, name: str, designs: tuple[Design, ...], judging: Judging) -> Self:
-        """This question for those of its designs that a name stands for, judged by a rule."""
+        """This question for the designs that a name stands for, all split or all colocated, judged by a rule."""
+        policy = policies(judging.policy)[not designs[0].splits]
         return replace(
             self,
             designs=designs,
             named=True,
             judging=judging,
-            question={**self.question, "designs": (name.lower(),), "policy": judging.policy},
+            question={**self.question, "designs": (name.lower(),), "policy": policy},
         )
 
     @property

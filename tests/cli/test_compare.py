@@ -60,6 +60,15 @@ def test_files_and_the_printed_command(provision: Run, tmp_path: Path) -> None:
     assert json.loads(again.out)["designs"] == values["designs"]
 
 
+@pytest.mark.parametrize("how", [("--fast", "--slo", "p99"), SMALL])
+def test_the_command_of_each_row_asks_for_its_plan(provision: Run, how: tuple[str, ...]) -> None:
+    ended = provision("compare", *how, *TWO, "--rate", "40", "--tp", "2,8", "--json")
+    assert ended.code == 0, ended.err
+    for row in json.loads(ended.out)["designs"]:
+        again = json.loads(provision(*_typed(row["plan"]["command"]), "--json").out)
+        assert (again["design"], again["cost_usd_per_h"]) == (row["plan"]["design"], row["plan"]["cost_usd_per_h"])
+
+
 def _typed(command: str) -> list[str]:
     import shlex
 

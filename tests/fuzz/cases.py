@@ -35,7 +35,7 @@ BASES: Final = {
     ),
     "capacity": (
         f"--design baseline-h100 --mixed 1 --slo batch --no-additions {_BRIEF}",
-        f"--design splitwise-hh --prompt 1 --token 1 --slo p90 --no-additions {_BRIEF}",
+        f"--design splitwise-hh --prompt 1 --token 1 --tp 8 --slo p90 --no-additions {_BRIEF}",
     ),
     "pareto": (f"{_PLAN} --fast", f"{_PLAN} {_BRIEF} --slo batch"),
     "sweep": (
