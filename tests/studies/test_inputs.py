@@ -24,6 +24,7 @@ from provisioner.studies.inputs import INPUTS, check_varied, factor, input_of
 
 SPLIT: dict[str, Any] = {"design": "splitwise-hh", "prompt_machines": 6, "token_machines": 2}
 OPEN: dict[str, Any] = {**SPLIT, "rate_rps": 20.0, "duration_s": 10.0}
+LENT: dict[str, Any] = {**OPEN, "policy": "splitwise"}
 
 CHUNKED: dict[str, Any] = {
     "design": "baseline-h100",
@@ -51,10 +52,10 @@ CASES: dict[str, tuple[dict[str, Any], str, tuple[float, ...]]] = {
     "tp": (OPEN, "4,8", (4, 8)),
     "prompt-tp": (OPEN, "4,8", (4, 8)),
     "token-tp": (OPEN, "2,8", (2, 8)),
-    "max-pending-tokens": ({**OPEN, "rate_rps": 40.0}, "0,1e4", (0, 10_000)),
+    "max-pending-tokens": ({**LENT, "rate_rps": 40.0}, "0,1e4", (0, 10_000)),
     "batch-tokens": (CHUNKED, "256:1024:256", (256, 512, 768, 1024)),
     "batch-requests": (OPEN, "2,512", (2, 512)),
-    "max-preemptions": ({**OPEN, "rate_rps": 40.0}, "1:2", (1, 2)),
+    "max-preemptions": ({**LENT, "rate_rps": 40.0}, "1:2", (1, 2)),
     "transfer-retry": ({**OPEN, "policy": "split"}, "0:2s:500ms", (0.0, 0.5, 1.0, 1.5, 2.0)),
     "deflect-below": ({**OPEN, "policy": "deflect"}, "0:2000:1000", (0, 1000, 2000)),
 }
@@ -252,7 +253,7 @@ def test_numbers_of_request_sets_have_intervals_where_there_are_several() -> Non
 
 
 def test_whole_numbers_keep_their_digits() -> None:
-    found = vary(SimulateOptions(**OPEN), name="max-pending-tokens", values=[1_234_567, 8192])
+    found = vary(SimulateOptions(**LENT), name="max-pending-tokens", values=[1_234_567, 8192])
     assert "| 1234567 |" in str(found) and "e+06" not in str(found)
 
 
@@ -261,6 +262,8 @@ def test_tables_fit_a_terminal(name: str) -> None:
     given: dict[str, Any] = {"prompt_machines": 12, "token_machines": 3, "design": "splitwise-hhcap", "requests": 100}
     if name != "in-flight":
         given = {**given, "requests": None, "rate_rps": 5.0, **({} if name == "duration" else {"duration_s": 3.0})}
+    if name == "max-pending-tokens":
+        given["policy"] = "splitwise"
     found = vary(SimulateOptions(**given), name=name, values=[1000, 8192] if "max" in name else [1, 2])
     assert max(map(len, render(document(found), 100).splitlines())) <= 100
 
@@ -274,5 +277,5 @@ def test_the_command_asks_the_same() -> None:
         and typed[typed.index("--vary") + 1] == "tp=4,8"
         and "--tp" not in typed
     )
-    retried = vary(SimulateOptions(**OPEN), name="transfer-retry", values="0:1:0.5")
+    retried = vary(SimulateOptions(**LENT), name="transfer-retry", values="0:1:0.5")
     assert "transfer-retry=0:1:0.5" in shlex.split(retried.command)

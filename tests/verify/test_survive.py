@@ -1,7 +1,6 @@
 """Plans that hold with machines lost, against brute force over the same clusters, policies and losses."""
 
 import random
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from provisioner.errors import InputError
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
+from provisioner.options.defaults import ENGINE_POLICIES
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate
 from provisioner.verify.answer import best_plan
@@ -24,8 +24,8 @@ def questions(count: int) -> list[dict[str, Any]]:
     rng = random.Random(20260)
     asked = []
     for k in range(count):
-        policy = ("split", "splitwise", "chunked", "mixed")[k % 4]
-        splits = policy.startswith("split")
+        policy = ("strict", "splitwise", "chunked", "split", "deflect", "mixed")[k % 6]
+        splits = policy not in ("chunked", "mixed")
         designs = ("splitwise-hh", "splitwise-ha", "splitwise-aa") if splits else ("baseline-h100", "baseline-a100")
         asked.append(
             {
@@ -37,9 +37,10 @@ def questions(count: int) -> list[dict[str, Any]]:
                 "slo": "batch",
                 "limits": {"ttft_p90": rng.choice(("2x", "4x")), "tbt_p90": rng.choice(("2.5x", "5x"))},
                 "stock": {"dgx-h100": 2 * MOST, "dgx-a100": 2 * MOST},
-                "survive": k % 3,
+                "survive": k // 6 % 3,
                 "seed": k,
             }
+            | ({"batch_tokens": "own"} if policy in ENGINE_POLICIES else {})
         )
     return asked
 
@@ -59,7 +60,7 @@ def passes(judge: SimulationJudge, candidate: Candidate, count: int) -> bool:
     return judge.alone(candidate).passes
 
 
-@pytest.mark.parametrize("asked", questions(20), ids=lambda asked: f"{asked['policy']}-{asked['survive']}")
+@pytest.mark.parametrize("asked", questions(18), ids=lambda asked: f"{asked['policy']}-{asked['survive']}")
 def test_the_plan_equals_brute_force(asked: dict[str, Any]) -> None:
     setting = load_setting(PlanOptions(**asked))
     _, judge = Verdicts().judge(load_setting(PlanOptions(**{**asked, "survive": 0})), setting.traffic.peak_rps)
@@ -74,7 +75,7 @@ def test_losses_are_every_way_to_lose_machines() -> None:
 
 
 def test_survival_costs_a_machine_and_says_what_it_is() -> None:
-    asked = {**SMALL, "workload": "coding", "rate_rps": 8.0, "designs": ("splitwise-hh",), "policy": "split"}
+    asked = {**SMALL, "workload": "coding", "rate_rps": 8.0, "designs": ("splitwise-hh",)}
     limits = {"slo": "batch", "limits": {"ttft_p90": "2x"}}
     plain, safe = (best_plan(load_setting(PlanOptions(**asked, **limits, survive=k))) for k in (0, 1))
     assert safe.machines > plain.machines
@@ -87,10 +88,9 @@ def test_survival_costs_a_machine_and_says_what_it_is() -> None:
 def test_a_pool_that_is_lost_whole_is_not_simulated() -> None:
     setting = load_setting(PlanOptions(**SMALL, workload="coding", rate_rps=4.0, designs=("splitwise-hh",), survive=1))
     _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
-    strict = replace(judge, policy="split", known={})
-    verdict = strict.judge(Candidate(setting.designs[0], (3, 1)))
+    verdict = judge.judge(Candidate(setting.designs[0], (3, 1)))
     assert verdict.outcome == "fail" and verdict.clear and "1 token machine lost" in verdict.losses
-    assert strict.simulated_runs == 0
+    assert judge.simulated_runs == 0
 
 
 def test_the_formulas_do_not_know_losses() -> None:
