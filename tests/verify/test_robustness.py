@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "workload": "coding",
     "rate_rps": 10.0,
     "designs": ("splitwise-hh:8+8",),
-    "policy": "split",
+    "batch_tokens": (2048, 4096),
     "sets": 2,
     "duration_s": 20.0,
     "slo": "batch",
@@ -35,11 +35,14 @@ def plan() -> Plan:
     return provisioner.plan(**SMALL)
 
 
-def holds(sizes: tuple[int, ...], **changes: Any) -> bool:
-    """Whether a cluster is within the limits of the question with other inputs, judged afresh."""
+def holds(of: Plan, sizes: tuple[int, ...], **changes: Any) -> bool:
+    """Whether a plan's pools, of other sizes, are within the limits with other inputs, judged afresh."""
     setting = load_setting(PlanOptions(**{**SMALL, **changes}))
     _, judge = Verdicts().judge(setting, setting.traffic.peak_rps)
-    return judge.judge(Candidate(setting.designs[0], sizes)).passes
+    (design,) = setting.designs
+    own = (setting.replicas[slot.replica].batch.batch_tokens for slot in design.slots)
+    tokens = tuple(pool.batch_tokens or of_engine for pool, of_engine in zip(of.pools, own, strict=True))
+    return judge.judge(Candidate(design, sizes, batch_tokens=tokens)).passes
 
 
 @pytest.mark.parametrize(
@@ -56,8 +59,8 @@ def test_it_holds_up_to_the_factor_and_not_one_step_further(field: str, scaled: 
     sizes = tuple(pool.replicas for pool in found.pools)
     factor = getattr(found.robustness, field)
     assert 1.0 <= factor < MOST_FACTOR
-    assert holds(sizes, scale=dict.fromkeys(scaled, factor))
-    assert not holds(sizes, scale=dict.fromkeys(scaled, factor + TOLERANCE))
+    assert holds(found, sizes, scale=dict.fromkeys(scaled, factor))
+    assert not holds(found, sizes, scale=dict.fromkeys(scaled, factor + TOLERANCE))
 
 
 def test_losses_are_those_of_the_smaller_clusters() -> None:
@@ -72,10 +75,10 @@ def test_losses_are_those_of_the_smaller_clusters() -> None:
         if not all(fewer):
             assert loss.holds_rate_factor == 0.0 and loss.breaks == ("not stable",)
             continue
-        assert bool(loss.breaks) != holds(fewer)
-        assert holds(fewer, scale={"rate": loss.holds_rate_factor})
+        assert bool(loss.breaks) != holds(found, fewer)
+        assert holds(found, fewer, scale={"rate": loss.holds_rate_factor})
         if loss.breaks:
-            assert not holds(fewer, scale={"rate": loss.holds_rate_factor + LOSS_TOLERANCE})
+            assert not holds(found, fewer, scale={"rate": loss.holds_rate_factor + LOSS_TOLERANCE})
 
 
 def test_stated_errors_are_those_of_the_curves() -> None:
@@ -115,7 +118,7 @@ def test_a_robust_plan_holds_with_the_stated_errors() -> None:
     assert robust.robustness is not None and robust.robustness.both_times_factor >= 1.0
     error = robust.robustness.prompt_error, robust.robustness.decode_error
     factors = {"prompt-time": 1.0 + (error[0] or 0.0), "decode-time": 1.0 + (error[1] or 0.0)}
-    assert holds(tuple(pool.replicas for pool in robust.pools), scale=factors)
+    assert holds(robust, tuple(pool.replicas for pool in robust.pools), scale=factors)
     assert any(text.startswith("times are longer by the stated errors of the curves") for text in robust.warnings)
 
 
