@@ -259,8 +259,8 @@ def test_a_promise_that_time_ends_is_not_compared(monkeypatch: pytest.MonkeyPatc
 
 def test_a_throughput_that_time_ends_is_that_of_a_cluster_that_passed(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch, Rates, "some")
-    plan = api.plan(**ASKED, **SHORT, objective="throughput", max_machines=1, time_limit_s=50.0)
-    assert plan.machines == 1 and plan.evidence is not None and not plan.evidence.optimal
+    plan = api.plan(**ASKED, **SHORT, objective="throughput", max_machines=2, time_limit_s=50.0)
+    assert plan.machines <= 2 and plan.evidence is not None and not plan.evidence.optimal
     assert any("the time limit was reached" in text for text in plan.warnings)
 
 
@@ -275,5 +275,5 @@ def test_the_clock_of_the_command_line_starts_with_the_process(monkeypatch: pyte
 
 def test_capacity_within_a_limit_has_the_additions_that_were_found(monkeypatch: pytest.MonkeyPatch) -> None:
     Clock(monkeypatch, capacity, "_addition")
-    found = api.capacity(CapacityOptions.of(**ASKED, **SHORT, mixed=1, to=(30.0,), time_limit_s=50.0))
+    found = api.capacity(CapacityOptions.of(**ASKED, **SHORT, mixed=2, to=(30.0,), time_limit_s=50.0))
     assert found.rate_rps > 0.0 and [each.reason for each in found.additions] == [OUT_OF_TIME]
