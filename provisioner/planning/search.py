@@ -202,9 +202,9 @@ def largest_rate(
         if high > _LARGEST_RATE_RPS:
             return low, high
     while low == 0.0:
-        less, step = high / step, min(step * step, 2.0)
-        if less < smallest_rps:
+        if high <= smallest_rps:
             return 0.0, high
+        less, step = max(high / step, smallest_rps), min(step * step, 2.0)
         low, high = (less, high) if feasible_at(less) else (low, less)
     while high / low > 1.0 + tolerance:
         middle = (low * high) ** 0.5

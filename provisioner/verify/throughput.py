@@ -19,6 +19,7 @@ from provisioner.planning.setting import Setting
 from provisioner.progress import Progress
 from provisioner.results.plan import Plan
 from provisioner.results.simulation import Simulation
+from provisioner.simulation.requests import LONGEST_S
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.traces import Trace
 from provisioner.verify.evidence import Proven, whole_runs
@@ -106,8 +107,9 @@ class Rates:
     @property
     def smallest_rps(self) -> float:
         """The smallest rate looked at: below, a request set has too few requests to say anything."""
-        few_rps = _LEAST_REQUESTS / self.setting.judging.duration_s
-        return max(SMALLEST_RATE_RPS, few_rps, least_rate_rps(self.setting.slo, self.setting.traffic.cv))
+        least_rps = least_rate_rps(self.setting.slo, self.setting.traffic.cv)
+        grows = least_rps * LONGEST_S >= _LEAST_REQUESTS  # each set, until it has as many requests
+        return max(SMALLEST_RATE_RPS, least_rps, 0.0 if grows else _LEAST_REQUESTS / self.setting.judging.duration_s)
 
     def some(self, rate_rps: float, starts: Mapping[Design, Sizes]) -> Candidate | None:
         """A cluster within the caps that passes at a rate; None where it is proven that there is none.

@@ -157,7 +157,7 @@ def test_no_feasible_rate_is_zero() -> None:
     assert largest_rate(lambda _: False, 70.0)[0] == 0.0
 
 
-def test_no_rate_below_the_smallest_is_tried() -> None:
+def test_the_smallest_rate_is_tried_last_and_none_below_it() -> None:
     tried: list[float] = []
     assert largest_rate(lambda rate: bool(tried.append(rate)), 70.0, smallest_rps=1.0)[0] == 0.0  # type: ignore[func-returns-value]
-    assert tried == [70.0 / 2.0**k for k in range(7)]
+    assert tried == [*(70.0 / 2.0**k for k in range(7)), 1.0]

@@ -183,6 +183,18 @@ def test_largest_rates_are_looked_for_where_sets_are_long_enough() -> None:
     assert min(rate for rate, *_ in rates.tried) == rates.smallest_rps
 
 
+def test_the_smallest_rate_looked_at_has_as_many_requests_whatever_the_time_of_a_set() -> None:
+    """Sets with limits grow; without limits 20 requests within the time asked for are the least."""
+    for duration_s in (5.0, 60.0, 600.0):
+        assert Rates(setting(duration_s=duration_s)).smallest_rps == least_rate_rps(setting().slo)
+        none = setting(duration_s=duration_s, slo="none")
+        assert Rates(none).smallest_rps == pytest.approx(20.0 / duration_s)
+    # one machine under chunked prefill: 6.0x at 1.5 requests/s, within 6x at half of that
+    one = setting(designs=("baseline-h100",), workload="conversation", duration_s=20.0, sets=2, batch_tokens=())
+    low, high = Rates(one).largest(Candidate(one.designs[0], (1,)), 3.0)
+    assert 0.75 < low < high < 1.5
+
+
 def test_a_trace_with_too_few_requests_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "requests.csv"
 
