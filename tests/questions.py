@@ -7,10 +7,12 @@ numbers alone, in names that do not depend on the layout of the JSON). ``--compa
 folder, or beside a file of answers such as ``tests/data/answers_0.1.json``::
 
     python -m tests.questions --out NEW                                        # 0.2's environment
-    python -m tests.questions --out NEW --reuse --compare tests/data/answers_0.1.json
+    python -m tests.questions --out NEW --as-0.1 --compare tests/data/answers_0.1.json
     python -m tests.questions --out NEW --compare OLD --only plan-cost plan-power
 
-What differs from run to run (times that computing took, versions, the position of a key) is no difference; floats are
+``--as-0.1`` asks each question as 0.1 understood it, with the scheduler of the Splitwise paper, the engine
+``provisioner-0.1`` and, in comparisons and capacities, the largest TP, where it names no other. What differs from run
+to run (times that computing took, versions, the position of a key) is no difference; floats are
 equal within 1e-9 of each other. A JSON whose layout is another one has another ``schema_version``: ``EXTRACTORS`` has a
 set of functions for each, by command; without one the layout is that of 0.1.
 """
@@ -29,7 +31,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +171,25 @@ def ask(
     calls = tuple(tuple(call.split()) for call in before.splitlines())
     arguments = (*words, *(["--json"] if json_too else []), *outs)
     return Question(name, arguments, kind or words[0], calls, (*files.split(), *writes.split()))
+
+
+def as_in_0_1(question: Question) -> Question:
+    """The question with what 0.1 took by default and 0.2 has to be told."""
+    words = question.arguments
+    bad_input = question.kind == "refusal" and not question.name.startswith("infeasible-")
+    if bad_input or words[0] not in ("plan", "simulate", *_STUDIES):
+        return question
+    designs = [word for flag, word in pairwise(words) if flag in ("--design", "--cluster")]
+    colocated = bool(designs) and all(design.startswith("baseline") for design in designs)
+    added = ["--engine", "provisioner-0.1"]
+    if not {"--policy", "--fast", "--assumptions"} & set(words):
+        added += ["--policy", "mixed" if colocated else "splitwise"]
+    if words[0] in ("compare", "capacity") and "--tp" not in words:
+        added += ["--tp", "largest"]
+    return replace(question, arguments=(*words, *added))
+
+
+_STUDIES = ("compare", "sweep", "sensitivity", "capacity", "pareto")
 
 
 def refuse(name: str, line: str) -> Question:
@@ -801,6 +823,12 @@ def _outcome(data: Json) -> Json:
     return [data["feasible"], cluster["design"], pools, *totals, data["rate_rps"]]
 
 
+def _colocated(cell: Json) -> list[Json]:
+    """The best colocated plans of a cell with mixed batching and with chunked prefill."""
+    none = {"cluster": None, "totals": None, "feasible": False, "rate_rps": None}
+    return [cell["colocated"].get(policy, none) for policy in ("mixed", "chunked")]
+
+
 def sensitivity_02(data: Json) -> Json:
     return {
         "base": _outcome(data["base"]),
@@ -812,7 +840,7 @@ def sensitivity_02(data: Json) -> Json:
             for search in data["searches"]
         },
         "map": [
-            [cell["rate_rps"], cell["ratio"], *(_outcome(cell[kind]) for kind in ("split", "mixed", "chunked"))]
+            [cell["rate_rps"], cell["ratio"], *(_outcome(each) for each in (cell["split"], *_colocated(cell)))]
             for cell in data["cells"]
         ],
     }
@@ -1039,6 +1067,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(QUESTIONS), help="these questions alone")
     parser.add_argument("--reuse", action="store_true", help="ask nothing that --out has: extract and compare again")
     parser.add_argument("--jobs", type=int, default=2, help="questions asked at once (2)")
+    parser.add_argument("--as-0.1", action="store_true", dest="as_0_1", help="ask with the defaults of 0.1")
     parser.add_argument("--lines", type=int, default=LINES, help=f"differences shown of a question ({LINES})")
     given = parser.parse_args()
     names = given.only or list(QUESTIONS)
@@ -1046,11 +1075,12 @@ def main() -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     full = {name: record for name, record in load(given.out / "full.json").items() if name in QUESTIONS}
     wanted = [name for name in names if not (given.reuse and name in full)]
+    asked = {name: as_in_0_1(QUESTIONS[name]) if given.as_0_1 else QUESTIONS[name] for name in names}
     begun = time.perf_counter()
     if wanted:
         run(("--version",), Path(tempfile.gettempdir()))
         with ThreadPoolExecutor(given.jobs) as pool:
-            for name, (record, took_s) in zip(wanted, pool.map(lambda n: pose(QUESTIONS[n]), wanted), strict=True):
+            for name, (record, took_s) in zip(wanted, pool.map(lambda n: pose(asked[n]), wanted), strict=True):
                 full[name] = record
                 print(f"{took_s:6.1f} s  exit {record['exit']}  {name}", file=sys.stderr)
         print(f"{len(wanted)} questions in {time.perf_counter() - begun:.0f} s", file=sys.stderr)

@@ -438,7 +438,7 @@ class _ProofSearch:
         lower_bound = none_better if bound is None else bound
         failing = [point for point, verdict in verdicts.items() if not verdict.passes]
         allowed = list(filter(self.lattice.allowed, failing))
-        nearest = min(allowed or failing, key=self._miss, default=None) if best is None else None
+        nearest = min(allowed or failing, key=self._miss_of_all, default=None) if best is None else None
         return Proof(
             best=best,
             optimal=bound is None,
@@ -482,6 +482,11 @@ class _ProofSearch:
         """The distance of a candidate from passing, to sort by: exact ones first, then the smaller of equal ones."""
         verdict = self.verdicts[point]
         return math.isinf(verdict.worst_ratio), verdict.early, verdict.worst_ratio, self.lattice.totals(point)
+
+    def _miss_of_all(self, point: Point) -> tuple[bool, bool, float, Totals]:
+        """The same, but the larger of those whose runs were stopped early, of which only a bound is known."""
+        infinite, early, ratio, totals = self._miss(point)
+        return infinite, early, ratio, tuple(-total for total in totals) if early else totals
 
     def _neighbours(self, failing: list[Point]) -> list[Point]:
         """The best's smaller neighbours, then of each design the nearest miss among the better ones that fail."""

@@ -23,6 +23,7 @@ from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, 
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble
 from provisioner.specs.metrics import METRICS, PREDICTED
+from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge, losses
 from provisioner.verify.regions import Case, Scope
 from provisioner.verify.request_sets import RequestSets
@@ -196,8 +197,8 @@ class Proven:
                 needed += [f"{spelled('stock')} {name}={used[name]}" for name in short]
                 texts.append(f"{' '.join(needed)} ({free.candidate}, which passes)")
         if miss is not None:
-            known = [(limit, value) for limit, value in miss.verdict.broken if math.isfinite(value)]
-            if known and not miss.verdict.early and miss.verdict.stable:
+            known = self._broken_by(miss, progress)
+            if known:
                 changes = " ".join(raised(limit, 1.01 * value) for limit, value in known)
                 texts.append(f"{changes} ({miss.candidate})")
                 binding = binding or known[0][0].label
@@ -209,6 +210,21 @@ class Proven:
             relaxations=texts,
             miss_ratio=math.inf if miss is None else miss.verdict.worst_ratio,
         )
+
+    def _broken_by(self, miss: Judged, progress: Progress) -> list[tuple[LatencyLimit, float]]:
+        """The limits that a stable miss breaks, with its values, the worst first; its runs that were stopped, whole."""
+        verdict, known = miss.verdict, list(miss.verdict.broken)
+        if verdict.early and not verdict.losses:
+            known = []
+            with suppress(TimeIsUp):
+                progress("nothing passes; by how much the nearest misses")
+                whole = whole_runs(self.case.judge, self.case.sets, miss.candidate, self.case.judge.sets)
+                if whole.stable:
+                    known = [(x.limit, x.judged.mean) for x in whole.latency if x.limit and (x.over_limit or 0.0) > 1.0]
+        elif verdict.early or not verdict.stable:
+            return []
+        known = [(limit, value) for limit, value in known if math.isfinite(value)]
+        return sorted(known, key=lambda pair: -pair[1] / pair[0].value)
 
 
 def whole_runs(judge: SimulationJudge, sets: RequestSets, candidate: Candidate, count: int) -> Simulation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -243,6 +244,18 @@ def test_a_time_limit_gives_the_best_so_far_with_its_bound() -> None:
     assert 0.0 <= found.evidence.gap < 1.0
     assert found.evidence.lower_bound <= found.cost_usd_per_h
     assert any("time limit" in warning for warning in found.warnings)
+
+
+def test_the_relaxation_of_a_miss_that_was_stopped_early_is_found_by_whole_runs() -> None:
+    """The network takes longer than the limit, which no formula knows of; within the limit named there is a plan."""
+    asked = {"designs": ("splitwise-hh",), "tensor_parallel": 8, "network": "ethernet-25", "rate_rps": 2.0, "sets": 3}
+    asked |= {"duration_s": 60.0, "max_machines": 6}
+    with pytest.raises(InfeasibleError, match="at least") as caught:
+        api.plan(ttft_p50="130ms", **asked)
+    (nearest,) = caught.value.relaxations
+    found = re.fullmatch(r"ttft_p50 (\S+) \(Splitwise-HH .*\)", nearest)
+    assert found and caught.value.binding == "TTFT P50"
+    assert api.plan(ttft_p50=found[1], **asked).evidence
 
 
 def test_nothing_within_the_caps_names_the_nearest_miss_and_what_would_do() -> None:
