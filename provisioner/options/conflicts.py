@@ -92,7 +92,7 @@ CONFLICTS: Final = (
     Conflict("dask", ("threads",), "are of this machine", "leave them out with {dask}"),
     Conflict(
         "fast",
-        ("policy", "sets", "duration_s", "confidence", "survive", "exhaustive", "cut_margin"),
+        ("policy", "batch_tokens", "sets", "duration_s", "confidence", "survive", "exhaustive", "cut_margin"),
         "is of the proof by simulation, which {fast} leaves out; leave out one of them",
     ),
     Conflict(

@@ -48,7 +48,7 @@ def cheaper(arguments: list[str]) -> list[str]:
     command, *options = arguments
     given = {option.split("=")[0] for option in options}
     added: list[str] = []
-    judged = {"--policy", "--attainment", "--survive"}
+    judged = {"--policy", "--batch-tokens", "--attainment", "--survive"}
     simulated = bool(given & judged) or any(option.startswith("--gap-") for option in given)
     if command in ("plan", "compare") and "--fast" not in given and not simulated:
         added.append("--fast")
