@@ -22,6 +22,7 @@ from provisioner.progress import Progress
 from provisioner.results.plan import CAPACITY, ONLY_ONE, Alternative, Evidence, LatencyFigure, Neighbour, Plan, PlanPool
 from provisioner.results.simulation import Interval, Simulation
 from provisioner.simulation.assemble import Scenario, assemble
+from provisioner.specs.engine import BY_HAND
 from provisioner.specs.metrics import METRICS, PREDICTED
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge, losses
@@ -88,14 +89,19 @@ class Proven:
         )
 
     def _arguments(self, best: Candidate, position: int, tokens: int | None) -> str:
-        """The arguments of the engine's command for a pool; empty under the paper's policies."""
+        """The arguments of the engine's command for a pool; empty under the paper's policies.
+
+        A pool that only decodes has no token budget but one that was given by hand.
+        """
         judge, slot = self.case.judge, best.design.slots[position]
         if tokens is None:
             return ""
         perf = judge.replicas[slot.replica]
+        limited = judge.prompts_anywhere(best.design) or perf.engine.basis["batch_tokens"] == BY_HAND
+        budget = {"batch_tokens": tokens} if slot.role != "token" or limited else {}
         return perf.engine.arguments(
             tensor_parallel=slot.tensor_parallel,
-            batch_tokens=tokens,
+            **budget,
             batch_requests=judge.policy_of(best.design).batch_requests,
             share=float(perf.engine.memory.share),
             context_tokens=self.case.setting.context_tokens,

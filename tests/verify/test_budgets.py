@@ -158,7 +158,11 @@ def test_the_plan_has_the_arguments_of_the_engine() -> None:
     longest = "--max-model-len "
     prompt, token = (pool.engine_arguments for pool in found.pools)
     assert prompt.startswith("--tensor-parallel-size 1 --max-num-batched-tokens 4096 --max-num-seqs 1024 ")
-    assert "--max-num-batched-tokens 8192" in token
+    assert "--max-num-batched-tokens" not in token and "--max-num-seqs" in token
+    own = provisioner.plan(**{**asked, "engine": "vllm,batch_tokens=2048"}, reference="dgx-h100:1").pools[1]
+    assert "--max-num-batched-tokens 2048" in own.engine_arguments
+    deflecting = provisioner.plan(**{**asked, "policy": "deflect"}, reference="dgx-h100:1").pools[1]
+    assert "--max-num-batched-tokens 8192" in deflecting.engine_arguments
     assert int(prompt.partition(longest)[2]) == found.context_tokens
     assert "engine: vllm --tensor-parallel-size 1 " in str(found)
     assert "prompt: --max-num-batched-tokens 4096" in str(found)
