@@ -82,7 +82,7 @@ def plan(options: PlanOptions | None = None, *, progress: Progress = None, **key
     provisioner.errors.UnknownNameError: unknown option 'design': did you mean 'designs'?...
     >>> p = plan(workload="coding", slo="p99", model="llama2-70b", rate_rps=70, designs=["splitwise-hh"])
     >>> p.design, p.machines, p.evidence.optimal
-    ('Splitwise-HH:2+2', 9, True)
+    ('Splitwise-HH:2+4', 9, True)
     """
     from provisioner.loading.setting import load_promise, load_setting, promised_slo
     from provisioner.verify.answer import best_plan, promise_of
