@@ -18,7 +18,7 @@ _OF_STRICT: Final = ("batch_requests", "batch_tokens", "share_links", *_OF_ENGIN
 
 SETTINGS: Final[Mapping[defaults.PolicyName, tuple[str, ...]]] = {
     **dict.fromkeys(("splitwise", "split", "mixed"), _OF_PAPER),
-    "chunked": (*_OF_PAPER, *_OF_ENGINES),
+    "chunked": ("batch_requests", "batch_tokens", *_OF_ENGINES),
     "strict": _OF_STRICT,
     "deflect": ("max_pending_tokens", *_OF_STRICT, "deflect_below_tokens"),
 }
