@@ -114,7 +114,7 @@ def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
         notes = " ".join(str(value[name]) for name in _NOTES if value.get(name))
         told = told or "basis" in value or bool(notes if path else _OF_NOTHING.search(notes))
         for name, each in value.items():
-            if name not in _BY_DESIGN:
+            if name not in _BY_DESIGN and not _of_the_other_pool(value, name):
                 yield from _zeros(each, (*path, str(name)), told)
     elif isinstance(value, Sequence) and not isinstance(value, str):
         for each in value:
@@ -123,6 +123,11 @@ def _zeros(value: Any, path: tuple[str, ...], told: bool) -> Iterator[str]:
         name = next((part for part in reversed(path) if part not in ("mean", "value", "values")), "")
         if _TOLD.search(name):
             yield ".".join(path)
+
+
+def _of_the_other_pool(pool: Mapping[str, Any], name: str) -> bool:
+    """Whether a value is of what prompt machines leave to token machines: where these emit the first token, all do."""
+    return name == "generated_tokens_per_s" and pool.get("role") == "prompt"
 
 
 def _faults_of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Iterator[str]:
@@ -134,7 +139,10 @@ def _faults_of_rows(rows: Sequence[Mapping[str, Any]], name: str) -> Iterator[st
         column
         for row in rows
         for column, cell in row.items()
-        if _TOLD.search(column) and re.fullmatch(r"-?0(\.0*)?", str(cell)) and not any(row.get(n) for n in _NOTES)
+        if _TOLD.search(column)
+        and not _of_the_other_pool(row, column)
+        and re.fullmatch(r"-?0(\.0*)?", str(cell))
+        and not any(row.get(n) for n in _NOTES)
     }
     if zeros:
         yield f"{name}: unexplained zero: {', '.join(sorted(zeros))}"
