@@ -15,7 +15,7 @@ def test_answer_comes_first(plan: Plan) -> None:
     assert lines[1] == "The cheapest plan for coding on llama2-70b at 70 requests/s, within SLO p99."
     assert "  cost         $523.44/h, $382,111 a month (730 h), $0.976 per million tokens ($74.50 of output)" in lines
     assert "  power        166.0 kW, 17 machines" in lines
-    assert "  least slack  25.0 % (TTFT P99); binding: TTFT P99, capacity" in lines
+    assert "  least slack  25.0 % (TTFT P99; binding: TTFT P99, capacity)" in lines
 
 
 def test_tables(plan: Plan) -> None:

@@ -330,8 +330,8 @@ def slack_numbers(plan: Plan, note: str = "") -> list[KeyNumber]:
     """The least slack of a limit, with a note; none without limits."""
     if plan.tightest is None or plan.tightest.slack is None:
         return []
-    which = f"({plan.tightest.label})"
-    return [KeyNumber("least slack", format_share(plan.tightest.slack), "; ".join(filter(None, (which, note))))]
+    which = "; ".join(filter(None, (plan.tightest.label, note)))
+    return [KeyNumber("least slack", format_share(plan.tightest.slack), f"({which})")]
 
 
 def _breaks(binding: Sequence[str]) -> str:
