@@ -87,7 +87,7 @@ def load_setting(options: PlanOptions, progress: Progress = lambda _: None) -> S
         traffic = traffic.scaled(job.rate_rps / traffic.peak_rps)
     splits, whole = (any(design.splits == split for design in chosen) for split in (True, False))
     policy, _ = loading.policies
-    if options.batch_tokens is not None and policy not in ENGINE_POLICIES:
+    if options.batch_tokens and policy not in ENGINE_POLICIES:
         raise InputError(
             f"{spelled('batch_tokens')}: is of the policies of engines; give {spelled('policy')} "
             f"{', '.join(ENGINE_POLICIES)} too"

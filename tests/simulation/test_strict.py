@@ -436,7 +436,7 @@ def test_admission_and_handover_are_the_engines() -> None:
 def test_a_threshold_of_another_policy_is_refused() -> None:
     with pytest.raises(InputError, match=r"^deflect_below_tokens: is of policy deflect, not of strict; leave it out$"):
         simulate(**SMALL, policy="strict", deflect_below_tokens=100)
-    with pytest.raises(InputError, match=r"^max_preemptions: is of policy splitwise, split, mixed, chunked"):
+    with pytest.raises(InputError, match=r"^max_preemptions: is of policy splitwise, split, mixed, not of"):
         simulate(**SMALL, policy="deflect", max_preemptions=2)
     assert simulate(**SMALL, policy="deflect", deflect_below_tokens=100).thresholds["deflect_below_tokens"] == 100
 

@@ -426,5 +426,5 @@ def test_options_without_effect_are_refused_or_said(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"{name}: is of trace files, and coding is none"):
             load_setting(PlanOptions(**{name: value}))
     mixed = {"design": "baseline-h100", "mixed_machines": 4, "rate_rps": 5.0, "duration_s": 20.0}
-    links = api.simulate(**mixed, share_links=False, max_pending_tokens=100, transfer_retry_s=2.0)
+    links = api.simulate(**mixed, policy="mixed", share_links=False, max_pending_tokens=100, transfer_retry_s=2.0)
     assert sum("has no effect" in text for text in links.warnings) == 3
