@@ -1,5 +1,6 @@
 """Candidates: for each design the pool sizes worth choosing between, with the evidence the ILP needs about them."""
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -182,7 +183,7 @@ class DesignLatency:
         def excess(value: float) -> float:
             """Logarithm of the share beyond a value over the allowed one, within -1..1; positive below the value."""
             share = self.share(metric, kind, value, sizes) / allowed
-            return float(np.log(min(max(share, 1.0 / np.e), np.e)))
+            return float(np.log(min(max(share, 1.0 / math.e), math.e)))
 
         at_low, at_high = 1.0, excess(high)
         while at_high > 0.0:
