@@ -242,9 +242,11 @@ class Engine:
     flags: Mapping[str, str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
-        for name in self.flags or ():
+        for name, flag in (self.flags or {}).items():
             if name not in SETTINGS:
                 raise InputError(f"engine {self.name}: flags: {UnknownNameError('setting', name, SETTINGS)}")
+            if len(flag.split()) != 1:  # reports take arguments apart at spaces: a flag, a value
+                raise InputError(f"engine {self.name}: flags: {name}: must be one word, got {quoted(flag)}")
         known = [name for name, _, _ in self.numbers()]
         for name in known:
             if name not in self.basis:

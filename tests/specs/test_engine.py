@@ -184,3 +184,9 @@ def test_messages_take_the_handover_beside_the_rate_of_the_link(kib: int, gb_per
     size_bytes = 1024 * kib
     took_s = engine("vllm").handover.handover_s + size_bytes / 12.25e9
     assert took_s == pytest.approx(size_bytes / gb_per_s / 1e9, rel=0.015)
+
+
+@pytest.mark.parametrize("flag", ["", "--max tokens"])
+def test_a_flag_is_one_word(flag: str) -> None:
+    with pytest.raises(InputError, match="engine vllm: flags: batch_tokens: must be one word"):
+        replace(engine("vllm"), flags={"batch_tokens": flag})
