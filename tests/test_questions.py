@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from tests.questions import QUESTIONS
+from tests.questions.asked import QUESTIONS
 
 DATA = Path(__file__).parent / "data"
 
@@ -18,4 +18,11 @@ def test_answers_that_changed_are_of_fixed_questions() -> None:
     assert listed and all(listed)
     for names in listed:
         assert len(set(names)) == len(names)
-        assert set(names) <= set(QUESTIONS) == set(stored)
+        assert set(names) <= set(stored) <= set(QUESTIONS)
+
+
+def test_stored_answers_are_of_fixed_questions() -> None:
+    stored = {path.stem: set(json.loads(path.read_text())) for path in sorted(DATA.glob("answers_0*.json"))}
+    assert set(stored) == {"answers_0.1", "answers_0.2", "answers_0.2_as_0.1"}
+    assert stored["answers_0.2"] == set(QUESTIONS)
+    assert stored["answers_0.2_as_0.1"] == stored["answers_0.1"]

@@ -1,0 +1,1 @@
+"""Fixed questions to every command, to compare the answers of two versions of the program."""
