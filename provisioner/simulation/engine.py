@@ -13,11 +13,12 @@ from numba import njit
 from provisioner.simulation import pointers, records
 from provisioner.simulation.chunked import start_chunked
 from provisioner.simulation.machine import first_and_last, make_ready, note_run, note_tokens, start, take_memory
+from provisioner.simulation.minima import ENDS, least, promise
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
 from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, outage_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PRESENT, World
 from provisioner.simulation.routing import route
-from provisioner.simulation.structures import ENDS, INFINITE, insert_sorted, promise, push, remove_sorted, withdraw
+from provisioner.simulation.structures import INFINITE, insert_sorted, push, remove_sorted, withdraw
 from provisioner.simulation.transfers import admit_blocked, finish_transfer, start_transfer, void_prompt
 
 TOGETHER = records.TOGETHER
@@ -275,7 +276,7 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
 
 
 _COMPILED = (
-    *("records", "pointers", "structures", "machine", "receiving", "transfers", "chunked", "outages"),
+    *("records", "pointers", "structures", "minima", "machine", "receiving", "transfers", "chunked", "outages"),
     *("routing", "engine"),
 )
 
@@ -321,8 +322,8 @@ def _entries(digest: str) -> tuple[Any, Any]:
                 else:
                     start(world, r, world.now_s)
                 continue
-            r = pointers.tree_at(world, ENDS, 1).value
-            end_s = replica_at(world, r).end_s
+            r = least(world, ENDS)
+            end_s = pointers.value_at(world, world.tree_nodes * ENDS).value
             transfer_s = arrival_s = outage_s = INFINITE
             if world.heap_size > 0:
                 transfer_s = request_at(world, heap_at(world, 0).value).event_s

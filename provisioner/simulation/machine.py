@@ -6,9 +6,10 @@ A task is written as its request for the prompt phase and as ``-1 - request`` fo
 """
 
 from provisioner.simulation import pointers, records, structures
+from provisioner.simulation.minima import enter_pool, leave_pool, set_end
 from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at, type_at
 from provisioner.simulation.records import BATCH, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, WAITING, World
-from provisioner.simulation.structures import append, insert_sorted, remove_sorted, set_end, set_leaf, task_at
+from provisioner.simulation.structures import append, insert_sorted, remove_sorted, task_at
 
 
 @compiled
@@ -236,7 +237,7 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
 def change_pool(world: World, r: int, now_s: float) -> None:
     """Move a replica from its own pool to the end of the mixed pool's list, or back."""
     replica = replica_at(world, r)
-    set_leaf(world, r, -1)
+    leave_pool(world, r)
     if replica.pool == replica.home:
         replica.pool = records.MIXED_POOL
         replica.mixed_since_s = now_s
@@ -244,9 +245,7 @@ def change_pool(world: World, r: int, now_s: float) -> None:
     else:
         replica.pool = replica.home
         replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
-    replica.stamp = world.next_stamp
-    world.next_stamp += 1
-    set_leaf(world, r, r)
+    enter_pool(world, r)
 
 
 @compiled

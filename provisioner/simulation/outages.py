@@ -16,9 +16,10 @@ from provisioner.simulation.machine import (
     take_memory,
     wake,
 )
+from provisioner.simulation.minima import enter_pool, leave_pool, promise, set_end
 from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
-from provisioner.simulation.structures import INFINITE, clear_tasks, promise, push, remove, set_end, set_leaf, withdraw
+from provisioner.simulation.structures import INFINITE, clear_tasks, push, remove, withdraw
 from provisioner.simulation.transfers import admit_blocked, leave_links, memory_to_receive, void_prompt
 
 
@@ -92,7 +93,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             note_run(world, r, now_s)
             _note_tokens(world, r, now_s)
         account(world, r, now_s)
-        set_leaf(world, r, -1)
+        leave_pool(world, r)
         if replica.pool != replica.home:
             replica.mixed_pool_s += overlap_s(world, replica.mixed_since_s, now_s)
             replica.pool = replica.home
@@ -134,9 +135,7 @@ def bring_back(world: World, machine: int, now_s: float) -> None:
         replica = replica_at(world, r)
         if replica.machine == machine and replica.doing == records.DOWN:
             replica.doing = records.IDLE
-            replica.stamp = world.next_stamp
-            world.next_stamp += 1
-            set_leaf(world, r, r)
+            enter_pool(world, r)
     for request in range(world.next_request if world.held > 0 else 0):
         if request_at(world, request).state == records.HELD:
             request_at(world, request).state = records.RESTARTING

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from provisioner.simulation.records import ARRAYS, WORLD, World
+from provisioner.simulation.records import ARRAYS, SHIFT, WORLD, World
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,24 +34,85 @@ def compiled(function: Function) -> Function:
     return cast("Function", result)
 
 
+def _pointer(builder: Any, world: Any, name: str, index: Any, to: Any) -> Any:
+    """Pointer to a value of type ``to`` at an index of an array of ``ARRAYS``, in LLVM's terms."""
+    word = ir.IntType(64)
+    start = builder.add(builder.ptrtoint(world, word), ir.Constant(word, WORLD.fields[name][1]))  # type: ignore[index]
+    address = builder.load(builder.inttoptr(start, word.as_pointer()))
+    offset = builder.mul(index, ir.Constant(word, ARRAYS[name].itemsize))
+    return builder.inttoptr(builder.add(address, offset), to)
+
+
 def _record_of(name: str) -> Any:
     """Compiled function of (world, index) that returns a record of an array of ``ARRAYS``."""
-    dtype, start = ARRAYS[name], WORLD.fields[name][1]  # type: ignore[index]
-    record = numba.from_dtype(dtype)
+    record = numba.from_dtype(ARRAYS[name])
 
     @intrinsic
     def record_at(typing: Any, world: Any, index: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            word = ir.IntType(64)
-            here = builder.ptrtoint(arguments[0], word)
-            address = builder.load(builder.inttoptr(builder.add(here, ir.Constant(word, start)), word.as_pointer()))
-            offset = builder.mul(arguments[1], ir.Constant(word, dtype.itemsize))
-            return builder.inttoptr(builder.add(address, offset), context.get_value_type(record))
+            return _pointer(builder, arguments[0], name, arguments[1], context.get_value_type(record))
 
         return record(numba.from_dtype(WORLD), types.int64), generate
 
     return record_at
 
+
+def _siblings(builder: Any, world: Any, index: Any) -> Any:
+    """Values of a node of a tree and of those behind it, as many as a node has children, as a vector of LLVM's."""
+    pointer = _pointer(builder, world, "tree_values", index, ir.VectorType(ir.DoubleType(), 1 << SHIFT).as_pointer())
+    return builder.load(pointer, align=8)
+
+
+@intrinsic
+def _least_value(typing: Any, world: Any, index: Any) -> Any:
+    """Least value of the children of a node, of which the first is given, without branches to mispredict."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values, word = _siblings(builder, *arguments), ir.IntType(32)
+        for level in reversed(range(SHIFT)):  # the lower of the first half and the second
+            halves = (
+                builder.shuffle_vector(
+                    values,
+                    values,
+                    ir.Constant(ir.VectorType(word, 1 << level), [*range(first << level, (first + 1) << level)]),
+                )
+                for first in (0, 1)
+            )
+            one, other = halves
+            values = builder.select(builder.fcmp_ordered("<", one, other), one, other)
+        return builder.extract_element(values, ir.Constant(word, 0))
+
+    return types.float64(numba.from_dtype(WORLD), types.int64), generate
+
+
+@intrinsic
+def _have_value(typing: Any, world: Any, index: Any, value: Any) -> Any:
+    """Children of a node, of which the first is given, that have a value: bit k is set for the k-th of them."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        values = _siblings(builder, *arguments[:2])
+        same = ir.Constant(values.type, ir.Undefined)
+        for child in range(1 << SHIFT):
+            same = builder.insert_element(same, arguments[2], ir.Constant(ir.IntType(32), child))
+        equal = builder.bitcast(builder.fcmp_ordered("==", values, same), ir.IntType(1 << SHIFT))
+        return builder.zext(equal, ir.IntType(64))
+
+    return types.int64(numba.from_dtype(WORLD), types.int64, types.float64), generate
+
+
+@intrinsic
+def _lowest_bit(typing: Any, bits: Any) -> Any:
+    """Place of the lowest bit that is set."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), generate
+
+
+least_value: Any = _least_value  # whose types lack the typing context
+have_value: Any = _have_value
+lowest_bit: Any = _lowest_bit
 
 request_at = _record_of("requests")
 replica_at = _record_of("replicas")
@@ -65,7 +126,8 @@ turn_at = _record_of("turns")
 arena_at = _record_of("arena")
 heap_at = _record_of("heap")
 _blocks_at = _record_of("blocks")
-_trees_at = _record_of("trees")
+_tree_values_at = _record_of("tree_values")
+_tree_leaders_at = _record_of("tree_leaders")
 batch_time_at = _record_of("batch_time_s")
 _prompt_s_at = _record_of("prompt_s")
 decode_s_at = _record_of("decode_s")
@@ -78,9 +140,15 @@ def block_of(world: World, task: int) -> Any:
 
 
 @compiled
-def tree_at(world: World, tree: int, node: int) -> Any:
-    """A node of one of the winner trees."""
-    return _trees_at(world, 2 * world.leaves * tree + node)
+def value_at(world: World, node: int) -> Any:
+    """Least value below a node of the trees of ``minima``."""
+    return _tree_values_at(world, node)
+
+
+@compiled
+def leader_at(world: World, node: int) -> Any:
+    """Replica with the least value below a node of the trees of ``minima``, and its stamp."""
+    return _tree_leaders_at(world, node)
 
 
 @compiled

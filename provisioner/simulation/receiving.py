@@ -6,9 +6,10 @@ are counted, and a run ends where the memory that a KV cache takes leaves its ne
 
 from provisioner.simulation import records
 from provisioner.simulation.machine import complete_iterations, end_run, make_ready, run_s
+from provisioner.simulation.minima import set_end
 from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at
 from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
-from provisioner.simulation.structures import insert_sorted, set_end
+from provisioner.simulation.structures import insert_sorted
 
 
 @compiled

@@ -50,6 +50,9 @@ SENDING: Final = 7  # requests whose KV cache leaves on its link
 RECEIVING: Final = 8  # requests whose KV cache comes on its link
 LISTS: Final = 9
 
+SHIFT: Final = 4  # a node of a tree has 2^4 children
+NONE: Final = -1  # no replica
+
 BLOCK: Final = 256  # tasks of a block: ``WAITING`` is cut into blocks
 
 LIMITED: Final = ("ttft", "tbt", "e2e", "gap")
@@ -91,11 +94,10 @@ REQUEST: Final = _record(
 REPLICA: Final = _record(
     ("i8", "pending_tokens"),
     ("i8", "scheduled_tokens"),  # KV memory promised
-    ("i8", "stamp"),  # place in its pool's list
     ("i8", "used_tokens"),  # KV memory taken
     ("f8", "capacity_tokens"),
     ("i8", "iterations"),
-    ("f8", "end_s", "start_s"),
+    ("f8", "start_s"),
     ("f8", "base_s", "growth_s"),  # of a token run: first iteration, and what each further one adds
     ("i8", "run_iterations", "batch_tokens"),
     ("i8", "context_tokens"),  # of the token tasks in the batch
@@ -122,7 +124,8 @@ ARRAYS: Final = {
     "lists": _record(("i8", "start", "room", "head", "length")),
     "arena": INTEGER,  # the values of all lists
     "blocks": INTEGER,  # of both tasks of every request
-    "trees": INTEGER,
+    "tree_values": NUMBER,  # of the trees of ``minima``; -infinite where the least is to be found again
+    "tree_leaders": _record(("i8", "replica", "stamp")),
     "heap": INTEGER,
     "types": _record(
         ("f8", "decode_s_per_token"),  # of context
@@ -155,7 +158,7 @@ ARRAYS: Final = {
 WORLD: Final = _record(
     ("i8", *ARRAYS),
     ("i8", *(f"{name}_count" for name in ARRAYS)),
-    ("i8", "leaves"),  # of a tree
+    ("i8", "tree_nodes", "first_leaf"),
     ("i8", "prompt_columns", "decode_columns"),
     # The rules.
     ("i8", "borrow"),  # the mixed pool
@@ -191,6 +194,15 @@ WORLD: Final = _record(
     ("i8", "moves"),  # machines moved to the mixed pool
     ("i8", "preemptions", "retries"),
 )
+
+
+def first_leaf(replicas: int) -> int:
+    """Place of the first leaf of a tree over a number of replicas: the number of nodes above its leaves."""
+    nodes, leaves = 0, 1
+    while leaves < replicas:
+        nodes, leaves = nodes + leaves, leaves << SHIFT
+    return nodes
+
 
 # Reasons for which the event loop returns.
 FINISHED: Final = 0

@@ -7,9 +7,9 @@ Routers of engines know prompts and numbers of requests, no output lengths.
 
 from provisioner.simulation.chunked import arrive_chunked
 from provisioner.simulation.machine import arrive_prompt, change_pool
-from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at, slot_at, tree_at
+from provisioner.simulation.minima import PENDING, SCHEDULED, least, promise
+from provisioner.simulation.pointers import compiled, list_at, replica_at, request_at, slot_at
 from provisioner.simulation.records import HELD, LISTS, MIXED_POOL, PROMPT_POOL, TOKEN_POOL, WAITING, World
-from provisioner.simulation.structures import PENDING, SCHEDULED, promise
 
 PROMPT_ROLE, TOKEN_ROLE, MIXED_ROLE = 0, 1, 2
 
@@ -17,7 +17,7 @@ PROMPT_ROLE, TOKEN_ROLE, MIXED_ROLE = 0, 1, 2
 @compiled
 def _least(world: World, by: int, pool: int) -> int:
     """Replica of a pool with the fewest tokens pending or scheduled, the earliest in its list; -1 without any."""
-    return tree_at(world, 2 * pool + by, 1).value
+    return least(world, 2 * pool + by)
 
 
 @compiled

@@ -241,7 +241,6 @@ def _world(
     serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
     together = [serves.index(each) for each in serves]  # strict pools of a kind share the queue of the first
     replicas = _replicas(cluster, types, [_POOL_OF_ROLE[pool.role] for pool in cluster.pools] if borrow else together)
-    leaves = 1 << max(int(replicas.size - 1).bit_length(), 0)
     lists = np.zeros(replicas.size * records.LISTS, dtype=records.ARRAYS["lists"])
     lists["room"] = _FIRST_ROOM
     lists["start"] = _FIRST_ROOM * np.arange(lists.size)
@@ -255,17 +254,15 @@ def _world(
         _check_times(replica, np.append(prompt[1:], decode[1:]), policy.transfer_retry_s, float(requests.arrival_s[-1]))
     outages = [(outage.at_s, outage.machine, 0) for outage in cluster.outages]
     outages += [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
-    # a winner tree of all replicas, and two for each pool, in which all members are equal at first
-    pools = [
-        _tree(np.flatnonzero(replicas["pool"] == pool), leaves) for pool in range(3 if borrow else len(cluster.pools))
-    ]
+    tree_values, tree_leaders = _trees(replicas["pool"], 3 if borrow else len(cluster.pools))
     values: dict[str, Any] = {
         "requests": prepared.records.view(np.uint8).copy().view(records.REQUEST),  # as bytes: quickly
         "replicas": replicas,
         "lists": lists,
         "arena": np.zeros(2 * arena_free + 16384),
         "blocks": np.zeros(2 * requests.requests),
-        "trees": np.concatenate([_tree(np.arange(replicas.size), leaves), *np.repeat(pools, 2, axis=0)]),
+        "tree_values": tree_values,
+        "tree_leaders": tree_leaders,
         "heap": np.zeros(requests.requests),
         "types": [
             (
@@ -322,7 +319,8 @@ def _world(
         **{f"{name}_count": array.size for name, array in arrays.items()},
         "requests_count": requests.requests,
         **{name: getattr(policy, name) for name in _POLICY_FIELDS},
-        "leaves": leaves,
+        "tree_nodes": tree_values.shape[1],
+        "first_leaf": records.first_leaf(replicas.size),
         "arena_free": arena_free,
         "free_block": -1,
         "largest_room": _FIRST_ROOM,
@@ -379,22 +377,27 @@ def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> N
     replicas["budget_tokens"] = np.array(list(map(cluster.budget_tokens, cluster.pools)))[slot]
     each = [pool.perf.replicas_per_machine for pool in cluster.pools for _ in range(pool.machines)]
     replicas["machine"] = np.repeat(np.arange(cluster.machines), each)
-    replicas["stamp"] = np.arange(replicas.size)
-    replicas["end_s"] = np.inf
     replicas["first_end"] = records.NEVER
     return replicas
 
 
-def _tree(members: NDArray[Any], leaves: int) -> NDArray[np.int64]:
-    """A winner tree in which all members are equal: the leftmost wins. Shape (2 * leaves,)."""
-    tree = np.full(2 * leaves, -1, dtype=np.int64)
-    tree[leaves + members] = members
-    first = leaves // 2
-    while first >= 1:  # a level at a time: nodes first..2 first - 1
-        left, right = tree[2 * first : 4 * first : 2], tree[2 * first + 1 : 4 * first : 2]
-        tree[first : 2 * first] = np.where(left >= 0, left, right)
-        first //= 2
-    return tree
+def _trees(pool: NDArray[np.int64], pools: int) -> tuple[Floats, NDArray[Any]]:
+    """Values and leaders (trees, nodes) of the trees of ``minima``: one of all replicas by their ends, which are
+    infinite, and two of each pool, in which all members have the value 0."""
+    member = np.repeat(pool == np.arange(-1, pools)[:, None], 2, axis=0)[1:]
+    member[0] = True
+    tree, replica = np.nonzero(member)
+    node = records.first_leaf(pool.size) + replica
+    children = 1 << records.SHIFT
+    values = np.full((2 * pools + 1, node.max() + children), np.inf)
+    leaders = np.empty(values.shape, dtype=records.ARRAYS["tree_leaders"])
+    leaders["replica"], leaders["stamp"] = records.NONE, records.NEVER
+    values[tree, node] = np.where(tree == 0, np.inf, 0.0)
+    leaders["replica"][tree, node] = leaders["stamp"][tree, node] = replica
+    while node[0] > 0:
+        node = (node - 1) // children
+        values[tree, node] = -np.inf  # the least is to be found
+    return values, leaders
 
 
 @lru_cache(maxsize=32)

@@ -1,16 +1,13 @@
-"""Compiled data structures of the event loop: growing lists in one arena, winner trees, a heap with changing keys.
+"""Compiled data structures of the event loop: growing lists in one arena, a heap with changing keys.
 
-All are exact and deterministic: ties go to the lower stamp, replica or request.
+Both are exact and deterministic: ties go to the lower request.
 """
 
 from provisioner.simulation import pointers
-from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, replica_at, request_at, tree_at
+from provisioner.simulation.pointers import arena_at, compiled, heap_at, list_at, request_at
 from provisioner.simulation.records import BLOCK, World
 
 INFINITE = float("inf")
-
-# Winner trees: of all replicas by the end of their work, and, 2 p further for pool p, of its replicas.
-ENDS, PENDING, SCHEDULED = 0, 1, 2
 
 
 # --- lists: the part of the arena from ``start`` with ``room`` places, of which ``length`` are used from ``head`` ---
@@ -238,67 +235,6 @@ def clear_tasks(world: World, k: int) -> None:
         block = arena_at(world, this.start + 2 * row + 1).value
         arena_at(world, block).value, world.free_block = world.free_block, block
     this.head = this.length = 0
-
-
-# --- winner trees: node i has the children 2 i and 2 i + 1; leaf r is node ``leaves`` + r, -1 where there is none ---
-
-
-@compiled
-def _wins(world: World, tree: int, a: int, b: int) -> bool:
-    """Whether replica b beats replica a, which stands left of it."""
-    left, right = replica_at(world, a), replica_at(world, b)
-    if tree == ENDS:
-        return bool(right.end_s < left.end_s)
-    if tree % 2 == PENDING:
-        mine, theirs = left.pending_tokens, right.pending_tokens
-    else:
-        mine, theirs = left.scheduled_tokens, right.scheduled_tokens
-    return bool(theirs < mine or (theirs == mine and right.stamp < left.stamp))
-
-
-@compiled
-def _replay(world: World, tree: int, r: int) -> None:
-    """Play again the matches from a replica's leaf upwards, as far as its change can matter."""
-    node = (world.leaves + r) >> 1
-    while node >= 1:
-        a, b = tree_at(world, tree, 2 * node).value, tree_at(world, tree, 2 * node + 1).value
-        winner = a
-        if a < 0 or (b >= 0 and _wins(world, tree, a, b)):
-            winner = b
-        before = tree_at(world, tree, node)
-        if before.value == winner and winner != r:
-            return
-        before.value = winner
-        node >>= 1
-
-
-@compiled
-def promise(world: World, r: int, pending_tokens: int, scheduled_tokens: int) -> None:
-    """Promise a replica's work and KV memory, or take it back where negative; update its pool's trees."""
-    this = replica_at(world, r)
-    tree = 2 * this.pool
-    if pending_tokens != 0:
-        this.pending_tokens += pending_tokens
-        _replay(world, tree + PENDING, r)
-    if scheduled_tokens != 0:
-        this.scheduled_tokens += scheduled_tokens
-        _replay(world, tree + SCHEDULED, r)
-
-
-@compiled
-def set_leaf(world: World, r: int, value: int) -> None:
-    """Put a replica into its pool's trees if the value is the replica, or take it out if it is -1."""
-    tree = 2 * replica_at(world, r).pool
-    for by in range(PENDING, SCHEDULED + 1):
-        tree_at(world, tree + by, world.leaves + r).value = value
-        _replay(world, tree + by, r)
-
-
-@compiled
-def set_end(world: World, r: int, end_s: float) -> None:
-    """Set the time at which a replica's work ends (infinite: none)."""
-    replica_at(world, r).end_s = end_s
-    _replay(world, ENDS, r)
 
 
 # --- the heap of transfers' next events, by time, then by request ---

@@ -5,10 +5,11 @@ link equally, and each is as fast as the slower of its two shares.
 """
 
 from provisioner.simulation.machine import arrive_tokens, take_memory, wake
+from provisioner.simulation.minima import promise
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at, type_at
 from provisioner.simulation.receiving import arrive_cache, has_room, shorten_run
 from provisioner.simulation.records import BLOCKED, LANDING, LISTS, NO_ROOM, RECEIVING, SENDING, TRANSFERRING, World
-from provisioner.simulation.structures import append, promise, push, remove, remove_at
+from provisioner.simulation.structures import append, push, remove, remove_at
 
 
 @compiled

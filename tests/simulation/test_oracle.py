@@ -57,6 +57,18 @@ def test_strict_pools_request_by_request(seed: int) -> None:
     assert_same(done, simulate_split(requests, first, second, prompts, tokens))
 
 
+@pytest.mark.parametrize(("prompts", "tokens"), [(15, 1), (16, 1), (240, 16), (300, 40), (4_000, 200)])
+def test_pools_of_any_size(prompts: int, tokens: int) -> None:
+    """The least loaded replica is found in trees of one to four levels, full and not, under loads up to the limit."""
+    first, second = roomy("llama2-70b", "dgx-h100"), roomy("llama2-70b", "dgx-a100")
+    requests = draw(catalog.workload("coding"), 4.0 * prompts, 3_000, prompts)
+    policy = Policy("split", share_links=False, max_preemptions=NEVER)
+    done = run(cluster(policy, first, prompts, second, tokens), ready(as_set(requests), alone("llama2-70b")))
+    assert_same(done, simulate_split(requests, first, second, prompts, tokens))
+    used = np.unique(done.requests["prompt_at"]).size
+    assert used > min(prompts, 3_000) / 2
+
+
 @pytest.mark.parametrize("seed", range(24))
 def test_mixed_batching_request_by_request(seed: int) -> None:
     """Prompts in multiples of 256 tokens and fewer than 256 sequences, so that the whole decode batch either fits
