@@ -9,6 +9,7 @@ from provisioner.specs.engine import DEFAULT_ENGINE, Engine, Execution
 
 _PARTS = {
     "scheduling": "Scheduling",
+    "estimate": "Admission by estimate",
     "execution": "Time beside the kernels",
     "memory": "Memory",
     "handover": "Handover",
@@ -42,6 +43,7 @@ def engines_document(name: str | None = None, known: Catalog = SHIPPED) -> Docum
             [(number, _text(value), engine.basis[number]) for number, of, value in engine.numbers() if of == part],
         )
         for part, title in _PARTS.items()
+        if part != "estimate" or engine.estimate is not None
     ]
     cards = [
         f"{batch.batch_tokens:,} tokens and {batch.batch_requests:,} requests {_card(batch.gpus, batch.from_gib)}"

@@ -5,10 +5,19 @@ of every sequence that runs. Decode-first, both share it (vLLM, TensorRT-LLM); p
 the sequences, which wait (SGLang). Memory is all of a request's, prompt and output, when it joins (``reserve_whole``),
 or grows with its tokens: its prompt's all at once (``reserve_prompt``) or chunk by chunk. Where it runs out, the
 request that joined last is evicted and computed again: behind its equals in order of arrival, or, in strict pools,
-before all KV caches that come. Nothing joins in that iteration.
+before all KV caches that come. Nothing joins in that iteration. With an estimate of the output (SGLang), other rules
+say who joins and who is evicted (``estimate``), and requests wait in the order in which they came to wait.
 """
 
 from provisioner.simulation import records
+from provisioner.simulation.estimate import (
+    begin_iteration,
+    first_to_evict,
+    joined_tokens,
+    kept_tokens,
+    raise_share,
+    wanted_tokens,
+)
 from provisioner.simulation.machine import account, begin, end_run, make_ready, take_memory
 from provisioner.simulation.pointers import arena_at, compiled, list_at, prompt_s, replica_at, request_at
 from provisioner.simulation.records import BATCH, BLOCKED, FRESH, LISTS, PREEMPTED, PRESENT, PROMPTS_WAITING, World
@@ -24,11 +33,20 @@ def _to_compute(world: World, request: int) -> int:
 
 
 @compiled
-def _evict_last(world: World, r: int, now_s: float) -> None:
-    """Send the request that joined last back to wait, without its memory."""
+def wait(world: World, k: int, request: int) -> None:
+    """Add a request to a list of waiting ones: in order of arrival, or with an estimate behind all."""
+    if world.estimates:
+        append(world, k, request)
+    else:
+        insert_sorted(world, k, request)
+
+
+@compiled
+def _evict(world: World, r: int, place: int, now_s: float) -> None:
+    """Send the request at a place of the batch back to wait, without its memory."""
     batch = list_at(world, LISTS * r + BATCH)
-    batch.length -= 1
-    request = arena_at(world, batch.start + batch.head + batch.length).value
+    request = arena_at(world, batch.start + batch.head + place).value
+    remove_at(world, LISTS * r + BATCH, place)
     this = request_at(world, request)
     begun = world.strict and this.state != records.PROMPT_RUNNING
     held = this.computed
@@ -39,7 +57,21 @@ def _evict_last(world: World, r: int, now_s: float) -> None:
     this.interrupted += 1
     world.preemptions += 1
     this.state = records.TOKEN_WAITING if begun else records.PROMPT_WAITING
-    insert_sorted(world, LISTS * r + (PREEMPTED if begun else PROMPTS_WAITING), request)
+    wait(world, LISTS * r + (PREEMPTED if begun else PROMPTS_WAITING), request)
+
+
+@compiled
+def _evict_by_estimate(world: World, r: int, now_s: float) -> bool:
+    """Evict sequences until the next iteration has room, as admission by estimate does; return whether any was."""
+    evicted = False
+    place = first_to_evict(world, r)
+    while place >= 0:
+        _evict(world, r, place, now_s)
+        evicted = True
+        place = first_to_evict(world, r)
+    if evicted:
+        raise_share(world, r)
+    return evicted
 
 
 @compiled
@@ -61,7 +93,7 @@ def _continue(world: World, r: int, prompts: bool, sequences: bool, budget: int,
             if not decodes:
                 chunk, grows = min(_to_compute(world, request), max(budget, 0)), prompts_grow
             while grows and replica.used_tokens + chunk > replica.capacity_tokens and i < batch.length:
-                _evict_last(world, r, now_s)
+                _evict(world, r, batch.length - 1, now_s)
                 evicted = True
             if i < batch.length:
                 this.chunk = chunk
@@ -81,6 +113,9 @@ def _join(world: World, r: int, kind: int, budget: int, now_s: float) -> int:
         list_at(world, LISTS * r + kind),
         list_at(world, LISTS * r + BLOCKED),
     )
+    if world.estimates and replica.full:
+        return budget
+    kept = kept_tokens(world, r) if world.estimates else 0.0
     while waiting.length > 0 and budget > 0 and batch.length < world.batch_requests:
         request = arena_at(world, waiting.start + waiting.head).value
         behind = blocked.length > 0 and arena_at(world, blocked.start + blocked.head).value < request
@@ -97,6 +132,10 @@ def _join(world: World, r: int, kind: int, budget: int, now_s: float) -> int:
             tokens = chunk
         if replica.used_tokens + tokens > replica.capacity_tokens:
             break
+        if world.estimates and this.token_at == r:
+            if replica.used_tokens + kept + tokens + wanted_tokens(world, r, request) > replica.capacity_tokens:
+                break
+            kept += joined_tokens(world, request, chunk == tokens)
         account(world, r, now_s)
         remove_at(world, LISTS * r + kind, 0)
         append(world, LISTS * r + BATCH, request)
@@ -104,6 +143,7 @@ def _join(world: World, r: int, kind: int, budget: int, now_s: float) -> int:
         this.chunk = chunk
         take_memory(world, r, tokens, now_s)
         budget -= chunk
+    replica.full = world.estimates and not world.strict and waiting.length > 0 and budget > 0
     return budget
 
 
@@ -145,7 +185,9 @@ def _schedule(world: World, r: int, now_s: float) -> bool:
         left, _ = _continue(world, r, True, False, budget, now_s)
         if _join_prompts(world, r, left, now_s) < budget:
             return False
+    estimated = world.estimates and _evict_by_estimate(world, r, now_s)
     left, evicted = _continue(world, r, not world.prompts_first, True, budget, now_s)
+    evicted = evicted or estimated
     if not evicted or batch.length == 0:
         left = _join_sequences(world, r, left)
         if not world.prompts_first or batch.length == 0:
@@ -191,6 +233,8 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
             if this.computed > 0:
                 whole_s = prompt_s(world, kind, this.computed + this.chunk) - prompt_s(world, kind, this.computed)
                 further_s += max(whole_s - (prompt_s(world, kind, this.chunk) - prompt_s(world, kind, 1)), 0.0)
+    if world.estimates and begin_iteration(world, r, sequences, prompts, evicted):
+        iterations = 1
     replica.prompts_running = prompts
     replica.prompt_tokens = tokens
     replica.batch_tokens = tokens + sequences
@@ -208,10 +252,11 @@ def arrive_chunked(world: World, r: int, request: int, now_s: float) -> None:
     this.state = records.PROMPT_WAITING
     this.computed = this.chunk = 0
     this.remaining = this.output_tokens
-    insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
+    wait(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
     replica.most_waiting = max(replica.most_waiting, list_at(world, LISTS * r + PROMPTS_WAITING).length)
+    room = list_at(world, LISTS * r + BATCH).length < world.batch_requests
     if replica.doing == records.IDLE:
         make_ready(world, r)
-    elif replica.doing == records.TOKEN_RUN and list_at(world, LISTS * r + BATCH).length < world.batch_requests:
+    elif replica.doing == records.TOKEN_RUN and not replica.full and (room or world.estimates):
         end_run(world, r, now_s)

@@ -12,6 +12,7 @@ from numba import njit
 
 from provisioner.simulation import pointers, records
 from provisioner.simulation.chunked import start_chunked
+from provisioner.simulation.estimate import end_iterations
 from provisioner.simulation.machine import first_and_last, make_ready, note_run, note_tokens, start, take_memory
 from provisioner.simulation.minima import ENDS, least, promise
 from provisioner.simulation.outages import bring_back, restart, take_down, void_tokens
@@ -271,13 +272,15 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
         arena_at(world, at + kept).value = request
         kept += 1
     batch.length = kept
+    if world.estimates:
+        end_iterations(world, r, size, iterations)
     make_ready(world, r)
     return rejected
 
 
 _COMPILED = (
-    *("records", "pointers", "structures", "minima", "machine", "receiving", "transfers", "chunked", "outages"),
-    *("routing", "engine"),
+    *("records", "pointers", "structures", "minima", "machine", "estimate", "receiving", "transfers", "chunked"),
+    *("outages", "routing", "engine"),
 )
 
 

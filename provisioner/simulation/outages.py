@@ -49,6 +49,7 @@ def _drop_transfer(world: World, request: int, now_s: float) -> None:
     if this.state == records.TRANSFERRING or this.state == records.LANDING:
         if token_lives:
             take_memory(world, this.token_at, -memory_to_receive(world, request), now_s)
+            replica_at(world, this.token_at).receiving -= 1
         if this.state == records.TRANSFERRING and world.share_links:
             leave_links(world, request, now_s)
         world.moving -= 1
@@ -101,6 +102,8 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.epoch += 1
         replica.pending_tokens = replica.scheduled_tokens = replica.used_tokens = 0
         replica.context_tokens = replica.prompts_running = replica.behind = 0
+        replica.full = replica.shrunk = replica.receiving = 0
+        replica.share = world.first_share
         replica.first_end = records.NEVER
         clear_tasks(world, LISTS * r + records.WAITING)
         for kind in (BATCH, PROMPTS_WAITING, PRESENT, PREEMPTED, BLOCKED, FRESH):

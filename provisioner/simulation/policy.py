@@ -7,7 +7,7 @@ from typing import Final, Self, get_args
 from provisioner.errors import InputError, UnknownNameError
 from provisioner.options import defaults
 from provisioner.perf.assumptions import ReplicaPerf
-from provisioner.specs.engine import Admission, Order, Role
+from provisioner.specs.engine import Admission, Estimate, Order, Role
 
 _OF_PAPER: Final = (
     *("max_pending_tokens", "batch_requests", "batch_tokens"),
@@ -43,8 +43,9 @@ class Policy:
     With chunked prefill (the last three), ``order`` says whether chunks of prompts run beside the sequences that decode
     (``decode-first``: vLLM, TensorRT-LLM) or in their place (``prompt-first``: SGLang without mixed chunks).
     ``admission`` is what replicas that decode do about memory: evict the request that joined last where it runs out and
-    ``recompute`` it there (vLLM, SGLang), or ``reserve`` prompt and output when a request joins or its KV cache comes
-    (TensorRT-LLM's GUARANTEED_NO_EVICT; no request has a declared maximum here, its output stands for it).
+    ``recompute`` it there (vLLM), or ``reserve`` prompt and output when a request joins or its KV cache comes
+    (TensorRT-LLM's GUARANTEED_NO_EVICT), or keep room for an ``estimate`` of the output and evict where it was too low
+    (SGLang). No request has a declared maximum here: its output stands for it.
     ``first_token`` is the pool that emits it, ``handover_s`` the time of a handover beside that of the link. Prompts
     below ``deflect_below_tokens``, and all while even the shortest queue of a prompt replica exceeds
     ``max_pending_tokens``, are computed where they are decoded.
@@ -62,6 +63,7 @@ class Policy:
     first_token: Role = "prompt"
     handover_s: float = 0.0
     deflect_below_tokens: int = defaults.DEFLECT_BELOW_TOKENS
+    estimate: Estimate | None = None
 
     def __post_init__(self) -> None:
         if self.name not in defaults.POLICIES:
@@ -81,6 +83,8 @@ class Policy:
         for field, known in (("order", Order), ("admission", Admission), ("first_token", Role)):
             if getattr(self, field) not in get_args(known):
                 raise UnknownNameError(field, getattr(self, field), get_args(known))
+        if self.admission == "estimate" and self.estimate is None:
+            raise InputError(f"policy {self.name}: admission: estimate needs the numbers of an estimate")
 
     @property
     def of_engines(self) -> bool:
@@ -104,6 +108,7 @@ class Policy:
             batch_tokens=max(perf.batch.batch_tokens for perf in listed),
             order=engine.scheduling.order,
             admission=engine.scheduling.admission,
+            estimate=engine.estimate if engine.scheduling.admission == "estimate" else None,
             first_token=engine.handover.first_token,
             handover_s=engine.handover.handover_s,
         )

@@ -5,6 +5,7 @@ are counted, and a run ends where the memory that a KV cache takes leaves its ne
 """
 
 from provisioner.simulation import records
+from provisioner.simulation.estimate import kept_tokens, wanted_tokens
 from provisioner.simulation.machine import complete_iterations, end_run, make_ready, run_s
 from provisioner.simulation.minima import set_end
 from provisioner.simulation.pointers import arena_at, compiled, list_at, replica_at, request_at
@@ -35,6 +36,8 @@ def has_room(world: World, request: int, tokens: int, now_s: float) -> bool:
     if this.state != records.NO_ROOM and blocked.length > 0:
         return False
     used = replica.used_tokens + _iterations_begun(world, r, now_s) * replica.batch_tokens
+    if world.estimates:
+        tokens += int(kept_tokens(world, r)) + wanted_tokens(world, r, request)
     return bool(used + tokens <= replica.capacity_tokens)
 
 

@@ -112,6 +112,12 @@ REPLICA: Final = _record(
     ("f8", "mixed_pool_s"),  # time as a member of the mixed pool
     ("f8", "mixed_since_s"),
     ("i8", "most_waiting", "most_used_tokens", "generated_tokens"),
+    # admission by an estimate of the output
+    ("f8", "share"),  # of the output to come for which room is kept
+    ("i8", "full"),  # a request found no room
+    ("i8", "shrunk"),  # a sequence has ended since the last iteration that decoded
+    ("i8", "retracted"),  # one was evicted for the iteration that runs
+    ("i8", "receiving"),  # requests whose KV cache is on its way here
 )
 
 INTEGER: Final = np.dtype([("value", "i8")])
@@ -169,6 +175,9 @@ WORLD: Final = _record(
     ("i8", "prompts_first"),  # chunks of prompts run in place of the sequences, not beside them
     ("i8", "reserve_whole"),  # memory for all of a request's tokens at once
     ("i8", "reserve_prompt"),  # memory for all tokens to compute at once, not chunk by chunk (chunked prefill)
+    ("i8", "estimates"),  # room is kept for an estimate of the output (chunked prefill)
+    ("f8", "first_share", "least_share", "share_fall"),  # of the output for which room is kept; its fall an iteration
+    ("i8", "clip_tokens", "retract_tokens", "reserved_tokens"),
     ("i8", "share_links"),
     ("i8", "decode_floor"),  # a mixed iteration takes at least the decode time of its batch
     ("i8", "closed_loop"),

@@ -32,6 +32,7 @@ _TIMELINE_ROOM: Final = 1 << 16
 _ROLE: Final = {"prompt": 0, "token": 1, "mixed": 2}
 _POOL_OF_ROLE: Final = {"prompt": records.PROMPT_POOL, "token": records.TOKEN_POOL}
 _POLICY_FIELDS: Final = ("max_pending_tokens", "batch_requests", "max_preemptions", "share_links")
+_ESTIMATE_FIELDS: Final = ("first_share", "least_share", "clip_tokens", "retract_tokens", "reserved_tokens")
 _STATUS: Final = {records.FINISHED: "finished", records.REJECTED: "rejected", records.STUCK: "stuck"}
 
 
@@ -236,6 +237,7 @@ def _world(
     borrow, strict = policy.name == "splitwise", policy.of_engines
     chunked = strict or policy.name == "chunked"
     whole = policy.admission == "reserve" if chunked else not published
+    estimate = policy.estimate if chunked and policy.admission == "estimate" else None
     prompts_first = chunked and policy.order == "prompt-first"
     types = list({id(pool.perf): pool.perf for pool in cluster.pools}.values())
     serves = [(pool.role, pool.min_prompt_tokens, pool.max_prompt_tokens) for pool in cluster.pools]
@@ -334,7 +336,10 @@ def _world(
         "deflect_beyond_tokens": policy.max_pending_tokens if policy.name == "deflect" else records.NEVER,
         "prompts_first": prompts_first,
         "reserve_whole": whole,
-        "reserve_prompt": strict or prompts_first or whole,
+        "reserve_prompt": strict or prompts_first or whole or estimate is not None,
+        "estimates": estimate is not None,
+        **({name: getattr(estimate, name) for name in _ESTIMATE_FIELDS} if estimate is not None else {}),
+        "share_fall": estimate.decay if estimate is not None else 0.0,
         "decode_floor": chunked or not published,
         "closed_loop": closed,
         "tbt_by_output": published,
@@ -377,6 +382,8 @@ def _replicas(cluster: Cluster, types: list[ReplicaPerf], homes: list[int]) -> N
     replicas["budget_tokens"] = np.array(list(map(cluster.budget_tokens, cluster.pools)))[slot]
     each = [pool.perf.replicas_per_machine for pool in cluster.pools for _ in range(pool.machines)]
     replicas["machine"] = np.repeat(np.arange(cluster.machines), each)
+    if cluster.policy.estimate is not None:
+        replicas["share"] = cluster.policy.estimate.first_share
     replicas["first_end"] = records.NEVER
     return replicas
 

@@ -42,6 +42,7 @@ def start_transfer(world: World, request: int, now_s: float) -> bool:
     if world.strict:
         shorten_run(world, this.token_at, now_s)
     this.state = TRANSFERRING
+    target.receiving += 1
     world.moving += 1
     link = min(type_at(world, source.type).link_bytes_per_s, type_at(world, target.type).link_bytes_per_s)
     volume = world.kv_bytes_per_token * this.prompt_tokens
@@ -86,6 +87,7 @@ def finish_transfer(world: World, request: int, now_s: float) -> None:
             push(world, request, now_s + this.landing_s)
             return
     world.moving -= 1
+    replica_at(world, this.token_at).receiving -= 1
     void_prompt(world, request, now_s)
     if world.strict:
         arrive_cache(world, this.token_at, request, now_s)

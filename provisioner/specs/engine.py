@@ -17,7 +17,7 @@ BY_HAND: Final = "given by hand"
 """The basis of a number that a question changes."""
 
 Order = Literal["decode-first", "prompt-first"]
-Admission = Literal["recompute", "reserve"]
+Admission = Literal["recompute", "reserve", "estimate"]
 Role = Literal["prompt", "token"]
 SETTINGS: Final = ("tensor_parallel", "batch_tokens", "batch_requests", "share", "context_tokens")  # that have flags
 
@@ -42,11 +42,17 @@ _RANGES: Final = {
     "sampled_on_large_cards": (1, 100_000),
     "large_card_gib": (1, 4096),
     "handover_s": (0, 10),
+    "first_share": (0, 1),
+    "least_share": (0, 1),
+    "decay_iterations": (1, 1_000_000),
+    "clip_tokens": (1, 10_000_000),
+    "retract_tokens": (0, 100_000),
+    "reserved_tokens": (0, 1_000_000),
 }
 """Plausible range of each number, by its name in every part of an engine."""
 
 
-_PARTS: Final = ("scheduling", "execution", "memory", "handover")
+_PARTS: Final = ("scheduling", "estimate", "execution", "memory", "handover")
 _BY_CARD: Final = ("batch_tokens", "batch_requests")  # numbers of a batch
 
 
@@ -86,7 +92,8 @@ class Scheduling(_Part):
 
     ``order``: in each iteration the sequences that decode come first, or waiting prompts do, without them.
     ``admission``: a request joins when its prompt finds room, and the last to join is evicted and computed again if
-    tokens find none; or the prompt and the most output are reserved. ``batches`` are the defaults by card.
+    tokens find none; or the prompt and the most output are reserved; or room is kept for an ``Estimate`` of the output.
+    ``batches`` are the defaults by card.
     """
 
     order: Order
@@ -103,6 +110,38 @@ class Scheduling(_Part):
         """The default on a GPU of that name and memory."""
         named = [batch for batch in self.batches if any(word in gpu for word in batch.gpus)]
         return (named or [batch for batch in self.batches if not batch.gpus and batch.from_gib <= card_gib])[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate(_Part):
+    """Room that admission by estimate keeps for output, as SGLang does.
+
+    A request joins a replica that computes prompts if its tokens and its most output find room beside a share of what
+    every running request may still generate; each most output counts ``clip_tokens`` at most. The share begins at
+    ``first_share``, when the replica has been idle, and falls to ``least_share`` in equal steps over
+    ``decay_iterations`` that decode. Where memory runs out, the request with the fewest tokens generated is evicted
+    until the rest fit; of them the share is then that of their most output that they have after ``retract_tokens``
+    more each. Token replicas keep ``reserved_tokens`` for each request instead.
+    """
+
+    first_share: float
+    least_share: float
+    decay_iterations: int
+    clip_tokens: int
+    retract_tokens: int
+    reserved_tokens: int
+
+    def __post_init__(self) -> None:
+        _Part.__post_init__(self)
+        if self.least_share > self.first_share:
+            raise InputError(
+                f"least_share: must be at most first_share ({self.first_share:g}), got {self.least_share:g}"
+            )
+
+    @property
+    def decay(self) -> float:
+        """Fall of the share with an iteration."""
+        return (self.first_share - self.least_share) / self.decay_iterations
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +260,7 @@ class Engine:
 
     Of ``kernels``, the first entry that fits an operator on a GPU counts. ``errors`` are those of derived curves; an
     engine that states none has those of docs/explanation/validation.md for all GPUs. ``flags`` are the options of its
-    command by the setting that they make.
+    command by the setting that they make. Engines whose admission is by estimate have an ``estimate``.
 
     >>> from provisioner.specs.catalog import engine
     >>> engine("provisioner-0.1,batch_tokens=4096").scheduling.batch("L4", 24.0).batch_tokens
@@ -240,8 +279,14 @@ class Engine:
     sources: tuple[str, ...] = ()
     note: str = ""
     flags: Mapping[str, str] | None = field(default=None, hash=False)
+    estimate: Estimate | None = None
 
     def __post_init__(self) -> None:
+        if self.scheduling.admission == "estimate" and self.estimate is None:
+            raise InputError(
+                f"engine {self.name}: admission: estimate needs the numbers of an estimate, which the engine has not: "
+                "take another engine, such as sglang"
+            )
         for name, flag in (self.flags or {}).items():
             if name not in SETTINGS:
                 raise InputError(f"engine {self.name}: flags: {UnknownNameError('setting', name, SETTINGS)}")
@@ -257,9 +302,9 @@ class Engine:
 
     def numbers(self) -> Iterator[tuple[str, str, Any]]:
         """Yield (name, part, value) of every number and word of the parts; of what differs by card, all values."""
-        for part in _PARTS:
-            for each in dataclasses.fields(getattr(self, part)):
-                value = getattr(getattr(self, part), each.name)
+        for part, numbers in ((part, getattr(self, part)) for part in _PARTS if getattr(self, part) is not None):
+            for each in dataclasses.fields(numbers):
+                value = getattr(numbers, each.name)
                 if each.name == "batches":
                     yield from ((name, part, tuple(getattr(batch, name) for batch in value)) for name in _BY_CARD)
                 else:

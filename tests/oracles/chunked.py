@@ -11,18 +11,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from provisioner.perf.assumptions import ReplicaPerf
+from provisioner.specs.engine import Estimate
 
 NEVER = float("inf")
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Requests of a batch, tokens of an iteration, order, and admission."""
+    """Requests of a batch, tokens of an iteration, order, and admission: all reserved, or by estimate, or neither."""
 
     requests: int = 512
     tokens: int = 2048
     prompts_first: bool = False
     reserves: bool = False
+    estimate: Estimate | None = None
 
 
 @dataclass(eq=False)
@@ -81,6 +83,13 @@ class Replica:
     running: list[Sequence] = field(default_factory=list)
     end_s: float = NEVER
     up: bool = True
+    share: float = 0.0
+    full: bool = False
+    shrunk: bool = False
+    retracted: bool = False
+
+    def __post_init__(self) -> None:
+        self.share = self.rules.estimate.first_share if self.rules.estimate else 0.0
 
     @property
     def pending_tokens(self) -> int:
@@ -91,13 +100,48 @@ class Replica:
         """Memory of a request that runs, in tokens, this iteration's included."""
         if self.rules.reserves:
             return this.prompt_tokens + this.output_tokens
-        if self.rules.prompts_first and not this.decodes:
+        if (self.rules.prompts_first or self.rules.estimate) and not this.decodes:
             return this.prompt_tokens + this.generated
         return this.computed + this.chunk
 
     def fits(self, more: Iterable[Sequence] = ()) -> bool:
         """Whether the memory holds what runs, and more."""
         return sum(map(self.needs, [*self.running, *more])) <= self.perf.kv_capacity_tokens
+
+    def expected(self, this: Sequence) -> bool:
+        """Whether the outputs, as far as the estimate says, find room beside what runs if a request joins."""
+        of = self.rules.estimate
+        if of is None:
+            return True
+        ending = [s.output_tokens for s in self.running if not s.decodes and s.chunk == s.to_compute]
+        going = [s.output_tokens - s.generated for s in self.running if s.decodes]
+        kept = self.share * sum(min(each, of.clip_tokens) for each in going)
+        kept += sum(min(each, of.clip_tokens) for each in ending)
+        kept += min(this.output_tokens - this.generated, of.clip_tokens)
+        return sum(map(self.needs, [*self.running, this])) + kept <= self.perf.kv_capacity_tokens
+
+    def wait(self, this: Sequence) -> None:
+        """Put a request into the line: by arrival, or with an estimate at its end."""
+        self.waiting.append(this)
+        if self.rules.estimate is None:
+            self.waiting.sort(key=lambda s: s.number)
+
+    def retract(self) -> None:
+        """Evict sequences until each that is left finds room for a token, and estimate again from them."""
+        of = self.rules.estimate
+        assert of is not None
+        going = [s for s in self.running if s.decodes]
+        while sum(map(self.needs, self.running)) + len(going) > self.perf.kv_capacity_tokens and going:
+            going.sort(key=lambda s: (-s.generated, s.prompt_tokens, self.running.index(s)))
+            last = going.pop()
+            self.running.remove(last)
+            last.lose()
+            last.evictions += 1
+            self.wait(last)
+            self.retracted, self.full = True, False
+        if self.retracted:
+            tokens = sum(s.generated + of.retract_tokens for s in going)
+            self.share = min(tokens / (sum(s.output_tokens for s in going) + 1), 1.0)
 
     def serve(self, running: list[Sequence], budget: int) -> tuple[int, bool]:
         """Give some of the running their tokens; the budget left, and whether one was evicted."""
@@ -111,35 +155,42 @@ class Replica:
                 last.lose()
                 last.evictions += 1
                 evicted = True
-                self.waiting = sorted([*self.waiting, last], key=lambda s: s.number)
+                self.wait(last)
             if this in self.running:
                 budget -= this.chunk
         return budget, evicted
 
     def admit(self, budget: int) -> int:
         """Let waiting requests join; the budget left."""
+        if self.full:
+            return budget
         while self.waiting and budget > 0 and len(self.running) < self.rules.requests:
             this = self.waiting[0]
             this.chunk = min(this.to_compute, budget)
-            if not self.fits([this]):
+            if not self.fits([this]) or not self.expected(this):
                 this.chunk = 0
                 break
             self.running.append(self.waiting.pop(0))
             budget -= this.chunk
+        self.full = self.rules.estimate is not None and bool(self.waiting) and budget > 0
         return budget
 
     def schedule(self) -> None:
         """Share the budget of one iteration."""
         for this in self.running:
             this.chunk = 0
-        whole = self.rules.tokens
+        whole, self.retracted = self.rules.tokens, False
         if not self.rules.prompts_first:
+            if self.rules.estimate:
+                self.retract()
             left, evicted = self.serve(list(self.running), whole)
-            if not evicted:
+            if not evicted and not self.retracted:
                 self.admit(left)
             return
         left, _ = self.serve([s for s in self.running if not s.decodes], whole)
         if self.admit(left) == whole:
+            if self.rules.estimate:
+                self.retract()
             self.serve(list(self.running), len(self.running))
 
     def iteration_s(self) -> float:
@@ -167,10 +218,18 @@ class Replica:
     def start(self, now_s: float) -> None:
         """Run the next iteration, or none."""
         self.schedule()
+        if self.rules.estimate and not any(s.chunk and not s.decodes for s in self.running):
+            if self.shrunk or not self.running:
+                self.full = False
+            self.shrunk = False
+            if not self.running:
+                self.share = self.rules.estimate.first_share
         self.end_s = now_s + self.iteration_s() if self.running else NEVER
 
     def finish(self) -> list[Sequence]:
         """Give every sequence whose cache is complete its token; the requests that are complete."""
+        parts = [s for s in self.running if s.chunk and not s.decodes]
+        alone = len(parts) == len(self.running) or not self.rules.prompts_first
         for this in self.running:
             this.computed += this.chunk
             this.waits += not this.chunk
@@ -179,6 +238,15 @@ class Replica:
             this.chunk = 0
         done = [this for this in self.running if this.generated == this.output_tokens]
         self.running = [this for this in self.running if this not in done]
+        if parts:
+            self.full = self.full and not (done or alone or any(not this.decodes for this in self.running))
+        elif self.rules.estimate:
+            of = self.rules.estimate
+            if not self.retracted:
+                self.share = max(self.share - of.decay, of.least_share)
+            self.shrunk = self.shrunk or bool(done)
+        if not self.running:
+            self.full = self.shrunk = False
         return done
 
 
@@ -211,7 +279,7 @@ def simulate_chunked(
             homeless.append(this)
             return
         replica = min(known, key=lambda replica: (replica.pending_tokens, replica.place))
-        replica.waiting = sorted([*replica.waiting, this], key=lambda s: s.number)
+        replica.wait(this)
         if replica.end_s == NEVER:
             replica.start(now_s)
 
@@ -236,6 +304,8 @@ def simulate_chunked(
                     this.generated = 0
                     this.restarts += 1
                 replica.waiting, replica.running, replica.end_s = [], [], NEVER
+                replica.full = replica.shrunk = False
+                replica.__post_init__()
             if up:
                 homeless.clear()
             for this in sorted(lost, key=lambda s: s.number):

@@ -1,6 +1,6 @@
 """A closed loop of requests under an engine on one replica, iteration by iteration: a test oracle only.
 
-The loop of ``closed_loop`` again, compiled, with both orders and both admissions that an engine may have.
+The loop of ``closed_loop`` again, compiled, with both orders and all admissions that an engine may have.
 """
 
 from __future__ import annotations
@@ -27,6 +27,23 @@ STEP_TOKENS: Final = 128
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def kept(
+    running: Ints, prompts: Ints, outputs: Ints, generated: Ints, computed: Ints, share: float, clip: int, left: int
+) -> float:
+    """Tokens kept for the output of what runs: a share for sequences, all of prompts that end within ``left``."""
+    whole, sequences = 0, 0
+    for i in running:
+        if computed[i] >= prompts[i] + generated[i] - 1 and generated[i] > 0:
+            sequences += min(outputs[i] - generated[i], clip)
+        else:
+            need = prompts[i] + generated[i] - computed[i]
+            if need <= left:
+                whole += min(outputs[i], clip)
+            left -= need
+    return whole + share * sequences
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def loop(
     base_s: Floats,
     outputs_s: Floats,
@@ -42,18 +59,23 @@ def loop(
     reserves: bool,
     times: tuple[float, float, float, float],
     admission_s: float,
+    estimate: tuple[float, float, float, int, int],
 ) -> tuple[Floats, Floats, Floats, Floats, Floats, int]:
     """Arrival, first and last token of each request, gaps between tokens with their number, and evictions.
 
     ``times``: of an iteration, a sequence, an iteration of more than the tokens of CUDA graphs at least, these tokens.
-    A row of ``base_s`` is by tokens, ``outputs_s`` by sequences, ``prompt_s`` by tokens, ``decode_s`` by sequences.
+    ``estimate``: first and least share of outputs kept, its fall an iteration, most tokens of one, tokens for a
+    retraction; none where the first is 0. A row of ``base_s`` is by tokens, ``outputs_s`` by sequences, ``prompt_s`` by
+    tokens, ``decode_s`` by sequences.
     """
     each_s, sequence_s, least_s, graph_tokens = times
+    first_share, least_share, decay, clip, retract = estimate
+    estimates, share, full, shrunk = first_share > 0, first_share, False, False
     n = len(prompts)
     arrival, first, last, ready = np.zeros(n), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n)
     generated, computed, chunk = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64)
     decodes = np.zeros(n, np.bool_)
-    waiting = np.empty(6 * n + 16, np.int64)
+    waiting = np.empty((40 if estimates else 6) * n + 16, np.int64)
     head, tail = 3 * n, 3 * n
     running = np.empty(most_running + 1, np.int64)
     entered, count, done, evictions, seen = min(in_flight, n), 0, 0, 0, 0
@@ -65,13 +87,40 @@ def loop(
     while done < n:
         left, batch, chunks, prompt_tokens, context = budget, 0, 0, 0, 0.0
         hold = False  # decodes wait for prompts
+        sequences, completed, evicted = 0, 0, False
+        for k in range(count):
+            i = running[k]
+            sequences += computed[i] == prompts[i] + generated[i] - 1 and generated[i] > 0
         if prompts_first:
-            for k in range(count):
-                i = running[k]
-                hold |= computed[i] < prompts[i] + max(generated[i] - 1, 0)
-            if head < tail and count < most_running and ready[waiting[head]] <= now:
+            hold = sequences < count
+            if head < tail and count < most_running and ready[waiting[head]] <= now and not full:
                 i = waiting[head]
-                hold |= used + prompts[i] + (outputs[i] if reserves else generated[i]) <= capacity
+                need = prompts[i] + (outputs[i] if reserves else generated[i])
+                if estimates:
+                    need += min(outputs[i] - generated[i], clip)
+                    need += kept(running[:count], prompts, outputs, generated, computed, share, clip, left)
+                hold |= used + need <= capacity
+                full = estimates and used + need > capacity
+        while estimates and not hold and used + sequences > capacity and sequences > 1:
+            worst = -1
+            for k in range(count):
+                i, j = running[k], running[worst]
+                if computed[i] < prompts[i] + generated[i] - 1 or generated[i] == 0:
+                    continue
+                if worst < 0 or (generated[i], -prompts[i]) <= (generated[j], -prompts[j]):
+                    worst = k
+            j = running[worst]
+            running[worst : count - 1] = running[worst + 1 : count]
+            count, sequences, used, computed[j] = count - 1, sequences - 1, used - computed[j], 0
+            waiting[tail] = j
+            tail += 1
+            evictions += 1
+            evicted = True
+        if evicted:
+            total, most, full = 0, 0, False
+            for k in range(count):
+                total, most = total + generated[running[k]], most + outputs[running[k]]
+            share = min((total + retract * count) / (most + 1.0), 1.0)
         k = 0
         while k < count:
             i = running[k]
@@ -81,7 +130,7 @@ def loop(
             if left <= 0 or (hold and is_decode):
                 continue
             tokens = min(need, left)
-            while not reserves and used + tokens > capacity and count > k:
+            while not (reserves or estimates) and used + tokens > capacity and count > k:
                 count -= 1
                 j = running[count]
                 used -= computed[j]
@@ -89,7 +138,7 @@ def loop(
                 head -= 1
                 waiting[head] = j
                 evictions += 1
-            if not reserves:
+            if not reserves and (is_decode or not estimates):
                 used += tokens
             left -= tokens
             decodes[i] = is_decode
@@ -100,14 +149,23 @@ def loop(
                 chunk[i] = tokens
                 chunks += 1
                 prompt_tokens += tokens
+        output = 0.0
+        if estimates:
+            output = kept(running[:count], prompts, outputs, generated, computed, share, clip, left + prompt_tokens)
+            if full or evicted or (prompts_first and not hold):
+                left = 0
         while head < tail and left > 0 and count < most_running and ready[waiting[head]] <= now:
             i = waiting[head]
             need = prompts[i] + generated[i]
+            if estimates and used + output + need + min(outputs[i] - generated[i], clip) > capacity:
+                full = True
+                break
             if used + (prompts[i] + outputs[i] if reserves else need) > capacity:
                 break
             head += 1
             tokens = min(need, left)
-            used += prompts[i] + outputs[i] if reserves else tokens
+            used += prompts[i] + outputs[i] if reserves else need if estimates else tokens
+            output += min(outputs[i], clip) if tokens == need else 0
             left -= tokens
             running[count] = i
             count += 1
@@ -115,6 +173,7 @@ def loop(
             chunks += 1
             prompt_tokens += tokens
         if chunks == 0 and batch == 0:
+            share, full = first_share, False
             now = max(now, ready[waiting[head]]) if ready[waiting[head]] > now else np.inf
             if now == np.inf:  # a request that never fits
                 break
@@ -128,8 +187,13 @@ def loop(
                     steps = min(steps, outputs[running[k]] - generated[running[k]])
             if not reserves and capacity < 1e15:
                 steps = max(1, min(steps, int((capacity - used) // batch)))
-            if head < tail and ready[waiting[head]] > now:
+            if shrunk:
+                full = shrunk = False
+            if head < tail and (ready[waiting[head]] > now or (estimates and not full)):
                 steps = 1
+            if not evicted:
+                share = max(share - steps * decay, least_share)
+        unfinished = False
         for k in range(count):
             i = running[k]
             if chunk[i] > 0:
@@ -149,7 +213,7 @@ def loop(
                 seen += 1
         if not reserves and chunks == 0:
             used += batch * (steps - 1)
-        kept = 0
+        stay = 0
         for k in range(count):
             i = running[k]
             if decodes[i]:
@@ -163,18 +227,24 @@ def loop(
                         first[i] = now
             decodes[i], chunk[i] = False, 0
             if generated[i] < outputs[i]:
-                running[kept] = i
-                kept += 1
+                unfinished |= computed[i] < prompts[i] + generated[i] - 1 or generated[i] == 0
+                running[stay] = i
+                stay += 1
                 continue
             last[i] = now
             done += 1
+            completed += 1
             used -= prompts[i] + outputs[i] if reserves else computed[i]
             if entered < n:
                 front = max(now, front) + admission_s
                 arrival[entered], ready[entered], waiting[tail] = now, front, entered
                 entered += 1
                 tail += 1
-        count = kept
+        count = stay
+        shrunk |= completed > 0 and chunks == 0
+        if count == 0 or (chunks > 0 and (completed > 0 or sequences == 0 or unfinished or not prompts_first)):
+            full = False
+        shrunk &= count > 0
     return arrival, first, last, gaps[:seen], weights[:seen], evictions
 
 
@@ -279,6 +349,9 @@ def simulate(
             float(execution.graph_tokens),
         ),
         admission_s,
+        (part.first_share, part.least_share, part.decay, part.clip_tokens, part.retract_tokens)
+        if scheduling.admission == "estimate" and (part := engine.estimate) is not None
+        else (0.0, 0.0, 0.0, 0, 0),
     )
     order = np.argsort(gaps)
     heavier = np.cumsum(weights[order])

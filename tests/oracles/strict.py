@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from provisioner.perf.assumptions import ReplicaPerf
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
+from provisioner.specs.engine import Estimate
 
 NEVER = float("inf")
 
@@ -31,6 +32,11 @@ class Rules:
     deflect_below: int = 0
     deflect_beyond: float = NEVER
     prompts_first: bool = False
+    estimate: Estimate | None = None
+
+    def line(self, waiting: list[Request]) -> list[Request]:
+        """Waiting requests in order: of arrival, or with an estimate in that in which they came to wait."""
+        return waiting if self.estimate else sorted(waiting, key=lambda each: each.number)
 
 
 @dataclass(eq=False)
@@ -156,6 +162,7 @@ class TokenReplica:
     evicted: list[Request] = field(default_factory=list)
     prompts: list[Request] = field(default_factory=list)  # deflected, not started
     running: list[Request] = field(default_factory=list)
+    coming: set[int] = field(default_factory=set)  # whose KV caches are on their way
     decoding: set[int] = field(default_factory=set)
     starting: set[int] = field(default_factory=set)  # deflected prompts that run before their first token
     used: int = 0
@@ -173,12 +180,18 @@ class TokenReplica:
         self.used -= this.held
         this.held = 0
 
+    def kept(self) -> int:
+        """Tokens that are kept for what requests here and one more generate."""
+        if self.rules.estimate is None or not self.used:
+            return 0
+        return self.rules.estimate.reserved_tokens * (len(self.running) + len(self.landed) + len(self.coming) + 1)
+
     def room_for(self, this: Request) -> int | None:
         """Tokens that a KV cache takes here if it may come now, in its turn."""
         tokens = this.prompt + (this.output if self.rules.reserve else self.rules.first_at_prompt)
         first = not self.blocked or self.blocked[0] is this
         ahead = self.evicted or (self.prompts and self.prompts[0].number < this.number)
-        fits = self.used + tokens <= self.perf.kv_capacity_tokens
+        fits = self.used + tokens + self.kept() <= self.perf.kv_capacity_tokens
         return tokens if first and not ahead and fits else None
 
     def schedule(self) -> None:
@@ -192,7 +205,7 @@ class TokenReplica:
                     left -= this.chunk
             if self.compute(left) < budget:
                 return
-        evicted = False
+        evicted = self.rules.estimate is not None and self.retract()
         for this in list(self.running):
             if this not in self.running:
                 continue
@@ -221,9 +234,19 @@ class TokenReplica:
         elif not self.running:
             self.compute(self.rules.token_tokens)
 
-    def evict(self) -> None:
-        """Take the sequence that joined last out, to be computed again."""
-        last = self.running.pop()
+    def retract(self) -> bool:
+        """Evict who has the fewest tokens, then the longest prompt, until each that is left has room for one."""
+        evicted = False
+        while self.used + len(self.decoding) > self.perf.kv_capacity_tokens:
+            going = [this for this in self.running if this.number in self.decoding]
+            self.evict(min(going[::-1], key=lambda each: (each.generated, -each.prompt)))
+            evicted = True
+        return evicted
+
+    def evict(self, last: Request | None = None) -> None:
+        """Take a sequence out, that which joined last unless another is named, to be computed again."""
+        last = last or self.running[-1]
+        self.running.remove(last)
         self.free(last)
         self.decoding.discard(last.number)
         last.computed, last.chunk = 0, 0
@@ -231,8 +254,7 @@ class TokenReplica:
         self.evictions += 1
         queue = self.prompts if last.number in self.starting else self.evicted
         self.starting.discard(last.number)
-        queue.append(last)
-        queue.sort(key=lambda each: each.number)
+        queue[:] = self.rules.line([*queue, last])
 
     def compute(self, budget: int) -> int:
         """Begin what has to be computed, the evicted before prompts; the budget left."""
@@ -244,7 +266,7 @@ class TokenReplica:
                 if queue is self.prompts and self.blocked and self.blocked[0].number < this.number:
                     break
                 tokens = this.prompt + (this.output if self.rules.reserve else this.generated)
-                if self.used + tokens > self.perf.kv_capacity_tokens:
+                if self.used + tokens + self.kept() > self.perf.kv_capacity_tokens:
                     break
                 queue.pop(0)
                 self.running.append(this)
@@ -336,6 +358,7 @@ class Simulation:
                 target.blocked.append(this)
             return False
         target.take(this, tokens)
+        target.coming.add(this.number)
         link = min(self.share(source.perf), self.share(target.perf))
         volume = source.perf.kv_bytes_per_token * this.prompt
         layers = source.perf.model.layers
@@ -366,13 +389,13 @@ class Simulation:
         target.requests += 1
         here = source is None or source.queued_tokens > self.rules.deflect_beyond
         if source is None or here or this.prompt < self.rules.deflect_below:
-            target.prompts = sorted([*target.prompts, this], key=lambda each: each.number)
+            target.prompts = self.rules.line([*target.prompts, this])
             if target.end_s == NEVER:
                 self.start_tokens(target)
             return
         this.source = source
         source.queued_tokens += this.prompt
-        source.waiting = sorted([*source.waiting, this], key=lambda each: each.number)
+        source.waiting = self.rules.line([*source.waiting, this])
         if source.end_s == NEVER:
             source.start(self.now_s)
 
@@ -415,6 +438,7 @@ class Simulation:
                 target.blocked = [each for each in target.blocked if each is not this]
                 if target not in failing:
                     target.free(this)
+                    target.coming.discard(this.number)
                     target.requests -= 1
                     while target.blocked and self.send(target.blocked[0]):
                         target.blocked.pop(0)
@@ -472,6 +496,7 @@ class Simulation:
         assert source is not None and target is not None
         this.computed = this.prompt if self.rules.first_at_prompt else this.prompt - 1
         source.used -= this.prompt + 1
+        target.coming.discard(this.number)
         target.landed.append(this)
         target.landed.sort(key=lambda each: each.number)
         if target.end_s == NEVER:

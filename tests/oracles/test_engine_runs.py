@@ -126,7 +126,7 @@ def by_both(this: Run, engine: Engine) -> tuple[Done, Done]:
 @needs_data
 @pytest.mark.parametrize("served", ["sglang", "trtllm"])
 def test_the_simulator_schedules_served_runs_as_the_oracle_does(served: str) -> None:
-    """Prompts first, memory reserved. Times differ, since curves count prompts that share an iteration as one."""
+    """Estimate, reservation. Times differ, since curves count prompts that share an iteration as one."""
     engine = catalog.engine(ENGINES[served])
     runs = [run for run in read(DATA) if run.group[0] == served]
     short = [run for run in runs if run.group == ("sglang", "Qwen3-32B", "bf16", "h100", 1)]
@@ -140,7 +140,7 @@ def test_the_simulator_schedules_served_runs_as_the_oracle_does(served: str) -> 
     assert (evictions > 0) == (served == "sglang")
 
 
-@pytest.mark.parametrize("name", ["vllm", "vllm-2025", "tensorrt-llm"])
+@pytest.mark.parametrize("name", ["vllm", "vllm-2025", "tensorrt-llm", "sglang"])
 def test_b200_serves_twice_the_offline_tokens_of_h200(name: str) -> None:
     """Llama2-70B in FP8 on MLPerf's lengths, all requests at once, best TP each: 1.6 to 2.2."""
     for client in (OFFLINE, VARIED):

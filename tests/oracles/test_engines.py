@@ -17,7 +17,13 @@ LLAMA = model("llama-3.1-8b")
 ENGINE = engine("provisioner-0.1")
 
 
-def run(engine_name: str = "provisioner-0.1", capacity: float = 1e9, budget: int = 2048, **more: object) -> Done:
+def run(
+    engine_name: str = "provisioner-0.1",
+    capacity: float = 1e9,
+    budget: int = 2048,
+    output_tokens: int = 120,
+    **more: object,
+) -> Done:
     of = engine(engine_name)
     batches = (Batch(0, budget, 64),)
     changed = replace(of, scheduling=replace(of.scheduling, batches=batches, **more))
@@ -26,7 +32,7 @@ def run(engine_name: str = "provisioner-0.1", capacity: float = 1e9, budget: int
         *(LLAMA, "dgx-h100", 1, changed),
         in_flight=32,
         prompt_tokens=3000,
-        output_tokens=120,
+        output_tokens=output_tokens,
         requests=160,
         client=client,
         capacity_tokens=capacity,
@@ -63,6 +69,16 @@ def test_who_reserves_evicts_nothing_and_runs_fewer() -> None:
     grows, reserves = run(capacity=40_000), run(capacity=40_000, admission="reserve")
     assert grows.evictions > 0 == reserves.evictions
     assert reserves.tpot_s < grows.tpot_s and reserves.ttft_s > grows.ttft_s
+
+
+def test_an_estimate_evicts_fewer_than_none_and_runs_more_than_a_reservation() -> None:
+    """The estimate falls until it is too low, and rises again (outputs of 600 tokens)."""
+    found = {
+        admission: run("sglang", capacity=60_000, admission=admission, output_tokens=600)
+        for admission in ("recompute", "estimate", "reserve")
+    }
+    assert found["recompute"].evictions > 2 * found["estimate"].evictions > 0 == found["reserve"].evictions
+    assert found["estimate"].tokens_per_s > found["reserve"].tokens_per_s
 
 
 def test_the_floor_of_prompts() -> None:

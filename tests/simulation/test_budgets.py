@@ -111,7 +111,7 @@ def test_chunked_prefill_has_the_schedule_of_the_engine_and_says_it() -> None:
         for engine in (DEFAULT_ENGINE, "sglang", f"{DEFAULT_ENGINE},admission=reserve")
     )
     schedules = [(each.thresholds["order"], each.thresholds["admission"]) for each in (usual, sglang, reserving)]
-    assert schedules == [("decode-first", "recompute"), ("prompt-first", "recompute"), ("decode-first", "reserve")]
+    assert schedules == [("decode-first", "recompute"), ("prompt-first", "estimate"), ("decode-first", "reserve")]
     assert "admission: recompute" in str(usual) and "decode-first" not in str(usual)
-    assert "prompt-first, admission: recompute" in str(sglang) and "admission: reserve" in str(reserving)
+    assert "prompt-first, admission: estimate" in str(sglang) and "admission: reserve" in str(reserving)
     assert "order" not in simulate(**COLOCATED | {"policy": "mixed"}, engine="sglang").thresholds

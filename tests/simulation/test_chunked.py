@@ -13,7 +13,7 @@ from provisioner.simulation.cluster import Outage
 from provisioner.simulation.policy import Policy
 from provisioner.simulation.run import Run, run
 from provisioner.specs import catalog
-from provisioner.specs.engine import Admission, Order
+from provisioner.specs.engine import Admission, Estimate, Order
 from tests.oracles.chunked import Rules, Sequence, simulate_chunked
 from tests.simulation.clusters import Degenerate, Floats, alone, cluster, ready, request_set, serve, shipped, ttft_s
 from tests.simulation.conftest import Inside
@@ -138,6 +138,58 @@ def test_short_memory_evicts_the_last_to_join_which_computes_all_again(inside: I
     assert done.requests["largest_gap_s"][1] > done.requests["largest_gap_s"][0]
 
 
+def estimating(share: float, **more: int) -> Policy:
+    """Admission by an estimate with a share that stays, prompts first."""
+    estimate = Estimate(share, share, 600, 4096, 20, 512)
+    return Policy("chunked", order="prompt-first", admission="estimate", estimate=estimate, **more)  # type: ignore[arg-type]
+
+
+def test_an_estimate_keeps_room_for_a_share_of_the_output() -> None:
+    """The second needs 200 tokens beside the 100 of the first and its share of the 99 to come, of 320."""
+    small, rows = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=320.0), [(0.0, 100, 100), (0.0, 100, 100)]
+    tight, loose = (serve(cluster(estimating(share), small), rows) for share in (21 / 99, 20 / 99))
+    alone_s = prompt_s(100) + sum(decode_s(1, 101 + k) for k in range(99))
+    assert tight.requests["last_s"] == pytest.approx([alone_s, 2 * alone_s], rel=1e-12)
+    assert int(tight.clock["preemptions"]) == 0
+    assert loose.requests["first_s"] == pytest.approx([prompt_s(100), 2 * prompt_s(100)], rel=1e-12)
+    # 60 iterations fill the memory; of equals the last to join is evicted, and comes back when the first has gone
+    assert loose.requests["interrupted"].tolist() == [0, 1]
+    assert loose.replicas["most_used_tokens"][0] == 320
+
+
+def test_of_as_many_tokens_the_longest_prompt_is_evicted_and_then_waits_behind_all() -> None:
+    small = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=420.0)
+    rows = [(0.0, 10, 1), (0.0, 150, 120), (0.0, 100, 120), (1.0, 100, 120)]
+    done = serve(cluster(estimating(0.0), small), rows)
+    assert done.requests["interrupted"].tolist() == [0, 1, 0, 0]
+    assert done.requests["last_s"].argmax() == 1  # behind the one that came after it
+    assert done.requests["first_s"][3] < done.requests["last_s"][1]
+
+
+def test_a_full_replica_tries_again_after_the_next_iteration_that_decodes() -> None:
+    small = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=400.0)
+    done = serve(cluster(estimating(1.0), small), [(0.0, 100, 5), (0.0, 100, 50), (0.0, 100, 50)])
+    joined = 2 * prompt_s(100)
+    first = joined + sum(decode_s(2, 202 + 2 * k) for k in range(4))
+    assert done.requests["last_s"][0] == pytest.approx(first, rel=1e-12)
+    assert done.requests["first_s"][2] == pytest.approx(first + decode_s(1, 105) + prompt_s(100), rel=1e-12)
+
+
+@pytest.mark.parametrize("decodes", [1, 100, 599, 600, 700])
+def test_the_share_falls_with_each_iteration_that_decodes(decodes: int) -> None:
+    """Linear from 0.7 to 0.1 over 600: room for the second, which comes then, to a millionth of a token."""
+    estimate = Estimate(0.7, 0.1, 600, 4096, 20, 512)
+    policy = Policy("chunked", order="prompt-first", admission="estimate", estimate=estimate)
+    end_s = prompt_s(100) + sum(decode_s(1, 101 + k) for k in range(decodes))
+    rows = [(0.0, 100, 900), (end_s - 0.001, 100, 400)]
+    share = max(0.7 - 0.001 * decodes, 0.1)
+    needed = 100 + decodes + share * (899 - decodes) + 100 + 400
+    for spare in (1e-6, -1e-6):
+        perf = Degenerate(quadratic, PERF.decode, kv_capacity_tokens=needed + spare)
+        first_s = serve(cluster(policy, perf), rows).requests["first_s"][1]
+        assert (first_s == pytest.approx(end_s + prompt_s(100), rel=1e-9)) == (spare > 0)
+
+
 @dataclass(frozen=True)
 class Case:
     """Made-up requests on a made-up pool under made-up rules, for the simulator and for the oracle."""
@@ -174,7 +226,12 @@ class Case:
                 strict=True,
             )
         )
-        rules = Rules(most, budget, order == "prompt-first", admission == "reserve")
+        estimate = None
+        if admission == "estimate":
+            shares = sorted(rng.uniform(0.0, 1.0, 2), reverse=True)
+            numbers = (rng.choice(of) for of in ([3, 20, 200], [10, 60, 4096], [0, 20], [0]))
+            estimate = Estimate(*map(float, shares), *map(int, numbers))
+        rules = Rules(most, budget, order == "prompt-first", admission == "reserve", estimate)
         return cls(rows, perf, int(replicas) * per_machine, rules, in_flight, tuple(outages))
 
     def simulated(self) -> Run:
@@ -183,7 +240,8 @@ class Case:
             batch_tokens=self.rules.tokens,
             batch_requests=self.rules.requests,
             order="prompt-first" if self.rules.prompts_first else "decode-first",
-            admission="reserve" if self.rules.reserves else "recompute",
+            admission="reserve" if self.rules.reserves else "estimate" if self.rules.estimate else "recompute",
+            estimate=self.rules.estimate,
         )
         outages = [Outage(machine, from_s, until_s) for from_s, until_s, machine in self.outages]
         machines = self.replicas // self.perf.replicas_per_machine
@@ -230,7 +288,7 @@ def test_the_cases_reach_the_rare_rules() -> None:
     }
     for schedule in SCHEDULES:
         served = [each for seed in range(12) for each in slow[schedule, seed]]
-        assert (sum(each.evictions for each in served) > 0) == (schedule[1] == "recompute")
+        assert (sum(each.evictions for each in served) > 0) == (schedule[1] != "reserve")
         assert (sum(each.waits for each in served) > 100) == (schedule[0] == "prompt-first")
     assert sum(any(each.restarts for each in of) for of in slow.values()) >= 12
     ends = [{tuple(each.last_s for each in slow[schedule, seed]) for schedule in SCHEDULES} for seed in range(12)]

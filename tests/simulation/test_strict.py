@@ -17,6 +17,7 @@ from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.policy import SETTINGS, Policy
 from provisioner.simulation.run import Run, run
 from provisioner.specs import catalog
+from provisioner.specs.engine import Estimate
 from tests.oracles.strict import Request, Rules, Simulation
 from tests.simulation.clusters import (
     Degenerate,
@@ -56,8 +57,11 @@ class Case:
     outages: tuple[tuple[float, float, int], ...]
 
 
-def made_up(seed: int, name: str, short: bool) -> Case:
-    """Few replicas of several kinds, often overloaded; budgets below and above the prompts, short memory if wanted."""
+def made_up(seed: int, name: str, short: bool, kept: int | None = None) -> Case:
+    """Few replicas of several kinds, often overloaded; budgets below and above the prompts, short memory if wanted.
+
+    Token replicas keep ``kept`` tokens for each request's output, if that is given.
+    """
     rng = np.random.default_rng([7, seed, len(name), short])
     count = int(rng.integers(10, 70))
     arrival_s = np.cumsum(rng.exponential(float(rng.choice([0.01, 0.05, 0.3])), count))
@@ -94,6 +98,8 @@ def made_up(seed: int, name: str, short: bool) -> Case:
     handover_s = float(rng.choice([0.0, 0.005]))
     below, beyond = int(rng.choice([0, 100, 600])), int(rng.choice([0, 300, 2_000]))
     prompts_first = rng.random() < 0.5
+    estimate = None if kept is None else Estimate(0.7, 0.1, 100, 4096, 20, kept)
+    reserve = reserve and estimate is None
     pools = tuple(
         Pool(role, one, number, batch_tokens=budget)  # type: ignore[arg-type]
         for role, one, number, budget in zip(("prompt", "token"), (first, second), machines, budgets, strict=True)
@@ -104,13 +110,15 @@ def made_up(seed: int, name: str, short: bool) -> Case:
         batch_requests=most,
         share_links=share,
         order="prompt-first" if prompts_first else "decode-first",
-        admission="reserve" if reserve else "recompute",
+        admission="reserve" if reserve else "estimate" if estimate else "recompute",
+        estimate=estimate,
         first_token="prompt" if at_prompt else "token",
         deflect_below_tokens=below,
         handover_s=handover_s,
     )
     to_tokens = {"deflect_below": below, "deflect_beyond": beyond} if name == "deflect" else {}
     rules = Rules(*budgets, most, reserve, at_prompt, share, handover_s, **to_tokens, prompts_first=prompts_first)
+    rules = replace(rules, estimate=estimate)
     in_flight = int(rng.integers(1, 12)) if rng.random() < 0.25 else None
     outages = []
     for machine in range(sum(machines)) if rng.random() < 0.3 else ():
@@ -152,6 +160,22 @@ def compare(case: Case, inside: Inside) -> tuple[Run, Simulation]:
 @pytest.mark.parametrize("seed", range(40))
 def test_made_up_clusters_iteration_by_iteration(seed: int, name: str, short: bool, inside: Inside) -> None:
     compare(made_up(seed, name, short), inside)
+
+
+@pytest.mark.parametrize("kept", [0, 10, 512])
+@pytest.mark.parametrize("name", ["strict", "deflect"])
+@pytest.mark.parametrize("seed", range(24))
+def test_tokens_kept_for_output_iteration_by_iteration(seed: int, name: str, kept: int, inside: Inside) -> None:
+    compare(made_up(seed, name, True, kept), inside)
+
+
+def test_tokens_kept_for_output_evict_fewer() -> None:
+    evicted = {
+        kept: sum(each.evictions for seed in range(24) for each in slowly(made_up(seed, "strict", True, kept)).requests)
+        for kept in (0, 10, 120)
+    }
+    assert evicted[0] > 1.5 * evicted[10] > 20
+    assert evicted[120] == 0  # no output is longer
 
 
 def test_the_cases_reach_the_rare_rules() -> None:

@@ -106,6 +106,8 @@ def test_batches_are_by_card() -> None:
         (f"{DEFAULT_ENGINE},batch_tokens=0", "batch_tokens: must be from 1 to 1,000,000 tokens"),
         (f"{DEFAULT_ENGINE},share=1.5", "share: must be from 0.1 to 1"),
         (f"{DEFAULT_ENGINE},order=random", "order: must be decode-first or prompt-first"),
+        (f"{DEFAULT_ENGINE},admission=estimate", "admission: estimate needs the numbers of an estimate"),
+        ("sglang,least_share=0.8", "least_share: must be at most first_share .0.7., got 0.8"),
         (f"{DEFAULT_ENGINE},share", "NAME,NUMBER=VALUE"),
         (f"{DEFAULT_ENGINE},handover_s=fast", "engine .*: handover_s: must be a time with its unit"),
         (f"{DEFAULT_ENGINE},share=1,share=1", "each number once"),
@@ -154,7 +156,10 @@ def _kernels(content: dict[str, object], **changes: object) -> dict[str, object]
             "kernels.0.operator: unknown operator 'gemm fp9'",
         ),
         (lambda c: _kernels(c, gpu="h100"), "kernels.0.gpu: unknown GPU with kernel tables 'h100'"),
-        (lambda c: c["scheduling"].update(admission="drop") or c, "admission: must be recompute or reserve"),
+        (
+            lambda c: c["scheduling"].update(admission="drop") or c,
+            "admission: must be recompute or reserve or estimate",
+        ),
         (lambda c: c.update(name="other") or c, "name: must be the file's own"),
     ],
 )
