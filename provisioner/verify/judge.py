@@ -57,6 +57,9 @@ _REMEMBERED_PASSING: Final = 32  # rates at which the observations of what passe
 
 Kept = TypeVar("Kept")
 
+SURE: Final = 0.998
+"""Confidence of the interval beyond a limit with which the starts of request sets show a failure: 0.999 on one side."""
+
 CLEARLY_GROWING: Final = 0.1
 """Growth of the delay, in s/s, beyond which an unstable cluster is so by a clear margin: a load of 1.1."""
 
@@ -72,10 +75,11 @@ class SimulationJudge:
     With one set (a trace as it is), a limit is met when the percentile is within it. With several, when the one-sided
     upper confidence bound of the mean over the sets is; a candidate that ``sets`` sets leave undecided gets more, up to
     ``MOST_SETS``. A cluster must also be stable, and a batch ``job`` end in time; sets that do not tell are doubled in
-    time, ``doublings`` times at most. A run stops early when its set alone is certain to put the mean beyond
-    ``cut_margin`` times a limit. ``known`` keeps the verdicts, ``alike`` those of clusters that differ in nothing but
-    how many of their replicas are on a machine: one runs for all of them. A cluster passes if it does whole and
-    with any ``survive`` machines lost, with one choice of the token budgets ``batch_tokens`` of its pools.
+    time, ``doublings`` times at most. If ``screens``, what surely fails on the sets' starts is not simulated further. A
+    run stops early when its set alone is certain to put the mean beyond ``cut_margin`` times a limit. ``known`` keeps
+    the verdicts, ``alike`` those of clusters that differ in nothing but how many of their replicas are on a machine:
+    one runs for all of them. A cluster passes if it does whole and with any ``survive`` machines lost, with one choice
+    of the token budgets ``batch_tokens`` of its pools.
     """
 
     replicas: Mapping[ReplicaKey, ReplicaPerf]
@@ -83,6 +87,7 @@ class SimulationJudge:
     request_sets: Callable[[int, int], Prepared]
     sets: int
     doublings: int = 0
+    screens: bool = False
     policy: PolicyName = DEFAULT_POLICY["measured"]
     survive: int = 0
     batch_tokens: tuple[int, ...] = ()
@@ -297,9 +302,11 @@ class SimulationJudge:
     def by_itself(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate by its own runs; a clear failure may be of this one alone."""
         if candidate not in self.simulated:
-            for longer in range(self.doublings + 1):
+            for longer in range(-1 if self.screens else 0, self.doublings + 1):
                 found = self._simulated(candidate, longer)
-                if found.stable is not None:
+                if found.clear or (
+                    found.stable is not None if longer >= 0 else found.outcome == "fail" and found.stable
+                ):
                     break
             self.simulated[candidate] = replace(found, longer=longer)
         return self.simulated[candidate]
@@ -354,13 +361,14 @@ class SimulationJudge:
                 ratios.append(latencies.ratios(self.slo.attainment.limits if self.slo.attainment else ()))
                 backlogs.append(observed_backlog(done))
                 ends.append((float(latencies.arrival_s[-1]), float(np.nanmax(latencies.last_s))))
-            found = self._verdict(values, ratios, backlogs)
+            found = self._verdict(values, ratios, backlogs, surely=longer < 0)
             if found.passes:
                 self.passing[cluster.behaviour] = [self._observed(each) for each in whole]
             if self.job is not None and found.outcome != "fail":
                 ended = ends[0][0] > self.job.feed_s - 2.0 / self.job.rate_rps  # the end is seen, whatever grows
                 return self._done_in_time(self.job, backlogs, ends) if found.stable or ended else found
-            if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= MOST_SETS:
+            most = MOST_SETS if longer >= 0 else self.sets
+            if found.outcome != "undecided" or found.stable is None or self.sets == 1 or wanted >= most:
                 return replace(found, sets=wanted)
             wanted = min(wanted + self.sets, MOST_SETS)
 
@@ -398,14 +406,21 @@ class SimulationJudge:
         return Verdict("fail", ratio, clear=ratio > self.cut_margin, late=ratio)
 
     def _verdict(
-        self, values: Mapping[LatencyLimit, list[float]], ratios: Sequence[Floats], backlogs: Sequence[Backlog]
+        self,
+        values: Mapping[LatencyLimit, list[float]],
+        ratios: Sequence[Floats],
+        backlogs: Sequence[Backlog],
+        surely: bool = False,
     ) -> Verdict:
+        """The verdict from the measures of whole runs; ``surely``: with a failure only if nearly certain."""
         strict = slo_strict(self.assumptions)
         broken: list[tuple[LatencyLimit, float]] = []
         outcomes: list[Outcome] = []
         bounds: dict[LatencyLimit, float] = {}
         for limit, found in values.items():
             outcome = verdict(limit.value, found, strict, self.confidence)
+            if surely and outcome == "fail" and (interval(found, SURE).low or 0.0) <= limit.value:
+                outcome = "undecided"
             mean = interval(found).mean
             outcomes.append(outcome)
             bounds[limit] = mean / limit.value
@@ -416,7 +431,7 @@ class SimulationJudge:
                 error = float(np.std(known, ddof=1)) / math.sqrt(len(known))
                 bounds[limit] = (mean + student_t(self.confidence, len(known) - 1) * error) / limit.value
         if (joint := self.slo.attainment) is not None:
-            outcomes.append(attained(joint, ratios, strict, self.confidence).met)
+            outcomes.append("undecided" if surely else attained(joint, ratios, strict, self.confidence).met)
             bounds[joint] = quantile_over_sets(ratios, joint.quantile)
             if outcomes[-1] == "fail":
                 broken.append((joint, bounds[joint]))
@@ -503,6 +518,7 @@ class Verdicts:
             sets,
             sets.count,
             sets.doublings,
+            sets.screening_s is not None,
             policy=judging.policy,
             survive=judging.survive,
             batch_tokens=judging.batch_tokens,

@@ -22,6 +22,11 @@ from provisioner.specs.traces import Trace
 _TOLD: Final = 7.0
 _WINDOWS: Final = 20.0
 _LIMITS: Final = 3.0
+_MOST_KEPT: Final = 1_000_000  # requests of the sets that are kept
+# What surely fails is seen in the requests that this rate brings in the time of a set, in requests/s: five times 24,000
+# tell a load to 0.4 %, and the share beyond P99 to 3 % of it (standard deviations of independent requests).
+_SCREENING_RPS: Final = 200.0
+_SCREENING: Final = 0.5  # share of a set's time up to which its start is simulated first
 # but no more than this for a limit, in s: then growth alone tells what keeps up (``simulation.stability``)
 _SHARP_S: Final = 600.0
 
@@ -92,16 +97,36 @@ class RequestSets:
     def set_s(self) -> float:
         """Time of one drawn set, in s: long enough to tell whether a delay grows, and for it to grow beyond limits."""
         judging, job = self.setting.judging, self.setting.job
+        if self.setting.slo.limits:
+            return max(judging.duration_s, self._least_s)
+        together_s = max(judging.sets * judging.duration_s, _WINDOWS * self._alone_s, self._bunches_s)
+        return together_s if job is None else min(together_s, job.feed_s)
+
+    @property
+    def screening_s(self) -> float | None:
+        """Time of the start of a set that shows what surely fails, in s; None if it is not much shorter than the set.
+
+        Load and percentiles are told by numbers of requests, and the more by so many times the variance of bursts.
+        """
+        if isinstance(self.setting.source, Trace) or self.setting.job is not None:
+            return None
+        requests = self.set_s * _SCREENING_RPS * 0.5 * (1.0 + max(self.setting.traffic.cv, 1.0) ** 2)
+        start_s = max(requests / self.rate_rps, self._least_s)
+        return start_s if start_s <= _SCREENING * self.set_s else None
+
+    @property
+    def _alone_s(self) -> float:
+        """Mean E2E time of a request alone, in s."""
         c = self.setting.traffic.classes
-        alone_s = float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
+        return float(c.weight @ self.setting.reference.e2e_s(c.prompt_tokens, c.output_tokens))
+
+    @property
+    def _least_s(self) -> float:
+        """Time in which growth and percentiles can be told, and delays can grow beyond limits, in s."""
         parts = chain.from_iterable(limit.parts for limit in self.setting.slo.limits)
         limits_s = [part.value for part in parts if part.kind == "seconds"]
-        if self.setting.slo.limits:
-            beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
-            least_s = max(needed_s(self.setting.slo, self.rate_rps), self._bunches_s)
-            return max(judging.duration_s, _TOLD * alone_s, beyond_s, least_s)
-        together_s = max(judging.sets * judging.duration_s, _WINDOWS * alone_s, self._bunches_s)
-        return together_s if job is None else min(together_s, job.feed_s)
+        beyond_s = min(_LIMITS * max(limits_s, default=0.0), _SHARP_S)
+        return max(_TOLD * self._alone_s, beyond_s, needed_s(self.setting.slo, self.rate_rps), self._bunches_s)
 
     @property
     def doublings(self) -> int:
@@ -112,7 +137,7 @@ class RequestSets:
         return most if (job := self.setting.job) is None else min(most, math.ceil(math.log2(job.feed_s / self.set_s)))
 
     def requests(self, k: int, longer: int = 0) -> RequestSet:
-        """The k-th set, its time doubled ``longer`` times."""
+        """The k-th set, its time doubled ``longer`` times; -1: its start of ``screening_s``."""
         source = self.setting.source
         if isinstance(source, Trace):
             factor = self.rate_rps / self.setting.rate_rps  # a headroom brings the requests closer together
@@ -122,16 +147,21 @@ class RequestSets:
         return drawn(source, self.rate_rps, self._longer_s(longer), rng, cv=cv)
 
     def _longer_s(self, longer: int) -> float:
-        """Time of one drawn set, doubled ``longer`` times, up to the end of a job."""
+        """Time of one drawn set, doubled ``longer`` times, up to the end of a job; -1: its start."""
+        if longer < 0 and self.screening_s is not None:
+            return self.screening_s
         most_s = math.inf if self.setting.job is None else self.setting.job.feed_s
         return min(2.0**longer * self.set_s, most_s)
 
     def __call__(self, k: int, longer: int = 0) -> Prepared:
-        """The k-th set, its time doubled ``longer`` times, ready for runs."""
+        """The k-th set, as ``requests`` has it, ready for runs."""
         with self._lock:
-            if (k, longer) not in self._made:
-                self._made[k, longer] = prepare(self.requests(k, longer), self.setting.reference)
-            return self._made[k, longer]
+            if (longer, k) not in self._made:
+                self._made[longer, k] = prepare(self.requests(k, longer), self.setting.reference)
+            made = self._made[longer, k]
+            while sum(each.requests.requests for each in self._made.values()) > _MOST_KEPT:
+                del self._made[max(self._made)]  # the longest, which are needed least
+            return made
 
     def rule(self, confidence: float, longer: int = 0) -> str:
         """The rule of the verdict as text: the request sets, ``longer`` times doubled, and when a percentile passes."""
@@ -151,6 +181,8 @@ class RequestSets:
             return sets if slo.limits else f"{sets}; a cluster passes when it keeps up"
         bound = f"the one-sided {100.0 * confidence:g} % upper bound of its mean over them is within the limit"
         most = f"with up to {MOST_SETS} sets where fewer leave it undecided"
+        if self.screening_s is not None:
+            most += f"; a cluster that fails for sure in their first {self.screening_s:.3g} s is simulated no longer"
         if slo.attainment is not None:
             share = f"the share within all limits passes when the one-sided {100.0 * confidence:g} % lower bound of its"
             share += " mean over them is the one asked for"

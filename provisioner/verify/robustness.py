@@ -53,7 +53,8 @@ def robustness(proven: Proven, candidate: Candidate, progress: Progress = lambda
 
     def holds_rate(of: Candidate, factor: float) -> bool:
         others = RequestSets(case.setting, factor * sets.rate_rps)
-        anew = _anew(judge, request_sets=others, doublings=others.doublings)
+        screens = others.screening_s is not None
+        anew = _anew(judge, request_sets=others, doublings=others.doublings, screens=screens)
         return (anew.by_itself(of) if of.lost else anew.judge(of)).passes
 
     def lost(way: tuple[int, ...]) -> Loss:
