@@ -106,7 +106,7 @@ class RequestSets:
     def screening_s(self) -> float | None:
         """Time of the start of a set that shows what surely fails, in s; None if it is not much shorter than the set.
 
-        Load and percentiles are told by numbers of requests, and the more by so many times the variance of bursts.
+        Load and percentiles take a number of requests, more of them by the variance of bursts.
         """
         if isinstance(self.setting.source, Trace) or self.setting.job is not None:
             return None
