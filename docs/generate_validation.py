@@ -679,8 +679,8 @@ attention of vLLM 0.19 on the H200 was refused as a whole: its rows are up to 26
 the block-scaled FP8 products of vLLM 0.24 on H100, H200 and L40S, none of which takes less than 56 us (282 us on L40S): the host's launch. Sliding windows
 are not in the tables; head sizes other than 128 scale by their limit. Products in `fp8_block` and `nvfp4` are taken on GPUs where they were
 measured and estimated on no other. On B200 the FP8 products of vLLM 0.19 are the slow ones. Those of 0.24 grow with the
-rows where the product is next to nothing (238 us at n = k = 128 and 32,768 rows on H100, 13 in 0.19), and none of TensorRT-LLM's is below
-12 us: both seem to count the quantization of the inputs. All-reduces on the L40S are of one slow host, with every engine.
+rows where the product is next to nothing (238 us at n = k = 128 and 32,768 rows on H100, 13 in 0.19): they seem to count the quantization of
+the inputs. TensorRT-LLM's do, with at least 12 us where 16 bits take 3; it is taken off them. All-reduces on the L40S are of one slow host, with every engine.
 """
 
 SERVED_TEXT = """\

@@ -33,9 +33,11 @@ from kernel_rows.ring import ABOUT, RATE_BYTES_PER_S, RING, SLOW_HOST, refuse_sl
 from kernel_rows.rules import (
     COLD_BYTES,
     FALL,
+    FEW,
     HOST_S,
     IMPOSSIBLE_SHARE,
     LAUNCH_S,
+    NARROWEST,
     SLOWER,
     SUSTAINED_QUANTILE,
     Rows,
@@ -185,6 +187,12 @@ def derive(
             "kernel that waits for the host": (
                 f"all rows refused if the shortest takes more than {1e6 * HOST_S:g} us: a launch, not a kernel"
                 " (all-reduces launched one by one are a kind of their own)"
+            ),
+            "counts its inputs' quantization": (
+                f"fp8 products whose smallest problem takes {1e6 * LAUNCH_S:g} us more than in 16 bits (median of"
+                f" up to {FEW} rows), but of vLLM 0.14 and 0.19: what those of {NARROWEST} columns take more than in"
+                " 16 bits, by rows and depth, is taken off, since a checkpoint brings the scales and the kernels"
+                " before a product quantize its inputs"
             ),
             "beyond the arithmetic peak": (
                 f"refused; all rows of a kernel where more than {IMPOSSIBLE_SHARE:.0%} of them are: it did other work"

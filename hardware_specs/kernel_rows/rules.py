@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from provisioner.perf.operators import AXES, SMALLEST
+from provisioner.perf.operators import AXES, MIN_KERNEL_S, SMALLEST
 from provisioner.specs.kernels import Source
 
 Floats = NDArray[np.float64]
@@ -19,9 +19,13 @@ SLOWER: Final = 1.25
 other's time."""
 FIRST: Final = (("vllm", "0.14.0"), ("vllm", "0.19.0"))
 """Software whose fp8 products take the time of bf16 where they are slower, as its tables always did. Others keep their
-own, since an engine does not choose a number type by product."""
+own, since an engine does not choose a number type by product, without their inputs' quantization."""
 LAUNCH_S: Final = 5e-6
 """Time of one more kernel launch with its quantisation, in s, which either comparison allows for."""
+NARROWEST: Final = 128
+"""Columns of the narrowest products of the sources, whose time beside their inputs' quantization is that of 16 bits."""
+FEW: Final = 16
+"""Rows up to which the time of quantizing inputs is that of its launch."""
 HOST_S: Final = 20e-6
 """Time in s that a kernel's smallest problem takes at most: the slowest of those that are not host time takes 14 us."""
 IMPOSSIBLE_SHARE: Final = 0.05
@@ -106,7 +110,7 @@ class Rows:
 
 
 def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> None:
-    """Apply the rules to the rows, in order: host time, beyond the limits, slower than a larger problem or another row.
+    """Apply the rules to the rows, in order: host time, quantization, limits, slower than a larger problem or another.
 
     ``wider`` are the rows of the same problems in a wider type, ``lesser`` the rows of the same chip with less
     memory bandwidth.
@@ -114,6 +118,8 @@ def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> 
     if rows.operator != "all_reduce" and rows.time_s.min() > HOST_S:
         rows.refuse("kernel that waits for the host: no row is shorter", rows.used.copy(), rows.time_s / HOST_S)
         return
+    if wider is not None and rows.kind == "fp8" and rows.source not in FIRST:
+        take_off_quantization(rows, wider)
     beyond = rows.compute_s / rows.time_s
     impossible = beyond > 1
     if impossible.mean() > IMPOSSIBLE_SHARE:
@@ -142,6 +148,31 @@ def check(rows: Rows, wider: Rows | None = None, lesser: Rows | None = None) -> 
         rows.bound(f"slower than a wider type: {says}", wider, taken)
     if lesser is not None:
         rows.bound("slower than the same chip with less memory bandwidth: that chip's time is used", lesser)
+
+
+def take_off_quantization(rows: Rows, wider: Rows) -> None:
+    """Take the time in which products quantize their inputs, scales included, off rows that count it.
+
+    Rows count it if the smallest problem of ``FEW`` rows or less takes ``LAUNCH_S`` more than in 16 bits, on the
+    median. It depends on m and k alone, and is what the narrowest product of both takes more than in 16 bits. A
+    checkpoint in FP8 brings the scales of its inputs, which kernels before the product quantize.
+    """
+
+    def narrowest(of: Rows) -> dict[tuple[float, float], float]:
+        found = of.sizes[:, 1] == NARROWEST
+        return {(m, k): t for (m, _, k), t in zip(of.sizes[found].tolist(), of.time_s[found].tolist(), strict=True)}
+
+    in_16_bits = narrowest(wider)
+    more = {at: max(t - in_16_bits[at], 0.0) for at, t in narrowest(rows).items() if at in in_16_bits}
+    smallest = [t for (m, k), t in more.items() if k == NARROWEST and m <= FEW]
+    if not smallest or np.median(smallest) <= LAUNCH_S:
+        return
+    taken_s = np.array([more.get((m, k), np.nan) for m, _, k in rows.sizes.tolist()])
+    known = ~np.isnan(taken_s)
+    rows.refuse("counts its inputs' quantization, of which no narrowest product tells", ~known, rows.time_s)
+    left_s = np.maximum(rows.time_s - np.where(known, taken_s, 0.0), MIN_KERNEL_S)
+    rows.refuse("counts its inputs' quantization: it is taken off", known, rows.time_s / left_s, replaced=True)
+    rows.time_s = left_s
 
 
 def fastest_larger(rows: Rows) -> Floats:

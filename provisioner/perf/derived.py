@@ -90,7 +90,7 @@ def _layer_s(
         + gpu.gemm_s(tokens, shape.hidden_size, inner, shape.dtype)
     )
     elementwise = (
-        2 * gpu.elementwise_s(4 * hidden_bytes, "norm")
+        _norms_s(shape, gpu, tensor_parallel, tokens, execution)
         + gpu.elementwise_s(kv_bytes, "rotary")
         + gpu.elementwise_s(ACTIVATION_BYTES * tokens * (up + inner), "activation")
     )
@@ -98,6 +98,17 @@ def _layer_s(
         elementwise = elementwise + gpu.elementwise_s(turned_bytes, "rotary")
     sums = 2 * _all_reduce_s(gpu, tensor_parallel, tokens, hidden_bytes, execution)
     return products + execution.elementwise_share * elementwise + sums
+
+
+def _norms_s(
+    shape: ModelArchitecture, gpu: Operators, tensor_parallel: int, tokens: Floats, execution: Execution
+) -> Floats:
+    """Time of the two norms of a layer, in s: none where sums over NVLink within CUDA graphs compute them."""
+    norms_s = 2 * gpu.elementwise_s(4 * ACTIVATION_BYTES * tokens * shape.hidden_size, "norm")
+    fused = execution.fuses_norms(shape.name, shape.hidden_size, gpu.limits.name)
+    if tensor_parallel == 1 or gpu.limits.link != "nvlink" or not fused:
+        return norms_s
+    return np.where(tokens <= execution.graph_tokens, 0.0, norms_s)
 
 
 def _all_reduce_s(

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from provisioner.report import curves
 from provisioner.report.document import Column, Document, Notes, facts, listing, notes, table
 from provisioner.specs.catalog import SHIPPED, Catalog
-from provisioner.specs.engine import DEFAULT_ENGINE, Engine, Execution
+from provisioner.specs.engine import DEFAULT_ENGINE, Engine, Execution, FusedNorms
 
 _PARTS = {
     "scheduling": "Scheduling",
@@ -101,6 +101,9 @@ def _card(gpus: tuple[str, ...], from_gib: float) -> str:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, FusedNorms):
+        models = f"{' and '.join(value.models) or 'all models'} on {' and '.join(value.gpus) or 'all GPUs'}"
+        return f"{models}, above {value.above_hidden_size:,}" if value.above_hidden_size else models
     if isinstance(value, tuple):
         return ", ".join(dict.fromkeys(map(_text, value)))
     return f"{value:,.6g}" if isinstance(value, int | float) else str(value)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, median
@@ -67,7 +67,9 @@ CHOSEN: Final[Mapping[tuple[str, str], tuple[Client, str]]] = {
 }
 """Clients of the other sources, and the TP whose TTFT chose each."""
 FITTED: Final = {"vllm": (4,), "trtllm": (4,)}
-"""Degrees whose runs in FP8 and 16 bits an engine's constants were fitted to; of SGLang those of 8B at TP 1."""
+"""Degrees whose runs in FP8 and 16 bits an engine's constants were fitted to; of SGLang those of 8B at TP 1.
+
+Those in NVFP4 chose the products of vLLM of 2025 in that type."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def is_fitted(group: Group) -> bool:
         return model == "Llama-3.1-8B-Instruct" and degree == 1
     if engine == "vllm-0.30":
         return dtype == "bf16"
-    return degree in FITTED[engine] and dtype != "nvfp4"
+    return degree in FITTED[engine] and (engine, dtype) != ("trtllm", "nvfp4")
 
 
 def table(runs: Sequence[Run]) -> list[str]:
@@ -377,7 +379,7 @@ class Only:
 
     def __getattr__(self, name: str) -> Any:
         """The method of that name."""
-        return getattr(self.gpu, name) if name == self.method else lambda *_, **__: np.zeros(())
+        return getattr(self.gpu, name) if name in (self.method, "limits") else lambda *_, **__: np.zeros(())
 
 
 def parts() -> list[str]:
@@ -412,15 +414,16 @@ TRIED: Final = ("vllm-0.19.0", "vllm-0.24.0", "sglang-0.5.14", "tensorrt-llm-1.3
 
 
 def choices(runs: Sequence[Run]) -> list[str]:
-    """TPOT of the runs fitted to, in FP8, with each of the tables in the place of an engine's on a GPU."""
+    """TPOT of the runs fitted to, in FP8 and NVFP4, with each of the tables in the place of an engine's on a GPU."""
     lines = [_row(["engine", "GPU", "kernels", *TRIED]), _row(["---"] * (3 + len(TRIED)))]
     for group, of in grouped(runs).items():
         served, model, dtype, gpu, _ = group
-        if dtype != "fp8" or not is_fitted(group) or served == "vllm-0.30":
+        if dtype == "bf16" or not is_fitted(group) or served == "vllm-0.30":
             continue
         engine, machine = catalog.engine(ENGINES[served]), catalog.machine(MACHINES[gpu])
         taken = operators_of(machine, engine).sources
-        for operator, kind in (("gemm", "fp8"), ("decode_attention", "fp8"), ("all_reduce", "graph")):
+        kinds = (("gemm", dtype), ("decode_attention", "fp8"), ("all_reduce", "graph"))
+        for operator, kind in kinds if dtype == "fp8" else kinds[:1]:
             cells = []
             for table in TRIED:
                 known = tuple(table.rpartition("-")[::2]) in table_files()[machine.kernels, operator, kind]
@@ -433,31 +436,39 @@ def choices(runs: Sequence[Run]) -> list[str]:
                 other = replace(engine, kernels=(of_table, *engine.kernels))
                 off = Errors.of([run for run in of if not run.ttft_s >= QUEUED_S], other).cells[0]
                 cells.append(f"**{off}**" if "-".join(taken[operator, kind]) == table else off)
-            name = {"gemm": "products", "decode_attention": "decode attention", "all_reduce": "sums"}[operator]
+            name = {"gemm": f"products, {dtype}", "decode_attention": "decode attention", "all_reduce": "sums"}[
+                operator
+            ]
             lines.append(_row([f"{engine.name}, {model}", gpu.upper(), name, *cells]))
     return lines
 
 
-def at_equal_load(runs: Sequence[Run]) -> list[str]:
-    """TPOT of one GPU over another's at equal TP and requests in flight: predicted over the rows' own ratio."""
-    lines = [_row(["engine", "type", "GPUs", "TP", "pairs", "mean", "from, to"]), _row(["---"] * 7)]
+def load_ratios(runs: Iterable[Run]) -> dict[Group, list[float]]:
+    """TPOT of 70B over that on H200 at equal TP, lengths and requests in flight: predicted over the rows' own ratio."""
     groups = {group: of for group, of in grouped(runs).items() if group[1] == "Llama-3.1-70B"}
+    found: dict[Group, list[float]] = {}
     for group, of in groups.items():
         served, model, dtype, gpu, degree = group
         others = groups.get((served, model, dtype, "h200", degree))
         if gpu == "h200" or others is None:
             continue
         engine = catalog.engine(ENGINES[served])
-        key: Callable[[Run], tuple[int, int, int]] = lambda run: (run.in_flight, run.prompt_tokens, run.output_tokens)  # noqa: E731
-        by_load = {key(run): run for run in others}
-        found = []
+        by_load = {(run.in_flight, run.prompt_tokens, run.output_tokens): run for run in others}
+        found[group] = []
         for run in of:
-            other = by_load.get(key(run))
+            other = by_load.get((run.in_flight, run.prompt_tokens, run.output_tokens))
             if other is None or max(run.ttft_s, other.ttft_s) >= QUEUED_S:
                 continue
             mine, its = (each.simulated(engine, each.client).tpot_s for each in (run, other))
-            found.append(mine / its / (run.tpot_s / other.tpot_s))
-        cells = [engine.name, dtype, f"{gpu.upper()} / H200", str(degree), str(len(found)), f"{mean(found):.2f}"]
+            found[group].append(mine / its / (run.tpot_s / other.tpot_s))
+    return found
+
+
+def at_equal_load(runs: Sequence[Run]) -> list[str]:
+    """Predicted over measured ratios of TPOT, by engine, GPUs and TP."""
+    lines = [_row(["engine", "type", "GPUs", "TP", "pairs", "mean", "from, to"]), _row(["---"] * 7)]
+    for (served, _, dtype, gpu, degree), found in load_ratios(runs).items():
+        cells = [ENGINES[served], dtype, f"{gpu.upper()} / H200", str(degree), str(len(found)), f"{mean(found):.2f}"]
         lines.append(_row([*cells, f"{min(found):.2f}, {max(found):.2f}"]))
     return lines
 

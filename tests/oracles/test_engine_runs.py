@@ -27,6 +27,7 @@ from tests.oracles.engine_runs import (
     Run,
     best_of_machine,
     is_fitted,
+    load_ratios,
     page,
     parts,
     read,
@@ -92,6 +93,15 @@ def test_no_gpu_is_biased(errors: dict[Run, float]) -> None:
             groups[run.group[0], run.group[3]].append(error)
     assert len(groups) == 6
     assert all(abs(mean(of)) < 0.12 for of in groups.values())
+
+
+@needs_data
+def test_ratios_of_gpus_at_equal_load_are_those_of_the_runs() -> None:
+    """Each pair of runs of 70B at equal TP, lengths and requests in flight within 15 %, their means within 7 %."""
+    found = load_ratios(read(DATA))
+    assert sum(map(len, found.values())) == 76
+    assert all(abs(ratio - 1) < 0.15 for of in found.values() for ratio in of)
+    assert all(abs(mean(of) - 1) < 0.07 for of in found.values())
 
 
 def by_both(this: Run, engine: Engine) -> tuple[Done, Done]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 
 from provisioner.errors import InputError
 from provisioner.perf.operators import AXES, GridTable, all_reduce_limit_s, gemm_limit_s, load_operators
-from provisioner.specs.kernels import folder
+from provisioner.specs.kernels import ANY, Take, folder
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = "kernel that waits for the host: no row is shorter"
@@ -149,13 +150,37 @@ def test_other_software_keeps_narrow_products_that_are_slower_than_wide_ones(
     derive: ModuleType, tmp_path: Path
 ) -> None:
     true_s = _true_time_s(derive)
-    frame = _gemms(derive, lambda kind, *of: true_s(kind, *of) + (12e-6 if kind == "fp8" else 0))
+    frame = _gemms(derive, lambda kind, *of: true_s(kind, *of) * (4 if kind == "fp8" else 1))
     bf16, fp8 = _checked(derive, tmp_path, frame)
-    newer = replace(fp8, source=("vllm", "0.24.0"), time_s=true_s("fp8", *fp8.sizes.T) + 12e-6)
+    newer = replace(fp8, source=("vllm", "0.24.0"), time_s=4 * true_s("fp8", *fp8.sizes.T))
     derive.check(newer, bf16)
     assert newer.rules["slower than a wider type: kept"]["rows"] > 100
-    small = newer.sizes[:, 0] == 1
-    assert (newer.time_s[small] > 12e-6).all() and (fp8.time_s[small] < newer.time_s[small]).any()
+    assert (newer.time_s > 2 * fp8.time_s).any() and not (newer.time_s < 0.9 * fp8.time_s).any()
+
+
+@pytest.mark.parametrize("launch_s", [2e-6, 8e-6])
+def test_quantization_that_products_count_is_taken_off(derive: ModuleType, tmp_path: Path, launch_s: float) -> None:
+    """Planted: a launch and six bytes a number read and written, in fp8 alone; a launch below 5 us is a product's."""
+    true_s, memory = _true_time_s(derive), _gpu(derive).limits.memory_bytes_per_s
+
+    def planted_s(kind: str, m: Any, n: Any, k: Any) -> Any:
+        return true_s(kind, m, n, k) + 3e-6 + (launch_s + 6 * m * k / memory if kind == "fp8" else 0)
+
+    frame = _gemms(derive, planted_s)
+    frame.to_parquet(tmp_path / "h100_sxm__gemm__trtllm-1.3.0rc20.parquet")
+    bf16, fp8 = derive.aiconfigurator.gemms([tmp_path], _gpu(derive), ("tensorrt-llm", "1.3.0rc20"))[0]
+    before_s = fp8.time_s.copy()
+    sys.modules["kernel_rows.rules"].take_off_quantization(fp8, bf16)
+    rule = "counts its inputs' quantization: it is taken off"
+    assert (rule in fp8.rules) == (launch_s > 5e-6)
+    if rule in fp8.rules:
+        assert fp8.rules[rule]["rows"] == len(before_s)
+        wide = fp8.sizes[:, 1] >= 8192
+        m, _, k = fp8.sizes[wide].T
+        off_s = (before_s - fp8.time_s)[wide] - launch_s - 6 * m * k / memory
+        assert np.abs(off_s / fp8.time_s[wide]).max() < 0.05  # of the narrowest product, in either type
+    else:
+        assert (fp8.time_s == before_s).all()
 
 
 def test_files_of_one_name_in_two_folders_are_one_table(derive: ModuleType, tmp_path: Path) -> None:
@@ -260,6 +285,16 @@ def test_times_agree_with_rows_of_the_originals_read_a_second_way(originals: tup
     rows = rows.query("backend == 'vllm_graph' and message_size >= 4096")
     time_s = found.all_reduce_s(rows.num_gpus, 2 * rows.message_size)
     assert np.median(np.abs(1e3 * time_s / rows.latency - 1)) < 0.05
+
+
+def test_products_without_quantization_agree_with_other_software() -> None:
+    """Those of a layer of 70B on H200 in decode, of two engines whose rows count it at 10 and at 2 us a product."""
+    tables = (("tensorrt-llm", "1.3.0rc20"), ("vllm", "0.19.0"))
+    own, other = (load_operators("h200-sxm-141gb", (Take((table, ANY)),)) for table in tables)
+    for rows in (4, 16):  # beyond, those of the other have steps
+        for n, k in ((10240, 8192), (8192, 8192), (57344, 8192), (8192, 28672), (2560, 8192), (8192, 2048)):
+            ratio = float(own.gemm_s(rows, n, k, "fp8") / other.gemm_s(rows, n, k, "fp8"))
+            assert 0.85 < ratio < 1.05
 
 
 def test_the_all_reduce_counts_elements_as_vidurs_bytes_say(originals: tuple[list[Path], Path]) -> None:

@@ -21,7 +21,8 @@ from provisioner.perf.derived import (
 )
 from provisioner.perf.operators import AXES, GpuLimits, GridTable, Operators, gpu_limits, load_operators
 from provisioner.perf.points import read_points
-from provisioner.specs.engine import Execution
+from provisioner.specs import catalog
+from provisioner.specs.engine import Execution, FusedNorms
 from provisioner.specs.kernels import KINDS
 from provisioner.specs.model import ModelArchitecture
 from provisioner.specs.shipped import data_folder
@@ -96,6 +97,30 @@ def test_an_iteration_is_the_sum_of_its_operators() -> None:
         execution=Execution(0.001, 1e-5),
     )
     assert found.item() == pytest.approx(3 * layer + ends + 0.001 + 21e-5, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu", "tp", "batch", "fused"),
+    [
+        ("llama-3.1-70b", "h200-sxm-141gb", 4, 64, True),
+        ("llama-3.1-70b", "h200-sxm-141gb", 1, 64, False),  # no sums
+        ("llama-3.1-70b", "h200-sxm-141gb", 4, 513, False),  # beyond the graphs
+        ("llama-3.1-70b", "l40s-48gb", 4, 64, False),  # over PCIe
+        ("llama-3.1-8b", "h200-sxm-141gb", 4, 64, False),  # of a small hidden size
+        ("qwen3-32b", "h200-sxm-141gb", 4, 64, False),  # another model
+    ],
+)
+def test_norms_that_the_sums_compute_take_no_time_of_their_own(
+    name: str, gpu: str, tp: int, batch: int, fused: bool
+) -> None:
+    shape, operators = catalog.model(name), load_operators(gpu)
+    llama = Execution(fused_norms=(FusedNorms(models=("llama",), above_hidden_size=4096),))
+    time_s = [
+        float(iteration_s(shape, operators, tp, batch=batch, context_tokens=1000 * batch, execution=execution))
+        for execution in (Execution(), llama)
+    ]
+    norms_s = shape.layers * 2 * float(operators.elementwise_s(4 * 2 * batch * shape.hidden_size, "norm"))
+    assert time_s[0] - time_s[1] == pytest.approx(norms_s if fused else 0.0, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("gpu", GPUS)

@@ -97,6 +97,18 @@ def test_batches_are_by_card() -> None:
     assert found == [rows[0], rows[1], rows[2], rows[1]]
 
 
+def test_norms_are_in_the_sums_of_models_and_gpus_by_name() -> None:
+    found = {
+        (name, model, gpu): engine(name).execution.fuses_norms(model, hidden_size, gpu)
+        for name in SHIPPED.engines
+        for model, hidden_size in (("llama-3.1-70b", 8192), ("llama-3.1-8b", 4096), ("qwen3-32b", 5120))
+        for gpu in ("h200-sxm-141gb", "b200-sxm-180gb")
+    }
+    large_llama = {("tensorrt-llm", "llama-3.1-70b", gpu) for gpu in ("h200-sxm-141gb", "b200-sxm-180gb")}
+    of_b200 = {("vllm-2025", model, "b200-sxm-180gb") for model in ("llama-3.1-70b", "llama-3.1-8b", "qwen3-32b")}
+    assert {key for key, fuses in found.items() if fuses} == large_llama | of_b200
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -109,6 +121,7 @@ def test_batches_are_by_card() -> None:
         (f"{DEFAULT_ENGINE},admission=estimate", "admission: estimate needs the numbers of an estimate"),
         ("sglang,least_share=0.8", "least_share: must be at most first_share .0.7., got 0.8"),
         (f"{DEFAULT_ENGINE},share", "NAME,NUMBER=VALUE"),
+        ("vllm-2025,fused_norms=1", "fused_norms: must be given in a file of an own engine"),
         (f"{DEFAULT_ENGINE},handover_s=fast", "engine .*: handover_s: must be a time with its unit"),
         (f"{DEFAULT_ENGINE},share=1,share=1", "each number once"),
         ("no/such.yaml", "no/such.yaml"),
@@ -141,6 +154,11 @@ def _kernels(content: dict[str, object], **changes: object) -> dict[str, object]
         (lambda c: _without(c, "memory", "share"), "memory.share: is missing"),
         (lambda c: c["execution"].update(iteration_s=0.3) or c, "execution.iteration_s: must be from 0 to 0.1 s"),
         (lambda c: c["execution"].update(iteration_ms=0.3) or c, "execution.iteration_ms: unknown field"),
+        (
+            lambda c: c["execution"].update(fused_norms=[{"models": ["llama"], "above_hidden_size": -1}]) or c,
+            "execution.fused_norms.0.above_hidden_size: must be from 0 to 1,000,000",
+        ),
+        (lambda c: c["execution"].update(fused_norms=[{}]) or c, "basis: has no source of fused_norms"),
         (lambda c: c["scheduling"].update(batches=[]) or c, "scheduling.batches: must rise from from_gib 0"),
         (
             lambda c: _kernels(c, tables=["vlm"]),
