@@ -317,6 +317,8 @@ def _entries(digest: str) -> tuple[Any, Any]:
                 return records.NEEDS_ROOM
             if world.segments_count > 0 and world.segments_used == world.segments_count:
                 return records.NEEDS_ROOM
+            if world.next_request == world.fed:
+                return records.NEEDS_REQUESTS
             if world.ready >= 0:
                 r = world.ready
                 world.ready = replica_at(world, r).next_ready

@@ -110,7 +110,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
             list_at(world, LISTS * r + kind).length = 0
             list_at(world, LISTS * r + kind).head = 0
         set_end(world, r, INFINITE)
-    for request in range(world.next_request):
+    for request in range(world.oldest, world.next_request):
         this = request_at(world, request)
         state = this.state
         if state in (records.NOT_ARRIVED, records.DONE, records.HELD, records.RESTARTING):
@@ -139,7 +139,7 @@ def bring_back(world: World, machine: int, now_s: float) -> None:
         if replica.machine == machine and replica.doing == records.DOWN:
             replica.doing = records.IDLE
             enter_pool(world, r)
-    for request in range(world.next_request if world.held > 0 else 0):
+    for request in range(world.oldest, world.next_request if world.held > 0 else 0):
         if request_at(world, request).state == records.HELD:
             request_at(world, request).state = records.RESTARTING
             world.held -= 1

@@ -37,8 +37,14 @@ def compiled(function: Function) -> Function:
 def _pointer(builder: Any, world: Any, name: str, index: Any, to: Any) -> Any:
     """Pointer to a value of type ``to`` at an index of an array of ``ARRAYS``, in LLVM's terms."""
     word = ir.IntType(64)
-    start = builder.add(builder.ptrtoint(world, word), ir.Constant(word, WORLD.fields[name][1]))  # type: ignore[index]
-    address = builder.load(builder.inttoptr(start, word.as_pointer()))
+
+    def field(name: str) -> Any:
+        start = builder.add(builder.ptrtoint(world, word), ir.Constant(word, WORLD.fields[name][1]))  # type: ignore[index]
+        return builder.load(builder.inttoptr(start, word.as_pointer()))
+
+    address = field(name)
+    if name == "requests":
+        index = builder.and_(index, field("ring"))
     offset = builder.mul(index, ir.Constant(word, ARRAYS[name].itemsize))
     return builder.inttoptr(builder.add(address, offset), to)
 
@@ -136,7 +142,8 @@ decode_s_at = _record_of("decode_s")
 @compiled
 def block_of(world: World, task: int) -> Any:
     """Start of the block of a waiting task, in a list of several blocks."""
-    return _blocks_at(world, 2 * task if task >= 0 else -1 - 2 * task)
+    place = (task if task >= 0 else -1 - task) & world.ring
+    return _blocks_at(world, 2 * place + (1 if task < 0 else 0))
 
 
 @compiled

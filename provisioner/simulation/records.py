@@ -191,6 +191,8 @@ WORLD: Final = _record(
     # State.
     ("f8", "now_s"),
     ("i8", "next_request"),
+    ("i8", "ring"),  # request k is at place k & ring: -1 where all have one
+    ("i8", "oldest", "fed"),  # the requests that have one now, to ``fed`` - 1; NEVER where all that are left do
     ("i8", "released"),  # requests that may arrive: all, or in a closed loop the ones let in
     ("i8", "next_outage", "events", "arena_free"),
     ("i8", "free_block"),  # first of the blocks that were used before, -1 without any
@@ -220,6 +222,7 @@ NEEDS_ROOM: Final = 2  # the lists' arena, or the timeline, is full
 REJECTED: Final = 3  # a limit is broken for certain
 STUCK: Final = 4  # requests are left that nothing can ever serve
 OUTAGE_DUE: Final = 5  # a machine fails or comes back now
+NEEDS_REQUESTS: Final = 6  # the next one to arrive is not among the records
 
 
 World = Any  # a record of ``WORLD``; compiled code reads and writes it in place

@@ -102,9 +102,14 @@ class RequestSet:
     @property
     def counted(self) -> NDArray[np.bool_]:
         """Mask of the measured requests (n,)."""
-        inside, places = np.zeros(self.requests, dtype=np.bool_), slice(self.from_index, self.until_index)
-        inside[places] = (self.arrival_s[places] >= self.from_s) & (self.arrival_s[places] <= self.until_s)
-        return inside
+        return self.counted_of(0)
+
+    def counted_of(self, first: int, last: int | None = None) -> NDArray[np.bool_]:
+        """Mask of the measured requests among those from ``first`` to ``last`` - 1."""
+        arrival_s = self.arrival_s[first:last]
+        place = np.arange(first, first + arrival_s.size)
+        inside = (place >= self.from_index) & (arrival_s >= self.from_s) & (arrival_s <= self.until_s)
+        return inside if self.until_index is None else inside & (place < self.until_index)
 
 
 def bunches_s(rate_rps: float, cv: float) -> float:

@@ -15,7 +15,7 @@ from provisioner.deadline import TimeIsUp, check_time
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
-from provisioner.simulation import records
+from provisioner.simulation import records, window
 from provisioner.simulation.cluster import Cluster
 from provisioner.simulation.measure import Latencies
 from provisioner.simulation.requests import RequestSet
@@ -53,30 +53,33 @@ class StopLimit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
-    """A request set with each request's times alone on the reference: shared by the runs of every cluster."""
+    """A request set with each request's times alone on the reference: shared by the runs of every cluster.
+
+    ``records`` are None for a set that is fed in chunks (``simulation.window``).
+    """
 
     requests: RequestSet
     reference: Reference
-    records: NDArray[Any] = field(repr=False)
+    records: NDArray[Any] | None = field(repr=False)
+
+    def alone_s(self, metric: str) -> Floats:
+        """TTFT, TBT or E2E of each request alone, in s (n,)."""
+        if self.records is not None:
+            return np.asarray(self.records[f"reference_{metric}_s"][-self.requests.requests :])
+        return window.alone_s(self.reference, metric, self.requests.prompt_tokens, self.requests.output_tokens)
 
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Return a request set made ready for runs: its records with the reference times."""
-    fresh = np.zeros(requests.requests if requests.follows is None else 2 * requests.requests, dtype=records.REQUEST)
-    given = fresh[-requests.requests :]
-    for name in ("arrival_s", "prompt_tokens", "output_tokens", "counted"):
-        check_time()
-        given[name] = getattr(requests, name)
-    check_time()
-    given["reference_ttft_s"] = reference.ttft_s(requests.prompt_tokens)
-    check_time()
-    given["reference_tbt_s"] = reference.tbt_s(requests.prompt_tokens, requests.output_tokens)
-    check_time()
-    given["reference_e2e_s"] = reference.e2e_s(requests.prompt_tokens, requests.output_tokens)
-    given["event_s"] = requests.arrival_s
+    if window.is_fed(requests):
+        return Prepared(requests, reference, None)
+    given = window.records_of(requests, reference)
+    if requests.follows is None:
+        return Prepared(requests, reference, given)
+    fresh = np.zeros(requests.requests, dtype=records.REQUEST)  # the places that turns take
     fresh["first_s"] = fresh["last_s"] = np.nan
     fresh["heap_at"] = -1
-    return Prepared(requests, reference, fresh)
+    return Prepared(requests, reference, np.concatenate((fresh, given)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,13 +107,16 @@ class Run:
     def latencies(self) -> Latencies:
         """Timestamps and reference times of the requests, for measuring."""
         this, output = self.requests, self.prepared.requests.output_tokens
-        references = (f"reference_{metric}_s" for metric in ("ttft", "tbt", "e2e"))
+        names = [f"reference_{metric}_s" for metric in ("ttft", "tbt", "e2e")]
+        fed = self.prepared.records is None
+        references = {name: self.prepared.alone_s(name.split("_")[1]) if fed else this[name] for name in names}
         return Latencies(
             first_s=np.where(np.isnan(this["last_s"]), np.nan, this["first_s"]),
             output_tokens=output,
             tbt_divisor=tbt_divisor(output, self.cluster.pools[0].perf.assumptions),
             counted=self.prepared.requests.counted,
-            **{name: this[name] for name in ("arrival_s", "last_s", "largest_gap_s", *references)},
+            **{name: this[name] for name in ("arrival_s", "last_s", "largest_gap_s")},
+            **references,
         )
 
     @property
@@ -163,6 +169,8 @@ def run(
     arrays, world = _world(cluster, prepared, stop, timeline)
     check_time()
     this = world[0]
+    requests = prepared.requests
+    fed = window.Window(requests, prepared.reference, arrays, this) if prepared.records is None else None
     began = perf_counter()
     events = min(_FIRST_EVENTS, _EVENTS_PER_CALL)
     while True:
@@ -174,6 +182,8 @@ def run(
             full = "segments" if timeline and this["segments_used"] == this["segments_count"] else "arena"
             arrays[full] = np.append(arrays[full], np.zeros_like(arrays[full]))
             this[full], this[f"{full}_count"] = arrays[full].ctypes.data, arrays[full].size
+        elif status == records.NEEDS_REQUESTS and fed is not None:
+            fed.feed()
         elif status == records.OUTAGE_DUE:
             apply_outage(world)
         elif status != records.PAUSED:
@@ -188,7 +198,7 @@ def run(
         cluster=cluster,
         prepared=prepared,
         status=_STATUS[status],
-        requests=arrays["requests"][: prepared.requests.requests],
+        requests=fed.closed() if fed is not None else arrays["requests"][: requests.requests],
         replicas=arrays["replicas"],
         batch_time_s=arrays["batch_time_s"]["value"],
         timeline=arrays["segments"][: int(this["segments_used"])],
@@ -234,6 +244,7 @@ def _world(
     """Arrays of a run, and the record that points at them."""
     requests, policy, perf = prepared.requests, cluster.policy, cluster.pools[0].perf
     published = perf.assumptions == "splitwise-sim"
+    places = window.places(requests)
     borrow, strict = policy.name == "splitwise", policy.of_engines
     chunked = strict or policy.name == "chunked"
     whole = policy.admission == "reserve" if chunked else not published
@@ -258,14 +269,16 @@ def _world(
     outages += [(outage.until_s, outage.machine, 1) for outage in cluster.outages if outage.until_s is not None]
     tree_values, tree_leaders = _trees(replicas["pool"], 3 if borrow else len(cluster.pools))
     values: dict[str, Any] = {
-        "requests": prepared.records.view(np.uint8).copy().view(records.REQUEST),  # as bytes: quickly
+        "requests": np.zeros(places, dtype=records.REQUEST)
+        if prepared.records is None
+        else prepared.records.view(np.uint8).copy().view(records.REQUEST),  # as bytes: quickly
         "replicas": replicas,
         "lists": lists,
         "arena": np.zeros(2 * arena_free + 16384),
-        "blocks": np.zeros(2 * requests.requests),
+        "blocks": np.zeros(2 * places),
         "tree_values": tree_values,
         "tree_leaders": tree_leaders,
-        "heap": np.zeros(requests.requests),
+        "heap": np.zeros(places),
         "types": [
             (
                 decode_s_per_token,
@@ -320,6 +333,8 @@ def _world(
         **{name: array.ctypes.data for name, array in arrays.items()},
         **{f"{name}_count": array.size for name, array in arrays.items()},
         "requests_count": requests.requests,
+        "ring": places - 1 if prepared.records is None else -1,
+        "fed": 0 if prepared.records is None else records.NEVER,
         **{name: getattr(policy, name) for name in _POLICY_FIELDS},
         "tree_nodes": tree_values.shape[1],
         "first_leaf": records.first_leaf(replicas.size),

@@ -166,6 +166,6 @@ def least_of(judge: SimulationJudge, design: Design, limit: LatencyLimit) -> flo
             gaps = output - 1 if limit.metric == "e2e" else 0
             seconds = np.min([perf.prompt_s(prompt) for perf in prompting], axis=0) + gaps * seconds
         of = "tbt" if limit.metric == "gap" else limit.metric
-        reference_s = prepared.records[f"reference_{of}_s"][has] if limit.kind == "slowdown" else 1.0
+        reference_s = prepared.alone_s(of)[has] if limit.kind == "slowdown" else 1.0
         values.append(percentiles(seconds / reference_s, (limit.percentile,))[0])
     return interval(values).mean
