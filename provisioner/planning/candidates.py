@@ -2,8 +2,9 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,7 @@ Stage = PromptStage | TokenStage | MixedStage
 SHARE_TOLERANCE = 1e-9
 _SPAN_DEVIATIONS = 8.0  # beyond the offered load plus these, queueing is negligible and more machines add nothing
 _SPAN_EXTRA = 24
+_MIXED_SPARE = 2.0  # a mixed pool needs about as many times the machines that its prompts keep busy: 1.5 to 2.5
 _PERCENTILE_TOLERANCE = 1e-4  # percentiles are found to this relative tolerance
 _SETTLED = 1e-4  # if two types share a role, a pool's sizes end when its shares are this near to the largest's
 _MOST_SIZES = 64  # if the end-to-end limits decide a shared role, sizes of a pool from the first that is enough
@@ -41,8 +43,9 @@ class LatencyInputs:
     slo: SLO
     reference: Reference
     replicas: Mapping[ReplicaKey, ReplicaPerf]
-    # queues shared by designs, and pools of shared roles
-    tables: dict[Slot, dict[bytes, Any]] = field(default_factory=dict, repr=False)
+    # what designs share: traffic by prompt lengths, queues and times by slot, and pools of shared roles
+    served: dict[tuple[int, int | None], tuple[Traffic, float]] = field(default_factory=dict, repr=False)
+    tables: dict[Slot, dict[Hashable, Any]] = field(default_factory=dict, repr=False)
     pools: dict[tuple[Slot, ReplicaKey | None], "PoolCandidates | None"] = field(default_factory=dict, repr=False)
     most: Mapping[str, int] = field(default_factory=dict)  # machines worth considering in shared roles, by name
 
@@ -88,7 +91,7 @@ class DesignLatency:
         self.question = question
         self.design = design
         self._shares: dict[tuple[object, ...], float] = {}
-        served = [restricted(question.traffic, slot) for slot in design.slots]
+        served = [_served(question, slot) for slot in design.slots]
         self.stages = [self._stage(slot, traffic) for slot, (traffic, _) in zip(design.slots, served, strict=True)]
         self._shares_of = [share for _, share in served]
 
@@ -131,7 +134,7 @@ class DesignLatency:
 
         A prompt queue's numerical grid depends on the sizes it is computed for; verdicts on a size need the same one.
         """
-        low, high = stage.once(b"span", lambda: span(stage))
+        low, high = span(stage)
         if sizes.size and low <= sizes.min() and sizes.max() <= high:
             return np.arange(low, high + 1, dtype=np.int64), sizes - low
         return sizes, np.arange(sizes.size, dtype=np.int64)
@@ -215,6 +218,14 @@ def restricted(traffic: Traffic, slot: Slot) -> tuple[Traffic, float]:
     return traffic.restricted(inside, share), share
 
 
+def _served(question: LatencyInputs, slot: Slot) -> tuple[Traffic, float]:
+    """The traffic of a pool and its share, the same for all pools of these prompt lengths."""
+    lengths = slot.min_prompt_tokens, slot.max_prompt_tokens
+    if lengths not in question.served:
+        question.served[lengths] = restricted(question.traffic, slot)
+    return question.served[lengths]
+
+
 def candidates(question: LatencyInputs, design: Design) -> Candidates:
     """The sizes worth choosing between for one design; where no size is enough, the best that any can do."""
     find = _shared if design.shares_role else _pair if design.splits else _colocated
@@ -254,11 +265,21 @@ def token_span(stage: TokenStage) -> tuple[int, int]:
     return max(first, 1), max(high, first + _SPAN_EXTRA)
 
 
-def _first_that(holds: Callable[[int], bool], low: int, high: int) -> int | None:
-    """Smallest size in low..high from which on ``holds``, taken to be monotone; None where it fails at the largest."""
+def _first_that(holds: Callable[[int], bool], low: int, high: int, near: int) -> int | None:
+    """Smallest size in low..high from which on ``holds``, taken to be monotone; None where it fails at the largest.
+
+    Steps away from ``near`` double until they have passed it, and halving finds the rest.
+    """
     if not holds(high):
         return None
-    return low + bisect_left(range(low, high), True, key=holds)
+    failing, enough, probe, step = low - 1, high, near, 1
+    while failing < probe < enough:
+        if holds(probe):
+            enough, probe = probe, probe - step
+        else:
+            failing, probe = probe, probe + step
+        step *= 2
+    return bisect_left(range(high + 1), True, failing + 1, enough, key=holds)
 
 
 def _none(latency: DesignLatency, sizes: tuple[int, ...]) -> Candidates:
@@ -290,10 +311,11 @@ def _colocated(latency: DesignLatency) -> Candidates:
     def enough(size: int) -> bool:
         return all(latency.meets(limit, (size,)) for limit in latency.question.slo.limits)
 
-    size = _first_that(lambda n: latency.stable((n,)) and enough(n), low, high)
+    near = min(math.ceil(_MIXED_SPARE * stage.offered_machines), high)
+    size = _first_that(lambda n: latency.stable((n,)) and enough(n), low, high, near)
     if size is None:
         # More machines also thin out the prompts that interrupt tokens, so look once far beyond before giving up.
-        size = _first_that(enough, high, 16 * high)
+        size = _first_that(enough, high, 16 * high, high)
     if size is None:
         return _none(latency, (16 * high,))
     return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], one(size)),))
@@ -316,11 +338,12 @@ def _pair(latency: DesignLatency) -> Candidates:
     def token_enough(m: int) -> bool:
         return all(bool(_within(token.exceedance(limit.kind, limit.value, one(m)), limit)[0]) for limit in tbt)
 
-    first_token = None if first_prompt is None else _first_that(token_enough, token_low, token_high)
+    first_token = None if first_prompt is None else _first_that(token_enough, token_low, token_high, token_low)
     if first_prompt is None or first_token is None:
         return _none(latency, (high, token_high))
     pair = SplitLatency(prompt, token, question.traffic)
 
+    @cache
     def prompts_needed(m: int) -> int | None:
         """The fewest prompt machines that meet the end-to-end limits beside m token machines."""
         check_time()
@@ -335,7 +358,7 @@ def _pair(latency: DesignLatency) -> Candidates:
         fewest = prompts_needed(token_high)
         if fewest is None:
             return _none(latency, (high, token_high))
-        start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high)
+        start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high, first_token)
         assert start is not None
         stairs = []
         for m in range(start, token_high + 1):
@@ -390,7 +413,7 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
         within = (bool(_within(share, x)) for share, x in zip(shares_at(one(size))[0], limits, strict=True))
         return bool(stage.stable(one(size))[0]) and all(within)
 
-    first = _first_that(enough, low, high)
+    first = _first_that(enough, low, high, low)
     if first is None:
         return None
     if slot.role != "mixed" and any(limit.metric == "e2e" for limit in latency.question.slo.limits):

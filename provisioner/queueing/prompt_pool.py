@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ class Filling:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PromptPool(Queues):
     """Wait for a prompt iteration in pools of several sizes; one row per size.
 
@@ -149,28 +150,26 @@ class PromptPool(Queues):
     def exceedance(self, prompt_tokens: Array, slack_s: Array, weight: Array) -> Array:
         """Share (N,) of requests whose delay before the first token is above their affordable delay.
 
-        ``slack_s`` (M,) is the affordable delay of each class beyond its prompt's time alone, ``prompt_tokens``
-        and ``weight`` (M,) its prompt length and its share; a negative slack is exceeded without any queue.
+        ``slack_s`` (M, ...) is the affordable delay of each class beyond its prompt's time alone, in every state,
+        ``weight`` (M, ...) its share, and ``prompt_tokens`` (M,) its prompt length; a negative slack is exceeded
+        without any queue.
         """
         grid = self.backlog_s.size
-        cell = token_cell(prompt_tokens, self.batch_tokens)
+        cell = token_cell(prompt_tokens, self.batch_tokens).reshape(-1, *(1,) * (slack_s.ndim - 1))
+        curve, shift = self.one_curve
         never = slack_s < 0.0
-        inside = ~never & (slack_s < self.delay_s[cell, -1])
-        curve, shift = self._one_curve()
-        steps = np.arange(curve.size, dtype=np.float64)
-        rows = cell[inside]
-        position = np.interp(slack_s[inside] + shift[rows], curve, steps) - rows * float(grid)
-        left = np.clip(position.astype(np.int64), 0, grid - 1)
-        part = position - left
-        mass = np.zeros(grid)  # weights of the tail at each grid point
-        if left.size:
-            mass += np.bincount(left, weight[inside] * (1.0 - part), grid)
-            mass += np.bincount(np.minimum(left + 1, grid - 1), weight[inside] * part, grid)
-        mass[-1] += weight[~never & ~inside].sum()
+        delay_s = np.clip(slack_s, 0.0, self.delay_s[cell, -1])  # the weights of longer ones are on the last point
+        position = np.interp(delay_s + shift[cell], curve, np.arange(curve.size, dtype=np.float64))
+        position = (position - cell * float(grid)).ravel()
+        left = np.minimum(position.astype(np.int64), grid - 2)
+        met = np.where(never, 0.0, weight).ravel()
+        after = met * (position - left)
+        mass = np.bincount(left, met - after, grid) + np.bincount(left + 1, after, grid)  # of the tail at each point
         share: Array = self.tail @ mass + weight[never].sum()
         return np.where(self.stable, share, weight.sum())
 
-    def _one_curve(self) -> tuple[Array, Array]:
+    @cached_property
+    def one_curve(self) -> tuple[Array, Array]:
         """Rows of delays joined into one rising curve, each shifted beyond the row before, and the shifts."""
         shift = (2.0 * self.delay_s[:, -1].max() + 1.0) * np.arange(self.delay_s.shape[0])
         return (self.delay_s + shift[:, None]).ravel(), shift
@@ -182,10 +181,16 @@ class PromptPool(Queues):
         # No prompt is delayed beyond the point at which the tail counts as 0: most slacks need no interpolation.
         last = min(int(np.count_nonzero(tail > NEGLIGIBLE)), tail.size - 1)
         inside = np.flatnonzero((slack_s >= 0.0) & (slack_s < self.delay_s[:, last][cell]))
-        curve, shift = self._one_curve()
+        curve, shift = self.one_curve
         at = slack_s[inside] + shift[cell[inside]]
         result[inside] = np.interp(at, curve, np.tile(tail, shift.size))
         return result
+
+
+def prompt_load(fill: Filling, packed: Packing, rate_rps: float, replicas: NDArray[np.int64]) -> Array:
+    """Rate over the capacity (N,) of an endless queue, at these numbers of replicas (N,)."""
+    mean_s = float(np.sum(fill.weight * packed.service_s))
+    return rate_rps * mean_s / replicas.astype(np.float64) / packed.saturated
 
 
 def prompt_pools(
@@ -233,7 +238,7 @@ class _Start:
         check_time()
         c = replicas.astype(np.float64)
         self.servers = c / peakedness(cv, service_s, weight)
-        self.load = rate_rps * mean_s / c / packed.saturated
+        self.load = prompt_load(fill, packed, rate_rps, replicas)
         self.stable = self.load < LARGEST_STABLE_LOAD
         # An unstable pool has no distribution: its row is not used.
         self.rho = np.where(self.stable, self.load, 0.5) * packed.saturated

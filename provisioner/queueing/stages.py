@@ -5,8 +5,9 @@ the share of the requests that exceeds a limit. Feasibility and percentiles both
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -16,7 +17,7 @@ from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
 from provisioner.queueing.erlang import peakedness
-from provisioner.queueing.prompt_pool import Filling, PromptPool, prompt_pools
+from provisioner.queueing.prompt_pool import Filling, Packing, PromptPool, prompt_load, prompt_pools
 from provisioner.queueing.token_pool import ATOMS, BATCH_REQUESTS, TokenPool, token_pool
 from provisioner.queueing.traffic import LARGEST_STABLE_LOAD, Array, Classes, Queues, Sizes, Traffic
 
@@ -24,6 +25,7 @@ _MERGED = np.array([0, 2, 4, 6, 8, 10])  # first of the atoms that end-to-end ti
 # Gauss-Hermite quadrature of a standard normal.
 _NORMAL_NODES = np.array([-2.8569700138728, -1.3556261799743, 0.0, 1.3556261799743, 2.8569700138728])
 _NORMAL_WEIGHTS = np.array([0.0112574113277, 0.2220759220056, 0.5333333333333, 0.2220759220056, 0.0112574113277])
+_FEW_WINDOWS = 8  # occupancies of every class are kept for as many windows: those of a long trace would fill the memory
 
 
 def limits_s(reference: Reference, metric: str, kind: str, value: float, classes: Classes) -> Array:
@@ -41,23 +43,30 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class Stage(ABC, Generic[Pool]):
-    """Machines of one type under load; ``tables`` keeps what was computed, such as the queues by sizes."""
+    """Machines of one type under load; ``tables`` keeps what was computed, such as the queues by sizes.
+
+    Stages of the same machines, traffic and reference may share tables.
+    """
 
     perf: ReplicaPerf
     traffic: Traffic
     reference: Reference
-    tables: dict[bytes, Any] = field(default_factory=dict, repr=False, kw_only=True)
+    tables: dict[Hashable, Any] = field(default_factory=dict, repr=False, kw_only=True)
 
     @abstractmethod
     def _queues(self, rate_rps: float, replicas: Sizes) -> Pool:
         """Queues at one rate, by the number of replicas (N,)."""
 
-    def once(self, key: bytes, make: Callable[[], Made]) -> Made:
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """Return what ``make`` returned when it was first called for this key."""
         if key not in self.tables:
             self.tables[key] = make()
         result: Made = self.tables[key]
         return result
+
+    def _kept(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """Return what ``make`` returns, kept as by ``once`` unless there are many windows: of what has all classes."""
+        return self.once(key, make) if len(self.traffic.windows) <= _FEW_WINDOWS else make()
 
     def pools(self, sizes: Sizes) -> tuple[Pool, ...]:
         """Queues of every window at these sizes (N,), in machines."""
@@ -73,14 +82,18 @@ class Stage(ABC, Generic[Pool]):
         """Sizes (N,) at which no window's load reaches the capacity."""
         return np.asarray(np.all([pool.stable for pool in self.pools(sizes)], axis=0))
 
-    def with_tbt(self, kind: str, value: float) -> tuple[Classes, Array]:
-        """Classes (C,) of the requests that have a TBT, and the limit on all gaps of each together (C,) in s."""
+    def _timed(self) -> tuple[Classes, Array]:
+        """Classes (C,) of the requests that have a TBT, and the number of gaps that it is the mean of (C,)."""
         every = self.traffic.by_output
         divisor = tbt_divisor(every.output_tokens, self.perf.assumptions)
         has = divisor > 0.0
         weight = every.weight[has]
-        c = Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum())
-        return c, limits_s(self.reference, "tbt", kind, value, c) * divisor[has]
+        return Classes(every.prompt_tokens[has], every.output_tokens[has], weight / weight.sum()), divisor[has]
+
+    def with_tbt(self, kind: str, value: float) -> tuple[Classes, Array]:
+        """Classes (C,) of the requests that have a TBT, and the limit on all gaps of each together (C,) in s."""
+        c, divisor = self.once("timed", self._timed)
+        return c, limits_s(self.reference, "tbt", kind, value, c) * divisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +109,23 @@ class PromptStage(Stage[PromptPool]):
         mean_s = float(np.sum(c.weight * self.perf.prompt_s(c.prompt_tokens)))
         return self.traffic.peak_rps * mean_s / self.perf.replicas_per_machine
 
-    def _queues(self, rate_rps: float, replicas: Sizes) -> PromptPool:
+    def _packed(self) -> tuple[Filling, Packing]:
+        """The way in which prompts fill iterations, and its effect on their times."""
         fill = Filling(self.traffic.by_prompt.prompt_tokens, self.traffic.by_prompt.weight)
-        packed = fill.packed(self.perf.prompt_s)
+        return fill, fill.packed(self.perf.prompt_s)
+
+    def _queues(self, rate_rps: float, replicas: Sizes) -> PromptPool:
+        fill, packed = self.once("packed", self._packed)
         return prompt_pools(fill, [(packed, replicas)], rate_rps, self.traffic.cv, self.one_queue)[0]
+
+    def load(self, sizes: Sizes) -> Array:
+        """Rate over capacity (N,) in the busiest window, which needs no queues."""
+        fill, packed = self.once("packed", self._packed)
+        return prompt_load(fill, packed, self.traffic.peak_rps, sizes * self.perf.replicas_per_machine)
+
+    def stable(self, sizes: Sizes) -> NDArray[np.bool_]:
+        """Sizes (N,) at which no window's load reaches the capacity."""
+        return self.load(sizes) < LARGEST_STABLE_LOAD
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (N,) of requests whose TTFT is above the limit."""
@@ -259,44 +285,64 @@ class TokenStage(Stage[TokenPool]):
             return np.zeros((own.size, ahead.size)), False
         return short / freed, True
 
-    def visible_transfer_s(self, prompt_tokens: Array, size: int) -> Array:
-        """Wait of the second token for the KV cache (C,), in s, in a pool of ``size`` machines.
+    def visible_transfer_s(self, classes: Classes, size: int) -> Array:
+        """Wait of the second token for the KV cache (C,), in s, in a pool of ``size`` machines; 0 without one.
 
         The remainders of the caches when their prompts end share the links of the replicas that they go to. Processor
         sharing of a link that is busy for a share r of the time makes a transfer take 1 / (1 - r) as long.
         """
-        alone_s = self._alone_transfer_s(prompt_tokens)
+        alone_s = np.where(classes.gaps > 0.0, self._alone_transfer_s(classes), 0.0)
         if self.perf.assumptions == "splitwise-sim":
             return alone_s
-        c = self.traffic.classes
-        held_s = np.maximum(self._alone_transfer_s(c.prompt_tokens) - PER_LAYER_FIXED_S, 0.0)
-        mean_s = float(np.sum(c.weight * (c.output_tokens > 1.0) * held_s))
+        mean_s = self.once(("link", self.source), self._held_s)
         busy = min(self.traffic.peak_rps * mean_s / (size * self.perf.replicas_per_machine), LARGEST_STABLE_LOAD)
         return alone_s + busy / (1.0 - busy) * np.maximum(alone_s - PER_LAYER_FIXED_S, 0.0)
 
-    def _alone_transfer_s(self, prompt_tokens: Array) -> Array:
-        return np.asarray(self.source.transfer_visible_s(prompt_tokens, self.perf), dtype=np.float64)
+    def _held_s(self) -> float:
+        """Mean time, in s, for which a request takes a link that it has alone after its prompt."""
+        c = self.traffic.classes
+        held_s = np.maximum(self._alone_transfer_s(c) - PER_LAYER_FIXED_S, 0.0)
+        return float(np.sum(c.weight * (c.output_tokens > 1.0) * held_s))
+
+    def _alone_transfer_s(self, classes: Classes) -> Array:
+        return np.asarray(self.source.transfer_visible_s(classes.prompt_tokens, self.perf), dtype=np.float64)
 
     def exceedance(self, kind: str, value: float, sizes: Sizes) -> Array:
         """Share (M,) of the requests with a TBT whose TBT is above the limit."""
         c, allowed = self.with_tbt(kind, value)
-        gaps = c.gaps
         total = np.zeros(sizes.shape)
-        if not gaps.size:
+        if not c.weight.size:
             return total
-        visible_s = [np.where(gaps > 0.0, self.visible_transfer_s(c.prompt_tokens, int(n)), 0.0) for n in sizes]
-        for (_, share), pool in zip(self.traffic.windows, self.pools(sizes), strict=True):
-            for row in range(sizes.size):
-                seen = self.occupancy(pool, row, c)
-                left = (
-                    (allowed - visible_s[row])[:, None]
-                    - gaps[:, None] * seen.iteration_s
-                    - seen.waiting_s * (gaps > 0.0)[:, None]
-                )
-                join = np.where(gaps[:, None] > 0.0, seen.join_s, 0.0)
+        gaps, pools = c.gaps[:, None], self.pools(sizes)
+
+        def seen_at(row: int) -> tuple[Occupancy, ...]:
+            return tuple(self.occupancy(pool, row, c) for pool in pools)
+
+        for row, size in enumerate(sizes.tolist()):
+            slack_s = (allowed - self.visible_transfer_s(c, size))[:, None]
+            every = self._kept(("seen", size), partial(seen_at, row))
+            for (_, share), seen in zip(self.traffic.windows, every, strict=True):
+                left = slack_s - gaps * seen.iteration_s - seen.waiting_s * (gaps > 0.0)
+                join = np.where(gaps > 0.0, seen.join_s, 0.0)
                 fits = np.where(join > 0.0, np.clip(left / np.maximum(join, 1e-12), 0.0, 1.0), left >= 0.0)
                 total[row] += share * float(c.weight @ (1.0 - fits) @ seen.probability)
         return np.where(self.stable(sizes), total, 1.0)
+
+    def after_prompt(self, requests: Traffic, size: int) -> tuple[tuple[Array, Array], ...]:
+        """Time in the token phase of every joint class of ``requests`` in a pool of ``size`` machines, without links.
+
+        For every window atoms (C, A), in s, and their probabilities (A,); no atoms where the pool does not keep up.
+        """
+        pools, c = self.pools(np.array([size], dtype=np.int64)), requests.joint
+
+        def times(pool: TokenPool) -> tuple[Array, Array]:
+            if not pool.stable[0]:
+                return np.zeros((c.weight.size, 0)), np.zeros(0)
+            seen = self.occupancy(pool, 0, c).merged()
+            waits = (c.gaps > 0.0)[:, None] * (seen.waiting_s + seen.join_s / 2.0)
+            return c.gaps[:, None] * seen.iteration_s + waits, seen.probability
+
+        return self._kept(("after", requests, size), lambda: tuple(map(times, pools)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,22 +359,16 @@ class SplitLatency:
         E2E is the queueing before the first token (the prompt stage's distribution) plus a time that the class and the
         token pool's state determine; the two are taken as independent.
         """
-        c = self.requests.joint
-        token = self.token
-        gaps, has_gaps = c.gaps, c.gaps > 0.0
-        allowed = limits_s(self.prompt.reference, "e2e", kind, value, c) - self.prompt.perf.prompt_s(c.prompt_tokens)
-        allowed = allowed - np.where(has_gaps, token.visible_transfer_s(c.prompt_tokens, token_size), 0.0)
-        sizes = np.array([token_size], dtype=np.int64)
+        c, prompt = self.requests.joint, self.prompt
+        allowed = limits_s(prompt.reference, "e2e", kind, value, c) - prompt.perf.prompt_s(c.prompt_tokens)
+        allowed = allowed - self.token.visible_transfer_s(c, token_size)
         total = np.zeros(prompt_sizes.shape)
-        windows = zip(self.prompt.traffic.windows, self.prompt.pools(prompt_sizes), token.pools(sizes), strict=True)
-        for (_, share), queue, pool in windows:
-            if not pool.stable[0]:
+        after = self.token.after_prompt(self.requests, token_size)
+        windows = zip(prompt.traffic.windows, prompt.pools(prompt_sizes), after, strict=True)
+        for (_, share), queue, (after_s, probability) in windows:
+            if not probability.size:
                 total += share
                 continue
-            seen = token.occupancy(pool, 0, c).merged()
-            after = gaps[:, None] * seen.iteration_s + has_gaps[:, None] * (seen.waiting_s + seen.join_s / 2.0)
-            slack = (allowed[:, None] - after).ravel()
-            weight = (c.weight[:, None] * seen.probability[None, :]).ravel()
-            prompt_tokens = np.repeat(c.prompt_tokens, seen.probability.size)
-            total += share * queue.exceedance(prompt_tokens, slack, weight)
+            slack_s, weight = allowed[:, None] - after_s, c.weight[:, None] * probability
+            total += share * queue.exceedance(c.prompt_tokens, slack_s, weight)
         return total

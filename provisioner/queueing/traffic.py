@@ -48,9 +48,9 @@ class Classes:
         return Classes(prompt, output, weight)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Traffic:
-    """Requests of given classes arriving at one rate, or at several in turn.
+    """Requests of given classes arriving at one rate, or at several in turn; equal to itself alone.
 
     ``windows`` are (rate in requests/s, share of all requests) pairs: one for a steady rate; for a trace, its rates by
     minute, taken as steady within a minute (the pointwise stationary approximation, Green and Kolesar 1991).
