@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numba
-import numpy as np
 import pytest
 
 from provisioner import api
@@ -21,7 +20,6 @@ from provisioner.planning import search
 from provisioner.planning.proof import Candidate, _ProofSearch
 from provisioner.simulation import compilation
 from provisioner.simulation.compilation import compile_entries, is_compiled
-from provisioner.simulation.records import WORLD
 from provisioner.simulation.run import compile_simulator
 from provisioner.specs.catalog import Catalog
 from provisioner.studies import capacity
@@ -163,16 +161,16 @@ class Passes:
 def test_the_compiler_is_interrupted_between_its_passes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever pass is the last; the function is compiled by the next call, which goes on where that one ended."""
     inner = numba.njit(lambda count: count + 1)
-    loop = numba.njit(lambda worlds, count: inner(count) + worlds.size)
-    monkeypatch.setattr("provisioner.simulation.compilation.advance", loop)
+    loop = numba.njit(lambda address, count: inner(count) + address)
+    monkeypatch.setattr(compilation, "LOOP", {"advance": loop})
     interrupted = 0
     while not loop.signatures:
         Passes(monkeypatch, 1 + 4 * interrupted)
         with ending(1e8), suppress(TimeIsUp):
-            compile_entries(outages=False)
+            compile_entries()
         interrupted += not loop.signatures
-    assert interrupted > 5 and is_compiled(outages=False)
-    assert loop(np.zeros(3, WORLD), 1) == 5
+    assert interrupted > 5 and is_compiled()
+    assert loop(3, 1) == 5
 
 
 def test_the_last_pass_of_the_compiler_begins_only_if_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,12 +178,12 @@ def test_the_last_pass_of_the_compiler_begins_only_if_it_fits(monkeypatch: pytes
     began: list[float] = []
 
     def compiled(clock: Passes) -> Any:
-        loop = numba.njit(lambda worlds, count: count)
-        monkeypatch.setattr(compilation, "advance", loop)
+        loop = numba.njit(lambda address, count: count)
+        monkeypatch.setattr(compilation, "LOOP", {"advance": loop})
         with monkeypatch.context() as patched:
             if not began:
                 patched.setattr(compilation, "check_room", lambda takes_s: began.extend((clock.looks, takes_s)))
-            compile_entries(outages=False)
+            compile_entries()
         return loop
 
     assert compiled(Passes(monkeypatch, math.inf)).signatures

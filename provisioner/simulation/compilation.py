@@ -1,4 +1,4 @@
-"""Compilation of the event loop within a time limit: numba is interrupted between its passes."""
+"""Compilation of the event loop where no library fits, within a time limit: numba is interrupted between its passes."""
 
 from time import monotonic
 from typing import Any, Final
@@ -7,8 +7,8 @@ import numba
 from numba.core import event
 
 from provisioner.deadline import TimeIsUp, check_room, check_time
-from provisioner.simulation import records
-from provisioner.simulation.engine import advance, apply_outage
+from provisioner.simulation import engine
+from provisioner.simulation.entries import ENTRIES, sources
 
 # The last pass links and optimises all functions in one call of LLVM: this share of the time of all passes before it.
 # Measured 0.14 (numba 0.68).
@@ -18,18 +18,31 @@ NOTICE: Final = f"compiling the simulator: once on this machine ({_ABOUT}), then
 _UNFINISHED: Final = f"while the simulator was compiled, which takes {_ABOUT} once on a machine"
 
 
-class _Looks(event.Listener):
-    """A look at the time limit at the start of every pass of the compiler."""
+def _kept(function: Any) -> Any:
+    """Compiled function, kept in numba's cache: beside the sources, or in the user's cache folder."""
+    njit: Any = numba.njit  # its stubs lack these options
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder can be written: it is compiled in every process
+        return njit(nogil=True)(function)
 
-    def __init__(self) -> None:
+
+LOOP: Final[dict[str, Any]] = {name: _kept(function) for name, function in engine.functions(sources()).items()}
+"""The entries, for numba to compile."""
+
+
+class _Looks(event.Listener):
+    """A look at the time limit at the start of every pass of the compiler over an entry."""
+
+    def __init__(self, entry: Any) -> None:
+        self.last = f"native_lowering [{entry.py_func.__qualname__}]"
         self.began_s, self.ended = monotonic(), False
 
     def on_start(self, started: Any) -> None:
         """Raise ``TimeIsUp`` if the pass does not fit."""
-        name, last = str(started.data["name"]), f"native_lowering [{advance.py_func.__qualname__}]"
         try:
             check_time()
-            if name == last:
+            if str(started.data["name"]) == self.last:
                 check_room(_LAST_PASS * (monotonic() - self.began_s))
         except TimeIsUp:
             self.ended = True
@@ -39,26 +52,23 @@ class _Looks(event.Listener):
         """Do nothing."""
 
 
-def compile_entries(*, outages: bool) -> None:
-    """Compile the event loop, or load it compiled; ``TimeIsUp`` if a time limit is reached.
+def is_compiled() -> bool:
+    """Whether the event loop is compiled in this process."""
+    return all(entry.signatures for entry in LOOP.values())
+
+
+def compile_entries() -> None:
+    """Compile the entries, or load them from numba's cache; ``TimeIsUp`` if a time limit is reached.
 
     Functions that were compiled by then are kept in this process.
     """
     check_time()
-    looks = _Looks()
-    try:
-        with event.install_listener("numba:run_pass", looks):
-            world = numba.from_dtype(records.WORLD)[::1]
-            advance.compile((world, numba.int64))
-            if outages:
-                apply_outage.compile((world,))
-    except Exception as error:
-        if looks.ended:  # numba words exceptions of its passes anew
-            raise TimeIsUp(_UNFINISHED) from error
-        raise
-
-
-def is_compiled(*, outages: bool) -> bool:
-    """Whether the event loop is compiled in this process."""
-    compiled: bool = advance.signatures and (apply_outage.signatures or not outages)
-    return compiled
+    for name, entry in LOOP.items():
+        looks = _Looks(entry)
+        try:
+            with event.install_listener("numba:run_pass", looks):
+                entry.compile((numba.int64,) * len(ENTRIES[name]))
+        except Exception as error:
+            if looks.ended:  # numba words exceptions of its passes anew
+                raise TimeIsUp(_UNFINISHED) from error
+            raise

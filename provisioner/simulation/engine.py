@@ -4,11 +4,7 @@ Between changes of a replica's batch its iterations are advanced in one step, so
 events however many tokens it has. ``advance`` returns after a given number of events; the next call continues.
 """
 
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
-
-from numba import njit
+from collections.abc import Callable
 
 from provisioner.simulation import pointers, records
 from provisioner.simulation.chunked import start_chunked
@@ -278,35 +274,13 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
     return rejected
 
 
-_COMPILED = (
-    *("records", "pointers", "structures", "minima", "machine", "estimate", "receiving", "transfers", "chunked"),
-    *("outages", "routing", "engine"),
-)
+def functions(sources: str) -> dict[str, Callable[..., int]]:
+    """The functions of ``entries.ENTRIES`` by name, with the digest of their sources in the key of numba's cache."""
 
-
-def _sources() -> str:
-    """Digest of the compiled sources; it is in the cache's key, so that a change in any of them recompiles."""
-    digest = sha256()
-    for name in _COMPILED:
-        digest.update((Path(__file__).parent / f"{name}.py").read_bytes())
-    return digest.hexdigest()
-
-
-def _kept(function: Any) -> Any:
-    """Compiled function, kept in numba's cache: beside the sources, or in the user's cache folder."""
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder can be written: it is compiled in every process
-        return njit(nogil=True)(function)
-
-
-def _entries(digest: str) -> tuple[Any, Any]:
-    """Event loop and application of an outage, with the digest of their sources in the cache's key."""
-
-    def advance(worlds: Any, most_events: int) -> int:
-        """Process at most ``most_events`` events of a world, an array of one record; return why it stopped."""
-        world = worlds[0]
-        if len(digest) == 0:
+    def advance(address: int, most_events: int) -> int:
+        """Process at most ``most_events`` events of the world at an address; return why it stopped."""
+        world = pointers.world_at(address)
+        if len(sources) == 0:
             return records.PAUSED
         stop_at = world.events + most_events
         idle_retries = 0
@@ -372,11 +346,11 @@ def _entries(digest: str) -> tuple[Any, Any]:
             idle_retries = idle_retries + 1 if idle else 0
             world.events += 1
 
-    def apply_outage(worlds: Any) -> None:
-        """Take the machine of the next outage down, or bring it back. Few runs have any: the others compile it not."""
-        world = worlds[0]
-        if len(digest) == 0:
-            return
+    def apply_outage(address: int) -> int:
+        """Take the machine of the next outage down, or bring it back."""
+        world = pointers.world_at(address)
+        if len(sources) == 0:
+            return records.PAUSED
         outage = outage_at(world, world.next_outage)
         world.next_outage += 1
         world.events += 1
@@ -385,8 +359,6 @@ def _entries(digest: str) -> tuple[Any, Any]:
             bring_back(world, outage.machine, outage.time_s)
         else:
             take_down(world, outage.machine, outage.time_s)
+        return records.PAUSED
 
-    return _kept(advance), _kept(apply_outage)
-
-
-advance, apply_outage = _entries(_sources())
+    return {function.__name__: function for function in (advance, apply_outage)}

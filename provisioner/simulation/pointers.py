@@ -116,9 +116,22 @@ def _lowest_bit(typing: Any, bits: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-least_value: Any = _least_value  # whose types lack the typing context
+@intrinsic
+def _world_at(typing: Any, address: Any) -> Any:
+    """The world at an address."""
+    record = numba.from_dtype(WORLD)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(record))
+
+    return record(types.int64), generate
+
+
+world_at: Any = _world_at  # the types of intrinsics lack the typing context
+least_value: Any = _least_value
 have_value: Any = _have_value
 lowest_bit: Any = _lowest_bit
+
 
 request_at = _record_of("requests")
 replica_at = _record_of("replicas")

@@ -15,8 +15,9 @@ from provisioner.deadline import TimeIsUp, check_time
 from provisioner.errors import InputError
 from provisioner.perf.assumptions import Reference, ReplicaPerf, tbt_divisor
 from provisioner.perf.transfer import PER_LAYER_FIXED_S
-from provisioner.simulation import records, window
+from provisioner.simulation import entries, records, window
 from provisioner.simulation.cluster import Cluster
+from provisioner.simulation.entries import Entries
 from provisioner.simulation.measure import Latencies
 from provisioner.simulation.requests import RequestSet
 from provisioner.specs.slo import LatencyLimit
@@ -125,20 +126,24 @@ class Run:
         return max(float(self.clock["until_s"]) - float(self.clock["from_s"]), 0.0)
 
 
-def compile_simulator(progress: Callable[[str], None] = lambda _: None, *, outages: bool = False) -> None:
-    """Compile the event loop, or load it compiled; report it to ``progress`` if it takes longer than a moment."""
+def compile_simulator(progress: Callable[[str], None] = lambda _: None) -> Entries:
+    """Load the event loop, or compile it; report it to ``progress`` if it takes longer than a moment."""
     check_time()
+    library = entries.built()
+    if library is not None:
+        return library
     from provisioner.simulation import compilation
 
-    if compilation.is_compiled(outages=outages):
-        return
+    if compilation.is_compiled():
+        return compilation.LOOP
     notice = Timer(2.0, _told, (progress, compilation.NOTICE))
     notice.daemon = True
     notice.start()
     try:
-        compilation.compile_entries(outages=outages)
+        compilation.compile_entries()
     finally:
         notice.cancel()
+    return compilation.LOOP
 
 
 def _told(progress: Callable[[str], None], text: str) -> None:
@@ -161,21 +166,19 @@ def run(
     ``progress`` receives the simulated time in s and the completed requests now and then, from the calling thread.
     Raises ``InputError`` if a request can never fit.
     """
-    from provisioner.simulation.engine import advance, apply_outage
-
-    compile_simulator(outages=bool(cluster.outages))
+    loop = compile_simulator()
     _check_sizes(cluster, prepared)
     check_time()
     arrays, world = _world(cluster, prepared, stop, timeline)
     check_time()
-    this = world[0]
+    this, address = world[0], world.ctypes.data
     requests = prepared.requests
     fed = window.Window(requests, prepared.reference, arrays, this) if prepared.records is None else None
     began = perf_counter()
     events = min(_FIRST_EVENTS, _EVENTS_PER_CALL)
     while True:
         called = perf_counter()
-        status = int(advance(world, events))
+        status = loop["advance"](address, events)
         took_s = max(perf_counter() - called, 1e-6)
         events = min(max(int(events * min(_CALL_S / took_s, 4.0)), 1), _EVENTS_PER_CALL)
         if status == records.NEEDS_ROOM:
@@ -185,7 +188,7 @@ def run(
         elif status == records.NEEDS_REQUESTS and fed is not None:
             fed.feed()
         elif status == records.OUTAGE_DUE:
-            apply_outage(world)
+            loop["apply_outage"](address)
         elif status != records.PAUSED:
             break
         if progress is not None:

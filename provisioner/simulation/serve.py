@@ -79,7 +79,7 @@ def serve(
     receives the state of the work, from the calling thread. A ``KeyboardInterrupt`` raises ``Interrupted`` with the
     number of sets done. An error is that of the first set that fails.
     """
-    compile_simulator(progress, outages=bool(scenario.cluster.outages))
+    compile_simulator(progress)
     watch = _Watch(scenario.sets)
     if workers is None:
         at_once = max(int(MAX_REQUESTS // max(scenario.expected_requests, 1.0)), 1)  # the sets that fit in memory

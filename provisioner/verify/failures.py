@@ -51,7 +51,7 @@ def with_failures(plan: Plan, proven: Proven, progress: Progress = lambda _: Non
     judge, best = proven.case.judge, proven.proof.best
     if plan.robustness is None or best is None:
         return plan
-    compile_simulator(progress, outages=True)
+    compile_simulator(progress)
     candidate = judge.decided(best.candidate)
     verdict, cluster = judge.alone(candidate), judge.cluster(candidate)
     sets = [judge.request_sets(k, verdict.longer) for k in range(verdict.sets or judge.sets)]
