@@ -228,10 +228,9 @@ def _check_sizes(cluster: Cluster, prepared: Prepared) -> None:
     requests = prepared.requests
     prompt, total = requests.prompt_tokens, requests.prompt_tokens + requests.output_tokens
     for pool in cluster.pools:
-        if pool.role == "prompt" and cluster.policy.of_engines:
-            total = prompt + 1
+        held = prompt + 1 if pool.role == "prompt" and cluster.policy.of_engines else total
         inside = (prompt >= pool.min_prompt_tokens) & (prompt <= (pool.max_prompt_tokens or np.inf))
-        too_large = np.flatnonzero(inside & (total > pool.perf.kv_capacity_tokens))
+        too_large = np.flatnonzero(inside & (held > pool.perf.kv_capacity_tokens))
         if too_large.size:
             k = int(too_large[0])
             raise InputError(

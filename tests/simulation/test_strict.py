@@ -468,3 +468,11 @@ def test_a_threshold_of_another_policy_is_refused() -> None:
 @pytest.mark.parametrize(("policy", "of_paper"), [("splitwise", True), ("split", False), ("strict", False)])
 def test_an_answer_says_where_its_scheduler_is_the_papers_alone(policy: str, of_paper: bool) -> None:
     assert ("no common engine schedules so" in str(simulate(**SMALL, policy=policy))) == of_paper
+
+
+@pytest.mark.parametrize("first", ["prompt", "token"])
+def test_a_request_that_its_token_machine_can_never_hold_is_refused_in_any_order_of_pools(first: str) -> None:
+    large, small = replace(PERF, kv_capacity_tokens=2_000.0), replace(PERF, kv_capacity_tokens=1_000.0)
+    pools = Pool("prompt", large, 1), Pool("token", small, 1)
+    with pytest.raises(InputError, match="request 2 has 600 prompt and 500 output tokens, more than the 1,000 that"):
+        serve(Cluster(pools if first == "prompt" else pools[::-1], Policy("strict")), [(0.0, 10, 5), (0.1, 600, 500)])
