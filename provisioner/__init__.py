@@ -6,9 +6,9 @@
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from provisioner.results.result import door as _door
+from provisioner.results.loader import reports as _reports
 from provisioner.version import version_of as _version_of
 
 if TYPE_CHECKING:
@@ -70,4 +70,4 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_HOME.get(name, "provisioner.api")), name)
 
 
-_door.open = lambda: cast("Any", import_module("provisioner.report.reports"))
+_reports.load = lambda: import_module("provisioner.report.reports")

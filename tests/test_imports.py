@@ -146,6 +146,14 @@ def test_nothing_heavy_is_loaded_for_help(statement: str) -> None:
     assert not loaded_after(statement) & set(HEAVY)
 
 
+def test_importing_the_package_costs_little() -> None:
+    """Nothing of it but its versions, and the place of its reports; no dataclass, whose module is half of the time."""
+    loaded = loaded_after("import provisioner")
+    parts = {"provisioner", "provisioner.results", "provisioner.results.loader", "provisioner.version"}
+    assert {name for name in loaded if part(name) or name == "provisioner"} & MODULES.keys() == parts
+    assert not loaded & {"dataclasses", "inspect"}
+
+
 def test_options_and_errors_need_the_standard_library_only() -> None:
     modules = "provisioner.options, provisioner.errors, provisioner.specs.units"
     ours = {name.split(".")[0] for name in loaded_after(f"import {modules}")}
