@@ -8,11 +8,11 @@ farther apart: arrivals are a process of rate 1, stretched, and lengths come fro
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.random import Generator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from provisioner.deadline import check_time
 from provisioner.errors import InputError
@@ -63,9 +63,9 @@ class RequestSet:
     def __post_init__(self) -> None:
         what = self.description or "requests"
         check_count(np.size(self.arrival_s), what)
-        freeze(self, "arrival_s", np.array(self.arrival_s, dtype=np.float64))
-        freeze(self, "prompt_tokens", np.array(self.prompt_tokens, dtype=np.int64))
-        freeze(self, "output_tokens", np.array(self.output_tokens, dtype=np.int64))
+        freeze(self, "arrival_s", _own(self.arrival_s, np.float64))
+        freeze(self, "prompt_tokens", _own(self.prompt_tokens, np.int64))
+        freeze(self, "output_tokens", _own(self.output_tokens, np.int64))
         if not self.arrival_s.size:
             raise InputError(f"{what}: there are none")
         shape = self.arrival_s.shape
@@ -152,9 +152,9 @@ def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -
     if first < 0.0:
         arrival_s, first, last = arrival_s - first, 0.0, last - first
     return RequestSet(
-        arrival_s,
-        trace.prompt_tokens,
-        trace.output_tokens,
+        _unchanging(arrival_s),
+        _unchanging(trace.prompt_tokens),
+        _unchanging(trace.output_tokens),
         rate_rps=(trace.requests - 1) / (last - first) if last > first else math.inf,
         from_s=first + warm_up_s if warm_up_s else 0.0,
         until_s=last - cool_down_s if cool_down_s else math.inf,
@@ -162,6 +162,19 @@ def from_trace(trace: Trace, warm_up_s: float = 0.0, cool_down_s: float = 0.0) -
         follows=trace.follows,
         delay_s=trace.delay_s,
     )
+
+
+def _own(values: ArrayLike, kind: type) -> NDArray[Any]:
+    """An array of a kind that nobody else changes: the values themselves if they are one, or a copy."""
+    known = isinstance(values, np.ndarray) and values.dtype == kind and not values.flags.writeable
+    return np.asarray(values) if known else np.array(values, dtype=kind)
+
+
+def _unchanging(values: NDArray[Any]) -> NDArray[Any]:
+    """A view of an array through which it cannot be changed."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 def drawn(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Timer
 from time import perf_counter
 from typing import Any, Final, Literal
@@ -56,25 +56,31 @@ class StopLimit:
 class Prepared:
     """A request set with each request's times alone on the reference: shared by the runs of every cluster.
 
-    ``records`` are None for a set that is fed in chunks (``simulation.window``).
+    ``records`` are None for a set that is fed in chunks (``simulation.window``), ``alone`` has its times alone by
+    metric, unless it is long.
     """
 
     requests: RequestSet
     reference: Reference
     records: NDArray[Any] | None = field(repr=False)
+    alone: Mapping[str, Floats] = field(default_factory=dict, repr=False)
 
-    def alone_s(self, metric: str) -> Floats:
-        """TTFT, TBT or E2E of each request alone, in s (n,)."""
+    def alone_s(self, metric: str, of: slice = slice(None)) -> Floats:
+        """TTFT, TBT or E2E of some requests, or all, alone, in s."""
         if self.records is not None:
-            return np.asarray(self.records[f"reference_{metric}_s"][-self.requests.requests :])
-        return window.alone_s(self.reference, metric, self.requests.prompt_tokens, self.requests.output_tokens)
+            return np.asarray(self.records[f"reference_{metric}_s"][-self.requests.requests :][of])
+        if metric in self.alone:
+            return self.alone[metric][of]
+        return window.on_reference_s(self.requests, self.reference, metric, of)
 
 
 def prepare(requests: RequestSet, reference: Reference) -> Prepared:
     """Return a request set made ready for runs: its records with the reference times."""
+    alone_s = partial(window.on_reference_s, requests, reference)
     if window.is_fed(requests):
-        return Prepared(requests, reference, None)
-    given = window.records_of(requests, reference)
+        kept = ("ttft", "tbt", "e2e") if requests.requests <= window.LONG else ()
+        return Prepared(requests, reference, None, {metric: alone_s(metric, slice(None)) for metric in kept})
+    given = window.records_of(requests, alone_s)
     if requests.follows is None:
         return Prepared(requests, reference, given)
     fresh = np.zeros(requests.requests, dtype=records.REQUEST)  # the places that turns take
@@ -173,7 +179,7 @@ def run(
     check_time()
     this, address = world[0], world.ctypes.data
     requests = prepared.requests
-    fed = window.Window(requests, prepared.reference, arrays, this) if prepared.records is None else None
+    fed = window.Window(requests, prepared.alone_s, arrays, this) if prepared.records is None else None
     began = perf_counter()
     events = min(_FIRST_EVENTS, _EVENTS_PER_CALL)
     while True:

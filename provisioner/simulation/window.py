@@ -4,6 +4,7 @@ The event loop finds request k at place ``k & ring`` of its records, so that mem
 the cluster and of a chunk to come. What a result needs of each request is kept in ``OUTCOME``.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,8 +16,11 @@ from provisioner.perf.assumptions import Reference
 from provisioner.simulation import records
 from provisioner.simulation.requests import RequestSet
 
+Floats = NDArray[np.float64]
+
 CHUNK: Final = 1 << 15  # requests that are fed at a time
 LEAST: Final = 1 << 16  # requests beyond which a set is fed in chunks
+LONG: Final = 2_000_000  # requests beyond which nothing is kept that can be computed again
 
 OUTCOME: Final = np.dtype(
     [(name, "f8") for name in ("arrival_s", "first_s", "last_s", "largest_gap_s")]
@@ -37,38 +41,35 @@ def places(requests: RequestSet) -> int:
     return requests.requests if requests.follows is None else 2 * requests.requests
 
 
-def records_of(requests: RequestSet, reference: Reference, first: int = 0, last: int | None = None) -> NDArray[Any]:
+def records_of(
+    requests: RequestSet, alone_s: Callable[[str, slice], Floats], first: int = 0, last: int | None = None
+) -> NDArray[Any]:
     """Records of the requests ``first`` to ``last`` - 1 with their times alone, as they are before they arrive."""
     of = slice(first, last)
-    prompt, output = requests.prompt_tokens[of], requests.output_tokens[of]
-    fresh = np.zeros(prompt.size, dtype=records.REQUEST)
+    fresh = np.zeros(requests.arrival_s[of].size, dtype=records.REQUEST)
     for name, values in (
         ("arrival_s", requests.arrival_s[of]),
         ("event_s", requests.arrival_s[of]),
-        ("prompt_tokens", prompt),
-        ("output_tokens", output),
+        ("prompt_tokens", requests.prompt_tokens[of]),
+        ("output_tokens", requests.output_tokens[of]),
         ("counted", requests.counted_of(first, last)),
     ):
         check_time()
         fresh[name] = values
     for metric in ("ttft", "tbt", "e2e"):
         check_time()
-        fresh[f"reference_{metric}_s"] = alone_s(reference, metric, prompt, output)
+        fresh[f"reference_{metric}_s"] = alone_s(metric, of)
     fresh["first_s"] = fresh["last_s"] = np.nan
     fresh["heap_at"] = -1
     return fresh
 
 
-def alone_s(
-    reference: Reference, metric: str, prompt: NDArray[np.int64], output: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """TTFT, TBT or E2E of requests alone on the reference, in s (n,)."""
-    of = {
-        "ttft": lambda: reference.ttft_s(prompt),
-        "tbt": lambda: reference.tbt_s(prompt, output),
-        "e2e": lambda: reference.e2e_s(prompt, output),
-    }
-    return np.asarray(of[metric]())
+def on_reference_s(requests: RequestSet, reference: Reference, metric: str, of: slice) -> Floats:
+    """TTFT, TBT or E2E of some requests alone on the reference, in s."""
+    prompt, output = requests.prompt_tokens[of], requests.output_tokens[of]
+    if metric == "ttft":
+        return np.asarray(reference.ttft_s(prompt))
+    return np.asarray((reference.tbt_s if metric == "tbt" else reference.e2e_s)(prompt, output))
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Window:
     """Requests ``first`` to ``fed`` - 1 of a run in its records, and the outcomes of those before."""
 
     requests: RequestSet
-    reference: Reference
+    alone_s: Callable[[str, slice], Floats]
     arrays: dict[str, NDArray[Any]]
     world: Any
     outcomes: NDArray[Any] = field(init=False)
@@ -88,14 +89,14 @@ class Window:
 
     def feed(self) -> None:
         """Take out the complete requests at the front, and let in the next chunk."""
-        state = self.arrays["requests"]["state"][self._places(self.first, int(self.world["next_request"]))]
-        left = np.flatnonzero(state != records.DONE)
-        self._take_out(self.first + (int(left[0]) if left.size else state.size))
+        self._take_out(self._front())
         last = min(self.fed + CHUNK, self.requests.requests)
         self._make_room(last - self.first)
-        places = self._places(self.fed, last)
-        self.arrays["requests"][places] = records_of(self.requests, self.reference, self.fed, last)
-        self.arrays["blocks"].reshape(-1, 2)[places] = 0
+        fresh = _as_bytes(records_of(self.requests, self.alone_s, self.fed, last))
+        blocks = self.arrays["blocks"].reshape(-1, 2)
+        for here, there in self._places(self.fed, last):
+            _as_bytes(self.arrays["requests"])[there] = fresh[here]
+            blocks[there] = 0
         self.fed = last
         self.world["fed"] = last if last < self.requests.requests else records.NEVER
 
@@ -109,31 +110,55 @@ class Window:
         late["state"] = records.NOT_ARRIVED
         return self.outcomes
 
-    def _places(self, first: int, last: int) -> NDArray[np.int64]:
-        return np.arange(first, last) & int(self.world["ring"])
+    def _places(self, first: int, last: int) -> Iterator[tuple[slice, slice]]:
+        """Stretches of requests ``first`` to ``last`` - 1, counted from ``first``, with the places that each has."""
+        size, at = int(self.world["ring"]) + 1, first
+        while at < last:
+            place = at % size
+            count = min(last - at, size - place)
+            yield slice(at - first, at - first + count), slice(place, place + count)
+            at += count
+
+    def _front(self) -> int:
+        """The first request that is not complete."""
+        arrived = int(self.world["next_request"])
+        for here, there in self._places(self.first, arrived):
+            left = self.arrays["requests"]["state"][there] != records.DONE
+            if left.any():
+                return self.first + here.start + int(left.argmax())
+        return arrived
 
     def _take_out(self, last: int) -> None:
-        places = self._places(self.first, last)
-        for name in OUTCOME.names or ():
-            self.outcomes[name][self.first : last] = self.arrays["requests"][name][places]
+        for here, there in self._places(self.first, last):
+            into = self.outcomes[self.first : last][here]
+            for name in OUTCOME.names or ():
+                into[name] = self.arrays["requests"][name][there]
         self.first = last
         self.world["oldest"] = last
 
     def _make_room(self, count: int) -> None:
         """Double the places until a number of requests has one each."""
-        old = self._places(self.first, self.fed)
         size = int(self.world["ring"]) + 1
         if count <= size:
             return
+        old = list(self._places(self.first, self.fed))
         while size < count:
             size *= 2
         self.world["ring"] = size - 1
-        new = self._places(self.first, self.fed)
-        for name, each in (("requests", 1), ("blocks", 2), ("heap", 0)):
-            array = np.zeros(size * max(each, 1), dtype=self.arrays[name].dtype)
-            if each:
-                array.reshape(-1, each)[new] = self.arrays[name].reshape(-1, each)[old]
-            else:  # it is no ring
-                array[: self.arrays[name].size] = self.arrays[name]
-            self.arrays[name] = array
-            self.world[name] = array.ctypes.data
+        new = list(self._places(self.first, self.fed))
+        for name, each in (("requests", 1), ("blocks", 2), ("heap", 1)):
+            known = self.arrays[name]
+            room = np.zeros(size * each, dtype=known.dtype)
+            if name == "heap":  # it is no ring
+                room[: known.size] = known
+            else:
+                rows = np.concatenate([_as_bytes(known, each)[there] for _, there in old])
+                for here, there in new:
+                    _as_bytes(room, each)[there] = rows[here]
+            self.arrays[name] = room
+            self.world[name] = room.ctypes.data
+
+
+def _as_bytes(array: NDArray[Any], each: int = 1) -> NDArray[np.uint8]:
+    """The bytes of ``each`` records a row, which are copied faster than records."""
+    return array.view(np.uint8).reshape(array.size // each, -1)

@@ -23,6 +23,7 @@ from provisioner.simulation.requests import RequestSet
 from provisioner.simulation.run import Prepared, Run, compile_simulator
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.evidence import Proven
+from provisioner.verify.judge import turn
 from provisioner.verify.request_sets import LEAST_BEYOND
 from provisioner.verify.robustness import side_by_side
 
@@ -58,7 +59,8 @@ def with_failures(plan: Plan, proven: Proven, progress: Progress = lambda _: Non
 
     def run_without(machine: int, prepared: Prepared) -> Aftermath:
         outage = Outage(machine, failure_times(prepared.requests)[0])
-        return aftermath_of(judge.whole(replace(cluster, outages=(outage,)), prepared), judge.slo.limits)
+        with turn(prepared):
+            return aftermath_of(judge.whole(replace(cluster, outages=(outage,)), prepared), judge.slo.limits)
 
     firsts = [sum(candidate.sizes[:position]) for position in range(len(candidate.sizes))]
     runs = side_by_side(judge.threads, [partial(run_without, *each) for each in product(firsts, sets)])

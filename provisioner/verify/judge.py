@@ -7,6 +7,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -32,6 +33,7 @@ from provisioner.planning.designs import Design, ReplicaKey
 from provisioner.planning.lattice import Sizes
 from provisioner.planning.proof import Candidate, Outcome, Verdict
 from provisioner.planning.setting import Setting
+from provisioner.simulation import window
 from provisioner.simulation.assemble import Observation, observe, of_cluster, percentiles_of
 from provisioner.simulation.cluster import Cluster, Outage, Pool
 from provisioner.simulation.measure import (
@@ -54,6 +56,8 @@ from provisioner.verify.request_sets import RequestSets
 
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
 _REMEMBERED_PASSING: Final = 32  # rates at which the observations of what passed are kept
+
+_LONG: Final = Lock()  # runs of long traces take turns, for their memory
 
 Kept = TypeVar("Kept")
 
@@ -303,7 +307,8 @@ class SimulationJudge:
         """The verdict on one candidate by its own runs; a clear failure may be of this one alone."""
         if candidate not in self.simulated:
             for longer in range(-1 if self.screens else 0, self.doublings + 1):
-                found = self._simulated(candidate, longer)
+                with turn(self.request_sets(0, longer)):
+                    found = self._simulated(candidate, longer)
                 if found.clear or (
                     found.stable is not None if longer >= 0 else found.outcome == "fail" and found.stable
                 ):
@@ -445,6 +450,11 @@ class SimulationJudge:
             return Verdict("fail", math.inf if unstable else worst, tuple(broken), stable=not unstable, clear=clear)
         undecided = "undecided" in outcomes or stable is None
         return Verdict("undecided" if undecided else "pass", worst, tuple(broken), stable=stable)
+
+
+def turn(prepared: Prepared) -> AbstractContextManager[Any]:
+    """The time in which a thread may run a request set and measure it: long ones take turns."""
+    return _LONG if prepared.requests.requests > window.LONG else nullcontext()
 
 
 def losses(sizes: Sizes, count: int) -> list[Sizes]:
