@@ -75,6 +75,20 @@ def _evict_by_estimate(world: World, r: int, now_s: float) -> bool:
 
 
 @compiled
+def _continue_steady(world: World, r: int, now_s: float) -> None:
+    """Take the memory of the sequences that have their tokens already; if it is short, take all their tokens back."""
+    replica, batch = replica_at(world, r), list_at(world, LISTS * r + BATCH)
+    if replica.steady == 0 or world.reserve_whole:
+        return
+    if replica.used_tokens + replica.steady <= replica.capacity_tokens:
+        take_memory(world, r, replica.steady, now_s)
+        return
+    for i in range(replica.steady):
+        request_at(world, arena_at(world, batch.start + batch.head + i).value).chunk = 0
+    replica.steady = 0
+
+
+@compiled
 def _continue(world: World, r: int, prompts: bool, sequences: bool, budget: int, now_s: float) -> tuple[int, bool]:
     """Give the prompts, or sequences, or both that run their tokens of the next iteration, in the order they joined.
 
@@ -83,7 +97,9 @@ def _continue(world: World, r: int, prompts: bool, sequences: bool, budget: int,
     replica, batch = replica_at(world, r), list_at(world, LISTS * r + BATCH)
     prompts_grow, sequences_grow = not world.reserve_prompt, not world.reserve_whole
     evicted = False
-    i = 0
+    _continue_steady(world, r, now_s)
+    i = replica.steady
+    budget -= i
     while i < batch.length:
         request = arena_at(world, batch.start + batch.head + i).value
         this = request_at(world, request)
@@ -215,9 +231,11 @@ def start_chunked(world: World, r: int, now_s: float) -> None:
             iterations = 1  # a prompt that waited behind the KV cache may join after the next iteration
     batch = list_at(world, LISTS * r + BATCH)
     kind = replica.type
-    sequences, context, tokens, prompts = 0, 0, 0, 0
+    sequences, context, tokens, prompts = replica.steady, 0, 0, 0
+    if sequences > 0:
+        context, iterations = replica.context_tokens, min(iterations, replica.first_end)
     further_s = 0.0
-    for i in range(batch.length):
+    for i in range(sequences, batch.length):
         this = request_at(world, arena_at(world, batch.start + batch.head + i).value)
         if this.chunk == 0:
             continue

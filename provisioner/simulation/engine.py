@@ -226,10 +226,12 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
     iterations = replica.run_iterations
     batch = list_at(world, LISTS * r + BATCH)
     first_token_s, last_gap_s = first_and_last(world, r, iterations)
+    goes_on = not (world.prompts_first or world.estimates)  # each sequence, with a token of every iteration
     rejected = False
     at = batch.start + batch.head
     size, batch.length = batch.length, 0
-    kept = 0
+    kept = steady = context = 0
+    first_end = records.NEVER
     for i in range(size):
         request = arena_at(world, at + i).value
         this = request_at(world, request)
@@ -265,9 +267,15 @@ def _finish_chunked(world: World, r: int, now_s: float) -> bool:
                     replica.used_tokens += 1  # the last token is not cached; ``complete`` gives back all tokens
                 rejected = _complete(world, r, request, now_s) or rejected
                 continue
+            if goes_on and steady == kept:
+                this.chunk = 1
+                steady += 1
+                context += this.computed + 1
+                first_end = min(first_end, this.remaining)
         arena_at(world, at + kept).value = request
         kept += 1
     batch.length = kept
+    replica.steady, replica.context_tokens, replica.first_end = steady, context, first_end
     if world.estimates:
         end_iterations(world, r, size, iterations)
     make_ready(world, r)

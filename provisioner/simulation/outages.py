@@ -101,7 +101,7 @@ def take_down(world: World, machine: int, now_s: float) -> None:
         replica.doing = records.DOWN
         replica.epoch += 1
         replica.pending_tokens = replica.scheduled_tokens = replica.used_tokens = 0
-        replica.context_tokens = replica.prompts_running = replica.behind = 0
+        replica.context_tokens = replica.prompts_running = replica.behind = replica.steady = 0
         replica.full = replica.shrunk = replica.receiving = 0
         replica.share = world.first_share
         replica.first_end = records.NEVER

@@ -100,11 +100,13 @@ REPLICA: Final = _record(
     ("f8", "start_s"),
     ("f8", "base_s", "growth_s"),  # of a token run: first iteration, and what each further one adds
     ("i8", "run_iterations", "batch_tokens"),
-    ("i8", "context_tokens"),  # of the token tasks in the batch
+    ("i8", "context_tokens"),  # of the token tasks in the batch, with chunked prefill of the steady sequences
     ("i8", "prompt_tokens"),  # of the prompts in the batch
+    ("i8", "steady"),  # first sequences of the batch, which have their tokens of the next iteration (chunked prefill)
     ("i8", "behind"),  # waiting token tasks whose own prompt has not run
     ("i8", "prompts_running"),
-    ("i8", "first_end"),  # iteration that completes the first of its running token tasks
+    # iteration that completes the first of its running token tasks; with chunked prefill iterations from now
+    ("i8", "first_end"),
     ("i8", "budget_tokens"),  # of an iteration
     ("i8", "choices", "type", "machine", "home", "pool", "epoch", "next_ready", "slot", "doing"),
     ("f8", "measured_s"),  # until when the integrals below are complete
