@@ -27,7 +27,8 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 MAX_REQUESTS: Final = 20_000_000
-BYTES_PER_REQUEST: Final = 300  # approximate memory of one request while it is simulated
+BYTES_PER_REQUEST: Final = 150  # approximate memory of a request of a long set (``simulation.window``)
+BYTES_PER_WHOLE: Final = 640  # the same in a closed loop, whose records are all held, and kept for other runs
 MAX_TOKENS: Final = 2**31 - 1  # of one side of a request
 LONGEST_S: Final = 3600.0  # time up to which a drawn set grows until it has the requests that it takes, in s
 _BUNCHES: Final = 20.0
@@ -122,15 +123,15 @@ def default_s(rate_rps: float, cv: float) -> float:
     return max(DURATION_S, min(bunches_s(rate_rps, cv), LONGEST_S))
 
 
-def check_count(requests: float, what: str) -> None:
+def check_count(requests: float, what: str, bytes_each: int = BYTES_PER_REQUEST) -> None:
     """Refuse more requests than ``MAX_REQUESTS``, with the memory that they would take.
 
     >>> check_count(3e7, "requests")
     Traceback (most recent call last):
-    provisioner.errors.InputError: requests: 30,000,000 requests would take about 9.0 GB of memory; ...
+    provisioner.errors.InputError: requests: 30,000,000 requests would take about 4.5 GB of memory; ...
     """
     if not requests <= MAX_REQUESTS:
-        memory = f"{requests * BYTES_PER_REQUEST / 1e9:,.1f} GB"
+        memory = f"{requests * bytes_each / 1e9:,.1f} GB"
         raise InputError(
             f"{what}: {format_count(requests)} requests would take about {memory} of memory; "
             f"at most {format_count(MAX_REQUESTS)} are simulated: take a shorter time or a lower rate"
@@ -260,7 +261,7 @@ def closed_loop(
     """
     parse_whole(in_flight, "requests in flight", "requests")
     parse_whole(count, "requests", "requests")
-    check_count(count, "closed loop")
+    check_count(count, "closed loop", BYTES_PER_WHOLE)
     _check_shares(warm_up, 0.0)
     from_index = max(in_flight, math.ceil(warm_up * count))
     if count - in_flight <= from_index:

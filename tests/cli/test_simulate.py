@@ -199,7 +199,7 @@ BAD = [
     # the requests
     ((*SMALL, "--rate", "0"), "--rate: must be above 0 requests/s, got 0"),
     ((*SMALL, "--rate", "nan"), "--rate: must be a number of requests/s, got 'nan'"),
-    ((*SMALL, "--rate", "1e6"), "120,000,000 requests would take about 36.0 GB of memory; at most 20,000,000"),
+    ((*SMALL, "--rate", "1e6"), "120,000,000 requests would take about 18.0 GB of memory; at most 20,000,000"),
     ((*SMALL, "--rate", "0.0001"), "no request arrives in that time: take a longer time or a higher rate"),
     ((*SMALL, "--duration", "-3"), "--duration: must be above 0 s, got -3"),
     ((*SMALL, "--duration", "3 parsec"), "--duration: must be a time with its unit"),

@@ -1,5 +1,9 @@
 """Long runs, whose requests are fed in chunks: the same as whole runs, event for event."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -83,3 +87,24 @@ def test_memory_is_that_of_the_requests_in_the_cluster(monkeypatch: pytest.Monke
     for count in (200, 2000):
         serve(cluster("mixed", perf(1e9), 4), ready([(0.5 * k, 100, 10) for k in range(count)]))
     assert sizes == [2 * FEW, 2 * FEW]
+
+
+@pytest.mark.slow
+def test_a_day_at_70_requests_a_second_is_simulated_in_1_5_gb(tmp_path: Path) -> None:
+    trace, rng, count = tmp_path / "day.csv", np.random.default_rng(0), 6_048_000
+    at = np.cumsum(rng.exponential(1 / 70.0, count))
+    prompts, outputs = np.minimum(rng.lognormal(7.0, 0.7, count).astype(int) + 1, 7000), rng.integers(1, 60, count)
+    with trace.open("w", encoding="utf-8") as file:
+        file.write("arrival_s,prompt_tokens,output_tokens\n")
+        for part in np.array_split(np.arange(count), 100):
+            columns = (values[part].tolist() for values in (at, prompts, outputs))
+            file.writelines(f"{when:.4f},{prompt},{output}\n" for when, prompt, output in zip(*columns, strict=True))
+    code = (
+        "import resource, sys; from provisioner import simulate;"
+        "s = simulate(design='splitwise-hh', prompt_machines=22, token_machines=4, trace=sys.argv[1]);"
+        "print(s.requests, s.stable, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(trace)], capture_output=True, text=True, check=True)
+    requests, stable, peak_kib = done.stdout.split()
+    assert (int(requests), stable) == (count, "True")
+    assert 1024 * int(peak_kib) < 1.5e9
