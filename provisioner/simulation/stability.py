@@ -109,7 +109,7 @@ def _dispersion(values: Floats) -> float:
 
 def _growth(arrival_s: Floats, done_s: Floats, at_s: Floats, turn: Floats) -> tuple[float, float]:
     """Growth of the delay at times, and that of their first half, in s per s of arrivals; NaN: not done."""
-    done_s = np.sort(np.where(np.isnan(done_s), np.inf, done_s))
+    done_s = np.sort(np.where(np.isnan(done_s), np.inf, done_s), kind="stable")  # nearly in order: twice as fast
     delay_s = at_s - arrival_s[np.minimum(np.searchsorted(done_s, at_s, side="right"), arrival_s.size - 1)]
     parts = slice(_POINTS // 2), slice(_POINTS // 2, None), slice(None)
     early, late, whole = (float(np.polyfit(at_s[part], delay_s[part], 1)[0]) for part in parts)  # 1 - 1 / rho

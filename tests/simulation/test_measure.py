@@ -94,6 +94,20 @@ def test_percentiles_of_many_values_are_numpys(n: int) -> None:
     assert (values == before).all()
 
 
+@pytest.mark.parametrize(
+    "mixed_in",
+    [[], [0.0], [INF], [0.0, INF, 5e-324], [1.0] * 20_000, [-1.0, -INF], [-0.0, 0.0], [1e300, 1e-300]],
+    ids=str,
+)
+def test_percentiles_of_many_values_are_their_ranks(mixed_in: list[float]) -> None:
+    """Values of all sizes, equal ones, zeros of both signs, negative and infinite ones: to the last digit."""
+    rng = np.random.default_rng(7)
+    values = rng.permutation(np.concatenate([rng.gamma(0.3, 1.0, 10_001 - min(len(mixed_in), 5)), mixed_in]))
+    ranks = np.array([0, 1, values.size // 3, values.size // 2, values.size - 2, values.size - 1])
+    of = 100.0 * ranks / (values.size - 1)
+    assert percentiles(values, of.tolist()) == tuple(np.sort(values)[ranks])
+
+
 @given(st.integers(1, 200), st.integers(0, 200), st.floats(0.0, 100.0))
 def test_percentiles_that_reach_infinite_values_are_infinite(known: int, infinite: int, of: float) -> None:
     values = np.concatenate([np.arange(known, dtype=float), np.full(infinite, INF)])[::-1]
