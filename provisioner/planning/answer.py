@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
-from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from provisioner.planning.explain import infeasible, why_not
 from provisioner.planning.formulation import CAP_OPTIONS, build
 from provisioner.planning.search import RATE_TOLERANCE, SMALLEST_RATE_RPS, Best, Search, largest_rate
 from provisioner.planning.setting import Setting
-from provisioner.planning.solver import write_problem
+from provisioner.planning.solver import write_program
 from provisioner.progress import Progress, Step
 from provisioner.queueing.mixed_stage import LARGEST_DESCRIBED_LOAD, MixedStage
 from provisioner.queueing.stages import TokenStage
@@ -43,9 +42,7 @@ def answer(setting: Setting, progress: Progress = lambda _: None) -> Plan:
     objective = setting.criterion
     search = setting.search(progress=progress)
     if setting.searching.write_lp is not None:
-        began_s = monotonic()
-        problem = build(search.parameters(setting.designs), objective).problem
-        write_problem(problem, setting.searching.write_lp, monotonic() - began_s)
+        write_program(build(search.parameters(setting.designs), objective), setting.searching.write_lp)
     with_sharing_designs(setting, search, progress)
     best = search.best(tuple(search.candidates), objective)
     if best is None:

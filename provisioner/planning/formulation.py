@@ -3,12 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Any, Final, Self
 
-import pulp
+import numpy as np
 
-from provisioner.deadline import check_time, in_time
+from provisioner.deadline import check_time
 from provisioner.planning.candidates import SHARE_TOLERANCE, Candidates
+from provisioner.planning.program import Columns, Linear, Program, Rows
 from provisioner.results.cluster import Cluster, Totals
 from provisioner.specs.criteria import CRITERIA as ALL_CRITERIA
 from provisioner.specs.criteria import OF_CLUSTERS, CriterionName, Tiebreak
@@ -19,8 +20,6 @@ Criterion = CriterionName
 CRITERIA: Final = OF_CLUSTERS
 CAP_OPTIONS: Final = {name: f"max_{ALL_CRITERIA[name].field}" for name in CRITERIA}
 """The option that caps each criterion."""
-
-Rows = dict[str, pulp.LpConstraint]
 
 # A total may exceed its limit, or the best value of an earlier criterion, by this relative rounding error.
 ROUNDING = 1e-9
@@ -94,61 +93,27 @@ class Parameters:
         return self.candidates[d].pools[s].slot.machine.name
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A stated program and its variables: ``design[d]``, ``size[d, s, n]`` (binary)."""
-
-    problem: pulp.LpProblem
-    design: dict[int, pulp.LpVariable]
-    size: dict[tuple[int, int, int], pulp.LpVariable]
-
-    @classmethod
-    def over(cls, candidates: Sequence[Candidates], name: str, sense: int) -> Self:
-        """A program without rows that minimises or maximises, with the variables of these candidates."""
-        problem = pulp.LpProblem(name, sense)
-        design = {d: problem.add_variable(f"design({d})", cat="Binary") for d in range(len(candidates))}
-        size = {
-            (d, s, int(n)): problem.add_variable(f"size({d},{s},{n})", cat="Binary")
-            for d, option in enumerate(candidates)
-            for s, pool in enumerate(option.pools)
-            for n in in_time(pool.sizes)
-        }
-        return cls(problem, design, size)
-
-    def no_larger(self, d: int, option: Candidates, cut: Sequence[int]) -> list[pulp.LpVariable]:
-        """The variables of a design's sizes of at most those of a cut."""
-        check_time()
-        pools = enumerate(zip(option.pools, cut, strict=True))
-        return [self.size[d, s, int(n)] for s, (pool, largest) in pools for n in pool.sizes if n <= largest]
-
-    def add(self, rows: Rows) -> None:
-        """Add rows by name."""
-        for name, row in in_time(rows.items()):
-            self.problem.addConstraint(row, name)
-
-
 def build(parameters: Parameters, objective: Tiebreak, best_so_far: Mapping[Tiebreak, float] | None = None) -> Program:
     """State the program that minimises one criterion, with the earlier criteria held at their best values."""
-    program = Program.over(parameters.candidates, "provisioner", pulp.LpMinimize)
-    program.problem.setObjective(total(parameters, program, objective))
+    empty = Program.over(parameters.candidates, "provisioner")
+    rows: Rows = {}
     for family in (one_design, one_size, share_beyond, end_to_end, in_stock, capped):
-        program.add(family(parameters, program))
-    program.add(as_good_as(parameters, program, best_so_far or {}))
-    return program
+        rows |= family(parameters, empty)
+    rows |= as_good_as(parameters, empty, best_so_far or {})
+    return replace(empty, objective=total(parameters, empty, objective), rows=rows)
 
 
-def total(parameters: Parameters, program: Program, criterion: Tiebreak) -> pulp.LpAffineExpression:
+def total(parameters: Parameters, program: Program, criterion: Tiebreak) -> Linear:
     """sum over d, s, n of n * u[machine(d, s)] * size[d, s, n]: a criterion summed over all machines.
 
     Of the complexity: sum over d of complexity[d] * design[d].
     """
     if criterion == "complexity":
-        return pulp.lpSum(
-            option.design.complexity * program.design[d] for d, option in enumerate(parameters.candidates)
-        )
-    return pulp.lpSum(
-        n * parameters.prices.of(criterion, parameters.machine(d, s)) * variable
-        for (d, s, n), variable in in_time(program.size.items())
+        return Linear.of([(program.designs, np.array([o.design.complexity for o in parameters.candidates]))])
+    return Linear.of(
+        program.per_machine(d, s, parameters.prices.of(criterion, parameters.machine(d, s)))
+        for d, option in enumerate(parameters.candidates)
+        for s in range(len(option.pools))
     )
 
 
@@ -161,15 +126,15 @@ def amount(parameters: Parameters, criterion: Tiebreak, d: int, sizes: Sequence[
 
 def one_design(parameters: Parameters, program: Program) -> Rows:
     """sum over d of design[d] = 1: exactly one design is built."""
-    return {"one_design": pulp.lpSum(program.design.values()) == 1}
+    return {"one_design": Linear.of([(program.designs, 1.0)]).equal(1.0)}
 
 
 def one_size(parameters: Parameters, program: Program) -> Rows:
     """sum over n of size[d, s, n] = design[d]: each pool of the chosen design has one size, the others none."""
     return {
-        f"one_size({d},{s})": pulp.lpSum(program.size[d, s, int(n)] for n in in_time(pool.sizes)) == program.design[d]
+        f"one_size({d},{s})": Linear.of([(program.sizes(d, s), 1.0)]).less(1.0, d).equal(0.0)
         for d, option in enumerate(parameters.candidates)
-        for s, pool in enumerate(option.pools)
+        for s in range(len(option.pools))
     }
 
 
@@ -177,41 +142,46 @@ def share_beyond(parameters: Parameters, program: Program) -> Rows:
     """sum over s in role, n of share[d, s, n, limit] * size[d, s, n] <= 1 - quantile: shares add over a shared role."""
     rows: Rows = {}
     for d, option in enumerate(parameters.candidates):
-        limits: dict[tuple[str, LatencyLimit], list[pulp.LpAffineExpression]] = {}
+        limits: dict[tuple[str, LatencyLimit], list[tuple[Columns, Any]]] = {}
         for s, pool in enumerate(option.pools):
             for limit, shares in pool.share_beyond.items():
                 check_time()
-                terms = [float(share) * program.size[d, s, int(n)] for n, share in zip(pool.sizes, shares, strict=True)]
-                limits.setdefault((pool.slot.role, limit), []).extend(terms)
+                limits.setdefault((pool.slot.role, limit), []).append((program.sizes(d, s), shares))
         for (role, limit), terms in limits.items():
             name = f"share_beyond({d},{role},{limit.metric},p{limit.percentile:g})"
-            rows[name] = pulp.lpSum(terms) <= 1.0 - limit.quantile + SHARE_TOLERANCE
+            rows[name] = Linear.of(terms).at_most(1.0 - limit.quantile + SHARE_TOLERANCE)
     return rows
 
 
 def end_to_end(parameters: Parameters, program: Program) -> Rows:
     """sum over s, n <= cut[s] of size[d, s, n] <= pools - 1: not every pool at most as large as in a failing choice."""
     return {
-        f"end_to_end({d},{k})": pulp.lpSum(terms) <= len(option.pools) - 1
+        f"end_to_end({d},{k})": terms.at_most(len(option.pools) - 1.0)
         for d, option in enumerate(parameters.candidates)
         for k, cut in enumerate(option.cuts)
-        if (terms := program.no_larger(d, option, cut))
+        if (terms := program.no_larger(d, cut)).columns.size
     }
 
 
 def in_stock(parameters: Parameters, program: Program) -> Rows:
     """sum over pools of the type, n of n * size[d, s, n] <= stock[type]: no more machines of a type than there are."""
-    return {
-        f"in_stock({machine})": pulp.lpSum(used) <= available
-        for machine, available in parameters.caps.stock.items()
-        if (used := [n * x for (d, s, n), x in in_time(program.size.items()) if parameters.machine(d, s) == machine])
-    }
+    rows: Rows = {}
+    for machine, available in parameters.caps.stock.items():
+        used = [
+            program.per_machine(d, s, 1.0)
+            for d, option in enumerate(parameters.candidates)
+            for s in range(len(option.pools))
+            if parameters.machine(d, s) == machine
+        ]
+        if used:
+            rows[f"in_stock({machine})"] = Linear.of(used).at_most(available)
+    return rows
 
 
 def capped(parameters: Parameters, program: Program) -> Rows:
     """total[criterion] <= cap[criterion]: cost, power and the number of machines within what is allowed."""
     return {
-        f"capped({criterion})": total(parameters, program, criterion) <= cap * (1.0 + ROUNDING)
+        f"capped({criterion})": total(parameters, program, criterion).at_most(cap * (1.0 + ROUNDING))
         for criterion, cap in parameters.caps.given.items()
     }
 
@@ -219,6 +189,6 @@ def capped(parameters: Parameters, program: Program) -> Rows:
 def as_good_as(parameters: Parameters, program: Program, best_so_far: Mapping[Tiebreak, float]) -> Rows:
     """total[criterion] <= best[criterion]: a later criterion decides only among what the earlier ones leave."""
     return {
-        f"as_good_as({criterion})": total(parameters, program, criterion) <= best * (1.0 + ROUNDING)
+        f"as_good_as({criterion})": total(parameters, program, criterion).at_most(best * (1.0 + ROUNDING))
         for criterion, best in best_so_far.items()
     }

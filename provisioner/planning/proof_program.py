@@ -7,19 +7,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import add, sub
-from time import monotonic
 from typing import Self
 
 import numpy as np
-import pulp
 
-from provisioner.deadline import check_time, in_time
+from provisioner.deadline import check_time
 from provisioner.errors import InputError
 from provisioner.options import spelled
 from provisioner.planning.candidates import Candidates, PoolCandidates
-from provisioner.planning.formulation import Parameters, Program, Rows, capped, in_stock, one_design, one_size
+from provisioner.planning.formulation import Parameters, capped, in_stock, one_design, one_size
 from provisioner.planning.lattice import LEVELS, Lattice, Sizes, Totals, at_most
-from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_problem
+from provisioner.planning.program import Linear, Program, Rows
+from provisioner.planning.solver import DEFAULT_SOLVER, Point, choose, solver, write_program
 
 _MOST_MERGED = 2_000_000  # with more sizes than this in one design, exclusions are not merged into stronger ones
 
@@ -102,47 +101,43 @@ def merged(lattice: Lattice, d: int, largest: Sizes) -> tuple[tuple[Sizes, ...],
 
 def build(p: ProofParameters, level: int, at_least: int | None = None) -> Program:
     """State the program of one level: the dearest plan that is left; ``at_least`` bounds its total from below."""
-    program = Program.over(p.choices.candidates, "proof", pulp.LpMaximize)
-    program.problem.setObjective(total_units(p, program, p.lattice.deciding(level)))
+    empty = Program.over(p.choices.candidates, "proof", maximise=True)
+    rows: Rows = {}
     for family in (one_design, one_size, in_stock, capped):
-        program.add(family(p.choices, program))
+        rows |= family(p.choices, empty)
     for of_proof in (enough_work, cut, tried):
-        program.add(of_proof(p, program))
-    program.add(no_worse(p, program, level))
-    program.add(better(p, program, level))
-    program.add(as_dear_as(p, program, level, at_least))
-    return program
+        rows |= of_proof(p, empty)
+    rows |= no_worse(p, empty, level) | better(p, empty, level) | as_dear_as(p, empty, level, at_least)
+    return replace(empty, objective=total_units(p, empty, p.lattice.deciding(level)), rows=rows)
 
 
-def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float]) -> pulp.LpAffineExpression:
+def _summed(p: ProofParameters, program: Program, d: int, each: Sequence[float]) -> Linear:
     """sum over s, n of n * each[s] * size[d, s, n]: an amount per machine of each pool, over one design."""
-    return pulp.lpSum(
-        int(n) * each[s] * program.size[d, s, int(n)]
-        for s, pool in enumerate(p.choices.candidates[d].pools)
-        for n in in_time(pool.sizes)
-    )
+    check_time()
+    return Linear.of(program.per_machine(d, s, amount) for s, amount in enumerate(each))
 
 
-def units(p: ProofParameters, program: Program, c: int, d: int) -> pulp.LpAffineExpression:
+def units(p: ProofParameters, program: Program, c: int, d: int) -> Linear:
     """complexity[d] * design[d], or sum over s, n of n * unit[c, machine(d, s)] * size[d, s, n]: in whole units.
 
     A criterion, by position, of one design.
     """
     at = p.positions[d]
     if p.lattice.order[c] == "complexity":
-        return pulp.lpSum([p.lattice.fixed[at][c] * program.design[d]])
+        return Linear.of([(program.designs[d : d + 1], p.lattice.fixed[at][c])])
     return _summed(p, program, d, p.lattice.units[at][c])
 
 
-def total_units(p: ProofParameters, program: Program, c: int) -> pulp.LpAffineExpression:
+def total_units(p: ProofParameters, program: Program, c: int) -> Linear:
     """sum over d of units[d, c]: a criterion of the chosen design, in whole units."""
-    return pulp.lpSum(units(p, program, c, d) for d in program.design)
+    each = (units(p, program, c, d) for d in range(len(p.positions)))
+    return Linear.of((one.columns, one.coefficients) for one in each)
 
 
 def enough_work(p: ProofParameters, program: Program) -> Rows:
     """sum over s, n of n * work[d, k, s] * size[d, s, n] >= design[d]: the pools can do the work at the very best."""
     return {
-        f"enough_work({d},{k})": _summed(p, program, d, row) >= program.design[d]
+        f"enough_work({d},{k})": _summed(p, program, d, row).less(1.0, d).at_least(0.0)
         for d, position in enumerate(p.positions)
         for k, row in enumerate(p.lattice.regions[position].work)
     }
@@ -151,7 +146,7 @@ def enough_work(p: ProofParameters, program: Program) -> Rows:
 def cut(p: ProofParameters, program: Program) -> Rows:
     """sum over s, n <= cut[d, k, s] of size[d, s, n] <= (pools - 1) * design[d]: nothing below these sizes."""
     return {
-        f"cut({d},{k})": pulp.lpSum(program.no_larger(d, option, sizes)) <= (len(option.pools) - 1) * program.design[d]
+        f"cut({d},{k})": program.no_larger(d, sizes).less(len(option.pools) - 1.0, d).at_most(0.0)
         for d, option in enumerate(p.choices.candidates)
         for k, sizes in enumerate(option.cuts)
     }
@@ -160,8 +155,9 @@ def cut(p: ProofParameters, program: Program) -> Rows:
 def tried(p: ProofParameters, program: Program) -> Rows:
     """sum over s of size[d, s, tried[d, k, s]] <= (pools - 1) * design[d]: nothing that was simulated, by itself."""
     return {
-        f"tried({d},{k})": pulp.lpSum(program.size[d, s, n] for s, n in enumerate(sizes))
-        <= (len(sizes) - 1) * program.design[d]
+        f"tried({d},{k})": Linear.of((program.size(d, s, n), 1.0) for s, n in enumerate(sizes))
+        .less(len(sizes) - 1.0, d)
+        .at_most(0.0)
         for d, alone in enumerate(p.tried)
         for k, sizes in enumerate(alone)
     }
@@ -170,8 +166,8 @@ def tried(p: ProofParameters, program: Program) -> Rows:
 def no_worse(p: ProofParameters, program: Program, level: int) -> Rows:
     """units[d, c] <= best[c] * design[d]: the criteria before the level's are as good as the best plan's."""
     return {
-        f"no_worse({d},{p.lattice.order[c]})": units(p, program, c, d) <= most * program.design[d]
-        for d in program.design
+        f"no_worse({d},{p.lattice.order[c]})": units(p, program, c, d).less(most, d).at_most(0.0)
+        for d in range(len(p.positions))
         for c, most in enumerate((p.best or ())[:level])
     }
 
@@ -179,8 +175,8 @@ def no_worse(p: ProofParameters, program: Program, level: int) -> Rows:
 def better(p: ProofParameters, program: Program, level: int) -> Rows:
     """units[d, c] <= (best[c] - 1) * design[d]: the level's criterion is better than the best plan's."""
     return {
-        f"better({d},{p.lattice.order[level]})": units(p, program, level, d) <= (most - 1) * program.design[d]
-        for d in program.design
+        f"better({d},{p.lattice.order[level]})": units(p, program, level, d).less(most - 1.0, d).at_most(0.0)
+        for d in range(len(p.positions))
         for most in (p.best or ())[level : level + 1]
     }
 
@@ -190,7 +186,7 @@ def as_dear_as(p: ProofParameters, program: Program, level: int, at_least: int |
     if at_least is None:
         return {}
     c = p.lattice.deciding(level)
-    return {f"as_dear_as({p.lattice.order[c]})": total_units(p, program, c) >= at_least}
+    return {f"as_dear_as({p.lattice.order[c]})": total_units(p, program, c).at_least(at_least)}
 
 
 class Programs:
@@ -200,8 +196,6 @@ class Programs:
         self.lattice = lattice
         self.parameters = parameters(lattice, best)
         self.engine = solver(solver_name)
-        if self.engine.name == "HiGHS":  # its presolve takes several times as long as the program itself
-            self.engine = pulp.getSolver("HiGHS", msg=False, gapRel=0.0, presolve="off")
 
     def ends(self, level: int, skip: frozenset[int] = frozenset()) -> tuple[Point, ...]:
         """The same points as ``Enumeration.ends``, by up to four programs."""
@@ -212,13 +206,13 @@ class Programs:
         c = self.lattice.deciding(level)
         total = self.lattice.totals(dearest)[c]
         first = self._solve(
-            p, level, total, lambda program: pulp.lpSum(p.positions[d] * x for d, x in program.design.items())
+            p, level, total, lambda program: Linear.of([(program.designs, -np.array(p.positions, dtype=np.float64))])
         )
         assert first is not None
         p = p.only(frozenset({first.design}))
         floor = total - min(self.lattice.units[first.design][c]) + 1
-        low = self._solve(p, level, floor, lambda program: _sizes_rank(p, program))
-        high = self._solve(p, level, floor, lambda program: -_sizes_rank(p, program))
+        low = self._solve(p, level, floor, lambda program: _sizes_rank(p, program, -1))
+        high = self._solve(p, level, floor, lambda program: _sizes_rank(p, program, 1))
         assert low is not None and high is not None
         return (low,) if low == high else (low, high)
 
@@ -232,15 +226,14 @@ class Programs:
         p: ProofParameters,
         level: int,
         at_least: int | None = None,
-        least: Callable[[Program], pulp.LpAffineExpression] | None = None,
+        most: Callable[[Program], Linear] | None = None,
     ) -> Point | None:
-        """A point left at a level, the dearest or the one with the ``least`` of something; None where none is left."""
+        """A point left at a level, the dearest or the one with the ``most`` of something; None where none is left."""
         while p.positions:
-            began_s = monotonic()
             program = build(p, level, at_least)
-            if least is not None:
-                program.problem.setObjective(-least(program))
-            choice = choose(program, self.engine, monotonic() - began_s)
+            if most is not None:
+                program = replace(program, objective=most(program))
+            choice = choose(program, self.engine, False)
             if choice is None:
                 return None
             point = choice._replace(design=p.positions[choice.design])
@@ -253,10 +246,10 @@ class Programs:
         return None
 
 
-def _sizes_rank(p: ProofParameters, program: Program) -> pulp.LpAffineExpression:
-    """The sizes of the one design read as the digits of a number, so that its order is theirs."""
+def _sizes_rank(p: ProofParameters, program: Program, sign: int) -> Linear:
+    """The sizes of the one design read as the digits of a number, so that its order is theirs; or its negative."""
     pools = p.choices.candidates[0].pools
-    weight = [math.prod(int(pool.sizes[-1]) + 1 for pool in pools[s + 1 :]) for s in range(len(pools))]
+    weight = [sign * math.prod(int(pool.sizes[-1]) + 1 for pool in pools[s + 1 :]) for s in range(len(pools))]
     return _summed(p, program, 0, weight)
 
 
@@ -269,6 +262,4 @@ def write_lp(p: ProofParameters, path: str, level: int = 0) -> None:
         raise InputError(
             f"{spelled('write_lp')} {path}: no design has a size that could be better, so there is no program"
         )
-    began_s = monotonic()
-    problem = build(p, level).problem
-    write_problem(problem, path, monotonic() - began_s)
+    write_program(build(p, level), path)

@@ -13,7 +13,8 @@ from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
 from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, restricted
 from provisioner.planning.designs import Design, shared_roles
-from provisioner.planning.formulation import CRITERIA, Caps, Prices, Program
+from provisioner.planning.formulation import CRITERIA, Caps, Prices
+from provisioner.planning.program import Program
 from provisioner.planning.search import Search
 from provisioner.planning.setting import Setting
 from provisioner.planning.solver import choose
@@ -236,9 +237,9 @@ def test_all_designs_are_solved_as_one_program_for_each_criterion(monkeypatch: p
     assert len(setting.designs) == 12
     sizes: list[int] = []
 
-    def counted(program: Program, engine: Any, stated_s: float) -> Any:
-        sizes.append(program.problem.numVariables())
-        return choose(program, engine, stated_s)
+    def counted(program: Program, engine: Any) -> Any:
+        sizes.append(program.columns)
+        return choose(program, engine)
 
     monkeypatch.setattr("provisioner.planning.solver.choose", counted)
     monkeypatch.setattr("provisioner.planning.candidates.PromptStage.pools", None)

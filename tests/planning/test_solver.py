@@ -1,11 +1,15 @@
 """The program solved: against trying every choice, and what happens at its edges."""
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+import highspy
+import numpy as np
 import pulp
 import pytest
 from hypothesis import given, settings
@@ -14,7 +18,18 @@ from hypothesis import strategies as st
 from provisioner.deadline import TimeIsUp, ending
 from provisioner.errors import InputError, ProvisionerError, UnknownNameError
 from provisioner.planning.formulation import CRITERIA, Caps, Criterion, Parameters, Prices, build
-from provisioner.planning.solver import choose, read, solve, solver, write_problem
+from provisioner.planning.program import Program
+from provisioner.planning.solver import (
+    Engine,
+    Highs,
+    ThroughPulp,
+    Values,
+    choose,
+    read,
+    solve,
+    solver,
+    write_program,
+)
 from provisioner.specs.criteria import OF_CLUSTERS, order
 from tests.planning.instances import (
     MACHINES,
@@ -137,9 +152,13 @@ def test_no_choice_is_none() -> None:
     assert solve(replace(two_candidates(), caps=Caps(machines=1)), "cost") is None
 
 
-def test_the_gap_asked_for_is_zero() -> None:
-    assert solver("HiGHS").gapRel == 0.0
-    assert solver("highs").name == solver("HiGHS").name
+def test_the_gap_asked_for_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {}
+    engine = Highs()
+    monkeypatch.setattr(engine._highs, "setOptionValue", lambda name, value: given.update({name: value}), raising=False)
+    assert choose(build(two_candidates(), "cost"), engine) is not None
+    assert given["mip_rel_gap"] == 0.0
+    assert solver("highs").name == solver("HiGHS").name == "HiGHS"
 
 
 def test_unknown_and_missing_solvers_are_refused() -> None:
@@ -153,16 +172,20 @@ def test_unknown_and_missing_solvers_are_refused() -> None:
 def test_a_fractional_solution_is_refused() -> None:
     program = build(two_candidates(), "cost")
     choice = choose(program, solver("HiGHS"))
-    assert choice is not None and read(program, "HiGHS") == choice
-    next(iter(program.size.values())).varValue = 0.4
-    with pytest.raises(ProvisionerError, match="fractional"):
-        read(program, "HiGHS")
+    assert choice is not None
+    values = np.zeros(program.columns)
+    values[[choice.design, *(int(program.size(choice.design, s, n)[0]) for s, n in enumerate(choice.sizes))]] = 1.0
+    assert read(program, values + 1e-9, "HiGHS") == choice
+    for wrong in (0.4, math.nan):
+        values[-1] = wrong
+        with pytest.raises(ProvisionerError, match="fractional"):
+            read(program, values, "HiGHS")
 
 
-def test_a_time_limit_is_taken_neither_for_an_optimum_nor_for_infeasible() -> None:
-    engine = pulp.getSolver("HiGHS", msg=False, timeLimit=0.0)
-    with pytest.raises(ProvisionerError, match=r"HiGHS: stopped without a proven optimum \((TimeLimit|Not Solved)\)"):
-        choose(build(two_candidates(), "cost"), engine)
+def test_a_time_limit_is_taken_neither_for_an_optimum_nor_for_infeasible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioner.planning.solver.time_left_s", lambda: 0.0)
+    with pytest.raises(ProvisionerError, match=r"HiGHS: stopped without a proven optimum \(Time limit reached\)"):
+        choose(build(two_candidates(), "cost"), Highs())
 
 
 class Answered:
@@ -176,6 +199,15 @@ class Answered:
     def solve(self, engine: pulp.LpSolver) -> object:
         return self.answer
 
+    def variables(self) -> list[pulp.LpVariable]:
+        return []
+
+
+def through_pulp(monkeypatch: pytest.MonkeyPatch, problem: object) -> tuple[Program, Engine]:
+    """A program that PuLP states as the given problem, and a solver for it."""
+    monkeypatch.setattr(Program, "problem", lambda _: problem)
+    return build(two_candidates(), "cost"), ThroughPulp(SimpleNamespace(name="PULP_CBC_CMD"))
+
 
 def statistics(status: str, has_solution: bool = False) -> SimpleNamespace:
     """The part read of what ``LpProblem.solve`` returns since PuLP 4."""
@@ -183,75 +215,122 @@ def statistics(status: str, has_solution: bool = False) -> SimpleNamespace:
 
 
 PULP_3 = pytest.mark.skipif(not hasattr(pulp, "LpStatus"), reason="PuLP 4 has no LpStatus")
-CBC = SimpleNamespace(name="PULP_CBC_CMD")
-HIGHS = SimpleNamespace(name="HiGHS")
 
 
 def test_a_solver_has_the_time_left_less_what_nothing_interrupts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Handing a program over takes a time in proportion to stating it; what does not fit is not begun."""
+    """Handing a program over takes a time in proportion to its size; what does not fit is not begun."""
     now_s = 0.0
     monkeypatch.setattr("provisioner.deadline.monotonic", lambda: now_s)
     given: list[float] = []
 
-    class Stopped(Answered):
-        def solve(self, engine: pulp.LpSolver) -> object:
-            nonlocal now_s
-            given.append(engine.timeLimit)
-            now_s += engine.timeLimit
-            return super().solve(engine)
+    class Slow:
+        name = "slow"
 
-    program = replace(build(two_candidates(), "cost"), problem=Stopped(statistics("TimeLimit")))
+        def uninterrupted_s(self, program: Program) -> float:
+            return 20.0
+
+        def solved(self, program: Program, limit_s: float, presolve: bool) -> tuple[str, Values]:
+            nonlocal now_s
+            given.append(limit_s)
+            now_s += limit_s
+            return "TimeLimit", np.zeros(program.columns)
+
     with ending(100.0):
         for _ in range(2):
             with pytest.raises(TimeIsUp):
-                choose(program, SimpleNamespace(name="HiGHS"), 10.0)
+                choose(build(two_candidates(), "cost"), Slow())
     assert given == [80.0] and now_s == 80.0
 
 
-@pytest.mark.parametrize(
-    ("answered", "engine"),
-    [
-        (Answered(statistics("Infeasible")), HIGHS),
-        (Answered(statistics("Undefined")), CBC),
-        pytest.param(Answered(-1, -1), HIGHS, marks=PULP_3),
-        pytest.param(Answered(-3, 0), CBC, marks=PULP_3),
-    ],
-)
-def test_infeasible_is_no_choice(answered: Answered, engine: SimpleNamespace) -> None:
-    assert choose(replace(build(two_candidates(), "cost"), problem=answered), engine) is None
+def test_pulp_is_given_the_limit_and_a_multiple_of_the_time_that_stating_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = iter((5.0, 15.0))
+    program, engine = through_pulp(monkeypatch, Answered(statistics("TimeLimit")))
+    monkeypatch.setattr("provisioner.planning.solver.monotonic", lambda: next(now_s))
+    assert engine.uninterrupted_s(program) == 20.0
+    assert engine.solved(program, 7.0, True)[0] == "TimeLimit"
+    assert isinstance(engine, ThroughPulp) and engine.engine.timeLimit == 7.0
 
 
 @pytest.mark.parametrize(
-    ("answered", "engine", "ending"),
+    "answered",
     [
-        (Answered(statistics("TimeLimit", has_solution=True)), HIGHS, "TimeLimit"),
-        (Answered(statistics("NotSolved")), CBC, "NotSolved"),
-        (Answered(statistics("Undefined")), HIGHS, "Undefined"),
-        pytest.param(Answered(1, 2), HIGHS, "Not Proven", marks=PULP_3),  # after a time limit, with a solution
-        pytest.param(Answered(0, 0), HIGHS, "Not Solved", marks=PULP_3),
+        Answered(statistics("Infeasible")),
+        Answered(statistics("Undefined")),
+        pytest.param(Answered(-1, -1), marks=PULP_3),
+        pytest.param(Answered(-3, 0), marks=PULP_3),
     ],
 )
-def test_stopping_early_is_not_taken_for_an_optimum(answered: Answered, engine: SimpleNamespace, ending: str) -> None:
+def test_infeasible_is_no_choice(monkeypatch: pytest.MonkeyPatch, answered: Answered) -> None:
+    assert choose(*through_pulp(monkeypatch, answered)) is None
+
+
+@pytest.mark.parametrize(
+    ("answered", "ending"),
+    [
+        (Answered(statistics("TimeLimit", has_solution=True)), "TimeLimit"),
+        (Answered(statistics("NotSolved")), "NotSolved"),
+        pytest.param(Answered(1, 2), "Not Proven", marks=PULP_3),  # after a time limit, with a solution
+        pytest.param(Answered(0, 0), "Not Solved", marks=PULP_3),
+    ],
+)
+def test_stopping_early_is_not_taken_for_an_optimum(
+    monkeypatch: pytest.MonkeyPatch, answered: Answered, ending: str
+) -> None:
     with pytest.raises(ProvisionerError, match=rf"without a proven optimum \({ending}\)"):
-        choose(replace(build(two_candidates(), "cost"), problem=answered), engine)
+        choose(*through_pulp(monkeypatch, answered))
 
 
-def test_an_optimum_is_a_choice_whichever_way_pulp_reports_it() -> None:
+def test_an_optimum_is_a_choice_whichever_way_pulp_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     program = build(two_candidates(), "cost")
-    choice = choose(program, solver("HiGHS"))
-    assert choice is not None
-    assert choose(replace(program, problem=Answered(statistics("Optimal", has_solution=True))), HIGHS) == choice
+    problem = program.problem()
+    problem.solve(pulp.getSolver("HiGHS", msg=False))
+    monkeypatch.setattr(problem, "solve", lambda _: statistics("Optimal", has_solution=True))
+    monkeypatch.setattr(Program, "problem", lambda _: problem)
+    assert choose(program, ThroughPulp(SimpleNamespace(name="other"))) == choose(program, Highs())
+
+
+@settings(max_examples=60, deadline=None)
+@given(instances(), CRITERION)
+def test_pulp_states_the_same_program_as_the_arrays(parameters: Parameters, objective: Criterion) -> None:
+    """The file that PuLP writes, read by HiGHS, has the columns, the rows and the optimum of the arrays."""
+    best = {criterion: 1e4 for criterion in CRITERIA if criterion != objective}
+    program = build(parameters, objective, best)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.lp"
+        write_program(program, str(path))
+        h = highspy.Highs()
+        h.silent()
+        h.readModel(str(path))
+    lp, arrays, matrix = h.getLp(), program.arrays, h.getLp().a_matrix_
+    names = [*lp.col_names_]  # "__dummy" is PuLP's for a row without variables
+    written: dict[str, dict[str, float]] = {name: {} for name in lp.row_names_ if name != "_dummy"}
+    for column, start, end in zip(names, [*matrix.start_][:-1], [*matrix.start_][1:], strict=True):
+        for k in range(start, end):
+            if column != "__dummy":
+                written[lp.row_names_[matrix.index_[k]]][column] = matrix.value_[k]
+    assert set(written) == set(program.rows)
+    bounds = dict(zip(lp.row_names_, zip(lp.row_lower_, lp.row_upper_, strict=True), strict=True))
+    for name, row in program.rows.items():
+        mine = zip((program.names[k] for k in row.sum.columns), row.sum.coefficients, strict=True)
+        assert written[name] == pytest.approx({column: value for column, value in mine if value}, rel=1e-9)
+        assert bounds[name] == pytest.approx((row.least, row.most), rel=1e-9)
+    costs = dict(zip(program.names, arrays.objective, strict=True)) | {"__dummy": 0.0}
+    assert list(lp.col_cost_) == pytest.approx([costs[name] for name in names], rel=1e-9)
+    h.run()
+    ending, values = Highs().solved(program, math.inf, True)
+    assert (ending == "Optimal") == (h.getModelStatus() == highspy.HighsModelStatus.kOptimal)
+    if ending == "Optimal":
+        assert h.getObjectiveValue() == pytest.approx(float(arrays.objective @ values), rel=1e-9)
 
 
 def test_a_program_that_cannot_be_written_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"write_lp .*: cannot be written: No such file or directory"):
-        write_problem(build(two_candidates(), "cost").problem, str(tmp_path / "missing" / "model.lp"))
+        write_program(build(two_candidates(), "cost"), str(tmp_path / "missing" / "model.lp"))
 
 
 def test_the_written_program_solves_to_the_same_cost(tmp_path_factory: pytest.TempPathFactory) -> None:
-    highspy = pytest.importorskip("highspy")
     path = tmp_path_factory.mktemp("lp") / "model.lp"
-    write_problem(build(two_candidates(), "cost").problem, str(path))
+    write_program(build(two_candidates(), "cost"), str(path))
     solved = solve(two_candidates(), "cost")
     assert solved is not None
     h = highspy.Highs()
