@@ -28,7 +28,7 @@ class BuildError(Exception):
 def linker() -> list[str]:
     """The command of a C compiler that links; ``BuildError`` if this machine has none."""
     named = (os.environ.get("CC"), sysconfig.get_config_var("CC"), "cc", "gcc", "clang")
-    commands = [shlex.split(str(command)) for command in named if command]
+    commands = [shlex.split(str(command)) for command in dict.fromkeys(named) if command]
     for command in commands:
         if shutil.which(command[0]):
             return command
