@@ -76,6 +76,21 @@ class PiecewiseLinear:
         """Value at ``at``, any shape, the shape of ``at``."""
         return np.asarray(np.interp(np.asarray(at, dtype=np.float64), self._far_x, self._far_y), dtype=np.float64)
 
+    def at_best(self) -> "PiecewiseLinear":
+        """The line on which no amount of work is slower per unit than a smaller one; nowhere above this line.
+
+        At each knot it is x min(y_j / x_j) over the knots up to x; beyond the last one until this line is below that.
+
+        >>> PiecewiseLinear(np.array([1.0, 2.0, 4.0]), np.array([10.0, 16.0, 40.0])).at_best()([1, 2, 3, 4, 8]).tolist()
+        [10.0, 16.0, 24.0, 32.0, 64.0]
+        """
+        slope, last = float(np.diff(self._far_y)[-1] / np.diff(self._far_x)[-1]), float(self.x[-1])
+        least = float((self.y / self.x).min())
+        meets = (float(self.y[-1]) - slope * last) / (least - slope) if slope < least else last
+        meets = min(meets, _FAR / 4.0)
+        x = np.append(self.x, [meets, 2.0 * meets] if meets > last else 2.0 * last)
+        return PiecewiseLinear(x, x * np.minimum.accumulate(self(x) / x))
+
 
 @dataclass(frozen=True, slots=True)
 class ContextFit:

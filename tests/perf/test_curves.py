@@ -140,6 +140,20 @@ def test_piecewise_linear_agrees_with_scipy_in_double_precision(data: st.DataObj
 _TIMES = st.lists(st.floats(1e-6, 10), min_size=12, max_size=12)
 
 
+@given(st.lists(st.tuples(st.floats(1.0, 1e3), st.floats(1e-3, 1e2)), min_size=2, max_size=8))
+def test_at_best_no_work_is_slower_per_unit_than_less_of_it_and_none_is_slower_than_it_was(
+    steps: list[tuple[float, float]],
+) -> None:
+    """Between knots and beyond them; as it was up to the first amount that is slower per unit than a smaller one."""
+    x, y = (np.cumsum(each) for each in zip(*steps, strict=True))
+    line, at = PiecewiseLinear(x, y), np.linspace(x[0] / 10.0, 3.0 * x[-1], 500)
+    before, best = line(at), line.at_best()(at)
+    assert (best <= before * (1.0 + 1e-9)).all()
+    assert (np.diff(best / at) <= 1e-9 * best[1:] / at[1:]).all()
+    falling = at < x[int(np.argmax(np.append(np.diff(y / x) > 0.0, True)))]  # up to the last knot before it rises
+    assert best[falling] == pytest.approx(before[falling])
+
+
 @settings(deadline=None)
 @given(_TIMES, st.integers(1, 4096), st.integers(1, 64), st.integers(1, 16_384), st.floats(1e-12, 1e-4))
 def test_no_curve_of_noisy_points_takes_no_time(
