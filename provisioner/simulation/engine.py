@@ -162,7 +162,7 @@ def _finish_work(world: World, r: int, now_s: float) -> bool:
                 freed = True
             elif this.token_at == r:
                 this.state = records.TOKEN_WAITING
-                this.preemptions = replica.choices
+                pointers.waiting_at(world, -1 - task).base = replica.choices
                 replica.behind -= 1
                 insert_sorted(world, LISTS * r + FRESH, task)
             else:

@@ -60,10 +60,8 @@ def memory_to_start(world: World, r: int, task: int) -> int:
 @compiled
 def _times_passed_over(world: World, r: int, task: int) -> int:
     """Times a waiting task was passed over: choices of its replica since it could first be chosen."""
-    this = request_at(world, task if task >= 0 else -1 - task)
-    if task < 0 and this.state != records.TOKEN_WAITING:
-        return 0  # behind its own prompt
-    return replica_at(world, r).choices - this.preemptions
+    base = pointers.waiting_at(world, task).base
+    return 0 if base == records.NEVER else replica_at(world, r).choices - base
 
 
 @compiled
@@ -103,7 +101,7 @@ def _take(world: World, r: int, task: int, now_s: float) -> None:
         replica.prompts_running += 1
     else:
         this = request_at(world, -1 - task)
-        this.preemptions = replica.choices - this.preemptions  # from now on the count itself
+        this.passed_over = _times_passed_over(world, r, task)
         this.state = records.TOKEN_RUNNING
         if this.remaining < this.output_tokens - 1:
             structures.remove(world, LISTS * r + PREEMPTED, -1 - task)
@@ -219,7 +217,7 @@ def _preempt(world: World, r: int, kept: int, old: int) -> None:
         this.state = records.TOKEN_WAITING
         replica.context_tokens -= this.prompt_tokens + this.output_tokens - this.remaining
         this.interrupted += 1
-        this.preemptions = replica.choices - (this.preemptions + 1)
+        pointers.waiting_at(world, task).base = replica.choices - (this.passed_over + 1)
         join(world, r, task)
         append(world, LISTS * r + PREEMPTED, request)
     at = batch.start + batch.head
@@ -374,7 +372,8 @@ def arrive_prompt(world: World, r: int, request: int, now_s: float) -> None:
     this, replica = request_at(world, request), replica_at(world, r)
     account(world, r, now_s)
     this.state = records.PROMPT_WAITING
-    this.preemptions = replica.choices
+    pointers.waiting_at(world, request).base = replica.choices
+    pointers.waiting_at(world, -1 - request).base = records.NEVER
     this.remaining = this.output_tokens - 1
     insert_sorted(world, LISTS * r + PROMPTS_WAITING, request)
     insert_sorted(world, LISTS * r + PRESENT, request)
@@ -391,7 +390,7 @@ def arrive_tokens(world: World, r: int, request: int, now_s: float) -> None:
     """Add a request's token phase to a replica, with its KV cache."""
     this = request_at(world, request)
     this.state = records.TOKEN_WAITING
-    this.preemptions = replica_at(world, r).choices
+    pointers.waiting_at(world, -1 - request).base = replica_at(world, r).choices
     insert_sorted(world, LISTS * r + PRESENT, request)
     insert_sorted(world, LISTS * r + FRESH, request)
     _arrive(world, r, -1 - request, now_s)

@@ -144,7 +144,7 @@ segment_at = _record_of("segments")
 turn_at = _record_of("turns")
 arena_at = _record_of("arena")
 heap_at = _record_of("heap")
-_blocks_at = _record_of("blocks")
+_tasks_at = _record_of("tasks")
 _tree_values_at = _record_of("tree_values")
 _tree_leaders_at = _record_of("tree_leaders")
 batch_time_at = _record_of("batch_time_s")
@@ -153,10 +153,10 @@ decode_s_at = _record_of("decode_s")
 
 
 @compiled
-def block_of(world: World, task: int) -> Any:
-    """Start of the block of a waiting task, in a list of several blocks."""
+def waiting_at(world: World, task: int) -> Any:
+    """A waiting task: its block in a list of several, and the count from which it is passed over."""
     place = (task if task >= 0 else -1 - task) & world.ring
-    return _blocks_at(world, 2 * place + (1 if task < 0 else 0))
+    return _tasks_at(world, 2 * place + (1 if task < 0 else 0))
 
 
 @compiled

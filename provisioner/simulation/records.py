@@ -73,7 +73,7 @@ REQUEST: Final = _record(
     ("i8", "ends_at"),  # iteration of its replica that completes it, while running
     ("i8", "remaining"),  # token iterations left, while waiting; tokens left (chunked prefill)
     ("i8", "prompt_tokens", "output_tokens", "state"),
-    ("i8", "preemptions"),  # while running: times passed over; while waiting: choices at count zero
+    ("i8", "passed_over"),  # times, of a task that runs
     # its arrival, moves and end
     ("f8", "arrival_s", "first_s", "last_s"),
     ("f8", "event_s"),  # when its transfer's next event happens
@@ -131,7 +131,10 @@ ARRAYS: Final = {
     "replicas": REPLICA,
     "lists": _record(("i8", "start", "room", "head", "length")),
     "arena": INTEGER,  # the values of all lists
-    "blocks": INTEGER,  # of both tasks of every request
+    "tasks": _record(  # both of every request, while they wait
+        ("i8", "block"),
+        ("i8", "base"),  # choices of its replica when it was passed over 0 times; NEVER: behind its own prompt
+    ),
     "tree_values": NUMBER,  # of the trees of ``minima``; -infinite where the least is to be found again
     "tree_leaders": _record(("i8", "replica", "stamp")),
     "heap": INTEGER,

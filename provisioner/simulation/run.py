@@ -283,7 +283,7 @@ def _world(
         "replicas": replicas,
         "lists": lists,
         "arena": np.zeros(2 * arena_free + 16384),
-        "blocks": np.zeros(2 * places),
+        "tasks": np.zeros(2 * places, dtype=records.ARRAYS["tasks"]),
         "tree_values": tree_values,
         "tree_leaders": tree_leaders,
         "heap": np.zeros(places),

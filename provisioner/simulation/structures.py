@@ -168,7 +168,7 @@ def _halve(world: World, k: int, row: int) -> None:
     arena_at(world, block).value = arena_at(world, new).value = BLOCK // 2
     for i in range(1, BLOCK // 2 + 1):
         task = arena_at(world, block + BLOCK // 2 + i).value
-        pointers.block_of(world, task).value = new
+        pointers.waiting_at(world, task).block = new
         arena_at(world, new + i).value = task
 
 
@@ -194,7 +194,7 @@ def insert_task(world: World, k: int, position: int, task: int) -> None:
         arena_at(world, i).value += 1
     this.length += 1
     block = arena_at(world, row + 1).value
-    pointers.block_of(world, task).value = block
+    pointers.waiting_at(world, task).block = block
     size = arena_at(world, block)
     size.value += 1
     place = block + 1 + position - arena_at(world, row).value
@@ -208,7 +208,7 @@ def remove_task(world: World, k: int, task: int) -> None:
     """Remove a task from the list of waiting tasks that holds it."""
     this = list_at(world, k)
     this.length -= 1
-    block = pointers.block_of(world, task).value
+    block = pointers.waiting_at(world, task).block
     row = this.start + 2 * this.head - 2
     while arena_at(world, row + 1).value != block:
         arena_at(world, row).value -= 1

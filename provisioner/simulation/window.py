@@ -93,10 +93,10 @@ class Window:
         last = min(self.fed + CHUNK, self.requests.requests)
         self._make_room(last - self.first)
         fresh = _as_bytes(records_of(self.requests, self.alone_s, self.fed, last))
-        blocks = self.arrays["blocks"].reshape(-1, 2)
+        tasks = self.arrays["tasks"].reshape(-1, 2)
         for here, there in self._places(self.fed, last):
             _as_bytes(self.arrays["requests"])[there] = fresh[here]
-            blocks[there] = 0
+            tasks[there] = 0
         self.fed = last
         self.world["fed"] = last if last < self.requests.requests else records.NEVER
 
@@ -146,7 +146,7 @@ class Window:
             size *= 2
         self.world["ring"] = size - 1
         new = list(self._places(self.first, self.fed))
-        for name, each in (("requests", 1), ("blocks", 2), ("heap", 1)):
+        for name, each in (("requests", 1), ("tasks", 2), ("heap", 1)):
             known = self.arrays[name]
             room = np.zeros(size * each, dtype=known.dtype)
             if name == "heap":  # it is no ring
