@@ -265,14 +265,14 @@ def token_span(stage: TokenStage) -> tuple[int, int]:
     return max(first, 1), max(high, first + _SPAN_EXTRA)
 
 
-def _first_that(holds: Callable[[int], bool], low: int, high: int, near: int) -> int | None:
+def first_that(holds: Callable[[int], bool], low: int, high: int, near: int) -> int | None:
     """Smallest size in low..high from which on ``holds``, taken to be monotone; None where it fails at the largest.
 
     Steps away from ``near`` double until they have passed it, and halving finds the rest.
     """
     if not holds(high):
         return None
-    failing, enough, probe, step = low - 1, high, near, 1
+    failing, enough, probe, step = low - 1, high, min(near, high - 1), 1
     while failing < probe < enough:
         if holds(probe):
             enough, probe = probe, probe - step
@@ -312,10 +312,10 @@ def _colocated(latency: DesignLatency) -> Candidates:
         return all(latency.meets(limit, (size,)) for limit in latency.question.slo.limits)
 
     near = min(math.ceil(_MIXED_SPARE * stage.offered_machines), high)
-    size = _first_that(lambda n: latency.stable((n,)) and enough(n), low, high, near)
+    size = first_that(lambda n: latency.stable((n,)) and enough(n), low, high, near)
     if size is None:
         # More machines also thin out the prompts that interrupt tokens, so look once far beyond before giving up.
-        size = _first_that(enough, high, 16 * high, high)
+        size = first_that(enough, high, 16 * high, high)
     if size is None:
         return _none(latency, (16 * high,))
     return Candidates(latency.design, (PoolCandidates(latency.design.slots[0], one(size)),))
@@ -338,7 +338,7 @@ def _pair(latency: DesignLatency) -> Candidates:
     def token_enough(m: int) -> bool:
         return all(bool(_within(token.exceedance(limit.kind, limit.value, one(m)), limit)[0]) for limit in tbt)
 
-    first_token = None if first_prompt is None else _first_that(token_enough, token_low, token_high, token_low)
+    first_token = None if first_prompt is None else first_that(token_enough, token_low, token_high, token_low)
     if first_prompt is None or first_token is None:
         return _none(latency, (high, token_high))
     pair = SplitLatency(prompt, token, question.traffic)
@@ -358,7 +358,7 @@ def _pair(latency: DesignLatency) -> Candidates:
         fewest = prompts_needed(token_high)
         if fewest is None:
             return _none(latency, (high, token_high))
-        start = _first_that(lambda m: prompts_needed(m) is not None, first_token, token_high, first_token)
+        start = first_that(lambda m: prompts_needed(m) is not None, first_token, token_high, first_token)
         assert start is not None
         stairs = []
         for m in range(start, token_high + 1):
@@ -413,7 +413,7 @@ def _pool(latency: DesignLatency, position: int) -> PoolCandidates | None:
         within = (bool(_within(share, x)) for share, x in zip(shares_at(one(size))[0], limits, strict=True))
         return bool(stage.stable(one(size))[0]) and all(within)
 
-    first = _first_that(enough, low, high, low)
+    first = first_that(enough, low, high, low)
     if first is None:
         return None
     if slot.role != "mixed" and any(limit.metric == "e2e" for limit in latency.question.slo.limits):

@@ -11,7 +11,7 @@ import pytest
 
 from provisioner.loading.setting import load_setting
 from provisioner.options import PlanOptions
-from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, restricted
+from provisioner.planning.candidates import DesignLatency, LatencyInputs, candidates, first_that, restricted
 from provisioner.planning.designs import Design, shared_roles
 from provisioner.planning.formulation import CRITERIA, Caps, Prices
 from provisioner.planning.program import Program
@@ -248,6 +248,41 @@ def test_all_designs_are_solved_as_one_program_for_each_criterion(monkeypatch: p
         sizes.clear()
         assert search.best(setting.designs, objective) is not None
         assert len(sizes) == len(TIES) and max(sizes) < 5000
+
+
+def test_the_queues_of_a_pool_are_computed_once_for_all_designs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a prompt pool over all its sizes at once, whatever is behind it, and of others by size."""
+    made: list[tuple[str, str, bytes]] = []
+    for stage in (PromptStage, TokenStage):
+
+        def counted(self: Any, rate_rps: float, replicas: Any, of: Any = stage._queues) -> Any:
+            made.append((type(self).__name__, self.perf.machine.name, replicas.tobytes()))
+            return of(self, rate_rps, replicas)
+
+        monkeypatch.setattr(stage, "_queues", counted)
+    setting = setting_of()
+    search = setting.search()
+    assert search.best(setting.designs, "cost") is not None
+    assert len([each for each in made if each[0] == "PromptStage"]) == len(setting.machines) == 3
+    assert len(made) == len(set(made)) and {name for name, _, _ in made} == {"PromptStage", "TokenStage"}
+
+
+def test_the_first_size_is_found_in_few_steps_from_a_near_one() -> None:
+    """As by trying every size: wherever the first is, and wherever the search begins."""
+    for low, high in ((1, 1), (3, 4), (1, 40), (7, 300)):
+        for first in {low, low + 1, (low + high) // 2, high, high + 1}:
+            for near in {low, (low + high) // 3 + 1, high} & set(range(low, high + 1)):
+                asked: list[int] = []
+
+                def holds_at(size: int, first: int = first, asked: list[int] = asked) -> bool:
+                    asked.append(size)
+                    return size >= first
+
+                expected = next((size for size in range(low, high + 1) if size >= first), None)
+                assert first_that(holds_at, low, high, near) == expected
+                assert all(low <= size <= high for size in asked)
+                distance = abs(min(first, high) - near) + 1
+                assert len(asked) <= 3 + 2 * distance.bit_length()
 
 
 def test_what_no_size_meets_is_named_with_the_best_there_is() -> None:

@@ -1,6 +1,7 @@
 """Laws that hold over every shipped machine, model and workload."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from provisioner.errors import ModelDoesNotFitError
 from provisioner.perf.assumptions import reference, replica
 from provisioner.queueing.mixed_stage import MixedStage
-from provisioner.queueing.stages import Array, PromptStage, Sizes, SplitLatency, TokenStage
+from provisioner.queueing.stages import Array, PromptStage, Sizes, SplitLatency, Stage, TokenStage
 from provisioner.queueing.traffic import Classes, Traffic
 from provisioner.specs import catalog
 from tests.counting import calls_of
@@ -241,3 +242,38 @@ def test_all_sizes_to_200_are_computed_in_arrays(metric: str, workload: str) -> 
     assert requests.classes.weight.size > 500
     assert calls(200) < {"ttft": 10_000, "tbt": 50_000}[metric]
     assert (calls(200) - calls(100)) / 100 < {"ttft": 20, "tbt": 250}[metric]
+
+
+@settings(max_examples=20, deadline=None)
+@given(model_names, machine_names, workload_names, rates, st.sampled_from((0.6, 1.0, 3.0)))
+def test_the_load_of_a_prompt_pool_needs_no_queue(
+    model: str, machine: str, workload: str, rate_rps: float, cv: float
+) -> None:
+    """It is that of the pool's queues, in the busiest of several windows."""
+    requests = Traffic(classes_of(workload), ((rate_rps, 0.5), (2.0 * rate_rps, 0.5)), cv)
+    stage = PromptStage(replica(model, machine), requests, reference(model))
+    by_queues = np.max([pool.load for pool in stage.pools(SIZES)], axis=0)
+    np.testing.assert_array_equal(stage.load(SIZES), by_queues)
+    assert stage.stable(SIZES).tolist() == np.all([pool.stable for pool in stage.pools(SIZES)], axis=0).tolist()
+    assert PromptStage.load is not Stage.load
+
+
+@pytest.mark.parametrize("windows", [1, 20])
+def test_what_a_token_pool_shares_between_limits_changes_nothing(windows: int) -> None:
+    """Shares from tables that other limits and other prompt machines have filled are those of fresh ones."""
+    requests = Traffic(classes_of("coding"), ((40.0, 1.0 / windows),) * windows)
+    ref, token, sources = reference("llama2-70b"), replica("llama2-70b", "dgx-a100"), ("dgx-a100", "dgx-h100")
+    tables: dict[Any, Any] = {}
+    for source in sources:
+        prompt = PromptStage(replica("llama2-70b", source), requests, ref)
+        shared = TokenStage(token, requests, ref, prompt.perf, tables=tables)
+        fresh = TokenStage(token, requests, ref, prompt.perf)
+        for value in (2.0, 3.5):
+            sizes = np.array([4, 6], dtype=np.int64)
+            np.testing.assert_array_equal(
+                shared.exceedance("slowdown", value, sizes), fresh.exceedance("slowdown", value, sizes)
+            )
+            mine, theirs = (SplitLatency(prompt, each, requests) for each in (shared, fresh))
+            np.testing.assert_array_equal(
+                mine.exceedance("slowdown", value, SIZES, 5), theirs.exceedance("slowdown", value, SIZES, 5)
+            )
