@@ -52,6 +52,7 @@ from provisioner.simulation.stability import Backlog, observed_backlog, stabilit
 from provisioner.specs.batch_job import BatchJob
 from provisioner.specs.metrics import REPORTED_PERCENTILES
 from provisioner.specs.slo import SLO, LatencyLimit
+from provisioner.verify.prompt_stage import prompt_stage, prompts_alone
 from provisioner.verify.request_sets import RequestSets
 
 _REMEMBERED_SETS: Final = 4  # rates whose request sets are kept
@@ -106,6 +107,8 @@ class SimulationJudge:
     alike: dict[Hashable, Verdict] = field(default_factory=dict)
     simulated: dict[Candidate, Verdict] = field(default_factory=dict, init=False)  # whatever their failures exclude
     with_budget: dict[tuple[ReplicaKey, int | None], ReplicaPerf] = field(default_factory=dict, init=False)
+    few: dict[Hashable, bool | None] = field(default_factory=dict, init=False)  # of prompt pools alone
+    lock: Lock = field(default_factory=Lock, init=False)  # of ``few``, each of which is found once
 
     @property
     def assumptions(self) -> Assumptions:
@@ -330,12 +333,55 @@ class SimulationJudge:
         if candidate.design.shares_role:
             return False
         prompts, *others = candidate.sizes
+
+        def with_prompts(machines: int) -> Candidate:
+            return replace(candidate, sizes=(machines, *others))
+
         low, high = 0, prompts
         while high - low > 1:
             middle = (low + high) // 2
-            few = _for_prompts(self.by_itself(replace(candidate, sizes=(middle, *others))), margin)
+            few = self._few_prompts(with_prompts(middle))
+            if few is None:
+                few = _for_prompts(self.by_itself(with_prompts(middle)), margin)
             low, high = (middle, high) if few else (low, middle)
-        return self.by_itself(replace(candidate, sizes=(high, *others))).clear
+        while high < prompts and _for_prompts(self.by_itself(with_prompts(high)), margin):
+            high += 1
+        return self.by_itself(with_prompts(high)).clear
+
+    def _few_prompts(self, candidate: Candidate) -> bool | None:
+        """Whether prompt pools alone miss a limit on TTFT clearly, with no token pool behind; None if none can tell.
+
+        It is found once for all token pools. It leads to the cluster that decides, and decides nothing itself: KV
+        caches that wait for token machines may let other prompts end earlier.
+        """
+        limits = [limit for limit in self.slo.limits if limit.parts == (limit,) and limit.metric == "ttft"]
+        alone = prompt_stage(self.cluster(candidate)) if limits else None
+        if alone is None:
+            return None
+        with self.lock:
+            if alone.behaviour not in self.few:
+                self.few[alone.behaviour] = self._misses_alone(alone, limits)
+            return self.few[alone.behaviour]
+
+    def _misses_alone(self, alone: Cluster, limits: Sequence[LatencyLimit]) -> bool | None:
+        """Whether prompt pools miss a limit clearly, on further request sets as long as they miss it in each.
+
+        On their starts where these are simulated first.
+        """
+        values: dict[LatencyLimit, list[float]] = {limit: [] for limit in limits}
+        for k in range(self.sets):
+            check_time()
+            if (prepared := prompts_alone(self.request_sets(k, -1 if self.screens else 0))) is None:
+                return None
+            stops = self._stop_limits(prepared, values, ())
+            done = run(alone, prepared, stop=tuple(stops.values()), progress=self._in_time)
+            self.simulated_runs += 1
+            if done.status == "rejected":
+                return True
+            _measure(done.latencies.both, values)
+            if all(found[-1] <= limit.value for limit, found in values.items()):
+                break
+        return False
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""
