@@ -109,10 +109,16 @@ class Run:
     limits_beyond: NDArray[np.int64]
     clock: Any
     wall_s: float
+    _latencies: list[Latencies] = field(default_factory=list, init=False, repr=False)
 
     @property
     def latencies(self) -> Latencies:
-        """Timestamps and reference times of the requests, for measuring."""
+        """Timestamps and reference times of the requests, for measuring; made once."""
+        if not self._latencies:
+            self._latencies.append(self._measured())
+        return self._latencies[0]
+
+    def _measured(self) -> Latencies:
         this, output = self.requests, self.prepared.requests.output_tokens
         names = [f"reference_{metric}_s" for metric in ("ttft", "tbt", "e2e")]
         fed = self.prepared.records is None
