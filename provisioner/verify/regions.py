@@ -22,6 +22,7 @@ from provisioner.simulation.measure import interval, percentiles
 from provisioner.specs.slo import LatencyLimit
 from provisioner.verify.judge import SimulationJudge
 from provisioner.verify.request_sets import RequestSets
+from provisioner.verify.token_work import decode_load
 
 _OPTIMISM: Final = 1.1  # a machine's work at best is taken as this much more: request sets differ in what they offer
 _ROOM: Final = 2.5  # pools are searched up to this multiple of the formulas' guess,
@@ -119,11 +120,23 @@ class Case:
         room += max((*least, *scope.starts.get(design, ()))) - 1
         most = tuple(min(room, caps.room(slot.machine.name, self.setting.prices)) for slot in design.slots)
         # The prompts' work must fit the machines that may run prompts: with a mixed pool every one. The work of tokens
-        # is left out, since they may ride along with prompts.
+        # is left out where they may ride along with prompts.
         runs = [self.judge.prompts_anywhere(design) or slot.role != "token" for slot in design.slots]
-        work = tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(at_best, runs, strict=True))
+        work = [tuple(1.0 / n if may and n > 0.0 else 0.0 for n, may in zip(at_best, runs, strict=True))]
+        if design.splits and not self.judge.lends(design) and 0.0 < (decode := self._decode_at_best(design)) < math.inf:
+            work.append(tuple(1.0 / decode if slot.role == "token" else 0.0 for slot in design.slots))
         slowed = self.sets(0).requests.follows is not None  # sessions may take any time
-        return Region(design, least, most, () if design.shares_role or slowed else (work,), start)
+        return Region(design, least, most, () if design.shares_role or slowed else tuple(work), start)
+
+    def _decode_at_best(self, design: Design) -> float:
+        """Machines of the token pool's type that decode keeps busy at best within limits on TBT; 0 without any."""
+        key = next(slot.replica for slot in design.slots if slot.role == "token")
+        if key not in self.at_best:
+            perf, sets = self.judge.replicas[key], [self.sets(k) for k in range(self.judge.sets)]
+            largest_batch = self.judge.policy_of(design).batch_requests
+            busy = decode_load(perf, sets, self.setting.slo.limits, largest_batch)
+            self.at_best[key] = busy / perf.replicas_per_machine / _OPTIMISM
+        return self.at_best[key]
 
     def _machines_at_best(self, design: Design) -> tuple[float, ...]:
         """Machines of each pool's type that the prompts alone keep busy at best, one per pool."""
