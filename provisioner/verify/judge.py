@@ -107,8 +107,8 @@ class SimulationJudge:
     alike: dict[Hashable, Verdict] = field(default_factory=dict)
     simulated: dict[Candidate, Verdict] = field(default_factory=dict, init=False)  # whatever their failures exclude
     with_budget: dict[tuple[ReplicaKey, int | None], ReplicaPerf] = field(default_factory=dict, init=False)
-    few: dict[Hashable, bool | None] = field(default_factory=dict, init=False)  # of prompt pools alone
-    lock: Lock = field(default_factory=Lock, init=False)  # of ``few``, each of which is found once
+    missed: dict[Hashable, list[LatencyLimit] | None] = field(default_factory=dict, init=False)  # by prompt pools alone
+    lock: Lock = field(default_factory=Lock, init=False)  # of ``missed``, each of which is found once
 
     @property
     def assumptions(self) -> Assumptions:
@@ -308,6 +308,8 @@ class SimulationJudge:
 
     def by_itself(self, candidate: Candidate) -> Verdict:
         """The verdict on one candidate by its own runs; a clear failure may be of this one alone."""
+        if candidate not in self.simulated and (missed := self._missed_by_prompts(candidate)):
+            self.simulated[candidate] = self._rejected(missed)
         if candidate not in self.simulated:
             for longer in range(-1 if self.screens else 0, self.doublings + 1):
                 with turn(self.request_sets(0, longer)):
@@ -318,6 +320,11 @@ class SimulationJudge:
                     break
             self.simulated[candidate] = replace(found, longer=longer)
         return self.simulated[candidate]
+
+    def _rejected(self, broken: Sequence[LatencyLimit]) -> Verdict:
+        """The verdict on a cluster of which nothing but clearly missed limits is known."""
+        least = tuple((limit, self.cut_margin * limit.value) for limit in broken)
+        return Verdict("fail", self.cut_margin, least, early=True, clear=True)
 
     def _excludes_smaller(self, candidate: Candidate, found: Verdict) -> bool:
         """Whether every smaller cluster of the design fails too where one fails clearly.
@@ -340,31 +347,29 @@ class SimulationJudge:
         low, high = 0, prompts
         while high - low > 1:
             middle = (low + high) // 2
-            few = self._few_prompts(with_prompts(middle))
-            if few is None:
-                few = _for_prompts(self.by_itself(with_prompts(middle)), margin)
-            low, high = (middle, high) if few else (low, middle)
+            missed = self._missed_by_prompts(with_prompts(middle))
+            few = missed is None and _for_prompts(self.by_itself(with_prompts(middle)), margin)
+            low, high = (middle, high) if missed or few else (low, middle)
         while high < prompts and _for_prompts(self.by_itself(with_prompts(high)), margin):
             high += 1
         return self.by_itself(with_prompts(high)).clear
 
-    def _few_prompts(self, candidate: Candidate) -> bool | None:
-        """Whether prompt pools alone miss a limit on TTFT clearly, with no token pool behind; None if none can tell.
+    def _missed_by_prompts(self, candidate: Candidate) -> list[LatencyLimit] | None:
+        """The limits on TTFT that prompt pools miss clearly whatever the token pools; None if nothing can tell.
 
-        It is found once for all token pools. It leads to the cluster that decides, and decides nothing itself: KV
-        caches that wait for token machines may let other prompts end earlier.
+        They are found once for all token pools, and reject every cluster with these prompt pools.
         """
         limits = [limit for limit in self.slo.limits if limit.parts == (limit,) and limit.metric == "ttft"]
         alone = prompt_stage(self.cluster(candidate)) if limits else None
         if alone is None:
             return None
         with self.lock:
-            if alone.behaviour not in self.few:
-                self.few[alone.behaviour] = self._misses_alone(alone, limits)
-            return self.few[alone.behaviour]
+            if alone.behaviour not in self.missed:
+                self.missed[alone.behaviour] = self._missed_alone(alone, limits)
+            return self.missed[alone.behaviour]
 
-    def _misses_alone(self, alone: Cluster, limits: Sequence[LatencyLimit]) -> bool | None:
-        """Whether prompt pools miss a limit clearly, on further request sets as long as they miss it in each.
+    def _missed_alone(self, alone: Cluster, limits: Sequence[LatencyLimit]) -> list[LatencyLimit] | None:
+        """The limits that prompt pools miss clearly, on further request sets as long as they miss one in each.
 
         On their starts where these are simulated first.
         """
@@ -377,11 +382,11 @@ class SimulationJudge:
             done = run(alone, prepared, stop=tuple(stops.values()), progress=self._in_time)
             self.simulated_runs += 1
             if done.status == "rejected":
-                return True
+                return _broken(stops, done)
             _measure(done.latencies.both, values)
             if all(found[-1] <= limit.value for limit, found in values.items()):
                 break
-        return False
+        return []
 
     def _simulated(self, candidate: Candidate, longer: int) -> Verdict:
         """Simulate one candidate on sets of one length until its verdict is known."""
@@ -400,10 +405,7 @@ class SimulationJudge:
                 done = run(cluster, prepared, stop=tuple(stops.values()), progress=self._in_time)
                 self.simulated_runs += 1
                 if done.status == "rejected":
-                    watched = zip(stops.items(), done.limits_beyond, strict=False)
-                    broken = [limit for (limit, stop), beyond in watched if beyond > stop.most]
-                    least = tuple((limit, self.cut_margin * limit.value) for limit in broken)
-                    return Verdict("fail", self.cut_margin, least, early=True, clear=True)
+                    return self._rejected(_broken(stops, done))
                 if done.status == "stuck":
                     return Verdict("fail", math.inf, stable=False)
                 whole.append(done)
@@ -526,6 +528,12 @@ def _measure(both: Callable[[str], Sequence[Any]], values: dict[LatencyLimit, li
         found = percentiles(both(metric)[kind == "slowdown"], [limit.percentile for limit in limits])
         for limit, value in zip(limits, found, strict=True):
             values[limit].append(value)
+
+
+def _broken(stops: Mapping[LatencyLimit, StopLimit], done: Run) -> list[LatencyLimit]:
+    """The limits for which a run was stopped early."""
+    watched = zip(stops.items(), done.limits_beyond, strict=False)
+    return [limit for (limit, stop), beyond in watched if beyond > stop.most]
 
 
 def measured(prepared: Prepared, metric: str) -> int:
