@@ -108,6 +108,7 @@ class SimulationJudge:
     simulated: dict[Candidate, Verdict] = field(default_factory=dict, init=False)  # whatever their failures exclude
     with_budget: dict[tuple[ReplicaKey, int | None], ReplicaPerf] = field(default_factory=dict, init=False)
     missed: dict[Hashable, list[LatencyLimit] | None] = field(default_factory=dict, init=False)  # by prompt pools alone
+    prompts: dict[int, Prepared | None] = field(default_factory=dict, init=False)  # request sets of prompts alone
     lock: Lock = field(default_factory=Lock, init=False)  # of ``missed``, each of which is found once
 
     @property
@@ -376,7 +377,9 @@ class SimulationJudge:
         values: dict[LatencyLimit, list[float]] = {limit: [] for limit in limits}
         for k in range(self.sets):
             check_time()
-            if (prepared := prompts_alone(self.request_sets(k, -1 if self.screens else 0))) is None:
+            if k not in self.prompts:
+                self.prompts[k] = prompts_alone(self.request_sets(k, -1 if self.screens else 0))
+            if (prepared := self.prompts[k]) is None:
                 return None
             stops = self._stop_limits(prepared, values, ())
             done = run(alone, prepared, stop=tuple(stops.values()), progress=self._in_time)
